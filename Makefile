@@ -1,0 +1,43 @@
+# Everything runs from .venv, which is built from requirements.lock alone: nothing has to be installed by hand
+# but Python 3.11 or newer and make.
+
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.stamp
+
+.PHONY: demo test lint venv lock clean
+
+demo: $(STAMP)
+	$(BIN)/rater demo
+
+# --cov last and pytest last: its closing line is the last line of the run.
+test: lint
+	$(BIN)/pytest --cov $(PYTEST_ARGS)
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+venv: $(STAMP)
+
+$(STAMP): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+		echo "rater needs Python 3.11 or newer as '$(PYTHON)': install it, or name one with: make PYTHON=python3.13 $(or $(MAKECMDGOALS),demo)" >&2; \
+		exit 1; }
+	@$(PYTHON) -m venv .venv || { \
+		echo "'$(PYTHON)' cannot make a virtual environment: install its venv package (Debian: python3-venv)" >&2; \
+		exit 1; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+# One lock for Python 3.11 and newer, Linux and macOS. Without index addresses: it says what, not where from.
+lock: $(STAMP)
+	$(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --all-extras \
+		--generate-hashes --no-emit-index-url --custom-compile-command "make lock" $(LOCK_ARGS) -o requirements.lock
+
+clean:
+	rm -rf .venv .coverage htmlcov dist build .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +

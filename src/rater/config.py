@@ -1,0 +1,516 @@
+"""Settings: what the programs are told from outside (contracts.md, Programs).
+
+`load` takes the file (TOML), then `RATER_SECTION__KEY` of the environment, then flags; the later wins. It
+returns
+`Settings`, or one sentence for each thing that is wrong: which file, variable or flag, which key, what value,
+what to
+do. Units end the names (`_ms`, `_s`, `_days`). Secrets never show in a `repr` or in a sentence.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import tomllib
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple, get_type_hints
+from urllib.parse import urlsplit, urlunsplit
+
+import msgspec
+from msgspec import Meta, Struct
+
+ENVIRONMENT_PREFIX = "RATER_"
+
+SECRETS = frozenset({"password", "sasl_password"})
+"""Keys whose value is never shown. Each has a twin KEY_file.
+
+A file that holds the value (secrets of containers).
+"""
+
+OWN_TOPICS = ("cdrs", "transactions", "commands", "rejected", "events", "snapshots")
+"""The system's own topics, without prefix: no source may read them (contracts.md, Topics)."""
+
+DEFAULT_SOURCE = "default"
+"""The source that is always there: PREFIXcdrs, whose records are CDRs already."""
+
+_HIDDEN = "***"
+_NAME_CHARACTERS = "letters, digits, dots, dashes or underscores"
+
+
+class _Section(Struct, frozen=True, kw_only=True):
+    """A table of the settings. Shows itself without secrets."""
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{name}={value!r}" for name, value in self.__rich_repr__())
+        return f"{type(self).__name__}({shown})"
+
+    def __rich_repr__(self) -> Iterator[tuple[str, Any]]:  # type: ignore[override]
+        for name in self.__struct_fields__:
+            yield name, _redacted(name, getattr(self, name))
+
+
+class Kafka(_Section, frozen=True, kw_only=True):
+    """How to reach Kafka, and the group that shares out the lanes."""
+
+    bootstrap_servers: Annotated[
+        str,
+        Meta(
+            pattern=r"^\s*[^\s,]+(\s*,\s*[^\s,]+)*\s*$",
+            description="brokers as HOST:PORT, commas between several",
+        ),
+    ] = "localhost:9092"
+    # It also begins every transactional id, so two installations on one Kafka need two groups.
+    group_id: Annotated[
+        str,
+        Meta(
+            pattern=r"^[A-Za-z0-9._-]{1,200}$", description=f"the consumer group: 1 to 200 {_NAME_CHARACTERS}"
+        ),
+    ] = "rater"
+    # Heartbeats share the event loop with rating: the client library's 10 s would declare a busy worker dead.
+    session_timeout_ms: Annotated[
+        int,
+        Meta(ge=1_000, le=1_800_000, description="of silence, after which a worker's lanes go to others"),
+    ] = 30_000
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "PLAIN"
+    sasl_username: str | None = None
+    sasl_password: str | None = None
+    sasl_password_file: str | None = None
+    ssl_cafile: Annotated[
+        str | None, Meta(description="PEM file of the authorities; none: the machine's")
+    ] = None
+    ssl_certfile: Annotated[str | None, Meta(description="PEM file of our certificate")] = None
+    ssl_keyfile: Annotated[str | None, Meta(description="PEM file of its key")] = None
+    ssl_check_hostname: bool = True
+
+
+class Redis(_Section, frozen=True, kw_only=True):
+    """How to reach Redis or Valkey, and how the state lies in it."""
+
+    url: Annotated[
+        str,
+        Meta(
+            pattern=r"^(rediss?://[^\s/]+|unix:///)",
+            description="redis://HOST:PORT/DB, rediss://HOST:PORT/DB with TLS, or unix:///PATH",
+        ),
+    ] = "redis://localhost:6379/0"
+    username: str | None = None
+    password: str | None = None
+    password_file: str | None = None
+    prefix: Annotated[
+        str,
+        Meta(
+            pattern=r"^[A-Za-z0-9._-]{1,64}$",
+            description=f"the begin of every key: 1 to 64 {_NAME_CHARACTERS}",
+        ),
+    ] = "rater"
+    # Few and full: a call with 20 CDRs costs four times as much for each CDR as one with 500.
+    buckets: Annotated[
+        int, Meta(ge=1, le=1024, description="four for each Redis master; fixed when first used")
+    ] = 4
+    timeout_s: Annotated[
+        float, Meta(ge=0.05, le=60, description="seconds, after which the result of a call counts as unknown")
+    ] = 5.0
+
+
+class Topics(_Section, frozen=True, kw_only=True):
+    """The system's own topics."""
+
+    prefix: Annotated[
+        str,
+        Meta(
+            pattern=r"^[A-Za-z0-9._-]{0,100}$", description=f"the begin of each own topic: {_NAME_CHARACTERS}"
+        ),
+    ] = "rater."
+    partitions: Annotated[
+        int, Meta(ge=1, le=1024, description="lanes: as many workers can share the work")
+    ] = 4
+    replication_factor: Annotated[
+        int, Meta(ge=1, le=15, description="copies of each topic: 3, on a single broker 1")
+    ] = 3
+
+
+class Metrics(_Section, frozen=True, kw_only=True):
+    """Where /metrics, /livez and /readyz are served."""
+
+    host: Annotated[str, Meta(min_length=1, description="the address to listen on; 0.0.0.0 for all")] = (
+        "127.0.0.1"
+    )
+    port: Annotated[int, Meta(ge=0, le=65_535, description="the port to listen on; 0 takes a free one")] = (
+        9464
+    )
+
+
+class Worker(_Section, frozen=True, kw_only=True):
+    """The rating worker."""
+
+    id: Annotated[
+        str,
+        Meta(
+            pattern=r"^[A-Za-z0-9._:-]{0,200}$",
+            description="its name: letters, digits, dots, dashes; none: HOST-PID",
+        ),
+    ] = ""
+    duplicate_window_days: Annotated[
+        int,
+        Meta(ge=1, le=366, description="duplicates are known so long; older calls are refused as too_old"),
+    ] = 7
+    # Some thousand records bring a Kafka transaction's fixed cost (about 3 ms of CPU) below a microsecond for
+    # each.
+    batch_records_max: Annotated[int, Meta(ge=1, le=50_000, description="a batch is closed with so many")] = (
+        4_000
+    )
+    batch_age_ms: Annotated[
+        int, Meta(ge=1, le=10_000, description="or when its first record has waited so long")
+    ] = 50
+
+
+class Logs(_Section, frozen=True, kw_only=True):
+    """What is told on standard error."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Annotated[
+        Literal["auto", "json", "text"], Meta(description="auto: text on a terminal, else JSON")
+    ] = "auto"
+
+
+class Source(_Section, frozen=True, kw_only=True):
+    """Where CDRs come from: a topic, and the map that reads its records."""
+
+    topic: Annotated[
+        str,
+        Meta(pattern=r"^[A-Za-z0-9._-]{1,249}$", description=f"its Kafka topic: 1 to 249 {_NAME_CHARACTERS}"),
+    ]
+    # None: the records are CDRs already. The name of a shipped map, or the path of a TOML file.
+    map: Annotated[str | None, Meta(description="the name of a shipped map, or the path of a map's file")] = (
+        None
+    )
+    defaults: Annotated[dict[str, Any], Meta(description="fields of the CDR, for records that have none")] = (
+        msgspec.field(default_factory=dict)
+    )
+
+
+class Settings(_Section, frozen=True, kw_only=True):
+    """All settings, checked."""
+
+    kafka: Kafka = Kafka()
+    redis: Redis = Redis()
+    topics: Topics = Topics()
+    metrics: Metrics = Metrics()
+    worker: Worker = Worker()
+    logs: Logs = Logs()
+    sources: dict[str, Source] = msgspec.field(default_factory=dict)
+
+    def topic(self, name: str) -> str:
+        """Return the full name of one of `OWN_TOPICS`."""
+        return self.topics.prefix + name
+
+    def all_sources(self) -> dict[str, Source]:
+        """Return the sources by name, the built-in one first."""
+        return {DEFAULT_SOURCE: Source(topic=self.topic("cdrs")), **self.sources}
+
+
+SECTIONS: dict[str, type[_Section]] = {
+    "kafka": Kafka, "redis": Redis, "topics": Topics, "metrics": Metrics, "worker": Worker, "logs": Logs,
+}  # fmt: skip
+
+
+class _Given(NamedTuple):
+    """One value as somebody gave it."""
+
+    origin: (
+        str  # "rater.toml", "the environment variable RATER_KAFKA__GROUP_ID", "the flag --set kafka.group_id"
+    )
+    path: tuple[str, ...]  # ("kafka", "group_id"), ("sources", "pbx1", "topic")
+    value: Any
+    text: bool  # given as text: numbers and booleans are read from it
+
+    def problem(self, what: str) -> str:
+        shown = f" = {_shown(self.path[-1], self.value)}" if not isinstance(self.value, dict) else ""
+        return f"{self.origin}: {'.'.join(self.path)}{shown}: {what}"
+
+
+def load(
+    path: str | None = None,
+    environ: Mapping[str, str] | None = None,
+    overrides: Mapping[str, str] | None = None,
+) -> Settings | list[str]:
+    """Return the settings, or a sentence for each problem.
+
+    path: the TOML file or None; environ: the environment; overrides: "section.key" → text, from flags.
+    """
+    problems: list[str] = []
+    given = [*_from_file(path, problems)]
+    for variable, value in sorted((environ or {}).items()):
+        if one := _from_variable(variable, value, given):
+            given.append(one)
+    given += [
+        _Given(f"the flag --set {key}", tuple(key.split(".")), value, text=True)
+        for key, value in (overrides or {}).items()
+    ]
+    settings = _build(given, Path(path).parent if path else Path(), problems)
+    problems += _across(settings)
+    return problems or settings
+
+
+def _from_file(path: str | None, problems: list[str]) -> Iterator[_Given]:
+    if path is None:
+        return
+    try:
+        table = tomllib.loads(Path(path).read_text("utf-8"))
+    except OSError as error:
+        problems.append(f"{path}: cannot be read ({_why(error)}); give --config an existing file")
+    except UnicodeDecodeError:
+        problems.append(f"{path}: is not UTF-8; save it as UTF-8")
+    except tomllib.TOMLDecodeError as error:
+        problems.append(f"{path}: is not TOML: {error}; see config/rater.toml for an example")
+    else:
+        yield from _leaves(path, (), table)
+
+
+def _leaves(origin: str, path: tuple[str, ...], table: dict[str, Any]) -> Iterator[_Given]:
+    """Yield every value of a file. Sections and sources are tables, deeper ones are values (defaults)."""
+    for key, value in table.items():
+        below = (*path, key)
+        depth = 3 if below[0] == "sources" else 2
+        if isinstance(value, dict) and len(below) < depth:
+            yield from _leaves(origin, below, value)
+            if not value and below[0] == "sources" and len(below) == depth - 1:
+                yield _Given(origin, below, value, text=False)
+        else:
+            yield _Given(origin, below, value, text=False)
+
+
+def _from_variable(variable: str, value: str, given: list[_Given]) -> _Given | None:
+    """Return what a variable sets.
+
+    None for one that is none of ours (RATER_TEST_KAFKA has no double underscore).
+    """
+    if not variable.startswith(ENVIRONMENT_PREFIX) or "__" not in variable:
+        return None
+    path = tuple(variable.removeprefix(ENVIRONMENT_PREFIX).lower().split("__"))
+    if path[0] == "sources" and len(path) > 1:
+        # Variables cannot spell every name: PBX_1 also means the file's `pbx-1` or `Pbx_1`.
+        names = {one.path[1] for one in given if one.path[0] == "sources" and len(one.path) > 1}
+        path = (
+            "sources",
+            next((name for name in sorted(names) if _plain(name) == _plain(path[1])), path[1]),
+            *path[2:],
+        )
+    return _Given(f"the environment variable {variable}", path, value, text=True)
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "_", name.lower())
+
+
+def _build(given: list[_Given], folder: Path, problems: list[str]) -> Settings:
+    """Return settings of all that is right; problems gets the rest."""
+    values: dict[str, dict[str, Any]] = {name: {} for name in SECTIONS}
+    sources: dict[str, dict[str, Any]] = {}
+    for one in given:
+        section = one.path[0]
+        if section in SECTIONS and len(one.path) == 2:  # noqa: PLR2004 - section and key
+            _take(one, SECTIONS[section], values[section], problems)
+        elif section == "sources" and (len(one.path) > 2 or one.value == {}):  # noqa: PLR2004 - sources, name, key
+            _take_source(one, sources.setdefault(one.path[1], {}), folder, problems)
+        else:
+            problems.append(_misplaced(one))
+    _read_secrets(values, problems)
+    return Settings(
+        sources=_sources(sources, problems),
+        **{name: struct(**values[name]) for name, struct in SECTIONS.items()},  # type: ignore[arg-type]
+    )
+
+
+def _misplaced(one: _Given) -> str:
+    section = one.path[0]
+    known = [*SECTIONS, "sources"]
+    if section not in known:
+        return one.problem(f"there is no section `{section}`; {_nearest(section, known)}")
+    if section == "sources":
+        return one.problem("a source is a table: write [sources.NAME] with topic = and map = below it")
+    if len(one.path) == 1:
+        return one.problem(f"`{section}` is a section: write [{section}] and its keys below it")
+    return one.problem(
+        f"{'.'.join(one.path[:2])} is a value, not a table; {_nearest(one.path[1], _keys(SECTIONS[section]))}"
+    )
+
+
+def _take(one: _Given, struct: type[_Section], into: dict[str, Any], problems: list[str]) -> None:
+    key = one.path[-1]
+    keys = _keys(struct)
+    if key not in keys:
+        problems.append(one.problem(f"there is no such setting; {_nearest(key, keys)}"))
+        return
+    kind = _kinds(struct)[key]
+    try:
+        into[key] = msgspec.convert(one.value, kind, strict=not one.text)
+    except msgspec.ValidationError:
+        problems.append(one.problem(_expected(kind)))
+
+
+def _take_source(one: _Given, into: dict[str, Any], folder: Path, problems: list[str]) -> None:
+    match one.path[2:]:
+        case ():
+            return
+        case ("defaults", field):  # only variables and flags arrive so
+            into["defaults"] = {**into.get("defaults", {}), field: one.value}
+        case (_,):
+            before = into.get("map")
+            _take(one, Source, into, problems)
+            chosen = into.get("map")
+            if chosen != before and chosen and ("/" in chosen or chosen.endswith(".toml")):
+                into["map"] = str((Path() if one.text else folder) / chosen)
+        case _:
+            problems.append(one.problem(f"there is no such setting; {_nearest(one.path[2], _keys(Source))}"))
+
+
+def _sources(tables: dict[str, dict[str, Any]], problems: list[str]) -> dict[str, Source]:
+    sources: dict[str, Source] = {}
+    for name, table in tables.items():
+        if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", name):
+            problems.append(
+                f"sources.{name}: a source's name has 1 to 64 letters, digits, dots, dashes or underscores"
+            )
+        elif "topic" not in table:
+            if not any(f"sources.{name}.topic" in problem for problem in problems):
+                problems.append(
+                    f'sources.{name}: has no topic; add topic = "NAME" of the Kafka topic it reads'
+                )
+        else:
+            sources[name] = Source(**table)
+    return sources
+
+
+def _read_secrets(values: dict[str, dict[str, Any]], problems: list[str]) -> None:
+    for section, table in values.items():
+        for key in SECRETS & set(_keys(SECTIONS[section])):
+            file = table.get(f"{key}_file")
+            if not file:
+                continue
+            if table.get(key):
+                problems.append(f"{section}.{key} and {section}.{key}_file are both given; keep one of them")
+                continue
+            try:
+                table[key] = Path(file).read_text("utf-8").rstrip("\r\n")
+            except (OSError, UnicodeDecodeError) as error:
+                problems.append(
+                    f"{section}.{key}_file = {file!r}: cannot be read ({_why(error)}); give a file that can"
+                )
+
+
+def _across(settings: Settings) -> Iterator[str]:
+    """Yield what is wrong between settings that are right each by itself."""
+    yield from _security(settings.kafka)
+    own = {settings.topic(name) for name in OWN_TOPICS}
+    topics: dict[str, str] = {}
+    for name, source in settings.sources.items():
+        if name == DEFAULT_SOURCE:
+            yield f"sources.{name}: this name is taken by {settings.topic('cdrs')} itself; choose another"
+        if source.topic in own:
+            yield f"sources.{name}.topic = {source.topic!r}: is a topic of the system itself; choose another"
+        if source.topic in topics:
+            yield (
+                f"sources.{name}.topic = {source.topic!r}: is the topic of sources.{topics[source.topic]} "
+                f"already; "
+                "one topic has one source"
+            )
+        topics.setdefault(source.topic, name)
+
+
+def _security(kafka: Kafka) -> Iterator[str]:
+    protocol = kafka.security_protocol
+    if protocol.startswith("SASL"):
+        for key in ("sasl_username", "sasl_password"):
+            if not getattr(kafka, key):
+                yield f"kafka.security_protocol = {protocol!r} needs kafka.{key}; give it"
+    elif kafka.sasl_username or kafka.sasl_password:
+        yield (
+            f"kafka.sasl_username and kafka.sasl_password are not used with kafka.security_protocol = "
+            f"{protocol!r}; "
+            "set it to SASL_SSL or SASL_PLAINTEXT, or take them away"
+        )
+    files = ("ssl_cafile", "ssl_certfile", "ssl_keyfile")
+    if "SSL" not in protocol.split("_") and any(getattr(kafka, key) for key in files):
+        yield f"kafka.ssl_… files need kafka.security_protocol SSL or SASL_SSL, not {protocol!r}"
+    for key in files:
+        file = getattr(kafka, key)
+        if file and not Path(file).is_file():
+            yield f"kafka.{key} = {file!r}: there is no such file; give an existing PEM file"
+    if bool(kafka.ssl_certfile) != bool(kafka.ssl_keyfile):
+        yield "kafka.ssl_certfile and kafka.ssl_keyfile belong together; give both or none"
+
+
+def masked_url(url: str) -> str:
+    """Return the URL without what may be a secret: the password, and the query (it may hold one too)."""
+    parts = urlsplit(url)
+    user, at, host = parts.netloc.rpartition("@")
+    name, colon, _ = user.partition(":")
+    netloc = f"{name}{colon}{_HIDDEN if colon else ''}{at}{host}"
+    return urlunsplit((parts.scheme, netloc, parts.path, _HIDDEN if parts.query else "", ""))
+
+
+def _redacted(key: str, value: Any) -> Any:
+    if key in SECRETS and value is not None:
+        return _HIDDEN
+    if key == "url" and isinstance(value, str):
+        try:
+            return masked_url(value)
+        except ValueError:  # "Invalid IPv6 URL"
+            return _HIDDEN
+    return value
+
+
+def _shown(key: str, value: Any) -> str:
+    text = repr(_redacted(key, value))
+    return text if len(text) <= _SHOWN_MAX else text[:_SHOWN_MAX] + "…"
+
+
+_SHOWN_MAX = 200  # a line on a screen
+
+
+def _keys(struct: type[_Section]) -> tuple[str, ...]:
+    return struct.__struct_fields__
+
+
+def _kinds(struct: type[_Section]) -> dict[str, Any]:
+    return get_type_hints(struct, include_extras=True)
+
+
+def _nearest(name: str, known: list[str] | tuple[str, ...]) -> str:
+    close = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.6)
+    return f"did you mean `{close[0]}`?" if close else f"known are {', '.join(known)}"
+
+
+def _expected(kind: Any) -> str:
+    """Return what a setting must be: its type and range in words, and what it means."""
+    info = msgspec.inspect.type_info(kind)
+    meaning = ""
+    if isinstance(info, msgspec.inspect.Metadata):
+        meaning = (info.extra_json_schema or {}).get("description", "")
+        info = info.type
+    words = _WORDS.get(type(info))
+    if words is None:  # text: the meaning says what it looks like
+        return f"give {meaning or 'text'}"
+    return f"give {words(info)}" + (f" ({meaning})" if meaning else "")
+
+
+def _range(info: Any) -> str:
+    return f" from {info.ge} to {info.le}" if info.ge is not None else ""
+
+
+_WORDS: dict[type[Any], Callable[[Any], str]] = {
+    msgspec.inspect.IntType: lambda info: f"a whole number{_range(info)}",
+    msgspec.inspect.FloatType: lambda info: f"a number{_range(info)}",
+    msgspec.inspect.BoolType: lambda _: "true or false",
+    msgspec.inspect.LiteralType: lambda info: "one of " + ", ".join(str(value) for value in info.values),
+    msgspec.inspect.DictType: lambda _: "a table",
+}
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, OSError):
+        return (error.strerror or str(error)).lower()
+    return "not UTF-8"

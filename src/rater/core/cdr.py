@@ -1,0 +1,515 @@
+"""The CDR: from bytes, or from a decoded mapping, to a checked record, or to the first reason against it.
+
+Nothing raises here, whatever the bytes. The fast way is one typed decode; whatever it does not take goes the
+slow way,
+which reads the record untyped and looks for the first reason in the order of the list. The slow way is
+complete: the
+fast one only saves time. Source of the rules: contracts.md "CDR" and "Reject reasons", domain.md 2.1, 2.3 and
+2.5.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Annotated, Any, Final
+
+import msgspec
+from msgspec import Meta, Struct
+
+from rater.core.amounts import LIMIT, parse_e10
+from rater.core.reasons import Reason, Rejection, Side, shown
+
+MAX_BYTES = 65_536  # contracts.md: at most 64 KiB
+FUTURE_MS_MAX = 3_600_000  # domain.md 2.5: one more than an hour ahead is refused
+CALLS = "calls"  # the one service whose volume is a duration
+ID_CHARS_MAX = 200  # a SIP Call-ID is far shorter; the id goes into transaction ids and Kafka headers
+SOURCE_CHARS_MAX = 64
+DIGITS_MAX = 64  # E.164 has 15, technical prefixes some more; bounds the memo of code look-ups
+CALLER_CHARS_MAX = 64  # kept for the transaction only, so it is cut and not refused
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_DAY_MS = 86_400_000
+_SECOND_MS = 1000
+_US_OF_MS = 1000
+SIDES: Final[tuple[Side, Side]] = ("orig", "term")
+
+_Instant = Annotated[datetime, Meta(tz=True)]
+_Count = Annotated[int, Meta(ge=0, lt=LIMIT)]
+
+
+class GivenRate(Struct, frozen=True):
+    """A rate that the switch has identified already; used as given (domain.md 2.4).
+
+    price and setup_fee are decimals of the currency, as text and checked; the rest is in counting units.
+    """
+
+    code: Annotated[str, Meta(pattern="^[0-9]{1,64}$")]
+    price: str
+    currency: Annotated[str, Meta(min_length=1, max_length=16)]
+    code_name: str | None = None
+    setup_fee: str = "0"
+    min_time: _Count = 0
+    interval: Annotated[int, Meta(ge=1, lt=LIMIT)] = 1
+    grace_time: _Count = 0
+
+    def __post_init__(self) -> None:
+        """Refuse what is no decimal; msgspec turns the ValueError into its own with the place."""
+        parse_e10(self.price)
+        parse_e10(self.setup_fee)
+
+    @property
+    def price_e10(self) -> int:
+        """Price of one price unit in 10^-10 of the currency."""
+        return parse_e10(self.price)
+
+    @property
+    def setup_fee_e10(self) -> int:
+        """Setup fee in 10^-10 of the currency."""
+        return parse_e10(self.setup_fee)
+
+
+class Party(Struct, frozen=True, gc=False):
+    """One side as the CDR names it: client and account, or what identification rules read.
+
+    Empty texts name nothing.
+    """
+
+    client: str | None = None
+    account: str | None = None
+    gateway: str | None = None
+    ip: str | None = None
+    login: str | None = None
+    rate: GivenRate | None = None
+
+
+class Cdr(Struct, frozen=True, gc=False):
+    """A checked CDR. Instants are ms since 1970 UTC; `called` is digits alone, its leading `+` stripped.
+
+    at_ms is the call's time: answered, else set up, else ended. answered False: the volume is 0, so every
+    side is a
+    zero transaction. A side that could not be read is None here and stands in `rejected`; the other one goes
+    on.
+    """
+
+    source: str
+    id: str
+    service: str
+    setup_ms: int | None
+    answered_ms: int | None
+    ended_ms: int | None
+    at_ms: int
+    duration_ms: int | None
+    volume: int | None
+    answered: bool
+    caller: str | None
+    called: str
+    orig: Party | None
+    term: Party | None
+    rejected: tuple[Rejection, ...] = ()
+
+    def sides(self) -> tuple[tuple[Side, Party], ...]:
+        """Return the sides to rate, orig first."""
+        if self.orig is None:
+            return (("term", self.term),) if self.term is not None else ()
+        if self.term is None:
+            return (("orig", self.orig),)
+        return (("orig", self.orig), ("term", self.term))
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """What the record's arrival adds.
+
+    The lane's time (ms, never running backwards), window (ms), known services.
+    """
+
+    lane_ms: int
+    window_ms: int
+    services: frozenset[str]
+
+
+class _Record(Struct, gc=False):
+    """The fields that are needed, as JSON has them."""
+
+    id: str
+    called: str
+    source: str = "default"
+    service: str = CALLS
+    setup_at: _Instant | None = None
+    answered_at: _Instant | None = None
+    ended_at: _Instant | None = None
+    duration_ms: _Count | None = None
+    volume: _Count | None = None
+    caller: str | None = None
+    orig: Party | None = None
+    term: Party | None = None
+
+
+_decode_record: Callable[[bytes], _Record] = msgspec.json.Decoder(_Record).decode
+_decode_fields: Callable[[bytes], dict[str, msgspec.Raw]] = msgspec.json.Decoder(
+    dict[str, msgspec.Raw]
+).decode
+
+# What msgspec raises on bytes: its own errors, UnicodeDecodeError (a ValueError), RecursionError on deep
+# nesting.
+_UNREADABLE = (msgspec.MsgspecError, ValueError, RecursionError)
+
+
+def decode(raw: bytes | None, arrival: Arrival) -> Cdr | tuple[Rejection, ...]:
+    """Return the CDR of a Kafka record's value, or a Rejection for each side that could be read (else one).
+
+    raw None is a tombstone: malformed. Never raises.
+    """
+    try:
+        if raw is not None and len(raw) <= MAX_BYTES:
+            if not raw.isascii():
+                raw.decode()  # msgspec does not look into the fields that it skips
+            found = _checked(_decode_record(raw), arrival)
+            if found is not None:
+                return found
+    except (*_UNREADABLE, TypeError):
+        pass  # the slow way finds out why
+    return _diagnose_bytes(raw, arrival)
+
+
+def decode_object(record: object, arrival: Arrival) -> Cdr | tuple[Rejection, ...]:
+    """Return the same as `decode` for a record that is decoded already (source maps, files). Never raises."""
+    try:
+        found = _checked(_decode_record(msgspec.json.encode(record)), arrival)
+    except (*_UNREADABLE, TypeError, OverflowError):
+        found = None
+    return _diagnose(record, arrival) if found is None else found
+
+
+def _ms(moment: datetime | None) -> int | None:
+    if moment is None:
+        return None
+    since = moment - _EPOCH
+    return since.days * _DAY_MS + since.seconds * _SECOND_MS + since.microseconds // _US_OF_MS
+
+
+def _checked(record: _Record, arrival: Arrival) -> Cdr | None:
+    """Return the CDR when nothing is wrong with the record; None sends it the slow way, which says what."""
+    service, source, called, caller = record.service, record.source, record.called, record.caller
+    orig, term = record.orig, record.term
+    amount = record.duration_ms if service == CALLS else record.volume
+    answered_ms = _ms(record.answered_at)
+    setup_ms = _ms(record.setup_at)
+    ended_ms = _ms(record.ended_at)
+    at_ms = answered_ms
+    if at_ms is None and not amount:
+        at_ms = ended_ms if setup_ms is None else setup_ms
+    if called[:1] == "+":
+        called = called[1:]
+    if (
+        amount is None
+        or at_ms is None
+        or not arrival.lane_ms - arrival.window_ms <= at_ms <= arrival.lane_ms + FUTURE_MS_MAX
+        or not (called.isdigit() and called.isascii() and len(called) <= DIGITS_MAX)
+        or service not in arrival.services
+        or not 0 < len(record.id) <= ID_CHARS_MAX
+        or not 0 < len(source) <= SOURCE_CHARS_MAX
+        or "/" in source
+        or (orig is None and term is None)
+    ):
+        return None
+    if caller is not None and len(caller) > CALLER_CHARS_MAX:
+        caller = caller[:CALLER_CHARS_MAX]
+    return Cdr(
+        source, record.id, service, setup_ms, answered_ms, ended_ms, at_ms, record.duration_ms, record.volume,
+        amount > 0, caller, called, orig, term,
+    )  # fmt: skip
+
+
+# ---------------------------------------------------------------- the slow way
+
+
+class _Unreadable:
+    """A JSON number that no Python number holds: stands for its field, whose own reason is then given.
+
+    A plain class, which msgspec refuses to encode: inside a side it makes that side malformed.
+    """
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def __repr__(self) -> str:
+        return self.text
+
+
+class _Fault(Struct, frozen=True):
+    reason: Reason
+    detail: str
+    value: object = ""
+
+    def at(self, side: Side | None) -> Rejection:
+        return Rejection(self.reason, self.detail, shown(self.value), side)
+
+
+_RANK = {reason: rank for rank, reason in enumerate(Reason)}
+
+
+def _diagnose_bytes(raw: bytes | None, arrival: Arrival) -> Cdr | tuple[Rejection, ...]:
+    if raw is None:
+        return (_Fault(Reason.MALFORMED, "the record has no value; send one JSON object").at(None),)
+    if len(raw) > MAX_BYTES:
+        detail = f"the record has {len(raw)} bytes; at most {MAX_BYTES} are taken"
+        return (_Fault(Reason.TOO_LARGE, detail, len(raw)).at(None),)
+    try:
+        raw.decode()
+        return _diagnose(_untyped(raw), arrival)
+    except RecursionError:
+        detail = "the record is nested too deep; send one flat JSON object"
+    except _UNREADABLE as error:
+        detail = (
+            f"the record is no JSON in UTF-8 ({error}); send one JSON object"
+            if raw
+            else "the record is empty"
+        )
+    return (_Fault(Reason.MALFORMED, detail, raw).at(None),)
+
+
+def _untyped(raw: bytes) -> object:
+    """Return the decoded record; where a number is beyond all bounds, that field alone is unreadable."""
+    try:
+        return msgspec.json.decode(raw)
+    except msgspec.ValidationError:
+        fields = _decode_fields(raw)
+    return {name: _field(text) for name, text in fields.items()}
+
+
+def _field(raw: msgspec.Raw) -> object:
+    try:
+        return msgspec.json.decode(raw)
+    except msgspec.ValidationError:
+        return _Unreadable(shown(bytes(raw)))
+
+
+def _diagnose(record: object, arrival: Arrival) -> Cdr | tuple[Rejection, ...]:
+    """Return the CDR, or the first reason for each side. `record`: anything."""
+    if not isinstance(record, Mapping):
+        detail = f"the record is a {type(record).__name__}; send one JSON object"
+        return (_Fault(Reason.MALFORMED, detail, record).at(None),)
+    fields: Mapping[str, object] = record
+    fault, cdr = _common(fields, arrival)
+    sides = [side for side in SIDES if fields.get(side) is not None]
+    if not sides:
+        missing = _Fault(Reason.MISSING_FIELD, "neither `orig` nor `term` is there; name the side to rate")
+        return (_first(fault, missing).at(None),)
+    parties: dict[str, Party] = {}
+    rejected: list[Rejection] = []
+    for side in sides:
+        party = _party(fields[side], side)
+        if isinstance(party, _Fault):
+            rejected.append(_first(fault, party).at(side))
+        elif fault is not None:
+            rejected.append(fault.at(side))
+        else:
+            parties[side] = party
+    if cdr is None or not parties:
+        return tuple(rejected)
+    return msgspec.structs.replace(cdr, rejected=tuple(rejected), **parties)
+
+
+def _first(one: _Fault | None, other: _Fault) -> _Fault:
+    """Return the fault that comes first in the list of reasons; of equal ones, the first given."""
+    return one if one is not None and _RANK[one.reason] <= _RANK[other.reason] else other
+
+
+def _common(fields: Mapping[str, object], arrival: Arrival) -> tuple[_Fault, None] | tuple[None, Cdr]:
+    """Return the first fault of what both sides share, or the CDR still without sides."""
+    fault = _text_fault(fields) or _missing(fields, arrival.services)
+    if fault is not None:
+        return fault, None
+    times = _times(fields)
+    if isinstance(times, _Fault):
+        return times, None
+    setup_ms, answered_ms, ended_ms = times
+    at_ms = next(
+        (ms for ms in (answered_ms, setup_ms, ended_ms) if ms is not None), 0
+    )  # `_missing` saw to one
+    service = str(fields.get("service") or CALLS)
+    called = str(fields["called"]).removeprefix("+")
+    fault = _late_or_early(at_ms, arrival) or _bad_amount(fields) or _bad_target(called, service, arrival)
+    if fault is not None:
+        return fault, None
+    caller: Any = fields.get("caller")
+    duration: Any = fields.get("duration_ms")
+    volume: Any = fields.get("volume")
+    return None, Cdr(
+        source=str(fields.get("source") or "default"),
+        id=str(fields["id"]),
+        service=service,
+        setup_ms=setup_ms,
+        answered_ms=answered_ms,
+        ended_ms=ended_ms,
+        at_ms=at_ms,
+        duration_ms=duration,
+        volume=volume,
+        answered=(duration if service == CALLS else volume) > 0,
+        caller=None if caller is None else caller[:CALLER_CHARS_MAX],
+        called=called,
+        orig=None,
+        term=None,
+    )
+
+
+def _text_fault(fields: Mapping[str, object]) -> _Fault | None:
+    for name in ("id", "source", "service", "called", "caller"):
+        value = fields.get(name)
+        if value is not None and not isinstance(value, str):
+            return _Fault(Reason.MALFORMED, f"`{name}` is no text; send it as a JSON string", value)
+        if value is not None and not _encodable(value):
+            return _Fault(Reason.MALFORMED, f"`{name}` holds half a character; send UTF-8", value)
+    name = str(fields.get("id") or "")
+    if len(name) > ID_CHARS_MAX:
+        return _Fault(
+            Reason.MALFORMED, f"`id` is longer than {ID_CHARS_MAX} characters; send a shorter one", name
+        )
+    source = fields.get("source")
+    if source is not None and (not source or len(str(source)) > SOURCE_CHARS_MAX or "/" in str(source)):
+        detail = f"`source` has to be 1 to {SOURCE_CHARS_MAX} characters without `/`; rename the source"
+        return _Fault(Reason.MALFORMED, detail, source)
+    if fields.get("service") == "":
+        return _Fault(Reason.MALFORMED, "`service` is empty; name a service or leave the field out", "")
+    return None
+
+
+def _encodable(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _missing(fields: Mapping[str, object], services: frozenset[str]) -> _Fault | None:
+    for name in ("id", "called"):
+        if not fields.get(name):
+            return _Fault(
+                Reason.MISSING_FIELD, f"`{name}` is missing or empty; every CDR needs it", fields.get(name)
+            )
+    name = _amount_name(fields, services)
+    amount = fields.get(name)
+    if amount is None:
+        return _Fault(
+            Reason.MISSING_FIELD, f"`{name}` is missing; say how much is to be rated, 0 if unanswered"
+        )
+    if fields.get("answered_at") is not None:
+        return None
+    if isinstance(amount, bool) or amount != 0:
+        detail = f"`answered_at` is missing and `{name}` is not 0; say when it was answered"
+        return _Fault(Reason.MISSING_FIELD, detail, amount)
+    if fields.get("setup_at") is None and fields.get("ended_at") is None:
+        detail = "`answered_at`, `setup_at` and `ended_at` are missing; an unanswered call needs one of them"
+        return _Fault(Reason.MISSING_FIELD, detail)
+    return None
+
+
+def _amount_name(fields: Mapping[str, object], services: frozenset[str]) -> str:
+    """Return which field says how much; of a service that nobody knows, either does.
+
+    `service_unknown` is its fault.
+    """
+    service = fields.get("service") or CALLS
+    if service == CALLS or (service not in services and fields.get("volume") is None):
+        return "duration_ms"
+    return "volume"
+
+
+def _times(fields: Mapping[str, object]) -> tuple[int | None, int | None, int | None] | _Fault:
+    """Return set up, answered, ended in ms, or the first that is no time."""
+    found: list[int | None] = []
+    for name in ("setup_at", "answered_at", "ended_at"):
+        value = fields.get(name)
+        try:
+            # A datetime or a number is no RFC 3339 text, though msgspec would take the one.
+            found.append(_ms(msgspec.convert(value, _Instant)) if isinstance(value, str) else _none(value))
+        except (ValueError, TypeError, OverflowError, msgspec.MsgspecError):
+            detail = f"`{name}` is no time; send RFC 3339 with an offset, such as 2026-11-03T10:00:00.000Z"
+            return _Fault(Reason.BAD_TIME, detail, value)
+    setup_ms, answered_ms, ended_ms = found
+    return setup_ms, answered_ms, ended_ms
+
+
+def _none(value: object) -> int | None:
+    if value is not None:
+        raise TypeError
+    return None
+
+
+def _late_or_early(at_ms: int, arrival: Arrival) -> _Fault | None:
+    if at_ms > arrival.lane_ms + FUTURE_MS_MAX:
+        ahead_s = (at_ms - arrival.lane_ms) // _SECOND_MS
+        detail = (
+            f"the call is {ahead_s} s ahead of its record, more than an hour; check the clock of the switch"
+        )
+        return _Fault(Reason.TIME_IN_FUTURE, detail, at_ms)
+    if at_ms < arrival.lane_ms - arrival.window_ms:
+        age_s = (arrival.lane_ms - at_ms) // _SECOND_MS
+        detail = (
+            f"the call is {age_s} s older than its record, the duplicate window is "
+            f"{arrival.window_ms // _SECOND_MS} s; "
+            "send it with `rater ingest --late` or `rater recycle --late`"
+        )
+        return _Fault(Reason.TOO_OLD, detail, at_ms)
+    return None
+
+
+def _bad_amount(fields: Mapping[str, object]) -> _Fault | None:
+    for name in ("duration_ms", "volume"):
+        value = fields.get(name)
+        if value is None:
+            continue
+        if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < LIMIT:
+            detail = f"`{name}` is not a whole number from 0 to 2^53 - 1; send it as one"
+            return _Fault(Reason.BAD_DURATION, detail, value)
+    return None
+
+
+def _bad_target(called: str, service: str, arrival: Arrival) -> _Fault | None:
+    if not (called.isdigit() and called.isascii() and len(called) <= DIGITS_MAX):
+        detail = (
+            f"`called` is not 1 to {DIGITS_MAX} digits after an optional +; let the source's map normalise it"
+        )
+        return _Fault(Reason.NUMBER_INVALID, detail, called)
+    if service not in arrival.services:
+        detail = f"`service` {shown(service)!r} is not in the catalog; load it, or correct the source's map"
+        return _Fault(Reason.SERVICE_UNKNOWN, detail, service)
+    return None
+
+
+# What stands in for absent fields of a given rate, to tell a missing field from a wrong one.
+_RATE_FILL = {"code": "0", "price": "0", "currency": "XXX"}
+
+
+def _party(value: object, side: Side) -> Party | _Fault:
+    try:
+        text = msgspec.json.encode(value)
+        return msgspec.json.decode(text, type=Party)
+    except RecursionError:
+        return _Fault(Reason.MALFORMED, f"`{side}` is nested too deep; send one flat object", "")
+    except (ValueError, TypeError, OverflowError, msgspec.MsgspecError) as error:
+        missing = _missing_in_rate(value)
+        if missing:
+            detail = f"`{side}.rate` lacks {', '.join(missing)}; a given rate needs code, price and currency"
+            return _Fault(Reason.MISSING_FIELD, detail, value)
+        return _Fault(
+            Reason.MALFORMED, f"`{side}` cannot be read ({error}); correct the field that it names", value
+        )
+
+
+def _missing_in_rate(value: object) -> list[str]:
+    """Return the names that the given rate lacks when nothing else is wrong with the side."""
+    rate = value.get("rate") if isinstance(value, dict) else None
+    if not isinstance(value, dict) or not isinstance(rate, dict):
+        return []
+    missing = [name for name in _RATE_FILL if rate.get(name) is None]
+    filled = {**rate, **{name: _RATE_FILL[name] for name in missing}}
+    try:
+        msgspec.convert({**value, "rate": filled}, Party)
+    except (ValueError, TypeError, msgspec.MsgspecError):
+        return []
+    return missing

@@ -1,0 +1,232 @@
+"""Codes of destinations: decks, rate tables, the search for a number's longest code, patterns of limits.
+
+Source of the rules: domain.md 2.4 (rates) and 3.1 (patterns).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import cached_property
+
+from msgspec import Struct
+
+from rater.core.amounts import format_e10
+from rater.core.quoting import quote
+
+CODE_DIGITS_MAX = 64
+"""Digits of a code and of a number at most (E.164 has 15; technical prefixes add some)."""
+
+WILDCARD = "*"
+
+BEGINNING_MS = -(2**62)
+"""Before every instant: what has no `from` counts from here."""
+
+NEVER_MS = 2**62
+"""After every instant: what has no `to` counts until here."""
+
+_MEMO_MAX = 65_536
+
+
+class Deck:
+    """A code deck: code → code name."""
+
+    __slots__ = ("__dict__", "codes", "name")
+
+    def __init__(self, name: str, codes: dict[str, str]) -> None:
+        """Take over `codes`, which must not be changed any more."""
+        self.name = name
+        self.codes = codes
+
+    @cached_property
+    def _by_name(self) -> dict[str, frozenset[str]]:
+        found: dict[str, list[str]] = {}
+        for code, name in self.codes.items():
+            found.setdefault(name, []).append(code)
+        return {name: frozenset(codes) for name, codes in found.items()}
+
+    def codes_named(self, name: str) -> frozenset[str]:
+        """Return the codes that bear a code name; empty when none does."""
+        return self._by_name.get(name, frozenset())
+
+
+class Rate(Struct, gc=False):
+    """What a side of a call is rated at: a row of a rate table, or what the CDR itself gave (no table).
+
+    price_e10 of one price unit and setup_fee_e10 are in 10^-10 of the currency; min_time, interval and
+    grace_time in
+    counting units, interval >= 1.
+    """
+
+    table: str | None
+    currency: str
+    code: str
+    code_name: str | None
+    price_e10: int
+    setup_fee_e10: int
+    min_time: int
+    interval: int
+    grace_time: int
+    cached: bytes = b""
+    """The fragment once it was asked for; not part of the rate."""
+
+    def fragment(self) -> bytes:
+        """Return the JSON of the transaction's `rate` object (contracts.md, Transaction)."""
+        if not self.cached:
+            table = b"null" if self.table is None else quote(self.table)
+            self.cached = b'{"table":%b,"currency":%b,"price":"%b","setup_fee":"%b",%b}' % (
+                table,
+                quote(self.currency),
+                format_e10(self.price_e10).encode(),
+                format_e10(self.setup_fee_e10).encode(),
+                b'"min_time":%d,"interval":%d,"grace_time":%d'
+                % (self.min_time, self.interval, self.grace_time),
+            )
+        return self.cached
+
+
+class Row(Struct, array_like=True, gc=False):
+    """A row of a rate table as the catalog keeps it; units as in `Rate`, None.
+
+    From the beginning, without end.
+    """
+
+    code: str
+    price_e10: int
+    setup_fee_e10: int = 0
+    min_time: int = 0
+    interval: int = 1
+    grace_time: int = 0
+    from_ms: int | None = None
+    to_ms: int | None = None
+
+
+Chain = tuple[tuple[int, int, Rate], ...]
+"""(from, until, rate): the first whose from <= at < until is in force. Longer codes come first."""
+
+
+class RateTable:
+    """A rate table, searched by number."""
+
+    __slots__ = ("_chains", "_lengths", "_memo", "_memo_max", "_rows", "_width", "currency", "deck", "name")
+
+    def __init__(
+        self, name: str, currency: str, deck: Deck | None, rows: Iterable[Row], memo_max: int = _MEMO_MAX
+    ) -> None:
+        """Take the rows of the table.
+
+        `memo_max` bounds the beginnings of numbers whose rates are remembered.
+        """
+        self.name = name
+        self.currency = currency
+        self.deck = deck
+        self._rows: dict[str, Row | list[Row]] = {}
+        self._fill(rows)
+        # Longest first: of the codes that begin the number the longest counts.
+        self._lengths = sorted(set(map(len, self._rows)), reverse=True)
+        self._width = self._lengths[0] if self._lengths else 0
+        self._chains: dict[str, Chain] = {}
+        self._memo: dict[str, Chain] = {}
+        self._memo_max = memo_max
+
+    def _fill(self, rows: Iterable[Row]) -> None:
+        table = self._rows
+        for row in rows:
+            other = table.setdefault(row.code, row)
+            if other is row:
+                continue
+            if isinstance(other, list):
+                other.append(row)
+            else:
+                table[row.code] = [other, row]
+
+    def __len__(self) -> int:
+        """Return the number of codes."""
+        return len(self._rows)
+
+    def lookup(self, number: str, at_ms: int) -> Rate | None:
+        """Return the rate of the longest code that begins the number and has a row in force at `at_ms`.
+
+        `number` is digits alone. Of the rows of one code the one with the latest `effective_from` <= at
+        counts, if
+        at is before its `effective_to`; else the next shorter code is asked.
+        """
+        # No code is longer than _width, so the digits behind it cannot matter: numbers of one area share an
+        # entry.
+        beginning = number[: self._width]
+        chain = self._memo.get(beginning)
+        if chain is None:
+            chain = self._remember(beginning)
+        for start, stop, rate in chain:
+            if start <= at_ms < stop:
+                return rate
+        return None
+
+    def _remember(self, beginning: str) -> Chain:
+        if len(self._memo) >= self._memo_max:
+            self._memo.clear()
+        chain = self._memo[beginning] = self._chain(beginning)
+        return chain
+
+    def _chain(self, beginning: str) -> Chain:
+        rows = self._rows
+        size = len(beginning)
+        for length in self._lengths:
+            if length <= size and beginning[:length] in rows:
+                return self._chain_of(beginning[:length])
+        return ()
+
+    def _chain_of(self, code: str) -> Chain:
+        """Return the chain of a code of the table, then of the shorter codes that begin it."""
+        chain = self._chains.get(code)
+        if chain is None:
+            own = self._intervals(code)
+            # A row that is in force always leaves nothing to shorter codes.
+            always = own[-1][0] == BEGINNING_MS and own[0][1] == NEVER_MS and len(own) == 1
+            chain = self._chains[code] = own if always else own + self._chain(code[:-1])
+        return chain
+
+    def _intervals(self, code: str) -> Chain:
+        """Return the rows of one code as intervals that do not overlap.
+
+        A later row ends the one before it.
+        """
+        rows = self._rows[code]
+        newest_first = sorted(rows, key=_from, reverse=True) if isinstance(rows, list) else [rows]
+        out = []
+        until = NEVER_MS
+        for row in newest_first:
+            start = _from(row)
+            stop = until if row.to_ms is None else min(until, row.to_ms)
+            out.append((start, stop, self._rate(row)))
+            until = start
+        return tuple(out)
+
+    def _rate(self, row: Row) -> Rate:
+        name = None if self.deck is None else self.deck.codes.get(row.code)
+        return Rate(
+            self.name, self.currency, row.code, name, row.price_e10, row.setup_fee_e10,
+            row.min_time, row.interval, row.grace_time,
+        )  # fmt: skip
+
+
+def _from(row: Row) -> int:
+    return BEGINNING_MS if row.from_ms is None else row.from_ms
+
+
+EXACT = 0
+"""The rank of an exact code and of a code name: before every wildcard (domain.md 2.1, 4)."""
+
+
+def pattern_rank(pattern: str, code: str) -> int | None:
+    """Return how specific the pattern is for the identified code, smaller = more; None: it does not match.
+
+    `121` matches 121 alone (EXACT), `121*` 121 and every longer code that begins with it, `*` every code.
+    """
+    if not pattern.endswith(WILDCARD):
+        return EXACT if pattern == code else None
+    return wildcard_rank(len(pattern) - 1) if code.startswith(pattern[:-1]) else None
+
+
+def wildcard_rank(digits: int) -> int:
+    """Return the rank of a wildcard with so many digits before the star: longer before shorter."""
+    return 1 + CODE_DIGITS_MAX - digits

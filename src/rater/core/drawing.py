@@ -1,0 +1,583 @@
+"""What functions.lua does, stated in Python: the state of one bucket and every way it may change.
+
+This is the fake of unit tests, the oracle that the Lua is compared with, and the engine of offline rating and
+of
+re-rate previews. Units: money in micros of the client's currency (a limit's own currency where it says so),
+volumes in
+counting units, instants in milliseconds. Source of the rules: domain.md 2.1, 2.2; protocol.md 1.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import NamedTuple
+
+from msgspec import Struct, msgpack
+
+from rater.core.amounts import LIMIT, Form
+
+EXPIRE_GENERATIONS_MAX = 16
+"""Generations dropped by one call of expire: the keys of a call are named before it is made."""
+
+
+class Status(IntEnum):
+    """What became of a call, in order of precedence; everything but OK means that nothing was changed."""
+
+    OK = 0
+    FENCED = 1  # a newer owner has taken the lane: drop it
+    CLOSED = 2  # the server lost history and not every lane has reconciled yet: wait
+    REGRESSED = 3  # the server's idea of this lane is not ours: take the lane again
+    LOST = 4  # a client that we hold a view of is gone: take the lane again
+    STALE = 5  # a client's view is older than the server's: use the fresh ones, identify again, repeat
+
+
+class Outcome(IntEnum):
+    """What became of one item of a call."""
+
+    RATED = 0
+    DUPLICATE = 1
+    DIFFERS = 2  # the same key with other content
+    OUT_OF_RANGE = 3  # the amount or the new balance is beyond +-2^53 micros; nothing was drawn
+
+
+class ItemCandidate(NamedTuple):
+    """One limit that an item may draw from; candidates of an item are in order of domain.md 2.1."""
+
+    field: int  # index in the use's fields
+    size: int  # counting units, or micros of the package's currency; quantity included
+    group: int  # ordinal of its client package in the call: limits of one group are drawn together
+    money: bool
+    waive: bool  # when this volume limit gives something, the setup fee is not charged
+    allow: bool  # passed over while balance + credit limit < 0
+    cap: int  # most that one call may draw, 0 = no cap
+    to_package: Form | None  # client's currency -> package's; None: the same currency
+    to_client: Form | None  # package's currency -> client's; None: the same currency
+
+
+class Use(Struct):
+    """A client as the items of a call use it: the view's version and the counters that are asked for."""
+
+    client: str
+    version: int
+    credit_limit: int
+    fields: list[str]
+
+
+class DrawItem(Struct):
+    """One side of a CDR (or any other charge) to be drawn and charged."""
+
+    use: int  # index in the call's uses
+    key: bytes  # 8 bytes: duplicates are found by it
+    content: bytes  # 4 bytes: the same key with other content DIFFERS
+    billed: int
+    cost: (
+        Form  # signed micros as a function of the overage; |cost at billed| <= 2^53 is the caller's to check
+    )
+    same_record: (
+        bool  # the second side of the record before it: `allow` is judged on the balance before the first
+    )
+    candidates: tuple[ItemCandidate, ...]
+
+
+class DrawResult(NamedTuple):
+    """What an item got. amount: signed micros. takes.
+
+    (candidate index, taken, left, covered) of those that gave.
+    """
+
+    outcome: int
+    amount: int
+    balance_sufficient: bool | None
+    takes: tuple[tuple[int, int, int, int], ...]
+
+
+class Apply(Struct):
+    """A client's new state; done only if its version is the expected one (0.
+
+    The client does not exist yet).
+    """
+
+    client: str
+    expected: int
+    register: bytes
+    version: int
+    delta: int  # added to the balance
+
+
+class DrawCall(Struct):
+    """One call of one lane at one bucket: applies first, then items, in order; all or nothing."""
+
+    lane: int
+    token: int
+    call: int  # must be the number that the bucket expects
+    lane_ms: int
+    generation: int  # lane_ms // length of a generation; new keys go here, its two neighbours are asked too
+    trim: int  # outcomes of calls up to this one are committed and are dropped
+    floor: int  # journal offset below which every effect is in the bucket and trimmed
+    applies: list[Apply]
+    accounts: list[tuple[str, str]]  # account index: account -> client; client "" removes the entry
+    uses: list[Use]  # versions are those that hold after the applies of this call
+    items: list[DrawItem]
+    context: bytes  # kept with the outcome, opaque here (reconciling.CallContext)
+    contextless: bool = False  # keep no outcome: for calls that nobody will replay
+
+
+class DrawReply(Struct):
+    """The answer to a DrawCall; results, applied and packed are empty unless the status is OK."""
+
+    status: Status
+    call: int  # the number that the next call must carry
+    results: list[DrawResult]
+    applied: list[bool]
+    stale: list[tuple[str, bytes]]  # status STALE: the fresh registers
+    packed: bytes = b""  # results and applied as they were kept with the outcome
+
+
+class FenceReply(Struct):
+    """What the bucket keeps of a lane.
+
+    Outcomes = (call number, context, packed results) in order of calls.
+    """
+
+    status: Status
+    call: int
+    floor: int
+    outcomes: list[tuple[int, bytes, bytes]]
+    lane_ms: int
+
+
+class Reconcile(Struct):
+    """Corrections that make a bucket agree with the journal. Sums are added.
+
+    Registers win by their version.
+    """
+
+    lane: int
+    token: int
+    call: int
+    floor: int
+    lane_ms: int = 0
+    drop_calls: list[int] = []
+    balances: list[tuple[str, int]] = []
+    counters: list[tuple[str, str, int]] = []
+    duplicates: list[tuple[int, bytes, bytes]] = []  # (generation, key, content)
+    registers: list[
+        tuple[str, int, bytes]
+    ] = []  # (client, version, register): set unless a higher version is there
+    accounts: list[tuple[str, str]] = []
+    pending: list[
+        tuple[int, bytes, bytes]
+    ] = []  # (call number, context, packed results): outcomes put in place of old
+
+
+class ViewsReply(Struct):
+    """Registers and account index entries as they are; what does not exist is absent from the mappings."""
+
+    status: Status
+    registers: dict[str, bytes]
+    accounts: dict[str, str]
+
+
+class Funds(NamedTuple):
+    """What a client has while a call is worked out: balance, and the balance before the record in hand."""
+
+    balance: int
+    before: int
+    credit_limit: int
+
+
+class _Client:
+    """One client of a bucket. version None: only sums are known (a store that is being rebuilt)."""
+
+    __slots__ = ("balance", "used", "version")
+
+    def __init__(self) -> None:
+        self.version: int | None = None
+        self.balance = 0
+        self.used: dict[str, int] = {}
+
+
+class _Lane:
+    """What a bucket knows of a lane; outcomes: call number -> (context, packed results)."""
+
+    __slots__ = ("call", "floor", "outcomes", "token")
+
+    def __init__(self) -> None:
+        self.token = -1
+        self.call = 0
+        self.floor = 0
+        self.outcomes: dict[int, tuple[bytes, bytes]] = {}
+
+
+def draw_item(item: DrawItem, used: list[int], funds: Funds) -> DrawResult:
+    """Work out one item: which limits it draws and what is charged; changes nothing.
+
+    used: what is used of each counter of the item's `Use.fields`. The result's amount may make the balance
+    leave the
+    range: then the outcome is OUT_OF_RANGE and nothing is taken.
+    """
+    sufficient = funds.before + funds.credit_limit >= 0
+    chosen = _chosen(item, used, sufficient)
+    takes, overage, waived = _take_volumes(item.billed, chosen, used)
+    cost = (item.cost.without_s() if waived else item.cost).at(overage)
+    full = item.cost.at(item.billed)
+    if (cost > 0) == (full > 0) and cost and full:
+        rest = _take_money(chosen, used, abs(cost), takes)
+        cost = rest if cost > 0 else -rest
+    if not (-LIMIT <= cost <= LIMIT and -LIMIT <= funds.balance + cost <= LIMIT):
+        return DrawResult(Outcome.OUT_OF_RANGE, 0, None, ())
+    judged = any(candidate.allow for candidate in item.candidates)
+    return DrawResult(Outcome.RATED, cost, sufficient if judged else None, tuple(takes))
+
+
+def _chosen(item: DrawItem, used: list[int], sufficient: bool) -> list[tuple[int, ItemCandidate]]:  # noqa: FBT001
+    """Return the candidates, with indices, of the first one's client package that has anything left."""
+    for first in item.candidates:
+        if first.size > used[first.field] and (sufficient or not first.allow):
+            return [pair for pair in enumerate(item.candidates) if pair[1].group == first.group]
+    return []
+
+
+def _take_volumes(
+    billed: int, chosen: list[tuple[int, ItemCandidate]], used: list[int]
+) -> tuple[list[tuple[int, int, int, int]], int, bool]:
+    """Return the takes of volume limits, the overage, and whether the setup fee is waived."""
+    takes: list[tuple[int, int, int, int]] = []
+    need, waived = billed, False
+    for index, candidate in chosen:
+        rest = candidate.size - used[candidate.field]
+        taken = min(need, rest, candidate.cap or rest)
+        if not candidate.money and taken > 0:
+            takes.append((index, taken, rest - taken, 0))
+            need -= taken
+            waived = waived or candidate.waive
+    return takes, need, waived
+
+
+def _take_money(
+    chosen: list[tuple[int, ItemCandidate]],
+    used: list[int],
+    cost: int,
+    takes: list[tuple[int, int, int, int]],
+) -> int:
+    """Add the takes of money limits for an unsigned cost; return what of it is not covered."""
+    for index, candidate in chosen:
+        rest = candidate.size - used[candidate.field]
+        if not candidate.money or rest <= 0:
+            continue
+        most = min(rest, candidate.cap or rest)
+        need = candidate.to_package.at(cost) if candidate.to_package is not None else cost
+        if need <= most:
+            if need:
+                takes.append((index, need, rest - need, cost))
+            return 0
+        worth = candidate.to_client.at(most) if candidate.to_client is not None else most
+        covered = min(cost, worth)
+        takes.append((index, most, rest - most, covered))
+        cost -= covered
+        if not cost:
+            return 0
+    return cost
+
+
+def pack_results(applied: list[bool], results: list[DrawResult]) -> bytes:
+    """Return applied and results as the store keeps them: one flat msgpack list of ints.
+
+    [number of applies, 1 | 0 each, then per item: code, and if it was rated: amount, (index, taken, left,
+    covered)*];
+    code = outcome + 4 * (balance_sufficient: 0 None, 1 False, 2 True) + 16 * number of takes.
+    """
+    flat = [len(applied), *map(int, applied)]
+    for outcome, amount, sufficient, takes in results:
+        judged = 0 if sufficient is None else 1 + sufficient
+        flat.append(outcome + 4 * judged + 16 * len(takes))
+        if outcome == Outcome.RATED:
+            flat.append(amount)
+            for take in takes:
+                flat += take
+    return msgpack.encode(flat)
+
+
+_RATED = Outcome.RATED.value
+_JUDGED = (None, False, True)
+_flat_decoder = msgpack.Decoder(list[int])
+
+
+def unpack_results(packed: bytes) -> tuple[list[bool], list[DrawResult]]:
+    """Return (applied, results) of what `pack_results` or the store packed."""
+    flat = _flat_decoder.decode(packed)
+    at = flat[0] + 1
+    applied = [done == 1 for done in flat[1:at]]
+    results = []
+    end = len(flat)
+    while at < end:
+        code = flat[at]
+        outcome = code & 3
+        if outcome != _RATED:
+            results.append(DrawResult(outcome, 0, None, ()))
+            at += 1
+            continue
+        amount = flat[at + 1]
+        at += 2
+        takes: tuple[tuple[int, int, int, int], ...] = ()
+        if code >= 16:  # noqa: PLR2004 - a bit field
+            stop = at + (code >> 4) * 4
+            takes = tuple(zip(*[iter(flat[at:stop])] * 4, strict=True))
+            at = stop
+        results.append(DrawResult(outcome, amount, _JUDGED[(code >> 2) & 3], takes))
+    return applied, results
+
+
+class _Draft:
+    """A call half worked out.
+
+    The READ phase's picture of the clients, which the WRITE phase puts in place.
+    """
+
+    def __init__(self, bucket: Bucket) -> None:
+        self.bucket = bucket
+        self.versions: dict[str, int | None] = {}
+        self.balances: dict[str, int] = {}
+        self.before: dict[str, int] = {}
+        self.used: dict[tuple[str, str], int] = {}
+        self.registers: dict[str, bytes] = {}
+        self.keys: dict[bytes, bytes] = {}
+
+    def version(self, client: str) -> int | None:
+        if client not in self.versions:
+            stored = self.bucket.clients.get(client)
+            self.versions[client] = None if stored is None else stored.version
+            self.balances[client] = 0 if stored is None else stored.balance
+        return self.versions[client]
+
+    def apply(self, apply: Apply) -> bool:
+        stored = self.version(apply.client)
+        balance = self.balances[apply.client] + apply.delta
+        if (stored or 0) != apply.expected or not -LIMIT <= balance <= LIMIT:
+            return False
+        self.versions[apply.client] = apply.version
+        self.balances[apply.client] = balance
+        self.registers[apply.client] = apply.register
+        return True
+
+    def item(self, call: DrawCall, item: DrawItem) -> DrawResult:
+        known = self.keys.get(item.key) or self.bucket.known(call.generation, item.key)
+        if known is not None:
+            same = known == item.content
+            return DrawResult(Outcome.DUPLICATE if same else Outcome.DIFFERS, 0, None, ())
+        use = call.uses[item.use]
+        balance = self.balances[use.client]
+        before = self.before.get(use.client, balance) if item.same_record else balance
+        self.before[use.client] = before
+        used = [self.used_of(use.client, field) for field in use.fields]
+        result = draw_item(item, used, Funds(balance, before, use.credit_limit))
+        if result.outcome == Outcome.RATED:
+            self.keys[item.key] = item.content
+            self.balances[use.client] += result.amount
+            for index, taken, _, _ in result.takes:
+                candidate = item.candidates[index]
+                self.used[use.client, use.fields[candidate.field]] = used[candidate.field] + taken
+        return result
+
+    def used_of(self, client: str, field: str) -> int:
+        found = self.used.get((client, field))
+        if found is None:
+            stored = self.bucket.clients.get(client)
+            found = 0 if stored is None else stored.used.get(field, 0)
+        return found
+
+    def write(self, generation: int) -> None:
+        for client, version in self.versions.items():
+            if version is not None:
+                stored = self.bucket.clients.setdefault(client, _Client())
+                stored.version, stored.balance = version, self.balances[client]
+        for (client, field), used in self.used.items():
+            self.bucket.clients[client].used[field] = used
+        self.bucket.registers.update(self.registers)
+        for key, content in self.keys.items():
+            self.bucket.remember(generation, key, content)
+
+
+class Bucket:
+    """One bucket's whole state. `run_id` is the server's.
+
+    Set another one to restart it, keeping the state.
+    """
+
+    def __init__(self, run_id: str = "0") -> None:
+        """Start empty, closed to every lane."""
+        self.run_id = run_id
+        self.open = ""
+        self.registered: dict[int, str] = {}
+        self.times: dict[int, int] = {}
+        self.generation_min: int | None = None
+        self.lanes: dict[int, _Lane] = {}
+        self.clients: dict[str, _Client] = {}
+        self.registers: dict[str, bytes] = {}
+        self.accounts: dict[str, str] = {}
+        self.generations: dict[int, dict[bytes, bytes]] = {}
+
+    # ------------------------------------------------------------------ guards
+    def _guard(self, lane: int, token: int, call: int) -> Status:
+        """A lane's own token and the number that is expected, or nothing is done."""
+        stored = self.lanes.get(lane) or _Lane()
+        if token < stored.token:
+            return Status.FENCED
+        if token > stored.token or call != stored.call:
+            return Status.REGRESSED
+        return Status.OK
+
+    def _gate(self, lane: int, token: int, call: int) -> Status:
+        """The guard, and every lane registered under the server's current run.
+
+        A lane that is not registered itself is REGRESSED: waiting for others would never end.
+        """
+        status = self._guard(lane, token, call)
+        if status != Status.OK or self.open == self.run_id:
+            return status
+        return Status.CLOSED if self.registered.get(lane) == self.run_id else Status.REGRESSED
+
+    def _expected(self, lane: int) -> int:
+        return self.lanes[lane].call if lane in self.lanes else 0
+
+    def _bump(self, lane: int) -> int:
+        self.lanes[lane].call += 1
+        return self.lanes[lane].call
+
+    # ------------------------------------------------------------------ duplicates
+    def known(self, generation: int, key: bytes) -> bytes | None:
+        """Return the content under which a key was rated, asking this generation and its neighbours."""
+        for near in (generation, generation - 1, generation + 1):
+            found = self.generations.get(near, {}).get(key)
+            if found is not None:
+                return found
+        return None
+
+    def remember(self, generation: int, key: bytes, content: bytes) -> None:
+        """Keep a key in a generation."""
+        self.generations.setdefault(generation, {})[key] = content
+        if self.generation_min is None or generation < self.generation_min:
+            self.generation_min = generation
+
+    # ------------------------------------------------------------------ taking a lane
+    def fence(self, lane: int, token: int) -> FenceReply:
+        """Make `token` the lane's owner; returns what is kept of the lane.
+
+        A repeat with the same token is harmless.
+        """
+        stored = self.lanes.setdefault(lane, _Lane())
+        if token < stored.token:
+            return FenceReply(Status.FENCED, stored.call, 0, [], 0)
+        stored.token = token
+        outcomes = [(call, *stored.outcomes[call]) for call in sorted(stored.outcomes)]
+        return FenceReply(Status.OK, self._bump(lane), stored.floor, outcomes, self.times.get(lane, 0))
+
+    def reconcile(self, what: Reconcile) -> tuple[Status, int]:
+        """Add corrections; the gate is not asked, for this is what opens it."""
+        status = self._guard(what.lane, what.token, what.call)
+        if status != Status.OK:
+            return status, self._expected(what.lane)
+        lane = self.lanes[what.lane]
+        for client, delta in what.balances:
+            self.clients.setdefault(client, _Client()).balance += delta
+        for client, field, delta in what.counters:
+            used = self.clients.setdefault(client, _Client()).used
+            used[field] = used.get(field, 0) + delta
+        for client, version, register in what.registers:
+            stored = self.clients.setdefault(client, _Client())
+            if stored.version is None or version >= stored.version:
+                stored.version = version
+                self.registers[client] = register
+        for generation, key, content in what.duplicates:
+            self.remember(generation, key, content)
+        self._index(what.accounts)
+        for call in what.drop_calls:
+            lane.outcomes.pop(call, None)
+        lane.outcomes.update({call: (context, packed) for call, context, packed in what.pending})
+        lane.floor = max(lane.floor, what.floor)
+        self.times[what.lane] = max(self.times.get(what.lane, 0), what.lane_ms)
+        return Status.OK, self._bump(what.lane)
+
+    def register(self, lane: int, token: int, call: int, lanes: int) -> tuple[Status, int]:
+        """Note that the lane agrees with this run of the server; the last of all lanes opens the gate."""
+        status = self._guard(lane, token, call)
+        if status != Status.OK:
+            return status, self._expected(lane)
+        self.registered[lane] = self.run_id
+        if all(self.registered.get(other) == self.run_id for other in range(lanes)):
+            self.open = self.run_id
+        return Status.OK, self._bump(lane)
+
+    # ------------------------------------------------------------------ rating
+    def draw(self, call: DrawCall) -> DrawReply:
+        """Apply, then draw, then keep the outcome: all of it, or nothing and a status."""
+        status = self._gate(call.lane, call.token, call.call)
+        if status != Status.OK:
+            return DrawReply(status, self._expected(call.lane), [], [], [])
+        draft = _Draft(self)
+        applied = [draft.apply(apply) for apply in call.applies]
+        versions = [draft.version(use.client) for use in call.uses]
+        if None in versions:
+            return DrawReply(Status.LOST, call.call, [], [], [])
+        stale = [
+            use.client for use, version in zip(call.uses, versions, strict=True) if use.version != version
+        ]
+        if stale:
+            fresh = [(client, self.registers.get(client, b"")) for client in stale]
+            return DrawReply(Status.STALE, call.call, [], [], fresh)
+        results = [draft.item(call, item) for item in call.items]
+        draft.write(call.generation)
+        packed = pack_results(applied, results)
+        self._keep(call, packed)
+        return DrawReply(Status.OK, self._bump(call.lane), results, applied, [], packed)
+
+    def _keep(self, call: DrawCall, packed: bytes) -> None:
+        """The lane's own part of a draw: account index, outcome, trim, floor, time."""
+        lane = self.lanes[call.lane]
+        self._index(call.accounts)
+        if not call.contextless:
+            lane.outcomes[call.call] = (call.context, packed)
+        for number in [number for number in lane.outcomes if number <= min(call.trim, call.call - 1)]:
+            del lane.outcomes[number]
+        lane.floor = max(lane.floor, call.floor)
+        self.times[call.lane] = max(self.times.get(call.lane, 0), call.lane_ms)
+
+    def _index(self, accounts: list[tuple[str, str]]) -> None:
+        for account, client in accounts:
+            if client:
+                self.accounts[account] = client
+            else:
+                self.accounts.pop(account, None)
+
+    def views(self, lane: int, token: int, call: int, clients: list[str], accounts: list[str]) -> ViewsReply:
+        """Return registers and account index entries; changes nothing."""
+        status = self._gate(lane, token, call)
+        if status != Status.OK:
+            return ViewsReply(status, {}, {})
+        return ViewsReply(
+            status,
+            {client: self.registers[client] for client in clients if client in self.registers},
+            {account: self.accounts[account] for account in accounts if account in self.accounts},
+        )
+
+    def probe(self, lane: int, token: int, call: int) -> Status:
+        """Return whether a draw would be heard; changes nothing."""
+        return self._gate(lane, token, call)
+
+    def expire(self, lane: int, token: int, call: int, lanes: int, length_ms: int) -> tuple[Status, int, int]:
+        """Drop generations that no lane can ask for any more; returns (status, call, how many were dropped).
+
+        A lane without a time holds everything back: what it will bring is not known.
+        """
+        status = self._gate(lane, token, call)
+        if status != Status.OK:
+            return status, self._expected(lane), 0
+        dropped = 0
+        if self.generation_min is not None and all(other in self.times for other in range(lanes)):
+            bound = min(self.times[other] for other in range(lanes)) // length_ms - 1
+            stop = max(self.generation_min, min(bound, self.generation_min + EXPIRE_GENERATIONS_MAX))
+            dropped = stop - self.generation_min
+            for generation in range(self.generation_min, stop):
+                self.generations.pop(generation, None)
+            self.generation_min = stop
+        return status, self._bump(lane), dropped

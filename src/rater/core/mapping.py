@@ -1,0 +1,244 @@
+"""Mapping: a switch's own record becomes a CDR (contracts.md, Sources; language of maps: mapfile.py).
+
+`compile_map` reads a map once; `SourceMap.apply` then turns the bytes of each record into the object that
+`rater.core.cdr.decode_object` takes. Pure: no file is read here, `rater.sources` finds maps and
+`rater.ingesting`
+cuts files into records.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from hashlib import blake2b
+from typing import Any, NamedTuple
+
+from rater.core.cdr import MAX_BYTES
+from rater.core.converting import rfc3339
+from rater.core.mapfile import DEFAULTS, MapFault, Plan, SidePlan, compile_plan
+from rater.core.reasons import Reason, Rejection, Side, shown
+from rater.core.slots import Problem, Skipped, Slots
+
+__all__ = ["DEFAULTS", "MapFault", "Row", "Skipped", "SourceMap", "compile_map", "describe"]
+
+Mapped = dict[str, Any]
+"""A CDR as an object: the JSON of contracts.md, decoded."""
+
+_PRECEDENCE = {reason: rank for rank, reason in enumerate(Reason)}
+_SHOWN_MAX = 60  # of a record, on a line of a terminal
+
+
+def compile_map(
+    text: str, name: str, defaults: Mapping[str, object] | None = None
+) -> SourceMap | list[MapFault]:
+    """Return the compiled map, or every fault of it: which key, which value, what to do.
+
+    text: the TOML; name: the map's name or path, for messages; defaults: what the source's settings say
+    (`DEFAULTS`),
+    with `source` for the source's own name.
+    """
+    given = dict(defaults or {})
+    plan = compile_plan(text, name, given)
+    if isinstance(plan, list):
+        return plan
+    digest = blake2b(
+        f"{text}\0{sorted(given.items(), key=str)!r}".encode("utf-8", "backslashreplace"), digest_size=8
+    )
+    return SourceMap(name, digest.hexdigest(), plan)
+
+
+class SourceMap:
+    """A compiled map. It holds no state: the same bytes give the same result, always.
+
+    name: as given. version: 16 hex digits of the map's text and the source's defaults. format and separator:
+    how
+    files of such records are cut (`rater.ingesting`).
+    """
+
+    __slots__ = ("_naming", "_plan", "format", "name", "separator", "version")
+
+    def __init__(self, name: str, version: str, plan: Plan) -> None:
+        self.name = name
+        self.version = version
+        self.format = plan.format
+        self.separator = plan.separator
+        self._plan = plan
+        self._naming = re.compile(rf"\b({'|'.join(plan.origins)})\b")
+
+    def apply(self, raw: bytes) -> Mapped | Skipped | tuple[Rejection, ...]:
+        """Return the CDR as an object, Skipped for what is no call, or rejections. Never raises.
+
+        Rejections are as those of `cdr.decode`: one for each side that could be read, else one without side;
+        of
+        several faults the first in order of precedence. What needs the time of arrival or the catalog is not
+        judged
+        here: a duration that is none stays a text, and a number keeps its letters, for `cdr` to reject.
+        """
+        if len(raw) > MAX_BYTES:
+            detail = f"the record has {len(raw)} bytes; at most {MAX_BYTES} are taken"
+            return self._rejected(Problem(Reason.TOO_LARGE, detail, str(len(raw))), {})
+        slots = self._plan.reader.read(raw)
+        if not isinstance(slots, list):
+            return slots if isinstance(slots, Skipped) else self._rejected(slots, {})
+        for condition, reason in self._plan.where:
+            if not condition(slots):
+                return Skipped(reason)
+        return self._mapped(slots)
+
+    def named(self, rejections: tuple[Rejection, ...]) -> tuple[Rejection, ...]:
+        """Return what `cdr.decode_object` said of a mapped record, with the switch's field names added."""
+        return tuple(self._with_origin(one) for one in rejections)
+
+    def _mapped(self, slots: Slots) -> Mapped | tuple[Rejection, ...]:
+        plan = self._plan
+        cdr: Mapped = dict(plan.constants)
+        problems: list[Problem] = []
+        for name, take in plan.fields:
+            value = take(slots)
+            if value.__class__ is str:
+                cdr[name] = value
+            elif value is not None:
+                problems.append(_in_field(name, value))
+        for name, take in plan.times:
+            value = take(slots)
+            if value.__class__ is int:
+                cdr[name] = rfc3339(value)
+            elif value is not None:
+                problems.append(_in_field(name, value))
+        self._amount(slots, cdr, problems)
+        for side, side_plan in plan.sides:
+            party = _party(side_plan, slots, side, problems)
+            if party:
+                cdr[side] = party
+        self._complete(cdr, problems)
+        if problems:
+            return self._rejected(min(problems, key=lambda problem: _PRECEDENCE[problem.reason]), cdr)
+        return cdr
+
+    def _amount(self, slots: Slots, cdr: Mapped, problems: list[Problem]) -> None:
+        name, take = self._plan.amount
+        for condition in self._plan.answered:
+            if not condition(slots):
+                cdr[name] = 0
+                cdr.pop("answered_at", None)
+                return
+        value = take(slots)
+        if value.__class__ is Problem:
+            problems.append(_in_field(name, value))
+        elif value is not None:
+            cdr[name] = value
+
+    def _complete(self, cdr: Mapped, problems: list[Problem]) -> None:
+        for name in ("id", "called", self._plan.amount[0]):
+            if name in cdr:
+                continue
+            if not any(problem.detail.startswith(f"{name}: ") for problem in problems):
+                origin = self._plan.origins.get(name, "")
+                detail = f"{name}: nothing in {origin}; the record lacks it, or the map names another field"
+                problems.append(Problem(Reason.MISSING_FIELD, detail, ""))
+        if "orig" not in cdr and "term" not in cdr:
+            detail = (
+                "the record names neither who made the call nor who got it; see the map's [orig] and [term]"
+            )
+            problems.append(Problem(Reason.MISSING_FIELD, detail, ""))
+
+    def _rejected(self, problem: Problem, cdr: Mapped) -> tuple[Rejection, ...]:
+        sides: list[Side] = [side for side in ("orig", "term") if side in cdr]
+        detail = f"{problem.detail} (map {self.name})"
+        return tuple(Rejection(problem.reason, detail, problem.value, side) for side in sides or (None,))
+
+    def _with_origin(self, one: Rejection) -> Rejection:
+        found = self._naming.search(one.detail)
+        origin = self._plan.origins[found[1]] if found else ""
+        told = (
+            f"map {self.name}: {found[1]} is read from {origin}" if found and origin else f"map {self.name}"
+        )
+        return Rejection(one.reason, f"{one.detail} ({told})", one.value, one.side)
+
+
+def _party(plan: SidePlan, slots: Slots, side: str, problems: list[Problem]) -> dict[str, str]:
+    """Return what names one side; empty where the record has not this side."""
+    for condition in plan.when:
+        if not condition(slots):
+            return {}
+    party: dict[str, str] = {}
+    for name, take in plan.fields:
+        value = take(slots)
+        if value.__class__ is str:
+            party[name] = value
+        elif value is not None:
+            problems.append(_in_field(f"{side}.{name}", value))
+    if plan.constants:
+        _fill(party, plan.constants)
+    if plan.gateways is not None and not plan.gateways.fullmatch(party.get("gateway", "")):
+        return {}
+    return party
+
+
+def _fill(party: dict[str, str], constants: Mapping[str, str]) -> None:
+    """Fill in what the record has not. Who pays is one answer.
+
+    A client of ours is not added to its account.
+    """
+    paid = "client" in party or "account" in party
+    for name, value in constants.items():
+        if name not in party and not (paid and name in ("client", "account")):
+            party[name] = value
+
+
+def _in_field(name: str, problem: Problem) -> Problem:
+    if problem.detail.startswith(f"{name}: "):
+        return problem
+    return problem._replace(detail=f"{name}: {problem.detail}")
+
+
+# For people
+
+
+class Row(NamedTuple):
+    """One line of `rater sources test`: a label and its text."""
+
+    label: str
+    text: str
+
+
+def describe(raw: bytes, result: Mapped | Skipped | tuple[Rejection, ...]) -> list[Row]:
+    """Return what became of a record, for people: outcome, id, times, duration, numbers, sides; or why not.
+
+    result: what `SourceMap.apply` returned, or the rejections of `cdr.decode_object` after it.
+    """
+    if isinstance(result, Skipped):
+        return [Row("outcome", f"skipped: {result.reason}"), Row("record", _excerpt(raw))]
+    if isinstance(result, tuple):
+        rows = [Row("outcome", f"rejected: {result[0].reason}"), Row("why", result[0].detail)]
+        if result[0].value:
+            rows.append(Row("value", result[0].value))
+        if sides := ", ".join(one.side for one in result if one.side):
+            rows.append(Row("sides", sides))
+        return [*rows, Row("record", _excerpt(raw))]
+    rows = [Row("outcome", "unanswered" if _unanswered(result) else "a call")]
+    for name in ("id", "source", "service", "setup_at", "answered_at", "ended_at"):
+        if name in result:
+            rows.append(Row(name, str(result[name])))
+    if "volume" in result:
+        rows.append(Row("volume", str(result["volume"])))
+    else:
+        rows.append(Row("duration", _seconds(result["duration_ms"])))
+    rows.extend(Row(name, str(result[name])) for name in ("caller", "called") if name in result)
+    for side in ("orig", "term"):
+        if side in result:
+            rows.append(Row(side, ", ".join(f"{name} {value}" for name, value in result[side].items())))
+    return rows
+
+
+def _unanswered(cdr: Mapped) -> bool:
+    return cdr.get("volume", cdr.get("duration_ms")) == 0
+
+
+def _seconds(duration: object) -> str:
+    return f"{duration // 1000}.{duration % 1000:03d} s" if isinstance(duration, int) else str(duration)
+
+
+def _excerpt(raw: bytes) -> str:
+    text = shown(" ".join(raw[: 4 * _SHOWN_MAX].decode("utf-8", "backslashreplace").split()))
+    return text if len(text) <= _SHOWN_MAX else f"{text[:_SHOWN_MAX]}…"

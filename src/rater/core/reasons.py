@@ -1,0 +1,89 @@
+"""Closed lists of reasons: why a side was rejected, why a limit was passed over."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Literal
+
+import msgspec
+
+Side = Literal["orig", "term"]
+
+# Bound of `Rejection.value`: it becomes a Kafka header and a line on a screen; the original bytes are kept
+# anyway.
+VALUE_CHARS_MAX = 200
+
+
+class Reason(StrEnum):
+    """Why a side was rejected, in order of precedence: the first that holds is given.
+
+    Source: contracts.md, "Reject reasons"; the list is closed.
+    """
+
+    MALFORMED = "malformed"
+    TOO_LARGE = "too_large"  # looked at before parsing, so it wins over malformed in practice
+    MISSING_FIELD = "missing_field"
+    BAD_TIME = "bad_time"
+    TIME_IN_FUTURE = "time_in_future"
+    TOO_OLD = "too_old"
+    BAD_DURATION = "bad_duration"
+    NUMBER_INVALID = "number_invalid"
+    SERVICE_UNKNOWN = "service_unknown"
+    CLIENT_UNKNOWN = "client_unknown"
+    ACCOUNT_UNKNOWN = "account_unknown"
+    ACCOUNT_MISMATCH = "account_mismatch"
+    RATE_MISSING = "rate_missing"
+    CURRENCY_UNKNOWN = "currency_unknown"
+    AMOUNT_OUT_OF_RANGE = "amount_out_of_range"
+    DUPLICATE_DIFFERS = "duplicate_differs"
+
+
+class PassOver(StrEnum):
+    """Why a limit of the client was not drawn (explain). Source: contracts.md; the list is closed."""
+
+    NOT_ACTIVE = "not_active"
+    OTHER_ACCOUNT = "other_account"
+    OTHER_SERVICE = "other_service"
+    WRONG_TYPE = "wrong_type"
+    CODE_MISMATCH = "code_mismatch"
+    EXCLUDED = "excluded"
+    USED_UP = "used_up"
+    BALANCE_BELOW_ZERO = "balance_below_zero"
+    FEE_NOT_COVERED = "fee_not_covered"
+    SHORT_CALL = "short_call"
+    LOWER_IN_ORDER = "lower_in_order"
+
+
+class Rejection(msgspec.Struct, frozen=True):
+    """One rejected side, or a whole record when no side could be read.
+
+    `detail` is a sentence that names what, where and the remedy; `value` is the offending value as text,
+    at most `VALUE_CHARS_MAX` characters; `side` is None when no side could be read.
+    """
+
+    reason: Reason
+    detail: str
+    value: str
+    side: Side | None
+
+
+def shown(value: object) -> str:
+    """Return the value as text for `Rejection.value`: bounded, encodable as UTF-8, never raises."""
+    if isinstance(value, str):
+        text = value[:VALUE_CHARS_MAX]
+    elif isinstance(value, bytes):
+        text = value[:VALUE_CHARS_MAX].decode("utf-8", "backslashreplace")
+    else:
+        text = _repr(value)
+    # A lone surrogate cannot be written to a Kafka header; escape it rather than lose it.
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")[:VALUE_CHARS_MAX]
+
+
+def _repr(value: object) -> str:
+    try:
+        return repr(value)[:VALUE_CHARS_MAX]
+    except (
+        ValueError,
+        RecursionError,
+    ):  # an int of more than 4,300 digits, or lists nested deeper than the stack
+        return f"<{type(value).__name__}>"

@@ -1,0 +1,107 @@
+"""Logs: structured, to standard error, JSON for machines and readable on a terminal.
+
+Fixed names: `at` (RFC 3339, UTC), `level`, `event` (a short phrase, always the same for the same thing),
+`logger` of a
+library, and whatever the line binds: worker, lane, bucket, topic, partition, offset, client, reason, error.
+Telephone
+numbers go through `mask` first; nothing is logged for single records.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from typing import TYPE_CHECKING, Any, Literal, TextIO
+
+import structlog
+
+if TYPE_CHECKING:
+    from structlog.typing import EventDict, Processor, WrappedLogger
+
+HEAD_DIGITS = 3
+TAIL_DIGITS = 2
+
+
+def mask(number: str | None) -> str:
+    """Return a number as it may be logged: the first 3 digits (about the country) and the last 2.
+
+    Short ones lose more: at least half of the digits are always hidden.
+    """
+    if not number:
+        return ""
+    if len(number) < 2 * (HEAD_DIGITS + TAIL_DIGITS):
+        return number[: len(number) // 4] + "*" * (len(number) - len(number) // 4)
+    return number[:HEAD_DIGITS] + "*" * (len(number) - HEAD_DIGITS - TAIL_DIGITS) + number[-TAIL_DIGITS:]
+
+
+def set_up(
+    level: str = "info", form: Literal["auto", "json", "text"] = "auto", stream: TextIO | None = None
+) -> None:
+    """Send all logs, also those of libraries, to `stream` (standard error)."""
+    out = stream if stream is not None else sys.stderr
+    text = form == "text" or (form == "auto" and out.isatty())
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True, key="at"),
+        structlog.processors.StackInfoRenderer(),
+    ]
+    end: list[Processor] = (
+        [structlog.dev.ConsoleRenderer(colors=out.isatty(), timestamp_key="at")]
+        if text
+        else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(default=str)]
+    )
+    structlog.configure(
+        processors=[*shared, *end],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.PrintLoggerFactory(out),
+        cache_logger_on_first_use=False,
+    )
+    handler = logging.StreamHandler(out)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, _one_line, *end],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+    # aiokafka tells at info and warning what it retries by itself, many lines for each broker that restarts;
+    # what
+    # matters of it reaches us as an exception. aiohttp's access log would be a line for each scrape.
+    for name, least in (
+        ("aiokafka", logging.ERROR),
+        ("aiohttp.access", logging.WARNING),
+        ("asyncio", logging.WARNING),
+    ):
+        logging.getLogger(name).setLevel(max(least, root.level))
+
+
+def _one_line(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Keep a library's message on one line, so that a log line stays a record."""
+    event["event"] = " ".join(str(event.get("event", "")).split())
+    return event
+
+
+def tame(loop: asyncio.AbstractEventLoop) -> None:
+    """Make the loop tell about exceptions that nobody fetched in our form.
+
+    Closing a producer after a failed batch leaves the futures of its other deliveries behind: the fault
+    itself has
+    been raised already, from the one that was awaited. asyncio would write a traceback for each.
+    """
+    loop.set_exception_handler(_told)
+
+
+def _told(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    error = context.get("exception")
+    message = str(context.get("message", ""))
+    log = structlog.get_logger()
+    if message.startswith("Future exception was never retrieved") and type(error).__module__.startswith(
+        "aiokafka"
+    ):
+        log.debug("delivery given up", error=repr(error))
+        return
+    log.error("unhandled in the event loop", message=message, error=repr(error), exc_info=error)
