@@ -219,9 +219,7 @@ SECTIONS: dict[str, type[_Section]] = {
 class _Given(NamedTuple):
     """One value as somebody gave it."""
 
-    origin: (
-        str  # "rater.toml", "the environment variable RATER_KAFKA__GROUP_ID", "the flag --set kafka.group_id"
-    )
+    origin: str  # "rater.toml", "the environment variable RATER_KAFKA__GROUP_ID", "the flag --group-id"
     path: tuple[str, ...]  # ("kafka", "group_id"), ("sources", "pbx1", "topic")
     value: Any
     text: bool  # given as text: numbers and booleans are read from it
@@ -235,10 +233,13 @@ def load(
     path: str | None = None,
     environ: Mapping[str, str] | None = None,
     overrides: Mapping[str, str] | None = None,
+    *,
+    flags: Mapping[str, str] | None = None,
 ) -> Settings | list[str]:
     """Return the settings, or a sentence for each problem.
 
-    path: the TOML file or None; environ: the environment; overrides: "section.key" → text, from flags.
+    path: the TOML file or None; environ: the environment; overrides: "section.key" → text, from flags;
+    flags: "section.key" → the flag that gave it, `--set` where not named.
     """
     problems: list[str] = []
     given = [*_from_file(path, problems)]
@@ -246,7 +247,7 @@ def load(
         if one := _from_variable(variable, value, given):
             given.append(one)
     given += [
-        _Given(f"the flag --set {key}", tuple(key.split(".")), value, text=True)
+        _Given(f"the flag {(flags or {}).get(key, '--set')}", tuple(key.split(".")), value, text=True)
         for key, value in (overrides or {}).items()
     ]
     settings = _build(given, Path(path).parent if path else Path(), problems)

@@ -1,8 +1,7 @@
 """Ingesting: a file of CDRs, or of a switch's own records, is cut into records (`rater ingest`).
 
 Streams: memory is bounded by one record, whatever the size of the file. Every byte that is not blank ends up
-in a
-record, so that what cannot be read is rejected with its line and not lost.
+in a record, so that what cannot be read is rejected with its line and not lost.
 """
 
 from __future__ import annotations
@@ -42,8 +41,7 @@ def records(stream: BinaryIO, source_map: SourceMap | None = None) -> Iterator[R
     """Yield the records of a file.
 
     source_map: whose records they are. None: CDRs, as JSON or as CSV with a header row of the CDR's field
-    names
-    (`orig.client` and so on for the sides); those of CSV come as JSON.
+    names (`orig.client` and so on for the sides); those of CSV come as JSON.
 
     Raises ValueError with a sentence where the file as a whole is wrong: a CSV header that names no id, a
     JSON list
@@ -122,8 +120,7 @@ class _Cutter:
 
     def feed(self, line: _Line) -> Iterator[Record]:
         if self._parts and line.text.startswith(b'{"'):
-            # A document's own lines are indented: the record before was never closed, and takes no others
-            # with it.
+            # A document's own lines are indented: the record before was never closed; it is not to take this.
             yield from self.rest()
         done = 0
         for token in _TOKEN.finditer(line.text):
@@ -156,9 +153,10 @@ class _Cutter:
     def _close(self, line: _Line, done: int, token: re.Match[bytes]) -> Generator[Record, None, int]:
         if not self._parts:  # the end of the list, or a bracket too many
             yield from self._between(line, line.text[done : token.start()])
-            if self._base == 0:
+            if self._base == 0 or token[0] == b"}":
                 yield Record(line.number, token[0])
-            self._base = self._depth = 0
+            else:
+                self._base = self._depth = 0
             return token.end()
         self._depth -= 1
         if self._depth > self._base:
@@ -195,13 +193,15 @@ def _csv(lines: Iterable[_Line], separator: bytes) -> Iterator[Record]:
         if not line.text.strip():
             continue
         parts = [line]
-        is_open = line.text.count(b'"') % 2 == 1 and _ends_open(line.text, separator, is_open=False)
+        is_open = line.text.count(b'"') % 2 == 1 and _ends_open(line.text, separator)
         while is_open and len(parts) < _CSV_LINES_MAX:
             more = waiting.pop(0) if waiting else next(lines, None)
             if more is None:
                 break
             parts.append(more)
-            is_open = _ends_open(more.text, separator, is_open=True)
+            if not _may_go_on(more.text, separator):
+                break
+            is_open = _ends_open(more.text, separator, inside=True)
         if is_open:  # never closed: this line is wrong by itself, those after it are records
             waiting = [*parts[1:], *waiting]
             parts = parts[:1]
@@ -212,16 +212,26 @@ def _csv(lines: Iterable[_Line], separator: bytes) -> Iterator[Record]:
 _QUOTED = re.compile(rb'(?:[^"]|"")*')
 
 
-def _ends_open(text: bytes, separator: bytes, *, is_open: bool) -> bool:
-    """Return whether a line ends inside of a quoted cell. A quote counts only where a cell begins."""
+def _may_go_on(text: bytes, separator: bytes) -> bool:
+    """Return whether a line may go on with the open cell of the line before: after its quote a cell ends."""
+    found = _QUOTED.match(text)
+    after = text[found.end() + 1 :].strip(b"\r\n") if found else b""
+    return not after or after.startswith(separator)
+
+
+def _ends_open(text: bytes, separator: bytes, *, inside: bool = False) -> bool:
+    """Return whether a line ends inside of a quoted cell. inside: it begins there.
+
+    A quote counts only where a cell begins.
+    """
     position = 0
     while True:
-        if is_open or text[position : position + 1] == b'"':
-            found = _QUOTED.match(text, position if is_open else position + 1)
+        if inside or text[position : position + 1] == b'"':
+            found = _QUOTED.match(text, position if inside else position + 1)
             position = found.end() if found else len(text)
             if position >= len(text):
                 return True
-            is_open = False
+            inside = False
         position = text.find(separator, position) + 1
         if not position:
             return False
@@ -230,22 +240,54 @@ def _ends_open(text: bytes, separator: bytes, *, is_open: bool) -> bool:
 # FreeSWITCH events
 
 
+_EVENT = b"Event-Name:"  # the first line of every event
+
+
 def _events(lines: Iterable[_Line]) -> Iterator[Record]:
-    """Yield events: blocks of `Name: value` lines with an empty line between, or JSON lines."""
-    block: list[bytes] = []
-    start = 0
-    for line in lines:
-        text = line.text.rstrip(b"\r\n")
-        if not block and text.lstrip()[:1] == b"{":
-            yield Record(line.number, text)
-        elif text.strip():
-            start = start if block else line.number
-            block.append(text)
-        elif block:
-            yield Record(start, b"\n".join(block))
-            block = []
-    if block:
-        yield Record(start, b"\n".join(block))
+    """Yield events: blocks of `Name: value` lines, an empty line or a new `Event-Name` between; or JSON."""
+    lines = iter(lines)
+    first = next((line for line in lines if line.text.strip()), None)
+    if first is None:
+        return
+    together = chain([first], lines)
+    if first.text.lstrip()[:1] in (b"{", b"["):
+        yield from _json(together)
+        return
+    block = _Block()
+    for line in together:
+        begins = line.text.startswith(_EVENT)
+        if not line.text.strip() or (begins and block.named):
+            yield from block.taken()
+        if line.text.strip():
+            block.add(line, named=begins)
+    yield from block.taken()
+
+
+class _Block:
+    """The lines of one event, as far as there is room."""
+
+    def __init__(self) -> None:
+        self._empty()
+
+    def _empty(self) -> None:
+        self.named = False
+        self._begin = 0
+        self._parts: list[bytes] = []
+        self._size = 0
+
+    def add(self, line: _Line, *, named: bool) -> None:
+        self._begin = self._begin or line.number
+        self.named = self.named or named
+        part = line.text[: RECORD_BYTES_MAX - self._size]
+        if part:
+            self._parts.append(part)
+        self._size += len(part)
+
+    def taken(self) -> Iterator[Record]:
+        """Yield the event, if there is one, and begin the next."""
+        if self._parts:
+            yield Record(self._begin, b"".join(self._parts).rstrip(b"\r\n"))
+        self._empty()
 
 
 # CDRs of CSV
@@ -269,7 +311,10 @@ def _cdrs_of_csv(lines: Iterable[_Line]) -> Iterator[Record]:
         )
         raise ValueError(msg)
     for row in rows:
-        yield Record(row.line, _cdr(names, _cells(row.raw)))
+        cells = _cells(row.raw)
+        # Cells beyond the header: a comma without quotes has moved the others. As it is, it is rejected.
+        moved = any(cell.strip() for cell in cells[len(names) :])
+        yield Record(row.line, row.raw if moved else _cdr(names, cells))
 
 
 def _cells(raw: bytes) -> list[str]:

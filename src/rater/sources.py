@@ -44,7 +44,7 @@ def _text(name: str) -> str | MapFault:
     else:
         maps = shipped()
         if name not in maps:
-            near = get_close_matches(name, maps, 1)
+            near = get_close_matches(name, maps, 1) or [known for known in maps if name and name in known]
             hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(maps) or 'none'}"
             return MapFault(
                 name, "(the map)", "", f"there is no shipped map of this name; {hint}; or give a file's path"
@@ -56,3 +56,5 @@ def _text(name: str) -> str | MapFault:
         return MapFault(name, "(the map)", "", f"cannot be read ({error.strerror}); give an existing file")
     except UnicodeDecodeError:
         return MapFault(name, "(the map)", "", "is not UTF-8; save it as UTF-8")
+    except ValueError as error:
+        return MapFault(name, "(the map)", "", f"is no file's name ({error}); give an existing file")

@@ -55,7 +55,7 @@ def _parse(text: str, decimals: int) -> int:
     sign, whole, fraction = found.groups()
     fraction = (fraction or "").rstrip("0")
     if len(fraction) > decimals:
-        message = f"{text[:60]!r} has more than {decimals} decimals"
+        message = f"{text[:60]!r} has more than {decimals} decimals; round it"
         raise ValueError(message)
     value = int(whole + fraction.ljust(decimals, "0"))
     return -value if sign else value

@@ -1,11 +1,9 @@
 """The CDR: from bytes, or from a decoded mapping, to a checked record, or to the first reason against it.
 
 Nothing raises here, whatever the bytes. The fast way is one typed decode; whatever it does not take goes the
-slow way,
-which reads the record untyped and looks for the first reason in the order of the list. The slow way is
-complete: the
-fast one only saves time. Source of the rules: contracts.md "CDR" and "Reject reasons", domain.md 2.1, 2.3 and
-2.5.
+slow way, which reads the record untyped and looks for the first reason in the order of the list. The slow way
+is complete: the fast one only saves time. Source of the rules: contracts.md "CDR" and "Reject reasons";
+domain.md 2, steps 1, 3 and 5, and 2.3.
 """
 
 from __future__ import annotations
@@ -22,7 +20,7 @@ from rater.core.amounts import LIMIT, parse_e10
 from rater.core.reasons import Reason, Rejection, Side, shown
 
 MAX_BYTES = 65_536  # contracts.md: at most 64 KiB
-FUTURE_MS_MAX = 3_600_000  # domain.md 2.5: one more than an hour ahead is refused
+FUTURE_MS_MAX = 3_600_000  # domain.md 2, step 5: one more than an hour ahead is refused
 CALLS = "calls"  # the one service whose volume is a duration
 ID_CHARS_MAX = 200  # a SIP Call-ID is far shorter; the id goes into transaction ids and Kafka headers
 SOURCE_CHARS_MAX = 64
@@ -40,7 +38,7 @@ _Count = Annotated[int, Meta(ge=0, lt=LIMIT)]
 
 
 class GivenRate(Struct, frozen=True):
-    """A rate that the switch has identified already; used as given (domain.md 2.4).
+    """A rate that the switch has identified already; used as given (domain.md 2, step 4).
 
     price and setup_fee are decimals of the currency, as text and checked; the rest is in counting units.
     """
@@ -88,9 +86,8 @@ class Cdr(Struct, frozen=True, gc=False):
     """A checked CDR. Instants are ms since 1970 UTC; `called` is digits alone, its leading `+` stripped.
 
     at_ms is the call's time: answered, else set up, else ended. answered False: the volume is 0, so every
-    side is a
-    zero transaction. A side that could not be read is None here and stands in `rejected`; the other one goes
-    on.
+    side is a zero transaction. A side that could not be read is None here and stands in `rejected`; the other
+    one goes on.
     """
 
     source: str
@@ -120,10 +117,7 @@ class Cdr(Struct, frozen=True, gc=False):
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """What the record's arrival adds.
-
-    The lane's time (ms, never running backwards), window (ms), known services.
-    """
+    """What arrival adds to a record: the lane's time (ms, never running backwards), the window, services."""
 
     lane_ms: int
     window_ms: int
@@ -152,8 +146,7 @@ _decode_fields: Callable[[bytes], dict[str, msgspec.Raw]] = msgspec.json.Decoder
     dict[str, msgspec.Raw]
 ).decode
 
-# What msgspec raises on bytes: its own errors, UnicodeDecodeError (a ValueError), RecursionError on deep
-# nesting.
+# What msgspec raises on bytes: its own, UnicodeDecodeError (a ValueError), RecursionError on deep nesting.
 _UNREADABLE = (msgspec.MsgspecError, ValueError, RecursionError)
 
 
@@ -409,10 +402,7 @@ def _missing(fields: Mapping[str, object], services: frozenset[str]) -> _Fault |
 
 
 def _amount_name(fields: Mapping[str, object], services: frozenset[str]) -> str:
-    """Return which field says how much; of a service that nobody knows, either does.
-
-    `service_unknown` is its fault.
-    """
+    """Return which field says how much; of a service that nobody knows, either does: that is its fault."""
     service = fields.get("service") or CALLS
     if service == CALLS or (service not in services and fields.get("volume") is None):
         return "duration_ms"

@@ -1,6 +1,6 @@
 """Codes of destinations: decks, rate tables, the search for a number's longest code, patterns of limits.
 
-Source of the rules: domain.md 2.4 (rates) and 3.1 (patterns).
+Source of the rules: domain.md 2, step 4 (rates), and 3.1 (patterns).
 """
 
 from __future__ import annotations
@@ -53,8 +53,7 @@ class Rate(Struct, gc=False):
     """What a side of a call is rated at: a row of a rate table, or what the CDR itself gave (no table).
 
     price_e10 of one price unit and setup_fee_e10 are in 10^-10 of the currency; min_time, interval and
-    grace_time in
-    counting units, interval >= 1.
+    grace_time in counting units, interval >= 1.
     """
 
     table: str | None
@@ -85,10 +84,7 @@ class Rate(Struct, gc=False):
 
 
 class Row(Struct, array_like=True, gc=False):
-    """A row of a rate table as the catalog keeps it; units as in `Rate`, None.
-
-    From the beginning, without end.
-    """
+    """A row of a rate table as the catalog keeps it; units as in `Rate`. None: from the beginning, no end."""
 
     code: str
     price_e10: int
@@ -112,10 +108,7 @@ class RateTable:
     def __init__(
         self, name: str, currency: str, deck: Deck | None, rows: Iterable[Row], memo_max: int = _MEMO_MAX
     ) -> None:
-        """Take the rows of the table.
-
-        `memo_max` bounds the beginnings of numbers whose rates are remembered.
-        """
+        """Take the rows of the table. memo_max bounds the beginnings of numbers that are remembered."""
         self.name = name
         self.currency = currency
         self.deck = deck
@@ -147,11 +140,9 @@ class RateTable:
         """Return the rate of the longest code that begins the number and has a row in force at `at_ms`.
 
         `number` is digits alone. Of the rows of one code the one with the latest `effective_from` <= at
-        counts, if
-        at is before its `effective_to`; else the next shorter code is asked.
+        counts, if at is before its `effective_to`; else the next shorter code is asked.
         """
-        # No code is longer than _width, so the digits behind it cannot matter: numbers of one area share an
-        # entry.
+        # No code is longer than _width, so the digits behind it cannot matter: an area shares one entry.
         beginning = number[: self._width]
         chain = self._memo.get(beginning)
         if chain is None:
@@ -186,10 +177,7 @@ class RateTable:
         return chain
 
     def _intervals(self, code: str) -> Chain:
-        """Return the rows of one code as intervals that do not overlap.
-
-        A later row ends the one before it.
-        """
+        """Return the rows of one code as intervals without overlap: a later row ends the one before it."""
         rows = self._rows[code]
         newest_first = sorted(rows, key=_from, reverse=True) if isinstance(rows, list) else [rows]
         out = []

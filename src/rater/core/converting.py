@@ -1,16 +1,16 @@
 """Texts of a switch become values of a CDR: times, durations, numbers, addresses (contracts.md, Sources).
 
 A reader is compiled once from what a map says and returns None for a text that it does not understand: what
-to do
-about that is the caller's. Nothing here raises on any text, and no float is involved.
+to do about that is the caller's. Nothing here raises on any text, and no float is involved.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime, timedelta, timezone
 from functools import lru_cache
+from string import ascii_letters
 from typing import NamedTuple
 from urllib.parse import unquote
 from zoneinfo import ZoneInfo
@@ -47,11 +47,9 @@ def time_reader(form: str, zone: ZoneInfo | None) -> Reader | str:
     """Return a reader of texts into ms since 1970 UTC, or a sentence that says what is wrong with the format.
 
     form: `iso` (RFC 3339 and its relatives: `T` or a blank, any offset), `epoch`, `epoch_ms`, `epoch_us`, or
-    a
-    pattern like `%d.%m.%Y %H:%M:%S`. zone: of texts that carry no offset; a local time that comes twice is
-    the
-    first, one that is left out in spring counts from before the change. Fractions of a millisecond are cut
-    off.
+    a pattern like `%d.%m.%Y %H:%M:%S`. zone: of texts that carry no offset; a local time that comes twice is
+    the first, one that is left out in spring counts from before the change. Fractions of a millisecond are
+    cut off.
     """
     if form in EPOCHS:
         return _epoch_reader(EPOCHS[form])
@@ -65,10 +63,7 @@ def time_reader(form: str, zone: ZoneInfo | None) -> Reader | str:
 
 
 def carries_zone(form: str) -> bool:
-    """Return whether texts of this format can be read without a zone (`iso` may carry an offset.
-
-    It is judged later).
-    """
+    """Return whether texts of this format can be read without a zone; those of `iso` show it one by one."""
     return form in EPOCHS or form == "iso" or "%z" in form
 
 
@@ -105,7 +100,8 @@ def _microseconds(text: str, unit_us: int) -> int | None:
 
 
 def _iso(text: str, zone: ZoneInfo | None) -> int | None:
-    if len(text) < _ISO_CHARS_MIN:
+    # fromisoformat takes much more than RFC 3339: "2026-01-15 10.30" is 10:00 to it.
+    if len(text) < _ISO_CHARS_MIN or text[4] != "-" or text[13] != ":":
         return None
     try:
         return _instant(datetime.fromisoformat(text), zone)
@@ -233,24 +229,36 @@ class NumberRule(NamedTuple):
 class Numbering(NamedTuple):
     """How numbers are written at a switch.
 
-    Prefixes that are none of the number's, then the first rule that fits.
+    strip: technical prefixes, the first that fits is taken off. rules: then the first that fits. letters:
+    what each letter of a number becomes, as `str.translate` takes it; None keeps them.
     """
 
     strip: tuple[str, ...] = ()
     rules: tuple[NumberRule, ...] = ()
+    letters: Mapping[int, int | None] | None = None
+
+
+LETTERS: dict[str, Mapping[int, int | None] | None] = {
+    "keep": None,
+    "drop": str.maketrans("", "", ascii_letters),
+    "keypad": str.maketrans(ascii_letters, "22233344455566677778889999" * 2),
+}
+"""What may be done with letters: kept (such a number is invalid), left out, or dialled (E.161, 2 is ABC)."""
 
 
 _NAME_ADDRESS = re.compile(r"[^<]*<([^<>]*)>.*", re.DOTALL)  # "Alice" <sip:1001@pbx>;tag=7
 _SCHEME = re.compile(r"(?:sips?|tel):", re.IGNORECASE)
 _SEPARATORS = str.maketrans("", "", " -.()")  # RFC 3966: visual separators, and the blank that people add
+_PREFIX_CHARS = "+*#"
+_DIALLED = _PREFIX_CHARS + "0123456789"
+_WITH_LETTERS = re.compile(r"\+?(?=[A-Za-z]*[0-9])(?=[0-9]*[A-Za-z])[0-9A-Za-z]+")
 
 
 def normalise(text: str, numbering: Numbering) -> str:
     """Return the digits of a number as a switch writes it: a URI, `+`, `00`, a technical prefix, bare.
 
     A number written with `+` is international already and no rule touches it. What is no number (letters,
-    `s`, `*98`)
-    comes back as it was, for `number_invalid` to show.
+    `s`, `*98`) comes back as it was, for `number_invalid` to show.
     """
     if not (text.isdecimal() and text.isascii()):
         text = _bare(text)
@@ -258,6 +266,8 @@ def normalise(text: str, numbering: Numbering) -> str:
         if text.startswith(prefix):
             text = text[len(prefix) :]
             break
+    if numbering.letters is not None and _WITH_LETTERS.fullmatch(plain := text.translate(_SEPARATORS)):
+        text = plain.translate(numbering.letters)
     if text[:1] == "+":
         digits = text[1:]
         return digits if digits.isdecimal() and digits.isascii() else text
@@ -277,18 +287,23 @@ def _bare(text: str) -> str:
     if "%" in text:
         text = unquote(text, errors="backslashreplace")
     plain = text.translate(_SEPARATORS)
-    return plain if plain.lstrip("+#*").isdecimal() else text
+    return plain if plain.strip(_PREFIX_CHARS) and not plain.strip(_DIALLED) else text
 
 
 # Addresses
 
 _HOST_PORT = re.compile(r"\[?([^\[\]]+?)\]?(?::[0-9]{1,5})?")
 _WORD_BITS = 32
+_ADDRESS_CHARS_MAX = 300  # a URI with a host name of 253 characters; bounds what the cache holds
+
+
+def address(text: str) -> str:
+    """Return an IP address without scheme, user, brackets and port; what is none comes back as it was."""
+    return _address(text) if len(text) <= _ADDRESS_CHARS_MAX else text
 
 
 @lru_cache(maxsize=4096)  # gateways are few: 0.1 µs instead of 0.6
-def address(text: str) -> str:
-    """Return an IP address without scheme, user, brackets and port; what is none comes back as it was."""
+def _address(text: str) -> str:
     if scheme := _SCHEME.match(text):
         text = text[scheme.end() :].partition("@")[2].partition(";")[0] or text
     if text.count(":") > 1 and not text.startswith("["):
@@ -297,18 +312,21 @@ def address(text: str) -> str:
     return found[1] if found else text
 
 
-@lru_cache(maxsize=4096)
 def int32_address(text: str) -> str | None:
     """Return the IPv4 address of a 32-bit number, signed or not, first octet lowest; 0 is "", no address.
 
     Cisco's form: -1139627840 is 0xBC12A8C0, read backwards 192.168.18.188. None: not a 32-bit number.
     """
+    return _int32_address(text) if len(text) <= len("-2147483648") else None
+
+
+@lru_cache(maxsize=4096)
+def _int32_address(text: str) -> str | None:
     digits = text.removeprefix("-")
     if not (digits.isdecimal() and digits.isascii() and len(digits) <= len("4294967295")):
         return None
     number = int(text)
     if not -(1 << (_WORD_BITS - 1)) <= number < 1 << _WORD_BITS:
         return None
-    return (
-        ".".join(str(octet) for octet in (number % (1 << _WORD_BITS)).to_bytes(4, "little")) if number else ""
-    )
+    octets = (number % (1 << _WORD_BITS)).to_bytes(4, "little")
+    return ".".join(map(str, octets)) if number else ""

@@ -8,13 +8,12 @@ from dataclasses import dataclass, field
 
 @dataclass(slots=True)
 class Counts:
-    """Numbers of one batch (or of several, added up).
-
-    Keys are label values of the metrics, closed lists all of them.
-    """
+    """Numbers of one batch (or of several, added up). Keys are label values of the metrics: closed lists."""
 
     cdrs: int = 0
     """Records read."""
+    skipped: int = 0
+    """Records of a switch that are no calls (header rows, other events), by its map."""
     sides: Counter[tuple[str, str]] = field(default_factory=Counter)
     """(side, outcome) → sides; side orig | term | none, outcome rated | zero | rejected | duplicate."""
     rejected: Counter[str] = field(default_factory=Counter)
@@ -34,7 +33,4 @@ class Counts:
     replayed: int = 0
     """Sides published again from a kept outcome."""
     arrivals: Counter[int] = field(default_factory=Counter)
-    """Kafka timestamp in milliseconds → records.
-
-    How long each has waited is known when the batch is committed.
-    """
+    """Kafka timestamp in milliseconds → records: how long each has waited is known at the commit."""

@@ -1,16 +1,16 @@
 """What functions.lua does, stated in Python: the state of one bucket and every way it may change.
 
 This is the fake of unit tests, the oracle that the Lua is compared with, and the engine of offline rating and
-of
-re-rate previews. Units: money in micros of the client's currency (a limit's own currency where it says so),
-volumes in
-counting units, instants in milliseconds. Source of the rules: domain.md 2.1, 2.2; protocol.md 1.
+of re-rate previews. Units: money in micros of the client's currency (a limit's own currency where it says
+so), volumes in counting units, instants in milliseconds. Source of the rules: domain.md 2.1, 2.2; protocol.md
+1.
 """
 
 from __future__ import annotations
 
 from enum import IntEnum
 from typing import NamedTuple
+from zlib import crc32
 
 from msgspec import Struct, msgpack
 
@@ -18,6 +18,11 @@ from rater.core.amounts import LIMIT, Form
 
 EXPIRE_GENERATIONS_MAX = 16
 """Generations dropped by one call of expire: the keys of a call are named before it is made."""
+
+
+def bucket_of(name: str, buckets: int) -> int:
+    """Return the bucket of a client, or of an account's index entry: CRC-32 of the id, modulo buckets."""
+    return crc32(name.encode()) % buckets
 
 
 class Status(IntEnum):
@@ -41,7 +46,10 @@ class Outcome(IntEnum):
 
 
 class ItemCandidate(NamedTuple):
-    """One limit that an item may draw from; candidates of an item are in order of domain.md 2.1."""
+    """One limit that an item may draw from; candidates of an item are in order of domain.md 2.1.
+
+    So volume limits come before money limits, and those of one group agree in `allow`.
+    """
 
     field: int  # index in the use's fields
     size: int  # counting units, or micros of the package's currency; quantity included
@@ -55,7 +63,11 @@ class ItemCandidate(NamedTuple):
 
 
 class Use(Struct):
-    """A client as the items of a call use it: the view's version and the counters that are asked for."""
+    """A client as the items of a call use it: the view's version and the counters that are asked for.
+
+    A call has one of a client. Names of counters hold a '.': Redis keeps them beside the version and the
+    balance.
+    """
 
     client: str
     version: int
@@ -63,27 +75,22 @@ class Use(Struct):
     fields: list[str]
 
 
-class DrawItem(Struct):
+class DrawItem(Struct, gc=False):
     """One side of a CDR (or any other charge) to be drawn and charged."""
 
     use: int  # index in the call's uses
     key: bytes  # 8 bytes: duplicates are found by it
     content: bytes  # 4 bytes: the same key with other content DIFFERS
     billed: int
-    cost: (
-        Form  # signed micros as a function of the overage; |cost at billed| <= 2^53 is the caller's to check
-    )
-    same_record: (
-        bool  # the second side of the record before it: `allow` is judged on the balance before the first
-    )
+    cost: Form
+    """Signed micros as a function of the overage; |cost at billed| <= 2^53 is the caller's to check."""
+    same_record: bool
+    """The second side of the record before it: `allow` is judged on the balance before the first."""
     candidates: tuple[ItemCandidate, ...]
 
 
 class DrawResult(NamedTuple):
-    """What an item got. amount: signed micros. takes.
-
-    (candidate index, taken, left, covered) of those that gave.
-    """
+    """What an item got. amount: signed micros. takes: (candidate index, taken, left, covered), what gave."""
 
     outcome: int
     amount: int
@@ -92,10 +99,7 @@ class DrawResult(NamedTuple):
 
 
 class Apply(Struct):
-    """A client's new state; done only if its version is the expected one (0.
-
-    The client does not exist yet).
-    """
+    """A client's new state; done only if its version is the expected one (0: it does not exist yet)."""
 
     client: str
     expected: int
@@ -134,22 +138,20 @@ class DrawReply(Struct):
 
 
 class FenceReply(Struct):
-    """What the bucket keeps of a lane.
-
-    Outcomes = (call number, context, packed results) in order of calls.
-    """
+    """What the bucket keeps of a lane; outcomes: (call number, context, packed results), in that order."""
 
     status: Status
     call: int
     floor: int
     outcomes: list[tuple[int, bytes, bytes]]
     lane_ms: int
+    base: int = 0  # journal offset from which kept outcomes may be found in the journal; <= floor
 
 
 class Reconcile(Struct):
-    """Corrections that make a bucket agree with the journal. Sums are added.
+    """Corrections that make a bucket agree with the journal.
 
-    Registers win by their version.
+    Sums are added; registers win by their version; what is forgotten goes before what is remembered.
     """
 
     lane: int
@@ -161,13 +163,13 @@ class Reconcile(Struct):
     balances: list[tuple[str, int]] = []
     counters: list[tuple[str, str, int]] = []
     duplicates: list[tuple[int, bytes, bytes]] = []  # (generation, key, content)
-    registers: list[
-        tuple[str, int, bytes]
-    ] = []  # (client, version, register): set unless a higher version is there
+    registers: list[tuple[str, int, bytes]] = []
+    """(client, version, register): set unless a higher version is there."""
     accounts: list[tuple[str, str]] = []
-    pending: list[
-        tuple[int, bytes, bytes]
-    ] = []  # (call number, context, packed results): outcomes put in place of old
+    pending: list[tuple[int, bytes, bytes]] = []
+    """(call number, context, packed results): outcomes put in place of old ones."""
+    forget: list[tuple[int, bytes]] = []  # (generation, key) of what is undone
+    final: bool = True  # False: more is to follow, kept outcomes are still searched for from `base` on
 
 
 class ViewsReply(Struct):
@@ -200,12 +202,13 @@ class _Client:
 class _Lane:
     """What a bucket knows of a lane; outcomes: call number -> (context, packed results)."""
 
-    __slots__ = ("call", "floor", "outcomes", "token")
+    __slots__ = ("base", "call", "floor", "outcomes", "token")
 
     def __init__(self) -> None:
         self.token = -1
         self.call = 0
         self.floor = 0
+        self.base = 0
         self.outcomes: dict[int, tuple[bytes, bytes]] = {}
 
 
@@ -213,13 +216,17 @@ def draw_item(item: DrawItem, used: list[int], funds: Funds) -> DrawResult:
     """Work out one item: which limits it draws and what is charged; changes nothing.
 
     used: what is used of each counter of the item's `Use.fields`. The result's amount may make the balance
-    leave the
-    range: then the outcome is OUT_OF_RANGE and nothing is taken.
+    leave the range: then the outcome is OUT_OF_RANGE and nothing is taken.
     """
+    odd = item.candidates and not all(0 <= counter <= LIMIT for counter in used)
+    if odd or not -LIMIT <= funds.balance <= LIMIT:
+        return DrawResult(Outcome.OUT_OF_RANGE, 0, None, ())
     sufficient = funds.before + funds.credit_limit >= 0
     chosen = _chosen(item, used, sufficient)
     takes, overage, waived = _take_volumes(item.billed, chosen, used)
     cost = (item.cost.without_s() if waived else item.cost).at(overage)
+    if not -LIMIT <= cost <= LIMIT:
+        return DrawResult(Outcome.OUT_OF_RANGE, 0, None, ())
     full = item.cost.at(item.billed)
     if (cost > 0) == (full > 0) and cost and full:
         rest = _take_money(chosen, used, abs(cost), takes)
@@ -298,9 +305,10 @@ def pack_results(applied: list[bool], results: list[DrawResult]) -> bytes:
     return msgpack.encode(flat)
 
 
-_RATED = Outcome.RATED.value
 _JUDGED = (None, False, True)
+_ONE_TAKE, _TWO_TAKES = 16, 32  # codes from which on there are so many
 _flat_decoder = msgpack.Decoder(list[int])
+_new = tuple.__new__  # a third of the time of DrawResult(...): this runs for every side
 
 
 def unpack_results(packed: bytes) -> tuple[list[bool], list[DrawResult]]:
@@ -308,31 +316,32 @@ def unpack_results(packed: bytes) -> tuple[list[bool], list[DrawResult]]:
     flat = _flat_decoder.decode(packed)
     at = flat[0] + 1
     applied = [done == 1 for done in flat[1:at]]
-    results = []
+    results: list[DrawResult] = []
     end = len(flat)
     while at < end:
         code = flat[at]
-        outcome = code & 3
-        if outcome != _RATED:
+        outcome = code & 3  # RATED is 0
+        if outcome:
             results.append(DrawResult(outcome, 0, None, ()))
             at += 1
-            continue
-        amount = flat[at + 1]
-        at += 2
-        takes: tuple[tuple[int, int, int, int], ...] = ()
-        if code >= 16:  # noqa: PLR2004 - a bit field
-            stop = at + (code >> 4) * 4
-            takes = tuple(zip(*[iter(flat[at:stop])] * 4, strict=True))
+        elif code < _ONE_TAKE:
+            results.append(_new(DrawResult, (0, flat[at + 1], _JUDGED[code >> 2], ())))
+            at += 2
+        elif code < _TWO_TAKES:
+            take = tuple(flat[at + 2 : at + 6])
+            results.append(_new(DrawResult, (0, flat[at + 1], _JUDGED[code >> 2 & 3], (take,))))
+            at += 6
+        else:
+            stop = at + 2 + (code >> 4) * 4
+            rest = iter(flat[at + 2 : stop])
+            takes = tuple(zip(rest, rest, rest, rest, strict=True))
+            results.append(_new(DrawResult, (0, flat[at + 1], _JUDGED[code >> 2 & 3], takes)))
             at = stop
-        results.append(DrawResult(outcome, amount, _JUDGED[(code >> 2) & 3], takes))
     return applied, results
 
 
 class _Draft:
-    """A call half worked out.
-
-    The READ phase's picture of the clients, which the WRITE phase puts in place.
-    """
+    """A call half worked out: the READ phase's picture of the clients; the WRITE phase puts it in place."""
 
     def __init__(self, bucket: Bucket) -> None:
         self.bucket = bucket
@@ -352,8 +361,11 @@ class _Draft:
 
     def apply(self, apply: Apply) -> bool:
         stored = self.version(apply.client)
-        balance = self.balances[apply.client] + apply.delta
-        if (stored or 0) != apply.expected or not -LIMIT <= balance <= LIMIT:
+        before = self.balances[apply.client]
+        balance = before + apply.delta
+        if (stored or 0) != apply.expected:
+            return False
+        if not all(-LIMIT <= number <= LIMIT for number in (apply.delta, before, balance)):
             return False
         self.versions[apply.client] = apply.version
         self.balances[apply.client] = balance
@@ -361,14 +373,14 @@ class _Draft:
         return True
 
     def item(self, call: DrawCall, item: DrawItem) -> DrawResult:
-        known = self.keys.get(item.key) or self.bucket.known(call.generation, item.key)
-        if known is not None:
-            same = known == item.content
-            return DrawResult(Outcome.DUPLICATE if same else Outcome.DIFFERS, 0, None, ())
         use = call.uses[item.use]
         balance = self.balances[use.client]
         before = self.before.get(use.client, balance) if item.same_record else balance
         self.before[use.client] = before
+        known = self.keys.get(item.key) or self.bucket.known(call.generation, item.key)
+        if known is not None:
+            same = known == item.content
+            return DrawResult(Outcome.DUPLICATE if same else Outcome.DIFFERS, 0, None, ())
         used = [self.used_of(use.client, field) for field in use.fields]
         result = draw_item(item, used, Funds(balance, before, use.credit_limit))
         if result.outcome == Outcome.RATED:
@@ -399,10 +411,7 @@ class _Draft:
 
 
 class Bucket:
-    """One bucket's whole state. `run_id` is the server's.
-
-    Set another one to restart it, keeping the state.
-    """
+    """One bucket's whole state. `run_id` is the server's; set another one to restart it with its state."""
 
     def __init__(self, run_id: str = "0") -> None:
         """Start empty, closed to every lane."""
@@ -461,16 +470,14 @@ class Bucket:
 
     # ------------------------------------------------------------------ taking a lane
     def fence(self, lane: int, token: int) -> FenceReply:
-        """Make `token` the lane's owner; returns what is kept of the lane.
-
-        A repeat with the same token is harmless.
-        """
+        """Make `token` the lane's owner; returns what is kept of it. A repeat with one token is harmless."""
         stored = self.lanes.setdefault(lane, _Lane())
         if token < stored.token:
             return FenceReply(Status.FENCED, stored.call, 0, [], 0)
         stored.token = token
         outcomes = [(call, *stored.outcomes[call]) for call in sorted(stored.outcomes)]
-        return FenceReply(Status.OK, self._bump(lane), stored.floor, outcomes, self.times.get(lane, 0))
+        lane_ms = self.times.get(lane, 0)
+        return FenceReply(Status.OK, self._bump(lane), stored.floor, outcomes, lane_ms, stored.base)
 
     def reconcile(self, what: Reconcile) -> tuple[Status, int]:
         """Add corrections; the gate is not asked, for this is what opens it."""
@@ -488,6 +495,8 @@ class Bucket:
             if stored.version is None or version >= stored.version:
                 stored.version = version
                 self.registers[client] = register
+        for generation, key in what.forget:
+            self.generations.get(generation, {}).pop(key, None)
         for generation, key, content in what.duplicates:
             self.remember(generation, key, content)
         self._index(what.accounts)
@@ -495,7 +504,9 @@ class Bucket:
             lane.outcomes.pop(call, None)
         lane.outcomes.update({call: (context, packed) for call, context, packed in what.pending})
         lane.floor = max(lane.floor, what.floor)
-        self.times[what.lane] = max(self.times.get(what.lane, 0), what.lane_ms)
+        if what.final:
+            lane.base = lane.floor
+        self._raise_time(what.lane, what.lane_ms)
         return Status.OK, self._bump(what.lane)
 
     def register(self, lane: int, token: int, call: int, lanes: int) -> tuple[Status, int]:
@@ -539,8 +550,12 @@ class Bucket:
             lane.outcomes[call.call] = (call.context, packed)
         for number in [number for number in lane.outcomes if number <= min(call.trim, call.call - 1)]:
             del lane.outcomes[number]
-        lane.floor = max(lane.floor, call.floor)
-        self.times[call.lane] = max(self.times.get(call.lane, 0), call.lane_ms)
+        lane.floor = lane.base = max(lane.floor, call.floor)
+        self._raise_time(call.lane, call.lane_ms)
+
+    def _raise_time(self, lane: int, lane_ms: int) -> None:
+        if lane_ms > self.times.get(lane, 0):
+            self.times[lane] = lane_ms
 
     def _index(self, accounts: list[tuple[str, str]]) -> None:
         for account, client in accounts:
@@ -564,14 +579,18 @@ class Bucket:
         """Return whether a draw would be heard; changes nothing."""
         return self._gate(lane, token, call)
 
-    def expire(self, lane: int, token: int, call: int, lanes: int, length_ms: int) -> tuple[Status, int, int]:
+    def expire(
+        self, lane: int, token: int, call: int, lanes: int, lane_ms: int, length_ms: int
+    ) -> tuple[Status, int, int]:
         """Drop generations that no lane can ask for any more; returns (status, call, how many were dropped).
 
-        A lane without a time holds everything back: what it will bring is not known.
+        A lane without a time holds everything back: what it will bring is not known. lane_ms: the lane's own
+        time, which the bucket else learns by draws alone, and not every lane draws from every bucket.
         """
         status = self._gate(lane, token, call)
         if status != Status.OK:
             return status, self._expected(lane), 0
+        self._raise_time(lane, lane_ms)
         dropped = 0
         if self.generation_min is not None and all(other in self.times for other in range(lanes)):
             bound = min(self.times[other] for other in range(lanes)) // length_ms - 1

@@ -1,12 +1,10 @@
 """The language of source maps, its check, and what a map is compiled to (contracts.md, Sources).
 
 A map is a TOML file that says which field of a switch's record gives which field of a CDR. It declares, it
-does not
-compute: no code, no loops. `#` begins a comment. Every key that is not named here is a fault.
+does not compute: no code, no loops. `#` begins a comment. Every key that is not named here is a fault.
 
     description = "what it reads, for people"
-    format = "json"                # json: one object | csv: one line | esl: a FreeSWITCH event, as text or
-    JSON
+    format = "json"                # json: one object | csv: one line | esl: a FreeSWITCH event, text or JSON
     zone = "Europe/Kyiv"           # IANA zone of times that carry no offset
     unwrap = "params"              # json: the member that holds the record, where there is one (JSON-RPC)
     url_encoded = true             # json, csv: values are %XX-encoded (those of events as text always are)
@@ -24,8 +22,10 @@ compute: no code, no loops. `#` begins a comment. Every key that is not named he
 
     [numbers]                      # caller and called: how numbers are written here
     strip = ["9#"]                 # technical prefixes: the longest that fits is taken off
-    rules = [{prefix = "00", to = ""}, {prefix = "0", to = "380", digits = 10}, {digits = [7, 9], to =
-    "38044"}]
+    letters = "keypad"             # keep (default: such a number is invalid), drop, keypad (2 is ABC)
+    rules = [
+      {prefix = "00", to = ""}, {prefix = "0", to = "380", digits = 10}, {digits = [7, 9], to = "38044"},
+    ]
 
     [fields]                       # what the CDR gets: EXPRESSIONS
     id = {join = ["linkedid", "sequence", "uniqueid?"]}
@@ -50,32 +50,26 @@ An EXPRESSION is a path, a list of alternatives (the first that has a value coun
     path = ["a", "b"]     alternatives
     value = "calls"       a constant
     join = ["a", "b?"]    several joined by `separator` (default "-"); without a value where one without "?"
-    has none;
-                          `sorted = true` joins them in alphabetical order
-    match = "x-(.+)"      a regular expression for the whole text; the value is its first group; no match: no
-    value
+                          has none; `sorted = true` joins them in alphabetical order
+    match = "x-(.+)"      a regular expression for the whole text; its first group is the value, if it fits
     absent = ["0"]        texts that mean "no value"; an empty text always does
     format, zone, plus    times: `iso` (default), `epoch`, `epoch_ms`, `epoch_us` (0 means "no value"), or a
-    pattern of
-                          %Y %y %m %b %d %H %M %S %f %z %a %%; zone of this field; `plus`: a duration added to
-                          it
+                          pattern of %Y %y %m %b %d %H %M %S %f %z %a %%; zone of this field; `plus`: a
+                          duration added to it
     unit                  durations: s | ms | us, decimals allowed, rounded half up to milliseconds
     form = "int32"        ip: a 32-bit number, signed or not, first octet lowest (Cisco)
 
 A CONDITION is an expression's keys and one of `equals = "x"`, `in = ["x"]`, `not_in = ["x"]` (holds without a
-value),
-`exists = true|false`, `matches = "regex"`, `not_matches = "regex"` (holds without a value); or
+value), `exists = true|false`, `matches = "regex"`, `not_matches = "regex"` (holds without a value); or
 `any = [CONDITION, ...]`, of which one must hold.
 
-Numbers lose scheme, host, parameters and visual separators by themselves (`"Al"
-<sip:+380-44@pbx;a=b>;tag=7`);
-`strip` comes next; one with `+` is international and done; else the first rule that fits puts `to` in the
-place of
-`prefix`. `digits` counts the prefix in. What is no number stays as it is, and is rejected as number_invalid.
+Numbers, such as `"Al" <sip:+380-44@pbx;a=b>;tag=7`, lose scheme, host, parameters and visual separators by
+themselves; `strip` comes next, then `letters`; one with `+` is international and done; else the first rule
+that fits puts `to` in the place of `prefix`. `digits` counts the prefix in. What is no number stays as it is,
+and is rejected as number_invalid.
 
 A source of the settings gives defaults (`[sources.pbx1.defaults]`), which win over the map where they are
-rules and
-fill in where they are values: `DEFAULTS`.
+rules and fill in where they are values: `DEFAULTS`.
 """
 
 from __future__ import annotations
@@ -92,6 +86,7 @@ import msgspec
 
 from rater.core.converting import (
     AMOUNT_MAX,
+    LETTERS,
     TIME_MS_MAX,
     UNITS,
     Numbering,
@@ -118,13 +113,11 @@ DEFAULTS = {
     "gateways": "names (or beginnings, `gw-*`) of the gateways that are carriers: only they give a term side",
     "strip": "technical prefixes, instead of the map's",
     "rules": "number rules, instead of the map's",
+    "letters": "what becomes of letters in numbers (keep, drop, keypad), instead of the map's",
     "country": "country code: numbers that begin with trunk_prefix get it instead, after all rules",
     "trunk_prefix": 'what national numbers begin with where `country` is given, default "0"',
 }
-"""What a source may give. Values are texts.
-
-`gateways`, `strip` and `rules` are lists, `orig` and `term` tables.
-"""
+"""What a source may give: texts, but `gateways`, `strip`, `rules` are lists, `orig` and `term` tables."""
 
 FORMATS = ("json", "csv", "esl")
 TIMES = ("setup_at", "answered_at", "ended_at")
@@ -139,6 +132,7 @@ _TEXT_KEYS = frozenset({"path", "value", "join", "separator", "sorted", "match",
 _KIND_KEYS = {"time": {"format", "zone", "plus"}, "duration": {"unit"}, "ip": {"form"}}
 _OPERATORS = frozenset({"equals", "in", "not_in", "exists", "matches", "not_matches"})
 _DIGITS_MAX = 64
+_PATH_NAMES_MAX = 32
 _CSV_COLUMNS_MIN = 2  # a line is told from garbage, and a header row from a record, by more than one cell
 
 Extract = Callable[[Slots], Any]
@@ -181,6 +175,8 @@ class Plan:
     fields: tuple[tuple[str, Extract], ...]
     """id, service, caller, called: what is copied as it is read."""
     times: tuple[tuple[str, Extract], ...]
+    times_unanswered: tuple[tuple[str, Extract], ...]
+    """Without `answered_at`: of an unanswered call it is not read, whatever stands there."""
     amount: tuple[str, Extract]
     """`duration_ms` or `volume`, and what gives it."""
     answered: tuple[Condition, ...]
@@ -190,20 +186,15 @@ class Plan:
 
 
 def compile_plan(text: str, name: str, defaults: Mapping[str, object]) -> Plan | list[MapFault]:
-    """Return the plan of a map's text, or every fault of it and of the defaults. name.
-
-    For the faults' `file`.
-    """
-    try:
-        table = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        return [
-            MapFault(
-                name, "(the file)", "", f"is not TOML: {error}; see the maps in config/sources for examples"
-            )
-        ]
+    """Return the plan of a map's text, or every fault of it and of the defaults. name: the faults' `file`."""
     checker = _Checker(name, defaults)
-    plan = checker.plan(table)
+    try:
+        plan = checker.plan(tomllib.loads(text))
+    except tomllib.TOMLDecodeError as error:
+        problem = f"is not TOML: {error}; see the maps in config/sources for examples"
+        return [MapFault(name, "(the file)", "", problem)]
+    except RecursionError:
+        return [MapFault(name, "(the file)", "", "is nested too deep; take brackets away")]
     return checker.faults or plan
 
 
@@ -251,6 +242,7 @@ class _Checker:
             if key not in fields:
                 self._fault(f"fields.{key}", "", f'is missing; name what gives it: {key} = "FIELD"')
         amount = self._amount(fields, given)
+        times = tuple((key, given[key].take) for key in TIMES if key in given)
         sides = self._sides(table)
         return Plan(
             reader=self._reader(table),
@@ -263,7 +255,8 @@ class _Checker:
             fields=tuple(
                 (key, given[key].take) for key in ("id", "service", "caller", "called") if key in given
             ),
-            times=tuple((key, given[key].take) for key in TIMES if key in given),
+            times=times,
+            times_unanswered=tuple(one for one in times if one[0] != "answered_at"),
             amount=amount,
             answered=answered,
             sides=sides,
@@ -348,14 +341,12 @@ class _Checker:
                 fields.append((key, read(table[key], f"{side}.{key}").take))
         constants = self._table(self._defaults, side, "defaults.")
         self._keys(constants, PARTY, f"defaults.{side}")
-        if side == "orig":
-            constants = {
-                **{key: self._defaults[key] for key in ("client", "account") if key in self._defaults},
-                **constants,
-            }
         for key, value in constants.items():
             if not (isinstance(value, str) and value):
                 self._fault(f"defaults.{side}.{key}", value, 'is a text; quote it: "42"')
+        if side == "orig":
+            payer = {key: self._defaults[key] for key in ("client", "account") if key in self._defaults}
+            constants = {**payer, **constants}
         return SidePlan(
             when=self._conditions(table, "when", f"{side}."),
             fields=tuple(fields),
@@ -479,7 +470,7 @@ class _Checker:
         for odd in {"separator", "sorted"} & value.keys() if key != "join" else ():
             self._fault(f"{where}.{odd}", value[odd], "belongs to join; take it away")
         if key == "path":
-            return self._expression(value["path"], f"{where}.path") if value["path"] != {} else _FAULTY
+            return self._expression(value["path"], f"{where}.path")
         if key == "join":
             return self._join(value, where)
         constant = self._text(value, "value", f"{where}.")
@@ -487,12 +478,13 @@ class _Checker:
 
     def _path(self, path: str, where: str) -> _Given:
         names = path.removeprefix(OUTER).split(".") if self._format == "json" else [path]
-        if not all(names) or (path.startswith(OUTER) and self._unwrap is None and self._format == "json"):
-            self._fault(
-                where,
-                path,
-                'is no path; write names joined by dots, like "variables.uuid" ("$." needs unwrap)',
+        outside = path.startswith(OUTER) and self._unwrap is None and self._format == "json"
+        if outside or not all(names) or len(names) > _PATH_NAMES_MAX:
+            problem = (
+                f'is no path; write up to {_PATH_NAMES_MAX} names joined by dots, like "variables.uuid" '
+                '("$." needs unwrap)'
             )
+            self._fault(where, path, problem)
             return _FAULTY
         if self._columns is not None and path not in self._columns:
             self._unknown(path, self._columns, "", path, at=where, what="column")
@@ -590,7 +582,7 @@ class _Checker:
 
     def _numbers(self, table: dict[str, Any]) -> Numbering:
         numbers = self._table(table, "numbers")
-        self._keys(numbers, {"strip", "rules"}, "numbers")
+        self._keys(numbers, {"strip", "rules", "letters"}, "numbers")
         of_strip = (self._defaults, "defaults.") if "strip" in self._defaults else (numbers, "numbers.")
         of_rules = (self._defaults, "defaults.") if "rules" in self._defaults else (numbers, "numbers.")
         strip = self._texts(of_strip[0], "strip", of_strip[1])
@@ -603,7 +595,12 @@ class _Checker:
             rules.append(
                 NumberRule(str(self._defaults.get("trunk_prefix", "0")), str(country), 1, _DIGITS_MAX)
             )
-        return Numbering(tuple(sorted(strip, key=len, reverse=True)), tuple(rules))
+        of_letters = (self._defaults, "defaults.") if "letters" in self._defaults else (numbers, "numbers.")
+        letters = "keep"
+        if "letters" in of_letters[0]:
+            letters = self._one_of(of_letters[0], "letters", tuple(LETTERS), f"{of_letters[1]}letters")
+        by_length = tuple(sorted(strip, key=len, reverse=True))
+        return Numbering(by_length, tuple(rules), LETTERS.get(letters))
 
     def _rule(self, one: object, where: str) -> NumberRule | None:
         if not isinstance(one, dict):
@@ -636,13 +633,7 @@ class _Checker:
     # Pieces
 
     def _fault(self, path: str, value: object, problem: str) -> None:
-        text = (
-            value
-            if isinstance(value, str) and not value
-            else repr(value)
-            if isinstance(value, str)
-            else shown(value)
-        )
+        text = repr(value) if isinstance(value, str) and value else shown(value)
         self.faults.append(MapFault(self._name, path, text[:VALUE_CHARS_MAX], problem))
 
     def _unknown(
@@ -707,12 +698,8 @@ class _Checker:
             return None
         try:
             return ZoneInfo(value)  # type: ignore[arg-type]
-        except (
-            KeyError,
-            ValueError,
-            TypeError,
-            OSError,
-        ):  # OSError: "Europe" is a folder of the zone database
+        # OSError: "Europe" is a folder of the zone database
+        except (KeyError, ValueError, TypeError, OSError):
             self._fault(where, value, "is no IANA time zone; write one like Europe/Kyiv or UTC")
             return None
 
@@ -799,10 +786,7 @@ def _converted(take: Extract, read: Reader, reason: Reason, detail: str) -> Extr
 
 
 def _measured(take: Extract, read: Reader) -> Extract:
-    """Return an extractor of amounts. What is none stays a text.
-
-    A later time or age of the call is judged first.
-    """
+    """Return an extractor of amounts. What is none stays a text: the call's time is judged before it."""
 
     def measured(slots: Slots) -> Any:
         text = take(slots)

@@ -2,8 +2,7 @@
 
 `compile_map` reads a map once; `SourceMap.apply` then turns the bytes of each record into the object that
 `rater.core.cdr.decode_object` takes. Pure: no file is read here, `rater.sources` finds maps and
-`rater.ingesting`
-cuts files into records.
+`rater.ingesting` cuts files into records.
 """
 
 from __future__ import annotations
@@ -13,9 +12,9 @@ from collections.abc import Mapping
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
-from rater.core.cdr import MAX_BYTES
+from rater.core.cdr import ID_CHARS_MAX, MAX_BYTES, SIDES
 from rater.core.converting import rfc3339
-from rater.core.mapfile import DEFAULTS, MapFault, Plan, SidePlan, compile_plan
+from rater.core.mapfile import DEFAULTS, Condition, Extract, MapFault, Plan, SidePlan, compile_plan
 from rater.core.reasons import Reason, Rejection, Side, shown
 from rater.core.slots import Problem, Skipped, Slots
 
@@ -34,8 +33,7 @@ def compile_map(
     """Return the compiled map, or every fault of it: which key, which value, what to do.
 
     text: the TOML; name: the map's name or path, for messages; defaults: what the source's settings say
-    (`DEFAULTS`),
-    with `source` for the source's own name.
+    (`DEFAULTS`), with `source` for the source's own name.
     """
     given = dict(defaults or {})
     plan = compile_plan(text, name, given)
@@ -51,8 +49,7 @@ class SourceMap:
     """A compiled map. It holds no state: the same bytes give the same result, always.
 
     name: as given. version: 16 hex digits of the map's text and the source's defaults. format and separator:
-    how
-    files of such records are cut (`rater.ingesting`).
+    how files of such records are cut (`rater.ingesting`).
     """
 
     __slots__ = ("_naming", "_plan", "format", "name", "separator", "version")
@@ -69,17 +66,16 @@ class SourceMap:
         """Return the CDR as an object, Skipped for what is no call, or rejections. Never raises.
 
         Rejections are as those of `cdr.decode`: one for each side that could be read, else one without side;
-        of
-        several faults the first in order of precedence. What needs the time of arrival or the catalog is not
-        judged
-        here: a duration that is none stays a text, and a number keeps its letters, for `cdr` to reject.
+        of several faults the first in order of precedence. What needs the time of arrival or the catalog is
+        not judged here: a duration that is none stays a text, and a number keeps its letters, for `cdr` to
+        reject.
         """
         if len(raw) > MAX_BYTES:
             detail = f"the record has {len(raw)} bytes; at most {MAX_BYTES} are taken"
-            return self._rejected(Problem(Reason.TOO_LARGE, detail, str(len(raw))), {})
+            return (self._rejection(Problem(Reason.TOO_LARGE, detail, str(len(raw)))),)
         slots = self._plan.reader.read(raw)
         if not isinstance(slots, list):
-            return slots if isinstance(slots, Skipped) else self._rejected(slots, {})
+            return slots if isinstance(slots, Skipped) else (self._rejection(slots),)
         for condition, reason in self._plan.where:
             if not condition(slots):
                 return Skipped(reason)
@@ -90,39 +86,54 @@ class SourceMap:
         return tuple(self._with_origin(one) for one in rejections)
 
     def _mapped(self, slots: Slots) -> Mapped | tuple[Rejection, ...]:
-        plan = self._plan
-        cdr: Mapped = dict(plan.constants)
+        cdr: Mapped = dict(self._plan.constants)
         problems: list[Problem] = []
-        for name, take in plan.fields:
-            value = take(slots)
-            if value.__class__ is str:
-                cdr[name] = value
-            elif value is not None:
-                problems.append(_in_field(name, value))
-        for name, take in plan.times:
+        faulty: dict[str, list[Problem]] = {}
+        self._shared(slots, cdr, problems)
+        for side, plan in self._plan.sides:
+            of_side: list[Problem] = []
+            party = _party(plan, slots, side, of_side)
+            if party:
+                cdr[side] = party
+            if of_side:
+                faulty[side] = of_side
+        self._complete(cdr, problems)
+        if problems or faulty:
+            return self._refused(cdr, problems, faulty)
+        if len(cdr["id"]) > ID_CHARS_MAX:
+            cdr["id"] = _shortened(cdr["id"])
+        return cdr
+
+    def _refused(
+        self, cdr: Mapped, problems: list[Problem], faulty: dict[str, list[Problem]]
+    ) -> Mapped | tuple[Rejection, ...]:
+        """Return the first fault of each side, or the CDR where one of two sides alone is faulty.
+
+        The faulty one then stands there with what it holds, for `cdr` to reject: it does not stop the other.
+        """
+        sides: list[Side] = [side for side in SIDES if side in cdr]
+        if not problems and len(faulty) < len(sides):
+            return cdr
+        found: list[Rejection] = []
+        for side in sides or (None,):
+            every = [*problems, *(faulty.get(side, ()) if side else ())]
+            problem = min(every, key=lambda one: _PRECEDENCE[one.reason])
+            found.append(self._rejection(problem, side))
+        return tuple(found)
+
+    def _shared(self, slots: Slots, cdr: Mapped, problems: list[Problem]) -> None:
+        """Take what both sides share. Of an unanswered call, answer and duration are not read."""
+        plan = self._plan
+        answered = _all(plan.answered, slots)
+        problems.extend(_take(plan.fields, slots, cdr))
+        for name, take in plan.times if answered else plan.times_unanswered:
             value = take(slots)
             if value.__class__ is int:
                 cdr[name] = rfc3339(value)
             elif value is not None:
                 problems.append(_in_field(name, value))
-        self._amount(slots, cdr, problems)
-        for side, side_plan in plan.sides:
-            party = _party(side_plan, slots, side, problems)
-            if party:
-                cdr[side] = party
-        self._complete(cdr, problems)
-        if problems:
-            return self._rejected(min(problems, key=lambda problem: _PRECEDENCE[problem.reason]), cdr)
-        return cdr
-
-    def _amount(self, slots: Slots, cdr: Mapped, problems: list[Problem]) -> None:
-        name, take = self._plan.amount
-        for condition in self._plan.answered:
-            if not condition(slots):
-                cdr[name] = 0
-                cdr.pop("answered_at", None)
-                return
-        value = take(slots)
+        name, take = plan.amount
+        value = take(slots) if answered else 0
         if value.__class__ is Problem:
             problems.append(_in_field(name, value))
         elif value is not None:
@@ -142,10 +153,8 @@ class SourceMap:
             )
             problems.append(Problem(Reason.MISSING_FIELD, detail, ""))
 
-    def _rejected(self, problem: Problem, cdr: Mapped) -> tuple[Rejection, ...]:
-        sides: list[Side] = [side for side in ("orig", "term") if side in cdr]
-        detail = f"{problem.detail} (map {self.name})"
-        return tuple(Rejection(problem.reason, detail, problem.value, side) for side in sides or (None,))
+    def _rejection(self, problem: Problem, side: Side | None = None) -> Rejection:
+        return Rejection(problem.reason, f"{problem.detail} (map {self.name})", problem.value, side)
 
     def _with_origin(self, one: Rejection) -> Rejection:
         found = self._naming.search(one.detail)
@@ -156,30 +165,48 @@ class SourceMap:
         return Rejection(one.reason, f"{one.detail} ({told})", one.value, one.side)
 
 
-def _party(plan: SidePlan, slots: Slots, side: str, problems: list[Problem]) -> dict[str, str]:
-    """Return what names one side; empty where the record has not this side."""
-    for condition in plan.when:
+def _shortened(name: str) -> str:
+    """Return an id that is short enough: a SIP Call-ID with both tags may be longer than ids of CDRs are."""
+    digest = blake2b(name.encode("utf-8", "backslashreplace"), digest_size=16).hexdigest()
+    return f"{name[: ID_CHARS_MAX - len(digest) - 1]}~{digest}"
+
+
+def _all(conditions: tuple[Condition, ...], slots: Slots) -> bool:
+    for condition in conditions:  # noqa: SIM110 - a generator costs as much as the conditions, for each record
         if not condition(slots):
-            return {}
-    party: dict[str, str] = {}
-    for name, take in plan.fields:
+            return False
+    return True
+
+
+def _take(fields: tuple[tuple[str, Extract], ...], slots: Slots, into: Mapped) -> list[Problem]:
+    """Take texts as they are read; what is none stands there as a list, which `cdr` takes for no text."""
+    problems: list[Problem] = []
+    for name, take in fields:
         value = take(slots)
         if value.__class__ is str:
-            party[name] = value
+            into[name] = value
         elif value is not None:
-            problems.append(_in_field(f"{side}.{name}", value))
+            into[name] = [value.value]
+            problems.append(_in_field(name, value))
+    return problems
+
+
+def _party(plan: SidePlan, slots: Slots, side: str, problems: list[Problem]) -> Mapped:
+    """Return what names one side; empty where the record has not this side."""
+    if not _all(plan.when, slots):
+        return {}
+    party: Mapped = {}
+    faults = _take(plan.fields, slots, party)
     if plan.constants:
         _fill(party, plan.constants)
-    if plan.gateways is not None and not plan.gateways.fullmatch(party.get("gateway", "")):
+    if plan.gateways is not None and not plan.gateways.fullmatch(str(party.get("gateway", ""))):
         return {}
+    problems.extend(fault._replace(detail=f"{side}.{fault.detail}") for fault in faults)
     return party
 
 
-def _fill(party: dict[str, str], constants: Mapping[str, str]) -> None:
-    """Fill in what the record has not. Who pays is one answer.
-
-    A client of ours is not added to its account.
-    """
+def _fill(party: Mapped, constants: Mapping[str, str]) -> None:
+    """Fill in what the record has not. Who pays is one answer: no client is added to a record's account."""
     paid = "client" in party or "account" in party
     for name, value in constants.items():
         if name not in party and not (paid and name in ("client", "account")):

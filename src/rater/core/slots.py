@@ -1,8 +1,7 @@
 """The bytes of a switch's record become texts: one slot for each field that a map reads, whatever the format.
 
 A slot holds the text (blanks around it cut off), None or "" where the record has none, or a `Problem` where
-it has
-something that is no text and no number. Readers never raise, on any bytes.
+it has something that is no text and no number. Readers never raise, on any bytes.
 """
 
 from __future__ import annotations
@@ -28,10 +27,7 @@ class Problem(NamedTuple):
 
 
 class Skipped(msgspec.Struct, frozen=True):
-    """The record is no call, so nobody is charged and nothing is wrong. `reason`.
-
-    Which rule of the map said so.
-    """
+    """The record is no call: nobody is charged, nothing is wrong. `reason`: which rule of the map says so."""
 
     reason: str
 
@@ -43,6 +39,7 @@ OUTER = "$."
 """Begin of a path that leads from the outermost object, not from what `unwrap` names."""
 
 _BIG_BITS = 1024  # a larger JSON number is nothing that a switch counts, and costs to print
+_FAST_INDEX_MAX = 63  # of a list; beyond it a map still works, decoding the whole record
 
 
 class RecordReader(Protocol):
@@ -83,9 +80,8 @@ class JsonReader:
     """Reads one JSON object.
 
     paths: names joined by dots; a number is an index of a list; `$.` leads from the outermost object. unwrap:
-    the
-    member that holds the record where there is one (the params of JSON-RPC), else the object itself is the
-    record.
+    the member that holds the record where there is one (the params of JSON-RPC), else the object itself is
+    the record.
     """
 
     def __init__(self, paths: Sequence[str], *, unwrap: str | None = None, url_encoded: bool = False) -> None:
@@ -106,9 +102,7 @@ class JsonReader:
         """Return the slots. A Problem: no JSON, or no object."""
         try:
             values = self._fast(raw) if self._fast else self._values(msgspec.json.decode(raw))
-        except (
-            msgspec.ValidationError
-        ):  # right JSON of another shape than the map expects: look at it piece by piece
+        except msgspec.ValidationError:  # JSON of another shape than the map expects
             values = self._reread(raw)
         except (ValueError, RecursionError, msgspec.MsgspecError) as error:
             return _no_json(raw, error)
@@ -119,6 +113,7 @@ class JsonReader:
         return [value.strip() if value.__class__ is str else _other(value) for value in values]
 
     def _reread(self, raw: bytes) -> Any:
+        """Look at the record piece by piece."""
         try:
             return self._values(msgspec.json.decode(raw))
         except (ValueError, RecursionError, msgspec.MsgspecError) as error:
@@ -175,7 +170,7 @@ def _fast_reader(
     try:
         shape, names = _shape(tree)
         decode = msgspec.json.Decoder(shape).decode
-    except ValueError:  # a name with quotes or control characters
+    except ValueError:  # a name with quotes or control characters, a large index
         return None
     take_bare = _getter([names[path] for path in bare])
     if unwrap is None:
@@ -201,6 +196,9 @@ def _getter(names: list[str]) -> Callable[[Any], tuple[Any, ...]]:
 def _shape(tree: Tree) -> tuple[type[msgspec.Struct], dict[str, str]]:
     """Return a struct that decodes just the tree, and path → the attributes that lead to it."""
     array = all(key.isdecimal() for key in tree)
+    if array and max(map(int, tree)) > _FAST_INDEX_MAX:
+        msg = "a struct of so many fields costs more than it saves"
+        raise ValueError(msg)
     keys = [str(index) for index in range(max(map(int, tree)) + 1)] if array else list(tree)
     fields: list[tuple[str, Any, Any]] = []
     names: dict[str, str] = {}
@@ -235,7 +233,7 @@ class CsvReader:
     def read(self, raw: bytes) -> Slots | Skipped | Problem:
         """Return the slots; cells after the last known column are ignored, missing ones are empty.
 
-        Skipped: the header row. A Problem: no CSV, one cell only, or a header row in another order than the
+        Skipped: the header row. A Problem: no CSV, one cell only, a header row in another order than the
         map's.
         """
         # A byte that is no UTF-8, in a name of Latin-1 say, is no reason to lose a call: it is shown as \xe9.
@@ -285,10 +283,7 @@ class CsvReader:
 
 
 class EslReader:
-    """Reads one FreeSWITCH event: lines of `Name.
-
-    Value` with URL-encoded values, or the JSON form with plain ones.
-    """
+    """Reads one FreeSWITCH event: `Name: value` lines with URL-encoded values, or JSON with plain ones."""
 
     _FIRST_LINE = re.compile(r"\s*[!-9;-~]{1,256}:[^\n]*")
 

@@ -7,5 +7,6 @@ calls     call records as a carrier's switches would send them
 tally     what has been seen of them so far
 view      the tally as a picture for the terminal
 summary   the sums at the end, and whether they agree
+workers   worker processes, and what they say about themselves
 run       starts, feeds, follows, shows, and ends it all
 """

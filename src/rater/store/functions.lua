@@ -11,7 +11,8 @@
 --
 -- Keys of bucket B, all with the hash tag {B} (store/keys.py):
 --   g        hash   "open" -> run_id, "gen_min" -> generation, "r:LANE" -> run_id registered, "t:LANE" -> lane time, ms
---   l:LANE   hash   "token", "call" (expected), "floor" (journal offset), "low" (no outcome of a lower call is kept)
+--   l:LANE   hash   "token", "call" (expected), "floor" (journal offset), "base" (journal offset from which kept
+--                   outcomes may be found in the journal)
 --   o:LANE   hash   CALL .. "c" -> context, CALL .. "r" -> packed results
 --   c:CLIENT hash   "v" version, "b" balance in micros, counter field -> used
 --   r:CLIENT string register (msgpack)
@@ -25,21 +26,33 @@ local RATED, DUPLICATE, DIFFERS, OUT_OF_RANGE = 0, 1, 2, 3
 local LIMIT = 9007199254740992  -- 2^53
 local LIMB = 10000000           -- 10^7: the product of two limbs is 10^14, about 90 of them add up below 2^53
 local CHUNK = 3600
-local HUGE = math.huge
+local HUGE = 1 / 0
+local SUM_MAX = 2 ^ 62          -- sums are kept in 64 bits; a double tells well enough how near they are to the end
 
-local call = redis.call
-local floor, min, max = math.floor, math.min, math.max
+-- What a function uses of Lua and Redis. While a library loads none of it is there yet, so the first call binds it.
+local call, floor, min, max, type, tonumber, unpack, ipairs, string, struct, cmsgpack
+
+local function bound(step)
+  return function(keys, argv)
+    if not call then
+      floor, min, max = math.floor, math.min, math.max
+      type, tonumber, unpack, ipairs = _G.type, _G.tonumber, _G.unpack, _G.ipairs
+      string, struct, cmsgpack = _G.string, _G.struct, _G.cmsgpack
+      call = redis.call
+    end
+    return step(keys, argv)
+  end
+end
 
 ---------------------------------------------------------------------------------------------------------- guards
 
--- The lane's own token and the call number that is expected, or nothing is done. Returns status, expected call, and
--- the lane's "low".
+-- The lane's own token and the call number that is expected, or nothing is done. Returns status, expected call, floor.
 local function guard(lane_key, token, number)
-  local own = call('HMGET', lane_key, 'token', 'call', 'low')
+  local own = call('HMGET', lane_key, 'token', 'call', 'floor')
   local stored, expected = tonumber(own[1]) or -1, tonumber(own[2]) or 0
   if token < stored then return FENCED, expected end
   if token > stored or number ~= expected then return REGRESSED, expected end
-  return OK, expected, tonumber(own[3]) or expected
+  return OK, expected, tonumber(own[3]) or 0
 end
 
 local function run_id()
@@ -49,10 +62,10 @@ end
 -- The guard, and every lane registered under the server's present run. A lane that is not registered itself is
 -- REGRESSED: waiting for the others would never end.
 local function gate(bucket_key, lane_key, lane, token, number)
-  local status, expected, low = guard(lane_key, token, number)
+  local status, expected, journaled = guard(lane_key, token, number)
   if status ~= OK then return status, expected end
   local run, has = run_id(), call('HMGET', bucket_key, 'open', 'r:' .. lane)
-  if has[1] == run then return OK, expected, low end
+  if has[1] == run then return OK, expected, journaled end
   return has[2] == run and CLOSED or REGRESSED, expected
 end
 
@@ -146,6 +159,20 @@ local function round_limbs(a, s, d, x)
   return sign < 0 and 0 - q or q
 end
 
+-- A number that the store keeps: 0 when absent, +-HUGE beyond +-2^53, where a double may be another integer.
+local function kept(text)
+  local n = text and tonumber(text) or 0
+  if n >= LIMIT and text ~= '9007199254740992' then return HUGE end
+  if n <= -LIMIT and text ~= '-9007199254740992' then return -HUGE end
+  return n
+end
+
+-- Whether held and held + delta are both within +-2^53; |delta| <= 2^53.
+local function fits(held, delta)
+  if delta > 0 then return held >= -LIMIT and held <= LIMIT - delta end
+  return held <= LIMIT and held >= -LIMIT - delta
+end
+
 local function value_at(a, s, d, x)
   if type(d) == 'table' then return round_limbs(a, s, d, x) end
   return round_plain(a * x + s, d)
@@ -164,16 +191,17 @@ end
 --         per account entry: account, client ("": remove)
 --         per item: use, head, billed, a, s, d, candidates;   head = 4 * length of candidates + 2 * (one has `allow`)
 --           + 1 * (second side of the same record)
---         per candidate: field index + 2, size, code, cap if code says so, to package (a, d) and to client (a, d) if
---           code says so;   code = money + 2 waive + 4 allow + 8 cap + 16 conversion + 32 group
+--         per candidate: field index + 3, size, code, cap if code says so, to package (a, d) and to client (a, d) if
+--           code says so;   code = money + 2 waive + 4 allow + 8 cap + 16 conversion + 32 group. Volumes come first
+--           and have no conversion.
 -- Reply status, call, and: OK: results packed (core/drawing.py `pack_results`) | STALE: indices from 0 of stale uses
 -- Holds keys are asked in three generations; the gate is open; LOST and STALE change nothing; the items see the
 --       clients as the applies leave them.
 
--- A draw's picture of its clients: `has[i]` = HMGET of v, b, fields. What the call changes becomes a number there; what
--- it only reads stays as Redis returned it, so the type tells what to write.
+-- A draw's picture of its clients: `has[i]` = v, b, then the counters as numbers; odd[i]: one of these is not from 0 to
+-- 2^53, as only a fault of the store can leave it, and nothing is drawn from any.
 local function read_clients(keys, v, at, uses, clients)
-  local has, balance, version = {}, {}, {}
+  local has, balance, version, odd = {}, {}, {}, {}
   for i = 1, uses do
     local n = v[at + 2]
     local row
@@ -186,22 +214,30 @@ local function read_clients(keys, v, at, uses, clients)
         for j = 1, #part do row[1 + from + j] = part[j] end
       end
     end
-    has[i], version[i], balance[i] = row, tonumber(row[1]), tonumber(row[2]) or 0
+    for j = 3, 2 + n do
+      local text, used = row[j], 0
+      if text then
+        used = tonumber(text)
+        if used < 0 or used >= LIMIT and kept(text) ~= LIMIT then odd[i] = true end
+      end
+      row[j] = used
+    end
+    has[i], version[i], balance[i] = row, tonumber(row[1]), kept(row[2])
     at = at + 3 + n
   end
   for i = uses + 1, clients do
     local row = call('HMGET', keys[6 + i], 'v', 'b')
-    has[i], version[i], balance[i] = row, tonumber(row[1]), tonumber(row[2]) or 0
+    has[i], version[i], balance[i] = row, tonumber(row[1]), kept(row[2])
   end
-  return has, version, balance, at
+  return has, version, balance, odd
 end
 
 local function apply_all(v, at, applies, version, balance, results)
   local done = {}
   for k = 1, applies do
     local i, delta = v[at], v[at + 3]
-    local fits = (delta > 0 and balance[i] <= LIMIT - delta) or (delta <= 0 and balance[i] >= -LIMIT - delta)
-    if (version[i] or 0) == v[at + 1] and fits then
+    local possible = delta <= LIMIT and delta >= -LIMIT and fits(balance[i], delta)
+    if (version[i] or 0) == v[at + 1] and possible then
       version[i], balance[i], done[k] = v[at + 2], balance[i] + delta, i
     end
     results[k + 1] = done[k] and 1 or 0
@@ -242,49 +278,413 @@ local function read_known(keys, digests, items)
   return key, known
 end
 
--- One item's limits. Writes its takes into `out` from `n` on and returns: the new n, the cost that is left to charge.
+-- One item's volume limits. Writes its takes into `out` from `n` on and returns: the new n, the overage, whether the
+-- setup fee is waived, and where the money limits begin: position in v, index; the group chosen so far.
 -- p .. stop - 1: the candidates in v; row: the client's counters; funded: balance + credit limit >= 0.
-local function take(v, p, stop, row, funded, billed, a, s, d, out, n)
-  local group, need, waived, cost, sign = nil, billed, false, nil, 1
-  local index = 0
+local function take_volumes(v, p, stop, row, funded, need, out, n)
+  local group, waived, index = nil, false, 0
   while p < stop do
-    local slot, size, code = v[p], v[p + 1], v[p + 2]
+    local code = v[p + 2]
     local flags = code % 32
-    local of = code - flags
-    local rest = size - (tonumber(row[slot]) or 0)
-    local cap, conversion = rest, p + 3
-    if flags >= 8 then
-      if flags % 16 >= 8 then
-        cap = min(v[p + 3], rest)
-        conversion = p + 4
+    if flags % 2 == 1 then break end
+    local rest = v[p + 1] - row[v[p]]
+    if rest > 0 and (group == code - flags or (not group and (funded or flags % 8 < 4))) then
+      group = code - flags
+      local taken = min(need, rest, flags >= 8 and v[p + 3] or rest)
+      if taken > 0 then
+        out[n + 1], out[n + 2], out[n + 3], out[n + 4] = index, taken, rest - taken, 0
+        n, need = n + 4, need - taken
+        waived = waived or flags % 4 >= 2
       end
-      p = flags >= 16 and conversion + 4 or conversion
-    else
-      p = p + 3
     end
-    if rest > 0 and (group == of or (not group and (funded or flags % 8 < 4))) then
-      group = of
-      if flags % 2 == 0 then
-        local taken = need < cap and need or cap
-        if taken > 0 then
-          out[n + 1], out[n + 2], out[n + 3], out[n + 4] = index, taken, rest - taken, 0
-          n, need = n + 4, need - taken
-          if flags % 4 >= 2 then waived = true end
-        end
-      else
-        if not cost then
-          cost = value_at(a, waived and (type(d) == 'table' and {1, 0} or 0) or s, d, need)
-          local full = cost
-          if waived or need ~= billed then full = value_at(a, s, d, billed) end
-          sign = cost < 0 and -1 or 1
-          cost = cost * sign
-          if full * sign <= 0 then stop = p end  -- turned to the other sign, or nothing was due: money covers none
-        end
-        if cost > 0 and p <= stop and stop > 0 then
-          stop = stop
-        end
+    p, index = p + (flags >= 8 and 4 or 3), index + 1
+  end
+  return n, need, waived, p, index, group
+end
+
+-- One item's money limits, for an unsigned cost. Returns the new n and what of the cost is not covered.
+local function take_money(v, p, stop, row, funded, cost, out, n, index, group)
+  while p < stop do
+    local code, slot, size = v[p + 2], v[p], v[p + 1]
+    local flags = code % 32
+    local rest = size - row[slot]
+    local most, conversion = rest, nil
+    p = p + 3
+    if flags % 16 >= 8 then
+      most, p = min(rest, v[p]), p + 1
+    end
+    if flags >= 16 then
+      conversion, p = p, p + 4
+    end
+    if rest > 0 and (group == code - flags or (not group and (funded or flags % 8 < 4))) then
+      group = code - flags
+      local need = cost
+      if conversion then
+        local d = v[conversion + 1]
+        need = value_at(v[conversion], type(d) == 'table' and {1, 0} or 0, d, cost)
       end
+      if need <= most then
+        if need > 0 then
+          out[n + 1], out[n + 2], out[n + 3], out[n + 4] = index, need, rest - need, cost
+          n = n + 4
+        end
+        return n, 0
+      end
+      local worth = most
+      if conversion then
+        local d = v[conversion + 3]
+        worth = value_at(v[conversion + 2], type(d) == 'table' and {1, 0} or 0, d, most)
+      end
+      local covered = min(cost, worth)
+      out[n + 1], out[n + 2], out[n + 3], out[n + 4] = index, most, rest - most, covered
+      n, cost = n + 4, cost - covered
+      if cost == 0 then return n, 0 end
     end
     index = index + 1
   end
+  return n, cost
 end
+
+-- One item: which limits it draws and what is charged. Writes takes from out[n + 1] on. Returns the new n and the
+-- amount, or no amount when it is out of range. at: the item in v; stop: after its candidates.
+local function draw_item(v, at, stop, row, funded, out, n)
+  local billed, a, s, d = v[at + 2], v[at + 3], v[at + 4], v[at + 5]
+  if at + 6 == stop then
+    local cost = value_at(a, s, d, billed)
+    return n, cost
+  end
+  local need, waived, p, index, group
+  n, need, waived, p, index, group = take_volumes(v, at + 6, stop, row, funded, billed, out, n)
+  local cost = value_at(a, waived and (type(d) == 'table' and {1, 0} or 0) or s, d, need)
+  if cost > LIMIT or cost < -LIMIT then return n end
+  if p < stop and cost ~= 0 then
+    local full = cost
+    if waived or need ~= billed then full = value_at(a, s, d, billed) end
+    if cost > 0 and full > 0 then
+      n, cost = take_money(v, p, stop, row, funded, cost, out, n, index, group)
+    elseif cost < 0 and full < 0 then
+      n, cost = take_money(v, p, stop, row, funded, 0 - cost, out, n, index, group)
+      cost = 0 - cost
+    end
+  end
+  return n, cost
+end
+
+-- All items, in order. Returns the packed results, and the flat list key, content of what has to be remembered; notes
+-- in `drawn` which counters of which client have changed.
+local function draw_all(v, at, items, digests, starts, has, balance, odd, drawn, key, known, out)
+  local n, seen, fresh, f, before = #out, {}, {}, 0, {}
+  for k = 1, items do
+    local i, head = v[at] + 1, v[at + 1]
+    local flags = head % 4
+    local stop = at + 6 + (head - flags) / 4
+    local held = balance[i]
+    if flags % 2 == 0 or not before[i] then before[i] = held end
+    local content = string.sub(digests, 12 * k - 3, 12 * k)
+    local other = seen[key[k]] or known[k]
+    if other then
+      n = n + 1
+      out[n] = other == content and DUPLICATE or DIFFERS
+    else
+      local funded = before[i] + v[starts[i] + 1] >= 0
+      out[n + 1], out[n + 2] = RATED, 0  -- no hole: the table stays an array
+      local last, amount = n + 2, nil
+      if not odd[i] or at + 6 == stop then
+        last, amount = draw_item(v, at, stop, has[i], funded, out, n + 2)
+      end
+      if amount and amount <= LIMIT and amount >= -LIMIT and fits(held, amount) then
+        local row, takes = has[i], (last - n - 2) / 4
+        for t = n + 3, last, 4 do
+          local c = at + 6
+          for _ = 1, out[t] do  -- the position of candidate out[t]; nearly always the first or second
+            local code = v[c + 2] % 32
+            c = c + 3 + (code % 16 >= 8 and 1 or 0) + (code >= 16 and 4 or 0)
+          end
+          local slot = v[c]
+          row[slot] = row[slot] + out[t + 1]
+          if not drawn[i] then drawn[i] = {} end
+          drawn[i][slot] = true
+        end
+        out[n + 1] = RATED + (flags >= 2 and (funded and 8 or 4) or 0) + 16 * takes
+        out[n + 2] = amount
+        n = last
+        balance[i] = held + amount
+        seen[key[k]] = content
+        fresh[f + 1], fresh[f + 2] = key[k], content
+        f = f + 2
+      else
+        for t = last, n + 2, -1 do out[t] = nil end
+        n = n + 1
+        out[n] = OUT_OF_RANGE
+      end
+    end
+    at = stop
+  end
+  return cmsgpack.pack(out), fresh
+end
+
+-- HSET of a flat list of any length.
+local function set_all(key, flat)
+  for from = 1, #flat, CHUNK do
+    call('HSET', key, unpack(flat, from, min(from + CHUNK - 1, #flat)))
+  end
+end
+
+local function lower_generation(bucket_key, generation)
+  local lowest = tonumber(call('HGET', bucket_key, 'gen_min'))
+  if not lowest or generation < lowest then call('HSET', bucket_key, 'gen_min', generation) end
+end
+
+local function raise_time(bucket_key, lane, ms)
+  if ms > (tonumber(call('HGET', bucket_key, 't:' .. lane)) or 0) then
+    call('HSET', bucket_key, 't:' .. lane, ms)
+  end
+end
+
+local function index_account(key, account, client)
+  if client == '' then call('HDEL', key, account) else call('HSET', key, account, client) end
+end
+
+-- WRITE of a draw: versions, balances and counters that changed.
+local function write_clients(keys, v, starts, clients, has, version, balance, applied, drawn)
+  for i = 1, clients do
+    local row, flat, n, changed = has[i], {}, 0, drawn[i]
+    if applied[i] then flat[1], flat[2], n = 'v', version[i], 2 end
+    if applied[i] or balance[i] ~= kept(row[2]) then
+      flat[n + 1], flat[n + 2] = 'b', balance[i]
+      n = n + 2
+    end
+    if changed then
+      local from = starts[i]
+      for j = 1, v[from + 2] do
+        if changed[2 + j] then
+          flat[n + 1], flat[n + 2] = v[from + 2 + j], row[2 + j]
+          n = n + 2
+        end
+      end
+    end
+    if n > 0 then set_all(keys[6 + i], flat) end
+  end
+end
+
+-- Drop the outcomes of calls up to `last`.
+local function trim_outcomes(key, last)
+  local gone, n = {}, 0
+  for _, field in ipairs(call('HKEYS', key)) do
+    if tonumber(string.sub(field, 1, -2)) <= last then
+      n = n + 1
+      gone[n] = field
+    end
+  end
+  for from = 1, n, CHUNK do call('HDEL', key, unpack(gone, from, min(from + CHUNK - 1, n))) end
+end
+
+local function draw(keys, argv)
+  local lane, number = argv[1], tonumber(argv[3])
+  local status, expected, journaled = gate(keys[1], keys[2], lane, tonumber(argv[2]), number)
+  if status ~= OK then return {status, expected} end
+  local v = cmsgpack.unpack(argv[4])
+  local clients, uses, applies, accounts, items = v[6], v[7], v[8], v[9], v[10]
+  local starts, at = {}, 11
+  for i = 1, uses do
+    starts[i] = at
+    at = at + 3 + v[at + 2]
+  end
+  local has, version, balance, odd = read_clients(keys, v, 11, uses, clients)
+  local out = {applies}
+  local done
+  done, at = apply_all(v, at, applies, version, balance, out)
+  local stale = stale_uses(v, 11, uses, version)
+  if not stale then return {LOST, expected} end
+  if #stale > 0 then return {STALE, expected, stale} end
+  local entries = at
+  at = at + 2 * accounts
+  local key, known = read_known(keys, argv[5], items)
+  local drawn = {}
+  local packed, fresh = draw_all(v, at, items, argv[5], starts, has, balance, odd, drawn, key, known, out)
+  -- WRITE
+  local applied = {}
+  for k = 1, applies do
+    if done[k] then
+      applied[done[k]] = true
+      call('SET', keys[6 + clients + k], argv[6 + k])
+    end
+  end
+  write_clients(keys, v, starts, clients, has, version, balance, applied, drawn)
+  for k = 1, accounts do
+    index_account(keys[6 + clients + applies + k], v[entries + 2 * k - 2], v[entries + 2 * k - 1])
+  end
+  if #fresh > 0 then
+    set_all(keys[4], fresh)
+    lower_generation(keys[1], v[2])
+  end
+  if v[3] > 0 then trim_outcomes(keys[3], min(v[3], number - 1)) end
+  if v[5] == 1 then call('HSET', keys[3], argv[3] .. 'c', argv[6], argv[3] .. 'r', packed) end
+  raise_time(keys[1], lane, v[1])
+  local journal = max(journaled, v[4])
+  call('HSET', keys[2], 'call', expected + 1, 'floor', journal, 'base', journal)
+  return {OK, expected + 1, packed}
+end
+
+------------------------------------------------------------------------------------------------------ taking a lane
+-- The commands of all WRITE phases.
+local WRITES = {{'SET', ''}, {'HSET', '', ''}, {'HDEL', ''}, {'HINCRBY', '', ''}, {'UNLINK'}}
+
+local function lacking(key)
+  for _, command in ipairs(WRITES) do
+    if not redis.acl_check_cmd(command[1], key, unpack(command, 2)) then return command[1] end
+  end
+end
+
+-- rater_v1_fence: make a token the lane's owner. A repeat with the same token is harmless.
+-- KEYS 1 g | 2 l:LANE | 3 o:LANE      ARGV 1 lane | 2 token
+-- Reply status, call, and: OK: floor, base, lane time, {field, value of o:LANE ...}
+-- Holds a user who lacks a right is refused here, for later a WRITE phase would stop half-way.
+local function fence(keys, argv)
+  local right = lacking(keys[2])
+  if right then return redis.error_reply('NOPERM the user may not ' .. right .. ' on ' .. keys[2]) end
+  local own = call('HMGET', keys[2], 'token', 'call', 'floor', 'base')
+  local expected = tonumber(own[2]) or 0
+  if tonumber(argv[2]) < (tonumber(own[1]) or -1) then return {FENCED, expected} end
+  local time = tonumber(call('HGET', keys[1], 't:' .. argv[1])) or 0
+  local outcomes = call('HGETALL', keys[3])
+  call('HSET', keys[2], 'token', argv[2], 'call', expected + 1)
+  return {OK, expected + 1, tonumber(own[3]) or 0, tonumber(own[4]) or 0, time, outcomes}
+end
+
+-- The first sum that is no integer or would come near the end of 64 bits, nil if there is none.
+local function unsafe_sum(keys, sums)
+  for k = 1, #sums, 3 do
+    local text = call('HGET', keys[sums[k]], sums[k + 1])
+    local held, delta = tonumber(text or 0), tonumber(sums[k + 2])
+    local size = held and delta and max(held, -held) + max(delta, -delta)
+    if not size or size > SUM_MAX then return sums[k + 1] .. ' of ' .. keys[sums[k]] end
+  end
+end
+
+-- rater_v1_reconcile: add corrections. The gate is not asked: this is what opens it.
+-- KEYS 1 g | 2 l:LANE | 3 o:LANE | then those that the payload points at, by index
+-- ARGV 1 lane | 2 token | 3 call | 4 payload, msgpack list of
+--      floor, final (1 | 0), lane_ms, calls whose outcomes are dropped (as text),
+--      sums {key of c, field, delta as text}, registers {key of c, key of r, version, register},
+--      forget {key of u, digest}, duplicates {key of u, digest, content}, lowest generation of these | false,
+--      accounts {key of a, account, client}, pending {call as text, context, results}; each list flat, with bytes
+--      as their index in ARGV | 5.. those bytes
+-- Reply status, call
+-- Holds sums beyond 2^53 stay exact, for HINCRBY adds text in 64 bits; one that would come near their end is an error,
+--       and nothing is changed.
+local function reconcile_lists(keys, argv, lists)
+  local sums, registers, forget, duplicates, accounts = lists[5], lists[6], lists[7], lists[8], lists[10]
+  for k = 1, #sums, 3 do call('HINCRBY', keys[sums[k]], sums[k + 1], sums[k + 2]) end
+  for k = 1, #registers, 4 do
+    local client_key, version = keys[registers[k]], registers[k + 2]
+    local stored = tonumber(call('HGET', client_key, 'v'))
+    if not stored or version >= stored then
+      call('HSET', client_key, 'v', version)
+      call('SET', keys[registers[k + 1]], argv[registers[k + 3]])
+    end
+  end
+  for k = 1, #forget, 2 do call('HDEL', keys[forget[k]], argv[forget[k + 1]]) end
+  for k = 1, #duplicates, 3 do call('HSET', keys[duplicates[k]], argv[duplicates[k + 1]], argv[duplicates[k + 2]]) end
+  if lists[9] then lower_generation(keys[1], lists[9]) end
+  for k = 1, #accounts, 3 do index_account(keys[accounts[k]], accounts[k + 1], accounts[k + 2]) end
+end
+
+local function reconcile(keys, argv)
+  local status, expected, journaled = guard(keys[2], tonumber(argv[2]), tonumber(argv[3]))
+  if status ~= OK then return {status, expected} end
+  local lists = cmsgpack.unpack(argv[4])
+  local unsafe = unsafe_sum(keys, lists[5])
+  if unsafe then return redis.error_reply('RATER_SUM the sum in ' .. unsafe .. ' would leave 64 bits') end
+  -- WRITE
+  reconcile_lists(keys, argv, lists)
+  for _, number in ipairs(lists[4]) do call('HDEL', keys[3], number .. 'c', number .. 'r') end
+  local pending = lists[11]
+  for k = 1, #pending, 3 do
+    call('HSET', keys[3], pending[k] .. 'c', argv[pending[k + 1]], pending[k] .. 'r', argv[pending[k + 2]])
+  end
+  raise_time(keys[1], argv[1], lists[3])
+  local journal = max(journaled, lists[1])
+  call('HSET', keys[2], 'call', expected + 1, 'floor', journal)
+  if lists[2] == 1 then call('HSET', keys[2], 'base', journal) end
+  return {OK, expected + 1}
+end
+
+-- rater_v1_register: note that the lane agrees with this run of the server; the last of all lanes opens the gate.
+-- KEYS 1 g | 2 l:LANE      ARGV 1 lane | 2 token | 3 call | 4 lanes      Reply status, call
+local function register(keys, argv)
+  local status, expected = guard(keys[2], tonumber(argv[2]), tonumber(argv[3]))
+  if status ~= OK then return {status, expected} end
+  local run, all = run_id(), true
+  call('HSET', keys[1], 'r:' .. argv[1], run)
+  for lane = 0, tonumber(argv[4]) - 1 do
+    if call('HGET', keys[1], 'r:' .. lane) ~= run then
+      all = false
+      break
+    end
+  end
+  if all then call('HSET', keys[1], 'open', run) end
+  call('HSET', keys[2], 'call', expected + 1)
+  return {OK, expected + 1}
+end
+
+---------------------------------------------------------------------------------------------------- beside the line
+-- rater_v1_views (no writes): client registers and account index entries.
+-- KEYS 1 g | 2 l:LANE | then r:CLIENT ... | then a:SHARD of each account
+-- ARGV 1 lane | 2 token | 3 call | 4 number of clients | 5.. accounts
+-- Reply status, call, and: OK: a register | nil for each client, then a client | nil for each account
+local function views(keys, argv)
+  local status, expected = gate(keys[1], keys[2], argv[1], tonumber(argv[2]), tonumber(argv[3]))
+  local reply = {status, expected}
+  if status ~= OK then return reply end
+  local clients = tonumber(argv[4])
+  for from = 1, clients, CHUNK do
+    local part = call('MGET', unpack(keys, 2 + from, 2 + min(from + CHUNK - 1, clients)))
+    for j = 1, #part do reply[1 + from + j] = part[j] end
+  end
+  for k = 1, #argv - 4 do reply[2 + clients + k] = call('HGET', keys[2 + clients + k], argv[4 + k]) end
+  return reply
+end
+
+-- rater_v1_probe (no writes): whether a draw would be heard.
+-- KEYS 1 g | 2 l:LANE      ARGV 1 lane | 2 token | 3 call      Reply status, call
+local function probe(keys, argv)
+  local status, expected = gate(keys[1], keys[2], argv[1], tonumber(argv[2]), tonumber(argv[3]))
+  return {status, expected}
+end
+
+-- rater_v1_expire: drop generations that no lane can ask for any more.
+-- KEYS 1 g | 2 l:LANE | then u:GEN for GEN = first, first + 1, ...
+-- ARGV 1 lane | 2 token | 3 call | 4 lanes | 5 length of a generation, ms | 6 first generation, "" when none is known
+--      7 lane time, ms
+-- Reply status, call, how many were dropped
+-- Holds a lane without a time holds everything back: what it will bring is not known. The call says the lane's own time,
+--       for a bucket learns it else by draws alone, and not every lane draws from every bucket. It runs when memory is
+--       short, too, for it makes room.
+local function expire(keys, argv)
+  local status, expected = gate(keys[1], keys[2], argv[1], tonumber(argv[2]), tonumber(argv[3]))
+  if status ~= OK then return {status, expected, 0} end
+  raise_time(keys[1], argv[1], tonumber(argv[7]))
+  local first, dropped = tonumber(argv[6]), 0
+  local slowest = HUGE
+  for lane = 0, tonumber(argv[4]) - 1 do
+    slowest = min(slowest, tonumber(call('HGET', keys[1], 't:' .. lane)) or -1)
+  end
+  if first and slowest >= 0 and first == tonumber(call('HGET', keys[1], 'gen_min')) then
+    dropped = max(0, min(floor(slowest / tonumber(argv[5])) - 1 - first, #keys - 2))
+  end
+  if dropped > 0 then
+    call('UNLINK', unpack(keys, 3, 2 + dropped))
+    call('HSET', keys[1], 'gen_min', first + dropped)
+  end
+  call('HSET', keys[2], 'call', expected + 1)
+  return {OK, expected + 1, dropped}
+end
+
+redis.register_function('rater_v1_fence', bound(fence))
+redis.register_function('rater_v1_reconcile', bound(reconcile))
+redis.register_function('rater_v1_register', bound(register))
+redis.register_function('rater_v1_draw', bound(draw))
+redis.register_function{function_name = 'rater_v1_expire', callback = bound(expire), flags = {'allow-oom'}}
+redis.register_function{function_name = 'rater_v1_views', callback = bound(views), flags = {'no-writes'}}
+redis.register_function{function_name = 'rater_v1_probe', callback = bound(probe), flags = {'no-writes'}}

@@ -1,0 +1,99 @@
+"""The catalogs in use: each version is read once, compiled in a thread, and shared by the process's lanes.
+
+A catalog's content lies in records of partition 0 of `rater.commands`; a small body, also there, lists them;
+the manifest in every partition and the mark of every lane point at the body. So any lane can find any version
+again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from hashlib import blake2b
+from typing import TYPE_CHECKING
+
+import msgspec
+import structlog
+
+from rater.core.commands import ManifestBody
+from rater.core.compiling import compile_catalog
+from rater.core.loading import from_objects
+from rater.errors import Halt
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from rater.core.catalog import Content
+    from rater.core.compiling import Catalog
+
+    ReadContent = Callable[[list[int]], Awaitable[dict[int, bytes]]]
+    """Read the content records at these offsets of partition 0 of `rater.commands`."""
+
+log = structlog.get_logger()
+
+VERSIONS_KEPT = 3
+"""Compiled versions kept: lanes adopt a load within moments of each other, so the present and the last one
+serve."""
+
+
+_REMEDY = "the topic was recreated, or something else wrote to it: restore it, or load the catalog anew"
+
+
+class Catalogs:
+    """Compiled catalogs by version."""
+
+    def __init__(self, read: ReadContent) -> None:
+        """Read content by `read`."""
+        self._read = read
+        self._compiled: dict[int, asyncio.Task[Catalog]] = {}
+        self._objects: dict[bytes, bytes] = {}
+
+    async def at(self, version: int, body_offset: int) -> Catalog | None:
+        """Return the catalog of this version, whose body lies at `body_offset`; None for version 0."""
+        if version == 0:
+            return None
+        task = self._compiled.get(version)
+        if task is None or (task.done() and (task.cancelled() or task.exception() is not None)):
+            task = asyncio.create_task(self._compile(version, body_offset))
+            self._compiled[version] = task
+            for old in sorted(self._compiled)[:-VERSIONS_KEPT]:
+                del self._compiled[old]
+        return await asyncio.shield(task)
+
+    async def _compile(self, version: int, body_offset: int) -> Catalog:
+        body, content = await self.content(body_offset)
+        if body.version != version:
+            message = (
+                f"the catalog body at rater.commands[0]@{body_offset} is version {body.version}, not "
+                f"{version}: {_REMEDY}"
+            )
+            raise Halt(message)
+        catalog = await asyncio.to_thread(compile_catalog, content, version)
+        log.info(
+            "catalog compiled", version=version, packages=len(catalog.packages), tables=len(catalog.tables)
+        )
+        return catalog
+
+    async def content(self, body_offset: int) -> tuple[ManifestBody, Content]:
+        """Return a version's body and content, reading what is not in memory."""
+        raw = (await self._read([body_offset]))[body_offset]
+        body = msgspec.msgpack.decode(raw, type=ManifestBody)
+        missing = [place for place in body.objects if place.digest not in self._objects]
+        pieces = await self._read([offset for place in missing for offset in place.offsets])
+        fresh = {place.digest: b"".join(pieces[offset] for offset in place.offsets) for place in missing}
+        objects = {
+            place.digest: fresh.get(place.digest) or self._objects[place.digest] for place in body.objects
+        }
+        for place in body.objects:
+            if object_digest(objects[place.digest]) != place.digest:
+                message = (
+                    f"catalog content {place.name!r} in rater.commands[0] is not what version "
+                    f"{body.version} lists: {_REMEDY}"
+                )
+                raise Halt(message)
+        self._objects = objects
+        return body, from_objects({place.name: objects[place.digest] for place in body.objects})
+
+
+def object_digest(raw: bytes) -> bytes:
+    """Return the digest by which a manifest body names an object of the content."""
+    return blake2b(raw, digest_size=16).digest()

@@ -1,0 +1,287 @@
+"""Commands about files of CDRs and the maps that read them: ingest, sources."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import click
+
+from rater.cli.asking import FAILED, WrongInput, invocation, run, settings_options
+from rater.cli.telling import Column, column, print_json, print_pairs, print_rows, progress, say
+
+if TYPE_CHECKING:
+    from rater.config import Settings, Source
+    from rater.core.cdr import Arrival
+    from rater.core.mapping import Mapped, Skipped, SourceMap
+    from rater.core.reasons import Rejection
+    from rater.ingesting import Record
+
+READABLE = click.Path(exists=True, dir_okay=False, readable=True)
+
+# Imports inside of functions: `rater --help` must not wait for Kafka's client library.
+# ruff: noqa: PLC0415
+# click reads \b as "do not wrap", so it must be the character (D301).
+# ruff: noqa: D301
+
+
+@click.command()
+@click.argument("files", type=READABLE, nargs=-1, required=True)
+@click.option(
+    "--source", "name", metavar="NAME", required=True, help="A source of the settings, or `default`."
+)
+@settings_options(prints=True)
+def ingest(files: tuple[str, ...], name: str) -> int:
+    """Send the records of files to a source's topic, with progress.
+
+    A file holds CDRs (JSON lines, a JSON list, or CSV with a header row) for a source without a map, else the
+    records that its map reads. Records go as they are; the worker rates or rejects them. Again is harmless:
+    within `worker.duplicate_window_days` the ids are known.
+
+    \b
+    Examples:
+      rater ingest cdrs.jsonl --source default
+      rater --config rater.toml ingest Master.csv Master.csv.1 --source pbx1
+    """
+    settings = invocation().settings()
+    source = find_source(settings, name)
+    source_map = _opened(name, source) if source.map is not None else None
+    sent = run(_send(settings, source.topic, source_map, files), settings)
+    if invocation().json:
+        for file, number in sent.items():
+            print_json({"file": file, "source": name, "topic": source.topic, "records": number})
+    else:
+        for file, number in sent.items():
+            click.echo(f"{file}: {number} records sent to {source.topic}")
+    return 0
+
+
+def find_source(settings: Settings, name: str) -> Source:
+    """Return a source of the settings. Raises WrongInput where there is none of this name."""
+    known = settings.all_sources()
+    if name not in known:
+        near = difflib.get_close_matches(name, known, 1)
+        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
+        raise WrongInput(
+            f"--source {name}: there is no such source; {hint}; or add [sources.{name}] to the settings"
+        )
+    return known[name]
+
+
+async def _send(
+    settings: Settings, topic: str, source_map: SourceMap | None, files: tuple[str, ...]
+) -> dict[str, int]:
+    from rater.app import kafka_client
+    from rater.stream.content import Ingest
+
+    sent: dict[str, int] = dict.fromkeys(files, 0)
+    async with Ingest(kafka_client(settings), topic) as out:
+        for file in files:
+            with open(file, "rb") as stream, progress(file, os.fstat(stream.fileno()).st_size) as passed:  # noqa: ASYNC230, PTH123
+                for record in _records(stream, source_map, file):
+                    await out.send(record.raw, key_of(record.raw, source_map))
+                    sent[file] += 1
+                    passed(len(record.raw) + 1)  # with its line break, near enough
+            await out.flush()
+    return sent
+
+
+def key_of(raw: bytes, source_map: SourceMap | None) -> bytes | None:
+    """Return the Kafka key of a record: the client that it names, else the account; so their order is kept.
+
+    None: it names neither; any lane will do.
+    """
+    import orjson
+
+    try:
+        cdr = orjson.loads(raw) if source_map is None else source_map.apply(raw)
+    except orjson.JSONDecodeError:
+        return None
+    if not isinstance(cdr, dict):
+        return None
+    for side in ("orig", "term"):
+        party = cdr.get(side)
+        if not isinstance(party, dict):
+            continue
+        for name in ("client", "account"):
+            if isinstance(found := party.get(name), str) and found:
+                return found.encode("utf-8", "backslashreplace")
+    return None
+
+
+@click.group()
+def sources() -> None:
+    """Maps from a switch's own records to CDRs."""
+
+
+@sources.command("list")
+@settings_options(prints=True)
+def sources_list() -> None:
+    """List the shipped maps and the sources of the settings that use them.
+
+    \b
+    Examples:
+      rater sources list
+      rater --config rater.toml sources list --json
+    """
+    settings = invocation().settings()
+    print_rows(
+        _map_rows(settings),
+        [
+            column("map"),
+            column("format"),
+            Column(
+                "used by",
+                lambda row: ", ".join(f"{name} ({topic})" for name, topic in row["sources"].items()),
+            ),
+            column("description"),
+        ],
+        as_json=invocation().json,
+    )
+
+
+def _map_rows(settings: Settings) -> Iterator[dict[str, Any]]:
+    import tomllib
+
+    from rater.sources import shipped
+
+    users: dict[str | None, dict[str, str]] = {}
+    for name, source in settings.all_sources().items():
+        users.setdefault(source.map, {})[name] = source.topic
+    prose = "CDRs as they are, without a map"
+    yield {"map": None, "format": "cdr", "sources": users.pop(None, {}), "description": prose}
+    maps = shipped()
+    for name in [*maps, *(used for used in users if used is not None and used not in maps)]:
+        table: dict[str, Any] = {}
+        try:
+            table = tomllib.loads((maps.get(name) or Path(name)).read_text("utf-8"))
+        except (OSError, ValueError) as fault:
+            table = {"description": f"cannot be read: {fault}"}
+        yield {
+            "map": name,
+            "format": table.get("format"),
+            "sources": users.get(name, {}),
+            "description": table.get("description"),
+        }
+
+
+@sources.command("test")
+@click.argument("name", metavar="MAP")
+@click.argument("file", type=READABLE)
+@settings_options(prints=True)
+def sources_test(name: str, file: str) -> int:
+    """Show what becomes of a file, record by record. Exit code 1 where one is refused.
+
+    MAP is the name of a shipped map, the path of a map's file, or a source of the settings (then with its
+    defaults; `default`: CDRs without a map). What only a worker knows is not judged: the age of calls, the
+    clients, and the services of the catalog.
+
+    \b
+    Examples:
+      rater sources test asterisk-csv Master.csv
+      rater sources test ./my-switch.toml records.json --json
+      rater --config rater.toml sources test pbx1 records.json
+    """
+    settings = invocation().settings()
+    source = settings.all_sources().get(name)
+    source_map = _opened(name, source)
+    outcomes: Counter[str] = Counter()
+    with open(file, "rb") as stream:  # noqa: PTH123 - a stream of bytes
+        for record in _records(stream, source_map, file):
+            result = _result(record.raw, source_map)
+            outcomes[_outcome(result)] += 1
+            _show(record, result)
+    told = ", ".join(f"{number} {outcome}" for outcome, number in outcomes.items())
+    say(f"{file}: {sum(outcomes.values())} records" + (f": {told}" if told else ""))
+    return FAILED if outcomes["rejected"] else 0
+
+
+def _opened(name: str, source: Source | None) -> SourceMap | None:
+    """Return the map of a source of the settings (None: it has none), or of this name or path."""
+    from rater.sources import open_map
+
+    if source is not None:
+        if source.map is None:
+            return None
+        found = open_map(source.map, {"source": name, **source.defaults})
+    else:
+        found = open_map(name)
+    if isinstance(found, list):
+        raise WrongInput(*(str(fault) for fault in found))
+    return found
+
+
+def _records(stream: BinaryIO, source_map: SourceMap | None, file: str) -> Iterator[Record]:
+    from rater.ingesting import records
+
+    try:
+        yield from records(stream, source_map)
+    except ValueError as fault:
+        raise WrongInput(f"{file}: {fault}") from fault
+
+
+def _result(raw: bytes, source_map: SourceMap | None) -> Mapped | Skipped | tuple[Rejection, ...]:
+    """Return what becomes of a record: the rules of the map, then those of CDRs."""
+    import orjson
+
+    from rater.core.cdr import decode, decode_object
+
+    if source_map is None:
+        judged = decode(raw, _arrival())
+        return judged if isinstance(judged, tuple) else orjson.loads(raw)
+    mapped = source_map.apply(raw)
+    if isinstance(mapped, dict):
+        judged = decode_object(mapped, _arrival())
+        return source_map.named(judged) if isinstance(judged, tuple) else mapped
+    return mapped
+
+
+class _Every(frozenset[str]):
+    """All services: which there are, the catalog says."""
+
+    __slots__ = ()
+
+    def __contains__(self, _: object) -> bool:
+        return True
+
+
+def _arrival() -> Arrival:
+    from rater.core.cdr import Arrival
+
+    now_ms = time.time_ns() // 1_000_000
+    return Arrival(lane_ms=now_ms, window_ms=now_ms, services=_Every())
+
+
+def _outcome(result: Mapped | Skipped | tuple[Rejection, ...]) -> str:
+    from rater.core.mapping import Skipped
+
+    if isinstance(result, Skipped):
+        return "skipped"
+    if isinstance(result, tuple):
+        return "rejected"
+    return "unanswered" if result.get("volume", result.get("duration_ms")) == 0 else "call"
+
+
+def _show(record: Record, result: Mapped | Skipped | tuple[Rejection, ...]) -> None:
+    from rater.core.mapping import Skipped, describe
+
+    if not invocation().json:
+        print_pairs([("line", str(record.line)), *describe(record.raw, result)])
+        click.echo()
+        return
+    told: dict[str, Any] = {"line": record.line, "outcome": _outcome(result)}
+    if isinstance(result, Skipped):
+        told["reason"] = result.reason
+    elif isinstance(result, tuple):
+        told["rejections"] = [
+            {"reason": str(one.reason), "side": one.side, "detail": one.detail, "value": one.value}
+            for one in result
+        ]
+    else:
+        told["cdr"] = result
+    print_json(told)

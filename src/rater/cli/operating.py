@@ -1,0 +1,260 @@
+"""Commands that set up and run: demo, worker, topics, check, load, audit."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import click
+
+from rater.cli.asking import FAILED, Failed, invocation, run, settings_options
+from rater.cli.moments import SPAN
+from rater.cli.telling import print_json, progress, say
+from rater.errors import Fenced, Halt, Retake, Wait
+
+if TYPE_CHECKING:
+    from rater.config import Settings
+
+READABLE = click.Path(exists=True, dir_okay=False, readable=True)
+
+# Imports inside of functions: `rater --help` must not wait for Kafka's and Redis's client libraries.
+# ruff: noqa: PLC0415
+# click reads \b as "do not wrap", so it must be the character (D301).
+# ruff: noqa: D301
+
+
+@click.command()
+@click.option("--calls", type=click.IntRange(1), metavar="N", help="Make so many calls; without it: endless.")
+@click.option("--exit", "then_exit", is_flag=True, help="End when the calls are rated, and print the sums.")
+@click.option(
+    "--rate", type=click.FloatRange(0, min_open=True), metavar="N", help="Records per second; else as suits."
+)
+@click.option(
+    "--workers", type=click.IntRange(1, 16), default=1, show_default=True, metavar="N", help="Workers."
+)
+@settings_options(prints=True)
+def demo(calls: int | None, rate: float | None, workers: int, *, then_exit: bool) -> int:
+    """Show it: real Kafka and Valkey on this machine, a catalog, calls, a worker.
+
+    Nothing has to be installed beforehand but Python: the servers are Python packages and jars, fetched once.
+    They listen on loopback, keep their data in a temporary folder, and are gone when the demonstration ends
+    (Ctrl-C).
+
+    \b
+    Examples:
+      rater demo
+      rater demo --calls 1000 --exit
+    """
+    if then_exit and calls is None:
+        raise click.UsageError("--exit needs --calls N: how many calls to make before the end")
+    from rater import logs
+    from rater.demo.run import run as show
+
+    logs.set_up("warning")  # of servers that start and stop the libraries tell much that is no news
+    return show(
+        calls, exit_when_done=then_exit, rate=rate, workers=workers, say=say, as_json=invocation().json
+    )
+
+
+@click.command()
+@click.option("--id", "worker_id", metavar="NAME", help="The worker's name in logs and marks; else HOST-PID.")
+@settings_options()
+def worker(worker_id: str | None) -> int:
+    """Run a rating worker until it is told to stop (SIGTERM, Ctrl-C).
+
+    As many workers as `topics.partitions` share the work; a worker that dies is replaced by the others after
+    `kafka.session_timeout_ms`. /metrics, /livez and /readyz are served at metrics.host:metrics.port.
+
+    \b
+    Examples:
+      rater --config rater.toml worker
+      rater worker --bootstrap-servers kafka:9092 --redis-url redis://redis:6379/0 --metrics-port 0
+    """
+    if worker_id is not None:
+        invocation().values["worker.id"] = worker_id
+        invocation().flags["worker.id"] = "--id"
+    settings = invocation().settings()
+    from rater.app import run_worker
+
+    run(run_worker(settings), settings, is_tool=False)
+    return 0
+
+
+@click.group()
+def topics() -> None:
+    """Make the topics in Kafka."""
+
+
+@topics.command("create")
+@settings_options(prints=True)
+def topics_create() -> None:
+    """Make the topics that are missing; existing ones are checked and never changed.
+
+    \b
+    Example:
+      rater --config rater.toml topics create
+    """
+    settings = invocation().settings()
+    told, problems = run(_create_topics(settings), settings)
+    for text in told:
+        if invocation().json:
+            print_json({"topic": text.partition(":")[0], "result": text.partition(": ")[2]})
+        else:
+            click.echo(text)
+    if problems:
+        raise Failed(*problems)
+
+
+async def _create_topics(settings: Settings) -> tuple[list[str], list[str]]:
+    from rater.app import kafka_client, topics_of
+
+    client, wanted = kafka_client(settings), topics_of(settings)
+    told = await wanted.create(client, settings.topics.replication_factor)
+    return told, await wanted.check(client)
+
+
+class Problem(NamedTuple):
+    """What `check` found. where: settings, catalog, kafka, topics, redis or sources."""
+
+    where: str
+    text: str
+
+
+@click.command()
+@click.option("--catalog", "catalogs", type=READABLE, multiple=True, help="Check this catalog file too.")
+@settings_options(prints=True)
+def check(catalogs: tuple[str, ...]) -> int:
+    """Check settings, source maps, catalog files, Kafka with its topics, and Redis; change nothing.
+
+    Each problem is a line that says what, where and the remedy; exit code 1 if there is one.
+
+    \b
+    Examples:
+      rater --config rater.toml check
+      rater --config rater.toml check --catalog catalog.yaml
+    """
+    asked = invocation()
+    settings = asked.read()
+    problems = [Problem("catalog", text) for text in _catalog_faults(catalogs)]
+    if isinstance(settings, list):
+        problems[:0] = [Problem("settings", text) for text in settings]
+    else:
+        problems += [Problem("sources", text) for text in _map_faults(settings)]
+        problems += run(_servers(settings), settings)
+    for problem in problems:
+        if asked.json:
+            print_json({"where": problem.where, "problem": problem.text})
+        else:
+            click.echo(f"{problem.where}: {problem.text}")
+    if problems:
+        say(f"rater: {len(problems)} {'problem' if len(problems) == 1 else 'problems'}")
+        return FAILED
+    say("all is well: settings, sources, Kafka, topics, Redis" + (", catalog" if catalogs else ""))
+    return 0
+
+
+def _catalog_faults(files: Iterable[str]) -> list[str]:
+    from rater.cli.catalogs import faults
+
+    return [str(fault) for fault in faults(files)] if files else []
+
+
+def _map_faults(settings: Settings) -> list[str]:
+    from rater.sources import open_map
+
+    found = []
+    for name, source in settings.sources.items():
+        if source.map is not None:
+            opened = open_map(source.map, {"source": name, **source.defaults})
+            if isinstance(opened, list):
+                found += [f"sources.{name}: {fault}" for fault in opened]
+    return found
+
+
+async def _servers(settings: Settings) -> list[Problem]:
+    return [problem async for problem in _problems(settings)]
+
+
+async def _problems(settings: Settings) -> AsyncIterator[Problem]:
+    from rater.app import kafka_client, topics_of
+
+    try:
+        for text in await topics_of(settings).check(kafka_client(settings)):
+            yield Problem("topics", text)
+    except (Wait, Halt, Fenced, Retake, OSError) as fault:
+        yield Problem("kafka", str(fault))
+    try:
+        for text in await _redis_problems(settings):
+            yield Problem("redis", text)
+    except (Wait, Halt, OSError) as fault:
+        yield Problem("redis", str(fault))
+
+
+async def _redis_problems(settings: Settings) -> list[str]:
+    from rater.app import connect_store
+
+    store = await connect_store(settings)
+    try:
+        return await store.check()
+    finally:
+        await store.close()
+
+
+@click.command()
+@click.argument("files", type=READABLE, nargs=-1, required=True)
+@settings_options(prints=True)
+def load(files: tuple[str, ...]) -> int:
+    """Load catalog files (YAML, JSON, CSV of clients or client packages) and wait for the workers' results.
+
+    All is checked first, then applied as a whole; every fault is named with file, path and value, and nothing
+    changes. The same file twice changes nothing.
+
+    \b
+    Examples:
+      rater load catalog.yaml
+      rater load carriers.yaml clients.csv client-packages.csv
+    """
+    settings = invocation().settings()
+    from rater import app
+
+    return run(app.load(settings, [Path(file) for file in files], say), settings)
+
+
+@click.command()
+@click.option(
+    "--every", type=SPAN, metavar="SPAN", help="Again after 10m, 1h; serve rater_audit_drift. Else once."
+)
+@settings_options(prints=True)
+def audit(every: int | None) -> int:
+    """Prove that counters are the sums of draws, and balances the sums of amounts, from Kafka's journal.
+
+    Exit code 1 where one differs. It may run while workers rate.
+
+    \b
+    Examples:
+      rater --config rater.toml audit
+      rater --config rater.toml audit --every 1h --metrics-port 9465
+    """
+    settings = invocation().settings()
+    if every is None:
+        return run(_audit(settings), settings)
+    from rater import app
+
+    run(app.audit_every(settings, say, every, as_json=invocation().json), settings)
+    return 0
+
+
+async def _audit(settings: Settings) -> int:
+    from rater import app
+
+    with progress("reading the journal", 1) as passed:
+        done = 0.0
+
+        def told(read: int, total: int) -> None:
+            nonlocal done
+            share = read / total if total else 1.0
+            passed(share - done)
+            done = share
+
+        return await app.audit(settings, say, as_json=invocation().json, progress=told)

@@ -1,0 +1,168 @@
+"""What is told.
+
+Data to standard output (tables, plain text, JSON lines), talk and progress to standard error.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import islice
+from typing import Any, NamedTuple
+
+import click
+
+ROWS_AT_ONCE = 500
+"""Rows whose widths are aligned with each other in plain text: a list of a million needs no more memory."""
+
+_BAR_CELLS = 12
+
+Row = Mapping[str, Any]
+
+
+class Column(NamedTuple):
+    """A column of a table. title: its head; show: of a row, the text; right.
+
+    Aligned to the right (numbers).
+    """
+
+    title: str
+    show: Callable[[Row], str]
+    right: bool = False
+    style: Callable[[Row], str] | None = None
+    """Of a row, a style of rich; colours only underline what the text says already."""
+
+
+def column(title: str, key: str | None = None, *, right: bool = False) -> Column:
+    """Return the column that shows a member of the row; nothing for None."""
+    name = key or title
+    return Column(title, lambda row: "" if row.get(name) is None else str(row[name]), right)
+
+
+def say(text: str) -> None:
+    """Tell a person something: a line on standard error."""
+    click.echo(text, err=True)
+
+
+def is_terminal() -> bool:
+    """Return whether standard output is a terminal."""
+    return sys.stdout.isatty()
+
+
+def has_colours() -> bool:
+    """Return whether colours may be used on standard output (https://no-color.org)."""
+    return is_terminal() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def print_json(row: Row) -> None:
+    """Print one object as a line of JSON."""
+    click.echo(json.dumps(row, ensure_ascii=False, separators=(",", ":"), default=str))
+
+
+def print_rows(
+    rows: Iterable[Row], columns: Sequence[Column], *, as_json: bool, nothing: str = "nothing found"
+) -> int:
+    """Print a list: JSON lines, a table on a terminal, else aligned text. Returns the number of rows.
+
+    nothing: what is said (not printed) when there are none.
+    """
+    count = 0
+    if as_json:
+        for count, row in enumerate(rows, 1):  # noqa: B007 - the count is the result
+            print_json(row)
+        return count
+    iterator = iter(rows)
+    while chunk := list(islice(iterator, ROWS_AT_ONCE)):
+        if is_terminal():
+            _print_table(chunk, columns)
+        else:
+            _print_plain(chunk, columns, with_head=count == 0)
+        count += len(chunk)
+    if not count:
+        say(nothing)
+    return count
+
+
+def _print_plain(rows: Sequence[Row], columns: Sequence[Column], *, with_head: bool) -> None:
+    cells = [[_line(one.show(row)) for one in columns] for row in rows]
+    if with_head:
+        cells.insert(0, [one.title for one in columns])
+    widths = [max(len(line[place]) for line in cells) for place in range(len(columns))]
+    for line in cells:
+        parts = [
+            cell.rjust(width) if one.right else cell.ljust(width)
+            for cell, width, one in zip(line, widths, columns, strict=True)
+        ]
+        click.echo("  ".join(parts).rstrip())
+
+
+def _print_table(rows: Sequence[Row], columns: Sequence[Column]) -> None:
+    from rich.console import Console  # noqa: PLC0415 - costs time that `--help` need not spend
+    from rich.table import Table  # noqa: PLC0415 - the same
+    from rich.text import Text  # noqa: PLC0415 - the same
+
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    for one in columns:
+        table.add_column(one.title, justify="right" if one.right else "left", overflow="fold")
+    for row in rows:
+        table.add_row(
+            *(Text(_line(one.show(row)), style=one.style(row) if one.style else "") for one in columns)
+        )
+    Console(no_color=not has_colours(), highlight=False).print(table)
+
+
+def _line(text: str) -> str:
+    """Return a cell's text on one line, without what would command the terminal.
+
+    It may come from a switch.
+    """
+    return "".join(char if char.isprintable() else " " for char in text)
+
+
+def print_pairs(pairs: Iterable[tuple[str, str]]) -> None:
+    """Print one thing: its members below each other."""
+    shown = [(label, _line(text)) for label, text in pairs]
+    width = max((len(label) for label, _ in shown), default=0)
+    for label, text in shown:
+        head = click.style(label.ljust(width), bold=True) if has_colours() else label.ljust(width)
+        click.echo(f"{head}  {text}".rstrip())
+
+
+def bar(left: int, size: int) -> str:
+    """Return how much is left as a bar: full cells for what is left. Both in the same unit; size > 0."""
+    share = min(max(left, 0), size)
+    full = share * _BAR_CELLS // size
+    if share and not full:  # something is left: it must not look like nothing
+        full = 1
+    return "█" * full + "░" * (_BAR_CELLS - full)
+
+
+@contextmanager
+def progress(title: str, total: int | None) -> Iterator[Callable[[float], None]]:
+    """Show progress on standard error, where that is a terminal; gives the function that takes steps.
+
+    total: the number of steps, None when unknown. Print nothing on the same terminal meanwhile.
+    """
+    if not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
+        yield lambda _: None
+        return
+    from rich.console import Console  # noqa: PLC0415 - costs time that `--help` need not spend
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415 - the same
+
+    console = Console(stderr=True, no_color=bool(os.environ.get("NO_COLOR")))
+    columns = (
+        (TextColumn("{task.completed:,.0f}"),)
+        if total is None
+        else (BarColumn(), TextColumn("{task.percentage:>3.0f}%"), TimeRemainingColumn())
+    )
+    # Redirected, what is printed meanwhile would go to standard error.
+    shown = Progress(
+        TextColumn("{task.description}"), *columns, console=console, transient=True,
+        redirect_stdout=False, redirect_stderr=False,
+    )  # fmt: skip
+    with shown:
+        task = shown.add_task(title, total=total)
+        yield lambda steps: shown.advance(task, steps)

@@ -1,0 +1,350 @@
+"""A client as Redis keeps it, how a load changes it, and what rating reads of it.
+
+Source of the rules: domain.md section 4 (Assign, Periods) and section 2.4 (the account's rate table
+replaces the client's).
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from typing import Any, NamedTuple
+from zlib import crc32
+from zoneinfo import ZoneInfo
+
+import msgspec
+from msgspec import Struct
+
+from rater.core.catalog import ClientEntry, ClientPackageSpec, ClientSpec, Tables, TermsSpec
+from rater.core.compiling import Catalog, Package, PackageVersion
+from rater.core.periods import Span, boundary, period_at, periods_before, when_ms, zone_of
+
+_SECOND_MS = 1000
+
+
+class ClientPackage(Struct, array_like=True, gc=False):
+    """A package that a client has.
+
+    assigned_ms: the `at` of the load that assigned it. start_ms: start of the first period, the anchor of all
+    (decided when it was assigned). end_ms: its own end date; that of the package comes on top
+    (`ClientView.period`). start_date and end_date are as the load said them.
+    """
+
+    id: str
+    package: str
+    account: str | None
+    quantity: int
+    assigned_ms: int
+    start_ms: int
+    end_ms: int | None
+    start_date: str | None = None
+    end_date: str | None = None
+    activate_in_past: bool = False
+
+
+class ClientRegister(Struct, array_like=True, gc=False):
+    """A client as Redis keeps it, msgpack. Money in micros of its currency.
+
+    version grows with each change; catalog is the version of the catalog that it needs to be read with.
+    zones: earlier and present zones by the instant since which each holds (the first from the beginning);
+    empty while there was only one.
+    """
+
+    id: str
+    version: int
+    catalog: int
+    name: str
+    reseller: str | None
+    currency: str
+    zone: str
+    credit_limit: int
+    low_balance: int | None
+    terms: TermsSpec | None
+    tax_profile: str | None
+    rate_tables: Tables
+    accounts: dict[str, Tables]
+    packages: list[ClientPackage]
+    opening: int
+    zones: list[tuple[int, str]] = []
+
+
+_decode = msgspec.msgpack.Decoder(ClientRegister).decode
+_encode = msgspec.msgpack.Encoder(order="deterministic").encode
+
+
+def read_register(raw: bytes) -> ClientRegister:
+    """Return the register in the bytes; msgspec.MsgspecError when there is none."""
+    return _decode(raw)
+
+
+def write_register(register: ClientRegister) -> bytes:
+    """Return the register as bytes; equal registers give equal bytes."""
+    return _encode(register)
+
+
+def client_bucket(client_id: str, buckets: int) -> int:
+    """Return the bucket of a client: CRC-32 of its id modulo the number of buckets."""
+    return crc32(client_id.encode()) % buckets
+
+
+# ------------------------------------------------------------------------------------------------------ loads
+def _told(spec: ClientSpec) -> dict[str, Any]:
+    """Return what a load sets of a client, new or not."""
+    return {
+        "name": spec.name,
+        "reseller": spec.reseller,
+        "zone": spec.time_zone,
+        "credit_limit": spec.credit_limit,
+        "low_balance": spec.low_balance,
+        "terms": spec.payment_terms,
+        "tax_profile": spec.tax_profile,
+        "rate_tables": spec.rate_tables,
+    }
+
+
+def same_client(register: ClientRegister, spec: ClientSpec) -> bool:
+    """Return whether a row of the client changes nothing. Its balance never does, absent accounts stay."""
+    return all(getattr(register, name) == value for name, value in _told(spec).items()) and all(
+        register.accounts.get(account.id) == account.rate_tables for account in spec.accounts
+    )
+
+
+def same_package(held: ClientPackage, spec: ClientPackageSpec) -> bool:
+    """Return whether a load's row of a client package changes nothing."""
+    return (
+        held.end_date == spec.end_date
+        and held.package == spec.package
+        and held.account == spec.account
+        and held.start_date == spec.start_date
+        and held.quantity == spec.quantity
+        and held.activate_in_past == spec.activate_in_past
+    )
+
+
+def apply_entry(
+    register: ClientRegister | None, entry: ClientEntry, catalog: Catalog, at_ms: int
+) -> ClientRegister:
+    """Return the client with what a load says of it; the same object when that changes nothing.
+
+    The load has been checked against the state of its time (`loading.merge`). What may not change any more
+    and differs nevertheless (two loads at once) is left as it is: the currency, and all of a client package
+    but its end date. ValueError: there is no such client and the entry does not bring it.
+    """
+    if register is None:
+        if entry.client is None:
+            raise ValueError(f"client {entry.id!r} does not exist, and the entry does not bring it")
+        register = _new(entry.client)
+    changes: dict[str, Any] = {}
+    if entry.client is not None and not same_client(register, entry.client):
+        changes = _client_changes(register, entry.client, at_ms)
+    zone = zone_of(changes.get("zone", register.zone))
+    packages = _packages(register.packages, entry.packages, catalog, zone, at_ms)
+    if packages is not register.packages:
+        changes["packages"] = packages
+    if register.version and not changes:
+        return register
+    return msgspec.structs.replace(register, version=register.version + 1, catalog=catalog.version, **changes)
+
+
+def _new(spec: ClientSpec) -> ClientRegister:
+    accounts = {account.id: account.rate_tables for account in spec.accounts}
+    return ClientRegister(
+        id=spec.id, version=0, catalog=0, currency=spec.currency, accounts=accounts, packages=[],
+        opening=spec.balance, **_told(spec),
+    )  # fmt: skip
+
+
+def _client_changes(register: ClientRegister, spec: ClientSpec, at_ms: int) -> dict[str, Any]:
+    changes = _told(spec)
+    changes["accounts"] = register.accounts | {of.id: of.rate_tables for of in spec.accounts}
+    if spec.time_zone != register.zone:
+        changes["zones"] = [*(register.zones or [(0, register.zone)]), (at_ms, spec.time_zone)]
+    return changes
+
+
+def _packages(
+    held: list[ClientPackage], specs: list[ClientPackageSpec], catalog: Catalog, zone: ZoneInfo, at_ms: int
+) -> list[ClientPackage]:
+    """Return the client packages with those of the load; the same list when nothing changes."""
+    places = {of.id: place for place, of in enumerate(held)}
+    out, changed = list(held), False
+    for spec in specs:
+        place = places.get(spec.id)
+        if place is None:
+            package = catalog.packages.get(spec.package)
+            if package is None:
+                continue  # checked by the load; nothing is better than a client package of nothing
+            places[spec.id] = len(out)
+            out.append(assign(spec, package.at(at_ms), zone, at_ms))
+        elif out[place].end_date != spec.end_date:
+            end_ms = None if spec.end_date is None else when_ms(spec.end_date, zone)
+            out[place] = msgspec.structs.replace(out[place], end_date=spec.end_date, end_ms=end_ms)
+        else:
+            continue
+        changed = True
+    return out if changed else held
+
+
+def assign(spec: ClientPackageSpec, version: PackageVersion, zone: ZoneInfo, at_ms: int) -> ClientPackage:
+    """Return the client package that an assignment at this instant makes (domain.md section 4, Assign)."""
+    return ClientPackage(
+        id=spec.id, package=spec.package, account=spec.account, quantity=spec.quantity,
+        assigned_ms=whole_second(at_ms),
+        start_ms=first_start(spec, version.start_ms(zone), zone, at_ms),
+        end_ms=None if spec.end_date is None else when_ms(spec.end_date, zone),
+        start_date=spec.start_date, end_date=spec.end_date, activate_in_past=spec.activate_in_past,
+    )  # fmt: skip
+
+
+def first_start(spec: ClientPackageSpec, package_start_ms: int | None, zone: ZoneInfo, at_ms: int) -> int:
+    """Return the start of the first period.
+
+    The latest of the assignment's start, the package's start and, without `activate_in_past`, the instant of
+    the load (also when no start is given at all).
+    """
+    at = whole_second(at_ms)
+    given = [] if spec.start_date is None else [when_ms(spec.start_date, zone)]
+    if package_start_ms is not None:
+        given.append(package_start_ms)
+    if not given or not spec.activate_in_past:
+        given.append(at)
+    return max(given)
+
+
+def whole_second(at_ms: int) -> int:
+    """Return the instant's second: instants of the catalog are whole seconds."""
+    return at_ms - at_ms % _SECOND_MS
+
+
+# ----------------------------------------------------------------------------------------------------- rating
+class Period(NamedTuple):
+    """A period of a client package: [start, stop), None without end. The version is that of its opening."""
+
+    version: PackageVersion
+    number: int
+    start_ms: int
+    stop_ms: int | None
+
+
+class _Run(NamedTuple):
+    """Periods of one length and zone, counted from one anchor; `first` is the number of the first."""
+
+    anchor_ms: int
+    first: int
+    span: Span | None
+    zone: ZoneInfo
+
+
+class _Calendar:
+    """The runs of one client package under one catalog, and the period that was asked for last."""
+
+    __slots__ = ("anchors", "last", "package", "runs")
+
+    def __init__(self, package: Package, runs: list[_Run]) -> None:
+        self.package = package
+        self.runs = runs
+        self.anchors = [run.anchor_ms for run in runs]
+        self.last: Period | None = None
+
+
+class ClientView:
+    """What rating reads of a client; made from its register, which must not be changed."""
+
+    __slots__ = (
+        "_calendars", "_zone_since", "_zones", "accounts", "credit_limit", "currency", "id", "memo",
+        "packages", "register", "version", "zone",
+    )  # fmt: skip
+
+    def __init__(self, register: ClientRegister) -> None:
+        """Read the register."""
+        self.register = register
+        self.id = register.id
+        self.version = register.version
+        self.currency = register.currency
+        self.credit_limit = register.credit_limit
+        self.zone = zone_of(register.zone)
+        self.accounts = register.accounts
+        self.packages = register.packages
+        self.memo: dict[Any, Any] = {}
+        """For whoever matches: lives as long as this version of the client is cached. Bound it."""
+        self._zone_since = [since for since, _ in register.zones]
+        self._zones = [zone_of(name) for _, name in register.zones]
+        self._calendars: dict[str, _Calendar] = {}
+
+    def has_account(self, account: str) -> bool:
+        """Return whether the account is the client's."""
+        return account in self.accounts
+
+    def table_name(self, account: str | None, side: str, service: str) -> str | None:
+        """Return the name of the rate table: the account's for this side and service, else the client's."""
+        if account is not None:
+            own = self.accounts.get(account, {}).get(side, {}).get(service)
+            if own is not None:
+                return own
+        return self.register.rate_tables.get(side, {}).get(service)
+
+    def period(self, held: ClientPackage, package: Package, at_ms: int) -> Period | None:
+        """Return the period of a client package that holds an instant; None: it is not active then.
+
+        A period is bounded by the earlier end date of client package and package. It keeps the version of the
+        package, and the client's time zone, that were in force when it opened: at its start, or, with
+        activation in the past, at the assignment. The status of the package is not looked at.
+        """
+        calendar = self._calendars.get(held.id)
+        if calendar is None or calendar.package is not package:
+            calendar = self._calendars[held.id] = _Calendar(package, self._runs(held, package))
+        last = calendar.last
+        if last is None or at_ms < last.start_ms or (last.stop_ms is not None and at_ms >= last.stop_ms):
+            found = self._period(calendar, held, at_ms)
+            if found is None:
+                return None
+            calendar.last = last = found
+        return last
+
+    def _period(self, calendar: _Calendar, held: ClientPackage, at_ms: int) -> Period | None:
+        place = bisect_right(calendar.anchors, at_ms) - 1
+        if place < 0:
+            return None
+        run = calendar.runs[place]
+        found = period_at(run.anchor_ms, run.span, run.zone, at_ms, held.end_ms)
+        if found is None:
+            return None
+        number, start, stop = found
+        version = calendar.package.at(max(start, held.assigned_ms))
+        end = version.end_ms(run.zone)
+        if end is not None:
+            if at_ms >= end:
+                return None
+            stop = end if stop is None else min(stop, end)
+        return Period(version, run.first + number - 1, start, stop)
+
+    def _runs(self, held: ClientPackage, package: Package) -> list[_Run]:
+        """Return the runs.
+
+        A changed length or zone holds from the next renewal, whose start is the anchor.
+        """
+        opened = max(held.start_ms, held.assigned_ms)
+        runs = [_Run(held.start_ms, 1, package.at(opened).span, self._zone_at(opened))]
+        for change in sorted({*package.changes(), *self._zone_since[1:]}):
+            run = runs[-1]
+            if run.span is None:
+                break
+            if change <= max(run.anchor_ms, held.assigned_ms):
+                continue
+            n = periods_before(run.anchor_ms, run.span, run.zone, change - 1) + 1
+            start = boundary(run.anchor_ms, run.span, run.zone, n)
+            if start is None:
+                break
+            span, zone = package.at(start).span, self._zone_at(start)
+            if (span, zone) != (run.span, run.zone):
+                runs.append(_Run(start, run.first + n, span, zone))
+        return runs
+
+    def _zone_at(self, at_ms: int) -> ZoneInfo:
+        if not self._zones:
+            return self.zone
+        return self._zones[max(bisect_right(self._zone_since, at_ms) - 1, 0)]
+
+
+def view(register: ClientRegister) -> ClientView:
+    """Return what rating reads of the client."""
+    return ClientView(register)

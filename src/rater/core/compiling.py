@@ -1,0 +1,352 @@
+"""The content of the catalog made ready for rating: tables and rules indexed, packages by instant.
+
+Pure and read only once built, but for memos. Source of the rules: domain.md 2.1 to 2.4, section 3 and 3.1.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from math import gcd
+from zoneinfo import ZoneInfo
+
+from msgspec import Struct
+
+from rater.core.amounts import E10
+from rater.core.catalog import (
+    Content,
+    CurrencyRow,
+    IdentificationRule,
+    LimitSpec,
+    LimitType,
+    PackageHistory,
+    PackageSpec,
+    PackageType,
+    ServiceSpec,
+    Status,
+)
+from rater.core.codes import BEGINNING_MS, EXACT, Deck, RateTable, pattern_rank
+from rater.core.periods import Span, parse_span, when_ms
+from rater.core.reasons import PassOver
+
+_MEMO_MAX = 65_536
+
+
+Service = ServiceSpec
+
+
+class Limit(Struct, frozen=True, eq=False):
+    """An allowance of a package version; identity is its equality.
+
+    size: counting units (volume) or micros of the package's currency (money), before the client package's
+    quantity. cap: most that one call may take, None: no such bound. rollover in counting units.
+    """
+
+    id: str
+    position: int
+    kind: LimitType
+    service: str
+    size: int
+    min_call: int
+    cap: int | None
+    rollover: int
+    code: str | None
+    code_name: str | None
+    deck: str | None
+    exclude: tuple[str, ...]
+    named: frozenset[str] = frozenset()
+    """The codes that bear code_name in the deck."""
+
+    def rank(self, code: str) -> int | None:
+        """Return how specific the limit is for an identified code, smaller = more; None: no match.
+
+        `exclude` is not looked at.
+        """
+        if self.code is None:
+            return EXACT if code in self.named else None
+        return pattern_rank(self.code, code)
+
+    def excludes(self, code: str) -> bool:
+        """Return whether `exclude` takes the identified code out."""
+        return any(pattern_rank(pattern, code) is not None for pattern in self.exclude)
+
+    def why_not(self, service: str, code: str) -> PassOver | None:
+        """Return why the limit is not for this service and code (for explain); None: it is."""
+        if service != self.service:
+            return PassOver.OTHER_SERVICE
+        if self.rank(code) is None:
+            return PassOver.CODE_MISMATCH
+        return PassOver.EXCLUDED if self.excludes(code) else None
+
+
+Matches = tuple[tuple[Limit, int], ...]
+"""(limit, rank), in the order of the package's limits."""
+
+
+class PackageVersion:
+    """A package as it was from some instant on."""
+
+    __slots__ = (
+        "_memo", "allow", "currency", "id", "limits", "name", "priority", "span", "spec", "tag", "type",
+        "waive_setup",
+    )  # fmt: skip
+
+    def __init__(self, spec: PackageSpec, limits: tuple[Limit, ...]) -> None:
+        """Take a checked package and its limits."""
+        self.spec = spec
+        self.id = spec.id
+        self.name = spec.name
+        self.type: PackageType = spec.type
+        self.currency = spec.currency
+        self.span: Span | None = None if spec.period is None else parse_span(spec.period)
+        self.priority = spec.priority
+        self.tag = spec.dynamic_tag
+        self.waive_setup = spec.setup_fee == "dont_charge"
+        self.allow = spec.client_balance == "allow"
+        self.limits = limits
+        self._memo: dict[tuple[str, str], Matches] = {}
+
+    def start_ms(self, zone: ZoneInfo) -> int | None:
+        """Return the instant before which no period begins, for a client in this zone."""
+        return None if self.spec.start_date is None else when_ms(self.spec.start_date, zone)
+
+    def end_ms(self, zone: ZoneInfo) -> int | None:
+        """Return the instant at which the last period ends at the latest, for a client in this zone."""
+        return None if self.spec.end_date is None else when_ms(self.spec.end_date, zone)
+
+    def matches(self, service: str, code: str) -> Matches:
+        """Return the limits for this service and identified code, each with its rank."""
+        key = (service, code)
+        found = self._memo.get(key)
+        if found is None:
+            if len(self._memo) >= _MEMO_MAX:
+                self._memo.clear()
+            found = self._memo[key] = tuple(self._matching(service, code))
+        return found
+
+    def _matching(self, service: str, code: str) -> Iterable[tuple[Limit, int]]:
+        for limit in self.limits:
+            if limit.service == service and not limit.excludes(code):
+                rank = limit.rank(code)
+                if rank is not None:
+                    yield limit, rank
+
+
+class Package:
+    """A package over time."""
+
+    __slots__ = ("_since", "_status_since", "_statuses", "id", "versions")
+
+    def __init__(
+        self, of: str, versions: Sequence[tuple[int, PackageVersion]], statuses: Sequence[tuple[int, Status]]
+    ) -> None:
+        """Take versions and statuses by instant, one at least; the first counts from the beginning."""
+        self.id = of
+        self.versions = tuple(version for _, version in versions)
+        self._since = [since for since, _ in versions]
+        self._statuses = tuple(status for _, status in statuses)
+        self._status_since = [since for since, _ in statuses]
+
+    def at(self, at_ms: int) -> PackageVersion:
+        """Return the version in force at an instant: that of a period is the one at the period's opening."""
+        return self.versions[max(bisect_right(self._since, at_ms) - 1, 0)]
+
+    def status_at(self, at_ms: int) -> Status:
+        """Return the status at an instant."""
+        return self._statuses[max(bisect_right(self._status_since, at_ms) - 1, 0)]
+
+    def changes(self) -> Sequence[int]:
+        """Return the instants at which a later version came into force."""
+        return self._since[1:]
+
+    @property
+    def latest(self) -> PackageVersion:
+        """The package of today: lists show its name."""
+        return self.versions[-1]
+
+
+# --------------------------------------------------------------------------------------------- identification
+_Place = tuple[int, str, str | None]
+"""(position in the file, client, account)."""
+
+_Shape = tuple[bool, int, int, bool, int]
+"""gateway given, IP version (0 none), prefix bits, login given, digits of the caller prefix (0 none)."""
+
+_Address = IPv4Address | IPv6Address
+
+
+class _Group:
+    """The rules of one shape: which fields are given, how long their prefixes are. One dict look-up."""
+
+    __slots__ = ("first", "places", "shape")
+
+    def __init__(self, shape: _Shape, position: int) -> None:
+        self.shape = shape
+        self.first = position
+        self.places: dict[tuple[object, ...], _Place] = {}
+
+    def find(self, gateway: str | None, ip: _Address | None, login: str | None, caller: str) -> _Place | None:
+        by_gateway, version, bits, by_login, digits = self.shape
+        network = 0
+        if version:
+            if ip is None or ip.version != version:
+                return None
+            network = int(ip) >> (ip.max_prefixlen - bits)
+        key = (gateway if by_gateway else None, network, login if by_login else None, caller[:digits])
+        return self.places.get(key)
+
+
+class Rules:
+    """The identification rules: file order, the first whose given fields all hold.
+
+    Costs a look-up for each shape of rule (which fields, how long a network), not for each rule.
+    """
+
+    __slots__ = ("_groups", "_memo")
+
+    def __init__(self, rules: Iterable[IdentificationRule]) -> None:
+        """Index the rules."""
+        groups: dict[tuple[str, _Shape], _Group] = {}
+        for position, rule in enumerate(rules):
+            shape, key = _shape(rule)
+            group = groups.setdefault((rule.side, shape), _Group(shape, position))
+            group.places.setdefault(key, (position, rule.client, rule.account))
+        self._groups = {
+            side: sorted((g for (of, _), g in groups.items() if of == side), key=lambda g: g.first)
+            for side in ("orig", "term")
+        }
+        self._memo: dict[tuple[str | None, ...], tuple[str, str | None] | None] = {}
+
+    def find(
+        self, side: str, gateway: str | None, ip: str | None, login: str | None, caller: str | None
+    ) -> tuple[str, str | None] | None:
+        """Return (client, account or None) of the first rule that holds; None: no rule does."""
+        if not self._groups[side]:
+            return None
+        key = (side, gateway, ip, login, caller)
+        if key in self._memo:
+            return self._memo[key]
+        if len(self._memo) >= _MEMO_MAX:
+            self._memo.clear()
+        found = self._memo[key] = self._find(self._groups[side], gateway, ip, login, caller)
+        return found
+
+    def _find(
+        self, groups: list[_Group], gateway: str | None, ip: str | None, login: str | None, caller: str | None
+    ) -> tuple[str, str | None] | None:
+        address = None if ip is None else _address(ip)
+        number = "" if caller is None else caller.removeprefix("+")
+        best: _Place | None = None
+        for group in groups:
+            if best is not None and best[0] < group.first:
+                break
+            place = group.find(gateway, address, login, number)
+            if place is not None and (best is None or place[0] < best[0]):
+                best = place
+        return None if best is None else (best[1], best[2])
+
+
+def _shape(rule: IdentificationRule) -> tuple[_Shape, tuple[object, ...]]:
+    version = bits = network = 0
+    if rule.ip is not None:
+        given = ip_network(rule.ip)
+        version, bits = given.version, given.prefixlen
+        network = int(given.network_address) >> (given.max_prefixlen - bits)
+    prefix = rule.caller_prefix or ""
+    shape = (rule.gateway is not None, version, bits, rule.login is not None, len(prefix))
+    return shape, (rule.gateway, network, rule.login, prefix)
+
+
+@lru_cache(maxsize=_MEMO_MAX)
+def _address(text: str) -> _Address | None:
+    """Return the address; None when the text is none, then no rule with a network holds."""
+    try:
+        address = ip_address(text.strip())
+    except ValueError:
+        return None
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return mapped or address
+
+
+# ---------------------------------------------------------------------------------------------------- catalog
+class Catalog:
+    """One version of the catalog, ready for rating."""
+
+    __slots__ = (
+        "_currencies",
+        "base",
+        "decks",
+        "packages",
+        "rules",
+        "service_names",
+        "services",
+        "tables",
+        "version",
+    )
+
+    def __init__(self, content: Content, version: int) -> None:
+        """Compile the content."""
+        self.version = version
+        self.base = content.base
+        self.services = content.all_services()
+        self.service_names = frozenset(self.services)
+        self.decks = {name: Deck(name, deck.codes) for name, deck in content.decks.items()}
+        self.tables = {
+            name: RateTable(name, table.currency, self.decks.get(table.code_deck or ""), table.rates)
+            for name, table in content.rate_tables.items()
+        }
+        self.packages = {of: _package(of, history, self.decks) for of, history in content.packages.items()}
+        self.rules = Rules(content.identification)
+        self._currencies = {name: _by_time(rows) for name, rows in content.currencies.items()}
+
+    def fx(self, currency: str, at_ms: int) -> int | None:
+        """Return what 1 of the currency is worth in the base at an instant, in 10^-10; None: no rate yet."""
+        if currency == self.base:
+            return E10
+        since, rates = self._currencies.get(currency, ((), ()))
+        position = bisect_right(since, at_ms) - 1
+        return rates[position] if position >= 0 else None
+
+    def convert(self, source: str, target: str, at_ms: int) -> tuple[int, int] | None:
+        """Return (n, d), reduced: x of the source currency is exactly x * n / d of the target; None: no rate.
+
+        The same currency is (1, 1) whether it has a rate or not.
+        """
+        if source == target:
+            return 1, 1
+        n, d = self.fx(source, at_ms), self.fx(target, at_ms)
+        if n is None or d is None:
+            return None
+        common = gcd(n, d)
+        return n // common, d // common
+
+
+def compile_catalog(content: Content, version: int) -> Catalog:
+    """Return the catalog ready for rating. The content must not be changed afterwards."""
+    return Catalog(content, version)
+
+
+def _by_time(rows: list[CurrencyRow]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    ordered = sorted((BEGINNING_MS if row.from_ms is None else row.from_ms, row.rate_e10) for row in rows)
+    return tuple(since for since, _ in ordered), tuple(rate for _, rate in ordered)
+
+
+def _package(of: str, history: PackageHistory, decks: dict[str, Deck]) -> Package:
+    versions = [
+        (since, PackageVersion(spec, tuple(_limit(n, row, decks) for n, row in enumerate(spec.limits))))
+        for since, spec in history.versions
+    ]
+    return Package(of, versions, history.statuses)
+
+
+def _limit(position: int, spec: LimitSpec, decks: dict[str, Deck]) -> Limit:
+    named: frozenset[str] = frozenset()
+    if spec.code_name is not None and spec.code_deck in decks:
+        named = decks[spec.code_deck].codes_named(spec.code_name)
+    return Limit(
+        id=spec.id, position=position, kind=spec.type, service=spec.service, size=spec.limit,
+        min_call=spec.min_call, cap=spec.per_call_max, rollover=spec.rollover, code=spec.code,
+        code_name=spec.code_name, deck=spec.code_deck, exclude=tuple(spec.exclude), named=named,
+    )  # fmt: skip

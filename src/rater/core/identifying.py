@@ -1,0 +1,197 @@
+"""Whose call a side is, and at which rate: client, account, rate.
+
+The views of clients that a batch needs are fetched before (`wanted`, `missing`); here nothing is fetched.
+Source of the rules: domain.md 2, steps 2 and 4.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from msgspec import Struct
+
+from rater.core.cdr import Cdr, GivenRate, Party
+from rater.core.clients import ClientView, read_register
+from rater.core.clients import view as view_of
+from rater.core.codes import Rate
+from rater.core.compiling import Catalog, Service
+from rater.core.reasons import Reason, Rejection, Side, shown
+
+
+class Views:
+    """The client views and account entries that are known; what is known not to exist is known too."""
+
+    __slots__ = ("absent_accounts", "absent_clients", "accounts", "catalog_needed", "clients")
+
+    def __init__(
+        self, clients: dict[str, ClientView] | None = None, accounts: dict[str, str] | None = None
+    ) -> None:
+        """Use these caches, which others may share; what is absent is known to this object alone."""
+        self.clients: dict[str, ClientView] = {} if clients is None else clients
+        self.accounts: dict[str, str] = {} if accounts is None else accounts
+        self.absent_clients: set[str] = set()
+        self.absent_accounts: set[str] = set()
+        self.catalog_needed = 0
+        """The newest catalog version that a view which was fetched needs."""
+
+    def learn(
+        self, clients: set[str], accounts: set[str], registers: dict[str, bytes], owners: dict[str, str]
+    ) -> None:
+        """Take in what the store answered to these questions: what it did not name does not exist."""
+        for client, register in registers.items():
+            self.put(client, register)
+        self.absent_clients |= clients - registers.keys()
+        self.accounts.update(owners)
+        self.absent_accounts |= accounts - owners.keys()
+
+    def put(self, client: str, register: bytes) -> None:
+        """Take a client's newest register.
+
+        Accounts that it has no more are looked up again when they come.
+        """
+        old = self.clients.get(client)
+        new = self.clients[client] = view_of(read_register(register))
+        self.catalog_needed = max(self.catalog_needed, new.register.catalog)
+        if old is not None:
+            for account in old.accounts.keys() - new.accounts.keys():
+                self.accounts.pop(account, None)
+
+
+class Missing(Struct, frozen=True):
+    """What has to be looked up before the side can be identified: one of the two."""
+
+    client: str | None
+    account: str | None
+
+
+class Identified(Struct, gc=False):
+    """Whose call it is and what it is rated at. rate None: unanswered, so none was looked up."""
+
+    view: ClientView
+    account: str | None
+    rate: Rate | None
+    service: Service
+
+
+def wanted(cdr: Cdr, side: Side, party: Party, catalog: Catalog) -> tuple[str | None, str | None]:
+    """Return (client, account) as the CDR names them, else as the first identification rule that holds does.
+
+    The view that is needed first is the client's, or without one the account's client's. (None, None): no
+    rule holds.
+    """
+    client, account = party.client or None, party.account or None
+    if client is None and account is None:
+        found = catalog.rules.find(side, party.gateway, party.ip, party.login, cdr.caller)
+        return (None, None) if found is None else found
+    return client, account
+
+
+def missing(cdr: Cdr, side: Side, party: Party, catalog: Catalog, views: Views) -> Missing | None:
+    """Return what has to be looked up next for this side; None: it can be identified."""
+    found = _whose(cdr, side, party, catalog, views)
+    return found if isinstance(found, Missing) else None
+
+
+def identify(
+    cdr: Cdr, side: Side, party: Party, catalog: Catalog, views: Views
+) -> Identified | Rejection | Missing:
+    """Return whose call it is and its rate; or why not; or what has to be looked up first.
+
+    Reasons: service_unknown, client_unknown, account_unknown, account_mismatch, rate_missing.
+    """
+    service = catalog.services.get(cdr.service)
+    if service is None:  # the catalog changed since the record was decoded
+        detail = f"service {shown(cdr.service)!r} is not in the catalog; load it, or correct the source's map"
+        return Rejection(Reason.SERVICE_UNKNOWN, detail, shown(cdr.service), side)
+    whose = _whose(cdr, side, party, catalog, views)
+    if not isinstance(whose, tuple):
+        return whose
+    view, account = whose
+    if not cdr.answered:
+        return Identified(view, account, None, service)
+    rate = given_rate(party.rate) if party.rate is not None else _rate(cdr, side, view, account, catalog)
+    if isinstance(rate, Rejection):
+        return rate
+    return Identified(view, account, rate, service)
+
+
+def _whose(
+    cdr: Cdr, side: Side, party: Party, catalog: Catalog, views: Views
+) -> tuple[ClientView, str | None] | Rejection | Missing:
+    client, account = wanted(cdr, side, party, catalog)
+    if client is None:
+        if account is None:
+            return _nobody(party, cdr, side)
+        client = views.accounts.get(account)
+        if client is None:
+            return _no_account(account, side) if account in views.absent_accounts else Missing(None, account)
+    view = views.clients.get(client)
+    if view is None:
+        if client not in views.absent_clients:
+            return Missing(client, None)
+        detail = f"client {shown(client)!r} does not exist; load it, or correct what names it"
+        return Rejection(Reason.CLIENT_UNKNOWN, detail, shown(client), side)
+    if account is None or view.has_account(account):
+        return view, account
+    return _foreign_account(account, client, side, views)
+
+
+def _foreign_account(account: str, client: str, side: Side, views: Views) -> Rejection | Missing:
+    """Return why an account that the client does not have is refused: it is another client's, or nobody's."""
+    owner = views.accounts.get(account)
+    if owner is None and account not in views.absent_accounts:
+        return Missing(None, account)
+    if owner is None or owner == client:  # the index may be newer than the view
+        return _no_account(account, side)
+    detail = (
+        f"account {shown(account)!r} belongs to client {shown(owner)!r}, not to {shown(client)!r}; "
+        "correct the record or the identification rule"
+    )
+    return Rejection(Reason.ACCOUNT_MISMATCH, detail, shown(account), side)
+
+
+def _no_account(account: str, side: Side) -> Rejection:
+    detail = f"account {shown(account)!r} does not exist; load it with its client, or correct what names it"
+    return Rejection(Reason.ACCOUNT_UNKNOWN, detail, shown(account), side)
+
+
+def _nobody(party: Party, cdr: Cdr, side: Side) -> Rejection:
+    known = [("gateway", party.gateway), ("ip", party.ip), ("login", party.login), ("caller", cdr.caller)]
+    value = ", ".join(f"{name} {text}" for name, text in known if text)
+    detail = (
+        f"`{side}` names no client or account, and no identification rule holds for "
+        f"{shown(value) or 'a side without gateway, ip, login and caller'}; add a rule, or name the client"
+    )
+    return Rejection(Reason.CLIENT_UNKNOWN, detail, shown(value), side)
+
+
+# ---------------------------------------------------------------- rates
+
+
+@lru_cache(maxsize=4096)
+def given_rate(given: GivenRate) -> Rate:
+    """Return a rate that the CDR brought, as it is: it has no table."""
+    return Rate(
+        None, given.currency, given.code, given.code_name, given.price_e10, given.setup_fee_e10,
+        given.min_time, given.interval, given.grace_time,
+    )  # fmt: skip
+
+
+def _rate(cdr: Cdr, side: Side, view: ClientView, account: str | None, catalog: Catalog) -> Rate | Rejection:
+    """Return the rate by the account's table for this side and service if it has one, else the client's."""
+    name = view.table_name(account, side, cdr.service)
+    if name is None:
+        owner = f"client {shown(view.id)!r}" + (f", account {shown(account)!r}," if account else "")
+        detail = (
+            f"{owner} has no rate table for {side} {cdr.service}; assign one, or give the rate in the CDR"
+        )
+        return Rejection(Reason.RATE_MISSING, detail, cdr.called, side)
+    table = catalog.tables.get(name)
+    rate = None if table is None else table.lookup(cdr.called, cdr.at_ms)
+    if rate is not None:
+        return rate
+    detail = (
+        f"rate table {shown(name)!r} has no code in force for {cdr.called} at the call's time; "
+        "add one, or assign another table"
+    )
+    return Rejection(Reason.RATE_MISSING, detail, cdr.called, side)

@@ -1,0 +1,554 @@
+"""A catalog load: what files say, checked against what is loaded and merged into it, all or nothing.
+
+Source of the rules: contracts.md "Catalog file", domain.md section 3 (what is fixed once assigned, status)
+and 4 (Assign, editing afterwards). Pure: the caller fetches what exists (`wanted`) and publishes the result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
+from zoneinfo import ZoneInfo
+
+from msgspec.structs import replace
+
+from rater.core.amounts import E10, LIMIT, format_e10
+from rater.core.catalog import (
+    BUILT_IN,
+    ClientEntry,
+    ClientPackageSpec,
+    ClientSpec,
+    Content,
+    IdentificationRule,
+    LimitSpec,
+    PackageHistory,
+    PackageSpec,
+    ServiceSpec,
+    Tables,
+    from_objects,
+    objects,
+)
+from rater.core.clients import (
+    ClientPackage,
+    ClientRegister,
+    first_start,
+    same_client,
+    same_package,
+    whole_second,
+)
+from rater.core.fields import Fault, uncollected, what
+from rater.core.periods import Span, in_step, parse_span, when_ms, zone_of
+from rater.core.reading import CatalogFile, OpenFile, Placed, read_files
+
+__all__ = [
+    "CatalogFile", "ClientEntry", "Existing", "Fault", "Merged", "OpenFile", "from_objects", "merge",
+    "objects", "read_files", "wanted", "warnings",
+]  # fmt: skip
+
+
+class Existing(NamedTuple):
+    """What exists of the clients and accounts that a file names (`wanted`)."""
+
+    clients: Mapping[str, ClientRegister | None]
+    """Client id → register; None or absent: there is no such client."""
+    accounts: Mapping[str, str]
+    """Account → its client."""
+
+
+class Merged(NamedTuple):
+    """A load that was accepted: the content, the clients that it changes, and whether it changes anything."""
+
+    content: Content
+    entries: list[ClientEntry]
+    changed: bool
+
+
+def wanted(file: CatalogFile) -> tuple[set[str], set[str]]:
+    """Return the ids of clients and the accounts that `merge` needs to know of."""
+    clients = {placed.value.id for placed in file.clients}
+    accounts = {account.id for placed in file.clients for account in placed.value.accounts}
+    for rows in (file.client_packages, file.identification):
+        for placed in rows:
+            clients.add(placed.value.client)
+            if placed.value.account is not None:
+                accounts.add(placed.value.account)
+    accounts |= {placed.value.account for placed in file.dids if placed.value.account is not None}
+    return clients, accounts
+
+
+@uncollected()
+def merge(content: Content | None, file: CatalogFile, at_ms: int, existing: Existing) -> Merged | list[Fault]:
+    """Return the content with the files' rows and the clients that they change, or every fault.
+
+    `at_ms` is the now of the load. Nothing that is handed in is changed. Loading the same file again changes
+    nothing.
+    """
+    merging = _Merging(content or Content(), file, whole_second(at_ms), existing)
+    merging.run()
+    if merging.faults:
+        return merging.faults
+    changed = bool(merging.entries) or merging.new != merging.old
+    return Merged(merging.new if changed else merging.old, merging.entries, changed)
+
+
+class _Merging:
+    """One load under way."""
+
+    def __init__(self, old: Content, file: CatalogFile, at_ms: int, existing: Existing) -> None:
+        self.old = old
+        self.new = replace(
+            old,
+            **{name: dict(getattr(old, name)) for name in _DICTS},
+            identification=_ordered(old.identification, [placed.value for placed in file.identification]),
+        )
+        self.file = file
+        self.at_ms = at_ms
+        self.existing = existing
+        self.faults: list[Fault] = []
+        self.entries: list[ClientEntry] = []
+        self.brought = {placed.value.id: placed.value for placed in file.clients}
+        self.owners = {
+            account.id: placed.value.id for placed in file.clients for account in placed.value.accounts
+        }
+        self.services = old.all_services()
+        self._names: dict[str, frozenset[str]] = {}
+        self._clients_of: dict[str, str] | None = None
+
+    def fault(self, placed: Placed[Any], field: str, value: object, problem: str) -> None:
+        path = f"{placed.path}.{field}" if field else placed.path
+        self.faults.append(Fault(placed.file, path, what(value), problem))
+
+    def run(self) -> None:
+        """Merge every section, those that others refer to first."""
+        self._currencies()
+        self._services()
+        self.new.resellers.update({placed.value.id: placed.value for placed in self.file.resellers})
+        self.new.tax_profiles.update({placed.value.name: placed.value for placed in self.file.tax_profiles})
+        self._decks_and_tables()
+        for package in self.file.packages:
+            self._package(package)
+        self._names_still_known()
+        self._clients()
+        for rule in self.file.identification:
+            self._whose(rule, rule.value.client, rule.value.account)
+        self._dids()
+
+    # ---------------------------------------------------------------------------------------- shared content
+    def _currencies(self) -> None:
+        base, content = self.file.base, self.new
+        if base is not None:
+            if content.base not in {None, base.value}:
+                self.fault(
+                    base, "", base.value, f"the base is {content.base} and cannot change any more; keep it"
+                )
+            elif base.value in content.currencies:
+                self.fault(
+                    base, "", base.value, "is loaded as a currency with rates; keep the base that it is in"
+                )
+            content.base = base.value
+        for placed in self.file.currencies:
+            name = placed.value.name
+            if content.base is None:
+                self.fault(placed, "", name, "there is no base currency yet; give currencies.base")
+            elif name == content.base:
+                self.fault(placed, "", name, "is the base, worth 1 of itself; leave it out")
+            content.currencies[name] = placed.value.rates
+
+    def _services(self) -> None:
+        for placed in self.file.services:
+            spec = placed.value
+            known = self.new.all_services().get(spec.name)
+            if known is not None and known != spec:
+                problem = (
+                    f"is {known.unit} / {known.price_unit} and cannot change any more; give it another name"
+                )
+                self.fault(placed, "", f"{spec.unit} / {spec.price_unit}", problem)
+            if spec not in BUILT_IN:
+                self.new.services[spec.name] = spec
+        self.services = self.new.all_services()
+
+    def _decks_and_tables(self) -> None:
+        for placed in self.file.code_decks:
+            self.new.decks[placed.value.name] = placed.value
+        for placed_table in self.file.rate_tables:
+            table = placed_table.value
+            self.new.rate_tables[table.name] = table
+            self._currency(placed_table, table.currency)
+            self._known(placed_table, "code_deck", table.code_deck, self.new.decks, "code deck")
+
+    def _currency(self, placed: Placed[Any], name: str) -> None:
+        if not self.new.currency_known(name):
+            known = [self.new.base or "", *self.new.currencies]
+            self._missing(placed, "currency", name, known, "currency; give its rate in currencies.rates")
+
+    def _known(
+        self, placed: Placed[Any], field: str, name: str | None, among: Iterable[str], kind: str
+    ) -> None:
+        if name is not None and name not in among:
+            self._missing(placed, field, name, among, kind + _NOWHERE)
+
+    def _missing(self, placed: Placed[Any], field: str, name: str, among: Iterable[str], kind: str) -> None:
+        near = [known for known in among if known.lower() == name.lower()]
+        self.fault(placed, field, name, f"no such {kind}" + (f"; did you mean {near[0]!r}?" if near else ""))
+
+    # ---------------------------------------------------------------------------------------------- packages
+    def _package(self, placed: Placed[PackageSpec]) -> None:
+        spec = placed.value
+        old, faults = self.old.packages.get(spec.id), len(self.faults)
+        self._currency(placed, spec.currency)
+        self._known(placed, "reseller", spec.reseller, self.new.resellers, "reseller")
+        spec = replace(spec, limits=[self._limit(placed, n, limit) for n, limit in enumerate(spec.limits)])
+        if old is not None and old.status == "archived":
+            del self.faults[faults:]  # its code names may have gone since: it is final, and stays as it is
+            if spec != old.latest:
+                problem = "archived, which is final; make a new one, or keep all as it was"
+                self.fault(placed, "", spec.id, problem)
+            return
+        if old is not None and old.assigned:
+            self._check_fixed(placed, old.latest, spec)
+        self.new.packages[spec.id] = _history(old, spec, self.at_ms)
+
+    def _limit(self, placed: Placed[PackageSpec], position: int, limit: LimitSpec) -> LimitSpec:
+        """Return the limit in counting units, its references checked."""
+        here = Placed(placed.file, f"{placed.path}.limits[{position}]", limit)
+        service = self.services.get(limit.service)
+        if service is None:
+            self._known(here, "service", limit.service, self.services, "service")
+            return limit
+        self._known(here, "code_deck", limit.code_deck, self.new.decks, "code deck")
+        if limit.code_name is not None and limit.code_deck in self.new.decks:
+            known = self._code_names(limit.code_deck)
+            self._known(
+                here, "code_name", limit.code_name, known, f"code name in code deck {limit.code_deck!r}"
+            )
+        if limit.type == "money":
+            return limit
+        return replace(
+            limit,
+            limit=self._counted(here, "limit", limit.limit, service),
+            rollover=self._counted(here, "rollover", limit.rollover, service),
+        )
+
+    def _counted(self, here: Placed[LimitSpec], field: str, e10: int, service: ServiceSpec) -> int:
+        """Return a volume in counting units, from 10^-10 price units."""
+        count, rest = divmod(e10 * service.price_unit, E10)
+        if rest:
+            unit = f"{service.unit}s, of which {service.price_unit} are one price unit"
+            self.fault(here, field, format_e10(e10), f"not a whole number of {unit}; round it")
+        if count > LIMIT:
+            self.fault(here, field, format_e10(e10), f"more than {LIMIT} {service.unit}s; make it smaller")
+        return count
+
+    def _code_names(self, deck: str) -> frozenset[str]:
+        names = self._names.get(deck)
+        if names is None:
+            names = self._names[deck] = frozenset(self.new.decks[deck].codes.values())
+        return names
+
+    def _check_fixed(self, placed: Placed[PackageSpec], old: PackageSpec, spec: PackageSpec) -> None:
+        """Refuse what may not change since the package was assigned."""
+        for field in ("currency", "type"):
+            before, after = getattr(old, field), getattr(spec, field)
+            if before != after:
+                problem = f"it is {before}, and fixed since the package was assigned; keep it"
+                self.fault(placed, field, after, problem)
+
+    def _names_still_known(self) -> None:
+        """Refuse a deck without a code name that a package which is not in the file goes by."""
+        replaced = {placed.value.name: placed for placed in self.file.code_decks}
+        if not replaced:
+            return
+        brought = {placed.value.id for placed in self.file.packages}
+        for of, history in self.new.packages.items():
+            if of in brought or history.status == "archived":
+                continue
+            for limit in history.latest.limits:
+                deck = limit.code_deck or ""
+                if deck in replaced and limit.code_name and limit.code_name not in self._code_names(deck):
+                    problem = (
+                        f"lacks this code name, which limit {limit.id!r} of package {of!r} is for; keep it"
+                    )
+                    self.fault(replaced[deck], "codes", limit.code_name, problem)
+
+    # ----------------------------------------------------------------------------------------------- clients
+    def _clients(self) -> None:
+        packages = self._client_packages()
+        for placed in self.file.clients:
+            spec = placed.value
+            register = self.existing.clients.get(spec.id)
+            self._client(placed, register)
+            own = packages.pop(spec.id, [])
+            same = register is not None and same_client(register, spec)
+            if own or not same:
+                self.entries.append(ClientEntry(spec.id, None if same else spec, own))
+        self.entries.extend(ClientEntry(of, None, own) for of, own in packages.items())
+
+    def _client(self, placed: Placed[ClientSpec], register: ClientRegister | None) -> None:
+        spec, content = placed.value, self.new
+        self._currency(placed, spec.currency)
+        if register is not None and register.currency != spec.currency:
+            problem = f"the client's currency is {register.currency} and cannot change any more; keep it"
+            self.fault(placed, "currency", spec.currency, problem)
+        self._known(placed, "reseller", spec.reseller, content.resellers, "reseller")
+        self._known(placed, "tax_profile", spec.tax_profile, content.tax_profiles, "tax profile")
+        self._tables(placed, "rate_tables", spec.rate_tables)
+        for position, account in enumerate(spec.accounts):
+            if account.rate_tables:
+                self._tables(placed, f"accounts[{position}].rate_tables", account.rate_tables)
+            owner = self.existing.accounts.get(account.id)
+            if owner is not None and owner != spec.id:
+                problem = f"belongs to client {owner!r}; account ids are unique in the system, choose another"
+                self.fault(placed, f"accounts[{position}].id", account.id, problem)
+
+    def _tables(self, placed: Placed[ClientSpec], field: str, tables: Tables) -> None:
+        for side, names in tables.items():
+            for service, name in names.items():
+                self._known(placed, f"{field}.{side}.{service}", name, self.new.rate_tables, "rate table")
+                self._known(placed, f"{field}.{side}", service, self.services, "service")
+
+    def _whose(self, placed: Placed[Any], client: str, account: str | None) -> bool:
+        """Return whether the client exists and the account is its own; a fault where not."""
+        register = self.existing.clients.get(client)
+        if client not in self.brought and register is None:
+            self.fault(placed, "client", client, "no such client" + _NOWHERE)
+            return False
+        if account is None or self.owners.get(account) == client:
+            return True
+        if register is not None and account in register.accounts:
+            return True
+        owner = self.owners.get(account) or self.existing.accounts.get(account)
+        whose = f"belongs to client {owner!r}; correct one of them" if owner else "no such account" + _NOWHERE
+        self.fault(placed, "account", account, whose)
+        return False
+
+    def _dids(self) -> None:
+        for placed in self.file.dids:
+            account = placed.value.account
+            if account is not None and account not in self.owners and account not in self.existing.accounts:
+                self.fault(placed, "account", account, "no such account" + _NOWHERE)
+            self.new.dids[placed.value.number] = placed.value
+
+    # --------------------------------------------------------------------------------------- client packages
+    def _client_packages(self) -> dict[str, list[ClientPackageSpec]]:
+        """Return the client packages that change, by client."""
+        out: dict[str, list[ClientPackageSpec]] = {}
+        held: dict[str, dict[str, ClientPackage]] = {}
+        for placed in self.file.client_packages:
+            spec = placed.value
+            before = self._held(held, spec.client).get(spec.id)
+            if before is not None and same_package(before, spec):
+                continue
+            if not self._whose(placed, spec.client, spec.account):
+                continue
+            owner = None if before is not None else self._owner(spec.id)
+            if owner is not None:
+                problem = f"is one of client {owner!r}; ids are unique in the system, choose another"
+                self.fault(placed, "id", spec.id, problem)
+            elif before is None:
+                self._assign(placed)
+            else:
+                self._edit(placed, before)
+            out.setdefault(spec.client, []).append(spec)
+        return out
+
+    def _held(self, held: dict[str, dict[str, ClientPackage]], client: str) -> dict[str, ClientPackage]:
+        """Return what the client has already, by id."""
+        found = held.get(client)
+        if found is None:
+            register = self.existing.clients.get(client)
+            found = held[client] = {of.id: of for of in register.packages} if register is not None else {}
+        return found
+
+    def _owner(self, client_package: str) -> str | None:
+        """Return which client has the client package already, of those that the file names."""
+        if self._clients_of is None:
+            registers = [register for register in self.existing.clients.values() if register is not None]
+            self._clients_of = {of.id: register.id for register in registers for of in register.packages}
+        return self._clients_of.get(client_package)
+
+    def _assign(self, placed: Placed[ClientPackageSpec]) -> None:
+        spec = placed.value
+        history = self.new.packages.get(spec.package)
+        if history is None:
+            self._known(placed, "package", spec.package, self.new.packages, "package")
+            return
+        if history.status != "active":
+            remedy = "enable it first" if history.status == "disabled" else "assign another"
+            self.fault(placed, "package", spec.package, f"{history.status}: it cannot be assigned; {remedy}")
+        if not history.assigned:
+            self.new.packages[spec.package] = replace(history, assigned=True)
+        self._check_quantity(placed, history.latest)
+        self._check_runs(placed, history.latest)
+        if history.latest.align_to_payment_terms:
+            self._check_aligned(placed, history.latest)
+
+    def _check_quantity(self, placed: Placed[ClientPackageSpec], package: PackageSpec) -> None:
+        largest = max((limit.limit for limit in package.limits), default=0)
+        if largest * placed.value.quantity > LIMIT:
+            problem = f"times the largest limit it is more than counters hold, {LIMIT}; make it smaller"
+            self.fault(placed, "quantity", placed.value.quantity, problem)
+
+    def _check_runs(self, placed: Placed[ClientPackageSpec], package: PackageSpec) -> None:
+        """Refuse an assignment whose first period would begin at its end, or after it."""
+        spec = placed.value
+        if spec.end_date is None and package.end_date is None:
+            return
+        zone = self._zone(spec.client)
+        package_start = None if package.start_date is None else when_ms(package.start_date, zone)
+        start = first_start(spec, package_start, zone, self.at_ms)
+        if spec.end_date is not None and when_ms(spec.end_date, zone) <= start:
+            problem = "not after the start of the first period, so it would never run; change the dates"
+            self.fault(placed, "end_date", spec.end_date, problem)
+        elif package.end_date is not None and when_ms(package.end_date, zone) <= start:
+            problem = f"ends on {package.end_date}, before the first period would start; change the dates"
+            self.fault(placed, "package", spec.package, problem)
+
+    def _check_aligned(self, placed: Placed[ClientPackageSpec], package: PackageSpec) -> None:
+        """Refuse a package whose period does not go with the client's payment terms."""
+        client = placed.value.client
+        spec, register = self.brought.get(client), self.existing.clients.get(client)
+        terms = spec.payment_terms if spec is not None else register.terms if register is not None else None
+        if terms is None:
+            problem = "aligned to payment terms, which the client has not; give the client payment_terms"
+            self.fault(placed, "package", package.id, problem)
+        elif package.period and not in_step(parse_span(package.period), parse_span(terms.every)):
+            problem = (
+                f"its period ({package.period}) does not fit the client's payment terms ({terms.every}): "
+                "neither is a multiple of the other; assign another, or change one of them"
+            )
+            self.fault(placed, "package", package.id, problem)
+
+    def _zone(self, client: str) -> ZoneInfo:
+        spec, register = self.brought.get(client), self.existing.clients.get(client)
+        if spec is not None:
+            return zone_of(spec.time_zone)
+        return zone_of("UTC" if register is None else register.zone)
+
+    def _edit(self, placed: Placed[ClientPackageSpec], held: ClientPackage) -> None:
+        """Check a changed row of what is assigned: the end date may change, and not to before now."""
+        spec = placed.value
+        for field in ("account", "package", "start_date", "activate_in_past", "quantity"):
+            before, after = getattr(held, field), getattr(spec, field)
+            if before != after:
+                problem = f"it is {what(before)} and cannot change any more; {_ANEW}"
+                self.fault(placed, field, after, problem)
+        if held.end_date == spec.end_date:
+            return
+        end_ms = None if spec.end_date is None else when_ms(spec.end_date, self._zone(spec.client))
+        if held.end_ms is not None and held.end_ms <= self.at_ms:
+            problem = f"it ended on {held.end_date}, which is final; {_ANEW}"
+            self.fault(placed, "end_date", spec.end_date, problem)
+        elif end_ms is not None and end_ms < self.at_ms:
+            self.fault(placed, "end_date", spec.end_date, "before now; write now or later")
+        elif end_ms is not None and end_ms <= held.start_ms:
+            problem = "not after the start of the first period; write a later one"
+            self.fault(placed, "end_date", spec.end_date, problem)
+        history = self.new.packages.get(spec.package)
+        if history is not None and history.status == "archived":
+            self.fault(placed, "package", spec.package, "archived, which is final; leave the row as it was")
+
+
+_NOWHERE = ", neither in the file nor loaded; correct the name, or load it too"
+_ANEW = "assign the package anew under another id"
+
+_DICTS = (
+    "currencies", "services", "resellers", "decks", "rate_tables", "tax_profiles", "packages", "dids",
+)  # fmt: skip
+
+
+def _history(old: PackageHistory | None, spec: PackageSpec, at_ms: int) -> PackageHistory:
+    """Return the package's history with what a load says; the same object when that changes nothing."""
+    if old is None:
+        return PackageHistory([(at_ms, spec)], [(at_ms, spec.status)])
+    if spec == old.latest:
+        return old
+    versions, statuses = list(old.versions), list(old.statuses)
+    since, latest = versions[-1]
+    if replace(spec, status=latest.status) == latest or not old.assigned:
+        # The status has a history of its own, and what was never assigned has no period that keeps a version.
+        versions[-1] = (since, spec)
+    else:
+        versions.append((_later(since, at_ms), spec))
+    if spec.status != old.status:
+        statuses.append((_later(statuses[-1][0], at_ms), spec.status))
+    return PackageHistory(versions, statuses, old.assigned)
+
+
+def _later(since: int, at_ms: int) -> int:
+    """Return when a change holds from: its load, and after the one before even when a clock was put back."""
+    return max(at_ms, since + 1000)
+
+
+def _ordered(old: list[IdentificationRule], new: list[IdentificationRule]) -> list[IdentificationRule]:
+    """Return the rules: the file's in its order, where the first of them stood; the others around them.
+
+    A rule is known by its conditions. Absence deletes nothing.
+    """
+    if not new:
+        return old
+    named = {rule.conditions() for rule in new}
+    place = next((n for n, rule in enumerate(old) if rule.conditions() in named), len(old))
+    return [*old[:place], *new, *(rule for rule in old[place:] if rule.conditions() not in named)]
+
+
+# ---------------------------------------------------------------------------------------------- warnings
+def warnings(file: CatalogFile, content: Content | None = None) -> list[str]:
+    """Return sentences on what the file says that is unusual, or kept without effect yet.
+
+    `content` is what was loaded before.
+    """
+    packages = [placed.value for placed in file.packages]
+    out = [
+        f"{subject} ({_some(ids)}): {effect}"
+        for subject, effect, has in _NOTES
+        if (ids := [spec.id for spec in packages if has(spec)])
+    ]
+    if file.tax_profiles:
+        out.append("tax profiles: kept, but no tax is charged yet")
+    if file.dids:
+        out.append("dids: kept, but nothing is decided by them yet")
+    if ids := [placed.value.id for placed in file.clients if placed.value.low_balance is not None]:
+        out.append(f"low_balance of clients ({_some(ids)}): kept, but no event tells of it yet")
+    before = content.packages if content is not None else {}
+    for spec in packages:
+        old = before.get(spec.id)
+        if old is not None and old.assigned and old.latest.name != spec.name:
+            names = f"{old.latest.name!r} becomes {spec.name!r}"
+            out.append(f"package {spec.id} is assigned and renamed, {names}: transactions keep the old name")
+    return out
+
+
+_NOTES: tuple[tuple[str, str, Callable[[PackageSpec], bool]], ...] = (
+    ("fees of packages", "kept, but not charged yet", lambda spec: bool(spec.fees)),
+    ("discounts of packages", "kept, but not applied yet", lambda spec: bool(spec.discounts)),
+    ("DID limits of packages", "kept, but not enforced yet", lambda spec: bool(spec.did_limits)),
+    (
+        "on_hold_days of packages",
+        "differ from renew_for, so DIDs are freed before or after the wait for funds ends",
+        lambda spec: any(
+            row.on_hold_days and spec.renew_for not in {None, str(Span(row.on_hold_days, "day"))}
+            for row in spec.did_limits
+        ),
+    ),
+    (
+        "align_to_payment_terms",
+        "kept, but not applied yet: the first period is a whole one with full limits",
+        lambda spec: spec.align_to_payment_terms,
+    ),
+    ("charge_on_event", "kept, but no fee is charged yet", lambda spec: spec.charge_on_event),
+    (
+        "advance_renew and renew_for",
+        "kept, but periods follow each other without a test of funds yet",
+        lambda spec: spec.advance_renew is not None or spec.renew_for is not None,
+    ),
+    (
+        "rollover of limits",
+        "kept, but unused volume is not moved yet",
+        lambda spec: any(limit.rollover for limit in spec.limits),
+    ),
+)
+
+
+def _some(ids: list[str]) -> str:
+    shown = 5
+    return ", ".join(ids[:shown]) + (f" and {len(ids) - shown} more" if len(ids) > shown else "")

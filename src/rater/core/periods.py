@@ -1,0 +1,237 @@
+"""Calendar spans, local dates, and the periods of a client package.
+
+Source of the rules: domain.md section 3 (Period) and section 4 (Periods). Hours are elapsed hours; days,
+months and years are calendar time at the client: a local time that a change of clocks leaves out moves
+forward by what was left out, one that comes twice is taken the first time. A period is [start, stop).
+"""
+
+from __future__ import annotations
+
+import re
+from calendar import monthrange
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from typing import Literal, NamedTuple, get_args
+from zoneinfo import ZoneInfo
+
+Unit = Literal["hour", "day", "month", "year"]
+
+_MAX: dict[Unit, int] = {"hour": 24, "day": 99_999, "month": 12, "year": 99_999}
+_LARGER: dict[Unit, str] = {"hour": "days", "day": "years", "month": "years", "year": "no period at all"}
+_SPAN = re.compile(r"([0-9]{1,9}) (hour|day|month|year)s?")
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MS = timedelta(milliseconds=1)
+_HOUR_MS = 3_600_000
+_DAYS_SHORTEST = (0, 28, 59, 89, 120, 150, 181, 212, 242, 273, 303, 334)
+"""Days of so many months in a row at least: beginning in February, then 31, 30, 31, …"""
+_DAYS_LONGEST = (0, 31, 62, 92, 123, 153, 184, 215, 245, 276, 306, 337)
+_MONTHS_OF_YEAR = 12
+_YEAR_MAX = 9998  # one less than Python's: a local time of its last year may be none in UTC
+
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+_INSTANT = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}"
+    r"(:[0-9]{2}(?P<fraction>\.[0-9]+)?)?(?P<offset>[Zz]|[+-][0-9]{2}:?[0-9]{2})?"
+)
+
+
+class Span(NamedTuple):
+    """A length of calendar time, one unit; count >= 1."""
+
+    count: int  # type: ignore[assignment]  # hides the count() of tuples, which nobody wants here
+    unit: Unit
+
+    def __str__(self) -> str:
+        return f"{self.count} {self.unit}" + ("s" if self.count > 1 else "")
+
+
+def parse_span(text: str) -> Span:
+    """Return the span that a text such as "1 month" or "10 days" names.
+
+    Raises ValueError with a sentence: 1-24 hours, 1-99999 days, 1-12 months, 1-99999 years (domain.md section
+    3).
+    """
+    found = _SPAN.fullmatch(text.strip())
+    if found is None:
+        raise ValueError('not a period; write it like "1 month": a whole number and hour, day, month or year')
+    count = int(found[1])
+    unit: Unit = next(unit for unit in get_args(Unit) if unit == found[2])
+    if count < 1:
+        raise ValueError(f"not a period; it is at least 1 {unit}")
+    if count > _MAX[unit]:
+        raise ValueError(f"{unit}s end at {_MAX[unit]}, use {_LARGER[unit]}")
+    return Span(count, unit)
+
+
+def surely_shorter(span: Span, than: Span) -> bool:
+    """Return whether a span is shorter than another wherever in the calendar the two are counted.
+
+    A month has 28 to 31 days, a year 365 or 366, a day 23 to 25 hours.
+    """
+    if span.unit == than.unit:
+        return span.count < than.count
+    if {span.unit, than.unit} == {"month", "year"}:
+        return _months(span) < _months(than)
+    return _longest_hours(span) < _shortest_hours(than)
+
+
+def in_step(one: Span, other: Span) -> bool:
+    """Return whether the spans are equal, or one is a multiple of the other."""
+    if one.unit == other.unit:
+        a, b = one.count, other.count
+    elif {one.unit, other.unit} == {"month", "year"}:
+        a, b = _months(one), _months(other)
+    else:
+        return False
+    return a % b == 0 or b % a == 0
+
+
+def _months(span: Span) -> int:
+    return span.count * (_MONTHS_OF_YEAR if span.unit == "year" else 1)
+
+
+def _shortest_hours(span: Span) -> int:
+    return _hours(span, 365, _DAYS_SHORTEST, -1)
+
+
+def _longest_hours(span: Span) -> int:
+    return _hours(span, 366, _DAYS_LONGEST, 1)
+
+
+def _hours(span: Span, year: int, months: tuple[int, ...], clocks: int) -> int:
+    """Return the hours of a span when years and runs of months have so many days; clocks: their change."""
+    if span.unit == "hour":
+        return span.count
+    years, rest = divmod(_months(span), _MONTHS_OF_YEAR)
+    days = span.count if span.unit == "day" else years * year + months[rest]
+    return days * 24 + clocks
+
+
+# ----------------------------------------------------------------------------------------- instants and dates
+def to_ms(at: datetime) -> int:
+    """Return the milliseconds since 1970 UTC of an aware instant, rounded down."""
+    return (at - _EPOCH) // _MS
+
+
+@lru_cache(maxsize=512)
+def zone_of(name: str) -> ZoneInfo:
+    """Return the time zone of an IANA name; ValueError with a sentence when there is none."""
+    try:
+        return ZoneInfo(name)
+    except (KeyError, ValueError, OSError):
+        raise ValueError('no such time zone; write an IANA name such as "Europe/Kyiv" or "UTC"') from None
+
+
+@lru_cache(maxsize=65_536)
+def canonical_when(text: str) -> str:
+    """Return a date or instant in its one spelling: "2026-11-01", or "2026-11-01T00:00:00Z" in UTC.
+
+    Raises ValueError with a sentence: an instant has an offset and whole seconds; years are 1970 to 9998.
+    """
+    date, instant = _DATE.fullmatch(text), _INSTANT.fullmatch(text)
+    if date is None and instant is None:
+        raise ValueError('not a date or time; write "2026-11-01" or "2026-11-01T00:00:00Z"')
+    if instant is not None and instant["offset"] is None:
+        raise ValueError('a time without offset; add "Z" for UTC, or an offset such as "+02:00"')
+    if instant is not None and (instant["fraction"] or "").strip(".0"):
+        raise ValueError("instants of the catalog are whole seconds; leave the fraction out")
+    try:
+        at = datetime.fromisoformat(text.upper())
+        at = at.replace(tzinfo=UTC) if date is not None else at.astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise ValueError("no such date or time; correct it") from None
+    if not _EPOCH.year <= at.year <= _YEAR_MAX:
+        raise ValueError(f"out of range; years are {_EPOCH.year} to {_YEAR_MAX}")
+    return text if date is not None else at.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+@lru_cache(maxsize=65_536)
+def when_ms(when: str, zone: ZoneInfo) -> int:
+    """Return the instant of a canonical date (00:00 in the zone) or instant."""
+    if len(when) == len("2026-11-01"):
+        return _local_ms(datetime.fromisoformat(when), zone)
+    return to_ms(datetime.fromisoformat(when))
+
+
+def _local_ms(local: datetime, zone: ZoneInfo) -> int:
+    """Return the instant of a local time; fold 0 is the rule: gaps go forward, the first of two counts."""
+    return to_ms(local.replace(tzinfo=zone, fold=0).astimezone(UTC))
+
+
+def _local(at_ms: int, zone: ZoneInfo) -> datetime:
+    return (_EPOCH + at_ms * _MS).astimezone(zone).replace(tzinfo=None)
+
+
+# ---------------------------------------------------------------------------------------------------- periods
+def boundary(anchor_ms: int, span: Span, zone: ZoneInfo, n: int) -> int | None:
+    """Return anchor + n spans, n >= 0, always counted from the anchor so that nothing drifts.
+
+    31 January, 28 February, 31 March. None: beyond the calendar, so never.
+    """
+    if n == 0:
+        return anchor_ms
+    steps = n * span.count
+    if span.unit == "hour":
+        return anchor_ms + steps * _HOUR_MS
+    return _calendar(_local(anchor_ms, zone), steps, span.unit, zone)
+
+
+def _calendar(anchor: datetime, steps: int, unit: Unit, zone: ZoneInfo) -> int | None:
+    if unit == "day":
+        try:
+            local = anchor + timedelta(days=steps)
+        except OverflowError:
+            return None
+        return _local_ms(local, zone) if local.year <= _YEAR_MAX else None
+    months = anchor.month - 1 + steps * (_MONTHS_OF_YEAR if unit == "year" else 1)
+    year, month = anchor.year + months // _MONTHS_OF_YEAR, months % _MONTHS_OF_YEAR + 1
+    if year > _YEAR_MAX:
+        return None
+    day = min(anchor.day, monthrange(year, month)[1])
+    return _local_ms(anchor.replace(year=year, month=month, day=day), zone)
+
+
+def period_at(
+    anchor_ms: int, span: Span | None, zone: ZoneInfo, at_ms: int, end_ms: int | None
+) -> tuple[int, int, int | None] | None:
+    """Return (number from 1, start, stop) of the period that holds an instant; stop None: without end.
+
+    Without span there is one period, from the anchor to the end. None: before the anchor, or at or after the
+    end.
+    """
+    if at_ms < anchor_ms or (end_ms is not None and at_ms >= end_ms):
+        return None
+    if span is None:
+        return 1, anchor_ms, end_ms
+    n = periods_before(anchor_ms, span, zone, at_ms)
+    start = boundary(anchor_ms, span, zone, n)
+    stop = boundary(anchor_ms, span, zone, n + 1)
+    if end_ms is not None and (stop is None or end_ms < stop):
+        stop = end_ms
+    return n + 1, anchor_ms if start is None else start, stop
+
+
+def periods_before(anchor_ms: int, span: Span, zone: ZoneInfo, at_ms: int) -> int:
+    """Return how many periods are over at an instant, which is not before the anchor."""
+    n = max(_guess(anchor_ms, span, zone, at_ms), 0)
+    while n and _later(boundary(anchor_ms, span, zone, n), at_ms):
+        n -= 1
+    while not _later(boundary(anchor_ms, span, zone, n + 1), at_ms):
+        n += 1
+    return n
+
+
+def _later(bound: int | None, at_ms: int) -> bool:
+    return bound is None or bound > at_ms
+
+
+def _guess(anchor_ms: int, span: Span, zone: ZoneInfo, at_ms: int) -> int:
+    """Return about how many spans lie between; the caller corrects it, by one or two at most."""
+    if span.unit == "hour":
+        return (at_ms - anchor_ms) // (span.count * _HOUR_MS)
+    anchor, at = _local(anchor_ms, zone), _local(at_ms, zone)
+    if span.unit == "day":
+        return (at - anchor).days // span.count
+    months = (at.year - anchor.year) * _MONTHS_OF_YEAR + at.month - anchor.month
+    return months // _months(span)

@@ -1,0 +1,139 @@
+"""A worker as a process of its own, and what it says about itself over HTTP.
+
+It runs under the supervisor of `rater.servers`: when this process ends, however it ends, so does the worker.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Final, NamedTuple, Self
+
+import aiohttp
+
+from rater.errors import Halt
+
+STOP_S: Final = 20.0
+"""So long a worker may take to commit what it has begun."""
+_TAIL_LINES = 15
+_KEPT = ("RATER_CACHE",)  # of our own variables: says where things are, not how to rate
+_SAMPLE = re.compile(r"^(rater_\w+)(?:\{([^}]*)\})? ([0-9.e+-]+)$", re.MULTILINE)
+
+
+def environment(settings: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment of a worker: ours, but of the settings these alone."""
+    ours = {key: value for key, value in os.environ.items() if not key.startswith("RATER_") or key in _KEPT}
+    return ours | dict(settings)
+
+
+class Worker:
+    """A running worker. port: where it serves /metrics on loopback."""
+
+    def __init__(self, number: int, port: int, log: Path, process: subprocess.Popen[str], pid: int) -> None:
+        """Use `start` instead."""
+        self.number, self.port, self.log, self.pid = number, port, log, pid
+        self._process = process
+
+    @classmethod
+    def start(cls, number: int, port: int, folder: Path, settings: Mapping[str, str]) -> Self:
+        """Start a worker with these settings (environment variables); it may not be ready yet."""
+        log = folder / f"worker-{number}.log"
+        process = subprocess.Popen(  # noqa: S603 - our own module
+            [
+                sys.executable,
+                "-m",
+                "rater.servers",
+                "supervise",
+                str(log),
+                sys.executable,
+                "-m",
+                "rater",
+                "worker",
+            ],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=folder,
+            env=environment({**settings, "RATER_METRICS__PORT": str(port)}),
+            start_new_session=True,  # Ctrl-C reaches us, and we end it in order
+        )
+        assert process.stdout is not None  # noqa: S101 - for mypy: it is a pipe
+        word, _, rest = process.stdout.readline().strip().partition(" ")
+        if word != "pid":
+            raise Halt(f"cannot start a worker: {rest or 'its supervisor ended at once'}")
+        return cls(number, port, log, process, int(rest))
+
+    @property
+    def url(self) -> str:
+        """Where it tells about itself."""
+        return f"http://127.0.0.1:{self.port}"
+
+    def must_run(self) -> None:
+        """Raise Halt with the end of its log when it has ended."""
+        code = self._process.poll()
+        if code is not None:
+            tail = (
+                self.log.read_text("utf-8", "replace").splitlines()[-_TAIL_LINES:]
+                if self.log.exists()
+                else []
+            )
+            raise Halt(
+                "\n".join([f"worker {self.number} ended with code {code}; the end of its log:", *tail])
+            )
+
+    def ask_to_stop(self) -> None:
+        """Tell it to finish what it has begun and end."""
+        assert self._process.stdin is not None  # noqa: S101 - for mypy: it is a pipe
+        with suppress(BrokenPipeError, ValueError):
+            self._process.stdin.write(f"{int(signal.SIGTERM)}\n")
+            self._process.stdin.flush()
+
+    def stop(self) -> None:
+        """End it, in order if it will, else at once; returns when it is gone."""
+        self.ask_to_stop()
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(STOP_S)
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                with suppress(BrokenPipeError):
+                    pipe.close()  # the supervisor kills what is left
+        self._process.wait()
+
+
+class Told(NamedTuple):
+    """What workers say of themselves."""
+
+    duplicates: int
+    lag_records: int
+    lag_seconds: float
+
+
+async def told(workers: list[Worker], session: aiohttp.ClientSession) -> Told | None:
+    """Return the sum of what the workers say; None while one does not answer."""
+    duplicates, lag_records, lag_seconds = 0, 0, 0.0
+    for worker in workers:
+        text = await _page(session, f"{worker.url}/metrics")
+        if text is None:
+            return None
+        for name, labels, value in _SAMPLE.findall(text):
+            if name == "rater_duplicates_total" and 'kind="same"' in labels:
+                duplicates += int(float(value))
+            elif name == "rater_consumer_lag_records":
+                lag_records += int(float(value))
+            elif name == "rater_consumer_lag_seconds":
+                lag_seconds = max(lag_seconds, float(value))
+    return Told(duplicates, lag_records, lag_seconds)
+
+
+async def _page(session: aiohttp.ClientSession, url: str) -> str | None:
+    try:
+        async with session.get(url) as answer:
+            return await answer.text()
+    except (aiohttp.ClientError, TimeoutError, OSError):
+        return None

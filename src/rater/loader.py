@@ -1,0 +1,261 @@
+"""`rater load`: check a catalog as a whole, publish it as a whole, wait for the workers' results.
+
+Order (core/commands.py): content and body first, by Kafka transactions of their own that nothing names yet;
+then, in one Kafka transaction, a manifest in every partition and the chunks of clients behind it. A load that
+dies before that last commit has changed nothing. All loads share one transactional id: of two at once, the
+first is fenced.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+
+from rater.catalogs import Catalogs, object_digest
+from rater.core.catalog import ClientEntry, Content
+from rater.core.clients import ClientRegister, client_bucket, read_register
+from rater.core.commands import (
+    CHUNK_CLIENTS_MAX,
+    AccountsArgs,
+    ClientsArgs,
+    Do,
+    LoadArgs,
+    ManifestArgs,
+    ManifestBody,
+    ObjectPlace,
+    manifest_of,
+    write_command,
+)  # fmt: skip
+from rater.core.loading import (
+    CatalogFile,
+    Existing,
+    Fault,
+    Merged,
+    merge,
+    objects,
+    read_files,
+    wanted,
+    warnings,
+)  # fmt: skip
+from rater.errors import Fenced, Halt
+from rater.store.buckets import Buckets
+from rater.stream.content import EventTail, Writer
+from rater.stream.journal import CONTROL_HEADER, Owner, control_record, end_offset, last_mark, read_range
+from rater.stream.topics import Topics
+
+PIECE_BYTES = 900_000
+"""Of one content record: below the broker's default of 1 MiB for a record batch."""
+QUIET_S = 15.0
+"""No result from any worker for so long: none is running."""
+CHUNK_ACCOUNTS_MAX = 5000
+
+Say = Callable[[str], None]
+
+
+class Loaded(NamedTuple):
+    """What a load did. applied: by the workers (False: queued); refused: reasons of parts not taken."""
+
+    version: int
+    changed: bool
+    applied: bool
+    refused: list[str]
+
+
+class Loader:
+    """Loads catalog files."""
+
+    def __init__(
+        self,
+        client: Mapping[str, Any],
+        topics: Topics,
+        store: Buckets,
+        catalogs: Catalogs,
+        say: Say,
+        actor: str,
+        now_ms: Callable[[], int] = lambda: int(time.time()) * 1000,
+    ) -> None:
+        """Work on these connections; `say` tells progress. now_ms: whole seconds, as in the catalog."""
+        self.now_ms = now_ms
+        self.client, self.topics, self.store, self.catalogs = client, topics, store, catalogs
+        self.say = say
+        self.actor = actor
+
+    async def load(self, files: Sequence[Path]) -> Loaded | list[Fault]:
+        """Load files; returns every fault instead when there is one, and has then changed nothing."""
+        read = read_files([(str(path), path.read_bytes()) for path in files], _beside(files))
+        if isinstance(read, list):
+            return read
+        at_ms = self.now_ms()
+        # Records and commands have one time: the lanes' time comes from records, and is then the load's now.
+        writer = Writer(self.client, f"{self.topics.prefix}catalog", at_ms=at_ms)
+        await writer.open()
+        try:
+            return await self._load(read, writer, at_ms)
+        except Fenced:
+            raise Halt(
+                "another load began meanwhile and took over; nothing was changed: load again"
+            ) from None
+        finally:
+            await writer.close()
+
+    async def _load(self, file: CatalogFile, writer: Writer, at_ms: int) -> Loaded | list[Fault]:
+        version, body, content = await self._current(writer)
+        merged = merge(content, file, at_ms, await self._existing(file))
+        if isinstance(merged, list):
+            return merged
+        for warning in warnings(file, content):
+            self.say(f"note: {warning}")
+        if not merged.changed:
+            return Loaded(version, changed=False, applied=True, refused=[])
+        load_id = uuid.uuid4().hex
+        version += 1
+        offset = await self._write_content(writer, merged.content, version, at_ms, body)
+        records, parts = self._commands(load_id, version, offset, at_ms, merged)
+        tail = EventTail(self.client, self.topics)
+        await tail.open()
+        try:
+            await writer.write(records)
+            self.say(f"catalog {version} published: {len(merged.entries)} clients in {parts} parts")
+            return await self._results(tail, load_id, version, parts)
+        finally:
+            await tail.close()
+
+    async def _current(self, writer: Writer) -> tuple[int, ManifestBody | None, Content | None]:
+        """Return the newest catalog: version, body and content; (0, None, None) when none was loaded.
+
+        Our own record ends the reading: what loads before us committed lies below it (kafka.md 2).
+        """
+        commands = self.topics.commands
+        key, value, headers = control_record(Owner(self.actor, "load"))
+        (own,) = await writer.write([(commands, 0, key, value, headers)])
+        journal_end = await end_offset(self.client, self.topics.transactions, 0)
+        mark = (
+            await last_mark(self.client, self.topics.transactions, 0, journal_end - 1)
+            if journal_end
+            else None
+        )
+        newest = (mark.catalog, mark.body) if mark is not None else (0, 0)
+        start = mark.positions.get(commands, 0) if mark is not None else 0
+        async for records in read_range(self.client, commands, 0, start, own):
+            for _, _, raw, _ in records:
+                args = manifest_of(raw)
+                if args is not None and args.version > newest[0]:
+                    newest = (args.version, args.offset)
+        if newest[0] == 0:
+            return 0, None, None
+        body, content = await self.catalogs.content(newest[1])
+        return newest[0], body, content
+
+    async def _existing(self, file: CatalogFile) -> Existing:
+        clients, accounts = wanted(file)
+        owners = await self.store.accounts(list(accounts))
+        registers = await self.store.registers(list(set(clients) | set(owners.values())))
+        known: dict[str, ClientRegister] = {name: read_register(raw) for name, raw in registers.items()}
+        return Existing(known, owners)
+
+    async def _write_content(
+        self, writer: Writer, content: Content, version: int, at_ms: int, before: ManifestBody | None
+    ) -> int:
+        """Write what changed of the content, then the body that lists all; returns the body's offset."""
+        known = {place.digest: place.offsets for place in before.objects} if before is not None else {}
+        wanted_objects = {name: (object_digest(raw), raw) for name, raw in objects(content).items()}
+        pieces = [
+            (name, raw[at : at + PIECE_BYTES])
+            for name, (digest, raw) in wanted_objects.items()
+            if digest not in known
+            for at in range(0, max(len(raw), 1), PIECE_BYTES)
+        ]
+        headers = [(CONTROL_HEADER, msgspec.msgpack.encode(["content"]))]
+        commands = self.topics.commands
+        offsets = (
+            await writer.write([(commands, 0, None, piece, headers) for _, piece in pieces]) if pieces else []
+        )
+        places: dict[str, list[int]] = {name: [] for name in wanted_objects}
+        for (name, _), offset in zip(pieces, offsets, strict=True):
+            places[name].append(offset)
+        body = ManifestBody(
+            version,
+            at_ms,
+            [
+                ObjectPlace(name, digest, places[name] or known[digest])
+                for name, (digest, _) in wanted_objects.items()
+            ],
+        )
+        (offset,) = await writer.write([(commands, 0, None, msgspec.msgpack.encode(body), headers)])
+        return offset
+
+    def _commands(
+        self, load_id: str, version: int, body: int, at_ms: int, merged: Merged
+    ) -> tuple[list[tuple[str, int, bytes | None, bytes | None, list[tuple[str, bytes]]]], int]:
+        """Return the records of the load, and how many parts it has beside the manifests."""
+        partitions, buckets = self.topics.partitions, self.store.count
+        parts: list[tuple[int, LoadArgs]] = []
+        accounts: dict[int, list[tuple[str, str]]] = {}
+        clients: dict[int, list[ClientEntry]] = {}
+        for entry in merged.entries:
+            clients.setdefault(client_bucket(entry.id, buckets), []).append(entry)
+            for account in entry.client.accounts if entry.client is not None else ():
+                accounts.setdefault(client_bucket(account.id, buckets), []).append((account.id, entry.id))
+        # The account index first: a call that names an account alone must find it once its client is there.
+        for bucket, index in sorted(accounts.items()):
+            parts += [
+                (bucket, AccountsArgs(version, bucket, index[at : at + CHUNK_ACCOUNTS_MAX]))
+                for at in range(0, len(index), CHUNK_ACCOUNTS_MAX)
+            ]
+        for bucket, entries in sorted(clients.items()):
+            parts += [
+                (bucket, ClientsArgs(version, bucket, entries[at : at + CHUNK_CLIENTS_MAX]))
+                for at in range(0, len(entries), CHUNK_CLIENTS_MAX)
+            ]
+        manifest = ManifestArgs(version, body, len(parts))
+        records = [
+            (lane, write_command(f"{load_id}/catalog", Do.LOAD_CATALOG, at_ms, manifest, actor=self.actor))
+            for lane in range(partitions)
+        ] + [
+            (
+                bucket % partitions,
+                write_command(f"{load_id}/{n}", Do.LOAD_CATALOG, at_ms, args, actor=self.actor),
+            )
+            for n, (bucket, args) in enumerate(parts)
+        ]
+        topic = self.topics.commands
+        return [(topic, lane, load_id.encode(), value, []) for lane, value in records], len(parts)
+
+    async def _results(self, tail: EventTail, load_id: str, version: int, parts: int) -> Loaded:
+        """Wait for the event of every lane and every part."""
+        missing = {f"{load_id}/catalog/catalog_loaded/{lane}" for lane in range(self.topics.partitions)}
+        missing |= {f"{load_id}/{n}/done" for n in range(parts)}
+        total, refused, heard = len(missing), [], time.monotonic()
+        while missing:
+            for raw in await tail.poll(timeout_ms=1000):
+                event = msgspec.json.decode(raw)
+                if str(event.get("cause", "")).startswith(load_id):
+                    heard = time.monotonic()
+                    if event["type"] == "command_refused":
+                        refused.append(str(event["data"].get("reason")))
+                        missing.discard(f"{event['cause']}/done")
+                    missing.discard(event["id"])
+                    if (total - len(missing)) % 50 == 0:
+                        self.say(f"applied {total - len(missing)} of {total} parts")
+            if time.monotonic() - heard > QUIET_S:
+                return Loaded(version, changed=True, applied=False, refused=refused)
+        return Loaded(version, changed=True, applied=True, refused=refused)
+
+
+def _beside(files: Sequence[Path]) -> Callable[[str], bytes]:
+    """Return what opens the CSV parts that a catalog file names: beside the file, or by an absolute path."""
+    folders = [path.parent for path in files]
+
+    def opened(name: str) -> bytes:
+        for folder in folders:
+            path = folder / name
+            if path.is_file():
+                return path.read_bytes()
+        raise FileNotFoundError(name)
+
+    return opened

@@ -1,0 +1,345 @@
+"""The buckets in Redis: each method is one step of functions.lua, which core/drawing.py states in Python.
+
+Every method raises StoreDown when nothing was done, StoreUnknown when that is not known (take the lane again,
+never
+repeat), Halt when the configuration is at fault. Nothing is repeated here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import contextmanager
+from importlib import resources
+from typing import Any, Self
+
+from msgspec import MsgspecError
+
+from rater.core.drawing import (
+    EXPIRE_GENERATIONS_MAX,
+    DrawCall,
+    DrawReply,
+    FenceReply,
+    Reconcile,
+    Status,
+    ViewsReply,
+    bucket_of,
+    unpack_results,
+)
+from rater.errors import Halt, StoreDown
+from rater.store.keys import Keys, client_of, meta_key, registers_pattern
+from rater.store.link import Address, FunctionMissing, Link
+from rater.store.packing import Args, pack_draw, pack_reconcile, unpack_fence
+
+LIBRARY = "rater_v1"
+VERSION_MIN = 7
+_READ_MAX = 1000  # keys of one reading command
+_SCAN_COUNT = 1000
+
+
+class Buckets:
+    """The store of clients, in `count` buckets."""
+
+    def __init__(self, link: Link, *, prefix: str, buckets: int, lanes: int) -> None:
+        """Use `connect`."""
+        self.count = buckets
+        self.lanes = lanes
+        self._link = link
+        self._prefix = prefix
+        self._keys = [Keys(prefix, bucket, buckets) for bucket in range(buckets)]
+        self._code = resources.files("rater.store").joinpath("functions.lua").read_bytes()
+
+    @classmethod
+    async def connect(
+        cls,
+        url: str,
+        *,
+        prefix: str,
+        buckets: int,
+        lanes: int,
+        username: str | None = None,
+        password: str | None = None,
+        timeout_s: float = 5.0,
+    ) -> Self:
+        """Connect, load the functions where absent or different, fix buckets and lanes at first use.
+
+        username and password go before those in the URL. Raises Halt when the store was provisioned with
+        other
+        numbers of buckets or lanes.
+        """
+        link = Link(url, username, password, timeout_s)
+        store = cls(link, prefix=prefix, buckets=buckets, lanes=lanes)
+        try:
+            await link.open()
+            for address in await link.primaries():
+                await store._load(address)
+            await store._provision()
+        except BaseException:
+            await link.close()
+            raise
+        return store
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._link.close()
+
+    async def check(self) -> list[str]:
+        """Return a sentence for each thing about the servers that must be changed, each with its remedy."""
+        problems: list[str] = []
+        for address in await self._link.primaries():
+            where = f"Redis at {address.host}:{address.port}"
+            info = _info(await self._link.ask_at(address, "INFO", "everything"))
+            version = info.get("redis_version", "?")
+            if not version.split(".")[0].isdigit() or int(version.split(".")[0]) < VERSION_MIN:
+                problems.append(f"{where} is version {version}; use Redis 7 or Valkey 7.2, or newer")
+            policy = info.get("maxmemory_policy", "?")
+            if policy != "noeviction":
+                problems.append(
+                    f"{where} has maxmemory-policy {policy}, which deletes balances when memory is short; "
+                    "set it to noeviction"
+                )
+            if await self._loaded(address) is False:
+                problems.append(
+                    f"{where} lacks the functions {LIBRARY}; load rater/store/functions.lua there"
+                )
+        return problems
+
+    # ------------------------------------------------------------------ taking a lane
+    async def fence(self, bucket: int, lane: int, token: int) -> FenceReply:
+        """Make `token` the lane's owner; returns what the bucket keeps of the lane."""
+        keys = self._keys[bucket]
+        names = [keys.state, keys.lane(lane), keys.outcomes(lane)]
+        with self._understood(bucket, "fence"):
+            return unpack_fence(await self._call(bucket, "fence", Args(names, [lane, token])))
+
+    async def reconcile(self, bucket: int, what: Reconcile) -> tuple[Status, int]:
+        """Add corrections; returns (status, number of the next call)."""
+        with self._understood(bucket, "reconcile"):
+            reply = await self._call(bucket, "reconcile", pack_reconcile(what, self._keys[bucket]))
+            return _head(reply)
+
+    async def register(self, bucket: int, lane: int, token: int, call: int) -> tuple[Status, int]:
+        """Note that the lane agrees with the bucket; the last of all lanes opens its gate."""
+        argv = [lane, token, call, self.lanes]
+        with self._understood(bucket, "register"):
+            return _head(await self._call(bucket, "register", Args(self._lane_keys(bucket, lane), argv)))
+
+    # ------------------------------------------------------------------ rating
+    async def draw(self, bucket: int, call: DrawCall) -> DrawReply:
+        """Apply, then draw: all of it, or nothing and a status."""
+        keys = self._keys[bucket]
+        args = pack_draw(call, keys)
+        with self._understood(bucket, "draw"):
+            reply = await self._call(bucket, "draw", args)
+            status, number = _head(reply)
+            if status == Status.OK:
+                applied, results = unpack_results(reply[2])
+                return DrawReply(status, number, results, applied, [], reply[2])
+            stale: list[tuple[str, bytes]] = []
+            if status == Status.STALE:
+                clients = [call.uses[index].client for index in reply[2]]
+                fresh = await self._read(bucket, [keys.register + client for client in clients])
+                stale = [(client, blob or b"") for client, blob in zip(clients, fresh, strict=True)]
+            return DrawReply(status, number, [], [], stale)
+
+    async def views(
+        self, bucket: int, lane: int, token: int, call: int, clients: list[str], accounts: list[str]
+    ) -> ViewsReply:
+        """Return client registers and account index entries; what is absent does not exist."""
+        keys = self._keys[bucket]
+        names = self._lane_keys(bucket, lane)
+        names += [keys.register + client for client in clients]
+        names += map(keys.accounts, accounts)
+        argv = [lane, token, call, len(clients), *accounts]
+        with self._understood(bucket, "views"):
+            reply = await self._call(bucket, "views", Args(names, argv))
+            status, _ = _head(reply)
+            if status != Status.OK:
+                return ViewsReply(status, {}, {})
+            at = 2 + len(clients)
+            registers = zip(clients, reply[2:at], strict=True)
+            owners = zip(accounts, reply[at:], strict=True)
+            return ViewsReply(
+                status,
+                {client: blob for client, blob in registers if blob is not None},
+                {account: str(owner, "utf-8") for account, owner in owners if owner is not None},
+            )
+
+    async def probe(self, bucket: int, lane: int, token: int, call: int) -> Status:
+        """Return whether a draw would be heard."""
+        args = Args(self._lane_keys(bucket, lane), [lane, token, call])
+        with self._understood(bucket, "probe"):
+            return _head(await self._call(bucket, "probe", args))[0]
+
+    async def expire(
+        self, bucket: int, lane: int, token: int, call: int, lane_ms: int, length_ms: int
+    ) -> tuple[Status, int, int]:
+        """Drop duplicate generations that no lane can ask for any more, and note the lane's time.
+
+        lane_ms: the highest record time of the lane so far. length_ms: of a generation. Returns (status,
+        number of the next call, how many were dropped); at most EXPIRE_GENERATIONS_MAX in one call.
+        """
+        keys = self._keys[bucket]
+        with self._understood(bucket, "expire"):
+            first = await self._link.ask(keys.state, "HGET", keys.state, "gen_min")
+            names = self._lane_keys(bucket, lane)
+            if first is not None:
+                names += [keys.generation(int(first) + ahead) for ahead in range(EXPIRE_GENERATIONS_MAX)]
+            argv = [lane, token, call, self.lanes, length_ms, first or b"", lane_ms]
+            reply = await self._call(bucket, "expire", Args(names, argv))
+            return *_head(reply), reply[2]
+
+    # ------------------------------------------------------------------ reading, for people
+    async def client(self, client: str) -> tuple[bytes, int, dict[str, int]] | None:
+        """Return (register, balance in micros, counter field -> used), None when there is no such client.
+
+        The register and the sums are read one after the other: a draw may lie between.
+        """
+        bucket = bucket_of(client, self.count)
+        keys = self._keys[bucket]
+        register = await self._link.ask(keys.state, "GET", keys.register + client)
+        if register is None:
+            return None
+        fields = await self._link.ask(keys.state, "HGETALL", keys.client + client)
+        sums = {str(name, "utf-8"): int(value) for name, value in zip(fields[::2], fields[1::2], strict=True)}
+        sums.pop("v", None)
+        return register, sums.pop("b", 0), sums
+
+    async def registers(self, clients: Iterable[str]) -> dict[str, bytes]:
+        """Return the registers of those clients that exist."""
+        found: dict[str, bytes] = {}
+        for bucket, names in self._by_bucket(clients).items():
+            base = self._keys[bucket].register
+            blobs = await self._read(bucket, [base + name for name in names])
+            found |= {name: blob for name, blob in zip(names, blobs, strict=True) if blob is not None}
+        return found
+
+    async def accounts(self, accounts: Iterable[str]) -> dict[str, str]:
+        """Return the clients of those accounts that exist."""
+        found: dict[str, str] = {}
+        for bucket, names in self._by_bucket(accounts).items():
+            shards: defaultdict[str, list[str]] = defaultdict(list)
+            for name in names:
+                shards[self._keys[bucket].accounts(name)].append(name)
+            for key, members in shards.items():
+                owners = await self._link.ask(key, "HMGET", key, *members)
+                pairs = zip(members, owners, strict=True)
+                found |= {name: str(owner, "utf-8") for name, owner in pairs if owner is not None}
+        return found
+
+    async def scan_clients(self) -> AsyncIterator[str]:
+        """Yield the id of each client, once, in no order; those made meanwhile may be missing."""
+        seen: set[str] = set()
+        for address in await self._link.primaries():
+            cursor = b"0"
+            while True:
+                cursor, names = await self._link.ask_at(
+                    address, "SCAN", cursor, "MATCH", registers_pattern(self._prefix), "COUNT", _SCAN_COUNT
+                )
+                for name in names:
+                    client = client_of(self._prefix, str(name, "utf-8"))
+                    if client is not None and client not in seen:
+                        seen.add(client)
+                        yield client
+                if cursor == b"0":
+                    break
+
+    # ------------------------------------------------------------------ inside
+    @contextmanager
+    def _understood(self, bucket: int, function: str) -> Iterator[None]:
+        """Turn a reply that is none of the function's into a Halt: time does not heal it."""
+        try:
+            yield
+        except (LookupError, TypeError, ValueError, MsgspecError) as error:
+            raise Halt(
+                f"Redis answered {LIBRARY}_{function} at {self._keys[bucket].state} with what this version "
+                f"cannot read ({type(error).__name__}: {error}). Load this version's functions.lua there, "
+                f"and let nothing else write keys that begin with {self._prefix}{{"
+            ) from error
+
+    def _lane_keys(self, bucket: int, lane: int) -> list[str]:
+        return [self._keys[bucket].state, self._keys[bucket].lane(lane)]
+
+    def _by_bucket(self, names: Iterable[str]) -> dict[int, list[str]]:
+        grouped: defaultdict[int, list[str]] = defaultdict(list)
+        for name in dict.fromkeys(names):
+            grouped[bucket_of(name, self.count)].append(name)
+        return grouped
+
+    async def _read(self, bucket: int, names: list[str]) -> list[bytes | None]:
+        found: list[bytes | None] = []
+        for at in range(0, len(names), _READ_MAX):
+            found += await self._link.ask(self._keys[bucket].state, "MGET", *names[at : at + _READ_MAX])
+        return found
+
+    async def _call(self, bucket: int, function: str, args: Args) -> Any:
+        key = self._keys[bucket].state
+        name = f"{LIBRARY}_{function}"
+        try:
+            return await self._link.ask(key, "FCALL", name, len(args.keys), *args.keys, *args.argv)
+        except FunctionMissing:
+            await self._load(await self._link.address(key))
+            raise
+
+    # ------------------------------------------------------------------ provisioning
+    async def _loaded(self, address: Address) -> bool | None:
+        """Return whether the library is there; None: it is, with other code."""
+        try:
+            found = await self._link.ask_at(address, "FUNCTION", "LIST", "LIBRARYNAME", LIBRARY, "WITHCODE")
+        except Halt:  # not allowed to list: a call shows whether it is there
+            return await self._answers(address)
+        if not found:
+            return False
+        fields = dict(zip(found[0][::2], found[0][1::2], strict=True))
+        return True if fields[b"library_code"] == self._code else None
+
+    async def _answers(self, address: Address) -> bool:
+        try:
+            await self._link.ask_at(address, "FCALL", f"{LIBRARY}_probe", 0)
+        except FunctionMissing:
+            return False
+        except Halt as error:
+            # Without keys the function fails as it begins, which shows that it is there.
+            return f"{LIBRARY}_probe" in str(error)
+        return True
+
+    async def _load(self, address: Address) -> None:
+        """Load the library where it is absent or differs; where it is not allowed, an older one must do."""
+        state = await self._loaded(address)
+        if state is True:
+            return
+        try:
+            await self._link.ask_at(address, "FUNCTION", "LOAD", "REPLACE", self._code)
+        except Halt as error:
+            if state is False:
+                raise Halt(
+                    f"{error}. The functions {LIBRARY} are missing there: grant +function|load, or let an "
+                    "administrator load them: redis-cli -x FUNCTION LOAD REPLACE < functions.lua"
+                ) from error
+
+    async def _provision(self) -> None:
+        """Fix the numbers of buckets and lanes, or compare with those that are fixed."""
+        key = meta_key(self._prefix)
+        for name, number in (("buckets", self.count), ("lanes", self.lanes)):
+            await self._link.ask(key, "HSETNX", key, name, number)
+            fixed = await self._link.ask(key, "HGET", key, name)
+            if fixed is None:
+                raise StoreDown(f"{key} has just been deleted; is Redis being flushed?")
+            if fixed != b"%d" % number:
+                raise Halt(
+                    f"{key} in Redis says {name} = {str(fixed, 'utf-8', 'replace')}, and {number} are asked "
+                    f"for; {name} cannot be changed after provisioning: set the number back, or use another "
+                    "redis.prefix"
+                )
+
+
+def _head(reply: list[Any]) -> tuple[Status, int]:
+    """Return what every reply begins with: the status and the number of the next call."""
+    status, number, *_ = reply
+    return Status(status), int(number)
+
+
+def _info(reply: bytes) -> dict[str, str]:
+    """Return the fields of an INFO reply."""
+    return dict(re.findall(r"^([a-z0-9_]+):([^\r\n]*)", str(reply, "utf-8", "replace"), re.MULTILINE))

@@ -1,0 +1,63 @@
+"""Names of the keys in Redis. All keys of a bucket share its hash tag, so a bucket lives on one cluster node.
+
+What the user that rater connects as may do: config/redis-worker.acl.
+"""
+
+from __future__ import annotations
+
+import re
+from zlib import crc32
+
+ACCOUNT_SHARDS = 64
+"""Hashes that a bucket's account index is spread over, so that none grows too large to move or to delete."""
+
+
+class Keys:
+    """The keys of one bucket."""
+
+    __slots__ = ("_base", "_buckets", "client", "register", "state")
+
+    def __init__(self, prefix: str, bucket: int, buckets: int) -> None:
+        """Name the keys of `bucket`, one of `buckets`."""
+        base = f"{prefix}{{{bucket}}}:"
+        self._base = base
+        self._buckets = buckets
+        self.state = f"{base}g"
+        self.client = f"{base}c:"  # to be followed by the client's id
+        self.register = f"{base}r:"  # the same
+
+    def lane(self, lane: int) -> str:
+        """Return the hash of a lane's token, call, floor and base."""
+        return f"{self._base}l:{lane}"
+
+    def outcomes(self, lane: int) -> str:
+        """Return the hash of a lane's outcomes that are not known to be committed."""
+        return f"{self._base}o:{lane}"
+
+    def accounts(self, account: str) -> str:
+        """Return the hash that an account's index entry is in."""
+        # Not the remainder itself: the bucket is a remainder of the same number.
+        return f"{self._base}a:{crc32(account.encode()) // self._buckets % ACCOUNT_SHARDS}"
+
+    def generation(self, generation: int) -> str:
+        """Return the hash of the duplicate keys of a generation."""
+        return f"{self._base}u:{generation}"
+
+
+def meta_key(prefix: str) -> str:
+    """Return the hash of what is fixed at provisioning: `buckets` and `lanes`."""
+    return f"{prefix}{{0}}:meta"
+
+
+def registers_pattern(prefix: str) -> str:
+    """Return the SCAN pattern of all clients' registers.
+
+    A prefix holds no character that is special there.
+    """
+    return f"{prefix}{{*}}:r:*"
+
+
+def client_of(prefix: str, key: str) -> str | None:
+    """Return the client whose register this key is, None when it is another key."""
+    found = re.fullmatch(rf"{re.escape(prefix)}\{{[0-9]+\}}:r:(.*)", key, re.DOTALL)
+    return found[1] if found else None

@@ -1,0 +1,222 @@
+"""Connections to Redis, one server or a cluster, and what each fault means for a call.
+
+A call is sent once. What went wrong before anything was sent, or is refused by Redis before a function
+begins, did
+nothing: StoreDown. A reply that does not come leaves it open: StoreUnknown. redis-py's own cluster client
+repeats
+commands by itself in some of these cases, so this module keeps the map of the cluster and uses its
+connections only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, NamedTuple, Never
+
+from hiredis import HiredisError
+from redis.asyncio.connection import Connection, ConnectionPool, parse_url
+from redis.backoff import NoBackoff
+from redis.crc import key_slot
+from redis.exceptions import (
+    AskError,
+    AuthenticationError,
+    AuthenticationWrongNumberOfArgsError,
+    AuthorizationError,
+    BusyLoadingError,
+    ClusterDownError,
+    NoPermissionError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+    TryAgainError,
+)
+from redis.retry import Retry
+
+from rater.errors import Halt, StoreDown, StoreUnknown
+
+_CONNECTIONS_MAX = 1024  # each lane has one call in flight for each bucket
+_MOVED = (AskError, ClusterDownError, ReadOnlyError, TryAgainError)  # AskError: MovedError too
+_REFUSED = (BusyLoadingError, OutOfMemoryError, *_MOVED)
+_REFUSED_BEGIN = ("BUSY", "MISCONF", "NOREPLICAS", "UNKILLABLE")
+_FULL = "max number of clients reached"  # said to a new connection, which is then closed
+_DENIED = (AuthenticationError, AuthenticationWrongNumberOfArgsError, AuthorizationError, NoPermissionError)
+
+
+class FunctionMissing(StoreDown):
+    """The function library is not loaded where it was called."""
+
+
+class Address(NamedTuple):
+    """Where a node listens; for a Unix socket, host is its path and port 0."""
+
+    host: str
+    port: int
+
+
+class Link:
+    """Sends a command to the server that has a key."""
+
+    def __init__(self, url: str, username: str | None, password: str | None, timeout_s: float) -> None:
+        """Connect to nothing yet. Raises Halt when the URL cannot be read."""
+        try:
+            options: dict[str, Any] = dict(parse_url(url))
+        except ValueError as error:
+            raise Halt(f"redis.url: {error}; write it like redis://HOST:PORT/DB") from error
+        if username is not None:
+            options["username"] = username
+        if password is not None:
+            options["password"] = password
+        options |= {
+            "socket_timeout": timeout_s,
+            "socket_connect_timeout": timeout_s,
+            "retry": Retry(NoBackoff(), 0),
+            "protocol": 2,
+            "driver_info": None,  # CLIENT SETINFO would be one more right to grant
+        }
+        self._class: type[Connection] = options.pop("connection_class", Connection)
+        self._seed = Address(options.pop("host", options.get("path", "localhost")), options.pop("port", 6379))
+        self._options = options
+        self._pools: dict[Address, ConnectionPool] = {}
+        self._slots: list[tuple[int, int, Address]] = []
+        self._stale = False
+        self._mapping = asyncio.Lock()
+        self.cluster = False
+
+    async def open(self) -> None:
+        """Find out whether this is a cluster, and its map. Raises StoreDown, StoreUnknown or Halt."""
+        info = str(await self._send(self._seed, "INFO", "cluster"), "utf-8", "replace")
+        self.cluster = "cluster_enabled:1" in info
+        if self.cluster:
+            await self._map()
+
+    async def close(self) -> None:
+        """Close all connections."""
+        pools, self._pools = self._pools, {}
+        await asyncio.gather(*(pool.aclose() for pool in pools.values()), return_exceptions=True)
+
+    async def primaries(self) -> list[Address]:
+        """Return the servers that hold keys: one, but in a cluster. Raises StoreDown."""
+        if not self.cluster:
+            return [self._seed]
+        if self._stale:
+            await self._map()
+        return sorted({address for _, _, address in self._slots})
+
+    async def ask(self, key: str, *command: Any) -> Any:
+        """Send a command to the server that has this key.
+
+        Raises StoreDown, when nothing was done; StoreUnknown, when that is not known; Halt, when it never
+        will be.
+        """
+        return await self._send(await self._address(key), *command)
+
+    async def ask_at(self, address: Address, *command: Any) -> Any:
+        """Send a command to one of `primaries`; raises as `ask`."""
+        return await self._send(address, *command)
+
+    async def address(self, key: str) -> Address:
+        """Return the server that has this key. Raises StoreDown when no server is known to."""
+        return await self._address(key)
+
+    async def _address(self, key: str) -> Address:
+        if not self.cluster:
+            return self._seed
+        if self._stale:
+            await self._map()
+        slot = key_slot(key.encode())
+        for first, last, address in self._slots:
+            if first <= slot <= last:
+                return address
+        self._stale = True
+        raise StoreDown(f"no node of the Redis cluster serves slot {slot}; see CLUSTER INFO there")
+
+    async def _map(self) -> None:
+        """Ask the nodes, until one answers, which of them serve which slots."""
+        async with self._mapping:
+            if self._slots and not self._stale:
+                return  # another call has just done it
+            fault: Exception = StoreDown(f"no node of the Redis cluster at {self._seed.host} answers")
+            for address in dict.fromkeys([*(address for _, _, address in self._slots), self._seed]):
+                try:
+                    ranges = await self._send(address, "CLUSTER", "SLOTS")
+                except (StoreDown, StoreUnknown) as error:
+                    fault = error
+                    continue
+                self._slots = [
+                    (first, last, Address(str(primary[0] or b"", "utf-8") or address.host, primary[1]))
+                    for first, last, primary, *_ in ranges
+                ]
+                self._stale = False
+                return
+            raise StoreDown(str(fault)) from fault
+
+    def _pool(self, address: Address) -> ConnectionPool:
+        pool = self._pools.get(address)
+        if pool is None:
+            place: dict[str, Any] = (
+                {} if "path" in self._options else {"host": address.host, "port": address.port}
+            )
+            pool = ConnectionPool(
+                connection_class=self._class, max_connections=_CONNECTIONS_MAX, **place, **self._options
+            )
+            self._pools[address] = pool
+        return pool
+
+    async def _send(self, address: Address, *command: Any) -> Any:
+        pool = self._pool(address)
+        try:
+            connection = await pool.get_connection()  # type: ignore[no-untyped-call]
+        except _DENIED as error:
+            _deny(address, error)
+        except (RedisError, OSError) as error:
+            self._stale = True
+            raise StoreDown(f"Redis at {address.host}:{address.port} is not reachable: {error}") from error
+        try:
+            await connection.send_command(*command)
+            return await connection.read_response()
+        except ResponseError as error:
+            await self._refused(pool, address, error)
+        except (BusyLoadingError, *_DENIED) as error:
+            await self._refused(pool, address, error)
+        except BaseException as error:
+            await connection.disconnect(nowait=True)  # its reply may still come: never read it as another's
+            if not isinstance(error, RedisError | OSError | HiredisError):
+                raise
+            where = f"Redis at {address.host}:{address.port}"
+            if _FULL in str(error):
+                raise StoreDown(
+                    f"{where} takes no more connections: {error}; raise maxclients there"
+                ) from error
+            self._stale = True
+            raise StoreUnknown(
+                f"{where} did not answer: {str(error) or type(error).__name__}. Whether it did what was asked "
+                "is found out as the lane is taken again"
+            ) from error
+        finally:
+            await pool.release(connection)
+
+    async def _refused(self, pool: ConnectionPool, address: Address, error: RedisError) -> Never:
+        """Raise what an error reply means."""
+        text = str(error)
+        where = f"Redis at {address.host}:{address.port}"
+        if isinstance(error, _DENIED):
+            _deny(address, error)
+        if "Function not found" in text:
+            raise FunctionMissing(f"{where} has no functions of rater; they are loaded again") from error
+        if isinstance(error, _MOVED):
+            self._stale = True
+            await pool.disconnect(inuse_connections=False)  # the name may lead elsewhere by now
+        if isinstance(error, _REFUSED) or text.startswith(_REFUSED_BEGIN):
+            raise StoreDown(f"{where} does nothing at present: {type(error).__name__}: {text}") from error
+        raise Halt(
+            f"{where} refused a command: {text}. Check that redis.prefix is used by nothing else "
+            "and that the functions loaded there are this version's"
+        ) from error
+
+
+def _deny(address: Address, error: Exception) -> Never:
+    raise Halt(
+        f"Redis at {address.host}:{address.port} denied access: {error}. Check redis.username and "
+        "redis.password, and grant the user what config/redis-worker.acl lists"
+    ) from error

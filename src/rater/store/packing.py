@@ -1,0 +1,165 @@
+"""Calls as FCALL arguments, and replies back: the formats stated in functions.lua.
+
+Packing a draw is the worker's dearest step per CDR after decoding, so it makes one flat list and no objects.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from msgspec import msgpack
+
+from rater.core.amounts import Form, WireNumber, wire
+from rater.core.drawing import DrawCall, DrawItem, FenceReply, Reconcile, Status
+from rater.store.keys import Keys
+
+_PLAIN_MAX = 2**52  # as in amounts.wire
+_DELTA_MAX = 2**54
+_FIRST_FIELD = 3  # Lua counts from 1, and a client's version and balance come before its counters
+
+_MONEY, _WAIVE, _ALLOW, _CAP, _CONVERSION, _GROUP = 1, 2, 4, 8, 16, 32
+_SAME_RECORD, _JUDGED, _LENGTH = 1, 2, 4
+
+
+class Args(NamedTuple):
+    """Keys and further arguments of an FCALL."""
+
+    keys: list[str]
+    argv: list[Any]
+
+
+def pack_draw(call: DrawCall, keys: Keys) -> Args:
+    """Return the arguments of rater_v1_draw."""
+    clients = {use.client: index for index, use in enumerate(call.uses)}
+    for apply in call.applies:
+        clients.setdefault(apply.client, len(clients))
+    generation = call.generation
+    names = [keys.state, keys.lane(call.lane), keys.outcomes(call.lane)]
+    names += map(keys.generation, (generation, generation - 1, generation + 1))
+    names += [keys.client + client for client in clients]
+    names += [keys.register + apply.client for apply in call.applies]
+    names += [keys.accounts(account) for account, _ in call.accounts]
+    flat: list[Any] = [call.lane_ms, generation, call.trim, call.floor, int(not call.contextless)]
+    flat += (len(clients), len(call.uses), len(call.applies), len(call.accounts), len(call.items))
+    for use in call.uses:
+        flat += (use.version, use.credit_limit, len(use.fields))
+        flat += use.fields
+    for apply in call.applies:
+        delta = max(-_DELTA_MAX, min(apply.delta, _DELTA_MAX))  # beyond 2^53 it is refused, whatever it is
+        flat += (clients[apply.client] + 1, apply.expected, apply.version, delta)
+    for account, client in call.accounts:
+        flat += (account, client)
+    digests = []
+    for item in call.items:
+        digests.append(item.key)
+        digests.append(item.content)
+        _pack_item(flat, item)
+    argv = [call.lane, call.token, call.call, msgpack.encode(flat), b"".join(digests), call.context]
+    return Args(names, argv + [apply.register for apply in call.applies])
+
+
+def _pack_item(flat: list[Any], item: DrawItem) -> None:
+    a, s, d = item.cost
+    billed = item.billed
+    whole: tuple[WireNumber, WireNumber, WireNumber] = item.cost
+    if d >= _PLAIN_MAX or abs(a) * billed + abs(s) >= _PLAIN_MAX:
+        whole = wire(item.cost, billed)
+    head = _SAME_RECORD if item.same_record else 0
+    candidates = item.candidates
+    if not candidates:
+        flat += (item.use, head, billed, *whole)
+        return
+    at = len(flat) + 6
+    flat += (item.use, head, billed, *whole)
+    for field, size, group, money, waive, allow, cap, to_package, to_client in candidates:
+        code = _GROUP * group
+        if money:
+            code += _MONEY
+        if waive:
+            code += _WAIVE
+        if allow:
+            code += _ALLOW
+            head |= _JUDGED
+        if cap:
+            code += _CAP
+            flat += (field + _FIRST_FIELD, size, code, cap)
+        else:
+            flat += (field + _FIRST_FIELD, size, code)
+        if money and (to_package is not None or to_client is not None):
+            flat[-2 if cap else -1] += _CONVERSION
+            flat += _conversions(item, size, to_package, to_client)
+    flat[at - 5] = head + _LENGTH * (len(flat) - at)
+
+
+_SAME = Form(1, 0, 1)
+
+
+def _conversions(item: DrawItem, size: int, to_package: Form | None, to_client: Form | None) -> list[Any]:
+    """Return a, d of both conversions, for the greatest amounts that they can be asked for."""
+    cost_max = max(abs(item.cost.at(item.billed)), abs(item.cost.at(0)))  # linear: greatest at an end
+    a_package, _, d_package = wire(to_package or _SAME, cost_max)
+    a_client, _, d_client = wire(to_client or _SAME, size)
+    return [a_package, d_package, a_client, d_client]
+
+
+_BLOBS = 4
+"""Arguments of rater_v1_reconcile before the bytes that its payload points at."""
+
+
+def pack_reconcile(what: Reconcile, keys: Keys) -> Args:  # noqa: C901 - one short loop for each list
+    """Return the arguments of rater_v1_reconcile."""
+    index: dict[str, int] = {}
+    names = [keys.state, keys.lane(what.lane), keys.outcomes(what.lane)]
+
+    def at(key: str) -> int:
+        """Where Lua finds this key in KEYS."""
+        found = index.get(key)
+        if found is None:
+            names.append(key)
+            found = index[key] = len(names)
+        return found
+
+    blobs: list[bytes] = []
+
+    def blob(content: bytes) -> int:
+        """Where Lua finds these bytes in ARGV: its msgpack does not know the type."""
+        blobs.append(content)
+        return _BLOBS + len(blobs)
+
+    sums: list[Any] = []  # deltas as text: a sum of many may leave the range of doubles
+    for client, delta in what.balances:
+        sums += (at(keys.client + client), "b", str(delta))
+    for client, field, delta in what.counters:
+        sums += (at(keys.client + client), field, str(delta))
+    registers: list[Any] = []
+    for client, version, register in what.registers:
+        registers += (at(keys.client + client), at(keys.register + client), version, blob(register))
+    forget: list[Any] = []
+    for generation, key in what.forget:
+        forget += (at(keys.generation(generation)), blob(key))
+    duplicates: list[Any] = []
+    for generation, key, content in what.duplicates:
+        duplicates += (at(keys.generation(generation)), blob(key), blob(content))
+    lowest = min((generation for generation, _, _ in what.duplicates), default=False)
+    accounts: list[Any] = []
+    for account, client in what.accounts:
+        accounts += (at(keys.accounts(account)), account, client)
+    pending: list[Any] = []
+    for number, context, packed in what.pending:
+        pending += (str(number), blob(context), blob(packed))
+    lists = [
+        what.floor, int(what.final), what.lane_ms, [str(number) for number in what.drop_calls],
+        sums, registers, forget, duplicates, lowest, accounts, pending,
+    ]  # fmt: skip
+    return Args(names, [what.lane, what.token, what.call, msgpack.encode(lists), *blobs])
+
+
+def unpack_fence(reply: list[Any]) -> FenceReply:
+    """Return what rater_v1_fence answered."""
+    if reply[0] != Status.OK:
+        return FenceReply(Status(reply[0]), reply[1], 0, [], 0)
+    _, call, floor, base, lane_ms, fields = reply
+    found: dict[bytes, bytes] = dict(zip(fields[::2], fields[1::2], strict=True))
+    numbers = sorted(int(field[:-1]) for field in found if field.endswith(b"c"))
+    outcomes = [(number, found[b"%dc" % number], found[b"%dr" % number]) for number in numbers]
+    return FenceReply(Status.OK, call, floor, outcomes, lane_ms, base)

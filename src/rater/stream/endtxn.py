@@ -1,0 +1,59 @@
+"""No silent repeat of the end of a Kafka transaction.
+
+aiokafka sends an EndTxn that was not answered again, by itself, and reports success. The broker tells neither
+copy from the end of the *next* transaction, for aiokafka does not raise the epoch with each one
+(KAFKA-17754): a late first copy commits records which we have decided not to publish. So one EndTxn is sent
+once. Without an answer its result is unknown, and the lane is taken again: the new producer's epoch makes the
+late copy harmless.
+
+This reaches into private parts of aiokafka, so it refuses any version that it was not tested with.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import aiokafka
+from aiokafka.producer import AIOKafkaProducer
+from aiokafka.producer import sender as aiokafka_sender
+
+from rater.errors import Halt
+
+TESTED = "0.14."
+"""Versions of aiokafka that the hook was tested with."""
+
+
+async def _end_once(self: Any, node_id: Any) -> bool:
+    """Send EndTxn once; stands in for BaseHandler.do, which repeats it after a lost answer."""
+    sender = self._sender
+    answer = await sender.client.send(node_id, self.create_request(), group=self.group)
+    # An *answered* retriable error (the coordinator moves or loads) was not carried out and may be repeated.
+    back_off = self.handle_response(answer)
+    if back_off is not None:
+        await asyncio.sleep(back_off)
+    return back_off is None
+
+
+def install() -> None:
+    """Put the hook in place; again is harmless.
+
+    Raises Halt for a version of aiokafka it was not tested with.
+    """
+    if not aiokafka.__version__.startswith(TESTED):
+        raise Halt(
+            f"aiokafka {aiokafka.__version__} is installed, but this version of rater is safe with {TESTED}x "
+            f"only: install it by pip install 'aiokafka=={TESTED}*'"
+        )
+    aiokafka_sender.EndTxnHandler.do = _end_once
+
+
+def hush(producer: AIOKafkaProducer) -> None:
+    """Take note of the end of a given-up transaction, or asyncio logs that nobody asked for its exception."""
+    waiter = producer._txn_manager._transaction_waiter  # noqa: SLF001 - the point of this module
+    if waiter is None:
+        return
+    if waiter.done():
+        _ = waiter.cancelled() or waiter.exception()
+    else:
+        waiter.add_done_callback(lambda done: done.cancelled() or done.exception())

@@ -1,0 +1,208 @@
+"""The journal, `rater.transactions`: what its headers say, and reading it up to an exact place.
+
+A transaction carries in the header `e` what it did to the store, so that reconciling parses no JSON. Records
+with a null value and a header `control` are ours: *mark* (where the lane stands; the last record of each
+Kafka transaction), *owner* (who took the lane; its offset is the fence token) and *state* (a client's new
+register).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+
+import msgspec
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from msgspec import Struct
+
+from rater.core.reconciling import Effect, State
+from rater.errors import Halt, StreamDown
+from rater.stream.connecting import Connection, reading
+
+EFFECT_HEADER = "e"
+CONTROL_HEADER = "control"
+
+DEADLINE_S = 60.0
+"""So long a read may stand still.
+
+A dead owner's transaction times out before (lanes.TRANSACTION_TIMEOUT_MS + 10 s).
+"""
+STEP_BACK = 1000
+"""Offsets to step back for the last mark.
+
+The last commit ends with one, so it is nearly always among them.
+"""
+
+
+class Mark(Struct, array_like=True, frozen=True, tag="mark"):
+    """Where the lane stands after the Kafka transaction that this record ends."""
+
+    positions: dict[str, int]  # topic -> next offset
+    times: dict[str, int]  # topic -> timestamp of the record before that offset, ms
+    catalog: int  # version, 0: none was loaded
+    body: int  # offset of the catalog's body in partition 0 of rater.commands
+    lane_ms: int
+
+
+class Owner(Struct, array_like=True, frozen=True, tag="owner"):
+    """Who took the lane."""
+
+    worker: str
+    group: str
+
+
+class Piece(Struct, array_like=True, frozen=True, tag="content"):
+    """The record's value is part of a catalog's content; only in `rater.commands`."""
+
+
+Control = Mark | Owner | State | Piece
+Headers = list[tuple[str, bytes]]
+"""A list and nothing else: aiokafka's compiled batches take no other sequence."""
+Outgoing = tuple[bytes | None, bytes | None, Headers]
+"""A record to write: key, value, headers."""
+Read = tuple[int, bytes | None, bytes | None, Effect | Control | None]
+"""A record of the journal: offset, key, value, and what its header says."""
+
+_encoder = msgspec.msgpack.Encoder()
+_effects = msgspec.msgpack.Decoder(Effect)
+_controls = msgspec.msgpack.Decoder(Control)
+
+
+def effect_header(effect: Effect) -> Headers:
+    """Return the headers of a transaction."""
+    return [(EFFECT_HEADER, _encoder.encode(effect))]
+
+
+def control_record(control: Control) -> Outgoing:
+    """Return the record of a mark, an owner or a state; a state's key is its client, as of a transaction."""
+    key = control.client.encode() if isinstance(control, State) else None
+    return key, None, [(CONTROL_HEADER, _encoder.encode(control))]
+
+
+def understood(headers: Sequence[tuple[str, bytes]]) -> Effect | Control | None:
+    """Return what a record's headers say; None: nothing of ours.
+
+    Raises Halt where it cannot be read: it was written by a newer version, or by something else.
+    """
+    for name, raw in headers:
+        if name not in (EFFECT_HEADER, CONTROL_HEADER):
+            continue
+        try:
+            return (_effects if name == EFFECT_HEADER else _controls).decode(raw)
+        except msgspec.MsgspecError as error:
+            raise Halt(
+                f"the journal has a header {name!r} that cannot be read ({error}): it was written by a newer "
+                "version of rater or by something else; run the version that wrote it"
+            ) from error
+    return None
+
+
+async def read_range(
+    client: Connection, topic: str, partition: int, start: int, until: int, *, deadline_s: float = DEADLINE_S
+) -> AsyncIterator[list[Read]]:
+    """Yield the committed records with start <= offset < until, in order, in batches.
+
+    Waits until everything below `until` is decided, so `until` must be an offset that was written. Raises
+    Halt when the journal no longer reaches back to `start`, StreamDown when nothing comes for `deadline_s`
+    seconds.
+    """
+    if start >= until:
+        return
+    place = TopicPartition(topic, partition)
+    async with reading(client, [place], deadline_s=deadline_s) as reader:
+        first = (await reader.beginning_offsets([place]))[place]
+        if first > start:
+            raise Halt(_truncated(place, start, first))
+        async for records in _until(reader, place, start, until, deadline_s):
+            yield [_read(record) for record in records]
+
+
+def _read(record: ConsumerRecord) -> Read:
+    return record.offset, record.key, record.value, understood(record.headers)
+
+
+async def _until(
+    reader: AIOKafkaConsumer, place: TopicPartition, start: int, until: int, deadline_s: float
+) -> AsyncIterator[list[ConsumerRecord]]:
+    """Yield what lies in start <= offset < until; ends exactly when the position has passed it.
+
+    The position also passes markers and aborted records; `end_offsets` lags behind our own commits and an
+    empty `getmany` says nothing, so neither may end it.
+    """
+    reader.seek(place, start)
+    moved, at = time.monotonic(), start
+    while at < until:
+        records = (await reader.getmany(place, timeout_ms=500)).get(place, [])
+        now = await reader.position(place)
+        if now > at:
+            moved, at = time.monotonic(), now
+        elif time.monotonic() - moved > deadline_s:
+            raise StreamDown(_stands_still(place, at, until, deadline_s))
+        if records and records[-1].offset >= until:
+            records = [record for record in records if record.offset < until]
+        if records:
+            yield records
+
+
+async def last_mark(
+    client: Connection, topic: str, partition: int, owner_offset: int, *, deadline_s: float = DEADLINE_S
+) -> Mark | None:
+    """Return the last mark below our owner record; None: the lane never committed.
+
+    All that was committed before our producer was initialised lies below that record, and nothing follows
+    there. Raises Halt when marks were removed, StreamDown when the journal is undecided for `deadline_s`
+    seconds.
+    """
+    place = TopicPartition(topic, partition)
+    async with reading(client, [place], deadline_s=deadline_s) as reader:
+        first = (await reader.beginning_offsets([place]))[place]
+        end, back = owner_offset + 1, STEP_BACK
+        while True:
+            start = max(first, owner_offset - back)
+            found: Mark | None = None
+            async for records in _until(reader, place, start, end, deadline_s):
+                for record in records:
+                    said = understood(record.headers)
+                    if isinstance(said, Mark) and record.offset < owner_offset:
+                        found = said
+            if found is not None:
+                return found
+            if start == first:
+                break
+            end, back = start, back * 4
+    if first > 0:
+        raise Halt(_truncated(place, 0, first))
+    return None
+
+
+async def end_offsets(
+    client: Connection, topic: str, partitions: Sequence[int], *, deadline_s: float = DEADLINE_S
+) -> dict[int, int]:
+    """Return per partition the offset below which all is decided; it lags behind commits by milliseconds."""
+    places = [TopicPartition(topic, partition) for partition in partitions]
+    async with reading(client, places, deadline_s=deadline_s) as reader:
+        ends: Mapping[TopicPartition, int] = await reader.end_offsets(places)
+        return {place.partition: end for place, end in ends.items()}
+
+
+async def end_offset(
+    client: Connection, topic: str, partition: int, *, deadline_s: float = DEADLINE_S
+) -> int:
+    """Return `end_offsets` of one partition."""
+    return (await end_offsets(client, topic, [partition], deadline_s=deadline_s))[partition]
+
+
+def _truncated(place: TopicPartition, start: int, first: int) -> str:
+    return (
+        f"the journal {place.topic}[{place.partition}] begins at offset {first}, but is needed from {start}: "
+        "records were removed (retention, delete-records) or the topic was recreated; set retention.ms=-1 "
+        "and retention.bytes=-1 and restore the topic from a backup"
+    )
+
+
+def _stands_still(place: TopicPartition, at: int, until: int, deadline_s: float) -> str:
+    return (
+        f"{place.topic}[{place.partition}] is undecided from offset {at} to {until} for {deadline_s:g} s: "
+        "some other producer holds a Kafka transaction open there; only rater's lane may write this "
+        "partition"
+    )

@@ -1,0 +1,235 @@
+"""What a lane reads: partition p of `rater.commands` and of every data topic, from where the journal says.
+
+It belongs to no group: who owns the lane is decided elsewhere, and the fence makes sure. Whatever goes wrong
+while reading, our own next offsets are not trusted further: the lane is taken again from its mark.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Mapping
+
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka.errors import KafkaError, OffsetOutOfRangeError
+
+from rater.errors import Halt, Retake, StreamDown
+from rater.stream.connecting import FORBIDDEN, Connection, consumer, later, reading, refusal, shut, started
+from rater.stream.topics import Topics, missing, partition_counts
+
+FETCH_MAX_WAIT_MS = 100
+"""How long a seek or a resumed partition waits for the poll that is out."""
+COMMIT_EVERY_S = 1.0
+"""Group offsets are for lag tools only."""
+OPEN_DEADLINE_S = 60.0
+VERIFY_DEADLINE_S = 30.0
+
+
+class LaneSource:
+    """The reader of one lane."""
+
+    def __init__(
+        self,
+        client: Connection,
+        topics: Topics,
+        lane: int,
+        positions: Mapping[str, int],
+        times: Mapping[str, int],
+        group: str,
+        *,
+        include_data: bool = True,
+        open_deadline_s: float = OPEN_DEADLINE_S,
+    ) -> None:
+        """Stand at the mark's `positions` and `times`; a topic without one is new and read from its begin.
+
+        group: of the settings; offsets are committed under GROUP.lanes. include_data: False while there is no
+        catalog; then only commands are polled.
+        """
+        self.topics = topics
+        self.lane = lane
+        self.next: dict[str, int] = dict(positions)
+        """Per topic the offset after the last record polled; for the topics read, from `open` on."""
+        self.times: dict[str, int] = dict(times)
+        """Per topic the timestamp of that record, ms."""
+        self.include_data = include_data
+        self._client = client
+        self._group = f"{group}.lanes"
+        self._open_deadline_s = open_deadline_s
+        self._places: dict[str, TopicPartition] = {}
+        self._consumer: AIOKafkaConsumer | None = None
+        self._committing: asyncio.Task[None] | None = None
+        self._committed_at = 0.0
+
+    async def open(self) -> None:
+        """Verify the positions and begin to read.
+
+        Raises Halt when unread records are gone or a topic was recreated or is missing, StreamDown when the
+        broker stays away.
+        """
+        self._places = await self._partitions()
+        places = list(self._places.values())
+        # The check needs one record of each topic: a fetch of one byte brings one batch.
+        async with reading(
+            self._client, places, deadline_s=self._open_deadline_s, max_partition_fetch_bytes=1
+        ) as reader:
+            begins = await reader.beginning_offsets(places)
+            ends = await reader.end_offsets(places)
+            for topic, place in self._places.items():
+                await self._verify(reader, place, begins[place], ends[place])
+                self.next.setdefault(topic, begins[place])
+        self._consumer = await started(self._reader, self._open_deadline_s)
+        self._consumer.assign(places)
+        for topic, place in self._places.items():
+            self._consumer.seek(place, self.next[topic])
+        if not self.include_data:
+            self._consumer.pause(*self._data())
+
+    def _reader(self) -> AIOKafkaConsumer:
+        return consumer(self._client, group_id=self._group, fetch_max_wait_ms=FETCH_MAX_WAIT_MS)
+
+    def _data(self) -> list[TopicPartition]:
+        return [place for topic, place in self._places.items() if topic != self.topics.commands]
+
+    async def _partitions(self) -> dict[str, TopicPartition]:
+        """Return what there is to read: a source's own topic may have fewer partitions than lanes."""
+        wanted = [self.topics.commands, *self.topics.data]
+        counts = await partition_counts(self._client, wanted, deadline_s=self._open_deadline_s)
+        for topic, count in counts.items():
+            if count is None:
+                raise Halt(missing(topic))
+        return {
+            topic: TopicPartition(topic, self.lane) for topic in wanted if self.lane < (counts[topic] or 0)
+        }
+
+    async def _verify(self, reader: AIOKafkaConsumer, place: TopicPartition, begin: int, end: int) -> None:
+        """Raise Halt unless the topic still has what was not read, and is the topic that we read before."""
+        topic = place.topic
+        if topic not in self.next:
+            if topic == self.topics.commands and begin > 0:
+                raise Halt(_lost(place, 0, begin))
+            return
+        position = self.next[topic]
+        if begin > position:
+            raise Halt(_lost(place, position, begin))
+        if end < position:
+            raise Halt(_recreated(place, f"it ends at offset {end}, but was read up to {position}"))
+        if topic in self.times and begin < position:
+            await self._compare(reader, place, position - 1, end)
+
+    async def _compare(self, reader: AIOKafkaConsumer, place: TopicPartition, offset: int, end: int) -> None:
+        """Raise Halt unless the last record read is the same: a recreated topic may have grown past it."""
+        reader.pause(*reader.assignment())
+        reader.resume(place)
+        reader.seek(place, offset)
+        until = time.monotonic() + VERIFY_DEADLINE_S
+        records: list[ConsumerRecord] = []
+        while not records and await reader.position(place) < end:
+            if time.monotonic() > until:
+                raise StreamDown(f"{place.topic}[{place.partition}]@{offset} could not be read")
+            records = (await reader.getmany(place, timeout_ms=500, max_records=1)).get(place, [])
+        if not records or records[0].offset != offset:
+            why = f"there is no record at offset {offset}, the last one that was read"
+            raise Halt(_recreated(place, why))
+        found, known = records[0].timestamp, self.times[place.topic]
+        if found != known:
+            why = (
+                f"the record at offset {offset} is of {found} ms, but the one that was read was of {known} ms"
+            )
+            raise Halt(_recreated(place, why))
+
+    async def poll(self, timeout_ms: int) -> list[tuple[str, list[ConsumerRecord]]]:
+        """Return what has come in, by topic; at most one fetch of each, empty after `timeout_ms` without any.
+
+        Raises Retake after any error (records may have been passed over), Halt when unread records are gone.
+        """
+        if self._consumer is None:
+            raise Retake(f"the source of lane {self.lane} is closed")
+        try:
+            polled = await self._consumer.getmany(timeout_ms=timeout_ms)
+        except OffsetOutOfRangeError as error:
+            raise Halt(self._out_of_range(error)) from error
+        except FORBIDDEN as error:
+            raise Halt(refusal(error)) from error
+        except Exception as error:
+            raise Retake(f"reading lane {self.lane} failed ({type(error).__name__}: {error})") from error
+        found = []
+        for place, records in polled.items():
+            if not records:
+                continue
+            topic = place.topic
+            if records[0].offset < self.next[topic]:
+                raise Retake(f"{topic}[{self.lane}] came again from offset {records[0].offset}")
+            self.next[topic] = records[-1].offset + 1
+            self.times[topic] = records[-1].timestamp
+            found.append((topic, records))
+        return found
+
+    def _out_of_range(self, error: OffsetOutOfRangeError) -> str:
+        places = error.args[0] if error.args and isinstance(error.args[0], dict) else {}
+        place, offset = next(iter(places.items()), (TopicPartition("a topic", self.lane), -1))
+        return (
+            f"{place.topic}[{place.partition}] no longer has offset {offset}: records that nobody has rated "
+            "were removed (retention), or the topic was recreated; lengthen its retention.ms and restore "
+            "the records"
+        )
+
+    async def enable_data(self) -> None:
+        """Read the data topics too, from now on: there is a catalog."""
+        if not self.include_data and self._consumer is not None:
+            self._consumer.resume(*self._data())
+        self.include_data = True
+
+    async def lag(self) -> dict[str, tuple[int, int | None]]:
+        """Return per topic how many records wait, and the timestamp (ms) of the last one read before them.
+
+        None: nothing waits, or none was read. Markers of Kafka transactions behind what waits count too.
+        """
+        reader = self._consumer
+        if reader is None:
+            return {}
+        behind: dict[str, tuple[int, int | None]] = {}
+        for topic, place in self._places.items():
+            # The library's position: unlike ours it has passed the marker behind the last record.
+            records = max(0, (reader.highwater(place) or 0) - await reader.position(place))
+            behind[topic] = (records, self.times.get(topic) if records else None)
+        return behind
+
+    async def commit_offsets(self, positions: Mapping[str, int]) -> None:
+        """Commit the group's offsets, once a second at most; does not wait, and errors do not matter."""
+        now = time.monotonic()
+        busy = self._committing is not None and not self._committing.done()
+        if self._consumer is None or busy or now - self._committed_at < COMMIT_EVERY_S:
+            return
+        self._committed_at = now
+        offsets = {place: positions[topic] for topic, place in self._places.items() if topic in positions}
+        self._committing = later(_commit(self._consumer, offsets))
+
+    async def close(self) -> None:
+        """Let go; never raises. Closing again does nothing."""
+        reader, self._consumer = self._consumer, None
+        if self._committing is not None:
+            # not cancelled: aiokafka shields the request, and its late error would be nobody's
+            await asyncio.wait({self._committing}, timeout=COMMIT_EVERY_S)
+        if reader is not None:
+            await shut(reader)
+
+
+async def _commit(reader: AIOKafkaConsumer, offsets: dict[TopicPartition, int]) -> None:
+    with contextlib.suppress(KafkaError, OSError, TimeoutError, asyncio.CancelledError):
+        await reader.commit(offsets)
+
+
+def _lost(place: TopicPartition, position: int, begin: int) -> str:
+    return (
+        f"{place.topic}[{place.partition}] begins at offset {begin}, but was read up to {position} only: "
+        "records that nobody has read were removed (retention, delete-records); restore them, and lengthen "
+        "retention.ms"
+    )
+
+
+def _recreated(place: TopicPartition, why: str) -> str:
+    return (
+        f"{place.topic}[{place.partition}] is not the topic that was read before: {why}; it was recreated or "
+        "replaced: restore it, or give the source a topic of another name"
+    )

@@ -1,0 +1,330 @@
+"""The topics: their names, their settings and why, creating them, and finding what would lose data."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager
+from typing import NamedTuple
+
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.conn import collect_hosts, create_conn
+from aiokafka.errors import (
+    InvalidReplicationFactorError,
+    KafkaError,
+    TopicAlreadyExistsError,
+    UnknownTopicOrPartitionError,
+    for_code,
+)
+from aiokafka.protocol.metadata import MetadataRequest
+
+from rater.errors import Halt, StreamDown
+from rater.stream.connecting import FORBIDDEN, REQUEST_TIMEOUT_MS, RETRY_S, Connection, refusal, shut, started
+
+DAY_MS = 86_400_000
+DEFAULT_BYTES = 1_048_588
+"""The largest batch of records that Kafka takes by default."""
+INPUT_BYTES_MAX = 10 * 2**20
+"""The largest record that an input topic may take."""
+RECORD_BYTES_MAX = 11 * 2**20
+"""The largest record we write: a rejected input with its headers."""
+HEADERS_BYTES = 64 * 1024
+"""Room for the headers of a rejected record."""
+INPUT_RETENTION_MIN_MS = DAY_MS
+"""Below it a night's outage loses calls that nobody has rated."""
+REPLICAS_SAFE = 3
+"""From so many copies on a write waits for two: one broker may die without loss and without standstill."""
+
+
+class Spec(NamedTuple):
+    """A topic as it is created: its settings, and for each the reason."""
+
+    name: str
+    partitions: int
+    settings: dict[str, str]
+    reasons: dict[str, str]
+
+
+class Topics:
+    """The names of all topics. partitions: lanes; sources: source name -> its own topic."""
+
+    def __init__(self, prefix: str, partitions: int, sources: Mapping[str, str] | None = None) -> None:
+        """prefix: begins each of the system's own topics."""
+        self.prefix = prefix
+        self.partitions = partitions
+        self.sources = {name: topic for name, topic in (sources or {}).items() if topic != f"{prefix}cdrs"}
+        self.cdrs = f"{prefix}cdrs"
+        self.transactions = f"{prefix}transactions"
+        self.commands = f"{prefix}commands"
+        self.rejected = f"{prefix}rejected"
+        self.events = f"{prefix}events"
+        self.snapshots = f"{prefix}snapshots"
+        self.data = [self.cdrs, *dict.fromkeys(self.sources.values())]
+
+    def specs(self, replication: int) -> list[Spec]:
+        """Return every topic as it should be created with so many copies."""
+        forever = {
+            "cleanup.policy": ("delete", "compaction would take away records that Redis is rebuilt from"),
+            "retention.ms": ("-1", "Redis is rebuilt from it alone: there are no snapshots yet"),
+            "retention.bytes": ("-1", "Redis is rebuilt from it alone: there are no snapshots yet"),
+            "max.message.bytes": (str(RECORD_BYTES_MAX), "a client's state with many accounts is one record"),
+        }
+        inputs = {
+            "cleanup.policy": ("delete", "compaction would take away calls: the key is the client"),
+            "retention.ms": (str(7 * DAY_MS), "calls must outlive the longest time without a worker"),
+            "retention.bytes": ("-1", "a size limit takes away calls that nobody has rated, when many come"),
+            "max.message.bytes": (
+                str(DEFAULT_BYTES),
+                "a CDR has 64 KiB; larger records come whole to be rejected",
+            ),
+        }
+        results = {
+            "cleanup.policy": ("delete", "each record counts, whatever its key"),
+            "retention.ms": (str(30 * DAY_MS), "people need time to look at them and to mend"),
+            "retention.bytes": ("-1", "one bad file must not push out what nobody has seen yet"),
+        }
+        own = {
+            **dict.fromkeys(self.data, inputs),
+            self.transactions: forever,
+            self.commands: forever,
+            self.rejected: {
+                **results,
+                "max.message.bytes": (str(RECORD_BYTES_MAX), "it takes any input record, with headers added"),
+            },
+            self.events: results,
+            self.snapshots: {"cleanup.policy": ("compact", "only a client's last state is needed")},
+        }
+        return [self._spec(name, settings, replication) for name, settings in own.items()]
+
+    def _spec(self, name: str, settings: dict[str, tuple[str, str]], replication: int) -> Spec:
+        if replication >= REPLICAS_SAFE:
+            settings = {
+                **settings,
+                "min.insync.replicas": ("2", "what is confirmed survives the loss of a broker"),
+            }
+        return Spec(
+            name,
+            self.partitions,
+            {key: value for key, (value, _) in settings.items()},
+            {key: reason for key, (_, reason) in settings.items()},
+        )
+
+    async def create(self, client: Connection, replication: int, *, deadline_s: float = 30.0) -> list[str]:
+        """Create what is missing, in one call, and alter nothing; return a sentence for each topic.
+
+        Raises StreamDown, or Halt when the broker refuses.
+        """
+        specs = self.specs(replication)
+        async with _admin(client, deadline_s) as admin, asyncio.timeout(deadline_s):
+            present = await _partitions(admin, [spec.name for spec in specs])
+            absent = [spec for spec in specs if present[spec.name] is None]
+            if absent:
+                await _create(admin, absent, replication)
+        created = {spec.name for spec in absent}
+        return [
+            f"{spec.name}: created with {spec.partitions} partitions and {replication} copies"
+            if spec.name in created
+            else f"{spec.name}: is there already with {present[spec.name]} partitions, nothing was changed"
+            for spec in specs
+        ]
+
+    async def check(self, client: Connection, *, deadline_s: float = 10.0) -> list[str]:
+        """Return a sentence with its remedy for each thing that would lose data or stop the worker."""
+        names = [spec.name for spec in self.specs(1)]
+        try:
+            async with _admin(client, deadline_s) as admin:
+                present = await _partitions(admin, names)
+                settings = await _settings(admin, [name for name in names if present[name] is not None])
+        except StreamDown as error:
+            return [await _why_down(client, error)]
+        except Halt as error:
+            return [str(error)]
+        return [*self._counts(present), *self._losses(settings), *self._sizes(settings)]
+
+    def _counts(self, present: Mapping[str, int | None]) -> Iterator[str]:
+        for name, count in present.items():
+            if count is None:
+                yield missing(name)
+            elif name in self.sources.values() and count > self.partitions:
+                yield (
+                    f"{name}: has {count} partitions, but there are only {self.partitions} lanes, so nobody "
+                    f"would read the others; recreate it with at most {self.partitions}, or raise "
+                    "topics.partitions before the first start"
+                )
+            elif name not in self.sources.values() and name != self.snapshots and count != self.partitions:
+                yield (
+                    f"{name}: has {count} partitions, but topics.partitions is {self.partitions}; set "
+                    f"topics.partitions to {count}, or recreate the topic before the first start"
+                )
+
+    def _losses(self, settings: Mapping[str, Mapping[str, str]]) -> Iterator[str]:
+        for name, found in settings.items():
+            if name == self.snapshots:
+                if "delete" in found["cleanup.policy"]:
+                    yield _set(name, found, "cleanup.policy", "compact", "it loses what idle clients have")
+            elif "compact" in found["cleanup.policy"]:
+                yield _set(name, found, "cleanup.policy", "delete", "it loses records that share a key")
+            if name in (self.transactions, self.commands):
+                yield from _kept_forever(name, found)
+            elif name in self.data:
+                yield from _kept_long(name, found)
+            if found.get("unclean.leader.election.enable") == "true":
+                yield _set(
+                    name, found, "unclean.leader.election.enable", "false", "it loses what is confirmed"
+                )
+
+    def _sizes(self, settings: Mapping[str, Mapping[str, str]]) -> Iterator[str]:
+        for name in (self.transactions, self.commands, self.rejected, self.events):
+            found = settings.get(name)
+            if found is not None and int(found["max.message.bytes"]) < DEFAULT_BYTES:
+                yield _set(
+                    name, found, "max.message.bytes", str(RECORD_BYTES_MAX), "we write batches of up to 1 MiB"
+                )
+        if self.rejected not in settings:
+            return
+        room = int(settings[self.rejected]["max.message.bytes"]) - HEADERS_BYTES
+        for name in self.data:
+            size = int(settings[name]["max.message.bytes"]) if name in settings else 0
+            if size > INPUT_BYTES_MAX:
+                yield _set(
+                    name,
+                    settings[name],
+                    "max.message.bytes",
+                    str(INPUT_BYTES_MAX),
+                    "the largest record we can reject",
+                )
+            elif size > room:
+                yield (
+                    f"{self.rejected}: max.message.bytes leaves {room} bytes, but {name} takes records of "
+                    f"{size}, which could not be rejected; set it to {RECORD_BYTES_MAX}"
+                )
+
+
+def _kept_forever(name: str, found: Mapping[str, str]) -> Iterator[str]:
+    for key in ("retention.ms", "retention.bytes"):
+        if found[key] != "-1":
+            yield _set(name, found, key, "-1", "Redis is rebuilt from this topic alone")
+
+
+def _kept_long(name: str, found: Mapping[str, str]) -> Iterator[str]:
+    if 0 <= int(found["retention.ms"]) < INPUT_RETENTION_MIN_MS:
+        yield _set(name, found, "retention.ms", str(7 * DAY_MS), "an outage would lose unrated calls")
+    if found["retention.bytes"] != "-1":
+        yield _set(name, found, "retention.bytes", "-1", "a rush would push out unrated calls")
+
+
+def _set(name: str, found: Mapping[str, str], key: str, value: str, why: str) -> str:
+    return f"{name}: {key} is {found[key]}, {why}; set it to {value}"
+
+
+@asynccontextmanager
+async def _admin(client: Connection, deadline_s: float) -> AsyncIterator[AIOKafkaAdminClient]:
+    admin = await started(
+        lambda: AIOKafkaAdminClient(**{"request_timeout_ms": REQUEST_TIMEOUT_MS, **client}), deadline_s
+    )
+    try:
+        yield admin
+    except FORBIDDEN as error:
+        raise Halt(refusal(error)) from error
+    except (KafkaError, OSError, TimeoutError) as error:
+        raise StreamDown(f"Kafka did not answer ({type(error).__name__}: {error})") from error
+    finally:
+        await shut(admin)
+
+
+def missing(topic: str) -> str:
+    """Return the sentence for a topic that is not there."""
+    return f"{topic}: the topic is missing; create it by `rater topics create`"
+
+
+async def partition_counts(
+    client: Connection, names: list[str], *, deadline_s: float = 30.0
+) -> dict[str, int | None]:
+    """Return each topic's number of partitions; None: there is no such topic. Raises StreamDown, Halt."""
+    async with _admin(client, deadline_s) as admin:
+        return await _partitions(admin, names)
+
+
+async def _partitions(admin: AIOKafkaAdminClient, names: list[str]) -> dict[str, int | None]:
+    """Return each topic's number of partitions; None: there is no such topic.
+
+    `describe_topics` would create it where the broker has auto.create.topics.enable (Kafka's default), with
+    the broker's settings.
+    """
+    found: dict[str, int | None] = dict.fromkeys(names)
+    asked = MetadataRequest(names, allow_auto_topic_creation=False)
+    answer = await admin._send_request(asked)  # noqa: SLF001 - see above
+    for topic in answer.to_object()["topics"]:
+        error = for_code(topic["error_code"])
+        if error.errno == 0:
+            found[topic["topic"]] = len(topic["partitions"])
+        elif error is not UnknownTopicOrPartitionError:
+            raise error(topic["topic"])
+    return found
+
+
+async def _create(admin: AIOKafkaAdminClient, specs: list[Spec], replication: int) -> None:
+    """Create topics; raises Halt with a sentence for each that the broker refused."""
+    reply = await admin.create_topics(
+        [NewTopic(spec.name, spec.partitions, replication, topic_configs=spec.settings) for spec in specs]
+    )
+    refused = []
+    for answer in reply.topic_errors:
+        name, code, message = (*answer, "")[:3]
+        error = for_code(code)
+        if error is InvalidReplicationFactorError:
+            why = f"{replication} copies are more than there are brokers; lower topics.replication_factor"
+            refused.append(f"{name}: {why}")
+        elif error.errno != 0 and error is not TopicAlreadyExistsError:
+            refused.append(f"{name}: the broker refused to create it ({error.__name__}: {message})")
+    if refused:
+        raise Halt("; ".join(refused))
+    # The controller has made them; the brokers learn of them within milliseconds.
+    while None in (await _partitions(admin, [spec.name for spec in specs])).values():  # noqa: ASYNC110 - theirs
+        await asyncio.sleep(RETRY_S)
+
+
+async def _settings(admin: AIOKafkaAdminClient, names: list[str]) -> dict[str, dict[str, str]]:
+    if not names:
+        return {}
+    found: dict[str, dict[str, str]] = {}
+    for reply in await admin.describe_configs(
+        [ConfigResource(ConfigResourceType.TOPIC, name) for name in names]
+    ):
+        for code, message, _, name, entries in reply.resources:
+            error = for_code(code)
+            if error.errno != 0:
+                raise error(message)
+            found[name] = {entry[0]: entry[1] for entry in entries}
+    return found
+
+
+async def _why_down(client: Connection, error: StreamDown) -> str:
+    """Return why no broker lets us in; aiokafka only logs the reason, so each is tried once more by hand."""
+    servers = client.get("bootstrap_servers", "")
+    why = str(error)
+    for host, port, _ in collect_hosts(servers):
+        try:
+            connection = await create_conn(
+                host,
+                port,
+                request_timeout_ms=REQUEST_TIMEOUT_MS,
+                **{key: value for key, value in client.items() if key != "bootstrap_servers"},
+            )
+        except FORBIDDEN as refused:
+            return refusal(refused)
+        except (KafkaError, OSError, TimeoutError) as failure:
+            why = f"{host}:{port}: {_root(failure)}"
+        else:
+            connection.close()
+    return (
+        f"Kafka is not reachable at kafka.bootstrap_servers = {servers!r} ({why}); start it, or correct "
+        "kafka.bootstrap_servers or kafka.security_protocol"
+    )
+
+
+def _root(error: BaseException) -> str:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return str(error) or type(error).__name__

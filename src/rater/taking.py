@@ -1,0 +1,129 @@
+"""Taking a lane: from "the group says it is ours" to "buckets and journal agree, we stand at the mark".
+
+Order matters (architecture.md 3, protocol.md 2): the producer's init fences the old owner in Kafka, the owner
+record's offset is the token that fences it in Redis, the journal up to that record is then complete and says
+what was published, and only a bucket that agrees with it is registered at its gate. A crash anywhere starts
+again from the top.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import structlog
+
+from rater.core.batching import Standing
+from rater.core.compiling import Catalog
+from rater.core.drawing import Reconcile, Status
+from rater.core.reconciling import Reconciling
+from rater.errors import Fenced, Retake
+from rater.parts import Parts
+from rater.stream.journal import Mark, Owner, last_mark, read_range
+from rater.stream.lanes import LaneProducer
+from rater.stream.source import LaneSource
+
+log = structlog.get_logger()
+
+RECONCILE_EFFECTS_MAX = 5000
+"""Effects added by one reconcile call: about 10 ms of the server's time."""
+TAIL_DEADLINE_S = 30.0
+"""The longest wait for the journal up to our owner record: a transaction of somebody else that is open in our
+journal partition ends within its timeout (10 s) and the broker's scan for such."""
+
+
+class Taken:
+    """A lane that is ours: where it stands, and what each bucket expects of its next call."""
+
+    def __init__(self, lane: int, token: int, producer: LaneProducer, mark: Mark, parts: Parts) -> None:
+        """Stand at `mark`, with nothing known of the buckets yet."""
+        buckets = parts.store.count
+        self.lane = lane
+        self.token = token
+        self.producer = producer
+        self.source: LaneSource
+        self.catalog: Catalog | None = None
+        self.body = mark.body
+        self.obeyed = mark.positions.get(parts.topics.commands, 0)
+        """Offset after the last command that was obeyed."""
+        self.standing = Standing(
+            lane, parts.topics.commands, parts.window_ms, parts.generation_ms, dict(mark.positions),
+            dict(mark.times), mark.lane_ms, {},
+        )  # fmt: skip
+        self.calls = [0] * buckets
+        self.trims = [0] * buckets
+        self.floors = [0] * buckets
+
+    async def close(self) -> None:
+        """Let go of the producer and the consumer; what was not committed stays undecided or pending."""
+        await asyncio.gather(self.producer.close(), self.source.close(), return_exceptions=True)
+
+
+async def take(lane: int, parts: Parts) -> Taken:
+    """Take the lane, whatever state its last owner left it in.
+
+    Raises Fenced (a rival took it meanwhile), Retake or a Wait (begin again), Halt (data is gone).
+    """
+    kafka = parts.settings.kafka
+    producer = LaneProducer(parts.client, parts.topics, kafka.group_id, lane)
+    try:
+        await producer.open()
+        token = await producer.claim(Owner(parts.worker_id, kafka.group_id))
+        found = await last_mark(
+            parts.client, parts.topics.transactions, lane, token, deadline_s=TAIL_DEADLINE_S
+        )
+        mark = found or Mark(positions={}, times={}, catalog=0, body=0, lane_ms=0)
+        taken = Taken(lane, token, producer, mark, parts)
+        taken.catalog = await parts.catalogs.at(mark.catalog, mark.body)
+        await asyncio.gather(*(_agree(taken, bucket, parts) for bucket in range(parts.store.count)))
+        taken.source = LaneSource(
+            parts.client, parts.topics, lane, taken.standing.positions, taken.standing.times, kafka.group_id,
+            include_data=taken.catalog is not None,
+        )  # fmt: skip
+        await taken.source.open()
+    except BaseException:
+        await producer.close()
+        raise
+    log.info("lane taken", lane=lane, token=token, pending=len(taken.standing.pending))
+    return taken
+
+
+async def _agree(taken: Taken, bucket: int, parts: Parts) -> None:
+    """Fence one bucket, bring it to what the journal says, and register it at its gate."""
+    standing, store = taken.standing, parts.store
+    fenced = await store.fence(bucket, taken.lane, taken.token)
+    if fenced.status == Status.FENCED:
+        raise Fenced
+    taken.calls[bucket] = fenced.call
+    standing.lane_ms = max(standing.lane_ms, fenced.lane_ms)
+    reconciling = Reconciling(
+        fenced, bucket=bucket, buckets=store.count, positions=standing.positions,
+        generation_ms=parts.generation_ms,
+    )  # fmt: skip
+    async for records in read_range(
+        parts.client, parts.topics.transactions, taken.lane, reconciling.read_from, taken.token
+    ):
+        reconciling.read([(offset, said) for offset, _, _, said in records])
+        if reconciling.size >= RECONCILE_EFFECTS_MAX:
+            upto = records[-1][0] + 1
+            part = reconciling.part(taken.lane, taken.token, taken.calls[bucket], upto)
+            await _reconcile(taken, bucket, parts, part)
+    last = reconciling.finish(taken.lane, taken.token, taken.calls[bucket], taken.token)
+    if last is not None:
+        await _reconcile(taken, bucket, parts, last)
+    standing.pending.update(reconciling.pending)
+    taken.floors[bucket] = taken.token
+    status, call = await store.register(bucket, taken.lane, taken.token, taken.calls[bucket])
+    taken.calls[bucket] = _done(status, call)
+
+
+async def _reconcile(taken: Taken, bucket: int, parts: Parts, what: Reconcile) -> None:
+    status, call = await parts.store.reconcile(bucket, what)
+    taken.calls[bucket] = _done(status, call)
+
+
+def _done(status: Status, call: int) -> int:
+    if status == Status.FENCED:
+        raise Fenced
+    if status != Status.OK:
+        raise Retake(status.name)
+    return call

@@ -1,0 +1,388 @@
+"""The straight line: poll → decode → identify → match → draw → rate → commit.
+
+`Line` is one lane while we own it; `Worker` takes the lanes that the group assigns and drops those it takes
+away. How a lane is taken is in taking.py, what the steps decide in core/batching.py, what they promise
+together in README.md beside this file ("The protocol in one page").
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any, Protocol, TypeVar
+
+import structlog
+
+from rater.core import batching
+from rater.core.batching import Batch, Call, Found, Side
+from rater.core.drawing import Status, ViewsReply
+from rater.core.identifying import Views
+from rater.errors import Fenced, Halt, Retake, StoreDown, Wait
+from rater.obeying import catch_up, obey
+from rater.parts import Parts
+from rater.stream.journal import Mark
+from rater.stream.lanes import Ownership
+from rater.stream.source import LaneSource
+from rater.taking import Taken, take
+
+log = structlog.get_logger()
+
+BATCHES_AHEAD_MAX = 4
+"""Batches drawn but not yet committed: enough to overlap draw and commit (performance.md 9.5), few enough
+that a take-over replays little and memory stays bounded."""
+COMMIT_SIDES_MAX = 4000
+"""Sides of one Kafka transaction: beyond it only latency grows (kafka.md 3)."""
+AGE_PER_LANE_MS = 12
+"""A Kafka transaction costs 1-1.5 ms of this process whatever it carries, so the batch age grows with the
+lanes."""
+PROBE_S = 1.0
+"""An idle lane asks its buckets this often whether they still know it: else a flushed store stays closed for
+all."""
+CLOSED_RETRY_S = 0.05
+"""How long to wait for the other lanes to register at a bucket's gate before asking again."""
+DOWN_RETRY_S = 0.2
+"""How long to wait before a call that did nothing is repeated while the store is away."""
+BACKOFF_S = (0.05, 2.0)
+"""First and longest wait before a lane is taken again."""
+DRAIN_S = 10.0
+"""How long a lane may take to commit what it has drawn when it is to be given up; then it is abandoned, which
+is safe: the next owner publishes it. A rebalance stops every worker of the group meanwhile."""
+
+
+class Reply(Protocol):
+    """What every reply of the store has."""
+
+    status: Status
+
+
+R = TypeVar("R", bound=Reply)
+
+
+class Line:
+    """One lane, taken: rates its records until told to stop, then drains."""
+
+    def __init__(self, taken: Taken, parts: Parts) -> None:
+        """Work on what `taking.take` returned."""
+        self.taken = taken
+        self.parts = parts
+        self.asked_at = time.monotonic()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Rate and commit, overlapping; returns when `stop` is set and all that was drawn is committed."""
+        ready: asyncio.Queue[Batch | None] = asyncio.Queue(BATCHES_AHEAD_MAX)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._rate_all(ready, stop))
+            tasks.create_task(self._commit_all(ready))
+
+    async def _rate_all(self, ready: asyncio.Queue[Batch | None], stop: asyncio.Event) -> None:
+        while not stop.is_set():
+            for batch in await self.poll():
+                await self.rate(batch)
+                await ready.put(batch)
+        await ready.put(None)
+
+    async def _commit_all(self, ready: asyncio.Queue[Batch | None]) -> None:
+        batch = await ready.get()
+        while batch is not None:
+            batches, sides = [batch], len(batch.sides)
+            batch = None
+            while sides < COMMIT_SIDES_MAX and not ready.empty():
+                batch = ready.get_nowait()
+                if batch is None:
+                    await self.commit(batches)
+                    return
+                batches.append(batch)
+                sides += len(batch.sides)
+            await self.commit(batches)
+            batch = await ready.get()
+
+    # ------------------------------------------------------------------ the line
+    async def poll(self) -> list[Batch]:
+        """Return what has come in, in slices; a small poll waits for company up to the batch age."""
+        settings, source = self.parts.settings.worker, self.taken.source
+        polled = await source.poll(timeout_ms=int(PROBE_S * 1000))
+        if sum(len(records) for _, records in polled) < settings.batch_records_max:
+            if polled:
+                age_ms = max(settings.batch_age_ms, AGE_PER_LANE_MS * len(self.parts.lanes))
+                await asyncio.sleep(age_ms / 1000)
+                polled += await source.poll(timeout_ms=0)
+            elif time.monotonic() - self.asked_at >= PROBE_S:
+                await self.probe()
+        return batching.slices(self.taken.standing, polled, settings.batch_records_max)
+
+    async def rate(self, batch: Batch) -> None:
+        """Bring a batch from bytes to transactions; nothing of it is visible before `commit`."""
+        parts, taken, stage = self.parts, self.taken, self.parts.metrics.stage
+        for record in batch.commands:
+            await obey(self, batch, record)
+        batch.catalog, batch.body = (taken.catalog.version, taken.body) if taken.catalog else (0, 0)
+        with stage("decode"):
+            services = frozenset(taken.catalog.services) if taken.catalog else frozenset()
+            sides = batching.decode(batch, taken.standing, parts.maps, services)
+        while sides and taken.catalog is not None:  # once, but for sides whose client changed meanwhile
+            with stage("identify"):
+                found = await self.identify(batch, sides)
+            with stage("match"):
+                calls = batching.match(found, taken.catalog, parts.store.count)
+            with stage("draw"):
+                sides = await self.draw(batch, calls)
+        with stage("rate"):
+            batching.render(batch, taken.standing)
+        batch.pending_left = len(taken.standing.pending)
+
+    async def identify(self, batch: Batch, sides: list[Side]) -> Found:
+        """Find whose calls they are, fetching what the cache lacks (read-only: safe at any crash)."""
+        views, found = self.parts.batch_views(), Found()
+        while sides:
+            catalog = self.taken.catalog
+            assert catalog is not None  # noqa: S101 - data is read from when there is one
+            sides, wanted = batching.identify(batch, sides, catalog, views, self.parts.store.count, found)
+            for bucket, (clients, accounts) in wanted.items():
+                await self.look_up(bucket, clients, accounts, views)
+            if views.catalog_needed > catalog.version:
+                await catch_up(self, views.catalog_needed)
+                sides, found = [side for side, _ in found] + sides, Found()
+        return found
+
+    async def look_up(self, bucket: int, clients: set[str], accounts: set[str], views: Views) -> None:
+        """Fetch views of one bucket into the cache."""
+        lane, token = self.taken.lane, self.taken.token
+        reply = await self.asked(
+            lambda: self.parts.store.views(
+                bucket, lane, token, self.taken.calls[bucket], list(clients), list(accounts)
+            )
+        )
+        views.learn(clients, accounts, reply.registers, reply.accounts)
+
+    async def draw(self, batch: Batch, calls: dict[int, Call]) -> list[Side]:
+        """Draw from all buckets at once; returns the sides that have to be identified again."""
+        drawn = await asyncio.gather(*(self.draw_one(batch, bucket, call) for bucket, call in calls.items()))
+        return [
+            side for call, done in zip(calls.values(), drawn, strict=True) if not done for side in call.sides
+        ]
+
+    async def draw_one(self, batch: Batch, bucket: int, call: Call) -> bool:
+        """Draw from one bucket; False: views were stale, nothing was changed, they are fresh now."""
+        taken = self.taken
+        request = call.request(
+            taken.standing, taken.token, taken.calls[bucket], taken.trims[bucket], taken.floors[bucket]
+        )
+        reply = await self.asked(lambda: self.parts.store.draw(bucket, request))
+        if reply.status == Status.STALE:
+            views = self.parts.batch_views()
+            for client, register in reply.stale:
+                views.put(client, register)
+            self.parts.metrics.redis_retried()
+            return False
+        taken.calls[bucket] = reply.call
+        batch.calls[bucket] = request.call
+        batching.settle(call, reply)
+        return True
+
+    async def commit(self, batches: list[Batch]) -> None:
+        """Publish in one Kafka transaction: transactions, rejected, events, and the mark: how far we are."""
+        taken, last = self.taken, batches[-1]
+        mark = Mark(
+            positions=last.positions,
+            times=last.times,
+            catalog=last.catalog,
+            body=last.body,
+            lane_ms=last.lane_ms,
+        )
+        with self.parts.metrics.stage("commit"):
+            offset = await taken.producer.commit(
+                [out for batch in batches for out in (*batch.controls, *batch.transactions)],
+                [out for batch in batches for out in batch.rejected],
+                [out for batch in batches for out in batch.events],
+                mark,
+            )
+        if (
+            not last.pending_left
+        ):  # what a predecessor drew and did not publish is kept until it is published too
+            for batch in batches:
+                for bucket, call in batch.calls.items():
+                    taken.trims[bucket] = call
+            taken.floors = [offset + 1] * len(taken.floors)
+        committed_ms = time.time_ns() // 1_000_000
+        for batch in batches:
+            self.parts.metrics.add(batch.counts, committed_ms=committed_ms)
+        await taken.source.commit_offsets(last.positions)
+
+    # ------------------------------------------------------------------ beside the line
+    async def probe(self) -> None:
+        """Ask every bucket whether it still knows us, while nothing comes in."""
+        lane, token = self.taken.lane, self.taken.token
+        for bucket in range(self.parts.store.count):
+            await self.asked(partial(self._probe, bucket, lane, token), patient=False)
+
+    async def _probe(self, bucket: int, lane: int, token: int) -> ViewsReply:
+        status = await self.parts.store.probe(bucket, lane, token, self.taken.calls[bucket])
+        return ViewsReply(status, {}, {})
+
+    async def asked(self, ask: Callable[[], Awaitable[R]], *, patient: bool = True) -> R:
+        """Ask a bucket; wait while it is down or closed; leave the line when it does not know us."""
+        while True:
+            self.asked_at = time.monotonic()
+            try:
+                reply = await ask()
+            except StoreDown as error:
+                self.parts.unready(self.taken.lane, str(error))
+                self.parts.metrics.redis_retried()
+                await asyncio.sleep(DOWN_RETRY_S)
+                continue
+            if reply.status == Status.CLOSED:
+                self.parts.unready(
+                    self.taken.lane, "the store lost history; waiting until every lane has reconciled it"
+                )
+                if not patient:
+                    return reply
+                self.parts.metrics.redis_retried()
+                await asyncio.sleep(CLOSED_RETRY_S)
+                continue
+            if reply.status == Status.FENCED:
+                raise Fenced
+            if reply.status == Status.REGRESSED:
+                raise Retake(
+                    "the store does not know this lane as it was left: it went backwards or was emptied"
+                )
+            if reply.status == Status.LOST:
+                raise Halt(
+                    "a client's keys are gone from Redis while the rest of its bucket is there; nothing but "
+                    "rater may write or evict keys of its prefix. Delete all keys of the prefix: they are "
+                    "rebuilt from Kafka"
+                )
+            self.parts.ready(self.taken.lane)
+            return reply
+
+
+class Worker:
+    """One worker process: the lanes that the group assigns to it."""
+
+    def __init__(self, parts: Parts) -> None:
+        """Own no lane yet."""
+        self.parts = parts
+        self.stopping = asyncio.Event()
+        self._lanes: dict[int, tuple[asyncio.Event, asyncio.Task[None]]] = {}
+        self._lines: dict[int, Line] = {}
+        self._fault: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def run(self) -> None:
+        """Rate until `stopping` is set (then drain), or until a Halt, which is raised."""
+        kafka = self.parts.settings.kafka
+        ownership = Ownership(
+            self.parts.client,
+            kafka.group_id,
+            self.parts.topics.commands,
+            session_timeout_ms=kafka.session_timeout_ms,
+        )
+        await ownership.start(self.drop, self.assign)
+        polling = asyncio.create_task(ownership.run())
+        watching = asyncio.create_task(self._watch(ownership))
+        stopping = asyncio.create_task(self.stopping.wait())
+        try:
+            ends: list[asyncio.Future[Any]] = [polling, stopping, self._fault]
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            await self.drop(set(self._lanes))
+        finally:
+            stopping.cancel()
+            watching.cancel()
+            await ownership.stop()
+            await asyncio.gather(polling, return_exceptions=True)
+        if self._fault.done():
+            self._fault.result()
+        if polling.done() and not polling.cancelled() and polling.exception() is not None:
+            polling.result()
+
+    async def _watch(self, ownership: Ownership) -> None:
+        """Keep in mind whether Kafka answers: a lane without records does not notice that it is away."""
+        while True:
+            self.parts.kafka_away = not await ownership.answers()
+            await asyncio.sleep(PROBE_S)
+
+    def sources(self) -> list[tuple[int, LaneSource]]:
+        """Return lane → source of the lanes that rate now."""
+        return [(lane, line.taken.source) for lane, line in self._lines.items()]
+
+    async def assign(self, lanes: set[int]) -> None:
+        """Begin to serve lanes."""
+        for lane in sorted(lanes - self._lanes.keys()):
+            stop = asyncio.Event()
+            self.parts.unready(lane, "the lane is being taken")
+            task = asyncio.create_task(self._serve(lane, stop), name=f"lane-{lane}")
+            self._lanes[lane] = (stop, task)
+            self.parts.lanes.add(lane)
+
+    async def drop(self, lanes: set[int]) -> None:
+        """Give lanes up: drain them, and abandon what is not drained in time."""
+        gone = [self._lanes.pop(lane) for lane in sorted(lanes & self._lanes.keys())]
+        for stop, _ in gone:
+            stop.set()
+        if gone:
+            _, late = await asyncio.wait([task for _, task in gone], timeout=DRAIN_S)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+        for lane in lanes:
+            self.parts.lanes.discard(lane)
+            self.parts.ready(lane)
+
+    async def _serve(self, lane: int, stop: asyncio.Event) -> None:
+        """Take a lane and rate it, again and again, until it is to be given up."""
+        wait_s = BACKOFF_S[0]
+        while not stop.is_set():
+            began = time.monotonic()
+            try:
+                await self._take_and_rate(lane, stop)
+            except (Wait, Fenced, Retake) as error:
+                self.parts.unready(lane, f"taking the lane again: {str(error) or type(error).__name__}")
+                log.warning("lane lost", lane=lane, fault=type(error).__name__, reason=str(error))
+                wait_s = (
+                    BACKOFF_S[0] if time.monotonic() - began > BACKOFF_S[1] else min(2 * wait_s, BACKOFF_S[1])
+                )
+                await _wait(stop, wait_s)
+            except asyncio.CancelledError:
+                raise
+            except BaseException as error:  # noqa: BLE001 - whatever else it is stops the worker, by `run`
+                if not self._fault.done():
+                    self._fault.set_exception(error)
+                return
+
+    async def _take_and_rate(self, lane: int, stop: asyncio.Event) -> None:
+        taken = await take(lane, self.parts)
+        try:
+            self.parts.ready(lane)
+            line = self._lines[lane] = Line(taken, self.parts)
+            await line.run(stop)
+        except BaseExceptionGroup as group:
+            raise _worst(group) from group
+        finally:
+            self._lines.pop(lane, None)
+            await taken.close()
+
+
+def _worst(group: BaseExceptionGroup[Any]) -> BaseException:
+    """Return the one fault that says what to do: stop before drop before take again before wait."""
+    faults: list[BaseException] = []
+    stack: list[BaseException] = [group]
+    while stack:
+        fault = stack.pop()
+        if isinstance(fault, BaseExceptionGroup):
+            stack += fault.exceptions
+        else:
+            faults.append(fault)
+    for kind in (Halt, Fenced, Retake, Wait):
+        for fault in faults:
+            if isinstance(fault, kind):
+                known = all(isinstance(other, (Halt, Fenced, Retake, Wait)) for other in faults)
+                if known:
+                    return fault
+    return next(fault for fault in faults if not isinstance(fault, (Fenced, Retake, Wait)))
+
+
+async def _wait(stop: asyncio.Event, seconds: float) -> None:
+    try:
+        await asyncio.wait_for(stop.wait(), seconds)
+    except TimeoutError:
+        return

@@ -1,0 +1,108 @@
+"""Servers for the tests: one broker and one Redis of each flavour per run, and others to kill and freeze.
+
+RATER_TEST_KAFKA (bootstrap servers) and RATER_TEST_REDIS (URL) name servers that are used instead.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Protocol
+from uuid import uuid4
+
+import pytest
+
+from rater.servers import Flavour, Kafka, Redis, ServerFault
+
+OPEN_FILES = 65_536  # a broker holds several files for each partition, and a run makes hundreds of partitions
+
+
+def pytest_configure() -> None:
+    """Let this process and the servers that it starts open more files, as far as the system allows."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+class RedisOf(Protocol):
+    """The URL of the run's Redis of a flavour; skips the test when the machine lacks the system's."""
+
+    def __call__(self, flavour: Flavour = "valkey", *, cluster: bool = False) -> str:
+        """Start it when it does not run yet."""
+
+
+@pytest.fixture(scope="session")
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The bootstrap servers of the run's broker. Take names of your own (`prefix`); delete nothing."""
+    given = os.environ.get("RATER_TEST_KAFKA")
+    if given:
+        yield given
+        return
+    with Kafka.start(tmp_path_factory.mktemp("kafka")) as server:
+        yield server.bootstrap_servers
+
+
+@pytest.fixture(scope="session")
+def redis_of(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisOf]:
+    """The run's Redis servers by flavour, each started when it is first asked for."""
+    started: dict[tuple[Flavour, bool], Redis] = {}
+
+    def url(flavour: Flavour = "valkey", *, cluster: bool = False) -> str:
+        if (flavour, cluster) not in started:
+            folder = tmp_path_factory.mktemp(f"{flavour}-cluster" if cluster else flavour)
+            started[flavour, cluster] = stack.enter_context(_redis(folder, flavour=flavour, cluster=cluster))
+        return started[flavour, cluster].url
+
+    with ExitStack() as stack:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def redis_url(redis_of: RedisOf) -> str:
+    """The URL of the run's Valkey. Take a prefix of your own (`prefix`); flush nothing."""
+    return os.environ.get("RATER_TEST_REDIS") or redis_of()
+
+
+@pytest.fixture
+def prefix() -> str:
+    """A name that no other test and no earlier run has used, for topics, groups and Redis keys."""
+    return f"t{uuid4().hex[:12]}"
+
+
+@pytest.fixture
+def start_kafka(tmp_path: Path) -> Iterator[Callable[..., Kafka]]:
+    """Start brokers of the test's own (arguments of Kafka.start but the folder), to kill and freeze."""
+
+    def start(**options: Any) -> Kafka:
+        server = Kafka.start(tmp_path / f"kafka-{uuid4().hex[:6]}", **options)
+        stack.callback(server.kill)
+        return server
+
+    with ExitStack() as stack:
+        yield start
+
+
+@pytest.fixture
+def start_redis(tmp_path: Path) -> Iterator[Callable[..., Redis]]:
+    """Start Redis servers of the test's own (arguments of Redis.start but the folder), to kill and freeze."""
+
+    def start(**options: Any) -> Redis:
+        server = _redis(tmp_path / f"redis-{uuid4().hex[:6]}", **options)
+        stack.callback(server.kill)
+        return server
+
+    with ExitStack() as stack:
+        yield start
+
+
+def _redis(folder: Path, **options: Any) -> Redis:
+    try:
+        return Redis.start(folder, **options)
+    except ServerFault as fault:
+        if options.get("flavour") == "system":
+            pytest.skip(str(fault))
+        raise

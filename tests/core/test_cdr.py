@@ -1,0 +1,235 @@
+"""The CDR: what is taken, and for what is not, the first reason of the list (contracts.md)."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rater.core.cdr import MAX_BYTES, Arrival, Cdr, GivenRate, Party, decode, decode_object
+from rater.core.reasons import VALUE_CHARS_MAX, Reason, Rejection
+
+DAY_MS = 86_400_000
+AT = "2026-11-05T10:00:00Z"
+AT_MS = 1_793_872_800_000
+ARRIVAL = Arrival(AT_MS, 7 * DAY_MS, frozenset({"calls", "messages"}))
+GOOD: dict[str, Any] = {
+    "id": "a", "called": "380441234567", "duration_ms": 60_000, "answered_at": AT, "orig": {"client": "42"},
+}  # fmt: skip
+
+
+def sent(**changes: object) -> Cdr | tuple[Rejection, ...]:
+    """Decode the good record with changes; None takes a field away."""
+    record = {name: value for name, value in {**GOOD, **changes}.items() if value is not None}
+    return decode(json.dumps(record).encode(), ARRIVAL)
+
+
+def taken(**changes: object) -> Cdr:
+    """Decode the good record with changes, which must be taken."""
+    found = sent(**changes)
+    assert isinstance(found, Cdr)
+    return found
+
+
+# ---------------------------------------------------------------- a naive reading of the contract
+
+TIMES: list[object] = [
+    None, AT, "2026-11-05T12:00:00+02:00", "2026-11-05T10:00:00", "noon", 5, "2026-10-29T10:00:00Z",
+    "2026-10-29T09:59:59.999Z", "2026-11-05T11:00:00Z", "2026-11-05T11:00:00.001Z",
+]  # fmt: skip
+AMOUNTS: list[object] = [None, 0, 1, 60_000, -1, 1.5, "1", True, 2**53 - 1, 2**53, [1]]
+RECORDS = st.fixed_dictionaries({
+    "id": st.sampled_from([None, "", "a", "x" * 200, "x" * 201, 5]),
+    "source": st.sampled_from([None, "", "fs1", "a/b", "x" * 65, 5]),
+    "service": st.sampled_from([None, "calls", "messages", "fax", "", 5]),
+    "called": st.sampled_from([None, "", "+", "380", "+380", "++380", "38x", "٣٨٠", "1" * 64, "1" * 65, 5]),
+    "caller": st.sampled_from([None, "", "14155550100", 5]),
+    "setup_at": st.sampled_from(TIMES), "answered_at": st.sampled_from(TIMES),
+    "ended_at": st.sampled_from(TIMES),
+    "duration_ms": st.sampled_from(AMOUNTS), "volume": st.sampled_from(AMOUNTS),
+    "orig": st.sampled_from([None, {}, {"client": "42"}, {"client": 42}, 5, {"rate": {"code": "1"}}]),
+    "term": st.sampled_from([None, {"account": "sip-1"}, {"rate": {"code": "1", "price": "x"}}]),
+})  # fmt: skip
+LIKELY = st.fixed_dictionaries({
+    name: st.just(GOOD.get(name)) | st.just(GOOD.get(name)) | one for name, one in (
+        ("id", st.sampled_from([None, "", "b"])), ("called", st.sampled_from(["", "+1", "x", "٣٨٠"])),
+        ("duration_ms", st.sampled_from(AMOUNTS)), ("answered_at", st.sampled_from(TIMES)),
+        ("ended_at", st.sampled_from(TIMES)), ("service", st.sampled_from(["messages", "fax"])),
+        ("orig", st.sampled_from([None, 5])),
+    )
+})  # fmt: skip
+
+
+def common_reason(record: dict[str, Any]) -> Reason | None:  # noqa: C901, PLR0911 - the list is long
+    """Return the first reason against what both sides share, as contracts.md says it; None: there is none."""
+    for name in ("id", "source", "service", "called", "caller"):
+        if record[name] is not None and not isinstance(record[name], str):
+            return Reason.MALFORMED
+    if len(record["id"] or "") > 200 or record["service"] == "":
+        return Reason.MALFORMED
+    if record["source"] is not None and (not 0 < len(record["source"]) <= 64 or "/" in record["source"]):
+        return Reason.MALFORMED
+    service = record["service"] or "calls"
+    by_time = service == "calls" or (service == "fax" and record["volume"] is None)
+    amount = record["duration_ms" if by_time else "volume"]
+    if not record["id"] or not record["called"] or amount is None:
+        return Reason.MISSING_FIELD
+    zero = not isinstance(amount, bool) and amount == 0
+    times = [record[name] for name in ("answered_at", "setup_at", "ended_at")]
+    if times[0] is None and (not zero or times[1:] == [None, None]):
+        return Reason.MISSING_FIELD
+    if any(time in ("2026-11-05T10:00:00", "noon", 5) for time in times):
+        return Reason.BAD_TIME
+    at = datetime.fromisoformat(next(time for time in times if time is not None))
+    ahead_ms = round((at - datetime.fromisoformat(AT)).total_seconds() * 1000)
+    if ahead_ms > 3_600_000:
+        return Reason.TIME_IN_FUTURE
+    if ahead_ms < -7 * DAY_MS:
+        return Reason.TOO_OLD
+    for given_amount in (record["duration_ms"], record["volume"]):
+        whole = isinstance(given_amount, int) and not isinstance(given_amount, bool)
+        if given_amount is not None and not (whole and 0 <= given_amount < 2**53):
+            return Reason.BAD_DURATION
+    number = record["called"].removeprefix("+")
+    if not 0 < len(number) <= 64 or set(number) - set("0123456789"):
+        return Reason.NUMBER_INVALID
+    return None if service in ARRIVAL.services else Reason.SERVICE_UNKNOWN
+
+
+def side_reason(side: object) -> Reason | None:
+    """Return the reason against one side."""
+    if not isinstance(side, dict) or isinstance(side.get("client"), int):
+        return Reason.MALFORMED
+    if side.get("rate") is None:
+        return None
+    return Reason.MALFORMED if side["rate"].get("price") == "x" else Reason.MISSING_FIELD
+
+
+@settings(max_examples=500)
+@given(RECORDS | LIKELY.map(lambda some: {**dict.fromkeys(
+    ("source", "caller", "setup_at", "volume", "term")), **some}))  # fmt: skip
+def test_the_first_reason_of_the_list_is_given(record: dict[str, Any]) -> None:
+    """Each side ends by the first reason that holds against it; without any, it is taken; nothing raises."""
+    present = {name: value for name, value in record.items() if value is not None}
+    shared = [reason for reason in (common_reason(record),) if reason is not None]
+    sides = [side for side in ("orig", "term") if record[side] is not None]
+    expected: dict[str | None, Reason | None] = {}
+    order = list(Reason).index
+    for side in sides:
+        own = side_reason(record[side])
+        expected[side] = min([*shared, *([own] if own else [])], key=order, default=None)
+    if not sides:
+        expected[None] = min([*shared, Reason.MISSING_FIELD], key=order)
+    raw = json.dumps(present).encode()
+    for found in (decode(raw, ARRIVAL), decode_object(present, ARRIVAL)):
+        rejected = found.rejected if isinstance(found, Cdr) else found
+        got: dict[str | None, Reason | None] = {one.side: one.reason for one in rejected}
+        assert len(got) == len(rejected)
+        if isinstance(found, Cdr):
+            got |= {side: None for side, _ in found.sides()}
+        assert got == expected, record
+
+
+@given(st.binary(max_size=200) | st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.sampled_from([*GOOD, "term", "rate"]), inner),
+    max_leaves=20,
+).map(lambda value: json.dumps(value).encode()))  # fmt: skip
+def test_nothing_raises(raw: bytes) -> None:
+    """Whatever the bytes: a CDR, or rejections whose texts are bounded and can be written to headers."""
+    found = decode(raw, ARRIVAL)
+    rejected = found.rejected if isinstance(found, Cdr) else found
+    assert isinstance(found, Cdr) or rejected
+    for one in rejected:
+        assert len(one.value) <= VALUE_CHARS_MAX
+        one.value.encode()
+        one.detail.encode()
+
+
+@pytest.mark.parametrize(
+    ("raw", "reason"),
+    [
+        (None, Reason.MALFORMED),
+        (b"", Reason.MALFORMED),
+        (b"[" * 60_000, Reason.MALFORMED),
+        (b'{"id": "\xff"}', Reason.MALFORMED),
+        (b"x" * (MAX_BYTES + 1), Reason.TOO_LARGE),
+        (json.dumps({**GOOD, "id": "\ud800"}).encode(), Reason.MALFORMED),
+        (json.dumps(GOOD).encode().replace(b"60000", b"1e999"), Reason.BAD_DURATION),
+        (json.dumps(GOOD).encode().replace(b"60000", b"9" * 5000), Reason.BAD_DURATION),
+    ],
+)
+def test_hostile_bytes(raw: bytes | None, reason: Reason) -> None:
+    """No value, no UTF-8, deep nesting, half characters, numbers beyond bounds: a reason, never an error."""
+    found = decode(raw, ARRIVAL)
+    assert not isinstance(found, Cdr)
+    assert [one.reason for one in found] == [reason]
+
+
+def test_unknown_fields_are_ignored() -> None:
+    """What the contract does not name may hold anything, but has to be UTF-8."""
+    raw = json.dumps(GOOD).encode()[:-1]
+    assert isinstance(decode(raw + b', "tags": [1e999, {}], "x": null}', ARRIVAL), Cdr)
+    assert not isinstance(decode(raw + b', "tags": "\xff"}', ARRIVAL), Cdr)
+
+
+def test_the_largest_record() -> None:
+    """64 KiB are taken, one byte more is not."""
+    raw = json.dumps({**GOOD, "tags": ""}).encode()
+    raw = raw[:-2] + b"x" * (MAX_BYTES - len(raw)) + raw[-2:]
+    assert isinstance(decode(raw, ARRIVAL), Cdr)
+    assert not isinstance(decode(raw + b" ", ARRIVAL), Cdr)
+
+
+def test_the_calls_time() -> None:
+    """The time is when it was answered; of an unanswered call when it was set up, else when it ended."""
+    early, late = "2026-11-05T09:59:00.250Z", "2026-11-05T10:01:00Z"
+    assert taken(setup_at=early, ended_at=late).at_ms == AT_MS
+    nobody = taken(duration_ms=0, answered_at=None, setup_at=early, ended_at=late)
+    assert (nobody.at_ms, nobody.answered) == (AT_MS - 59_750, False)
+    assert taken(duration_ms=0, answered_at=None, ended_at=late).at_ms == AT_MS + 60_000
+
+
+def test_defaults_and_forms() -> None:
+    """`source` is default, `service` calls; one + is stripped; a long caller is cut, for it is only shown."""
+    cdr = taken(called="+380441234567", caller="1" * 99, answered_at="2026-11-05T12:00:00.0009+02:00")
+    assert (cdr.source, cdr.service, cdr.called, cdr.at_ms) == ("default", "calls", "380441234567", AT_MS)
+    assert cdr.caller == "1" * 64
+
+
+def test_one_side_does_not_stop_the_other() -> None:
+    """A side that cannot be read is rejected on its own."""
+    cdr = taken(term={"client": 5})
+    assert [side for side, _ in cdr.sides()] == ["orig"]
+    assert [(one.reason, one.side) for one in cdr.rejected] == [(Reason.MALFORMED, "term")]
+
+
+def test_a_given_rate() -> None:
+    """What is absent has the catalog's defaults; what is no decimal or no digits is malformed."""
+    rate = {"code": "380", "price": "-0.0000000001", "currency": "USD"}
+    party = taken(orig={"client": "42", "rate": rate}).orig
+    assert party == Party("42", rate=GivenRate("380", "-0.0000000001", "USD", None, "0", 0, 1, 0))
+    wrong: dict[str, object] = {
+        "price": "1e3",
+        "setup_fee": "0.00000000001",
+        "code": "38*",
+        "interval": 0,
+        "min_time": -1,
+    }
+    for name, value in wrong.items():
+        found = sent(orig={"client": "42", "rate": {**rate, name: value}})
+        assert not isinstance(found, Cdr)
+        assert found[0].reason is Reason.MALFORMED
+
+
+@given(st.builds(dict, id=st.text(max_size=250), source=st.text(max_size=70), caller=st.text(max_size=70)))
+def test_texts_come_back_as_they_were(texts: dict[str, str]) -> None:
+    """Ids are any text: what is taken is kept as it was, in every script."""
+    found = decode(msgspec.json.encode({**GOOD, **texts}), ARRIVAL)
+    if isinstance(found, Cdr):
+        assert (found.id, found.source, found.caller) == (texts["id"], texts["source"], texts["caller"][:64])

@@ -1,0 +1,434 @@
+"""Clients as Redis keeps them: what loads make of them, and their periods (domain.md section 4)."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from zlib import crc32
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rater.core.catalog import (
+    AccountSpec,
+    ClientEntry,
+    ClientPackageSpec,
+    ClientSpec,
+    Content,
+    PackageHistory,
+    PackageSpec,
+)
+from rater.core.clients import (
+    ClientRegister,
+    ClientView,
+    Period,
+    apply_entry,
+    client_bucket,
+    read_register,
+    view,
+    write_register,
+)
+from rater.core.compiling import Catalog, compile_catalog
+from rater.core.periods import canonical_when, when_ms, zone_of
+
+DAY_MS = 86_400_000
+
+
+def at(text: str, zone: str = "UTC") -> int:
+    """Return the instant of a date or time."""
+    return when_ms(canonical_when(text), zone_of(zone))
+
+
+LOADED = at("2026-11-10T12:00:00Z")
+
+
+def catalog_of(*versions: tuple[int, PackageSpec], number: int = 1) -> Catalog:
+    """Return a catalog of one package, "1"."""
+    history = PackageHistory(list(versions), [(0, "active")], assigned=True)
+    return compile_catalog(Content(base="USD", packages={"1": history}), number)
+
+
+def package(**fields: Any) -> PackageSpec:
+    """Return package "1"."""
+    return PackageSpec(**{"id": "1", "name": "n", "type": "customer", "currency": "USD", **fields})
+
+
+MONTHLY = catalog_of((0, package(period="1 month")))
+
+
+def client(**fields: Any) -> ClientSpec:
+    """Return client "42"."""
+    return ClientSpec(**{"id": "42", "currency": "USD", "time_zone": "Europe/Kyiv", **fields})
+
+
+def held(**fields: Any) -> ClientPackageSpec:
+    """Return client package "3" of client "42", of package "1"."""
+    return ClientPackageSpec(**{"id": "3", "client": "42", "package": "1", **fields})
+
+
+def register_of(
+    *specs: ClientPackageSpec, catalog: Catalog = MONTHLY, at_ms: int = LOADED, **fields: Any
+) -> ClientRegister:
+    """Return the new client that one load makes."""
+    return apply_entry(None, ClientEntry("42", client(**fields), list(specs)), catalog, at_ms)
+
+
+def period(of: ClientView | ClientRegister, catalog: Catalog, at_ms: int) -> Period | None:
+    """Return the period of the client's first client package that holds an instant."""
+    seen = of if isinstance(of, ClientView) else view(of)
+    return seen.period(seen.packages[0], catalog.packages["1"], at_ms)
+
+
+def bounds(found: Period | None) -> tuple[int, str, str | None] | None:
+    """Return number, start and stop as text."""
+    if found is None:
+        return None
+    return found.number, text(found.start_ms), None if found.stop_ms is None else text(found.stop_ms)
+
+
+def text(at_ms: int) -> str:
+    """Return an instant as text."""
+    return (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=at_ms)).strftime("%Y-%m-%dT%H:%MZ")
+
+
+# ------------------------------------------------------------------------------------------------------ loads
+def test_a_register_is_written_and_read() -> None:
+    """What Redis keeps is what was written, byte for byte the same for the same client."""
+    register = register_of(
+        held(end_date="2027-01-01"), balance=5, accounts=[AccountSpec("a", {"orig": {"calls": "retail"}})]
+    )
+    raw = write_register(register)
+    assert read_register(raw) == register
+    assert write_register(read_register(raw)) == raw
+    with pytest.raises(msgspec.MsgspecError):
+        read_register(b"\x01")
+
+
+@given(st.text(min_size=1), st.integers(1, 64))
+def test_the_bucket_is_the_checksum_of_the_id(client_id: str, buckets: int) -> None:
+    """A client's bucket is CRC-32 of its id modulo the number of buckets: others compute it too."""
+    assert client_bucket(client_id, buckets) == crc32(client_id.encode()) % buckets
+
+
+def test_a_new_client_has_what_the_load_says() -> None:
+    """A new client is version 1, needs the catalog that it came with, and opens with its balance."""
+    catalog = catalog_of((0, package()), number=17)
+    register = register_of(
+        catalog=catalog,
+        name="Rose",
+        balance=50,
+        credit_limit=7,
+        low_balance=5,
+        accounts=[AccountSpec("sip-1")],
+    )
+    assert (register.version, register.catalog, register.opening) == (1, 17, 50)
+    assert (register.name, register.currency, register.zone) == ("Rose", "USD", "Europe/Kyiv")
+    assert (register.credit_limit, register.low_balance, register.accounts) == (7, 5, {"sip-1": {}})
+
+
+def test_an_entry_for_nobody_is_an_error() -> None:
+    """A client package needs its client: there, or brought along."""
+    with pytest.raises(ValueError, match="does not exist"):
+        apply_entry(None, ClientEntry("42", None, [held()]), MONTHLY, LOADED)
+
+
+def test_the_same_entry_again_changes_nothing() -> None:
+    """The same row changes no version; nor does another balance, or a row without the accounts."""
+    register = register_of(held(), balance=5, accounts=[AccountSpec("a")])
+    for spec in (client(balance=5, accounts=[AccountSpec("a")]), client(balance=9), None):
+        entry = ClientEntry("42", spec, [held()])
+        assert apply_entry(register, entry, MONTHLY, LOADED + DAY_MS) is register
+
+
+def test_a_change_is_a_new_version_of_the_client() -> None:
+    """Changed fields are taken, accounts are added, the old register stays as it was."""
+    register = register_of(held(), accounts=[AccountSpec("a"), AccountSpec("b")])
+    before = write_register(register)
+    spec = client(name="New", accounts=[AccountSpec("b", {"orig": {"calls": "r"}}), AccountSpec("c")])
+    changed = apply_entry(register, ClientEntry("42", spec), catalog_of((0, package()), number=2), LOADED)
+    assert (changed.version, changed.catalog, changed.name) == (2, 2, "New")
+    assert changed.accounts == {"a": {}, "b": {"orig": {"calls": "r"}}, "c": {}}
+    assert changed.packages == register.packages
+    assert write_register(register) == before
+
+
+def test_what_is_assigned_keeps_all_but_its_end() -> None:
+    """Two loads at once may disagree: of a client package that is there only the end date changes."""
+    register = register_of(held(quantity=2))
+    entry = ClientEntry("42", None, [held(quantity=5, end_date="2026-12-01"), held(id="4")])
+    changed = apply_entry(register, entry, MONTHLY, LOADED)
+    assert [(of.id, of.quantity, of.end_ms) for of in changed.packages] == [
+        ("3", 2, at("2026-12-01", "Europe/Kyiv")),
+        ("4", 1, None),
+    ]
+    assert register.packages[0].end_ms is None
+
+
+def test_a_client_package_of_nothing_is_left_out() -> None:
+    """A package that the catalog lacks is not assigned; the rest of the entry is."""
+    register = register_of(held(package="77"), held(id="4"))
+    assert [of.id for of in register.packages] == ["4"]
+
+
+def test_the_accounts_table_replaces_the_clients() -> None:
+    """An account's table replaces the client's for its side and service; else the client's holds."""
+    seen = view(
+        register_of(
+            rate_tables={"orig": {"calls": "retail", "data": "bytes"}},
+            accounts=[AccountSpec("a", {"orig": {"calls": "special"}}), AccountSpec("b")],
+        )
+    )
+    assert seen.table_name("a", "orig", "calls") == "special"
+    assert seen.table_name("a", "orig", "data") == "bytes"
+    assert seen.table_name("b", "orig", "calls") == seen.table_name(None, "orig", "calls") == "retail"
+    assert seen.table_name("a", "term", "calls") is None
+    assert [seen.has_account(name) for name in ("a", "c")] == [True, False]
+
+
+# ---------------------------------------------------------------------------------------------------- starts
+@pytest.mark.parametrize(
+    ("start", "in_past", "package_start", "first"),
+    [
+        (None, False, None, "2026-11-10T12:00Z"),
+        (None, True, None, "2026-11-10T12:00Z"),
+        ("2026-11-01", False, None, "2026-11-10T12:00Z"),
+        ("2026-11-01", True, None, "2026-10-31T22:00Z"),
+        ("2026-11-20", False, None, "2026-11-19T22:00Z"),
+        ("2026-11-20", True, None, "2026-11-19T22:00Z"),
+        ("2026-11-01T00:00:00Z", True, None, "2026-11-01T00:00Z"),
+        ("2026-11-01", True, "2026-11-05", "2026-11-04T22:00Z"),
+        ("2026-11-01", False, "2026-11-20", "2026-11-19T22:00Z"),
+        (None, True, "2026-11-05", "2026-11-04T22:00Z"),
+    ],
+)
+def test_the_first_period_starts(
+    start: str | None,
+    in_past: bool,  # noqa: FBT001
+    package_start: str | None,
+    first: str,
+) -> None:
+    """At the latest of the assignment's start, the package's and, unless activated in the past, the load."""
+    catalog = catalog_of((0, package(period="1 month", start_date=package_start)))
+    register = register_of(held(start_date=start, activate_in_past=in_past), catalog=catalog)
+    assert text(register.packages[0].start_ms) == first
+
+
+def test_instants_are_whole_seconds() -> None:
+    """A load at 12:00:00.999 assigns at 12:00:00."""
+    register = register_of(held(), at_ms=LOADED + 999)
+    assert (register.packages[0].start_ms, register.packages[0].assigned_ms) == (LOADED, LOADED)
+
+
+def test_a_bare_date_is_the_clients_also_when_the_zone_changes_with_it() -> None:
+    """The zone that a load gives holds for the dates of the same load."""
+    entry = ClientEntry("42", client(time_zone="America/New_York"), [held(start_date="2026-12-01")])
+    changed = apply_entry(register_of(), entry, MONTHLY, LOADED)
+    assert text(changed.packages[0].start_ms) == "2026-12-01T05:00Z"
+
+
+# --------------------------------------------------------------------------------------------------- periods
+def test_periods_are_at_the_client() -> None:
+    """Period n begins n-1 months after the anchor, on the client's clock, across the change of clocks."""
+    register = register_of(held(start_date="2026-10-01", activate_in_past=True))
+    assert bounds(period(register, MONTHLY, at("2026-10-31T21:59:59Z"))) == (
+        1, "2026-09-30T21:00Z", "2026-10-31T22:00Z",
+    )  # fmt: skip
+    assert bounds(period(register, MONTHLY, at("2026-10-31T22:00:00Z"))) == (
+        2, "2026-10-31T22:00Z", "2026-11-30T22:00Z",
+    )  # fmt: skip
+    assert period(register, MONTHLY, at("2026-09-30T20:59:59Z")) is None
+
+
+@pytest.mark.parametrize(
+    ("own", "packages", "stop"),
+    [
+        ("2026-12-10", None, "2026-12-09T22:00Z"),
+        (None, "2026-12-10", "2026-12-09T22:00Z"),
+        ("2026-12-05", "2026-12-10", "2026-12-04T22:00Z"),
+        ("2026-12-10", "2026-12-05", "2026-12-04T22:00Z"),
+    ],
+)
+def test_the_earlier_end_bounds_the_last_period(own: str | None, packages: str | None, stop: str) -> None:
+    """A period is bounded by the earlier end date of package and client package; none holds from it on."""
+    catalog = catalog_of((0, package(period="1 month", end_date=packages)))
+    register = register_of(
+        held(start_date="2026-11-01", activate_in_past=True, end_date=own), catalog=catalog
+    )
+    assert bounds(period(register, catalog, at("2026-12-02"))) == (2, "2026-11-30T22:00Z", stop)
+    assert period(register, catalog, at("2026-12-10")) is None
+
+
+def test_without_period_it_runs_once_until_its_end() -> None:
+    """A package without period has one period, also when it gets a period later: it is not renewed."""
+    catalog = catalog_of((0, package()), (at("2026-12-01"), package(period="1 day")))
+    register = register_of(held(), catalog=catalog)
+    assert bounds(period(register, catalog, at("2028-01-01"))) == (1, "2026-11-10T12:00Z", None)
+
+
+def test_a_period_keeps_the_version_that_it_opened_with() -> None:
+    """Editing a package touches later periods only."""
+    edited = at("2026-12-15")
+    catalog = catalog_of((0, package(period="1 month")), (edited, package(period="1 month", priority=7)))
+    register = register_of(held(start_date="2026-11-01", activate_in_past=True), catalog=catalog)
+    for day, priority in (("2026-11-05", 0), ("2026-12-31T21:59:59Z", 0), ("2026-12-31T22:00:00Z", 7)):
+        found = period(register, catalog, at(day))
+        assert found is not None
+        assert found.version.priority == priority, day
+
+
+def test_periods_opened_in_the_past_have_the_version_of_the_assignment() -> None:
+    """Activation in the past opens the elapsed periods when it is done, so by the package as it is then."""
+    catalog = catalog_of(
+        (0, package(period="1 month")), (at("2026-11-05"), package(period="10 days", priority=7))
+    )
+    register = register_of(held(start_date="2026-10-01", activate_in_past=True), catalog=catalog)
+    found = period(register, catalog, at("2026-10-15"))
+    assert bounds(found) == (2, "2026-10-10T21:00Z", "2026-10-20T21:00Z")
+    assert found is not None
+    assert found.version.priority == 7
+
+
+def test_a_changed_length_holds_from_the_next_renewal() -> None:
+    """The next renewal is still when it was; its start becomes the anchor, and numbers go on."""
+    catalog = catalog_of((0, package(period="1 month")), (at("2026-12-15"), package(period="10 days")))
+    register = register_of(held(start_date="2026-11-01", activate_in_past=True), catalog=catalog)
+    wanted = [
+        ("2026-12-20", (2, "2026-11-30T22:00Z", "2026-12-31T22:00Z")),
+        ("2027-01-05", (3, "2026-12-31T22:00Z", "2027-01-10T22:00Z")),
+        ("2027-01-15", (4, "2027-01-10T22:00Z", "2027-01-20T22:00Z")),
+    ]
+    assert [bounds(period(register, catalog, at(day))) for day, _ in wanted] == [found for _, found in wanted]
+
+
+def test_a_change_at_the_renewal_holds_from_it() -> None:
+    """A change that is in force when a period opens holds for this period already."""
+    catalog = catalog_of(
+        (0, package(period="1 month")), (at("2026-11-30T22:00:00Z"), package(period="1 day"))
+    )
+    register = register_of(held(start_date="2026-11-01", activate_in_past=True), catalog=catalog)
+    assert bounds(period(register, catalog, at("2026-12-01"))) == (
+        2,
+        "2026-11-30T22:00Z",
+        "2026-12-01T22:00Z",
+    )
+
+
+def test_a_changed_zone_holds_from_the_next_renewal() -> None:
+    """The period that runs ends when it would have; then the new zone's clock counts from there."""
+    register = register_of(held(start_date="2026-11-01", activate_in_past=True))
+    moved = apply_entry(
+        register, ClientEntry("42", client(time_zone="America/New_York")), MONTHLY, at("2026-11-15")
+    )
+    wanted = [
+        ("2026-11-20", (1, "2026-10-31T22:00Z", "2026-11-30T22:00Z")),
+        ("2026-12-20", (2, "2026-11-30T22:00Z", "2026-12-30T22:00Z")),  # 17:00 on the 30th in New York
+        ("2027-04-15", (6, "2027-03-30T21:00Z", "2027-04-30T21:00Z")),  # summer time there
+    ]
+    assert [bounds(period(moved, MONTHLY, at(day))) for day, _ in wanted] == [found for _, found in wanted]
+
+
+def test_a_package_ends_at_the_midnight_of_the_period_that_it_cuts() -> None:
+    """A changed zone moves no end of a period that runs, so a late call finds the period that it was in."""
+    catalog = catalog_of((0, package(end_date="2026-12-01")))
+    register = register_of(held(start_date="2026-11-01", activate_in_past=True), catalog=catalog)
+    moved = apply_entry(
+        register, ClientEntry("42", client(time_zone="America/New_York")), catalog, at("2026-11-15")
+    )
+    for of in (register, moved):
+        assert bounds(period(of, catalog, at("2026-11-20"))) == (1, "2026-10-31T22:00Z", "2026-11-30T22:00Z")
+        assert period(of, catalog, at("2026-11-30T22:00:00Z")) is None
+
+
+def test_two_clients_in_two_zones_have_their_own_midnights() -> None:
+    """One package, two clients: each in the period of its own clock at one instant."""
+    instant = at("2026-12-01T02:00:00Z")
+    numbers = []
+    for zone in ("Europe/Kyiv", "America/New_York"):
+        register = register_of(held(start_date="2026-11-01", activate_in_past=True), time_zone=zone)
+        found = period(register, MONTHLY, instant)
+        assert found is not None
+        numbers.append(found.number)
+    assert numbers == [2, 1]
+
+
+def test_a_remembered_period_is_not_given_to_another_instant() -> None:
+    """Asking back and forth gives the same as asking each time anew."""
+    register = register_of(held(start_date="2026-09-01", activate_in_past=True, end_date="2026-12-10"))
+    instants = [
+        at(day)
+        for day in ("2026-10-05", "2026-12-05", "2026-10-05", "2026-08-01", "2026-12-20", "2026-09-05")
+    ]
+    seen = view(register)
+    assert [period(seen, MONTHLY, instant) for instant in instants] == [
+        period(register, MONTHLY, instant) for instant in instants
+    ]
+
+
+_SPANS = st.sampled_from([None, "1 hour", "24 hours", "1 day", "7 days", "1 month", "3 months", "1 year"])
+_ZONES = st.sampled_from(["Europe/Kyiv", "America/New_York", "Asia/Kolkata", "Australia/Lord_Howe", "UTC"])
+_AFTER = st.integers(-60, 400).map(lambda day: LOADED + day * DAY_MS)
+
+
+@given(
+    first=_SPANS,
+    lengths=st.dictionaries(_AFTER, _SPANS, max_size=3),
+    zones=st.dictionaries(
+        st.integers(1, 400).map(lambda day: LOADED + day * DAY_MS + 7000), _ZONES, max_size=3
+    ),
+    start_day=st.integers(-60, 60),
+    after=st.integers(0, 500 * DAY_MS),
+)
+def test_periods_tile_time_whatever_changes(
+    first: str | None,
+    lengths: dict[int, str | None],
+    zones: dict[int, str],
+    start_day: int,
+    after: int,
+) -> None:
+    """Under any changes of length and zone, the next period starts where one stops, numbered one more."""
+    catalog = catalog_of(
+        (0, package(period=first)), *((since, package(period=of)) for since, of in sorted(lengths.items()))
+    )
+    start = text(LOADED + start_day * DAY_MS).replace("Z", ":00Z")
+    register = register_of(held(start_date=start, activate_in_past=True), catalog=catalog)
+    for since, zone in sorted(zones.items()):
+        register = apply_entry(register, ClientEntry("42", client(time_zone=zone)), catalog, since)
+    instant = register.packages[0].start_ms + after
+    found = period(register, catalog, instant)
+    assert found is not None
+    assert found.start_ms <= instant
+    assert period(register, catalog, found.start_ms) == found
+    if found.stop_ms is None:
+        return
+    assert instant < found.stop_ms
+    assert period(register, catalog, found.stop_ms - 1) == found
+    following = period(register, catalog, found.stop_ms)
+    assert following is not None
+    assert (following.number, following.start_ms) == (found.number + 1, found.stop_ms)
+
+
+@given(
+    first=_SPANS,
+    lengths=st.dictionaries(_AFTER, _SPANS, max_size=3),
+    later=st.tuples(st.integers(401, 800).map(lambda day: LOADED + day * DAY_MS), _SPANS, _ZONES),
+    after=st.integers(0, 400 * DAY_MS),
+)
+def test_a_change_touches_no_period_that_has_opened(
+    first: str | None, lengths: dict[int, str | None], later: tuple[int, str | None, str], after: int
+) -> None:
+    """A later length or zone leaves every period as it was that opened before: late calls find it again."""
+    versions = [
+        (0, package(period=first)),
+        *((since, package(period=of)) for since, of in sorted(lengths.items())),
+    ]
+    since, span, zone = later
+    catalog, edited = catalog_of(*versions), catalog_of(*versions, (since, package(period=span)))
+    register = register_of(held(), catalog=catalog)
+    moved = apply_entry(register, ClientEntry("42", client(time_zone=zone)), edited, since)
+    before, now = period(register, catalog, LOADED + after), period(moved, edited, LOADED + after)
+    assert before is not None
+    assert now is not None
+    assert (now.number, now.start_ms, now.stop_ms) == (before.number, before.start_ms, before.stop_ms)
+    assert now.version.spec == before.version.spec

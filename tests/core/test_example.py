@@ -1,0 +1,162 @@
+"""The example catalog, and the one in contracts.md: both are what `rater load` takes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import yaml
+
+from rater.core.catalog import (
+    AccountSpec,
+    ClientPackageSpec,
+    ClientSpec,
+    DidLimitSpec,
+    DidSpec,
+    DiscountSpec,
+    FeeSpec,
+    IdentificationRule,
+    LimitSpec,
+    PackageSpec,
+    ResellerSpec,
+    ServiceSpec,
+    TaxProfileSpec,
+    TaxSpec,
+    TermsSpec,
+)  # fmt: skip
+from rater.core.offline import Rater, Transaction
+from rater.core.periods import canonical_when, when_ms, zone_of
+
+EXAMPLE = (Path(__file__).parents[2] / "config" / "example.yaml").read_bytes()
+
+# contracts.md, Catalog file, word by word.
+CONTRACT = b"""
+currencies: {base: USD, rates: {EUR: "1.08", GBP: [{rate: "1.27", from: 2026-01-01}]}}
+services: [{name: sms_mt, unit: piece, price_unit: 1}]                       # calls, messages and data are always there
+resellers: [{id: "1", name: Main}]
+code_decks: [{name: a-z, codes: {"380": Ukraine, "38044": Ukraine Kiev}}]    # or file: a-z.csv
+rate_tables:
+  - {name: retail, currency: USD, code_deck: a-z, rates: [{code: "380", price: "0.10", setup_fee: "0.05", min_time: 60, interval: 60,
+     grace_time: 0, effective_from: 2026-01-01T00:00:00Z, effective_to: null}]}                      # or file: retail.csv
+tax_profiles: [{name: vat20, taxes: [{name: VAT, percent: "20"}]}]
+packages:
+  - {id: "1", name: Kiev 100, type: customer, currency: USD, period: 1 month,
+     fees: [{type: subscription, name: Monthly, rate: "5.00"}],
+     limits: [{id: m1, type: volume, service: calls, code: "38044*", limit: 100, exclude: ["380449*"], min_call: 6, per_call_max: 3600, rollover: 30}]}
+  - {id: "2", name: Bonus, reseller: "1", status: active, type: customer, currency: USD, period: null, advance_renew: null, renew_for: null,
+     fees_include_taxes: false, align_to_payment_terms: false, full_charge: false, charge_on_event: false, setup_fee: charge,
+     client_balance: deny, renewal_charge: on_period, priority: 0, dynamic_tag: null, start_date: null, end_date: null,
+     fees: [{type: activation, name: Set-up, note: "", rate: "2.00"}], discounts: [{activation_count: 2, discount: "1.00"}],
+     did_limits: [{quantity: 2, allowed_tags: [kyiv], on_hold_days: 5}],
+     limits: [{id: b1, type: money, service: calls, code_deck: a-z, code_name: Ukraine Kiev, limit: "2.00"}]}
+clients:
+  - {id: "42", name: Rose, reseller: "1", currency: USD, time_zone: Europe/Kyiv, balance: "50.00", credit_limit: "0", low_balance: "5.00",
+     payment_terms: {every: 1 month, anchor: 2026-01-01}, tax_profile: vat20,
+     rate_tables: {orig: {calls: retail}}, accounts: [{id: sip-1001, rate_tables: {}}]}
+identification: [{side: orig, gateway: gw-kiev, ip: 203.0.113.0/24, login: "1001", caller_prefix: "1415", client: "42", account: sip-1001}]  # all given fields must hold
+client_packages:
+  - {id: "3", client: "42", account: null, package: "1", start_date: 2026-11-01T00:00:00Z, end_date: null, activate_in_past: true, quantity: 1}
+dids: [{number: "380441112233", tags: [kyiv], account: null}]
+"""  # noqa: E501
+
+NOW = when_ms(canonical_when("2026-11-20T12:00:00Z"), zone_of("UTC"))
+
+
+def names(form: type[msgspec.Struct]) -> set[str]:
+    """Return the names of a row's fields."""
+    return set(form.__struct_fields__)
+
+
+ROWS: dict[str, set[str]] = {
+    "currencies": {"base", "rates"},
+    "currencies.rates.GBP": {"rate", "from"},
+    "services": names(ServiceSpec),
+    "resellers": names(ResellerSpec),
+    "code_decks": {"name", "codes"},  # or file
+    "rate_tables": {"name", "currency", "code_deck", "rates"},  # or file
+    "rate_tables.rates": {
+        "code", "price", "setup_fee", "min_time", "interval", "grace_time", "effective_from", "effective_to",
+    },
+    "tax_profiles": names(TaxProfileSpec),
+    "tax_profiles.taxes": names(TaxSpec),
+    "packages": names(PackageSpec),
+    "packages.fees": names(FeeSpec),
+    "packages.discounts": names(DiscountSpec),
+    "packages.did_limits": names(DidLimitSpec),
+    "packages.limits": names(LimitSpec),
+    "clients": names(ClientSpec),
+    "clients.payment_terms": names(TermsSpec),
+    "clients.accounts": names(AccountSpec),
+    "identification": names(IdentificationRule),
+    "client_packages": names(ClientPackageSpec),
+    "dids": names(DidSpec),
+}  # fmt: skip
+"""Every kind of row of a catalog file, and its fields."""
+
+
+def fields(path: str, value: Any) -> Iterator[tuple[str, str]]:
+    """Yield (kind of row, field) of all that stands in a catalog file."""
+    for row in value if isinstance(value, list) else [value]:
+        if isinstance(row, dict):
+            for name, of in row.items():
+                yield path, name
+                yield from fields(f"{path}.{name}".lstrip("."), of)
+
+
+@pytest.fixture(params=[EXAMPLE, CONTRACT], ids=["example.yaml", "contracts.md"])
+def catalog(request: pytest.FixtureRequest) -> bytes:
+    """Each of the two catalogs."""
+    assert isinstance(request.param, bytes)
+    return request.param
+
+
+def test_it_loads_without_faults(catalog: bytes) -> None:
+    """Every field is accepted, and loading it again changes nothing."""
+    rater = Rater()
+    assert [str(fault) for fault in rater.load([("catalog.yaml", catalog)], NOW)] == []
+    assert rater.catalog.version == 1
+    assert rater.load([("catalog.yaml", catalog)], NOW + 86_400_000) == []
+    assert rater.catalog.version == 1
+
+
+def test_it_shows_every_field(catalog: bytes) -> None:
+    """Each field that a catalog file may have stands in it."""
+    shown: dict[str, set[str]] = {}
+    for path, name in fields("", yaml.load(catalog, yaml.BaseLoader)):  # noqa: S506 - texts alone
+        shown.setdefault(path, set()).add(name)
+    assert shown[""] == {path for path in ROWS if "." not in path}
+    for path, wanted in ROWS.items():
+        assert shown[path] == wanted, path
+
+
+def test_the_second_package_shows_the_defaults(catalog: bytes) -> None:
+    """What the second package writes out is what holds where it is left out."""
+    rater = Rater()
+    assert rater.load([("catalog.yaml", catalog)], NOW) == []
+    assert rater.content is not None
+    spec = rater.content.packages["2"].latest
+    bare = PackageSpec(spec.id, spec.name, spec.type, spec.currency)
+    lists = {"fees", "discounts", "did_limits", "limits", "reseller"}
+    for name in names(PackageSpec) - lists:
+        assert getattr(spec, name) == getattr(bare, name), name
+
+
+def test_a_call_draws_from_its_package() -> None:
+    """The example is at work: a call of client 42 to Kiev takes minutes of `Kiev 100` and costs nothing."""
+    rater = Rater()
+    assert rater.load([("example.yaml", EXAMPLE)], NOW) == []
+    record = {
+        "id": "1", "called": "380441234567", "duration_ms": 65_039, "answered_at": "2026-11-20T12:00:00Z",
+        "caller": "14155550100", "orig": {"gateway": "gw-kiev", "ip": "203.0.113.7", "login": "1001"},
+    }  # fmt: skip
+    (ended,) = rater.rate(msgspec.json.encode(record), NOW + 65_039)
+    assert isinstance(ended, Transaction)
+    transaction = msgspec.json.decode(ended.value)
+    assert (transaction["client"], transaction["account"]) == ("42", "sip-1001")
+    assert (transaction["code"], transaction["amount"]) == ("38044", "0")
+    assert [(draw["package_name"], draw["limit"], draw["taken"]) for draw in transaction["draws"]] == [
+        ("Kiev 100", "m1", "66")
+    ]

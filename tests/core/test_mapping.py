@@ -1,0 +1,685 @@
+"""Source maps: what the shipped ones make of each switch's records, the language, its faults, hostile bytes.
+
+The records in tests/data/sources are written by hand in the shape of the switches' own.
+"""
+
+from __future__ import annotations
+
+import copy
+import io
+import json
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rater.core.cdr import Arrival, Cdr, Party, decode_object
+from rater.core.mapping import MapFault, Skipped, SourceMap, compile_map, describe
+from rater.core.reasons import Reason, Rejection
+from rater.ingesting import records
+
+_ROOT = Path(__file__).parents[2]
+_DATA = _ROOT / "tests" / "data" / "sources"
+_FILES = {
+    "freeswitch": "freeswitch.jsonl",
+    "freeswitch-esl": "freeswitch-esl.txt",
+    "asterisk": "asterisk.jsonl",
+    "asterisk-csv": "asterisk.csv",
+    "cisco-cucm": "cisco-cucm.csv",
+    "opensips": "opensips.jsonl",
+    "kamailio": "kamailio.jsonl",
+}
+_NOON_MS = 1_793_700_000_000  # 2026-11-03 10:00 UTC, when the calls of the samples are answered
+_ARRIVAL = Arrival(lane_ms=_NOON_MS + 600_000, window_ms=7 * 86_400_000, services=frozenset({"calls"}))
+
+
+def _shipped(name: str, **defaults: object) -> SourceMap:
+    text = (_ROOT / "config" / "sources" / f"{name}.toml").read_text("utf-8")
+    return _map_of(text, name, defaults)
+
+
+def _compiled(text: str, /, **defaults: object) -> SourceMap:
+    return _map_of(text, "own", defaults)
+
+
+def _map_of(text: str, name: str, defaults: dict[str, object]) -> SourceMap:
+    found = compile_map(text, name, {"source": "s1", **defaults})
+    assert isinstance(found, SourceMap), [str(fault) for fault in found]
+    return found
+
+
+def _faults(text: str, **defaults: object) -> list[MapFault]:
+    found = compile_map(text, "own", defaults)
+    assert isinstance(found, list)
+    return found
+
+
+def _became(source_map: SourceMap, raw: bytes) -> Cdr | Skipped | tuple[Rejection, ...]:
+    mapped = source_map.apply(raw)
+    if not isinstance(mapped, dict):
+        return mapped
+    found = decode_object(mapped, _ARRIVAL)
+    return source_map.named(found) if isinstance(found, tuple) else found
+
+
+def _summary(found: Cdr | Skipped | tuple[Rejection, ...]) -> str:
+    if isinstance(found, Skipped):
+        return f"skipped: {found.reason}"
+    if isinstance(found, tuple):
+        return "rejected: " + ", ".join(f"{one.reason} of {one.side}" for one in found)
+    what = f"call of {found.duration_ms} ms" if found.answered else "zero"
+    sides = "".join(f", {side}: {_named(party)}" for side, party in found.sides())
+    refused = "".join(f", {one.side}: {one.reason}" for one in found.rejected)
+    return f"{what} from {found.caller} to {found.called}, {found.at_ms - _NOON_MS} ms{sides}{refused}"
+
+
+def _named(party: Party) -> str:
+    names = ("client", "account", "gateway", "ip", "login")
+    return " ".join(f"{name}={value}" for name in names if (value := getattr(party, name)))
+
+
+def _summaries(name: str, **defaults: object) -> list[str]:
+    source_map = _shipped(name, **defaults)
+    with (_DATA / _FILES[name]).open("rb") as file:
+        return [_summary(_became(source_map, record.raw)) for record in records(file, source_map)]
+
+
+# The shipped maps
+
+_FREESWITCH = [
+    "call of 65039 ms from 1001 to 380441234567, 0 ms, orig: account=sip-1001 ip=192.0.2.55 login=1001",
+    "call of 65039 ms from 1001 to 380441234567, 0 ms, term: gateway=gw-kiev ip=203.0.113.7",
+    "zero from 1001 to 14155550100, -7880 ms, orig: account=sip-1001 ip=192.0.2.55",
+    "skipped: a leg to a registered user: nobody is paid for it",
+    "skipped: a loopback leg, which repeats another",
+    "call of 65039 ms from 1001 to 380441234567, 0 ms, term: ip=203.0.113.9",
+    "rejected: number_invalid of orig",  # *98
+    "rejected: bad_duration of orig",  # -5
+    "rejected: bad_time of orig",  # "soon"
+]
+_OFFICE = "orig: account=sip-101 gateway=101 login=101"
+_KIEV = "term: gateway=gw-kiev"
+_SIP = "orig: account=sip-1001 ip=192.0.2.55"
+_PHONE = "orig: gateway=SEP00000000A001 ip=192.0.2.200"
+_TRUNK = "term: gateway=SIP-Trunk-Kyiv ip=203.0.113.7"
+_DIALOG = f"call of 65039 ms from 1001 to 380441234567, 0 ms, {_SIP}, {_KIEV} ip=203.0.113.7"
+_EXPECTED = {
+    "freeswitch": _FREESWITCH,
+    "freeswitch-esl": [
+        _FREESWITCH[0],
+        "skipped: another event than CHANNEL_HANGUP_COMPLETE",
+        *_FREESWITCH[1:],
+    ],
+    "asterisk": [
+        f"call of 65000 ms from 101 to 380441234567, 0 ms, {_OFFICE}, {_KIEV}",
+        f"zero from 101 to 380441234567, -7880 ms, {_OFFICE}, {_KIEV}",
+        f"zero from 101 to 380441234567, -7880 ms, {_OFFICE}, {_KIEV}",  # BUSY, with billsec and no time
+        f"call of 65000 ms from 101 to 201, 0 ms, {_KIEV}",  # through a Local channel
+        "skipped: between two Local channels, which repeat others",
+        "rejected: number_invalid of orig",  # the extension s
+        "rejected: bad_time of orig, bad_time of term",
+        "rejected: bad_duration of orig, bad_duration of term",
+        "rejected: missing_field of orig, missing_field of term",  # no linkedid
+        f"call of 65000 ms from 101 to 380441234567, 0 ms, {_KIEV}, orig: malformed",
+        "rejected: malformed of orig, malformed of term",  # dst is an object
+        f"call of 65000 ms from 101 to 380441234567, 0 ms, orig: gateway=trunk-a login=trunk-a, {_KIEV}",
+    ],
+    "asterisk-csv": [
+        f"call of 65000 ms from 101 to 380441234567, 0 ms, {_OFFICE}, {_KIEV}",
+        f"zero from 101 to 380441234567, -8000 ms, {_OFFICE}, {_KIEV}",
+        f"call of 65000 ms from 101 to 380441234567, 0 ms, {_OFFICE}, {_KIEV}",  # without newcdrcolumns
+        f"call of 65000 ms from 101 to 380441234567, 0 ms, {_OFFICE}, {_KIEV}",  # a line break in quotes
+        "skipped: between two Local channels, which repeat others",
+        "rejected: bad_time of orig, bad_time of term",
+        "rejected: number_invalid of orig",  # the extension h
+        "rejected: bad_duration of orig, bad_duration of term",  # -1
+        "rejected: malformed of None",
+    ],
+    "cisco-cucm": [
+        "skipped: header row",
+        "skipped: the row of types",
+        f"call of 65000 ms from 2001 to 380441234567, 0 ms, {_PHONE}, {_TRUNK}",
+        f"zero from 2001 to 380441234567, -8000 ms, {_PHONE}",
+        f"call of 65000 ms from 2001 to 2002, 0 ms, {_PHONE}",  # to one of our telephones
+        "skipped: no CDR of a call (cdrRecordType is not 1)",
+        "skipped: nothing was dialled",
+        f"call of 65000 ms from 2001 to 380441234567, 0 ms, {_PHONE} login=olena, {_TRUNK}",
+        "rejected: bad_time of orig, bad_time of term",
+        "rejected: bad_duration of orig, bad_duration of term",
+        f"call of 65000 ms from 2001 to 380441234567, 0 ms, {_TRUNK}, orig: malformed",  # 34 bits of address
+    ],
+    "opensips": [
+        _DIALOG,
+        _DIALOG,  # without the JSON-RPC around it
+        _DIALOG,  # hung up by the callee
+        f"zero from 1001 to 380441234567, 0 ms, {_SIP}",  # missed: 486
+        "skipped: E_ACC_EVENT, a transaction and no call; account with the flag cdr",
+        "skipped: a transaction without duration, no call; account with the flag cdr",
+        "rejected: bad_time of orig, bad_time of term",
+        "rejected: number_invalid of orig, number_invalid of term",
+        "rejected: missing_field of None",  # nobody is named
+        "rejected: bad_duration of orig, bad_duration of term",  # 2^53 ms
+    ],
+    "kamailio": [
+        f"call of 65039 ms from 1001 to 380441234567, 0 ms, {_SIP}, {_KIEV}",
+        f"zero from 1001 to 380441234567, -8000 ms, {_SIP}, {_KIEV}",
+        f"zero from 1001 to 380441234567, -8000 ms, {_SIP}, {_KIEV}",  # missed: 404
+        "skipped: a transaction without duration, no call; enable CDRs (cdr_enable)",
+        "skipped: a transaction without duration, no call; enable CDRs (cdr_enable)",
+        "skipped: not the transaction that begins a call",
+        "rejected: bad_time of orig, bad_time of term",
+        "rejected: missing_field of orig, missing_field of term",  # no Call-ID
+        f"call of 65039 ms from 1001 to 380441234567, 0 ms, {_SIP}, {_KIEV}",  # %2B380…
+        "rejected: bad_duration of orig, bad_duration of term",  # 1e3
+    ],
+}
+
+
+def test_every_shipped_map_is_tried() -> None:
+    """Each map in config/sources has samples here."""
+    assert {path.stem for path in (_ROOT / "config" / "sources").glob("*.toml")} == set(_EXPECTED)
+
+
+@pytest.mark.parametrize("name", _EXPECTED)
+def test_shipped_map(name: str) -> None:
+    """Each record of the samples becomes the call, the zero, the skip or the rejection that is meant."""
+    assert _summaries(name) == _EXPECTED[name]
+
+
+def test_freeswitch_forms_are_one() -> None:
+    """The JSON of a leg and the event of the same leg give the same CDR, all of it."""
+    made = []
+    for name in ("freeswitch", "freeswitch-esl"):
+        source_map = _shipped(name)
+        with (_DATA / _FILES[name]).open("rb") as file:
+            became = [_became(source_map, record.raw) for record in records(file, source_map)]
+        made.append([one for one in became if isinstance(one, Cdr)])
+    assert made[0] == made[1]
+    assert len(made[0]) == 4
+
+
+def test_freeswitch_event_as_json() -> None:
+    """An event in its JSON form gives the CDR of its text form, although its values are not URL-encoded."""
+    source_map = _shipped("freeswitch-esl")
+    text = (_DATA / "freeswitch-esl.txt").read_bytes().split(b"\n\n")[0]
+    names = dict(line.split(": ", 1) for line in text.decode().split("\n"))
+    as_json = json.dumps({name: value.replace("%20", " ") for name, value in names.items()})
+    assert isinstance(source_map.apply(text), dict)
+    assert source_map.apply(as_json.encode()) == source_map.apply(text)
+
+
+def test_opensips_id_is_of_the_dialog() -> None:
+    """Whoever hangs up, with or without JSON-RPC around it, a dialog has one id."""
+    source_map = _shipped("opensips")
+    with (_DATA / "opensips.jsonl").open("rb") as file:
+        ids = [_became(source_map, record.raw) for record in records(file, source_map)][:3]
+    assert len({one.id for one in ids if isinstance(one, Cdr)}) == 1
+
+
+def test_rejection_names_the_switch_field() -> None:
+    """What the CDR's own check refuses is told with the switch's field and the map."""
+    source_map = _shipped("asterisk")
+    raw = (_DATA / "asterisk.jsonl").read_bytes().splitlines()[7]
+    found = _became(source_map, raw)
+    assert isinstance(found, tuple)
+    assert found[0].detail.endswith("(map asterisk: duration_ms is read from billsec)")
+    assert found[0].value == "x"
+
+
+# Numbers
+
+_NUMBERS = {
+    "380441234567": "380441234567",
+    "+380441234567": "380441234567",
+    "+380 (44) 123-45.67": "380441234567",
+    "00380441234567": "380441234567",
+    "sip:380441234567@pbx.example.com": "380441234567",
+    "sip:+380441234567@[2001:db8::1]:5060;user=phone": "380441234567",
+    "SIPS:00380441234567@pbx.example.com": "380441234567",
+    "tel:+380-44-123-45-67;phone-context=example.com": "380441234567",
+    '"Olena" <sip:00380441234567@pbx.example.com>;tag=7': "380441234567",
+    "sip:%2B380441234567@pbx.example.com": "380441234567",
+    "sip:380441234567;npdi@pbx.example.com": "380441234567",
+    "*98": "*98",
+    "s": "s",
+    "sip:olena.k@pbx.example.com": "olena.k",
+    "٣٨٠": "٣٨٠",  # digits, but of no telephone
+    "0441234567": "0441234567",  # national: whose, the map does not know
+}
+_FIELD_OF_NUMBER = {"asterisk": "dst", "opensips": "called", "kamailio": "dst_user"}
+
+
+@pytest.mark.parametrize("name", _FIELD_OF_NUMBER)
+def test_forms_of_numbers(name: str) -> None:
+    """A number in `+`, `00`, URI or bare form becomes bare digits; what is no number is kept to be shown."""
+    source_map = _shipped(name)
+    record = json.loads((_DATA / _FILES[name]).read_bytes().splitlines()[0])
+    fields = record.get("params", record)
+    for written, meant in _NUMBERS.items():
+        fields[_FIELD_OF_NUMBER[name]] = written
+        mapped = source_map.apply(json.dumps(record).encode())
+        assert isinstance(mapped, dict), written
+        assert mapped["called"] == meant, written
+
+
+_SMALL = """
+format = "json"
+[fields]
+id = "id"
+answered_at = {path = "at", format = "epoch"}
+duration = {path = "d", unit = "s"}
+called = "to"
+caller = "from"
+[orig]
+account = "who"
+gateway = "peer"
+[term]
+gateway = "trunk"
+"""
+_RECORD = {
+    "id": "1",
+    "at": "1793700000",
+    "d": 65,
+    "to": "100",
+    "from": "0441112233",
+    "who": "a",
+    "trunk": "gw-1",
+}
+
+
+def _mapped(text: str, record: dict[str, Any], **defaults: object) -> dict[str, Any]:
+    found = _compiled(text, **defaults).apply(json.dumps(record).encode())
+    assert isinstance(found, dict), found
+    return found
+
+
+@pytest.mark.parametrize(
+    ("defaults", "written", "meant"),
+    [
+        ({"country": "380"}, "0441234567", "380441234567"),
+        ({"country": "380"}, "+0441234567", "0441234567"),  # international, whatever follows
+        ({"country": "7", "trunk_prefix": "8"}, "84951234567", "74951234567"),
+        ({"rules": [{"prefix": "011", "to": ""}], "country": "1"}, "011380441234567", "380441234567"),
+        ({"rules": [{"digits": [7, 7], "to": "38044"}]}, "1234567", "380441234567"),
+        ({"rules": [{"digits": 7, "to": "38044"}]}, "12345678", "12345678"),
+        ({"strip": ["9", "9#"]}, "9#380441234567", "380441234567"),  # the longest
+        ({"strip": ["tp-"]}, "sip:tp-380441234567@gw", "380441234567"),
+        ({}, "1-800-FLOWERS", "1-800-FLOWERS"),
+        ({"letters": "keypad"}, "1-800-FLOWERS", "18003569377"),
+        ({"letters": "drop"}, "A380441234567", "380441234567"),
+        ({"letters": "keypad"}, "voicemail", "voicemail"),  # a name, without any digit
+    ],
+)
+def test_rules_of_the_source(defaults: dict[str, object], written: str, meant: str) -> None:
+    """A source's defaults say how numbers are written at this switch."""
+    assert _mapped(_SMALL, {**_RECORD, "to": written}, **defaults)["called"] == meant
+
+
+# The source's defaults
+
+
+def test_gateways_make_the_term_side() -> None:
+    """Where the source lists its carriers, other peers give no term side, and all of them give none to it."""
+    listed = {"gateways": ["gw-*", "kyiv"]}
+    assert _mapped(_SMALL, _RECORD, **listed)["term"] == {"gateway": "gw-1"}
+    assert "term" not in _mapped(_SMALL, {**_RECORD, "trunk": "phone-1"}, **listed)
+    assert "term" not in _mapped(_SMALL, _RECORD, gateways=[])
+
+
+def test_client_of_the_source() -> None:
+    """A source's client pays where the record names nobody, and does not stand beside another's account."""
+    assert _mapped(_SMALL, {**_RECORD, "who": ""}, client="42")["orig"] == {"client": "42"}
+    assert _mapped(_SMALL, _RECORD, client="42")["orig"] == {"account": "a"}
+
+
+def test_source_and_service_of_the_source() -> None:
+    """The CDR bears the source's name, and its service where the map gives none."""
+    mapped = _mapped(_SMALL, _RECORD, service="conference")
+    assert (mapped["source"], mapped["service"]) == ("s1", "conference")
+
+
+def test_zone_of_the_source() -> None:
+    """Local times are read in the source's zone, which wins over the map's."""
+    source_map = _shipped("asterisk-csv", zone="Europe/Kyiv")
+    found = source_map.apply((_DATA / "asterisk.csv").read_bytes().split(b"\n")[0])
+    assert isinstance(found, dict)
+    assert found["answered_at"] == "2026-11-03T08:00:00.000Z"
+
+
+# Times, durations, ids
+
+
+@pytest.mark.parametrize(
+    ("form", "written", "meant"),
+    [
+        ('"iso"', "2026-11-03T12:00:00.039+02:00", "2026-11-03T10:00:00.039Z"),
+        ('"iso"', "2026-11-03 12:00:00.0399+0200", "2026-11-03T10:00:00.039Z"),
+        ('"iso"', "2026-11-03T10:00:00Z", "2026-11-03T10:00:00.000Z"),
+        ('"iso"', "2026-11-03 12.00", None),
+        ('"iso"', "2026-02-30T12:00:00Z", None),
+        ('"epoch"', "1793700000.0391", "2026-11-03T10:00:00.039Z"),
+        ('"epoch_ms"', "1793700000039", "2026-11-03T10:00:00.039Z"),
+        ('"epoch_us"', "1793700000039999", "2026-11-03T10:00:00.039Z"),
+        ('"epoch"', "-1", None),
+        ('"%d.%m.%Y %H:%M:%S", zone = "Europe/Kyiv"', "03.11.2026 12:00:00", "2026-11-03T10:00:00.000Z"),
+        ('"%d.%m.%Y %H:%M:%S", zone = "Europe/Kyiv"', "31.04.2026 12:00:00", None),
+        ('"%a %b %d %H:%M:%S.%f %Y %z"', "Tue Nov  3 12:00:00.5 2026 +0200", "2026-11-03T10:00:00.500Z"),
+        # The hour that comes twice is the first one; the one that is left out counts from before the change.
+        ('"%Y-%m-%d %H:%M", zone = "Europe/Kyiv"', "2026-10-25 03:30", "2026-10-25T00:30:00.000Z"),
+        ('"%Y-%m-%d %H:%M", zone = "Europe/Kyiv"', "2026-03-29 03:30", "2026-03-29T01:30:00.000Z"),
+    ],
+)
+def test_times(form: str, written: str, meant: str | None) -> None:
+    """A time is read to the millisecond, what is finer cut off, or it is rejected as bad_time."""
+    text = _SMALL.replace('"epoch"', form)
+    found = _compiled(text).apply(json.dumps({**_RECORD, "at": written}).encode())
+    if meant is None:
+        assert isinstance(found, tuple)
+        assert (found[0].reason, found[0].value) == (Reason.BAD_TIME, written)
+    else:
+        assert isinstance(found, dict)
+        assert found["answered_at"] == meant
+
+
+def test_time_without_zone() -> None:
+    """A local time of a source that has no zone is refused, and the remedy named: no call is hours off."""
+    text = _SMALL.replace('"epoch"', '"iso"')
+    found = _compiled(text).apply(json.dumps({**_RECORD, "at": "2026-11-03 12:00:00"}).encode())
+    assert isinstance(found, tuple)
+    assert "zone in [sources.NAME.defaults]" in found[0].detail
+
+
+@pytest.mark.parametrize(
+    ("unit", "written", "meant"),
+    [
+        ("s", "65.039", 65_039),
+        ("s", 65, 65_000),
+        ("s", "0.0004", 0),
+        ("s", "0.0005", 1),
+        ("ms", "65039.4", 65_039),
+        ("us", "65039500", 65_040),
+        ("s", "9007199254740.992", "9007199254740.992"),
+        ("s", "-1", "-1"),
+        ("s", "1:05", "1:05"),
+        ("s", True, "true"),
+    ],
+)
+def test_durations(unit: str, written: object, meant: object) -> None:
+    """Decimals of any unit become whole milliseconds, half up; what is none stays, to be a bad_duration."""
+    text = _SMALL.replace('unit = "s"', f'unit = "{unit}"')
+    assert _mapped(text, {**_RECORD, "d": written})["duration_ms"] == meant
+
+
+def test_long_ids_stay_apart() -> None:
+    """An id longer than a CDR's may be is shortened by its digest, so that the call is rated, and once."""
+    ids = [_mapped(_SMALL, {**_RECORD, "id": "x" * 250 + end})["id"] for end in ("1", "2", "1")]
+    assert [len(one) for one in ids] == [200, 200, 200]
+    assert ids[0] == ids[2] != ids[1]
+    assert isinstance(decode_object(_mapped(_SMALL, {**_RECORD, "id": "x" * 250}), _ARRIVAL), Cdr)
+
+
+def test_first_reason_of_several() -> None:
+    """Of several faults of a record the first in the contract's order is given."""
+    record = {**_RECORD, "at": "soon", "d": "x", "to": "", "trunk": None}
+    found = _compiled(_SMALL).apply(json.dumps(record).encode())
+    assert isinstance(found, tuple)
+    assert [(one.reason, one.side) for one in found] == [(Reason.MISSING_FIELD, "orig")]
+
+
+def test_volume() -> None:
+    """A map of another service gives a volume instead of a duration."""
+    text = _SMALL.replace('duration = {path = "d", unit = "s"}', 'volume = "d"\nservice = {value = "data"}')
+    mapped = _mapped(text, _RECORD)
+    assert (mapped["service"], mapped["volume"]) == ("data", 65)
+    assert "duration_ms" not in mapped
+
+
+def test_large_index_of_a_list() -> None:
+    """A path may name any member of a list; it costs no memory."""
+    text = _SMALL.replace('called = "to"', 'called = "to.4000000.x"')
+    found = _compiled(text).apply(json.dumps({**_RECORD, "to": [{"x": "1"}]}).encode())
+    assert isinstance(found, tuple)
+    assert found[0].reason == Reason.MISSING_FIELD
+
+
+def test_version_tells_maps_apart() -> None:
+    """The version changes with the text and with the defaults, and with nothing else."""
+    versions = {
+        _compiled(_SMALL).version,
+        _compiled(_SMALL + "#").version,
+        _compiled(_SMALL, client="42").version,
+        _map_of(_SMALL, "other", {}).version,
+    }
+    assert len(versions) == 3
+
+
+def test_describe() -> None:
+    """`rater sources test` tells of a call, of a skip and of a rejection what an engineer looks for."""
+    source_map = _shipped("asterisk")
+    lines = (_DATA / "asterisk.jsonl").read_bytes().splitlines()
+    rows = [dict(describe(raw, source_map.apply(raw))) for raw in lines]
+    assert rows[0]["duration"] == "65.000 s"
+    assert rows[0]["term"] == "gateway gw-kiev"
+    assert rows[1]["outcome"] == "unanswered"
+    assert rows[4]["outcome"].startswith("skipped: between two Local channels")
+    assert (rows[6]["outcome"], rows[6]["value"]) == ("rejected: bad_time", "2026-11-03 12.00")
+    assert rows[6]["why"].startswith("answered_at: answer is no time of the format iso")
+
+
+# Faults of maps
+
+
+def test_all_faults_are_named() -> None:
+    """Everything that is wrong with a map comes at once, each with path, value and remedy."""
+    faults = _faults(
+        """
+        format = "xml"
+        descripton = "typo"
+        zone = "Kyiv"
+        where = [{path = "a", equals = "b"}, {path = "a", equal = "b", reason = "r"}]
+        answered = [{any = []}]
+        [numbers]
+        strip = [""]
+        rules = [{prefix = "+", to = ""}, {to = "1"}, {prefix = "0", to = "1", digits = 0}]
+        [fields]
+        id = {path = "x", value = "y"}
+        setup_at = {path = "start", format = "%d.%m %H:%M"}
+        answered_at = {path = "answer", format = "%Y-%m-%d %H:%M", zone = 2}
+        duration = "billsec"
+        volume = "octets"
+        caller = {path = "src", match = "("}
+        [orig]
+        ip = {path = "a", form = "int16"}
+        acount = "b"
+        """,
+        gateway=["x"],
+        client=42,
+        country="+380",
+    )
+    assert {fault.path: fault.value for fault in faults} == {
+        "descripton": "'typo'",
+        "format": "'xml'",
+        "zone": "'Kyiv'",
+        "where[0].reason": "",
+        "where[1].equal": "'b'",
+        "where[1]": "'no test'",
+        "answered[0].any": "'[]'",
+        "numbers.strip[0]": "",
+        "numbers.rules[0].prefix": "'+'",
+        "numbers.rules[1]": "{'to': '1'}",
+        "numbers.rules[2].digits": "0",
+        "fields.id": "'path, value'",
+        "fields.setup_at.format": "'%d.%m %H:%M'",
+        "fields.answered_at.zone": "2",
+        "fields.answered_at.format": "'%Y-%m-%d %H:%M'",
+        "fields.duration.unit": "",
+        "fields.duration": "'billsec'",
+        "fields.caller.match": "'('",
+        "fields.called": "",
+        "orig.ip.form": "'int16'",
+        "orig.acount": "'b'",
+        "defaults.gateway": "['x']",
+        "defaults.client": "42",
+        "defaults.country": "'+380'",
+    }
+    told = {fault.path: str(fault) for fault in faults}
+    assert told["descripton"] == "own: descripton = 'typo': there is no such key; did you mean description?"
+    assert told["defaults.gateway"].endswith("did you mean gateways?")
+    assert told["orig.acount"].endswith("did you mean account?")
+    assert told["fields.called"].endswith('is missing; name what gives it: called = "FIELD"')
+    assert all(len(fault.problem) > 10 for fault in faults)
+
+
+@pytest.mark.parametrize(
+    ("text", "path"),
+    [
+        ("format = ", "(the file)"),
+        ("", "format"),
+        ("x = " + "[" * 5000 + "]" * 5000, "(the file)"),
+        (_SMALL.replace('"to"', "{}"), "fields.called"),
+        (_SMALL.replace('"to"', "{path = {}}"), "fields.called.path"),
+        (_SMALL.replace('"to"', "[]"), "fields.called"),
+        (_SMALL.replace('"to"', "5"), "fields.called"),
+        (_SMALL.replace('"to"', '"a..b"'), "fields.called"),
+        (_SMALL.replace('"to"', f'"{"a." * 40}b"'), "fields.called"),
+        (_SMALL.replace('"to"', '"$.to"'), "fields.called"),
+        (_SMALL.replace('"to"', "{join = []}"), "fields.called.join"),
+        (_SMALL.replace('"to"', '{path = "to", separator = "-"}'), "fields.called.separator"),
+        (_SMALL.replace('"json"', '"csv"'), "columns"),
+        (
+            _SMALL.replace('"json"', '"csv"\ncolumns = ["id", "d", "at", "to", "from", "who", "peer"]'),
+            "term.gateway",
+        ),
+        (_SMALL.replace('"json"', '"esl"\nunwrap = "params"'), "unwrap"),
+        (_SMALL.replace("[orig]", "[[orig]]"), "orig"),
+        (_SMALL.partition("[orig]")[0], "orig"),
+        ("fields = 1\norig = 2\nwhere = 3\nnumbers = 4\nformat = 5", "fields"),
+    ],
+)
+def test_fault_of_a_map(text: str, path: str) -> None:
+    """A map that cannot work is refused with the key that is wrong, and never by an exception."""
+    assert path in {fault.path for fault in _faults(text)}
+
+
+# Hostile bytes
+
+_MAPS = {name: _shipped(name) for name in _FILES}
+_SAMPLES = {
+    name: [record.raw for record in records(io.BytesIO((_DATA / file).read_bytes()), _MAPS[name])]
+    for name, file in _FILES.items()
+}
+
+
+def _survives(source_map: SourceMap, raw: bytes) -> None:
+    found = source_map.apply(raw)
+    assert isinstance(found, (dict, Skipped, tuple))
+    assert found == source_map.apply(raw)
+    rows = describe(raw, found)
+    assert "".join(row.text for row in rows).encode() is not None
+    if isinstance(found, dict):
+        became = decode_object(found, _ARRIVAL)
+        assert isinstance(became, Cdr) or source_map.named(became)
+    elif isinstance(found, tuple):
+        assert found
+
+
+@settings(max_examples=150, deadline=None)
+@given(name=st.sampled_from(sorted(_FILES)), raw=st.binary(max_size=400))
+def test_any_bytes(name: str, raw: bytes) -> None:
+    """Nothing leaves apply(), whatever the bytes."""
+    _survives(_MAPS[name], raw)
+
+
+_HOSTILE = st.one_of(
+    st.binary(max_size=12),
+    st.sampled_from([
+        b"\x00", b"\xff", b"\xed\xa0\x80", b"\\ud800", b"%00", b"%ff%fe", b'"', b",", b"\n", b"\r\n", b":",
+        b"{", b"}", b"[", b"]", b"null", b"1e999", b"-1", b"9" * 400, b"9" * 5000, b"[" * 3000,
+        b'{"a":' * 3000,
+        "٣٤".encode(), b"9999-12-31T23:59:59-23:59", b"0001-01-01T00:00:00+23:59", b"253402300799999999",
+    ]),
+)  # fmt: skip
+
+
+@settings(max_examples=250, deadline=None)
+@given(data=st.data(), name=st.sampled_from(sorted(_FILES)))
+def test_mutated_records(data: st.DataObject, name: str) -> None:
+    """Nothing leaves apply() when a switch's record has been damaged or forged."""
+    raw = data.draw(st.sampled_from(_SAMPLES[name]))
+    for _ in range(data.draw(st.integers(1, 3))):
+        begin = data.draw(st.integers(0, len(raw)))
+        end = data.draw(st.integers(begin, min(begin + 40, len(raw))))
+        raw = raw[:begin] + data.draw(_HOSTILE) + raw[end:]
+    _survives(_MAPS[name], raw)
+
+
+_JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=20)
+    | st.sampled_from(["1793700000", "+380441234567", "2026-11-03T10:00:00Z", "sip:1@2", "0"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(data=st.data(), name=st.sampled_from(["freeswitch", "asterisk", "opensips", "kamailio"]))
+def test_any_value_in_any_field(data: st.DataObject, name: str) -> None:
+    """Nothing leaves apply() when fields hold values of any kind."""
+    record = json.loads(data.draw(st.sampled_from(_SAMPLES[name])))
+    holder = data.draw(st.sampled_from([record, *(one for one in record.values() if isinstance(one, dict))]))
+    for key in data.draw(st.sets(st.sampled_from(sorted(holder)), min_size=1, max_size=3)):
+        holder[key] = data.draw(_JSON)
+    _survives(_MAPS[name], json.dumps(record).encode())
+
+
+_LEAVES = st.one_of(
+    st.booleans(),
+    st.integers(-2, 70),
+    st.sampled_from(
+        ["", "a", "a.b", "$.a", "(", "iso", "%", "%d", "UTC", "no/zone", "csv", "json", "esl", "s"]
+    ),
+    st.just([]),
+    st.just({}),
+    st.just(["a", 1]),
+    st.just({"path": ["a"], "match": "(.)", "absent": ["0"]}),
+    st.just({"join": ["a?", {"value": "b"}], "sorted": True}),
+)
+_TABLES = {
+    name: tomllib.loads((_ROOT / "config" / "sources" / f"{name}.toml").read_text("utf-8")) for name in _FILES
+}
+
+
+@settings(max_examples=200, deadline=None)
+@given(data=st.data(), name=st.sampled_from(sorted(_FILES)))
+def test_mutated_maps(data: st.DataObject, name: str) -> None:
+    """Whatever stands in a map, it is compiled or its faults are named; then it takes any record."""
+    table = copy.deepcopy(_TABLES[name])
+    for _ in range(data.draw(st.integers(1, 3))):
+        holder, key = data.draw(st.sampled_from(_places(table)))
+        holder[key] = copy.deepcopy(data.draw(_LEAVES))
+    text = "\n".join(f"{_toml(key)} = {_toml(value)}" for key, value in table.items())
+    found = compile_map(text, name)
+    if isinstance(found, SourceMap):
+        _survives(found, data.draw(st.sampled_from(_SAMPLES[name])))
+    else:
+        assert all(fault.path and fault.problem for fault in found)
+
+
+def _places(value: Any) -> list[tuple[Any, Any]]:
+    pairs = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [place for key, one in pairs for place in ((value, key), *_places(one))]
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{_toml(key)} = {_toml(one)}" for key, one in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_toml, value)) + "]"
+    return json.dumps(value)

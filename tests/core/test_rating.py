@@ -1,0 +1,341 @@
+"""What a side costs, and its transaction (domain.md 2 steps 6, 7 and 10 to 13, 2.2)."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from decimal import Decimal
+from fractions import Fraction
+from math import ceil
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rater.core import rating
+from rater.core.cdr import Arrival, Cdr, GivenRate, Party, decode
+from rater.core.codes import Rate
+from rater.core.drawing import DrawResult, Outcome
+from rater.core.identifying import Identified
+from rater.core.matching import NOTHING, Matched, Part
+from rater.core.offline import Rater, Transaction
+from rater.core.reasons import Reason, Rejection, Side
+
+AT_MS = 1_793_872_800_000
+CATALOG = """
+currencies: {base: USD, rates: {EUR: "1.08", GBP: "1.27", JPY: "0.0067"}}
+clients: [{id: "42", name: Rose, currency: USD}, {id: "43", name: Violet, currency: GBP}]
+"""
+PRICES = st.decimals(-3, 3, places=10, allow_nan=False, allow_infinity=False)
+
+
+def loaded(catalog: str = CATALOG) -> Rater:
+    """Return a rater with this catalog."""
+    rater = Rater()
+    faults = rater.load([("catalog.yaml", catalog.encode())], AT_MS)
+    assert not faults, faults
+    return rater
+
+
+def half_up(value: Fraction) -> int:
+    """Round to whole micros, half away from zero."""
+    return int(abs(value) + Fraction(1, 2)) * (1 if value > 0 else -1)
+
+
+def call(duration_ms: int = 60_000, **changes: Any) -> Cdr:
+    """Return a call of client 42."""
+    cdr = decode(
+        b'{"id": "a", "called": "380501234567", "duration_ms": 60000, "answered_at": "2026-11-05T10:00:00Z",'
+        b'"caller": "1", "orig": {"client": "42"}}',
+        Arrival(AT_MS, 86_400_000, frozenset({"calls"})),
+    )
+    assert isinstance(cdr, Cdr)
+    return msgspec.structs.replace(cdr, duration_ms=duration_ms, **changes)
+
+
+def identified(rater: Rater, rate: Rate | None, client: str = "42", service: str = "calls") -> Identified:
+    """Return the client with this rate."""
+    return Identified(rater.views.clients[client], None, rate, rater.catalog.services[service])
+
+
+def rate_of(price: Decimal, fee: Decimal = Decimal(0), currency: str = "USD", **rest: int) -> Rate:
+    """Return a rate of code 380."""
+    units: dict[str, Any] = {"min_time": 0, "interval": 1, "grace_time": 0, **rest}
+    return Rate(None, currency, "380", None, int(price * 10**10), int(fee * 10**10), **units)
+
+
+# ---------------------------------------------------------------- billed volume
+
+
+@given(st.integers(1, 10**7), st.integers(0, 300), st.integers(1, 300))
+def test_billed_volume(raw: int, min_time: int, interval: int) -> None:
+    """The minimal time, then whole intervals, rounded up; calls by the millisecond, others by the unit."""
+    seconds = Fraction(raw, 1000)
+    expected = min_time + max(0, ceil((seconds - min_time) / interval)) * interval
+    assert rating.billed_calls(raw, min_time, interval) == expected
+    units = min_time + max(0, ceil(Fraction(raw - min_time, interval))) * interval
+    assert rating.billed_units(raw, min_time, interval) == units
+
+
+@pytest.mark.parametrize(("min_time", "interval", "billed"), [(0, 1, 66), (60, 60, 120), (30, 6, 66)])
+def test_billed_volume_of_the_page(min_time: int, interval: int, billed: int) -> None:
+    """65.039 s at 1/1, 60/60 and 30/6, as domain.md has it."""
+    assert rating.billed_calls(65_039, min_time, interval) == billed
+
+
+# ---------------------------------------------------------------- cost
+
+
+@given(
+    PRICES, PRICES, st.integers(1, 10**7), st.sampled_from(["orig", "term"]),
+    st.sampled_from(["USD", "EUR", "GBP", "JPY"]), st.sampled_from(["42", "43"]), st.data(),
+)  # fmt: skip
+def test_the_cost_is_exact_and_rounded_once(
+    price: Decimal,
+    fee: Decimal,
+    duration_ms: int,
+    side: Side,
+    currency: str,
+    client: str,
+    data: st.DataObject,
+) -> None:
+    """Price x overage / unit + fee, converted through the base, signed by side, half up: at any overage."""
+    rater = loaded()
+    found = rating.price(
+        call(duration_ms), side, identified(rater, rate_of(price, fee, currency), client), rater.catalog
+    )
+    assert isinstance(found, rating.Priced)
+    worth = {"USD": Fraction(1), "EUR": Fraction("1.08"), "GBP": Fraction("1.27"), "JPY": Fraction("0.0067")}
+    to_client = worth[currency] / worth["USD" if client == "42" else "GBP"]
+    sign = -1 if side == "orig" else 1
+    overage = data.draw(st.integers(0, found.billed))
+    for units in (found.billed, overage):
+        exact = sign * (Fraction(price) * units / 60 + Fraction(fee)) * to_client * 10**6
+        assert found.cost.at(units) == half_up(exact)
+        without = sign * Fraction(price) * units / 60 * to_client * 10**6
+        assert found.cost.without_s().at(units) == half_up(without)
+    whole = sign * (Fraction(price) * found.billed / 60 + Fraction(fee))
+    assert found.sign == (whole > 0) - (whole < 0)
+    assert bool(found.fx) == (currency != ("USD" if client == "42" else "GBP"))
+
+
+def test_the_other_side_is_the_negation() -> None:
+    """Half up by magnitude: what one pays the other gets, to the last millionth."""
+    rater = loaded()
+    of = identified(rater, rate_of(Decimal("0.00001")))
+    orig, term = (rating.price(call(3000), side, of, rater.catalog) for side in ("orig", "term"))
+    assert isinstance(orig, rating.Priced)
+    assert isinstance(term, rating.Priced)
+    assert (orig.cost.at(3), term.cost.at(3)) == (-1, 1)
+
+
+@pytest.mark.parametrize(
+    ("price", "duration_ms", "refused"),
+    [
+        ("9007199254.740992", 60_000, False),
+        ("9007199254.7409924999", 60_000, False),
+        ("9007199254.7409925", 60_000, True),
+        ("-9007199254.7409925", 60_000, True),
+        ("0", 2**53 - 1, False),
+    ],
+)
+def test_the_largest_amount(price: str, duration_ms: int, refused: bool) -> None:  # noqa: FBT001 - expected
+    """A cost that rounds to more than 2^53 micros is refused, one that rounds to 2^53 is not."""
+    rater = loaded()
+    found = rating.price(call(duration_ms), "orig", identified(rater, rate_of(Decimal(price))), rater.catalog)
+    assert isinstance(found, Rejection) is refused
+    if isinstance(found, Rejection):
+        assert found.reason is Reason.AMOUNT_OUT_OF_RANGE
+
+
+def test_the_largest_volume() -> None:
+    """An interval that bills more than 2^53 units is refused: counters could not hold it."""
+    rater = loaded()
+    for min_time, kind in ((1, rating.Priced), (2, Rejection)):
+        of = identified(rater, rate_of(Decimal(0), interval=2**53 - 1, min_time=min_time))
+        assert isinstance(rating.price(call(), "orig", of, rater.catalog), kind)
+
+
+def test_zero_transactions() -> None:
+    """Unanswered: no rate at all. Grace: compared in milliseconds for calls, in units for the rest."""
+    rater = loaded()
+    whys = []
+    of = identified(rater, rate_of(Decimal(1), Decimal(1), grace_time=5))
+    for cdr, who in ((call(), identified(rater, None)), (call(5000), of), (call(5001), of)):
+        found = rating.price(cdr, "orig", who, rater.catalog)
+        assert isinstance(found, rating.Priced)
+        whys.append((found.why, found.billed, found.cost.at(0)))
+    assert whys == [("unanswered", 0, 0), ("grace", 0, 0), (None, 6, -1_000_000)]
+
+
+# ---------------------------------------------------------------- duplicates
+
+
+def digests(party: Party, **changes: Any) -> tuple[bytes, bytes]:
+    """Return the digests of a call with this side."""
+    return rating.digests(call(**changes), "orig", identified(loaded(), None), party)
+
+
+def test_the_key_names_the_side() -> None:
+    """A duplicate is found by source, id and side: another of either is another key."""
+    party, of = Party("42"), identified(loaded(), None)
+    keys = {rating.digests(call(), side, of, party)[0] for side in ("orig", "term")}
+    keys |= {digests(party, source="b")[0], digests(party, id="b")[0]}
+    assert len(keys) == 4
+    assert {len(key) for key in keys} == {rating.KEY_BYTES}
+
+
+def test_the_content_is_what_is_rated() -> None:
+    """Service, number, times, volume, client, account, given rate; not the caller, and no unused volume."""
+    same = digests(Party("42"))
+    assert digests(Party(account="x", gateway="y"), caller="2", volume=9) == same
+    rate = GivenRate("380", "0.10", "USD")
+    other: list[dict[str, Any]] = [
+        {"called": "1"}, {"service": "data"}, {"setup_ms": 1}, {"answered_ms": 1}, {"ended_ms": 1},
+        {"duration_ms": 1},
+    ]  # fmt: skip
+    contents = [
+        same[1],
+        digests(Party("42", rate=rate))[1],
+        *(digests(Party("42"), **one)[1] for one in other),
+    ]
+    assert len(set(contents)) == len(contents)
+
+
+def test_given_rates_compare_by_value() -> None:
+    """A price of "0.10" is "0.1", also beyond 64 bits; each other field of the rate counts."""
+    rate = GivenRate("380", "9007199254.10", "USD", "Ukraine", "2000000000.0", 1, 2, 3)
+    content = digests(Party("42", rate=rate))[1]
+    equal = msgspec.structs.replace(rate, price="9007199254.1", setup_fee="2000000000")
+    assert digests(Party("42", rate=equal))[1] == content
+    for name, value in {
+        "code": "38", "price": "1", "currency": "EUR", "code_name": None, "setup_fee": "1", "min_time": 0,
+        "interval": 1, "grace_time": 0,
+    }.items():  # fmt: skip
+        assert digests(Party("42", rate=msgspec.structs.replace(rate, **{name: value})))[1] != content, name
+
+
+# ---------------------------------------------------------------- the transaction
+
+
+@given(
+    st.integers(-(2**53), 2**53), st.integers(0, 2**53), st.integers(0, 10**30),
+    st.sampled_from([None, False, True]),
+    st.lists(st.tuples(st.booleans(), st.booleans()), max_size=3), st.text(max_size=9),
+)  # fmt: skip
+def test_a_kept_context_gives_the_same_bytes(
+    amount: int,
+    billed: int,
+    fee_e10: int,
+    sufficient: bool | None,  # noqa: FBT001 - drawn
+    parts: list[tuple[bool, bool]],
+    name: str,
+) -> None:
+    """What was decided before a crash is published as it would have been: packed, read back, rendered."""
+    rater = loaded()
+    prefix = b'{"taken":"'
+    matched = Matched(
+        (), tuple(Part(money, waive, "1.1.m", prefix, b'"}', (b"{}",)) for money, waive in parts), (), {}
+    )
+    priced = rating.Priced(None, billed, rating.NOTHING, 0, fee_e10)
+    cdr = call(id=name, caller=name)
+    made = rating.context(cdr, "orig", identified(rater, rate_of(Decimal(1))), priced, matched, rater.catalog)
+    result = DrawResult(Outcome.RATED, amount, sufficient, tuple((n, 1, 2, 3) for n in range(len(parts))))
+    kept = msgspec.msgpack.Decoder(rating.Context).decode(msgspec.msgpack.encode(made))
+    assert rating.render(kept, result) == rating.render(made, result)
+    transaction = json.loads(rating.render(made, result))
+    assert transaction["id"] == f"default/{name}/orig"
+    assert Decimal(transaction["amount"]) == Decimal(amount).scaleb(-6)
+
+
+_SCENES = st.fixed_dictionaries({
+    "price": PRICES, "fee": PRICES, "interval": st.sampled_from([1, 6, 60]), "waive": st.booleans(),
+    "limits": st.lists(st.tuples(st.sampled_from(["volume", "money"]), st.integers(1, 3)), max_size=3),
+    "type": st.sampled_from(["customer", "vendor"]), "package": st.sampled_from(["USD", "EUR"]),
+    "rate": st.sampled_from(["USD", "EUR"]), "client": st.sampled_from(["USD", "GBP"]),
+})  # fmt: skip
+
+
+@settings(max_examples=200, deadline=None)
+@given(_SCENES, st.lists(st.tuples(st.integers(1, 200_000), st.sampled_from(["orig", "term"])), max_size=6))
+def test_a_transaction_can_be_recomputed(scene: dict[str, Any], calls: list[tuple[int, str]]) -> None:
+    """Every number that is needed is in it: overage, setup fee and what was covered give the amount."""
+    limits = [
+        {"type": kind, "service": "calls", "code": "*", "limit": size if kind == "volume" else f"0.{size}"}
+        for kind, size in scene["limits"]
+    ]
+    rate = {
+        "code": "3",
+        "price": f"{scene['price']:f}",
+        "setup_fee": f"{scene['fee']:f}",
+        "interval": scene["interval"],
+    }
+    catalog = {
+        "currencies": {"base": "USD", "rates": {"EUR": "1.08", "GBP": "1.27"}},
+        "rate_tables": [{"name": "t", "currency": scene["rate"], "rates": [rate]}],
+        "packages": [{"id": "P", "name": "P", "type": scene["type"], "currency": scene["package"],
+                      "limits": limits, "setup_fee": "dont_charge" if scene["waive"] else "charge"}],
+        "clients": [{"id": "42", "name": "Rose", "currency": scene["client"],
+                     "rate_tables": {"orig": {"calls": "t"}, "term": {"calls": "t"}}}],
+        "client_packages": [{"id": "1", "client": "42", "package": "P", "start_date": "2026-11-01T00:00:00Z",
+                             "activate_in_past": True}],
+    }  # fmt: skip
+    rater = loaded(json.dumps(catalog))
+    for number, (duration_ms, side) in enumerate(calls):
+        cdr = {"id": str(number), "called": "380", "duration_ms": duration_ms,
+               "answered_at": "2026-11-05T10:00:00Z", side: {"client": "42"}}  # fmt: skip
+        (ended,) = rater.rate(json.dumps(cdr).encode(), AT_MS)
+        assert isinstance(ended, Transaction)
+        check_recomputed(json.loads(ended.value), scene)
+
+
+def check_recomputed(of: dict[str, Any], scene: dict[str, Any]) -> None:
+    """Recompute an amount from its transaction alone (and the catalog's rates, where `fx` names them)."""
+    worth = {"USD": Fraction(1)} | {one["from"]: Fraction(one["rate"]) for one in of.get("fx", ())}
+    volumes = [draw for draw in of["draws"] if draw["kind"] == "volume"]
+    money = [draw for draw in of["draws"] if draw["kind"] == "money"]
+    assert sum(int(draw["taken"]) for draw in volumes) + of["overage"] == of["billed"]
+    rate = of["rate"]
+    sign = -1 if of["side"] == "orig" else 1
+    exact = sign * (Fraction(rate["price"]) * of["overage"] / 60 + Fraction(of["setup_fee"]))
+    cost = half_up(exact * worth[rate["currency"]] / worth[of["currency"]] * 10**6)
+    covered = sum(round(Fraction(draw["covered"]) * 10**6) for draw in money)
+    amount = round(Fraction(of["amount"]) * 10**6)
+    if cost < 0:
+        assert amount in (cost + covered, 0)
+    else:
+        assert amount in (cost - covered, 0)
+    if amount != cost - (covered if cost > 0 else -covered):
+        # Covered, and no draw shows it: worth less than half a millionth in the package's currency.
+        assert abs(cost) == 1
+        assert scene["package"] != of["currency"]
+    expected_fee = Fraction(0) if volumes and scene["waive"] else Fraction(rate["setup_fee"])
+    assert Fraction(of["setup_fee"]) == expected_fee
+
+
+def test_a_zero_transaction_names_nothing() -> None:
+    """What was not looked up is null, and draws are empty."""
+    rater = loaded()
+    who = identified(rater, None)
+    priced = rating.price(call(), "orig", who, rater.catalog)
+    assert isinstance(priced, rating.Priced)
+    made = rating.context(call(), "orig", who, priced, NOTHING, rater.catalog)
+    transaction = json.loads(rating.render(made, DrawResult(Outcome.RATED, 0, None, ())))
+    assert made.zero
+    assert {
+        "outcome": "zero",
+        "why": "unanswered",
+        "rate": None,
+        "code": None,
+        "draws": [],
+    }.items() <= transaction.items()
+
+
+@given(st.datetimes(datetime(1970, 1, 1), datetime(9998, 1, 1)))  # noqa: DTZ001 - UTC is added below
+def test_instants(at: datetime) -> None:
+    """RFC 3339, UTC, milliseconds."""
+    at = at.replace(tzinfo=UTC, microsecond=at.microsecond // 1000 * 1000)
+    ms = (at - datetime(1970, 1, 1, tzinfo=UTC)) // (datetime.resolution * 1000)
+    assert rating.instant_text(ms) == at.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,165 @@
+"""Golden cases: a catalog, CDRs, and what must come of them, one file each, for whoever can read YAML.
+
+A file has `title`; `catalog` (a catalog file as text); `cdrs`, in order, each with
+- `cdr` (the record as it is sent) or `raw` (its text); `pad`: so many characters more in it;
+- `record`: the time of its Kafka record; without it the call's end;
+- `expect`: what becomes of each side: fields of its transaction (what is not named is not compared), or
+  {rejected: REASON, side: SIDE, value: TEXT}, or {duplicate: SIDE};
+- `explain`: PACKAGE/LIMIT → why it was passed over, asked just before the record is rated;
+and `expect_either` instead of the records' `expect`: lists of them, one of which must hold.
+
+`compare` does not care where the outcomes come from: the core alone, or Kafka and Redis.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+LOADED_AT = datetime(2026, 11, 1, tzinfo=UTC)
+"""When the catalogs are loaded; no case depends on it, for its client packages are activated in the past."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_TIMES = ("answered_at", "setup_at", "ended_at")
+_INSTANT = re.compile(r"\d{4}-\d\d-\d\dT")
+
+Got = tuple[str, str | None, Any]
+"""("transaction", side, the transaction), ("rejected", side, {reason, value}) or ("duplicate", side, None)."""
+
+Expectation = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One file. records: (raw CDR, record's time in ms); expected: alternatives, each with a list per record."""
+
+    name: str
+    title: str
+    catalog: bytes
+    records: list[tuple[bytes, int]]
+    expected: list[list[list[Expectation]]]
+    explain: list[dict[str, str]] = field(default_factory=list)
+
+
+class _Loader(yaml.CSafeLoader):
+    """YAML whose times stay text, as JSON has them."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, regexp) for tag, regexp in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+    for first, resolvers in yaml.CSafeLoader.yaml_implicit_resolvers.items()
+}
+
+
+def load_cases(folder: Path = Path(__file__).parent) -> list[Case]:
+    """Return the cases of the folder's files, by name."""
+    return [_case(path) for path in sorted(folder.glob("*.yaml"))]
+
+
+def _case(path: Path) -> Case:
+    content = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # noqa: S506 - a safe loader's child
+    rows = content["cdrs"]
+    return Case(
+        name=path.stem,
+        title=content["title"],
+        catalog=content["catalog"].encode(),
+        records=[_record(row) for row in rows],
+        expected=content.get("expect_either") or [[row["expect"] for row in rows]],
+        explain=[row.get("explain", {}) for row in rows],
+    )
+
+
+def _record(row: dict[str, Any]) -> tuple[bytes, int]:
+    if "raw" in row:
+        return row["raw"].encode(), _ms(row["record"])
+    cdr = dict(row["cdr"])
+    record_ms = _ms(row["record"]) if "record" in row else _end_ms(cdr)
+    if "pad" in row:
+        cdr["tags"] = "x" * row["pad"]
+    return json.dumps(cdr, ensure_ascii=False).encode(), record_ms
+
+
+def _end_ms(cdr: dict[str, Any]) -> int:
+    began = next(_ms(cdr[name]) for name in _TIMES if name in cdr)
+    duration = cdr.get("duration_ms")
+    return began + (duration if isinstance(duration, int) else 0)
+
+
+def _ms(text: str) -> int:
+    return (datetime.fromisoformat(text) - _EPOCH) // timedelta(milliseconds=1)
+
+
+def compare(case: Case, outcomes: Sequence[Iterable[Got]], *, duplicates_shown: bool = True) -> list[str]:
+    """Return what is not as the case expects it, a sentence each; nothing when it is.
+
+    outcomes: of each record, in order. duplicates_shown False: a duplicate is a side without any outcome, as
+    Kafka's readers see it.
+    """
+    seen = [list(of) for of in outcomes]
+    found = [_faults(alternative, seen, duplicates_shown) for alternative in case.expected]
+    return [] if not all(found) else found[0]
+
+
+def _faults(
+    expected: list[list[Expectation]],
+    outcomes: list[list[Got]],
+    duplicates_shown: bool,  # noqa: FBT001
+) -> list[str]:
+    faults = []
+    if len(expected) != len(outcomes):
+        faults.append(f"{len(outcomes)} records have an outcome, {len(expected)} were expected")
+    for number, (wanted, got) in enumerate(zip(expected, outcomes, strict=False)):
+        rest = list(got)
+        for one in wanted:
+            kind, side = _kind(one)
+            of_side = next((outcome for outcome in rest if outcome[1] == side), None)
+            if of_side is not None:
+                rest.remove(of_side)
+            elif kind == "duplicate" and not duplicates_shown:
+                continue
+            faults += [f"record {number}, {side}: {fault}" for fault in _differences(kind, one, of_side)]
+        faults += [f"record {number}: unexpected {outcome}" for outcome in rest]
+    return faults
+
+
+def _kind(expected: Expectation) -> tuple[str, str | None]:
+    if "duplicate" in expected:
+        return "duplicate", expected["duplicate"]
+    return ("rejected" if "rejected" in expected else "transaction"), expected["side"]
+
+
+def _differences(kind: str, expected: Expectation, got: Got | None) -> list[str]:
+    if got is None:
+        return [f"nothing came, a {kind} was expected"]
+    if got[0] != kind:
+        return [f"a {got[0]} came ({got[2]}), a {kind} was expected"]
+    if kind == "duplicate":
+        return []
+    if kind == "rejected":
+        wanted = {"reason": expected["rejected"]}
+        if "value" in expected:
+            wanted["value"] = expected["value"]
+        return list(_less(wanted, got[2], ""))
+    return list(_less(expected, got[2], ""))
+
+
+def _less(expected: Any, got: Any, where: str) -> Iterable[str]:
+    """Give the places where `got` has not what is expected: fields of objects, all items of lists, values."""
+    if isinstance(expected, dict) and isinstance(got, dict):
+        for name, value in expected.items():
+            if name not in got:
+                yield f"{where}{name} is missing, {value!r} was expected"
+            else:
+                yield from _less(value, got[name], f"{where}{name}.")
+    elif isinstance(expected, list) and isinstance(got, list) and len(expected) == len(got):
+        for number, (value, other) in enumerate(zip(expected, got, strict=True)):
+            yield from _less(value, other, f"{where}{number}.")
+    elif expected != got or isinstance(expected, bool) != isinstance(got, bool):
+        yield f"{where.removesuffix('.')} is {got!r}, {expected!r} was expected"

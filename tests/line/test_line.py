@@ -1,0 +1,150 @@
+"""The straight line on real Kafka and Redis."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+
+from rater import app
+from rater.auditor import audit
+from traffic import calls, catalog, distinct_sides, fold
+
+pytestmark = pytest.mark.kafka
+
+SystemOf = Callable[..., Awaitable[Any]]
+
+
+async def check_store(system: Any, transactions: list[dict[str, Any]]) -> None:
+    """Check that Redis holds the sums of what was published, and that no limit is overdrawn."""
+    balances, counters = fold(transactions)
+    store = await app.connect_store(system.settings)
+    try:
+        for client, balance in balances.items():
+            found = await store.client(client)
+            assert found is not None
+            assert found[1] == balance * 10**6, client
+            folded = {
+                field: int(taken * (10**6 if kind == "money" else 1))
+                for (name, field, kind), taken in counters.items()
+                if name == client
+            }
+            assert {field: used for field, used in found[2].items() if used} == folded
+            small = client.startswith("hot")
+            assert all(
+                used <= ((30 * 60, 20_000_000) if small else (6_000_000, 5_000_000_000))[int(field[-1])]
+                for field, used in folded.items()
+            )
+    finally:
+        await store.close()
+
+
+async def findings(system: Any) -> list[Any]:
+    """Return what the audit finds."""
+    store = await app.connect_store(system.settings)
+    try:
+        return list((await audit(system.client, system.topics, store)).findings)
+    finally:
+        await store.close()
+
+
+async def test_a_call_is_rated(system_of: SystemOf) -> None:
+    """A load and one call give one transaction with the draw, the amount and the catalog's version."""
+    system = await system_of()
+    async with system.worker():
+        await system.load(catalog(2, 1))
+        cdr = {"id": "1", "called": "380441234567", "answered_at": now(), "duration_ms": 90_000,
+               "orig": {"client": "c1"}}  # fmt: skip
+        await system.send([(json.dumps(cdr).encode(), None)])
+        await system.settled()
+        usage = [one for one in await system.transactions() if one["type"] == "usage"]
+        assert [(one["id"], one["amount"], one["billed"], one["catalog"]) for one in usage] == [
+            ("default/1/orig", "0", 90, 1)
+        ]
+        assert usage[0]["draws"][0]["taken"] == "90"
+        assert await findings(system) == []
+
+
+async def test_loading_twice_changes_nothing(system_of: SystemOf) -> None:
+    """The same file again publishes nothing and keeps the version."""
+    system = await system_of(partitions=2)
+    async with system.worker():
+        first = await system.load(catalog(20, 5))
+        again = await system.load(catalog(20, 5))
+        assert (first.version, first.changed, again.version, again.changed) == (1, True, 1, False)
+
+
+def now() -> str:
+    """Return this instant as a CDR writes it."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+async def send_all(system: Any, cdrs: list[bytes]) -> None:
+    """Send CDRs without keys, spread over all partitions."""
+    lanes = system.topics.partitions
+    await asyncio.gather(
+        *(system.send([(raw, None) for raw in cdrs[lane::lanes]], partition=lane) for lane in range(lanes))
+    )
+
+
+@pytest.mark.slow
+async def test_contested_limits_with_a_killed_worker(system_of: SystemOf) -> None:
+    """200,000 unkeyed CDRs, two workers, one killed: each distinct side once, sums right, no overdraw."""
+    system = await system_of(partitions=4)
+    doomed, _ = system.start_worker(), system.start_worker()
+    await system.load(catalog())
+    cdrs = calls(200_000, 7, time.time_ns() // 1_000_000)
+    sending = asyncio.create_task(send_all(system, cdrs))
+    await some_rated(system, 5_000)
+    doomed.send_signal(signal.SIGKILL)
+    await sending
+    await system.settled()
+    transactions = await system.transactions()
+    usage = Counter(one["id"] for one in transactions if one["type"] == "usage")
+    assert set(usage) == distinct_sides(cdrs)
+    assert max(usage.values()) == 1
+    assert not await system.rejected()
+    await check_store(system, transactions)
+
+
+async def some_rated(system: Any, count: int) -> None:
+    """Wait until so many offsets of the input are behind marks."""
+    end = time.monotonic() + 60
+    while (
+        sum(at for (topic, _), at in (await system.positions()).items() if topic == system.topics.cdrs)
+        < count
+    ):
+        assert time.monotonic() < end
+        await asyncio.sleep(0.2)
+
+
+@pytest.mark.slow
+async def test_redis_is_emptied_while_calls_flow(
+    system_of: SystemOf, start_redis: Callable[..., Any]
+) -> None:
+    """FLUSHALL, four lanes, two workers: all is rebuilt from the journal before anything new is decided."""
+    redis = start_redis()
+    system = await system_of(partitions=4, redis=redis.url)
+    system.start_worker(), system.start_worker()
+    await system.load(catalog())
+    cdrs = calls(60_000, 11, time.time_ns() // 1_000_000)
+    half = len(cdrs) // 2
+    await send_all(system, cdrs[:half])
+    await some_rated(system, 10_000)
+    async with Redis.from_url(redis.url) as server:
+        await server.flushall()
+    await send_all(system, cdrs[half:])
+    await system.settled()
+    transactions = await system.transactions()
+    usage = Counter(one["id"] for one in transactions if one["type"] == "usage")
+    assert set(usage) == distinct_sides(cdrs)
+    assert max(usage.values()) == 1
+    await check_store(system, transactions)
+    assert await findings(system) == []

@@ -1,0 +1,127 @@
+"""Connecting while the broker is away, being refused, and what is left to the background."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from aiokafka.errors import (
+    GroupAuthorizationFailedError,
+    KafkaConnectionError,
+    SaslAuthenticationFailed,
+    TopicAuthorizationFailedError,
+)
+
+from rater.errors import Halt, StreamDown
+from rater.stream import connecting
+from rater.stream.connecting import later, reading, settle, shut, started
+from rater.stream.lanes import LaneProducer, Ownership
+from rater.stream.topics import Topics
+
+if TYPE_CHECKING:
+    from stream.conftest import Guarded, Scene
+
+
+class Away:
+    """A client that fails to start as often as there are errors."""
+
+    def __init__(self, errors: list[BaseException]) -> None:
+        """Share the errors with those made after it."""
+        self.errors = errors
+        self.stopped = False
+
+    async def start(self) -> None:
+        """Fail by the next error."""
+        if self.errors:
+            raise self.errors.pop(0)
+
+    async def stop(self) -> None:
+        """Note it, and fail as well."""
+        self.stopped = True
+        raise KafkaConnectionError
+
+
+async def test_starting_goes_on_until_the_broker_is_there() -> None:
+    """Each attempt has a fresh client, and each client that failed is stopped, whatever stopping raises."""
+    errors: list[BaseException] = [KafkaConnectionError(), OSError(), TimeoutError()]
+    made: list[Away] = []
+
+    def make() -> Away:
+        made.append(Away(errors))
+        return made[-1]
+
+    assert await started(make, 30) is made[-1]
+    assert [client.stopped for client in made] == [True, True, True, False]
+
+
+async def test_starting_ends_at_its_deadline_or_at_a_refusal() -> None:
+    """A broker that stays away means StreamDown after the deadline, a refusal means Halt at once."""
+    away = Away([KafkaConnectionError("nobody")] * 100)
+    began = asyncio.get_running_loop().time()
+    with pytest.raises(StreamDown, match=r"not reachable \(KafkaConnectionError: nobody\)"):
+        await started(lambda: away, 0.25)
+    assert 0.1 < asyncio.get_running_loop().time() - began < 2
+    with pytest.raises(Halt, match=r"kafka\.sasl_password"):
+        await started(lambda: Away([SaslAuthenticationFailed("no")]), 60)
+
+
+async def test_a_cancelled_start_is_stopped_in_the_background() -> None:
+    """Who is cancelled while connecting leaves no client behind."""
+    away = Away([asyncio.CancelledError()])
+    with pytest.raises(asyncio.CancelledError):
+        await started(lambda: away, 60)
+    await settle()
+    assert away.stopped
+
+
+async def test_shutting_a_client_that_hangs_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client whose stop never ends is left after `STOP_S`; what is left to the background is waited for."""
+    monkeypatch.setattr(connecting, "STOP_S", 0.01)
+
+    class Hanging:
+        """Never stops."""
+
+        async def close(self) -> None:
+            """Hang."""
+            await asyncio.Event().wait()
+
+    task = later(shut(Hanging()))
+    await settle()
+    assert task.done()
+
+
+@pytest.mark.kafka
+async def test_faults_while_reading_are_sorted(scene: Scene) -> None:
+    """Inside `reading`, a refusal becomes Halt and another error of Kafka StreamDown."""
+    for error, kind in ((TopicAuthorizationFailedError("t"), Halt), (KafkaConnectionError("x"), StreamDown)):
+        with pytest.raises(kind):
+            async with reading(scene.client, [], deadline_s=10):
+                raise error
+
+
+@pytest.mark.kafka
+async def test_who_may_not_is_told_which_right_is_missing(guarded: Guarded, prefix: str) -> None:
+    """Without rights, taking a lane and joining the group stop with the setting whose user lacks them."""
+    topics = Topics(prefix, 1)
+    await topics.create(guarded("admin", "admin"), 1)
+    guest = guarded("guest", "guest")
+    with pytest.raises(Halt, match=r"kafka\.sasl_username may not use transactional ids .*kafka\.group_id"):
+        await LaneProducer(guest, topics, f"{prefix}g", 0).open()
+    assert "the group of kafka.group_id" in connecting.refusal(GroupAuthorizationFailedError("g"))
+
+    async def ignored(_: set[int]) -> None:
+        """Take no lane."""
+
+    ownership = Ownership(guest, f"{prefix}g", topics.commands)
+    await ownership.start(ignored, ignored)
+    with pytest.raises(Halt, match=r"kafka\.sasl_username may not use"):
+        await asyncio.wait_for(ownership.run(), 15)
+    await ownership.stop()
+
+
+async def test_a_lane_of_a_wrong_password_waits_for_no_broker(guarded: Guarded) -> None:
+    """A refused login ends like a broker that is away, by the deadline; `rater check` tells them apart."""
+    wrong: dict[str, Any] = guarded("admin", "wrong")
+    with pytest.raises(StreamDown, match=r"not reachable"):
+        await LaneProducer(wrong, Topics("t.", 1), "g", 0, open_deadline_s=0.2).open()

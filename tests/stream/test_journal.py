@@ -1,0 +1,119 @@
+"""Reading the journal up to an exact place, on a real broker."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from rater.core.reconciling import State
+from rater.errors import Halt, StreamDown
+from rater.stream.journal import Owner, control_record, end_offset, last_mark, read_range, understood
+
+if TYPE_CHECKING:
+    from stream.conftest import Scene
+
+pytestmark = pytest.mark.kafka
+
+OWNER = Owner("w1", "g")
+
+
+async def test_owner_sees_all_that_was_committed_before(scene: Scene) -> None:
+    """Every commit lies below the next owner's record, which ends the tail; its mark is the last one."""
+    first = await scene.lane()
+    await first.claim(OWNER)
+    for number in range(5):
+        await first.commit([(b"c", b"%d" % number, [])], [], [], scene.mark(number))
+    token = await (await scene.lane()).claim(Owner("w2", "g"))
+    assert await last_mark(scene.client, scene.topics.transactions, 0, token) == scene.mark(4)
+    tail = await scene.journal(token + 1)
+    assert [value for _, _, value, _ in tail if value is not None] == [b"0", b"1", b"2", b"3", b"4"]
+    assert tail[-1] == (token, None, None, Owner("w2", "g"))
+    assert [offset for offset, *_ in await scene.journal(token)][-1] < token
+
+
+async def test_last_mark_is_found_behind_aborted_transactions(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Owner records and aborted transactions behind it, more than a step back covers, hide no mark."""
+    monkeypatch.setattr("rater.stream.journal.STEP_BACK", 2)
+    journal = scene.topics.transactions
+    producer = await scene.lane()
+    await producer.commit([(b"c", b"x", [])], [], [], scene.mark(7))
+    for _ in range(3):
+        await producer.claim(OWNER)
+    _, value, headers = control_record(scene.mark(8))
+    aborter = await scene.transactional("aborter")
+    for _ in range(5):
+        await aborter.begin_transaction()
+        await aborter.send_and_wait(journal, value, key=b"m", headers=headers, partition=0)
+        await aborter.abort_transaction()
+    token = await (await scene.lane()).claim(OWNER)
+    assert await last_mark(scene.client, journal, 0, token) == scene.mark(7)
+    assert [said for *_, said in await scene.journal(token)][-4:] == [scene.mark(7), OWNER, OWNER, OWNER]
+
+
+async def test_a_lane_that_never_committed_has_no_mark(scene: Scene) -> None:
+    """An empty journal, and one with owner records alone, is a new lane and not a fault."""
+    producer = await scene.lane()
+    assert await last_mark(scene.client, scene.topics.transactions, 0, await producer.claim(OWNER)) is None
+    assert await last_mark(scene.client, scene.topics.transactions, 0, await producer.claim(OWNER)) is None
+
+
+async def test_a_truncated_journal_halts(scene: Scene) -> None:
+    """When records that are needed were removed, reading stops with the remedy; the rest can be read."""
+    journal = scene.topics.transactions
+    producer = await scene.lane()
+    offset = await producer.commit([(b"c", b"x", [])], [], [], scene.mark(1))
+    kept = await producer.commit([(b"c", b"y", [])], [], [], scene.mark(2))
+    token = await producer.claim(OWNER)
+    await scene.remove_before(journal, offset + 1)
+    with pytest.raises(
+        Halt, match=rf"{journal}\[0\] begins at offset {offset + 1}, but is needed from 0: .*backup"
+    ):
+        await scene.journal(token)
+    assert await last_mark(scene.client, journal, 0, token) == scene.mark(2)
+    await scene.remove_before(journal, kept + 1)
+    with pytest.raises(Halt, match=r"retention\.ms=-1"):
+        await last_mark(scene.client, journal, 0, token)
+
+
+async def test_what_cannot_be_read_halts(scene: Scene) -> None:
+    """A header of ours that this version does not know stops the reader; others' headers do not matter."""
+    producer = await scene.lane()
+    await producer.commit([(b"c", b"x", [("trace", b"?")])], [], [], scene.mark(1))
+    token = await producer.claim(OWNER)
+    assert (await scene.journal(token))[0][3] is None
+    writer = await scene.writer("foreign")
+    [offset] = await writer.write(
+        [(scene.topics.transactions, 0, None, None, [("control", b"\x91\xa6future")])]
+    )
+    with pytest.raises(Halt, match=r"'control' that cannot be read .* newer version"):
+        await scene.journal(offset + 1)
+
+
+def test_a_state_is_keyed_by_its_client() -> None:
+    """A state lies with its client's transactions, and is read as it was written."""
+    state = State("t.commands", 5, 0, "42", 3, b"register", [("acc", "42")])
+    key, value, headers = control_record(state)
+    assert (key, value, understood(headers)) == (b"42", None, state)
+
+
+async def test_foreign_transaction_in_the_journal_is_told(scene: Scene) -> None:
+    """A read of the journal that another producer blocks ends by its deadline and says so."""
+    journal = scene.topics.transactions
+    foreign = await scene.transactional("foreign")
+    await foreign.begin_transaction()
+    await foreign.send_and_wait(journal, b"open", partition=0)
+    token = await (await scene.lane()).claim(OWNER)
+    with pytest.raises(StreamDown, match=r"holds a Kafka transaction open"):
+        await last_mark(scene.client, journal, 0, token, deadline_s=1)
+    await foreign.abort_transaction()
+    assert await last_mark(scene.client, journal, 0, token) is None
+
+
+async def test_nothing_to_read_reads_nothing(scene: Scene) -> None:
+    """An empty range asks the broker nothing; the end of an empty partition is 0."""
+    nowhere = {"bootstrap_servers": "127.0.0.1:1"}
+    assert [records async for records in read_range(nowhere, "t", 0, 5, 5)] == []
+    assert await end_offset(scene.client, scene.topics.transactions, 1) == 0

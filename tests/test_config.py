@@ -1,0 +1,177 @@
+"""Settings: what is taken from where, and what is said of what is wrong."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from rater.config import SECRETS, SECTIONS, Settings, load, masked_url
+
+EXAMPLE = Path(__file__).parents[1] / "config" / "rater.toml"
+
+
+def good(*arguments: Any, **more: Any) -> Settings:
+    """Return settings that have to be right."""
+    found = load(*arguments, **more)
+    assert isinstance(found, Settings), found
+    return found
+
+
+def problems(text: str, folder: Path, environ: dict[str, str] | None = None) -> list[str]:
+    """Return what is wrong with a file."""
+    file = folder / "rater.toml"
+    file.write_text(text, "utf-8")
+    found = load(str(file), environ)
+    assert isinstance(found, list), found
+    return found
+
+
+def test_without_anything_all_settings_have_defaults() -> None:
+    """The programs start without any settings."""
+    settings = good()
+    assert settings.kafka.bootstrap_servers == "localhost:9092"
+    assert settings.topic("cdrs") == "rater.cdrs"
+    assert list(settings.all_sources()) == ["default"]
+
+
+def test_the_example_shows_every_setting_with_its_default() -> None:
+    """config/rater.toml is the documentation: it names all settings, and what it sets is the default."""
+    text = EXAMPLE.read_text("utf-8")
+    assert good(str(EXAMPLE)) == good()
+    table = tomllib.loads(text)
+    assert set(table) == set(SECTIONS)
+    for section, struct in SECTIONS.items():
+        for field in msgspec.structs.fields(struct):
+            if field.default is None:  # not there by default: shown behind `#`
+                assert f"# {field.name} = " in text, f"{section}.{field.name}"
+            else:
+                assert table[section][field.name] == field.default, f"{section}.{field.name}"
+
+
+def test_environment_wins_over_file_and_flags_over_both(tmp_path: Path) -> None:
+    """Of several values for one setting the later wins: file, environment, flags."""
+    file = tmp_path / "rater.toml"
+    file.write_text('[kafka]\ngroup_id = "file"\n[metrics]\nport = 1\n[redis]\nprefix = "file"\n', "utf-8")
+    environ = {
+        "RATER_KAFKA__GROUP_ID": "environment",
+        "RATER_METRICS__PORT": "2",
+        "RATER_CONFIG": "x",
+        "HOME": "/",
+    }
+    settings = good(str(file), environ, {"metrics.port": "3"})
+    assert (settings.redis.prefix, settings.kafka.group_id, settings.metrics.port) == (
+        "file",
+        "environment",
+        3,
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ('[kafka]\ngroup_di = "x"', ["kafka.group_di", "did you mean `group_id`"]),
+        ("[metrics]\nport = 70000", ["metrics.port = 70000", "from 0 to 65535"]),
+        ('[metrics]\nport = "9464"', ["metrics.port", "a whole number"]),
+        ("[metrics]\nport = true", ["metrics.port", "a whole number"]),
+        ("[kafak]\nx = 1", ["no section `kafak`", "did you mean `kafka`"]),
+        ("kafka = 1", ["`kafka` is a section"]),
+        ("[kafka.group_id]\nx = 1", ["kafka.group_id", "the consumer group"]),
+        ('[redis]\nurl = "localhost"', ["redis.url", "redis://HOST:PORT/DB"]),
+        ('[kafka]\nsecurity_protocol = "TLS"', ["one of PLAINTEXT, SASL_PLAINTEXT"]),
+        ('[kafka]\nsecurity_protocol = "SASL_SSL"', ["needs kafka.sasl_username"]),
+        ('[kafka]\nsasl_username = "a"', ["are not used with"]),
+        ('[kafka]\nssl_cafile = "/nowhere.pem"', ["SSL or SASL_SSL"]),
+        ("[topics]\npartitions = 0", ["topics.partitions = 0", "from 1 to 1024"]),
+        ('[sources.a]\nmap = "asterisk"', ["sources.a", "has no topic"]),
+        ("[sources.a]", ["sources.a", "has no topic"]),
+        ('[sources.a]\ntopic = "t"\n[sources.b]\ntopic = "t"', ["one topic has one source"]),
+        ('[sources.a]\ntopic = "rater.commands"', ["a topic of the system itself"]),
+        ('[sources.default]\ntopic = "t"', ["choose another"]),
+        ('[sources."a/b"]\ntopic = "t"', ["a source's name has"]),
+        ("sources = 1", ["a source is a table"]),
+        ("[kafka", ["is not TOML"]),
+    ],
+)
+def test_what_is_wrong_is_a_sentence_with_place_and_remedy(
+    text: str, parts: list[str], tmp_path: Path
+) -> None:
+    """A wrong setting is named with its file, key and value, and what to do."""
+    found = "\n".join(problems(text, tmp_path))
+    assert "rater.toml" in found or "kafka." in found or "sources." in found
+    for part in parts:
+        assert part in found
+
+
+def test_all_problems_are_told_at_once(tmp_path: Path) -> None:
+    """Who has three things wrong need not run the program three times."""
+    found = problems("[kafka]\nx = 1\n[metrics]\nport = -1\n", tmp_path, {"RATER_TOPICS__PARTITIONS": "many"})
+    assert len(found) == 3
+    assert any("the environment variable RATER_TOPICS__PARTITIONS" in problem for problem in found)
+
+
+def test_the_flag_that_gave_a_wrong_value_is_named() -> None:
+    """A message about a flag names the flag that was typed."""
+    found = load(
+        None, {}, {"metrics.port": "x", "redis.prefix": "?"}, flags={"metrics.port": "--metrics-port"}
+    )
+    assert isinstance(found, list)
+    assert found[0].startswith("the flag --metrics-port: metrics.port = 'x':")
+    assert found[1].startswith("the flag --set: redis.prefix")
+
+
+def test_missing_files_are_sentences(tmp_path: Path) -> None:
+    """A file that is not there, or is no text, is said to be so."""
+    missing = load(str(tmp_path / "none.toml"))
+    assert isinstance(missing, list)
+    assert "cannot be read (no such file or directory)" in missing[0]
+    (tmp_path / "latin.toml").write_bytes(b"# \xff")
+    latin = load(str(tmp_path / "latin.toml"))
+    assert isinstance(latin, list)
+    assert "is not UTF-8" in latin[0]
+
+
+def test_secrets_are_read_from_files_and_never_shown(tmp_path: Path) -> None:
+    """A password comes from a file where one is named, and is in no repr and no sentence."""
+    (tmp_path / "secret").write_text("s3cret\n", "utf-8")
+    environ = {
+        "RATER_REDIS__PASSWORD_FILE": str(tmp_path / "secret"),
+        "RATER_REDIS__URL": "redis://u:pa55@h:1/0",
+    }
+    settings = good(None, environ)
+    assert settings.redis.password == "s3cret"  # noqa: S105 - an example
+    assert "s3cret" not in repr(settings)
+    assert "pa55" not in repr(settings)
+    both = load(None, {**environ, "RATER_REDIS__PASSWORD": "0ther"})
+    assert isinstance(both, list)
+    assert "both given" in both[0]
+    assert "0ther" not in both[0]
+    assert {"password", "sasl_password"} == SECRETS
+
+
+def test_a_url_is_shown_without_its_password() -> None:
+    """Of a URL everything but the password and the query may be shown."""
+    assert masked_url("redis://user:pa55@h:6379/0?x=secret") == "redis://user:***@h:6379/0?***"
+    assert masked_url("redis://h:6379/0") == "redis://h:6379/0"
+
+
+def test_sources_come_from_variables_too(tmp_path: Path) -> None:
+    """A variable reaches a source of the file whose name it can only spell roughly, and can add one."""
+    file = tmp_path / "rater.toml"
+    file.write_text(
+        '[sources.PBX-1]\ntopic = "a"\nmap = "maps/x.toml"\n[sources.PBX-1.defaults]\nzone = "UTC"\n', "utf-8"
+    )
+    settings = good(
+        str(file),
+        {
+            "RATER_SOURCES__PBX_1__TOPIC": "b", "RATER_SOURCES__PBX_1__DEFAULTS__CLIENT": "42",
+            "RATER_SOURCES__NEW__TOPIC": "c",
+        },
+    )  # fmt: skip
+    assert settings.sources["PBX-1"].topic == "b"
+    assert settings.sources["PBX-1"].defaults == {"zone": "UTC", "client": "42"}
+    assert settings.sources["PBX-1"].map == str(tmp_path / "maps/x.toml")
+    assert settings.sources["new"].topic == "c"

@@ -1,0 +1,101 @@
+"""Logs: one JSON object for each line, and no telephone number in the clear."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import logging
+from collections.abc import Iterator
+
+import pytest
+import structlog
+
+from rater import logs
+
+
+@pytest.fixture(autouse=True)
+def _as_before() -> Iterator[None]:
+    """Give back the process's logging as it was."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    structlog.reset_defaults()
+
+
+def told(stream: io.StringIO) -> list[dict[str, object]]:
+    """Return the lines as objects."""
+    return [json.loads(line) for line in stream.getvalue().splitlines()]
+
+
+def test_a_line_is_an_object_with_fixed_names() -> None:
+    """Machines find at, level and event in each line, beside what was bound."""
+    stream = io.StringIO()
+    logs.set_up("info", "auto", stream)
+    structlog.get_logger().info("lane taken", lane=3)
+    structlog.get_logger().debug("not asked for")
+    (line,) = told(stream)
+    assert line.keys() == {"at", "level", "event", "lane"}
+    assert (line["level"], line["event"], line["lane"]) == ("info", "lane taken", 3)
+    assert str(line["at"]).endswith("Z")
+
+
+def test_libraries_tell_in_the_same_form_on_one_line() -> None:
+    """A library's message is an object too, whatever line breaks it has; aiokafka's chatter is left out."""
+    stream = io.StringIO()
+    logs.set_up("info", "json", stream)
+    logging.getLogger("some.library").warning("two\nlines of %s", "text")
+    logging.getLogger("aiokafka.consumer").warning("retrying")
+    (line,) = told(stream)
+    assert line["event"] == "two lines of text"
+    assert line["logger"] == "some.library"
+
+
+def test_an_exception_is_part_of_its_line() -> None:
+    """A traceback does not break the lines."""
+    stream = io.StringIO()
+    logs.set_up("info", "json", stream)
+    try:
+        _ = 1 // 0
+    except ZeroDivisionError:
+        structlog.get_logger().exception("cannot divide")
+    (line,) = told(stream)
+    assert "ZeroDivisionError" in str(line["exception"])
+
+
+def test_text_is_for_people() -> None:
+    """As text a line is no JSON, and without colours where nobody sees them."""
+    stream = io.StringIO()
+    logs.set_up("info", "text", stream)
+    structlog.get_logger().info("lane taken", lane=3)
+    assert "lane taken" in stream.getvalue()
+    assert "lane=3" in stream.getvalue()
+    assert "\x1b" not in stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("number", "masked"),
+    [
+        ("380441234567", "380*******67"), ("1234567890", "123*****90"), ("123456789", "12*******"),
+        ("112", "***"), ("1", "*"), ("", ""), (None, ""),
+    ],
+)  # fmt: skip
+def test_numbers_are_masked(number: str | None, masked: str) -> None:
+    """At least half of a number is hidden; what is shown says the country."""
+    assert logs.mask(number) == masked
+
+
+async def test_the_loop_tells_in_our_form() -> None:
+    """An exception that nobody fetched is a line of the log; that of a given-up delivery only of debug."""
+    stream = io.StringIO()
+    logs.set_up("info", "json", stream)
+    loop = asyncio.get_running_loop()
+    logs.tame(loop)
+    given_up = type("KafkaError", (Exception,), {"__module__": "aiokafka.errors"})()
+    loop.call_exception_handler({"message": "Future exception was never retrieved", "exception": given_up})
+    loop.call_exception_handler({"message": "Task failed", "exception": ValueError("x")})
+    (line,) = told(stream)
+    assert line["level"] == "error"
+    assert line["message"] == "Task failed"

@@ -1,0 +1,135 @@
+"""Metrics: names, labels and values as contracts.md fixes them."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from rater.core.counts import Counts
+from rater.core.reasons import Reason
+from rater.metrics import OTHER, Metrics
+
+NAMES = {
+    "rater_cdrs_total",
+    "rater_sides_total",
+    "rater_rejected_total",
+    "rater_duplicates_total",
+    "rater_late_total",
+    "rater_transactions_total",
+    "rater_draws_total",
+    "rater_events_total",
+    "rater_commands_total",
+    "rater_stage_seconds_bucket",
+    "rater_end_to_end_seconds_bucket",
+    "rater_batch_records_bucket",
+    "rater_consumer_lag_records",
+    "rater_consumer_lag_seconds",
+    "rater_redis_retries_total",
+    "rater_replayed_total",
+    "rater_catalog_version",
+    "rater_audit_drift",
+    "rater_build_info",
+}
+"""Of contracts.md, Metrics: those of what this version does."""
+
+
+def values(metrics: Metrics) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+    """Return (name, labels) → value, as Prometheus reads them."""
+    return {
+        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        for family in text_string_to_metric_families(metrics.exposition().decode())
+        for sample in family.samples
+    }
+
+
+def test_every_name_of_the_contract_is_there() -> None:
+    """Dashboards rely on the names, also before anything was counted (those with an open label excepted)."""
+    metrics = Metrics()
+    metrics.lag("rater.cdrs", 0, 1, 0.5)
+    metrics.add(
+        Counts(cdrs=1, sides=Counter([("orig", "rated")]), commands=Counter([("tick", "done")])),
+        committed_ms=0,
+    )
+    seen = {name for name, _ in values(metrics)}
+    assert seen >= NAMES
+
+
+def test_a_batch_is_added_once() -> None:
+    """What a batch counted comes out under its labels."""
+    metrics = Metrics()
+    counts = Counts(cdrs=3, late=1, replayed=2)
+    counts.sides["orig", "rated"] += 2
+    counts.sides["term", "rejected"] += 1
+    counts.rejected[Reason.RATE_MISSING] += 1
+    counts.duplicates["same"] += 4
+    counts.transactions["usage"] += 2
+    counts.draws["volume"] += 5
+    counts.arrivals[900] += 3
+    metrics.add(counts, committed_ms=1_000)
+    metrics.add(counts, committed_ms=1_000)
+    found = values(metrics)
+    assert found["rater_cdrs_total", ()] == 6
+    assert found["rater_sides_total", (("outcome", "rated"), ("side", "orig"))] == 4
+    assert found["rater_rejected_total", (("reason", "rate_missing"),)] == 2
+    assert found["rater_duplicates_total", (("kind", "same"),)] == 8
+    assert found["rater_draws_total", (("kind", "volume"),)] == 10
+    assert found["rater_late_total", ()] == 2
+    assert found["rater_replayed_total", ()] == 4
+    assert found["rater_end_to_end_seconds_count", ()] == 6
+    assert found["rater_end_to_end_seconds_sum", ()] == pytest.approx(0.6)
+    assert found["rater_end_to_end_seconds_bucket", (("le", "0.075"),)] == 0
+    assert found["rater_end_to_end_seconds_bucket", (("le", "0.1"),)] == 6
+    assert found["rater_batch_records_count", ()] == 2
+
+
+def test_labels_are_bounded() -> None:
+    """A value that is on no list (a client, a number) never becomes a label."""
+    metrics = Metrics()
+    counts = Counts()
+    counts.rejected["client 42 is strange"] += 1
+    counts.commands["steal", "done"] += 1
+    metrics.add(counts, committed_ms=0)
+    text = metrics.exposition().decode()
+    assert "42" not in "".join(line for line in text.splitlines() if line.startswith("rater_rejected"))
+    found = values(metrics)
+    assert found["rater_rejected_total", (("reason", OTHER),)] == 1
+    assert found["rater_commands_total", (("do", OTHER), ("result", "done"))] == 1
+
+
+def test_closed_lists_are_there_from_the_start() -> None:
+    """A rate over a counter is right from its first increment, for the series was there before."""
+    found = values(Metrics())
+    assert all(found["rater_rejected_total", (("reason", reason),)] == 0 for reason in Reason)
+
+
+def test_a_stage_is_measured() -> None:
+    """A step of the line is one observation, under its name, also when it fails."""
+    metrics = Metrics()
+    with metrics.stage("draw"):
+        pass
+    with pytest.raises(ZeroDivisionError), metrics.stage("draw"):
+        _ = 1 // 0
+    assert values(metrics)["rater_stage_seconds_count", (("stage", "draw"),)] == 2
+
+
+def test_a_lost_lane_shows_no_lag() -> None:
+    """Of a partition that has another owner now, only that one tells."""
+    metrics = Metrics()
+    metrics.lag("rater.cdrs", 1, 7, 2.5)
+    labels = (("partition", "1"), ("topic", "rater.cdrs"))
+    assert values(metrics)["rater_consumer_lag_records", labels] == 7
+    assert values(metrics)["rater_consumer_lag_seconds", labels] == 2.5
+    metrics.forget_lag("rater.cdrs", 1)
+    assert ("rater_consumer_lag_records", labels) not in values(metrics)
+    metrics.forget_lag("rater.cdrs", 1)
+
+
+def test_a_record_of_the_future_is_no_negative_time() -> None:
+    """Clocks of two machines differ: such a record took no time."""
+    metrics = Metrics()
+    counts = Counts()
+    counts.arrivals[2_000] += 1
+    metrics.add(counts, committed_ms=1_000)
+    assert values(metrics)["rater_end_to_end_seconds_sum", ()] == 0
