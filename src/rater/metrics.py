@@ -27,7 +27,7 @@ OUTCOMES = ("rated", "zero", "rejected", "duplicate")
 DUPLICATES = ("same", "differs")
 TRANSACTIONS = ("usage", "activation_fee", "subscription_fee", "refund", "adjustment", "reversal")
 DRAWS = ("volume", "money")
-STAGES = ("poll", "decode", "identify", "match", "draw", "rate", "commit")
+STAGES = ("decode", "identify", "match", "draw", "rate", "commit")
 RESULTS = ("done", "refused")
 DO = (
     "load_catalog", "put_package", "set_package_status", "delete_package", "put_client", "adjust", "assign",

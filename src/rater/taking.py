@@ -74,6 +74,7 @@ async def take(lane: int, parts: Parts) -> Taken:
         mark = found or Mark(positions={}, times={}, catalog=0, body=0, lane_ms=0)
         taken = Taken(lane, token, producer, mark, parts)
         taken.catalog = await parts.catalogs.at(mark.catalog, mark.body)
+        parts.metrics.catalog(mark.catalog)
         await asyncio.gather(*(_agree(taken, bucket, parts) for bucket in range(parts.store.count)))
         taken.source = LaneSource(
             parts.client, parts.topics, lane, taken.standing.positions, taken.standing.times, kafka.group_id,

@@ -134,8 +134,10 @@ class Line:
 
     async def identify(self, batch: Batch, sides: list[Side]) -> Found:
         """Find whose calls they are, fetching what the cache lacks (read-only: safe at any crash)."""
-        views, found = self.parts.batch_views(), Found()
+        views, found, passes = self.parts.batch_views(), Found(), 0
+        order = {id(side): number for number, side in enumerate(sides)}
         while sides:
+            passes += 1
             catalog = self.taken.catalog
             assert catalog is not None  # noqa: S101 - data is read from when there is one
             sides, wanted = batching.identify(batch, sides, catalog, views, self.parts.store.count, found)
@@ -144,6 +146,8 @@ class Line:
             if views.catalog_needed > catalog.version:
                 await catch_up(self, views.catalog_needed)
                 sides, found = [side for side, _ in found] + sides, Found()
+        if passes > 1:  # those that were looked up came last; a client's calls are drawn in their order
+            found.sort(key=lambda one: order[id(one[0])])
         return found
 
     async def look_up(self, bucket: int, clients: set[str], accounts: set[str], views: Views) -> None:

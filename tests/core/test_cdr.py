@@ -202,6 +202,14 @@ def test_defaults_and_forms() -> None:
     assert cdr.caller == "1" * 64
 
 
+@pytest.mark.parametrize("number", ["++380", "+", "38x", "380 44", "٣٨٠", "²", "1" * 65])
+def test_no_number(number: str) -> None:
+    """After one + there are 1 to 64 digits, 0 to 9 alone: other scripts have digits too."""
+    found = sent(called=number)
+    assert not isinstance(found, Cdr)
+    assert found[0].reason is Reason.NUMBER_INVALID
+
+
 def test_one_side_does_not_stop_the_other() -> None:
     """A side that cannot be read is rejected on its own."""
     cdr = taken(term={"client": 5})

@@ -8,7 +8,7 @@ from zlib import crc32
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rater.core.catalog import (
@@ -31,6 +31,7 @@ from rater.core.clients import (
     write_register,
 )
 from rater.core.compiling import Catalog, compile_catalog
+from rater.core.offline import Rater, Transaction
 from rater.core.periods import canonical_when, when_ms, zone_of
 
 DAY_MS = 86_400_000
@@ -106,6 +107,7 @@ def test_a_register_is_written_and_read() -> None:
         read_register(b"\x01")
 
 
+@settings(deadline=None)
 @given(st.text(min_size=1), st.integers(1, 64))
 def test_the_bucket_is_the_checksum_of_the_id(client_id: str, buckets: int) -> None:
     """A client's bucket is CRC-32 of its id modulo the number of buckets: others compute it too."""
@@ -341,6 +343,33 @@ def test_a_package_ends_at_the_midnight_of_the_period_that_it_cuts() -> None:
         assert period(of, catalog, at("2026-11-30T22:00:00Z")) is None
 
 
+def test_a_late_call_is_in_the_last_period_after_the_zone_was_changed() -> None:
+    """A call after the end does not make rating forget how long the period ran in the earlier zone."""
+    catalog = """
+currencies: {base: USD}
+rate_tables: [{name: r, currency: USD, rates: [{code: "1", price: "1"}]}]
+packages: [{id: "1", name: n, type: customer, currency: USD, end_date: 2026-12-01, limits: [
+  {type: volume, service: calls, code: "1", limit: 100}]}]
+clients: [{id: "42", currency: USD, time_zone: ZONE, rate_tables: {orig: {calls: r}}}]
+client_packages: [{id: "3", client: "42", package: "1"}]
+"""
+    rater = Rater()
+    for zone, day in (("America/New_York", "2026-11-10"), ("Europe/Kyiv", "2026-11-20")):
+        assert rater.load([("c.yaml", catalog.replace("ZONE", zone).encode())], at(day)) == []
+    amounts = []
+    for number, instant in enumerate(("2026-12-01T05:00:00Z", "2026-12-01T04:59:59Z")):
+        record = {
+            "id": str(number), "called": "1", "duration_ms": 60_000, "answered_at": instant,
+            "orig": {"client": "42"},
+        }  # fmt: skip
+        (ended,) = rater.rate(msgspec.json.encode(record), at("2026-12-01T06:00:00Z"))
+        assert isinstance(ended, Transaction)
+        amounts.append(msgspec.json.decode(ended.value)["amount"])
+    assert len(amounts) == 2
+    assert amounts[0] != "0"
+    assert amounts[1] == "0"
+
+
 def test_two_clients_in_two_zones_have_their_own_midnights() -> None:
     """One package, two clients: each in the period of its own clock at one instant."""
     instant = at("2026-12-01T02:00:00Z")
@@ -371,6 +400,7 @@ _ZONES = st.sampled_from(["Europe/Kyiv", "America/New_York", "Asia/Kolkata", "Au
 _AFTER = st.integers(-60, 400).map(lambda day: LOADED + day * DAY_MS)
 
 
+@settings(deadline=None)
 @given(
     first=_SPANS,
     lengths=st.dictionaries(_AFTER, _SPANS, max_size=3),
@@ -409,6 +439,7 @@ def test_periods_tile_time_whatever_changes(
     assert (following.number, following.start_ms) == (found.number + 1, found.stop_ms)
 
 
+@settings(deadline=None)
 @given(
     first=_SPANS,
     lengths=st.dictionaries(_AFTER, _SPANS, max_size=3),

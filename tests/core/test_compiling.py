@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rater.core.amounts import E10
@@ -196,6 +196,7 @@ _RULES = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(
     _RULES,
     st.sampled_from(["orig", "term"]),
@@ -228,6 +229,21 @@ def test_the_first_rule_whose_fields_all_hold(
     index = Rules(rules)
     assert index.find(side, gateway, ip, login, caller) == expected
     assert index.find(side, gateway, ip, login, caller) == expected
+
+
+def test_the_order_of_the_file_counts_across_the_shapes_of_rules() -> None:
+    """A rule with other fields that stands between two of one shape holds before the second of them."""
+    rules = Rules(
+        [
+            IdentificationRule("orig", "1", gateway="other"),
+            IdentificationRule("orig", "2", login="l"),
+            IdentificationRule("orig", "3", gateway="g"),
+            IdentificationRule("orig", "4", login="l", gateway="g"),
+        ]
+    )
+    assert rules.find("orig", "g", None, "l", None) == ("2", None)
+    assert rules.find("orig", "g", None, None, None) == ("3", None)
+    assert rules.find("term", "g", None, "l", None) is None
 
 
 @pytest.mark.parametrize("ip", ["203.0.113.7", " 203.0.113.7 ", "::ffff:203.0.113.7"])

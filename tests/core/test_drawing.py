@@ -223,6 +223,21 @@ def covered_unseen(side: DrawItem, used: list[int], result: DrawResult, rest: in
     )  # fmt: skip
 
 
+def test_exactly_enough_money() -> None:
+    """Enough in the package's currency covers the whole cost, though what was taken is worth less again."""
+    bonus = candidate(0, Limit(1, 0, money=True, waive=False, allow=False, cap=0, rate=(1, 3)))
+    result = draw_item(item("k", 4, asked=(bonus,)), [0], Funds(0, 0, 0))
+    assert (result.amount, result.takes) == (0, ((0, 1, 0, 4),))
+
+
+def test_a_cost_of_nothing_needs_no_money() -> None:
+    """When fee and price cancel out, money limits are not asked, whatever the minutes leave of the two."""
+    minutes = candidate(0, Limit(4, 0, money=False, waive=False, allow=False, cap=0, rate=None))
+    bonus = candidate(1, Limit(9, 0, money=True, waive=False, allow=False, cap=0, rate=None))
+    result = draw_item(item("k", 10, Form(1, -10, 1), (minutes, bonus)), [0, 0], Funds(0, 0, 0))
+    assert (result.amount, result.takes) == (-4, ((0, 4, 0, 0),))
+
+
 def test_repeats() -> None:
     """The same key again is a duplicate, with other content it differs; neither changes anything."""
     made, call = bucket()

@@ -26,7 +26,7 @@ from rater.core.catalog import (
     TaxProfileSpec,
     TaxSpec,
     TermsSpec,
-)  # fmt: skip
+)
 from rater.core.offline import Rater, Transaction
 from rater.core.periods import canonical_when, when_ms, zone_of
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rater.core.catalog import Content, IdentificationRule, PackageSpec, objects
@@ -671,6 +671,7 @@ def test_yaml_in_braces_is_yaml() -> None:
     assert read(b'\xef\xbb\xbf{"dids": [{"number": "1"}]}', "c.json").dids[0].value.number == "1"
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200), st.sampled_from(["c.yaml", "c.json", "c.csv"]))
 def test_any_bytes_are_read_or_refused(raw: bytes, name: str) -> None:
     """No content makes reading raise."""
@@ -693,6 +694,7 @@ _FIELDS = sorted(
 )
 
 
+@settings(deadline=None)
 @given(
     st.sampled_from(
         [
@@ -1141,6 +1143,7 @@ _RULES = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(_RULES, _RULES)
 def test_identification_rules_keep_the_order_of_the_file(
     first: list[IdentificationRule], second: list[IdentificationRule]
@@ -1157,6 +1160,15 @@ def test_identification_rules_keep_the_order_of_the_file(
     version = rater.catalog.version
     assert rater.load([("c.yaml", _rules(second).encode())], NOW) == []
     assert rater.catalog.version == version
+
+
+def test_identification_rules_stay_in_their_place() -> None:
+    """The file's rules stand where the first of them stood; new ones come last when none was there."""
+    a, b, c, d = (IdentificationRule("orig", "42", login=login) for login in "abcd")
+    for second, order in (([b], "abc"), ([c, d, b], "acdb"), ([d], "abcd")):
+        rater = loaded(BASE, _rules([a, b, c]), _rules(second))
+        assert rater.content is not None
+        assert "".join(rule.login or "" for rule in rater.content.identification) == order
 
 
 def _rules(rules: list[IdentificationRule]) -> str:

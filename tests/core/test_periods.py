@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from rater.core.periods import (
@@ -107,12 +107,14 @@ def test_spans_are_normalized(text: str, remedy: str) -> None:
         parse_span(text)
 
 
+@settings(deadline=None)
 @given(SPANS)
 def test_a_span_has_one_spelling(span: Span) -> None:
     """A span written and read again is the same."""
     assert parse_span(str(span)) == span
 
 
+@settings(deadline=None)
 @given(SPANS, SPANS, ZONES, ANCHORS)
 def test_surely_shorter_is_true_everywhere(one: Span, other: Span, zone: ZoneInfo, anchor: int) -> None:
     """`advance_renew` < `period` wherever in the calendar: what is called shorter ends earlier, always."""
@@ -134,7 +136,7 @@ def test_surely_shorter_is_true_everywhere(one: Span, other: Span, zone: ZoneInf
         ("12 months", "1 year", False),
         ("1 year", "12 months", False),
         ("22 hours", "1 day", True),
-        ("24 hours", "1 day", False),  # a day of 23 hours
+        ("23 hours", "1 day", False),  # a day of 23 hours
         ("1 month", "32 days", True),
         ("1 month", "31 days", False),
         ("58 days", "2 months", True),  # February and March
@@ -320,6 +322,7 @@ def test_a_period_beyond_the_calendar_has_no_stop() -> None:
     )
 
 
+@settings(deadline=None)
 @given(ZONES, ANCHORS, SPANS, st.integers(0, 20 * 366 * 86_400_000))
 def test_periods_tile_time(zone: ZoneInfo, anchor: int, span: Span, after: int) -> None:
     """Every instant from the anchor on lies in exactly one period; the next one starts where it stops."""
@@ -338,6 +341,7 @@ def test_periods_tile_time(zone: ZoneInfo, anchor: int, span: Span, after: int) 
     assert following[0] == number + 1 or zone.key == "Pacific/Apia"
 
 
+@settings(deadline=None)
 @given(ZONES, ANCHORS, SPANS, st.integers(0, 300))
 def test_boundaries_are_counted_from_the_anchor(zone: ZoneInfo, anchor: int, span: Span, n: int) -> None:
     """Boundary n shows the anchor's clock and its day, or the last of a shorter month; hours are elapsed."""
@@ -370,6 +374,7 @@ def test_boundaries_are_counted_from_the_anchor(zone: ZoneInfo, anchor: int, spa
         assert wanted not in earlier, "a repeated hour takes the first"
 
 
+@settings(deadline=None)
 @given(ZONES, ANCHORS, SPANS, st.integers(0, 10 * 366 * 86_400_000), st.integers(1, 10 * 366 * 86_400_000))
 def test_an_end_only_cuts(zone: ZoneInfo, anchor: int, span: Span, after: int, end_after: int) -> None:
     """An end date changes no number and no start: it cuts the stop, and takes away what comes later."""

@@ -23,22 +23,22 @@ from typing import Any
 
 import yaml
 
-LOADED_AT = datetime(2026, 11, 1, tzinfo=UTC)
-"""When the catalogs are loaded; no case depends on it, for its client packages are activated in the past."""
+LOADED_AT = datetime(2026, 9, 15, tzinfo=UTC)
+"""When the catalogs are loaded: before all records. No client package's start depends on it."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _TIMES = ("answered_at", "setup_at", "ended_at")
 _INSTANT = re.compile(r"\d{4}-\d\d-\d\dT")
 
 Got = tuple[str, str | None, Any]
-"""("transaction", side, the transaction), ("rejected", side, {reason, value}) or ("duplicate", side, None)."""
+"""("transaction", side, transaction), ("rejected", side, {reason, value}) or ("duplicate", side, None)."""
 
 Expectation = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Case:
-    """One file. records: (raw CDR, record's time in ms); expected: alternatives, each with a list per record."""
+    """One file. records: (raw CDR, record's time in ms); expected: alternatives, each a list per record."""
 
     name: str
     title: str
@@ -103,14 +103,12 @@ def compare(case: Case, outcomes: Sequence[Iterable[Got]], *, duplicates_shown: 
     Kafka's readers see it.
     """
     seen = [list(of) for of in outcomes]
-    found = [_faults(alternative, seen, duplicates_shown) for alternative in case.expected]
+    found = [_faults(alternative, seen, duplicates_shown=duplicates_shown) for alternative in case.expected]
     return [] if not all(found) else found[0]
 
 
 def _faults(
-    expected: list[list[Expectation]],
-    outcomes: list[list[Got]],
-    duplicates_shown: bool,  # noqa: FBT001
+    expected: list[list[Expectation]], outcomes: list[list[Got]], *, duplicates_shown: bool
 ) -> list[str]:
     faults = []
     if len(expected) != len(outcomes):

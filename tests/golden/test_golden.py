@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import re
+from decimal import Decimal
+
 import msgspec
 import pytest
 
 from golden.cases import LOADED_AT, Case, Got, compare, load_cases
+from rater.core.matching import counter_field
 from rater.core.offline import Duplicate, Ended, Rater
 from rater.core.periods import to_ms
 from rater.core.reasons import PassOver, Reason, Rejection
 
 CASES = load_cases()
+EXAMPLES = {1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 13, 14, 19, 21, 22, 23}
+"""The worked examples of domain.md 7 that need no fees."""
 
 
 def got(ended: Ended) -> Got:
@@ -55,16 +61,30 @@ def test_every_reason_has_a_case() -> None:
     assert set(PassOver) - {PassOver.FEE_NOT_COVERED} <= passed
 
 
+def test_every_example_has_a_file() -> None:
+    """Each worked example has the file of its number, whose title says so."""
+    numbered = {int(case.name[:2]): case.title for case in CASES}
+    assert {number for number, title in numbered.items() if re.search(rf"\b{number}\)", title)} == EXAMPLES
+
+
 def test_sums_agree() -> None:
-    """Balances and counters are the sums of amounts and of what draws took, in every case."""
+    """Balances are the sums of amounts, and counters those of what draws took, in every case."""
     for case in CASES:
         rater = loaded(case)
         opening = {client: rater.balance(client) for client in rater.registers}
-        amounts: dict[str, int] = {}
+        amounts: dict[str, Decimal] = {}
+        taken: dict[tuple[str, str], Decimal] = {}
         for raw, record_ms in case.records:
             for kind, _, value in map(got, rater.rate(raw, record_ms)):
-                if kind == "transaction":
-                    micros = round(float(value["amount"]) * 10**6)
-                    amounts[value["client"]] = amounts.get(value["client"], 0) + micros
+                if kind != "transaction":
+                    continue
+                client = value["client"]
+                amounts[client] = amounts.get(client, Decimal(0)) + Decimal(value["amount"]).scaleb(6)
+                for draw in value["draws"]:
+                    field = counter_field(draw["client_package"], draw["period"], draw["limit"])
+                    units = Decimal(draw["taken"]).scaleb(6 if draw["kind"] == "money" else 0)
+                    taken[client, field] = taken.get((client, field), Decimal(0)) + units
         for client, before in opening.items():
             assert rater.balance(client) - before == amounts.get(client, 0), (case.name, client)
+            used = {(client, field): number for field, number in rater.used(client).items() if number}
+            assert used == {key: number for key, number in taken.items() if key[0] == client}, case.name

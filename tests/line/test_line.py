@@ -15,6 +15,7 @@ from redis.asyncio import Redis
 
 from rater import app
 from rater.auditor import audit
+from rater.loader import Loader
 from traffic import calls, catalog, distinct_sides, fold
 
 pytestmark = pytest.mark.kafka
@@ -79,6 +80,48 @@ async def test_loading_twice_changes_nothing(system_of: SystemOf) -> None:
         first = await system.load(catalog(20, 5))
         again = await system.load(catalog(20, 5))
         assert (first.version, first.changed, again.version, again.changed) == (1, True, 1, False)
+
+
+async def test_a_faulty_catalog_changes_nothing(
+    system_of: SystemOf, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every fault is named with file, path, value and remedy, the exit code is 2, and no topic has grown."""
+    system = await system_of()
+    async with system.worker():
+        await system.load(catalog(3, 1))
+        before = [await system.read(topic) for topic in (system.topics.commands, system.topics.transactions)]
+        faulty = json.loads(catalog(4, 1))
+        faulty["clients"][0]["currency"] = "XYZ"
+        faulty["packages"][0]["limits"][0]["limit"] = -1
+        path = system.folder / "faulty.json"
+        path.write_text(json.dumps(faulty))
+        code = await app.load(system.settings, [path], print)
+        told = capsys.readouterr().out
+        after = [await system.read(topic) for topic in (system.topics.commands, system.topics.transactions)]
+    assert code == 2
+    for fault in ("clients[0].currency", "XYZ", "packages[0].limits[0].limit", "-1"):
+        assert fault in told
+    assert told.count("faulty.json") == 2
+    assert "2 faults: nothing was changed" in told
+    known = [[record.offset for record in records if record.value] for records in before]
+    assert [[record.offset for record in records if record.value] for records in after] == known
+
+
+async def test_a_load_that_dies_half_way_changes_nothing(
+    system_of: SystemOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When it dies after writing its content the catalog in use stays, and the next load is whole."""
+    system = await system_of(partitions=2)
+    async with system.worker() as worker:
+        await system.load(catalog(3, 1))
+        with monkeypatch.context() as patched:
+            patched.setattr(Loader, "_commands", lambda *_: 1 / 0)
+            with pytest.raises(ZeroDivisionError):
+                await system.load(catalog(30, 2))
+        assert "rater_catalog_version 1.0" in worker.parts.metrics.exposition().decode()
+        again = await system.load(catalog(30, 2))
+        assert (again.version, again.changed) == (2, True)
+        assert await findings(system) == []
 
 
 def now() -> str:
@@ -148,3 +191,25 @@ async def test_redis_is_emptied_while_calls_flow(
     assert max(usage.values()) == 1
     await check_store(system, transactions)
     assert await findings(system) == []
+
+
+async def test_calls_of_a_client_are_drawn_in_their_order(system_of: SystemOf) -> None:
+    """Also where the account of the first is not known yet and has to be looked up, unlike that of the next."""
+    system = await system_of()
+    with_account = json.loads(catalog(2, 1))
+    with_account["clients"][2]["accounts"] = [{"id": "phone"}]
+    cdr = {"called": "380441234567", "answered_at": now(), "duration_ms": 1_000_000}
+    async with system.worker():
+        await system.load(json.dumps(with_account).encode())
+        first = {"id": "0", **cdr, "orig": {"client": "hot0"}}
+        await system.send([(json.dumps(first).encode(), None)])
+        await system.settled()  # the client's view is known now, the account is not
+        await system.send([
+            (json.dumps({"id": "1", **cdr, "orig": {"account": "phone"}}).encode(), None),
+            (json.dumps({"id": "2", **cdr, "orig": {"client": "hot0"}}).encode(), None),
+        ])  # fmt: skip
+        await system.settled()
+    usage = [one for one in await system.transactions() if one["type"] == "usage"]
+    minutes = [[draw["taken"] for draw in one["draws"] if draw["kind"] == "volume"] for one in usage]
+    assert [one["id"] for one in usage] == ["default/0/orig", "default/1/orig", "default/2/orig"]
+    assert minutes == [["1000"], ["800"], []]

@@ -40,6 +40,7 @@ async def topics(client: dict[str, Any], prefix: str) -> AsyncIterator[Topics]:
     await made.create(client, 1)
     yield made
     await settle()
+    await asyncio.sleep(0)  # transports that were closed end in the loop's next turn
 
 
 @pytest_asyncio.fixture
@@ -151,15 +152,19 @@ class Scene:
         read = read_range(self.client, self.topics.transactions, 0, 0, until, deadline_s=20)
         return [record async for records in read for record in records]
 
+    async def decided(self, topic: str, until: int) -> list[Any]:
+        """Return the values of partition 0 below an offset, once no Kafka transaction is open there."""
+        read = read_range(self.client, topic, 0, 0, until, deadline_s=20)
+        return [value async for records in read for _, _, value, _ in records]
+
     async def committed(self, topic: str, partition: int = 0) -> list[Any]:
-        """Return what read_committed readers see of a partition now."""
+        """Return the committed records of a partition; all that was written to it is waited for."""
         place = TopicPartition(topic, partition)
-        async with reading(self.client, [place], deadline_s=10) as reader:
-            end = (await reader.end_offsets([place]))[place]
+        async with reading(self.client, [place], deadline_s=10) as reader, asyncio.timeout(20):
             reader.seek(place, (await reader.beginning_offsets([place]))[place])
             found: list[Any] = []
-            while await reader.position(place) < end:
-                found += (await reader.getmany(place, timeout_ms=500)).get(place, [])
+            while (end := reader.highwater(place)) is None or await reader.position(place) < end:
+                found += (await reader.getmany(place, timeout_ms=100)).get(place, [])
             return found
 
     async def remove_before(self, topic: str, offset: int) -> None:

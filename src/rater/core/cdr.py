@@ -441,8 +441,7 @@ def _late_or_early(at_ms: int, arrival: Arrival) -> _Fault | None:
         age_s = (arrival.lane_ms - at_ms) // _SECOND_MS
         detail = (
             f"the call is {age_s} s older than its record, the duplicate window is "
-            f"{arrival.window_ms // _SECOND_MS} s; "
-            "send it with `rater ingest --late` or `rater recycle --late`"
+            f"{arrival.window_ms // _SECOND_MS} s; lengthen worker.duplicate_window_days, then send it again"
         )
         return _Fault(Reason.TOO_OLD, detail, at_ms)
     return None

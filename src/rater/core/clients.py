@@ -134,7 +134,7 @@ def apply_entry(
             raise ValueError(f"client {entry.id!r} does not exist, and the entry does not bring it")
         register = _new(entry.client)
     changes: dict[str, Any] = {}
-    if entry.client is not None and not same_client(register, entry.client):
+    if register.version and entry.client is not None and not same_client(register, entry.client):
         changes = _client_changes(register, entry.client, at_ms)
     zone = zone_of(changes.get("zone", register.zone))
     packages = _packages(register.packages, entry.packages, catalog, zone, at_ms)

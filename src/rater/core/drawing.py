@@ -48,7 +48,8 @@ class Outcome(IntEnum):
 class ItemCandidate(NamedTuple):
     """One limit that an item may draw from; candidates of an item are in order of domain.md 2.1.
 
-    So volume limits come before money limits, and those of one group agree in `allow`.
+    So volume limits come before money limits, those of one group agree in `allow`, and each has a counter of
+    its own.
     """
 
     field: int  # index in the use's fields

@@ -43,7 +43,7 @@ from rater.core.catalog import (
     TaxProfileSpec,
     TaxSpec,
     TermsSpec,
-)  # fmt: skip
+)
 from rater.core.codes import BEGINNING_MS, CODE_DIGITS_MAX, Row
 from rater.core.fields import (
     CODE_NAME_CHARS_MAX,
@@ -58,7 +58,7 @@ from rater.core.fields import (
     uncollected,
     unquoted,
     what,
-)  # fmt: skip
+)
 from rater.core.parsing import csv_header, csv_rows, parse
 from rater.core.periods import parse_span, surely_shorter, when_ms, zone_of
 from rater.core.reasons import Side

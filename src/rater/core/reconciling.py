@@ -35,6 +35,9 @@ from rater.core.drawing import (
 )
 from rater.core.rating import Context
 
+FORGET_GENERATIONS_MAX = 64
+"""Generations that a key which is undone is looked for in; one is a day and an hour at least."""
+
 COMMAND_INDEX_MIN = 2
 """Index of the first item of a command; below are the two sides of a CDR."""
 
@@ -230,7 +233,7 @@ class Reconciling:
             if _remembered(kept.decided):
                 known = (entry.key, entry.content)
                 if entry.key != effect.key:
-                    self._forget_key(entry.key)
+                    self._forget_key(entry)
         generation = effect.lane_ms // self._generation_ms
         usable = effect.index < COMMAND_INDEX_MIN and effect.key and generation >= self._generation_min
         if usable and known != (effect.key, effect.content):
@@ -296,13 +299,14 @@ class Reconciling:
     def _undo(self, decided: Pending) -> None:
         self._add(decided.entry.client, effects(decided), -1)
         if _remembered(decided):
-            self._forget_key(decided.entry.key)
+            self._forget_key(decided.entry)
 
-    def _forget_key(self, key: bytes) -> None:
+    def _forget_key(self, entry: OutcomeEntry) -> None:
         """Take a key out of the duplicates, unless another transaction stands for it."""
-        if key not in self._journaled:
-            # It was remembered at the lane's time then, which is this generation or, rarely, the one before.
-            self._forget += ((self._generation, key), (self._generation - 1, key))
+        if entry.key not in self._journaled:
+            # It was remembered at the lane's time then: from its record's to what the bucket keeps as the lane's.
+            first = max(entry.record_ms // self._generation_ms, self._generation - FORGET_GENERATIONS_MAX)
+            self._forget += [(number, entry.key) for number in range(first, self._generation + 1)]
 
     def _reconcile(self, lane: int, token: int, call: int, floor: int, *, final: bool) -> Reconcile:
         what = Reconcile(

@@ -301,7 +301,7 @@ class Buckets:
             return False
         except Halt as error:
             # Without keys the function fails as it begins, which shows that it is there.
-            return f"{LIBRARY}_probe" in str(error)
+            return "user_function" in str(error)
         return True
 
     async def _load(self, address: Address) -> None:

@@ -145,17 +145,17 @@ local function round_limbs(a, s, d, x)
   add_product(rest, divisor, 1, limbs_of(q, -1))
   settle(rest)
   local off = floor(approximate(rest) / about)
-  q = q + off
   add_product(rest, divisor, 1, {-off})
   settle(rest)
   if rest[size] < 0 then
-    q = q - 1
+    off = off - 1
   else
     add_product(rest, divisor, 1, {-1})
     settle(rest)
-    if rest[size] >= 0 then q = q + 1 end
+    if rest[size] >= 0 then off = off + 1 end
   end
-  if q > LIMIT then return sign * HUGE end
+  if off > LIMIT - q then return sign * HUGE end  -- asked before adding: 2^53 + 1 would be 2^53
+  q = q + off
   return sign < 0 and 0 - q or q
 end
 

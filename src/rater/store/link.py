@@ -190,8 +190,8 @@ class Link:
                 ) from error
             self._stale = True
             raise StoreUnknown(
-                f"{where} did not answer: {str(error) or type(error).__name__}. Whether it did what was asked "
-                "is found out as the lane is taken again"
+                f"{where} did not answer: {str(error) or type(error).__name__}. Whether it did what "
+                "was asked is found out as the lane is taken again"
             ) from error
         finally:
             await pool.release(connection)

@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 
 from msgspec import msgpack
 
-from rater.core.amounts import Form, WireNumber, wire
+from rater.core.amounts import LIMIT, Form, WireNumber, wire
 from rater.core.drawing import DrawCall, DrawItem, FenceReply, Reconcile, Status
 from rater.store.keys import Keys
 
 _PLAIN_MAX = 2**52  # as in amounts.wire
-_DELTA_MAX = 2**54
+_OUT_OF_RANGE = 2**54
 _FIRST_FIELD = 3  # Lua counts from 1, and a client's version and balance come before its counters
 
 _MONEY, _WAIVE, _ALLOW, _CAP, _CONVERSION, _GROUP = 1, 2, 4, 8, 16, 32
@@ -45,7 +45,9 @@ def pack_draw(call: DrawCall, keys: Keys) -> Args:
         flat += (use.version, use.credit_limit, len(use.fields))
         flat += use.fields
     for apply in call.applies:
-        delta = max(-_DELTA_MAX, min(apply.delta, _DELTA_MAX))  # beyond 2^53 it is refused, whatever it is
+        delta = apply.delta
+        if not -LIMIT <= delta <= LIMIT:  # a double may be another integer; refused, whatever it is
+            delta = _OUT_OF_RANGE
         flat += (clients[apply.client] + 1, apply.expected, apply.version, delta)
     for account, client in call.accounts:
         flat += (account, client)
@@ -61,9 +63,10 @@ def pack_draw(call: DrawCall, keys: Keys) -> Args:
 def _pack_item(flat: list[Any], item: DrawItem) -> None:
     a, s, d = item.cost
     billed = item.billed
+    x_max = billed or 1  # so that `a` itself is within the range, too
     whole: tuple[WireNumber, WireNumber, WireNumber] = item.cost
-    if d >= _PLAIN_MAX or abs(a) * billed + abs(s) >= _PLAIN_MAX:
-        whole = wire(item.cost, billed)
+    if d >= _PLAIN_MAX or abs(a) * x_max + abs(s) >= _PLAIN_MAX:
+        whole = wire(item.cost, x_max)
     head = _SAME_RECORD if item.same_record else 0
     candidates = item.candidates
     if not candidates:
@@ -96,9 +99,9 @@ _SAME = Form(1, 0, 1)
 
 def _conversions(item: DrawItem, size: int, to_package: Form | None, to_client: Form | None) -> list[Any]:
     """Return a, d of both conversions, for the greatest amounts that they can be asked for."""
-    cost_max = max(abs(item.cost.at(item.billed)), abs(item.cost.at(0)))  # linear: greatest at an end
+    cost_max = max(abs(item.cost.at(item.billed)), abs(item.cost.at(0)), 1)  # linear: greatest at an end
     a_package, _, d_package = wire(to_package or _SAME, cost_max)
-    a_client, _, d_client = wire(to_client or _SAME, size)
+    a_client, _, d_client = wire(to_client or _SAME, max(size, 1))
     return [a_package, d_package, a_client, d_client]
 
 

@@ -101,6 +101,12 @@ async def shut(client: Any) -> None:
         await asyncio.wait_for(stop(), STOP_S)
 
 
+def ignore(future: asyncio.Future[Any] | None) -> None:
+    """Take note of how a future ends: asyncio logs exceptions that nobody asked for."""
+    if future is not None:
+        future.add_done_callback(lambda done: done.cancelled() or done.exception())
+
+
 _later: set[asyncio.Task[None]] = set()
 
 

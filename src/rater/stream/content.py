@@ -24,6 +24,7 @@ from rater.stream.connecting import (
     RETRY_BACKOFF_MS,
     Connection,
     consumer,
+    ignore,
     later,
     reading,
     refusal,
@@ -207,7 +208,7 @@ class Ingest:
     async def close(self) -> None:
         """Let go; what is not confirmed may be lost. Never raises."""
         for delivery in self._pending:
-            delivery.add_done_callback(lambda done: done.cancelled() or done.exception())
+            ignore(delivery)
         producer, self._producer = self._producer, None
         if producer is not None:
             await (shut(producer) if not self._pending else later(shut(producer)))

@@ -19,6 +19,7 @@ from aiokafka.producer import AIOKafkaProducer
 from aiokafka.producer import sender as aiokafka_sender
 
 from rater.errors import Halt
+from rater.stream.connecting import ignore
 
 TESTED = "0.14."
 """Versions of aiokafka that the hook was tested with."""
@@ -49,11 +50,14 @@ def install() -> None:
 
 
 def hush(producer: AIOKafkaProducer) -> None:
-    """Take note of the end of a given-up transaction, or asyncio logs that nobody asked for its exception."""
-    waiter = producer._txn_manager._transaction_waiter  # noqa: SLF001 - the point of this module
-    if waiter is None:
-        return
-    if waiter.done():
-        _ = waiter.cancelled() or waiter.exception()
-    else:
-        waiter.add_done_callback(lambda done: done.cancelled() or done.exception())
+    """Ignore how a given-up Kafka transaction, and its batches that were not sent yet, end."""
+    ignore(producer._txn_manager._transaction_waiter)  # noqa: SLF001 - the point of this module
+    for queue in producer._message_accumulator._batches.values():  # noqa: SLF001 - the same
+        for batch in queue:
+            ignore(batch._drain_waiter)  # noqa: SLF001 - the same
+
+
+def cause(producer: AIOKafkaProducer) -> BaseException | None:
+    """Return what has ended a producer for good; calls after it only say that its state is wrong."""
+    error: BaseException | None = producer._message_accumulator._exception  # noqa: SLF001 - the same
+    return error

@@ -36,6 +36,7 @@ from rater.stream.connecting import (
     RETRY_S,
     Connection,
     consumer,
+    ignore,
     later,
     refusal,
     shut,
@@ -145,8 +146,7 @@ class _Transactional:
                 return await self._write(producer, groups, filled)
         except ProducerFenced as error:
             self._abandon()
-            why = f"{self.transactional_id}: a newer producer has this id, or we were too slow"
-            raise Fenced(why) from error
+            raise self._fenced() from error
         except (MessageSizeTooLargeError, RecordListTooLargeError) as error:
             self._abandon(abort=self._open)
             raise Halt(_too_large(groups)) from error
@@ -156,10 +156,15 @@ class _Transactional:
         # AssertionError: aiokafka's dead states
         except (KafkaError, OSError, TimeoutError, AssertionError) as error:
             self._abandon(abort=self._open)
+            if isinstance(endtxn.cause(producer), ProducerFenced):
+                raise self._fenced() from error
             raise Retake(f"{self.transactional_id}: {type(error).__name__}: {error}") from error
         except BaseException:
             self._abandon(abort=self._open)
             raise
+
+    def _fenced(self) -> Fenced:
+        return Fenced(f"{self.transactional_id}: a newer producer has this id, or we were too slow")
 
     async def _write(
         self, producer: AIOKafkaProducer, groups: list[Group], filled: list[list[Any]]
@@ -173,7 +178,7 @@ class _Transactional:
             results = await asyncio.gather(*(each.delivery for each in sent), return_exceptions=True)
         except BaseException:
             for each in sent:
-                each.delivery.add_done_callback(lambda done: done.cancelled() or done.exception())
+                ignore(each.delivery)
             raise
         failed = [result for result in results if isinstance(result, BaseException)]
         if failed:

@@ -1,0 +1,573 @@
+"""The buckets on real servers: money that is exact or refused, and every fault of a server by its name."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+import redis
+
+from rater.core.amounts import LIMIT, Form
+from rater.core.drawing import (
+    EXPIRE_GENERATIONS_MAX,
+    Apply,
+    Bucket,
+    DrawCall,
+    DrawItem,
+    DrawReply,
+    ItemCandidate,
+    Outcome,
+    Reconcile,
+    Status,
+    Use,
+)
+from rater.errors import Halt, StoreDown
+from rater.servers import Redis
+from rater.store.buckets import Buckets
+from rater.store.keys import Keys, meta_key
+
+LENGTH_MS = 1000
+CLIENT = "c"
+NOTHING = Form(0, 0, 1)
+
+
+@asynccontextmanager
+async def connected(url: str, prefix: str, **options: Any) -> AsyncIterator[Buckets]:
+    """A store of one bucket and one lane."""
+    given = {"buckets": 1, "lanes": 1, "timeout_s": 30.0, **options}
+    store = await Buckets.connect(url, prefix=prefix, **given)
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+class Lane:
+    """Lane 0 at bucket 0 of a store: remembers the number of the next call."""
+
+    def __init__(self, store: Buckets) -> None:
+        self.store = store
+        self.token = 1
+        self.call = 0
+        self._keys = 0
+
+    async def take(self) -> Lane:
+        """Take the lane and register it."""
+        self.call = (await self.store.fence(0, 0, self.token)).call
+        _, self.call = await self.store.register(0, 0, self.token, self.call)
+        return self
+
+    async def draw(
+        self, items: list[DrawItem], uses: list[Use], applies: list[Apply] | None = None, **options: Any
+    ) -> DrawReply:
+        """Draw, with what is not given left empty."""
+        given: dict[str, Any] = {
+            "lane_ms": 0, "generation": 0, "trim": 0, "floor": 0, "accounts": [], "context": b"", **options,
+        }  # fmt: skip
+        call = DrawCall(
+            lane=0, token=self.token, call=self.call, applies=applies or [], uses=uses, items=items, **given
+        )
+        reply = await self.store.draw(0, call)
+        self.call = reply.call
+        return reply
+
+    async def create(self, *clients: str) -> None:
+        """Make clients of version 1 without money."""
+        await self.draw([], [], [Apply(client, 0, b"register", 1, 0) for client in clients])
+
+    async def charge(self, micros: int) -> int:
+        """Charge the client so much; returns what became of it."""
+        self._keys += 1
+        key = b"%08d" % self._keys
+        item = DrawItem(0, key, b"same", 0, Form(0, micros, 1), same_record=False, candidates=())
+        reply = await self.draw([item], [Use(CLIENT, 1, 0, [])])
+        assert reply.status == Status.OK
+        return reply.results[0].outcome
+
+    async def reconcile(self, **what: Any) -> Status:
+        """Add corrections."""
+        request = Reconcile(lane=0, token=self.token, call=self.call, floor=0, **what)
+        status, self.call = await self.store.reconcile(0, request)
+        return status
+
+    async def balance(self) -> int:
+        """Return the client's balance."""
+        found = await self.store.client(CLIENT)
+        assert found is not None
+        return found[1]
+
+
+def dump(url: str, prefix: str) -> dict[bytes, bytes]:
+    """Return all that the server holds under the prefix."""
+    with redis.Redis.from_url(url) as admin:
+        return {key: admin.dump(key) for key in admin.scan_iter(f"{prefix}*")}
+
+
+# ------------------------------------------------------------------ money
+@pytest.mark.parametrize("sign", [1, -1])
+async def test_balance_reaches_the_limit_and_no_further(redis_url: str, prefix: str, sign: int) -> None:
+    """A balance may be exactly 2^53 either way; what would pass it is refused, and nothing moves."""
+    async with connected(redis_url, prefix) as store:
+        lane = await Lane(store).take()
+        await lane.create(CLIENT)
+        assert await lane.charge(sign * (LIMIT - 1)) == Outcome.RATED
+        assert await lane.charge(sign * 2) == Outcome.OUT_OF_RANGE
+        assert await lane.charge(sign) == Outcome.RATED
+        assert await lane.balance() == sign * LIMIT
+        assert await lane.charge(sign) == Outcome.OUT_OF_RANGE
+        assert await lane.balance() == sign * LIMIT
+        assert await lane.charge(-sign * LIMIT) == Outcome.RATED
+        assert await lane.balance() == 0
+
+
+@pytest.mark.parametrize("beyond", [LIMIT + 1, LIMIT + 2, 2**61, -LIMIT - 1, -(2**61)])
+async def test_balance_beyond_doubles_stays_exact(redis_url: str, prefix: str, beyond: int) -> None:
+    """A sum beyond 2^53, where a double may be another integer, is kept exactly and never drawn from."""
+    async with connected(redis_url, prefix) as store:
+        lane = await Lane(store).take()
+        await lane.create(CLIENT)
+        await lane.reconcile(balances=[(CLIENT, beyond)])
+        for micros in (1, -1, 0):
+            assert await lane.charge(micros) == Outcome.OUT_OF_RANGE
+        reply = await lane.draw([], [], [Apply(CLIENT, 1, b"", 2, -1 if beyond > 0 else 1)])
+        assert reply.applied == [False]
+        assert await lane.balance() == beyond
+        await lane.reconcile(balances=[(CLIENT, 7 - beyond)])
+        assert await lane.charge(1) == Outcome.RATED
+        assert await lane.balance() == 8
+
+
+@pytest.mark.parametrize("beyond", [2**62 + 2**12, 2**63 - 1, 2**63, -(2**63) - 1, 2**70])
+async def test_sum_near_the_end_of_64_bits_changes_nothing(redis_url: str, prefix: str, beyond: int) -> None:
+    """Corrections with a sum that Redis could not add are refused whole, also those that come before it."""
+    async with connected(redis_url, prefix) as store:
+        lane = await Lane(store).take()
+        await lane.create(CLIENT, "other")
+        before = dump(redis_url, prefix)
+        with pytest.raises(Halt, match=r"RATER_SUM .*:c:c would leave 64 bits"):
+            await lane.reconcile(
+                balances=[("other", 5), (CLIENT, beyond)], duplicates=[(0, b"12345678", b"same")]
+            )
+        assert dump(redis_url, prefix) == before
+
+
+@pytest.mark.parametrize("used", [-1, LIMIT + 1, 2**61])
+async def test_odd_counter_is_not_drawn_from(redis_url: str, prefix: str, used: int) -> None:
+    """A counter below 0 or beyond 2^53 refuses what may draw from it; calls without limits are charged."""
+    async with connected(redis_url, prefix) as store:
+        lane = await Lane(store).take()
+        await lane.create(CLIENT)
+        await lane.reconcile(counters=[(CLIENT, "1.1.a", used)])
+        limit = ItemCandidate(0, LIMIT, 1, False, False, False, 0, None, None)  # noqa: FBT003 - its own order
+        items = [
+            DrawItem(0, b"12345678", b"same", 1, Form(0, -1, 1), same_record=False, candidates=(limit,)),
+            DrawItem(0, b"87654321", b"same", 1, Form(0, -1, 1), same_record=False, candidates=()),
+        ]
+        reply = await lane.draw(items, [Use(CLIENT, 1, 0, ["1.1.a"])])
+        assert [result.outcome for result in reply.results] == [Outcome.OUT_OF_RANGE, Outcome.RATED]
+        assert await store.client(CLIENT) == (b"register", -1, {"1.1.a": used})
+
+
+async def test_opening_balance_beyond_the_limit_is_not_applied(redis_url: str, prefix: str) -> None:
+    """An apply whose delta no double holds is refused, though the sum would be within the range."""
+    async with connected(redis_url, prefix) as store:
+        lane = await Lane(store).take()
+        reply = await lane.draw([], [], [Apply(CLIENT, 0, b"", 1, -LIMIT)])
+        assert reply.applied == [True]
+        for delta in (LIMIT + 1, 2**64, -1, -(2**70)):
+            reply = await lane.draw([], [], [Apply(CLIENT, 1, b"", 2, delta)])
+            assert reply.applied == [False]
+        assert await lane.balance() == -LIMIT
+
+
+def hard_costs() -> list[tuple[Form, int]]:
+    """Return costs whose exact value lies at, just below and just above a half, an integer and the limit."""
+    found = []
+    for d in (1, 2, 3, 7, 10**6, 2**26 - 1, 2**52 - 1, 2**52, 2**53 + 1, 10**17 + 3, 6 * 10**10, 2**70 + 1):
+        for units in (0, 1, 66, 10**7, LIMIT - 1):
+            for a in (1, -(10**7), 10**10 + 1, 3 * 10**23):
+                for q in (0, 1, 10**7 - 1, 2**52, LIMIT - 1, LIMIT):
+                    for r in {0, 1, d // 2, d // 2 + 1, (d + 1) // 2 - 1, d - 1}:
+                        for sign in (1, -1):
+                            found.append((Form(a, sign * (q * d + r) - a * units, d), units))  # noqa: PERF401
+    return found
+
+
+async def test_costs_are_rounded_exactly(redis_url: str, prefix: str) -> None:
+    """Whatever form a cost has, the script charges what exact arithmetic does, rounded once, half up."""
+    async with connected(redis_url, prefix) as store:
+        lane = await Lane(store).take()
+        costs = hard_costs()
+        twin = Bucket()
+        twin.fence(0, 1)
+        number = twin.register(0, 1, 1, 1)[1]
+        size = 500
+        names = [f"c{at}" for at in range(size)]
+        await lane.create(*names)
+        twin.draw(_call(number, applies=[Apply(name, 0, b"register", 1, 0) for name in names]))
+        for at in range(0, len(costs), size):
+            part = costs[at : at + size]
+            items = [
+                DrawItem(k, b"%08d" % (at + k), b"same", units, cost, same_record=False, candidates=())
+                for k, (cost, units) in enumerate(part)
+            ]
+            uses = [Use(name, 1, 0, []) for name in names[: len(part)]]
+            call = _call(lane.call, uses=uses, items=items)
+            expected = twin.draw(call)
+            reply = await store.draw(0, call)
+            assert reply == expected
+            lane.call = reply.call
+
+
+def _call(number: int, **what: Any) -> DrawCall:
+    given = {"applies": [], "accounts": [], "uses": [], "items": [], "context": b"", **what}
+    return DrawCall(lane=0, token=1, call=number, lane_ms=0, generation=0, trim=0, floor=0, **given)
+
+
+async def test_large_calls(redis_url: str, prefix: str) -> None:
+    """A call beyond what Lua's stack takes at once (items, counters, clients) is done as any other."""
+    count = 4200  # above 3,600, which is functions.lua's CHUNK
+    async with connected(redis_url, prefix) as store:
+        lane = await Lane(store).take()
+        twin = Bucket()
+        twin.fence(0, 1)
+        twin.register(0, 1, 1, 1)
+        fields = [f"1.1.{number}" for number in range(count)]
+        candidates = [
+            (ItemCandidate(at, 100, 1, False, False, False, 0, None, None),)  # noqa: FBT003 - its own order
+            for at in range(count)
+        ]
+        items = [
+            DrawItem(0, b"%08d" % at, b"same", 60, NOTHING, same_record=False, candidates=candidates[at])
+            for at in range(count)
+        ]
+        call = _call(
+            lane.call,
+            applies=[Apply(f"c{at}", 0, b"register", 1, at) for at in range(count)],
+            uses=[Use("c0", 1, 0, fields)],
+            items=[*items, *items[:10]],
+            accounts=[(f"a{at}", f"c{at}") for at in range(count)],
+        )
+        reply = await store.draw(0, call)
+        assert reply == twin.draw(call)
+        assert reply.results[-1].outcome == Outcome.DUPLICATE
+        names, accounts = [f"c{at}" for at in range(count)], [f"a{at}" for at in range(count)]
+        views = await store.views(0, 0, 1, reply.call, names, accounts)
+        assert views == twin.views(0, 1, reply.call, names, accounts)
+        register, balance, used = await store.client("c0") or (b"", 0, {})
+        assert (register, balance, used) == (b"register", 0, dict.fromkeys(fields, 60))
+
+
+# ------------------------------------------------------------------ provisioning and reading
+@pytest.mark.parametrize(("what", "other"), [("buckets", {"buckets": 2}), ("lanes", {"lanes": 3})])
+async def test_other_numbers_are_refused(
+    redis_url: str, prefix: str, what: str, other: dict[str, int]
+) -> None:
+    """The numbers of buckets and lanes hold for ever; the fault says what is there and what is asked for."""
+    async with connected(redis_url, prefix):
+        pass
+    with pytest.raises(Halt, match=rf"{re.escape(meta_key(prefix))} .* {what} = 1, and \d are asked for"):
+        async with connected(redis_url, prefix, **other):
+            pass
+
+
+async def test_reading_for_people(redis_url: str, prefix: str) -> None:
+    """Lists and look-ups give what was written, over several buckets, and leave out what does not exist."""
+    names = [f"client {number}" for number in range(20)]
+    async with connected(redis_url, prefix, buckets=3) as store:
+        for bucket in range(3):
+            call = (await store.fence(bucket, 0, 1)).call
+            _, call = await store.register(bucket, 0, 1, call)
+            mine = [name for name in names if store._by_bucket([name]).get(bucket)]  # noqa: SLF001
+            applies = [Apply(name, 0, name.encode(), 1, 5) for name in mine]
+            request = _call(call, applies=applies, accounts=[(name, name) for name in mine])
+            assert (await store.draw(bucket, request)).status == Status.OK
+        assert sorted([name async for name in store.scan_clients()]) == sorted(names)
+        assert await store.registers([*names[:3], "nobody"]) == {name: name.encode() for name in names[:3]}
+        assert await store.accounts([*names[:3], "none"]) == {name: name for name in names[:3]}
+        assert await store.client(names[7]) == (names[7].encode(), 5, {})
+        assert await store.client("nobody") is None
+
+
+async def test_check_says_what_is_wrong(start_redis: Callable[..., Redis], prefix: str) -> None:
+    """A server that would evict keys is named, with the setting to change; a good one is not."""
+    server = start_redis()
+    async with connected(server.url, prefix) as store:
+        assert await store.check() == []
+        with redis.Redis.from_url(server.url) as admin:
+            admin.config_set("maxmemory-policy", "allkeys-lru")
+            admin.function_flush()
+        said = "\n".join(await store.check())
+    assert f"127.0.0.1:{server.port} has maxmemory-policy allkeys-lru" in said
+    assert "lacks the functions rater_v1" in said
+
+
+# ------------------------------------------------------------------ generations
+async def test_generations_go_with_the_slowest_lane(redis_url: str, prefix: str) -> None:
+    """Duplicate entries are dropped when no lane can ask for them any more: the slowest lane says when."""
+    async with connected(redis_url, prefix, lanes=2) as store:
+        fast = Lane(store)
+        calls = {}
+        for lane in (0, 1):
+            calls[lane] = (await store.fence(0, lane, 1)).call
+            _, calls[lane] = await store.register(0, lane, 1, calls[lane])
+        fast.call = calls[0]
+        await fast.create(CLIENT)
+        item = DrawItem(0, b"12345678", b"same", 0, NOTHING, same_record=False, candidates=())
+        assert (await fast.draw([item], [Use(CLIENT, 1, 0, [])], generation=3)).status == Status.OK
+        slow = calls[1]
+        # A lane without a time, then one whose records are still in the next generation, hold it back.
+        for slow_ms in (0, 4 * LENGTH_MS + 999):
+            _, slow, dropped = await store.expire(0, 1, 1, slow, slow_ms, LENGTH_MS)
+            assert dropped == 0
+            _, fast.call, dropped = await store.expire(0, 0, 1, fast.call, 90 * LENGTH_MS, LENGTH_MS)
+            assert dropped == 0
+        assert (await fast.draw([item], [Use(CLIENT, 1, 0, [])], generation=4)).results[0].outcome == 1
+        _, slow, dropped = await store.expire(0, 1, 1, slow, 5 * LENGTH_MS, LENGTH_MS)
+        assert dropped == 1
+        assert (await fast.draw([item], [Use(CLIENT, 1, 0, [])], generation=4)).results[0].outcome == 0
+
+
+async def test_generations_go_in_bounded_steps(redis_url: str, prefix: str) -> None:
+    """One call drops a bounded number of generations, also empty ones; repeated, it catches up."""
+    async with connected(redis_url, prefix) as store:
+        lane = await Lane(store).take()
+        await lane.reconcile(duplicates=[(0, b"12345678", b"same"), (40, b"12345678", b"same")])
+        steps = []
+        for _ in range(4):
+            _, lane.call, dropped = await store.expire(0, 0, 1, lane.call, 42 * LENGTH_MS, LENGTH_MS)
+            steps.append(dropped)
+        assert steps == [EXPIRE_GENERATIONS_MAX, EXPIRE_GENERATIONS_MAX, 9, 0]
+        assert not [key for key in dump(redis_url, prefix) if b":u:" in key]
+
+
+# ------------------------------------------------------------------ faults of a server
+async def test_short_memory(start_redis: Callable[..., Redis], prefix: str) -> None:
+    """Out of memory, nothing is drawn and nothing changes; old generations, which take room, are dropped."""
+    server = start_redis()
+    async with connected(server.url, prefix) as store:
+        lane = await Lane(store).take()
+        await lane.create(CLIENT)
+        await lane.reconcile(duplicates=[(0, b"12345678", b"same")])
+        before = dump(server.url, prefix)
+        with redis.Redis.from_url(server.url) as admin:
+            admin.config_set("maxmemory", 1)
+            with pytest.raises(StoreDown, match=f"127.0.0.1:{server.port} does nothing.*maxmemory"):
+                await lane.charge(1)
+            assert dump(server.url, prefix) == before
+            _, lane.call, dropped = await store.expire(0, 0, 1, lane.call, 9 * LENGTH_MS, LENGTH_MS)
+            assert dropped == 8
+            admin.config_set("maxmemory", 0)
+        assert await lane.charge(1) == Outcome.RATED
+
+
+async def test_replica_is_not_written(start_redis: Callable[..., Redis], prefix: str) -> None:
+    """A server that has become a replica does nothing, until it is a primary again."""
+    server = start_redis()
+    async with connected(server.url, prefix) as store:
+        lane = await Lane(store).take()
+        await lane.create(CLIENT)
+        with redis.Redis.from_url(server.url) as admin:
+            admin.replicaof("127.0.0.1", "1")
+            with pytest.raises(StoreDown, match=r"does nothing.*ReadOnlyError"):
+                await lane.charge(1)
+            admin.replicaof("NO", "ONE")
+        assert await lane.charge(1) == Outcome.RATED
+
+
+async def test_flushed_functions_are_loaded_again(start_redis: Callable[..., Redis], prefix: str) -> None:
+    """Where functions were removed, the call did nothing and they are loaded; repeated, it is done."""
+    server = start_redis()
+    async with connected(server.url, prefix) as store:
+        lane = await Lane(store).take()
+        await lane.create(CLIENT)
+        with redis.Redis.from_url(server.url) as admin:
+            admin.function_flush()
+        with pytest.raises(StoreDown, match="loaded again"):
+            await lane.charge(1)
+        assert await lane.charge(1) == Outcome.RATED
+
+
+async def test_emptied_store_knows_nobody(start_redis: Callable[..., Redis], prefix: str) -> None:
+    """After FLUSHALL a lane is told to be taken again; taken, it starts from nothing."""
+    server = start_redis()
+    async with connected(server.url, prefix) as store:
+        lane = await Lane(store).take()
+        await lane.create(CLIENT)
+        with redis.Redis.from_url(server.url) as admin:
+            admin.flushall()
+        assert await store.probe(0, 0, 1, lane.call) == Status.REGRESSED
+        reply = await lane.draw([], [Use(CLIENT, 1, 0, [])])
+        assert reply.status == Status.REGRESSED
+        await lane.take()
+        assert (await lane.draw([], [Use(CLIENT, 1, 0, [])])).status == Status.LOST
+
+
+async def test_another_run_is_closed_until_all_agree(start_redis: Callable[..., Redis], prefix: str) -> None:
+    """A restarted server that kept its data decides nothing until every lane has registered again."""
+    server = start_redis(append_only=True)
+    async with connected(server.url, prefix, lanes=2) as store:
+        calls = {}
+        for lane in (0, 1):
+            calls[lane] = (await store.fence(0, lane, 1)).call
+            _, calls[lane] = await store.register(0, lane, 1, calls[lane])
+        assert await store.probe(0, 0, 1, calls[0]) == Status.OK
+        await asyncio.to_thread(server.restart)
+        assert await store.probe(0, 0, 1, calls[0]) == Status.REGRESSED
+        _, calls[0] = await store.register(0, 0, 1, calls[0])
+        assert await store.probe(0, 0, 1, calls[0]) == Status.CLOSED
+        assert await store.probe(0, 1, 1, calls[1]) == Status.REGRESSED
+        _, calls[1] = await store.register(0, 1, 1, calls[1])
+        assert await store.probe(0, 0, 1, calls[0]) == Status.OK
+
+
+async def test_key_of_another_kind(redis_url: str, prefix: str) -> None:
+    """A key that somebody else writes stops the worker, with the prefix as the thing to look at."""
+    async with connected(redis_url, prefix) as store:
+        with redis.Redis.from_url(redis_url) as admin:
+            admin.set(Keys(prefix, 0, 1).lane(0), "not a hash")
+        with pytest.raises(Halt, match=r"WRONGTYPE.*redis\.prefix"):
+            await store.fence(0, 0, 1)
+
+
+OTHER = """#!lua name=rater_v1
+local function other() return %s end
+redis.register_function('rater_v1_fence', other)
+redis.register_function('rater_v1_reconcile', other)
+redis.register_function('rater_v1_register', other)
+redis.register_function('rater_v1_draw', other)
+redis.register_function('rater_v1_expire', other)
+redis.register_function('rater_v1_views', other)
+redis.register_function('rater_v1_probe', other)
+"""
+
+
+STEPS: dict[str, Callable[[Buckets], Any]] = {
+    "fence": lambda store: store.fence(0, 0, 1),
+    "reconcile": lambda store: store.reconcile(0, Reconcile(0, 1, 0, 0)),
+    "register": lambda store: store.register(0, 0, 1, 0),
+    "draw": lambda store: store.draw(0, _call(0, uses=[Use(CLIENT, 1, 0, [])])),
+    "views": lambda store: store.views(0, 0, 1, 0, [CLIENT], ["a"]),
+    "probe": lambda store: store.probe(0, 0, 1, 0),
+    "expire": lambda store: store.expire(0, 0, 1, 0, 0, LENGTH_MS),
+}
+
+
+@pytest.mark.parametrize(
+    ("reply", "steps"),
+    [
+        *((reply, tuple(STEPS)) for reply in ("'OK'", "{}", "false", "7", "{0}", "{99, 1}", "{0, 'x'}")),
+        ("{0, 1}", ("fence", "draw", "views", "expire")),
+        ("{0, 1, 'x'}", ("fence", "draw", "views")),
+        ("{5, 1, {7}}", ("draw",)),
+    ],
+)
+async def test_reply_of_other_functions(
+    start_redis: Callable[..., Redis], prefix: str, reply: str, steps: tuple[str, ...]
+) -> None:
+    """A reply that this version cannot read is no result: Halt, naming function and bucket."""
+    server = start_redis()
+    async with connected(server.url, prefix) as store:
+        with redis.Redis.from_url(server.url) as admin:
+            admin.function_load(OTHER % reply, replace=True)
+        for name in steps:
+            with pytest.raises(Halt, match=rf"rater_v1_{name} at {prefix}.*functions\.lua"):
+                await STEPS[name](store)
+
+
+# ------------------------------------------------------------------ rights
+async def _everything(store: Buckets) -> None:
+    """Do each step that a worker may ask for, with something in it."""
+    lane = await Lane(store).take()
+    await lane.create(CLIENT)
+    await lane.reconcile(
+        balances=[(CLIENT, 5)],
+        counters=[(CLIENT, "1.1.a", 1)],
+        registers=[(CLIENT, 1, b"register")],
+        accounts=[("a", CLIENT)],
+        duplicates=[(0, b"12345678", b"same")],
+        forget=[(0, b"12345678")],
+        pending=[(1, b"context", b"\x91\x00")],
+    )
+    item = DrawItem(0, b"12345678", b"same", 0, NOTHING, same_record=False, candidates=())
+    assert (await lane.draw([item], [Use(CLIENT, 1, 0, ["1.1.a"])], trim=1)).status == Status.OK
+    assert (await lane.draw([], [Use(CLIENT, 9, 0, [])])).stale == [(CLIENT, b"register")]
+    await lane.draw([], [], accounts=[("a", ""), ("b", CLIENT)])
+    await store.views(0, 0, 1, lane.call, [CLIENT], ["b"])
+    await store.probe(0, 0, 1, lane.call)
+    _, lane.call, dropped = await store.expire(0, 0, 1, lane.call, 9 * LENGTH_MS, LENGTH_MS)
+    assert dropped
+    assert await store.client(CLIENT) is not None
+    assert await store.registers([CLIENT])
+    assert await store.accounts(["b"])
+    assert [name async for name in store.scan_clients()] == [CLIENT]
+    assert await store.check() == []
+
+
+@pytest.mark.parametrize("flavour", ["valkey", "redis"])
+async def test_rights_are_those_that_are_used(
+    start_redis: Callable[..., Redis], user_rights: Any, prefix: str, flavour: str
+) -> None:
+    """The user of config/redis-worker.acl can do all that a worker does, and has no right beyond."""
+    used: set[str] = set()
+    for cluster in (False, True):
+        server = start_redis(flavour=flavour, cluster=cluster)
+        with redis.Redis.from_url(server.url) as admin:
+            password = user_rights.set_user(admin, prefix)
+            admin.config_resetstat()
+            async with connected(server.url, prefix, username=prefix, password=password) as store:
+                await _everything(store)
+            stats: Any = admin.info("commandstats")
+        used |= {name.removeprefix("cmdstat_") for name in stats}
+    granted = {rule[1:] for rule in user_rights.rights(prefix) if rule.startswith("+")}
+    assert granted == used - {"auth", "config|resetstat", "client|setinfo", "select", "hello"}
+
+
+@pytest.mark.parametrize("right", ["+set", "+hset", "+hdel", "+hincrby", "+unlink"])
+async def test_missing_right_is_found_before_anything_is_written(
+    start_redis: Callable[..., Redis], user_rights: Any, prefix: str, right: str
+) -> None:
+    """A user who lacks what some WRITE phase needs takes no lane: a step would else stop half-way."""
+    server = start_redis()
+    with redis.Redis.from_url(server.url) as admin:
+        rules = [rule for rule in user_rights.rights(prefix) if rule != right]
+        password = user_rights.set_user(admin, prefix, rules)
+    async with connected(server.url, prefix, username=prefix, password=password) as store:
+        before = dump(server.url, prefix)
+        with pytest.raises(Halt, match=rf"may not {right[1:].upper()} .*config/redis-worker\.acl"):
+            await store.fence(0, 0, 1)
+        assert dump(server.url, prefix) == before
+
+
+@pytest.mark.parametrize("flavour", ["valkey", "redis"])
+async def test_functions_loaded_by_an_administrator(
+    start_redis: Callable[..., Redis], user_rights: Any, prefix: str, flavour: str
+) -> None:
+    """Without the right to load, what an administrator has loaded is used; else the fault says how."""
+    server = start_redis(flavour=flavour)
+    with redis.Redis.from_url(server.url) as admin:
+        rules = [rule for rule in user_rights.rights(prefix) if not rule.startswith("+function")]
+        password = user_rights.set_user(admin, prefix, rules)
+    with pytest.raises(Halt, match=r"grant \+function\|load, or let an administrator load them"):
+        async with connected(server.url, prefix, username=prefix, password=password):
+            pass
+    async with connected(server.url, prefix):
+        pass
+    async with connected(server.url, prefix, username=prefix, password=password) as store:
+        await Lane(store).take()
+
+
+async def test_other_prefix_is_out_of_reach(
+    start_redis: Callable[..., Redis], user_rights: Any, prefix: str
+) -> None:
+    """A worker's user cannot touch keys of another prefix."""
+    server = start_redis()
+    with redis.Redis.from_url(server.url) as admin:
+        password = user_rights.set_user(admin, prefix)
+    with pytest.raises(Halt, match=r"denied access.*redis-worker\.acl"):
+        async with connected(server.url, f"{prefix}x", username=prefix, password=password):
+            pass

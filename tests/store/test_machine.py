@@ -1,0 +1,416 @@
+"""The functions in Redis against their twin in Python: whatever is asked, both answer and keep the same.
+
+Each server gets half the examples of the Hypothesis profile (`--hypothesis-profile`): 50 if none is named.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+from collections.abc import Callable, Iterator
+from typing import Any, ClassVar
+
+import pytest
+import redis
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from rater.core.amounts import LIMIT, Form
+from rater.core.drawing import (
+    Apply,
+    Bucket,
+    DrawCall,
+    DrawItem,
+    ItemCandidate,
+    Reconcile,
+    Use,
+)
+from rater.store.buckets import Buckets
+from rater.store.keys import Keys
+
+LANES = 2
+LENGTH_MS = 1000
+CLIENTS = ["c0", "c1", "c2"]
+FIELDS = ["1.1.a", "1.1.b", "2.7.a", "2.7.b"]
+ACCOUNTS = ["a0", "a1", "a2"]
+DIGESTS = [bytes([n]) * 8 for n in range(6)]
+CONTENTS = [b"same", b"else"]
+
+lanes = st.integers(0, LANES - 1)
+off = st.sampled_from(
+    [0, 0, 0, 0, 0, 0, 0, 0, 0, -1, 1]
+)  # how far a token or a call number is from the right one
+clients = st.sampled_from(CLIENTS)
+times = st.integers(0, 12 * LENGTH_MS)
+sums = st.one_of(st.integers(-500, 500), st.integers(-(2**54), 2**54))
+used = st.one_of(st.integers(0, 300), st.integers(0, 300), st.integers(-(2**54), 2**54))
+numbers = st.one_of(st.integers(0, 200), st.integers(0, LIMIT))
+signed = st.one_of(st.integers(-200, 200), st.integers(-(2**70), 2**70))
+forms = st.builds(Form, signed, signed, st.one_of(st.integers(1, 100), st.integers(1, 2**70)))
+rates = st.builds(Form, st.integers(1, 2**40), st.just(0), st.integers(1, 2**40))
+accounts = st.lists(st.tuples(st.sampled_from(ACCOUNTS), st.sampled_from(["", *CLIENTS])), max_size=2)
+
+
+@st.composite
+def candidates(draw: st.DrawFn) -> tuple[ItemCandidate, ...]:
+    """Return volume limits, then money limits; those of a client package agree in `allow`."""
+    allows = draw(st.lists(st.booleans(), min_size=2, max_size=2))
+    found = []
+    fields = draw(st.permutations(range(len(FIELDS))))  # no two limits share a counter
+    for field, money in zip(fields, sorted(draw(st.lists(st.booleans(), max_size=4))), strict=False):
+        group = draw(st.integers(0, 1))
+        exchange = money and draw(st.booleans())
+        found.append(
+            ItemCandidate(
+                field=field,
+                size=draw(numbers),
+                group=group,
+                money=money,
+                waive=not money and draw(st.booleans()),
+                allow=allows[group],
+                cap=draw(st.one_of(st.just(0), numbers)),
+                to_package=draw(rates) if exchange else None,
+                to_client=draw(rates) if exchange else None,
+            )
+        )
+    return tuple(found)
+
+
+@st.composite
+def items(draw: st.DrawFn) -> DrawItem:
+    """Return an item whose cost before packages is in range, as the caller has to see to."""
+    cost, billed = draw(forms), draw(numbers)
+    if abs(cost.at(billed)) > LIMIT:
+        cost = Form(0, 0, 1)
+    return DrawItem(
+        use=draw(st.integers(0, len(CLIENTS) - 1)),
+        key=draw(st.sampled_from(DIGESTS)),
+        content=draw(st.sampled_from(CONTENTS)),
+        billed=billed,
+        cost=cost,
+        same_record=draw(st.booleans()),
+        candidates=draw(candidates()),
+    )
+
+
+applies = st.builds(
+    Apply,
+    client=clients,
+    expected=st.integers(0, 2),
+    register=st.binary(max_size=5),
+    version=st.integers(1, 3),
+    delta=sums,
+)
+
+
+class Machine(RuleBasedStateMachine):
+    """One bucket, on a server and as its twin. Restart and roll-back of the server are played by keys.
+
+    The store has a worker's rights; `admin` looks at the keys and plays what happens to a server.
+    """
+
+    runner: ClassVar[asyncio.Runner]
+    user: ClassVar[Any]
+    admin: ClassVar[redis.Redis]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.keys = Keys(self.user.prefix, 0, 1)
+        self.twin = Bucket("run 0")
+        self.saved: tuple[Bucket, dict[bytes, bytes]] | None = None
+        self.store = self.run(
+            Buckets.connect(
+                self.user.url,
+                prefix=self.user.prefix,
+                buckets=1,
+                lanes=LANES,
+                username=self.user.name,
+                password=self.user.password,
+                timeout_s=30,
+            )
+        )
+
+    def run(self, step: Any) -> Any:
+        """Wait for one step of the store."""
+        return self.runner.run(step)
+
+    def names(self) -> list[bytes]:
+        """Return the keys of the bucket."""
+        found: Any = self.admin.keys(f"{self.user.prefix}*")
+        return [name for name in found if not name.endswith(b":meta")]
+
+    def clear(self) -> None:
+        """Delete the keys of the bucket."""
+        names = self.names()
+        if names:
+            self.admin.unlink(*names)
+
+    def teardown(self) -> None:
+        """Leave nothing behind."""
+        self.clear()
+        self.run(self.store.close())
+
+    def owner(self, lane: int, token: int, call: int) -> tuple[int, int]:
+        """Return a token (an offset, so none is negative) and a call number, so far from the right ones."""
+        known = self.twin.lanes.get(lane)
+        return max(0, token + (known.token if known else 0)), call + (known.call if known else 0)
+
+    @initialize()
+    def take_all(self) -> None:
+        """Begin with an open gate, as nearly all steps need it."""
+        for lane in range(LANES):
+            self.fence(lane, 1)
+            self.register(lane, 0, 0)
+
+    @rule(lane=lanes, token=st.sampled_from([-1, 0, 0, 1, 1, 1]))
+    def fence(self, lane: int, token: int) -> None:
+        """Take a lane."""
+        token, _ = self.owner(lane, token, 0)
+        assert self.run(self.store.fence(0, lane, token)) == self.twin.fence(lane, token)
+
+    @rule(lane=lanes, token=off, call=off)
+    def register(self, lane: int, token: int, call: int) -> None:
+        """Register a lane at the gate."""
+        token, call = self.owner(lane, token, call)
+        expected = self.twin.register(lane, token, call, LANES)
+        assert self.run(self.store.register(0, lane, token, call)) == expected
+
+    @rule(
+        lane=lanes,
+        token=off,
+        call=off,
+        lane_ms=times,
+        trim=st.integers(0, 3),
+        floor=st.integers(0, 50),
+        applied=st.lists(applies, max_size=3),
+        index=accounts,
+        drawn=st.lists(items(), max_size=6),
+        versions=st.lists(st.sampled_from([0, 0, 0, 0, 0, 1]), min_size=3, max_size=3),
+        credit=st.one_of(st.integers(-100, 100), st.integers(-LIMIT, LIMIT)),
+        contextless=st.booleans(),
+    )
+    def draw(
+        self,
+        lane: int,
+        token: int,
+        call: int,
+        lane_ms: int,
+        trim: int,
+        floor: int,
+        applied: list[Apply],
+        index: list[tuple[str, str]],
+        drawn: list[DrawItem],
+        versions: list[int],
+        credit: int,
+        contextless: bool,  # noqa: FBT001
+    ) -> None:
+        """Apply and draw; the uses name the right versions most of the time, and only clients that exist."""
+        token, call = self.owner(lane, token, call)
+        after = {name: held.version for name, held in self.twin.clients.items()}
+        for apply in applied:
+            if (after.get(apply.client) or 0) == apply.expected:
+                after[apply.client] = apply.version
+        there = [name for name in CLIENTS if after.get(name) or versions[0]]
+        uses = [
+            Use(name, (after.get(name) or 0) + wrong, credit, FIELDS)
+            for name, wrong in zip(there, versions, strict=False)
+        ]
+        request = DrawCall(
+            lane=lane,
+            token=token,
+            call=call,
+            lane_ms=lane_ms,
+            generation=lane_ms // LENGTH_MS,
+            trim=max(0, call - trim),
+            floor=floor,
+            applies=applied,
+            accounts=index,
+            uses=uses,
+            items=[item for item in drawn if item.use < len(uses)],
+            context=b"context %d" % call,
+            contextless=contextless,
+        )
+        assert self.run(self.store.draw(0, request)) == self.twin.draw(request)
+
+    @rule(
+        lane=lanes,
+        token=off,
+        call=off,
+        floor=st.integers(0, 50),
+        lane_ms=times,
+        balances=st.lists(st.tuples(clients, sums), max_size=3),
+        counters=st.lists(st.tuples(clients, st.sampled_from(FIELDS), used), max_size=3),
+        duplicates=st.lists(
+            st.tuples(st.integers(0, 12), st.sampled_from(DIGESTS), st.sampled_from(CONTENTS)), max_size=3
+        ),
+        forget=st.lists(st.tuples(st.integers(0, 12), st.sampled_from(DIGESTS)), max_size=3),
+        registers=st.lists(st.tuples(clients, st.integers(1, 4), st.binary(max_size=4)), max_size=3),
+        index=accounts,
+        pending=st.booleans(),
+        final=st.booleans(),
+    )
+    def reconcile(
+        self,
+        lane: int,
+        token: int,
+        call: int,
+        pending: bool,  # noqa: FBT001
+        index: list[tuple[str, str]],
+        **what: Any,
+    ) -> None:
+        """Correct a bucket: the gate need not be open."""
+        token, call = self.owner(lane, token, call)
+        known = self.twin.lanes.get(lane)
+        request = Reconcile(
+            lane=lane,
+            token=token,
+            call=call,
+            accounts=index,
+            drop_calls=sorted(known.outcomes)[:2] if known else [],
+            pending=[(call, b"again", b"\x91\x00")] if pending else [],
+            **what,
+        )
+        assert self.run(self.store.reconcile(0, request)) == self.twin.reconcile(request)
+
+    @rule(
+        lane=lanes,
+        token=off,
+        call=off,
+        asked=st.lists(clients, max_size=3, unique=True),
+        accounts=st.lists(st.sampled_from(ACCOUNTS), max_size=3, unique=True),
+    )
+    def views(self, lane: int, token: int, call: int, asked: list[str], accounts: list[str]) -> None:
+        """Ask for registers and accounts."""
+        token, call = self.owner(lane, token, call)
+        answer = self.run(self.store.views(0, lane, token, call, asked, accounts))
+        assert answer == self.twin.views(lane, token, call, asked, accounts)
+
+    @rule(lane=lanes, token=off, call=off)
+    def probe(self, lane: int, token: int, call: int) -> None:
+        """Ask whether a draw would be heard."""
+        token, call = self.owner(lane, token, call)
+        assert self.run(self.store.probe(0, lane, token, call)) == self.twin.probe(lane, token, call)
+
+    @rule(lane=lanes, token=off, call=off, lane_ms=times)
+    def expire(self, lane: int, token: int, call: int, lane_ms: int) -> None:
+        """Drop old generations."""
+        token, call = self.owner(lane, token, call)
+        expected = self.twin.expire(lane, token, call, LANES, lane_ms, LENGTH_MS)
+        assert self.run(self.store.expire(0, lane, token, call, lane_ms, LENGTH_MS)) == expected
+
+    @rule()
+    def flush(self) -> None:
+        """Lose everything, as by FLUSHALL."""
+        self.clear()
+        self.twin = Bucket(self.twin.run_id)
+
+    @rule()
+    def restart(self) -> None:
+        """Begin another run of the server with the data kept: what was registered before no longer counts."""
+        fields: Any = self.admin.hkeys(self.keys.state)
+        for name in fields:
+            if name == b"open" or name.startswith(b"r:"):
+                self.admin.hset(self.keys.state, name, "before")
+        self.twin.run_id += "'"
+
+    @rule()
+    def save(self) -> None:
+        """Remember the state, to fall back to."""
+        dumps: Any = {name: self.admin.dump(name) for name in self.names()}
+        self.saved = copy.deepcopy(self.twin), dumps
+
+    @precondition(lambda self: self.saved)
+    @rule()
+    def roll_back(self) -> None:
+        """Fall back to an older state, as by a failover; registrations count in the run they were made in."""
+        assert self.saved
+        self.clear()
+        for name, dump in self.saved[1].items():
+            self.admin.restore(name, 0, dump)
+        run = self.twin.run_id
+        self.twin = copy.deepcopy(self.saved[0])
+        if run != self.twin.run_id:
+            self.restart()
+            self.twin.run_id = run
+
+    @invariant()
+    def same_state(self) -> None:
+        """Both hold the same."""
+        assert self.kept() == twin_state(self.twin, self.keys)
+
+    def kept(self) -> dict[str, Any]:
+        """Return what the server holds of the bucket, but run ids."""
+        names = sorted(self.names())
+        asked = self.admin.pipeline(transaction=False)
+        for name in names:
+            if name.startswith(self.keys.register.encode()):
+                asked.get(name)
+            else:
+                asked.hgetall(name)
+        found = {name.decode(): value for name, value in zip(names, asked.execute(), strict=True)}
+        for key, fields in found.items():
+            if key == self.keys.state:
+                found[key] = {name: value for name, value in fields.items() if name[:2] not in (b"op", b"r:")}
+            elif key.startswith((self.keys.lane(0)[:-1], self.keys.client)):  # 0 is the same as none
+                found[key] = {name: value for name, value in fields.items() if value != b"0"}
+        return {key: value for key, value in found.items() if value or isinstance(value, bytes)}
+
+
+def twin_state(twin: Bucket, keys: Keys) -> dict[str, Any]:
+    """Return the keys that the server has to hold."""
+    found: dict[str, Any] = {}
+    state = {b"t:%d" % lane: b"%d" % ms for lane, ms in twin.times.items()}
+    if twin.generation_min is not None:
+        state[b"gen_min"] = b"%d" % twin.generation_min
+    found[keys.state] = state
+    for number, lane in twin.lanes.items():
+        fields = {b"token": lane.token, b"call": lane.call, b"floor": lane.floor, b"base": lane.base}
+        found[keys.lane(number)] = {name: b"%d" % value for name, value in fields.items() if value}
+        outcomes: dict[bytes, bytes] = {}
+        for call, (context, packed) in lane.outcomes.items():
+            outcomes |= {b"%dc" % call: context, b"%dr" % call: packed}
+        found[keys.outcomes(number)] = outcomes
+    for name, client in twin.clients.items():
+        fields = {b"v": client.version or 0, b"b": client.balance}
+        fields |= {field.encode(): used for field, used in client.used.items()}
+        found[keys.client + name] = {field: b"%d" % value for field, value in fields.items() if value}
+    found |= {keys.register + name: register for name, register in twin.registers.items()}
+    for account, name in twin.accounts.items():
+        found.setdefault(keys.accounts(account), {})[account.encode()] = name.encode()
+    found |= {keys.generation(number): dict(held) for number, held in twin.generations.items()}
+    return {key: value for key, value in found.items() if value or isinstance(value, bytes)}
+
+
+@pytest.fixture(params=["valkey", "valkey cluster", "redis", "redis cluster"])
+def machine(user_of: Callable[..., Any], request: pytest.FixtureRequest) -> Iterator[type[Machine]]:
+    """The machine at a server of each flavour, alone and as a cluster, as a user with a worker's rights."""
+    flavour, _, cluster = request.param.partition(" ")
+    with asyncio.Runner() as runner:
+        Machine.runner = runner
+        Machine.user = user_of(flavour, cluster=bool(cluster))
+        Machine.admin = redis.Redis.from_url(Machine.user.url)
+        yield Machine
+        Machine.admin.close()
+
+
+def test_twin(machine: type[Machine]) -> None:
+    """Whatever steps are asked, in whatever order, the server answers and keeps what the twin does."""
+    profile = settings.default
+    assert profile
+    run_state_machine_as_test(
+        machine,
+        settings=settings(
+            max_examples=profile.max_examples // 2,
+            stateful_step_count=25,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
