@@ -88,8 +88,6 @@ class Loader:
     async def load(self, files: Sequence[Path]) -> Loaded | list[Fault]:
         """Load files; returns every fault instead when there is one, and has then changed nothing."""
         read = read_files([(str(path), path.read_bytes()) for path in files], _beside(files))
-        if isinstance(read, list):
-            return read
         at_ms = self.now_ms()
         # Records and commands have one time: the lanes' time comes from records, and is then the load's now.
         writer = Writer(self.client, f"{self.topics.prefix}catalog", at_ms=at_ms)

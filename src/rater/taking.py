@@ -9,6 +9,7 @@ again from the top.
 from __future__ import annotations
 
 import asyncio
+import time
 
 import structlog
 
@@ -16,9 +17,9 @@ from rater.core.batching import Standing
 from rater.core.compiling import Catalog
 from rater.core.drawing import Reconcile, Status
 from rater.core.reconciling import Reconciling
-from rater.errors import Fenced, Retake
+from rater.errors import Fenced, Halt, Retake
 from rater.parts import Parts
-from rater.stream.journal import Mark, Owner, last_mark, read_range
+from rater.stream.journal import Mark, Owner, end_offset, last_mark, read_range
 from rater.stream.lanes import LaneProducer
 from rater.stream.source import LaneSource
 
@@ -26,9 +27,11 @@ log = structlog.get_logger()
 
 RECONCILE_EFFECTS_MAX = 5000
 """Effects added by one reconcile call: about 10 ms of the server's time."""
-TAIL_DEADLINE_S = 30.0
-"""The longest wait for the journal up to our owner record: a transaction of somebody else that is open in our
-journal partition ends within its timeout (10 s) and the broker's scan for such."""
+TAIL_DEADLINE_S = 60.0
+"""The longest wait for the journal up to our owner record: a Kafka transaction of somebody else that is open
+in our journal partition ends within its timeout (30 s) and the broker's scan for such."""
+RIVAL_S = 5.0
+"""How long a rival's owner record may take to be seen in the journal after its token was in the store."""
 
 
 class Taken:
@@ -93,7 +96,10 @@ async def _agree(taken: Taken, bucket: int, parts: Parts) -> None:
     standing, store = taken.standing, parts.store
     fenced = await store.fence(bucket, taken.lane, taken.token)
     if fenced.status == Status.FENCED:
+        await _find_rival(taken, parts)
         raise Fenced
+    if fenced.floor > taken.token:
+        raise Halt(_other_journal(taken, parts))
     taken.calls[bucket] = fenced.call
     standing.lane_ms = max(standing.lane_ms, fenced.lane_ms)
     reconciling = Reconciling(
@@ -115,6 +121,32 @@ async def _agree(taken: Taken, bucket: int, parts: Parts) -> None:
     taken.floors[bucket] = taken.token
     status, call = await store.register(bucket, taken.lane, taken.token, taken.calls[bucket])
     taken.calls[bucket] = _done(status, call)
+
+
+async def _find_rival(taken: Taken, parts: Parts) -> None:
+    """Return when the journal shows an owner after us; Halt when there is none: it is another journal then.
+
+    The store's token is an offset of the journal, so one beyond ours belongs to a record that must be there.
+    """
+    topic, deadline = parts.topics.transactions, time.monotonic() + RIVAL_S
+    start = taken.token + 1
+    while time.monotonic() < deadline:
+        end = await end_offset(parts.client, topic, taken.lane)
+        async for records in read_range(parts.client, topic, taken.lane, start, max(start, end)):
+            if any(isinstance(said, Owner) for _, _, _, said in records):
+                return
+        start = max(start, end)
+        await asyncio.sleep(RIVAL_S / 50)
+    raise Halt(_other_journal(taken, parts))
+
+
+def _other_journal(taken: Taken, parts: Parts) -> str:
+    place = f"{parts.topics.transactions}[{taken.lane}]"
+    return (
+        f"Redis knows of lane {taken.lane} what lies beyond the end of {place}: the topic was recreated, or "
+        "redis.prefix belongs to another installation; restore the topic, or give this installation a "
+        "redis.prefix of its own"
+    )
 
 
 async def _reconcile(taken: Taken, bucket: int, parts: Parts, what: Reconcile) -> None:

@@ -12,8 +12,17 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rater.core.catalog import Content, IdentificationRule, PackageSpec, objects
+from rater.core.catalog import (
+    ClientPackageSpec,
+    ClientSpec,
+    Content,
+    DidSpec,
+    IdentificationRule,
+    PackageSpec,
+    objects,
+)
 from rater.core.clients import write_register
+from rater.core.fields import names_of
 from rater.core.loading import CatalogFile, Existing, Fault, merge, read_files, warnings
 from rater.core.offline import Rater
 from rater.core.periods import canonical_when, when_ms, zone_of
@@ -53,20 +62,16 @@ client_packages: [{id: "3", client: "42", package: "1", start_date: 2026-11-01, 
 def read(text: str | bytes, name: str = "c.yaml", parts: Mapping[str, bytes] | None = None) -> CatalogFile:
     """Return the rows of a file that has no faults."""
     found = read_all({name: text}, parts)
-    assert isinstance(found, CatalogFile), [str(fault) for fault in found]
+    assert [str(fault) for fault in found.faults] == []
     return found
 
 
 def faults(text: str | bytes, name: str = "c.yaml", parts: Mapping[str, bytes] | None = None) -> list[Fault]:
     """Return the faults of a file by itself."""
-    found = read_all({name: text}, parts)
-    assert isinstance(found, list)
-    return found
+    return read_all({name: text}, parts).faults
 
 
-def read_all(
-    files: Mapping[str, str | bytes], parts: Mapping[str, bytes] | None = None
-) -> CatalogFile | list[Fault]:
+def read_all(files: Mapping[str, str | bytes], parts: Mapping[str, bytes] | None = None) -> CatalogFile:
     """Read files that are loaded together, with the CSV parts that lie beside them."""
 
     def open_file(name: str) -> bytes:
@@ -674,8 +679,8 @@ def test_yaml_in_braces_is_yaml() -> None:
 @settings(deadline=None)
 @given(st.binary(max_size=200), st.sampled_from(["c.yaml", "c.json", "c.csv"]))
 def test_any_bytes_are_read_or_refused(raw: bytes, name: str) -> None:
-    """No content makes reading raise."""
-    assert read_all({name: raw})
+    """No content makes reading raise, nor merging what was read."""
+    assert merge(None, read_all({name: raw}), NOW, Existing({}, {}))
 
 
 _VALUES = st.recursive(
@@ -690,44 +695,40 @@ _VALUES = st.recursive(
     max_leaves=8,
 )
 _FIELDS = sorted(
-    {*PackageSpec.__struct_fields__, "type", "service", "code", "rates", "accounts", "client", "taxes"}
+    {
+        name
+        for spec in (PackageSpec, ClientSpec, ClientPackageSpec, IdentificationRule, DidSpec)
+        for name in names_of(spec)
+    }
+    | {"base", "unit", "price_unit", "codes", "code_deck", "rates", "file", "taxes"}
 )
 
 
 @settings(deadline=None)
 @given(
-    st.sampled_from(
-        [
-            "currencies",
-            "services",
-            "code_decks",
-            "rate_tables",
-            "packages",
-            "clients",
-            "client_packages",
-            "dids",
-        ]
-    ),
+    st.sampled_from(sorted({*yaml.safe_load(BASE), "services", "identification", "dids"})),
     st.dictionaries(st.sampled_from(_FIELDS), _VALUES, max_size=6),
+    st.booleans(),
 )
-def test_any_values_are_read_or_refused(section: str, row: dict[str, Any]) -> None:
-    """Values of any type in any field are faults or rows, and what is read can be merged; nothing raises."""
-    found = read_all({"c.yaml": yaml.safe_dump({section: row if section == "currencies" else [row]})})
-    if isinstance(found, CatalogFile):
-        assert merge(None, found, NOW, Existing({}, {}))
+def test_any_values_are_read_or_refused(section: str, row: dict[str, Any], after: bool) -> None:  # noqa: FBT001
+    """Values of any type in any field, alone or in a row that is good or loaded, never make a load raise."""
+    rows = yaml.load(BASE, yaml.BaseLoader)  # noqa: S506 - all of it text, as quoted in JSON
+    was = rows.get(section, {})
+    rows[section] = {**was, **row} if section == "currencies" else [row, {**was[0], **row}] if was else [row]
+    rater = loaded(BASE) if after else Rater()
+    before = state(rater)
+    if rater.load([("c.yaml", yaml.safe_dump(rows).encode())], NOW):
+        assert state(rater) == before
 
 
 def test_several_files_are_one_load() -> None:
     """What two files of one load bring is a fault in the second, which names the first."""
     other = client("accounts: [{id: x}]").replace('id: "1"', 'id: "2"')
-    found = read_all({"a.yaml": client("accounts: [{id: x}]"), "b.yaml": other})
-    assert isinstance(found, list)
-    (fault,) = found
+    (fault,) = read_all({"a.yaml": client("accounts: [{id: x}]"), "b.yaml": other}).faults
     assert (fault.file, fault.path, fault.value) == ("b.yaml", "clients[0].accounts[0].id", "x")
     assert "a.yaml: clients[0].accounts[0].id is the same" in fault.problem
     bases = read_all({"a.yaml": "currencies: {base: USD}", "b.yaml": "currencies: {base: EUR}"})
-    assert isinstance(bases, list)
-    assert [(fault.file, fault.path, fault.value) for fault in bases] == [
+    assert [(fault.file, fault.path, fault.value) for fault in bases.faults] == [
         ("b.yaml", "currencies.base", "EUR")
     ]
 
@@ -961,6 +962,154 @@ dids: [{number: "1", account: none}]
         "clients[0].currency", "clients[0].tax_profile", "identification[0].client",
         "client_packages[0].package", "dids[0].account",
     }  # fmt: skip
+
+
+BOTH = """
+currencies: {rates: {EUR: 1.08}}
+code_decks: [{name: new, codes: {380: Ukraine}}]
+rate_tables: [{name: new, currency: GBP, code_deck: none, rates: [{code: "1"}]}]
+packages:
+  - {id: "1", name: Kiev 100, type: vendor, currency: USD, priority: high}
+  - {id: "9", name: n, type: customer, currency: USD, reseller: "7",
+     limits: [{type: volume, service: fax, code_deck: x, code_name: U, limit: -1}]}
+clients: [{id: "43", currency: USD, balance: 5, tax_profile: none, accounts: [{id: sip-1001}]}]
+client_packages:
+  - {id: "3", client: "42", package: "2", start_date: soon, activate_in_past: true}
+  - {id: "4", client: "43", account: none, package: "7", quantity: 0}
+dids: [{number: x, account: none}]
+"""
+BOTH_PATHS = {
+    "currencies.rates.EUR", 'code_decks[0].codes["380"]', "rate_tables[0].currency",
+    "rate_tables[0].code_deck", "rate_tables[0].rates[0].price", "packages[0].type", "packages[0].priority",
+    "packages[1].reseller", "packages[1].limits[0].service", "packages[1].limits[0].code_deck",
+    "packages[1].limits[0].limit", "clients[0].currency", "clients[0].balance", "clients[0].tax_profile",
+    "clients[0].accounts[0].id", "client_packages[0].package", "client_packages[0].start_date",
+    "client_packages[1].account", "client_packages[1].package", "client_packages[1].quantity",
+    "dids[0].number", "dids[0].account",
+}  # fmt: skip
+
+
+def test_faults_of_form_hide_no_others() -> None:
+    """One run names faults of form, references that lead nowhere and conflicts, also all in one row."""
+    rater = loaded(BASE)
+    before = state(rater)
+    found = rater.load([("c.yaml", BOTH.encode())], NOW)
+    assert sorted(fault.path for fault in found) == sorted(BOTH_PATHS)
+    assert all(REMEDY.search(fault.problem) for fault in found)
+    assert state(rater) == before
+
+
+def test_faults_of_several_files_are_named_at_once() -> None:
+    """A fault of form in one file hides no reference of another that leads nowhere, and the reverse."""
+    dead, form = 'client_packages: [{id: "9", client: "42", package: "7"}]', 'clients: [{id: "44"}]'
+    for first, second in ((dead, form), (form, dead)):
+        rater = loaded(BASE)
+        before = state(rater)
+        found = rater.load([("a.yaml", first.encode()), ("b.yaml", second.encode())], NOW)
+        assert sorted((fault.file, fault.path) for fault in found) == sorted(
+            (name, "client_packages[0].package" if text is dead else "clients[0].currency")
+            for name, text in (("a.yaml", first), ("b.yaml", second))
+        )
+        assert state(rater) == before
+
+
+# What refers to all that may be broken: first what is named, then by whom.
+REFERRING = """
+client_packages: [{id: "5", client: C, account: A, package: P, end_date: 2026-11-10T12:00:01Z}]
+identification: [{side: orig, client: C, account: A, login: l}]
+dids: [{number: "1", account: A}]
+rate_tables: [{name: t, currency: USD, code_deck: D, rates: []}]
+packages:
+  - {id: x, name: n, type: customer, currency: CUR, reseller: R, limits: [
+     {type: volume, service: S, code_deck: D, code_name: N, limit: "2.5", rollover: "2.5"}]}
+clients: [{id: x, currency: CUR, reseller: R, tax_profile: X, rate_tables: {orig: {S: T}}}]
+"""
+GOOD = {
+    "C": '"42"', "A": "sip-1001", "P": '"1"', "D": "a-z", "N": "Ukraine", "CUR": "EUR", "R": '"1"',
+    "S": "messages", "T": "retail", "X": "vat20",
+}  # fmt: skip
+
+
+def referring(**names: str) -> str:
+    """Return rows that refer to what is loaded, but for the names that are given."""
+    text = REFERRING.replace("2.5", "2") if names.get("S", "messages") == "messages" else REFERRING
+    return re.sub(r"\b[A-Z]+\b", lambda found: (GOOD | names).get(found[0], found[0]), text)
+
+
+BROKEN: list[tuple[str, dict[str, str], str]] = [
+    # rows at fault, named by others
+    ('clients: [{id: "7", currency: USD, balance: 5, accounts: [{id: a7}]}]', {"C": '"7"', "A": "a7"}, "nce"),
+    ("clients: [{id: 7, currency: USD, accounts: [{id: 8}]}]", {"C": '"7"', "A": '"8"'}, "id"),
+    ('clients: [{id: "7", currency: USD, accounts: a7}]', {"C": '"7"', "A": "a7"}, "accounts"),
+    ('clients: [{id: "7", currency: USD, accounts: [a7]}]', {"C": '"7"', "A": "a7"}, "accounts[0]"),
+    ('clients: [{id: "42", currency: USD, time_zone: Kiew}]', {}, "time_zone"),
+    ('packages: [{id: "7", name: n, type: customer, currency: USD, period: 1 week}]', {"P": '"7"'}, "period"),
+    ('packages: [{id: "7", name: n, type: customer, currency: USD, status: no}]', {"P": '"7"'}, "status"),
+    (
+        """packages: [{id: "7", name: n, type: customer, currency: USD, period: 1 day, start_date: 2026-12-01,
+          end_date: 2026-11-01, align_to_payment_terms: true}]""",
+        {"P": '"7"'}, "end_date",
+    ),
+    (
+        """packages: [{id: "7", name: n, type: customer, currency: USD, period: 1 day,
+          align_to_payment_terms: true}]
+clients: [{id: "42", currency: USD, payment_terms: {every: 1 week, anchor: 2026-01-01}}]""",
+        {"P": '"7"'}, "payment_terms.every",
+    ),
+    (
+        """client_packages: [{id: "6", client: "42", package: "1", start_date: soon, activate_in_past: true,
+          end_date: 2026-11-05}]""",
+        {}, "start_date",
+    ),
+    ("code_decks: [{name: d7, codes: {380: Ukraine}}]", {"D": "d7", "N": "Kyiv"}, 'codes["380"]'),
+    ("code_decks: [{name: d7, file: none.csv}]", {"D": "d7"}, "file"),
+    ('rate_tables: [{name: t7, currency: USD, rates: [{code: "1"}]}]', {"T": "t7"}, "rates[0].price"),
+    ("rate_tables: [{name: 7, currency: USD, rates: []}]", {"T": '"7"'}, "name"),
+    ('resellers: [{id: "7", name: 7}]', {"R": '"7"'}, "name"),
+    ("services: [{name: s7, unit: u, price_unit: 0}]", {"S": "s7"}, "price_unit"),
+    ("tax_profiles: [{name: x7, taxes: [{name: VAT}]}]", {"X": "x7"}, "percent"),
+    ("currencies: {rates: {GBP: 1.3}}", {"CUR": "GBP"}, "rates.GBP"),
+    ('currencies: {rates: {777: "1"}}', {"CUR": '"777"'}, "rates.777"),
+    ("currencies: {bass: GBP}", {"CUR": "GBP"}, "bass"),
+    ('currencies: {base: GBP, rates: {CHF: "1"}}', {"CUR": "GBP"}, "base"),
+    # rows of which nothing is known
+    ('clients: {"7": {}}', {"C": '"7"', "A": "a7"}, "clients"),
+    ("clients: [null]", {"C": '"7"', "A": "a7"}, "clients[0]"),
+    ('client: [{id: "7"}]', {"C": '"7"', "A": "a7"}, "client"),
+    ('packages: [{id: "8", name: n, type: customer, currency: USD}]\npackages: []', {"P": '"7"'}, "line 3"),
+    ("clients: [", {name: "x7" for name in GOOD if name not in "DN"} | {"D": "d7"}, "line 3, column 1"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "names", "path"), BROKEN)
+def test_what_refers_to_faulty_rows_has_no_fault(text: str, names: dict[str, str], path: str) -> None:
+    """A row that is at fault, or cannot be read at all, is the only fault: none follows from it."""
+    rater = loaded(BASE)
+    before = state(rater)
+    files = [("a.yaml", f"\n{text}".encode()), ("b.yaml", referring(**names).encode())]
+    found = rater.load(files, NOW)
+    assert [(fault.file, fault.path.endswith(path)) for fault in found] == [("a.yaml", True)] * len(found)
+    assert len(found) == (2 if "id: 8" in text else 1), [str(fault) for fault in found]
+    assert state(rater) == before
+    without = rater.load(files[1:], NOW)
+    assert bool(without) == bool(names), "what refers to it has a fault of its own without it"
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"id,currency\n7,USD,x\n",
+        b"id,currency,colour\n7,USD,red\n",
+        b"id,name\n7,x\n",
+        b"id,currency\n\xff,USD",
+    ],
+)
+def test_what_refers_to_a_csv_that_cannot_be_read_has_no_fault(raw: bytes) -> None:
+    """A CSV of clients with a wrong column, header, line or encoding is one fault, not one for each use."""
+    text = referring(C='"7"', A="a7")
+    assert len(loaded(BASE).load([("b.yaml", text.encode())], NOW)) == 3
+    (fault,) = loaded(BASE).load([("a.csv", raw), ("b.yaml", text.encode())], NOW)
+    assert fault.file == "a.csv"
 
 
 def test_currencies_need_a_base() -> None:

@@ -92,7 +92,6 @@ def test_the_loader_takes_it(tmp_path: Path) -> None:
     loading = pytest.importorskip("rater.core.loading")
     raw = catalog.file_bytes(NOW_MS)
     read = loading.read_files([("catalog.json", raw)], lambda name: (tmp_path / name).read_bytes())
-    assert not isinstance(read, list), [str(fault) for fault in read][:5]
     merged = loading.merge(None, read, NOW_MS, loading.Existing({}, {}))
     assert not isinstance(merged, list), [str(fault) for fault in merged][:5]
     assert len(merged.entries) == catalog.CLIENTS

@@ -194,7 +194,7 @@ async def test_redis_is_emptied_while_calls_flow(
 
 
 async def test_calls_of_a_client_are_drawn_in_their_order(system_of: SystemOf) -> None:
-    """Also where the account of the first is not known yet and has to be looked up, unlike that of the next."""
+    """Also where the account of the first has to be looked up, unlike the client of the next."""
     system = await system_of()
     with_account = json.loads(catalog(2, 1))
     with_account["clients"][2]["accounts"] = [{"id": "phone"}]

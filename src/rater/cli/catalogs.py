@@ -22,5 +22,4 @@ def faults(files: Iterable[str]) -> list[Fault]:
                 return path.read_bytes()
         raise FileNotFoundError(2, "no such file", name)
 
-    found = read_files([(file, Path(file).read_bytes()) for file in files], open_file)
-    return found if isinstance(found, list) else []
+    return read_files([(file, Path(file).read_bytes()) for file in files], open_file).faults

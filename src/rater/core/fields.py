@@ -149,6 +149,12 @@ class Fields:
             return value
         return ""
 
+    def name(self, name: str) -> str:
+        """Return a text that others refer to; what lacks its quotes is a fault, and known by what it says."""
+        text: str = self.text(name)
+        value = None if text else self.values.get(name)
+        return text if value is None or isinstance(value, str | dict | list) else str(value)
+
     def form(self, name: str, form: re.Pattern[str], problem: str, default: Any = REQUIRED) -> Any:
         """Return a text of a form."""
         value = self.text(name, default)
@@ -161,11 +167,10 @@ class Fields:
         value = self.values.get(name)
         if value is None:
             return self._absent(name, default, "")
-        if value not in choices:
-            self.fault(
-                name, f"not one of {', '.join(choices)}{nearest(value, choices) or '; write one of them'}"
-            )
-        return value
+        if value in choices:
+            return value
+        self.fault(name, f"not one of {', '.join(choices)}{nearest(value, choices) or '; write one of them'}")
+        return ""
 
     def flag(self, name: str) -> bool:
         """Return true or false; false where it is absent."""

@@ -6,7 +6,7 @@ and 4 (Assign, editing afterwards). Pure: the caller fetches what exists (`wante
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -85,14 +85,18 @@ def merge(content: Content | None, file: CatalogFile, at_ms: int, existing: Exis
     """
     merging = _Merging(content or Content(), file, whole_second(at_ms), existing)
     merging.run()
-    if merging.faults:
-        return merging.faults
+    if faults := file.faults + merging.faults:
+        return faults
     changed = bool(merging.entries) or merging.new != merging.old
     return Merged(merging.new if changed else merging.old, merging.entries, changed)
 
 
 class _Merging:
-    """One load under way."""
+    """One load under way.
+
+    Rows that are at fault already are merged like the others, as nothing comes of it: for the faults that
+    they have besides. What a fault follows from is not told again (`faulty`, `lost`, `told`).
+    """
 
     def __init__(self, old: Content, file: CatalogFile, at_ms: int, existing: Existing) -> None:
         self.old = old
@@ -105,6 +109,9 @@ class _Merging:
         self.at_ms = at_ms
         self.existing = existing
         self.faults: list[Fault] = []
+        self.faulty = file.faulty
+        self.lost = set(file.lost)
+        self.told = {(fault.file, fault.path) for fault in file.faults}
         self.entries: list[ClientEntry] = []
         self.brought = {placed.value.id: placed.value for placed in file.clients}
         self.owners = {
@@ -116,7 +123,8 @@ class _Merging:
 
     def fault(self, placed: Placed[Any], field: str, value: object, problem: str) -> None:
         path = f"{placed.path}.{field}" if field else placed.path
-        self.faults.append(Fault(placed.file, path, what(value), problem))
+        if (placed.file, path) not in self.told:
+            self.faults.append(Fault(placed.file, path, what(value), problem))
 
     def run(self) -> None:
         """Merge every section, those that others refer to first."""
@@ -145,10 +153,12 @@ class _Merging:
                 self.fault(
                     base, "", base.value, "is loaded as a currency with rates; keep the base that it is in"
                 )
+            if self.faults:
+                self.lost.add("currencies")
             content.base = base.value
         for placed in self.file.currencies:
             name = placed.value.name
-            if content.base is None:
+            if content.base is None and "currencies" not in self.lost:
                 self.fault(placed, "", name, "there is no base currency yet; give currencies.base")
             elif name == content.base:
                 self.fault(placed, "", name, "is the base, worth 1 of itself; leave it out")
@@ -162,8 +172,9 @@ class _Merging:
                 problem = (
                     f"is {known.unit} / {known.price_unit} and cannot change any more; give it another name"
                 )
-                self.fault(placed, "", f"{spec.unit} / {spec.price_unit}", problem)
-            if spec not in BUILT_IN:
+                if placed.good:
+                    self.fault(placed, "", f"{spec.unit} / {spec.price_unit}", problem)
+            elif spec not in BUILT_IN:
                 self.new.services[spec.name] = spec
         self.services = self.new.all_services()
 
@@ -177,15 +188,19 @@ class _Merging:
             self._known(placed_table, "code_deck", table.code_deck, self.new.decks, "code deck")
 
     def _currency(self, placed: Placed[Any], name: str) -> None:
-        if not self.new.currency_known(name):
+        if not self.new.currency_known(name) and "currencies" not in self.lost:
             known = [self.new.base or "", *self.new.currencies]
             self._missing(placed, "currency", name, known, "currency; give its rate in currencies.rates")
 
     def _known(
         self, placed: Placed[Any], field: str, name: str | None, among: Iterable[str], kind: str
     ) -> None:
-        if name is not None and name not in among:
+        if name is not None and name not in among and f"{kind.replace(' ', '_')}s" not in self.lost:
             self._missing(placed, field, name, among, kind + _NOWHERE)
+
+    def _sure(self, section: str, name: str, among: Container[str]) -> bool:
+        """Return whether it is there, and without faults: so that more can be checked against it."""
+        return name in among and (section, name) not in self.faulty
 
     def _missing(self, placed: Placed[Any], field: str, name: str, among: Iterable[str], kind: str) -> None:
         near = [known for known in among if known.lower() == name.lower()]
@@ -200,7 +215,7 @@ class _Merging:
         spec = replace(spec, limits=[self._limit(placed, n, limit) for n, limit in enumerate(spec.limits)])
         if old is not None and old.status == "archived":
             del self.faults[faults:]  # its code names may have gone since: it is final, and stays as it is
-            if spec != old.latest:
+            if spec != old.latest and placed.good:
                 problem = "archived, which is final; make a new one, or keep all as it was"
                 self.fault(placed, "", spec.id, problem)
             return
@@ -211,18 +226,17 @@ class _Merging:
     def _limit(self, placed: Placed[PackageSpec], position: int, limit: LimitSpec) -> LimitSpec:
         """Return the limit in counting units, its references checked."""
         here = Placed(placed.file, f"{placed.path}.limits[{position}]", limit)
-        service = self.services.get(limit.service)
-        if service is None:
-            self._known(here, "service", limit.service, self.services, "service")
-            return limit
+        self._known(here, "service", limit.service, self.services, "service")
         self._known(here, "code_deck", limit.code_deck, self.new.decks, "code deck")
-        if limit.code_name is not None and limit.code_deck in self.new.decks:
-            known = self._code_names(limit.code_deck)
-            self._known(
-                here, "code_name", limit.code_name, known, f"code name in code deck {limit.code_deck!r}"
-            )
-        if limit.type == "money":
+        deck = limit.code_deck or ""
+        if limit.code_name is not None and self._sure("code_decks", deck, self.new.decks):
+            kind = f"code name in code deck {deck!r}"
+            self._known(here, "code_name", limit.code_name, self._code_names(deck), kind)
+        if not self._sure("services", limit.service, self.services):
+            return replace(limit, limit=0)  # cannot be counted
+        if limit.type != "volume":
             return limit
+        service = self.services[limit.service]
         return replace(
             limit,
             limit=self._counted(here, "limit", limit.limit, service),
@@ -255,7 +269,7 @@ class _Merging:
 
     def _names_still_known(self) -> None:
         """Refuse a deck without a code name that a package which is not in the file goes by."""
-        replaced = {placed.value.name: placed for placed in self.file.code_decks}
+        replaced = {placed.value.name: placed for placed in self.file.code_decks if placed.good}
         if not replaced:
             return
         brought = {placed.value.id for placed in self.file.packages}
@@ -278,7 +292,7 @@ class _Merging:
             register = self.existing.clients.get(spec.id)
             self._client(placed, register)
             own = packages.pop(spec.id, [])
-            same = register is not None and same_client(register, spec)
+            same = register is not None and placed.good and same_client(register, spec)
             if own or not same:
                 self.entries.append(ClientEntry(spec.id, None if same else spec, own))
         self.entries.extend(ClientEntry(of, None, own) for of, own in packages.items())
@@ -306,26 +320,27 @@ class _Merging:
                 self._known(placed, f"{field}.{side}.{service}", name, self.new.rate_tables, "rate table")
                 self._known(placed, f"{field}.{side}", service, self.services, "service")
 
-    def _whose(self, placed: Placed[Any], client: str, account: str | None) -> bool:
-        """Return whether the client exists and the account is its own; a fault where not."""
+    def _whose(self, placed: Placed[Any], client: str, account: str | None) -> None:
+        """Refuse a client that does not exist, and an account that is not its own."""
         register = self.existing.clients.get(client)
         if client not in self.brought and register is None:
-            self.fault(placed, "client", client, "no such client" + _NOWHERE)
-            return False
+            self._known(placed, "client", client, (), "client")
+            return
         if account is None or self.owners.get(account) == client:
-            return True
+            return
         if register is not None and account in register.accounts:
-            return True
+            return
         owner = self.owners.get(account) or self.existing.accounts.get(account)
-        whose = f"belongs to client {owner!r}; correct one of them" if owner else "no such account" + _NOWHERE
-        self.fault(placed, "account", account, whose)
-        return False
+        if owner:
+            self.fault(placed, "account", account, f"belongs to client {owner!r}; correct one of them")
+        elif "accounts" not in self.lost or (client in self.brought and self._client_sure(client)):
+            self.fault(placed, "account", account, "no such account" + _NOWHERE)
 
     def _dids(self) -> None:
         for placed in self.file.dids:
             account = placed.value.account
-            if account is not None and account not in self.owners and account not in self.existing.accounts:
-                self.fault(placed, "account", account, "no such account" + _NOWHERE)
+            if account not in self.owners:
+                self._known(placed, "account", account, self.existing.accounts, "account")
             self.new.dids[placed.value.number] = placed.value
 
     # --------------------------------------------------------------------------------------- client packages
@@ -338,13 +353,7 @@ class _Merging:
             before = self._held(held, spec.client).get(spec.id)
             if before is not None and same_package(before, spec):
                 continue
-            if not self._whose(placed, spec.client, spec.account):
-                continue
-            owner = None if before is not None else self._owner(spec.id)
-            if owner is not None:
-                problem = f"is one of client {owner!r}; ids are unique in the system, choose another"
-                self.fault(placed, "id", spec.id, problem)
-            elif before is None:
+            if before is None:
                 self._assign(placed)
             else:
                 self._edit(placed, before)
@@ -368,19 +377,32 @@ class _Merging:
 
     def _assign(self, placed: Placed[ClientPackageSpec]) -> None:
         spec = placed.value
-        history = self.new.packages.get(spec.package)
-        if history is None:
-            self._known(placed, "package", spec.package, self.new.packages, "package")
+        self._whose(placed, spec.client, spec.account)
+        owner = self._owner(spec.id)
+        if owner is not None:
+            problem = f"is one of client {owner!r}; ids are unique in the system, choose another"
+            self.fault(placed, "id", spec.id, problem)
+        self._known(placed, "package", spec.package, self.new.packages, "package")
+        if not self._sure("packages", spec.package, self.new.packages):
             return
+        history = self.new.packages[spec.package]
         if history.status != "active":
             remedy = "enable it first" if history.status == "disabled" else "assign another"
             self.fault(placed, "package", spec.package, f"{history.status}: it cannot be assigned; {remedy}")
         if not history.assigned:
             self.new.packages[spec.package] = replace(history, assigned=True)
         self._check_quantity(placed, history.latest)
-        self._check_runs(placed, history.latest)
+        if not self._client_sure(spec.client):
+            return
+        if placed.good:
+            self._check_runs(placed, history.latest)
         if history.latest.align_to_payment_terms:
             self._check_aligned(placed, history.latest)
+
+    def _client_sure(self, client: str) -> bool:
+        if client in self.brought:
+            return ("clients", client) not in self.faulty
+        return self.existing.clients.get(client) is not None
 
     def _check_quantity(self, placed: Placed[ClientPackageSpec], package: PackageSpec) -> None:
         largest = max((limit.limit for limit in package.limits), default=0)
@@ -434,6 +456,11 @@ class _Merging:
                 self.fault(placed, field, after, problem)
         if held.end_date == spec.end_date:
             return
+        history = self.new.packages.get(spec.package)
+        if history is not None and history.status == "archived":
+            self.fault(placed, "package", spec.package, "archived, which is final; leave the row as it was")
+        if not self._client_sure(spec.client):
+            return
         end_ms = None if spec.end_date is None else when_ms(spec.end_date, self._zone(spec.client))
         if held.end_ms is not None and held.end_ms <= self.at_ms:
             problem = f"it ended on {held.end_date}, which is final; {_ANEW}"
@@ -443,9 +470,6 @@ class _Merging:
         elif end_ms is not None and end_ms <= held.start_ms:
             problem = "not after the start of the first period; write a later one"
             self.fault(placed, "end_date", spec.end_date, problem)
-        history = self.new.packages.get(spec.package)
-        if history is not None and history.status == "archived":
-            self.fault(placed, "package", spec.package, "archived, which is final; leave the row as it was")
 
 
 _NOWHERE = ", neither in the file nor loaded; correct the name, or load it too"

@@ -109,8 +109,6 @@ class Rater:
         `open_file` reads the CSV parts that a file names; without it there are none.
         """
         file = read_files(list(files), open_file or _no_parts)
-        if isinstance(file, list):
-            return file
         clients, accounts = wanted(file)
         owners = {
             account: self.views.accounts[account] for account in accounts if account in self.views.accounts

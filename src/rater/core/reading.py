@@ -1,15 +1,18 @@
 """Catalog files become checked rows: one fault for each thing that is wrong, not the first alone.
 
-What a file says by itself is checked here; what it says about what is loaded already, in `loading`. Source of
-the rules: contracts.md "Catalog file", domain.md section 3 and 3.1.
+What a file says by itself is checked here; what it says about what is loaded already, in `loading`. So that
+one run names the faults of both, faulty rows are handed on as well, marked, with stand-ins for what could not
+be read. Source of the rules: contracts.md "Catalog file", domain.md section 3 and 3.1.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from difflib import get_close_matches
 from functools import partial
 from ipaddress import ip_network
+from operator import attrgetter
 from typing import Any, Generic, NamedTuple, TypeVar, get_args
 
 import msgspec
@@ -83,22 +86,32 @@ OpenFile = Callable[[str], bytes]
 
 
 class Placed(NamedTuple, Generic[T]):
-    """A checked row and where it stands, for the faults that show when it meets what is loaded."""
+    """A checked row and where it stands, for the faults that show when it meets what is loaded.
+
+    Not good: it has faults already, and stand-ins for what could not be read.
+    """
 
     file: str
     path: str
     value: T
+    good: bool = True
 
 
 class CatalogFile:
-    """The checked rows of one or several files that are loaded together.
+    """The checked rows of one or several files that are loaded together, and all that is wrong with them.
 
     `limit` and `rollover` of volume limits are in 10^-10 price units still: their service may be known to the
     loaded catalog alone.
+
+    faulty: (section, id or name) of the rows with faults. lost: sections (and "accounts") some of whose rows
+    cannot be told at all, so that whatever is referred to may be one of them.
     """
 
     def __init__(self) -> None:
         """Begin empty."""
+        self.faults: list[Fault] = []
+        self.faulty: set[tuple[str, str]] = set()
+        self.lost: set[str] = set()
         self.base: Placed[str] | None = None
         self.currencies: list[Placed[CurrencySpec]] = []
         self.services: list[Placed[ServiceSpec]] = []
@@ -114,32 +127,29 @@ class CatalogFile:
 
 
 # -------------------------------------------------------------------------------------------------- rows
-def _service(source: Source, path: str, values: Mapping[Any, Any]) -> ServiceSpec | None:
+def _service(source: Source, path: str, values: Mapping[Any, Any]) -> ServiceSpec:
     row = Fields(source, path, values, ServiceSpec)
-    spec = ServiceSpec(row.text("name"), row.text("unit"), row.integer("price_unit", REQUIRED, 1, 1_000_000))
-    return spec if row.good else None
+    return ServiceSpec(row.name("name"), row.text("unit"), row.integer("price_unit", REQUIRED, 1, 1_000_000))
 
 
-def _reseller(source: Source, path: str, values: Mapping[Any, Any]) -> ResellerSpec | None:
+def _reseller(source: Source, path: str, values: Mapping[Any, Any]) -> ResellerSpec:
     row = Fields(source, path, values, ResellerSpec)
-    identity = row.text("id")
-    spec = ResellerSpec(identity, row.text("name", identity))
-    return spec if row.good else None
+    identity = row.name("id")
+    return ResellerSpec(identity, row.text("name", identity))
 
 
-def _tax_profile(source: Source, path: str, values: Mapping[Any, Any]) -> TaxProfileSpec | None:
+def _tax_profile(source: Source, path: str, values: Mapping[Any, Any]) -> TaxProfileSpec:
     row = Fields(source, path, values, TaxProfileSpec)
     taxes = []
     for at, item in row.rows("taxes"):
         tax = Fields(source, at, item, TaxSpec)
         taxes.append(TaxSpec(tax.text("name"), format_e10(tax.decimal("percent", low=0))))
-    spec = TaxProfileSpec(row.text("name"), taxes)
-    return spec if row.good else None
+    return TaxProfileSpec(row.name("name"), taxes)
 
 
-def _package(source: Source, path: str, values: Mapping[Any, Any]) -> PackageSpec | None:
+def _package(source: Source, path: str, values: Mapping[Any, Any]) -> PackageSpec:
     row = Fields(source, path, values, PackageSpec)
-    identity = row.text("id")
+    identity = row.name("id")
     spec = PackageSpec(
         id=identity,
         name=row.text("name"),
@@ -168,7 +178,7 @@ def _package(source: Source, path: str, values: Mapping[Any, Any]) -> PackageSpe
     )
     _check_periods(row, spec)
     _check_dates(row, spec.start_date, spec.end_date)
-    return spec if row.good else None
+    return spec
 
 
 def _check_periods(row: Fields, spec: PackageSpec) -> None:
@@ -222,7 +232,7 @@ def _limits(package: Fields) -> list[LimitSpec]:
     for at, item in package.rows("limits"):
         row = Fields(package.source, at, item, LimitSpec)
         spec = _limit(row, str(len(out)))
-        if spec.id in paths:
+        if spec.id and spec.id in paths:
             problem = (
                 f"the id of {paths[spec.id]} too (a limit without one has its position); change one of them"
             )
@@ -268,7 +278,7 @@ def _allowance(row: Fields, name: str, kind: str, low: int) -> Any:
     return row.decimal(name, default, low)
 
 
-def _rule(source: Source, path: str, values: Mapping[Any, Any]) -> IdentificationRule | None:
+def _rule(source: Source, path: str, values: Mapping[Any, Any]) -> IdentificationRule:
     row = Fields(source, path, values, IdentificationRule)
     prefix = row.form("caller_prefix", _PREFIX, _CODE_PROBLEM, None)
     network = row.text("ip", None)
@@ -277,30 +287,29 @@ def _rule(source: Source, path: str, values: Mapping[Any, Any]) -> Identificatio
             network = str(ip_network(network))
         except ValueError as error:
             row.fault("ip", f"not a network ({error}); write it like 203.0.113.0/24")
-    spec = IdentificationRule(
+    return IdentificationRule(
         side=row.choice("side", _SIDES), client=row.text("client"), account=row.text("account", None),
         gateway=row.text("gateway", None), ip=network, login=row.text("login", None),
         caller_prefix=prefix and prefix.removeprefix("+"),
     )  # fmt: skip
-    return spec if row.good else None
 
 
-def _did(source: Source, path: str, values: Mapping[Any, Any]) -> DidSpec | None:
+def _did(source: Source, path: str, values: Mapping[Any, Any]) -> DidSpec:
     row = Fields(source, path, values, DidSpec)
     number = row.form("number", _CODE, _CODE_PROBLEM)
-    spec = DidSpec(number, row.texts("tags"), row.text("account", None))
-    return spec if row.good else None
+    return DidSpec(number, row.texts("tags"), row.text("account", None))
 
 
-def _client(source: Source, path: str, values: Mapping[Any, Any]) -> ClientSpec | None:
+def _client(source: Source, path: str, values: Mapping[Any, Any]) -> ClientSpec:
     row = Fields(source, path, values, ClientSpec)
-    zone = row.text("time_zone", "UTC")
+    zone = row.text("time_zone", "UTC") or "UTC"
     try:
-        zone_of(zone or "UTC")
+        zone_of(zone)
     except ValueError as error:
         row.fault("time_zone", str(error))
-    spec = ClientSpec(
-        id=row.text("id"),
+        zone = "UTC"
+    return ClientSpec(
+        id=row.name("id"),
         currency=row.form("currency", _CURRENCY, _CURRENCY_PROBLEM),
         name=row.text("name", "", empty=True),
         reseller=row.text("reseller", None),
@@ -313,7 +322,6 @@ def _client(source: Source, path: str, values: Mapping[Any, Any]) -> ClientSpec 
         rate_tables=_tables(row),
         accounts=[_account(source, at, item) for at, item in row.rows("accounts")],
     )
-    return spec if row.good else None
 
 
 def _terms(row: Fields) -> TermsSpec | None:
@@ -326,7 +334,7 @@ def _terms(row: Fields) -> TermsSpec | None:
 
 def _account(source: Source, path: str, values: Mapping[Any, Any]) -> AccountSpec:
     row = Fields(source, path, values, AccountSpec)
-    return AccountSpec(row.text("id"), _tables(row))
+    return AccountSpec(row.name("id"), _tables(row))
 
 
 def _tables(row: Fields) -> Tables:
@@ -343,15 +351,15 @@ def _tables(row: Fields) -> Tables:
     return out
 
 
-def _client_package(source: Source, path: str, values: Mapping[Any, Any]) -> ClientPackageSpec | None:
+def _client_package(source: Source, path: str, values: Mapping[Any, Any]) -> ClientPackageSpec:
     row = Fields(source, path, values, ClientPackageSpec)
     spec = ClientPackageSpec(
-        id=row.text("id"), client=row.text("client"), package=row.text("package"),
+        id=row.name("id"), client=row.text("client"), package=row.text("package"),
         account=row.text("account", None), start_date=row.when("start_date"), end_date=row.when("end_date"),
         activate_in_past=row.flag("activate_in_past"), quantity=row.integer("quantity", 1, 1, QUANTITY_MAX),
     )  # fmt: skip
     _check_dates(row, spec.start_date, spec.end_date)
-    return spec if row.good else None
+    return spec
 
 
 # -------------------------------------------------------------------------------------- decks and tables
@@ -381,9 +389,9 @@ def _in_file(row: Fields, name: str) -> bool:
     return row.values.get("file") is not None
 
 
-def _deck(open_file: OpenFile, source: Source, path: str, values: Mapping[Any, Any]) -> DeckSpec | None:
+def _deck(open_file: OpenFile, source: Source, path: str, values: Mapping[Any, Any]) -> DeckSpec:
     row = Fields(source, path, values, frozenset(("name", "codes", "file")))
-    name = row.text("name")
+    name = row.name("name")
     codes: dict[Any, Any] = {}
     if _in_file(row, "codes"):
         part, rows = _part(row, open_file, frozenset(("code", "code_name")), ("code", "code_name"))
@@ -398,7 +406,7 @@ def _deck(open_file: OpenFile, source: Source, path: str, values: Mapping[Any, A
         for code, code_name in codes.items():
             at = f'{row.at("codes")}["{what(code)}"]'
             _check_code(source, at, code, at, code_name)
-    return DeckSpec(name, codes) if row.good else None
+    return DeckSpec(name, codes)
 
 
 def _check_code(source: Source, path: str, code: object, name_path: str, code_name: object) -> None:
@@ -420,17 +428,15 @@ _RATE = frozenset((
 ))  # fmt: skip
 
 
-def _rate_table(
-    open_file: OpenFile, source: Source, path: str, values: Mapping[Any, Any]
-) -> RateTableSpec | None:
+def _rate_table(open_file: OpenFile, source: Source, path: str, values: Mapping[Any, Any]) -> RateTableSpec:
     row = Fields(source, path, values, frozenset(("name", "currency", "code_deck", "rates", "file")))
-    name, currency = row.text("name"), row.form("currency", _CURRENCY, _CURRENCY_PROBLEM)
+    name, currency = row.name("name"), row.form("currency", _CURRENCY, _CURRENCY_PROBLEM)
     deck = row.text("code_deck", None)
     if _in_file(row, "rates"):
         rates = _rates(*_part(row, open_file, _RATE, ("code", "price")))
     else:
         rates = _rates(source, row.rows("rates"))
-    return RateTableSpec(name, currency, deck, rates) if row.good else None
+    return RateTableSpec(name, currency, deck, rates)
 
 
 def _rates(source: Source, rows: _Rows) -> list[Row]:
@@ -458,14 +464,13 @@ def _rates(source: Source, rows: _Rows) -> list[Row]:
 
 # ------------------------------------------------------------------------------------------------- files
 @uncollected()
-def read_files(files: Sequence[tuple[str, bytes]], open_file: OpenFile) -> CatalogFile | list[Fault]:
-    """Return the checked rows of files (name, content) that are loaded together, or every fault of them.
+def read_files(files: Sequence[tuple[str, bytes]], open_file: OpenFile) -> CatalogFile:
+    """Return the checked rows of files (name, content) that are loaded together, and their faults.
 
     The form is told by the name: .csv, .json, else YAML. `open_file` opens the CSV that a deck or table
     names; it raises OSError when it cannot. A CSV file itself holds clients or client packages, told by its
     header.
     """
-    faults: list[Fault] = []
     out = CatalogFile()
     sections: dict[str, _Read] = {
         **_SECTIONS,
@@ -474,19 +479,24 @@ def read_files(files: Sequence[tuple[str, bytes]], open_file: OpenFile) -> Catal
     }
     for name, raw in files:
         if name.lower().endswith(".csv"):
-            _read_csv(Source(name, faults, is_csv=True), raw, out)
+            _read_csv(Source(name, out.faults, is_csv=True), raw, out)
             continue
-        source = Source(name, faults)
+        source = Source(name, out.faults)
         found = parse(source, raw)
         if isinstance(found, dict):
             row = Fields(source, "", found, frozenset(("currencies", *sections)))
             _currencies(row, out)
             for section, read in sections.items():
-                _rows_of(source, row.rows(section), read, getattr(out, section))
-        elif found is not None:
+                _rows_of(source, row.rows(section), read, section, out)
+            continue
+        out.lost |= _ALL
+        if found is not None:
             source.fault("", found, f"not a catalog; write sections such as {', '.join(_SECTIONS)}")
-    _unique(out, faults)
-    return faults or out
+    out.lost.update(_lost(out.faults))
+    if "clients" in out.lost:
+        out.lost.add("accounts")
+    _unique(out)
+    return out
 
 
 _Read = Callable[[Source, str, Mapping[Any, Any]], Any]
@@ -503,12 +513,34 @@ _SECTIONS: dict[str, _Read] = {
 }
 """Sections that need no file beside theirs."""
 
+_KEYS = {
+    "services": "name", "resellers": "id", "tax_profiles": "name", "code_decks": "name",
+    "rate_tables": "name", "packages": "id", "clients": "id", "client_packages": "id", "dids": "number",
+}  # fmt: skip
+"""What the rows of a section are known by."""
 
-def _rows_of(source: Source, rows: _Rows, read: _Read, to: list[Any]) -> None:
+_ALL = frozenset(("currencies", "accounts", *_KEYS))
+_WHOLE = re.compile(r"(?:.*\.)?(accounts)(?:\[\d+\])?|(currencies)(?:\.\w+)?|(\w+)(?:\[\d+\])?")
+"""Paths of sections and rows, which are at fault as a whole."""
+
+
+def _lost(faults: list[Fault]) -> Iterable[str]:
+    """Yield the sections that have rows of which nothing is known: no rows, misspelt, or there twice."""
+    places = [_WHOLE.fullmatch(fault.path) for fault in faults]
+    for name in {place[place.lastindex or 0] for place in places if place is not None}:
+        yield from get_close_matches(name, _ALL, n=1)
+    yield from {fault.value for fault in faults if fault.path.startswith("line ")} & _ALL
+
+
+def _rows_of(source: Source, rows: _Rows, read: _Read, section: str, out: CatalogFile) -> None:
+    to = getattr(out, section)
     for path, values in rows:
+        before = len(out.faults)
         spec = read(source, path, values)
-        if spec is not None:
-            to.append(Placed(source.name, path, spec))
+        good = len(out.faults) == before
+        to.append(Placed(source.name, path, spec, good))
+        if not good and section in _KEYS:
+            out.faulty.add((section, getattr(spec, _KEYS[section])))
 
 
 def _currencies(sections: Fields, out: CatalogFile) -> None:
@@ -523,13 +555,15 @@ def _currencies(sections: Fields, out: CatalogFile) -> None:
     rates = row.mapping("rates", '{EUR: "1.08"}')
     for name, raw in rates.items():
         path = f"currencies.rates.{name}"
+        before, spec = len(out.faults), CurrencySpec(str(name), [])
         if not isinstance(name, str) or not _CURRENCY.fullmatch(name):
             source.fault(path, name, _CURRENCY_PROBLEM + ", quoted")
         elif name == base:
             source.fault(path, raw, "the base is worth 1 of itself; leave it out")
         else:
             of = Fields(source, "currencies.rates", rates, frozenset(rates))
-            out.currencies.append(Placed(source.name, path, CurrencySpec(name, _currency(of, name))))
+            spec = CurrencySpec(name, _currency(of, name))
+        out.currencies.append(Placed(source.name, path, spec, len(out.faults) == before))
 
 
 def _currency(rates: Fields, name: str) -> list[CurrencyRow]:
@@ -553,13 +587,17 @@ def _currency(rates: Fields, name: str) -> list[CurrencyRow]:
 def _read_csv(source: Source, raw: bytes, out: CatalogFile) -> None:
     """Read a CSV file of clients or client packages, told by its header."""
     header = csv_header(raw)
+    before = len(out.faults)
     if {"client", "package"} <= header:
         rows: _Rows = csv_rows(source, raw, names_of(ClientPackageSpec), ("id",))
-        _rows_of(source, rows, _client_package, out.client_packages)
+        _rows_of(source, rows, _client_package, "client_packages", out)
     elif {"id", "currency"} <= header:
         rows = csv_rows(source, raw, names_of(ClientSpec))
-        _rows_of(source, ((path, _nested(values)) for path, values in rows), _client, out.clients)
+        if len(out.faults) > before:
+            out.lost.add("clients")
+        _rows_of(source, ((path, _nested(values)) for path, values in rows), _client, "clients", out)
     else:
+        out.lost.add("clients")
         problem = (
             "not clients (id, currency, …), nor client packages (id, client, package, …); correct the line, "
             "or name a code deck or rate table in a catalog file: file: NAME.csv"
@@ -580,39 +618,38 @@ def _nested(values: dict[str, str]) -> dict[str, Any]:
 
 
 # -------------------------------------------------------------------------------------------- uniqueness
-def _unique(out: CatalogFile, faults: list[Fault]) -> None:
+def _unique(out: CatalogFile) -> None:
     """Refuse what is named twice in what is loaded together."""
-    for name in ("resellers", "packages", "clients", "client_packages"):
-        _once(faults, out, name, lambda spec: spec.id, ".id")
-    for name in ("services", "code_decks", "rate_tables", "tax_profiles"):
-        _once(faults, out, name, lambda spec: spec.name, ".name")
-    _once(faults, out, "currencies", lambda spec: spec.name, "")
-    _once(faults, out, "dids", lambda spec: spec.number, ".number")
-    _once(faults, out, "identification", IdentificationRule.conditions, "")
-    _accounts_once(out.clients, faults)
+    for section, field in _KEYS.items():
+        _once(out, section, attrgetter(field), f".{field}")
+    _once(out, "currencies", attrgetter("name"), "")
+    _once(out, "identification", IdentificationRule.conditions, "")
+    _accounts_once(out)
 
 
-def _once(faults: list[Fault], out: CatalogFile, section: str, key: Callable[[Any], Any], field: str) -> None:
+def _once(out: CatalogFile, section: str, key: Callable[[Any], Any], field: str) -> None:
     first: dict[Any, Placed[Any]] = {}
     for placed in getattr(out, section):
+        if section == "identification" and not placed.good:
+            continue  # what it asks for is not known
         name = key(placed.value)
         other = first.setdefault(name, placed)
-        if other is not placed:
+        if other is not placed and name:
             value = what(name) if field or section == "currencies" else placed.value.client
             problem = f"{other.file}: {other.path} is the same; leave one out"
             if section == "identification":
                 problem = f"{other.file}: {other.path} asks for the same, so this never holds; leave one out"
-            faults.append(Fault(placed.file, placed.path + field, value, problem))
+            out.faults.append(Fault(placed.file, placed.path + field, value, problem))
 
 
-def _accounts_once(clients: list[Placed[ClientSpec]], faults: list[Fault]) -> None:
+def _accounts_once(out: CatalogFile) -> None:
     owners: dict[str, str] = {}
-    for placed in clients:
+    for placed in out.clients:
         for position, account in enumerate(placed.value.accounts):
             path = f"{placed.path}.accounts[{position}].id"
-            if account.id in owners:
+            if account.id and account.id in owners:
                 problem = (
                     f"{owners[account.id]} is the same; account ids are unique in the system, change one"
                 )
-                faults.append(Fault(placed.file, path, account.id, problem))
+                out.faults.append(Fault(placed.file, path, account.id, problem))
             owners[account.id] = f"{placed.file}: {path}"

@@ -304,7 +304,7 @@ class Reconciling:
     def _forget_key(self, entry: OutcomeEntry) -> None:
         """Take a key out of the duplicates, unless another transaction stands for it."""
         if entry.key not in self._journaled:
-            # It was remembered at the lane's time then: from its record's to what the bucket keeps as the lane's.
+            # It was remembered at the lane's time then: from its record's to what is kept as the lane's.
             first = max(entry.record_ms // self._generation_ms, self._generation - FORGET_GENERATIONS_MAX)
             self._forget += [(number, entry.key) for number in range(first, self._generation + 1)]
 

@@ -18,6 +18,7 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.abc import ConsumerRebalanceListener
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.errors import (
+    IllegalOperation,
     InconsistentGroupProtocolError,
     InvalidGroupIdError,
     InvalidSessionTimeoutError,
@@ -153,8 +154,8 @@ class _Transactional:
         except FORBIDDEN as error:
             self._abandon(abort=self._open)
             raise Halt(refusal(error)) from error
-        # AssertionError: aiokafka's dead states
-        except (KafkaError, OSError, TimeoutError, AssertionError) as error:
+        # AssertionError and IllegalOperation: what aiokafka's dead states say
+        except (KafkaError, OSError, TimeoutError, AssertionError, IllegalOperation) as error:
             self._abandon(abort=self._open)
             if isinstance(endtxn.cause(producer), ProducerFenced):
                 raise self._fenced() from error

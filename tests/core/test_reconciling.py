@@ -1,0 +1,379 @@
+"""The journal against what a bucket kept: what is added, what is taken back, what is yet to be published."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec import msgpack
+
+from rater.core.amounts import Form
+from rater.core.drawing import (
+    Apply,
+    Bucket,
+    DrawCall,
+    DrawItem,
+    DrawResult,
+    FenceReply,
+    ItemCandidate,
+    Outcome,
+    Reconcile,
+    Status,
+    Use,
+    bucket_of,
+    pack_results,
+)
+from rater.core.matching import Part
+from rater.core.rating import Context
+from rater.core.reconciling import (
+    FORGET_GENERATIONS_MAX,
+    ApplyContext,
+    Effect,
+    OutcomeEntry,
+    Pending,
+    Reconciling,
+    State,
+    effects,
+)
+
+TOPIC = "calls"
+CLIENT = "c"
+FIELD = "1.1.a"
+LENGTH_MS = 1000
+LANE_MS = 3500
+CONTEXT = msgpack.encode(Context(CLIENT, b"", 0, "0", (Part(False, False, FIELD, b"", b""),)))  # noqa: FBT003
+LIMIT = ItemCandidate(0, 10**6, 1, False, False, False, 0, None, None)  # noqa: FBT003 - its own order
+
+
+def key_of(offset: int) -> bytes:
+    """Return the duplicate key of the record at this offset."""
+    return b"key %04d" % offset
+
+
+def entry(offset: int, record_ms: int = LANE_MS, client: str = CLIENT) -> OutcomeEntry:
+    """Return what is kept of the decision on a record."""
+    return OutcomeEntry(TOPIC, offset, 0, record_ms, key_of(offset), b"same", client, CONTEXT)
+
+
+def rated(money: int, units: int = 0) -> DrawResult:
+    """Return a result that charged so much and took so many units."""
+    return DrawResult(Outcome.RATED, -money, None, ((0, units, 0, 0),) if units else ())
+
+
+def effect(offset: int, money: int, units: int = 0, **other: Any) -> Effect:
+    """Return what the journal says of a record's transaction."""
+    given: dict[str, Any] = {
+        "topic": TOPIC, "partition": 0, "offset": offset, "index": 0,
+        "record_ms": LANE_MS, "lane_ms": LANE_MS, "key": key_of(offset), "content": b"same",
+        "client": CLIENT, "balance": -money,
+        "counters": [(FIELD, units)] if units else [],
+    }  # fmt: skip
+    return Effect(**{**given, **other})
+
+
+def fenced(*kept: tuple[OutcomeEntry, DrawResult], floor: int = 0, base: int | None = None) -> FenceReply:
+    """Return what a bucket keeps of a lane: each outcome by a call of its own, from 5 on."""
+    outcomes = [
+        (5 + at, msgpack.encode([one]), pack_results([], [result])) for at, (one, result) in enumerate(kept)
+    ]
+    return FenceReply(Status.OK, 9, floor, outcomes, LANE_MS, floor if base is None else base)
+
+
+def reconciling(reply: FenceReply, position: int = 0, **options: Any) -> Reconciling:
+    """Begin to compare, for the only bucket; position: the next offset by the lane's last mark."""
+    given = {"bucket": 0, "buckets": 1, "positions": {TOPIC: position}, "generation_ms": LENGTH_MS}
+    return Reconciling(reply, **{**given, **options})
+
+
+def finish(step: Reconciling) -> Reconcile:
+    """Return the last corrections, which have to be some."""
+    what = step.finish(0, 1, 9, 100)
+    assert what is not None
+    return what
+
+
+def corrections(what: Reconcile) -> dict[str, Any]:
+    """Return what a reconcile asks for, without what is empty."""
+    names = (
+        "balances",
+        "counters",
+        "duplicates",
+        "registers",
+        "accounts",
+        "pending",
+        "forget",
+        "drop_calls",
+    )
+    return {name: getattr(what, name) for name in names if getattr(what, name)}
+
+
+def test_effects_of_a_decision() -> None:
+    """Only what was rated or applied has effects; takes from one counter add up."""
+    twice = DrawResult(Outcome.RATED, -7, None, ((0, 2, 0, 0), (0, 3, 0, 0)))
+    assert effects(Pending(entry(1), twice)) == (-7, {FIELD: 5})
+    for outcome in (Outcome.DUPLICATE, Outcome.DIFFERS, Outcome.OUT_OF_RANGE):
+        assert effects(Pending(entry(1), DrawResult(outcome, 0, None, ()))) == (0, {})
+    applied = OutcomeEntry(
+        TOPIC, 1, 2, 0, b"", b"", CLIENT, msgpack.encode(ApplyContext(1, b"", 12, transaction=None))
+    )
+    assert effects(Pending(applied, True)) == (12, {})  # noqa: FBT003 - a result
+    assert effects(Pending(applied, False)) == (0, {})  # noqa: FBT003 - a result
+
+
+def test_decided_and_not_published_is_pending() -> None:
+    """What is kept from the positions on and is not in the journal stays as it is, to be published."""
+    step = reconciling(fenced((entry(3), rated(5)), (entry(4), rated(6))), position=3)
+    assert step.finish(0, 1, 9, 100) is None
+    assert {identity: decided.result for identity, decided in step.pending.items()} == {
+        (TOPIC, 3, 0): rated(5),
+        (TOPIC, 4, 0): rated(6),
+    }
+
+
+def test_published_and_kept_is_dropped() -> None:
+    """An outcome that the journal has as it was kept changes no sum; only the outcome is dropped."""
+    step = reconciling(fenced((entry(3), rated(5, 2))), position=4)
+    step.read([(50, effect(3, 5, 2))])
+    assert corrections(finish(step)) == {"drop_calls": [5]}
+    assert not step.pending
+
+
+def test_some_published_some_pending() -> None:
+    """When some outcomes go, those that stay are put together under the number of the correcting call."""
+    step = reconciling(fenced((entry(3), rated(5)), (entry(4), rated(6))), position=4)
+    step.read([(50, effect(3, 5))])
+    context, packed = msgpack.encode([entry(4)]), pack_results([], [rated(6)])
+    assert corrections(finish(step)) == {"drop_calls": [5, 6], "pending": [(9, context, packed)]}
+    assert list(step.pending) == [(TOPIC, 4, 0)]
+
+
+def test_lost_effects_are_added() -> None:
+    """What the journal has from the floor on and the bucket lacks is added, with time and duplicates."""
+    step = reconciling(fenced(floor=50), position=9)
+    step.read([(49, effect(1, 100, 100)), (50, effect(2, 5, 1)), (51, effect(3, 6, 2, lane_ms=4100))])
+    what = finish(step)
+    assert corrections(what) == {
+        "balances": [(CLIENT, -11)],
+        "counters": [(CLIENT, FIELD, 3)],
+        "duplicates": [(3, key_of(2), b"same"), (4, key_of(3), b"same")],
+    }
+    assert (what.floor, what.lane_ms, what.final) == (100, 4100, True)
+
+
+def test_opposite_effects_leave_no_correction() -> None:
+    """Sums that come to nothing are not sent."""
+    step = reconciling(fenced(floor=50), position=9)
+    step.read([(50, effect(2, 5, 1, index=2)), (51, effect(3, -5, -1, index=2))])
+    assert step.size == 0
+    assert step.finish(0, 1, 9, 100) is None
+
+
+def test_undone_is_taken_back_and_forgotten() -> None:
+    """What is kept below the positions and not in the journal is taken back; its key may be rated again."""
+    kept = ((entry(3, record_ms=1200), rated(5, 2)), (entry(4), DrawResult(Outcome.DUPLICATE, 0, None, ())))
+    step = reconciling(fenced(*kept), position=9)
+    assert corrections(finish(step)) == {
+        "balances": [(CLIENT, 5)],
+        "counters": [(CLIENT, FIELD, -2)],
+        "forget": [(1, key_of(3)), (2, key_of(3)), (3, key_of(3))],
+        "drop_calls": [5, 6],
+    }
+    assert not step.pending
+
+
+def test_forgetting_is_bounded() -> None:
+    """A record from long ago, as old clocks make them, is looked for in a bounded number of generations."""
+    reply = fenced((entry(3, record_ms=0), rated(5)))
+    reply.lane_ms = 1_000_000
+    assert len(finish(reconciling(reply, position=9)).forget) == FORGET_GENERATIONS_MAX + 1
+
+
+def test_key_that_another_transaction_stands_for_is_kept() -> None:
+    """An undone decision whose key the journal has by another record leaves the key in place."""
+    step = reconciling(fenced((entry(3), rated(5))), position=9)
+    step.read([(50, effect(7, 5, key=key_of(3)))])
+    what = corrections(finish(step))
+    assert "forget" not in what
+    assert what["duplicates"] == [(3, key_of(3), b"same")]
+
+
+def test_published_otherwise_is_corrected_by_the_difference() -> None:
+    """Where the journal says another amount and another key than what is kept, the journal holds."""
+    step = reconciling(fenced((entry(3), rated(5, 2))), position=9)
+    step.read([(50, effect(3, 8, 1, key=b"another!"))])
+    assert corrections(finish(step)) == {
+        "balances": [(CLIENT, -3)],
+        "counters": [(CLIENT, FIELD, -1)],
+        "duplicates": [(3, b"another!", b"same")],
+        "forget": [(3, key_of(3))],
+        "drop_calls": [5],
+    }
+
+
+def test_other_buckets_are_passed() -> None:
+    """Only what lies in the bucket is corrected: clients, and account index entries by their own hash."""
+    names = [f"client {number}" for number in range(20)]
+    records = [(50 + at, effect(at, 1, client=name)) for at, name in enumerate(names)]
+    states = [(80, State(TOPIC, 90, 2, "", 0, b"", [(name, "owner") for name in names]))]
+    for bucket in range(3):
+        mine = [name for name in names if bucket_of(name, 3) == bucket]
+        step = reconciling(fenced(), position=99, bucket=bucket, buckets=3)
+        step.read([*records, *states])
+        what = finish(step)
+        assert what.balances == [(name, -1) for name in mine]
+        assert what.accounts == [(name, "owner") for name in mine]
+
+
+def test_highest_version_of_a_register_holds() -> None:
+    """Registers come by version, whatever the order of their records; the last of equals holds."""
+    step = reconciling(fenced(floor=50), position=9)
+    versions = [(49, 9, b"below the floor"), (50, 2, b"two"), (51, 1, b"one"), (52, 2, b"two again")]
+    step.read([(at, State("cmd", at, 2, CLIENT, version, blob, [])) for at, version, blob in versions])
+    assert corrections(finish(step)) == {"registers": [(CLIENT, 2, b"two again")]}
+
+
+def test_old_generations_are_left_out() -> None:
+    """Keys of generations that nobody asks for any more are not brought back by a rebuild."""
+    step = reconciling(fenced(), position=9, generation_min=3)
+    step.read([(50, effect(2, 5, lane_ms=2999)), (51, effect(3, 5, lane_ms=3000))])
+    assert finish(step).duplicates == [(3, key_of(3), b"same")]
+
+
+def test_between_base_and_floor_is_only_looked_up() -> None:
+    """After a crash in a rebuild, records that were added already still tell what is published."""
+    step = reconciling(fenced((entry(3), rated(5)), floor=60, base=50), position=9)
+    assert step.read_from == 50
+    step.read([(55, effect(3, 5)), (56, effect(4, 7)), (60, effect(5, 9))])
+    assert corrections(finish(step)) == {
+        "balances": [(CLIENT, -9)],
+        "duplicates": [(3, key_of(5), b"same")],
+        "drop_calls": [5],
+    }
+
+
+def test_unfinished_rebuild_is_finished() -> None:
+    """A bucket whose rebuild stopped between two parts gets a last call though nothing is left to add."""
+    what = finish(reconciling(fenced(floor=60, base=50), position=9))
+    assert corrections(what) == {}
+    assert (what.floor, what.final) == (100, True)
+
+
+def test_parts_add_up() -> None:
+    """A part carries what has come together since the last one; only the last is final."""
+    step = reconciling(fenced(), position=9)
+    step.read([(50, effect(2, 5))])
+    first = step.part(0, 1, 9, 51)
+    assert (first.floor, first.final, first.balances) == (51, False, [(CLIENT, -5)])
+    assert step.size == 0
+    step.read([(51, effect(3, 7))])
+    last = step.finish(0, 1, 10, 100)
+    assert last is not None
+    assert (last.floor, last.final, last.balances) == (100, True, [(CLIENT, -7)])
+
+
+# ------------------------------------------------------------------ any history
+@st.composite
+def histories(draw: st.DrawFn) -> dict[str, Any]:
+    """Return calls of a lane, how much of them was published and how, and where the store and we stop."""
+    sizes = draw(st.lists(st.integers(1, 3), min_size=1, max_size=8))
+    records = sum(sizes)
+    published = draw(st.integers(0, records))
+    return {
+        "sizes": sizes,
+        "as_decided": [draw(st.sampled_from([True] * 5 + [False, None])) for _ in range(published)],
+        "kept_calls": draw(st.integers(0, len(sizes))),
+        "trims": draw(st.integers(0, len(sizes))),
+        "reads": draw(st.lists(st.integers(1, 3), max_size=records)),
+        "parts": draw(st.sets(st.integers(0, records))),
+        "crashes": draw(st.sets(st.integers(0, records))),
+    }  # fmt: skip
+
+
+def _draw(bucket: Bucket, call: int, offsets: list[int], trim: int, floor: int) -> int:
+    items = [
+        DrawItem(0, key_of(at), b"same", at + 1, Form(0, -10 - at, 1), same_record=False, candidates=(LIMIT,))
+        for at in offsets
+    ]
+    reply = bucket.draw(
+        DrawCall(
+            lane=0, token=1, call=call, trim=trim, floor=floor,
+            lane_ms=LANE_MS, generation=LANE_MS // LENGTH_MS, applies=[], accounts=[],
+            uses=[Use(CLIENT, 1, 0, [FIELD])], items=items,
+            context=msgpack.encode([entry(at) for at in offsets]),
+        )
+    )  # fmt: skip
+    assert reply.status == Status.OK
+    return reply.call
+
+
+@given(histories())
+def test_a_reconciled_bucket_is_journal_plus_pending(history: dict[str, Any]) -> None:
+    """Whatever was lost, published otherwise or cut short: sums and keys are of journal and pending.
+
+    The lane draws some calls; a store that fell back keeps the first of them; the journal has a prefix of
+    the records, some not at all and some with another amount; the comparison is read in pieces, sent in
+    parts, and begun again after crashes.
+    """
+    bucket = Bucket()
+    bucket.fence(0, 1)
+    _, call = bucket.register(0, 1, 1, 1)
+    opening = Apply(CLIENT, 0, b"", 1, 0)
+    call = bucket.draw(DrawCall(0, 1, call, 0, 0, 0, 0, [opening], [], [], [], b"", contextless=True)).call
+    journal: list[tuple[int, Effect]] = []
+    for at, published in enumerate(history["as_decided"]):
+        if published is not None:
+            journal.append((100 + at, effect(at, 10 + at + (0 if published else 3), at + 1)))
+    position = len(history["as_decided"])
+    offset = 0
+    for number, size in enumerate(history["sizes"][: history["kept_calls"]]):
+        # Only what was published as it was decided may have been trimmed, with its effects below the floor.
+        whole = all(history["as_decided"][:offset]) and offset <= position
+        trim, floor = (call - 1, 100 + offset) if number < history["trims"] and whole else (0, 0)
+        call = _draw(bucket, call, list(range(offset, offset + size)), trim, floor)
+        offset += size
+    step = _compare(bucket, journal, position, history)
+    expected = [(said.balance, said.counters[0][1], said.key) for _, said in journal]
+    for decided in step.pending.values():
+        balance, counters = effects(decided)
+        expected.append((balance, counters[FIELD], decided.entry.key))
+    client = bucket.clients[CLIENT]
+    assert client.balance == sum(balance for balance, _, _ in expected)
+    assert client.used.get(FIELD, 0) == sum(units for _, units, _ in expected)
+    assert set(bucket.generations.get(LANE_MS // LENGTH_MS, {})) == {key for _, _, key in expected}
+    again = bucket.fence(0, 999)
+    assert again.base == again.floor
+    left = reconciling(again, position=position)
+    assert left.finish(0, 999, again.call, 300) is None
+    assert left.pending == step.pending
+    assert {at for _, at, _ in step.pending} == set(range(position, offset))
+
+
+def _compare(
+    bucket: Bucket, journal: list[tuple[int, Effect]], position: int, history: dict[str, Any]
+) -> Reconciling:
+    """Take the lane as often as it crashes; the last comparison, finished, is returned."""
+    crashes = sorted(history["crashes"], reverse=True)
+    token = 2
+    while True:
+        reply = bucket.fence(0, token)
+        call = reply.call
+        step = reconciling(reply, position=position)
+        rest = [(at, said) for at, said in journal if at >= step.read_from]
+        sizes = list(history["reads"])
+        crash = crashes.pop() if crashes else None
+        reads = 0
+        while rest and reads != crash:
+            size = sizes.pop(0) if sizes else 1
+            piece, rest = rest[:size], rest[size:]
+            step.read(piece)
+            reads += 1
+            if reads in history["parts"]:
+                status, call = bucket.reconcile(step.part(0, token, call, piece[-1][0] + 1))
+                assert status == Status.OK
+        if crash is None or reads != crash:
+            last = step.finish(0, token, call, 200)
+            if last is not None:
+                assert bucket.reconcile(last)[0] == Status.OK
+            return step
+        token += 1
