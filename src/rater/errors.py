@@ -14,6 +14,10 @@ class Halt(Exception):  # noqa: N818 - named for what the caller does
     """A fault that time does not heal: stop and show the sentence, which says what to do."""
 
 
+class NoCatalog(Halt):
+    """What a manifest points at is not there or is no catalog: nothing to rate by, and no command to obey."""
+
+
 class StoreDown(Wait):
     """Redis did not do what was asked, and did nothing: not reachable, loading, read-only, out of memory."""
 

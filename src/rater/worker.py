@@ -17,7 +17,8 @@ import structlog
 
 from rater.core import batching
 from rater.core.batching import Batch, Call, Found, Side
-from rater.core.drawing import Status, ViewsReply
+from rater.core.commands import Do, write_command
+from rater.core.drawing import EXPIRE_GENERATIONS_MAX, Status, ViewsReply
 from rater.core.identifying import Views
 from rater.errors import Fenced, Halt, Retake, StoreDown, Wait
 from rater.obeying import catch_up, obey
@@ -37,6 +38,12 @@ COMMIT_SIDES_MAX = 4000
 AGE_PER_LANE_MS = 12
 """A Kafka transaction costs 1-1.5 ms of this process whatever it carries, so the batch age grows with the
 lanes."""
+EXPIRE_S = 60.0
+"""How often a lane lets each bucket drop generations of duplicates that nobody can ask for any more."""
+TICK_S = 3600.0
+"""A lane without records writes itself a command so often: its record's time moves the lane's, which else
+would hold back what is dropped by the slowest lane. Kafka refuses a record an hour ahead, so a wrong clock
+does no harm."""
 PROBE_S = 1.0
 """An idle lane asks its buckets this often whether they still know it: else a flushed store stays closed for
 all."""
@@ -54,7 +61,9 @@ is safe: the next owner publishes it. A rebalance stops every worker of the grou
 class Reply(Protocol):
     """What every reply of the store has."""
 
-    status: Status
+    @property
+    def status(self) -> Status:
+        """What became of the call."""
 
 
 R = TypeVar("R", bound=Reply)
@@ -67,7 +76,7 @@ class Line:
         """Work on what `taking.take` returned."""
         self.taken = taken
         self.parts = parts
-        self.asked_at = time.monotonic()
+        self.asked_at = self.expired_at = self.moved_at = time.monotonic()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Rate and commit, overlapping; returns when `stop` is set and all that was drawn is committed."""
@@ -81,6 +90,8 @@ class Line:
             for batch in await self.poll():
                 await self.rate(batch)
                 await ready.put(batch)
+            if time.monotonic() - self.expired_at >= EXPIRE_S:
+                await self.expire()
         await ready.put(None)
 
     async def _commit_all(self, ready: asyncio.Queue[Batch | None]) -> None:
@@ -108,8 +119,12 @@ class Line:
                 age_ms = max(settings.batch_age_ms, AGE_PER_LANE_MS * len(self.parts.lanes))
                 await asyncio.sleep(age_ms / 1000)
                 polled += await source.poll(timeout_ms=0)
+            elif time.monotonic() - self.moved_at >= TICK_S:
+                return [self.tick()]
             elif time.monotonic() - self.asked_at >= PROBE_S:
                 await self.probe()
+        if polled:
+            self.moved_at = time.monotonic()
         return batching.slices(self.taken.standing, polled, settings.batch_records_max)
 
     async def rate(self, batch: Batch) -> None:
@@ -201,6 +216,7 @@ class Line:
                 [out for batch in batches for out in batch.rejected],
                 [out for batch in batches for out in batch.events],
                 mark,
+                [out for batch in batches for out in batch.ticks],
             )
         if (
             not last.pending_left
@@ -220,6 +236,32 @@ class Line:
         lane, token = self.taken.lane, self.taken.token
         for bucket in range(self.parts.store.count):
             await self.asked(partial(self._probe, bucket, lane, token), patient=False)
+
+    async def expire(self) -> None:
+        """Let every bucket drop generations of duplicates that are over for all lanes."""
+        taken, store = self.taken, self.parts.store
+        self.expired_at = time.monotonic()
+        for bucket in range(store.count):
+            dropped = EXPIRE_GENERATIONS_MAX
+            while dropped == EXPIRE_GENERATIONS_MAX:
+                reply = await self.asked(
+                    lambda bucket=bucket: store.expire(  # type: ignore[misc]  # the loop's value, bound now
+                        bucket, taken.lane, taken.token, taken.calls[bucket], taken.standing.lane_ms,
+                        self.parts.generation_ms,
+                    ),
+                    patient=False,
+                )  # fmt: skip
+                dropped = reply.dropped
+                if reply.status == Status.OK:
+                    taken.calls[bucket] = reply.call
+
+    def tick(self) -> Batch:
+        """Return a batch that is nothing but a command to this lane, with the time of now."""
+        self.moved_at = time.monotonic()
+        batch, at_ms = Batch(self.taken.standing, []), time.time_ns() // 1_000_000
+        command = write_command(f"tick/{self.taken.lane}/{at_ms}", Do.TICK, at_ms, {})
+        batch.ticks.append((None, command, []))
+        return batch
 
     async def _probe(self, bucket: int, lane: int, token: int) -> ViewsReply:
         status = await self.parts.store.probe(bucket, lane, token, self.taken.calls[bucket])

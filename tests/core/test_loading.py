@@ -964,6 +964,12 @@ dids: [{number: "1", account: none}]
     }  # fmt: skip
 
 
+NAMED = """
+packages: [{id: "9", name: n, type: customer, currency: USD, status: STATUS,
+  limits: [{id: x, type: volume, service: calls, code_deck: a-z, code_name: Ukraine Kiev, limit: 1}]}]
+"""
+
+
 BOTH = """
 currencies: {rates: {EUR: 1.08}}
 code_decks: [{name: new, codes: {380: Ukraine}}]
@@ -1095,6 +1101,57 @@ def test_what_refers_to_faulty_rows_has_no_fault(text: str, names: dict[str, str
     assert bool(without) == bool(names), "what refers to it has a fault of its own without it"
 
 
+TOGETHER = [
+    # no more faults than these
+    ((), 'currencies: {bass: USD, rates: {EUR: "1"}}', ["currencies.bass"]),
+    ((), "services: [{name: calls, unit: u, price_unit: x}]", ["services[0].price_unit"]),
+    ((BASE,), 'currencies: {base: EUR}\nresellers: [{id: ""}, {id: ""}]', [
+        "resellers[0].id", "resellers[1].id", "currencies.base",
+    ]),
+    ((BASE,), 'clients: [{id: "7", currency: USD, accounts: [{id: ""}, {id: ""}]}]', [
+        "clients[0].accounts[0].id", "clients[0].accounts[1].id",
+    ]),
+    ((BASE,), other('limits: [{id: "", type: money, service: calls, code: "1", limit: "1"}, {id: ""}]'), [
+        "packages[0].limits[0].id", "packages[0].limits[1].type", "packages[0].limits[1].id",
+        "packages[0].limits[1].service", "packages[0].limits[1].limit", "packages[0].limits[1].code",
+    ]),
+    ((BASE,), 'identification: [{side: x, client: "42", login: a}, {side: y, client: "43", login: a}]', [
+        "identification[0].side", "identification[1].side",
+    ]),
+    ((BASE, NAMED.replace("STATUS", "active")), "code_decks: [{name: a-z, codes: {380: U}}]", [
+        'code_decks[0].codes["380"]',
+    ]),
+    ((BASE, NAMED.replace("STATUS", "archived")), other("priority: x"), ["packages[0].priority"]),
+    (
+        (BASE,),
+        other('limits: [{type: volume, service: fax, code: "1", limit: 1000000}]') + assigned('package: "9"'),
+        ["packages[0].limits[0].service"],
+    ),
+    ((BASE,), 'clients: [{id: "42", currency: GBP}]', ["clients[0].currency"]),
+    ((BASE,), packages().replace("USD", "GBP"), ["packages[0].currency"]),
+    # and no fewer
+    ((BASE,), 'clients: [{id: "7", currency: USD, rate_tables: {orig: {a: retail, b: retail}}}]', [
+        "clients[0].rate_tables.orig", "clients[0].rate_tables.orig",
+    ]),
+    (
+        (BASE,),
+        """clients: [{id: "7", currency: USD, accounts: x}, {id: "8", currency: USD}]
+client_packages: [{id: "9", client: "8", account: none, package: "2"}]""",
+        ["clients[0].accounts", "client_packages[0].account"],
+    ),
+    ((BASE,), 'client_packages: [{id: "9", client: "7", package: "7", quantity: 0}]', [
+        "client_packages[0].quantity", "client_packages[0].client", "client_packages[0].package",
+    ]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("before", "text", "paths"), TOGETHER)
+def test_one_fault_is_told_once(before: tuple[str, ...], text: str, paths: list[str]) -> None:
+    """What stands in for a value that cannot be read makes no fault, and hides none of others."""
+    found = loaded(*before).load([("c.yaml", text.replace("}]client", "}]\nclient").encode())], NOW)
+    assert [fault.path for fault in found] == paths
+
+
 @pytest.mark.parametrize(
     "raw",
     [
@@ -1141,10 +1198,6 @@ def test_absence_deletes_nothing_but_in_decks_and_tables() -> None:
     assert [of.id for of in rater.registers["42"].packages] == ["3"]
 
 
-NAMED = """
-packages: [{id: "9", name: n, type: customer, currency: USD, status: STATUS,
-  limits: [{id: x, type: volume, service: calls, code_deck: a-z, code_name: Ukraine Kiev, limit: 1}]}]
-"""
 SMALLER = 'code_decks: [{name: a-z, codes: {"380": Ukraine}}]\n'
 
 

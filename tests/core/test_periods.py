@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
+from importlib import resources
+from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -386,3 +391,26 @@ def test_an_end_only_cuts(zone: ZoneInfo, anchor: int, span: Span, after: int, e
     else:
         assert free[2] is not None
         assert cut == (free[0], free[1], min(free[2], anchor + end_after))
+
+
+def test_time_zones_are_those_of_the_locked_package(tmp_path: Path) -> None:
+    """Zones never come from the machine, whose rules may be others; an unknown one is unknown everywhere."""
+    utc = resources.files("tzdata.zoneinfo").joinpath("UTC").read_bytes()
+    for name in ("Europe/Kyiv", "Europe/Atlantis"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(utc)
+    code = """
+from datetime import datetime
+from rater.core.periods import zone_of
+print(datetime(2026, 1, 1, tzinfo=zone_of("Europe/Kyiv")).utcoffset())
+zone_of("Europe/Atlantis")
+"""
+    ran = subprocess.run(  # noqa: S603 - this test's own code
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONTZPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.stdout == "2:00:00\n"
+    assert "no such time zone" in ran.stderr

@@ -168,21 +168,29 @@ class System:
             json.loads(record.value) for record in await self.read(self.topics.transactions) if record.value
         ]
 
+    async def commands(self) -> list[Any]:
+        """Return every command record: JSON, without what a load keeps beside them."""
+        records = await self.read(self.topics.commands)
+        return [record for record in records if record.value and not record.headers]
+
     async def rejected(self) -> list[Any]:
         """Return every rejected record; `.value` are the original bytes."""
         return await self.read(self.topics.rejected)
 
-    async def positions(self) -> dict[tuple[str, int], int]:
-        """Return (topic, partition) → next offset, by the last mark of each lane."""
-        found: dict[tuple[str, int], int] = {}
+    async def marks(self) -> dict[int, journal.Mark]:
+        """Return the last mark of each lane that has one."""
+        found: dict[int, journal.Mark] = {}
         for lane in range(self.topics.partitions):
             end = await journal.end_offset(self.client, self.topics.transactions, lane)
-            if not end:
-                continue
-            mark = await journal.last_mark(self.client, self.topics.transactions, lane, end - 1)
-            if mark is not None:
-                found.update({(topic, lane): at for topic, at in mark.positions.items()})
+            mark = end and await journal.last_mark(self.client, self.topics.transactions, lane, end - 1)
+            if mark:
+                found[lane] = mark
         return found
+
+    async def positions(self) -> dict[tuple[str, int], int]:
+        """Return (topic, partition) → next offset, by the last mark of each lane."""
+        marks = await self.marks()
+        return {(topic, lane): at for lane, mark in marks.items() for topic, at in mark.positions.items()}
 
     async def until(self, condition: Callable[[], Awaitable[bool]]) -> None:
         """Wait for a condition, with a deadline."""

@@ -307,6 +307,35 @@ async def test_check_says_what_is_wrong(start_redis: Callable[..., Redis], prefi
 
 
 # ------------------------------------------------------------------ generations
+@pytest.mark.parametrize(("asked", "outcome"), [(3, 0), (4, 1), (5, 1), (6, 1), (7, 0)])
+async def test_neighbour_generations_are_asked(redis_url: str, prefix: str, asked: int, outcome: int) -> None:
+    """A repeat is found from the generation before and the one after: lanes are not equally far."""
+    async with connected(redis_url, prefix) as store:
+        lane = await Lane(store).take()
+        await lane.create(CLIENT)
+        item = DrawItem(0, b"12345678", b"same", 0, NOTHING, same_record=False, candidates=())
+        assert (await lane.draw([item], [Use(CLIENT, 1, 0, [])], generation=5)).results[0].outcome == 0
+        reply = await lane.draw([item], [Use(CLIENT, 1, 0, [])], generation=asked)
+        assert reply.results[0].outcome == outcome
+
+
+async def test_allow_is_judged_before_the_record(redis_url: str, prefix: str) -> None:
+    """Both sides of a record see the balance before it; the next record sees what they left."""
+    limit = ItemCandidate(
+        0, 100, 1, money=False, waive=False, allow=True, cap=0, to_package=None, to_client=None
+    )
+    items = [
+        DrawItem(0, b"%08d" % at, b"same", 1, Form(0, -1, 1), same_record=at == 1, candidates=(limit,))
+        for at in range(3)
+    ]
+    async with connected(redis_url, prefix) as store:
+        lane = await Lane(store).take()
+        await lane.create(CLIENT)
+        reply = await lane.draw(items, [Use(CLIENT, 1, 0, ["1.1.a"])])
+        assert [result.balance_sufficient for result in reply.results] == [True, True, False]
+        assert [len(result.takes) for result in reply.results] == [1, 1, 0]
+
+
 async def test_generations_go_with_the_slowest_lane(redis_url: str, prefix: str) -> None:
     """Duplicate entries are dropped when no lane can ask for them any more: the slowest lane says when."""
     async with connected(redis_url, prefix, lanes=2) as store:

@@ -112,6 +112,8 @@ class Batch:
         """Control records of the journal beside the mark (states of the account index)."""
         self.transactions: list[Outgoing] = []
         self.rejected: list[Outgoing] = []
+        self.ticks: list[Outgoing] = []
+        """Commands of the lane to itself."""
         self.counts = Counts()
         self.calls: dict[int, int] = {}
         """Bucket → number of the last call that carried something of this batch."""
@@ -131,23 +133,49 @@ class Batch:
 
 
 def slices(standing: Standing, polled: list[tuple[str, list[Any]]], records_max: int) -> list[Batch]:
-    """Cut what came in into batches of at most `records_max` records, moving the standing behind each."""
+    """Cut what came in into batches of at most `records_max` records, moving the standing behind each.
+
+    The lane's time stays within one generation of duplicates in a batch: its keys all go into that one.
+    """
     batches = []
-    piece: list[tuple[str, list[Any]]] = []
-    room = records_max
-    for topic, records in polled:
-        at = 0
-        while at < len(records):
-            part = records[at : at + room]
-            piece.append((topic, part))
-            at += len(part)
-            room -= len(part)
-            if not room:
-                batches.append(_cut(standing, piece))
-                piece, room = [], records_max
-    if piece:
-        batches.append(_cut(standing, piece))
+    for group in _by_generation(standing, polled):
+        piece: list[tuple[str, list[Any]]] = []
+        room = records_max
+        for topic, records in group:
+            at = 0
+            while at < len(records):
+                part = records[at : at + room]
+                piece.append((topic, part))
+                at += len(part)
+                room -= len(part)
+                if not room:
+                    batches.append(_cut(standing, piece))
+                    piece, room = [], records_max
+        if piece:
+            batches.append(_cut(standing, piece))
     return batches
+
+
+def _by_generation(
+    standing: Standing, polled: list[tuple[str, list[Any]]]
+) -> list[list[tuple[str, list[Any]]]]:
+    """Part what came in where the lane's time enters another generation: seldom, or after a long absence."""
+    lane_ms, length_ms = standing.lane_ms, standing.generation_ms
+    latest_ms = max((record.timestamp for _, records in polled for record in records), default=0)
+    if latest_ms // length_ms <= lane_ms // length_ms:
+        return [polled]
+    groups: list[list[tuple[str, list[Any]]]] = [[]]
+    for topic, records in polled:
+        start = 0
+        for at, record in enumerate(records):
+            if record.timestamp // length_ms > lane_ms // length_ms:
+                if at > start:
+                    groups[-1].append((topic, records[start:at]))
+                groups.append([])
+                start = at
+            lane_ms = max(lane_ms, record.timestamp)
+        groups[-1].append((topic, records[start:]))
+    return [group for group in groups if group]
 
 
 def _cut(standing: Standing, piece: list[tuple[str, list[Any]]]) -> Batch:

@@ -95,7 +95,7 @@ class _Merging:
     """One load under way.
 
     Rows that are at fault already are merged like the others, as nothing comes of it: for the faults that
-    they have besides. What a fault follows from is not told again (`faulty`, `lost`, `told`).
+    they have besides. What follows from a fault is not told (`faulty`, `lost`), nor a value twice (`told`).
     """
 
     def __init__(self, old: Content, file: CatalogFile, at_ms: int, existing: Existing) -> None:
@@ -111,7 +111,7 @@ class _Merging:
         self.faults: list[Fault] = []
         self.faulty = file.faulty
         self.lost = set(file.lost)
-        self.told = {(fault.file, fault.path) for fault in file.faults}
+        self.told: set[tuple[str, ...]] = {(fault.file, fault.path) for fault in file.faults}
         self.entries: list[ClientEntry] = []
         self.brought = {placed.value.id: placed.value for placed in file.clients}
         self.owners = {
@@ -123,8 +123,10 @@ class _Merging:
 
     def fault(self, placed: Placed[Any], field: str, value: object, problem: str) -> None:
         path = f"{placed.path}.{field}" if field else placed.path
-        if (placed.file, path) not in self.told:
-            self.faults.append(Fault(placed.file, path, what(value), problem))
+        fault = Fault(placed.file, path, what(value), problem)
+        if self.told.isdisjoint(((fault.file, path), (fault.file, path, fault.value))):
+            self.told.add((fault.file, path, fault.value))
+            self.faults.append(fault)
 
     def run(self) -> None:
         """Merge every section, those that others refer to first."""
@@ -210,6 +212,8 @@ class _Merging:
     def _package(self, placed: Placed[PackageSpec]) -> None:
         spec = placed.value
         old, faults = self.old.packages.get(spec.id), len(self.faults)
+        if old is not None and old.assigned:
+            self._check_fixed(placed, old.latest, spec)
         self._currency(placed, spec.currency)
         self._known(placed, "reseller", spec.reseller, self.new.resellers, "reseller")
         spec = replace(spec, limits=[self._limit(placed, n, limit) for n, limit in enumerate(spec.limits)])
@@ -219,8 +223,6 @@ class _Merging:
                 problem = "archived, which is final; make a new one, or keep all as it was"
                 self.fault(placed, "", spec.id, problem)
             return
-        if old is not None and old.assigned:
-            self._check_fixed(placed, old.latest, spec)
         self.new.packages[spec.id] = _history(old, spec, self.at_ms)
 
     def _limit(self, placed: Placed[PackageSpec], position: int, limit: LimitSpec) -> LimitSpec:
@@ -292,17 +294,17 @@ class _Merging:
             register = self.existing.clients.get(spec.id)
             self._client(placed, register)
             own = packages.pop(spec.id, [])
-            same = register is not None and placed.good and same_client(register, spec)
+            same = register is not None and same_client(register, spec)
             if own or not same:
                 self.entries.append(ClientEntry(spec.id, None if same else spec, own))
         self.entries.extend(ClientEntry(of, None, own) for of, own in packages.items())
 
     def _client(self, placed: Placed[ClientSpec], register: ClientRegister | None) -> None:
         spec, content = placed.value, self.new
-        self._currency(placed, spec.currency)
         if register is not None and register.currency != spec.currency:
             problem = f"the client's currency is {register.currency} and cannot change any more; keep it"
             self.fault(placed, "currency", spec.currency, problem)
+        self._currency(placed, spec.currency)
         self._known(placed, "reseller", spec.reseller, content.resellers, "reseller")
         self._known(placed, "tax_profile", spec.tax_profile, content.tax_profiles, "tax profile")
         self._tables(placed, "rate_tables", spec.rate_tables)
@@ -382,10 +384,12 @@ class _Merging:
         if owner is not None:
             problem = f"is one of client {owner!r}; ids are unique in the system, choose another"
             self.fault(placed, "id", spec.id, problem)
-        self._known(placed, "package", spec.package, self.new.packages, "package")
-        if not self._sure("packages", spec.package, self.new.packages):
+        history = self.new.packages.get(spec.package)
+        if history is None:
+            self._known(placed, "package", spec.package, self.new.packages, "package")
             return
-        history = self.new.packages[spec.package]
+        if ("packages", spec.package) in self.faulty:
+            return
         if history.status != "active":
             remedy = "enable it first" if history.status == "disabled" else "assign another"
             self.fault(placed, "package", spec.package, f"{history.status}: it cannot be assigned; {remedy}")

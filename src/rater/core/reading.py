@@ -302,12 +302,11 @@ def _did(source: Source, path: str, values: Mapping[Any, Any]) -> DidSpec:
 
 def _client(source: Source, path: str, values: Mapping[Any, Any]) -> ClientSpec:
     row = Fields(source, path, values, ClientSpec)
-    zone = row.text("time_zone", "UTC") or "UTC"
+    zone = row.text("time_zone", "UTC")
     try:
-        zone_of(zone)
+        zone_of(zone or "UTC")
     except ValueError as error:
         row.fault("time_zone", str(error))
-        zone = "UTC"
     return ClientSpec(
         id=row.name("id"),
         currency=row.form("currency", _CURRENCY, _CURRENCY_PROBLEM),

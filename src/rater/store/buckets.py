@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import contextmanager
 from importlib import resources
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from msgspec import MsgspecError
 
@@ -36,6 +36,14 @@ LIBRARY = "rater_v1"
 VERSION_MIN = 7
 _READ_MAX = 1000  # keys of one reading command
 _SCAN_COUNT = 1000
+
+
+class ExpireReply(NamedTuple):
+    """What a bucket dropped. call: number of the next call."""
+
+    status: Status
+    call: int
+    dropped: int
 
 
 class Buckets:
@@ -174,11 +182,11 @@ class Buckets:
 
     async def expire(
         self, bucket: int, lane: int, token: int, call: int, lane_ms: int, length_ms: int
-    ) -> tuple[Status, int, int]:
+    ) -> ExpireReply:
         """Drop duplicate generations that no lane can ask for any more, and note the lane's time.
 
-        lane_ms: the highest record time of the lane so far. length_ms: of a generation. Returns (status,
-        number of the next call, how many were dropped); at most EXPIRE_GENERATIONS_MAX in one call.
+        lane_ms: the highest record time of the lane so far. length_ms: of a generation. At most
+        EXPIRE_GENERATIONS_MAX are dropped in one call.
         """
         keys = self._keys[bucket]
         with self._understood(bucket, "expire"):
@@ -188,7 +196,7 @@ class Buckets:
                 names += [keys.generation(int(first) + ahead) for ahead in range(EXPIRE_GENERATIONS_MAX)]
             argv = [lane, token, call, self.lanes, length_ms, first or b"", lane_ms]
             reply = await self._call(bucket, "expire", Args(names, argv))
-            return *_head(reply), reply[2]
+            return ExpireReply(*_head(reply), reply[2])
 
     # ------------------------------------------------------------------ reading, for people
     async def client(self, client: str) -> tuple[bytes, int, dict[str, int]] | None:

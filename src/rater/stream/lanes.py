@@ -279,9 +279,11 @@ class LaneProducer(_Transactional):
         rejected: Sequence[Outgoing],
         events: Sequence[Outgoing],
         mark: Mark,
+        commands: Sequence[Outgoing] = (),
     ) -> int:
         """Publish all of it or nothing, the mark last; return the mark's offset in the journal.
 
+        commands: of the lane to itself.
         Raises Fenced (a rival, or we were too slow), Retake (unknown, or nothing was published: take the lane
         again), Halt (never published: a record too large for its topic, no permission).
         """
@@ -289,6 +291,7 @@ class LaneProducer(_Transactional):
             Group(self.topics.transactions, self.lane, [*transactions, control_record(mark)]),
             Group(self.topics.rejected, self.lane, rejected),
             Group(self.topics.events, self.lane, events),
+            Group(self.topics.commands, self.lane, commands),
         ]
         offsets = await self._transact(group for group in groups if group.records)
         return offsets[0][-1]
