@@ -5,6 +5,7 @@ RATER_TEST_KAFKA (bootstrap servers) and RATER_TEST_REDIS (URL) name servers tha
 
 from __future__ import annotations
 
+import logging
 import os
 import resource
 from collections.abc import Callable, Iterator
@@ -14,8 +15,9 @@ from typing import Any, Protocol
 from uuid import uuid4
 
 import pytest
+import structlog
 
-from rater.servers import Flavour, Kafka, Redis, ServerFault
+from rater.servers import Flavour, Kafka, Redis
 
 OPEN_FILES = 65_536  # a broker holds several files for each partition, and a run makes hundreds of partitions
 
@@ -28,8 +30,19 @@ def pytest_configure() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
+@pytest.fixture(autouse=True)
+def logging_as_before() -> Iterator[None]:
+    """Undo what a command did to the process's logs: it sends them to a stream that ends with its test."""
+    structured, root = structlog.get_config(), logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    structlog.configure(**structured)
+    root.handlers[:] = handlers
+    root.setLevel(level)
+
+
 class RedisOf(Protocol):
-    """The URL of the run's Redis of a flavour; skips the test when the machine lacks the system's."""
+    """The URL of the run's Redis of a flavour."""
 
     def __call__(self, flavour: Flavour = "valkey", *, cluster: bool = False) -> str:
         """Start it when it does not run yet."""
@@ -54,7 +67,9 @@ def redis_of(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisOf]:
     def url(flavour: Flavour = "valkey", *, cluster: bool = False) -> str:
         if (flavour, cluster) not in started:
             folder = tmp_path_factory.mktemp(f"{flavour}-cluster" if cluster else flavour)
-            started[flavour, cluster] = stack.enter_context(_redis(folder, flavour=flavour, cluster=cluster))
+            started[flavour, cluster] = stack.enter_context(
+                Redis.start(folder, flavour=flavour, cluster=cluster)
+            )
         return started[flavour, cluster].url
 
     with ExitStack() as stack:
@@ -91,18 +106,9 @@ def start_redis(tmp_path: Path) -> Iterator[Callable[..., Redis]]:
     """Start Redis servers of the test's own (arguments of Redis.start but the folder), to kill and freeze."""
 
     def start(**options: Any) -> Redis:
-        server = _redis(tmp_path / f"redis-{uuid4().hex[:6]}", **options)
+        server = Redis.start(tmp_path / f"redis-{uuid4().hex[:6]}", **options)
         stack.callback(server.kill)
         return server
 
     with ExitStack() as stack:
         yield start
-
-
-def _redis(folder: Path, **options: Any) -> Redis:
-    try:
-        return Redis.start(folder, **options)
-    except ServerFault as fault:
-        if options.get("flavour") == "system":
-            pytest.skip(str(fault))
-        raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 import socket
 import subprocess
 import sys
@@ -37,12 +38,15 @@ StartKafka = Callable[..., Kafka]
 StartRedis = Callable[..., Redis]
 
 
+FLAVOURS = ["valkey", "redis", *(["system"] if shutil.which("redis-server") else [])]
+
+
 def client_of(url: str, timeout_s: float = 10.0) -> redis.Redis:
     """A client that gives text, with a limit on how long it waits for an answer."""
     return redis.Redis.from_url(url, socket_timeout=timeout_s, decode_responses=True)
 
 
-@pytest.mark.parametrize("flavour", ["valkey", "redis", "system"])
+@pytest.mark.parametrize("flavour", FLAVOURS)
 def test_redis_answers_and_never_evicts(start_redis: StartRedis, flavour: Flavour) -> None:
     """A started Redis of each flavour serves writes, has version 7 or newer and is set to noeviction."""
     server = start_redis(flavour=flavour)

@@ -171,7 +171,8 @@ class Link:
             _deny(address, error)
         except (RedisError, OSError) as error:
             self._stale = True
-            raise StoreDown(f"Redis at {address.host}:{address.port} is not reachable: {error}") from error
+            message = f"Redis at {address.host}:{address.port} is not reachable ({error}); check redis.url"
+            raise StoreDown(message) from error
         try:
             await connection.send_command(*command)
             return await connection.read_response()
