@@ -16,6 +16,8 @@ from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from rater import app
 from rater.config import Settings, load
@@ -44,6 +46,29 @@ class System:
         await self.topics.create(self.client, 1)
         self._producer = AIOKafkaProducer(**self.client, max_request_size=12_000_000)
         await self._producer.start()
+
+    async def configure(self, topics: Iterable[str], change: dict[str, str]) -> None:
+        """Change settings of topics, and wait until the broker goes by them."""
+        admin = AIOKafkaAdminClient(**self.client)
+        await admin.start()
+        topic_type = ConfigResourceType.TOPIC
+        whole = {
+            spec.name: {**spec.settings, **change} for spec in self.topics.specs(1) if spec.name in topics
+        }
+
+        async def taken_over() -> bool:
+            replies = await admin.describe_configs([ConfigResource(topic_type, name) for name in whole])
+            found = [{entry[0]: entry[1] for entry in one[4]} for reply in replies for one in reply.resources]
+            return all(change.items() <= settings.items() for settings in found)
+
+        try:
+            resources = [
+                ConfigResource(topic_type, name, configs=settings) for name, settings in whole.items()
+            ]
+            await admin.alter_configs(resources)
+            await until(taken_over)
+        finally:
+            await admin.close()
 
     async def close(self) -> None:
         """End what was started."""

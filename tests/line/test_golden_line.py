@@ -8,8 +8,6 @@ from typing import Any
 
 import msgspec
 import pytest
-from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from golden.cases import Got, compare, load_cases
 from golden.together import Tagged, lanes, later_at, merged, tagged
@@ -57,16 +55,7 @@ async def test_golden_cases(system_of: Callable[..., Awaitable[Any]]) -> None:
 async def allow_the_future(system: Any) -> None:
     """Let the broker take records that are dated years ahead (see `together`); brokers refuse them."""
     later = {"message.timestamp.after.max.ms": str(FOREVER_MS)}
-    wanted = [
-        ConfigResource(ConfigResourceType.TOPIC, spec.name, configs={**spec.settings, **later})
-        for spec in system.topics.specs(1)
-    ]
-    admin = AIOKafkaAdminClient(**system.client)
-    await admin.start()
-    try:
-        await admin.alter_configs(wanted)
-    finally:
-        await admin.close()
+    await system.configure([spec.name for spec in system.topics.specs(1)], later)
 
 
 async def ended(system: Any) -> dict[Place, list[Got]]:

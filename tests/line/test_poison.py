@@ -9,8 +9,6 @@ from typing import Any
 
 import psutil
 import pytest
-from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from traffic import catalog
 
@@ -55,11 +53,7 @@ POISON: list[tuple[str, bytes | None, str]] = [
 async def test_poison_is_rejected_and_its_neighbours_are_rated(system_of: SystemOf) -> None:
     """Each poisoned record keeps its bytes and gets its reason; those between are rated; memory stays."""
     system = await system_of()
-    admin = AIOKafkaAdminClient(**system.client)
-    await admin.start()
-    size = {"max.message.bytes": str(10 << 20)}
-    await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, system.topics.cdrs, size)])
-    await admin.close()
+    await system.configure([system.topics.cdrs], {"max.message.bytes": str(10 << 20)})
     process = system.start_worker()
     await system.load(catalog(4, 1))
     await system.send([(cdr(1000), None)])
