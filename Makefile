@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.stamp
 
-.PHONY: demo test lint venv lock clean
+.PHONY: demo test test-faults fault-figure fault-table bench bench-growth lint venv lock clean
 
 demo: $(STAMP)
 	$(BIN)/rater demo
@@ -13,6 +13,24 @@ demo: $(STAMP)
 # --cov last and pytest last: its closing line is the last line of the run.
 test: lint
 	$(BIN)/pytest --cov $(PYTEST_ARGS)
+
+# Long: several hundred faults on real servers and processes. RATER_FAULT_SEED=7 for another order of them.
+test-faults: $(STAMP)
+	RATER_FAULTS=all $(BIN)/pytest tests/faults --log-cli-level=INFO $(PYTEST_ARGS)
+
+# One line of numbers, with kills and restarts going on.
+fault-figure: $(STAMP)
+	RATER_FAULTS=all $(BIN)/pytest tests/faults/test_times.py -k the_figure $(PYTEST_ARGS)
+
+fault-table: $(STAMP)
+	cd tests && ../$(BIN)/python -m faults.table
+
+# Writes benchmarks/README.md and its pictures: some 15 minutes, and an hour.
+bench: $(STAMP)
+	$(BIN)/python benchmarks/run.py main memory latency
+
+bench-growth: $(STAMP)
+	$(BIN)/python benchmarks/run.py growth
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -17,7 +17,8 @@ import structlog
 from rater.core.commands import ManifestBody
 from rater.core.compiling import compile_catalog
 from rater.core.loading import from_objects
-from rater.errors import Halt
+from rater.core.reasons import shown
+from rater.errors import NoCatalog
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -35,6 +36,8 @@ VERSIONS_KEPT = 3
 serve."""
 
 
+# What msgspec raises on bytes: its own, UnicodeDecodeError (a ValueError), RecursionError on deep nesting.
+_UNREADABLE = (msgspec.MsgspecError, ValueError, RecursionError)
 _REMEDY = "the topic was recreated, or something else wrote to it: restore it, or load the catalog anew"
 
 
@@ -66,32 +69,55 @@ class Catalogs:
                 f"the catalog body at rater.commands[0]@{body_offset} is version {body.version}, not "
                 f"{version}: {_REMEDY}"
             )
-            raise Halt(message)
-        catalog = await asyncio.to_thread(compile_catalog, content, version)
+            raise NoCatalog(message)
+        try:
+            catalog = await asyncio.to_thread(compile_catalog, content, version)
+        except Exception as error:
+            message = f"version {version} of the catalog cannot be compiled ({shown(repr(error))}): {_REMEDY}"
+            raise NoCatalog(message) from error
         log.info(
             "catalog compiled", version=version, packages=len(catalog.packages), tables=len(catalog.tables)
         )
         return catalog
 
     async def content(self, body_offset: int) -> tuple[ManifestBody, Content]:
-        """Return a version's body and content, reading what is not in memory."""
+        """Return a version's body and content, reading what is not in memory.
+
+        Raises NoCatalog where there is none, Halt where it was removed.
+        """
         raw = (await self._read([body_offset]))[body_offset]
-        body = msgspec.msgpack.decode(raw, type=ManifestBody)
+        try:
+            body = msgspec.msgpack.decode(raw, type=ManifestBody)
+        except _UNREADABLE as error:
+            message = f"rater.commands[0]@{body_offset} is no catalog body ({shown(str(error))}): {_REMEDY}"
+            raise NoCatalog(message) from error
+        offsets = [offset for place in body.objects for offset in place.offsets]
+        if len(set(offsets)) < len(offsets):  # each piece is written for one object: else a MB becomes a TB
+            message = f"the catalog body at rater.commands[0]@{body_offset} lists a piece twice: {_REMEDY}"
+            raise NoCatalog(message)
         missing = [place for place in body.objects if place.digest not in self._objects]
         pieces = await self._read([offset for place in missing for offset in place.offsets])
         fresh = {place.digest: b"".join(pieces[offset] for offset in place.offsets) for place in missing}
         objects = {
-            place.digest: fresh.get(place.digest) or self._objects[place.digest] for place in body.objects
+            place.digest: fresh[place.digest] if place.digest in fresh else self._objects[place.digest]
+            for place in body.objects
         }
         for place in body.objects:
             if object_digest(objects[place.digest]) != place.digest:
                 message = (
-                    f"catalog content {place.name!r} in rater.commands[0] is not what version "
+                    f"catalog content {shown(place.name)!r} in rater.commands[0] is not what version "
                     f"{body.version} lists: {_REMEDY}"
                 )
-                raise Halt(message)
+                raise NoCatalog(message)
+        try:
+            content = from_objects({place.name: objects[place.digest] for place in body.objects})
+        except (*_UNREADABLE, KeyError) as error:
+            message = (
+                f"the content of catalog {body.version} cannot be read ({shown(repr(error))}): {_REMEDY}"
+            )
+            raise NoCatalog(message) from error
         self._objects = objects
-        return body, from_objects({place.name: objects[place.digest] for place in body.objects})
+        return body, content
 
 
 def object_digest(raw: bytes) -> bytes:

@@ -29,6 +29,7 @@ from rater.core.commands import (
     ManifestBody,
     ObjectPlace,
     manifest_of,
+    read_event,
     write_command,
 )  # fmt: skip
 from rater.core.loading import (
@@ -42,7 +43,7 @@ from rater.core.loading import (
     wanted,
     warnings,
 )  # fmt: skip
-from rater.errors import Fenced, Halt
+from rater.errors import Fenced, Halt, NoCatalog
 from rater.store.buckets import Buckets
 from rater.stream.content import EventTail, Writer
 from rater.stream.journal import CONTROL_HEADER, Owner, control_record, end_offset, last_mark, read_range
@@ -137,17 +138,26 @@ class Loader:
             if journal_end
             else None
         )
-        newest = (mark.catalog, mark.body) if mark is not None else (0, 0)
+        found = [(mark.catalog, mark.body)] if mark is not None and mark.catalog else []
         start = mark.positions.get(commands, 0) if mark is not None else 0
         async for records in read_range(self.client, commands, 0, start, own):
             for _, _, raw, _ in records:
                 args = manifest_of(raw)
-                if args is not None and args.version > newest[0]:
-                    newest = (args.version, args.offset)
-        if newest[0] == 0:
-            return 0, None, None
-        body, content = await self.catalogs.content(newest[1])
-        return newest[0], body, content
+                if args is not None:
+                    found.append((args.version, args.offset))
+        for version, offset in sorted(found, reverse=True):
+            try:
+                body, content = await self.catalogs.content(offset)
+            except NoCatalog:
+                continue  # the lanes refuse it too (obeying.adopt)
+            if body.version == version:
+                return version, body, content
+        if mark is not None and mark.catalog:
+            raise Halt(
+                f"the catalog that the lanes rate by, version {mark.catalog}, is not in "
+                f"{commands}[0] any more: restore the topic"
+            )
+        return 0, None, None
 
     async def _existing(self, file: CatalogFile) -> Existing:
         clients, accounts = wanted(file)
@@ -231,13 +241,14 @@ class Loader:
         total, refused, heard = len(missing), [], time.monotonic()
         while missing:
             for raw in await tail.poll(timeout_ms=1000):
-                event = msgspec.json.decode(raw)
-                if str(event.get("cause", "")).startswith(load_id):
+                event = read_event(raw)
+                if event is not None and (event.cause or "").startswith(load_id):
                     heard = time.monotonic()
-                    if event["type"] == "command_refused":
-                        refused.append(str(event["data"].get("reason")))
-                        missing.discard(f"{event['cause']}/done")
-                    missing.discard(event["id"])
+                    if event.type == "command_refused" and isinstance(event.data, dict):
+                        refused.append(str(event.data.get("reason")))
+                        missing.discard(f"{event.cause}/done")
+                        missing.discard(f"{event.cause}/catalog_loaded/{event.data.get('lane')}")
+                    missing.discard(event.id)
                     if (total - len(missing)) % 50 == 0:
                         self.say(f"applied {total - len(missing)} of {total} parts")
             if time.monotonic() - heard > QUIET_S:

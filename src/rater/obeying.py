@@ -7,6 +7,8 @@ offset.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +17,6 @@ import structlog
 from rater.core import batching
 from rater.core.batching import Batch, Call
 from rater.core.commands import (
-    AccountsArgs,
     ClientsArgs,
     Command,
     Do,
@@ -24,8 +25,8 @@ from rater.core.commands import (
     manifest_of,
     read_command,
 )  # fmt: skip
-from rater.core.obeying import chunk_call, event
-from rater.errors import Retake
+from rater.core.obeying import chunk_call, chunk_fault, event
+from rater.errors import NoCatalog, Retake
 from rater.stream.journal import end_offset, read_range
 
 if TYPE_CHECKING:
@@ -33,13 +34,26 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
+
+class _Refused(Exception):  # noqa: N818 - named for what becomes of the command
+    """A sentence: why nothing of the command was done."""
+
+
 CATCH_UP_S = 30.0
 """The longest that a committed manifest may stay invisible to us: a transaction's markers take
 milliseconds."""
 
 
+AGAIN_S = 2.0
+"""How long to wait before a manifest that points at no catalog is looked at again, and then refused."""
+
+
 async def obey(line: Line, batch: Batch, record: Any) -> None:
-    """Carry out one record of the commands topic."""
+    """Carry out one record of the commands topic.
+
+    What is no command is passed over with a line in the log; one that cannot be carried out is refused with
+    an event. Neither stops the lane: it has nothing to do with calls. Halt is for data that is gone.
+    """
     if _replayed(line, batch, record):
         return
     line.taken.obeyed = record.offset + 1
@@ -57,8 +71,7 @@ async def obey(line: Line, batch: Batch, record: Any) -> None:
             pass  # its record's time moves the lane's
         case _:
             result = "refused"
-            reason = f"this version does not know the command {command.do!r}"
-            _tell(batch, "command_refused", command, "refused", {"reason": reason})
+            _refuse(line, batch, command, f"this version does not know the command {command.do!r}")
     batch.counts.commands[command.do, result] += 1
 
 
@@ -76,25 +89,34 @@ def _replayed(line: Line, batch: Batch, record: Any) -> bool:
 
 
 async def _load(line: Line, batch: Batch, record: Any, command: Command) -> str:
+    try:
+        await _do_load(line, batch, record, command)
+    except (_Refused, NoCatalog) as error:
+        _refuse(line, batch, command, str(error))
+        return "refused"
+    return "done"
+
+
+async def _do_load(line: Line, batch: Batch, record: Any, command: Command) -> None:
     args = load_args(command)
     if isinstance(args, str):
-        _tell(batch, "command_refused", command, "refused", {"reason": args})
-        return "refused"
-    match args:
-        case ManifestArgs():
-            await adopt(line, args.version, args.offset)
-            data = {"version": args.version, "lane": line.taken.lane}
-            _tell(batch, "catalog_loaded", command, f"catalog_loaded/{line.taken.lane}", data)
-        case ClientsArgs():
-            await _apply_clients(line, batch, record, command, args)
-            _tell(batch, "command_done", command, "done", {})
-        case AccountsArgs():
-            call = Call()
-            call.accounts = args.entries
-            await line.draw_one(batch, args.bucket, call)
-            batch.controls.append(batching.account_state(batch.commands_topic, record.offset, args.entries))
-            _tell(batch, "command_done", command, "done", {})
-    return "done"
+        raise _Refused(args)
+    if isinstance(args, ManifestArgs):
+        await adopt(line, args.version, args.offset)
+        data = {"version": args.version, "lane": line.taken.lane}
+        _tell(batch, "catalog_loaded", command, f"catalog_loaded/{line.taken.lane}", data)
+        return
+    fault = chunk_fault(args, line.taken.catalog, line.parts.store.count)
+    if fault is not None:
+        raise _Refused(fault)
+    if isinstance(args, ClientsArgs):
+        await _apply_clients(line, batch, record, command, args)
+    else:
+        call = Call()
+        call.accounts = args.entries
+        await line.draw_one(batch, args.bucket, call)
+        batch.controls.append(batching.account_state(batch.commands_topic, record.offset, args.entries))
+    _tell(batch, "command_done", command, "done", {})
 
 
 async def adopt(line: Line, version: int, body: int) -> None:
@@ -102,7 +124,13 @@ async def adopt(line: Line, version: int, body: int) -> None:
     taken = line.taken
     if taken.catalog is not None and taken.catalog.version >= version:
         return
-    taken.catalog = await line.parts.catalogs.at(version, body)
+    try:
+        taken.catalog = await line.parts.catalogs.at(version, body)
+    except NoCatalog:
+        # Refused in one lane and taken in another it would leave the two at odds. So look twice: for a moment
+        # a new leader may not show what was committed before the manifest.
+        await asyncio.sleep(AGAIN_S)
+        taken.catalog = await line.parts.catalogs.at(version, body)
     taken.body = body
     line.parts.metrics.catalog(version)
     await taken.source.enable_data()
@@ -122,7 +150,9 @@ async def catch_up(line: Line, version: int) -> None:
             for _, _, raw, _ in records:
                 args = manifest_of(raw)
                 if args is not None and args.version >= version:
-                    await adopt(line, args.version, args.offset)
+                    # One that points at no catalog is refused when its turn comes.
+                    with contextlib.suppress(NoCatalog):
+                        await adopt(line, args.version, args.offset)
         if time.monotonic() > until:
             raise Retake(f"catalog {version} is needed by a client and not in {topic}[{lane}]")
 
@@ -136,7 +166,10 @@ async def _apply_clients(line: Line, batch: Batch, record: Any, command: Command
             views.clients.pop(client, None)
         await line.look_up(args.bucket, ids, set(), views)
         registers = {client: views.clients[client].register for client in ids if client in views.clients}
-        call = chunk_call(batch.commands_topic, record, command, args, registers, taken.catalog)
+        try:
+            call = chunk_call(batch.commands_topic, record, command, args, registers, taken.catalog)
+        except ValueError as error:
+            raise _Refused(str(error)) from error
         for client in ids:
             views.clients.pop(client, None)  # the next call looks up what this one makes of it
         if not call.applies:
@@ -145,6 +178,14 @@ async def _apply_clients(line: Line, batch: Batch, record: Any, command: Command
         batch.sides += call.sides
         if all(side.result for side in call.sides):
             return
+
+
+def _refuse(line: Line, batch: Batch, command: Command, reason: str) -> None:
+    """Tell that nothing of a command was done, and why: to who sent it, and in the log."""
+    lane = line.taken.lane
+    log.warning("command refused", lane=lane, command=command.id, do=command.do, reason=reason)
+    # Of a manifest every lane has a copy.
+    _tell(batch, "command_refused", command, f"refused/{lane}", {"reason": reason, "lane": lane})
 
 
 def _tell(batch: Batch, kind: str, command: Command, what: str, data: dict[str, Any]) -> None:

@@ -55,6 +55,8 @@ class Taken:
         self.calls = [0] * buckets
         self.trims = [0] * buckets
         self.floors = [0] * buckets
+        self.published = [0] * buckets
+        """Number of the last call of which all is published, but for what is pending."""
 
     async def close(self) -> None:
         """Let go of the producer and the consumer; what was not committed stays undecided or pending."""
@@ -79,6 +81,10 @@ async def take(lane: int, parts: Parts) -> Taken:
         taken.catalog = await parts.catalogs.at(mark.catalog, mark.body)
         parts.metrics.catalog(mark.catalog)
         await asyncio.gather(*(_agree(taken, bucket, parts) for bucket in range(parts.store.count)))
+        taken.published = [call - 1 for call in taken.calls]
+        # A store that fell back may not know clients any more that we hold views of: what made them is lost.
+        parts.views.clear()
+        parts.accounts.clear()
         taken.source = LaneSource(
             parts.client, parts.topics, lane, taken.standing.positions, taken.standing.times, kafka.group_id,
             include_data=taken.catalog is not None,

@@ -19,7 +19,7 @@ from rater.core.cdr import Arrival, Cdr, GivenRate, Party, decode
 from rater.core.codes import Rate
 from rater.core.drawing import DrawResult, Outcome
 from rater.core.identifying import Identified
-from rater.core.matching import NOTHING, Matched, Part
+from rater.core.matching import NOTHING, Asked, Matched, Part
 from rater.core.offline import Rater, Transaction
 from rater.core.reasons import Reason, Rejection, Side
 
@@ -235,12 +235,10 @@ def test_a_kept_context_gives_the_same_bytes(
 ) -> None:
     """What was decided before a crash is published as it would have been: packed, read back, rendered."""
     rater = loaded()
-    prefix = b'{"taken":"'
-    matched = Matched(
-        (), tuple(Part(money, waive, "1.1.m", prefix, b'"}', (b"{}",)) for money, waive in parts), (), {}
-    )
+    of = tuple(Part(money, waive, "1.1.m", '{"taken":"', '"}', ("{}",)) for money, waive in parts)
+    matched = Matched((), of, msgspec.Raw(msgspec.msgpack.encode(of)), Asked(), {})
     priced = rating.Priced(None, billed, rating.NOTHING, 0, fee_e10)
-    cdr = call(id=name, caller=name)
+    cdr = call(id=name, caller=name, plain=False)
     made = rating.context(cdr, "orig", identified(rater, rate_of(Decimal(1))), priced, matched, rater.catalog)
     result = DrawResult(Outcome.RATED, amount, sufficient, tuple((n, 1, 2, 3) for n in range(len(parts))))
     kept = msgspec.msgpack.Decoder(rating.Context).decode(msgspec.msgpack.encode(made))
@@ -248,6 +246,46 @@ def test_a_kept_context_gives_the_same_bytes(
     transaction = json.loads(rating.render(made, result))
     assert transaction["id"] == f"default/{name}/orig"
     assert Decimal(transaction["amount"]) == Decimal(amount).scaleb(-6)
+
+
+_TEXTS = st.text(max_size=9) | st.text('ab"\\/é\x7f\u2028\U0001f600', max_size=9)
+
+
+@given(_TEXTS.filter(bool), _TEXTS | st.none(), st.booleans(), st.booleans(), st.integers(0, 9))
+def test_texts_are_escaped_where_they_need_it(
+    name: str,
+    caller: str | None,
+    escaped: bool,  # noqa: FBT001 - drawn
+    messages: bool,  # noqa: FBT001 - drawn
+    seconds: int,
+) -> None:
+    """A transaction says what its record said, whatever the texts, the service and the outcome."""
+    rater = loaded()
+    amount = "volume" if messages else "duration_ms"
+    record = {
+        "id": name, "called": "380501234567", "answered_at": "2026-11-05T10:00:00Z", "source": "s",
+        "caller": caller, "orig": {"client": "42"}, "service": "messages" if messages else "calls",
+        amount: seconds * 1000,
+    }  # fmt: skip
+    raw = json.dumps(record, ensure_ascii=escaped).encode()
+    cdr = decode(raw, Arrival(AT_MS, 86_400_000, frozenset({"calls", "messages"})))
+    assert isinstance(cdr, Cdr)
+    assert cdr.plain == (b"\\" not in raw)
+    rate = Rate(None, "USD", "38", None, 10**9, 0, 0, 1, 5) if cdr.answered else None
+    of = identified(rater, rate, service=cdr.service)
+    priced = rating.price(cdr, "orig", of, rater.catalog)
+    assert isinstance(priced, rating.Priced)
+    contexts = [
+        rating.context(msgspec.structs.replace(cdr, plain=plain), "orig", of, priced, NOTHING, rater.catalog)
+        for plain in (False, cdr.plain)
+    ]
+    one, other = (rating.render(of, DrawResult(Outcome.RATED, 0, None, ())) for of in contexts)
+    assert one == other
+    transaction = json.loads(one)
+    assert transaction["cdr"] == {"source": "s", "id": name}
+    assert (transaction["id"], transaction["caller"]) == (f"s/{name}/orig", caller)
+    assert (transaction["service"], transaction[amount]) == (cdr.service, seconds * 1000)
+    assert transaction.get("why") == priced.why
 
 
 _SCENES = st.fixed_dictionaries({
@@ -323,7 +361,7 @@ def test_a_zero_transaction_names_nothing() -> None:
     assert isinstance(priced, rating.Priced)
     made = rating.context(call(), "orig", who, priced, NOTHING, rater.catalog)
     transaction = json.loads(rating.render(made, DrawResult(Outcome.RATED, 0, None, ())))
-    assert made.zero
+    assert made.why == "unanswered"
     assert {
         "outcome": "zero",
         "why": "unanswered",

@@ -24,7 +24,8 @@ from rater.core.drawing import (
     bucket_of,
     pack_results,
 )
-from rater.core.matching import Part
+from rater.core.keeping import OutcomeEntry
+from rater.core.matching import Part, Terms
 from rater.core.rating import Context
 from rater.core.reconciling import (
     FORGET_GENERATIONS_MAX,
@@ -42,7 +43,9 @@ CLIENT = "c"
 FIELD = "1.1.a"
 LENGTH_MS = 1000
 LANE_MS = 3500
-CONTEXT = msgpack.encode(Context(CLIENT, b"", 0, "0", (Part(False, False, FIELD, b"", b""),)))  # noqa: FBT003
+TERMS = Terms(CLIENT, "", "", "", "", "0")
+PARTS = (Part(False, False, FIELD, "", ""),)  # noqa: FBT003 - its own order
+CONTEXT = msgpack.encode(Context(0, "s", "i", 0, None, "1", 0, 0, None, (), TERMS, PARTS))
 LIMIT = ItemCandidate(0, 10**6, 1, False, False, False, 0, None, None)  # noqa: FBT003 - its own order
 
 

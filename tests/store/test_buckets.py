@@ -6,6 +6,7 @@ import asyncio
 import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from hashlib import blake2b
 from typing import Any
 
 import pytest
@@ -359,6 +360,37 @@ async def test_generations_go_with_the_slowest_lane(redis_url: str, prefix: str)
         _, slow, dropped = await store.expire(0, 1, 1, slow, 5 * LENGTH_MS, LENGTH_MS)
         assert dropped == 1
         assert (await fast.draw([item], [Use(CLIENT, 1, 0, [])], generation=4)).results[0].outcome == 0
+
+
+async def test_many_duplicates(redis_url: str, prefix: str) -> None:
+    """However many entries a generation has and the one before had: each is found, none takes 40 bytes."""
+    async with connected(redis_url, prefix) as store:
+        lane = await Lane(store).take()
+        await lane.create(CLIENT)
+        made = [blake2b(b"%d" % n, digest_size=8).digest() for n in range(90_000)]
+        for at in range(0, len(made), 15_000):
+            await lane.reconcile(duplicates=[(3, key, b"same") for key in made[at : at + 15_000]])
+        with redis.Redis.from_url(redis_url) as admin:
+            size: Any = admin.memory_usage(f"{prefix}{{0}}:u:3", samples=0)
+        assert size / len(made) < 40
+
+        async def outcomes(keys: list[bytes], generation: int, content: bytes = b"same") -> set[int]:
+            items = [DrawItem(0, key, content, 0, NOTHING, same_record=False, candidates=()) for key in keys]
+            reply = await lane.draw(items, [Use(CLIENT, 1, 0, [])], generation=generation)
+            assert reply.status == Status.OK
+            return {result.outcome for result in reply.results}
+
+        some = made[::40]
+        new = [blake2b(b"new %d" % n, digest_size=8).digest() for n in range(5000)]
+        for generation in (3, 4, 2):
+            assert await outcomes(some, generation) == {Outcome.DUPLICATE}
+            assert await outcomes(some, generation, b"else") == {Outcome.DIFFERS}
+        assert await outcomes(new, 4) == {Outcome.RATED}
+        assert await outcomes(new, 4) == await outcomes(new, 5) == {Outcome.DUPLICATE}
+        await lane.reconcile(forget=[(3, key) for key in some], duplicates=[(3, some[0], b"else")])
+        assert await outcomes(some[1:], 3) == {Outcome.RATED}
+        assert await outcomes(some[:1], 3, b"else") == {Outcome.DUPLICATE}
+        assert await outcomes(made[1::40], 3) == {Outcome.DUPLICATE}
 
 
 async def test_generations_go_in_bounded_steps(redis_url: str, prefix: str) -> None:

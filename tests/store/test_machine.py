@@ -361,7 +361,26 @@ class Machine(RuleBasedStateMachine):
                 found[key] = {name: value for name, value in fields.items() if name[:2] not in (b"op", b"r:")}
             elif key.startswith((self.keys.lane(0)[:-1], self.keys.client)):  # 0 is the same as none
                 found[key] = {name: value for name, value in fields.items() if value != b"0"}
+            elif key.startswith(self.keys.generation(0)[:-1]):
+                found[key] = entries_of(fields)
         return {key: value for key, value in found.items() if value or isinstance(value, bytes)}
+
+
+def entries_of(fields: dict[bytes, bytes]) -> dict[bytes, bytes]:
+    """Return key → content of a generation's groups, each of which is where its keys are looked for."""
+    found: dict[bytes, bytes] = {}
+    for name, group in fields.items():
+        if name in (b"n", b"w"):
+            continue
+        assert group
+        for at in range(0, len(group), 12):
+            key, content = group[at : at + 8], group[at + 8 : at + 12]
+            assert key not in found
+            assert name[:-1] == key[: len(name) - 1]
+            assert name[-1] in (key[len(name) - 1], key[len(name) - 1] & 0xF0)
+            found[key] = content
+    assert int(fields[b"n"]) >= len(found)
+    return found
 
 
 def twin_state(twin: Bucket, keys: Keys) -> dict[str, Any]:

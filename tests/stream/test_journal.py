@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from rater.core.clients import ClientRegister, write_register
 from rater.core.reconciling import State
 from rater.errors import Halt, StreamDown
 from rater.stream.journal import Owner, control_record, end_offset, last_mark, read_range, understood
@@ -94,7 +95,10 @@ async def test_what_cannot_be_read_halts(scene: Scene) -> None:
 
 def test_a_state_is_keyed_by_its_client() -> None:
     """A state lies with its client's transactions, and is read as it was written."""
-    state = State("t.commands", 5, 0, "42", 3, b"register", [("acc", "42")])
+    register = ClientRegister(
+        "42", 3, 1, "Rose", None, "USD", "UTC", 0, None, None, None, {}, {"acc": {}}, [], 0
+    )
+    state = State("t.commands", 5, 0, "42", 3, write_register(register), [("acc", "42")])
     key, value, headers = control_record(state)
     assert (key, value, understood(headers)) == (b"42", None, state)
 

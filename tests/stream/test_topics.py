@@ -10,8 +10,9 @@ import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.client import AIOKafkaClient
 
-from rater.errors import Halt
+from rater.errors import Halt, StreamDown
 from rater.stream.topics import RECORD_BYTES_MAX, Topics, partition_counts
 
 if TYPE_CHECKING:
@@ -169,6 +170,15 @@ async def test_a_broker_that_is_away_is_named() -> None:
     [found] = await Topics("t.", 1).check(NOWHERE, deadline_s=0.2)
     assert re.match(r"Kafka is not reachable at kafka\.bootstrap_servers = '127\.0\.0\.1:1' \(127", found)
     assert found.endswith("start it, or correct kafka.bootstrap_servers or kafka.security_protocol")
+
+
+async def test_a_broker_that_names_no_broker_is_away(
+    client: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A broker that was fenced (it has just started, or is starved) names nobody: that passes, no defect."""
+    monkeypatch.setattr(AIOKafkaClient, "get_random_node", lambda _: None)
+    with pytest.raises(StreamDown, match="did not answer"):
+        await partition_counts(client, ["any"])
 
 
 async def test_tls_to_a_broker_without_is_named(client: dict[str, Any]) -> None:

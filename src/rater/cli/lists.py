@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 TYPES = ("usage", "activation_fee", "subscription_fee", "refund", "adjustment", "reversal")
 
+_DIGITS_MAX = 18
+_DEPTH_MAX = 50
+
 _LIMIT = click.option(
     "--limit",
     type=click.IntRange(0),
@@ -76,7 +79,14 @@ def _what(row: Row) -> str:
     return str(row.get("package_name") or row.get("reason") or row.get("id") or "")
 
 
-def _draw(draw: Row) -> str:
+def _draws(row: Row) -> str:
+    draws = row.get("draws")
+    return ", ".join(map(_draw, draws)) if isinstance(draws, list) else ""
+
+
+def _draw(draw: Any) -> str:
+    if not isinstance(draw, dict):  # whoever wrote this record, it is shown
+        return str(draw)
     unit = f" {draw['currency']}" if draw.get("currency") else ""
     return f"{draw.get('taken')}{unit} of {draw.get('package_name')} ({draw.get('left')} left)"
 
@@ -94,7 +104,7 @@ _TRANSACTION = [
     column("called"),
     Column("what", _what),
     column("billed", right=True),
-    Column("from packages", lambda row: ", ".join(_draw(draw) for draw in row.get("draws") or ())),
+    Column("from packages", _draws),
     Column("amount", lambda row: str(row.get("amount", "")), right=True, style=_colour),
     column("currency"),
 ]
@@ -157,11 +167,12 @@ _REJECTED = [
 
 def _rejected(seen: Seen, sources: dict[str, str]) -> Row:
     from rater.core.commands import rfc3339
+    from rater.core.converting import TIME_MS_MAX
 
-    headers = {name: raw.decode("utf-8", "replace") for name, raw in seen.headers}
+    headers = {name: (raw or b"").decode("utf-8", "replace") for name, raw in seen.headers}
     topic = headers.get("source_topic")
     return {
-        "at": rfc3339(seen.at_ms),
+        "at": rfc3339(seen.at_ms) if 0 <= seen.at_ms <= TIME_MS_MAX else None,
         "reason": headers.get("reason", ""),
         "side": headers.get("side") or None,
         "detail": headers.get("detail", ""),
@@ -187,7 +198,7 @@ def _record(raw: bytes | None) -> dict[str, str | None]:
 
 
 def _whole(text: str | None) -> int | str | None:
-    return int(text) if text and text.isdecimal() else text or None
+    return int(text) if text and text.isdecimal() and len(text) <= _DIGITS_MAX else text or None
 
 
 def _object(raw: bytes) -> dict[str, Any]:
@@ -197,7 +208,24 @@ def _object(raw: bytes) -> dict[str, Any]:
         found = orjson.loads(raw)
     except orjson.JSONDecodeError:
         found = None
-    return found if isinstance(found, dict) else {"unreadable": raw.decode("utf-8", "replace")}
+    if not isinstance(found, dict) or _is_deep(found):
+        return {"unreadable": raw.decode("utf-8", "replace")}
+    return found
+
+
+def _is_deep(value: Any) -> bool:
+    """Return whether a value is nested deeper than anything of ours, and maybe than can be printed."""
+    level = [value]
+    for _ in range(_DEPTH_MAX):
+        level = [
+            of
+            for one in level
+            for of in (one.values() if isinstance(one, dict) else one)
+            if isinstance(of, dict | list)
+        ]
+        if not level:
+            return False
+    return True
 
 
 def _found(

@@ -90,13 +90,23 @@ _CLIENT = [
 
 async def _client(store: Buckets, client_id: str) -> tuple[ClientRegister, dict[str, int], int] | None:
     """Return a client's register, counters and balance; None: there is no such client."""
+    from msgspec import MsgspecError
+
     from rater.core.clients import read_register
+    from rater.errors import Halt
 
     found = await store.client(client_id)
     if found is None:
         return None
-    register, balance, counters = found
-    return read_register(register), counters, balance
+    raw, balance, counters = found
+    try:
+        register = read_register(raw)
+    except (MsgspecError, ValueError) as error:
+        raise Halt(
+            f"what Redis holds of client {client_id} cannot be read ({error}): nothing but rater may write "
+            "keys of its prefix. Delete all keys of the prefix: they are rebuilt from Kafka"
+        ) from error
+    return register, counters, balance
 
 
 def _client_row(register: ClientRegister, balance: int) -> dict[str, Any]:

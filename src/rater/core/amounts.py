@@ -68,7 +68,12 @@ def format_e10(value: int) -> str:
 
 def format_micros(value: int) -> str:
     """Return micros as a decimal without exponent and without trailing zeros: "-0.006", "0", "2"."""
-    return _format(value, MICRO, _MICRO_DECIMALS)
+    # `_format` for this unit, in two thirds of its time: two or three are written for each side.
+    if value < 0:
+        return "-" + format_micros(-value)
+    digits = str(value).zfill(_MICRO_DECIMALS + 1)
+    rest = digits[-_MICRO_DECIMALS:].rstrip("0")
+    return f"{digits[:-_MICRO_DECIMALS]}.{rest}" if rest else digits[:-_MICRO_DECIMALS]
 
 
 def _format(value: int, unit: int, decimals: int) -> str:

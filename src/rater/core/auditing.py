@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from rater.core.amounts import parse_micros
+from rater.core.amounts import LIMIT, parse_micros
 from rater.core.matching import counter_field
+from rater.core.reasons import shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -77,7 +78,7 @@ class Ledger:
                 (counter_field(d.client_package, d.period, d.limit), _taken(d)) for d in transaction.draws
             ]
         except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-            self.find("unreadable", where, f"no transaction can be read here: {error}")
+            self.find("unreadable", where, f"no transaction can be read here: {shown(str(error))}")
             return
         self.transactions += 1
         name = f"{transaction.id} revision {transaction.revision} {transaction.type}"
@@ -85,7 +86,9 @@ class Ledger:
         if digest in self._seen:
             first_partition, first_offset = self._seen[digest]
             self.find(
-                "repeated", where, f"{name} was published before, at [{first_partition}]@{first_offset}"
+                "repeated",
+                where,
+                f"{shown(name)} was published before, at [{first_partition}]@{first_offset}",
             )
         else:
             self._seen[digest] = (partition, offset)
@@ -107,7 +110,7 @@ class Ledger:
             self.find(
                 "header",
                 where,
-                f"{name} has no header with its effects: a lost store could not be rebuilt from it",
+                f"{shown(name)} has no header with its effects: a lost store could not be rebuilt from it",
             )
             return
         sums: dict[str, int] = {}
@@ -116,8 +119,8 @@ class Ledger:
         if (effect.client, effect.balance, dict(effect.counters)) != (client, amount, sums):
             self.find(
                 "header", where,
-                f"{name}: the header says {effect.client} {effect.balance} {dict(effect.counters)}, "
-                f"the transaction {client} {amount} {sums}",
+                f"{shown(name)}: the header says {_told(effect.client, effect.balance, effect.counters)}, "
+                f"the transaction {_told(client, amount, sums.items())}",
             )  # fmt: skip
 
     def find(self, kind: str, where: str, problem: str) -> None:
@@ -133,13 +136,13 @@ class Ledger:
         owed = self.balances.get(client, 0)
         if balance != owed:
             text = f"Redis has {balance} micros, the journal's amounts sum to {owed}"
-            out.append(Finding("balance", f"client {client}", text))
+            out.append(Finding("balance", f"client {shown(client)}", text))
         folded: dict[str, int] = self.counters.get(client) or {}
         for field in sorted(folded.keys() | counters.keys()):
             used, drawn = counters.get(field, 0), folded.get(field, 0)
             if used != drawn:
                 text = f"Redis has {used}, the journal's draws sum to {drawn}"
-                out.append(Finding("counter", f"client {client} counter {field}", text))
+                out.append(Finding("counter", f"client {shown(client)} counter {shown(field)}", text))
         return out
 
     def clients(self) -> Iterable[str]:
@@ -147,5 +150,13 @@ class Ledger:
         return self.balances.keys()
 
 
+def _told(client: str, amount: int, counters: Iterable[tuple[str, int]]) -> str:
+    return f"{shown(client)} {amount} {shown(dict(counters))}"
+
+
 def _taken(draw: _Draw) -> int:
-    return parse_micros(draw.taken) if draw.kind == "money" else int(draw.taken)
+    """Return what was drawn. Raises ValueError for what no counter holds."""
+    taken = parse_micros(draw.taken) if draw.kind == "money" else int(draw.taken)
+    if abs(taken) > LIMIT:
+        raise ValueError(f"a draw of {shown(draw.taken)!r} is beyond what counters hold")
+    return taken

@@ -8,28 +8,31 @@ one call for each bucket possible.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from operator import attrgetter
 from typing import Any, Protocol
 
 import msgspec
+from msgspec import Struct
 from msgspec.structs import replace
 
 from rater.core import rating
-from rater.core.cdr import Arrival, Cdr, Party, decode_object
+from rater.core.cdr import CALLS, Arrival, Cdr, Party, decode_object
 from rater.core.cdr import decode as decode_cdr
-from rater.core.clients import client_bucket
+from rater.core.clients import ClientView, client_bucket
 from rater.core.compiling import Catalog
 from rater.core.counts import Counts
-from rater.core.drawing import Apply, DrawCall, DrawReply, DrawResult, Outcome, Use
+from rater.core.drawing import Apply, DrawCall, DrawItem, DrawReply, DrawResult, Outcome, Use
 from rater.core.identifying import Identified, Missing, Views
 from rater.core.identifying import identify as identify_side
 from rater.core.identifying import wanted as wanted_of
+from rater.core.keeping import Kept, OutcomeEntry, Tables, pack_entries, pack_rows, row_of
 from rater.core.mapping import SourceMap
+from rater.core.matching import Asked, Matched, Part, Terms
 from rater.core.matching import match as match_limits
 from rater.core.reasons import Reason, Rejection
 from rater.core.reasons import Side as SideName
-from rater.core.reconciling import ApplyContext, Effect, OutcomeEntry, Pending
+from rater.core.reconciling import ApplyContext, Effect, Pending
 from rater.core.slots import Skipped
 
 Header = tuple[str, bytes]
@@ -41,6 +44,11 @@ SIDE_NAME: tuple[SideName, SideName] = ("orig", "term")
 COMMAND_INDEX_MIN = 2
 """Indices of a record's effects: 0 and 1 are the sides of a CDR, from here on the items of a command."""
 
+RATED = int(Outcome.RATED)
+_RATED = {name: (name, "rated") for name in SIDE_NAME}
+_ZERO = {name: (name, "zero") for name in SIDE_NAME}
+
+_timestamp = attrgetter("timestamp")
 _pack = msgspec.msgpack.Encoder().encode
 _context = msgspec.msgpack.Decoder(rating.Context)
 _apply_context = msgspec.msgpack.Decoder(ApplyContext)
@@ -56,7 +64,7 @@ class Record(Protocol):
     headers: Any
 
 
-class Standing(msgspec.Struct):
+class Standing(Struct):
     """Where a lane stands before a batch, and the rules that hold for it."""
 
     lane: int
@@ -71,28 +79,33 @@ class Standing(msgspec.Struct):
     again."""
 
 
-class Side:
+class Side(Struct, gc=False):
     """One side of a CDR (or one item of a command) on its way through the line."""
 
-    __slots__ = (
-        "cdr", "context", "entry", "index", "name", "offset", "party", "record", "record_ms", "rejection",
-        "replayed", "result", "topic",
-    )  # fmt: skip
+    topic: str
+    record: Any
+    index: int
+    cdr: Cdr | None = None
+    party: Party | None = None
+    rejection: Rejection | None = None
+    kept: Kept | None = None
+    """What its transaction says, with the next two; of a side of a CDR that is drawn."""
+    terms: Terms | None = None
+    parts: tuple[Part, ...] = ()
+    applied: tuple[str, ApplyContext] | None = None
+    """Of an item of a command: its client, and what it is published with."""
+    result: DrawResult | bool | None = None
 
-    def __init__(self, topic: str, record: Record, index: int) -> None:
-        self.topic = topic
-        self.record = record
-        self.offset = record.offset
-        self.record_ms = record.timestamp
-        self.index = index
-        self.name: SideName | None = SIDE_NAME[index] if 0 <= index < COMMAND_INDEX_MIN else None
-        self.cdr: Cdr | None = None
-        self.party: Party | None = None
-        self.rejection: Rejection | None = None
-        self.entry: OutcomeEntry | None = None
-        self.context: rating.Context | ApplyContext | None = None
-        self.result: DrawResult | bool | None = None
-        self.replayed = False
+    @property
+    def name(self) -> SideName | None:
+        """Which side; None: of a record of which that is not known, or an item of a command."""
+        return SIDE_NAME[self.index] if 0 <= self.index < COMMAND_INDEX_MIN else None
+
+    @property
+    def offset(self) -> int:
+        """Of its record."""
+        offset: int = self.record.offset
+        return offset
 
 
 class Batch:
@@ -131,16 +144,21 @@ class Batch:
         self.fresh: set[str] = set()
         """Clients whose view was fetched for this batch: a rejection may rest on such a view alone."""
 
+    def release(self) -> None:
+        """Let go of what only rating needed: what is published stays."""
+        self.polled, self.sides = [], []
+
 
 def slices(standing: Standing, polled: list[tuple[str, list[Any]]], records_max: int) -> list[Batch]:
-    """Cut what came in into batches of at most `records_max` records, moving the standing behind each.
+    """Cut what came in into equal batches of at most `records_max` records, moving the standing behind each.
 
     The lane's time stays within one generation of duplicates in a batch: its keys all go into that one.
     """
     batches = []
     for group in _by_generation(standing, polled):
         piece: list[tuple[str, list[Any]]] = []
-        room = records_max
+        total = sum(len(records) for _, records in group)
+        room = size = -(-total // max(1, -(-total // records_max)))
         for topic, records in group:
             at = 0
             while at < len(records):
@@ -150,7 +168,7 @@ def slices(standing: Standing, polled: list[tuple[str, list[Any]]], records_max:
                 room -= len(part)
                 if not room:
                     batches.append(_cut(standing, piece))
-                    piece, room = [], records_max
+                    piece, room = [], size
         if piece:
             batches.append(_cut(standing, piece))
     return batches
@@ -185,61 +203,78 @@ def _cut(standing: Standing, piece: list[tuple[str, list[Any]]]) -> Batch:
 
 
 # ----------------------------------------------------------------------------------------------------- decode
+Polled = list[tuple[str, list[Any]]]
+"""Records by topic, in order."""
+
+
+def parts(batch: Batch, records_max: int) -> Iterator[Polled]:
+    """Yield the batch's records in parts of one topic, at least one."""
+    if not batch.polled:
+        yield []
+    for topic, records in batch.polled:
+        for at in range(0, len(records), records_max):
+            yield [(topic, records[at : at + records_max])]
+
+
 def decode(
-    batch: Batch, standing: Standing, maps: Mapping[str, SourceMap], services: frozenset[str]
+    batch: Batch,
+    standing: Standing,
+    maps: Mapping[str, SourceMap],
+    services: frozenset[str],
+    part: Polled | None = None,
 ) -> list[Side]:
-    """Return the sides that have to be rated; what was decided before, or cannot be read, is settled."""
+    """Return the sides that have to be rated; what was decided before, or cannot be read, is settled.
+
+    part: of the batch's records, the whole without one.
+    """
     sides: list[Side] = []
-    lane_ms = standing.lane_ms
+    every, lane_ms = batch.sides, standing.lane_ms
     for record in batch.commands:
         lane_ms = max(lane_ms, record.timestamp)
     arrival = Arrival(lane_ms, standing.window_ms, services)
-    for topic, records in batch.polled:
+    for topic, records in batch.polled if part is None else part:
         source_map = maps.get(topic)
         batch.counts.cdrs += len(records)
+        batch.counts.arrivals.update(map(_timestamp, records))
         for record in records:
             if record.timestamp > lane_ms:
                 lane_ms = record.timestamp
                 arrival = Arrival(lane_ms, standing.window_ms, services)
-            batch.counts.arrivals[record.timestamp] += 1
             replayed = _replayed(batch, standing, topic, record) if standing.pending else ()
-            found = _read(record.value, arrival, source_map)
-            if isinstance(found, Skipped):
+            found = (
+                decode_cdr(record.value, arrival)
+                if source_map is None
+                else _map(record.value, arrival, source_map)
+            )
+            if isinstance(found, Cdr):
+                if found.orig is not None and 0 not in replayed:
+                    sides.append(side := Side(topic, record, 0, found, found.orig))
+                    every.append(side)
+                if found.term is not None and 1 not in replayed:
+                    sides.append(side := Side(topic, record, 1, found, found.term))
+                    every.append(side)
+                if found.rejected:
+                    _take_rejected(batch, topic, record, found.rejected, replayed)
+            elif isinstance(found, Skipped):
                 batch.counts.skipped += 1
-                continue
-            sides += _take_sides(batch, topic, record, found, replayed)
+            else:
+                _take_rejected(batch, topic, record, found, replayed)
     batch.lane_ms = standing.lane_ms = lane_ms
     return sides
 
 
-def _take_sides(
-    batch: Batch, topic: str, record: Record, found: Cdr | tuple[Rejection, ...], replayed: Sequence[int]
-) -> list[Side]:
-    """Put the sides of a record into the batch; returns those that have to be rated."""
-    sides: list[Side] = []
-    rejected = found.rejected if isinstance(found, Cdr) else found
-    if isinstance(found, Cdr):
-        for name, party in found.sides():
-            index = SIDE_INDEX[name]
-            if index not in replayed:
-                side = Side(topic, record, index)
-                side.cdr, side.party = found, party
-                sides.append(side)
-        batch.sides += sides
+def _take_rejected(
+    batch: Batch, topic: str, record: Record, rejected: tuple[Rejection, ...], replayed: Sequence[int]
+) -> None:
     for rejection in rejected:
         index = SIDE_INDEX.get(rejection.side or "", -1)
         if index not in replayed:
-            side = Side(topic, record, index)
-            side.rejection = rejection
-            batch.sides.append(side)
-    return sides
+            batch.sides.append(Side(topic, record, index, rejection=rejection))
 
 
-def _read(
-    value: bytes | None, arrival: Arrival, source_map: SourceMap | None
+def _map(
+    value: bytes | None, arrival: Arrival, source_map: SourceMap
 ) -> Cdr | tuple[Rejection, ...] | Skipped:
-    if source_map is None:
-        return decode_cdr(value, arrival)
     mapped = source_map.apply(value or b"")
     if not isinstance(mapped, dict):
         return mapped
@@ -262,10 +297,14 @@ def _replayed(batch: Batch, standing: Standing, topic: str, record: Record) -> l
 
 def replay(batch: Batch, topic: str, record: Record, index: int, pending: Pending) -> None:
     """Settle a side, or an item of a command, by the outcome that was kept of it."""
-    side = Side(topic, record, index)
-    side.entry, side.result, side.replayed = pending.entry, pending.result, True
-    decoder = _context if index < COMMAND_INDEX_MIN else _apply_context
-    side.context = decoder.decode(pending.entry.context)
+    side, entry = Side(topic, record, index), pending.entry
+    side.result = pending.result
+    if index < COMMAND_INDEX_MIN:
+        context = _context.decode(entry.context)
+        side.kept = row_of(context, entry.key, entry.content, record)
+        side.terms, side.parts = context.terms, context.candidates
+    else:
+        side.applied = entry.client, _apply_context.decode(entry.context)
     batch.counts.replayed += 1
     batch.sides.append(side)
 
@@ -318,6 +357,31 @@ def _whose_view(side: Side, catalog: Catalog, views: Views) -> str | None:
 
 
 # ------------------------------------------------------------------------------------------------------ match
+class _Of:
+    """A client of a call: its place among the uses, and its counter fields as the call numbers them.
+
+    Most have one side in a call, or sides with the same candidates: `first`, which need no renumbering.
+    """
+
+    __slots__ = ("_asked", "fields", "first", "use")
+
+    def __init__(self, use: int, first: Matched) -> None:
+        self.use = use
+        self.first = first
+        self.fields: dict[str, int] | None = None
+        self._asked: dict[int, tuple[Matched, Asked]] = {}
+        """By id; the candidates are held, for else another's may get the same id."""
+
+    def asked_of(self, matched: Matched) -> Asked:
+        """Return the candidates with their fields as the call numbers them."""
+        known = self._asked.get(id(matched))
+        if known is None:
+            if self.fields is None:
+                self.fields = dict(self.first.fields)
+            known = self._asked[id(matched)] = matched, rating.asked_of(matched, self.fields)
+        return known[1]
+
+
 class Call:
     """One draw call in the making: the sides of a batch that fall into one bucket."""
 
@@ -328,73 +392,101 @@ class Call:
         self.applies: list[Apply] = []
         self.accounts: list[tuple[str, str]] = []
         self.entries: list[OutcomeEntry] = []
-        self._use_of: dict[str, int] = {}
-        self._fields: list[dict[str, int]] = []
-        self._last: tuple[Record, str] | None = None
+        """What is kept of the applies."""
+        self._tables = Tables()
+        self._rows: list[Kept] = []
+        """What is kept of the sides."""
+        self._of: dict[str, _Of] = {}
+        self._last: Record | None = None
+        self._last_use = -1
 
-    def add(self, side: Side, identified: Identified, priced: rating.Priced, catalog: Catalog) -> None:
+    def add(
+        self, side: Side, client: ClientView, priced: rating.Priced, matched: Matched, terms: Terms,
+        key: bytes, content: bytes,
+    ) -> None:  # fmt: skip
         """Add a side: what it may draw from and what it costs."""
-        cdr, view, name = side.cdr, identified.view, side.name
+        record, cdr = side.record, side.cdr
         assert cdr is not None  # noqa: S101 - decoded before it came here
-        assert side.party is not None  # noqa: S101 - the same
-        matched = match_limits(identified, name, cdr.at_ms, priced.billed, priced.sign, catalog)  # type: ignore[arg-type]
-        if isinstance(matched, Rejection):
-            side.rejection = matched
-            return
-        use = self._use_of.get(view.id)
-        if use is None:
-            use = self._use_of[view.id] = len(self.uses)
-            self._fields.append({})
-            self.uses.append(Use(view.id, view.version, view.credit_limit, []))
-        key, content = rating.digests(cdr, name, identified, side.party)  # type: ignore[arg-type]
-        here = (side.record, view.id)
-        same = self._last is not None and self._last[0] is side.record and self._last[1] == view.id
-        self._last = here
-        self.items.append(
-            rating.request(priced, matched, use, self._fields[use], key, content, same_record=same)
-        )
-        side.context = rating.context(cdr, name, identified, priced, matched, catalog)  # type: ignore[arg-type]
-        side.entry = OutcomeEntry(
-            side.topic, side.offset, side.index, side.record_ms, key, content, view.id, _pack(side.context)
-        )
-        self.entries.append(side.entry)
+        of = self._of.get(client.id)
+        if of is None:
+            use = len(self.uses)
+            of = self._of[client.id] = _Of(use, matched)
+            self.uses.append(Use(client.id, client.version, client.credit_limit, []))
+        use = of.use
+        asked = matched.asked if matched is of.first else of.asked_of(matched)
+        same_record = record is self._last and use == self._last_use
+        self._last, self._last_use = record, use
+        self.items.append(DrawItem(use, key, content, priced.billed, priced.cost, same_record, asked))
+        source, name, caller = (cdr.source, cdr.id, cdr.caller) if cdr.plain else rating.said(cdr)
+        side.terms, side.parts = terms, matched.parts
+        topic, at_terms, at_parts = self._tables.add(side.topic, terms, matched.packed)
+        row = side.kept = Kept(
+            side.index, source, name, cdr.at_ms, caller, cdr.called,
+            cdr.duration_ms if cdr.service == CALLS else cdr.volume,  # type: ignore[arg-type]
+            priced.billed, priced.why, priced.fx,
+            topic, record.offset, record.timestamp, key, content, at_terms, at_parts,
+        )  # fmt: skip
+        self._rows.append(row)
         self.sides.append(side)
 
     def apply(self, side: Side, apply: Apply, context: ApplyContext) -> None:
-        """Add a client's new state, which an item of a command asks for."""
+        """Add a client's new state, which an item of a command asks for; a call of applies has no sides."""
         self.applies.append(apply)
-        side.context = context
-        side.entry = OutcomeEntry(
-            side.topic, side.offset, side.index, side.record_ms, b"", b"", apply.client, _pack(context)
-        )
-        self.entries.append(side.entry)
+        side.applied = apply.client, context
+        self.entries.append(
+            OutcomeEntry(
+                side.topic, side.offset, side.index, side.record.timestamp, b"", b"", apply.client,
+                _pack(context),
+            )
+        )  # fmt: skip
         self.sides.append(side)
 
     def request(self, standing: Standing, token: int, call: int, trim: int, floor: int) -> DrawCall:
         """Return the call as the store takes it."""
-        for use, fields in zip(self.uses, self._fields, strict=True):
-            use.fields = list(fields)
+        for use, of in zip(self.uses, self._of.values(), strict=True):
+            use.fields = list(of.fields or of.first.fields)
         return DrawCall(
             lane=standing.lane, token=token, call=call, lane_ms=standing.lane_ms,
             generation=standing.lane_ms // standing.generation_ms, trim=trim, floor=floor,
             applies=self.applies, accounts=self.accounts, uses=self.uses, items=self.items,
-            context=_pack(self.entries), contextless=not self.entries,
+            context=pack_rows(self._tables, self._rows) if self._rows else pack_entries(self.entries),
+            contextless=not self.sides,
         )  # fmt: skip
 
 
-def match(found: Found, catalog: Catalog, buckets: int) -> dict[int, Call]:
-    """Return bucket → call, with what each side may draw from and what it costs."""
-    calls: dict[int, Call] = {}
+Calls = dict[int, Call]
+"""Bucket → call."""
+
+
+def match(found: Found, catalog: Catalog, buckets: int, calls: Calls | None = None) -> Calls:
+    """Add sides to the calls, with what each may draw from and what it costs; without calls begin some."""
+    if calls is None:
+        calls = {}
+    last: Cdr | None = None
+    keys, told = (b"", b""), b""
     for side, identified in found:
-        priced = rating.price(side.cdr, side.name, identified, catalog)  # type: ignore[arg-type]
+        cdr, party, index = side.cdr, side.party, side.index
+        assert cdr is not None  # noqa: S101 - decoded before it came here
+        assert party is not None  # noqa: S101 - the same
+        name = SIDE_NAME[index]
+        priced = rating.price(cdr, name, identified, catalog)
         if isinstance(priced, Rejection):
             side.rejection = priced
             continue
-        bucket = client_bucket(identified.view.id, buckets)
+        matched = match_limits(identified, name, cdr.at_ms, priced.billed, priced.sign, catalog)
+        if isinstance(matched, Rejection):
+            side.rejection = matched
+            continue
+        if cdr is not last:  # of a CDR's two sides the second shares these
+            last, keys, told = cdr, rating.keys(cdr), rating.told(cdr)
+        client = identified.view
+        bucket = client.crc % buckets
         call = calls.get(bucket)
         if call is None:
             call = calls[bucket] = Call()
-        call.add(side, identified, priced, catalog)
+        content = rating.content(told, identified, party)
+        terms = rating.terms_of(identified, name, catalog)
+        call.add(side, client, priced, matched, terms, keys[index], content)
     return calls
 
 
@@ -410,68 +502,66 @@ def settle(call: Call, reply: DrawReply) -> None:
 # ----------------------------------------------------------------------------------------------------- render
 def render(batch: Batch, standing: Standing) -> None:
     """Turn every side into what is published of it."""
-    counts = batch.counts
-    outcomes: Counter[tuple[str, str]] = counts.sides
+    counts, lane, lane_ms = batch.counts, standing.lane, standing.lane_ms
+    outcomes: list[tuple[str, str]] = []
+    money = volume = usage = 0
     for side in batch.sides:
         if side.rejection is not None:
             _reject(batch, side, side.rejection)
-        elif side.index >= COMMAND_INDEX_MIN:
+            continue
+        if side.index >= COMMAND_INDEX_MIN:
             _state(batch, standing, side)
+            continue
+        result, row, terms, name = side.result, side.kept, side.terms, SIDE_NAME[side.index]
+        assert isinstance(result, DrawResult)  # noqa: S101 - settle gave one to each
+        outcome, amount, _, takes = result
+        if outcome == RATED:
+            assert row is not None  # noqa: S101 - every drawn side has them
+            assert terms is not None  # noqa: S101 - the same
+            counters = []
+            for at, units, _, _ in takes:
+                part = side.parts[at]
+                counters.append((part.field, units))  # a candidate has a counter of its own
+                if part.money:
+                    money += 1
+                else:
+                    volume += 1
+            effect = Effect(
+                side.topic, lane, row.offset, side.index, row.record_ms, lane_ms, row.key, row.content,
+                terms.client, amount, counters,
+            )  # fmt: skip
+            batch.transactions.append(
+                (
+                    terms.client.encode(),
+                    rating.rendered(row, terms, side.parts, result),
+                    [("e", _pack(effect))],
+                )
+            )
+            outcomes.append(_RATED[name] if row.why is None else _ZERO[name])
+            usage += 1
+        elif outcome == Outcome.DUPLICATE:
+            outcomes.append((name, "duplicate"))
+            counts.duplicates["same"] += 1
         else:
-            result = side.result
-            assert isinstance(result, DrawResult)  # noqa: S101 - settle gave one to each
-            name = SIDE_NAME[side.index]
-            if result.outcome == Outcome.RATED:
-                context = side.context
-                assert isinstance(context, rating.Context)  # noqa: S101 - decoded or made above
-                batch.transactions.append(_transaction(standing, side, context, result))
-                outcomes[name, "zero" if context.zero else "rated"] += 1
-                counts.transactions["usage"] += 1
-                for index, _, _, _ in result.takes:
-                    counts.draws["money" if context.candidates[index].money else "volume"] += 1
-            elif result.outcome == Outcome.DUPLICATE:
-                outcomes[name, "duplicate"] += 1
-                counts.duplicates["same"] += 1
-            else:
-                _reject(batch, side, rating.refused(result.outcome, side.cdr.id if side.cdr else "", name))
-
-
-def _transaction(standing: Standing, side: Side, context: rating.Context, result: DrawResult) -> Outgoing:
-    entry = side.entry
-    assert entry is not None  # noqa: S101 - every drawn side has one
-    taken: dict[str, int] = {}
-    for index, units, _, _ in result.takes:
-        field = context.candidates[index].field
-        taken[field] = taken.get(field, 0) + units
-    effect = Effect(
-        entry.topic, standing.lane, entry.offset, entry.index, entry.record_ms, standing.lane_ms, entry.key,
-        entry.content, context.client, result.amount, list(taken.items()),
-    )  # fmt: skip
-    return context.client.encode(), rating.render(context, result), [("e", _pack(effect))]
+            _reject(batch, side, rating.refused(outcome, side.cdr.id if side.cdr else "", name))
+    counts.sides.update(outcomes)
+    counts.transactions["usage"] += usage
+    counts.draws.update({"money": money, "volume": volume})
 
 
 def _state(batch: Batch, standing: Standing, side: Side) -> None:
     """Publish a client's new state, and its opening balance as an adjustment."""
-    context, entry = side.context, side.entry
-    if not side.result or not isinstance(context, ApplyContext) or entry is None:
+    if not side.result or side.applied is None:
         return
-    state = [
-        "state",
-        entry.topic,
-        entry.offset,
-        entry.index,
-        entry.client,
-        context.version,
-        context.register,
-        [],
-    ]
-    batch.transactions.append((entry.client.encode(), None, [("control", _pack(state))]))
+    client, context = side.applied
+    state = ["state", side.topic, side.offset, side.index, client, context.version, context.register, []]
+    batch.transactions.append((client.encode(), None, [("control", _pack(state))]))
     if context.transaction is not None:
         effect = Effect(
-            entry.topic, standing.lane, entry.offset, entry.index, entry.record_ms, standing.lane_ms, b"",
-            b"", entry.client, context.delta, [],
+            side.topic, standing.lane, side.offset, side.index, side.record.timestamp, standing.lane_ms,
+            b"", b"", client, context.delta, [],
         )  # fmt: skip
-        batch.transactions.append((entry.client.encode(), context.transaction, [("e", _pack(effect))]))
+        batch.transactions.append((client.encode(), context.transaction, [("e", _pack(effect))]))
         batch.counts.transactions["adjustment"] += 1
 
 

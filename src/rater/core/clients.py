@@ -250,14 +250,27 @@ class ClientView:
     """What rating reads of a client; made from its register, which must not be changed."""
 
     __slots__ = (
-        "_calendars", "_zone_since", "_zones", "accounts", "credit_limit", "currency", "id", "memo",
-        "packages", "register", "version", "zone",
+        "_calendars",
+        "_zone_since",
+        "_zones",
+        "accounts",
+        "crc",
+        "credit_limit",
+        "currency",
+        "id",
+        "memo",
+        "packages",
+        "register",
+        "version",
+        "zone",
     )  # fmt: skip
 
     def __init__(self, register: ClientRegister) -> None:
         """Read the register."""
         self.register = register
         self.id = register.id
+        self.crc = crc32(register.id.encode())
+        """Its remainder is the client's bucket (`client_bucket`)."""
         self.version = register.version
         self.currency = register.currency
         self.credit_limit = register.credit_limit

@@ -11,7 +11,7 @@ from functools import cached_property
 from msgspec import Struct
 
 from rater.core.amounts import format_e10
-from rater.core.quoting import quote
+from rater.core.quoting import quoted
 
 CODE_DIGITS_MAX = 64
 """Digits of a code and of a number at most (E.164 has 15; technical prefixes add some)."""
@@ -65,20 +65,19 @@ class Rate(Struct, gc=False):
     min_time: int
     interval: int
     grace_time: int
-    cached: bytes = b""
+    cached: str = ""
     """The fragment once it was asked for; not part of the rate."""
 
-    def fragment(self) -> bytes:
-        """Return the JSON of the transaction's `rate` object (contracts.md, Transaction)."""
+    def fragment(self) -> str:
+        """Return the JSON of a transaction's `code`, `code_name` and `rate` (contracts.md, Transaction)."""
         if not self.cached:
-            table = b"null" if self.table is None else quote(self.table)
-            self.cached = b'{"table":%b,"currency":%b,"price":"%b","setup_fee":"%b",%b}' % (
-                table,
-                quote(self.currency),
-                format_e10(self.price_e10).encode(),
-                format_e10(self.setup_fee_e10).encode(),
-                b'"min_time":%d,"interval":%d,"grace_time":%d'
-                % (self.min_time, self.interval, self.grace_time),
+            table = "null" if self.table is None else quoted(self.table)
+            name = "null" if self.code_name is None else quoted(self.code_name)
+            self.cached = (
+                f'"code":{quoted(self.code)},"code_name":{name},"rate":{{"table":{table},'
+                f'"currency":{quoted(self.currency)},"price":"{format_e10(self.price_e10)}",'
+                f'"setup_fee":"{format_e10(self.setup_fee_e10)}","min_time":{self.min_time},'
+                f'"interval":{self.interval},"grace_time":{self.grace_time}}}'
             )
         return self.cached
 

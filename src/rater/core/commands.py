@@ -10,14 +10,23 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+from msgspec import Meta
 
 from rater.core.catalog import ClientEntry
+from rater.core.converting import TIME_MS_MAX
+from rater.core.reasons import shown
 
 CHUNK_CLIENTS_MAX = 400
 """Clients of one chunk: one script call writes them all, about 2 ms of the server's time."""
+
+
+_Name = Annotated[str, Meta(min_length=1, max_length=200)]
+_Text = Annotated[str, Meta(max_length=1000)]
+_Version = Annotated[int, Meta(ge=1, lt=2**53)]
+_Whole = Annotated[int, Meta(ge=0, lt=2**53)]
 
 
 class Do(StrEnum):
@@ -28,16 +37,19 @@ class Do(StrEnum):
 
 
 class Command(msgspec.Struct, omit_defaults=False):
-    """One command. `at` is the now of all that it decides (RFC 3339)."""
+    """One command. `at` is the now of all that it decides (RFC 3339).
 
-    id: str
-    do: str
-    at: datetime
-    key: str = ""
-    actor: str = ""
-    reason: str = ""
-    client: str | None = None
-    client_package: str | None = None
+    Its texts come back in events, so they are bounded.
+    """
+
+    id: _Name
+    do: Annotated[str, Meta(max_length=64)]
+    at: Annotated[datetime, Meta(tz=True)]
+    key: _Text = ""
+    actor: _Text = ""
+    reason: _Text = ""
+    client: _Name | None = None
+    client_package: _Name | None = None
     expect_version: int | None = None
     args: msgspec.Raw = msgspec.Raw(b"{}")
 
@@ -45,26 +57,26 @@ class Command(msgspec.Struct, omit_defaults=False):
 class ManifestArgs(msgspec.Struct, tag="manifest", tag_field="part", forbid_unknown_fields=True):
     """Adopt catalog `version`, whose body is the content record at `offset` of partition 0."""
 
-    version: int
-    offset: int
-    chunks: int = 0
+    version: _Version
+    offset: _Whole
+    chunks: _Whole = 0
     """How many chunks the whole load has, for those who wait for it."""
 
 
 class ClientsArgs(msgspec.Struct, tag="clients", tag_field="part"):
     """Bring these clients, all of one bucket, to what the load says. Needs catalog `version`."""
 
-    version: int
-    bucket: int
+    version: _Version
+    bucket: _Whole
     entries: list[ClientEntry]
 
 
 class AccountsArgs(msgspec.Struct, tag="accounts", tag_field="part"):
     """Add to the account index of one bucket: (account, client)."""
 
-    version: int
-    bucket: int
-    entries: list[tuple[str, str]]
+    version: _Version
+    bucket: _Whole
+    entries: list[tuple[_Name, _Name]]
 
 
 LoadArgs = ManifestArgs | ClientsArgs | AccountsArgs
@@ -72,6 +84,9 @@ LoadArgs = ManifestArgs | ClientsArgs | AccountsArgs
 _command = msgspec.json.Decoder(Command)
 _load_args: msgspec.json.Decoder[LoadArgs] = msgspec.json.Decoder(LoadArgs)
 _encoder = msgspec.json.Encoder()
+
+# What msgspec raises on bytes: its own, UnicodeDecodeError (a ValueError), RecursionError on deep nesting.
+_UNREADABLE = (msgspec.MsgspecError, ValueError, RecursionError)
 
 
 class ObjectPlace(msgspec.Struct, array_like=True):
@@ -95,17 +110,20 @@ def read_command(raw: bytes | None) -> Command | str:
     if raw is None:
         return "an empty record is no command"
     try:
-        return _command.decode(raw)
-    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
-        return f"not a command: {error}"
+        command = _command.decode(raw)
+    except _UNREADABLE as error:
+        return f"not a command: {shown(str(error))}"
+    if not 0 <= milliseconds(command.at) <= TIME_MS_MAX:
+        return f"not a command: `at` is {command.at}; the years 1970 to 9999 are taken"
+    return command
 
 
 def load_args(command: Command) -> LoadArgs | str:
     """Return the arguments of a `load_catalog`, or a sentence that tells what is wrong with them."""
     try:
         return _load_args.decode(command.args)
-    except (msgspec.MsgspecError, RecursionError) as error:
-        return f"args of load_catalog: {error}"
+    except _UNREADABLE as error:
+        return f"args of load_catalog: {shown(str(error))}"
 
 
 def manifest_of(raw: bytes | None) -> ManifestArgs | None:
@@ -147,9 +165,20 @@ class Event(msgspec.Struct):
     data: Any = None
 
 
+_event = msgspec.json.Decoder(Event)
+
+
 def write_event(event: Event) -> bytes:
     """Return an event's JSON."""
     return _encoder.encode(event)
+
+
+def read_event(raw: bytes) -> Event | None:
+    """Return the event in a record's value; None: it is none of ours."""
+    try:
+        return _event.decode(raw)
+    except _UNREADABLE:
+        return None
 
 
 def instant(at_ms: int) -> datetime:

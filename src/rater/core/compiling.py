@@ -32,6 +32,10 @@ from rater.core.periods import Span, parse_span, when_ms
 from rater.core.reasons import PassOver
 
 _MEMO_MAX = 65_536
+_MEMO_KEY_CHARS_MAX = 300
+"""A CDR has 64 KiB, and a memo full of such would have 4 GB."""
+_ADDRESS_CHARS_MAX = 64
+"""IPv6 has 45 and a zone; the same."""
 
 
 Service = ServiceSpec
@@ -228,15 +232,17 @@ class Rules:
         key = (side, gateway, ip, login, caller)
         if key in self._memo:
             return self._memo[key]
-        if len(self._memo) >= _MEMO_MAX:
-            self._memo.clear()
-        found = self._memo[key] = self._find(self._groups[side], gateway, ip, login, caller)
+        found = self._find(self._groups[side], gateway, ip, login, caller)
+        if sum(len(text) for text in key if text) <= _MEMO_KEY_CHARS_MAX:
+            if len(self._memo) >= _MEMO_MAX:
+                self._memo.clear()
+            self._memo[key] = found
         return found
 
     def _find(
         self, groups: list[_Group], gateway: str | None, ip: str | None, login: str | None, caller: str | None
     ) -> tuple[str, str | None] | None:
-        address = None if ip is None else _address(ip)
+        address = None if ip is None or len(ip) > _ADDRESS_CHARS_MAX else _address(ip)
         number = "" if caller is None else caller.removeprefix("+")
         best: _Place | None = None
         for group in groups:

@@ -23,6 +23,9 @@ PRICE_MAX = 900_000_000
 """Of prices, fees and currency rates, in units of the currency: below 2^63 in 10^-10."""
 COUNT_MAX = 2**31 - 1
 
+HINTS_MAX = 1000
+"""A hint takes 0.1 ms: a file with so many faults was not misspelt."""
+
 _UTC = zone_of("UTC")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 _WHOLE = re.compile(r"-?[0-9]{1,18}")
@@ -84,6 +87,8 @@ class Source:
 
     def fault(self, path: str, value: object, problem: str) -> None:
         """Note a fault."""
+        if len(path) > TEXT_CHARS_MAX or not plain(path):  # a name of the file's may be anything
+            path = what(path)
         self.faults.append(Fault(self.name, path, what(value), problem))
 
 
@@ -108,7 +113,8 @@ class Fields:
         if not values.keys() <= names:
             for name in values:
                 if name not in names:
-                    hint = nearest(name, names) or "; leave it out"
+                    hint = nearest(name, names) if len(source.faults) < HINTS_MAX else ""
+                    hint = hint or "; leave it out"
                     source.fault(self.at(name), values[name], f"unknown field{hint}")
 
     @property

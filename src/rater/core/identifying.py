@@ -7,13 +7,14 @@ Source of the rules: domain.md 2, steps 2 and 4.
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Any
 
 from msgspec import Struct
 
 from rater.core.cdr import Cdr, GivenRate, Party
 from rater.core.clients import ClientView, read_register
 from rater.core.clients import view as view_of
-from rater.core.codes import Rate
+from rater.core.codes import Rate, RateTable
 from rater.core.compiling import Catalog, Service
 from rater.core.reasons import Reason, Rejection, Side, shown
 
@@ -64,13 +65,42 @@ class Missing(Struct, frozen=True):
     account: str | None
 
 
-class Identified(Struct, gc=False):
-    """Whose call it is and what it is rated at. rate None: unanswered, so none was looked up."""
+class Identified(Struct):
+    """Whose call it is and what it is rated at. rate None: unanswered, so none was looked up.
+
+    Calls of one view that are identified alike share one of these (`identify`), and with it what follows from
+    it alone. It holds a view, whose memo holds it: so the collector has to know it, unlike what lives for one
+    call.
+    """
 
     view: ClientView
     account: str | None
     rate: Rate | None
     service: Service
+    plans: dict[Side, Any] = {}
+    """Side → `matching.Plan`: worked out with the first call."""
+    checksum: int | None = None
+    """Of client and account, with which the content digest of each call begins; the same."""
+
+
+ROUTES_MAX = 64
+"""(side, account, service) remembered for one client: accounts are many where a client is a reseller."""
+
+IDENTIFIED_MAX = 128
+"""Rates remembered for one of them: more codes than one client calls in a day, bounded for those who try."""
+
+
+class _Route:
+    """What a side, account and service of a client lead to under one catalog."""
+
+    __slots__ = ("catalog", "found", "service", "table")
+
+    def __init__(self, catalog: Catalog, table: RateTable | None, service: Service) -> None:
+        self.catalog = catalog
+        self.table = table
+        self.service = service
+        self.found: dict[int, Identified] = {}
+        """id of the rate (0: none) → what is identified; it holds the rate, so nothing else has its id."""
 
 
 def wanted(cdr: Cdr, side: Side, party: Party, catalog: Catalog) -> tuple[str | None, str | None]:
@@ -92,27 +122,61 @@ def missing(cdr: Cdr, side: Side, party: Party, catalog: Catalog, views: Views) 
     return found if isinstance(found, Missing) else None
 
 
-def identify(
+def identify(  # noqa: C901 - one straight line
     cdr: Cdr, side: Side, party: Party, catalog: Catalog, views: Views
 ) -> Identified | Rejection | Missing:
     """Return whose call it is and its rate; or why not; or what has to be looked up first.
 
     Reasons: service_unknown, client_unknown, account_unknown, account_mismatch, rate_missing.
     """
-    service = catalog.services.get(cdr.service)
-    if service is None:  # the catalog changed since the record was decoded
-        detail = f"service {shown(cdr.service)!r} is not in the catalog; load it, or correct the source's map"
-        return Rejection(Reason.SERVICE_UNKNOWN, detail, shown(cdr.service), side)
-    whose = _whose(cdr, side, party, catalog, views)
-    if not isinstance(whose, tuple):
-        return whose
-    view, account = whose
+    client, account = party.client, party.account
+    view = views.clients.get(client) if client else None
+    if view is None or (account is not None and account not in view.accounts):  # else `_whose` says the same
+        if cdr.service not in catalog.services:
+            return _no_service(cdr, side)
+        whose = _whose(cdr, side, party, catalog, views)
+        if not isinstance(whose, tuple):
+            return whose
+        view, account = whose
+    route: _Route | None = view.memo.get((side, account, cdr.service))
+    if route is None or route.catalog is not catalog:
+        service = catalog.services.get(cdr.service)
+        if service is None:
+            return _no_service(cdr, side)
+        route = _remember(view, side, account, service, catalog)
     if not cdr.answered:
-        return Identified(view, account, None, service)
-    rate = given_rate(party.rate) if party.rate is not None else _rate(cdr, side, view, account, catalog)
-    if isinstance(rate, Rejection):
-        return rate
-    return Identified(view, account, rate, service)
+        rate = None
+    elif party.rate is not None:
+        rate = given_rate(party.rate)
+    else:
+        table = route.table
+        rate = None if table is None else table.lookup(cdr.called, cdr.at_ms)
+        if rate is None:
+            return _no_rate(cdr, side, view, account)
+    found = route.found.get(id(rate))
+    if found is None:
+        if len(route.found) >= IDENTIFIED_MAX:
+            route.found.clear()
+        found = route.found[id(rate)] = Identified(view, account, rate, route.service)
+    return found
+
+
+def _remember(
+    view: ClientView, side: Side, account: str | None, service: Service, catalog: Catalog
+) -> _Route:
+    if len(view.memo) >= ROUTES_MAX:
+        view.memo.clear()
+    # The account's table for this side and service if it has one, else the client's.
+    name = view.table_name(account, side, service.name)
+    table = None if name is None else catalog.tables.get(name)
+    route = view.memo[side, account, service.name] = _Route(catalog, table, service)
+    return route
+
+
+def _no_service(cdr: Cdr, side: Side) -> Rejection:
+    """Return the rejection of a side whose service went out of the catalog since it was decoded."""
+    detail = f"service {shown(cdr.service)!r} is not in the catalog; load it, or correct the source's map"
+    return Rejection(Reason.SERVICE_UNKNOWN, detail, shown(cdr.service), side)
 
 
 def _whose(
@@ -177,8 +241,7 @@ def given_rate(given: GivenRate) -> Rate:
     )  # fmt: skip
 
 
-def _rate(cdr: Cdr, side: Side, view: ClientView, account: str | None, catalog: Catalog) -> Rate | Rejection:
-    """Return the rate by the account's table for this side and service if it has one, else the client's."""
+def _no_rate(cdr: Cdr, side: Side, view: ClientView, account: str | None) -> Rejection:
     name = view.table_name(account, side, cdr.service)
     if name is None:
         owner = f"client {shown(view.id)!r}" + (f", account {shown(account)!r}," if account else "")
@@ -186,10 +249,6 @@ def _rate(cdr: Cdr, side: Side, view: ClientView, account: str | None, catalog: 
             f"{owner} has no rate table for {side} {cdr.service}; assign one, or give the rate in the CDR"
         )
         return Rejection(Reason.RATE_MISSING, detail, cdr.called, side)
-    table = catalog.tables.get(name)
-    rate = None if table is None else table.lookup(cdr.called, cdr.at_ms)
-    if rate is not None:
-        return rate
     detail = (
         f"rate table {shown(name)!r} has no code in force for {cdr.called} at the call's time; "
         "add one, or assign another table"

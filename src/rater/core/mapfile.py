@@ -189,13 +189,20 @@ def compile_plan(text: str, name: str, defaults: Mapping[str, object]) -> Plan |
     """Return the plan of a map's text, or every fault of it and of the defaults. name: the faults' `file`."""
     checker = _Checker(name, defaults)
     try:
-        plan = checker.plan(tomllib.loads(text))
-    except tomllib.TOMLDecodeError as error:
+        table = tomllib.loads(text)
+    except ValueError as error:  # its own, and what int() says of too many digits
         problem = f"is not TOML: {error}; see the maps in config/sources for examples"
         return [MapFault(name, "(the file)", "", problem)]
     except RecursionError:
-        return [MapFault(name, "(the file)", "", "is nested too deep; take brackets away")]
+        return [MapFault(name, "(the file)", "", _TOO_DEEP)]
+    try:
+        plan = checker.plan(table)
+    except RecursionError:
+        return [MapFault(name, "(the file)", "", _TOO_DEEP)]
     return checker.faults or plan
+
+
+_TOO_DEEP = "is nested too deep; take brackets away"
 
 
 class _Given(NamedTuple):
@@ -707,7 +714,8 @@ class _Checker:
         text = self._text(table, key, f"{where}.")
         try:
             return re.compile(text)
-        except (re.error, RecursionError, OverflowError) as error:
+        # ValueError: (?L) is of bytes only
+        except (re.error, RecursionError, OverflowError, ValueError) as error:
             self._fault(f"{where}.{key}", text, f"is no regular expression: {error}")
             return re.compile("")
 

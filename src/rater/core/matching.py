@@ -6,7 +6,7 @@ Source of the rules: domain.md 2 step 8, 2.1 and 3.1; reasons for passing over: 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 from msgspec import Struct
@@ -18,7 +18,7 @@ from rater.core.codes import BEGINNING_MS, NEVER_MS
 from rater.core.compiling import Catalog, Limit, Package
 from rater.core.drawing import DrawItem, DrawResult, Funds, ItemCandidate
 from rater.core.identifying import Identified
-from rater.core.quoting import quote
+from rater.core.quoting import quoted
 from rater.core.reasons import PassOver, Reason, Rejection, Side, shown
 
 KEYS_MAX = 128
@@ -42,9 +42,9 @@ class Part(NamedTuple):
     money: bool
     waive: bool
     field: str
-    prefix: bytes
-    suffix: bytes
-    fx: tuple[bytes, ...] = ()
+    prefix: str
+    suffix: str
+    fx: tuple[str, ...] = ()
 
 
 class Candidate(Struct, gc=False):
@@ -84,25 +84,38 @@ class Passed(NamedTuple):
     reason: PassOver
 
 
+class Asked(tuple[ItemCandidate, ...]):  # noqa: SLOT001 - a tuple's subclass takes no slots but none
+    """Candidates as the draw takes them. flat: for whoever packs them, for the same ones come often."""
+
+    flat: Any = None
+
+
 class Matched(Struct, gc=False):
     """The candidates in their order.
 
-    Of the same ones: parts; asked, as the draw takes them, and fields, their counter fields' indices, where
-    the client has no other fields in the call. passed (explain only): the limits left out.
+    Of the same ones: parts, and packed, their msgpack, as a context keeps them; asked, as the draw takes
+    them, and fields, their counter fields' indices, where the client has no other fields in the call. passed
+    (explain only): the limits left out.
     """
 
     candidates: tuple[Candidate, ...]
     parts: tuple[Part, ...]
-    asked: tuple[ItemCandidate, ...]
+    packed: msgspec.Raw
+    asked: Asked
     fields: dict[str, int]
     passed: tuple[Passed, ...] = ()
 
 
+_encode = msgspec.msgpack.Encoder().encode
+
+
 def _matched(candidates: list[Candidate]) -> Matched:
+    parts = tuple(one.part for one in candidates)
     return Matched(
         tuple(candidates),
-        tuple(one.part for one in candidates),
-        tuple(
+        parts,
+        msgspec.Raw(_encode(parts)),
+        Asked(
             ItemCandidate(
                 index, one.size, one.group, one.money, one.waive, one.allow, one.cap,
                 one.to_package, one.to_client,
@@ -116,7 +129,7 @@ def _matched(candidates: list[Candidate]) -> Matched:
 NOTHING = _matched([])
 
 
-class _Known(Struct, gc=False):
+class Known(Struct, gc=False):
     """Candidates that hold for calls in [from_ms, until_ms)."""
 
     from_ms: int
@@ -126,18 +139,51 @@ class _Known(Struct, gc=False):
     """Nothing depends on the single call: no min_call, no other currency."""
 
 
+class Terms(Struct, array_like=True, gc=False):
+    """What stands in the transactions of calls that are identified alike (`rating.render`).
+
+    ids: from the side in the transaction's id to before the CDR's source; amount: what stands before the
+    duration or volume; rate: from `code` to `rate`; end: from `currency` to `catalog`. setup_fee: as it is
+    written, for a fee in 10^-10 may be more than the 64 bits of msgpack's ints.
+    """
+
+    client: str
+    ids: str
+    amount: str
+    rate: str
+    end: str
+    setup_fee: str
+
+
+class Plan(Struct, gc=False):
+    """What calls have in common that are identified alike, for one side under one catalog.
+
+    cost and sign as in `rating.Priced`, for up to billed_max units; sign None: it differs from call to call,
+    or is worked out for each. known: the candidates of the last call.
+    """
+
+    catalog: Catalog
+    cost: Form
+    sign: int | None
+    billed_max: int
+    terms: Terms
+    known: Known | None = None
+
+
 _Key = tuple[PackageType, str | None, str, str]
 
 
 class _Memo:
     """What is remembered for a client under one catalog."""
 
-    __slots__ = ("catalog", "known", "made")
+    __slots__ = ("catalog", "known", "made", "matched")
 
     def __init__(self, catalog: Catalog) -> None:
         self.catalog = catalog
-        self.known: dict[_Key, list[_Known]] = {}
+        self.known: dict[_Key, list[Known]] = {}
         self.made: dict[tuple[int, int, int], Candidate] = {}
+        self.matched: dict[tuple[int, ...], Matched] = {}
+        """ids of candidates → what is made of them, which holds them: many codes have the same ones."""
 
 
 def counter_field(client_package: str, period: int, limit: str) -> str:
@@ -183,6 +229,13 @@ def match(
     rate, view = identified.rate, identified.view
     if rate is None or not billed or not view.packages:
         return NOTHING
+    plan: Plan | None = identified.plans.get(side)
+    if plan is not None and plan.catalog is catalog and plan.sign == cost_sign:
+        known = plan.known
+        if known is not None and known.plain and known.from_ms <= at_ms < known.until_ms and not explain:
+            return known.matched
+    else:
+        plan = None
     kind: PackageType = (
         ("customer" if side == "orig" else "vendor")
         if not cost_sign
@@ -190,6 +243,8 @@ def match(
     )
     key = (kind, identified.account, identified.service.name, rate.code)
     known = _known(view, key, at_ms, catalog)
+    if plan is not None:
+        plan.known = known
     matched = known.matched
     if not known.plain:
         fitted = _fit(matched, view, at_ms, billed, catalog, side)
@@ -202,7 +257,7 @@ def match(
     return matched
 
 
-def _known(view: ClientView, key: _Key, at_ms: int, catalog: Catalog) -> _Known:
+def _known(view: ClientView, key: _Key, at_ms: int, catalog: Catalog) -> Known:
     memo: _Memo | None = view.memo.get("match")
     if memo is None or memo.catalog is not catalog:
         memo = view.memo["match"] = _Memo(catalog)
@@ -214,6 +269,7 @@ def _known(view: ClientView, key: _Key, at_ms: int, catalog: Catalog) -> _Known:
     else:
         if len(memo.known) >= KEYS_MAX:
             memo.known.clear()
+            memo.matched.clear()
         spans = memo.known[key] = []
     known = _work_out(view, key, at_ms, memo)
     spans.insert(0, known)
@@ -221,7 +277,7 @@ def _known(view: ClientView, key: _Key, at_ms: int, catalog: Catalog) -> _Known:
     return known
 
 
-def _work_out(view: ClientView, key: _Key, at_ms: int, memo: _Memo) -> _Known:
+def _work_out(view: ClientView, key: _Key, at_ms: int, memo: _Memo) -> Known:
     kind, account, service, code = key
     start, stop = BEGINNING_MS, NEVER_MS
     found: list[tuple[tuple[object, ...], Candidate]] = []
@@ -240,7 +296,11 @@ def _work_out(view: ClientView, key: _Key, at_ms: int, memo: _Memo) -> _Known:
     found.sort(key=lambda pair: pair[0])
     candidates = [candidate for _, candidate in found]
     plain = all(not one.min_call and not _foreign(one, view) for one in candidates)
-    return _Known(start, stop, _matched(candidates), plain)
+    same = tuple(map(id, candidates))
+    matched = memo.matched.get(same)
+    if matched is None:
+        matched = memo.matched[same] = _matched(candidates)
+    return Known(start, stop, matched, plain)
 
 
 def _validity(
@@ -300,26 +360,19 @@ def _candidate(memo: _Memo, group: int, held: ClientPackage, period: Period, lim
     money = limit.kind == "money"
     field = counter_field(held.id, period.number, limit.id)
     waive = version.waive_setup and not money
-    tag = b"null" if version.tag is None else quote(version.tag)
+    tag = "null" if version.tag is None else quoted(version.tag)
+    currency = f'"currency":{quoted(version.currency)},' if money else ""
     prefix = (
-        b'{"client_package":%b,"package":%b,"package_name":%b,"limit":%b,"kind":"%b","period":%d,"tag":%b,'
-        b'%b"taken":"'
-    ) % (
-        quote(held.id),
-        quote(version.id),
-        quote(version.name),
-        quote(limit.id),
-        limit.kind.encode(),
-        period.number,
-        tag,
-        b'"currency":%b,' % quote(version.currency) if money else b"",
+        f'{{"client_package":{quoted(held.id)},"package":{quoted(version.id)},'
+        f'"package_name":{quoted(version.name)},"limit":{quoted(limit.id)},"kind":"{limit.kind}",'
+        f'"period":{period.number},"tag":{tag},{currency}"taken":"'
     )
     made = memo.made[key] = Candidate(
         client_package=held.id, package=version.id, package_name=version.name, limit_id=limit.id,
         period=period.number, field=field, size=limit.size * held.quantity, group=group,
         cap=0 if money or limit.cap is None else limit.cap, min_call=limit.min_call, money=money, waive=waive,
         allow=version.allow, currency=version.currency, stop_ms=period.stop_ms,
-        part=Part(money, waive, field, prefix, b'"}'),
+        part=Part(money, waive, field, prefix, '"}'),
     )  # fmt: skip
     return made
 
@@ -356,7 +409,7 @@ def _fit(
 # ---------------------------------------------------------------- currencies
 
 
-def fx_objects(catalog: Catalog, currencies: tuple[str, str], at_ms: int) -> tuple[bytes, ...]:
+def fx_objects(catalog: Catalog, currencies: tuple[str, str], at_ms: int) -> tuple[str, ...]:
     """Return the transaction's `fx` objects for a conversion: of each currency its rate to the base.
 
     Other pairs go through the base, and a quotient of two rates has no exact decimal: so both are shown.
@@ -366,8 +419,7 @@ def fx_objects(catalog: Catalog, currencies: tuple[str, str], at_ms: int) -> tup
         rate = catalog.fx(name, at_ms)
         if name != catalog.base and rate is not None:
             out.append(
-                b'{"from":%b,"to":%b,"rate":"%b"}'
-                % (quote(name), quote(catalog.base or ""), format_e10(rate).encode())
+                f'{{"from":{quoted(name)},"to":{quoted(catalog.base or "")},"rate":"{format_e10(rate)}"}}'
             )
     return tuple(out)
 

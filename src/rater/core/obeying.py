@@ -1,4 +1,8 @@
-"""What a chunk of a catalog load does: new registers, opening balances, and the event that tells of it."""
+"""What a chunk of a catalog load does: new registers, opening balances, and the event that tells of it.
+
+`rater load` writes what was checked; but whoever may write to the topic may write anything, and what is done
+is done to balances. So a chunk that cannot be one of a load is refused as a whole (`chunk_fault`).
+"""
 
 from __future__ import annotations
 
@@ -6,35 +10,91 @@ from typing import Any
 
 import msgspec
 
-from rater.core.amounts import format_micros
+from rater.core.amounts import LIMIT, format_micros
 from rater.core.batching import COMMAND_INDEX_MIN, Call, Record, Side
-from rater.core.clients import ClientRegister, apply_entry, write_register
-from rater.core.commands import ClientsArgs, Command, Event, milliseconds, rfc3339, write_event
+from rater.core.catalog import ClientEntry
+from rater.core.clients import ClientRegister, apply_entry, client_bucket, write_register
+from rater.core.commands import (
+    AccountsArgs,
+    ClientsArgs,
+    Command,
+    Event,
+    milliseconds,
+    rfc3339,
+    write_event,
+)  # fmt: skip
 from rater.core.compiling import Catalog
 from rater.core.drawing import Apply
+from rater.core.fields import TEXT_CHARS_MAX
+from rater.core.reading import QUANTITY_MAX
+from rater.core.reasons import shown
 from rater.core.reconciling import ApplyContext
 
 _encode = msgspec.json.Encoder().encode
+
+
+def chunk_fault(args: ClientsArgs | AccountsArgs, catalog: Catalog | None, buckets: int) -> str | None:
+    """Return why a chunk is none of a load that this lane knows of, as a sentence; None: it is one."""
+    if catalog is None or catalog.version < args.version:
+        return f"catalog {args.version} is not loaded in this lane; load the files again"
+    if args.bucket >= buckets:
+        return f"there is no bucket {args.bucket}; there are {buckets}"
+    if isinstance(args, AccountsArgs):
+        names = [account for account, _ in args.entries]
+    else:
+        names = [entry.id for entry in args.entries]
+        for entry in args.entries:
+            problem = _entry_fault(entry)
+            if problem is not None:
+                return f"client {shown(entry.id)!r}: {problem}"
+    if len(set(names)) < len(names):
+        return "the chunk names something twice"
+    for name in names:
+        if client_bucket(name, buckets) != args.bucket:
+            return f"{shown(name)!r} does not belong to bucket {args.bucket} of {buckets}"
+    return None
+
+
+def _entry_fault(entry: ClientEntry) -> str | None:
+    """Return what `rater load` would never write of a client; dates and zones are read when it is applied."""
+    spec = entry.client
+    if not entry.id or len(entry.id) > TEXT_CHARS_MAX:
+        return f"an id has 1 to {TEXT_CHARS_MAX} characters"
+    if (spec is not None and spec.id != entry.id) or any(of.client != entry.id for of in entry.packages):
+        return "the entry holds rows of another client"
+    if spec is not None:
+        sums = (spec.balance, spec.credit_limit, spec.low_balance or 0)
+        if not all(-LIMIT <= number <= LIMIT for number in sums):
+            return f"amounts are at most {LIMIT} micros"
+    if not all(1 <= of.quantity <= QUANTITY_MAX for of in entry.packages):
+        return f"quantities are 1 to {QUANTITY_MAX}"
+    return None
 
 
 def chunk_call(
     topic: str, record: Record, command: Command, args: ClientsArgs, registers: dict[str, ClientRegister],
     catalog: Catalog,
 ) -> Call:  # fmt: skip
-    """Return the call that brings the chunk's clients to what the load says; unchanged ones are left out."""
+    """Return the call that brings the chunk's clients to what the load says; unchanged ones are left out.
+
+    Raises ValueError with a sentence where an entry has a date, zone or number that is none.
+    """
     at_ms = milliseconds(command.at)
     call = Call()
     for position, entry in enumerate(args.entries):
         old = registers.get(entry.id)
         if old is None and entry.client is None:
             continue  # its client was refused or never came: nothing to assign to
-        new = apply_entry(old, entry, catalog, at_ms)
+        try:
+            new = apply_entry(old, entry, catalog, at_ms)
+            register = write_register(new)
+        except (ValueError, OverflowError) as error:
+            raise ValueError(f"client {shown(entry.id)!r}: {shown(str(error))}") from error
         if new is old:
             continue
         side = Side(topic, record, COMMAND_INDEX_MIN + position)
         opening = new.opening if old is None else 0
         transaction = _opening(new, opening, command, at_ms, catalog.version) if opening else None
-        register = write_register(new)
         call.apply(
             side,
             Apply(new.id, 0 if old is None else old.version, register, new.version, opening),

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -37,10 +38,10 @@ class _Yaml(yaml.CSafeLoader):
         super().__init__(raw)
         self.twice: list[tuple[str, int]] = []
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> Any:  # noqa: FBT001, FBT002
+    def construct_mapping(self, node: Any, deep: bool = False) -> Any:  # noqa: FBT001, FBT002
         """Note the names that come twice; of which PyYAML takes the last one, silently."""
         names = set()
-        for key, _ in node.value:
+        for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():
             if isinstance(key, yaml.ScalarNode):
                 if key.value in names and key.value != "<<":
                     self.twice.append((key.value, key.start_mark.line + 1))
@@ -57,12 +58,19 @@ def _written(loader: _Yaml, node: yaml.ScalarNode) -> Any:
 
 
 def _int(loader: _Yaml, node: yaml.ScalarNode) -> Any:
-    return int(node.value) if _PLAIN.fullmatch(node.value) else _written(loader, node)
+    text = str(loader.construct_scalar(node))
+    return int(text) if _PLAIN.fullmatch(text) else Written(text)
+
+
+def _bool(loader: _Yaml, node: yaml.ScalarNode) -> Any:
+    text = str(loader.construct_scalar(node))
+    return loader.bool_values.get(text.lower(), Written(text))  # `!!bool x` is a KeyError to PyYAML
 
 
 _Yaml.add_constructor("tag:yaml.org,2002:timestamp", _text)
 _Yaml.add_constructor("tag:yaml.org,2002:float", _written)
 _Yaml.add_constructor("tag:yaml.org,2002:int", _int)
+_Yaml.add_constructor("tag:yaml.org,2002:bool", _bool)
 # YAML 1.1 takes 0380 for a text, as 8 is no octal digit; without quotes it is no more a code than 0370.
 _Yaml.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"0[0-9]+\Z"), ["0"])
 
@@ -106,8 +114,8 @@ def _json(source: Source, raw: bytes) -> Any:
     def noted(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         value = dict(pairs)
         if len(value) < len(pairs):
-            names = [name for name, _ in pairs]
-            twice.append((value, sorted(name for name in value if names.count(name) > 1)))
+            times = Counter(name for name, _ in pairs)
+            twice.append((value, sorted(name for name, count in times.items() if count > 1)))
         return value
 
     value = json.loads(

@@ -15,14 +15,16 @@ from typing import Literal
 from zlib import crc32
 
 import msgspec
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import Struct
 
 from rater.core.amounts import E10, LIMIT, MICRO, Form, form, format_e10, format_micros
-from rater.core.cdr import CALLS, Cdr, GivenRate, Party
-from rater.core.compiling import Catalog
+from rater.core.cdr import CALLS, SIDES, Cdr, GivenRate, Party
+from rater.core.codes import Rate
+from rater.core.compiling import Catalog, Service
 from rater.core.drawing import DrawItem, DrawResult, Outcome
 from rater.core.identifying import Identified, given_rate
-from rater.core.matching import Matched, Part, currency_unknown, fx_objects
+from rater.core.matching import Asked, Matched, Part, Plan, Terms, currency_unknown, fx_objects
+from rater.core.quoting import quoted
 from rater.core.reasons import Reason, Rejection, Side, shown
 
 Why = Literal["unanswered", "grace"]
@@ -55,23 +57,33 @@ class Priced(Struct, gc=False):
     cost: Form
     sign: int
     setup_fee_e10: int
-    fx: tuple[bytes, ...] = ()
+    fx: tuple[str, ...] = ()
 
 
-class Context(Struct, array_like=True, gc=False):
-    """What of a side goes into its transaction besides the draw's result; kept with the outcome.
+class Said(Struct, array_like=True, gc=False):
+    """What a transaction says of its call.
 
-    head: the transaction's JSON up to and including `"catalog":N`, without the closing brace. setup_fee: as
-    it is written, for a fee in 10^-10 may be more than the 64 bits of msgpack's ints.
+    side: 0 orig, 1 term. source, id, caller and called as JSON has them between quotes. amount: milliseconds,
+    or counting units of other services. fx: JSON objects of the currency rates that the price needed.
     """
 
-    client: str
-    head: bytes
+    side: int
+    source: str
+    id: str
+    at_ms: int
+    caller: str | None
+    called: str
+    amount: int
     billed: int
-    setup_fee: str
+    why: Why | None
+    fx: tuple[str, ...]
+
+
+class Context(Said, array_like=True, gc=False):
+    """What of a side goes into its transaction besides the draw's result."""
+
+    terms: Terms
     candidates: tuple[Part, ...]
-    zero: bool = False
-    fx: tuple[bytes, ...] = ()
 
 
 # ---------------------------------------------------------------- billed volume and cost
@@ -91,6 +103,10 @@ def billed_units(volume: int, min_time: int, interval: int) -> int:
     return min_time if over <= 0 else min_time - (-over // interval) * interval
 
 
+_UNANSWERED = Priced("unanswered", 0, NOTHING, 0, 0)
+_GRACE = Priced("grace", 0, NOTHING, 0, 0)
+
+
 def price(cdr: Cdr, side: Side, identified: Identified, catalog: Catalog) -> Priced | Rejection:
     """Return the cost before packages, or why there is none: currency_unknown, amount_out_of_range.
 
@@ -98,7 +114,7 @@ def price(cdr: Cdr, side: Side, identified: Identified, catalog: Catalog) -> Pri
     """
     rate = identified.rate
     if rate is None:
-        return Priced("unanswered", 0, NOTHING, 0, 0)
+        return _UNANSWERED
     if cdr.service == CALLS:
         raw_ms = cdr.duration_ms or 0
         in_grace = raw_ms <= rate.grace_time * _SECOND_MS
@@ -108,24 +124,58 @@ def price(cdr: Cdr, side: Side, identified: Identified, catalog: Catalog) -> Pri
         in_grace = raw <= rate.grace_time
         billed = billed_units(raw, rate.min_time, rate.interval)
     if in_grace:
-        return Priced("grace", 0, NOTHING, 0, 0)
-    unit = identified.service.price_unit
-    a, s, d = rate.price_e10, rate.setup_fee_e10 * unit, unit * _E10_IN_MICRO
-    if side == "orig":
-        a, s = -a, -s
-    fx: tuple[bytes, ...] = ()
-    currency = identified.view.currency
+        return _GRACE
+    plan: Plan | None = identified.plans.get(side)
+    if plan is None or plan.catalog is not catalog:
+        plan = plan_of(identified, side, catalog)
+    if billed <= plan.billed_max and plan.sign is not None:
+        return Priced(None, billed, plan.cost, plan.sign, rate.setup_fee_e10)
+    return _price(cdr.at_ms, side, identified, billed, catalog)
+
+
+def _price(
+    at_ms: int, side: Side, identified: Identified, billed: int, catalog: Catalog
+) -> Priced | Rejection:
+    """Return `price` where it depends on more of the call than what is billed: in other currencies, say."""
+    rate, currency = identified.rate, identified.view.currency
+    assert rate is not None  # noqa: S101 - the caller's
+    a, s, d = _cost(rate, side, identified.service)
+    fx: tuple[str, ...] = ()
     if rate.currency != currency:
-        pair = catalog.convert(rate.currency, currency, cdr.at_ms)
+        pair = catalog.convert(rate.currency, currency, at_ms)
         if pair is None:
-            return currency_unknown(catalog, (rate.currency, currency), cdr.at_ms, side)
+            return currency_unknown(catalog, (rate.currency, currency), at_ms, side)
         a, s, d = a * pair[0], s * pair[0], d * pair[1]
-        fx = fx_objects(catalog, (rate.currency, currency), cdr.at_ms)
+        fx = fx_objects(catalog, (rate.currency, currency), at_ms)
     exact = a * billed + s
     if billed > LIMIT or (2 * abs(exact) + d) // (2 * d) > LIMIT:
         return _out_of_range(rate.currency, format_e10(rate.price_e10), billed, side)
     sign = (exact > 0) - (exact < 0)
     return Priced(None, billed, form(a, s, d), sign, rate.setup_fee_e10, fx)
+
+
+def _cost(rate: Rate, side: Side, service: Service) -> tuple[int, int, int]:
+    """Return the signed cost in micros of the rate's currency, as a form that is not reduced."""
+    unit = service.price_unit
+    a, s, d = rate.price_e10, rate.setup_fee_e10 * unit, unit * _E10_IN_MICRO
+    return (-a, -s, d) if side == "orig" else (a, s, d)
+
+
+def plan_of(identified: Identified, side: Side, catalog: Catalog) -> Plan:
+    """Work out what calls that are identified so have in common, and keep it with `identified`."""
+    rate, view = identified.rate, identified.view
+    cost, sign, billed_max = NOTHING, None, 0
+    if rate is not None and rate.currency == view.currency:
+        cost = form(*_cost(rate, side, identified.service))
+        # Of one sign, so the cost has it for whatever is billed, which is 1 at least.
+        if cost.a * cost.s >= 0:
+            sign = (cost.a + cost.s > 0) - (cost.a + cost.s < 0)
+        room = (LIMIT - 1) * cost.d - abs(cost.s)  # rounding may add one
+        billed_max = min(LIMIT, room // max(abs(cost.a), 1)) if room > 0 else 0
+    plan = identified.plans[side] = Plan(
+        catalog, cost, sign, billed_max, _terms(identified, side, catalog)
+    )  # fmt: skip
+    return plan
 
 
 def _out_of_range(currency: str, text: str, billed: int, side: Side) -> Rejection:
@@ -154,33 +204,68 @@ def refused(outcome: int, cdr_id: str, side: Side) -> Rejection:
 # ---------------------------------------------------------------- the draw's item
 
 
-_encode_content = msgspec.msgpack.Encoder().encode
+_encode = msgspec.msgpack.Encoder().encode
+_blank = blake2b(digest_size=2 * KEY_BYTES)
+
+
+def keys(cdr: Cdr) -> tuple[bytes, bytes]:
+    """Return what duplicates of the originating and of the terminating side are found by."""
+    # A copy of an empty one takes 0.19 µs, a new one 0.30 µs. `source` has no slash: the text is of one pair.
+    digest = _blank.copy()
+    digest.update(f"{cdr.source}/{cdr.id}".encode())
+    both = digest.digest()
+    return both[:KEY_BYTES], both[KEY_BYTES:]
+
+
+def told(cdr: Cdr) -> bytes:
+    """Return what of a CDR must be equal in a duplicate, whatever the side (contracts.md, Reject reasons)."""
+    return _encode((
+        cdr.service, cdr.called, cdr.setup_ms, cdr.answered_ms, cdr.ended_ms,
+        cdr.duration_ms if cdr.service == CALLS else cdr.volume,
+    ))  # fmt: skip
+
+
+def content(told: bytes, identified: Identified, party: Party) -> bytes:
+    """Return the checksum of what must be equal in a duplicate: `told`, the client, account, a given rate."""
+    # Not against forgery: nothing is won by a repeat that passes as the same.
+    found = identified.checksum
+    if found is None:
+        found = identified.checksum = crc32(_encode((identified.view.id, identified.account)))
+    found = crc32(told, found)
+    if party.rate is not None:
+        found = crc32(_by_value(party.rate), found)
+    return found.to_bytes(CONTENT_BYTES, "big")
 
 
 def digests(cdr: Cdr, side: Side, identified: Identified, party: Party) -> tuple[bytes, bytes]:
-    """Return (key, content): what a duplicate is found by, and what must be equal in it.
-
-    Content: service, number, times, volume, the client and account found, and a given rate (contracts.md,
-    Reject reasons).
-    """
-    # `source` has no slash, and the side no other form: the joined text names exactly one triple.
-    key = blake2b(f"{cdr.source}/{cdr.id}/{side}".encode(), digest_size=KEY_BYTES).digest()
-    content = (
-        cdr.service, cdr.called, cdr.setup_ms, cdr.answered_ms, cdr.ended_ms,
-        cdr.duration_ms if cdr.service == CALLS else cdr.volume,
-        identified.view.id, identified.account, None if party.rate is None else _by_value(party.rate),
-    )  # fmt: skip
-    # Not against forgery: nothing is won by a repeat that passes as the same.
-    return key, crc32(_encode_content(content)).to_bytes(CONTENT_BYTES, "big")
+    """Return (key, content): what a duplicate is found by, and what must be equal in it."""
+    return keys(cdr)[SIDES.index(side)], content(told(cdr), identified, party)
 
 
-def _by_value(given: GivenRate) -> tuple[object, ...]:
+@lru_cache(maxsize=4096)
+def _by_value(given: GivenRate) -> bytes:
     """Return a given rate by value: "0.10" is "0.1". Prices as text, for msgpack's ints have 64 bits."""
     rate = given_rate(given)
-    return (
+    return _encode((
         rate.code, rate.code_name, rate.currency, format_e10(rate.price_e10), format_e10(rate.setup_fee_e10),
         rate.min_time, rate.interval, rate.grace_time,
-    )  # fmt: skip
+    ))  # fmt: skip
+
+
+def asked_of(matched: Matched, fields: dict[str, int]) -> Asked:
+    """Return the candidates with their fields' indices in `fields`, to which new ones are added."""
+    names = matched.fields
+    if not fields:  # a client's first side in a call, as most are
+        fields.update(names)
+        return matched.asked
+    if [fields.get(name) for name in names] == list(names.values()):
+        return matched.asked
+    return Asked(
+        [
+            one._replace(field=fields.setdefault(name, len(fields)))
+            for name, one in zip(names, matched.asked, strict=True)
+        ]
+    )
 
 
 def request(
@@ -196,127 +281,118 @@ def request(
 
     fields: counter field → its index among the use's fields; new ones are added.
     """
-    asked = matched.asked
-    if asked:
-        names = matched.fields
-        if not fields:  # a client's first side in a call, as most are
-            fields.update(names)
-        elif [fields.get(name) for name in names] != list(names.values()):
-            asked = tuple([one._replace(field=fields.setdefault(name, len(fields)))
-                           for name, one in zip(names, asked, strict=True)])  # fmt: skip
+    asked = asked_of(matched, fields)
     return DrawItem(use_index, key, content, priced.billed, priced.cost, same_record, asked)
 
 
 # ---------------------------------------------------------------- the transaction
 
 
-class _Ref(Struct, gc=False):
-    source: str
-    id: str
+def terms_of(identified: Identified, side: Side, catalog: Catalog) -> Terms:
+    """Return what stands in the transactions of all calls that are identified so."""
+    plan: Plan | None = identified.plans.get(side)
+    if plan is None or plan.catalog is not catalog:
+        plan = plan_of(identified, side, catalog)
+    return plan.terms
 
 
-class _Head(Struct, gc=False):
-    """The first part of a transaction, in the order of contracts.md."""
-
-    id: str
-    client: str
-    account: str | None
-    side: str
-    service: str
-    cdr: _Ref
-    at: str
-    outcome: str
-    why: str | UnsetType
-    caller: str | None
-    called: str
-    duration_ms: int | None
-    volume: int | UnsetType | None
-    code: str | None
-    code_name: str | None
-    rate: msgspec.Raw | None
-    billed: int
-    currency: str
-    catalog: int
+def _terms(identified: Identified, side: Side, catalog: Catalog) -> Terms:
+    rate, view, account = identified.rate, identified.view, identified.account
+    return Terms(
+        view.id,
+        f'{side}","client":{quoted(view.id)},"account":{"null" if account is None else quoted(account)},'
+        f'"side":"{side}","service":{quoted(identified.service.name)},"cdr":{{"source":"',
+        "" if identified.service.name == CALLS else 'null,"volume":',
+        '"code":null,"code_name":null,"rate":null' if rate is None else rate.fragment(),
+        _end(view.currency, catalog.version),
+        format_e10(rate.setup_fee_e10) if rate is not None else "0",
+    )
 
 
-_encode_head = msgspec.json.Encoder().encode
-_BEGIN = b'{"revision":1,"type":"usage",'
+@lru_cache(maxsize=256)
+def _end(currency: str, version: int) -> str:
+    return f',"currency":{quoted(currency)},"catalog":{version}'
+
+
+def said(cdr: Cdr) -> tuple[str, str, str | None]:
+    """Return source, id and caller as JSON has them between quotes."""
+    if cdr.plain:
+        return cdr.source, cdr.id, cdr.caller
+    source, name = quoted(cdr.source)[1:-1], quoted(cdr.id)[1:-1]
+    return source, name, None if cdr.caller is None else quoted(cdr.caller)[1:-1]
 
 
 def context(
     cdr: Cdr, side: Side, identified: Identified, priced: Priced, matched: Matched, catalog: Catalog
 ) -> Context:
     """Return what `render` needs besides the draw's result."""
-    view, rate = identified.view, identified.rate
-    calls = cdr.service == CALLS
-    head = _Head(
-        f"{cdr.source}/{cdr.id}/{side}", view.id, identified.account, side, cdr.service,
-        _Ref(cdr.source, cdr.id), instant_text(cdr.at_ms),
-        "rated" if priced.why is None else "zero", UNSET if priced.why is None else priced.why,
-        cdr.caller, cdr.called, cdr.duration_ms if calls else None, UNSET if calls else cdr.volume,
-        None if rate is None else rate.code, None if rate is None else rate.code_name,
-        None if rate is None else msgspec.Raw(rate.fragment()), priced.billed, view.currency, catalog.version,
-    )  # fmt: skip
+    source, name, caller = said(cdr)
+    amount = cdr.duration_ms if cdr.service == CALLS else cdr.volume
+    assert amount is not None  # noqa: S101 - every CDR has the one that its service needs
     return Context(
-        view.id, _BEGIN + _encode_head(head)[1:-1], priced.billed,
-        format_e10(priced.setup_fee_e10) if priced.setup_fee_e10 else "0", matched.parts,
-        priced.why is not None, priced.fx,
+        SIDES.index(side), source, name, cdr.at_ms, caller, cdr.called, amount, priced.billed, priced.why,
+        priced.fx, terms_of(identified, side, catalog), matched.parts,
     )  # fmt: skip
 
 
 def render(of: Context, result: DrawResult) -> bytes:
     """Return the transaction's JSON: the context, and what the draw gave (outcome RATED)."""
-    overage = of.billed
-    fee = of.setup_fee
-    draws: list[bytes] = []
-    fx = of.fx
-    for index, taken, left, covered in result.takes:
-        money, waive, _, prefix, suffix, used_fx = of.candidates[index]
+    return rendered(of, of.terms, of.candidates, result)
+
+
+_amount = lru_cache(maxsize=16_384)(format_micros)
+"""Most calls cost what others cost: 0.05 µs, not 0.4."""
+
+
+def rendered(of: Said, terms: Terms, parts: tuple[Part, ...], result: DrawResult) -> bytes:
+    """Return the same of a call, its terms and candidates: one text, for 0.5 µs in all."""
+    _, amount, sufficient, takes = result
+    source, name, why, fx, billed = of.source, of.id, of.why, of.fx, of.billed
+    outcome = "rated" if why is None else f'zero","why":"{why}'
+    fee = terms.setup_fee if why is None else "0"
+    caller = "null" if of.caller is None else f'"{of.caller}"'
+    draws, overage = "", billed
+    for index, taken, left, covered in takes:
+        money, waive, _, prefix, suffix, used_fx = parts[index]
+        if draws:
+            draws += ","
         if money:
-            numbers = (prefix, format_micros(taken), format_micros(left), format_micros(covered), suffix)
-            draws.append(_money_draw(*numbers))
+            draws += (
+                f'{prefix}{_amount(taken)}","left":"{format_micros(left)}","covered":"{_amount(covered)}'
+                f"{suffix}"
+            )
             fx += used_fx
         else:
-            draws.append(b'%b%d","left":"%d%b' % (prefix, taken, left, suffix))
+            draws += f'{prefix}{taken}","left":"{left}{suffix}'
             overage -= taken
             if waive:
                 fee = "0"
-    return b'%b,"draws":[%b],"overage":%d,"setup_fee":"%b","amount":"%b"%b%b}' % (
-        of.head,
-        b",".join(draws),
-        overage,
-        fee.encode(),
-        format_micros(result.amount).encode(),
-        _judged(result.balance_sufficient),
-        _fx(fx),
-    )
+    judged = "" if sufficient is None else _JUDGED[sufficient]
+    rates = _fx(fx) if fx else ""
+    return (
+        f'{{"revision":1,"type":"usage","id":"{source}/{name}/{terms.ids}{source}","id":"{name}"}},'
+        f'"at":"{instant_text(of.at_ms)}","outcome":"{outcome}","caller":{caller},"called":"{of.called}",'
+        f'"duration_ms":{terms.amount}{of.amount},{terms.rate},"billed":{billed}{terms.end},"draws":[{draws}],'
+        f'"overage":{overage},"setup_fee":"{fee}","amount":"{_amount(amount)}"{judged}{rates}}}'
+    ).encode()
 
 
-def _money_draw(prefix: bytes, taken: str, left: str, covered: str, suffix: bytes) -> bytes:
-    return b'%b%b","left":"%b","covered":"%b%b' % (
-        prefix,
-        taken.encode(),
-        left.encode(),
-        covered.encode(),
-        suffix,
-    )
+_JUDGED = (',"balance_sufficient":false', ',"balance_sufficient":true')
 
 
-def _judged(sufficient: bool | None) -> bytes:  # noqa: FBT001 - one of the result's values
-    if sufficient is None:
-        return b""
-    return b',"balance_sufficient":true' if sufficient else b',"balance_sufficient":false'
-
-
-def _fx(objects: tuple[bytes, ...]) -> bytes:
+def _fx(objects: tuple[str, ...]) -> str:
     # A currency may have been used by the rate and by a limit: each is shown once.
-    return b',"fx":[%b]' % b",".join(dict.fromkeys(objects)) if objects else b""
+    return f',"fx":[{",".join(dict.fromkeys(objects))}]'
+
+
+_SECONDS = tuple(f"{second:02d}." for second in range(60))
+_MILLIS = tuple(f"{ms:03d}Z" for ms in range(1000))
 
 
 def instant_text(at_ms: int) -> str:
     """Return an instant as transactions write it: RFC 3339, UTC, milliseconds."""
     minute, ms = divmod(at_ms, _MINUTE_MS)
-    return f"{_minute(minute)}{ms // _SECOND_MS:02d}.{ms % _SECOND_MS:03d}Z"
+    return _minute(minute) + _SECONDS[ms // _SECOND_MS] + _MILLIS[ms % _SECOND_MS]
 
 
 @lru_cache(maxsize=4096)

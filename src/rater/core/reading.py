@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from functools import partial
 from ipaddress import ip_network
+from itertools import islice
 from operator import attrgetter
 from typing import Any, Generic, NamedTuple, TypeVar, get_args
 
@@ -51,6 +52,7 @@ from rater.core.codes import BEGINNING_MS, CODE_DIGITS_MAX, Row
 from rater.core.fields import (
     CODE_NAME_CHARS_MAX,
     COUNT_MAX,
+    HINTS_MAX,
     PRICE_MAX,
     REQUIRED,
     Fault,
@@ -526,7 +528,8 @@ _WHOLE = re.compile(r"(?:.*\.)?(accounts)(?:\[\d+\])?|(currencies)(?:\.\w+)?|(\w
 def _lost(faults: list[Fault]) -> Iterable[str]:
     """Yield the sections that have rows of which nothing is known: no rows, misspelt, or there twice."""
     places = [_WHOLE.fullmatch(fault.path) for fault in faults]
-    for name in {place[place.lastindex or 0] for place in places if place is not None}:
+    names = dict.fromkeys(place[place.lastindex or 0] for place in places if place is not None)
+    for name in islice(names, HINTS_MAX):
         yield from get_close_matches(name, _ALL, n=1)
     yield from {fault.value for fault in faults if fault.path.startswith("line ")} & _ALL
 
@@ -611,7 +614,7 @@ def _nested(values: dict[str, str]) -> dict[str, Any]:
         if name in values:
             try:
                 out[name] = msgspec.json.decode(values[name])
-            except msgspec.DecodeError:
+            except (msgspec.DecodeError, RecursionError):
                 continue
     return out
 

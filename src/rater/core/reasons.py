@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from typing import Literal
 
@@ -80,10 +81,57 @@ def shown(value: object) -> str:
 
 
 def _repr(value: object) -> str:
+    """Return the beginning of the value's repr.
+
+    No more of it is looked at: a YAML of 1 KB may unfold to TB, and lists are nested deeper than the stack.
+    """
+    out: list[str] = []
+    size = 0
+    stack: list[Iterator[object]] = [iter((value,))]
+    while stack and size < VALUE_CHARS_MAX:
+        one = next(stack[-1], stack)
+        if one is stack:
+            stack.pop()
+            continue
+        if isinstance(one, list):
+            stack.append(_inside("[", one, "]"))
+        elif isinstance(one, dict):
+            stack.append(_inside("{", map(_Pair, one.items()), "}"))
+        elif isinstance(one, _Pair):
+            stack.append(iter((one[0], _Piece(": "), one[1])))
+        elif isinstance(one, tuple):
+            stack.append(_inside("(", one, ")"))
+        else:
+            out.append(one if isinstance(one, _Piece) else _scalar(one))
+            size += len(out[-1])
+    return "".join(out)[:VALUE_CHARS_MAX]
+
+
+class _Pair(tuple[object, object]):
+    """A member of a dict."""
+
+    __slots__ = ()
+
+
+class _Piece(str):
+    """Text that stands in a repr as it is."""
+
+    __slots__ = ()
+
+
+def _inside(begin: str, items: Iterable[object], end: str) -> Iterator[object]:
+    yield _Piece(begin)
+    for number, item in enumerate(items):
+        if number:
+            yield _Piece(", ")
+        yield item
+    yield _Piece(end)
+
+
+def _scalar(value: object) -> str:
+    if isinstance(value, str | bytes):
+        value = value[:VALUE_CHARS_MAX]
     try:
-        return repr(value)[:VALUE_CHARS_MAX]
-    except (
-        ValueError,
-        RecursionError,
-    ):  # an int of more than 4,300 digits, or lists nested deeper than the stack
+        return repr(value)
+    except (ValueError, RecursionError):  # an int of more than 4,300 digits, or other things nested too deep
         return f"<{type(value).__name__}>"

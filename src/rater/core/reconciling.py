@@ -20,10 +20,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
-from msgspec import Struct, msgpack
+from msgspec import Meta, Struct, msgpack
 
+from rater.core.amounts import LIMIT
 from rater.core.drawing import (
     DrawResult,
     FenceReply,
@@ -33,6 +34,7 @@ from rater.core.drawing import (
     pack_results,
     unpack_results,
 )
+from rater.core.keeping import OutcomeEntry, pack_entries, unpack_entries
 from rater.core.rating import Context
 
 FORGET_GENERATIONS_MAX = 64
@@ -45,20 +47,24 @@ Identity = tuple[str, int, int]
 """Topic, offset, index: one decision, wherever it is kept."""
 
 
+_Sum = Annotated[int, Meta(ge=-LIMIT, le=LIMIT)]
+"""What nobody of us wrote is not added to anybody's sums."""
+
+
 class Effect(Struct, array_like=True):
     """What one transaction did to the store, and the record it came from (the journal's header `e`)."""
 
     topic: str
-    partition: int
-    offset: int
-    index: int  # 0 orig, 1 term, 2 and more: item of a command
-    record_ms: int
-    lane_ms: int
-    key: bytes  # digest of the duplicate key, 8 bytes; none for what has no duplicates
-    content: bytes  # digest of the rating content, 4 bytes
+    partition: Annotated[int, Meta(ge=0)]
+    offset: Annotated[int, Meta(ge=0)]
+    index: Annotated[int, Meta(ge=0)]  # 0 orig, 1 term, 2 and more: item of a command
+    record_ms: _Sum
+    lane_ms: Annotated[int, Meta(ge=0, le=LIMIT)]
+    key: Annotated[bytes, Meta(max_length=8)]  # digest of the duplicate key; none for what has no duplicates
+    content: Annotated[bytes, Meta(max_length=4)]  # digest of the rating content
     client: str
-    balance: int  # micros added to the balance
-    counters: list[tuple[str, int]]  # counter field, what was added
+    balance: _Sum  # micros added to the balance
+    counters: list[tuple[str, _Sum]]  # counter field, what was added
 
 
 class State(Struct, array_like=True, tag="state"):
@@ -74,19 +80,6 @@ class State(Struct, array_like=True, tag="state"):
     version: int
     register: bytes
     accounts: list[tuple[str, str]]  # (account, client), of the account index
-
-
-class OutcomeEntry(Struct, array_like=True):
-    """What is kept of one decision besides its result: the record, and what renders the transaction."""
-
-    topic: str
-    offset: int
-    index: int
-    record_ms: int
-    key: bytes
-    content: bytes
-    client: str
-    context: bytes  # msgpack of rating.Context; for an apply: of ApplyContext
 
 
 class ApplyContext(Struct, array_like=True, tag="apply"):
@@ -112,10 +105,6 @@ class Effects(NamedTuple):
     counters: dict[str, int]
 
 
-CallContext = list[OutcomeEntry]
-"""What DrawCall.context holds, packed: the applies of a call, then its items, in the order of the results."""
-
-_contexts = msgpack.Decoder(CallContext)
 _rating = msgpack.Decoder(Context)
 _applies = msgpack.Decoder(ApplyContext)
 
@@ -182,7 +171,7 @@ class Reconciling:
         for call, context, packed in fenced.outcomes:
             applied, results = unpack_results(packed)
             decided: list[DrawResult | bool] = [*applied, *results]
-            for entry, result in zip(_contexts.decode(context), decided, strict=True):
+            for entry, result in zip(unpack_entries(context), decided, strict=True):
                 self._kept[entry.topic, entry.offset, entry.index] = _Kept(call, Pending(entry, result))
         self._keys = {kept.decided.entry.key for kept in self._kept.values()}
         self._journaled: set[bytes] = set()  # of these keys: those that the journal has
@@ -341,4 +330,4 @@ def _packed(staying: list[Pending]) -> tuple[bytes, bytes]:
     entries = [decided.entry for decided in (*applies, *items)]
     applied = [bool(decided.result) for decided in applies]
     results = [decided.result for decided in items if not isinstance(decided.result, bool)]
-    return msgpack.encode(entries), pack_results(applied, results)
+    return pack_entries(entries), pack_results(applied, results)

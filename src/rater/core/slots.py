@@ -134,7 +134,7 @@ class JsonReader:
 def _no_json(raw: bytes, error: Exception) -> Problem:
     if not raw.strip():
         return Problem(Reason.MALFORMED, "the record is empty", "")
-    why = "is nested too deep" if isinstance(error, RecursionError) else f"is no JSON ({error})"
+    why = "is nested too deep" if isinstance(error, RecursionError) else f"is no JSON ({shown(str(error))})"
     return Problem(Reason.MALFORMED, f"the record {why}; one JSON object is one record", shown(raw))
 
 
@@ -173,7 +173,7 @@ def _fast_reader(
     except ValueError:  # a name with quotes or control characters, a large index
         return None
     take_bare = _getter([names[path] for path in bare])
-    if unwrap is None:
+    if unwrap is None or unwrap not in names:  # every path leads from the outermost object
         return lambda raw: take_bare(decode(raw))
     take_wrapped = _getter([names[path] for path in wrapped])
     envelope = attrgetter(names[unwrap])
@@ -196,8 +196,8 @@ def _getter(names: list[str]) -> Callable[[Any], tuple[Any, ...]]:
 def _shape(tree: Tree) -> tuple[type[msgspec.Struct], dict[str, str]]:
     """Return a struct that decodes just the tree, and path → the attributes that lead to it."""
     array = all(key.isdecimal() for key in tree)
-    if array and max(map(int, tree)) > _FAST_INDEX_MAX:
-        msg = "a struct of so many fields costs more than it saves"
+    if array and (max(map(int, tree)) > _FAST_INDEX_MAX or any(str(int(key)) != key for key in tree)):
+        msg = "a struct of so many fields costs more than it saves; and 01 is the name of none"
         raise ValueError(msg)
     keys = [str(index) for index in range(max(map(int, tree)) + 1)] if array else list(tree)
     fields: list[tuple[str, Any, Any]] = []

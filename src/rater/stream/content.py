@@ -17,7 +17,7 @@ from aiokafka.errors import (
 )
 from aiokafka.partitioner import DefaultPartitioner
 
-from rater.errors import Halt, StreamDown
+from rater.errors import Halt, NoCatalog, StreamDown
 from rater.stream.connecting import (
     FORBIDDEN,
     REQUEST_TIMEOUT_MS,
@@ -48,7 +48,8 @@ async def read_content(
 ) -> dict[int, bytes]:
     """Return the values at these offsets of partition 0.
 
-    Raises Halt when one is not there (removed, or no committed record), StreamDown when reading stands still.
+    Raises Halt when one was removed, NoCatalog when no committed record was ever there, StreamDown when
+    reading stands still.
     """
     wanted = set(offsets)
     if not wanted:
@@ -62,7 +63,7 @@ async def read_content(
                 await _read_run(reader, place, first, last, wanted, found, deadline_s)
     gone = sorted(wanted - found.keys())
     if gone:
-        raise Halt(
+        raise (Halt if gone[0] < begin else NoCatalog)(
             f"{topic}[0] has no record at offset {gone[0]}, which the catalog lists: it was removed or the "
             "topic was recreated; restore the topic, or load the catalog again"
         )

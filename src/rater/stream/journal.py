@@ -10,11 +10,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Annotated
 
 import msgspec
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
-from msgspec import Struct
+from msgspec import Meta, Struct
 
+from rater.core.clients import read_register, view
+from rater.core.reasons import shown
 from rater.core.reconciling import Effect, State
 from rater.errors import Halt, StreamDown
 from rater.stream.connecting import Connection, reading
@@ -34,14 +37,17 @@ The last commit ends with one, so it is nearly always among them.
 """
 
 
+_Whole = Annotated[int, Meta(ge=0, lt=2**53)]
+
+
 class Mark(Struct, array_like=True, frozen=True, tag="mark"):
     """Where the lane stands after the Kafka transaction that this record ends."""
 
-    positions: dict[str, int]  # topic -> next offset
+    positions: dict[str, _Whole]  # topic -> next offset
     times: dict[str, int]  # topic -> timestamp of the record before that offset, ms
-    catalog: int  # version, 0: none was loaded
-    body: int  # offset of the catalog's body in partition 0 of rater.commands
-    lane_ms: int
+    catalog: _Whole  # version, 0: none was loaded
+    body: _Whole  # offset of the catalog's body in partition 0 of rater.commands
+    lane_ms: _Whole
 
 
 class Owner(Struct, array_like=True, frozen=True, tag="owner"):
@@ -79,6 +85,10 @@ def control_record(control: Control) -> Outgoing:
     return key, None, [(CONTROL_HEADER, _encoder.encode(control))]
 
 
+# What msgspec raises on bytes: its own, UnicodeDecodeError (a ValueError), RecursionError; TypeError: null.
+_UNREADABLE = (msgspec.MsgspecError, ValueError, RecursionError, TypeError)
+
+
 def understood(headers: Sequence[tuple[str, bytes]]) -> Effect | Control | None:
     """Return what a record's headers say; None: nothing of ours.
 
@@ -88,13 +98,25 @@ def understood(headers: Sequence[tuple[str, bytes]]) -> Effect | Control | None:
         if name not in (EFFECT_HEADER, CONTROL_HEADER):
             continue
         try:
-            return (_effects if name == EFFECT_HEADER else _controls).decode(raw)
-        except msgspec.MsgspecError as error:
+            said: Effect | Control = (_effects if name == EFFECT_HEADER else _controls).decode(raw)
+            if isinstance(said, State) and said.client:
+                _check_register(said)
+        except _UNREADABLE as error:
             raise Halt(
-                f"the journal has a header {name!r} that cannot be read ({error}): it was written by a newer "
-                "version of rater or by something else; run the version that wrote it"
+                f"the journal has a header {name!r} that cannot be read ({shown(str(error))}): it was "
+                "written by a newer version of rater or by something else; run the version that wrote it"
             ) from error
+        return said
     return None
+
+
+def _check_register(state: State) -> None:
+    """Raise ValueError unless the state holds its client's register: Redis is to hold what can be read."""
+    register = read_register(state.register)
+    if (register.id, register.version) != (state.client, state.version):
+        message = f"a state of client {state.client!r} holds the register of {register.id!r}"
+        raise ValueError(message)
+    view(register)
 
 
 async def read_range(

@@ -22,6 +22,7 @@ from aiokafka.errors import (
     InconsistentGroupProtocolError,
     InvalidGroupIdError,
     InvalidSessionTimeoutError,
+    InvalidTimestampError,
     KafkaError,
     MessageSizeTooLargeError,
     ProducerFenced,
@@ -151,6 +152,13 @@ class _Transactional:
         except (MessageSizeTooLargeError, RecordListTooLargeError) as error:
             self._abandon(abort=self._open)
             raise Halt(_too_large(groups)) from error
+        except InvalidTimestampError as error:
+            self._abandon(abort=self._open)
+            raise Halt(
+                f"{self.transactional_id}: the broker refuses the time of our records: this clock is "
+                "ahead of its own by more than the topic's message.timestamp.after.max.ms; set the clock, or "
+                "set message.timestamp.type to LogAppendTime (rater topics create does so for new topics)"
+            ) from error
         except FORBIDDEN as error:
             self._abandon(abort=self._open)
             raise Halt(refusal(error)) from error

@@ -195,6 +195,17 @@ class LaneSource:
             behind[topic] = (records, self.times.get(topic) if records else None)
         return behind
 
+    def backlog(self) -> int:
+        """Return how many records lie ahead of what was polled, as far as the last fetches tell."""
+        reader = self._consumer
+        if reader is None:
+            return 0
+        return sum(
+            max(0, (reader.highwater(place) or 0) - self.next[topic])
+            for topic, place in self._places.items()
+            if self.include_data or topic == self.topics.commands
+        )
+
     async def commit_offsets(self, positions: Mapping[str, int]) -> None:
         """Commit the group's offsets, once a second at most; does not wait, and errors do not matter."""
         now = time.monotonic()

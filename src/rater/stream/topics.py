@@ -20,7 +20,16 @@ from aiokafka.errors import (
 from aiokafka.protocol.metadata import MetadataRequest
 
 from rater.errors import Halt, StreamDown
-from rater.stream.connecting import FORBIDDEN, REQUEST_TIMEOUT_MS, RETRY_S, Connection, refusal, shut, started
+from rater.stream.connecting import (
+    FORBIDDEN,
+    NOBODY,
+    REQUEST_TIMEOUT_MS,
+    RETRY_S,
+    Connection,
+    refusal,
+    shut,
+    started,
+)
 
 DAY_MS = 86_400_000
 DEFAULT_BYTES = 1_048_588
@@ -79,14 +88,21 @@ class Topics:
                 "a CDR has 64 KiB; larger records come whole to be rejected",
             ),
         }
+        stamped = {
+            "message.timestamp.type": (
+                "LogAppendTime",
+                "a worker's clock may be wrong, and Kafka refuses records that are an hour ahead of its own",
+            )
+        }
         results = {
+            **stamped,
             "cleanup.policy": ("delete", "each record counts, whatever its key"),
             "retention.ms": (str(30 * DAY_MS), "people need time to look at them and to mend"),
             "retention.bytes": ("-1", "one bad file must not push out what nobody has seen yet"),
         }
         own = {
             **dict.fromkeys(self.data, inputs),
-            self.transactions: forever,
+            self.transactions: {**forever, **stamped},
             self.commands: forever,
             self.rejected: {
                 **results,
@@ -227,7 +243,7 @@ async def _admin(client: Connection, deadline_s: float) -> AsyncIterator[AIOKafk
         yield admin
     except FORBIDDEN as error:
         raise Halt(refusal(error)) from error
-    except (KafkaError, OSError, TimeoutError) as error:
+    except (KafkaError, OSError, TimeoutError, *NOBODY) as error:
         raise StreamDown(f"Kafka did not answer ({type(error).__name__}: {error})") from error
     finally:
         await shut(admin)

@@ -1,0 +1,93 @@
+"""Growth: what a CDR costs as clients, packages, codes, partitions, workers, a hot one, duplicates grow."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
+import plots
+from system import Servers, System
+from world import World
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from run import Sizes
+
+WARM_MAX = 250_000
+
+
+class Point(NamedTuple):
+    """One measurement of a line."""
+
+    x: float
+    world: World
+    partitions: int = 4
+    workers: int = 1
+
+
+BASE = World(clients=20_000)
+LINES: dict[str, tuple[str, tuple[Point, ...]]] = {
+    "clients": ("clients", tuple(Point(n, World(clients=n)) for n in (1_000, 10_000, 100_000, 1_000_000))),
+    "packages": (
+        "packages of a client",
+        tuple(Point(n, World(clients=2_000, packages=n)) for n in (1, 2, 5, 10, 20, 50)),
+    ),
+    "codes": (
+        "codes of the deck",
+        tuple(Point(n, World(clients=20_000, codes=n)) for n in (100, 1_000, 10_000, 100_000, 300_000)),
+    ),
+    "partitions": ("partitions", tuple(Point(n, BASE, partitions=n) for n in (1, 4, 16, 64))),
+    "workers": ("workers", (Point(1, BASE), Point(2, BASE, workers=2))),
+    "hot": (
+        "share of one client, %",
+        tuple(Point(share * 100, World(clients=20_000, hot=share)) for share in (0.0, 0.25, 0.5, 0.9)),
+    ),
+    "duplicates": (
+        "duplicates, %",
+        tuple(Point(share * 100, World(clients=20_000, duplicates=share)) for share in (0.0, 0.1, 0.25, 0.5)),
+    ),
+}
+LOGARITHMIC = ("clients", "packages", "codes", "partitions")
+
+
+async def growth(on: Servers, sizes: Sizes) -> dict[str, Any]:
+    """Measure every line, and draw it."""
+    is_quick = sizes.cdrs < 100_000  # noqa: PLR2004 - the quick sizes
+    found: dict[str, Any] = {}
+    for name, (title, points) in LINES.items():
+        found[name] = {"title": title, "points": []}
+        for number, point in enumerate(points[: 1 if is_quick else None]):
+            measured = await _point(on, f"{name}-{number}", point, sizes)
+            found[name]["points"].append({"x": point.x, **measured})
+            print(
+                f"{name} {point.x:g}: worker {measured['worker_us']:.1f}, Redis {measured['redis_us']:.1f} µs"
+            )
+        draw(on.results, name, found[name])
+        # It takes an hour: what there is is kept.
+        (on.results / "growth.json").write_bytes(msgspec.json.encode(found))
+    return found
+
+
+def draw(results: Path, name: str, line: dict[str, Any]) -> None:
+    """Draw one line."""
+    series = {
+        label: [(point["x"], point[f"{of}_us"]) for point in line["points"]]
+        for label, of in (("worker", "worker"), ("Redis", "redis"))
+    }
+    plots.lines(
+        results / f"growth-{name}.svg", f"CPU of a CDR by {line['title']}", line["title"],
+        "µs of CPU per CDR", series, log_x=name in LOGARITHMIC,
+    )  # fmt: skip
+
+
+async def _point(on: Servers, name: str, point: Point, sizes: Sizes) -> dict[str, Any]:
+    warm = max(sizes.warm // 2, min(point.world.clients, WARM_MAX))
+    async with System(on, name, partitions=point.partitions) as system:
+        await system.start(point.workers)
+        load_s = await system.load(point.world.catalog())
+        await system.stop()
+        # Half as many as in the main measurement: there are thirty points.
+        measured = await system.measure(point.world, "g", warm, sizes.cdrs // 2, point.workers)
+        await system.forget()
+        return {**msgspec.to_builtins(measured), "load_s": load_s}

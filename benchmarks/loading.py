@@ -1,0 +1,100 @@
+"""CPU seconds to read, merge and load again a catalog of many clients, in JSON and in CSV.
+
+    python benchmarks/loading.py [CLIENTS]
+
+Every second client has payment terms, and every second client package an end date; one account each.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import sys
+from time import process_time
+from typing import Any
+
+from rater.core.clients import apply_entry
+from rater.core.compiling import compile_catalog
+from rater.core.loading import Existing, Merged, merge, read_files
+
+NOW_MS = 1_793_500_000_000  # 1 November 2026
+
+REST: dict[str, Any] = {
+    "currencies": {"base": "USD"},
+    "resellers": [{"id": "1", "name": "Main"}],
+    "rate_tables": [{"name": "retail", "currency": "USD", "rates": [{"code": "380", "price": "0.10"}]}],
+    "tax_profiles": [{"name": "vat20", "taxes": [{"name": "VAT", "percent": "20"}]}],
+    "packages": [{
+        "id": "1", "name": "Kiev 100", "type": "customer", "currency": "USD", "period": "1 month",
+        "limits": [{"id": "m1", "type": "volume", "service": "calls", "code": "38044*", "limit": 100}],
+    }],
+}  # fmt: skip
+
+
+def client(n: int) -> dict[str, Any]:
+    """Return one client."""
+    terms = {"payment_terms": {"every": "1 month", "anchor": "2026-01-01"}} if n % 2 else {}
+    return {
+        "id": str(n), "name": f"Client {n}", "reseller": "1", "currency": "USD", "tax_profile": "vat20",
+        "time_zone": ("Europe/Kyiv", "Europe/Berlin", "UTC")[n % 3], "balance": f"{n % 100}.50",
+        "credit_limit": "0", "low_balance": "5.00", "rate_tables": {"orig": {"calls": "retail"}},
+        "accounts": [{"id": f"sip-{n}"}], **terms,
+    }  # fmt: skip
+
+
+def held(n: int) -> dict[str, Any]:
+    """Return its client package."""
+    return {
+        "id": str(n), "client": str(n), "account": f"sip-{n}", "package": "1", "activate_in_past": True,
+        "start_date": "2026-10-01T00:00:00Z", "end_date": "2027-11-01" if n % 2 else None, "quantity": 1,
+    }  # fmt: skip
+
+
+def as_csv(rows: list[dict[str, Any]]) -> bytes:
+    """Return rows as CSV, what is not text as JSON."""
+    out = io.StringIO()
+    writer = csv.DictWriter(out, list(dict.fromkeys(name for row in rows for name in row)))
+    writer.writeheader()
+    for row in rows:
+        cells = {name: value for name, value in row.items() if value is not None}
+        writer.writerow({k: v if isinstance(v, str) else json.dumps(v) for k, v in cells.items()})
+    return out.getvalue().encode()
+
+
+def measure(form: str, files: list[tuple[str, bytes]]) -> None:
+    """Print the CPU seconds of each step."""
+    size = sum(len(raw) for _, raw in files) / 1e6
+    began = process_time()
+    file = read_files(files, lambda name: name.encode())
+    assert not file.faults, file.faults[:3]
+    read = process_time()
+    merged = merge(None, file, NOW_MS, Existing({}, {}))
+    assert isinstance(merged, Merged), merged[:3]
+    first = process_time()
+    catalog = compile_catalog(merged.content, 1)
+    registers = {entry.id: apply_entry(None, entry, catalog, NOW_MS) for entry in merged.entries}
+    owners = {account: register.id for register in registers.values() for account in register.accounts}
+    before = process_time()
+    again = merge(merged.content, file, NOW_MS, Existing(registers, owners))
+    assert isinstance(again, Merged), again[:3]
+    assert not again.changed
+    steps = {"read": read - began, "merge": first - read, "merge again": process_time() - before}
+    told = ", ".join(f"{step} {seconds:.2f} s" for step, seconds in steps.items())
+    print(f"{form}, {size:.0f} MB, {len(merged.entries)} clients: {told} of CPU")
+
+
+def main() -> None:
+    """Measure both forms."""
+    number = int(sys.argv[1]) if len(sys.argv) > 1 else 100_000
+    clients, packages = [client(n) for n in range(number)], [held(n) for n in range(number)]
+    whole = json.dumps({**REST, "clients": clients, "client_packages": packages}).encode()
+    rest = ("rest.json", json.dumps(REST).encode())
+    tables = [rest, ("clients.csv", as_csv(clients)), ("held.csv", as_csv(packages))]
+    del clients, packages
+    measure("JSON", [("whole.json", whole)])
+    measure("CSV", tables)
+
+
+if __name__ == "__main__":
+    main()

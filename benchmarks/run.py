@@ -1,0 +1,154 @@
+"""The benchmark: the shipped worker against real Kafka and Redis, measured by CPU time from /proc.
+
+    python benchmarks/run.py [main] [growth] [memory] [latency] [report]
+
+Each part writes benchmarks/results/PART.json and its pictures; `report` (always at the end) writes README.md
+of all results that there are. Without a part: main, memory and latency. It takes minutes; `--quick` shows
+that all works, and only prints.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import platform
+import signal
+import time
+from collections.abc import Awaitable, Callable
+from importlib.metadata import version
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
+
+import msgspec
+import plots
+import stages
+from growing import growth
+from lateness import latency
+from memory import memory
+from processes import processors
+from report import report
+from system import HERE, Servers, System, servers
+from world import World
+
+RESULTS = HERE / "results"
+
+
+class Sizes(NamedTuple):
+    """How much is measured."""
+
+    rounds: int
+    warm: int
+    cdrs: int
+
+
+WHOLE = Sizes(rounds=5, warm=60_000, cdrs=200_000)
+QUICK = Sizes(rounds=1, warm=4_000, cdrs=40_000)
+
+
+async def measure_main(on: Servers, sizes: Sizes) -> dict[str, Any]:
+    """Measure the worker and the pass-through in turn, then take a profile."""
+    world = World(clients=100_000 if sizes.cdrs > QUICK.cdrs else 2_000)
+    sample = on.folder / "sample.msgpack"
+    published: list[Any] = []
+    rounds = []
+    async with System(on, "main") as system:
+        await system.start()
+        load_s = await system.load(world.catalog())
+        await system.stop()
+        for number in range(sizes.rounds):
+            starts = dict(system.sent)
+            measured = await system.measure(world, f"r{number}", sizes.warm, sizes.cdrs)
+            if not published:
+                published = await system.published(3000)
+                sample.write_bytes(msgspec.msgpack.encode(published))
+            produced = measured.sides / measured.cdrs
+            passed = await system.pass_through(starts, sizes.warm, sample, produced)
+            rounds.append(
+                {"worker": msgspec.to_builtins(measured), "pass_us": passed[0], "pass_rate": passed[1]}
+            )
+            print(
+                f"round {number + 1}: worker {measured.worker_us:.1f} µs, Redis {measured.redis_us:.1f} µs, "
+                f"pass-through {passed[0]:.1f} µs of CPU per CDR; {measured.rate:,.0f} CDR/s"
+            )
+        stages_found = await _profile(system, world, sizes)
+        about = await _about(system)
+    return {"world": msgspec.to_builtins(world), "rounds": rounds, "stages": stages_found, "about": about,
+            "load_s": load_s, "out_bytes": _mean_size(published)}  # fmt: skip
+
+
+def _mean_size(records: list[Any]) -> float:
+    sizes = [
+        len(key or b"") + len(value) + sum(len(raw) for _, raw in headers) for key, value, headers in records
+    ]
+    return sum(sizes) / len(sizes)
+
+
+async def _profile(system: System, world: World, sizes: Sizes) -> dict[str, float]:
+    """Run once more with the sampler inside; what it costs itself is not in the measured rounds."""
+    out = system.on.folder / "stacks"
+    await system.preload(world.calls(sizes.warm + sizes.cdrs, "profile"))
+    await system.start(launcher=(str(HERE / "sampled.py"), str(out)))
+    (process,) = system.workers.values()
+    await system.until(sizes.warm)
+    process.signal(signal.SIGUSR1)
+    await system.until(sizes.warm + sizes.cdrs * 0.95)
+    process.signal(signal.SIGUSR2)
+    await system.stop()
+    found = stages.read(out)
+    plots.flame(system.on.results / "flame.svg", f"The worker's CPU time, {world.clients:,} clients", found)
+    return stages.stages(found)
+
+
+async def _about(system: System) -> dict[str, Any]:
+    server, heap = await system.info("server"), await system.info("memory")
+    cpus = processors()
+    return {
+        "date": time.strftime("%Y-%m-%d"),
+        "cpu": f"{len(cpus)} x {cpus[0]}",
+        "python": platform.python_version(),
+        "redis": f"Redis {server['redis_version']}, {heap['mem_allocator']}",
+        "aiokafka": version("aiokafka"),
+        "settings": {"batch_records_max": system.settings.worker.batch_records_max,
+                     "batch_age_ms": system.settings.worker.batch_age_ms,
+                     "partitions": system.partitions, "buckets": system.settings.redis.buckets},
+    }  # fmt: skip
+
+
+PARTS: dict[str, Callable[[Servers, Sizes], Awaitable[dict[str, Any]]]] = {
+    "main": measure_main, "growth": growth, "memory": memory, "latency": latency,
+}  # fmt: skip
+
+
+async def run(parts: list[str], sizes: Sizes, results: Path) -> None:
+    """Measure parts, each on servers of its own, and write what was found."""
+    for part in parts:
+        with TemporaryDirectory(prefix="rater-bench-") as folder:
+            async with servers(Path(folder), results) as on:
+                found = await PARTS[part](on, sizes)
+        (results / f"{part}.json").write_bytes(msgspec.json.format(msgspec.json.encode(found)) + b"\n")
+
+
+def main() -> None:
+    """Read the arguments."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("parts", nargs="*", choices=[*PARTS, "report", []], help="main memory latency")
+    parser.add_argument("--quick", action="store_true", help="show that all works")
+    parser.add_argument("--rounds", type=int, help="of the main measurement")
+    asked = parser.parse_args()
+    sizes = QUICK if asked.quick else WHOLE
+    if asked.rounds:
+        sizes = sizes._replace(rounds=asked.rounds)
+    parts = [part for part in asked.parts or ["main", "memory", "latency"] if part in PARTS]
+    if asked.quick:
+        with TemporaryDirectory(prefix="rater-bench-") as results:
+            asyncio.run(run(parts, sizes, Path(results)))
+            print(report(Path(results)))
+        return
+    RESULTS.mkdir(exist_ok=True)
+    asyncio.run(run(parts, sizes, RESULTS))
+    (HERE / "README.md").write_text(report(RESULTS), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

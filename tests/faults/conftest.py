@@ -1,0 +1,73 @@
+"""Servers and installations for the fault tests, and the figures that are printed at the end.
+
+The long tests (marked `long`) run by `make test-faults` only, which sets RATER_FAULTS=all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from faults.calls import calls, catalog
+from faults.rig import Rig, Servers
+
+FIGURES: list[str] = []
+Start = Callable[..., Awaitable[Rig]]
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out the long tests, unless they are asked for."""
+    if os.environ.get("RATER_FAULTS") == "all":
+        return
+    out = [item for item in items if item.get_closest_marker("long") is not None]
+    config.hook.pytest_deselected(items=out)
+    items[:] = [item for item in items if item not in out]
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Print what was measured."""
+    if FIGURES:
+        terminalreporter.section("faults")
+        for line in FIGURES:
+            terminalreporter.write_line(line)
+
+
+@pytest.fixture
+def figure() -> Callable[[str], None]:
+    """Return what takes a line to print at the end of the run."""
+    return FIGURES.append
+
+
+@pytest.fixture(scope="session")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+    """The broker and the Redis servers that the fault tests hurt."""
+    library = logging.getLogger("aiokafka")
+    level = library.level
+    library.setLevel(logging.CRITICAL)  # it tells of a broker that is away fifty times a second
+    made = Servers(tmp_path_factory.mktemp("faults"))
+    yield made
+    made.stop()
+    library.setLevel(level)
+
+
+@pytest.fixture
+async def start(servers: Servers, tmp_path: Path) -> AsyncIterator[Start]:
+    """Start an installation under load: seed, and options of Rig.start; it ends with the test."""
+    made: list[Rig] = []
+
+    async def begin(seed: int, **options: Any) -> Rig:
+        rig = Rig(servers, tmp_path, seed, catalog())
+        rig.cluster = options.pop("cluster", [])
+        made.append(rig)
+        await rig.start(options.pop("source", None) or calls(seed), **options)
+        return rig
+
+    yield begin
+    for rig in made:
+        await asyncio.wait_for(rig.close(), 300)

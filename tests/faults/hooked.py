@@ -1,0 +1,116 @@
+"""`rater` as it is, with a clock that can jump, a loop that can be blocked, and a point at which it dies.
+
+Run as a program by the fault tests in place of `python -m rater`; nothing of it is in the product.
+
+RATER_FAULT_CLOCK: a file of 8 bytes, the nanoseconds (signed, big-endian) that the wall clock is off by.
+RATER_FAULT_POINT: NAME:N:SIGNAL, the signal that the process sends itself at the Nth passing of a point.
+SIGUSR1 blocks the event loop for RATER_FAULT_BLOCK_S seconds.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import signal
+import struct
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+
+def jump(path: str) -> None:
+    """Let the wall clock be off by what the file says, whenever it is asked; goes before all imports."""
+    with Path(path).open("r+b") as file:
+        shared = mmap.mmap(file.fileno(), 8)
+    true_ns = time.time_ns
+
+    def now_ns() -> int:
+        return true_ns() + int(struct.unpack(">q", shared[:8])[0])
+
+    time.time_ns = now_ns
+    time.time = lambda: now_ns() / 1e9
+
+
+def stamp() -> None:
+    """Let records carry the time of that clock: aiokafka's compiled batches ask the system, past Python."""
+    from rater.stream import lanes  # noqa: PLC0415 - not before the clock was set
+
+    original = lanes.batches
+
+    def batches(producer: Any, records: Any, at_ms: int | None) -> Any:
+        return original(producer, records, time.time_ns() // 1_000_000 if at_ms is None else at_ms)
+
+    lanes.batches = batches
+
+
+POINTS = {
+    "producer opened": ("LaneProducer", "open", "after"),
+    "lane claimed": ("LaneProducer", "claim", "after"),
+    "bucket fenced": ("Buckets", "fence", "after"),
+    "bucket reconciled": ("Buckets", "reconcile", "after"),
+    "bucket registered": ("Buckets", "register", "after"),
+    "source opened": ("LaneSource", "open", "after"),
+    "records polled": ("LaneSource", "poll", "after"),
+    "before a draw": ("Buckets", "draw", "before"),
+    "after a draw": ("Buckets", "draw", "after"),
+    "before a commit": ("LaneProducer", "commit", "before"),
+    "all produced": ("AIOKafkaProducer", "commit_transaction", "before"),
+    "transaction ended": ("AIOKafkaProducer", "commit_transaction", "after"),
+    "after a commit": ("LaneProducer", "commit", "after"),
+}
+"""The awaits of taking.py and worker.py that change something outside, or learn of it."""
+
+
+def die_at(name: str, passing: int, number: int) -> None:
+    """Send ourselves a signal at the Nth passing of a point."""
+    from aiokafka import AIOKafkaProducer  # noqa: PLC0415 - not before the clock was set
+
+    from rater.store.buckets import Buckets  # noqa: PLC0415 - the same
+    from rater.stream.lanes import LaneProducer  # noqa: PLC0415 - the same
+    from rater.stream.source import LaneSource  # noqa: PLC0415 - the same
+
+    owners: dict[str, Any] = {
+        one.__name__: one for one in (AIOKafkaProducer, Buckets, LaneProducer, LaneSource)
+    }
+    owner, method, when = POINTS[name]
+    original: Callable[..., Awaitable[Any]] = getattr(owners[owner], method)
+    left = passing
+
+    def passed() -> None:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            os.kill(os.getpid(), number)
+
+    async def instead(*args: Any, **options: Any) -> Any:
+        if when == "before":
+            passed()
+        result = await original(*args, **options)
+        if when == "after":
+            passed()
+        return result
+
+    setattr(owners[owner], method, instead)
+
+
+def run() -> int:
+    """Run `rater` with the arguments of this program."""
+    environ = os.environ
+    if "RATER_FAULT_CLOCK" in environ:
+        jump(environ["RATER_FAULT_CLOCK"])
+    block_s = float(environ.get("RATER_FAULT_BLOCK_S", "1"))
+    if "RATER_FAULT_CLOCK" in environ:
+        stamp()
+    signal.signal(signal.SIGUSR1, lambda *_: time.sleep(block_s))
+    if "RATER_FAULT_POINT" in environ:
+        name, passing, number = environ["RATER_FAULT_POINT"].split(":")
+        die_at(name, int(passing), signal.Signals[number])
+    from rater.cli import main  # noqa: PLC0415 - not before the clock was set
+
+    return main(sys.argv[1:])
+
+
+if __name__ == "__main__":
+    sys.exit(run())

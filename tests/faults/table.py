@@ -1,0 +1,184 @@
+"""The table of faults in tests/README.md: for each of F1 to F46 its tests, or why it cannot happen here.
+
+Made from the kinds (kinds.py), the markers `fault` of tests, and what is said below; a test compares it
+with the file. To write it: make fault-table.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections import defaultdict
+from pathlib import Path
+
+from faults.kinds import KINDS
+
+TESTS = Path(__file__).parents[1]
+README = TESTS / "README.md"
+BEGIN, END = "<!-- faults: made by faults/table.py -->", "<!-- end of faults -->"
+
+FAULTS = {
+    1: "a worker is killed at random moments",
+    2: "a worker is killed at each message to or from a server",
+    3: "a worker is killed at each point of taking, drawing and committing",
+    4: "a zombie: frozen beyond the session timeout, then going on",
+    5: "the event loop is blocked",
+    6: "SIGTERM, rolling restart",
+    7: "out of memory, out of file descriptors",
+    8: "the clock jumps",
+    9: "two installations with one transactional prefix; one member id twice",
+    10: "workers join and leave again and again",
+    11: "partitions are added; old and new workers at once",
+    12: "the broker is killed in mid transaction, restarted, has no disk left",
+    13: "the transaction or group coordinator dies",
+    14: "the broker is frozen",
+    15: "answers to EndTxn and Produce are lost or late, requests delivered late (KAFKA-17754)",
+    16: "a Kafka transaction times out during a batch",
+    17: "the transactional id of an idle lane has expired",
+    18: "the journal refuses a record",
+    19: "a right on the journal is revoked",
+    20: "unread input is removed, an input topic recreated",
+    21: "a worker is cut off from Kafka and not from Redis, or the reverse",
+    22: "an exception inside of a poll, a corrupt record",
+    23: "a slow assignment while records wait",
+    24: "Redis is killed and restarted with its append-only file",
+    25: "the end of the append-only file is missing",
+    26: "FLUSHALL, a bucket deleted, a restart without data",
+    27: "an older copy of Redis' data is restored",
+    28: "a replica without the last writes is promoted",
+    29: "split brain: two primaries, a worker with each",
+    30: "promotion to before a fence, then a zombie goes on",
+    31: "Redis is frozen or slow; replies lost, late, cut off",
+    32: "the functions are missing or of another version",
+    33: "a slot of the cluster moves",
+    34: "Redis is full (memory, disk); it evicts",
+    35: "calls to Redis and Kafka are cancelled",
+    36: "repeats: in a batch, later, over partitions, after failures, beyond the window",
+    37: "records out of order, at period borders, in the future, of long ago",
+    38: "poisoned records",
+    39: "a record that kills the process",
+    40: "one client has nearly all calls",
+    41: "the last unit is fought for; limits at their bounds; rounding",
+    42: "a long run of all of it",
+    43: "re-rating while calls flow",
+    44: "the whole topic is sent again",
+    45: "each safeguard is switched off: a test must fail",
+    46: "the protocol in a simulator",
+}
+
+ELSEWHERE: dict[int, list[str]] = {
+    8: ["core/test_cdr.py"],
+    11: ["line/test_refusals.py::test_a_topic_has_too_few_partitions"],
+    15: ["stream/test_endtxn.py::test_unanswered_end_is_sent_once"],
+    16: ["stream/test_lanes.py::test_who_is_slower_than_the_transaction_timeout_is_fenced"],
+    18: ["stream/test_lanes.py::test_too_large_is_never_committed"],
+    19: [
+        "stream/test_connecting.py::test_who_may_not_is_told_which_right_is_missing",
+        "stream/test_topics.py::test_missing_rights_are_named",
+    ],
+    20: [
+        "line/test_lost_topics.py::test_a_recreated_topic_stops_the_worker",
+        "stream/test_source.py::test_unread_records_that_are_gone_halt",
+        "stream/test_source.py::test_records_that_vanish_while_reading_halt",
+    ],
+    22: ["stream/test_source.py::test_any_failure_of_a_poll_takes_the_lane_again"],
+    32: ["store/test_buckets.py::test_flushed_functions_are_loaded_again"],
+    33: ["store/test_link.py::test_moved_slots_are_found_again"],
+    34: ["line/test_refusals.py::test_redis_evicts"],
+    35: [
+        "store/test_link.py::test_a_cancelled_command_leaves_no_reply_behind",
+        "stream/test_lanes.py::test_a_cancelled_commit_is_aborted",
+    ],
+    36: ["golden/70-duplicate.yaml", "golden/45-duplicate-differs.yaml", "golden/35-too-old.yaml"],
+    37: [
+        "core/test_periods.py",
+        "golden/34-time-in-future.yaml",
+        "golden/64-late-call-into-a-closed-period.yaml",
+        "golden/81-month-end.yaml",
+    ],
+    38: ["line/test_poison.py::test_poison_is_rejected_and_its_neighbours_are_rated"],
+    41: [
+        "core/test_drawing.py::test_sums_agree_and_nothing_is_overdrawn",
+        "store/test_machine.py::test_twin",
+        "golden/12-two-at-once.yaml",
+    ],
+    45: ["simulation/test_ablations.py", "faults/test_auditor.py::test_damage_is_noticed"],
+    46: ["simulation"],
+}
+"""Tests of other folders: a file, or a test in it."""
+
+WORDS: dict[int, str] = {
+    9: "A member id twice cannot happen: workers have no `group.instance.id`.",
+    19: "Every refused right stops the worker with a sentence; what follows is a killed worker (F1).",
+    23: "Cannot happen: the group's consumer reads nothing; a lane's records are read by a consumer that is "
+    "opened after the lane was taken.",
+    39: "No quarantine is built: a record is checked for size before it is parsed, by bounded decoders; "
+    "one that killed the process all the same would do so again.",
+    43: "Cannot happen yet: there is no re-rating.",
+}
+"""What no test shows: why it cannot happen, or what is left open."""
+
+
+def marked() -> dict[int, list[str]]:
+    """Return fault → tests that carry the marker `fault`, found in the source."""
+    found: dict[int, list[str]] = defaultdict(list)
+    for path in sorted(TESTS.rglob("test_*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                continue
+            for call in node.decorator_list:
+                if isinstance(call, ast.Call) and ast.unparse(call.func) == "pytest.mark.fault":
+                    for name in call.args:
+                        number = int(str(ast.literal_eval(name)).removeprefix("F"))
+                        found[number].append(f"{path.relative_to(TESTS)}::{node.name}")
+    return found
+
+
+def rows() -> dict[int, tuple[list[str], list[str], str]]:
+    """Return fault → kinds of the campaigns, tests, words."""
+    by_marker = marked()
+    return {
+        number: (
+            [one.name for one in KINDS.values() if f"F{number}" in one.rows],
+            [*by_marker.get(number, []), *ELSEWHERE.get(number, [])],
+            WORDS.get(number, ""),
+        )
+        for number in FAULTS
+    }
+
+
+def missing() -> list[str]:
+    """Return what is named and not there, and faults that nothing covers."""
+    found = [f"F{number} has no test and no sentence" for number, row in rows().items() if not any(row)]
+    for place in (place for places in ELSEWHERE.values() for place in places):
+        name, _, function = place.partition("::")
+        path = TESTS / name
+        if not path.exists() or (function and f"def {function}(" not in path.read_text()):
+            found.append(f"{place} is not there")
+    return found
+
+
+def table() -> str:
+    """Return the table, between its two lines."""
+    lines = [BEGIN, "", "| | fault | by |", "|---|---|---|"]
+    for number, (kinds, tests, words) in rows().items():
+        by = []
+        if kinds:
+            by.append("kinds " + ", ".join(f"`{name}`" for name in kinds))
+        by += [f"[{place}]({place.partition('::')[0]})" for place in tests]
+        if words:
+            by.append(words)
+        lines.append(f"| F{number} | {FAULTS[number]} | {'; '.join(by)} |")
+    lines += ["", "| kind | what happens | times in a full run |", "|---|---|---|"]
+    lines += [f"| `{one.name}` | {one.told} | {one.times + 2} |" for one in KINDS.values()]
+    return "\n".join([*lines, "", END])
+
+
+def put(text: str) -> str:
+    """Return a text with the table in its place."""
+    head, _, rest = text.partition(BEGIN)
+    _, _, tail = rest.partition(END)
+    return head + table() + tail
+
+
+if __name__ == "__main__":
+    README.write_text(put(README.read_text()))

@@ -1,0 +1,263 @@
+"""What must be true of a run when all is drained, by the topics and the store alone: no code of rater.
+
+Names I1 ... are those of research/reliability.md 6.7.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from simulation.world import Sent, World
+
+MICROS = 10**6
+SIDES = ("orig", "term")
+LIMITS = {"volume": 120, "money": 1_500_000, "both": 120, "sold": 120}
+REASONS_OF_BAD = {
+    "malformed", "missing_field", "bad_duration", "bad_time", "account_unknown", "client_unknown",
+}  # fmt: skip
+
+Record = tuple[str, int, int]
+"""Topic, lane, offset."""
+
+
+class Transaction(msgspec.Struct):
+    """One published transaction: where, of which record and side, and what it says."""
+
+    where: str
+    record: Record
+    index: int
+    said: dict[str, Any]
+    effect: list[Any]
+
+
+class Rejected(msgspec.Struct):
+    """One rejected record."""
+
+    reason: str
+    side: str
+    raw: bytes | None
+
+
+def check(world: World) -> list[str]:
+    """Return a sentence for each thing that is not as it must be."""
+    transactions = list(_transactions(world))
+    rejected = _rejected(world)
+    return [
+        *_once(transactions, rejected),
+        *_each_side(world, transactions, rejected),
+        *_sums(world, transactions),
+        *_amounts(transactions),
+        *_order(world, transactions),
+        *_marks(world),
+        *_nothing_hangs(world),
+    ]
+
+
+def _transactions(world: World) -> Iterator[Transaction]:
+    for lane in range(world.lanes):
+        for entry in world.visible((world.topics.transactions, lane)):
+            if entry.value is None:
+                continue
+            effect = msgspec.msgpack.decode(dict(entry.headers)["e"])
+            record = (effect[0], effect[1], effect[2])
+            where = f"transactions[{lane}]@{entry.offset}"
+            yield Transaction(where, record, effect[3], json.loads(entry.value), effect)
+
+
+def _rejected(world: World) -> dict[Record, list[Rejected]]:
+    found: dict[Record, list[Rejected]] = defaultdict(list)
+    for lane in range(world.lanes):
+        for entry in world.visible((world.topics.rejected, lane)):
+            said = {name: raw.decode() for name, raw in entry.headers}
+            record = (said["source_topic"], int(said["source_partition"]), int(said["source_offset"]))
+            found[record].append(Rejected(said["reason"], said["side"], entry.value))
+    return found
+
+
+def _once(transactions: list[Transaction], rejected: dict[Record, list[Rejected]]) -> Iterator[str]:
+    """I1, I3, I7: a side of a record has one outcome, a side of a call one transaction; header = value."""
+    by_side: dict[tuple[Record, int], str] = {}
+    by_id: dict[str, str] = {}
+    for one in transactions:
+        known = by_side.setdefault((one.record, one.index), one.where)
+        if known != one.where:
+            yield f"I1: {one.where} and {known} are of one record {one.record} side {one.index}"
+        known = by_id.setdefault(one.said["id"], one.where)
+        if known != one.where:
+            yield f"I3: {one.said['id']} is published twice, at {known} and {one.where}"
+        drawn: dict[str, int] = defaultdict(int)
+        for draw in one.said.get("draws", ()):
+            drawn[_field(draw)] += _taken(draw)
+        value = (one.said["client"], _micros(one.said["amount"]), dict(drawn))
+        header = (one.effect[8], one.effect[9], dict(one.effect[10]))
+        if value != header:
+            yield f"I7: {one.where} says {value}, its header {header}"
+    for record, several in rejected.items():
+        sides = [each.side for each in several]
+        if len(set(sides)) != len(sides):
+            yield f"I1: {record} is rejected twice: {[(each.reason, each.side) for each in several]}"
+        for each in several:
+            where = by_side.get((record, SIDES.index(each.side))) if each.side else None
+            if where is not None:
+                yield f"I1: {record} {each.side} is rejected ({each.reason}) and rated at {where}"
+
+
+def _each_side(
+    world: World, transactions: list[Transaction], rejected: dict[Record, list[Rejected]]
+) -> Iterator[str]:
+    """I4, I9: nothing is lost, duplicates come out as duplicates only, rejected bytes are the input's."""
+    sent = {(one.topic, one.lane, one.offset): one for one in world.sent}
+    contents = {one.said["id"]: _content(sent[one.record]) for one in transactions if one.record in sent}
+    rated = {(one.record, one.index) for one in transactions}
+    for record, one in sent.items():
+        got = {each.side: each.reason for each in rejected.get(record, ())}
+        if any(each.raw != one.raw for each in rejected.get(record, ())):
+            yield f"I9: {record} is rejected with other bytes than it came with"
+        if one.cdr is None or "" in got:
+            if set(got) != {""} or got[""] not in REASONS_OF_BAD:
+                yield f"I4: the bad record {record} {one.raw!r} has the outcome {got}"
+            continue
+        for index, side in enumerate(SIDES):
+            if side in one.cdr:
+                yield from _side(one, side, got.get(side), contents, rated=(record, index) in rated)
+    for record in rejected.keys() - sent.keys():
+        yield f"I1: {record} is rejected and was never sent"
+    for transaction in transactions:
+        if transaction.said["type"] == "usage" and transaction.record not in sent:
+            yield f"I1: {transaction.where} is of {transaction.record}, which was never sent"
+
+
+def _side(
+    one: Sent, side: str, reason: str | None, contents: dict[str, Any], *, rated: bool
+) -> Iterator[str]:
+    assert one.cdr is not None
+    where = f"{one.topic}[{one.lane}]@{one.offset} {side} of {one.cdr['id']}"
+    party = one.cdr[side]
+    client = party.get("client") or party["account"].removeprefix("a-")
+    standing = contents.get(f"default/{one.cdr['id']}/{side}")
+    if reason is not None:
+        unknown = reason in ("client_unknown", "account_unknown")
+        if reason == "duplicate_differs":
+            if standing is None or standing == _content(one):
+                yield f"I3: {where} is told to differ from {standing}"
+        elif not (unknown and client in ("nobody", "late")):
+            yield f"I4: {where} is rejected: {reason}"
+    elif not rated:
+        if standing is None:
+            yield f"I4: {where} is lost: neither rated nor rejected"
+        elif standing != _content(one):
+            yield f"I3: {where} differs from what was rated, and nobody is told"
+
+
+def _content(one: Sent) -> Any:
+    return None if one.cdr is None else one.cdr["duration_ms"]
+
+
+def _sums(world: World, transactions: list[Transaction]) -> Iterator[str]:
+    """I2, I6: the store holds the sums of what was published, and no limit is overdrawn."""
+    balances: dict[str, int] = defaultdict(int)
+    used: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
+    for one in transactions:
+        client = one.said["client"]
+        balances[client] += _micros(one.said["amount"])
+        for draw in one.said.get("draws", ()):
+            field = _field(draw)
+            used[client][field] += _taken(draw)
+            limit = LIMITS[draw["package"]] if draw["kind"] == "volume" else LIMITS["money"]
+            if used[client][field] > limit:
+                yield f"I6: {client} {field} has {limit}, {used[client][field]} are drawn ({one.where})"
+    held = {name: each for bucket in world.server.buckets for name, each in bucket.clients.items()}
+    for name in sorted(balances.keys() | held.keys()):
+        balance = held[name].balance if name in held else 0
+        if balance != balances[name]:
+            yield f"I2: {name} has the balance {balance}, the journal's amounts sum to {balances[name]}"
+        counters = {field: taken for field, taken in held[name].used.items() if taken} if name in held else {}
+        drawn = {field: taken for field, taken in used[name].items() if taken}
+        if drawn != counters:
+            yield f"I2: {name} has the counters {counters}, the journal's draws sum to {drawn}"
+
+
+def _amounts(transactions: list[Transaction]) -> Iterator[str]:
+    """I5: what is drawn and what is charged make up the call, exactly."""
+    for one in transactions:
+        said = one.said
+        if said["type"] != "usage":
+            continue
+        volume = sum(_taken(draw) for draw in said["draws"] if draw["kind"] == "volume")
+        money = sum(_taken(draw) for draw in said["draws"] if draw["kind"] == "money")
+        billed = int(said["billed"])
+        if said["duration_ms"] != billed * 1000 or volume + int(said["overage"]) != billed:
+            yield f"I5: {one.where}: {volume} drawn and {said['overage']} over do not make {billed}"
+        cost = int(said["overage"]) * _micros(said["rate"]["price"]) // 60
+        if abs(_micros(said["amount"])) + money != cost:
+            yield f"I5: {one.where}: {said['amount']} and {money} of limits do not make {cost}"
+
+
+def _order(world: World, transactions: list[Transaction]) -> Iterator[str]:
+    """I8: of one call's copies in a lane the first is rated; each lane publishes in its records' order."""
+    sent = {(one.topic, one.lane, one.offset): one for one in world.sent}
+    first: dict[tuple[str, str, int], int] = {}
+    for one in world.sent:
+        if one.cdr is not None:
+            first.setdefault((one.cdr["id"], one.topic, one.lane), one.offset)
+    last: dict[tuple[str, int], int] = {}
+    for transaction in transactions:
+        record, said = transaction.record, transaction.said
+        if said["type"] != "usage" or record not in sent:
+            continue
+        _, call, _ = said["id"].split("/")
+        if said["client"] != "late" and record[2] != first[call, record[0], record[1]]:
+            yield f"I8: of {call} in lane {record[1]} {record[0]}@{record[2]} is rated and not the first"
+        before = last.get((record[0], record[1]), -1)
+        if record[2] < before:
+            yield f"I8: {transaction.where} of {record} comes after one of @{before}"
+        last[record[0], record[1]] = max(record[2], before)
+
+
+def _marks(world: World) -> Iterator[str]:
+    """I11: marks and catalog versions never fall."""
+    for lane in range(world.lanes):
+        positions: dict[str, int] = {}
+        version = 0
+        for entry in world.visible((world.topics.transactions, lane)):
+            if entry.value is not None:
+                continue
+            said = msgspec.msgpack.decode(dict(entry.headers)["control"])
+            if said[0] != "mark":
+                continue
+            for topic, at in said[1].items():
+                if at < positions.get(topic, 0):
+                    yield f"I11: transactions[{lane}]@{entry.offset} falls from {positions[topic]} to {at}"
+            positions = said[1]
+            if said[3] < version:
+                yield f"I11: transactions[{lane}]@{entry.offset} falls from catalog {version} to {said[3]}"
+            version = said[3]
+
+
+def _nothing_hangs(world: World) -> Iterator[str]:
+    """I8 of Kafka: at rest nothing is undecided."""
+    for topic in (world.topics.transactions, world.topics.rejected, world.topics.events):
+        for lane in range(world.lanes):
+            partition = world.broker.partition((topic, lane))
+            if partition.stable != partition.end:
+                yield f"I8: {topic}[{lane}] is decided up to {partition.stable} of {partition.end}"
+
+
+def _field(draw: dict[str, Any]) -> str:
+    return f"{draw['client_package']}.{draw['period']}.{draw['limit']}"
+
+
+def _taken(draw: dict[str, Any]) -> int:
+    return _micros(draw["taken"]) if draw["kind"] == "money" else int(draw["taken"])
+
+
+def _micros(text: str) -> int:
+    return int(Decimal(text) * MICROS)

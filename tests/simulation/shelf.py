@@ -1,0 +1,295 @@
+"""The store in memory: what `rater.store.buckets.Buckets` promises, over the twin that equals functions.lua.
+
+tests/store/test_machine.py proves twin and Lua equal; here is what lies between a worker and a server:
+requests that come late, replies that do not come, servers that are away, begin anew, fall back, are emptied.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import random
+from collections.abc import AsyncIterator, Callable, Iterable
+from typing import Any, Self, TypeVar
+
+from rater.core.drawing import (
+    Bucket,
+    DrawCall,
+    DrawReply,
+    FenceReply,
+    Reconcile,
+    Status,
+    ViewsReply,
+    bucket_of,
+)
+from rater.errors import StoreDown, StoreUnknown
+from rater.store.buckets import ExpireReply
+from simulation.clockwork import OUTSIDE, PROCESS, chance
+
+R = TypeVar("R")
+
+
+class Server:
+    """One Redis with all buckets."""
+
+    def __init__(
+        self, rng: random.Random, buckets: int, tell: Callable[[str, str], None] = lambda _who, _what: None
+    ) -> None:
+        self.rng = rng
+        self.tell = tell
+        self.runs = 0
+        self.buckets = [Bucket("run 0") for _ in range(buckets)]
+        self.up = True
+        self.latency_s = (0.0003, 0.003)
+        self.reply_lost = 0.0
+        self.request_held = 0.0
+        """It comes to the server after the client has given it up."""
+        self.slow = 0.0
+        self.held: dict[tuple[str, str], float] = {}
+        """(process, request) -> how late the next such request arrives."""
+        self.done: Callable[[str, str], None] = lambda _who, _what: None
+        """Told of each request that was carried out, before it is answered."""
+        self._saved: list[Bucket] | None = None
+
+    def delay(self) -> float:
+        """Return how long a message takes."""
+        if chance(self.rng, self.slow):
+            return self.rng.uniform(0.2, 3.0)
+        low, high = self.latency_s
+        return low + (high - low) * self.rng.random()
+
+    # ------------------------------------------------------------------ what happens to servers
+    def restart(self) -> None:
+        """Begin a new run with what there is."""
+        self.runs += 1
+        for bucket in self.buckets:
+            bucket.run_id = f"run {self.runs}"
+
+    def save(self) -> None:
+        """Remember the state, to fall back to."""
+        self._saved = copy.deepcopy(self.buckets)
+
+    def roll_back(self, *, keep_run: bool = False) -> None:
+        """Fall back to what was saved: by a failover, or, keeping the run, by a snapshot of the machine."""
+        if self._saved is not None:
+            self.buckets = copy.deepcopy(self._saved)
+            if not keep_run:
+                self.restart()
+            for bucket in self.buckets:
+                bucket.run_id = f"run {self.runs}"
+
+    def lose(self, number: int | None = None) -> None:
+        """Be emptied: one bucket, or all."""
+        for at in range(len(self.buckets)):
+            if number is None or at == number:
+                self.buckets[at] = Bucket(f"run {self.runs}")
+
+
+SERVERS: dict[str, Server] = {}
+"""By URL."""
+
+
+class Shelf:
+    """Stands in for `Buckets`."""
+
+    def __init__(self, server: Server, lanes: int, timeout_s: float) -> None:
+        self.server, self.lanes, self.timeout_s = server, lanes, timeout_s
+        self.count = len(server.buckets)
+        self._process = PROCESS.get()
+
+    @classmethod
+    async def connect(cls, url: str, *, buckets: int, lanes: int, timeout_s: float = 5.0, **_: Any) -> Self:
+        """Connect."""
+        shelf = cls(SERVERS[url], lanes, timeout_s)
+        assert shelf.count == buckets
+        return await shelf._ask("connect", lambda: shelf)
+
+    async def close(self) -> None:
+        """Let go."""
+
+    async def check(self) -> list[str]:
+        """Find nothing to complain about."""
+        return []
+
+    async def _ask(self, what: str, call: Callable[[], R]) -> R:
+        server, process = self.server, self._process
+        if process is not None and process.state == "ghost":
+            raise StoreDown("gone")
+        loop = asyncio.get_running_loop()
+        if not server.up or (process is not None and process.store_cut):
+            await asyncio.sleep(0.01)
+            raise StoreDown("not reachable")
+        answer: asyncio.Future[R] = loop.create_future()
+        delay = server.held.pop((self._who(), what), 0.0)
+        if chance(server.rng, server.request_held):
+            delay = server.rng.uniform(0.5, 2 * self.timeout_s)
+        if delay:
+            server.tell("redis", f"{what} of {self._who()}: the request is held for {delay:.2f} s")
+        delay = delay or server.delay()
+        loop.call_later(delay, self._arrive, what, call, answer, context=OUTSIDE)
+        timer = loop.call_later(self.timeout_s, self._unknown, answer, context=OUTSIDE)
+        try:
+            return await answer
+        finally:
+            timer.cancel()
+
+    @staticmethod
+    def _unknown(answer: asyncio.Future[Any]) -> None:
+        if not answer.done():
+            answer.set_exception(StoreUnknown("no answer"))
+
+    def _arrive(self, what: str, call: Callable[[], R], answer: asyncio.Future[R]) -> None:
+        server, process, loop = self.server, self._process, asyncio.get_running_loop()
+        if not server.up or (process is not None and process.store_cut):
+            loop.call_later(0.001, self._unknown, answer, context=OUTSIDE)
+            return
+        result = call()
+        server.done(self._who(), what)
+        if chance(server.rng, server.reply_lost):
+            server.tell("redis", f"{what}: carried out, and its reply lost")
+            if server.rng.random() < 0.7:
+                loop.call_later(server.delay(), self._unknown, answer, context=OUTSIDE)
+            return
+        loop.call_later(server.delay(), self._deliver, answer, result, context=OUTSIDE)
+
+    def _deliver(self, answer: asyncio.Future[R], result: R) -> None:
+        if answer.done():
+            return
+        if self._process is not None and self._process.store_cut:
+            self._unknown(answer)
+        else:
+            answer.set_result(result)
+
+    def _who(self) -> str:
+        return self._process.name if self._process is not None else "client"
+
+    def _told(self, what: str, lane: int, bucket: int, status: Status) -> None:
+        self.server.tell(self._who(), f"{what} lane {lane} bucket {bucket}: {Status(status).name}")
+
+    # ------------------------------------------------------------------ as Buckets has them
+    async def fence(self, bucket: int, lane: int, token: int) -> FenceReply:
+        """See Buckets."""
+
+        def call() -> FenceReply:
+            reply = self.server.buckets[bucket].fence(lane, token)
+            kept = [number for number, _, _ in reply.outcomes]
+            self.server.tell(
+                self._who(),
+                f"fence lane {lane} bucket {bucket} token {token}: {Status(reply.status).name}, call "
+                f"{reply.call}, floor {reply.floor}, kept {kept}",
+            )
+            return reply
+
+        return await self._ask("fence", call)
+
+    async def reconcile(self, bucket: int, what: Reconcile) -> tuple[Status, int]:
+        """See Buckets."""
+
+        def call() -> tuple[Status, int]:
+            status, number = self.server.buckets[bucket].reconcile(what)
+            self.server.tell(
+                self._who(),
+                f"reconcile lane {what.lane} bucket {bucket}: {Status(status).name}; balances "
+                f"{what.balances}, counters {what.counters}, {len(what.duplicates)} keys, dropped "
+                f"{what.drop_calls}, forgotten {len(what.forget)}, floor {what.floor}",
+            )
+            return status, number
+
+        return await self._ask("reconcile", call)
+
+    async def register(self, bucket: int, lane: int, token: int, call: int) -> tuple[Status, int]:
+        """See Buckets."""
+
+        def register() -> tuple[Status, int]:
+            status, number = self.server.buckets[bucket].register(lane, token, call, self.lanes)
+            self._told("register", lane, bucket, status)
+            return status, number
+
+        return await self._ask("register", register)
+
+    async def draw(self, bucket: int, call: DrawCall) -> DrawReply:
+        """See Buckets."""
+
+        def draw() -> DrawReply:
+            reply = self.server.buckets[bucket].draw(call)
+            results = " ".join(
+                f"{call.uses[item.use].client}:{('rated', 'duplicate', 'differs', 'range')[result.outcome]}"
+                f"({result.amount},{','.join(str(take[1]) for take in result.takes)})"
+                for item, result in zip(call.items, reply.results, strict=False)
+            )
+            self._told(f"draw {call.call} [{results}]", call.lane, bucket, reply.status)
+            return reply
+
+        return await self._ask("draw", draw)
+
+    async def views(
+        self, bucket: int, lane: int, token: int, call: int, clients: list[str], accounts: list[str]
+    ) -> ViewsReply:
+        """See Buckets."""
+
+        def views() -> ViewsReply:
+            return self.server.buckets[bucket].views(lane, token, call, clients, accounts)
+
+        return await self._ask("views", views)
+
+    async def probe(self, bucket: int, lane: int, token: int, call: int) -> Status:
+        """See Buckets."""
+        return await self._ask("probe", lambda: self.server.buckets[bucket].probe(lane, token, call))
+
+    async def expire(
+        self, bucket: int, lane: int, token: int, call: int, lane_ms: int, length_ms: int
+    ) -> ExpireReply:
+        """See Buckets."""
+
+        def expire() -> ExpireReply:
+            held = self.server.buckets[bucket]
+            return ExpireReply(*held.expire(lane, token, call, self.lanes, lane_ms, length_ms))
+
+        return await self._ask("expire", expire)
+
+    async def client(self, client: str) -> tuple[bytes, int, dict[str, int]] | None:
+        """See Buckets."""
+
+        def look() -> tuple[bytes, int, dict[str, int]] | None:
+            held = self.server.buckets[bucket_of(client, self.count)]
+            register = held.registers.get(client)
+            if register is None:
+                return None
+            sums = held.clients[client]
+            return register, sums.balance, dict(sums.used)
+
+        return await self._ask("client", look)
+
+    async def registers(self, clients: Iterable[str]) -> dict[str, bytes]:
+        """See Buckets."""
+        names = list(clients)
+
+        def look() -> dict[str, bytes]:
+            held = [
+                (name, self.server.buckets[bucket_of(name, self.count)].registers.get(name)) for name in names
+            ]
+            return {name: blob for name, blob in held if blob is not None}
+
+        return await self._ask("registers", look)
+
+    async def accounts(self, accounts: Iterable[str]) -> dict[str, str]:
+        """See Buckets."""
+        names = list(accounts)
+
+        def look() -> dict[str, str]:
+            held = [
+                (name, self.server.buckets[bucket_of(name, self.count)].accounts.get(name)) for name in names
+            ]
+            return {name: owner for name, owner in held if owner is not None}
+
+        return await self._ask("accounts", look)
+
+    async def scan_clients(self) -> AsyncIterator[str]:
+        """See Buckets."""
+        for bucket in range(self.count):
+
+            def scan(bucket: int = bucket) -> list[str]:
+                return list(self.server.buckets[bucket].registers)
+
+            for name in await self._ask("scan", scan):
+                yield name

@@ -1,0 +1,238 @@
+"""Each safeguard, switched off, makes runs go wrong that go right with it: so the simulation can find that.
+
+A safeguard is switched off here alone, by putting something in its place. Each test runs seeds with the
+faults that the safeguard is for until one goes wrong, then that very seed with the safeguard in place.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+from unittest import mock
+
+import pytest
+from aiokafka.producer import sender as aiokafka_sender
+from msgspec.structs import replace
+
+from rater import taking
+from rater.core import batching, drawing
+from rater.core.drawing import Bucket, Status
+from rater.stream import endtxn, journal, lanes
+from rater.stream.journal import Mark
+from simulation import clients
+from simulation.checking import check as check_world
+from simulation.scenario import Profile, Scenario, call_of, catalog
+from simulation.world import Failure, World
+
+pytestmark = pytest.mark.usefixtures("simulated")
+
+SEEDS_MAX = 300
+
+
+def profile(name: str, **more: Any) -> Profile:
+    """Return a profile with these faults only."""
+    return Profile(name=name, **{"second_load": 0.0, "faults": (2, 5), **more})
+
+
+def red_seed(faults: Profile, wanted: str) -> int:
+    """Return the first seed that goes wrong in the way that the safeguard prevents."""
+    for seed in range(SEEDS_MAX):
+        try:
+            Scenario(seed, faults).run()
+        except Failure as failure:
+            if any(fault.startswith(tuple(wanted.split())) for fault in failure.faults):
+                return seed
+    pytest.fail(f"{SEEDS_MAX} seeds without the safeguard, and none goes wrong")
+
+
+def check(switched_off: Any, faults: Profile, wanted: str) -> None:
+    """Find a seed that is red without the safeguard; with it the seed is green."""
+    with switched_off:
+        seed = red_seed(faults, wanted)
+    Scenario(seed, faults).run()
+
+
+def test_stored_outcome() -> None:
+    """Without the stored outcome, what was drawn and not published comes again as its own duplicate: lost."""
+    request = batching.Call.request
+
+    def without(self: Any, *args: Any) -> Any:
+        call = request(self, *args)
+        call.contextless = True
+        return call
+
+    crashes = profile("crashes", weights={"crash": 1, "freeze": 1})
+    check(mock.patch.object(batching.Call, "request", without), crashes, "I2 I4")
+
+
+def test_replay_before_identification() -> None:
+    """Without looking for stored outcomes first, they are decided again, as duplicates of themselves."""
+    crashes = profile("crashes", weights={"crash": 1, "freeze": 1})
+    check(mock.patch.object(batching, "_replayed", return_value=()), crashes, "I2 I4")
+
+
+def test_mark() -> None:
+    """Without the mark's positions, records that left no transaction are worked on again: rejected twice."""
+    commit = lanes.LaneProducer.commit
+
+    async def without(
+        self: Any, transactions: Any, rejected: Any, events: Any, mark: Mark, *more: Any
+    ) -> int:
+        first = self.__dict__.setdefault("first", mark)
+        return await commit(self, transactions, rejected, events, replace_mark(mark, first), *more)
+
+    def replace_mark(mark: Mark, first: Mark) -> Mark:
+        return replace(mark, positions=first.positions, times=first.times)
+
+    crashes = profile("crashes", weights={"crash": 1, "freeze": 1}, bad=0.4)
+    check(mock.patch.object(lanes.LaneProducer, "commit", without), crashes, "I1")
+
+
+def test_journal_tail() -> None:
+    """Resuming from the group's offsets, which lag, instead of the journal's tail: rejected twice."""
+    last_mark = journal.last_mark
+
+    async def without(client: Any, topic: str, partition: int, *args: Any, **more: Any) -> Mark | None:
+        mark = await last_mark(client, topic, partition, *args, **more)
+        broker = clients.BROKERS[client["bootstrap_servers"]]
+        kept = {name: at for (_, name, lane), at in broker.offsets.items() if lane == partition}
+        if mark is None:
+            return None
+        # Without the times: nobody compares what the group's offsets do not carry.
+        return replace(mark, positions={name: kept.get(name, 0) for name in mark.positions}, times={})
+
+    crashes = profile("crashes", weights={"crash": 1, "freeze": 1}, bad=0.4)
+    check(mock.patch.object(taking, "last_mark", without), crashes, "I1 I2 I4")
+
+
+def test_reconcile() -> None:
+    """Without reconciling, what the store lost stays lost: counters and balances are too small."""
+    reconcile = taking._reconcile  # noqa: SLF001 - what is switched off
+
+    async def without(taken: Any, bucket: int, parts: Any, what: Any) -> None:
+        names = ("balances", "counters", "duplicates", "registers", "accounts")
+        nothing: dict[str, Any] = {name: [] for name in names}
+        await reconcile(taken, bucket, parts, replace(what, **nothing))
+
+    losses = profile("losses", weights={"roll_back": 2, "flush": 1})
+    check(mock.patch.object(taking, "_reconcile", without), losses, "I2 I3 not")
+
+
+def test_duplicate_check() -> None:
+    """Without looking for the key, a call that comes twice is charged twice."""
+    blind = mock.patch.object(Bucket, "known", return_value=None)
+    check(blind, profile("duplicates", faults=(0, 1), duplicates=0.4), "I3")
+
+
+def test_gate() -> None:
+    """Without the gate, a store that lost history rates a call again that an idle lane has rated."""
+
+    def without(self: Bucket, lane: int, token: int, call: int) -> Status:
+        return self._guard(lane, token, call)
+
+    losses = profile("losses over lanes", lanes=(2, 3), weights={"roll_back": 2, "flush": 1}, duplicates=0.5)
+    check(mock.patch.object(Bucket, "_gate", without), losses, "I3 I6")
+
+
+def test_call_number() -> None:
+    """Without the call's number, a store that fell back in its own run goes on as if nothing were lost."""
+
+    def without(self: Bucket, lane: int, token: int, _call: int) -> Status:
+        stored = self.lanes.get(lane) or drawing._Lane()  # noqa: SLF001 - its twin's own
+        if token < stored.token:
+            return Status.FENCED
+        return Status.REGRESSED if token > stored.token else Status.OK
+
+    back = profile("set back", lanes=(1,), weights={"snapshot": 1}, faults=(1, 3))
+    check(mock.patch.object(Bucket, "_guard", without), back, "I2")
+
+
+def test_await_of_every_delivery() -> None:
+    """Without looking at each delivery, a Kafka transaction is committed whose batch was refused: lost."""
+
+    async def without(self: Any, producer: Any, groups: Any, filled: Any) -> list[list[int]]:
+        await producer.begin_transaction()
+        self._open = True
+        sent: list[Any] = []
+        await lanes._send(producer, groups, filled, sent)  # noqa: SLF001 - the rest is as it was
+        self._open = False
+        await producer.commit_transaction()
+        good = [each for each in sent if each.delivery.exception() is None]
+        return [
+            [
+                each.delivery.result().offset + n
+                for each in good
+                if each.group == number
+                for n in range(each.records)
+            ]
+            or [0]
+            for number in range(len(groups))
+        ]
+
+    refusals = profile("refusals", weights={"noise": 1}, noise=("batch_refused",), faults=(2, 4), bad=0.3)
+    check(mock.patch.object(lanes.LaneProducer, "_write", without), refusals, "I1 I2 I4")
+
+
+@contextlib.contextmanager
+def _stock_end() -> Iterator[None]:
+    with (
+        mock.patch.object(endtxn, "install"),
+        mock.patch.object(aiokafka_sender.EndTxnHandler, "do", clients.STOCK_END),
+    ):
+        yield
+
+
+def test_endtxn_hook() -> None:
+    """Without the hook, a held EndTxn is repeated, and its first copy ends the next transaction half-way."""
+    held = profile(
+        "held ends",
+        weights={"noise": 1},
+        noise=("end_held", "slow"),
+        faults=(6, 10),
+        bad=0.4,
+        cdrs=(30, 60),
+        lanes=(1,),
+    )
+    check(_stock_end(), held, "I1 I2 I4")
+
+
+async def late_request(world: World) -> None:
+    """A draw of a worker that is dead comes late, when an emptied store counts its calls as it did."""
+    first = world.add_worker()
+    await world.begin_load(catalog(), applied=True)
+    world.add_worker()
+    world.server.held["worker0", "draw"] = 12.0
+    world.send(0, call_of("n1", "free"))
+    await world.until(lambda: not world.server.held)
+    first.wanted = False
+    world.crash(first)
+    world.server.lose()
+    world.server.done = lambda who, what: cut(world, who) if what == "draw" else None
+    await asyncio.sleep(14.0)
+    world.heal()
+    await world.drained(60.0)
+    await world.stop_workers()
+    world.faults += check_world(world)
+
+
+def cut(world: World, who: str) -> None:
+    """Cut a worker off from Kafka, so that it cannot commit what it has drawn."""
+    if who == "worker1":
+        world.slots[1].process.kafka_cut = True  # type: ignore[union-attr]
+
+
+def test_fence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the token, a late call of a dead owner is taken for its successor's, and a call is lost."""
+    # So the calls of both are counted alike: a rebuild in one part, and nothing beside the line.
+    monkeypatch.setattr(taking, "RECONCILE_EFFECTS_MAX", 5000)
+    monkeypatch.setattr("rater.worker.EXPIRE_S", 3600.0)
+
+    def without(self: Bucket, lane: int, _token: int, call: int) -> Status:
+        stored = self.lanes.get(lane) or drawing._Lane()  # noqa: SLF001 - its twin's own
+        return Status.OK if call == stored.call else Status.REGRESSED
+
+    with mock.patch.object(Bucket, "_guard", without), pytest.raises(Failure, match=r"I4: .* is lost"):
+        World(1).run(late_request)
+    World(1).run(late_request)

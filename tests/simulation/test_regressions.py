@@ -1,0 +1,167 @@
+"""What the simulation has found, each as a story of its own."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from simulation.checking import check
+from simulation.scenario import call_of, catalog
+from simulation.world import World
+
+pytestmark = pytest.mark.usefixtures("simulated")
+
+
+async def finished(world: World) -> None:
+    """Let all be worked off, end the workers, and check."""
+    world.heal()
+    await world.drained(60.0)
+    await world.stop_workers()
+    await asyncio.sleep(0.1)
+    world.faults += world.halts + check(world)
+
+
+def test_replayed_outcomes_go_before_the_floor_passes_them() -> None:
+    """What a predecessor drew and we published is not undone by whoever takes the lane next.
+
+    Once published it must go with the next draw: that raises the floor beyond its transaction, and what is
+    kept without being found in the journal counts as never published.
+    """
+
+    async def story(world: World) -> None:
+        slot = world.add_worker()
+        await world.begin_load(catalog(), applied=True)
+        world.server.done = lambda _who, what: world.crash(slot) if what == "draw" else None
+        world.send(0, call_of("n1", "volume"))
+        await world.until(lambda: slot.starts > 1)
+        world.server.done = lambda _who, _what: None
+        await world.drained(60.0)
+        world.send(0, call_of("n2", "free"))
+        await world.drained(60.0)
+        world.crash(slot)
+        world.send(0, call_of("n3", "free"))
+        await finished(world)
+
+    World(1).run(story)
+
+
+def test_what_is_published_while_something_pends_goes_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What we drew and published before a predecessor's outcome came again is not undone by the next owner.
+
+    It is kept as long as that is; then it must go with the next draw too, although the commit that settled
+    the last of it had no draw of its own.
+    """
+    monkeypatch.setattr("rater.worker.COMMIT_SIDES_MAX", 1)  # each batch in a Kafka transaction of its own
+
+    async def story(world: World) -> None:
+        slot = world.add_worker()
+        await world.begin_load(catalog(), applied=True)
+        world.server.done = lambda _who, what: world.crash(slot) if what == "draw" else None
+        slot.wanted = False
+        world.send(0, call_of("n1", "volume"))
+        await world.until(lambda: slot.worker is None)
+        world.server.done = lambda _who, _what: None
+        await world.begin_load(catalog(2))
+        slot.wanted = True
+        world.start(slot)
+        await world.drained(60.0)
+        world.send(0, call_of("n2", "free"))
+        await world.drained(60.0)
+        world.crash(slot)
+        world.send(0, call_of("n3", "free"))
+        await finished(world)
+
+    for seed in range(6):  # in most of them the commands are read before the record that pends
+        World(seed, batch_max=1).run(story)
+
+
+def test_views_of_clients_that_the_store_has_lost() -> None:
+    """A view of a client whose making was lost before it was published is not held against the store.
+
+    The worker saw the new client, the store fell back to before it, and the call came before the load again:
+    that is no sign of keys that somebody has deleted, and the worker goes on.
+    """
+    cached = 0
+
+    async def story(world: World) -> None:
+        nonlocal cached
+        slot = world.add_worker()
+        await world.begin_load(catalog(), applied=True)
+        slot.wanted = False
+        world.crash(slot)
+        await world.begin_load(catalog(2))
+        world.send(0, call_of("n1", "late"))
+        world.server.save()
+        slot.wanted = True
+        world.start(slot)
+        (bucket,) = world.server.buckets
+
+        def refuse(_who: str, _what: str) -> None:
+            if "late" in bucket.clients:
+                world.broker.faults.batch_refused = 1.0
+
+        world.server.done = refuse
+        await world.until(lambda: world.broker.faults.batch_refused)
+        await asyncio.sleep(0.2)
+        assert slot.worker is not None
+        cached += "late" in slot.worker.parts.views
+        world.server.done = lambda _who, _what: None
+        world.server.roll_back()
+        world.broker.fetch_max = 2  # so the call is read before the last records of the load
+        world.heal()
+        await finished(world)
+
+    for seed in range(6):  # in most of them the load is read before the call at first
+        World(seed).run(story)
+    assert cached
+
+
+def test_no_lane_is_taken_while_a_worker_ends() -> None:
+    """A lane that the group gives to a worker that is ending is not taken: it would be left half-way."""
+
+    async def story(world: World) -> None:
+        first, second = world.add_worker(), world.add_worker()
+        await world.begin_load(catalog(), applied=True)
+        assert first.worker is not None
+        assert second.worker is not None
+        first.wanted = second.wanted = False
+        second.worker.stopping.set()
+        await world.until(lambda: second.worker is None)
+        first.worker.stopping.set()
+        await asyncio.sleep(0.02)
+        epochs = {name: known.epoch for name, known in world.broker.ids.items()}
+        await world.until(lambda: first.worker is None)
+        assert {name: known.epoch for name, known in world.broker.ids.items()} == epochs
+        world.faults += check(world)
+
+    for seed in range(10):
+        World(seed, lanes=3).run(story)
+
+
+def test_a_large_rebuild_survives_crashes() -> None:
+    """A store that was emptied is rebuilt in parts; whoever dies between two leaves nothing twice, or out."""
+
+    async def story(world: World) -> None:
+        slot = world.add_worker()
+        await world.begin_load(catalog(), applied=True)
+        for number in range(40):
+            world.send(0, call_of(f"n{number}", ("volume", "money", "both", "free")[number % 4], 7))
+        await world.drained(60.0)
+        seen = 0
+
+        def count(_who: str, what: str) -> None:
+            nonlocal seen
+            seen += what == "reconcile"
+            if what == "reconcile" and seen in {3, 8}:
+                world.crash(slot)
+
+        world.server.done = count
+        world.server.lose()
+        await world.until(lambda: slot.starts > 2)
+        await finished(world)
+
+    for seed in range(3):
+        world = World(seed, batch_max=3)
+        world.broker.fetch_max = 6
+        world.run(story)
