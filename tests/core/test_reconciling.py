@@ -31,7 +31,6 @@ from rater.core.reconciling import (
     FORGET_GENERATIONS_MAX,
     ApplyContext,
     Effect,
-    OutcomeEntry,
     Pending,
     Reconciling,
     State,
