@@ -28,7 +28,6 @@ class Point(NamedTuple):
 
 BASE = World(clients=20_000)
 LINES: dict[str, tuple[str, tuple[Point, ...]]] = {
-    "clients": ("clients", tuple(Point(n, World(clients=n)) for n in (1_000, 10_000, 100_000, 1_000_000))),
     "packages": (
         "packages of a client",
         tuple(Point(n, World(clients=2_000, packages=n)) for n in (1, 2, 5, 10, 20, 50)),
@@ -43,10 +42,15 @@ LINES: dict[str, tuple[str, tuple[Point, ...]]] = {
         "share of one client, %",
         tuple(Point(share * 100, World(clients=20_000, hot=share)) for share in (0.0, 0.25, 0.5, 0.9)),
     ),
+    "usual": (
+        "calls to the caller's twenty usual numbers, %",
+        tuple(Point(share * 100, World(clients=20_000, usual=share)) for share in (0.0, 0.5, 0.9)),
+    ),
     "duplicates": (
         "duplicates, %",
         tuple(Point(share * 100, World(clients=20_000, duplicates=share)) for share in (0.0, 0.1, 0.25, 0.5)),
     ),
+    "clients": ("clients", tuple(Point(n, World(clients=n)) for n in (1_000, 10_000, 100_000, 1_000_000))),
 }
 LOGARITHMIC = ("clients", "packages", "codes", "partitions")
 

@@ -93,7 +93,8 @@ def _main(found: dict[str, Any]) -> str:
 {about["date"]}; {about["cpu"]}; Python {about["python"]}, aiokafka {about["aiokafka"]},
 {about["redis"]}. {world["clients"]:,} clients (Zipf), {world["codes"]:,} codes, 1 to 5 limits each,
 both sides in a fifth of the calls, JSON of 400 bytes; out come records of
-{found["out_bytes"]:.0f} bytes, {sides:.2f} for each CDR. Settings: {settings}.
+{found["out_bytes"]:.0f} bytes, {sides:.2f} for each CDR. Every call goes to another number, of all codes
+of the deck, so what is remembered by client and code seldom helps. Settings: {settings}.
 {len(rounds)} rounds, in each the worker and then the pass-through; best / median:
 
 {_table(("figure", "result", "target", "met"), rows)}

@@ -30,7 +30,7 @@ from rater.servers import Kafka, Redis
 
 WIRE_RECORDS = 500
 """Records of a batch as the switches' collectors send them."""
-READY_S = 300.0
+READY_S = 900.0
 SAMPLE_S = 0.5
 _SAMPLE = re.compile(r"^(rater_\w+)(\{[^}]*\})? ([0-9.e+-]+)$", re.MULTILINE)
 HERE = Path(__file__).parent

@@ -20,9 +20,10 @@ TEMPLATES = 60
 """Packages on sale; clients share them, as customers of a carrier do."""
 VENDORS = 200
 """Clients of the `term` side."""
+USUAL = 20
 HISTORY_S = 3600
 """Calls were answered within so many seconds before now."""
-_HOUR_MS = 3_600_000
+_SPREAD = 2_654_435_761  # a prime: neighbours come far apart
 _DIGITS = 12
 """Of a number whose country is none of the deck's busy ones."""
 
@@ -40,6 +41,8 @@ class World:
     """Share of the calls that one client makes, beside its share of the others."""
     duplicates: float = 0.0
     """Share of the records that are an earlier one again."""
+    usual: float = 0.0
+    """Share of the calls to one of the caller's `USUAL` own numbers; the others go to a new number each."""
     limits: int | None = None
     """So many limits in each package, all of them of minutes; None: 1 to 5, of minutes and money."""
 
@@ -134,9 +137,13 @@ class World:
                 continue
             if self.hot and chance.random() < self.hot:
                 client = shuffled[0]  # noqa: PLW2901 - that one instead
+            digits_of = int(chance.random() * 10**12)
+            if self.usual and chance.random() < self.usual:
+                own = (client * USUAL + int(chance.random() * USUAL)) * _SPREAD
+                (code, digits), digits_of = codes[own % count], own % 10**12  # noqa: PLW2901 - its own number
             ended = int(chance.random() * (len(moments) - 2420))
             talked = int(chance.expovariate(1 / 480)) % 2400  # quarters of a second; two minutes on average
-            number = code + f"{int(chance.random() * 10**12):012d}"[: digits - len(code)]
+            number = code + f"{digits_of:012d}"[: digits - len(code)]
             term = ""
             if chance.random() < self.both_sides:
                 vendor = self.clients + int(chance.random() * VENDORS)

@@ -33,18 +33,16 @@ def run(seed: int) -> str:
     return scenario.world.told()
 
 
-@pytest.mark.skipif(ONE is not None, reason="one seed is asked for")
-@pytest.mark.parametrize("part", range(PARTS))
-def test_seeds(part: int) -> None:
+PARTED = (
+    [range(part, SEEDS, PARTS) for part in range(PARTS)] if ONE is None else [range(int(ONE), int(ONE) + 1)]
+)
+
+
+@pytest.mark.parametrize("seeds", PARTED, ids=lambda seeds: f"from-{seeds.start}")
+def test_seeds(seeds: range) -> None:
     """Whatever goes wrong: once all heals, each side has one outcome, and sums and limits hold."""
-    for seed in range(part, SEEDS, PARTS):
+    for seed in seeds:
         run(seed)
-
-
-@pytest.mark.skipif(ONE is None, reason="no single seed is asked for")
-def test_one_seed() -> None:
-    """The same for the seed of RATER_SEED."""
-    run(int(ONE or 0))
 
 
 @pytest.mark.parametrize("seed", [3, 14])

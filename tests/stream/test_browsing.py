@@ -52,21 +52,21 @@ async def test_the_newest_comes_first_across_partitions(
 ) -> None:
     """All committed records come once, by falling time, whatever the steps; aborted ones never."""
     monkeypatch.setattr(browsing, "STEP", 3)
-    await fill(client, topics.events, 23)
+    await fill(client, topics.cdrs, 23)
     passed: list[int] = []
-    assert await read(client, topics.events, passed=passed.append) == list(range(22, -1, -1))
+    assert await read(client, topics.cdrs, passed=passed.append) == list(range(22, -1, -1))
     assert sum(passed) > 23  # markers lie between
     since, until = BEGIN_MS + 5 * STEP_MS, BEGIN_MS + 9 * STEP_MS
-    assert await read(client, topics.events, since_ms=since, until_ms=until) == [8, 7, 6, 5]
-    assert await read(client, topics.events, since_ms=BEGIN_MS + 10**9) == []
-    assert await read(client, topics.events, until_ms=BEGIN_MS) == []
+    assert await read(client, topics.cdrs, since_ms=since, until_ms=until) == [8, 7, 6, 5]
+    assert await read(client, topics.cdrs, since_ms=BEGIN_MS + 10**9) == []
+    assert await read(client, topics.cdrs, until_ms=BEGIN_MS) == []
 
 
 async def test_one_may_stop_early_and_an_empty_topic_is_empty(client: dict[str, Any], topics: Topics) -> None:
     """Who has seen enough goes; where nothing is, nothing comes."""
     assert await read(client, topics.rejected) == []
-    await fill(client, topics.events, 4)
-    browsed = newest(client, topics.events, range(2))
+    await fill(client, topics.cdrs, 4)
+    browsed = newest(client, topics.cdrs, range(2))
     assert (await anext(browsed)).value == b"3"
     await browsed.aclose()  # type: ignore[attr-defined]
 
