@@ -20,7 +20,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from rater import servers
 from rater.servers import Flavour, Kafka, Redis, ServerFault
 
-DEADLINE_S = 60.0  # a killed broker is let in again when its old session has ended, and then ends what it had open
+DEADLINE_S = 120.0
 TEN_MB = 10_000_000
 
 # Says the process ids of a server and of its supervisor, then waits for the end of its input.
