@@ -39,8 +39,8 @@ PART_RECORDS = 250
 (a side fills 4 KB, the cache is 1 MB or so). With all of a batch at once the three take 10 µs, not 7."""
 BACKLOG_RECORDS = 1000
 """A lane that is so many records behind does not wait for company."""
-COMMIT_RECORDS_MAX = 4000
-"""Records of one Kafka transaction: beyond it only latency grows (kafka.md 3)."""
+COMMIT_SIDES_MAX = 4000
+"""Sides of one Kafka transaction: beyond it only latency grows (kafka.md 3)."""
 AGE_PER_LANE_MS = 12
 """A Kafka transaction costs 1-1.5 ms of this process whatever it carries, so the batch age grows with the
 lanes."""
@@ -98,7 +98,6 @@ class Line:
                 batch = batches.popleft()
                 await self.rate(batch)
                 batch.release()
-                batch.more = bool(batches)
                 await ready.put(batch)
                 del batch
             if time.monotonic() - self.expired_at >= EXPIRE_S:
@@ -108,16 +107,15 @@ class Line:
     async def _commit_all(self, ready: asyncio.Queue[Batch | None]) -> None:
         batch = await ready.get()
         while batch is not None:
-            batches, records, more = [batch], batch.records, batch.more
+            batches, sides = [batch], batch.records
             batch = None
-            while records < COMMIT_RECORDS_MAX and (more or not ready.empty()):
-                batch = await ready.get()
+            while sides < COMMIT_SIDES_MAX and not ready.empty():
+                batch = ready.get_nowait()
                 if batch is None:
                     await self.commit(batches)
                     return
                 batches.append(batch)
-                records += batch.records
-                more = batch.more
+                sides += batch.records
             await self.commit(batches)
             del batches
             batch = await ready.get()

@@ -144,9 +144,6 @@ class Batch:
         self.fresh: set[str] = set()
         """Clients whose view was fetched for this batch: a rejection may rest on such a view alone."""
 
-        self.more = False
-        """Another batch of the same poll follows at once: they may be committed together."""
-
     def release(self) -> None:
         """Let go of what only rating needed: what is published stays."""
         self.polled, self.sides = [], []

@@ -20,7 +20,6 @@ from aiokafka.errors import (
 )
 
 from rater.errors import Halt, StreamDown
-from rater.stream import records
 
 RETRY_S = 0.1
 """Pause between two attempts to connect: a broker that restarts is away for seconds."""
@@ -133,7 +132,6 @@ async def settle() -> None:
 
 def consumer(client: Connection, **settings: Any) -> AIOKafkaConsumer:
     """Return a consumer that reads only what is committed, never jumps and commits nothing by itself."""
-    records.install()
     return AIOKafkaConsumer(
         **{
             "enable_auto_commit": False,
