@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import signal
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple, Self
+
+from rater.demo.workers import environment
+from rater.servers import Child
 
 TICKS = os.sysconf("SC_CLK_TCK")
 STOP_S = 60.0
@@ -52,58 +51,34 @@ def processors() -> list[str]:
     return names or ["unknown"] * (os.cpu_count() or 1)
 
 
-class Process:
-    """A command under the supervisor of `rater.servers`: it ends when this process ends, however it ends."""
+class Process(Child):
+    """A command that is measured; it ends when this process ends, however it ends."""
 
     def __init__(self, command: Sequence[str], log: Path, environ: Mapping[str, str]) -> None:
-        kept = {key: value for key, value in os.environ.items() if not key.startswith("RATER_")}
-        kept |= {key: os.environ[key] for key in ("RATER_CACHE",) if key in os.environ}
         self.log = log
-        self._supervisor = subprocess.Popen(  # noqa: S603 - our own commands
-            [sys.executable, "-m", "rater.servers", "supervise", str(log), *command],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=kept | dict(environ),
-            start_new_session=True,
-        )  # fmt: skip
-        assert self._supervisor.stdout is not None
-        word, _, rest = self._supervisor.stdout.readline().strip().partition(" ")
-        assert word == "pid", rest
-        self.pid = int(rest)
+        super().__init__(command, log.parent, log, environment(environ))
 
     def must_run(self) -> None:
         """Raise with its code and the end of its log when it has ended."""
-        if not Path(f"/proc/{self.pid}").exists():
-            code = self._supervisor.wait(STOP_S)
-            raise RuntimeError("\n".join([f"it ended with code {code}:", *self.told().splitlines()[-20:]]))
+        if self.code is not None:
+            raise RuntimeError("\n".join([f"it ended with code {self.code}:", *self._end()]))
 
     def told(self) -> str:
         """Return what it has written."""
         return self.log.read_text("utf-8", "replace")
 
-    def wait(self) -> None:
+    def finished(self) -> None:
         """Return when it has ended; raise with the end of its log when it failed."""
-        if self._supervisor.wait():
-            raise RuntimeError("\n".join(self.told().splitlines()[-20:]))
+        while not self.wait(STOP_S):
+            pass
+        if self.code:
+            raise RuntimeError("\n".join(self._end()))
 
-    def signal(self, number: signal.Signals) -> None:
-        """Send it a signal."""
-        assert self._supervisor.stdin is not None
-        with suppress(BrokenPipeError, ValueError):
-            self._supervisor.stdin.write(f"{int(number)}\n")
-            self._supervisor.stdin.flush()
-
-    def stop(self) -> None:
-        """Let it finish what it has begun, and end it."""
-        self.signal(signal.SIGTERM)
-        with suppress(subprocess.TimeoutExpired):
-            self._supervisor.wait(STOP_S)
-        for pipe in (self._supervisor.stdin, self._supervisor.stdout):
-            if pipe is not None:
-                with suppress(BrokenPipeError):
-                    pipe.close()  # the supervisor kills what is left
-        self._supervisor.wait()
+    def _end(self) -> list[str]:
+        return self.told().splitlines()[-20:]
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.stop()
+        self.stop(STOP_S)

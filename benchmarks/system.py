@@ -19,7 +19,7 @@ import aiohttp
 import msgspec
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from processes import Process, busy_s, cpu, rss_mb
+from processes import STOP_S, Process, busy_s, cpu, rss_mb
 from redis.asyncio import Redis as Client
 from world import World
 
@@ -163,7 +163,7 @@ class System:
     async def stop(self) -> None:
         """End the workers in order."""
         for process in self.workers.values():
-            await asyncio.to_thread(process.stop)
+            await asyncio.to_thread(process.stop, STOP_S)
         self.workers = {}
 
     async def load(self, catalog: bytes) -> float:
@@ -323,7 +323,7 @@ class System:
             "age_s": self.settings.worker.batch_age_ms / 1000,
         }))  # fmt: skip
         with Process([sys.executable, str(HERE / "passing.py"), str(plan)], log, {}) as process:
-            await asyncio.to_thread(process.wait)
+            await asyncio.to_thread(process.finished)
         cpu_s, seconds, cdrs = json.loads(process.told().splitlines()[-1])
         return cpu_s / cdrs * 1e6, cdrs / seconds
 

@@ -46,7 +46,7 @@ from rater.core.loading import (
 from rater.errors import Fenced, Halt, NoCatalog
 from rater.store.buckets import Buckets
 from rater.stream.content import EventTail, Writer
-from rater.stream.journal import CONTROL_HEADER, Owner, control_record, end_offset, last_mark, read_range
+from rater.stream.journal import Owner, Piece, control_record, end_offset, last_mark, read_range
 from rater.stream.topics import Topics
 
 PIECE_BYTES = 900_000
@@ -178,7 +178,7 @@ class Loader:
             if digest not in known
             for at in range(0, max(len(raw), 1), PIECE_BYTES)
         ]
-        headers = [(CONTROL_HEADER, msgspec.msgpack.encode(["content"]))]
+        _, _, headers = control_record(Piece())
         commands = self.topics.commands
         offsets = (
             await writer.write([(commands, 0, None, piece, headers) for _, piece in pieces]) if pieces else []

@@ -161,7 +161,9 @@ class Metrics:
             registry,
         )
         self._late = Counter(
-            "rater_late", "Sides whose period was over when their record came in.", registry=registry
+            "rater_late",
+            "Rated sides whose period was over when their record came in.",
+            registry=registry,
         )
         self._transactions = _Closed(
             "rater_transactions", "Transactions published, by type.", {"type": TRANSACTIONS}, registry

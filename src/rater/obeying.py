@@ -26,6 +26,7 @@ from rater.core.commands import (
     read_command,
 )  # fmt: skip
 from rater.core.obeying import chunk_call, chunk_fault, event
+from rater.core.reconciling import CONTROL_HEADER
 from rater.errors import NoCatalog, Retake
 from rater.stream.journal import end_offset, read_range
 
@@ -57,7 +58,7 @@ async def obey(line: Line, batch: Batch, record: Any) -> None:
     if _replayed(line, batch, record):
         return
     line.taken.obeyed = record.offset + 1
-    if any(name == "control" for name, _ in record.headers or ()):
+    if any(name == CONTROL_HEADER for name, _ in record.headers or ()):
         return  # content of a catalog: read by those whom a manifest points to it
     command = read_command(record.value)
     if isinstance(command, str):

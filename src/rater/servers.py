@@ -96,16 +96,20 @@ def _supervise(log: str, command: Sequence[str]) -> int:
     return code if code >= 0 else 128 - code
 
 
-class _Child:
-    """A command under a supervisor of its own."""
+class Child:
+    """A command under a supervisor of its own: when this process ends, however it ends, so does it."""
 
-    def __init__(self, command: Sequence[str], folder: Path, log: Path) -> None:
+    def __init__(
+        self, command: Sequence[str], folder: Path, log: Path, environ: Mapping[str, str] | None = None
+    ) -> None:
+        """Start it; ServerFault when it cannot be. environ: its whole environment, ours without one."""
         self._supervisor = subprocess.Popen(  # noqa: S603 - our own module
             [sys.executable, "-m", "rater.servers", "supervise", str(log), *command],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
             cwd=folder,
+            env=environ,
             start_new_session=True,  # Ctrl-C in the terminal reaches us, and we end the servers in order
         )
         word, _, rest = self._answer().partition(" ")
@@ -138,11 +142,21 @@ class _Child:
             self._supervisor.wait(timeout_s)
         except subprocess.TimeoutExpired:
             return False
+        self._let_go()
+        return True
+
+    def stop(self, timeout_s: float) -> None:
+        """End it, in order if it will within so many seconds, else at once; returns when it is gone."""
+        self.signal(signal.SIGTERM)
+        self.wait(timeout_s)
+        self._let_go()  # the supervisor kills what is left
+        self._supervisor.wait()
+
+    def _let_go(self) -> None:
         for pipe in (self._supervisor.stdin, self._supervisor.stdout):
             if pipe is not None:
                 with suppress(BrokenPipeError):
                     pipe.close()
-        return True
 
 
 class _Server(ABC):
@@ -155,7 +169,7 @@ class _Server(ABC):
         self.folder = folder
         self.port = port or 0
         self._own_port = port is None
-        self._child: _Child | None = None
+        self._child: Child | None = None
 
     @property
     def pid(self) -> int:
@@ -227,14 +241,14 @@ class _Server(ABC):
 
     def _run(self, command: Sequence[str], log: Path, answers: Callable[[], bool]) -> None:
         """Start the command and return when it answers; ServerFault, with nothing left running, when not."""
-        self._child = _Child(command, self.folder, log)
+        self._child = Child(command, self.folder, log)
         try:
             self._wait(self._child, answers)
         except BaseException:
             self.kill()
             raise
 
-    def _wait(self, child: _Child, answers: Callable[[], bool]) -> None:
+    def _wait(self, child: Child, answers: Callable[[], bool]) -> None:
         deadline = time.monotonic() + READY_S
         while not answers():
             if child.code is not None:

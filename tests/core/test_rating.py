@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from rater.core import rating
 from rater.core.cdr import Arrival, Cdr, GivenRate, Party, decode
-from rater.core.codes import Rate
+from rater.core.codes import NEVER_MS, Rate
 from rater.core.drawing import DrawResult, Outcome
 from rater.core.identifying import Identified
 from rater.core.matching import NOTHING, Asked, Matched, Part
@@ -236,7 +236,7 @@ def test_a_kept_context_gives_the_same_bytes(
     """What was decided before a crash is published as it would have been: packed, read back, rendered."""
     rater = loaded()
     of = tuple(Part(money, waive, "1.1.m", '{"taken":"', '"}', ("{}",)) for money, waive in parts)
-    matched = Matched((), of, msgspec.Raw(msgspec.msgpack.encode(of)), Asked(), {})
+    matched = Matched((), NEVER_MS, of, msgspec.Raw(msgspec.msgpack.encode(of)), Asked(), {})
     priced = rating.Priced(None, billed, rating.NOTHING, 0, fee_e10)
     cdr = call(id=name, caller=name, plain=False)
     made = rating.context(cdr, "orig", identified(rater, rate_of(Decimal(1))), priced, matched, rater.catalog)

@@ -34,7 +34,7 @@ from rater.core.commands import (
 from rater.core.drawing import Bucket, DrawCall, DrawReply, Status, ViewsReply
 from rater.core.loading import Existing, Merged, merge, objects, read_files
 from rater.core.offline import Rater, Transaction
-from rater.core.reconciling import Effect, Reconciling, State
+from rater.core.reconciling import COMMAND_INDEX_MIN, Effect, Reconciling, State
 from rater.errors import Halt, NoCatalog
 from rater.metrics import Metrics
 from rater.parts import Parts
@@ -347,7 +347,7 @@ def obeyed(raw: bytes, *, with_catalog: bool) -> None:
         assert batch.positions[lane.topics.commands] == lane.offset - 100 + 2
         assert batch.counts.commands["tick", "done"] >= 1
         if with_catalog:
-            assert [side.name for side in batch.sides if side.index < batching.COMMAND_INDEX_MIN] == ["orig"]
+            assert [side.name for side in batch.sides if side.index < COMMAND_INDEX_MIN] == ["orig"]
             assert len(batch.transactions) + len(batch.rejected) >= 1
         after = await lane.rate(load_of().commands, [_cdr(2, "43")])
         _check_events(after)
@@ -383,7 +383,7 @@ def adopted(which: str, raw: bytes) -> None:
         lane.check_store()
         types = [json.loads(value or b"")["type"] for _, value, _ in batch.events]
         assert types[0] == ("catalog_loaded" if lane.taken.catalog.version == 2 else "command_refused")  # type: ignore[union-attr]
-        assert [side.name for side in batch.sides if side.index < batching.COMMAND_INDEX_MIN] == ["orig"]
+        assert [side.name for side in batch.sides if side.index < COMMAND_INDEX_MIN] == ["orig"]
 
     _run(go())
 

@@ -73,6 +73,25 @@ async def test_a_call_is_rated(system_of: SystemOf) -> None:
         assert await findings(system) == []
 
 
+async def test_a_call_of_a_period_that_is_over_is_counted_late(system_of: SystemOf) -> None:
+    """It draws from the period it was in, once, also when it comes twice; a call of today is not late."""
+    system = await system_of()
+    daily = json.loads(catalog(1, 0))
+    daily["packages"][0]["period"] = "1 day"
+    held = daily["client_packages"][0]
+    async with system.worker() as worker:
+        await system.load(json.dumps(daily).encode())
+        for name, answered in (("late", now(36)), ("today", now()), ("late", now(36))):
+            cdr = {"id": name, "called": "380441234567", "answered_at": answered, "duration_ms": 60_000,
+                   "orig": {"client": held["client"]}}  # fmt: skip
+            await system.send([(json.dumps(cdr).encode(), None)])
+        await system.settled()
+        usage = {one["cdr"]["id"]: one for one in await system.transactions() if one["type"] == "usage"}
+        periods = {name: one["draws"][0]["period"] for name, one in usage.items()}
+        assert periods["today"] - periods["late"] in {1, 2}
+        assert worker.parts.metrics.registry.get_sample_value("rater_late_total") == 1
+
+
 async def test_loading_twice_changes_nothing(system_of: SystemOf) -> None:
     """The same file again publishes nothing and keeps the version."""
     system = await system_of(partitions=2)
@@ -124,9 +143,9 @@ async def test_a_load_that_dies_half_way_changes_nothing(
         assert await findings(system) == []
 
 
-def now() -> str:
-    """Return this instant as a CDR writes it."""
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+def now(hours: int = 0) -> str:
+    """Return this instant, or one so many hours before it, as a CDR writes it."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() - hours * 3600))
 
 
 async def send_all(system: Any, cdrs: list[bytes]) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from rater.core.clients import ClientRegister, write_register
-from rater.core.reconciling import State
+from rater.core.reconciling import State, state_record
 from rater.errors import Halt, StreamDown
 from rater.stream.journal import Owner, control_record, end_offset, last_mark, read_range, understood
 
@@ -99,7 +99,7 @@ def test_a_state_is_keyed_by_its_client() -> None:
         "42", 3, 1, "Rose", None, "USD", "UTC", 0, None, None, None, {}, {"acc": {}}, [], 0
     )
     state = State("t.commands", 5, 0, "42", 3, write_register(register), [("acc", "42")])
-    key, value, headers = control_record(state)
+    key, value, headers = state_record(state)
     assert (key, value, understood(headers)) == (b"42", None, state)
 
 

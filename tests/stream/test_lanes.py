@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, Self
 import pytest
 from aiokafka.consumer.group_coordinator import GroupCoordinator
 
-from rater.core.reconciling import Effect
+from rater.core.reconciling import Effect, effect_headers
 from rater.errors import Fenced, Halt, StreamDown
 from rater.stream import connecting, lanes
-from rater.stream.journal import Owner, effect_header, last_mark
+from rater.stream.journal import Owner, last_mark
 from rater.stream.lanes import LaneProducer, Ownership
 from rater.stream.topics import Topics
 
@@ -98,7 +98,7 @@ async def test_a_timeout_that_the_broker_does_not_allow_halts(scene: Scene) -> N
 async def test_commit_of_many_and_of_big_records(scene: Scene) -> None:
     """5,000 transactions, one of 900 KB, a rejected input of 10 MB and an event make one commit, in order."""
     effect = Effect("t.cdrs", 0, 9, 1, 5, 6, b"k" * 8, b"c" * 4, "42", -6000, [("3.4.m1", 60)])
-    many: list[Any] = [(b"42", b'{"n":%d}' % number * 20, effect_header(effect)) for number in range(5000)]
+    many: list[Any] = [(b"42", b'{"n":%d}' % number * 20, effect_headers(effect)) for number in range(5000)]
     many.insert(2500, (b"42", bytes(range(256)) * 3600, []))
     producer = await scene.lane()
     rejected = [(None, b"r" * (10 * 2**20), [("reason", b"too_large")])]

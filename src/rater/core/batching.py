@@ -32,18 +32,21 @@ from rater.core.matching import Asked, Matched, Part, Terms
 from rater.core.matching import match as match_limits
 from rater.core.reasons import Reason, Rejection
 from rater.core.reasons import Side as SideName
-from rater.core.reconciling import ApplyContext, Effect, Pending
+from rater.core.reconciling import (
+    COMMAND_INDEX_MIN,
+    ApplyContext,
+    Effect,
+    Headers,
+    Outgoing,
+    Pending,
+    State,
+    effect_headers,
+    state_record,
+)
 from rater.core.slots import Skipped
-
-Header = tuple[str, bytes]
-Outgoing = tuple[bytes | None, bytes | None, list[Header]]
-"""Key, value and headers of a record to publish."""
 
 SIDE_INDEX = {"orig": 0, "term": 1}
 SIDE_NAME: tuple[SideName, SideName] = ("orig", "term")
-COMMAND_INDEX_MIN = 2
-"""Indices of a record's effects: 0 and 1 are the sides of a CDR, from here on the items of a command."""
-
 RATED = int(Outcome.RATED)
 _RATED = {name: (name, "rated") for name in SIDE_NAME}
 _ZERO = {name: (name, "zero") for name in SIDE_NAME}
@@ -92,6 +95,8 @@ class Side(Struct, gc=False):
     """What its transaction says, with the next two; of a side of a CDR that is drawn."""
     terms: Terms | None = None
     parts: tuple[Part, ...] = ()
+    late: bool = False
+    """A period that it may draw from was over when its record came in."""
     applied: tuple[str, ApplyContext] | None = None
     """Of an item of a command: its client, and what it is published with."""
     result: DrawResult | bool | None = None
@@ -256,7 +261,7 @@ def decode(
                 if found.rejected:
                     _take_rejected(batch, topic, record, found.rejected, replayed)
             elif isinstance(found, Skipped):
-                batch.counts.skipped += 1
+                continue  # it is no call, says the source's map
             else:
                 _take_rejected(batch, topic, record, found, replayed)
     batch.lane_ms = standing.lane_ms = lane_ms
@@ -418,7 +423,7 @@ class Call:
         self._last, self._last_use = record, use
         self.items.append(DrawItem(use, key, content, priced.billed, priced.cost, same_record, asked))
         source, name, caller = (cdr.source, cdr.id, cdr.caller) if cdr.plain else rating.said(cdr)
-        side.terms, side.parts = terms, matched.parts
+        side.terms, side.parts, side.late = terms, matched.parts, matched.stop_ms <= record.timestamp
         topic, at_terms, at_parts = self._tables.add(side.topic, terms, matched.packed)
         row = side.kept = Kept(
             side.index, source, name, cdr.at_ms, caller, cdr.called,
@@ -504,7 +509,7 @@ def render(batch: Batch, standing: Standing) -> None:
     """Turn every side into what is published of it."""
     counts, lane, lane_ms = batch.counts, standing.lane, standing.lane_ms
     outcomes: list[tuple[str, str]] = []
-    money = volume = usage = 0
+    money = volume = usage = late = 0
     for side in batch.sides:
         if side.rejection is not None:
             _reject(batch, side, side.rejection)
@@ -534,11 +539,12 @@ def render(batch: Batch, standing: Standing) -> None:
                 (
                     terms.client.encode(),
                     rating.rendered(row, terms, side.parts, result),
-                    [("e", _pack(effect))],
+                    effect_headers(effect),
                 )
             )
             outcomes.append(_RATED[name] if row.why is None else _ZERO[name])
             usage += 1
+            late += side.late
         elif outcome == Outcome.DUPLICATE:
             outcomes.append((name, "duplicate"))
             counts.duplicates["same"] += 1
@@ -546,6 +552,7 @@ def render(batch: Batch, standing: Standing) -> None:
             _reject(batch, side, rating.refused(outcome, side.cdr.id if side.cdr else "", name))
     counts.sides.update(outcomes)
     counts.transactions["usage"] += usage
+    counts.late += late
     counts.draws.update({"money": money, "volume": volume})
 
 
@@ -554,26 +561,25 @@ def _state(batch: Batch, standing: Standing, side: Side) -> None:
     if not side.result or side.applied is None:
         return
     client, context = side.applied
-    state = ["state", side.topic, side.offset, side.index, client, context.version, context.register, []]
-    batch.transactions.append((client.encode(), None, [("control", _pack(state))]))
+    state = State(side.topic, side.offset, side.index, client, context.version, context.register, [])
+    batch.transactions.append(state_record(state))
     if context.transaction is not None:
         effect = Effect(
             side.topic, standing.lane, side.offset, side.index, side.record.timestamp, standing.lane_ms,
             b"", b"", client, context.delta, [],
         )  # fmt: skip
-        batch.transactions.append((client.encode(), context.transaction, [("e", _pack(effect))]))
+        batch.transactions.append((client.encode(), context.transaction, effect_headers(effect)))
         batch.counts.transactions["adjustment"] += 1
 
 
 def account_state(topic: str, offset: int, accounts: list[tuple[str, str]]) -> Outgoing:
     """Return the control record that keeps entries of the account index."""
-    state = ["state", topic, offset, COMMAND_INDEX_MIN, "", 0, b"", accounts]
-    return None, None, [("control", _pack(state))]
+    return state_record(State(topic, offset, COMMAND_INDEX_MIN, "", 0, b"", accounts))
 
 
 def _reject(batch: Batch, side: Side, rejection: Rejection) -> None:
     record = side.record
-    headers: list[Header] = [
+    headers: Headers = [
         ("reason", rejection.reason.value.encode()),
         ("detail", rejection.detail.encode("utf-8", "backslashreplace")),
         ("value", rejection.value.encode("utf-8", "backslashreplace")),

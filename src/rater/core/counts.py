@@ -12,8 +12,6 @@ class Counts:
 
     cdrs: int = 0
     """Records read."""
-    skipped: int = 0
-    """Records of a switch that are no calls (header rows, other events), by its map."""
     sides: Counter[tuple[str, str]] = field(default_factory=Counter)
     """(side, outcome) → sides; side orig | term | none, outcome rated | zero | rejected | duplicate."""
     rejected: Counter[str] = field(default_factory=Counter)
@@ -21,7 +19,7 @@ class Counts:
     duplicates: Counter[str] = field(default_factory=Counter)
     """same | differs → sides."""
     late: int = 0
-    """Sides whose call lies in a period that was over when their record came in."""
+    """Rated sides that might draw from a period which was over when their record came in."""
     transactions: Counter[str] = field(default_factory=Counter)
     """Type → transactions."""
     draws: Counter[str] = field(default_factory=Counter)

@@ -93,12 +93,13 @@ class Asked(tuple[ItemCandidate, ...]):  # noqa: SLOT001 - a tuple's subclass ta
 class Matched(Struct, gc=False):
     """The candidates in their order.
 
-    Of the same ones: parts, and packed, their msgpack, as a context keeps them; asked, as the draw takes
-    them, and fields, their counter fields' indices, where the client has no other fields in the call. passed
-    (explain only): the limits left out.
+    stop_ms: when the first of their periods is over. parts, and packed, their msgpack, as a context keeps
+    them; asked, as the draw takes them, and fields, their counter fields' indices, where the client has no
+    other fields in the call. passed (explain only): the limits left out.
     """
 
     candidates: tuple[Candidate, ...]
+    stop_ms: int
     parts: tuple[Part, ...]
     packed: msgspec.Raw
     asked: Asked
@@ -113,6 +114,7 @@ def _matched(candidates: list[Candidate]) -> Matched:
     parts = tuple(one.part for one in candidates)
     return Matched(
         tuple(candidates),
+        min((one.stop_ms for one in candidates if one.stop_ms is not None), default=NEVER_MS),
         parts,
         msgspec.Raw(_encode(parts)),
         Asked(

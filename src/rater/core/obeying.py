@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from rater.core.amounts import LIMIT, format_micros
-from rater.core.batching import COMMAND_INDEX_MIN, Call, Record, Side
+from rater.core.batching import Call, Record, Side
 from rater.core.catalog import ClientEntry
 from rater.core.clients import ClientRegister, apply_entry, client_bucket, write_register
 from rater.core.commands import (
@@ -28,7 +28,7 @@ from rater.core.drawing import Apply
 from rater.core.fields import TEXT_CHARS_MAX
 from rater.core.reading import QUANTITY_MAX
 from rater.core.reasons import shown
-from rater.core.reconciling import ApplyContext
+from rater.core.reconciling import COMMAND_INDEX_MIN, ApplyContext
 
 _encode = msgspec.json.Encoder().encode
 

@@ -43,6 +43,16 @@ FORGET_GENERATIONS_MAX = 64
 COMMAND_INDEX_MIN = 2
 """Index of the first item of a command; below are the two sides of a CDR."""
 
+EFFECT_HEADER = "e"
+"""Of a transaction in the journal: what it did to the store, so that reconciling parses no JSON."""
+CONTROL_HEADER = "control"
+"""Of a record of ours in the journal, whose value is null."""
+
+Headers = list[tuple[str, bytes]]
+"""A list and nothing else: aiokafka's compiled batches take no other sequence."""
+Outgoing = tuple[bytes | None, bytes | None, Headers]
+"""A record to write: key, value, headers."""
+
 Identity = tuple[str, int, int]
 """Topic, offset, index: one decision, wherever it is kept."""
 
@@ -80,6 +90,19 @@ class State(Struct, array_like=True, tag="state"):
     version: int
     register: bytes
     accounts: list[tuple[str, str]]  # (account, client), of the account index
+
+
+_pack = msgpack.Encoder().encode
+
+
+def effect_headers(effect: Effect) -> Headers:
+    """Return the headers of a transaction."""
+    return [(EFFECT_HEADER, _pack(effect))]
+
+
+def state_record(state: State) -> Outgoing:
+    """Return the journal's record of a state; its key is its client, as of a transaction."""
+    return state.client.encode() or None, None, [(CONTROL_HEADER, _pack(state))]
 
 
 class ApplyContext(Struct, array_like=True, tag="apply"):

@@ -189,7 +189,7 @@ async def _workers(count: int, folder: Path, variables: Mapping[str, str]) -> As
     try:
         for number in range(1, count + 1):
             named = {**variables, "RATER_WORKER__ID": f"demo-{number}"}
-            workers.append(Worker.start(number, _free_port(), folder, named))
+            workers.append(Worker(number, _free_port(), folder, named))
         yield workers
     finally:
         for worker in workers:

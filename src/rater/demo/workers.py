@@ -8,16 +8,15 @@ from __future__ import annotations
 import os
 import re
 import signal
-import subprocess
 import sys
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
-from typing import Final, NamedTuple, Self
+from typing import Final, NamedTuple
 
 import aiohttp
 
 from rater.errors import Halt
+from rater.servers import Child
 
 STOP_S: Final = 20.0
 """So long a worker may take to commit what it has begun."""
@@ -35,39 +34,14 @@ def environment(settings: Mapping[str, str]) -> dict[str, str]:
 class Worker:
     """A running worker. port: where it serves /metrics on loopback."""
 
-    def __init__(self, number: int, port: int, log: Path, process: subprocess.Popen[str], pid: int) -> None:
-        """Use `start` instead."""
-        self.number, self.port, self.log, self.pid = number, port, log, pid
-        self._process = process
-
-    @classmethod
-    def start(cls, number: int, port: int, folder: Path, settings: Mapping[str, str]) -> Self:
+    def __init__(self, number: int, port: int, folder: Path, settings: Mapping[str, str]) -> None:
         """Start a worker with these settings (environment variables); it may not be ready yet."""
-        log = folder / f"worker-{number}.log"
-        process = subprocess.Popen(  # noqa: S603 - our own module
-            [
-                sys.executable,
-                "-m",
-                "rater.servers",
-                "supervise",
-                str(log),
-                sys.executable,
-                "-m",
-                "rater",
-                "worker",
-            ],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            cwd=folder,
-            env=environment({**settings, "RATER_METRICS__PORT": str(port)}),
-            start_new_session=True,  # Ctrl-C reaches us, and we end it in order
-        )
-        assert process.stdout is not None  # noqa: S101 - for mypy: it is a pipe
-        word, _, rest = process.stdout.readline().strip().partition(" ")
-        if word != "pid":
-            raise Halt(f"cannot start a worker: {rest or 'its supervisor ended at once'}")
-        return cls(number, port, log, process, int(rest))
+        self.number, self.port = number, port
+        self.log = folder / f"worker-{number}.log"
+        command = [sys.executable, "-m", "rater", "worker"]
+        environ = environment({**settings, "RATER_METRICS__PORT": str(port)})
+        self._child = Child(command, folder, self.log, environ)
+        self.pid = self._child.pid
 
     @property
     def url(self) -> str:
@@ -76,7 +50,7 @@ class Worker:
 
     def must_run(self) -> None:
         """Raise Halt with the end of its log when it has ended."""
-        code = self._process.poll()
+        code = self._child.code
         if code is not None:
             tail = (
                 self.log.read_text("utf-8", "replace").splitlines()[-_TAIL_LINES:]
@@ -89,21 +63,11 @@ class Worker:
 
     def ask_to_stop(self) -> None:
         """Tell it to finish what it has begun and end."""
-        assert self._process.stdin is not None  # noqa: S101 - for mypy: it is a pipe
-        with suppress(BrokenPipeError, ValueError):
-            self._process.stdin.write(f"{int(signal.SIGTERM)}\n")
-            self._process.stdin.flush()
+        self._child.signal(signal.SIGTERM)
 
     def stop(self) -> None:
         """End it, in order if it will, else at once; returns when it is gone."""
-        self.ask_to_stop()
-        with suppress(subprocess.TimeoutExpired):
-            self._process.wait(STOP_S)
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe is not None:
-                with suppress(BrokenPipeError):
-                    pipe.close()  # the supervisor kills what is left
-        self._process.wait()
+        self._child.stop(STOP_S)
 
 
 class Told(NamedTuple):

@@ -18,12 +18,9 @@ from msgspec import Meta, Struct
 
 from rater.core.clients import read_register, view
 from rater.core.reasons import shown
-from rater.core.reconciling import Effect, State
+from rater.core.reconciling import CONTROL_HEADER, EFFECT_HEADER, Effect, Outgoing, State
 from rater.errors import Halt, StreamDown
 from rater.stream.connecting import Connection, reading
-
-EFFECT_HEADER = "e"
-CONTROL_HEADER = "control"
 
 DEADLINE_S = 60.0
 """So long a read may stand still.
@@ -62,10 +59,6 @@ class Piece(Struct, array_like=True, frozen=True, tag="content"):
 
 
 Control = Mark | Owner | State | Piece
-Headers = list[tuple[str, bytes]]
-"""A list and nothing else: aiokafka's compiled batches take no other sequence."""
-Outgoing = tuple[bytes | None, bytes | None, Headers]
-"""A record to write: key, value, headers."""
 Read = tuple[int, bytes | None, bytes | None, Effect | Control | None]
 """A record of the journal: offset, key, value, and what its header says."""
 
@@ -74,15 +67,9 @@ _effects = msgspec.msgpack.Decoder(Effect)
 _controls = msgspec.msgpack.Decoder(Control)
 
 
-def effect_header(effect: Effect) -> Headers:
-    """Return the headers of a transaction."""
-    return [(EFFECT_HEADER, _encoder.encode(effect))]
-
-
-def control_record(control: Control) -> Outgoing:
-    """Return the record of a mark, an owner or a state; a state's key is its client, as of a transaction."""
-    key = control.client.encode() if isinstance(control, State) else None
-    return key, None, [(CONTROL_HEADER, _encoder.encode(control))]
+def control_record(control: Mark | Owner | Piece) -> Outgoing:
+    """Return the record of a mark, an owner, or (its value is put in) a piece of content."""
+    return None, None, [(CONTROL_HEADER, _encoder.encode(control))]
 
 
 # What msgspec raises on bytes: its own, UnicodeDecodeError (a ValueError), RecursionError; TypeError: null.

@@ -29,6 +29,7 @@ from aiokafka.errors import (
     RecordListTooLargeError,
 )
 
+from rater.core.reconciling import Headers, Outgoing
 from rater.errors import Fenced, Halt, Retake, StreamDown
 from rater.stream import endtxn
 from rater.stream.connecting import (
@@ -44,7 +45,7 @@ from rater.stream.connecting import (
     shut,
     started,
 )
-from rater.stream.journal import Headers, Mark, Outgoing, Owner, control_record
+from rater.stream.journal import Mark, Owner, control_record
 from rater.stream.topics import RECORD_BYTES_MAX, Topics
 
 log = structlog.get_logger()
