@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from rater.core.clients import ClientView
 from rater.core.codes import Rate
-from rater.core.identifying import Identified
-from rater.core.matching import KEYS_MAX, MADE_MAX, Matched, counter_field, id_order, match, split_field
+from rater.core.identifying import Identified, route_of
+from rater.core.matching import SHARED_MAX, SPANS_MAX, Matched, counter_field, id_order, match, split_field
 from rater.core.offline import Rater
 from rater.core.reasons import PassOver, Reason, Rejection
 
@@ -235,7 +235,11 @@ def loaded(
 def ask(rater: Rater, view: ClientView, call: Call) -> Matched | Rejection:
     """Match a call of client 42, with what was passed over."""
     rate = Rate(None, "USD", call.code, None, 0, 0, 0, 1, 0)
-    identified = Identified(view, call.account, rate, rater.catalog.services[call.service])
+    service = rater.catalog.services[call.service]
+    route = view.memo.get((call.side, call.account, call.service))
+    if route is None or route.catalog is not rater.catalog:
+        route = route_of(view, call.side, call.account, service, rater.catalog)  # type: ignore[arg-type]
+    identified = Identified(view, route, rate)
     side, at_ms, billed, sign = call.side, call.at_ms, call.billed, call.sign
     return match(identified, side, at_ms, billed, sign, rater.catalog, explain=True)  # type: ignore[arg-type]
 
@@ -253,7 +257,7 @@ def test_the_compiled_matcher_agrees_with_the_rules(scene: Any, calls: list[Call
     for call in calls:
         matched = ask(rater, view, call)
         assert isinstance(matched, Matched)
-        got = [(one.client_package, one.limit_id, one.period) for one in matched.candidates]
+        got = [(view.packages[one.group].id, one.limit_id, one.period) for one in matched.candidates]
         assert got == naive.candidates(call), call
         passed = {(one.client_package, one.limit_id): one.reason for one in matched.passed}
         expected = {
@@ -320,16 +324,17 @@ def test_memory_is_bounded() -> None:
     package = {"id": "P", "type": "customer", "_days": 1, "_end": None, "priority": 0, "limits": [ANY_CODE]}
     rater = loaded([package], {}, [{"id": "1", "package": "P", "account": None, "_start": 0, "_end": None}])
     view = rater.views.clients["42"]
-    for number in range(3 * KEYS_MAX):
+    for number in range(2 * SHARED_MAX):
         call = Call("orig", DAY_0 + number * DAY_MS, None, "calls", str(number), 60, -1)
         matched = ask(rater, view, call)
         assert isinstance(matched, Matched)
         assert [one.period for one in matched.candidates] == [number + 1]
     for number in range(10_000):
         ask(rater, view, Call("orig", DAY_0 + number * DAY_MS, None, "calls", "1", 60, -1))
-    memo = view.memo["match"]
-    assert len(memo.known) <= KEYS_MAX
-    assert len(memo.made) <= MADE_MAX
+    (route,) = view.memo.values()
+    assert len(route.customer) <= SPANS_MAX
+    assert len(rater.catalog.shared) <= SHARED_MAX
+    assert all(len(made) <= 1 for made in rater.catalog.shared.values())
 
 
 @given(

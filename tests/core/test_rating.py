@@ -18,7 +18,7 @@ from rater.core import rating
 from rater.core.cdr import Arrival, Cdr, GivenRate, Party, decode
 from rater.core.codes import NEVER_MS, Rate
 from rater.core.drawing import DrawResult, Outcome
-from rater.core.identifying import Identified
+from rater.core.identifying import Identified, route_of
 from rater.core.matching import NOTHING, Asked, Matched, Part
 from rater.core.offline import Rater, Transaction
 from rater.core.reasons import Reason, Rejection, Side
@@ -57,7 +57,10 @@ def call(duration_ms: int = 60_000, **changes: Any) -> Cdr:
 
 def identified(rater: Rater, rate: Rate | None, client: str = "42", service: str = "calls") -> Identified:
     """Return the client with this rate."""
-    return Identified(rater.views.clients[client], None, rate, rater.catalog.services[service])
+    view = rater.views.clients[client]
+    return Identified(
+        view, route_of(view, "orig", None, rater.catalog.services[service], rater.catalog), rate
+    )
 
 
 def rate_of(price: Decimal, fee: Decimal = Decimal(0), currency: str = "USD", **rest: int) -> Rate:
@@ -235,11 +238,13 @@ def test_a_kept_context_gives_the_same_bytes(
 ) -> None:
     """What was decided before a crash is published as it would have been: packed, read back, rendered."""
     rater = loaded()
-    of = tuple(Part(money, waive, "1.1.m", '{"taken":"', '"}', ("{}",)) for money, waive in parts)
-    matched = Matched((), NEVER_MS, of, msgspec.Raw(msgspec.msgpack.encode(of)), Asked(), {})
-    priced = rating.Priced(None, billed, rating.NOTHING, 0, fee_e10)
+    of = tuple(Part(money, waive, 0, ".1.m", ',"taken":"', '"}', ("{}",)) for money, waive in parts)
+    matched = Matched((), NEVER_MS, of, msgspec.Raw(msgspec.msgpack.encode(of)), Asked())
+    priced = rating.Priced(None, billed, rating.NOTHING, 0)
     cdr = call(id=name, caller=name, plain=False)
-    made = rating.context(cdr, "orig", identified(rater, rate_of(Decimal(1))), priced, matched, rater.catalog)
+    found = identified(rater, msgspec.structs.replace(rate_of(Decimal(1)), setup_fee_e10=fee_e10))
+    made = rating.context(cdr, "orig", found, priced, matched, rater.catalog)
+    made.terms = msgspec.structs.replace(made.terms, packages=(('"7"', "7"),))
     result = DrawResult(Outcome.RATED, amount, sufficient, tuple((n, 1, 2, 3) for n in range(len(parts))))
     kept = msgspec.msgpack.Decoder(rating.Context).decode(msgspec.msgpack.encode(made))
     assert rating.render(kept, result) == rating.render(made, result)

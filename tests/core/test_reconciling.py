@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from msgspec import msgpack
 
 from rater.core.amounts import Form
+from rater.core.codes import NO_RATE
 from rater.core.drawing import (
     Apply,
     Bucket,
@@ -42,9 +43,9 @@ CLIENT = "c"
 FIELD = "1.1.a"
 LENGTH_MS = 1000
 LANE_MS = 3500
-TERMS = Terms(CLIENT, "", "", "", "", "0")
-PARTS = (Part(False, False, FIELD, "", ""),)  # noqa: FBT003 - its own order
-CONTEXT = msgpack.encode(Context(0, "s", "i", 0, None, "1", 0, 0, None, (), TERMS, PARTS))
+TERMS = Terms(CLIENT, "", "", "", (("1", "1"),))
+PARTS = (Part(False, False, 0, ".1.a", "", ""),)  # noqa: FBT003 - its own order
+CONTEXT = msgpack.encode(Context(0, "s", "i", 0, None, "1", 0, 0, None, (), TERMS, NO_RATE, PARTS))
 LIMIT = ItemCandidate(0, 10**6, 1, False, False, False, 0, None, None)  # noqa: FBT003 - its own order
 
 
@@ -233,13 +234,6 @@ def test_highest_version_of_a_register_holds() -> None:
     versions = [(49, 9, b"below the floor"), (50, 2, b"two"), (51, 1, b"one"), (52, 2, b"two again")]
     step.read([(at, State("cmd", at, 2, CLIENT, version, blob, [])) for at, version, blob in versions])
     assert corrections(finish(step)) == {"registers": [(CLIENT, 2, b"two again")]}
-
-
-def test_old_generations_are_left_out() -> None:
-    """Keys of generations that nobody asks for any more are not brought back by a rebuild."""
-    step = reconciling(fenced(), position=9, generation_min=3)
-    step.read([(50, effect(2, 5, lane_ms=2999)), (51, effect(3, 5, lane_ms=3000))])
-    assert finish(step).duplicates == [(3, key_of(3), b"same")]
 
 
 def test_between_base_and_floor_is_only_looked_up() -> None:

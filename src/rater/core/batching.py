@@ -20,6 +20,7 @@ from rater.core import rating
 from rater.core.cdr import CALLS, Arrival, Cdr, Party, decode_object
 from rater.core.cdr import decode as decode_cdr
 from rater.core.clients import ClientView, client_bucket
+from rater.core.codes import RateText
 from rater.core.compiling import Catalog
 from rater.core.counts import Counts
 from rater.core.drawing import Apply, DrawCall, DrawItem, DrawReply, DrawResult, Outcome, Use
@@ -28,7 +29,7 @@ from rater.core.identifying import identify as identify_side
 from rater.core.identifying import wanted as wanted_of
 from rater.core.keeping import Kept, OutcomeEntry, Tables, pack_entries, pack_rows, row_of
 from rater.core.mapping import SourceMap
-from rater.core.matching import Asked, Matched, Part, Terms
+from rater.core.matching import Asked, Matched, Part, Terms, fields_of
 from rater.core.matching import match as match_limits
 from rater.core.reasons import Reason, Rejection
 from rater.core.reasons import Side as SideName
@@ -92,8 +93,9 @@ class Side(Struct, gc=False):
     party: Party | None = None
     rejection: Rejection | None = None
     kept: Kept | None = None
-    """What its transaction says, with the next two; of a side of a CDR that is drawn."""
+    """What its transaction says, with the next three; of a side of a CDR that is drawn."""
     terms: Terms | None = None
+    rate: RateText | None = None
     parts: tuple[Part, ...] = ()
     late: bool = False
     """A period that it may draw from was over when its record came in."""
@@ -307,7 +309,7 @@ def replay(batch: Batch, topic: str, record: Record, index: int, pending: Pendin
     if index < COMMAND_INDEX_MIN:
         context = _context.decode(entry.context)
         side.kept = row_of(context, entry.key, entry.content, record)
-        side.terms, side.parts = context.terms, context.candidates
+        side.terms, side.rate, side.parts = context.terms, context.rate, context.candidates
     else:
         side.applied = entry.client, _apply_context.decode(entry.context)
     batch.counts.replayed += 1
@@ -368,23 +370,33 @@ class _Of:
     Most have one side in a call, or sides with the same candidates: `first`, which need no renumbering.
     """
 
-    __slots__ = ("_asked", "fields", "first", "use")
+    __slots__ = ("_asked", "_fields", "_packages", "first", "use")
 
-    def __init__(self, use: int, first: Matched) -> None:
+    def __init__(self, use: int, first: Matched, terms: Terms) -> None:
         self.use = use
         self.first = first
-        self.fields: dict[str, int] | None = None
-        self._asked: dict[int, tuple[Matched, Asked]] = {}
+        self._packages = terms.packages
+        self._fields: dict[str, int] | None = None
+        self._asked: dict[int, tuple[Matched, Asked]] | None = None
         """By id; the candidates are held, for else another's may get the same id."""
 
-    def asked_of(self, matched: Matched) -> Asked:
-        """Return the candidates with their fields as the call numbers them."""
+    def asked_of(self, matched: Matched, terms: Terms) -> Asked:
+        """Return the candidates with their fields as the call numbers them.
+
+        terms: the side's own, for a view that came in between has other packages (the draw refuses both).
+        """
+        if self._asked is None or self._fields is None:
+            self._asked = {}
+            self._fields = {name: at for at, name in enumerate(fields_of(self.first.parts, self._packages))}
         known = self._asked.get(id(matched))
         if known is None:
-            if self.fields is None:
-                self.fields = dict(self.first.fields)
-            known = self._asked[id(matched)] = matched, rating.asked_of(matched, self.fields)
+            names = fields_of(matched.parts, terms.packages)
+            known = self._asked[id(matched)] = matched, rating.asked_of(matched, names, self._fields)
         return known[1]
+
+    def fields(self) -> list[str]:
+        """Return the counter fields in the order of their numbers."""
+        return fields_of(self.first.parts, self._packages) if self._fields is None else list(self._fields)
 
 
 class Call:
@@ -407,7 +419,7 @@ class Call:
 
     def add(
         self, side: Side, client: ClientView, priced: rating.Priced, matched: Matched, terms: Terms,
-        key: bytes, content: bytes,
+        rate: RateText, key: bytes, content: bytes,
     ) -> None:  # fmt: skip
         """Add a side: what it may draw from and what it costs."""
         record, cdr = side.record, side.cdr
@@ -415,21 +427,25 @@ class Call:
         of = self._of.get(client.id)
         if of is None:
             use = len(self.uses)
-            of = self._of[client.id] = _Of(use, matched)
+            of = self._of[client.id] = _Of(use, matched, terms)
             self.uses.append(Use(client.id, client.version, client.credit_limit, []))
+        elif client.version < self.uses[of.use].version:
+            # A newer view came in while others were looked up: the draw finds out, and all is matched again.
+            self.uses[of.use].version = client.version
         use = of.use
-        asked = matched.asked if matched is of.first else of.asked_of(matched)
+        asked = matched.asked if matched is of.first else of.asked_of(matched, terms)
         same_record = record is self._last and use == self._last_use
         self._last, self._last_use = record, use
         self.items.append(DrawItem(use, key, content, priced.billed, priced.cost, same_record, asked))
         source, name, caller = (cdr.source, cdr.id, cdr.caller) if cdr.plain else rating.said(cdr)
-        side.terms, side.parts, side.late = terms, matched.parts, matched.stop_ms <= record.timestamp
-        topic, at_terms, at_parts = self._tables.add(side.topic, terms, matched.packed)
+        side.terms, side.rate, side.parts = terms, rate, matched.parts
+        side.late = matched.stop_ms <= record.timestamp
+        topic, at_terms, at_rate, at_parts = self._tables.add(side.topic, terms, rate, matched.packed)
         row = side.kept = Kept(
             side.index, source, name, cdr.at_ms, caller, cdr.called,
             cdr.duration_ms if cdr.service == CALLS else cdr.volume,  # type: ignore[arg-type]
             priced.billed, priced.why, priced.fx,
-            topic, record.offset, record.timestamp, key, content, at_terms, at_parts,
+            topic, record.offset, record.timestamp, key, content, at_terms, at_rate, at_parts,
         )  # fmt: skip
         self._rows.append(row)
         self.sides.append(side)
@@ -449,7 +465,7 @@ class Call:
     def request(self, standing: Standing, token: int, call: int, trim: int, floor: int) -> DrawCall:
         """Return the call as the store takes it."""
         for use, of in zip(self.uses, self._of.values(), strict=True):
-            use.fields = list(of.fields or of.first.fields)
+            use.fields = of.fields()
         return DrawCall(
             lane=standing.lane, token=token, call=call, lane_ms=standing.lane_ms,
             generation=standing.lane_ms // standing.generation_ms, trim=trim, floor=floor,
@@ -490,8 +506,8 @@ def match(found: Found, catalog: Catalog, buckets: int, calls: Calls | None = No
         if call is None:
             call = calls[bucket] = Call()
         content = rating.content(told, identified, party)
-        terms = rating.terms_of(identified, name, catalog)
-        call.add(side, client, priced, matched, terms, keys[index], content)
+        terms, rate = rating.terms_of(identified, name, catalog), rating.rate_text(identified)
+        call.add(side, client, priced, matched, terms, rate, keys[index], content)
     return calls
 
 
@@ -517,16 +533,18 @@ def render(batch: Batch, standing: Standing) -> None:
         if side.index >= COMMAND_INDEX_MIN:
             _state(batch, standing, side)
             continue
-        result, row, terms, name = side.result, side.kept, side.terms, SIDE_NAME[side.index]
+        result, row, terms, rate, name = side.result, side.kept, side.terms, side.rate, SIDE_NAME[side.index]
         assert isinstance(result, DrawResult)  # noqa: S101 - settle gave one to each
         outcome, amount, _, takes = result
         if outcome == RATED:
             assert row is not None  # noqa: S101 - every drawn side has them
             assert terms is not None  # noqa: S101 - the same
+            assert rate is not None  # noqa: S101 - the same
             counters = []
             for at, units, _, _ in takes:
                 part = side.parts[at]
-                counters.append((part.field, units))  # a candidate has a counter of its own
+                # A candidate has a counter of its own.
+                counters.append((terms.packages[part.group][1] + part.field, units))
                 if part.money:
                     money += 1
                 else:
@@ -538,7 +556,7 @@ def render(batch: Batch, standing: Standing) -> None:
             batch.transactions.append(
                 (
                     terms.client.encode(),
-                    rating.rendered(row, terms, side.parts, result),
+                    rating.rendered(row, terms, rate, side.parts, result),
                     effect_headers(effect),
                 )
             )

@@ -256,6 +256,7 @@ class ClientView:
         "accounts",
         "crc",
         "credit_limit",
+        "currencies",
         "currency",
         "id",
         "memo",
@@ -273,12 +274,13 @@ class ClientView:
         """Its remainder is the client's bucket (`client_bucket`)."""
         self.version = register.version
         self.currency = register.currency
+        self.currencies = (register.currency,)
         self.credit_limit = register.credit_limit
         self.zone = zone_of(register.zone)
         self.accounts = register.accounts
         self.packages = register.packages
-        self.memo: dict[Any, Any] = {}
-        """For whoever matches: lives as long as this version of the client is cached. Bound it."""
+        self.memo: dict[tuple[str, str | None, str], Any] = {}
+        """For whoever identifies: lives as long as this version of the client is cached. Bound it."""
         self._zone_since = [since for since, _ in register.zones]
         self._zones = [zone_of(name) for _, name in register.zones]
         self._calendars: dict[str, _Calendar] = {}

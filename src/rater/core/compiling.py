@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from math import gcd
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from msgspec import Struct
@@ -27,7 +28,7 @@ from rater.core.catalog import (
     ServiceSpec,
     Status,
 )
-from rater.core.codes import BEGINNING_MS, EXACT, Deck, RateTable, pattern_rank
+from rater.core.codes import BEGINNING_MS, EXACT, WILDCARD, Deck, RateTable, pattern_rank, wildcard_rank
 from rater.core.periods import Span, parse_span, when_ms
 from rater.core.reasons import PassOver
 
@@ -63,14 +64,15 @@ class Limit(Struct, frozen=True, eq=False):
     named: frozenset[str] = frozenset()
     """The codes that bear code_name in the deck."""
 
-    def rank(self, code: str) -> int | None:
-        """Return how specific the limit is for an identified code, smaller = more; None: no match.
+    def rank(self) -> int:
+        """Return how specific the limit is for the codes that it matches, smaller = more."""
+        if self.code is None or not self.code.endswith(WILDCARD):
+            return EXACT
+        return wildcard_rank(len(self.code) - 1)
 
-        `exclude` is not looked at.
-        """
-        if self.code is None:
-            return EXACT if code in self.named else None
-        return pattern_rank(self.code, code)
+    def matches(self, code: str) -> bool:
+        """Return whether the limit is for the identified code; `exclude` is not looked at."""
+        return code in self.named if self.code is None else pattern_rank(self.code, code) is not None
 
     def excludes(self, code: str) -> bool:
         """Return whether `exclude` takes the identified code out."""
@@ -80,20 +82,57 @@ class Limit(Struct, frozen=True, eq=False):
         """Return why the limit is not for this service and code (for explain); None: it is."""
         if service != self.service:
             return PassOver.OTHER_SERVICE
-        if self.rank(code) is None:
+        if not self.matches(code):
             return PassOver.CODE_MISMATCH
         return PassOver.EXCLUDED if self.excludes(code) else None
 
 
-Matches = tuple[tuple[Limit, int], ...]
-"""(limit, rank), in the order of the package's limits."""
+class _ByCode:
+    """The limits of one service by the codes that they are for, as sets of bits: 1 << position.
+
+    One look-up for each length of wildcard, however many limits there are. Not remembered by code: a carrier
+    sees all of a deck, and the limits of many packages together would fill gigabytes.
+    """
+
+    __slots__ = ("_every", "_exact", "_excluding", "_lengths", "_wild")
+
+    def __init__(self, limits: Iterable[Limit]) -> None:
+        self._exact: dict[str, int] = {}
+        self._wild: dict[str, int] = {}
+        self._excluding: list[tuple[int, Limit]] = []
+        for limit in limits:
+            bit = 1 << limit.position
+            if limit.exclude:
+                self._excluding.append((bit, limit))
+            if limit.code is not None and limit.code.endswith(WILDCARD):
+                beginning = limit.code[:-1]
+                self._wild[beginning] = self._wild.get(beginning, 0) | bit
+                continue
+            for code in limit.named if limit.code is None else (limit.code,):
+                self._exact[code] = self._exact.get(code, 0) | bit
+        self._every = self._wild.pop("", 0)
+        self._lengths = tuple(sorted(set(map(len, self._wild))))
+
+    def select(self, code: str) -> int:
+        """Return the limits for an identified code."""
+        found, wild = self._every, self._wild
+        if code in self._exact:
+            found |= self._exact[code]
+        for length in self._lengths:
+            beginning = code[:length]
+            if beginning in wild:
+                found |= wild[beginning]
+        for bit, limit in self._excluding:
+            if found & bit and limit.excludes(code):
+                found -= bit
+        return found
 
 
 class PackageVersion:
     """A package as it was from some instant on."""
 
     __slots__ = (
-        "_memo", "allow", "currency", "id", "limits", "name", "priority", "span", "spec", "tag", "type",
+        "_by_service", "allow", "currency", "id", "limits", "name", "priority", "span", "spec", "tag", "type",
         "waive_setup",
     )  # fmt: skip
 
@@ -110,7 +149,10 @@ class PackageVersion:
         self.waive_setup = spec.setup_fee == "dont_charge"
         self.allow = spec.client_balance == "allow"
         self.limits = limits
-        self._memo: dict[tuple[str, str], Matches] = {}
+        services = {limit.service for limit in limits}
+        self._by_service = {
+            service: _ByCode(limit for limit in limits if limit.service == service) for service in services
+        }
 
     def start_ms(self, zone: ZoneInfo) -> int | None:
         """Return the instant before which no period begins, for a client in this zone."""
@@ -120,22 +162,10 @@ class PackageVersion:
         """Return the instant at which the last period ends at the latest, for a client in this zone."""
         return None if self.spec.end_date is None else when_ms(self.spec.end_date, zone)
 
-    def matches(self, service: str, code: str) -> Matches:
-        """Return the limits for this service and identified code, each with its rank."""
-        key = (service, code)
-        found = self._memo.get(key)
-        if found is None:
-            if len(self._memo) >= _MEMO_MAX:
-                self._memo.clear()
-            found = self._memo[key] = tuple(self._matching(service, code))
-        return found
-
-    def _matching(self, service: str, code: str) -> Iterable[tuple[Limit, int]]:
-        for limit in self.limits:
-            if limit.service == service and not limit.excludes(code):
-                rank = limit.rank(code)
-                if rank is not None:
-                    yield limit, rank
+    def select(self, service: str, code: str) -> int:
+        """Return which limits are for this service and identified code: a set of bits, 1 << position."""
+        found = self._by_service.get(service)
+        return 0 if found is None else found.select(code)
 
 
 class Package:
@@ -288,6 +318,7 @@ class Catalog:
         "rules",
         "service_names",
         "services",
+        "shared",
         "tables",
         "version",
     )
@@ -305,6 +336,8 @@ class Catalog:
         }
         self.packages = {of: _package(of, history, self.decks) for of, history in content.packages.items()}
         self.rules = Rules(content.identification)
+        self.shared: dict[Any, Any] = {}
+        """For whoever matches: what clients with the same packages share. Bound it."""
         self._currencies = {name: _by_time(rows) for name, rows in content.currencies.items()}
 
     def fx(self, currency: str, at_ms: int) -> int | None:

@@ -65,42 +65,32 @@ class Missing(Struct, frozen=True):
     account: str | None
 
 
-class Identified(Struct):
-    """Whose call it is and what it is rated at. rate None: unanswered, so none was looked up.
+class Route(Struct, gc=False):
+    """What a side, account and service of a client lead to under one catalog; kept with the client's view."""
 
-    Calls of one view that are identified alike share one of these (`identify`), and with it what follows from
-    it alone. It holds a view, whose memo holds it: so the collector has to know it, unlike what lives for one
-    call.
-    """
+    catalog: Catalog
+    account: str | None
+    service: Service
+    table: RateTable | None
+    terms: Any = None
+    """`matching.Terms`: worked out with the first call, as all that follows."""
+    checksum: int | None = None
+    """Of client and account, with which the content digest of each call begins."""
+    customer: list[Any] = []
+    """`matching.Opened` for packages of this type, the last used first."""
+    vendor: list[Any] = []
+
+
+class Identified(Struct, gc=False):
+    """Whose call it is and what it is rated at. rate None: unanswered, so none was looked up."""
 
     view: ClientView
-    account: str | None
+    route: Route
     rate: Rate | None
-    service: Service
-    plans: dict[Side, Any] = {}
-    """Side → `matching.Plan`: worked out with the first call."""
-    checksum: int | None = None
-    """Of client and account, with which the content digest of each call begins; the same."""
 
 
 ROUTES_MAX = 64
 """(side, account, service) remembered for one client: accounts are many where a client is a reseller."""
-
-IDENTIFIED_MAX = 128
-"""Rates remembered for one of them: more codes than one client calls in a day, bounded for those who try."""
-
-
-class _Route:
-    """What a side, account and service of a client lead to under one catalog."""
-
-    __slots__ = ("catalog", "found", "service", "table")
-
-    def __init__(self, catalog: Catalog, table: RateTable | None, service: Service) -> None:
-        self.catalog = catalog
-        self.table = table
-        self.service = service
-        self.found: dict[int, Identified] = {}
-        """id of the rate (0: none) → what is identified; it holds the rate, so nothing else has its id."""
 
 
 def wanted(cdr: Cdr, side: Side, party: Party, catalog: Catalog) -> tuple[str | None, str | None]:
@@ -122,7 +112,7 @@ def missing(cdr: Cdr, side: Side, party: Party, catalog: Catalog, views: Views) 
     return found if isinstance(found, Missing) else None
 
 
-def identify(  # noqa: C901 - one straight line
+def identify(
     cdr: Cdr, side: Side, party: Party, catalog: Catalog, views: Views
 ) -> Identified | Rejection | Missing:
     """Return whose call it is and its rate; or why not; or what has to be looked up first.
@@ -138,12 +128,12 @@ def identify(  # noqa: C901 - one straight line
         if not isinstance(whose, tuple):
             return whose
         view, account = whose
-    route: _Route | None = view.memo.get((side, account, cdr.service))
+    route = view.memo.get((side, account, cdr.service))
     if route is None or route.catalog is not catalog:
         service = catalog.services.get(cdr.service)
         if service is None:
             return _no_service(cdr, side)
-        route = _remember(view, side, account, service, catalog)
+        route = route_of(view, side, account, service, catalog)
     if not cdr.answered:
         rate = None
     elif party.rate is not None:
@@ -153,23 +143,17 @@ def identify(  # noqa: C901 - one straight line
         rate = None if table is None else table.lookup(cdr.called, cdr.at_ms)
         if rate is None:
             return _no_rate(cdr, side, view, account)
-    found = route.found.get(id(rate))
-    if found is None:
-        if len(route.found) >= IDENTIFIED_MAX:
-            route.found.clear()
-        found = route.found[id(rate)] = Identified(view, account, rate, route.service)
-    return found
+    return Identified(view, route, rate)
 
 
-def _remember(
-    view: ClientView, side: Side, account: str | None, service: Service, catalog: Catalog
-) -> _Route:
+def route_of(view: ClientView, side: Side, account: str | None, service: Service, catalog: Catalog) -> Route:
+    """Work out where a side, account and service lead to, and keep it with the view."""
     if len(view.memo) >= ROUTES_MAX:
         view.memo.clear()
     # The account's table for this side and service if it has one, else the client's.
     name = view.table_name(account, side, service.name)
     table = None if name is None else catalog.tables.get(name)
-    route = view.memo[side, account, service.name] = _Route(catalog, table, service)
+    route = view.memo[side, account, service.name] = Route(catalog, account, service, table)
     return route
 
 

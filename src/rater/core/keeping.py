@@ -13,6 +13,7 @@ from typing import Protocol
 import msgspec
 from msgspec import Struct, msgpack
 
+from rater.core.codes import RateText
 from rater.core.matching import Part, Terms
 from rater.core.rating import Context, Said
 
@@ -49,39 +50,47 @@ class Kept(Said, array_like=True, gc=False):
     key: bytes
     content: bytes
     terms: int
+    rate: int
     parts: int
 
 
 class Tables:
     """What the rows of one call share; asked for by identity, for equal ones are the same object."""
 
-    __slots__ = ("_at", "parts", "terms", "topics")
+    __slots__ = ("_at", "parts", "rates", "terms", "topics")
 
     def __init__(self) -> None:
         self._at: dict[object, int] = {}
         self.topics: list[str] = []
         self.terms: list[Terms] = []
+        self.rates: list[RateText] = []
         self.parts: list[msgspec.Raw] = []
 
-    def add(self, topic: str, terms: Terms, packed: msgspec.Raw) -> tuple[int, int, int]:
-        """Return the numbers of these; terms and parts are to live as long as the call does."""
+    def add(self, topic: str, terms: Terms, rate: RateText, packed: msgspec.Raw) -> tuple[int, int, int, int]:
+        """Return the numbers of these; all but the topic are to live as long as the call does."""
         known, at = self._at.get, self._at
-        at_topic, at_terms, at_parts = known(topic), known(id(terms)), known(id(packed))
+        at_topic, at_terms, at_rate, at_parts = (
+            known(topic), known(id(terms)), known(id(rate)), known(id(packed))
+        )  # fmt: skip
         if at_topic is None:
             at_topic = at[topic] = len(self.topics)
             self.topics.append(topic)
         if at_terms is None:
             at_terms = at[id(terms)] = len(self.terms)
             self.terms.append(terms)
+        if at_rate is None:
+            at_rate = at[id(rate)] = len(self.rates)
+            self.rates.append(rate)
         if at_parts is None:
             at_parts = at[id(packed)] = len(self.parts)
             self.parts.append(packed)
-        return at_topic, at_terms, at_parts
+        return at_topic, at_terms, at_rate, at_parts
 
 
 class _Call(Struct, array_like=True):
     topics: list[str]
     terms: list[Terms]
+    rates: list[RateText]
     parts: list[tuple[Part, ...]]
     rows: list[Kept]
 
@@ -98,7 +107,7 @@ def pack_entries(entries: Sequence[OutcomeEntry]) -> bytes:
 
 def pack_rows(tables: Tables, rows: list[Kept]) -> bytes:
     """Return the same of a call that has sides alone."""
-    return _ROWS + _encode((tables.topics, tables.terms, tables.parts, rows))
+    return _ROWS + _encode((tables.topics, tables.terms, tables.rates, tables.parts, rows))
 
 
 def unpack_entries(raw: bytes) -> list[OutcomeEntry]:
@@ -110,17 +119,17 @@ def unpack_entries(raw: bytes) -> list[OutcomeEntry]:
         OutcomeEntry(
             call.topics[row.topic], row.offset, row.side, row.record_ms, row.key, row.content,
             call.terms[row.terms].client,
-            _encode(context_of(row, call.terms[row.terms], call.parts[row.parts])),
+            _encode(context_of(row, call.terms[row.terms], call.rates[row.rate], call.parts[row.parts])),
         )
         for row in call.rows
     ]  # fmt: skip
 
 
-def context_of(row: Kept, terms: Terms, parts: tuple[Part, ...]) -> Context:
+def context_of(row: Kept, terms: Terms, rate: RateText, parts: tuple[Part, ...]) -> Context:
     """Return what renders a side by itself."""
     return Context(
         row.side, row.source, row.id, row.at_ms, row.caller, row.called, row.amount, row.billed, row.why,
-        row.fx, terms, parts,
+        row.fx, terms, rate, parts,
     )  # fmt: skip
 
 
@@ -128,5 +137,5 @@ def row_of(of: Context, key: bytes, content: bytes, record: Record) -> Kept:
     """Return the row of a side that stands by itself; the numbers of what it shares mean nothing."""
     return Kept(
         of.side, of.source, of.id, of.at_ms, of.caller, of.called, of.amount, of.billed, of.why, of.fx,
-        0, record.offset, record.timestamp, key, content, 0, 0,
+        0, record.offset, record.timestamp, key, content, 0, 0, 0,
     )  # fmt: skip

@@ -5,7 +5,8 @@ Source of the rules: domain.md 2 step 8, 2.1 and 3.1; reasons for passing over: 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import msgspec
@@ -15,32 +16,33 @@ from rater.core.amounts import Form, format_e10
 from rater.core.catalog import PackageType
 from rater.core.clients import ClientPackage, ClientView, Period
 from rater.core.codes import BEGINNING_MS, NEVER_MS
-from rater.core.compiling import Catalog, Limit, Package
+from rater.core.compiling import Catalog, Limit, Package, PackageVersion
 from rater.core.drawing import DrawItem, DrawResult, Funds, ItemCandidate
-from rater.core.identifying import Identified
+from rater.core.identifying import Identified, Route
 from rater.core.quoting import quoted
 from rater.core.reasons import PassOver, Reason, Rejection, Side, shown
 
-KEYS_MAX = 128
-"""Sets of candidates remembered for one client: more codes than one client calls in a day, bounded for those
-who try."""
+SHARED_MAX = 1024
+"""Sets of client packages whose matches are remembered: what a carrier sells, times periods that are open."""
+
+SELECTED_MAX = 256
+"""Selections of limits remembered for one of them: as many as its wildcards nest, so a few."""
 
 SPANS_MAX = 4
-"""Validities remembered for one of them: this period, the last one for late calls, and a change of status."""
-
-MADE_MAX = 1024
-"""Candidates remembered for one client, whatever the codes: limits of many short periods add up."""
+"""Spans remembered for a client's account: this period, the last one for late calls, a change of status."""
 
 
 class Part(NamedTuple):
     """What of a candidate goes into a context (`rating.Context`), to be rendered when it gave something.
 
-    prefix: the draw's JSON before the number taken; suffix: after the last number. fx: JSON objects of the
-    currency rates that were used for it.
+    group: the place of its client package among the client's. field: the end of its counter's field. prefix:
+    the draw's JSON from behind the client package to before the number taken; suffix: after the last number.
+    fx: JSON objects of the currency rates that were used for it.
     """
 
     money: bool
     waive: bool
+    group: int
     field: str
     prefix: str
     suffix: str
@@ -48,21 +50,19 @@ class Part(NamedTuple):
 
 
 class Candidate(Struct, gc=False):
-    """A limit that the call may draw from.
+    """A limit that the call may draw from; clients with the same packages share it.
 
-    size (quantity included) and cap (0: none) in counting units, or micros of the package's currency; group:
-    the place of its client package among the client's; to_package, to_client: None for the client's own
+    group: the place of its client package among the client's. size (quantity included) and cap (0: none) in
+    counting units, or micros of the package's currency; to_package, to_client: None for the client's own
     currency; min_call in counting units.
     """
 
-    client_package: str
+    group: int
     package: str
     package_name: str
     limit_id: str
     period: int
-    field: str
     size: int
-    group: int
     cap: int
     min_call: int
     money: bool
@@ -91,11 +91,11 @@ class Asked(tuple[ItemCandidate, ...]):  # noqa: SLOT001 - a tuple's subclass ta
 
 
 class Matched(Struct, gc=False):
-    """The candidates in their order.
+    """The candidates in their order; clients with the same packages share it.
 
     stop_ms: when the first of their periods is over. parts, and packed, their msgpack, as a context keeps
-    them; asked, as the draw takes them, and fields, their counter fields' indices, where the client has no
-    other fields in the call. passed (explain only): the limits left out.
+    them; asked, as the draw takes them, where the client has no other fields in the call. currencies: of
+    those that are money. min_call: whether one has such. passed (explain only): the limits left out.
     """
 
     candidates: tuple[Candidate, ...]
@@ -103,14 +103,15 @@ class Matched(Struct, gc=False):
     parts: tuple[Part, ...]
     packed: msgspec.Raw
     asked: Asked
-    fields: dict[str, int]
+    currencies: tuple[str, ...] = ()
+    min_call: bool = False
     passed: tuple[Passed, ...] = ()
 
 
 _encode = msgspec.msgpack.Encoder().encode
 
 
-def _matched(candidates: list[Candidate]) -> Matched:
+def _matched(candidates: Sequence[Candidate]) -> Matched:
     parts = tuple(one.part for one in candidates)
     return Matched(
         tuple(candidates),
@@ -124,68 +125,32 @@ def _matched(candidates: list[Candidate]) -> Matched:
             )
             for index, one in enumerate(candidates)
         ),
-        {one.field: index for index, one in enumerate(candidates)},
+        tuple({one.currency for one in candidates if one.money}),
+        any(one.min_call for one in candidates),
     )  # fmt: skip
 
 
 NOTHING = _matched([])
 
 
-class Known(Struct, gc=False):
-    """Candidates that hold for calls in [from_ms, until_ms)."""
-
-    from_ms: int
-    until_ms: int
-    matched: Matched
-    plain: bool
-    """Nothing depends on the single call: no min_call, no other currency."""
-
-
 class Terms(Struct, array_like=True, gc=False):
-    """What stands in the transactions of calls that are identified alike (`rating.render`).
+    """What stands in the transactions of a client's account, side and service (`rating.render`).
 
     ids: from the side in the transaction's id to before the CDR's source; amount: what stands before the
-    duration or volume; rate: from `code` to `rate`; end: from `currency` to `catalog`. setup_fee: as it is
-    written, for a fee in 10^-10 may be more than the 64 bits of msgpack's ints.
+    duration or volume; end: from `currency` to `catalog`. packages: the ids of the client packages, in their
+    order, as JSON and as their counters' fields begin.
     """
 
     client: str
     ids: str
     amount: str
-    rate: str
     end: str
-    setup_fee: str
+    packages: tuple[tuple[str, str], ...]
 
 
-class Plan(Struct, gc=False):
-    """What calls have in common that are identified alike, for one side under one catalog.
-
-    cost and sign as in `rating.Priced`, for up to billed_max units; sign None: it differs from call to call,
-    or is worked out for each. known: the candidates of the last call.
-    """
-
-    catalog: Catalog
-    cost: Form
-    sign: int | None
-    billed_max: int
-    terms: Terms
-    known: Known | None = None
-
-
-_Key = tuple[PackageType, str | None, str, str]
-
-
-class _Memo:
-    """What is remembered for a client under one catalog."""
-
-    __slots__ = ("catalog", "known", "made", "matched")
-
-    def __init__(self, catalog: Catalog) -> None:
-        self.catalog = catalog
-        self.known: dict[_Key, list[Known]] = {}
-        self.made: dict[tuple[int, int, int], Candidate] = {}
-        self.matched: dict[tuple[int, ...], Matched] = {}
-        """ids of candidates → what is made of them, which holds them: many codes have the same ones."""
+def packages_of(view: ClientView) -> tuple[tuple[str, str], ...]:
+    """Return `Terms.packages` of a client."""
+    return tuple([(quoted(held.id), _escaped(held.id)) for held in view.packages])
 
 
 def counter_field(client_package: str, period: int, limit: str) -> str:
@@ -193,11 +158,20 @@ def counter_field(client_package: str, period: int, limit: str) -> str:
 
     Dots of ids are escaped, so that no two counters share a field: % → %25, . → %2E.
     """
-    return f"{_escaped(client_package)}.{period}.{_escaped(limit)}"
+    return _escaped(client_package) + _field_end(period, limit)
+
+
+def _field_end(period: int, limit: str) -> str:
+    return f".{period}.{_escaped(limit)}"
 
 
 def _escaped(name: str) -> str:
     return name.replace("%", "%25").replace(".", "%2E") if "." in name or "%" in name else name
+
+
+def fields_of(parts: tuple[Part, ...], packages: tuple[tuple[str, str], ...]) -> list[str]:
+    """Return the counters' fields of candidates."""
+    return [packages[part.group][1] + part.field for part in parts]
 
 
 def split_field(field: str) -> tuple[str, int, str]:
@@ -211,6 +185,29 @@ def _unescaped(name: str) -> str:
 
 
 # ---------------------------------------------------------------- matching
+
+
+class Opened(Struct, gc=False):
+    """The client packages that may give something to calls of one account and kind in [from_ms, until_ms).
+
+    made: selected limits of each (bits as of `PackageVersion.select`) → what is made of them.
+    """
+
+    from_ms: int
+    until_ms: int
+    packages: tuple[_Open, ...]
+    made: dict[tuple[int, ...] | int, Matched]
+
+
+class _Open(NamedTuple):
+    """A client package in a period. group: its place among the client's; turn: as of `_turn`."""
+
+    version: PackageVersion
+    period: int
+    stop_ms: int | None
+    quantity: int
+    group: int
+    turn: int
 
 
 def match(
@@ -228,81 +225,97 @@ def match(
     cost_sign: that of the exact cost before packages (0: the side decides). billed 0 is a zero transaction
     and draws nothing. Rejection: a money limit's currency has no rate at the call's time.
     """
-    rate, view = identified.rate, identified.view
+    rate, view, route = identified.rate, identified.view, identified.route
     if rate is None or not billed or not view.packages:
         return NOTHING
-    plan: Plan | None = identified.plans.get(side)
-    if plan is not None and plan.catalog is catalog and plan.sign == cost_sign:
-        known = plan.known
-        if known is not None and known.plain and known.from_ms <= at_ms < known.until_ms and not explain:
-            return known.matched
+    customer = cost_sign < 0 if cost_sign else side == "orig"
+    for opened in route.customer if customer else route.vendor:
+        if opened.from_ms <= at_ms < opened.until_ms:
+            break
     else:
-        plan = None
-    kind: PackageType = (
-        ("customer" if side == "orig" else "vendor")
-        if not cost_sign
-        else ("customer" if cost_sign < 0 else "vendor")
-    )
-    key = (kind, identified.account, identified.service.name, rate.code)
-    known = _known(view, key, at_ms, catalog)
-    if plan is not None:
-        plan.known = known
-    matched = known.matched
-    if not known.plain:
+        opened = _open(view, route, "customer" if customer else "vendor", at_ms, catalog)
+    matched = _select(opened, route.service.name, rate.code)
+    if matched.min_call or (matched.currencies and matched.currencies != view.currencies):
         fitted = _fit(matched, view, at_ms, billed, catalog, side)
         if isinstance(fitted, Rejection):
             return fitted
         matched = fitted
     if explain:
-        passed = tuple(_passed_over(view, key, at_ms, billed, catalog))
+        kind: PackageType = "customer" if customer else "vendor"
+        passed = tuple(_passed_over(identified, kind, at_ms, billed, catalog))
         return msgspec.structs.replace(matched, passed=passed)
     return matched
 
 
-def _known(view: ClientView, key: _Key, at_ms: int, catalog: Catalog) -> Known:
-    memo: _Memo | None = view.memo.get("match")
-    if memo is None or memo.catalog is not catalog:
-        memo = view.memo["match"] = _Memo(catalog)
-    spans = memo.known.get(key)
-    if spans is not None:
-        for known in spans:
-            if known.from_ms <= at_ms < known.until_ms:
-                return known
+def _select(opened: Opened, service: str, code: str) -> Matched:
+    packages = opened.packages
+    selected: tuple[int, ...] | int
+    if len(packages) == 1:  # as most
+        selected = packages[0].version.select(service, code)
+        if not selected:
+            return NOTHING
     else:
-        if len(memo.known) >= KEYS_MAX:
-            memo.known.clear()
-            memo.matched.clear()
-        spans = memo.known[key] = []
-    known = _work_out(view, key, at_ms, memo)
-    spans.insert(0, known)
-    del spans[SPANS_MAX:]
-    return known
+        selected = tuple([one.version.select(service, code) for one in packages])
+    return opened.made.get(selected) or _make(opened, selected)
 
 
-def _work_out(view: ClientView, key: _Key, at_ms: int, memo: _Memo) -> Known:
-    kind, account, service, code = key
+def _make(opened: Opened, selected: tuple[int, ...] | int) -> Matched:
+    each = (selected,) if isinstance(selected, int) else selected
+    found = [
+        (_order(one, limit), _candidate(one, limit))
+        for one, bits in zip(opened.packages, each, strict=True)
+        for limit in one.version.limits
+        if bits >> limit.position & 1
+    ]
+    found.sort(key=itemgetter(0))
+    if len(opened.made) >= SELECTED_MAX:
+        opened.made.clear()
+    matched = opened.made[selected] = _matched([candidate for _, candidate in found])
+    return matched
+
+
+def _order(one: _Open, limit: Limit) -> tuple[object, ...]:
+    """Return what candidates are sorted by (domain.md 2.1): smaller first, without ties."""
+    return (
+        limit.kind == "money",
+        one.version.priority,
+        NEVER_MS if one.stop_ms is None else one.stop_ms,
+        limit.rank(),
+        one.turn,
+        limit.position,
+    )
+
+
+def _open(view: ClientView, route: Route, kind: PackageType, at_ms: int, catalog: Catalog) -> Opened:
+    """Work out what is open at an instant, for how long, and remember it with the client's account."""
     start, stop = BEGINNING_MS, NEVER_MS
-    found: list[tuple[tuple[object, ...], Candidate]] = []
+    found: list[tuple[int, ClientPackage, Period]] = []
     for group, held in enumerate(view.packages):
-        package = memo.catalog.packages.get(held.package)
-        if package is None or held.account not in (None, account):
+        package = catalog.packages.get(held.package)
+        if package is None or held.account not in (None, route.account):
             continue
         period = view.period(held, package, at_ms)
         since, until = _validity(view, held, package, period, at_ms)
         start, stop = max(start, since), min(stop, until)
-        if period is None or period.version.type != kind or package.status_at(at_ms) != "active":
-            continue
-        for limit, rank in period.version.matches(service, code):
-            candidate = _candidate(memo, group, held, period, limit)
-            found.append((_order(held, period, limit, rank), candidate))
-    found.sort(key=lambda pair: pair[0])
-    candidates = [candidate for _, candidate in found]
-    plain = all(not one.min_call and not _foreign(one, view) for one in candidates)
-    same = tuple(map(id, candidates))
-    matched = memo.matched.get(same)
-    if matched is None:
-        matched = memo.matched[same] = _matched(candidates)
-    return Known(start, stop, matched, plain)
+        if period is not None and period.version.type == kind and package.status_at(at_ms) == "active":
+            found.append((group, held, period))
+    turns = sorted(range(len(found)), key=lambda n: _turn(found[n][1])) if len(found) > 1 else [0]
+    packages = tuple(
+        _Open(period.version, period.number, period.stop_ms, held.quantity, group, turns.index(n))
+        for n, (group, held, period) in enumerate(found)
+    )
+    if packages not in catalog.shared and len(catalog.shared) >= SHARED_MAX:
+        catalog.shared.clear()
+    opened = Opened(start, stop, packages, catalog.shared.setdefault(packages, {}))
+    spans = route.customer if kind == "customer" else route.vendor
+    spans.insert(0, opened)
+    del spans[SPANS_MAX:]
+    return opened
+
+
+def _turn(held: ClientPackage) -> tuple[object, ...]:
+    """Return which of a client's packages is first where all else is equal (domain.md 2.1)."""
+    return held.account is None, held.start_ms, id_order(held.id)
 
 
 def _validity(
@@ -330,20 +343,6 @@ def _validity(
     return start, stop
 
 
-def _order(held: ClientPackage, period: Period, limit: Limit, rank: int) -> tuple[object, ...]:
-    """Return what candidates are sorted by (domain.md 2.1): smaller first, without ties."""
-    return (
-        limit.kind == "money",
-        period.version.priority,
-        NEVER_MS if period.stop_ms is None else period.stop_ms,
-        rank,
-        held.account is None,
-        held.start_ms,
-        id_order(held.id),
-        limit.position,
-    )
-
-
 def id_order(name: str) -> tuple[int, int, str]:
     """Return what ids are sorted by: ids that are numbers as numbers and first, the others as text."""
     digits = len(name)
@@ -351,36 +350,23 @@ def id_order(name: str) -> tuple[int, int, str]:
     return (0, int(name), name) if name.isascii() and name.isdigit() and digits <= 64 else (1, 0, name)  # noqa: PLR2004
 
 
-def _candidate(memo: _Memo, group: int, held: ClientPackage, period: Period, limit: Limit) -> Candidate:
-    key = (group, period.number, limit.position)
-    found = memo.made.get(key)
-    if found is not None:
-        return found
-    if len(memo.made) >= MADE_MAX:
-        memo.made.clear()
-    version = period.version
+def _candidate(one: _Open, limit: Limit) -> Candidate:
+    version = one.version
     money = limit.kind == "money"
-    field = counter_field(held.id, period.number, limit.id)
     waive = version.waive_setup and not money
     tag = "null" if version.tag is None else quoted(version.tag)
     currency = f'"currency":{quoted(version.currency)},' if money else ""
     prefix = (
-        f'{{"client_package":{quoted(held.id)},"package":{quoted(version.id)},'
-        f'"package_name":{quoted(version.name)},"limit":{quoted(limit.id)},"kind":"{limit.kind}",'
-        f'"period":{period.number},"tag":{tag},{currency}"taken":"'
+        f',"package":{quoted(version.id)},"package_name":{quoted(version.name)},"limit":{quoted(limit.id)},'
+        f'"kind":"{limit.kind}","period":{one.period},"tag":{tag},{currency}"taken":"'
     )
-    made = memo.made[key] = Candidate(
-        client_package=held.id, package=version.id, package_name=version.name, limit_id=limit.id,
-        period=period.number, field=field, size=limit.size * held.quantity, group=group,
-        cap=0 if money or limit.cap is None else limit.cap, min_call=limit.min_call, money=money, waive=waive,
-        allow=version.allow, currency=version.currency, stop_ms=period.stop_ms,
-        part=Part(money, waive, field, prefix, '"}'),
+    return Candidate(
+        group=one.group, package=version.id, package_name=version.name, limit_id=limit.id, period=one.period,
+        size=limit.size * one.quantity, cap=0 if money or limit.cap is None else limit.cap,
+        min_call=limit.min_call, money=money, waive=waive, allow=version.allow, currency=version.currency,
+        stop_ms=one.stop_ms,
+        part=Part(money, waive, one.group, _field_end(one.period, limit.id), prefix, '"}'),
     )  # fmt: skip
-    return made
-
-
-def _foreign(candidate: Candidate, view: ClientView) -> bool:
-    return candidate.money and candidate.currency != view.currency
 
 
 def _fit(
@@ -391,7 +377,7 @@ def _fit(
     for one in matched.candidates:
         if billed < one.min_call:
             continue
-        if not _foreign(one, view):
+        if not one.money or one.currency == view.currency:
             candidates.append(one)
             continue
         pair = (view.currency, one.currency)
@@ -439,8 +425,11 @@ def currency_unknown(catalog: Catalog, currencies: tuple[str, str], at_ms: int, 
 # ---------------------------------------------------------------- explain
 
 
-def _passed_over(view: ClientView, key: _Key, at_ms: int, billed: int, catalog: Catalog) -> Iterator[Passed]:
+def _passed_over(
+    identified: Identified, wanted: PackageType, at_ms: int, billed: int, catalog: Catalog
+) -> Iterator[Passed]:
     """Give each limit of the client that is no candidate, with the first reason of the list that holds."""
+    view = identified.view
     for held in view.packages:
         package = catalog.packages.get(held.package)
         if package is None:
@@ -448,20 +437,23 @@ def _passed_over(view: ClientView, key: _Key, at_ms: int, billed: int, catalog: 
         period = view.period(held, package, at_ms)
         version = package.at(at_ms) if period is None else period.version
         active = period is not None and package.status_at(at_ms) == "active"
+        fits = version.type == wanted
         for limit in version.limits:
-            reason = _why(key, held, version.type, limit, billed) if active else PassOver.NOT_ACTIVE
+            reason = _why(identified, held, limit, billed, fits=fits) if active else PassOver.NOT_ACTIVE
             if reason is not None:
                 yield Passed(held.id, version.name, limit.id, reason)
 
 
-def _why(key: _Key, held: ClientPackage, kind: PackageType, limit: Limit, billed: int) -> PassOver | None:
-    wanted, account, service, code = key
-    if held.account not in (None, account):
+def _why(
+    identified: Identified, held: ClientPackage, limit: Limit, billed: int, *, fits: bool
+) -> PassOver | None:
+    route, rate = identified.route, identified.rate
+    if held.account not in (None, route.account):
         return PassOver.OTHER_ACCOUNT
-    why = limit.why_not(service, code)
+    why = limit.why_not(route.service.name, "" if rate is None else rate.code)
     if why is PassOver.OTHER_SERVICE:
         return why
-    if kind != wanted:
+    if not fits:
         return PassOver.WRONG_TYPE
     if why is not None:
         return why
@@ -469,7 +461,12 @@ def _why(key: _Key, held: ClientPackage, kind: PackageType, limit: Limit, billed
 
 
 def not_drawn(
-    candidates: tuple[Candidate, ...], item: DrawItem, used: list[int], funds: Funds, result: DrawResult
+    view: ClientView,
+    candidates: tuple[Candidate, ...],
+    item: DrawItem,
+    used: list[int],
+    funds: Funds,
+    result: DrawResult,
 ) -> tuple[Passed, ...]:
     """Return why each candidate that gave nothing was passed over, given the counters before the draw.
 
@@ -486,5 +483,6 @@ def not_drawn(
             reason = PassOver.BALANCE_BELOW_ZERO
         else:
             reason = PassOver.LOWER_IN_ORDER
-        out.append(Passed(candidate.client_package, candidate.package_name, candidate.limit_id, reason))
+        held = view.packages[candidate.group]
+        out.append(Passed(held.id, candidate.package_name, candidate.limit_id, reason))
     return tuple(out)

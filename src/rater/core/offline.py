@@ -182,7 +182,9 @@ class Rater:
                 fields.append({})
             key, content = rating.digests(found, side, one.identified, party)
             same_record = any(known.identified.view is of for known in ready)
-            items.append(rating.request(one.priced, one.matched, use, fields[use], key, content, same_record))
+            items.append(
+                rating.request(of, one.priced, one.matched, use, fields[use], key, content, same_record)
+            )
             ready.append(one)
         for known, names in zip(uses, fields, strict=True):
             known.fields = list(names)
@@ -258,7 +260,7 @@ class Rater:
             return Explained(side, one)
         of = one.identified.view
         fields: dict[str, int] = {}
-        item = rating.request(one.priced, one.matched, 0, fields, b"", b"", same_record=False)
+        item = rating.request(of, one.priced, one.matched, 0, fields, b"", b"", same_record=False)
         state = self.used(of.id)
         used = [state.get(name, 0) for name in fields]
         balance = self.balance(of.id)
@@ -274,7 +276,7 @@ class Rater:
             one.priced,
             one.matched.candidates,
             tuple(gave.get(index) for index in range(len(one.matched.candidates))),
-            not_drawn(one.matched.candidates, item, used, funds, result) + one.matched.passed,
+            not_drawn(of, one.matched.candidates, item, used, funds, result) + one.matched.passed,
             result,
         )
 

@@ -192,6 +192,11 @@ def _calendar(anchor: datetime, steps: int, unit: Unit, zone: ZoneInfo) -> int |
     return _local_ms(anchor.replace(year=year, month=month, day=day), zone)
 
 
+_RECENT_MAX = 16_384
+_recent: dict[tuple[int, Span, ZoneInfo], tuple[int, int, int | None]] = {}
+"""The period found last by anchor, span and zone: many clients have the same ones, and it takes 20 µs."""
+
+
 def period_at(
     anchor_ms: int, span: Span | None, zone: ZoneInfo, at_ms: int, end_ms: int | None
 ) -> tuple[int, int, int | None] | None:
@@ -204,12 +209,18 @@ def period_at(
         return None
     if span is None:
         return 1, anchor_ms, end_ms
-    n = periods_before(anchor_ms, span, zone, at_ms)
-    start = boundary(anchor_ms, span, zone, n)
-    stop = boundary(anchor_ms, span, zone, n + 1)
+    key = (anchor_ms, span, zone)
+    found = _recent.get(key)
+    if found is None or at_ms < found[1] or (found[2] is not None and at_ms >= found[2]):
+        if len(_recent) >= _RECENT_MAX:
+            _recent.clear()
+        n = periods_before(*key, at_ms)
+        start = boundary(*key, n)
+        found = _recent[key] = n + 1, anchor_ms if start is None else start, boundary(*key, n + 1)
+    number, begins, stop = found
     if end_ms is not None and (stop is None or end_ms < stop):
         stop = end_ms
-    return n + 1, anchor_ms if start is None else start, stop
+    return number, begins, stop
 
 
 def periods_before(anchor_ms: int, span: Span, zone: ZoneInfo, at_ms: int) -> int:

@@ -19,11 +19,21 @@ from msgspec import Struct
 
 from rater.core.amounts import E10, LIMIT, MICRO, Form, form, format_e10, format_micros
 from rater.core.cdr import CALLS, SIDES, Cdr, GivenRate, Party
-from rater.core.codes import Rate
-from rater.core.compiling import Catalog, Service
+from rater.core.clients import ClientView
+from rater.core.codes import NO_RATE, Rate, RateText
+from rater.core.compiling import Catalog
 from rater.core.drawing import DrawItem, DrawResult, Outcome
-from rater.core.identifying import Identified, given_rate
-from rater.core.matching import Asked, Matched, Part, Plan, Terms, currency_unknown, fx_objects
+from rater.core.identifying import Identified, Route, given_rate
+from rater.core.matching import (
+    Asked,
+    Matched,
+    Part,
+    Terms,
+    currency_unknown,
+    fields_of,
+    fx_objects,
+    packages_of,
+)
 from rater.core.quoting import quoted
 from rater.core.reasons import Reason, Rejection, Side, shown
 
@@ -56,7 +66,6 @@ class Priced(Struct, gc=False):
     billed: int
     cost: Form
     sign: int
-    setup_fee_e10: int
     fx: tuple[str, ...] = ()
 
 
@@ -83,7 +92,20 @@ class Context(Said, array_like=True, gc=False):
     """What of a side goes into its transaction besides the draw's result."""
 
     terms: Terms
+    rate: RateText
     candidates: tuple[Part, ...]
+
+
+class Plan(Struct, gc=False):
+    """What calls of one rate have in common, for one side, a price unit and clients of the rate's currency.
+
+    cost and sign as in `Priced`, for up to billed_max units; sign None: it differs from call to call.
+    """
+
+    unit: int
+    cost: Form
+    sign: int | None
+    billed_max: int
 
 
 # ---------------------------------------------------------------- billed volume and cost
@@ -103,8 +125,8 @@ def billed_units(volume: int, min_time: int, interval: int) -> int:
     return min_time if over <= 0 else min_time - (-over // interval) * interval
 
 
-_UNANSWERED = Priced("unanswered", 0, NOTHING, 0, 0)
-_GRACE = Priced("grace", 0, NOTHING, 0, 0)
+_UNANSWERED = Priced("unanswered", 0, NOTHING, 0)
+_GRACE = Priced("grace", 0, NOTHING, 0)
 
 
 def price(cdr: Cdr, side: Side, identified: Identified, catalog: Catalog) -> Priced | Rejection:
@@ -125,11 +147,12 @@ def price(cdr: Cdr, side: Side, identified: Identified, catalog: Catalog) -> Pri
         billed = billed_units(raw, rate.min_time, rate.interval)
     if in_grace:
         return _GRACE
-    plan: Plan | None = identified.plans.get(side)
-    if plan is None or plan.catalog is not catalog:
-        plan = plan_of(identified, side, catalog)
-    if billed <= plan.billed_max and plan.sign is not None:
-        return Priced(None, billed, plan.cost, plan.sign, rate.setup_fee_e10)
+    if rate.currency == identified.view.currency:
+        plan: Plan | None = rate.orig if side == "orig" else rate.term
+        if plan is None or plan.unit != identified.route.service.price_unit:
+            plan = plan_of(rate, side, identified.route.service.price_unit)
+        if billed <= plan.billed_max and plan.sign is not None:
+            return Priced(None, billed, plan.cost, plan.sign)
     return _price(cdr.at_ms, side, identified, billed, catalog)
 
 
@@ -139,7 +162,7 @@ def _price(
     """Return `price` where it depends on more of the call than what is billed: in other currencies, say."""
     rate, currency = identified.rate, identified.view.currency
     assert rate is not None  # noqa: S101 - the caller's
-    a, s, d = _cost(rate, side, identified.service)
+    a, s, d = _cost(rate, side, identified.route.service.price_unit)
     fx: tuple[str, ...] = ()
     if rate.currency != currency:
         pair = catalog.convert(rate.currency, currency, at_ms)
@@ -151,30 +174,27 @@ def _price(
     if billed > LIMIT or (2 * abs(exact) + d) // (2 * d) > LIMIT:
         return _out_of_range(rate.currency, format_e10(rate.price_e10), billed, side)
     sign = (exact > 0) - (exact < 0)
-    return Priced(None, billed, form(a, s, d), sign, rate.setup_fee_e10, fx)
+    return Priced(None, billed, form(a, s, d), sign, fx)
 
 
-def _cost(rate: Rate, side: Side, service: Service) -> tuple[int, int, int]:
+def _cost(rate: Rate, side: Side, unit: int) -> tuple[int, int, int]:
     """Return the signed cost in micros of the rate's currency, as a form that is not reduced."""
-    unit = service.price_unit
     a, s, d = rate.price_e10, rate.setup_fee_e10 * unit, unit * _E10_IN_MICRO
     return (-a, -s, d) if side == "orig" else (a, s, d)
 
 
-def plan_of(identified: Identified, side: Side, catalog: Catalog) -> Plan:
-    """Work out what calls that are identified so have in common, and keep it with `identified`."""
-    rate, view = identified.rate, identified.view
-    cost, sign, billed_max = NOTHING, None, 0
-    if rate is not None and rate.currency == view.currency:
-        cost = form(*_cost(rate, side, identified.service))
-        # Of one sign, so the cost has it for whatever is billed, which is 1 at least.
-        if cost.a * cost.s >= 0:
-            sign = (cost.a + cost.s > 0) - (cost.a + cost.s < 0)
-        room = (LIMIT - 1) * cost.d - abs(cost.s)  # rounding may add one
-        billed_max = min(LIMIT, room // max(abs(cost.a), 1)) if room > 0 else 0
-    plan = identified.plans[side] = Plan(
-        catalog, cost, sign, billed_max, _terms(identified, side, catalog)
-    )  # fmt: skip
+def plan_of(rate: Rate, side: Side, unit: int) -> Plan:
+    """Work out what calls of a rate have in common, and keep it with the rate."""
+    cost = form(*_cost(rate, side, unit))
+    sign = None
+    if cost.a * cost.s >= 0:  # of one sign, so the cost has it for whatever is billed, which is 1 at least
+        sign = (cost.a + cost.s > 0) - (cost.a + cost.s < 0)
+    room = (LIMIT - 1) * cost.d - abs(cost.s)  # rounding may add one
+    plan = Plan(unit, cost, sign, min(LIMIT, room // max(abs(cost.a), 1)) if room > 0 else 0)
+    if side == "orig":
+        rate.orig = plan
+    else:
+        rate.term = plan
     return plan
 
 
@@ -228,9 +248,10 @@ def told(cdr: Cdr) -> bytes:
 def content(told: bytes, identified: Identified, party: Party) -> bytes:
     """Return the checksum of what must be equal in a duplicate: `told`, the client, account, a given rate."""
     # Not against forgery: nothing is won by a repeat that passes as the same.
-    found = identified.checksum
+    route = identified.route
+    found = route.checksum
     if found is None:
-        found = identified.checksum = crc32(_encode((identified.view.id, identified.account)))
+        found = route.checksum = crc32(_encode((identified.view.id, route.account)))
     found = crc32(told, found)
     if party.rate is not None:
         found = crc32(_by_value(party.rate), found)
@@ -252,23 +273,19 @@ def _by_value(given: GivenRate) -> bytes:
     ))  # fmt: skip
 
 
-def asked_of(matched: Matched, fields: dict[str, int]) -> Asked:
-    """Return the candidates with their fields' indices in `fields`, to which new ones are added."""
-    names = matched.fields
-    if not fields:  # a client's first side in a call, as most are
-        fields.update(names)
+def asked_of(matched: Matched, names: list[str], fields: dict[str, int]) -> Asked:
+    """Return the candidates with their fields' indices in `fields`, to which new ones are added.
+
+    names: of the candidates' fields.
+    """
+    places = [fields.setdefault(name, len(fields)) for name in names]
+    if places == list(range(len(names))):
         return matched.asked
-    if [fields.get(name) for name in names] == list(names.values()):
-        return matched.asked
-    return Asked(
-        [
-            one._replace(field=fields.setdefault(name, len(fields)))
-            for name, one in zip(names, matched.asked, strict=True)
-        ]
-    )
+    return Asked([one._replace(field=at) for at, one in zip(places, matched.asked, strict=True)])
 
 
 def request(
+    view: ClientView,
     priced: Priced,
     matched: Matched,
     use_index: int,
@@ -281,7 +298,7 @@ def request(
 
     fields: counter field → its index among the use's fields; new ones are added.
     """
-    asked = asked_of(matched, fields)
+    asked = asked_of(matched, fields_of(matched.parts, packages_of(view)), fields)
     return DrawItem(use_index, key, content, priced.billed, priced.cost, same_record, asked)
 
 
@@ -289,24 +306,30 @@ def request(
 
 
 def terms_of(identified: Identified, side: Side, catalog: Catalog) -> Terms:
-    """Return what stands in the transactions of all calls that are identified so."""
-    plan: Plan | None = identified.plans.get(side)
-    if plan is None or plan.catalog is not catalog:
-        plan = plan_of(identified, side, catalog)
-    return plan.terms
+    """Return what stands in the transactions of all calls of this side, account and service."""
+    route = identified.route
+    found: Terms | None = route.terms
+    if found is None:
+        found = route.terms = _terms(identified.view, side, route, catalog)
+    return found
 
 
-def _terms(identified: Identified, side: Side, catalog: Catalog) -> Terms:
-    rate, view, account = identified.rate, identified.view, identified.account
+def _terms(view: ClientView, side: Side, route: Route, catalog: Catalog) -> Terms:
+    account, service = route.account, route.service.name
     return Terms(
         view.id,
         f'{side}","client":{quoted(view.id)},"account":{"null" if account is None else quoted(account)},'
-        f'"side":"{side}","service":{quoted(identified.service.name)},"cdr":{{"source":"',
-        "" if identified.service.name == CALLS else 'null,"volume":',
-        '"code":null,"code_name":null,"rate":null' if rate is None else rate.fragment(),
+        f'"side":"{side}","service":{quoted(service)},"cdr":{{"source":"',
+        "" if service == CALLS else 'null,"volume":',
         _end(view.currency, catalog.version),
-        format_e10(rate.setup_fee_e10) if rate is not None else "0",
+        packages_of(view),
     )
+
+
+def rate_text(identified: Identified) -> RateText:
+    """Return what stands in the transactions of all calls of this rate."""
+    rate = identified.rate
+    return NO_RATE if rate is None else rate.cached or rate.text()
 
 
 @lru_cache(maxsize=256)
@@ -331,39 +354,35 @@ def context(
     assert amount is not None  # noqa: S101 - every CDR has the one that its service needs
     return Context(
         SIDES.index(side), source, name, cdr.at_ms, caller, cdr.called, amount, priced.billed, priced.why,
-        priced.fx, terms_of(identified, side, catalog), matched.parts,
+        priced.fx, terms_of(identified, side, catalog), rate_text(identified), matched.parts,
     )  # fmt: skip
 
 
 def render(of: Context, result: DrawResult) -> bytes:
     """Return the transaction's JSON: the context, and what the draw gave (outcome RATED)."""
-    return rendered(of, of.terms, of.candidates, result)
+    return rendered(of, of.terms, of.rate, of.candidates, result)
 
 
 _amount = lru_cache(maxsize=16_384)(format_micros)
 """Most calls cost what others cost: 0.05 µs, not 0.4."""
 
 
-def rendered(of: Said, terms: Terms, parts: tuple[Part, ...], result: DrawResult) -> bytes:
-    """Return the same of a call, its terms and candidates: one text, for 0.5 µs in all."""
+def rendered(of: Said, terms: Terms, rate: RateText, parts: tuple[Part, ...], result: DrawResult) -> bytes:
+    """Return the same of a call, its terms, rate and candidates: one text, for 0.5 µs in all."""
     _, amount, sufficient, takes = result
     source, name, why, fx, billed = of.source, of.id, of.why, of.fx, of.billed
     outcome = "rated" if why is None else f'zero","why":"{why}'
-    fee = terms.setup_fee if why is None else "0"
+    fee = rate.setup_fee if why is None else "0"
     caller = "null" if of.caller is None else f'"{of.caller}"'
     draws, overage = "", billed
     for index, taken, left, covered in takes:
-        money, waive, _, prefix, suffix, used_fx = parts[index]
-        if draws:
-            draws += ","
+        money, waive, group, _, prefix, suffix, used_fx = parts[index]
+        draws += f',{{"client_package":{terms.packages[group][0]}{prefix}'
         if money:
-            draws += (
-                f'{prefix}{_amount(taken)}","left":"{format_micros(left)}","covered":"{_amount(covered)}'
-                f"{suffix}"
-            )
+            draws += f'{_amount(taken)}","left":"{format_micros(left)}","covered":"{_amount(covered)}{suffix}'
             fx += used_fx
         else:
-            draws += f'{prefix}{taken}","left":"{left}{suffix}'
+            draws += f'{taken}","left":"{left}{suffix}'
             overage -= taken
             if waive:
                 fee = "0"
@@ -372,7 +391,7 @@ def rendered(of: Said, terms: Terms, parts: tuple[Part, ...], result: DrawResult
     return (
         f'{{"revision":1,"type":"usage","id":"{source}/{name}/{terms.ids}{source}","id":"{name}"}},'
         f'"at":"{instant_text(of.at_ms)}","outcome":"{outcome}","caller":{caller},"called":"{of.called}",'
-        f'"duration_ms":{terms.amount}{of.amount},{terms.rate},"billed":{billed}{terms.end},"draws":[{draws}],'
+        f'"duration_ms":{terms.amount}{of.amount},{rate.fragment},"billed":{billed}{terms.end},"draws":[{draws[1:]}],'
         f'"overage":{overage},"setup_fee":"{fee}","amount":"{_amount(amount)}"{judged}{rates}}}'
     ).encode()
 

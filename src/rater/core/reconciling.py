@@ -35,6 +35,7 @@ from rater.core.drawing import (
     unpack_results,
 )
 from rater.core.keeping import OutcomeEntry, pack_entries, unpack_entries
+from rater.core.matching import fields_of
 from rater.core.rating import Context
 
 FORGET_GENERATIONS_MAX = 64
@@ -143,9 +144,10 @@ def effects(decided: Pending) -> Effects:
         return _NOTHING
     counters: defaultdict[str, int] = defaultdict(int)
     if result.takes:
-        candidates = _rating.decode(entry.context).candidates
+        context = _rating.decode(entry.context)
+        fields = fields_of(context.candidates, context.terms.packages)
         for index, taken, _, _ in result.takes:
-            counters[candidates[index].field] += taken
+            counters[fields[index]] += taken
     return Effects(result.amount, dict(counters))
 
 
@@ -171,13 +173,11 @@ class Reconciling:
         buckets: int,
         positions: Mapping[str, int],
         generation_ms: int,
-        generation_min: int = 0,
     ) -> None:
         """Compare what `fence` answered.
 
         positions: topic -> next offset, of the lane's last mark. generation_ms: length of a duplicate
-        generation;
-        keys of generations below generation_min are past asking and are left out.
+        generation.
         """
         self.read_from = min(fenced.floor, fenced.base)
         self.pending: dict[Identity, Pending] = {}
@@ -187,7 +187,6 @@ class Reconciling:
         self._buckets = buckets
         self._positions = positions
         self._generation_ms = generation_ms
-        self._generation_min = generation_min
         self._unfinished = fenced.base < fenced.floor
         self._kept: dict[Identity, _Kept] = {}
         self._calls = [call for call, _, _ in fenced.outcomes]
@@ -247,7 +246,7 @@ class Reconciling:
                 if entry.key != effect.key:
                     self._forget_key(entry)
         generation = effect.lane_ms // self._generation_ms
-        usable = effect.index < COMMAND_INDEX_MIN and effect.key and generation >= self._generation_min
+        usable = effect.index < COMMAND_INDEX_MIN and effect.key
         if usable and known != (effect.key, effect.content):
             self._duplicates.append((generation, effect.key, effect.content))
 
