@@ -121,14 +121,14 @@ def test_the_limits_of_a_call() -> None:
         limit_of(id="other", code="1*"),
     )
     version = compile_catalog(content_of(spec), 1).packages["1"].latest
-    found = version.select("calls", "38044")
+    found = version.of_service("calls").select("38044")
     chosen = [limit for limit in version.limits if found >> limit.position & 1]
     assert [(limit.id, limit.position, limit.kind, limit.size) for limit in chosen] == [
         ("wide", 0, "volume", 6000),
         ("exact", 3, "money", 5),
     ]
-    assert version.select("calls", "38") == 0
-    assert version.select("messages", "38044") == 0
+    assert version.of_service("calls").select("38") == 0
+    assert version.of_service("messages").select("38044") == 0
 
 
 # --------------------------------------------------------------------------------------------------- packages

@@ -20,7 +20,7 @@ from rater.core import rating
 from rater.core.cdr import CALLS, Arrival, Cdr, Party, decode_object
 from rater.core.cdr import decode as decode_cdr
 from rater.core.clients import ClientView, client_bucket
-from rater.core.codes import RateText
+from rater.core.codes import NO_RATE, RateText
 from rater.core.compiling import Catalog
 from rater.core.counts import Counts
 from rater.core.drawing import Apply, DrawCall, DrawItem, DrawReply, DrawResult, Outcome, Use
@@ -370,11 +370,16 @@ class _Of:
     Most have one side in a call, or sides with the same candidates: `first`, which need no renumbering.
     """
 
-    __slots__ = ("_asked", "_fields", "_packages", "first", "use")
+    __slots__ = ("_asked", "_fields", "_packages", "at_parts", "at_terms", "first", "terms", "use")
 
-    def __init__(self, use: int, first: Matched, terms: Terms) -> None:
+    def __init__(self, use: int, first: Matched, terms: Terms, at_terms: int, at_parts: int) -> None:
         self.use = use
         self.first = first
+        self.at_parts = at_parts
+        """Where those of `first` stand in the call's tables."""
+        self.terms = terms
+        """Of the last side, with the next one."""
+        self.at_terms = at_terms
         self._packages = terms.packages
         self._fields: dict[str, int] | None = None
         self._asked: dict[int, tuple[Matched, Asked]] | None = None
@@ -387,7 +392,7 @@ class _Of:
         """
         if self._asked is None or self._fields is None:
             self._asked = {}
-            self._fields = {name: at for at, name in enumerate(fields_of(self.first.parts, self._packages))}
+            self._fields = {name: at for at, name in enumerate(self._first())}
         known = self._asked.get(id(matched))
         if known is None:
             names = fields_of(matched.parts, terms.packages)
@@ -396,7 +401,10 @@ class _Of:
 
     def fields(self) -> list[str]:
         """Return the counter fields in the order of their numbers."""
-        return fields_of(self.first.parts, self._packages) if self._fields is None else list(self._fields)
+        return self._first() if self._fields is None else list(self._fields)
+
+    def _first(self) -> list[str]:
+        return fields_of(self.first.parts, self._packages)
 
 
 class Call:
@@ -424,28 +432,35 @@ class Call:
         """Add a side: what it may draw from and what it costs."""
         record, cdr = side.record, side.cdr
         assert cdr is not None  # noqa: S101 - decoded before it came here
-        of = self._of.get(client.id)
+        of, tables = self._of.get(client.id), self._tables
         if of is None:
             use = len(self.uses)
-            of = self._of[client.id] = _Of(use, matched, terms)
+            of = self._of[client.id] = _Of(
+                use, matched, terms, tables.add(terms), tables.candidates(matched.packed)
+            )
             self.uses.append(Use(client.id, client.version, client.credit_limit, []))
         elif client.version < self.uses[of.use].version:
             # A newer view came in while others were looked up: the draw finds out, and all is matched again.
             self.uses[of.use].version = client.version
         use = of.use
-        asked = matched.asked if matched is of.first else of.asked_of(matched, terms)
+        if matched is of.first:
+            asked, at_parts = matched.asked, of.at_parts
+        else:
+            asked, at_parts = of.asked_of(matched, terms), tables.candidates(matched.packed)
+        if terms is not of.terms:
+            of.terms, of.at_terms = terms, tables.add(terms)
         same_record = record is self._last and use == self._last_use
         self._last, self._last_use = record, use
         self.items.append(DrawItem(use, key, content, priced.billed, priced.cost, same_record, asked))
         source, name, caller = (cdr.source, cdr.id, cdr.caller) if cdr.plain else rating.said(cdr)
         side.terms, side.rate, side.parts = terms, rate, matched.parts
         side.late = matched.stop_ms <= record.timestamp
-        topic, at_terms, at_rate, at_parts = self._tables.add(side.topic, terms, rate, matched.packed)
         row = side.kept = Kept(
             side.index, source, name, cdr.at_ms, caller, cdr.called,
             cdr.duration_ms if cdr.service == CALLS else cdr.volume,  # type: ignore[arg-type]
             priced.billed, priced.why, priced.fx,
-            topic, record.offset, record.timestamp, key, content, at_terms, at_rate, at_parts,
+            tables.topic(side.topic), record.offset, record.timestamp, key, content,
+            of.at_terms, tables.rate(rate), at_parts,
         )  # fmt: skip
         self._rows.append(row)
         self.sides.append(side)
@@ -506,7 +521,8 @@ def match(found: Found, catalog: Catalog, buckets: int, calls: Calls | None = No
         if call is None:
             call = calls[bucket] = Call()
         content = rating.content(told, identified, party)
-        terms, rate = rating.terms_of(identified, name, catalog), rating.rate_text(identified)
+        terms = identified.route.terms or rating.terms_of(identified, name, catalog)
+        rate = NO_RATE if identified.rate is None else identified.rate.cached or identified.rate.text()
         call.add(side, client, priced, matched, terms, rate, keys[index], content)
     return calls
 

@@ -87,7 +87,7 @@ class Limit(Struct, frozen=True, eq=False):
         return PassOver.EXCLUDED if self.excludes(code) else None
 
 
-class _ByCode:
+class Limits:
     """The limits of one service by the codes that they are for, as sets of bits: 1 << position.
 
     One look-up for each length of wildcard, however many limits there are. Not remembered by code: a carrier
@@ -97,6 +97,7 @@ class _ByCode:
     __slots__ = ("_every", "_exact", "_excluding", "_lengths", "_wild")
 
     def __init__(self, limits: Iterable[Limit]) -> None:
+        """Index the limits, which are of one service."""
         self._exact: dict[str, int] = {}
         self._wild: dict[str, int] = {}
         self._excluding: list[tuple[int, Limit]] = []
@@ -128,6 +129,9 @@ class _ByCode:
         return found
 
 
+_NO_LIMITS = Limits(())
+
+
 class PackageVersion:
     """A package as it was from some instant on."""
 
@@ -151,7 +155,7 @@ class PackageVersion:
         self.limits = limits
         services = {limit.service for limit in limits}
         self._by_service = {
-            service: _ByCode(limit for limit in limits if limit.service == service) for service in services
+            service: Limits(limit for limit in limits if limit.service == service) for service in services
         }
 
     def start_ms(self, zone: ZoneInfo) -> int | None:
@@ -162,10 +166,9 @@ class PackageVersion:
         """Return the instant at which the last period ends at the latest, for a client in this zone."""
         return None if self.spec.end_date is None else when_ms(self.spec.end_date, zone)
 
-    def select(self, service: str, code: str) -> int:
-        """Return which limits are for this service and identified code: a set of bits, 1 << position."""
-        found = self._by_service.get(service)
-        return 0 if found is None else found.select(code)
+    def of_service(self, service: str) -> Limits:
+        """Return the limits of one service."""
+        return self._by_service.get(service, _NO_LIMITS)
 
 
 class Package:

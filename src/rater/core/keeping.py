@@ -55,36 +55,49 @@ class Kept(Said, array_like=True, gc=False):
 
 
 class Tables:
-    """What the rows of one call share; asked for by identity, for equal ones are the same object."""
+    """What the rows of one call share; told apart by identity, for equal ones are the same object.
+
+    All but the topics are to live as long as the call does.
+    """
 
     __slots__ = ("_at", "parts", "rates", "terms", "topics")
 
     def __init__(self) -> None:
-        self._at: dict[object, int] = {}
+        self._at: dict[int, int] = {}
         self.topics: list[str] = []
         self.terms: list[Terms] = []
         self.rates: list[RateText] = []
         self.parts: list[msgspec.Raw] = []
 
-    def add(self, topic: str, terms: Terms, rate: RateText, packed: msgspec.Raw) -> tuple[int, int, int, int]:
-        """Return the numbers of these; all but the topic are to live as long as the call does."""
-        known, at = self._at.get, self._at
-        at_topic, at_terms, at_rate, at_parts = (
-            known(topic), known(id(terms)), known(id(rate)), known(id(packed))
-        )  # fmt: skip
-        if at_topic is None:
-            at_topic = at[topic] = len(self.topics)
-            self.topics.append(topic)
-        if at_terms is None:
-            at_terms = at[id(terms)] = len(self.terms)
-            self.terms.append(terms)
-        if at_rate is None:
-            at_rate = at[id(rate)] = len(self.rates)
+    def topic(self, topic: str) -> int:
+        """Return the number of a topic: there are a few, and mostly it is the last one again."""
+        topics = self.topics
+        if not topics or topics[-1] != topic:
+            if topic in topics:
+                return topics.index(topic)
+            topics.append(topic)
+        return len(topics) - 1
+
+    def add(self, terms: Terms) -> int:
+        """Return the number of terms that are not there yet."""
+        self.terms.append(terms)
+        return len(self.terms) - 1
+
+    def rate(self, rate: RateText) -> int:
+        """Return the number of a rate."""
+        at = self._at.get(id(rate))
+        if at is None:
+            at = self._at[id(rate)] = len(self.rates)
             self.rates.append(rate)
-        if at_parts is None:
-            at_parts = at[id(packed)] = len(self.parts)
+        return at
+
+    def candidates(self, packed: msgspec.Raw) -> int:
+        """Return the number of `Matched.packed`."""
+        at = self._at.get(id(packed))
+        if at is None:
+            at = self._at[id(packed)] = len(self.parts)
             self.parts.append(packed)
-        return at_topic, at_terms, at_rate, at_parts
+        return at
 
 
 class _Call(Struct, array_like=True):

@@ -16,7 +16,7 @@ from rater.core.amounts import Form, format_e10
 from rater.core.catalog import PackageType
 from rater.core.clients import ClientPackage, ClientView, Period
 from rater.core.codes import BEGINNING_MS, NEVER_MS
-from rater.core.compiling import Catalog, Limit, Package, PackageVersion
+from rater.core.compiling import Catalog, Limit, Limits, Package, PackageVersion
 from rater.core.drawing import DrawItem, DrawResult, Funds, ItemCandidate
 from rater.core.identifying import Identified, Route
 from rater.core.quoting import quoted
@@ -190,12 +190,14 @@ def _unescaped(name: str) -> str:
 class Opened(Struct, gc=False):
     """The client packages that may give something to calls of one account and kind in [from_ms, until_ms).
 
-    made: selected limits of each (bits as of `PackageVersion.select`) → what is made of them.
+    limits: of each, the limits of the calls' service. made: selected limits of each (bits as of `Limits`) →
+    what is made of them.
     """
 
     from_ms: int
     until_ms: int
     packages: tuple[_Open, ...]
+    limits: tuple[Limits, ...]
     made: dict[tuple[int, ...] | int, Matched]
 
 
@@ -234,7 +236,7 @@ def match(
             break
     else:
         opened = _open(view, route, "customer" if customer else "vendor", at_ms, catalog)
-    matched = _select(opened, route.service.name, rate.code)
+    matched = _select(opened, rate.code)
     if matched.min_call or (matched.currencies and matched.currencies != view.currencies):
         fitted = _fit(matched, view, at_ms, billed, catalog, side)
         if isinstance(fitted, Rejection):
@@ -247,15 +249,15 @@ def match(
     return matched
 
 
-def _select(opened: Opened, service: str, code: str) -> Matched:
-    packages = opened.packages
+def _select(opened: Opened, code: str) -> Matched:
+    limits = opened.limits
     selected: tuple[int, ...] | int
-    if len(packages) == 1:  # as most
-        selected = packages[0].version.select(service, code)
+    if len(limits) == 1:  # as most
+        selected = limits[0].select(code)
         if not selected:
             return NOTHING
     else:
-        selected = tuple([one.version.select(service, code) for one in packages])
+        selected = tuple([one.select(code) for one in limits])
     return opened.made.get(selected) or _make(opened, selected)
 
 
@@ -306,7 +308,8 @@ def _open(view: ClientView, route: Route, kind: PackageType, at_ms: int, catalog
     )
     if packages not in catalog.shared and len(catalog.shared) >= SHARED_MAX:
         catalog.shared.clear()
-    opened = Opened(start, stop, packages, catalog.shared.setdefault(packages, {}))
+    limits = tuple(one.version.of_service(route.service.name) for one in packages)
+    opened = Opened(start, stop, packages, limits, catalog.shared.setdefault(packages, {}))
     spans = route.customer if kind == "customer" else route.vendor
     spans.insert(0, opened)
     del spans[SPANS_MAX:]
