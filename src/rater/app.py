@@ -25,13 +25,12 @@ from rater.auditor import audit as run_audit
 from rater.catalogs import Catalogs
 from rater.config import Settings
 from rater.core.auditing import Ledger
-from rater.core.mapping import SourceMap
 from rater.errors import Halt
 from rater.health import HealthServer
 from rater.loader import Loader
 from rater.metrics import Metrics
 from rater.parts import Parts
-from rater.sources import open_map
+from rater.sources import open_maps
 from rater.store.buckets import Buckets
 from rater.stream.content import read_content
 from rater.stream.topics import Topics
@@ -86,28 +85,13 @@ def catalogs_of(settings: Settings) -> Catalogs:
     return Catalogs(lambda offsets: read_content(client, topic, offsets))
 
 
-def source_maps(settings: Settings) -> dict[str, SourceMap]:
-    """Return topic → map of the sources that name one. Raises Halt with every fault."""
-    maps: dict[str, SourceMap] = {}
-    faults: list[str] = []
-    for name, source in settings.sources.items():
-        if source.map is None:
-            continue
-        opened = open_map(source.map, {"source": name, **source.defaults})
-        if isinstance(opened, SourceMap):
-            maps[source.topic] = opened
-        else:
-            faults += [f"sources.{name}: {fault}" for fault in opened]
-    if faults:
-        raise Halt("; ".join(faults))
-    return maps
-
-
 @asynccontextmanager
 async def connected(settings: Settings) -> AsyncIterator[Parts]:
     """Connect everything that a worker needs; raises Halt or Wait with a sentence of what is wrong."""
     client, topics = kafka_client(settings), topics_of(settings)
-    maps = source_maps(settings)
+    maps, faults = open_maps(settings.sources)
+    if faults:
+        raise Halt("; ".join(faults))
     problems = await topics.check(client)
     if problems:
         raise Halt("\n".join(problems))
@@ -144,7 +128,9 @@ async def run_worker(settings: Settings) -> None:
         # What has been loaded until now stays: the collector need not look at it again (performance.md 9.10).
         gc.collect()
         gc.freeze()
-        gc.set_threshold(50_000, 20, 100)
+        # A batch in the making is 50,000 objects or so, all in use: looking at them again and again finds
+        # nothing. Rating leaves no cycles behind; what others leave is found some seconds later.
+        gc.set_threshold(250_000, 20, 100)
         log.info("worker started", worker=parts.worker_id, group=settings.kafka.group_id, metrics_port=port)
         try:
             await worker.run()

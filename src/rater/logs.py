@@ -1,10 +1,8 @@
 """Logs: structured, to standard error, JSON for machines and readable on a terminal.
 
 Fixed names: `at` (RFC 3339, UTC), `level`, `event` (a short phrase, always the same for the same thing),
-`logger` of a
-library, and whatever the line binds: worker, lane, bucket, topic, partition, offset, client, reason, error.
-Telephone
-numbers go through `mask` first; nothing is logged for single records.
+`logger` of a library, and whatever the line binds: worker, lane, bucket, topic, partition, offset, client,
+reason, error. Nothing is logged for single records, and so no telephone numbers are.
 """
 
 from __future__ import annotations
@@ -18,21 +16,6 @@ import structlog
 
 if TYPE_CHECKING:
     from structlog.typing import EventDict, Processor, WrappedLogger
-
-HEAD_DIGITS = 3
-TAIL_DIGITS = 2
-
-
-def mask(number: str | None) -> str:
-    """Return a number as it may be logged: the first 3 digits (about the country) and the last 2.
-
-    Short ones lose more: at least half of the digits are always hidden.
-    """
-    if not number:
-        return ""
-    if len(number) < 2 * (HEAD_DIGITS + TAIL_DIGITS):
-        return number[: len(number) // 4] + "*" * (len(number) - len(number) // 4)
-    return number[:HEAD_DIGITS] + "*" * (len(number) - HEAD_DIGITS - TAIL_DIGITS) + number[-TAIL_DIGITS:]
 
 
 def set_up(

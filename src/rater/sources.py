@@ -8,6 +8,7 @@ from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
 
+from rater.config import Source
 from rater.core.mapping import MapFault, SourceMap, compile_map
 
 SUFFIX = ".toml"
@@ -36,6 +37,21 @@ def open_map(name: str, defaults: Mapping[str, object] | None = None) -> SourceM
     """
     text = _text(name)
     return [text] if isinstance(text, MapFault) else compile_map(text, name, defaults)
+
+
+def open_maps(sources: Mapping[str, Source]) -> tuple[dict[str, SourceMap], list[str]]:
+    """Return topic → map, of the settings' sources that name one; and a sentence for each fault."""
+    maps: dict[str, SourceMap] = {}
+    faults: list[str] = []
+    for name, source in sources.items():
+        if source.map is None:
+            continue
+        opened = open_map(source.map, {"source": name, **source.defaults})
+        if isinstance(opened, SourceMap):
+            maps[source.topic] = opened
+        else:
+            faults += [f"sources.{name}: {fault}" for fault in opened]
+    return maps, faults
 
 
 def _text(name: str) -> str | MapFault:

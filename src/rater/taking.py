@@ -80,7 +80,7 @@ async def take(lane: int, parts: Parts) -> Taken:
         taken = Taken(lane, token, producer, mark, parts)
         taken.catalog = await parts.catalogs.at(mark.catalog, mark.body)
         parts.metrics.catalog(mark.catalog)
-        await asyncio.gather(*(_agree(taken, bucket, parts) for bucket in range(parts.store.count)))
+        await _agree(taken, parts)
         taken.published = [call - 1 for call in taken.calls]
         # A store that fell back may not know clients any more that we hold views of: what made them is lost.
         parts.views.clear()
@@ -97,8 +97,32 @@ async def take(lane: int, parts: Parts) -> Taken:
     return taken
 
 
-async def _agree(taken: Taken, bucket: int, parts: Parts) -> None:
-    """Fence one bucket, bring it to what the journal says, and register it at its gate."""
+async def _agree(taken: Taken, parts: Parts) -> None:
+    """Fence all buckets, bring each to what the journal says, and register it at its gate.
+
+    The journal's tail is read once, from where the first bucket needs it: fetched and decoded for each bucket
+    by itself it would cost as many times.
+    """
+    buckets = await asyncio.gather(*(_fence(taken, bucket, parts) for bucket in range(parts.store.count)))
+    start = min(reconciling.read_from for reconciling in buckets)
+    async for records in read_range(parts.client, parts.topics.transactions, taken.lane, start, taken.token):
+        for reconciling in buckets:
+            first = reconciling.read_from
+            reconciling.read((offset, said) for offset, _, _, said in records if offset >= first)
+        upto = records[-1][0] + 1
+        full = [
+            _reconcile(
+                taken, bucket, parts, reconciling.part(taken.lane, taken.token, taken.calls[bucket], upto)
+            )
+            for bucket, reconciling in enumerate(buckets)
+            if reconciling.size >= RECONCILE_EFFECTS_MAX
+        ]
+        await asyncio.gather(*full)
+    await asyncio.gather(*(_finish(taken, bucket, parts, each) for bucket, each in enumerate(buckets)))
+
+
+async def _fence(taken: Taken, bucket: int, parts: Parts) -> Reconciling:
+    """Fence one bucket; returns its comparison with the journal, which has read nothing yet."""
     standing, store = taken.standing, parts.store
     fenced = await store.fence(bucket, taken.lane, taken.token)
     if fenced.status == Status.FENCED:
@@ -108,24 +132,20 @@ async def _agree(taken: Taken, bucket: int, parts: Parts) -> None:
         raise Halt(_other_journal(taken, parts))
     taken.calls[bucket] = fenced.call
     standing.lane_ms = max(standing.lane_ms, fenced.lane_ms)
-    reconciling = Reconciling(
+    return Reconciling(
         fenced, bucket=bucket, buckets=store.count, positions=standing.positions,
         generation_ms=parts.generation_ms,
     )  # fmt: skip
-    async for records in read_range(
-        parts.client, parts.topics.transactions, taken.lane, reconciling.read_from, taken.token
-    ):
-        reconciling.read([(offset, said) for offset, _, _, said in records])
-        if reconciling.size >= RECONCILE_EFFECTS_MAX:
-            upto = records[-1][0] + 1
-            part = reconciling.part(taken.lane, taken.token, taken.calls[bucket], upto)
-            await _reconcile(taken, bucket, parts, part)
+
+
+async def _finish(taken: Taken, bucket: int, parts: Parts, reconciling: Reconciling) -> None:
+    """Make the last corrections of a bucket, which agrees with the journal then, and register it."""
     last = reconciling.finish(taken.lane, taken.token, taken.calls[bucket], taken.token)
     if last is not None:
         await _reconcile(taken, bucket, parts, last)
-    standing.pending.update(reconciling.pending)
+    taken.standing.pending.update(reconciling.pending)
     taken.floors[bucket] = taken.token
-    status, call = await store.register(bucket, taken.lane, taken.token, taken.calls[bucket])
+    status, call = await parts.store.register(bucket, taken.lane, taken.token, taken.calls[bucket])
     taken.calls[bucket] = _done(status, call)
 
 

@@ -39,8 +39,9 @@ PART_RECORDS = 250
 (a side fills 4 KB, the cache is 1 MB or so). With all of a batch at once the three take 10 µs, not 7."""
 BACKLOG_RECORDS = 1000
 """A lane that is so many records behind does not wait for company."""
-COMMIT_SIDES_MAX = 4000
-"""Sides of one Kafka transaction: beyond it only latency grows (kafka.md 3)."""
+COMMIT_RECORDS_MAX = 4000
+"""Records, read from the input, whose results one Kafka transaction takes together: beyond it only latency
+grows (kafka.md 3)."""
 AGE_PER_LANE_MS = 12
 """A Kafka transaction costs 1-1.5 ms of this process whatever it carries, so the batch age grows with the
 lanes."""
@@ -107,15 +108,15 @@ class Line:
     async def _commit_all(self, ready: asyncio.Queue[Batch | None]) -> None:
         batch = await ready.get()
         while batch is not None:
-            batches, sides = [batch], batch.records
+            batches, records = [batch], batch.records
             batch = None
-            while sides < COMMIT_SIDES_MAX and not ready.empty():
+            while records < COMMIT_RECORDS_MAX and not ready.empty():
                 batch = ready.get_nowait()
                 if batch is None:
                     await self.commit(batches)
                     return
                 batches.append(batch)
-                sides += batch.records
+                records += batch.records
             await self.commit(batches)
             del batches
             batch = await ready.get()
@@ -125,19 +126,17 @@ class Line:
         """Return what has come in, in slices; a small poll waits for company up to the batch age."""
         settings, source = self.parts.settings.worker, self.taken.source
         polled = await source.poll(timeout_ms=int(PROBE_S * 1000))
-        if sum(len(records) for _, records in polled) < settings.batch_records_max:
-            if polled and source.backlog() < BACKLOG_RECORDS:
+        if polled:
+            few = sum(len(records) for _, records in polled) < settings.batch_records_max
+            if few and source.backlog() < BACKLOG_RECORDS:
                 age_ms = max(settings.batch_age_ms, AGE_PER_LANE_MS * len(self.parts.lanes))
                 await asyncio.sleep(age_ms / 1000)
                 polled += await source.poll(timeout_ms=0)
-            elif polled:
-                pass
-            elif time.monotonic() - self.moved_at >= TICK_S:
-                return [self.tick()]
-            elif time.monotonic() - self.asked_at >= PROBE_S:
-                await self.probe()
-        if polled:
             self.moved_at = time.monotonic()
+        elif time.monotonic() - self.moved_at >= TICK_S:
+            return [self.tick()]
+        elif time.monotonic() - self.asked_at >= PROBE_S:
+            await self.probe()
         return batching.slices(self.taken.standing, polled, settings.batch_records_max)
 
     async def rate(self, batch: Batch) -> None:
@@ -436,22 +435,20 @@ class Worker:
 
 
 def _worst(group: BaseExceptionGroup[Any]) -> BaseException:
-    """Return the one fault that says what to do: stop before drop before take again before wait."""
-    faults: list[BaseException] = []
-    stack: list[BaseException] = [group]
-    while stack:
-        fault = stack.pop()
-        if isinstance(fault, BaseExceptionGroup):
-            stack += fault.exceptions
-        else:
-            faults.append(fault)
-    for kind in (Halt, Fenced, Retake, Wait):
-        for fault in faults:
-            if isinstance(fault, kind):
-                known = all(isinstance(other, (Halt, Fenced, Retake, Wait)) for other in faults)
-                if known:
-                    return fault
-    return next(fault for fault in faults if not isinstance(fault, (Fenced, Retake, Wait)))
+    """Return the one fault that says what to do: stop before drop before take again before wait.
+
+    What is none of these stops too. Of equals it is the last.
+    """
+    faults = [
+        _worst(fault) if isinstance(fault, BaseExceptionGroup) else fault
+        for fault in reversed(group.exceptions)
+    ]
+    return min(faults, key=_order)
+
+
+def _order(fault: BaseException) -> int:
+    kinds = (Fenced, Retake, Wait)
+    return next((number for number, kind in enumerate(kinds) if isinstance(fault, kind)), -1)
 
 
 async def _wait(stop: asyncio.Event, seconds: float) -> None:

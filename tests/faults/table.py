@@ -1,19 +1,23 @@
-"""The table of faults in tests/README.md: for each of F1 to F46 its tests, or why it cannot happen here.
+"""The tables in tests/README.md: for each of F1 to F46 its tests, or why it cannot happen here; safeguards.
 
-Made from the kinds (kinds.py), the markers `fault` of tests, and what is said below; a test compares it
-with the file. To write it: make fault-table.
+Made from the kinds (kinds.py), the markers `fault` of tests, the ablations of the simulation, and what is
+said below; a test compares them with the file. To write them: make fault-table. Also what finds the tests
+that other READMEs name.
 """
 
 from __future__ import annotations
 
 import ast
+import re
 from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 
 from faults.kinds import KINDS
 
 TESTS = Path(__file__).parents[1]
 README = TESTS / "README.md"
+PROJECT_README = TESTS.parent / "README.md"
 BEGIN, END = "<!-- faults: made by faults/table.py -->", "<!-- end of faults -->"
 
 FAULTS = {
@@ -117,6 +121,25 @@ WORDS: dict[int, str] = {
 }
 """What no test shows: why it cannot happen, or what is left open."""
 
+ABLATIONS = "simulation/test_ablations.py"
+SAFEGUARDS: dict[str, tuple[str, tuple[int, ...]]] = {
+    "test_stored_outcome": ("stored outcome", (1, 2, 3, 4)),
+    "test_replay_before_identification": ("replay before identification", (1, 2, 3, 4)),
+    "test_mark": ("mark", (1, 2, 3, 4, 6)),
+    "test_journal_tail": ("journal tail", (1, 2, 3, 4, 6)),
+    "test_fence": ("fence", (4, 21, 26, 30, 31)),
+    "test_gate": ("gate", (24, 25, 26, 27, 28, 29)),
+    "test_call_number": ("call number", (25, 27, 28, 30)),
+    "test_reconcile": ("reconcile", (25, 26, 27, 28, 29, 30)),
+    "test_duplicate_check": ("duplicate check", (36, 44)),
+    "test_await_of_every_delivery": ("await of every delivery", (12, 15, 18)),
+    "test_endtxn_hook": ("EndTxn hook", (15,)),
+}
+"""By the test that switches it off: a safeguard, and the faults that it is there for."""
+
+NAMED = re.compile(r"(?<![\w/.-])((?:[\w-]+/)*(?:test_\w+\.py|golden/[\w-]+\.yaml))(?:::(test_\w+))?")
+"""A test, or a golden case, as a README names it."""
+
 
 def marked() -> dict[int, list[str]]:
     """Return fault → tests that carry the marker `fault`, found in the source."""
@@ -146,19 +169,57 @@ def rows() -> dict[int, tuple[list[str], list[str], str]]:
     }
 
 
+def ablations() -> dict[str, str]:
+    """Return test → what its docstring says, of those that switch a safeguard off."""
+    body = ast.parse((TESTS / ABLATIONS).read_text()).body
+    return {
+        node.name: ast.get_docstring(node) or ""
+        for node in body
+        if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")
+    }
+
+
 def missing() -> list[str]:
-    """Return what is named and not there, and faults that nothing covers."""
+    """Return what is named and not there, faults that nothing covers, and ablations that no row tells of."""
     found = [f"F{number} has no test and no sentence" for number, row in rows().items() if not any(row)]
     for place in (place for places in ELSEWHERE.values() for place in places):
         name, _, function = place.partition("::")
-        path = TESTS / name
-        if not path.exists() or (function and f"def {function}(" not in path.read_text()):
+        if not _is_there(TESTS / name, function):
             found.append(f"{place} is not there")
-    return found
+    found += [f"{ABLATIONS}::{name} is not there" for name in SAFEGUARDS.keys() - ablations().keys()]
+    return found + [f"{name} has no row" for name in ablations().keys() - SAFEGUARDS.keys()]
+
+
+def missing_in(readme: Path, text: str) -> list[str]:
+    """Return the tests that a README names (from its folder or the project's) and that are not there."""
+    folders = (readme.parent, PROJECT_README.parent)
+    return [
+        f"{readme.name} names {name}{'::' if function else ''}{function}, which is not there"
+        for name, function in NAMED.findall(text)
+        if not any(_is_there(folder / name, function) for folder in folders)
+    ]
+
+
+def guarantees(text: str) -> Iterator[tuple[str, list[int], list[str]]]:
+    """Yield of each row in the project's table of guarantees: what happens, faults, tests that show it."""
+    _, _, rest = text.partition("| What happens |")
+    for line in rest.partition("\n\n")[0].splitlines()[2:]:
+        happens, *_, shown = line.strip("| ").split(" | ")
+        yield happens, _faults(shown), [name for name, _ in NAMED.findall(shown)]
+
+
+def _faults(text: str) -> list[int]:
+    """Return the numbers in a text like "F1, F3\u2013F5": 1, 3, 4, 5."""
+    spans = re.findall(r"\bF(\d+)(?:\u2013F(\d+))?", text)
+    return [number for first, last in spans for number in range(int(first), int(last or first) + 1)]
+
+
+def _is_there(path: Path, function: str) -> bool:
+    return path.exists() and (not function or f"def {function}(" in path.read_text())
 
 
 def table() -> str:
-    """Return the table, between its two lines."""
+    """Return the tables, between their two lines."""
     lines = [BEGIN, "", "| | fault | by |", "|---|---|---|"]
     for number, (kinds, tests, words) in rows().items():
         by = []
@@ -170,11 +231,16 @@ def table() -> str:
         lines.append(f"| F{number} | {FAULTS[number]} | {'; '.join(by)} |")
     lines += ["", "| kind | what happens | times in a full run |", "|---|---|---|"]
     lines += [f"| `{one.name}` | {one.told} | {one.times + 2} |" for one in KINDS.values()]
+    lines += ["", "| safeguard | without it | faults | goes red |", "|---|---|---|---|"]
+    told = ablations()
+    for name, (safeguard, faults) in SAFEGUARDS.items():
+        numbers = ", ".join(f"F{number}" for number in faults)
+        lines.append(f"| {safeguard} | {told[name]} | {numbers} | [{ABLATIONS}::{name}]({ABLATIONS}) |")
     return "\n".join([*lines, "", END])
 
 
 def put(text: str) -> str:
-    """Return a text with the table in its place."""
+    """Return a text with the tables in their place."""
     head, _, rest = text.partition(BEGIN)
     _, _, tail = rest.partition(END)
     return head + table() + tail

@@ -93,7 +93,8 @@ async def test_ingest_keeps_keys_together_and_spreads_the_rest(scene: Scene) -> 
     async with Ingest(scene.client, topic) as ingest:
         for number, key in enumerate(keys):
             await ingest.send(b"%d" % number, key)
-        await ingest.send_many(bulk)  # into batches that hold records with keys
+        for value in bulk:  # into batches that hold records with keys
+            await ingest.send(value)
         await ingest.flush()
     counts: list[int] = []
     for partition in (0, 1):

@@ -116,6 +116,14 @@ def settings_options(*, shown: bool = False, prints: bool = False) -> Callable[[
     return decorate
 
 
+def limit_option(default: int) -> Callable[[_Function], _Function]:
+    """Give a command --limit: how many rows it prints."""
+    return click.option(
+        "--limit", type=click.IntRange(0), default=default, show_default=True, metavar="N",
+        help="At most so many; 0: all.",
+    )  # fmt: skip
+
+
 def invocation() -> Invocation:
     """Return what the present command was given."""
     return click.get_current_context().find_root().ensure_object(Invocation)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rater.cli.asking import invocation, pulled, settings_options
+from rater.cli.asking import invocation, limit_option, pulled, settings_options
 from rater.cli.moments import MOMENT, shown_time
 from rater.cli.telling import ROWS_AT_ONCE, Column, Row, column, is_terminal, print_rows, progress
 
@@ -27,14 +27,6 @@ TYPES = ("usage", "activation_fee", "subscription_fee", "refund", "adjustment", 
 _DIGITS_MAX = 18
 _DEPTH_MAX = 50
 
-_LIMIT = click.option(
-    "--limit",
-    type=click.IntRange(0),
-    default=20,
-    show_default=True,
-    metavar="N",
-    help="At most so many; 0: all.",
-)
 _SINCE = click.option(
     "--since", type=MOMENT, help="Not older than this: RFC 3339, a date (UTC), or 30m, 2h, 7d ago."
 )
@@ -46,7 +38,7 @@ _UNTIL = click.option("--until", type=MOMENT, help="Older than this, in the same
 @click.option("--type", "kind", type=click.Choice(TYPES), help="Of this type only.")
 @_SINCE
 @_UNTIL
-@_LIMIT
+@limit_option(20)
 @settings_options(prints=True)
 def transactions(
     client: str | None, kind: str | None, since: int | None, until: int | None, limit: int
@@ -120,7 +112,7 @@ def rejected() -> None:
 @click.option("--source", "name", metavar="NAME", help="Of this source of the settings only, or `default`.")
 @_SINCE
 @_UNTIL
-@_LIMIT
+@limit_option(20)
 @settings_options(prints=True)
 def rejected_list(
     reason: str | None, name: str | None, since: int | None, until: int | None, limit: int

@@ -161,15 +161,10 @@ def _catalog_faults(files: Iterable[str]) -> list[str]:
 
 
 def _map_faults(settings: Settings) -> list[str]:
-    from rater.sources import open_map
+    from rater.sources import open_maps
 
-    found = []
-    for name, source in settings.sources.items():
-        if source.map is not None:
-            opened = open_map(source.map, {"source": name, **source.defaults})
-            if isinstance(opened, list):
-                found += [f"sources.{name}: {fault}" for fault in opened]
-    return found
+    _, faults = open_maps(settings.sources)
+    return faults
 
 
 async def _servers(settings: Settings) -> list[Problem]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rater.cli.asking import WrongInput, invocation, pulled, settings_options
+from rater.cli.asking import WrongInput, invocation, limit_option, pulled, settings_options
 from rater.cli.moments import shown_time
 from rater.cli.telling import Column, Row, bar, column, is_terminal, print_json, print_pairs, print_rows, say
 
@@ -33,14 +33,7 @@ def clients() -> None:
 
 @clients.command("list")
 @click.option("--reseller", metavar="ID", help="Of this reseller only.")
-@click.option(
-    "--limit",
-    type=click.IntRange(0),
-    default=100,
-    show_default=True,
-    metavar="N",
-    help="At most so many; 0: all.",
-)
+@limit_option(100)
 @settings_options(prints=True)
 def clients_list(reseller: str | None, limit: int) -> None:
     """List clients with their balances, in no order (there may be a million).
@@ -180,14 +173,7 @@ def client_packages() -> None:
     "--status", "statuses", type=click.Choice([*STATUSES, "all"]), multiple=True,
     help="May be given several times; without it: pending and active.",
 )  # fmt: skip
-@click.option(
-    "--limit",
-    type=click.IntRange(0),
-    default=100,
-    show_default=True,
-    metavar="N",
-    help="At most so many; 0: all.",
-)
+@limit_option(100)
 @settings_options(prints=True)
 def client_packages_list(
     client: str | None,

@@ -66,8 +66,6 @@ class Bar(Struct):
     size: int  # in counter units, like `left`
     left: int
     draws: int = 0
-    touched: int = 0
-    """Number of the transaction that last took from it."""
 
     @property
     def used(self) -> float:
@@ -109,7 +107,6 @@ class Tally:
         self.per_second: deque[tuple[float, int]] = deque()
         self._ids: set[str] | None = set() if keep_ids else None
         self._decoder = msgspec.json.Decoder(Seen)
-        self._number = 0
 
     # ------------------------------------------------------------------ what comes in
     def fed(self, sides: int) -> None:
@@ -126,7 +123,6 @@ class Tally:
         except (msgspec.MsgspecError, ValueError):
             self.unreadable += 1
             return
-        self._number += 1
         self._once(seen.id)
         self.types[seen.type] += 1
         self.balances[seen.client] += amount
@@ -171,7 +167,6 @@ class Tally:
         bar.size = max(bar.size, left + units)
         bar.left = min(bar.left, left)
         bar.draws += 1
-        bar.touched = self._number
 
     # ------------------------------------------------------------------ what comes out
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -162,11 +162,6 @@ class Ingest:
                 return
             await self._send(partition, batch)
             partition = self._turn if key is None else partition
-
-    async def send_many(self, values: Iterable[bytes]) -> None:
-        """Send records without keys. Raises what `send` raises."""
-        for value in values:
-            await self.send(value)
 
     async def _send(self, partition: int, batch: Any) -> None:
         """Send a full batch; records without keys go on in the next partition."""
