@@ -47,7 +47,8 @@ $(STAMP): requirements.lock pyproject.toml
 	@$(PYTHON) -m venv .venv || { \
 		echo "'$(PYTHON)' cannot make a virtual environment: install its venv package (Debian: python3-venv)" >&2; \
 		exit 1; }
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@# --no-deps: the lock is complete, and pip would look past it for what a dependency asks for with extras.
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
