@@ -14,9 +14,10 @@ demo: $(STAMP)
 test: lint
 	$(BIN)/pytest --cov $(PYTEST_ARGS)
 
-# Long: several hundred faults on real servers and processes. RATER_FAULT_SEED=7 for another order of them.
+# Two to three hours: 10,000 simulated runs, several hundred faults on real servers and processes, ten minutes
+# of overload, a soak of thirty. RATER_FAULT_SEED=7 for another order, RATER_FAULT_MINUTES=3 for shorter ones.
 test-faults: $(STAMP)
-	RATER_FAULTS=all $(BIN)/pytest tests/faults --log-cli-level=INFO $(PYTEST_ARGS)
+	RATER_SEEDS=10000 RATER_FAULTS=all $(BIN)/pytest tests/simulation tests/faults --log-cli-level=INFO $(PYTEST_ARGS)
 
 # One line of numbers, with kills and restarts going on.
 fault-figure: $(STAMP)
@@ -25,7 +26,7 @@ fault-figure: $(STAMP)
 fault-table: $(STAMP)
 	cd tests && ../$(BIN)/python -m faults.table
 
-# Writes benchmarks/README.md and its pictures: some 15 minutes, and an hour.
+# Writes benchmarks/README.md and its pictures: some 12 minutes, and half an hour.
 bench: $(STAMP)
 	$(BIN)/python benchmarks/run.py main memory latency
 

@@ -1,0 +1,148 @@
+"""CPU of the pure steps of the line, without Kafka and Redis: what is instructions, and what is memory.
+
+    python benchmarks/line.py [CLIENTS]
+
+Each figure is µs of a CDR side, the draw's reply made up. `new`: calls of clients that mostly have not called
+before. `known`: the same calls again. `small`: 250 of them again and again, so that all stays in the
+processor's nearest cache: the instructions alone.
+"""
+
+from __future__ import annotations
+
+import gc
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any
+
+from world import World
+
+from rater.core import batching
+from rater.core.batching import Calls, Found, Standing
+from rater.core.clients import apply_entry, write_register
+from rater.core.compiling import Catalog, compile_catalog
+from rater.core.drawing import DrawCall, DrawReply, DrawResult, Outcome, Status
+from rater.core.identifying import Views
+from rater.core.loading import Existing, Merged, merge, read_files
+from rater.store.keys import Keys
+from rater.store.packing import pack_draw
+from rater.worker import PART_RECORDS
+
+BUCKETS = 4
+CDRS = 50_000
+BATCH = 4000
+SMALL = 250
+DAY_MS = 86_400_000
+KEYS = Keys("rater", 0, BUCKETS)
+
+
+class Inside:
+    """A lane without its servers: registers in a dict, replies that give every call its first candidate."""
+
+    def __init__(self, catalog: Catalog, registers: dict[str, bytes], now_ms: int) -> None:
+        self.catalog = catalog
+        self.registers = registers
+        self.services = frozenset(catalog.services)
+        self.views = Views({}, {})
+        self.standing = Standing(0, "commands", 7 * DAY_MS, 8 * DAY_MS, {}, {}, now_ms, {})
+        self.spent: Counter[str] = Counter()
+        self.sides = 0
+        self._at = 0.0
+
+    def rate(self, records: Sequence[Any]) -> None:
+        """Take records through the steps, as `worker.Line.rate` does."""
+        self.sides += self._steps(records)
+        self._spent("free")  # of all that the steps made
+
+    def _steps(self, records: Sequence[Any]) -> int:
+        (batch,) = batching.slices(self.standing, [("cdrs", list(records))], len(records))
+        calls = Calls()
+        self._at = time.thread_time()
+        for part in batching.parts(batch, PART_RECORDS):
+            sides = batching.decode(batch, self.standing, {}, self.services, part)
+            self._spent("decode")
+            found = self._identify(batch, sides)
+            self._spent("identify")
+            batching.match(found, self.catalog, BUCKETS, calls)
+            self._spent("match")
+        for call in calls.values():
+            request = call.request(self.standing, 1, 1, 0, 0)
+            pack_draw(request, KEYS)
+            self._spent("pack")
+            reply = _reply(request)
+            self._at = time.thread_time()
+            batching.settle(call, reply)
+        batching.render(batch, self.standing)
+        self._spent("render")
+        return len(batch.sides)
+
+    def _identify(self, batch: batching.Batch, sides: list[batching.Side]) -> Found:
+        found, every = Found(), sides
+        while sides:
+            sides, wanted = batching.identify(batch, sides, self.catalog, self.views, BUCKETS, found)
+            for clients, _ in wanted.values():
+                self.views.learn(clients, set(), {client: self.registers[client] for client in clients}, {})
+        order = {id(side): number for number, side in enumerate(every)}
+        found.sort(key=lambda one: order[id(one[0])])
+        return found
+
+    def _spent(self, stage: str) -> None:
+        now = time.thread_time()
+        self.spent[stage] += int((now - self._at) * 1e9)
+        self._at = now
+
+    def told(self, name: str) -> str:
+        """Return the figures since the last time, in µs of a side."""
+        each = {stage: ns / self.sides / 1000 for stage, ns in self.spent.items()}
+        self.spent.clear()
+        self.sides = 0
+        stages = "  ".join(f"{stage} {us:.1f}" for stage, us in each.items())
+        return f"{name:6} {sum(each.values()):6.1f} = {stages}"
+
+
+def _reply(request: DrawCall) -> DrawReply:
+    results = [
+        DrawResult(Outcome.RATED, 0, None, ((0, item.billed, 1000, 5),))
+        if item.candidates and item.billed
+        else DrawResult(Outcome.RATED, -12_345, None, ())
+        for item in request.items
+    ]
+    return DrawReply(Status.OK, 2, results, [], [])
+
+
+def main() -> None:
+    """Measure it."""
+    world = World(clients=int(sys.argv[1]) if len(sys.argv) > 1 else 100_000)
+    now_ms = int(time.time() * 1000)
+    file = read_files([("catalog.json", world.catalog())], lambda _: b"")
+    merged = merge(None, file, now_ms, Existing({}, {}))
+    assert isinstance(merged, Merged), merged
+    catalog = compile_catalog(merged.content, 1)
+    registers = {
+        entry.id: write_register(apply_entry(None, entry, catalog, now_ms)) for entry in merged.entries
+    }
+    records = [
+        SimpleNamespace(offset=n, timestamp=now_ms, key=None, value=raw, headers=())
+        for n, raw in enumerate(world.calls(2 * CDRS, "line"))
+    ]
+    del file, merged
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(250_000, 20, 100)  # as `app.worker` does
+    lane = Inside(catalog, registers, now_ms)
+    for first in (0, CDRS):
+        for at in range(first, first + CDRS, BATCH):
+            lane.rate(records[at : min(at + BATCH, first + CDRS)])
+        print(lane.told("new"))
+    for at in range(CDRS, 2 * CDRS, BATCH):
+        lane.rate(records[at : min(at + BATCH, 2 * CDRS)])
+    print(lane.told("known"))
+    for _ in range(CDRS // SMALL):
+        lane.rate(records[:SMALL])
+    print(lane.told("small"))
+
+
+if __name__ == "__main__":
+    main()
