@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 
 CGRATES_KAFKA = (1_540, 1_790)
-"""CDRs per core-second of CGRateS' engine that reads from Kafka, measured on the same kind of machine."""
+"""CDRs per core-second of CGRateS' engine that reads from Kafka, measured on the machine of the targets."""
 CGRATES_BEST = 6_410
 """The best that was found: JSON-RPC, all data in the memory of the process, nothing kept."""
 
@@ -94,7 +94,7 @@ def _main(found: dict[str, Any]) -> str:
 {about["redis"]}. {world["clients"]:,} clients (Zipf), {world["codes"]:,} codes, 1 to 5 limits each,
 both sides in a fifth of the calls, JSON of 400 bytes; out come records of
 {found["out_bytes"]:.0f} bytes, {sides:.2f} for each CDR. Every call goes to another number, of all codes
-of the deck, so what is remembered by client and code seldom helps. Settings: {settings}.
+of the deck. Settings: {settings}.
 {len(rounds)} rounds, in each the worker and then the pass-through; best / median:
 
 {_table(("figure", "result", "target", "met"), rows)}
@@ -102,7 +102,7 @@ of the deck, so what is remembered by client and code seldom helps. Settings: {s
 The time is CPU time, user and system, of the whole process, from `/proc`. The machine is shared
 with other work and has fewer cores than there are busy processes, so CDRs a second say little;
 CPU time says what a core of one's own would do, within some 15 % (neighbours cost cache misses).
-CGRateS was measured on the same kind of machine, not in this run: {CGRATES_KAFKA[0]:,} to
+CGRateS was measured on the machine of the targets, not in this run: {CGRATES_KAFKA[0]:,} to
 {CGRATES_KAFKA[1]:,} CDRs per core-second from Kafka, where it loses and repeats debits in a crash.
 
 ### Where the time goes

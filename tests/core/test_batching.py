@@ -49,3 +49,14 @@ def test_a_view_that_came_in_between_is_found_out(versions: tuple[int, int]) -> 
     calls: Calls = batching.match(found, rater.catalog, 1)
     assert [use.version for use in calls[0].uses] == [min(versions)]
     assert len(calls[0].items) == len(versions)
+
+
+def test_commands_are_cut_into_small_batches() -> None:
+    """A load's commands bring hundreds of clients each: a few go in a batch, none is left out."""
+    standing = batching.Standing(0, "commands", 86_400_000, 90_000_000, {}, {}, AT_MS, {})
+    records = [SimpleNamespace(offset=number, timestamp=AT_MS) for number in range(250)]
+    batches = batching.slices(standing, [("cdrs", records), ("commands", records)], 4000)
+    assert [record for batch in batches for record in batch.commands] == records
+    assert [record for batch in batches for _, part in batch.polled for record in part] == records
+    assert max(len(batch.commands) for batch in batches) <= 4000 // batching.COMMAND_RECORDS
+    assert standing.positions == {"cdrs": 250, "commands": 250}

@@ -58,11 +58,12 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
 
 @pytest.fixture
 async def start(servers: Servers, tmp_path: Path) -> AsyncIterator[Start]:
-    """Start an installation under load: seed, and options of Rig.start; it ends with the test."""
+    """Start an installation under load: seed, and options of Rig and Rig.start; it ends with the test."""
     made: list[Rig] = []
 
     async def begin(seed: int, **options: Any) -> Rig:
-        rig = Rig(servers, tmp_path, seed, catalog())
+        sizes = {name: options.pop(name) for name in ("partitions", "buckets") if name in options}
+        rig = Rig(servers, tmp_path, seed, options.pop("catalog", None) or catalog(), **sizes)
         rig.cluster = options.pop("cluster", [])
         made.append(rig)
         await rig.start(options.pop("source", None) or calls(seed), **options)

@@ -5,10 +5,12 @@ Run as a program by the fault tests in place of `python -m rater`; nothing of it
 RATER_FAULT_CLOCK: a file of 8 bytes, the nanoseconds (signed, big-endian) that the wall clock is off by.
 RATER_FAULT_POINT: NAME:N:SIGNAL, the signal that the process sends itself at the Nth passing of a point.
 SIGUSR1 blocks the event loop for RATER_FAULT_BLOCK_S seconds.
+SIGUSR2 logs how many asyncio tasks there are.
 """
 
 from __future__ import annotations
 
+import json
 import mmap
 import os
 import signal
@@ -95,6 +97,13 @@ def die_at(name: str, passing: int, number: int) -> None:
     setattr(owners[owner], method, instead)
 
 
+def count_tasks(*_: object) -> None:
+    """Log the number of tasks; past Python's buffers, for a signal may come while they are being written."""
+    import asyncio  # noqa: PLC0415 - not before the clock was set
+
+    os.write(2, json.dumps({"tasks": len(asyncio.all_tasks())}).encode() + b"\n")
+
+
 def run() -> int:
     """Run `rater` with the arguments of this program."""
     environ = os.environ
@@ -104,6 +113,7 @@ def run() -> int:
     if "RATER_FAULT_CLOCK" in environ:
         stamp()
     signal.signal(signal.SIGUSR1, lambda *_: time.sleep(block_s))
+    signal.signal(signal.SIGUSR2, count_tasks)
     if "RATER_FAULT_POINT" in environ:
         name, passing, number = environ["RATER_FAULT_POINT"].split(":")
         die_at(name, int(passing), signal.Signals[number])

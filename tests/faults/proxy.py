@@ -63,6 +63,8 @@ class Gate:
         self.target = target
         self.port = 0
         self.rules: list[Rule] = []
+        self.delay_s = 0.0
+        """So much later each answer comes, as over a long way: those behind it are not held up by it."""
         self.on_message: Callable[[], None] = lambda: None
         self._flowing = asyncio.Event()
         self._flowing.set()
@@ -93,6 +95,7 @@ class Gate:
     def heal(self) -> None:
         """Let everything pass again."""
         self.rules.clear()
+        self.delay_s = 0.0
         self._shut = False
         self._flowing.set()
 
@@ -178,6 +181,9 @@ class Gate:
                 lost = lost and self.kind == "redis"  # nobody can tell where the next answer begins
                 if lost or (rule is not None and rule.action == "lose"):
                     lost = True
+                    continue
+                if self.delay_s:
+                    asyncio.get_running_loop().call_later(self.delay_s, client.write, answer)
                     continue
                 client.write(answer)
                 await client.drain()

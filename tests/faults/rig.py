@@ -289,8 +289,19 @@ async def started(slot: Slot) -> None:
 class Rig:
     """One installation under load."""
 
-    def __init__(self, servers: Servers, folder: Path, seed: int, catalog: bytes) -> None:
+    def __init__(
+        self,
+        servers: Servers,
+        folder: Path,
+        seed: int,
+        catalog: bytes,
+        *,
+        partitions: int = PARTITIONS,
+        buckets: int = BUCKETS,
+    ) -> None:
         """Nothing runs yet."""
+        self.partitions = partitions
+        self.buckets = buckets
         self.servers = servers
         self.folder = folder
         self.rng = random.Random(seed)  # noqa: S311 - the same faults again
@@ -299,7 +310,7 @@ class Rig:
         self.copies = 3 if isinstance(servers, ThreeBrokers) else 1
         self.cluster: list[str] = []
         """URLs of the nodes of a Redis cluster, where one is used in place of the servers' Redis."""
-        self.topics = Topics(f"{self.prefix}.", PARTITIONS)
+        self.topics = Topics(f"{self.prefix}.", partitions)
         self.primary = servers.stores[0]
         self.slots: list[Slot] = []
         self.watched = Watched()
@@ -307,6 +318,8 @@ class Rig:
         self.sent = 0
         self.missed = 0
         """Faults that found nothing to hurt."""
+        self.least = 2
+        """So many workers there are at least: one that ended is replaced."""
         self.rate_per_s = 250
         self.feeding = asyncio.Event()
         self.recent: list[bytes] = []
@@ -393,10 +406,10 @@ class Rig:
             "RATER_KAFKA__SESSION_TIMEOUT_MS": str(SESSION_MS),
             "RATER_REDIS__URL": self.cluster[0] if self.cluster else redis_url,
             "RATER_REDIS__PREFIX": self.prefix,
-            "RATER_REDIS__BUCKETS": str(BUCKETS),
+            "RATER_REDIS__BUCKETS": str(self.buckets),
             "RATER_REDIS__TIMEOUT_S": str(REDIS_TIMEOUT_S),
             "RATER_TOPICS__PREFIX": f"{self.prefix}.",
-            "RATER_TOPICS__PARTITIONS": str(PARTITIONS),
+            "RATER_TOPICS__PARTITIONS": str(self.partitions),
             "RATER_TOPICS__REPLICATION_FACTOR": str(self.copies),
             "RATER_METRICS__PORT": "0",
         }
@@ -461,7 +474,7 @@ class Rig:
             slot.process.send_signal(signal.SIGCONT)
         return await asyncio.to_thread(slot.process.wait, DEADLINE_S)
 
-    def revive(self, least: int = 2) -> None:
+    def revive(self) -> None:
         """Start again what has ended, as a supervisor does, and note why it ended."""
         for slot in self.slots:
             if slot.process is None or slot.alive:
@@ -471,7 +484,7 @@ class Rig:
                 self.exits.append(f"worker {slot.number}, code {slot.process.returncode}: {' | '.join(tail)}")
             slot.process = None
         for slot in self.slots:
-            if not slot.alive and len(self.running()) < least:
+            if not slot.alive and len(self.running()) < self.least:
                 self.launch(slot)
 
     # ------------------------------------------------------------------ load
@@ -494,7 +507,7 @@ class Rig:
     async def put(self, raw: bytes, partition: int | None = None) -> None:
         """Send a record; what Kafka did with it is seen in the topic."""
         assert self._producer is not None
-        lane = self.rng.randrange(PARTITIONS) if partition is None else partition
+        lane = self.rng.randrange(self.partitions) if partition is None else partition
         sending = await self._producer.send(self.topics.cdrs, raw, partition=lane)
         sending.add_done_callback(lambda done: done.cancelled() or done.exception())
         self.sent += 1
@@ -508,7 +521,7 @@ class Rig:
         def more() -> bool:
             self.revive()
             of_lane = self.watched.of_lane
-            if everywhere and any(of_lane[lane] < lanes.get(lane, 0) + 5 for lane in range(PARTITIONS)):
+            if everywhere and any(of_lane[lane] < lanes.get(lane, 0) + 5 for lane in range(self.partitions)):
                 return False
             return self.watched.results >= goal
 
@@ -529,7 +542,7 @@ class Rig:
         places = [
             TopicPartition(topic, lane)
             for topic in (self.topics.transactions, self.topics.rejected)
-            for lane in range(PARTITIONS)
+            for lane in range(self.partitions)
         ]
         next_offset = dict.fromkeys(places, 0)
         while True:
@@ -552,8 +565,11 @@ class Rig:
             except (KafkaError, OSError):
                 await asyncio.sleep(0.2)
             finally:
-                with contextlib.suppress(Exception):
+                # Stopped while a fetch is out, the library may pass the fetch's cancellation on to us, and
+                # leave its connections open.
+                with contextlib.suppress(Exception, asyncio.CancelledError):
                     await reader.stop()
+                await reader._client.close()  # noqa: SLF001 - see above
 
     def _see(self, record: Any) -> None:
         one = auditor.record_of(record)
@@ -580,7 +596,7 @@ class Rig:
     def lanes_of(self, slot: Slot) -> list[int]:
         """Return the lanes that the slot's present worker owns, as far as seen."""
         name = slot.log.stem.removeprefix("worker-")
-        return [lane for lane in range(PARTITIONS) if self.owner_of(lane) == f"w{name}"]
+        return [lane for lane in range(self.partitions) if self.owner_of(lane) == f"w{name}"]
 
     async def settled(self, deadline_s: float = HEALED_S) -> float:
         """Stop the load, wait until all of it is behind a mark (I12) and seen; return how long, in s."""
@@ -589,7 +605,7 @@ class Rig:
         with contextlib.suppress(KafkaError):
             await self._producer.flush()
         began = time.monotonic()
-        places = [TopicPartition(self.topics.cdrs, lane) for lane in range(PARTITIONS)]
+        places = [TopicPartition(self.topics.cdrs, lane) for lane in range(self.partitions)]
         async with AIOKafkaConsumer(bootstrap_servers=self.servers.bootstrap) as reader:
             ends = await reader.end_offsets(places)
 
@@ -611,7 +627,7 @@ class Rig:
         places = [
             TopicPartition(topic, lane)
             for topic in (self.topics.transactions, self.topics.rejected)
-            for lane in range(PARTITIONS)
+            for lane in range(self.partitions)
         ]
         async with AIOKafkaConsumer(bootstrap_servers=self.servers.bootstrap) as reader:
 
@@ -648,7 +664,7 @@ class Rig:
         found = await auditor.collect(
             self.servers.bootstrap,
             self.topics.prefix,
-            PARTITIONS,
+            self.partitions,
             self.cluster or [self.primary.url],
             self.prefix,
             self.catalog,

@@ -288,7 +288,7 @@ class Lane:
             if records:
                 polled.append((topic, records))
         self.offset += 100
-        [batch] = batching.slices(self.taken.standing, polled, 1000)
+        [batch] = batching.slices(self.taken.standing, polled, 1_000_000)
         await self.line.rate(batch)
         return batch
 

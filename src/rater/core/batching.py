@@ -46,6 +46,9 @@ from rater.core.reconciling import (
 )
 from rater.core.slots import Skipped
 
+COMMAND_RECORDS = 200
+"""A command counts as so many records: one of a load brings hundreds of clients, and who loads waits for a
+word of each batch."""
 SIDE_INDEX = {"orig": 0, "term": 1}
 SIDE_NAME: tuple[SideName, SideName] = ("orig", "term")
 RATED = int(Outcome.RATED)
@@ -164,16 +167,17 @@ def slices(standing: Standing, polled: list[tuple[str, list[Any]]], records_max:
     batches = []
     for group in _by_generation(standing, polled):
         piece: list[tuple[str, list[Any]]] = []
-        total = sum(len(records) for _, records in group)
+        weights = [COMMAND_RECORDS if topic == standing.commands_topic else 1 for topic, _ in group]
+        total = sum(len(records) * weight for weight, (_, records) in zip(weights, group, strict=True))
         room = size = -(-total // max(1, -(-total // records_max)))
-        for topic, records in group:
+        for weight, (topic, records) in zip(weights, group, strict=True):
             at = 0
             while at < len(records):
-                part = records[at : at + room]
+                part = records[at : at + max(1, room // weight)]
                 piece.append((topic, part))
                 at += len(part)
-                room -= len(part)
-                if not room:
+                room -= len(part) * weight
+                if room <= 0:
                     batches.append(_cut(standing, piece))
                     piece, room = [], size
         if piece:
