@@ -39,6 +39,7 @@ from faults import auditor
 from faults.proxy import HOST, Gate
 from rater.config import Settings, load
 from rater.servers import Kafka, Redis
+from rater.stream.connecting import shut
 from rater.stream.topics import Topics
 
 SLOTS = 3
@@ -565,11 +566,7 @@ class Rig:
             except (KafkaError, OSError):
                 await asyncio.sleep(0.2)
             finally:
-                # Stopped while a fetch is out, the library may pass the fetch's cancellation on to us, and
-                # leave its connections open.
-                with contextlib.suppress(Exception, asyncio.CancelledError):
-                    await reader.stop()
-                await reader._client.close()  # noqa: SLF001 - see above
+                await shut(reader)
 
     def _see(self, record: Any) -> None:
         one = auditor.record_of(record)

@@ -180,7 +180,7 @@ class Broker:
             raise KafkaConnectionError("gone")
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Any] = loop.create_future()
-        if connect and not self._reachable(process):
+        if connect and not self.reachable(process):
             await asyncio.sleep(0.05)
             raise KafkaConnectionError("nobody listens")
         loop.call_later(self.delay(), self._arrive, process, call, answer, context=OUTSIDE)
@@ -193,12 +193,13 @@ class Broker:
         low, high = self.faults.latency_s
         return low + (high - low) * self.rng.random()
 
-    def _reachable(self, process: Process | None) -> bool:
+    def reachable(self, process: Process | None) -> bool:
+        """Return whether a process's requests arrive."""
         return self.up and not (process is not None and process.kafka_cut)
 
     def _arrive(self, process: Process | None, call: Callable[[], Any], answer: asyncio.Future[Any]) -> None:
         loop = asyncio.get_running_loop()
-        if not self._reachable(process):
+        if not self.reachable(process):
             if process is None or process.alive:
                 loop.call_later(0.3, self._arrive, process, call, answer, context=OUTSIDE)
             return
@@ -223,7 +224,7 @@ class Broker:
     def _deliver(
         self, process: Process | None, answer: asyncio.Future[Any], result: Any, error: Exception | None
     ) -> None:
-        if not self._reachable(process) and (process is None or process.alive):
+        if not self.reachable(process) and (process is None or process.alive):
             asyncio.get_running_loop().call_later(
                 0.3, self._deliver, process, answer, result, error, context=OUTSIDE
             )

@@ -300,12 +300,17 @@ class Consumer(_Client):
         await self.ask(lambda: None, connect=True)
 
     async def stop(self) -> None:
-        """Let go, and leave the group; no callback is called."""
+        """Let go, and leave the group; no callback is called.
+
+        Raises CancelledError, as the library does, where a fetch ahead has failed and is to be tried again.
+        """
         if self.closed:
             return
         self.closed = True
         self.settled.set()
         await self.end_tasks()
+        if self.places and not self.broker.reachable(self.process):
+            raise asyncio.CancelledError
         if self.member:
             group, member = self.settings["group_id"], self.member
             self.broker.rng.random()

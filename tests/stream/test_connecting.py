@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import (
     GroupAuthorizationFailedError,
     KafkaConnectionError,
@@ -20,6 +21,8 @@ from rater.stream.lanes import LaneProducer, Ownership
 from rater.stream.topics import Topics
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from stream.conftest import Guarded, Scene
 
 
@@ -93,6 +96,36 @@ async def test_shutting_a_client_that_hangs_ends(monkeypatch: pytest.MonkeyPatch
     task = later(shut(Hanging()))
     await settle()
     assert task.done()
+
+
+@pytest.mark.kafka
+@pytest.mark.parametrize("stop", [AIOKafkaConsumer.stop, shut])
+async def test_a_consumer_whose_fetch_waits_to_be_tried_again(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, stop: Callable[[Any], Awaitable[None]]
+) -> None:
+    """The library's `stop` passes the fetch's cancellation on and leaves connections; `shut` does neither."""
+    reader = await started(lambda: connecting.consumer(scene.client, retry_backoff_ms=60_000), 30)
+    library = reader._client  # noqa: SLF001 - whose connections are left
+    asked = asyncio.Event()
+
+    async def fail(*_: Any, **__: Any) -> None:
+        asked.set()
+        raise KafkaConnectionError
+
+    monkeypatch.setattr(library, "send", fail)
+    place = TopicPartition(scene.topics.transactions, 0)
+    reader.assign([place])
+    reader.seek(place, 0)
+    await asyncio.wait_for(asked.wait(), 30)
+    await asyncio.sleep(0)
+    if stop is shut:
+        await stop(reader)
+    else:
+        with pytest.raises(asyncio.CancelledError):
+            await stop(reader)
+        assert any(connection.connected() for connection in library._conns.values())  # noqa: SLF001
+        await library.close()
+    assert not any(connection.connected() for connection in library._conns.values())  # noqa: SLF001
 
 
 @pytest.mark.kafka

@@ -101,10 +101,22 @@ def refusal(error: BaseException) -> str:
 
 
 async def shut(client: Any) -> None:
-    """Stop a client for good, however it is; never raises, never lasts longer than `STOP_S`."""
+    """Stop a client for good, however it is; never raises, never lasts longer than `STOP_S`.
+
+    A consumer that is stopped while a failed fetch waits to be tried again passes that fetch's cancellation
+    on, and leaves its connections open. It must not pass for ours: our task would end without a word, and
+    its lane would be served by nobody.
+    """
     stop = client.stop if hasattr(client, "stop") else client.close
-    with contextlib.suppress(Exception):
-        await asyncio.wait_for(stop(), STOP_S)
+    stopping = asyncio.create_task(stop())
+    ignore(stopping)
+    try:
+        await asyncio.wait([stopping], timeout=STOP_S)
+        if stopping.cancelled():
+            with contextlib.suppress(Exception):
+                await client._client.close()  # noqa: SLF001 - aiokafka has no other way to its connections
+    finally:
+        stopping.cancel()
 
 
 def ignore(future: asyncio.Future[Any] | None) -> None:
