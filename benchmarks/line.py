@@ -9,7 +9,6 @@ processor's nearest cache: the instructions alone.
 
 from __future__ import annotations
 
-import gc
 import sys
 import time
 from collections import Counter
@@ -19,6 +18,7 @@ from typing import Any
 
 from world import World
 
+from rater.app import spare_collector
 from rater.core import batching
 from rater.core.batching import Calls, Found, Standing
 from rater.core.clients import apply_entry, write_register
@@ -128,9 +128,7 @@ def main() -> None:
         for n, raw in enumerate(world.calls(2 * CDRS, "line"))
     ]
     del file, merged
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(250_000, 20, 100)  # as `app.worker` does
+    spare_collector()
     lane = Inside(catalog, registers, now_ms)
     for first in (0, CDRS):
         for at in range(first, first + CDRS, BATCH):

@@ -125,12 +125,7 @@ async def run_worker(settings: Settings) -> None:
         health = HealthServer(parts.metrics, parts.reasons)
         port = await health.start(settings.metrics.host, settings.metrics.port)
         lag = asyncio.create_task(_watch_lag(worker, parts))
-        # What has been loaded until now stays: the collector need not look at it again (performance.md 9.10).
-        gc.collect()
-        gc.freeze()
-        # A batch in the making is 50,000 objects or so, all in use: looking at them again and again finds
-        # nothing. Rating leaves no cycles behind; what others leave is found some seconds later.
-        gc.set_threshold(250_000, 20, 100)
+        spare_collector()
         log.info("worker started", worker=parts.worker_id, group=settings.kafka.group_id, metrics_port=port)
         try:
             await worker.run()
@@ -138,6 +133,17 @@ async def run_worker(settings: Settings) -> None:
             lag.cancel()
             await health.stop()
             log.info("worker stopped", worker=parts.worker_id)
+
+
+def spare_collector() -> None:
+    """Let the collector look seldom, and not at all at what is there now: that stays (performance.md 9.10).
+
+    A batch in the making is 50,000 objects or so, all in use: looking at them again and again finds nothing.
+    Rating leaves no cycles behind; what others leave is found some seconds later.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(250_000, 20, 100)
 
 
 async def load(settings: Settings, files: Sequence[str | Path], say: Say) -> int:

@@ -20,7 +20,7 @@ from rater.core import rating
 from rater.core.cdr import CALLS, Arrival, Cdr, Party, decode_object
 from rater.core.cdr import decode as decode_cdr
 from rater.core.clients import ClientView, client_bucket
-from rater.core.codes import NO_RATE, RateText
+from rater.core.codes import RateText
 from rater.core.compiling import Catalog
 from rater.core.counts import Counts
 from rater.core.drawing import Apply, DrawCall, DrawItem, DrawReply, DrawResult, Outcome, Use
@@ -386,7 +386,7 @@ class _Of:
         self.at_terms = at_terms
         self._packages = terms.packages
         self._fields: dict[str, int] | None = None
-        self._asked: dict[int, tuple[Matched, Asked]] | None = None
+        self._asked: dict[int, tuple[Matched, Asked]] = {}
         """By id; the candidates are held, for else another's may get the same id."""
 
     def asked_of(self, matched: Matched, terms: Terms) -> Asked:
@@ -394,8 +394,7 @@ class _Of:
 
         terms: the side's own, for a view that came in between has other packages (the draw refuses both).
         """
-        if self._asked is None or self._fields is None:
-            self._asked = {}
+        if self._fields is None:
             self._fields = {name: at for at, name in enumerate(self._first())}
         known = self._asked.get(id(matched))
         if known is None:
@@ -440,7 +439,11 @@ class Call:
         if of is None:
             use = len(self.uses)
             of = self._of[client.id] = _Of(
-                use, matched, terms, tables.add(terms), tables.candidates(matched.packed)
+                use,
+                matched,
+                terms,
+                tables.number(terms, tables.terms),
+                tables.number(matched.packed, tables.parts),
             )
             self.uses.append(Use(client.id, client.version, client.credit_limit, []))
         elif client.version < self.uses[of.use].version:
@@ -450,9 +453,9 @@ class Call:
         if matched is of.first:
             asked, at_parts = matched.asked, of.at_parts
         else:
-            asked, at_parts = of.asked_of(matched, terms), tables.candidates(matched.packed)
+            asked, at_parts = of.asked_of(matched, terms), tables.number(matched.packed, tables.parts)
         if terms is not of.terms:
-            of.terms, of.at_terms = terms, tables.add(terms)
+            of.terms, of.at_terms = terms, tables.number(terms, tables.terms)
         same_record = record is self._last and use == self._last_use
         self._last, self._last_use = record, use
         self.items.append(DrawItem(use, key, content, priced.billed, priced.cost, same_record, asked))
@@ -464,7 +467,7 @@ class Call:
             cdr.duration_ms if cdr.service == CALLS else cdr.volume,  # type: ignore[arg-type]
             priced.billed, priced.why, priced.fx,
             tables.topic(side.topic), record.offset, record.timestamp, key, content,
-            of.at_terms, tables.rate(rate), at_parts,
+            of.at_terms, tables.number(rate, tables.rates), at_parts,
         )  # fmt: skip
         self._rows.append(row)
         self.sides.append(side)
@@ -525,8 +528,7 @@ def match(found: Found, catalog: Catalog, buckets: int, calls: Calls | None = No
         if call is None:
             call = calls[bucket] = Call()
         content = rating.content(told, identified, party)
-        terms = identified.route.terms or rating.terms_of(identified, name, catalog)
-        rate = NO_RATE if identified.rate is None else identified.rate.cached or identified.rate.text()
+        terms, rate = rating.terms_of(identified, name, catalog), rating.rate_text(identified)
         call.add(side, client, priced, matched, terms, rate, keys[index], content)
     return calls
 

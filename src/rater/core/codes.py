@@ -225,11 +225,10 @@ def pattern_rank(pattern: str, code: str) -> int | None:
 
     `121` matches 121 alone (EXACT), `121*` 121 and every longer code that begins with it, `*` every code.
     """
-    if not pattern.endswith(WILDCARD):
-        return EXACT if pattern == code else None
-    return wildcard_rank(len(pattern) - 1) if code.startswith(pattern[:-1]) else None
+    matches = code.startswith(pattern[:-1]) if pattern.endswith(WILDCARD) else pattern == code
+    return rank_of(pattern) if matches else None
 
 
-def wildcard_rank(digits: int) -> int:
-    """Return the rank of a wildcard with so many digits before the star: longer before shorter."""
-    return 1 + CODE_DIGITS_MAX - digits
+def rank_of(pattern: str) -> int:
+    """Return how specific a pattern is for what it matches: a longer wildcard comes before a shorter one."""
+    return 2 + CODE_DIGITS_MAX - len(pattern) if pattern.endswith(WILDCARD) else EXACT

@@ -28,7 +28,7 @@ from rater.core.catalog import (
     ServiceSpec,
     Status,
 )
-from rater.core.codes import BEGINNING_MS, EXACT, WILDCARD, Deck, RateTable, pattern_rank, wildcard_rank
+from rater.core.codes import BEGINNING_MS, EXACT, WILDCARD, Deck, RateTable, pattern_rank, rank_of
 from rater.core.periods import Span, parse_span, when_ms
 from rater.core.reasons import PassOver
 
@@ -66,9 +66,7 @@ class Limit(Struct, frozen=True, eq=False):
 
     def rank(self) -> int:
         """Return how specific the limit is for the codes that it matches, smaller = more."""
-        if self.code is None or not self.code.endswith(WILDCARD):
-            return EXACT
-        return wildcard_rank(len(self.code) - 1)
+        return EXACT if self.code is None else rank_of(self.code)
 
     def matches(self, code: str) -> bool:
         """Return whether the limit is for the identified code; `exclude` is not looked at."""

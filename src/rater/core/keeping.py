@@ -8,7 +8,7 @@ a third of the time of one entry for each side (entries are 1.1 kB, rows 0.15).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import msgspec
 from msgspec import Struct, msgpack
@@ -19,6 +19,9 @@ from rater.core.rating import Context, Said
 
 _ROWS = b"\x00"
 """Begins rows; entries begin with a msgpack array, which this is not."""
+
+
+T = TypeVar("T")
 
 
 class Record(Protocol):
@@ -78,25 +81,12 @@ class Tables:
             topics.append(topic)
         return len(topics) - 1
 
-    def add(self, terms: Terms) -> int:
-        """Return the number of terms that are not there yet."""
-        self.terms.append(terms)
-        return len(self.terms) - 1
-
-    def rate(self, rate: RateText) -> int:
-        """Return the number of a rate."""
-        at = self._at.get(id(rate))
+    def number(self, one: T, among: list[T]) -> int:
+        """Return the number of one among the terms, the rates or the parts."""
+        at = self._at.get(id(one))
         if at is None:
-            at = self._at[id(rate)] = len(self.rates)
-            self.rates.append(rate)
-        return at
-
-    def candidates(self, packed: msgspec.Raw) -> int:
-        """Return the number of `Matched.packed`."""
-        at = self._at.get(id(packed))
-        if at is None:
-            at = self._at[id(packed)] = len(self.parts)
-            self.parts.append(packed)
+            at = self._at[id(one)] = len(among)
+            among.append(one)
         return at
 
 

@@ -301,15 +301,18 @@ def _open(view: ClientView, route: Route, kind: PackageType, at_ms: int, catalog
         start, stop = max(start, since), min(stop, until)
         if period is not None and period.version.type == kind and package.status_at(at_ms) == "active":
             found.append((group, held, period))
-    turns = sorted(range(len(found)), key=lambda n: _turn(found[n][1])) if len(found) > 1 else [0]
+    turns = sorted(range(len(found)), key=lambda n: _turn(found[n][1]))
     packages = tuple(
         _Open(period.version, period.number, period.stop_ms, held.quantity, group, turns.index(n))
         for n, (group, held, period) in enumerate(found)
     )
-    if packages not in catalog.shared and len(catalog.shared) >= SHARED_MAX:
-        catalog.shared.clear()
+    made = catalog.shared.get(packages)
+    if made is None:
+        if len(catalog.shared) >= SHARED_MAX:
+            catalog.shared.clear()
+        made = catalog.shared[packages] = {}
     limits = tuple(one.version.of_service(route.service.name) for one in packages)
-    opened = Opened(start, stop, packages, limits, catalog.shared.setdefault(packages, {}))
+    opened = Opened(start, stop, packages, limits, made)
     spans = route.customer if kind == "customer" else route.vendor
     spans.insert(0, opened)
     del spans[SPANS_MAX:]

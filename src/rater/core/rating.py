@@ -329,7 +329,7 @@ def _terms(view: ClientView, side: Side, route: Route, catalog: Catalog) -> Term
 def rate_text(identified: Identified) -> RateText:
     """Return what stands in the transactions of all calls of this rate."""
     rate = identified.rate
-    return NO_RATE if rate is None else rate.cached or rate.text()
+    return NO_RATE if rate is None else rate.text()
 
 
 @lru_cache(maxsize=256)
