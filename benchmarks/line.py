@@ -20,7 +20,7 @@ from world import World
 
 from rater.app import spare_collector
 from rater.core import batching
-from rater.core.batching import Calls, Found, Standing
+from rater.core.batching import Found, Standing
 from rater.core.clients import apply_entry, write_register
 from rater.core.compiling import Catalog, compile_catalog
 from rater.core.drawing import DrawCall, DrawReply, DrawResult, Outcome, Status
@@ -28,7 +28,6 @@ from rater.core.identifying import Views
 from rater.core.loading import Existing, Merged, merge, read_files
 from rater.store.keys import Keys
 from rater.store.packing import pack_draw
-from rater.worker import PART_RECORDS
 
 BUCKETS = 4
 CDRS = 50_000
@@ -44,7 +43,7 @@ class Inside:
     def __init__(self, catalog: Catalog, registers: dict[str, bytes], now_ms: int) -> None:
         self.catalog = catalog
         self.registers = registers
-        self.services = frozenset(catalog.services)
+        self.services = catalog.service_names
         self.views = Views({}, {})
         self.standing = Standing(0, "commands", 7 * DAY_MS, 8 * DAY_MS, {}, {}, now_ms, {})
         self.spent: Counter[str] = Counter()
@@ -58,15 +57,13 @@ class Inside:
 
     def _steps(self, records: Sequence[Any]) -> int:
         (batch,) = batching.slices(self.standing, [("cdrs", list(records))], len(records))
-        calls = Calls()
         self._at = time.thread_time()
-        for part in batching.parts(batch, PART_RECORDS):
-            sides = batching.decode(batch, self.standing, {}, self.services, part)
-            self._spent("decode")
-            found = self._identify(batch, sides)
-            self._spent("identify")
-            batching.match(found, self.catalog, BUCKETS, calls)
-            self._spent("match")
+        sides = batching.decode(batch, self.standing, {}, self.services)
+        self._spent("decode")
+        found = self._identify(batch, sides)
+        self._spent("identify")
+        calls = batching.match(found, self.catalog, BUCKETS)
+        self._spent("match")
         for call in calls.values():
             request = call.request(self.standing, 1, 1, 0, 0)
             pack_draw(request, KEYS)

@@ -34,9 +34,6 @@ log = structlog.get_logger()
 BATCHES_AHEAD_MAX = 2
 """Batches drawn and waiting while others are committed: enough to overlap draw and commit (performance.md
 9.5), few enough that a take-over replays little and memory stays bounded."""
-PART_RECORDS = 250
-"""Records that go through decode, identify and match together: what they need stays in the processor's cache
-(a side fills 4 KB, the cache is 1 MB or so). With all of a batch at once the three take 10 µs, not 7."""
 BACKLOG_RECORDS = 1000
 """A lane that is so many records behind does not wait for company."""
 COMMIT_RECORDS_MAX = 4000
@@ -145,28 +142,25 @@ class Line:
         for record in batch.commands:
             await obey(self, batch, record)
         batch.catalog, batch.body = (taken.catalog.version, taken.body) if taken.catalog else (0, 0)
-        services = frozenset(taken.catalog.services) if taken.catalog else frozenset()
-        views, calls = parts.batch_views(), Calls()
-        for part in batching.parts(batch, PART_RECORDS):
-            with stage("decode"):
-                sides = batching.decode(batch, taken.standing, parts.maps, services, part)
-            await self.match(batch, sides, views, calls)
-        while calls:  # once, but for sides whose client changed meanwhile
+        services = taken.catalog.service_names if taken.catalog else frozenset()
+        views = parts.batch_views()
+        with stage("decode"):
+            sides = batching.decode(batch, taken.standing, parts.maps, services)
+        while calls := await self.match(batch, sides, views):  # once, but for sides whose client changed
             with stage("draw"):
                 sides = await self.draw(batch, calls)
-            calls = Calls()
-            await self.match(batch, sides, views, calls)
         with stage("rate"):
             batching.render(batch, taken.standing)
         batch.pending_left = len(taken.standing.pending)
 
-    async def match(self, batch: Batch, sides: list[Side], views: Views, calls: Calls) -> None:
-        """Add sides to the calls: whose they are, what they may draw from, what they cost."""
-        if sides and self.taken.catalog is not None:
-            with self.parts.metrics.stage("identify"):
-                found = await self.identify(batch, sides, views)
-            with self.parts.metrics.stage("match"):
-                batching.match(found, self.taken.catalog, self.parts.store.count, calls)
+    async def match(self, batch: Batch, sides: list[Side], views: Views) -> Calls:
+        """Return the calls of sides: whose they are, what they may draw from, what they cost."""
+        if not sides or self.taken.catalog is None:
+            return {}
+        with self.parts.metrics.stage("identify"):
+            found = await self.identify(batch, sides, views)
+        with self.parts.metrics.stage("match"):
+            return batching.match(found, self.taken.catalog, self.parts.store.count)
 
     async def identify(self, batch: Batch, sides: list[Side], views: Views) -> Found:
         """Find whose calls they are, fetching what the cache lacks (read-only: safe at any crash)."""

@@ -8,7 +8,7 @@ one call for each bucket possible.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from operator import attrgetter
 from typing import Any, Protocol
 
@@ -214,36 +214,16 @@ def _cut(standing: Standing, piece: list[tuple[str, list[Any]]]) -> Batch:
 
 
 # ----------------------------------------------------------------------------------------------------- decode
-Polled = list[tuple[str, list[Any]]]
-"""Records by topic, in order."""
-
-
-def parts(batch: Batch, records_max: int) -> Iterator[Polled]:
-    """Yield the batch's records in parts of one topic, at least one."""
-    if not batch.polled:
-        yield []
-    for topic, records in batch.polled:
-        for at in range(0, len(records), records_max):
-            yield [(topic, records[at : at + records_max])]
-
-
 def decode(
-    batch: Batch,
-    standing: Standing,
-    maps: Mapping[str, SourceMap],
-    services: frozenset[str],
-    part: Polled | None = None,
+    batch: Batch, standing: Standing, maps: Mapping[str, SourceMap], services: frozenset[str]
 ) -> list[Side]:
-    """Return the sides that have to be rated; what was decided before, or cannot be read, is settled.
-
-    part: of the batch's records, the whole without one.
-    """
+    """Return the sides that have to be rated; what was decided before, or cannot be read, is settled."""
     sides: list[Side] = []
     every, lane_ms = batch.sides, standing.lane_ms
     for record in batch.commands:
         lane_ms = max(lane_ms, record.timestamp)
     arrival = Arrival(lane_ms, standing.window_ms, services)
-    for topic, records in batch.polled if part is None else part:
+    for topic, records in batch.polled:
         source_map = maps.get(topic)
         batch.counts.cdrs += len(records)
         batch.counts.arrivals.update(map(_timestamp, records))
@@ -501,10 +481,9 @@ Calls = dict[int, Call]
 """Bucket → call."""
 
 
-def match(found: Found, catalog: Catalog, buckets: int, calls: Calls | None = None) -> Calls:
-    """Add sides to the calls, with what each may draw from and what it costs; without calls begin some."""
-    if calls is None:
-        calls = {}
+def match(found: Found, catalog: Catalog, buckets: int) -> Calls:
+    """Return the calls of sides, with what each may draw from and what it costs."""
+    calls: Calls = {}
     last: Cdr | None = None
     keys, told = (b"", b""), b""
     for side, identified in found:
