@@ -22,6 +22,8 @@ STEP_S = 12.0
 WARM_S = 3.0
 """Of each step; what is sent in it does not count."""
 DRAIN_S = 60.0
+TICK_RECORDS = 2000
+"""At most, of a tick: a batch takes some 2,600 and refuses the rest; what is due then goes with the next."""
 LOW = {"RATER_WORKER__BATCH_AGE_MS": "2"}
 """The low-latency setting."""
 _ID = re.compile(rb'"id":"default/(\w+)-(\d+)/orig"')
@@ -71,7 +73,7 @@ class Watch:
         try:
             began, turn = time.monotonic(), 0
             while (elapsed := time.monotonic() - began) < seconds:
-                due = list(islice(cdrs, max(0, int(rate * elapsed) - len(sent))))
+                due = list(islice(cdrs, min(TICK_RECORDS, max(0, int(rate * elapsed) - len(sent)))))
                 # A tick goes to one partition, as one collector's batch does.
                 if due:
                     batch = producer.create_batch()

@@ -39,9 +39,11 @@ BACKLOG_RECORDS = 1000
 COMMIT_RECORDS_MAX = 4000
 """Records, read from the input, whose results one Kafka transaction takes together: beyond it only latency
 grows (kafka.md 3)."""
-AGE_PER_LANE_MS = 12
-"""A Kafka transaction costs 1-1.5 ms of this process whatever it carries, so the batch age grows with the
-lanes."""
+AGE_LANES = 4
+"""The batch age is for so many lanes and grows with more: a Kafka transaction costs 1-1.5 ms of this process
+whatever it carries."""
+REST_MS = 4
+"""How long what has gathered in the broker meanwhile may take to come."""
 EXPIRE_S = 60.0
 """How often a lane lets each bucket drop generations of duplicates that nobody can ask for any more."""
 TICK_S = 3600.0
@@ -120,15 +122,16 @@ class Line:
 
     # ------------------------------------------------------------------ the line
     async def poll(self) -> list[Batch]:
-        """Return what has come in, in slices; a small poll waits for company up to the batch age."""
+        """Return what has come in, in slices; a lane that keeps up lets a batch gather for the batch age."""
         settings, source = self.parts.settings.worker, self.taken.source
+        if source.backlog() < BACKLOG_RECORDS:
+            age_s = settings.batch_age_ms / 1000 * max(1.0, len(self.parts.lanes) / AGE_LANES)
+            await asyncio.sleep(self.moved_at + age_s - time.monotonic())
         polled = await source.poll(timeout_ms=int(PROBE_S * 1000))
         if polled:
-            few = sum(len(records) for _, records in polled) < settings.batch_records_max
-            if few and source.backlog() < BACKLOG_RECORDS:
-                age_ms = max(settings.batch_age_ms, AGE_PER_LANE_MS * len(self.parts.lanes))
-                await asyncio.sleep(age_ms / 1000)
-                polled += await source.poll(timeout_ms=0)
+            if source.backlog() < BACKLOG_RECORDS:
+                # That brought what the library fetched ahead when the last batch went; this brings the rest.
+                polled += await source.poll(timeout_ms=REST_MS)
             self.moved_at = time.monotonic()
         elif time.monotonic() - self.moved_at >= TICK_S:
             return [self.tick()]
