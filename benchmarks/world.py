@@ -21,6 +21,7 @@ TEMPLATES = 60
 VENDORS = 200
 """Clients of the `term` side."""
 USUAL = 20
+STARTS_S = 540 * 86_400
 HISTORY_S = 3600
 """Calls were answered within so many seconds before now."""
 _SPREAD = 2_654_435_761  # a prime: neighbours come far apart
@@ -65,7 +66,7 @@ class World:
     def catalog(self) -> bytes:
         """Return it as a JSON file for `rater load`."""
         chance = random.Random(SEED)  # noqa: S311 - example prices
-        start = (datetime.now(UTC) - timedelta(days=40)).strftime("%Y-%m-01T00:00:00Z")
+        today = datetime.now(UTC)
         rows = [
             {
                 "code": code,
@@ -84,6 +85,8 @@ class World:
                 "time_zone": ("Europe/Kyiv", "Europe/Berlin", "UTC")[n % 3], "balance": "1000.00",
                 "rate_tables": tables, "accounts": [{"id": f"sip-{n}"}],
             })  # fmt: skip
+            # Customers came at any time of the last year and a half, so that hardly two periods are the same.
+            start = f"{today - timedelta(seconds=chance.randrange(STARTS_S)):%Y-%m-%dT%H:%M:%SZ}"
             for each in range(1 if is_vendor else self.packages):
                 package = f"v{n % TEMPLATES}" if is_vendor else f"p{(n + each) % TEMPLATES}"
                 held.append({"id": f"{n}.{each}", "client": str(n), "package": package,

@@ -16,6 +16,7 @@ from rater.core.identifying import Identified, route_of
 from rater.core.offline import Rater
 
 AT_MS = 1_793_880_000_000
+NOON = "2026-11-05T10:00:00Z"
 CATALOG = {
     "currencies": {"base": "USD"},
     "code_decks": [{"name": "d", "codes": {"380": "Ukraine"}}],
@@ -26,29 +27,65 @@ CATALOG = {
 }
 
 
+DAILY = {
+    "packages": [
+        {"id": "P", "name": "Daily", "type": "customer", "currency": "USD", "period": "1 day",
+         "limits": [{"id": "a", "type": "volume", "service": "calls", "code": "*", "limit": 1000}]}
+    ],
+    "client_packages": [
+        {"id": "7", "client": "42", "package": "P", "start_date": "2026-11-01", "activate_in_past": True}
+    ],
+}  # fmt: skip
+
+
+def found_in(rater: Rater, view: ClientView, number: int, answered_at: str) -> tuple[Side, Identified]:
+    """Return a call of client 42, identified."""
+    cdr = decode(
+        b'{"id":"%d","called":"380501234567","duration_ms":1000,"answered_at":"%s",'
+        b'"orig":{"client":"42"}}' % (number, answered_at.encode()),
+        Arrival(AT_MS, 864_000_000, frozenset({"calls"})),
+    )
+    assert isinstance(cdr, Cdr)
+    route = route_of(view, "orig", None, rater.catalog.services["calls"], rater.catalog)
+    assert route.table is not None
+    rate = route.table.lookup(cdr.called, cdr.at_ms)
+    record = SimpleNamespace(offset=number, timestamp=AT_MS)
+    return Side("cdrs", record, 0, cdr, cdr.orig), Identified(view, route, rate)
+
+
 @pytest.mark.parametrize("versions", [(3, 2), (2, 3), (2, 2)])
 def test_a_view_that_came_in_between_is_found_out(versions: tuple[int, int]) -> None:
     """Two sides of a client with two versions of its view: the call names the older, so the draw refuses."""
     rater = Rater()
     assert not rater.load([("catalog.json", json.dumps(CATALOG).encode())], AT_MS)
     register = rater.registers["42"]
-    found = []
-    for number, version in enumerate(versions):
-        cdr = decode(
-            b'{"id":"%d","called":"380501234567","duration_ms":1000,"answered_at":"2026-11-05T10:00:00Z",'
-            b'"orig":{"client":"42"}}' % number,
-            Arrival(AT_MS, 86_400_000, frozenset({"calls"})),
+    found = [
+        found_in(
+            rater,
+            ClientView(msgspec.structs.replace(register, version=version)),
+            number,
+            "2026-11-05T10:00:00Z",
         )
-        assert isinstance(cdr, Cdr)
-        view = ClientView(msgspec.structs.replace(register, version=version))
-        route = route_of(view, "orig", None, rater.catalog.services["calls"], rater.catalog)
-        assert route.table is not None
-        rate = route.table.lookup(cdr.called, cdr.at_ms)
-        record = SimpleNamespace(offset=number, timestamp=AT_MS)
-        found.append((Side("cdrs", record, 0, cdr, cdr.orig), Identified(view, route, rate)))
+        for number, version in enumerate(versions)
+    ]
     calls: Calls = batching.match(found, rater.catalog, 1)
     assert [use.version for use in calls[0].uses] == [min(versions)]
     assert len(calls[0].items) == len(versions)
+
+
+def test_two_periods_of_a_client_in_one_call() -> None:
+    """They have the same candidates and counters of their own; the call of the one that is over is late."""
+    rater = Rater()
+    assert not rater.load([("catalog.json", json.dumps(CATALOG | DAILY).encode())], AT_MS)
+    view = ClientView(rater.registers["42"])
+    times = "2026-11-04T10:00:00Z", NOON, "2026-11-04T11:00:00Z"
+    found = [found_in(rater, view, number, at) for number, at in enumerate(times)]
+    (call,) = batching.match(found, rater.catalog, 1).values()
+    standing = batching.Standing(0, "commands", 864_000_000, 867_600_000, {}, {}, AT_MS, {})
+    request = call.request(standing, 0, 1, 0, 0)
+    assert [use.fields for use in request.uses] == [["7.4.a", "7.5.a"]]
+    assert [[one.field for one in item.candidates] for item in request.items] == [[0], [1], [0]]
+    assert [side.late for side, _ in found] == [True, False, True]
 
 
 def test_commands_are_cut_into_small_batches() -> None:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from rater.core import rating
 from rater.core.cdr import Arrival, Cdr, GivenRate, Party, decode
-from rater.core.codes import NEVER_MS, Rate
+from rater.core.codes import Rate
 from rater.core.drawing import DrawResult, Outcome
 from rater.core.identifying import Identified, route_of
 from rater.core.matching import NOTHING, Asked, Matched, Part
@@ -238,13 +238,13 @@ def test_a_kept_context_gives_the_same_bytes(
 ) -> None:
     """What was decided before a crash is published as it would have been: packed, read back, rendered."""
     rater = loaded()
-    of = tuple(Part(money, waive, 0, ".1.m", ',"taken":"', '"}', ("{}",)) for money, waive in parts)
-    matched = Matched((), NEVER_MS, of, msgspec.Raw(msgspec.msgpack.encode(of)), Asked())
+    of = tuple(Part(money, waive, 0, ".m", ',"period":', ',"taken":"', ("{}",)) for money, waive in parts)
+    matched = Matched((), of, msgspec.Raw(msgspec.msgpack.encode(of)), Asked())
     priced = rating.Priced(None, billed, rating.NOTHING, 0)
     cdr = call(id=name, caller=name, plain=False)
     found = identified(rater, msgspec.structs.replace(rate_of(Decimal(1)), setup_fee_e10=fee_e10))
     made = rating.context(cdr, "orig", found, priced, matched, rater.catalog)
-    made.terms = msgspec.structs.replace(made.terms, packages=(('"7"', "7"),))
+    made.terms = msgspec.structs.replace(made.terms, packages=(('"7"', "7.1", "1"),))
     result = DrawResult(Outcome.RATED, amount, sufficient, tuple((n, 1, 2, 3) for n in range(len(parts))))
     kept = msgspec.msgpack.Decoder(rating.Context).decode(msgspec.msgpack.encode(made))
     assert rating.render(kept, result) == rating.render(made, result)

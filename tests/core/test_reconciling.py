@@ -43,8 +43,8 @@ CLIENT = "c"
 FIELD = "1.1.a"
 LENGTH_MS = 1000
 LANE_MS = 3500
-TERMS = Terms(CLIENT, "", "", "", (("1", "1"),))
-PARTS = (Part(False, False, 0, ".1.a", "", ""),)  # noqa: FBT003 - its own order
+TERMS = Terms(CLIENT, "", "", "", (("1", "1.1", "1"),))
+PARTS = (Part(False, False, 0, ".a", "", ""),)  # noqa: FBT003 - its own order
 CONTEXT = msgpack.encode(Context(0, "s", "i", 0, None, "1", 0, 0, None, (), TERMS, NO_RATE, PARTS))
 LIMIT = ItemCandidate(0, 10**6, 1, False, False, False, 0, None, None)  # noqa: FBT003 - its own order
 

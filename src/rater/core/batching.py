@@ -29,7 +29,7 @@ from rater.core.identifying import identify as identify_side
 from rater.core.identifying import wanted as wanted_of
 from rater.core.keeping import Kept, OutcomeEntry, Tables, pack_entries, pack_rows, row_of
 from rater.core.mapping import SourceMap
-from rater.core.matching import Asked, Matched, Part, Terms, fields_of
+from rater.core.matching import Asked, Matched, Part, Terms, Texts, fields_of, is_late
 from rater.core.matching import match as match_limits
 from rater.core.reasons import Reason, Rejection
 from rater.core.reasons import Side as SideName
@@ -354,7 +354,7 @@ class _Of:
     Most have one side in a call, or sides with the same candidates: `first`, which need no renumbering.
     """
 
-    __slots__ = ("_asked", "_fields", "_packages", "at_parts", "at_terms", "first", "terms", "use")
+    __slots__ = ("_asked", "_fields", "at_parts", "at_terms", "first", "packages", "terms", "use")
 
     def __init__(self, use: int, first: Matched, terms: Terms, at_terms: int, at_parts: int) -> None:
         self.use = use
@@ -364,9 +364,10 @@ class _Of:
         self.terms = terms
         """Of the last side, with the next one."""
         self.at_terms = at_terms
-        self._packages = terms.packages
+        self.packages = terms.packages
+        """With which `first` has its fields: another period has others."""
         self._fields: dict[str, int] | None = None
-        self._asked: dict[int, tuple[Matched, Asked]] = {}
+        self._asked: dict[tuple[int, Texts], tuple[Matched, Asked]] = {}
         """By id; the candidates are held, for else another's may get the same id."""
 
     def asked_of(self, matched: Matched, terms: Terms) -> Asked:
@@ -376,10 +377,11 @@ class _Of:
         """
         if self._fields is None:
             self._fields = {name: at for at, name in enumerate(self._first())}
-        known = self._asked.get(id(matched))
+        key = id(matched), terms.packages
+        known = self._asked.get(key)
         if known is None:
             names = fields_of(matched.parts, terms.packages)
-            known = self._asked[id(matched)] = matched, rating.asked_of(matched, names, self._fields)
+            known = self._asked[key] = matched, rating.asked_of(matched, names, self._fields)
         return known[1]
 
     def fields(self) -> list[str]:
@@ -387,7 +389,7 @@ class _Of:
         return self._first() if self._fields is None else list(self._fields)
 
     def _first(self) -> list[str]:
-        return fields_of(self.first.parts, self._packages)
+        return fields_of(self.first.parts, self.packages)
 
 
 class Call:
@@ -430,7 +432,7 @@ class Call:
             # A newer view came in while others were looked up: the draw finds out, and all is matched again.
             self.uses[of.use].version = client.version
         use = of.use
-        if matched is of.first:
+        if matched is of.first and (terms is of.terms or terms.packages == of.packages):
             asked, at_parts = matched.asked, of.at_parts
         else:
             asked, at_parts = of.asked_of(matched, terms), tables.number(matched.packed, tables.parts)
@@ -441,7 +443,6 @@ class Call:
         self.items.append(DrawItem(use, key, content, priced.billed, priced.cost, same_record, asked))
         source, name, caller = (cdr.source, cdr.id, cdr.caller) if cdr.plain else rating.said(cdr)
         side.terms, side.rate, side.parts = terms, rate, matched.parts
-        side.late = matched.stop_ms <= record.timestamp
         row = side.kept = Kept(
             side.index, source, name, cdr.at_ms, caller, cdr.called,
             cdr.duration_ms if cdr.service == CALLS else cdr.volume,  # type: ignore[arg-type]
@@ -506,6 +507,7 @@ def match(found: Found, catalog: Catalog, buckets: int) -> Calls:
         call = calls.get(bucket)
         if call is None:
             call = calls[bucket] = Call()
+        side.late = is_late(identified, matched, cdr.at_ms, side.record.timestamp, catalog)
         content = rating.content(told, identified, party)
         terms, rate = rating.terms_of(identified, name, catalog), rating.rate_text(identified)
         call.add(side, client, priced, matched, terms, rate, keys[index], content)

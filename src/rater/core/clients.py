@@ -7,6 +7,7 @@ replaces the client's).
 from __future__ import annotations
 
 from bisect import bisect_right
+from functools import lru_cache
 from typing import Any, NamedTuple
 from zlib import crc32
 from zoneinfo import ZoneInfo
@@ -64,7 +65,7 @@ class ClientRegister(Struct, array_like=True, gc=False):
     accounts: dict[str, Tables]
     packages: list[ClientPackage]
     opening: int
-    zones: list[tuple[int, str]] = []
+    zones: tuple[tuple[int, str], ...] = ()
 
 
 _decode = msgspec.msgpack.Decoder(ClientRegister).decode
@@ -157,7 +158,7 @@ def _client_changes(register: ClientRegister, spec: ClientSpec, at_ms: int) -> d
     changes = _told(spec)
     changes["accounts"] = register.accounts | {of.id: of.rate_tables for of in spec.accounts}
     if spec.time_zone != register.zone:
-        changes["zones"] = [*(register.zones or [(0, register.zone)]), (at_ms, spec.time_zone)]
+        changes["zones"] = (*(register.zones or ((0, register.zone),)), (at_ms, spec.time_zone))
     return changes
 
 
@@ -234,24 +235,26 @@ class _Run(NamedTuple):
     zone: ZoneInfo
 
 
-class _Calendar:
-    """The runs of one client package under one catalog, and the period that was asked for last."""
+_Since = tuple[tuple[int, ...], tuple[ZoneInfo, ...]]
+"""Instants, and the time zone since each."""
 
-    __slots__ = ("anchors", "last", "package", "runs")
+_ALWAYS: _Since = (), ()
 
-    def __init__(self, package: Package, runs: list[_Run]) -> None:
-        self.package = package
-        self.runs = runs
-        self.anchors = [run.anchor_ms for run in runs]
-        self.last: Period | None = None
+
+def _since(zones: tuple[tuple[int, str], ...]) -> _Since:
+    return tuple(since for since, _ in zones), tuple(zone_of(name) for _, name in zones)
+
+
+@lru_cache(maxsize=1000)
+def _alone(currency: str) -> tuple[str]:
+    """Return the currency as `ClientView.currencies`, one tuple for all clients that have it."""
+    return (currency,)
 
 
 class ClientView:
     """What rating reads of a client; made from its register, which must not be changed."""
 
     __slots__ = (
-        "_calendars",
-        "_zone_since",
         "_zones",
         "accounts",
         "crc",
@@ -274,16 +277,14 @@ class ClientView:
         """Its remainder is the client's bucket (`client_bucket`)."""
         self.version = register.version
         self.currency = register.currency
-        self.currencies = (register.currency,)
+        self.currencies = _alone(register.currency)
         self.credit_limit = register.credit_limit
         self.zone = zone_of(register.zone)
         self.accounts = register.accounts
         self.packages = register.packages
         self.memo: dict[tuple[str, str | None, str], Any] = {}
         """For whoever identifies: lives as long as this version of the client is cached. Bound it."""
-        self._zone_since = [since for since, _ in register.zones]
-        self._zones = [zone_of(name) for _, name in register.zones]
-        self._calendars: dict[str, _Calendar] = {}
+        self._zones = _since(register.zones) if register.zones else _ALWAYS
 
     def has_account(self, account: str) -> bool:
         """Return whether the account is the client's."""
@@ -304,27 +305,15 @@ class ClientView:
         package, and the client's time zone, that were in force when it opened: at its start, or, with
         activation in the past, at the assignment. The status of the package is not looked at.
         """
-        calendar = self._calendars.get(held.id)
-        if calendar is None or calendar.package is not package:
-            calendar = self._calendars[held.id] = _Calendar(package, self._runs(held, package))
-        last = calendar.last
-        if last is None or at_ms < last.start_ms or (last.stop_ms is not None and at_ms >= last.stop_ms):
-            found = self._period(calendar, held, at_ms)
-            if found is None:
-                return None
-            calendar.last = last = found
-        return last
-
-    def _period(self, calendar: _Calendar, held: ClientPackage, at_ms: int) -> Period | None:
-        place = bisect_right(calendar.anchors, at_ms) - 1
-        if place < 0:
+        runs = self._runs(held, package)
+        run = next((run for run in reversed(runs) if run.anchor_ms <= at_ms), None)
+        if run is None:
             return None
-        run = calendar.runs[place]
         found = period_at(run.anchor_ms, run.span, run.zone, at_ms, held.end_ms)
         if found is None:
             return None
         number, start, stop = found
-        version = calendar.package.at(max(start, held.assigned_ms))
+        version = package.at(max(start, held.assigned_ms))
         end = version.end_ms(run.zone)
         if end is not None:
             if at_ms >= end:
@@ -339,7 +328,7 @@ class ClientView:
         """
         opened = max(held.start_ms, held.assigned_ms)
         runs = [_Run(held.start_ms, 1, package.at(opened).span, self._zone_at(opened))]
-        for change in sorted({*package.changes(), *self._zone_since[1:]}):
+        for change in sorted({*package.changes(), *self._zones[0][1:]}):
             run = runs[-1]
             if run.span is None:
                 break
@@ -355,9 +344,8 @@ class ClientView:
         return runs
 
     def _zone_at(self, at_ms: int) -> ZoneInfo:
-        if not self._zones:
-            return self.zone
-        return self._zones[max(bisect_right(self._zone_since, at_ms) - 1, 0)]
+        since, zones = self._zones
+        return zones[max(bisect_right(since, at_ms) - 1, 0)] if zones else self.zone
 
 
 def view(register: ClientRegister) -> ClientView:

@@ -73,12 +73,12 @@ class Route(Struct, gc=False):
     service: Service
     table: RateTable | None
     terms: Any = None
-    """`matching.Terms`: worked out with the first call, as all that follows."""
+    """`matching.Terms` of calls without packages: worked out with the first call, as all that follows."""
     checksum: int | None = None
     """Of client and account, with which the content digest of each call begins."""
-    customer: list[Any] = []
-    """`matching.Opened` for packages of this type, the last used first."""
-    vendor: list[Any] = []
+    customer: tuple[Any, ...] = ()
+    """`matching.Opened` for packages of this type, the newest first."""
+    vendor: tuple[Any, ...] = ()
 
 
 class Identified(Struct, gc=False):
@@ -87,6 +87,8 @@ class Identified(Struct, gc=False):
     view: ClientView
     route: Route
     rate: Rate | None
+    opened: Any = None
+    """`matching.Opened`: what of the client was looked at for limits."""
 
 
 ROUTES_MAX = 64

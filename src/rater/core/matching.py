@@ -16,14 +16,14 @@ from rater.core.amounts import Form, format_e10
 from rater.core.catalog import PackageType
 from rater.core.clients import ClientPackage, ClientView, Period
 from rater.core.codes import BEGINNING_MS, NEVER_MS
-from rater.core.compiling import Catalog, Limit, Limits, Package, PackageVersion
+from rater.core.compiling import Catalog, Limit, Limits, Package, PackageVersion, Service
 from rater.core.drawing import DrawItem, DrawResult, Funds, ItemCandidate
 from rater.core.identifying import Identified, Route
 from rater.core.quoting import quoted
 from rater.core.reasons import PassOver, Reason, Rejection, Side, shown
 
-SHARED_MAX = 1024
-"""Sets of client packages whose matches are remembered: what a carrier sells, times periods that are open."""
+SHARED_MAX = 4096
+"""Sets of packages whose matches are remembered: what a carrier sells together."""
 
 SELECTED_MAX = 256
 """Selections of limits remembered for one of them: as many as its wildcards nest, so a few."""
@@ -36,8 +36,8 @@ class Part(NamedTuple):
     """What of a candidate goes into a context (`rating.Context`), to be rendered when it gave something.
 
     group: the place of its client package among the client's. field: the end of its counter's field. prefix:
-    the draw's JSON from behind the client package to before the number taken; suffix: after the last number.
-    fx: JSON objects of the currency rates that were used for it.
+    the draw's JSON from behind the client package to before the period; tag: from there to before the number
+    taken. fx: JSON objects of the currency rates that were used for it.
     """
 
     money: bool
@@ -45,7 +45,7 @@ class Part(NamedTuple):
     group: int
     field: str
     prefix: str
-    suffix: str
+    tag: str
     fx: tuple[str, ...] = ()
 
 
@@ -61,7 +61,6 @@ class Candidate(Struct, gc=False):
     package: str
     package_name: str
     limit_id: str
-    period: int
     size: int
     cap: int
     min_call: int
@@ -69,7 +68,6 @@ class Candidate(Struct, gc=False):
     waive: bool
     allow: bool
     currency: str
-    stop_ms: int | None
     part: Part
     to_package: Form | None = None
     to_client: Form | None = None
@@ -93,13 +91,12 @@ class Asked(tuple[ItemCandidate, ...]):  # noqa: SLOT001 - a tuple's subclass ta
 class Matched(Struct, gc=False):
     """The candidates in their order; clients with the same packages share it.
 
-    stop_ms: when the first of their periods is over. parts, and packed, their msgpack, as a context keeps
-    them; asked, as the draw takes them, where the client has no other fields in the call. currencies: of
-    those that are money. min_call: whether one has such. passed (explain only): the limits left out.
+    parts, and packed, their msgpack, as a context keeps them; asked, as the draw takes them, where the client
+    has no other fields in the call. currencies: of those that are money. min_call: whether one has such.
+    passed (explain only): the limits left out.
     """
 
     candidates: tuple[Candidate, ...]
-    stop_ms: int
     parts: tuple[Part, ...]
     packed: msgspec.Raw
     asked: Asked
@@ -115,7 +112,6 @@ def _matched(candidates: Sequence[Candidate]) -> Matched:
     parts = tuple(one.part for one in candidates)
     return Matched(
         tuple(candidates),
-        min((one.stop_ms for one in candidates if one.stop_ms is not None), default=NEVER_MS),
         parts,
         msgspec.Raw(_encode(parts)),
         Asked(
@@ -137,20 +133,18 @@ class Terms(Struct, array_like=True, gc=False):
     """What stands in the transactions of a client's account, side and service (`rating.render`).
 
     ids: from the side in the transaction's id to before the CDR's source; amount: what stands before the
-    duration or volume; end: from `currency` to `catalog`. packages: the ids of the client packages, in their
-    order, as JSON and as their counters' fields begin.
+    duration or volume; end: from `currency` to `catalog`. packages: of the client packages that are open, by
+    `Part.group`: the id as JSON, how its counters' fields begin, the period.
     """
 
     client: str
     ids: str
     amount: str
     end: str
-    packages: tuple[tuple[str, str], ...]
+    packages: Texts
 
 
-def packages_of(view: ClientView) -> tuple[tuple[str, str], ...]:
-    """Return `Terms.packages` of a client."""
-    return tuple([(quoted(held.id), _escaped(held.id)) for held in view.packages])
+Texts = tuple[tuple[str, str, str], ...]
 
 
 def counter_field(client_package: str, period: int, limit: str) -> str:
@@ -158,57 +152,57 @@ def counter_field(client_package: str, period: int, limit: str) -> str:
 
     Dots of ids are escaped, so that no two counters share a field: % → %25, . → %2E.
     """
-    return _escaped(client_package) + _field_end(period, limit)
-
-
-def _field_end(period: int, limit: str) -> str:
-    return f".{period}.{_escaped(limit)}"
+    return f"{_escaped(client_package)}.{period}.{_escaped(limit)}"
 
 
 def _escaped(name: str) -> str:
     return name.replace("%", "%25").replace(".", "%2E") if "." in name or "%" in name else name
 
 
-def fields_of(parts: tuple[Part, ...], packages: tuple[tuple[str, str], ...]) -> list[str]:
+def fields_of(parts: tuple[Part, ...], packages: Texts) -> list[str]:
     """Return the counters' fields of candidates."""
     return [packages[part.group][1] + part.field for part in parts]
-
-
-def split_field(field: str) -> tuple[str, int, str]:
-    """Return (client package, period, limit) of a counter's field."""
-    client_package, period, limit = field.split(".")
-    return _unescaped(client_package), int(period), _unescaped(limit)
-
-
-def _unescaped(name: str) -> str:
-    return name.replace("%2E", ".").replace("%25", "%")
 
 
 # ---------------------------------------------------------------- matching
 
 
 class Opened(Struct, gc=False):
-    """The client packages that may give something to calls of one account and kind in [from_ms, until_ms).
+    """What of a client may give something to calls of one account, service and kind in [from_ms, until_ms).
 
-    limits: of each, the limits of the calls' service. made: selected limits of each (bits as of `Limits`) →
-    what is made of them.
+    packages: `Terms.packages`; terms: those that bear them, made by who renders.
     """
 
     from_ms: int
     until_ms: int
+    shared: Shared
+    packages: Texts
+    terms: Terms | None = None
+
+
+class Shared(Struct, gc=False):
+    """Packages that clients have, whenever they began: so clients with the same packages share it.
+
+    limits: of each package, the limits of the calls' service. made: selected limits of each (bits as of
+    `Limits`) → what is made of them.
+    """
+
     packages: tuple[_Open, ...]
     limits: tuple[Limits, ...]
     made: dict[tuple[int, ...] | int, Matched]
 
 
 class _Open(NamedTuple):
-    """A client package in a period. group: its place among the client's; turn: as of `_turn`."""
+    """A client package that is open.
+
+    group: its place among the client's. expiration: its place among those open by the end of its period, the
+    same for the same end. turn: as of `_turn`.
+    """
 
     version: PackageVersion
-    period: int
-    stop_ms: int | None
     quantity: int
     group: int
+    expiration: int
     turn: int
 
 
@@ -225,7 +219,8 @@ def match(
     """Return the limits that the call may draw from, in the order of domain.md 2.1.
 
     cost_sign: that of the exact cost before packages (0: the side decides). billed 0 is a zero transaction
-    and draws nothing. Rejection: a money limit's currency has no rate at the call's time.
+    and draws nothing. `identified.opened` is set when there are packages to look at. Rejection: a money
+    limit's currency has no rate at the call's time.
     """
     rate, view, route = identified.rate, identified.view, identified.route
     if rate is None or not billed or not view.packages:
@@ -236,7 +231,8 @@ def match(
             break
     else:
         opened = _open(view, route, "customer" if customer else "vendor", at_ms, catalog)
-    matched = _select(opened, rate.code)
+    identified.opened = opened
+    matched = _select(opened.shared, rate.code)
     if matched.min_call or (matched.currencies and matched.currencies != view.currencies):
         fitted = _fit(matched, view, at_ms, billed, catalog, side)
         if isinstance(fitted, Rejection):
@@ -249,8 +245,21 @@ def match(
     return matched
 
 
-def _select(opened: Opened, code: str) -> Matched:
-    limits = opened.limits
+def is_late(identified: Identified, matched: Matched, at_ms: int, record_ms: int, catalog: Catalog) -> bool:
+    """Return whether a period that the call may draw from was over when its record came."""
+    opened, view = identified.opened, identified.view
+    if opened is None or record_ms < opened.until_ms:
+        return False
+    for group in {one.group for one in matched.candidates}:
+        held = view.packages[group]
+        period = view.period(held, catalog.packages[held.package], at_ms)
+        if period is not None and period.stop_ms is not None and period.stop_ms <= record_ms:
+            return True
+    return False
+
+
+def _select(shared: Shared, code: str) -> Matched:
+    limits = shared.limits
     selected: tuple[int, ...] | int
     if len(limits) == 1:  # as most
         selected = limits[0].select(code)
@@ -258,21 +267,21 @@ def _select(opened: Opened, code: str) -> Matched:
             return NOTHING
     else:
         selected = tuple([one.select(code) for one in limits])
-    return opened.made.get(selected) or _make(opened, selected)
+    return shared.made.get(selected) or _make(shared, selected)
 
 
-def _make(opened: Opened, selected: tuple[int, ...] | int) -> Matched:
+def _make(shared: Shared, selected: tuple[int, ...] | int) -> Matched:
     each = (selected,) if isinstance(selected, int) else selected
     found = [
         (_order(one, limit), _candidate(one, limit))
-        for one, bits in zip(opened.packages, each, strict=True)
+        for one, bits in zip(shared.packages, each, strict=True)
         for limit in one.version.limits
         if bits >> limit.position & 1
     ]
     found.sort(key=itemgetter(0))
-    if len(opened.made) >= SELECTED_MAX:
-        opened.made.clear()
-    matched = opened.made[selected] = _matched([candidate for _, candidate in found])
+    if len(shared.made) >= SELECTED_MAX:
+        shared.made.clear()
+    matched = shared.made[selected] = _matched([candidate for _, candidate in found])
     return matched
 
 
@@ -281,7 +290,7 @@ def _order(one: _Open, limit: Limit) -> tuple[object, ...]:
     return (
         limit.kind == "money",
         one.version.priority,
-        NEVER_MS if one.stop_ms is None else one.stop_ms,
+        one.expiration,
         limit.rank(),
         one.turn,
         limit.position,
@@ -292,6 +301,7 @@ def _open(view: ClientView, route: Route, kind: PackageType, at_ms: int, catalog
     """Work out what is open at an instant, for how long, and remember it with the client's account."""
     start, stop = BEGINNING_MS, NEVER_MS
     found: list[tuple[int, ClientPackage, Period]] = []
+    texts: list[tuple[str, str, str]] = [_SHUT] * len(view.packages)
     for group, held in enumerate(view.packages):
         package = catalog.packages.get(held.package)
         if package is None or held.account not in (None, route.account):
@@ -301,22 +311,37 @@ def _open(view: ClientView, route: Route, kind: PackageType, at_ms: int, catalog
         start, stop = max(start, since), min(stop, until)
         if period is not None and period.version.type == kind and package.status_at(at_ms) == "active":
             found.append((group, held, period))
-    turns = sorted(range(len(found)), key=lambda n: _turn(found[n][1]))
-    packages = tuple(
-        _Open(period.version, period.number, period.stop_ms, held.quantity, group, turns.index(n))
-        for n, (group, held, period) in enumerate(found)
-    )
-    made = catalog.shared.get(packages)
-    if made is None:
+            texts[group] = quoted(held.id), f"{_escaped(held.id)}.{period.number}", str(period.number)
+    opened = Opened(start, stop, _shared(route.service, found, catalog), tuple(texts))
+    if kind == "customer":
+        route.customer = (opened, *route.customer[: SPANS_MAX - 1])
+    else:
+        route.vendor = (opened, *route.vendor[: SPANS_MAX - 1])
+    return opened
+
+
+_SHUT = "", "", ""
+
+
+def _shared(service: Service, found: list[tuple[int, ClientPackage, Period]], catalog: Catalog) -> Shared:
+    if len(found) == 1:  # as most
+        ((group, held, period),) = found
+        packages: tuple[_Open, ...] = (_Open(period.version, held.quantity, group, 0, 0),)
+    else:
+        stops = [NEVER_MS if period.stop_ms is None else period.stop_ms for _, _, period in found]
+        turns = sorted(range(len(found)), key=lambda n: _turn(found[n][1]))
+        packages = tuple(
+            _Open(period.version, held.quantity, group, sorted(stops).index(stops[n]), turns.index(n))
+            for n, (group, held, period) in enumerate(found)
+        )
+    key = service.name, packages
+    shared = catalog.shared.get(key)
+    if shared is None:
         if len(catalog.shared) >= SHARED_MAX:
             catalog.shared.clear()
-        made = catalog.shared[packages] = {}
-    limits = tuple(one.version.of_service(route.service.name) for one in packages)
-    opened = Opened(start, stop, packages, limits, made)
-    spans = route.customer if kind == "customer" else route.vendor
-    spans.insert(0, opened)
-    del spans[SPANS_MAX:]
-    return opened
+        limits = tuple([one.version.of_service(service.name) for one in packages])
+        shared = catalog.shared[key] = Shared(packages, limits, {})
+    return shared
 
 
 def _turn(held: ClientPackage) -> tuple[object, ...]:
@@ -364,14 +389,15 @@ def _candidate(one: _Open, limit: Limit) -> Candidate:
     currency = f'"currency":{quoted(version.currency)},' if money else ""
     prefix = (
         f',"package":{quoted(version.id)},"package_name":{quoted(version.name)},"limit":{quoted(limit.id)},'
-        f'"kind":"{limit.kind}","period":{one.period},"tag":{tag},{currency}"taken":"'
+        f'"kind":"{limit.kind}","period":'
     )
     return Candidate(
-        group=one.group, package=version.id, package_name=version.name, limit_id=limit.id, period=one.period,
+        group=one.group, package=version.id, package_name=version.name, limit_id=limit.id,
         size=limit.size * one.quantity, cap=0 if money or limit.cap is None else limit.cap,
         min_call=limit.min_call, money=money, waive=waive, allow=version.allow, currency=version.currency,
-        stop_ms=one.stop_ms,
-        part=Part(money, waive, one.group, _field_end(one.period, limit.id), prefix, '"}'),
+        part=Part(
+            money, waive, one.group, f".{_escaped(limit.id)}", prefix, f',"tag":{tag},{currency}"taken":"'
+        ),
     )  # fmt: skip
 
 

@@ -183,7 +183,9 @@ class Rater:
             key, content = rating.digests(found, side, one.identified, party)
             same_record = any(known.identified.view is of for known in ready)
             items.append(
-                rating.request(of, one.priced, one.matched, use, fields[use], key, content, same_record)
+                rating.request(
+                    one.identified, one.priced, one.matched, use, fields[use], key, content, same_record
+                )
             )
             ready.append(one)
         for known, names in zip(uses, fields, strict=True):
@@ -260,7 +262,7 @@ class Rater:
             return Explained(side, one)
         of = one.identified.view
         fields: dict[str, int] = {}
-        item = rating.request(of, one.priced, one.matched, 0, fields, b"", b"", same_record=False)
+        item = rating.request(one.identified, one.priced, one.matched, 0, fields, b"", b"", same_record=False)
         state = self.used(of.id)
         used = [state.get(name, 0) for name in fields]
         balance = self.balance(of.id)

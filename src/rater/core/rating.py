@@ -19,20 +19,19 @@ from msgspec import Struct
 
 from rater.core.amounts import E10, LIMIT, MICRO, Form, form, format_e10, format_micros
 from rater.core.cdr import CALLS, SIDES, Cdr, GivenRate, Party
-from rater.core.clients import ClientView
 from rater.core.codes import NO_RATE, Rate, RateText
 from rater.core.compiling import Catalog
 from rater.core.drawing import DrawItem, DrawResult, Outcome
-from rater.core.identifying import Identified, Route, given_rate
+from rater.core.identifying import Identified, given_rate
 from rater.core.matching import (
     Asked,
     Matched,
     Part,
     Terms,
+    Texts,
     currency_unknown,
     fields_of,
     fx_objects,
-    packages_of,
 )
 from rater.core.quoting import quoted
 from rater.core.reasons import Reason, Rejection, Side, shown
@@ -285,7 +284,7 @@ def asked_of(matched: Matched, names: list[str], fields: dict[str, int]) -> Aske
 
 
 def request(
-    view: ClientView,
+    identified: Identified,
     priced: Priced,
     matched: Matched,
     use_index: int,
@@ -298,7 +297,7 @@ def request(
 
     fields: counter field → its index among the use's fields; new ones are added.
     """
-    asked = asked_of(matched, fields_of(matched.parts, packages_of(view)), fields)
+    asked = asked_of(matched, fields_of(matched.parts, _packages(identified)), fields)
     return DrawItem(use_index, key, content, priced.billed, priced.cost, same_record, asked)
 
 
@@ -306,24 +305,29 @@ def request(
 
 
 def terms_of(identified: Identified, side: Side, catalog: Catalog) -> Terms:
-    """Return what stands in the transactions of all calls of this side, account and service."""
-    route = identified.route
-    found: Terms | None = route.terms
+    """Return what stands in the transactions of all calls of this side, account, service and packages."""
+    holder = identified.opened or identified.route
+    found: Terms | None = holder.terms
     if found is None:
-        found = route.terms = _terms(identified.view, side, route, catalog)
+        found = holder.terms = _terms(identified, side, catalog)
     return found
 
 
-def _terms(view: ClientView, side: Side, route: Route, catalog: Catalog) -> Terms:
-    account, service = route.account, route.service.name
+def _terms(identified: Identified, side: Side, catalog: Catalog) -> Terms:
+    client, route = identified.view, identified.route
+    account = "null" if route.account is None else quoted(route.account)
     return Terms(
-        view.id,
-        f'{side}","client":{quoted(view.id)},"account":{"null" if account is None else quoted(account)},'
-        f'"side":"{side}","service":{quoted(service)},"cdr":{{"source":"',
-        "" if service == CALLS else 'null,"volume":',
-        _end(view.currency, catalog.version),
-        packages_of(view),
+        client.id,
+        f'{side}","client":{quoted(client.id)},"account":{account},'
+        f'"side":"{side}","service":{quoted(route.service.name)},"cdr":{{"source":"',
+        "" if route.service.name == CALLS else 'null,"volume":',
+        _end(client.currency, catalog.version),
+        _packages(identified),
     )
+
+
+def _packages(identified: Identified) -> Texts:
+    return () if identified.opened is None else identified.opened.packages
 
 
 def rate_text(identified: Identified) -> RateText:
@@ -376,13 +380,14 @@ def rendered(of: Said, terms: Terms, rate: RateText, parts: tuple[Part, ...], re
     caller = "null" if of.caller is None else f'"{of.caller}"'
     draws, overage = "", billed
     for index, taken, left, covered in takes:
-        money, waive, group, _, prefix, suffix, used_fx = parts[index]
-        draws += f',{{"client_package":{terms.packages[group][0]}{prefix}'
+        money, waive, group, _, prefix, tag, used_fx = parts[index]
+        held, _, period = terms.packages[group]
+        draws += f',{{"client_package":{held}{prefix}{period}{tag}'
         if money:
-            draws += f'{_amount(taken)}","left":"{format_micros(left)}","covered":"{_amount(covered)}{suffix}'
+            draws += f'{_amount(taken)}","left":"{format_micros(left)}","covered":"{_amount(covered)}"}}'
             fx += used_fx
         else:
-            draws += f'{taken}","left":"{left}{suffix}'
+            draws += f'{taken}","left":"{left}"}}'
             overage -= taken
             if waive:
                 fee = "0"
