@@ -143,7 +143,7 @@ def spare_collector() -> None:
     """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(250_000, 20, 100)
+    gc.set_threshold(100_000, 50, 100)
 
 
 async def load(settings: Settings, files: Sequence[str | Path], say: Say) -> int:
