@@ -162,7 +162,7 @@ class Worker(_Section, frozen=True, kw_only=True):
         4_000
     )
     batch_age_ms: Annotated[
-        int, Meta(ge=1, le=10_000, description="or when its first record has waited so long")
+        int, Meta(ge=1, le=10_000, description="a lane that keeps up begins no batch sooner after the last")
     ] = 50
 
 

@@ -25,7 +25,7 @@ from rater.core.catalog import (
     objects,
 )
 from rater.core.codes import Row
-from rater.core.compiling import Limit, Rules, compile_catalog
+from rater.core.compiling import Limit, Limits, Rules, compile_catalog
 from rater.core.periods import parse_span
 from rater.core.reasons import PassOver, Side
 
@@ -112,23 +112,22 @@ def test_exclude_takes_codes_out() -> None:
 
 
 def test_the_limits_of_a_call() -> None:
-    """Limits for the service and the code, without those that exclude it."""
+    """Limits for the code, without those that exclude it."""
     spec = package(
         limit_of(id="wide", code="380*"),
-        limit_of(id="data", code="380*", service="data"),
         limit_of(id="not", code="38044", exclude=["38044"]),
         limit_of(id="exact", code="38044", type="money", limit=5),
         limit_of(id="other", code="1*"),
     )
     version = compile_catalog(content_of(spec), 1).packages["1"].latest
-    found = version.of_service("calls").select("38044")
-    chosen = [limit for limit in version.limits if found >> limit.position & 1]
+    limits = Limits(version.limits)
+    found = limits.select("38044")
+    chosen = [limit for place, limit in enumerate(version.limits) if found >> place & 1]
     assert [(limit.id, limit.position, limit.kind, limit.size) for limit in chosen] == [
         ("wide", 0, "volume", 6000),
-        ("exact", 3, "money", 5),
+        ("exact", 2, "money", 5),
     ]
-    assert version.of_service("calls").select("38") == 0
-    assert version.of_service("messages").select("38044") == 0
+    assert limits.select("38") == 0
 
 
 # --------------------------------------------------------------------------------------------------- packages

@@ -86,7 +86,7 @@ class Limit(Struct, frozen=True, eq=False):
 
 
 class Limits:
-    """The limits of one service by the codes that they are for, as sets of bits: 1 << position.
+    """Limits of one service by the codes that they are for, as sets of bits: 1 << place among them.
 
     One look-up for each length of wildcard, however many limits there are. Not remembered by code: a carrier
     sees all of a deck, and the limits of many packages together would fill gigabytes.
@@ -95,12 +95,12 @@ class Limits:
     __slots__ = ("_every", "_exact", "_excluding", "_lengths", "_wild")
 
     def __init__(self, limits: Iterable[Limit]) -> None:
-        """Index the limits, which are of one service."""
+        """Index the limits."""
         self._exact: dict[str, int] = {}
         self._wild: dict[str, int] = {}
         self._excluding: list[tuple[int, Limit]] = []
-        for limit in limits:
-            bit = 1 << limit.position
+        for place, limit in enumerate(limits):
+            bit = 1 << place
             if limit.exclude:
                 self._excluding.append((bit, limit))
             if limit.code is not None and limit.code.endswith(WILDCARD):
@@ -127,14 +127,11 @@ class Limits:
         return found
 
 
-_NO_LIMITS = Limits(())
-
-
 class PackageVersion:
     """A package as it was from some instant on."""
 
     __slots__ = (
-        "_by_service", "allow", "currency", "id", "limits", "name", "priority", "span", "spec", "tag", "type",
+        "allow", "currency", "id", "limits", "name", "priority", "span", "spec", "tag", "type",
         "waive_setup",
     )  # fmt: skip
 
@@ -151,10 +148,6 @@ class PackageVersion:
         self.waive_setup = spec.setup_fee == "dont_charge"
         self.allow = spec.client_balance == "allow"
         self.limits = limits
-        services = {limit.service for limit in limits}
-        self._by_service = {
-            service: Limits(limit for limit in limits if limit.service == service) for service in services
-        }
 
     def start_ms(self, zone: ZoneInfo) -> int | None:
         """Return the instant before which no period begins, for a client in this zone."""
@@ -163,10 +156,6 @@ class PackageVersion:
     def end_ms(self, zone: ZoneInfo) -> int | None:
         """Return the instant at which the last period ends at the latest, for a client in this zone."""
         return None if self.spec.end_date is None else when_ms(self.spec.end_date, zone)
-
-    def of_service(self, service: str) -> Limits:
-        """Return the limits of one service."""
-        return self._by_service.get(service, _NO_LIMITS)
 
 
 class Package:

@@ -183,13 +183,13 @@ class Opened(Struct, gc=False):
 class Shared(Struct, gc=False):
     """Packages that clients have, whenever they began: so clients with the same packages share it.
 
-    limits: of each package, the limits of the calls' service. made: selected limits of each (bits as of
+    offers: their limits for the calls' service. limits: the same by code. made: selected offers (bits as of
     `Limits`) → what is made of them.
     """
 
-    packages: tuple[_Open, ...]
-    limits: tuple[Limits, ...]
-    made: dict[tuple[int, ...] | int, Matched]
+    offers: tuple[tuple[_Open, Limit], ...]
+    limits: Limits
+    made: dict[int, Matched]
 
 
 class _Open(NamedTuple):
@@ -259,24 +259,17 @@ def is_late(identified: Identified, matched: Matched, at_ms: int, record_ms: int
 
 
 def _select(shared: Shared, code: str) -> Matched:
-    limits = shared.limits
-    selected: tuple[int, ...] | int
-    if len(limits) == 1:  # as most
-        selected = limits[0].select(code)
-        if not selected:
-            return NOTHING
-    else:
-        selected = tuple([one.select(code) for one in limits])
+    selected = shared.limits.select(code)
+    if not selected:
+        return NOTHING
     return shared.made.get(selected) or _make(shared, selected)
 
 
-def _make(shared: Shared, selected: tuple[int, ...] | int) -> Matched:
-    each = (selected,) if isinstance(selected, int) else selected
+def _make(shared: Shared, selected: int) -> Matched:
     found = [
         (_order(one, limit), _candidate(one, limit))
-        for one, bits in zip(shared.packages, each, strict=True)
-        for limit in one.version.limits
-        if bits >> limit.position & 1
+        for place, (one, limit) in enumerate(shared.offers)
+        if selected >> place & 1
     ]
     found.sort(key=itemgetter(0))
     if len(shared.made) >= SELECTED_MAX:
@@ -339,8 +332,15 @@ def _shared(service: Service, found: list[tuple[int, ClientPackage, Period]], ca
     if shared is None:
         if len(catalog.shared) >= SHARED_MAX:
             catalog.shared.clear()
-        limits = tuple([one.version.of_service(service.name) for one in packages])
-        shared = catalog.shared[key] = Shared(packages, limits, {})
+        offers = tuple(
+            [
+                (one, limit)
+                for one in packages
+                for limit in one.version.limits
+                if limit.service == service.name
+            ]
+        )
+        shared = catalog.shared[key] = Shared(offers, Limits(limit for _, limit in offers), {})
     return shared
 
 
