@@ -1,11 +1,14 @@
-"""What a lane does about several faults at once."""
+"""What a lane does about several faults at once, and about a library that cancels it."""
 
 from __future__ import annotations
+
+import asyncio
+from typing import Any, cast
 
 import pytest
 
 from rater.errors import Fenced, Halt, NoCatalog, Retake, StoreDown, StreamDown
-from rater.worker import _worst
+from rater.worker import Line, _worst
 
 HALT, FENCED, RETAKE, DOWN, AWAY = Halt("gone"), Fenced(), Retake("emptied"), StoreDown("a"), StreamDown("b")
 NONE, BUG = NoCatalog("none"), KeyError("bug")
@@ -39,3 +42,39 @@ def test_the_worst_fault_counts(faults: list[Exception], worst: Exception) -> No
     The last of equals is told.
     """
     assert _worst(ExceptionGroup("faults", faults)) is worst
+
+
+class Torn(Line):
+    """A line whose one half a library cancels, or waits for ever."""
+
+    is_torn = True
+
+    def __init__(self) -> None:
+        """Have neither lane nor parts."""
+        super().__init__(cast("Any", None), cast("Any", None))
+
+    async def _rate_all(self, *_: object) -> None:
+        if self.is_torn:
+            raise asyncio.CancelledError
+        await asyncio.Event().wait()
+
+    async def _commit_all(self, *_: object) -> None:
+        await asyncio.Event().wait()
+
+
+async def test_a_cancellation_that_nobody_asked_for_takes_the_lane_again() -> None:
+    """Else half of the line would be gone, and the other wait for it for ever."""
+    with pytest.raises(ExceptionGroup) as caught:
+        await asyncio.wait_for(Torn().run(asyncio.Event()), 5)
+    assert isinstance(_worst(caught.value), Retake)
+
+
+async def test_a_cancellation_that_was_asked_for_is_obeyed() -> None:
+    """A lane that is not drained in time is abandoned by it."""
+    line = Torn()
+    line.is_torn = False
+    running = asyncio.create_task(line.run(asyncio.Event()))
+    await asyncio.sleep(0)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running

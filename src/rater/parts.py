@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -40,6 +41,10 @@ class Parts:
     """Lane → why it does not rate now; /readyz shows it."""
     lanes: set[int] = field(default_factory=set)
     kafka_away: bool = False
+    slowest_ms: int = 0
+    """No lane is behind this time; as of `looked_back_at`."""
+    looked_back_at: float = float("-inf")
+    looking_back: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @property
     def window_ms(self) -> int:

@@ -19,7 +19,7 @@ from rater.core.drawing import Reconcile, Status
 from rater.core.reconciling import Reconciling
 from rater.errors import Fenced, Halt, Retake
 from rater.parts import Parts
-from rater.stream.journal import Mark, Owner, end_offset, last_mark, read_range
+from rater.stream.journal import Mark, Owner, end_offset, last_mark, last_marks, read_range
 from rater.stream.lanes import LaneProducer
 from rater.stream.source import LaneSource
 
@@ -30,6 +30,8 @@ RECONCILE_EFFECTS_MAX = 5000
 TAIL_DEADLINE_S = 60.0
 """The longest wait for the journal up to our owner record: a Kafka transaction of somebody else that is open
 in our journal partition ends within its timeout (30 s) and the broker's scan for such."""
+LOOK_BACK_S = 60.0
+"""The last marks of all lanes are read again so often, at most: every lane of a worker needs them at once."""
 RIVAL_S = 5.0
 """How long a rival's owner record may take to be seen in the journal after its token was in the store."""
 
@@ -105,6 +107,10 @@ async def _agree(taken: Taken, parts: Parts) -> None:
     """
     buckets = await asyncio.gather(*(_fence(taken, bucket, parts) for bucket in range(parts.store.count)))
     start = min(reconciling.read_from for reconciling in buckets)
+    if start == 0 and taken.standing.positions:  # a bucket is built anew, and the lane is not
+        first_generation = await _first_generation(parts)
+        for reconciling in buckets:
+            reconciling.first_generation = first_generation
     async for records in read_range(parts.client, parts.topics.transactions, taken.lane, start, taken.token):
         for reconciling in buckets:
             first = reconciling.read_from
@@ -119,6 +125,21 @@ async def _agree(taken: Taken, parts: Parts) -> None:
         ]
         await asyncio.gather(*full)
     await asyncio.gather(*(_finish(taken, bucket, parts, each) for bucket, each in enumerate(buckets)))
+
+
+async def _first_generation(parts: Parts) -> int:
+    """Return the earliest generation of duplicates that any lane may still ask for.
+
+    It is the one before that of the lane whose last mark is the oldest: lane time never runs backwards, so
+    what was read a while ago holds too. Else a store that is emptied would be filled with the duplicates of
+    the whole journal before the first are dropped again.
+    """
+    async with parts.looking_back:
+        if time.monotonic() - parts.looked_back_at > LOOK_BACK_S:
+            marks = await last_marks(parts.client, parts.topics.transactions, parts.topics.partitions)
+            parts.slowest_ms = min(0 if mark is None else mark.lane_ms for mark in marks)
+            parts.looked_back_at = time.monotonic()
+    return parts.slowest_ms // parts.generation_ms - 1
 
 
 async def _fence(taken: Taken, bucket: int, parts: Parts) -> Reconciling:

@@ -88,8 +88,8 @@ class Line:
         """Rate and commit, overlapping; returns when `stop` is set and all that was drawn is committed."""
         ready: asyncio.Queue[Batch | None] = asyncio.Queue(BATCHES_AHEAD_MAX)
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._rate_all(ready, stop))
-            tasks.create_task(self._commit_all(ready))
+            tasks.create_task(_ours(self._rate_all, ready, stop))
+            tasks.create_task(_ours(self._commit_all, ready))
 
     async def _rate_all(self, ready: asyncio.Queue[Batch | None], stop: asyncio.Event) -> None:
         while not stop.is_set():
@@ -403,7 +403,7 @@ class Worker:
         while not stop.is_set():
             began = time.monotonic()
             try:
-                await self._take_and_rate(lane, stop)
+                await _ours(self._take_and_rate, lane, stop)
             except (Wait, Fenced, Retake) as error:
                 self.parts.unready(lane, f"taking the lane again: {str(error) or type(error).__name__}")
                 log.warning("lane lost", lane=lane, fault=type(error).__name__, reason=str(error))
@@ -429,6 +429,21 @@ class Worker:
         finally:
             self._lines.pop(lane, None)
             await taken.close()
+
+
+async def _ours(work: Callable[..., Awaitable[None]], *arguments: object) -> None:
+    """Do a part of a lane's work; a cancellation that nobody asked for is Retake.
+
+    Libraries pass on those of their own tasks, and a task that one ends has ended without a word: its lane
+    would be served by nobody.
+    """
+    try:
+        await work(*arguments)
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise
+        raise Retake("a library cancelled its own work, and ours with it") from None
 
 
 def _worst(group: BaseExceptionGroup[Any]) -> BaseException:

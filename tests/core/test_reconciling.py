@@ -164,6 +164,18 @@ def test_lost_effects_are_added() -> None:
     assert (what.floor, what.lane_ms, what.final) == (100, 4100, True)
 
 
+def test_duplicates_that_nobody_can_ask_for_are_left_out() -> None:
+    """The rest of their effects is added: balances are the sums of the whole journal."""
+    step = reconciling(fenced(floor=50), position=9)
+    step.first_generation = 4
+    step.read([(50, effect(2, 5, 1)), (51, effect(3, 6, 2, lane_ms=4100))])
+    assert corrections(finish(step)) == {
+        "balances": [(CLIENT, -11)],
+        "counters": [(CLIENT, FIELD, 3)],
+        "duplicates": [(4, key_of(3), b"same")],
+    }
+
+
 def test_opposite_effects_leave_no_correction() -> None:
     """Sums that come to nothing are not sent."""
     step = reconciling(fenced(floor=50), position=9)

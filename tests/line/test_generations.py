@@ -37,7 +37,10 @@ async def generations(system: Any) -> set[int]:
 async def test_old_generations_are_dropped_by_the_slowest_lane(
     system_of: SystemOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Forty days of calls at once: repeats in the window are known, by another lane too; old ones go."""
+    """Forty days of calls at once: repeats in the window are known, by another lane too; old ones go.
+
+    They do not come back when the store is emptied and built anew.
+    """
     monkeypatch.setattr(worker_module, "EXPIRE_S", 0.0)
     system = await system_of(partitions=2)
     days = [(n, START_MS + n * DAY_MS // 2) for n in range(80)]
@@ -54,7 +57,16 @@ async def test_old_generations_are_dropped_by_the_slowest_lane(
             return len(await generations(system)) <= 3
 
         await system.until(dropped)
+        kept = await generations(system)
+        monkeypatch.setattr(worker_module, "EXPIRE_S", 3600.0)
+        async with Redis.from_url(system.settings.redis.url) as redis:
+            await redis.flushall()
+        again = [(call(n, at_ms), days[-1][1] + 2 * DAY_MS) for n, at_ms in days[-4:]]
+        await system.send(again)
+        await system.settled()
+        rebuilt = await generations(system)
     assert len(kept_back) > 5
+    assert rebuilt == kept  # not those of forty days
     ids = [one["id"] for one in await system.transactions() if one["type"] == "usage"]
     assert sorted(ids) == sorted(f"default/{n}/orig" for n, _ in days)
     assert await system.rejected() == []

@@ -263,16 +263,11 @@ async def _each(store: Buckets, chosen: str | None) -> AsyncIterator[str]:
 
 async def _catalog(settings: Settings) -> Catalog | None:
     """Return the newest catalog that a lane has adopted; None: none was loaded."""
-    import asyncio
-
     from rater.app import catalogs_of, kafka_client
-    from rater.stream.journal import end_offsets, last_mark
+    from rater.stream.journal import last_marks
 
-    client, topic = kafka_client(settings), settings.topic("transactions")
-    ends = await end_offsets(client, topic, range(settings.topics.partitions))
-    # A commit ends with its mark and Kafka's own marker, so the last mark lies below the last offset.
-    marks = await asyncio.gather(
-        *(last_mark(client, topic, lane, end - 1) for lane, end in ends.items() if end > 1)
+    marks = await last_marks(
+        kafka_client(settings), settings.topic("transactions"), settings.topics.partitions
     )
     newest = max((mark for mark in marks if mark is not None), key=lambda mark: mark.catalog, default=None)
     return None if newest is None else await catalogs_of(settings).at(newest.catalog, newest.body)

@@ -180,6 +180,8 @@ class Reconciling:
         generation.
         """
         self.read_from = min(fenced.floor, fenced.base)
+        self.first_generation = 0
+        """Duplicates of earlier ones are left out: no lane can ask for them any more."""
         self.pending: dict[Identity, Pending] = {}
         self._floor = fenced.floor
         self._generation = fenced.lane_ms // generation_ms
@@ -247,7 +249,7 @@ class Reconciling:
                     self._forget_key(entry)
         generation = effect.lane_ms // self._generation_ms
         usable = effect.index < COMMAND_INDEX_MIN and effect.key
-        if usable and known != (effect.key, effect.content):
+        if usable and generation >= self.first_generation and known != (effect.key, effect.content):
             self._duplicates.append((generation, effect.key, effect.content))
 
     def _state(self, state: State, *, lost: bool) -> None:

@@ -8,6 +8,7 @@ register).
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Annotated
@@ -182,6 +183,21 @@ async def last_mark(
     if first > 0:
         raise Halt(_truncated(place, 0, first))
     return None
+
+
+async def last_marks(
+    client: Connection, topic: str, lanes: int, *, deadline_s: float = DEADLINE_S
+) -> list[Mark | None]:
+    """Return the last mark of each lane, as far as is decided; None: the lane never committed.
+
+    Raises as `last_mark`.
+    """
+    ends = await end_offsets(client, topic, range(lanes), deadline_s=deadline_s)
+    # A commit ends with its mark and Kafka's own marker, so the last mark lies below the last offset.
+    asked = [
+        last_mark(client, topic, lane, max(ends[lane] - 1, 0), deadline_s=deadline_s) for lane in range(lanes)
+    ]
+    return list(await asyncio.gather(*asked))
 
 
 async def end_offsets(
