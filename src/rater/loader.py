@@ -32,6 +32,7 @@ from rater.core.commands import (
     read_event,
     write_command,
 )  # fmt: skip
+from rater.core.fields import uncollected
 from rater.core.loading import (
     CatalogFile,
     Existing,
@@ -88,19 +89,20 @@ class Loader:
 
     async def load(self, files: Sequence[Path]) -> Loaded | list[Fault]:
         """Load files; returns every fault instead when there is one, and has then changed nothing."""
-        read = read_files([(str(path), path.read_bytes()) for path in files], _beside(files))
-        at_ms = self.now_ms()
-        # Records and commands have one time: the lanes' time comes from records, and is then the load's now.
-        writer = Writer(self.client, f"{self.topics.prefix}catalog", at_ms=at_ms)
-        await writer.open()
-        try:
-            return await self._load(read, writer, at_ms)
-        except Fenced:
-            raise Halt(
-                "another load began meanwhile and took over; nothing was changed: load again"
-            ) from None
-        finally:
-            await writer.close()
+        with uncollected():
+            read = read_files([(str(path), path.read_bytes()) for path in files], _beside(files))
+            at_ms = self.now_ms()
+            # Records and commands have one time: lane time comes from records, and is then the load's now.
+            writer = Writer(self.client, f"{self.topics.prefix}catalog", at_ms=at_ms)
+            await writer.open()
+            try:
+                return await self._load(read, writer, at_ms)
+            except Fenced:
+                raise Halt(
+                    "another load began meanwhile and took over; nothing was changed: load again"
+                ) from None
+            finally:
+                await writer.close()
 
     async def _load(self, file: CatalogFile, writer: Writer, at_ms: int) -> Loaded | list[Fault]:
         version, body, content = await self._current(writer)
