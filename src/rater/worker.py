@@ -21,7 +21,7 @@ from rater.core.batching import Batch, Call, Calls, Found, Side
 from rater.core.commands import Do, write_command
 from rater.core.drawing import EXPIRE_GENERATIONS_MAX, Status, ViewsReply
 from rater.core.identifying import Views
-from rater.errors import Fenced, Halt, Retake, StoreDown, Wait
+from rater.errors import Fenced, Halt, Retake, StoreDown, StreamDown, Wait
 from rater.obeying import catch_up, obey
 from rater.parts import Parts
 from rater.stream.journal import Mark
@@ -359,8 +359,9 @@ class Worker:
             await asyncio.gather(polling, return_exceptions=True)
         if self._fault.done():
             self._fault.result()
-        if polling.done() and not polling.cancelled() and polling.exception() is not None:
-            polling.result()
+        if polling.cancelled():
+            raise StreamDown("a library cancelled its own work, and ours for the group with it")
+        polling.result()
 
     async def _watch(self, ownership: Ownership) -> None:
         """Keep in mind whether Kafka answers: a lane without records does not notice that it is away."""
