@@ -201,7 +201,7 @@ class Metrics:
         )
         self._redis_retries = Counter(
             "rater_redis_retries",
-            "Redis calls repeated because they did nothing (down, closed, stale).",
+            "Redis calls repeated because they did nothing (down, closed, stale, more limits needed).",
             registry=registry,
         )
         self._replayed = Counter(

@@ -201,7 +201,10 @@ class Line:
         ]
 
     async def draw_one(self, batch: Batch, bucket: int, call: Call) -> bool:
-        """Draw from one bucket; False: views were stale, nothing was changed, they are fresh now."""
+        """Draw from one bucket; False: nothing was changed, the sides have to be matched again.
+
+        Views were stale, and are fresh now; or the first limits of a side did not do, and it gets all.
+        """
         taken = self.taken
         request = call.request(
             taken.standing, taken.token, taken.calls[bucket], taken.trims[bucket], taken.floors[bucket]
@@ -211,6 +214,10 @@ class Line:
             views = self.parts.batch_views()
             for client, register in reply.stale:
                 views.put(client, register)
+            self.parts.metrics.redis_retried()
+            return False
+        if reply.status == Status.MORE:
+            batching.ask_all(call, reply.more)
             self.parts.metrics.redis_retried()
             return False
         taken.calls[bucket] = reply.call

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from copy import deepcopy
 from types import SimpleNamespace
+from typing import Any
+from unittest import mock
 
 import msgspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from rater.core import batching
+from rater.core import batching, matching
 from rater.core.batching import Calls, Side
 from rater.core.cdr import Arrival, Cdr, decode
 from rater.core.clients import ClientView
+from rater.core.drawing import DrawResult, Status
 from rater.core.identifying import Identified, route_of
 from rater.core.offline import Rater
 
 AT_MS = 1_793_880_000_000
 NOON = "2026-11-05T10:00:00Z"
-CATALOG = {
+CATALOG: dict[str, Any] = {
     "currencies": {"base": "USD"},
     "code_decks": [{"name": "d", "codes": {"380": "Ukraine"}}],
     "rate_tables": [
@@ -38,15 +45,19 @@ DAILY = {
 }  # fmt: skip
 
 
-def found_in(rater: Rater, view: ClientView, number: int, answered_at: str) -> tuple[Side, Identified]:
+def found_in(
+    rater: Rater, view: ClientView, number: int, answered_at: str, seconds: int = 1
+) -> tuple[Side, Identified]:
     """Return a call of client 42, identified."""
     cdr = decode(
-        b'{"id":"%d","called":"380501234567","duration_ms":1000,"answered_at":"%s",'
-        b'"orig":{"client":"42"}}' % (number, answered_at.encode()),
+        b'{"id":"%d","called":"380501234567","duration_ms":%d,"answered_at":"%s",'
+        b'"orig":{"client":"42"}}' % (number, seconds * 1000, answered_at.encode()),
         Arrival(AT_MS, 864_000_000, frozenset({"calls"})),
     )
     assert isinstance(cdr, Cdr)
-    route = route_of(view, "orig", None, rater.catalog.services["calls"], rater.catalog)
+    route = view.memo.get(("orig", None, "calls"))
+    if route is None:
+        route = route_of(view, "orig", None, rater.catalog.services["calls"], rater.catalog)
     assert route.table is not None
     rate = route.table.lookup(cdr.called, cdr.at_ms)
     record = SimpleNamespace(offset=number, timestamp=AT_MS)
@@ -86,6 +97,69 @@ def test_two_periods_of_a_client_in_one_call() -> None:
     assert [use.fields for use in request.uses] == [["7.4.a", "7.5.a"]]
     assert [[one.field for one in item.candidates] for item in request.items] == [[0], [1], [0]]
     assert [side.late for side, _ in found] == [True, False, True]
+
+
+LIMITS = st.fixed_dictionaries({
+    "type": st.sampled_from(["volume", "money"]),
+    "limit": st.integers(1, 9),
+    "client_balance": st.sampled_from(["allow", "deny"]),
+    "setup_fee": st.sampled_from(["charge", "dont_charge"]),
+})  # fmt: skip
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.lists(LIMITS, min_size=1, max_size=3), min_size=1, max_size=5),
+    st.lists(st.lists(st.integers(1, 400), min_size=1, max_size=4), min_size=1, max_size=8),
+    st.sampled_from([0, 30]),
+)
+def test_the_first_limits_do_or_all_are_asked(
+    packages: list[list[dict[str, Any]]], batches: list[list[int]], fee: int
+) -> None:
+    """Whether a draw names the first limits and then all, or all at once: the same comes out."""
+    told = {first: list(drawn(packages, batches, fee, first)) for first in (1, 2, 99)}
+    assert told[1] == told[2] == told[99]
+
+
+def drawn(
+    packages: list[list[dict[str, Any]]], batches: list[list[int]], fee: int, first: int
+) -> Iterator[tuple[DrawResult, ...]]:
+    """Draw calls of so many seconds, a batch after the other, as the worker does."""
+    catalog = deepcopy(CATALOG) | {
+        "packages": [
+            {"id": f"P{n}", "name": "P", "type": "customer", "currency": "USD",
+             "client_balance": own[0]["client_balance"], "setup_fee": own[0]["setup_fee"],
+             "limits": [{"id": f"l{m}", "type": limit["type"], "service": "calls", "code": "*",
+                         "limit": str(limit["limit"])} for m, limit in enumerate(own)]}
+            for n, own in enumerate(packages)
+        ],
+        "client_packages": [
+            {"id": str(n), "client": "42", "package": f"P{n}", "start_date": "2026-11-01",
+             "activate_in_past": True}
+            for n in range(len(packages))
+        ],
+    }  # fmt: skip
+    catalog["rate_tables"][0]["rates"][0]["setup_fee"] = f"0.{fee}"
+    with mock.patch.object(matching, "FIRST_MAX", first):
+        rater = Rater()
+        assert not rater.load([("catalog.json", json.dumps(catalog).encode())], AT_MS)
+        view = ClientView(rater.registers["42"])
+        standing = batching.Standing(0, "commands", 864_000_000, 867_600_000, {}, {}, AT_MS, {})
+        number, expected = 0, rater.bucket.lanes[0].call
+        for batch in batches:
+            asked = 0
+            while True:
+                found = [found_in(rater, view, number + n, NOON, s) for n, s in enumerate(batch)]
+                (call,) = batching.match(found, rater.catalog, 1).values()
+                reply = rater.bucket.draw(call.request(standing, 0, expected, expected, 0))
+                if reply.status != Status.MORE:
+                    break
+                batching.ask_all(call, reply.more)
+                asked += 1
+                assert asked <= len(batch)
+            assert reply.status == Status.OK
+            number, expected = number + len(batch), reply.call
+            yield tuple(reply.results)
 
 
 def test_commands_are_cut_into_small_batches() -> None:

@@ -13,6 +13,7 @@ from golden.cases import Got, compare, load_cases
 from golden.together import Tagged, lanes, later_at, merged, tagged
 from rater import app
 from rater.auditor import audit
+from rater.core import matching
 from rater.core.periods import to_ms
 from rater.core.reconciling import Effect
 
@@ -23,8 +24,15 @@ Place = tuple[int, int]
 FOREVER_MS = 2**62
 
 
-async def test_golden_cases(system_of: Callable[..., Awaitable[Any]]) -> None:
-    """Each record of each case ends on real servers as its file expects, and the audit finds nothing."""
+@pytest.mark.parametrize("first", [matching.FIRST_MAX, 1])
+async def test_golden_cases(
+    system_of: Callable[..., Awaitable[Any]], monkeypatch: pytest.MonkeyPatch, first: int
+) -> None:
+    """Each record of each case ends on real servers as its file expects, and the audit finds nothing.
+
+    first: limits that a draw is asked with before all of them.
+    """
+    monkeypatch.setattr(matching, "FIRST_MAX", first)
     cases = tagged(load_cases())
     spread = lanes(cases)
     system = await system_of(partitions=len(spread))

@@ -429,7 +429,8 @@ def in_place() -> Iterator[None]:
                     put(module, "time", clock)
                 if hasattr(module, "log") and name != "rater.logs":
                     put(module, "log", log)
-        # Rarer things often: parts of a rebuild, generations dropped, ticks of idle lanes.
+        # Rarer things often: parts of a rebuild, generations dropped, ticks of idle lanes, all limits.
+        put(sys.modules["rater.core.matching"], "FIRST_MAX", 1)
         put(sys.modules["rater.taking"], "RECONCILE_EFFECTS_MAX", 4)
         put(sys.modules["rater.worker"], "EXPIRE_S", 1.5)
         put(sys.modules["rater.worker"], "TICK_S", 5.0)

@@ -98,6 +98,7 @@ def items(draw: st.DrawFn) -> DrawItem:
         cost=cost,
         same_record=draw(st.booleans()),
         candidates=draw(candidates()),
+        cut=draw(st.sampled_from([False, False, False, True])),
     )
 
 

@@ -29,7 +29,7 @@ from rater.core.identifying import identify as identify_side
 from rater.core.identifying import wanted as wanted_of
 from rater.core.keeping import Kept, OutcomeEntry, Tables, pack_entries, pack_rows, row_of
 from rater.core.mapping import SourceMap
-from rater.core.matching import Asked, Matched, Part, Terms, Texts, fields_of, is_late
+from rater.core.matching import Asked, Matched, Opened, Part, Terms, Texts, fields_of, is_late
 from rater.core.matching import match as match_limits
 from rater.core.reasons import Reason, Rejection
 from rater.core.reasons import Side as SideName
@@ -100,6 +100,8 @@ class Side(Struct, gc=False):
     terms: Terms | None = None
     rate: RateText | None = None
     parts: tuple[Part, ...] = ()
+    opened: Opened | None = None
+    """Of the side's client, what was looked at for limits."""
     late: bool = False
     """A period that it may draw from was over when its record came in."""
     applied: tuple[str, ApplyContext] | None = None
@@ -440,7 +442,9 @@ class Call:
             of.terms, of.at_terms = terms, tables.number(terms, tables.terms)
         same_record = record is self._last and use == self._last_use
         self._last, self._last_use = record, use
-        self.items.append(DrawItem(use, key, content, priced.billed, priced.cost, same_record, asked))
+        self.items.append(
+            DrawItem(use, key, content, priced.billed, priced.cost, same_record, asked, matched.cut)
+        )
         source, name, caller = (cdr.source, cdr.id, cdr.caller) if cdr.plain else rating.said(cdr)
         side.terms, side.rate, side.parts = terms, rate, matched.parts
         row = side.kept = Kept(
@@ -507,11 +511,19 @@ def match(found: Found, catalog: Catalog, buckets: int) -> Calls:
         call = calls.get(bucket)
         if call is None:
             call = calls[bucket] = Call()
+        side.opened = identified.opened
         side.late = is_late(identified, matched, cdr.at_ms, side.record.timestamp, catalog)
         content = rating.content(told, identified, party)
         terms, rate = rating.terms_of(identified, name, catalog), rating.rate_text(identified)
         call.add(side, client, priced, matched, terms, rate, keys[index], content)
     return calls
+
+
+def ask_all(call: Call, items: list[int]) -> None:
+    """Note that the first candidates of these items did not do: the next match gives all."""
+    for side in (call.sides[item] for item in items):
+        if side.opened is not None:
+            side.opened.needs_all = True
 
 
 def settle(call: Call, reply: DrawReply) -> None:

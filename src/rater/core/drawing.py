@@ -34,6 +34,7 @@ class Status(IntEnum):
     REGRESSED = 3  # the server's idea of this lane is not ours: take the lane again
     LOST = 4  # a client that we hold a view of is gone: take the lane again
     STALE = 5  # a client's view is older than the server's: use the fresh ones, identify again, repeat
+    MORE = 6  # the first limits of an item did not do: name all of them, repeat
 
 
 class Outcome(IntEnum):
@@ -88,6 +89,8 @@ class DrawItem(Struct, gc=False):
     same_record: bool
     """The second side of the record before it: `allow` is judged on the balance before the first."""
     candidates: tuple[ItemCandidate, ...]
+    cut: bool = False
+    """There are more candidates, which matter only if these leave volume or money over: then MORE."""
 
 
 class DrawResult(NamedTuple):
@@ -136,6 +139,7 @@ class DrawReply(Struct):
     applied: list[bool]
     stale: list[tuple[str, bytes]]  # status STALE: the fresh registers
     packed: bytes = b""  # results and applied as they were kept with the outcome
+    more: list[int] = []  # status MORE: the items
 
 
 class FenceReply(Struct):
@@ -262,6 +266,12 @@ def _take_volumes(
     return takes, need, waived
 
 
+def _does(item: DrawItem, result: DrawResult) -> bool:
+    """Return whether the candidates of a cut item left nothing over, so that no further one could give."""
+    volume = sum(taken for index, taken, _, _ in result.takes if not item.candidates[index].money)
+    return result.outcome == Outcome.RATED and not result.amount and volume == item.billed
+
+
 def _take_money(
     chosen: list[tuple[int, ItemCandidate]],
     used: list[int],
@@ -352,6 +362,7 @@ class _Draft:
         self.used: dict[tuple[str, str], int] = {}
         self.registers: dict[str, bytes] = {}
         self.keys: dict[bytes, bytes] = {}
+        self.more: list[int] = []
 
     def version(self, client: str) -> int | None:
         if client not in self.versions:
@@ -373,7 +384,7 @@ class _Draft:
         self.registers[apply.client] = apply.register
         return True
 
-    def item(self, call: DrawCall, item: DrawItem) -> DrawResult:
+    def item(self, call: DrawCall, number: int, item: DrawItem) -> DrawResult:
         use = call.uses[item.use]
         balance = self.balances[use.client]
         before = self.before.get(use.client, balance) if item.same_record else balance
@@ -384,6 +395,8 @@ class _Draft:
             return DrawResult(Outcome.DUPLICATE if same else Outcome.DIFFERS, 0, None, ())
         used = [self.used_of(use.client, field) for field in use.fields]
         result = draw_item(item, used, Funds(balance, before, use.credit_limit))
+        if item.cut and not _does(item, result):
+            self.more.append(number)
         if result.outcome == Outcome.RATED:
             self.keys[item.key] = item.content
             self.balances[use.client] += result.amount
@@ -537,7 +550,9 @@ class Bucket:
         if stale:
             fresh = [(client, self.registers.get(client, b"")) for client in stale]
             return DrawReply(Status.STALE, call.call, [], [], fresh)
-        results = [draft.item(call, item) for item in call.items]
+        results = [draft.item(call, number, item) for number, item in enumerate(call.items)]
+        if draft.more:
+            return DrawReply(Status.MORE, call.call, [], [], [], more=draft.more)
         draft.write(call.generation)
         packed = pack_results(applied, results)
         self._keep(call, packed)

@@ -25,6 +25,9 @@ from rater.core.reasons import PassOver, Reason, Rejection, Side, shown
 SHARED_MAX = 4096
 """Sets of packages whose matches are remembered: what a carrier sells together."""
 
+FIRST_MAX = 4
+"""Candidates that a draw is asked with at first: those that a call of a client with many packages needs."""
+
 SELECTED_MAX = 256
 """Selections of limits remembered for one of them: as many as its wildcards nest, so a few."""
 
@@ -93,7 +96,8 @@ class Matched(Struct, gc=False):
 
     parts, and packed, their msgpack, as a context keeps them; asked, as the draw takes them, where the client
     has no other fields in the call. currencies: of those that are money. min_call: whether one has such.
-    passed (explain only): the limits left out.
+    passed (explain only): the limits left out. first: the first few, where there are many (`FIRST_MAX`); cut:
+    these are such.
     """
 
     candidates: tuple[Candidate, ...]
@@ -103,6 +107,8 @@ class Matched(Struct, gc=False):
     currencies: tuple[str, ...] = ()
     min_call: bool = False
     passed: tuple[Passed, ...] = ()
+    first: Matched | None = None
+    cut: bool = False
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -178,6 +184,8 @@ class Opened(Struct, gc=False):
     shared: Shared
     packages: Texts
     terms: Terms | None = None
+    needs_all: bool = False
+    """The first candidates did not do for a call: others are asked with all of them at once."""
 
 
 class Shared(Struct, gc=False):
@@ -215,12 +223,14 @@ def match(
     catalog: Catalog,
     *,
     explain: bool = False,
+    whole: bool = False,
 ) -> Matched | Rejection:
     """Return the limits that the call may draw from, in the order of domain.md 2.1.
 
     cost_sign: that of the exact cost before packages (0: the side decides). billed 0 is a zero transaction
-    and draws nothing. `identified.opened` is set when there are packages to look at. Rejection: a money
-    limit's currency has no rate at the call's time.
+    and draws nothing. whole: all of them, for who does not ask again; else maybe the first few (`FIRST_MAX`).
+    `identified.opened` is set when there are packages to look at. Rejection: a money limit's currency has no
+    rate at the call's time.
     """
     rate, view, route = identified.rate, identified.view, identified.route
     if rate is None or not billed or not view.packages:
@@ -233,7 +243,11 @@ def match(
         opened = _open(view, route, "customer" if customer else "vendor", at_ms, catalog)
     identified.opened = opened
     matched = _select(opened.shared, rate.code)
-    if matched.min_call or (matched.currencies and matched.currencies != view.currencies):
+    converts = matched.currencies and matched.currencies != view.currencies
+    # Money in another currency is looked at whether it is needed or not: it may have no rate.
+    if matched.first is not None and not (opened.needs_all or converts or explain or whole):
+        matched = matched.first
+    if matched.min_call or converts:
         fitted = _fit(matched, view, at_ms, billed, catalog, side)
         if isinstance(fitted, Rejection):
             return fitted
@@ -274,7 +288,13 @@ def _make(shared: Shared, selected: int) -> Matched:
     found.sort(key=itemgetter(0))
     if len(shared.made) >= SELECTED_MAX:
         shared.made.clear()
-    matched = shared.made[selected] = _matched([candidate for _, candidate in found])
+    candidates = [candidate for _, candidate in found]
+    matched = shared.made[selected] = _matched(candidates)
+    first, rest = candidates[:FIRST_MAX], candidates[FIRST_MAX:]
+    # `allow` of any that fits the call makes the transaction tell of the balance: then one of these has it.
+    if rest and not matched.min_call and any(one.allow for one in first) >= any(one.allow for one in rest):
+        matched.first = _matched(first)
+        matched.first.cut = True
     return matched
 
 

@@ -202,7 +202,7 @@ class Rater:
         if isinstance(priced, Rejection):
             return priced
         matched = match(
-            identified, side, cdr.at_ms, priced.billed, priced.sign, self.catalog, explain=explain
+            identified, side, cdr.at_ms, priced.billed, priced.sign, self.catalog, explain=explain, whole=True
         )
         return matched if isinstance(matched, Rejection) else _Ready(side, party, identified, priced, matched)
 

@@ -149,7 +149,8 @@ class Buckets:
                 clients = [call.uses[index].client for index in reply[2]]
                 fresh = await self._read(bucket, [keys.register + client for client in clients])
                 stale = [(client, blob or b"") for client, blob in zip(clients, fresh, strict=True)]
-            return DrawReply(status, number, [], [], stale)
+            more = reply[2] if status == Status.MORE else []
+            return DrawReply(status, number, [], [], stale, more=more)
 
     async def views(
         self, bucket: int, lane: int, token: int, call: int, clients: list[str], accounts: list[str]

@@ -22,7 +22,7 @@
 --
 -- Every reply is an array that begins with status and the call number expected next.
 
-local OK, FENCED, CLOSED, REGRESSED, LOST, STALE = 0, 1, 2, 3, 4, 5
+local OK, FENCED, CLOSED, REGRESSED, LOST, STALE, MORE = 0, 1, 2, 3, 4, 5, 6
 local RATED, DUPLICATE, DIFFERS, OUT_OF_RANGE = 0, 1, 2, 3
 local LIMIT = 9007199254740992  -- 2^53
 local LIMB = 10000000           -- 10^7: the product of two limbs is 10^14, about 90 of them add up below 2^53
@@ -199,13 +199,14 @@ end
 --         per use: version, credit limit, n, n field names
 --         per apply: client index, expected, version, delta
 --         per account entry: account, client ("": remove)
---         per item: use, head, billed, a, s, d, candidates;   head = 4 * length of candidates + 2 * (one has `allow`)
+--         per item: use (of a cut item -1 - use), head, billed, a, s, d, candidates;   head = 4 * length of candidates + 2 * (one has `allow`)
 --           + 1 * (second side of the same record)
 --         per candidate: field index + 3, size, code, cap if code says so, to package (a, d) and to client (a, d) if
 --           code says so;   code = money + 2 waive + 4 allow + 8 cap + 16 conversion + 32 group. Volumes come first
 --           and have no conversion.
 -- Reply status, call, and: OK: results packed (core/drawing.py `pack_results`) | STALE: indices from 0 of stale uses
--- Holds keys are asked in three generations; the gate is open; LOST and STALE change nothing; the items see the
+--       | MORE: indices from 0 of cut items whose candidates left volume or money over
+-- Holds keys are asked in three generations; the gate is open; LOST, STALE and MORE change nothing; the items see the
 --       clients as the applies leave them.
 
 -- A draw's picture of its clients: `has[i]` = v, b, then the counters as numbers; odd[i]: one of these is not from 0 to
@@ -418,13 +419,12 @@ local function take_money(v, p, stop, row, funded, cost, out, n, index, group)
   return n, cost
 end
 
--- One item: which limits it draws and what is charged. Writes takes from out[n + 1] on. Returns the new n and the
--- amount, or no amount when it is out of range. at: the item in v; stop: after its candidates.
+-- One item: which limits it draws and what is charged. Writes takes from out[n + 1] on. Returns the new n, the
+-- amount, or no amount when it is out of range, and the overage. at: the item in v; stop: after its candidates.
 local function draw_item(v, at, stop, row, funded, out, n)
   local billed, a, s, d = v[at + 2], v[at + 3], v[at + 4], v[at + 5]
   if at + 6 == stop then
-    local cost = value_at(a, s, d, billed)
-    return n, cost
+    return n, value_at(a, s, d, billed), billed
   end
   local need, waived, p, index, group
   n, need, waived, p, index, group = take_volumes(v, at + 6, stop, row, funded, billed, out, n)
@@ -440,15 +440,18 @@ local function draw_item(v, at, stop, row, funded, out, n)
       cost = 0 - cost
     end
   end
-  return n, cost
+  return n, cost, need
 end
 
--- All items, in order. Returns the packed results, and the list item, item ... of those whose keys have to be
--- remembered; notes in `drawn` which counters of which client have changed.
+-- All items, in order. Returns the packed results, the list item, item ... of those whose keys have to be
+-- remembered, and the list of those that need more candidates; notes in `drawn` which counters of which client have
+-- changed.
 local function draw_all(v, at, items, starts, has, balance, odd, drawn, entry, key, known, out)
-  local n, seen, fresh, f, before = #out, {}, {}, 0, {}
+  local n, seen, fresh, f, before, more = #out, {}, {}, 0, {}, {}
   for k = 1, items do
     local i, head = v[at] + 1, v[at + 1]
+    local cut = i < 1
+    if cut then i = 1 - i end
     local flags = head % 4
     local stop = at + 6 + (head - flags) / 4
     local held = balance[i]
@@ -460,10 +463,11 @@ local function draw_all(v, at, items, starts, has, balance, odd, drawn, entry, k
     else
       local funded = before[i] + v[starts[i] + 1] >= 0
       out[n + 1], out[n + 2] = RATED, 0  -- no hole: the table stays an array
-      local last, amount = n + 2, nil
+      local last, amount, over = n + 2, nil, nil
       if not odd[i] or at + 6 == stop then
-        last, amount = draw_item(v, at, stop, has[i], funded, out, n + 2)
+        last, amount, over = draw_item(v, at, stop, has[i], funded, out, n + 2)
       end
+      if cut and (amount ~= 0 or over ~= 0 or not fits(held, 0)) then more[#more + 1] = k - 1 end
       if amount and amount <= LIMIT and amount >= -LIMIT and fits(held, amount) then
         local row, takes = has[i], (last - n - 2) / 4
         for t = n + 3, last, 4 do
@@ -492,7 +496,7 @@ local function draw_all(v, at, items, starts, has, balance, odd, drawn, entry, k
     end
     at = stop
   end
-  return cmsgpack.pack(out), fresh
+  return cmsgpack.pack(out), fresh, more
 end
 
 -- HSET of a flat list of any length.
@@ -595,7 +599,8 @@ local function draw(keys, argv)
   at = at + 2 * accounts
   local entry, key, known, own = read_known(keys, argv[5], items)
   local drawn = {}
-  local packed, fresh = draw_all(v, at, items, starts, has, balance, odd, drawn, entry, key, known, out)
+  local packed, fresh, more = draw_all(v, at, items, starts, has, balance, odd, drawn, entry, key, known, out)
+  if #more > 0 then return {MORE, expected, more} end
   -- WRITE
   local applied = {}
   for k = 1, applies do

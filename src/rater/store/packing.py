@@ -58,11 +58,12 @@ def pack_draw(call: DrawCall, keys: Keys) -> Args:
         candidates = item.candidates
         digests += (item.key, item.content)
         billed, (a, s, d) = item.billed, item.cost
+        place = ~item.use if item.cut else item.use
         if d >= _PLAIN_MAX or abs(a) * (billed or 1) + abs(s) >= _PLAIN_MAX:
-            _pack_wide(flat, item)
+            _pack_wide(flat, place, item)
             continue
         head, packed = (0, ()) if not candidates else _packed(item)
-        flat += (item.use, head + 1 if item.same_record else head, billed, a, s, d)
+        flat += (place, head + 1 if item.same_record else head, billed, a, s, d)
         flat += packed
     argv = [call.lane, call.token, call.call, msgpack.encode(flat), b"".join(digests), call.context]
     return Args(names, argv + [apply.register for apply in call.applies])
@@ -105,11 +106,11 @@ def _packed(item: DrawItem) -> tuple[int, Sequence[Any]]:
     return head, packed
 
 
-def _pack_wide(flat: list[Any], item: DrawItem) -> None:
-    """Add an item whose cost is beyond what doubles hold."""
+def _pack_wide(flat: list[Any], place: int, item: DrawItem) -> None:
+    """Add an item whose cost is beyond what doubles hold; place: of its use, as the payload has it."""
     x_max = item.billed or 1  # so that `a` itself is within the range, too
     head, packed = _packed(item)
-    flat += (item.use, head + int(item.same_record), item.billed, *wire(item.cost, x_max))
+    flat += (place, head + int(item.same_record), item.billed, *wire(item.cost, x_max))
     flat += packed
 
 
