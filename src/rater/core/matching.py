@@ -337,16 +337,16 @@ _SHUT = "", "", ""
 
 
 def _shared(service: Service, found: list[tuple[int, ClientPackage, Period]], catalog: Catalog) -> Shared:
-    if len(found) == 1:  # as most
-        ((group, held, period),) = found
-        packages: tuple[_Open, ...] = (_Open(period.version, held.quantity, group, 0, 0),)
-    else:
-        stops = [NEVER_MS if period.stop_ms is None else period.stop_ms for _, _, period in found]
-        turns = sorted(range(len(found)), key=lambda n: _turn(found[n][1]))
-        packages = tuple(
-            _Open(period.version, held.quantity, group, sorted(stops).index(stops[n]), turns.index(n))
+    stops = [NEVER_MS if period.stop_ms is None else period.stop_ms for _, _, period in found]
+    expirations = {stop: place for place, stop in enumerate(sorted(set(stops)))}
+    by_turn = sorted(range(len(found)), key=lambda n: _turn(found[n][1]))
+    turns = {n: place for place, n in enumerate(by_turn)}
+    packages = tuple(
+        [
+            _Open(period.version, held.quantity, group, expirations[stops[n]], turns[n])
             for n, (group, held, period) in enumerate(found)
-        )
+        ]
+    )
     key = service.name, packages
     shared = catalog.shared.get(key)
     if shared is None:
