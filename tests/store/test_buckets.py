@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import redis
+from redis.asyncio import Redis as AsyncRedis
 
 from rater.core.amounts import LIMIT, Form
 from rater.core.drawing import (
@@ -27,7 +28,7 @@ from rater.core.drawing import (
     Use,
 )
 from rater.errors import Halt, StoreDown
-from rater.servers import Redis
+from rater.servers import HOST, Redis
 from rater.store.buckets import Buckets
 from rater.store.keys import Keys, meta_key
 
@@ -427,7 +428,7 @@ async def test_short_memory(start_redis: Callable[..., Redis], prefix: str) -> N
 
 
 async def test_replica_is_not_written(start_redis: Callable[..., Redis], prefix: str) -> None:
-    """A server that has become a replica does nothing, until it is a primary again."""
+    """A server that has become a replica does nothing, until it is a primary again and the lane is taken."""
     server = start_redis()
     async with connected(server.url, prefix) as store:
         lane = await Lane(store).take()
@@ -437,6 +438,8 @@ async def test_replica_is_not_written(start_redis: Callable[..., Redis], prefix:
             with pytest.raises(StoreDown, match=r"does nothing.*ReadOnlyError"):
                 await lane.charge(1)
             admin.replicaof("NO", "ONE")
+        assert await store.probe(0, 0, lane.token, lane.call) == Status.REGRESSED
+        await lane.take()
         assert await lane.charge(1) == Outcome.RATED
 
 
@@ -484,6 +487,41 @@ async def test_another_run_is_closed_until_all_agree(start_redis: Callable[..., 
         assert await store.probe(0, 1, 1, calls[1]) == Status.REGRESSED
         _, calls[1] = await store.register(0, 1, 1, calls[1])
         assert await store.probe(0, 0, 1, calls[0]) == Status.OK
+
+
+@pytest.mark.parametrize("flavour", ["redis", "valkey"])
+async def test_a_server_that_leads_again_is_closed(
+    start_redis: Callable[..., Redis], prefix: str, flavour: str
+) -> None:
+    """Failover, and back before all lanes have registered: the server's run is the same, its data is not.
+
+    What it gets back says that it is open, of the time before it lost what was written since.
+    """
+    first, second = start_redis(flavour=flavour), start_redis(flavour=flavour)
+    calls = {}
+    async with connected(first.url, prefix, lanes=2) as store:
+        for lane in (0, 1):
+            calls[lane] = (await store.fence(0, lane, 1)).call
+            _, calls[lane] = await store.register(0, lane, 1, calls[lane])
+        assert await store.probe(0, 0, 1, calls[0]) == Status.OK
+        await lead(second, first)
+    async with connected(second.url, prefix, lanes=2) as store:
+        assert await store.probe(0, 0, 1, calls[0]) == Status.REGRESSED
+        _, calls[0] = await store.register(0, 0, 1, calls[0])
+        assert await store.probe(0, 0, 1, calls[0]) == Status.CLOSED
+        await lead(first, second)
+    async with connected(first.url, prefix, lanes=2) as store:
+        assert await store.probe(0, 0, 1, calls[0]) == Status.REGRESSED
+
+
+async def lead(server: Redis, instead_of: Redis) -> None:
+    """Make a server a replica that has all data of the other one, and then no replica any more."""
+    async with AsyncRedis.from_url(server.url, decode_responses=True) as admin:
+        await admin.replicaof(HOST, instead_of.port)
+        async with asyncio.timeout(30):
+            while (await admin.info("replication"))["master_link_status"] != "up":  # noqa: ASYNC110 - no event
+                await asyncio.sleep(0.05)
+        await admin.replicaof("NO", "ONE")
 
 
 async def test_key_of_another_kind(redis_url: str, prefix: str) -> None:

@@ -10,7 +10,8 @@
 --   * unpack and struct.unpack get at most CHUNK values: near 8000 the Lua stack ends.
 --
 -- Keys of bucket B, all with the hash tag {B} (store/keys.py):
---   g        hash   "open" -> run_id, "gen_min" -> generation, "r:LANE" -> run_id registered, "t:LANE" -> lane time, ms
+--   g        hash   "open" -> run (`run_id`), "gen_min" -> generation, "r:LANE" -> run in which the lane registered,
+--                   "t:LANE" -> lane time, ms
 --   l:LANE   hash   "token", "call" (expected), "floor" (journal offset), "base" (journal offset from which kept
 --                   outcomes may be found in the journal)
 --   o:LANE   hash   CALL .. "c" -> context, CALL .. "r" -> packed results
@@ -65,8 +66,11 @@ local function guard(lane_key, token, number)
   return OK, expected, tonumber(own[3]) or 0
 end
 
+-- What changes whenever a server may have become another one: its process, and the history that it replicates. A server
+-- that leads again after another has led has its process still, and what says that it is open may be of its first time.
 local function run_id()
-  return string.match(call('INFO', 'server'), 'run_id:(%x+)')
+  local told = call('INFO', 'server', 'replication')
+  return string.match(told, 'run_id:(%x+)') .. string.match(told, 'master_replid:(%x+)')
 end
 
 -- The guard, and every lane registered under the server's present run. A lane that is not registered itself is
