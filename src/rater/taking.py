@@ -12,6 +12,7 @@ import asyncio
 import time
 
 import structlog
+from msgspec import structs
 
 from rater.core.batching import Standing
 from rater.core.compiling import Catalog
@@ -78,11 +79,11 @@ async def take(lane: int, parts: Parts) -> Taken:
         found = await last_mark(
             parts.client, parts.topics.transactions, lane, token, deadline_s=TAIL_DEADLINE_S
         )
-        mark = found or Mark(positions={}, times={}, catalog=0, body=0, lane_ms=0)
+        mark = found or Mark(positions={}, times={}, catalog=0, body=0, lane_ms=0, token=-1)
         taken = Taken(lane, token, producer, mark, parts)
         taken.catalog = await parts.catalogs.at(mark.catalog, mark.body)
         parts.metrics.catalog(mark.catalog)
-        await _agree(taken, parts)
+        await _agree(taken, mark, parts)
         taken.published = [call - 1 for call in taken.calls]
         # A store that fell back may not know clients any more that we hold views of: what made them is lost.
         parts.views.clear()
@@ -99,13 +100,15 @@ async def take(lane: int, parts: Parts) -> Taken:
     return taken
 
 
-async def _agree(taken: Taken, parts: Parts) -> None:
+async def _agree(taken: Taken, mark: Mark, parts: Parts) -> None:
     """Fence all buckets, bring each to what the journal says, and register it at its gate.
 
     The journal's tail is read once, from where the first bucket needs it: fetched and decoded for each bucket
     by itself it would cost as many times.
     """
-    buckets = await asyncio.gather(*(_fence(taken, bucket, parts) for bucket in range(parts.store.count)))
+    buckets = await asyncio.gather(
+        *(_fence(taken, bucket, mark.token, parts) for bucket in range(parts.store.count))
+    )
     start = min(reconciling.read_from for reconciling in buckets)
     if start == 0 and taken.standing.positions:  # a bucket is built anew, and the lane is not
         first_generation = await _first_generation(parts)
@@ -125,6 +128,10 @@ async def _agree(taken: Taken, parts: Parts) -> None:
         ]
         await asyncio.gather(*full)
     await asyncio.gather(*(_finish(taken, bucket, parts, each) for bucket, each in enumerate(buckets)))
+    # The journal has to know it before a gate may open: from then on others draw on what the buckets have.
+    ready = structs.replace(mark, token=taken.token, lane_ms=taken.standing.lane_ms)
+    await taken.producer.commit([], [], [], ready)
+    await asyncio.gather(*(_register(taken, bucket, parts) for bucket in range(parts.store.count)))
 
 
 async def _first_generation(parts: Parts) -> int:
@@ -142,7 +149,7 @@ async def _first_generation(parts: Parts) -> int:
     return parts.slowest_ms // parts.generation_ms - 1
 
 
-async def _fence(taken: Taken, bucket: int, parts: Parts) -> Reconciling:
+async def _fence(taken: Taken, bucket: int, ready_token: int, parts: Parts) -> Reconciling:
     """Fence one bucket; returns its comparison with the journal, which has read nothing yet."""
     standing, store = taken.standing, parts.store
     fenced = await store.fence(bucket, taken.lane, taken.token)
@@ -155,17 +162,21 @@ async def _fence(taken: Taken, bucket: int, parts: Parts) -> Reconciling:
     standing.lane_ms = max(standing.lane_ms, fenced.lane_ms)
     return Reconciling(
         fenced, bucket=bucket, buckets=store.count, positions=standing.positions,
-        generation_ms=parts.generation_ms,
+        generation_ms=parts.generation_ms, ready_token=ready_token,
     )  # fmt: skip
 
 
 async def _finish(taken: Taken, bucket: int, parts: Parts, reconciling: Reconciling) -> None:
-    """Make the last corrections of a bucket, which agrees with the journal then, and register it."""
+    """Make the last corrections of a bucket, which agrees with the journal then."""
     last = reconciling.finish(taken.lane, taken.token, taken.calls[bucket], taken.token)
     if last is not None:
         await _reconcile(taken, bucket, parts, last)
     taken.standing.pending.update(reconciling.pending)
     taken.floors[bucket] = taken.token
+
+
+async def _register(taken: Taken, bucket: int, parts: Parts) -> None:
+    """Register the lane at a bucket's gate."""
     status, call = await parts.store.register(bucket, taken.lane, taken.token, taken.calls[bucket])
     taken.calls[bucket] = _done(status, call)
 

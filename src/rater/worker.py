@@ -234,6 +234,7 @@ class Line:
             catalog=last.catalog,
             body=last.body,
             lane_ms=last.lane_ms,
+            token=taken.token,
         )
         with self.parts.metrics.stage("commit"):
             offset = await taken.producer.commit(

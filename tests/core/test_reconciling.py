@@ -197,6 +197,24 @@ def test_undone_is_taken_back_and_forgotten() -> None:
     assert not step.pending
 
 
+def test_what_fell_back_does_not_stay_pending() -> None:
+    """The bucket does not know of an owner who had it in order: others drew without what it keeps since then.
+
+    It would be published on top of theirs, and a limit overdrawn; so it is taken back, and decided anew.
+    """
+    reply = fenced((entry(3), rated(100, 100)))
+    reply.token = 20
+    known = reconciling(reply, ready_token=20)
+    known.finish(0, 1, 9, 100)
+    assert list(known.pending) == [(TOPIC, 3, 0)]
+    fallen = reconciling(reply, ready_token=30)
+    what = corrections(finish(fallen))
+    assert fallen.pending == {}
+    assert what["balances"] == [(CLIENT, 100)]
+    assert what["counters"] == [(CLIENT, FIELD, -100)]
+    assert (LANE_MS // LENGTH_MS, key_of(3)) in what["forget"]
+
+
 def test_forgetting_is_bounded() -> None:
     """A record from long ago, as old clocks make them, is looked for in a bounded number of generations."""
     reply = fenced((entry(3, record_ms=0), rated(5)))

@@ -382,7 +382,7 @@ def marks(journal: list[Rec]) -> Iterator[str]:
         tag, *said = msgspec.msgpack.decode(record.headers[CONTROL])
         if tag != "mark":
             continue
-        positions, _, _, _, lane_ms = said
+        positions, _, _, _, lane_ms, *_ = said
         known_positions, known_ms = before.get(record.partition, ({}, 0))
         back = [topic for topic, at in known_positions.items() if positions.get(topic, 0) < at]
         if back or lane_ms < known_ms:

@@ -333,7 +333,7 @@ class World:
         return {}
 
     def behind(self) -> list[str]:
-        """Return what no mark has passed yet, and what is not rebuilt."""
+        """Return what no mark has passed yet, what is undecided, and what is not rebuilt."""
         left = []
         for lane in range(self.lanes):
             positions = self.positions(lane)
@@ -342,6 +342,9 @@ class World:
                 end = visible[-1].offset + 1 if visible else 0
                 if positions.get(topic, 0) < end:
                     left.append(f"{topic}[{lane}] is marked up to {positions.get(topic, 0)} of {end}")
+            journal = self.broker.partition((self.topics.transactions, lane))
+            if journal.stable != journal.end:  # of who was killed; the lane's next owner ends it
+                left.append(f"the journal of lane {lane} is decided up to {journal.stable} of {journal.end}")
         left += [
             f"bucket {number} is closed"
             for number, bucket in enumerate(self.server.buckets)

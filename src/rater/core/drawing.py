@@ -151,6 +151,7 @@ class FenceReply(Struct):
     outcomes: list[tuple[int, bytes, bytes]]
     lane_ms: int
     base: int = 0  # journal offset from which kept outcomes may be found in the journal; <= floor
+    token: int = -1  # of the owner before this one, as far as the bucket knows
 
 
 class Reconcile(Struct):
@@ -488,10 +489,10 @@ class Bucket:
         stored = self.lanes.setdefault(lane, _Lane())
         if token < stored.token:
             return FenceReply(Status.FENCED, stored.call, 0, [], 0)
-        stored.token = token
+        before, stored.token = stored.token, token
         outcomes = [(call, *stored.outcomes[call]) for call in sorted(stored.outcomes)]
         lane_ms = self.times.get(lane, 0)
-        return FenceReply(Status.OK, self._bump(lane), stored.floor, outcomes, lane_ms, stored.base)
+        return FenceReply(Status.OK, self._bump(lane), stored.floor, outcomes, lane_ms, stored.base, before)
 
     def reconcile(self, what: Reconcile) -> tuple[Status, int]:
         """Add corrections; the gate is not asked, for this is what opens it."""

@@ -173,12 +173,16 @@ class Reconciling:
         buckets: int,
         positions: Mapping[str, int],
         generation_ms: int,
+        ready_token: int = -1,
     ) -> None:
         """Compare what `fence` answered.
 
         positions: topic -> next offset, of the lane's last mark. generation_ms: length of a duplicate
-        generation.
+        generation. ready_token: the last owner who had all buckets in order (`Mark.token`). When the bucket
+        does not know of it, it fell back to before, and others may have drawn meanwhile what it keeps as
+        drawn: nothing of that stays pending.
         """
+        self._fell_back = fenced.token < ready_token
         self.read_from = min(fenced.floor, fenced.base)
         self.first_generation = 0
         """Duplicates of earlier ones are left out: no lane can ask for them any more."""
@@ -294,7 +298,7 @@ class Reconciling:
             if kept.found:
                 continue
             topic, offset, _ = identity
-            if offset < self._positions.get(topic, 0):
+            if self._fell_back or offset < self._positions.get(topic, 0):
                 self._undo(kept.decided)
             else:
                 staying.append(kept.decided)

@@ -641,7 +641,7 @@ end
 
 -- rater_v1_fence: make a token the lane's owner. A repeat with the same token is harmless.
 -- KEYS 1 g | 2 l:LANE | 3 o:LANE      ARGV 1 lane | 2 token
--- Reply status, call, and: OK: floor, base, lane time, {field, value of o:LANE ...}
+-- Reply status, call, and: OK: floor, base, lane time, {field, value of o:LANE ...}, the token before
 -- Holds a user who lacks a right is refused here, for later a WRITE phase would stop half-way.
 local function fence(keys, argv)
   local right = lacking(keys[2])
@@ -652,7 +652,7 @@ local function fence(keys, argv)
   local time = tonumber(call('HGET', keys[1], 't:' .. argv[1])) or 0
   local outcomes = call('HGETALL', keys[3])
   call('HSET', keys[2], 'token', argv[2], 'call', expected + 1)
-  return {OK, expected + 1, tonumber(own[3]) or 0, tonumber(own[4]) or 0, time, outcomes}
+  return {OK, expected + 1, tonumber(own[3]) or 0, tonumber(own[4]) or 0, time, outcomes, tonumber(own[1]) or -1}
 end
 
 -- The first sum that is no integer or would come near the end of 64 bits, nil if there is none.

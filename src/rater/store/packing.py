@@ -181,8 +181,8 @@ def unpack_fence(reply: list[Any]) -> FenceReply:
     """Return what rater_v1_fence answered."""
     if reply[0] != Status.OK:
         return FenceReply(Status(reply[0]), reply[1], 0, [], 0)
-    _, call, floor, base, lane_ms, fields = reply
+    _, call, floor, base, lane_ms, fields, token = reply
     found: dict[bytes, bytes] = dict(zip(fields[::2], fields[1::2], strict=True))
     numbers = sorted(int(field[:-1]) for field in found if field.endswith(b"c"))
     outcomes = [(number, found[b"%dc" % number], found[b"%dr" % number]) for number in numbers]
-    return FenceReply(Status.OK, call, floor, outcomes, lane_ms, base)
+    return FenceReply(Status.OK, call, floor, outcomes, lane_ms, base, token)

@@ -46,6 +46,7 @@ class Mark(Struct, array_like=True, frozen=True, tag="mark"):
     catalog: _Whole  # version, 0: none was loaded
     body: _Whole  # offset of the catalog's body in partition 0 of rater.commands
     lane_ms: _Whole
+    token: int = -1  # of the owner who wrote it
 
 
 class Owner(Struct, array_like=True, frozen=True, tag="owner"):
