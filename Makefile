@@ -14,7 +14,7 @@ demo: $(STAMP)
 test: lint
 	$(BIN)/pytest --cov $(PYTEST_ARGS)
 
-# Two to three hours: 10,000 simulated runs, several hundred faults on real servers and processes, ten minutes
+# An hour and a half to three: 10,000 simulated runs, several hundred faults on real servers and processes, ten minutes
 # of overload, a soak of thirty. RATER_FAULT_SEED=7 for another order, RATER_FAULT_MINUTES=3 for shorter ones.
 test-faults: $(STAMP)
 	RATER_SEEDS=10000 RATER_FAULTS=all $(BIN)/pytest tests/simulation tests/faults --log-cli-level=INFO $(PYTEST_ARGS)
