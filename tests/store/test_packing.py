@@ -117,13 +117,15 @@ def test_sums_go_as_text() -> None:
 def test_fence_gives_outcomes_in_order_of_calls() -> None:
     """Outcomes come by call number, not in the order of the hash's fields."""
     fields = [b"10r", b"R10", b"9c", b"C9", b"10c", b"C10", b"9r", b"R9"]
-    reply = unpack_fence([0, 11, 5, 4, 77, fields])
+    reply = unpack_fence([0, 11, 5, 4, 77, fields, 3])
     assert reply.outcomes == [(9, b"C9", b"R9"), (10, b"C10", b"R10")]
     assert (reply.status, reply.call, reply.floor, reply.base, reply.lane_ms) == (Status.OK, 11, 5, 4, 77)
+    assert reply.token == 3
 
 
 @pytest.mark.parametrize(
-    "reply", [[], [0], [0, 1], [0, 1, 2, 3, 4, [b"9c"]], [0, 1, 2, 3, 4, [b"9c", b"C9"]], [77, 1], 7, None]
+    "reply",
+    [[], [0], [0, 1], [0, 1, 2, 3, 4, [b"9c"], 0], [0, 1, 2, 3, 4, [b"9c", b"C9"], 0], [77, 1], 7, None],
 )
 def test_half_a_fence_reply_is_no_reply(reply: Any) -> None:
     """A reply that lacks something is an error, not a lane without outcomes."""
