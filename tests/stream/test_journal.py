@@ -9,7 +9,15 @@ import pytest
 from rater.core.clients import ClientRegister, write_register
 from rater.core.reconciling import State, state_record
 from rater.errors import Halt, StreamDown
-from rater.stream.journal import Owner, control_record, end_offset, last_mark, read_range, understood
+from rater.stream.journal import (
+    Owner,
+    control_record,
+    end_offset,
+    last_mark,
+    last_marks,
+    read_range,
+    understood,
+)
 
 if TYPE_CHECKING:
     from stream.conftest import Scene
@@ -59,6 +67,20 @@ async def test_a_lane_that_never_committed_has_no_mark(scene: Scene) -> None:
     producer = await scene.lane()
     assert await last_mark(scene.client, scene.topics.transactions, 0, await producer.claim(OWNER)) is None
     assert await last_mark(scene.client, scene.topics.transactions, 0, await producer.claim(OWNER)) is None
+
+
+async def test_last_marks_of_all_lanes(scene: Scene) -> None:
+    """A lane without a mark has None: one that committed none, and one that nobody has taken yet."""
+    journal, lanes = scene.topics.transactions, scene.topics.partitions
+    assert await last_marks(scene.client, journal, lanes, deadline_s=5) == [None] * lanes
+    producer = await scene.lane(1)
+    await producer.claim(OWNER)
+    assert await last_marks(scene.client, journal, lanes, deadline_s=5) == [None] * lanes
+    await producer.commit([], [], [], scene.mark(3))
+    await producer.commit([], [], [], scene.mark(4))
+    assert await last_marks(scene.client, journal, lanes, deadline_s=5) == [
+        scene.mark(4) if lane == 1 else None for lane in range(lanes)
+    ]
 
 
 async def test_a_truncated_journal_halts(scene: Scene) -> None:

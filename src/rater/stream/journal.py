@@ -194,11 +194,15 @@ async def last_marks(
     Raises as `last_mark`.
     """
     ends = await end_offsets(client, topic, range(lanes), deadline_s=deadline_s)
-    # A commit ends with its mark and Kafka's own marker, so the last mark lies below the last offset.
-    asked = [
-        last_mark(client, topic, lane, max(ends[lane] - 1, 0), deadline_s=deadline_s) for lane in range(lanes)
-    ]
-    return list(await asyncio.gather(*asked))
+    # A commit ends with its mark and Kafka's own marker, so the last mark lies below the last offset. An empty
+    # journal is not asked: `last_mark` would wait for a record.
+    asked = {
+        lane: last_mark(client, topic, lane, end - 1, deadline_s=deadline_s)
+        for lane, end in ends.items()
+        if end > 1
+    }
+    found = dict(zip(asked, await asyncio.gather(*asked.values()), strict=True))
+    return [found.get(lane) for lane in range(lanes)]
 
 
 async def end_offsets(
