@@ -79,7 +79,7 @@ async def take(lane: int, parts: Parts) -> Taken:
         found = await last_mark(
             parts.client, parts.topics.transactions, lane, token, deadline_s=TAIL_DEADLINE_S
         )
-        mark = found or Mark(positions={}, times={}, catalog=0, body=0, lane_ms=0, token=-1)
+        mark = found or Mark(positions={}, times={}, catalog=0, body=0, lane_ms=0)
         taken = Taken(lane, token, producer, mark, parts)
         taken.catalog = await parts.catalogs.at(mark.catalog, mark.body)
         parts.metrics.catalog(mark.catalog)

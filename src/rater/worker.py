@@ -40,8 +40,8 @@ COMMIT_RECORDS_MAX = 4000
 """Records, read from the input, whose results one Kafka transaction takes together: beyond it only latency
 grows (kafka.md 3)."""
 AGE_LANES = 4
-"""The batch age is for so many lanes and grows with more: a Kafka transaction costs 1-1.5 ms of this process
-whatever it carries."""
+"""The batch age is for so many lanes and grows with more: a batch costs 2-3 ms of this process whatever it
+carries, 1-1.5 of it the Kafka transaction (kafka.md 3)."""
 REST_MS = 4
 """How long what has gathered in the broker meanwhile may take to come."""
 EXPIRE_S = 60.0

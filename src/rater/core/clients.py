@@ -7,7 +7,7 @@ replaces the client's).
 from __future__ import annotations
 
 from bisect import bisect_right
-from functools import lru_cache
+from operator import itemgetter
 from typing import Any, NamedTuple
 from zlib import crc32
 from zoneinfo import ZoneInfo
@@ -235,31 +235,13 @@ class _Run(NamedTuple):
     zone: ZoneInfo
 
 
-_Since = tuple[tuple[int, ...], tuple[ZoneInfo, ...]]
-"""Instants, and the time zone since each."""
-
-_ALWAYS: _Since = (), ()
-
-
-def _since(zones: tuple[tuple[int, str], ...]) -> _Since:
-    return tuple(since for since, _ in zones), tuple(zone_of(name) for _, name in zones)
-
-
-@lru_cache(maxsize=1000)
-def _alone(currency: str) -> tuple[str]:
-    """Return the currency as `ClientView.currencies`, one tuple for all clients that have it."""
-    return (currency,)
-
-
 class ClientView:
     """What rating reads of a client; made from its register, which must not be changed."""
 
     __slots__ = (
-        "_zones",
         "accounts",
         "crc",
         "credit_limit",
-        "currencies",
         "currency",
         "id",
         "memo",
@@ -277,14 +259,12 @@ class ClientView:
         """Its remainder is the client's bucket (`client_bucket`)."""
         self.version = register.version
         self.currency = register.currency
-        self.currencies = _alone(register.currency)
         self.credit_limit = register.credit_limit
         self.zone = zone_of(register.zone)
         self.accounts = register.accounts
         self.packages = register.packages
         self.memo: dict[tuple[str, str | None, str], Any] = {}
         """For whoever identifies: lives as long as this version of the client is cached. Bound it."""
-        self._zones = _since(register.zones) if register.zones else _ALWAYS
 
     def has_account(self, account: str) -> bool:
         """Return whether the account is the client's."""
@@ -328,7 +308,7 @@ class ClientView:
         """
         opened = max(held.start_ms, held.assigned_ms)
         runs = [_Run(held.start_ms, 1, package.at(opened).span, self._zone_at(opened))]
-        for change in sorted({*package.changes(), *self._zones[0][1:]}):
+        for change in sorted({*package.changes(), *(since for since, _ in self.register.zones[1:])}):
             run = runs[-1]
             if run.span is None:
                 break
@@ -344,8 +324,10 @@ class ClientView:
         return runs
 
     def _zone_at(self, at_ms: int) -> ZoneInfo:
-        since, zones = self._zones
-        return zones[max(bisect_right(since, at_ms) - 1, 0)] if zones else self.zone
+        zones = self.register.zones
+        if not zones:
+            return self.zone
+        return zone_of(zones[max(bisect_right(zones, at_ms, key=itemgetter(0)) - 1, 0)][1])
 
 
 def view(register: ClientRegister) -> ClientView:

@@ -243,7 +243,7 @@ def match(
         opened = _open(view, route, "customer" if customer else "vendor", at_ms, catalog)
     identified.opened = opened
     matched = _select(opened.shared, rate.code)
-    converts = matched.currencies and matched.currencies != view.currencies
+    converts = matched.currencies and matched.currencies != (view.currency,)
     # Money in another currency is looked at whether it is needed or not: it may have no rate.
     if matched.first is not None and not (opened.needs_all or converts or explain or whole):
         matched = matched.first

@@ -194,8 +194,8 @@ async def last_marks(
     Raises as `last_mark`.
     """
     ends = await end_offsets(client, topic, range(lanes), deadline_s=deadline_s)
-    # A commit ends with its mark and Kafka's own marker, so the last mark lies below the last offset. An empty
-    # journal is not asked: `last_mark` would wait for a record.
+    # A commit ends with its mark and Kafka's own marker, so the last mark lies below the last offset.
+    # An empty journal is not asked: `last_mark` would wait for a record.
     asked = {
         lane: last_mark(client, topic, lane, end - 1, deadline_s=deadline_s)
         for lane, end in ends.items()
