@@ -116,6 +116,7 @@ def _each_side(
     """I4, I9: nothing is lost, duplicates come out as duplicates only, rejected bytes are the input's."""
     sent = {(one.topic, one.lane, one.offset): one for one in world.sent}
     contents = {one.said["id"]: _content(sent[one.record]) for one in transactions if one.record in sent}
+    undone = _undone(world)
     rated = {(one.record, one.index) for one in transactions}
     for record, one in sent.items():
         got = {each.side: each.reason for each in rejected.get(record, ())}
@@ -127,7 +128,9 @@ def _each_side(
             continue
         for index, side in enumerate(SIDES):
             if side in one.cdr:
-                yield from _side(one, side, got.get(side), contents, rated=(record, index) in rated)
+                others = undone.get(one.cdr["id"], set())
+                its = (record, index) in rated
+                yield from _side(one, side, got.get(side), contents, others, rated=its)
     for record in rejected.keys() - sent.keys():
         yield f"I1: {record} is rejected and was never sent"
     for transaction in transactions:
@@ -135,8 +138,33 @@ def _each_side(
             yield f"I1: {transaction.where} is of {transaction.record}, which was never sent"
 
 
+def _undone(world: World) -> dict[str, set[Any]]:
+    """Return the contents a copy may have been compared with, for calls where that may have been lost.
+
+    A copy is compared with what the store holds, published or not. Where the store then loses a draw that was
+    not published, its record is rated again later, and a copy in another lane may be rated before it: then it
+    is that record which is told to differ, or to be a duplicate. One of them is rated, once; only who is told
+    what is not as it would have been.
+    """
+    if not world.server.lost:
+        return {}
+    lanes: dict[str, set[int]] = defaultdict(set)
+    contents: dict[str, set[Any]] = defaultdict(set)
+    for one in world.sent:
+        if one.cdr is not None:
+            lanes[one.cdr["id"]].add(one.lane)
+            contents[one.cdr["id"]].add(_content(one))
+    return {name: contents[name] for name, several in lanes.items() if len(several) > 1}
+
+
 def _side(
-    one: Sent, side: str, reason: str | None, contents: dict[str, Any], *, rated: bool
+    one: Sent,
+    side: str,
+    reason: str | None,
+    contents: dict[str, Any],
+    undone: set[Any],
+    *,
+    rated: bool,
 ) -> Iterator[str]:
     assert one.cdr is not None
     where = f"{one.topic}[{one.lane}]@{one.offset} {side} of {one.cdr['id']}"
@@ -146,14 +174,14 @@ def _side(
     if reason is not None:
         unknown = reason in ("client_unknown", "account_unknown")
         if reason == "duplicate_differs":
-            if standing is None or standing == _content(one):
+            if standing is None or not ({standing} | undone) - {_content(one)}:
                 yield f"I3: {where} is told to differ from {standing}"
         elif not (unknown and client in ("nobody", "late")):
             yield f"I4: {where} is rejected: {reason}"
     elif not rated:
         if standing is None:
             yield f"I4: {where} is lost: neither rated nor rejected"
-        elif standing != _content(one):
+        elif standing != _content(one) and not undone:
             yield f"I3: {where} differs from what was rated, and nobody is told"
 
 
@@ -208,13 +236,14 @@ def _order(world: World, transactions: list[Transaction]) -> Iterator[str]:
     for one in world.sent:
         if one.cdr is not None:
             first.setdefault((one.cdr["id"], one.topic, one.lane), one.offset)
+    undone = _undone(world)
     last: dict[tuple[str, int], int] = {}
     for transaction in transactions:
         record, said = transaction.record, transaction.said
         if said["type"] != "usage" or record not in sent:
             continue
         _, call, _ = said["id"].split("/")
-        if said["client"] != "late" and record[2] != first[call, record[0], record[1]]:
+        if said["client"] != "late" and call not in undone and record[2] != first[call, record[0], record[1]]:
             yield f"I8: of {call} in lane {record[1]} {record[0]}@{record[2]} is rated and not the first"
         before = last.get((record[0], record[1]), -1)
         if record[2] < before:

@@ -39,6 +39,8 @@ class Server:
         self.tell = tell
         self.runs = 0
         self.buckets = [Bucket("run 0") for _ in range(buckets)]
+        self.lost = False
+        """Whether it ever lost or undid what it had answered."""
         self.up = True
         self.latency_s = (0.0003, 0.003)
         self.reply_lost = 0.0
@@ -72,6 +74,7 @@ class Server:
     def roll_back(self, *, keep_run: bool = False) -> None:
         """Fall back to what was saved: by a failover, or, keeping the run, by a snapshot of the machine."""
         if self._saved is not None:
+            self.lost = True
             self.buckets = copy.deepcopy(self._saved)
             if not keep_run:
                 self.restart()
@@ -80,6 +83,7 @@ class Server:
 
     def lose(self, number: int | None = None) -> None:
         """Be emptied: one bucket, or all."""
+        self.lost = True
         for at in range(len(self.buckets)):
             if number is None or at == number:
                 self.buckets[at] = Bucket(f"run {self.runs}")
