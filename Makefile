@@ -26,9 +26,9 @@ fault-figure: $(STAMP)
 fault-table: $(STAMP)
 	cd tests && ../$(BIN)/python -m faults.table
 
-# Writes benchmarks/README.md and its pictures: some 12 minutes, and half an hour.
+# Writes benchmarks/README.md and its pictures: some 15 minutes, and half an hour.
 bench: $(STAMP)
-	$(BIN)/python benchmarks/run.py main memory latency
+	$(BIN)/python benchmarks/run.py main memory latency load
 
 bench-growth: $(STAMP)
 	$(BIN)/python benchmarks/run.py growth

@@ -62,9 +62,11 @@ class Watch:
         finally:
             await self.reader.stop()
 
-    async def feed(self, world: World, rate: float, name: str) -> list[float]:
-        """Send calls at a rate; return the latencies, in seconds, sorted; empty: it did not keep up."""
-        key, seconds = name.encode(), WARM_S + STEP_S
+    async def feed(
+        self, world: World, rate: float, name: str, seconds: float = STEP_S, warm_s: float = WARM_S
+    ) -> list[float]:
+        """Send calls at a rate; return the latencies after warm_s, in seconds, sorted."""
+        key, seconds = name.encode(), warm_s + seconds
         cdrs = iter(list(world.calls(int(rate * seconds), name)))
         sent = self.sent[key] = []
         late = self.late[key] = []
@@ -91,7 +93,7 @@ class Watch:
         while len(late) < len(sent) and time.monotonic() < until:  # noqa: ASYNC110 - the reader knows no end
             await asyncio.sleep(0.05)
         assert len(late) == len(sent), f"{len(sent) - len(late)} of {len(sent)} calls did not come out"
-        counted = late[int(len(late) * WARM_S / seconds) :]
+        counted = late[int(len(late) * warm_s / seconds) :]
         del self.sent[key], self.late[key]
         return sorted(counted)
 

@@ -1,29 +1,41 @@
-"""CPU seconds to read, merge and load again a catalog of many clients, in JSON and in CSV.
+"""Loading many clients: by `rater load` while calls are rated, and the CPU seconds of its pure steps.
 
-    python benchmarks/loading.py [CLIENTS]
+    python benchmarks/run.py load
+    python benchmarks/loading.py [CLIENTS]     # reading, merging and loading again, in JSON and in CSV
 
 Every second client has payment terms, and every second client package an end date; one account each.
 """
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import io
 import json
 import sys
-from time import process_time
-from typing import Any
+from time import monotonic, process_time
+from typing import TYPE_CHECKING, Any
+
+from lateness import STEP_S, Watch
+from processes import Process, rss_mb
+from system import Servers, System
+from world import World
 
 from rater.core.clients import apply_entry
 from rater.core.compiling import compile_catalog
 from rater.core.loading import Existing, Merged, merge, read_files
 
+if TYPE_CHECKING:
+    from run import Sizes
+
+CALLS_S = 1_000.0
+"""CDRs a second while it loads."""
 NOW_MS = 1_793_500_000_000  # 1 November 2026
 
 REST: dict[str, Any] = {
     "currencies": {"base": "USD"},
     "resellers": [{"id": "1", "name": "Main"}],
-    "rate_tables": [{"name": "retail", "currency": "USD", "rates": [{"code": "380", "price": "0.10"}]}],
+    "rate_tables": [{"name": "small", "currency": "USD", "rates": [{"code": "380", "price": "0.10"}]}],
     "tax_profiles": [{"name": "vat20", "taxes": [{"name": "VAT", "percent": "20"}]}],
     "packages": [{
         "id": "1", "name": "Kiev 100", "type": "customer", "currency": "USD", "period": "1 month",
@@ -36,17 +48,17 @@ def client(n: int) -> dict[str, Any]:
     """Return one client."""
     terms = {"payment_terms": {"every": "1 month", "anchor": "2026-01-01"}} if n % 2 else {}
     return {
-        "id": str(n), "name": f"Client {n}", "reseller": "1", "currency": "USD", "tax_profile": "vat20",
+        "id": f"l{n}", "name": f"Client {n}", "reseller": "1", "currency": "USD", "tax_profile": "vat20",
         "time_zone": ("Europe/Kyiv", "Europe/Berlin", "UTC")[n % 3], "balance": f"{n % 100}.50",
-        "credit_limit": "0", "low_balance": "5.00", "rate_tables": {"orig": {"calls": "retail"}},
-        "accounts": [{"id": f"sip-{n}"}], **terms,
+        "credit_limit": "0", "low_balance": "5.00", "rate_tables": {"orig": {"calls": "small"}},
+        "accounts": [{"id": f"line-{n}"}], **terms,
     }  # fmt: skip
 
 
 def held(n: int) -> dict[str, Any]:
     """Return its client package."""
     return {
-        "id": str(n), "client": str(n), "account": f"sip-{n}", "package": "1", "activate_in_past": True,
+        "id": f"l{n}", "client": f"l{n}", "account": f"line-{n}", "package": "1", "activate_in_past": True,
         "start_date": "2026-10-01T00:00:00Z", "end_date": "2027-11-01" if n % 2 else None, "quantity": 1,
     }  # fmt: skip
 
@@ -60,6 +72,61 @@ def as_csv(rows: list[dict[str, Any]]) -> bytes:
         cells = {name: value for name, value in row.items() if value is not None}
         writer.writerow({k: v if isinstance(v, str) else json.dumps(v) for k, v in cells.items()})
     return out.getvalue().encode()
+
+
+def as_json(number: int) -> bytes:
+    """Return so many clients and client packages with all they name."""
+    clients, packages = [client(n) for n in range(number)], [held(n) for n in range(number)]
+    return json.dumps({**REST, "clients": clients, "client_packages": packages}).encode()
+
+
+async def loading(on: Servers, sizes: Sizes) -> dict[str, Any]:
+    """Load 1,000,000 clients with a client package each while one worker rates others' calls."""
+    is_quick = sizes.cdrs < 100_000  # noqa: PLR2004 - the quick sizes
+    number = 10_000 if is_quick else 1_000_000
+    world = World(clients=20_000)
+    async with System(on, "load") as system:
+        path = on.folder / "many.json"
+        path.write_bytes(await asyncio.to_thread(as_json, number))
+        await system.start()
+        await system.load(world.catalog())
+        watch = Watch(system)
+        reading = asyncio.create_task(watch.run())
+        try:
+            before = await watch.feed(world, CALLS_S, "before")
+            meanwhile: list[float] = []
+            log = on.folder / "many.log"
+            with Process([sys.executable, "-m", "rater", "load", str(path)], log, system.environ) as process:
+                ending = asyncio.create_task(asyncio.to_thread(_ended_s, process))
+                while not ending.done():
+                    meanwhile += await watch.feed(world, CALLS_S, f"t{len(meanwhile)}", STEP_S, 0.0)
+                seconds = await ending
+            system.must_run()
+        finally:
+            reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)
+        print(f"{number:,} clients, {path.stat().st_size / 1e6:.0f} MB: {seconds:.1f} s\n{process.told()}")
+        return {
+            "clients": number, "file_mb": path.stat().st_size / 1e6, "seconds": seconds, "rate": CALLS_S,
+            "before_ms": _spread_ms(before), "meanwhile_ms": _spread_ms(sorted(meanwhile)),
+            "redis_mb": int((await system.info("memory"))["used_memory"]) / 1e6,
+            "worker_mb": sum(rss_mb(worker.pid) for worker in system.workers.values()),
+        }  # fmt: skip
+
+
+def _ended_s(process: Process) -> float:
+    """Return after how many seconds it ended."""
+    began = monotonic()
+    process.finished()
+    return monotonic() - began
+
+
+def _spread_ms(late: list[float]) -> dict[str, float]:
+    return {
+        "p50": late[len(late) // 2] * 1e3,
+        "p99": late[int(len(late) * 0.99)] * 1e3,
+        "max": late[-1] * 1e3,
+    }
 
 
 def measure(form: str, files: list[tuple[str, bytes]]) -> None:
@@ -88,7 +155,7 @@ def main() -> None:
     """Measure both forms."""
     number = int(sys.argv[1]) if len(sys.argv) > 1 else 100_000
     clients, packages = [client(n) for n in range(number)], [held(n) for n in range(number)]
-    whole = json.dumps({**REST, "clients": clients, "client_packages": packages}).encode()
+    whole = as_json(number)
     rest = ("rest.json", json.dumps(REST).encode())
     tables = [rest, ("clients.csv", as_csv(clients)), ("held.csv", as_csv(packages))]
     del clients, packages

@@ -1,9 +1,9 @@
 """The benchmark: the shipped worker against real Kafka and Redis, measured by CPU time from /proc.
 
-    python benchmarks/run.py [main] [growth] [memory] [latency] [report]
+    python benchmarks/run.py [main] [growth] [memory] [latency] [load] [report]
 
 Each part writes benchmarks/results/PART.json and its pictures; `report` (always at the end) writes README.md
-of all results that there are. Without a part: main, memory and latency. It takes minutes; `--quick` shows
+of all results that there are. Without a part: main, memory, latency, load. It takes minutes; `--quick` shows
 that all works, and only prints.
 """
 
@@ -25,6 +25,7 @@ import plots
 import stages
 from growing import growth
 from lateness import latency
+from loading import loading
 from memory import memory
 from processes import processors
 from report import report
@@ -118,6 +119,7 @@ async def _about(system: System) -> dict[str, Any]:
 
 PARTS: dict[str, Callable[[Servers, Sizes], Awaitable[dict[str, Any]]]] = {
     "main": measure_main, "growth": growth, "memory": memory, "latency": latency,
+    "load": loading,
 }  # fmt: skip
 
 
@@ -133,14 +135,14 @@ async def run(parts: list[str], sizes: Sizes, results: Path) -> None:
 def main() -> None:
     """Read the arguments."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("parts", nargs="*", choices=[*PARTS, "report", []], help="main memory latency")
+    parser.add_argument("parts", nargs="*", choices=[*PARTS, "report", []], help="main memory latency load")
     parser.add_argument("--quick", action="store_true", help="show that all works")
     parser.add_argument("--rounds", type=int, help="of the main measurement")
     asked = parser.parse_args()
     sizes = QUICK if asked.quick else WHOLE
     if asked.rounds:
         sizes = sizes._replace(rounds=asked.rounds)
-    parts = [part for part in asked.parts or ["main", "memory", "latency"] if part in PARTS]
+    parts = [part for part in asked.parts or ["main", "memory", "latency", "load"] if part in PARTS]
     if asked.quick:
         with TemporaryDirectory(prefix="rater-bench-") as results:
             asyncio.run(run(parts, sizes, Path(results)))

@@ -166,6 +166,11 @@ class System:
             await asyncio.to_thread(process.stop, STOP_S)
         self.workers = {}
 
+    def must_run(self) -> None:
+        """Raise when a worker has ended."""
+        for process in self.workers.values():
+            process.must_run()
+
     async def load(self, catalog: bytes) -> float:
         """Load a catalog while workers run; return the seconds it took."""
         path = self.on.folder / f"{self.name}.json"
@@ -180,8 +185,7 @@ class System:
         finally:
             await store.close()
         assert not isinstance(loaded, list), [str(fault) for fault in loaded[:5]]
-        for process in self.workers.values():
-            process.must_run()
+        self.must_run()
         assert loaded.applied
         assert not loaded.refused, loaded.refused[:3]
         return time.monotonic() - began
@@ -222,8 +226,7 @@ class System:
         return self._cost(counts)
 
     def _cost(self, counts: dict[str, float]) -> Sample:
-        for process in self.workers.values():
-            process.must_run()
+        self.must_run()
         used = [cpu(process.pid) for process in self.workers.values()]
         return Sample(
             time.monotonic(), sum(one.total for one in used), sum(one.system for one in used),

@@ -160,14 +160,3 @@ def drawn(
             assert reply.status == Status.OK
             number, expected = number + len(batch), reply.call
             yield tuple(reply.results)
-
-
-def test_commands_are_cut_into_small_batches() -> None:
-    """A load's commands bring hundreds of clients each: a few go in a batch, none is left out."""
-    standing = batching.Standing(0, "commands", 86_400_000, 90_000_000, {}, {}, AT_MS, {})
-    records = [SimpleNamespace(offset=number, timestamp=AT_MS) for number in range(250)]
-    batches = batching.slices(standing, [("cdrs", records), ("commands", records)], 4000)
-    assert [record for batch in batches for record in batch.commands] == records
-    assert [record for batch in batches for _, part in batch.polled for record in part] == records
-    assert max(len(batch.commands) for batch in batches) <= 4000 // batching.COMMAND_RECORDS
-    assert standing.positions == {"cdrs": 250, "commands": 250}

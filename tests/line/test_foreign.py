@@ -9,6 +9,7 @@ does.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import time
@@ -87,8 +88,13 @@ async def test_commands_that_nobody_understands(system_of: SystemOf) -> None:
     poison = [*no_commands, *refused.values(), command("tick", {}, Do.TICK)]
     await system.send(((raw, None) for raw in poison), topic=system.topics.commands)
     await rated(system, range(3))
-    events = [json.loads(record.value) for record in await system.read(system.topics.events)]
-    told = {event["cause"]: event["data"]["reason"] for event in events if event["type"] == "command_refused"}
+    told: dict[str, str] = {}
+    async with asyncio.timeout(60):  # calls do not wait for all of them
+        while len(told) < len(refused):
+            await asyncio.sleep(0.2)
+            events = [json.loads(record.value) for record in await system.read(system.topics.events)]
+            refusals = [event for event in events if event["type"] == "command_refused"]
+            told = {event["cause"]: event["data"]["reason"] for event in refusals}
     assert told.keys() == refused.keys()
     assert all(told.values())
     assert system.stop_worker(process) == 0

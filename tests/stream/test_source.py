@@ -11,7 +11,7 @@ from aiokafka import TopicPartition
 
 from rater.errors import Halt, Retake
 from rater.stream.connecting import reading, settle
-from rater.stream.source import LaneSource
+from rater.stream.source import COMMANDS_BYTES, LaneSource
 from rater.stream.topics import Topics
 
 if TYPE_CHECKING:
@@ -70,6 +70,31 @@ async def test_it_goes_on_where_the_mark_stands(scene: Scene) -> None:
     source = await scene.source({topics.cdrs: 2, topics.commands: 0}, {topics.cdrs: NOW_MS + 1})
     assert await values(source, 1) == [("cdrs", b"c")]
     assert (source.next[topics.cdrs], source.times[topics.cdrs]) == (3, NOW_MS + 2)
+
+
+async def test_calls_do_not_wait_behind_all_commands_of_a_load(scene: Scene) -> None:
+    """A poll returns a few commands of those fetched; calls that come meanwhile come with the next ones."""
+    topics, sent = scene.topics, [bytes([number]) * (COMMANDS_BYTES // 2) for number in range(7)]
+    await scene.put(topics.commands, sent, first_ms=NOW_MS)
+    source = await scene.source({})
+    assert await values(source, 2) == [("commands", raw) for raw in sent[:2]]
+    assert (source.next[topics.commands], source.times[topics.commands]) == (2, NOW_MS + 1)
+    assert (await source.lag())[topics.commands][0] == len(sent) - 2
+    await scene.put(topics.cdrs, [b"call"])
+    await asyncio.sleep(1.0)
+    rest = await values(source, len(sent) - 2 + 1)
+    assert [raw for topic, raw in rest if topic == "commands"] == sent[2:]
+    assert rest[-1] == ("commands", sent[-1])
+    assert ("cdrs", b"call") in rest
+
+
+async def test_small_commands_come_together(scene: Scene) -> None:
+    """What takes no time is not dealt out."""
+    topics, sent = scene.topics, [b"do"] * 300
+    await scene.put(topics.commands, sent, first_ms=NOW_MS)
+    source = await scene.source({})
+    ((topic, records),) = await source.poll(timeout_ms=5000)
+    assert (topic, len(records)) == (topics.commands, len(sent))
 
 
 async def test_without_a_catalog_only_commands_come(scene: Scene) -> None:

@@ -46,9 +46,6 @@ from rater.core.reconciling import (
 )
 from rater.core.slots import Skipped
 
-COMMAND_RECORDS = 200
-"""A command counts as so many records: one of a load brings hundreds of clients, and who loads waits for a
-word of each batch."""
 SIDE_INDEX = {"orig": 0, "term": 1}
 SIDE_NAME: tuple[SideName, SideName] = ("orig", "term")
 RATED = int(Outcome.RATED)
@@ -169,16 +166,15 @@ def slices(standing: Standing, polled: list[tuple[str, list[Any]]], records_max:
     batches = []
     for group in _by_generation(standing, polled):
         piece: list[tuple[str, list[Any]]] = []
-        weights = [COMMAND_RECORDS if topic == standing.commands_topic else 1 for topic, _ in group]
-        total = sum(len(records) * weight for weight, (_, records) in zip(weights, group, strict=True))
+        total = sum(len(records) for _, records in group)
         room = size = -(-total // max(1, -(-total // records_max)))
-        for weight, (topic, records) in zip(weights, group, strict=True):
+        for topic, records in group:
             at = 0
             while at < len(records):
-                part = records[at : at + max(1, room // weight)]
+                part = records[at : at + room]
                 piece.append((topic, part))
                 at += len(part)
-                room -= len(part) * weight
+                room -= len(part)
                 if room <= 0:
                     batches.append(_cut(standing, piece))
                     piece, room = [], size

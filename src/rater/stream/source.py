@@ -24,6 +24,9 @@ COMMIT_EVERY_S = 1.0
 """Group offsets are for lag tools only."""
 OPEN_DEADLINE_S = 60.0
 VERIFY_DEADLINE_S = 30.0
+COMMANDS_BYTES = 256 * 1024
+"""Of one poll: no command is added beyond. One of a load brings hundreds of clients in 170 kB and takes
+some 10 ms, a fetch of compressed ones a hundred of them, and calls wait behind what was polled with them."""
 
 
 class LaneSource:
@@ -53,6 +56,8 @@ class LaneSource:
         self.times: dict[str, int] = dict(times)
         """Per topic the timestamp of that record, ms."""
         self.include_data = include_data
+        self.held: list[ConsumerRecord] = []
+        """Commands that were fetched and not polled yet."""
         self._client = client
         self._group = f"{group}.lanes"
         self._open_deadline_s = open_deadline_s
@@ -141,29 +146,39 @@ class LaneSource:
     async def poll(self, timeout_ms: int) -> list[tuple[str, list[ConsumerRecord]]]:
         """Return what has come in, by topic; at most one fetch of each, empty after `timeout_ms` without any.
 
-        Raises Retake after any error (records may have been passed over), Halt when unread records are gone.
+        Of commands about COMMANDS_BYTES: those fetched beyond them come with the next polls, and until then
+        nothing but data is fetched. Raises Retake after any error (records may have been passed over),
+        Halt when unread records are gone.
         """
         if self._consumer is None:
             raise Retake(f"the source of lane {self.lane} is closed")
         try:
-            polled = await self._consumer.getmany(timeout_ms=timeout_ms)
+            if self.held:
+                polled = await self._consumer.getmany(*self._data()) if self._data() else {}
+            else:
+                polled = await self._consumer.getmany(timeout_ms=timeout_ms)
         except OffsetOutOfRangeError as error:
             raise Halt(self._out_of_range(error)) from error
         except FORBIDDEN as error:
             raise Halt(refusal(error)) from error
         except Exception as error:
             raise Retake(f"reading lane {self.lane} failed ({type(error).__name__}: {error})") from error
-        found = []
-        for place, records in polled.items():
-            if not records:
-                continue
-            topic = place.topic
+        return self._taken({place.topic: records for place, records in polled.items() if records})
+
+    def _taken(self, polled: dict[str, list[ConsumerRecord]]) -> list[tuple[str, list[ConsumerRecord]]]:
+        """Move the positions behind what is returned, and hold the commands that are too many."""
+        commands = self.topics.commands
+        for topic, records in polled.items():
             if records[0].offset < self.next[topic]:
                 raise Retake(f"{topic}[{self.lane}] came again from offset {records[0].offset}")
+        held = self.held or polled.get(commands, [])
+        if held:
+            count = _count(held)
+            polled[commands], self.held = held[:count], held[count:]
+        for topic, records in polled.items():
             self.next[topic] = records[-1].offset + 1
             self.times[topic] = records[-1].timestamp
-            found.append((topic, records))
-        return found
+        return list(polled.items())
 
     def _out_of_range(self, error: OffsetOutOfRangeError) -> str:
         places = error.args[0] if error.args and isinstance(error.args[0], dict) else {}
@@ -192,6 +207,7 @@ class LaneSource:
         for topic, place in self._places.items():
             # The library's position: unlike ours it has passed the marker behind the last record.
             records = max(0, (reader.highwater(place) or 0) - await reader.position(place))
+            records += len(self.held) if topic == self.topics.commands else 0
             behind[topic] = (records, self.times.get(topic) if records else None)
         return behind
 
@@ -224,6 +240,16 @@ class LaneSource:
             await asyncio.wait({self._committing}, timeout=COMMIT_EVERY_S)
         if reader is not None:
             await shut(reader)
+
+
+def _count(commands: list[ConsumerRecord]) -> int:
+    """Return how many of the commands one poll returns, at least one."""
+    total = 0
+    for count, record in enumerate(commands, 1):
+        total += len(record.value or b"")
+        if total >= COMMANDS_BYTES:
+            return count
+    return len(commands)
 
 
 async def _commit(reader: AIOKafkaConsumer, offsets: dict[TopicPartition, int]) -> None:
