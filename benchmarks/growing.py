@@ -86,7 +86,8 @@ def draw(results: Path, name: str, line: dict[str, Any]) -> None:
 
 
 async def _point(on: Servers, name: str, point: Point, sizes: Sizes) -> dict[str, Any]:
-    warm = max(sizes.warm // 8, min(2 * point.world.clients, WARM_MAX))
+    # Each worker has seen as many calls before: of two that share the calls each knows fewer clients.
+    warm = max(sizes.warm // 8, min(2 * point.world.clients, WARM_MAX)) * point.workers
     async with System(on, name, partitions=point.partitions) as system:
         await system.start(point.workers)
         load_s = await system.load(point.world.catalog())
