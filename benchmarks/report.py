@@ -202,8 +202,8 @@ GROWTH = {"clients": 1.3, "packages": 1.5, "codes": 1.1}
 
 
 _GROWTH_HEAD = """\
-CPU of a CDR, worker and Redis. Where a line is about something else: 20,000 clients (2,000 for
-packages), 36,235 codes, 4 partitions, one worker.
+CPU of a CDR, worker and Redis, after two calls for each client (25,000 at least). Where a line is about
+something else: 20,000 clients (2,000 for packages), 36,235 codes, 4 partitions, one worker.
 """
 
 
