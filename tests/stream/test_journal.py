@@ -41,6 +41,21 @@ async def test_owner_sees_all_that_was_committed_before(scene: Scene) -> None:
     assert [offset for offset, *_ in await scene.journal(token)][-1] < token
 
 
+async def test_a_long_range_comes_in_parts(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What one fetch brings is not in memory at once; the parts are whole and end at the place asked for."""
+    monkeypatch.setattr("rater.stream.journal.READ_RECORDS_MAX", 3)
+    producer = await scene.lane()
+    for number in range(4):
+        await producer.commit(
+            [(b"c", b"%d.%d" % (number, n), []) for n in range(5)], [], [], scene.mark(number)
+        )
+    token = await (await scene.lane()).claim(OWNER)
+    parts = [part async for part in read_range(scene.client, scene.topics.transactions, 0, 0, token)]
+    assert max(map(len, parts)) == 3
+    values = [value for part in parts for _, _, value, _ in part if value is not None]
+    assert values == [b"%d.%d" % (number, n) for number in range(4) for n in range(5)]
+
+
 async def test_last_mark_is_found_behind_aborted_transactions(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:

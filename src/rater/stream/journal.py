@@ -28,6 +28,8 @@ DEADLINE_S = 60.0
 
 A dead owner's transaction times out before (lanes.TRANSACTION_TIMEOUT_MS + 10 s).
 """
+READ_RECORDS_MAX = 2000
+"""Records in memory at once: a compressed fetch brings ten times as many, and lanes are taken together."""
 STEP_BACK = 1000
 """Offsets to step back for the last mark.
 
@@ -143,7 +145,8 @@ async def _until(
     reader.seek(place, start)
     moved, at = time.monotonic(), start
     while at < until:
-        records = (await reader.getmany(place, timeout_ms=500)).get(place, [])
+        polled = await reader.getmany(place, timeout_ms=500, max_records=READ_RECORDS_MAX)
+        records = polled.get(place, [])
         now = await reader.position(place)
         if now > at:
             moved, at = time.monotonic(), now
