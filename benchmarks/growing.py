@@ -94,4 +94,4 @@ async def _point(on: Servers, name: str, point: Point, sizes: Sizes) -> dict[str
         # A quarter of the main measurement's: there are two dozen points.
         measured = await system.measure(point.world, "g", warm, sizes.cdrs // 4, point.workers)
         await system.forget()
-        return {**msgspec.to_builtins(measured), "load_s": load_s}
+        return {**msgspec.to_builtins(measured), "load_s": load_s, "warm": warm / point.workers}

@@ -98,6 +98,11 @@ class Watch:
         return sorted(counted)
 
 
+def within_ms(late: list[float], share: float) -> float:
+    """Return the ms within which such a share of the latencies (seconds, sorted) lies."""
+    return late[min(int(len(late) * share), len(late) - 1)] * 1e3
+
+
 async def latency(on: Servers, sizes: Sizes) -> dict[str, Any]:
     """Measure the knee with the default settings and with the low-latency one."""
     is_quick = sizes.cdrs < 100_000  # noqa: PLR2004 - the quick sizes
@@ -146,8 +151,8 @@ async def _steps(
         step = {
             "share": share,
             "rate": most * share,
-            "p50_ms": late[len(late) // 2] * 1e3,
-            "p99_ms": late[int(len(late) * 0.99)] * 1e3,
+            "p50_ms": within_ms(late, 0.5),
+            "p99_ms": within_ms(late, 0.99),
             "worker_us": spent.worker_us,
             "others_cores": spent.others_cores,
         }

@@ -16,7 +16,7 @@ import sys
 from time import monotonic, process_time
 from typing import TYPE_CHECKING, Any
 
-from lateness import STEP_S, Watch
+from lateness import STEP_S, Watch, within_ms
 from processes import Process, rss_mb
 from system import Servers, System
 from world import World
@@ -74,9 +74,13 @@ def as_csv(rows: list[dict[str, Any]]) -> bytes:
     return out.getvalue().encode()
 
 
-def as_json(number: int) -> bytes:
-    """Return so many clients and client packages with all they name."""
-    clients, packages = [client(n) for n in range(number)], [held(n) for n in range(number)]
+def rows(number: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Return so many clients, and the client package of each."""
+    return [client(n) for n in range(number)], [held(n) for n in range(number)]
+
+
+def as_json(clients: list[dict[str, Any]], packages: list[dict[str, Any]]) -> bytes:
+    """Return them with all they name."""
     return json.dumps({**REST, "clients": clients, "client_packages": packages}).encode()
 
 
@@ -85,9 +89,9 @@ async def loading(on: Servers, sizes: Sizes) -> dict[str, Any]:
     is_quick = sizes.cdrs < 100_000  # noqa: PLR2004 - the quick sizes
     number = 10_000 if is_quick else 1_000_000
     world = World(clients=20_000)
+    path = on.folder / "many.json"
+    path.write_bytes(as_json(*rows(number)))
     async with System(on, "load") as system:
-        path = on.folder / "many.json"
-        path.write_bytes(await asyncio.to_thread(as_json, number))
         await system.start()
         await system.load(world.catalog())
         watch = Watch(system)
@@ -122,11 +126,7 @@ def _ended_s(process: Process) -> float:
 
 
 def _spread_ms(late: list[float]) -> dict[str, float]:
-    return {
-        "p50": late[len(late) // 2] * 1e3,
-        "p99": late[int(len(late) * 0.99)] * 1e3,
-        "max": late[-1] * 1e3,
-    }
+    return {"p50": within_ms(late, 0.5), "p99": within_ms(late, 0.99), "max": within_ms(late, 1)}
 
 
 def measure(form: str, files: list[tuple[str, bytes]]) -> None:
@@ -154,8 +154,8 @@ def measure(form: str, files: list[tuple[str, bytes]]) -> None:
 def main() -> None:
     """Measure both forms."""
     number = int(sys.argv[1]) if len(sys.argv) > 1 else 100_000
-    clients, packages = [client(n) for n in range(number)], [held(n) for n in range(number)]
-    whole = as_json(number)
+    clients, packages = rows(number)
+    whole = as_json(clients, packages)
     rest = ("rest.json", json.dumps(REST).encode())
     tables = [rest, ("clients.csv", as_csv(clients)), ("held.csv", as_csv(packages))]
     del clients, packages

@@ -124,12 +124,12 @@ class Line:
     async def poll(self) -> list[Batch]:
         """Return what has come in, in slices; a lane that keeps up lets a batch gather for the batch age."""
         settings, source = self.parts.settings.worker, self.taken.source
-        if source.backlog() < BACKLOG_RECORDS and not source.held:
+        if self.keeps_up():
             age_s = settings.batch_age_ms / 1000 * max(1.0, len(self.parts.lanes) / AGE_LANES)
             await asyncio.sleep(self.moved_at + age_s - time.monotonic())
         polled = await source.poll(timeout_ms=int(PROBE_S * 1000))
         if polled:
-            if source.backlog() < BACKLOG_RECORDS and not source.held:
+            if self.keeps_up():
                 # That brought what the library fetched ahead when the last batch went; this brings the rest.
                 polled += await source.poll(timeout_ms=REST_MS)
             self.moved_at = time.monotonic()
@@ -138,6 +138,11 @@ class Line:
         elif time.monotonic() - self.asked_at >= PROBE_S:
             await self.probe()
         return batching.slices(self.taken.standing, polled, settings.batch_records_max)
+
+    def keeps_up(self) -> bool:
+        """Return whether hardly anything waits: neither in the broker nor commands that were fetched."""
+        source = self.taken.source
+        return source.backlog() < BACKLOG_RECORDS and not source.held
 
     async def rate(self, batch: Batch) -> None:
         """Bring a batch from bytes to transactions; nothing of it is visible before `commit`."""

@@ -160,3 +160,14 @@ def drawn(
             assert reply.status == Status.OK
             number, expected = number + len(batch), reply.call
             yield tuple(reply.results)
+
+
+def test_what_came_in_is_cut_into_equal_batches() -> None:
+    """None is left out, each topic keeps its order, and the positions stand behind the last ones."""
+    standing = batching.Standing(0, "commands", 86_400_000, 90_000_000, {}, {}, AT_MS, {})
+    records = [SimpleNamespace(offset=number, timestamp=AT_MS) for number in range(250)]
+    batches = batching.slices(standing, [("cdrs", records), ("commands", records)], 120)
+    assert [batch.records for batch in batches] == [100, 100, 100, 100, 100]
+    assert [record for batch in batches for record in batch.commands] == records
+    assert [record for batch in batches for _, part in batch.polled for record in part] == records
+    assert standing.positions == {"cdrs": 250, "commands": 250}

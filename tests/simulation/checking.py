@@ -49,13 +49,13 @@ class Rejected(msgspec.Struct):
 def check(world: World) -> list[str]:
     """Return a sentence for each thing that is not as it must be."""
     transactions = list(_transactions(world))
-    rejected = _rejected(world)
+    rejected, undone = _rejected(world), _undone(world)
     return [
         *_once(transactions, rejected),
-        *_each_side(world, transactions, rejected),
+        *_each_side(world, transactions, rejected, undone),
         *_sums(world, transactions),
         *_amounts(transactions),
-        *_order(world, transactions),
+        *_order(world, transactions, undone),
         *_marks(world),
         *_nothing_hangs(world),
     ]
@@ -111,12 +111,12 @@ def _once(transactions: list[Transaction], rejected: dict[Record, list[Rejected]
 
 
 def _each_side(
-    world: World, transactions: list[Transaction], rejected: dict[Record, list[Rejected]]
-) -> Iterator[str]:
+    world: World, transactions: list[Transaction], rejected: dict[Record, list[Rejected]],
+    undone: dict[str, set[Any]],
+) -> Iterator[str]:  # fmt: skip
     """I4, I9: nothing is lost, duplicates come out as duplicates only, rejected bytes are the input's."""
     sent = {(one.topic, one.lane, one.offset): one for one in world.sent}
     contents = {one.said["id"]: _content(sent[one.record]) for one in transactions if one.record in sent}
-    undone = _undone(world)
     rated = {(one.record, one.index) for one in transactions}
     for record, one in sent.items():
         got = {each.side: each.reason for each in rejected.get(record, ())}
@@ -229,14 +229,13 @@ def _amounts(transactions: list[Transaction]) -> Iterator[str]:
             yield f"I5: {one.where}: {said['amount']} and {money} of limits do not make {cost}"
 
 
-def _order(world: World, transactions: list[Transaction]) -> Iterator[str]:
+def _order(world: World, transactions: list[Transaction], undone: dict[str, set[Any]]) -> Iterator[str]:
     """I8: of one call's copies in a lane the first is rated; each lane publishes in its records' order."""
     sent = {(one.topic, one.lane, one.offset): one for one in world.sent}
     first: dict[tuple[str, str, int], int] = {}
     for one in world.sent:
         if one.cdr is not None:
             first.setdefault((one.cdr["id"], one.topic, one.lane), one.offset)
-    undone = _undone(world)
     last: dict[tuple[str, int], int] = {}
     for transaction in transactions:
         record, said = transaction.record, transaction.said

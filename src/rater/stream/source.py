@@ -153,10 +153,11 @@ class LaneSource:
         if self._consumer is None:
             raise Retake(f"the source of lane {self.lane} is closed")
         try:
-            if self.held:
-                polled = await self._consumer.getmany(*self._data()) if self._data() else {}
-            else:
+            data = self._data()
+            if not self.held:
                 polled = await self._consumer.getmany(timeout_ms=timeout_ms)
+            else:
+                polled = await self._consumer.getmany(*data) if data else {}
         except OffsetOutOfRangeError as error:
             raise Halt(self._out_of_range(error)) from error
         except FORBIDDEN as error:
