@@ -26,6 +26,8 @@ from rater.core.compiling import compile_catalog
 from rater.core.loading import Existing, Merged, merge, read_files
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from run import Sizes
 
 CALLS_S = 1_000.0
@@ -85,14 +87,21 @@ def as_json(clients: list[dict[str, Any]], packages: list[dict[str, Any]]) -> by
 
 
 async def loading(on: Servers, sizes: Sizes) -> dict[str, Any]:
-    """Load 1,000,000 clients with a client package each while one worker rates others' calls."""
+    """Load 1,000,000 clients with a client package each while one worker, then two, rate others' calls."""
     is_quick = sizes.cdrs < 100_000  # noqa: PLR2004 - the quick sizes
     number = 10_000 if is_quick else 1_000_000
-    world = World(clients=20_000)
     path = on.folder / "many.json"
     path.write_bytes(as_json(*rows(number)))
-    async with System(on, "load") as system:
-        await system.start()
+    return {
+        "clients": number, "file_mb": path.stat().st_size / 1e6, "rate": CALLS_S,
+        "runs": [await _load(on, path, workers) for workers in (1, 2)],
+    }  # fmt: skip
+
+
+async def _load(on: Servers, path: Path, workers: int) -> dict[str, Any]:
+    world = World(clients=20_000)
+    async with System(on, f"load-{workers}") as system:
+        await system.start(workers)
         await system.load(world.catalog())
         watch = Watch(system)
         reading = asyncio.create_task(watch.run())
@@ -109,12 +118,12 @@ async def loading(on: Servers, sizes: Sizes) -> dict[str, Any]:
         finally:
             reading.cancel()
             await asyncio.gather(reading, return_exceptions=True)
-        print(f"{number:,} clients, {path.stat().st_size / 1e6:.0f} MB: {seconds:.1f} s\n{process.told()}")
+        print(f"{workers} workers: {seconds:.1f} s\n{process.told()}")
         return {
-            "clients": number, "file_mb": path.stat().st_size / 1e6, "seconds": seconds, "rate": CALLS_S,
+            "workers": workers, "seconds": seconds,
             "before_ms": _spread_ms(before), "meanwhile_ms": _spread_ms(sorted(meanwhile)),
             "redis_mb": int((await system.info("memory"))["used_memory"]) / 1e6,
-            "worker_mb": sum(rss_mb(worker.pid) for worker in system.workers.values()),
+            "worker_mb": [rss_mb(worker.pid) for worker in system.workers.values()],
         }  # fmt: skip
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from itertools import combinations_with_replacement
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rater.core import fields, reading
 from rater.core.catalog import (
     ClientPackageSpec,
     ClientSpec,
@@ -1395,3 +1397,81 @@ def test_a_hint_where_holding_dids_ends_before_renewal_does() -> None:
     notes = {days: " ".join(warnings(read(text.replace("DAYS", days)))) for days in ("5 days", "6 days")}
     assert "on_hold_days" not in notes["5 days"]
     assert "on_hold_days of packages (1)" in notes["6 days"]
+
+
+# ------------------------------------------------------------------------------------------ rows as usual
+TEXTS: list[Any] = [
+    "1", "", "a" * 200, "a" * 201, "\x7f", "a\nb", "Ж", "\u00ad", "\u3000", "\ud800", None, 1, True, [], {},
+    ["1"],
+]  # fmt: skip
+AMOUNTS: list[Any] = [None, "0", "5.00", "-1", "0.0000001", "1e3", "9007199254.740993", "", " 1", 1, 0, True]
+DATES: list[Any] = [
+    None, "2026-11-01", "2026-11-02", "2026-11-01T00:00:00Z", "2026-11-01 02:00+02:00", "2026-02-30", "",
+    20261101,
+]  # fmt: skip
+TABLES: list[Any] = [
+    None, {}, {"orig": {"calls": "retail"}}, {"orig": {}, "term": {"calls": "a", "sms": "b"}}, {"orig": None},
+    {"both": {"calls": "a"}}, {"orig": {"": "a"}}, {"orig": {"calls": "\x7f"}}, {"orig": {"calls": 1}}, [],
+    "retail",
+]  # fmt: skip
+
+
+def rows(usual: dict[str, Any], odd: Mapping[str, list[Any]]) -> list[dict[str, Any]]:
+    """Return rows as usual but for one or two fields, each pair of values once."""
+    changes = [(name, value) for name, values in odd.items() for value in values]
+    changes += [("colour", "red"), *(("id", value) for value in TEXTS)]
+    return [usual | dict(pair) for pair in combinations_with_replacement(changes, 2)]
+
+
+CLIENTS = rows({"id": "1", "currency": "USD", "rate_tables": TABLES[2], "accounts": [{"id": "a"}]}, {
+    "currency": ["USD1", *TEXTS], "name": TEXTS, "reseller": TEXTS, "tax_profile": TEXTS,
+    "time_zone": ["Europe/Kyiv", "Mars/Base", *TEXTS], "balance": AMOUNTS, "credit_limit": AMOUNTS,
+    "low_balance": AMOUNTS, "rate_tables": TABLES,
+    "payment_terms": [
+        None, {"every": "1 month", "anchor": "2026-01-01"}, {"every": " 2  months", "anchor": "2026-01-01"},
+        {"every": " 2 months\n", "anchor": "2026-01-01"},
+        {"every": "1 months", "anchor": "2026-01-01T00:00:00Z"},
+        {"every": "1 month", "anchor": "2026-01-01", "colour": "red"},
+        {"every": "1 month"}, {"every": None, "anchor": None}, {"every": "1 month", "anchor": "x"}, {}, [],
+        "monthly",
+    ],
+    "accounts": [
+        None, [], [{"id": "a"}], [{"id": "a", "rate_tables": TABLES[3]}], [{"id": "a"}, {"id": "a"}],
+        [{"id": 1}], [{"id": "a", "colour": "red"}], [{"id": "\x7f"}],
+        [{"id": "a", "rate_tables": {"orig": {}}}], [{}], [None], ["a"],
+        {"id": "a"}, "a",
+    ],
+})  # fmt: skip
+HELD = rows({"id": "1", "client": "1", "package": "1"}, {
+    "client": TEXTS, "package": TEXTS, "account": TEXTS,
+    "start_date": DATES, "end_date": DATES, "activate_in_past": [None, True, False, "true", 1],
+    "quantity": [None, 1, 2, 0, -1, 1_000_001, True, "1", [], "x"],
+})  # fmt: skip
+
+
+@pytest.mark.parametrize(("section", "odd"), [("clients", CLIENTS), ("client_packages", HELD)])
+def test_rows_as_usual_are_read_as_field_by_field(section: str, odd: list[dict[str, Any]]) -> None:
+    """Reading a row at once gives what reading its fields gives, or leaves it to that."""
+    text = json.dumps({section: odd})
+    at_once = read_all({"c.json": text})
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("_usual_client", "_usual_client_package"):
+            patch.setattr(reading, name, lambda _: None)
+        one_by_one = read_all({"c.json": text})
+    assert vars(at_once) == vars(one_by_one)
+
+
+def test_usual_rows_are_read_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file of clients and what they have is read without looking at one field after the other."""
+    monkeypatch.setattr(reading, "Fields", _NoRow)
+    found = read(BASE)
+    assert [placed.value.id for placed in found.clients] == ["42", "43"]
+    assert [placed.value.start_date for placed in found.client_packages] == ["2026-11-01"]
+
+
+class _NoRow(fields.Fields):
+    """Fields of any row but those that come by the million."""
+
+    def __init__(self, source: Any, path: str, values: Mapping[Any, Any], known: Any) -> None:
+        assert known not in {ClientSpec, ClientPackageSpec}, f"{path} was read field by field"
+        super().__init__(source, path, values, known)

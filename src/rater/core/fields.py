@@ -215,7 +215,7 @@ class Fields:
             self.fault(name, unquoted(value, "a decimal"))
             return 0
         try:
-            number = _micros(value) if money else _e10(value)
+            number = micros(value) if money else _e10(value)
         except ValueError as error:
             self.fault(name, str(error))
             return 0
@@ -306,4 +306,4 @@ def _e10(text: str) -> int:
     return value
 
 
-_micros = lru_cache(maxsize=65_536)(parse_micros)
+micros = lru_cache(maxsize=65_536)(parse_micros)

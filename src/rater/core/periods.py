@@ -46,6 +46,7 @@ class Span(NamedTuple):
         return f"{self.count} {self.unit}" + ("s" if self.count > 1 else "")
 
 
+@lru_cache(maxsize=4096)
 def parse_span(text: str) -> Span:
     """Return the span that a text such as "1 month" or "10 days" names.
 

@@ -14,9 +14,10 @@ from functools import partial
 from ipaddress import ip_network
 from itertools import islice
 from operator import attrgetter
-from typing import Any, Generic, NamedTuple, TypeVar, get_args
+from typing import Annotated, Any, Generic, NamedTuple, TypeVar, get_args
 
 import msgspec
+from msgspec import Meta, Struct
 
 from rater.core.amounts import E10, format_e10
 from rater.core.catalog import (
@@ -55,9 +56,11 @@ from rater.core.fields import (
     HINTS_MAX,
     PRICE_MAX,
     REQUIRED,
+    TEXT_CHARS_MAX,
     Fault,
     Fields,
     Source,
+    micros,
     names_of,
     plain,
     uncollected,
@@ -65,7 +68,7 @@ from rater.core.fields import (
     what,
 )
 from rater.core.parsing import csv_header, csv_rows, parse
-from rater.core.periods import parse_span, surely_shorter, when_ms, zone_of
+from rater.core.periods import canonical_when, parse_span, surely_shorter, when_ms, zone_of
 from rater.core.reasons import Side
 
 QUANTITY_MAX = 1_000_000
@@ -196,11 +199,15 @@ def _check_periods(row: Fields, spec: PackageSpec) -> None:
 
 
 def _check_dates(row: Fields, start: str | None, end: str | None) -> None:
-    """Refuse an end that is not after the start; a day of doubt where one of them is a date at the client."""
-    if start and end:
-        doubt = 0 if len(start) == len(end) else _DAY_MS
-        if when_ms(end, _UTC) <= when_ms(start, _UTC) - doubt:
-            row.fault("end_date", f"not after start_date ({start}); change one of them")
+    """Refuse an end that is not after the start."""
+    if start and end and _is_over(start, end):
+        row.fault("end_date", f"not after start_date ({start}); change one of them")
+
+
+def _is_over(start: str, end: str) -> bool:
+    """Return whether an end is not after the start; a day of doubt where one is a date at the client."""
+    doubt = 0 if len(start) == len(end) else _DAY_MS
+    return when_ms(end, _UTC) <= when_ms(start, _UTC) - doubt
 
 
 def _fee(source: Source, path: str, values: Mapping[Any, Any]) -> FeeSpec:
@@ -303,6 +310,9 @@ def _did(source: Source, path: str, values: Mapping[Any, Any]) -> DidSpec:
 
 
 def _client(source: Source, path: str, values: Mapping[Any, Any]) -> ClientSpec:
+    usual = _usual_client(values)
+    if usual is not None:
+        return usual
     row = Fields(source, path, values, ClientSpec)
     zone = row.text("time_zone", "UTC")
     try:
@@ -353,6 +363,9 @@ def _tables(row: Fields) -> Tables:
 
 
 def _client_package(source: Source, path: str, values: Mapping[Any, Any]) -> ClientPackageSpec:
+    usual = _usual_client_package(values)
+    if usual is not None:
+        return usual
     row = Fields(source, path, values, ClientPackageSpec)
     spec = ClientPackageSpec(
         id=row.name("id"), client=row.text("client"), package=row.text("package"),
@@ -361,6 +374,94 @@ def _client_package(source: Source, path: str, values: Mapping[Any, Any]) -> Cli
     )  # fmt: skip
     _check_dates(row, spec.start_date, spec.end_date)
     return spec
+
+
+# ------------------------------------------------------------------------------------------ rows as usual
+# Clients and what they have come by the million. Read field by field, to tell all that is wrong, a client's
+# row takes 10 µs and a client package's 2.5; one whose fields all have their types takes 3 and 1, read at
+# once. None: it is not so, and is read field by field.
+_Text = Annotated[str, Meta(min_length=1, max_length=TEXT_CHARS_MAX)]
+_TableNames = dict[str, dict[_Text, _Text]]
+
+
+class _UsualAccount(Struct, forbid_unknown_fields=True):
+    id: _Text
+    rate_tables: _TableNames | None = None
+
+
+class _UsualTerms(Struct, forbid_unknown_fields=True):
+    every: _Text
+    anchor: _Text
+
+
+class _UsualClient(Struct, forbid_unknown_fields=True):
+    id: _Text
+    currency: _Text
+    name: Annotated[str, Meta(max_length=TEXT_CHARS_MAX)] | None = None
+    reseller: _Text | None = None
+    time_zone: _Text | None = None
+    balance: str | None = None
+    credit_limit: str | None = None
+    low_balance: str | None = None
+    payment_terms: _UsualTerms | None = None
+    tax_profile: _Text | None = None
+    rate_tables: _TableNames | None = None
+    accounts: list[_UsualAccount] | None = None
+
+
+class _UsualClientPackage(Struct, forbid_unknown_fields=True):
+    id: _Text
+    client: _Text
+    package: _Text
+    account: _Text | None = None
+    start_date: str | None = None
+    end_date: str | None = None
+    activate_in_past: bool | None = None
+    quantity: Annotated[int, Meta(ge=1, le=QUANTITY_MAX)] | None = None
+
+
+def _usual_client(values: Mapping[Any, Any]) -> ClientSpec | None:
+    try:
+        row = msgspec.convert(values, _UsualClient)
+        zone, terms, own = row.time_zone or "UTC", row.payment_terms, row.accounts or ()
+        zone_of(zone)
+        spec = ClientSpec(
+            row.id, row.currency, row.name or "", row.reseller, zone,
+            0 if row.balance is None else micros(row.balance),
+            0 if row.credit_limit is None else micros(row.credit_limit),
+            None if row.low_balance is None else micros(row.low_balance),
+            None if terms is None else TermsSpec(str(parse_span(terms.every)), canonical_when(terms.anchor)),
+            row.tax_profile, row.rate_tables or {},
+            [AccountSpec(account.id, account.rate_tables or {}) for account in own],
+        )  # fmt: skip
+    except (ValueError, msgspec.ValidationError):
+        return None
+    texts = [row.id, spec.name, zone, row.reseller or "", row.tax_profile or "", terms.every if terms else ""]
+    for tables in (spec.rate_tables, *[account.rate_tables for account in spec.accounts]):
+        for side, names in tables.items():
+            if side not in _SIDES or not names:
+                return None
+            texts += names.values()
+    texts += [account.id for account in own]
+    good = spec.credit_limit >= 0 and "".join(texts).isprintable() and _CURRENCY.fullmatch(row.currency)
+    return spec if good else None
+
+
+def _usual_client_package(values: Mapping[Any, Any]) -> ClientPackageSpec | None:
+    try:
+        row = msgspec.convert(values, _UsualClientPackage)
+        start = None if row.start_date is None else canonical_when(row.start_date)
+        end = None if row.end_date is None else canonical_when(row.end_date)
+    except (ValueError, msgspec.ValidationError):
+        return None
+    if not (row.id + row.client + row.package + (row.account or "")).isprintable():
+        return None
+    if start is not None and end is not None and _is_over(start, end):
+        return None
+    return ClientPackageSpec(
+        row.id, row.client, row.package, row.account, start, end, row.activate_in_past or False,
+        row.quantity or 1,
+    )  # fmt: skip
 
 
 # -------------------------------------------------------------------------------------- decks and tables
