@@ -93,7 +93,8 @@ class Loader:
             read = read_files([(str(path), path.read_bytes()) for path in files], _beside(files))
             at_ms = self.now_ms()
             # Records and commands have one time: lane time comes from records, and is then the load's now.
-            writer = Writer(self.client, f"{self.topics.prefix}catalog", at_ms=at_ms)
+            everywhere = [(self.topics.commands, lane) for lane in range(self.topics.partitions)]
+            writer = Writer(self.client, f"{self.topics.prefix}catalog", everywhere, at_ms=at_ms)
             await writer.open()
             try:
                 return await self._load(read, writer, at_ms)

@@ -60,6 +60,8 @@ class Taken:
         self.floors = [0] * buckets
         self.published = [0] * buckets
         """Number of the last call of which all is published, but for what is pending."""
+        self.behind: tuple[list[int], int] | None = None
+        """Trims and floor of the last commit, which the next one proves (`endtxn`)."""
 
     async def close(self) -> None:
         """Let go of the producer and the consumer; what was not committed stays undecided or pending."""
@@ -156,7 +158,8 @@ async def _fence(taken: Taken, bucket: int, ready_token: int, parts: Parts) -> R
     if fenced.status == Status.FENCED:
         await _find_rival(taken, parts)
         raise Fenced
-    if fenced.floor > taken.token:
+    # Each owner record of a journal has an offset of its own.
+    if fenced.floor > taken.token or fenced.token == taken.token:
         raise Halt(_other_journal(taken, parts))
     taken.calls[bucket] = fenced.call
     standing.lane_ms = max(standing.lane_ms, fenced.lane_ms)

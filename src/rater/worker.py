@@ -255,8 +255,11 @@ class Line:
         if not last.pending_left:
             # What a predecessor drew and did not publish is kept until it is published too. Then it all goes
             # with the floor's next rise: kept and not found in the journal from there on, it would be undone.
-            taken.trims = list(taken.published)
-            taken.floors = [offset + 1] * len(taken.floors)
+            # One commit late: brokers that are killed may forget the last one, and never the one before.
+            if taken.behind is not None:
+                taken.trims, floor = taken.behind
+                taken.floors = [floor] * len(taken.floors)
+            taken.behind = list(taken.published), offset + 1
         committed_ms = time.time_ns() // 1_000_000
         for batch in batches:
             self.parts.metrics.add(batch.counts, committed_ms=committed_ms)

@@ -72,6 +72,8 @@ FAULTS = {
 ELSEWHERE: dict[int, list[str]] = {
     8: ["core/test_cdr.py"],
     11: ["line/test_refusals.py::test_a_topic_has_too_few_partitions"],
+    12: ["simulation/test_ablations.py::test_one_commit_late"],
+    13: ["simulation/test_ablations.py::test_include"],
     15: ["stream/test_endtxn.py::test_unanswered_end_is_sent_once"],
     16: ["stream/test_lanes.py::test_who_is_slower_than_the_transaction_timeout_is_fenced"],
     18: ["stream/test_lanes.py::test_too_large_is_never_committed"],
@@ -134,6 +136,8 @@ SAFEGUARDS: dict[str, tuple[str, tuple[int, ...]]] = {
     "test_duplicate_check": ("duplicate check", (36, 44)),
     "test_await_of_every_delivery": ("await of every delivery", (12, 15, 18)),
     "test_endtxn_hook": ("EndTxn hook", (15,)),
+    "test_one_commit_late": ("one commit late", (12, 13)),
+    "test_include": ("one end in all partitions", (12, 13)),
 }
 """By the test that switches it off: a safeguard, and the faults that it is there for."""
 

@@ -36,10 +36,11 @@ FUTURE_MAX_MS = 3_600_000
 class Piece:
     """What one Kafka transaction wrote into one partition."""
 
-    __slots__ = ("first", "place", "status")
+    __slots__ = ("first", "forgotten", "place", "status")
 
     def __init__(self, place: Place) -> None:
         self.place = place
+        self.forgotten = False
         self.status = "open"  # open | committed | aborted
         self.first: int | None = None
 
@@ -108,6 +109,9 @@ class Transactional:
         self.status = "empty"  # empty | open | ending | ended
         self.committing = False
         self.pieces: dict[Place, Piece] = {}
+        self.marks: list[asyncio.TimerHandle] = []
+        self.unmarked: dict[Place, Piece] = {}
+        """Of an ended Kafka transaction whose markers were forgotten: the next one there ends them."""
         self.number = 0
         self.timeout_s = 60.0
 
@@ -162,6 +166,8 @@ class Broker:
         self.groups: dict[str, Group] = {}
         self.offsets: dict[tuple[str, str, int], int] = {}
         self.up = True
+        self.on_commit: Callable[[], object] | None = None
+        """Called once, when a Kafka transaction is committed and before that is answered."""
         self.broken: list[str] = []
         """Errors of the in-memory Kafka itself."""
         self.batch_records_max = 0
@@ -281,8 +287,8 @@ class Broker:
             raise ProducerFenced
         return known
 
-    def add(self, name: str, epoch: int, place: Place) -> bool:
-        """Take a partition into the Kafka transaction; False: the one before is being ended, ask again."""
+    def add(self, name: str, epoch: int, places: Iterable[Place]) -> bool:
+        """Take partitions into the Kafka transaction; False: the one before is being ended, ask again."""
         known = self._known(name, epoch)
         if known.status == "ending":
             return False
@@ -294,9 +300,11 @@ class Broker:
                 known.timeout_s + SCAN_S * self.rng.random(), self._too_old, name, known, known.number,
                 context=OUTSIDE,
             )  # fmt: skip
-        if place not in known.pieces:
-            self.partition(place)
-            known.pieces[place] = Piece(place)
+        for place in sorted(places):
+            if place not in known.pieces:
+                self.partition(place)
+                unmarked = known.unmarked.pop(place) if place in known.unmarked else None
+                known.pieces[place] = Piece(place) if unmarked is None else unmarked
         return True
 
     def _too_old(self, name: str, known: Transactional, number: int) -> None:
@@ -341,12 +349,15 @@ class Broker:
         what = "committed" if commit else "aborted"
         wrote = ", ".join(f"{place[0]}[{place[1]}]" for place in known.pieces)
         self.tell("kafka", f"{name}: transaction {known.number} is {what}: {wrote}")
-        last = 0.0
+        if commit and self.on_commit is not None:
+            self.on_commit()
+            self.on_commit = None
+        loop, last, known.marks = asyncio.get_running_loop(), 0.0, []
         for piece in known.pieces.values():
             delay = self.rng.uniform(*self.faults.marker_s)
             last = max(last, delay)
-            asyncio.get_running_loop().call_later(delay, self._mark, piece, what, context=OUTSIDE)
-        asyncio.get_running_loop().call_later(last + 0.0001, self._ended, known, context=OUTSIDE)
+            known.marks.append(loop.call_later(delay, self._mark, piece, what, context=OUTSIDE))
+        known.marks.append(loop.call_later(last + 0.0001, self._ended, known, context=OUTSIDE))
 
     def _mark(self, piece: Piece, what: str) -> None:
         partition = self.partition(piece.place)
@@ -358,6 +369,26 @@ class Broker:
     @staticmethod
     def _ended(known: Transactional) -> None:
         known.status = "ended"
+
+    def forget_marks(self) -> None:
+        """End what is being ended without markers, as brokers do that have all been killed.
+
+        The first that is up again finds the partitions without leaders, takes them for deleted, and is done
+        with the Kafka transaction. It stays open there until its producer ends another one. Not so twice in a
+        row: what the protocol then loses is told in the README.
+        """
+        for name, known in self.ids.items():
+            pieces = known.pieces.values()
+            if known.status == "ending" and all(
+                piece.status == "open" and not piece.forgotten for piece in pieces
+            ):
+                self.tell("kafka", f"{name}: transaction {known.number} is forgotten before it is marked")
+                for mark in known.marks:
+                    mark.cancel()
+                for piece in pieces:
+                    piece.forgotten = True
+                known.unmarked.update(known.pieces)
+                known.status = "ended"
 
     # ------------------------------------------------------------------ groups
     def join(

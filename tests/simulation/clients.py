@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -121,10 +122,13 @@ class Producer(_Client):
         self.state = "new"  # ready | open | committing | aborting | fatal
         self.epoch = -1
         self.added: set[Place] = set()
+        self.to_add: set[Place] = set()
         self.queues: dict[Place, list[tuple[list[Raw], asyncio.Future[Any]]]] = {}
         self.deliveries: list[asyncio.Future[Any]] = []
         # what rater.stream.endtxn looks at
-        self._txn_manager = SimpleNamespace(_transaction_waiter=None)
+        self._txn_manager = SimpleNamespace(
+            _transaction_waiter=None, maybe_add_partition_to_txn=lambda place: self.to_add.add(tuple(place))
+        )
         self._message_accumulator = SimpleNamespace(_batches={}, _exception=None)
 
     async def start(self) -> None:
@@ -165,7 +169,7 @@ class Producer(_Client):
         """Begin; the broker is not asked."""
         self._expect("ready")
         await asyncio.sleep(0)
-        self.state, self.added, self.deliveries = "open", set(), []
+        self.state, self.added, self.to_add, self.deliveries = "open", set(), set(), []
 
     def create_batch(self) -> Batch:
         """Return an empty batch."""
@@ -200,18 +204,22 @@ class Producer(_Client):
 
     async def _drain(self, place: Place, queue: list[tuple[list[Raw], asyncio.Future[Any]]]) -> None:
         try:
-            added = False
-            while not added:
-                added = await self.ask(lambda: self.broker.add(self.name, self.epoch, place))
-                if not added:
-                    await asyncio.sleep(RETRY_S)
+            self.to_add.add(place)
+            await self._add()
         except ProducerFenced as error:
             self._fatal(error)
             return
-        self.added.add(place)
         while queue:
             await self._produce(place, *queue.pop(0))
         self.queues.pop(place, None)
+
+    async def _add(self) -> None:
+        """Take what is to be added into the Kafka transaction, all by one request."""
+        while places := self.to_add - self.added:
+            if await self.ask(partial(self.broker.add, self.name, self.epoch, places)):
+                self.added |= places
+            else:
+                await asyncio.sleep(RETRY_S)
 
     async def _produce(self, place: Place, records: list[Raw], delivery: asyncio.Future[Any]) -> None:
         try:
@@ -246,6 +254,7 @@ class Producer(_Client):
         try:
             if self.deliveries:
                 await asyncio.wait(self.deliveries)
+            await self._add()
             if self.added:
                 await self._end_txn(commit=commit)
         except KafkaError as error:

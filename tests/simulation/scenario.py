@@ -39,6 +39,7 @@ class Profile:
     weights: dict[str, int] = field(
         default_factory=lambda: {
             "crash": 5, "freeze": 4, "cut_kafka": 2, "cut_store": 2, "kafka_away": 1, "store_away": 1,
+            "kafka_killed": 1,
             "restart": 2, "roll_back": 3, "snapshot": 2, "flush": 2, "lose_bucket": 1, "join": 2, "leave": 2,
             "noise": 4,
         }
@@ -248,6 +249,22 @@ class Scenario:
 
     def _kafka_away(self) -> Callable[[], None]:
         return self._away(self.world.broker, "kafka")
+
+    def _kafka_killed(self) -> Callable[[], None]:
+        """All brokers are killed about when one has answered a commit and before it has marked it."""
+        broker, loop = self.world.broker, self.world.loop
+        go, after_s = self._away(broker, "kafka"), self.rng.uniform(0, 0.02)
+
+        def kill() -> None:
+            broker.faults.marker_s = Faults().marker_s
+            broker.forget_marks()
+            go()
+
+        def aim() -> None:
+            broker.faults.marker_s = (0.02, 0.03)
+            broker.on_commit = lambda: loop.outside(after_s, kill)
+
+        return aim
 
     def _store_away(self) -> Callable[[], None]:
         return self._away(self.world.server, "redis")

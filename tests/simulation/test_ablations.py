@@ -21,6 +21,7 @@ from rater.core import batching, drawing
 from rater.core.drawing import Bucket, Status
 from rater.stream import endtxn, journal, lanes
 from rater.stream.journal import Mark
+from rater.worker import Line
 from simulation import clients
 from simulation.checking import check as check_world
 from simulation.scenario import Profile, Scenario, call_of, catalog
@@ -196,6 +197,30 @@ def test_endtxn_hook() -> None:
         lanes=(1,),
     )
     check(_stock_end(), held, "I1 I2 I4")
+
+
+def forgotten_ends() -> Profile:
+    """Return a profile of brokers that are all killed about when one of them ends a Kafka transaction."""
+    weights = {"kafka_killed": 3, "noise": 2, "crash": 1}
+    return profile("forgotten ends", weights=weights, noise=("batch_refused", "slow", "end_lost"), bad=0.3)
+
+
+def test_one_commit_late() -> None:
+    """Without waiting for the next commit, what is to repeat one that the brokers forgot is dropped: lost."""
+    commit = Line.commit
+
+    async def without(self: Line, batches: Any) -> None:
+        await commit(self, batches)
+        if self.taken.behind is not None:
+            self.taken.trims, floor = self.taken.behind
+            self.taken.floors = [floor] * len(self.taken.floors)
+
+    check(mock.patch.object(Line, "commit", without), forgotten_ends(), "I2 I4")
+
+
+def test_include() -> None:
+    """Without one end in all partitions for what the brokers forgot, each goes another way: lost, twice."""
+    check(mock.patch.object(endtxn, "include"), forgotten_ends(), "I1 I4")
 
 
 async def late_request(world: World) -> None:

@@ -26,7 +26,7 @@ def play(harm: Harm, *, halts: bool) -> str:
         await world.begin_load(catalog(), applied=True)
         for number in range(4):
             world.send(0, call_of(f"n{number}", "both"))
-        await world.drained(60.0)
+            await world.drained(60.0)  # a commit each: what the store knows of the journal is one commit late
         world.crash(slot)
         slot.wanted = False
         world.send(0, call_of("unread", "free"))

@@ -270,7 +270,8 @@ class World:
     def begin_load(self, catalog: bytes, crash_at: int = 0, *, applied: bool = False) -> asyncio.Task[None]:
         """Load a catalog; when the loader dies or is refused, again.
 
-        crash_at: the step that it dies at; applied: again also when no worker has answered.
+        crash_at: the step that it dies at; applied: again also when no worker has answered. Without, again
+        where no worker can answer, for the brokers have forgotten to mark the load as committed.
         """
         task = self.loop.create_task(self._load(catalog, crash_at, applied=applied))
         self.loads.append(task)
@@ -293,7 +294,8 @@ class World:
             self.kept.append(work)
             ends: list[asyncio.Future[Any]] = [work, died]
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-            if work.done() and work.exception() is None and (work.result() or not applied):
+            unseen = bool(self.broker.ids["catalog"].unmarked) if "catalog" in self.broker.ids else False
+            if work.done() and work.exception() is None and not unseen and (work.result() or not applied):
                 return
             if work.done() and (error := work.exception()) is not None:
                 self.tell(process.name, f"ends: {type(error).__name__}: {error}")
@@ -376,6 +378,7 @@ class World:
         self.healed = True
         self.broker.faults = Faults()
         self.broker.up = self.server.up = True
+        self.broker.on_commit = None
         self.server.reply_lost = self.server.request_held = self.server.slow = 0.0
         for process in self.processes:
             process.kafka_cut = process.store_cut = False

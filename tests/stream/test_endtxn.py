@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 import pytest
 from aiokafka.producer import sender as aiokafka_sender
 
+from rater.core.reconciling import Outgoing
 from rater.errors import Halt, Retake
 from rater.stream import connecting, endtxn
-from rater.stream.journal import Owner
+from rater.stream.journal import Owner, end_offset
 
 if TYPE_CHECKING:
     from stream.conftest import Proxied, Scene
@@ -43,14 +44,42 @@ async def test_stock_aiokafka_repeats_it(
     """Without the hook the same loss is repeated and reported as success: the hook is what prevents it."""
     async with proxied() as proxy:
         producer = await scene.lane()
+        await producer.claim(OWNER)
         monkeypatch.setattr(aiokafka_sender.EndTxnHandler, "do", aiokafka_sender.BaseHandler.do)
-        proxy.mode = "cut"
+        proxy.mode, proxy.end_txns = "cut", 0
         commit = asyncio.create_task(producer.commit([(b"c", b"x", [])], [], [], scene.mark(1)))
         await proxy.answered.wait()
         proxy.mode = "pass"
         await commit
         assert proxy.end_txns == 2
         await producer.close()
+
+
+async def test_a_new_producer_ends_what_may_be_open_and_each_commit_where_the_last_one_was(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first transaction ends in all partitions of the lane, others where they or the last one wrote."""
+    included: list[set[str]] = []
+    include = endtxn.include
+
+    def told(producer: object, places: set[tuple[str, int]]) -> None:
+        included.append({topic.removeprefix(scene.topics.prefix) for topic, _ in places})
+        include(producer, places)
+
+    monkeypatch.setattr(endtxn, "include", told)
+    producer = await scene.lane()
+    await producer.claim(OWNER)
+    rejected: list[Outgoing] = [(None, b"r", [])]
+    await producer.commit([(b"c", b"x", [])], rejected, [], scene.mark(1))
+    at = await producer.commit([(b"c", b"y", [])], [], [], scene.mark(2))
+    await producer.commit([], [], [], scene.mark(3))
+    every = {"transactions", "rejected", "events", "commands"}
+    both = {"transactions", "rejected"}
+    assert included == [every, {"transactions"}, both, both, {"transactions"}]
+    # The journal: abort, owner, end, x, mark, end, y and mark.
+    assert at == 7
+    # Rejected: abort, record, its end, and the end of the commit after it, which wrote nothing there.
+    assert await end_offset(scene.client, scene.topics.rejected, 0) == 4
 
 
 async def test_commit_has_a_deadline(scene: Scene, proxied: Proxied) -> None:

@@ -1,4 +1,4 @@
-"""No silent repeat of the end of a Kafka transaction.
+"""The end of a Kafka transaction: no silent repeat of it, and no end that the broker forgot.
 
 aiokafka sends an EndTxn that was not answered again, by itself, and reports success. The broker tells neither
 copy from the end of the *next* transaction, for aiokafka does not raise the epoch with each one
@@ -6,15 +6,25 @@ copy from the end of the *next* transaction, for aiokafka does not raise the epo
 once. Without an answer its result is unknown, and the lane is taken again: the new producer's epoch makes the
 late copy harmless.
 
+A broker answers EndTxn when it has decided, and marks the partitions afterwards. Where all replicas of one
+are killed in between, the coordinator that comes up first finds the partition without a leader, takes it for
+deleted and leaves it out (KRaft; seen with Apache Kafka 4.3). What was written then stays open there, seen by
+nobody that reads what is committed, until the same producer ends another Kafka transaction in that partition:
+however it was decided, it goes the way of that one. So a new producer begins with an abort in all partitions
+of its kind (`include`), each Kafka transaction includes the partitions of the one before, which then have one
+end, and what could repeat a commit is kept until the next one has succeeded (`Line.commit`).
+
 This reaches into private parts of aiokafka, so it refuses any version that it was not tested with.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from typing import Any
 
 import aiokafka
+from aiokafka import TopicPartition
 from aiokafka.producer import AIOKafkaProducer
 from aiokafka.producer import sender as aiokafka_sender
 
@@ -47,6 +57,15 @@ def install() -> None:
             f"only: install it by pip install 'aiokafka=={TESTED}*'"
         )
     aiokafka_sender.EndTxnHandler.do = _end_once
+
+
+def include(producer: AIOKafkaProducer, places: Iterable[tuple[str, int]]) -> None:
+    """Let the open Kafka transaction end in these partitions, whether it writes to them or not.
+
+    They are added by one request, so it ends in all of them or in none.
+    """
+    for topic, partition in places:
+        producer._txn_manager.maybe_add_partition_to_txn(TopicPartition(topic, partition))  # noqa: SLF001 - the point of this module
 
 
 def hush(producer: AIOKafkaProducer) -> None:

@@ -80,6 +80,10 @@ class Group(NamedTuple):
     """Their timestamp; None: when they are appended."""
 
 
+Place = tuple[str, int]
+"""Topic and partition."""
+
+
 class Limits(TypedDict, total=False):
     """How long a transactional producer waits, where it is not as long as above."""
 
@@ -92,10 +96,23 @@ class Limits(TypedDict, total=False):
 class _Transactional:
     """A transactional producer that is used up by the first thing that goes wrong."""
 
-    def __init__(self, client: Connection, transactional_id: str, **limits: Unpack[Limits]) -> None:
-        """Nothing is connected before `open`. Raises Halt for an untested aiokafka."""
+    def __init__(
+        self,
+        client: Connection,
+        transactional_id: str,
+        places: Iterable[Place],
+        **limits: Unpack[Limits],
+    ) -> None:
+        """Nothing is connected before `open`. Raises Halt for an untested aiokafka.
+
+        places: all that earlier producers of the id may have written to.
+        """
         endtxn.install()
         self.transactional_id = transactional_id
+        self._unsure = set(places)
+        """Where the last producer's Kafka transaction may have been forgotten by the brokers (`endtxn`)."""
+        self._before: set[Place] = set()
+        """The same of our own last one."""
         self._settings = {
             "acks": "all",
             "compression_type": "zstd",
@@ -179,8 +196,15 @@ class _Transactional:
     async def _write(
         self, producer: AIOKafkaProducer, groups: list[Group], filled: list[list[Any]]
     ) -> list[list[int]]:
+        if self._unsure:
+            await producer.begin_transaction()
+            endtxn.include(producer, self._unsure)
+            await producer.abort_transaction()
+            self._unsure = set()
         await producer.begin_transaction()
         self._open = True
+        written = {(group.topic, group.partition) for group in groups}
+        endtxn.include(producer, self._before | written)
         sent: list[_Sent] = []
         try:
             await _send(producer, groups, filled, sent)
@@ -195,6 +219,7 @@ class _Transactional:
             raise next((error for error in failed if isinstance(error, ProducerFenced)), failed[0])
         self._open = False  # from here on only the broker knows
         await producer.commit_transaction()
+        self._before = written
         return self._offsets(len(groups), sent)
 
     def _offsets(self, groups: int, sent: list[_Sent]) -> list[list[int]]:
@@ -269,7 +294,8 @@ class LaneProducer(_Transactional):
     def __init__(
         self, client: Connection, topics: Topics, group: str, lane: int, **limits: Unpack[Limits]
     ) -> None:
-        super().__init__(client, f"{group}-{lane}", **limits)
+        every = (topics.transactions, topics.rejected, topics.events, topics.commands)
+        super().__init__(client, f"{group}-{lane}", [(topic, lane) for topic in every], **limits)
         self.topics = topics
         self.lane = lane
 
@@ -313,14 +339,15 @@ class Writer(_Transactional):
         self,
         client: Connection,
         transactional_id: str,
+        places: Iterable[Place] = (),
         *,
         at_ms: int | None = None,
         **limits: Unpack[Limits],
     ) -> None:
-        """at_ms: the timestamp of what it writes; None: when it is appended."""
+        """at_ms: the timestamp of what it writes; None: when it is appended. places: see `_Transactional`."""
         self.at_ms = at_ms
         limits.setdefault("transaction_timeout_ms", LOAD_TIMEOUT_MS)
-        super().__init__(client, transactional_id, **limits)
+        super().__init__(client, transactional_id, places, **limits)
 
     async def write(
         self, records: Sequence[tuple[str, int, bytes | None, bytes | None, Headers]]
