@@ -41,6 +41,7 @@ from rater.stream.connecting import (
     consumer,
     ignore,
     later,
+    reading,
     refusal,
     shut,
     started,
@@ -109,6 +110,7 @@ class _Transactional:
         """
         endtxn.install()
         self.transactional_id = transactional_id
+        self._client = client
         self._unsure = set(places)
         """Where the last producer's Kafka transaction may have been forgotten by the brokers (`endtxn`)."""
         self._before: set[Place] = set()
@@ -136,6 +138,11 @@ class _Transactional:
         Raises StreamDown when the broker stays away, Halt when it refuses us.
         """
         self._producer = await started(lambda: AIOKafkaProducer(**self._settings), self._open_deadline_s)
+        if self._unsure:
+            # A marker for a partition that its leader has not made yet waits for 30 s in the broker.
+            places = [TopicPartition(*place) for place in self._unsure]
+            async with reading(self._client, places, deadline_s=self._open_deadline_s) as reader:
+                await reader.end_offsets(places)
 
     async def close(self) -> None:
         """Let go, aborting what is open; never raises. Closing again does nothing."""
