@@ -249,7 +249,7 @@ def cut(world: World, who: str) -> None:
 
 
 def test_fence(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without the token, a late call of a dead owner is taken for its successor's, and a call is lost."""
+    """Without the token, a late call of a dead owner passes for its successor's: charged, and not published."""
     # So the calls of both are counted alike: a rebuild in one part, and nothing beside the line.
     monkeypatch.setattr(taking, "RECONCILE_EFFECTS_MAX", 5000)
     monkeypatch.setattr("rater.worker.EXPIRE_S", 3600.0)
@@ -258,6 +258,9 @@ def test_fence(monkeypatch: pytest.MonkeyPatch) -> None:
         stored = self.lanes.get(lane) or drawing._Lane()  # noqa: SLF001 - its twin's own
         return Status.OK if call == stored.call else Status.REGRESSED
 
-    with mock.patch.object(Bucket, "_guard", without), pytest.raises(Failure, match=r"I4: .* is lost"):
+    with (
+        mock.patch.object(Bucket, "_guard", without),
+        pytest.raises(Failure, match=r"I2: free has the balance"),
+    ):
         World(1).run(late_request)
     World(1).run(late_request)
