@@ -249,7 +249,7 @@ def cut(world: World, who: str) -> None:
 
 
 def test_fence(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without the token, a late call of a dead owner passes for its successor's: charged, and not published."""
+    """Without the token, a late call of a dead owner passes for its successor's: charged, not published."""
     # So the calls of both are counted alike: a rebuild in one part, and nothing beside the line.
     monkeypatch.setattr(taking, "RECONCILE_EFFECTS_MAX", 5000)
     monkeypatch.setattr("rater.worker.EXPIRE_S", 3600.0)
