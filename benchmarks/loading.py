@@ -119,12 +119,15 @@ async def _load(on: Servers, path: Path, workers: int) -> dict[str, Any]:
             reading.cancel()
             await asyncio.gather(reading, return_exceptions=True)
         print(f"{workers} workers: {seconds:.1f} s\n{process.told()}")
-        return {
+        found = {
             "workers": workers, "seconds": seconds,
             "before_ms": _spread_ms(before), "meanwhile_ms": _spread_ms(sorted(meanwhile)),
             "redis_mb": int((await system.info("memory"))["used_memory"]) / 1e6,
             "worker_mb": [rss_mb(worker.pid) for worker in system.workers.values()],
         }  # fmt: skip
+        await system.stop()
+        await system.forget()
+        return found
 
 
 def _ended_s(process: Process) -> float:
