@@ -125,7 +125,6 @@ async def _load(on: Servers, path: Path, workers: int) -> dict[str, Any]:
             "redis_mb": int((await system.info("memory"))["used_memory"]) / 1e6,
             "worker_mb": [rss_mb(worker.pid) for worker in system.workers.values()],
         }  # fmt: skip
-        await system.stop()
         await system.forget()
         return found
 

@@ -311,13 +311,13 @@ def _latencies(ms: dict[str, float]) -> str:
 _LOADED = """\
 This was measured on a day on which the same machine took twice as long for all it did (the pass-through 6.7
 to 8.5 µs in place of 4.1): the day before, with what follows not done yet, one worker took 114 s, with a p99
-of 758 ms meanwhile. Of 100,000 clients, in seconds of CPU on that slow day: the loader reads 1.5 (2.3 before a row
-whose fields all have their types was read at once), merges 0.7, asks Redis for what there is 0.4 and writes 0.4;
-then the worker brings them into Redis and the journal with 3.3 to 3.7, no function with a tenth of it (a tenth
-was packing what Redis is told, before hiredis did). Loader and worker cannot overlap, for nothing is applied
-before all was checked; two workers share the second part, and two cores with the calls, Kafka and Redis. A poll
-returns two of the 400 clients' commands: with all that one fetch brings (136, 23 MB), calls waited 8 s for
-200,000 clients and 27 s for 1,000,000.
+of 758 ms meanwhile. Of 100,000 clients, in seconds of CPU on that slow day: the loader reads 1.5 (2.3
+before a row whose fields all have their types was read at once), merges 0.7, asks Redis for what there is
+0.4 and writes 0.4; then the worker brings them into Redis and the journal with 3.3 to 3.7, no function with
+a tenth of it (a tenth was packing what Redis is told, before hiredis did). Loader and worker cannot
+overlap, for nothing is applied before all was checked; two workers share the second part, and two cores
+with the calls, Kafka and Redis. A poll returns two of the 400 clients' commands: with all that one fetch
+brings (136, 23 MB), calls waited 8 s for 200,000 clients and 27 s for 1,000,000.
 """
 
 
