@@ -78,7 +78,7 @@ async def growth(on: Servers, sizes: Sizes) -> dict[str, Any]:
 
 def _best(rounds: list[dict[str, Any]]) -> dict[str, Any]:
     best = min(rounds, key=lambda measured: measured["worker_us"])
-    return {**best, "redis_us": min(measured["redis_us"] for measured in rounds)}
+    return {**best, "redis_us": min(measured["redis_us"] for measured in rounds), "rounds": len(rounds)}
 
 
 def draw(results: Path, name: str, line: dict[str, Any]) -> None:

@@ -206,8 +206,15 @@ GROWTH = {"clients": 1.3, "packages": 1.5, "codes": 1.1}
 
 _GROWTH_HEAD = """\
 CPU of a CDR, worker and Redis, and how many calls a worker had seen before. Where a line is about something
-else: 20,000 clients (2,000 for packages), 36,235 codes, 4 partitions, one worker. Each line was measured
-there and back, and the better of both counts: a neighbour on the machine only ever makes it slower.
+else: 20,000 clients (2,000 for packages), 36,235 codes, 4 partitions, one worker.
+"""
+
+_SAME = (("codes", 2), ("partitions", 1), ("workers", 0), ("hot", 0), ("usual", 0), ("duplicates", 0))
+"""Where the lines cross: all that they are about as it is elsewhere."""
+
+_GROWTH_TWICE = """\
+Each line was measured there and back, and the better of both counts: a neighbour on the machine only ever
+makes it slower.
 """
 
 
@@ -216,6 +223,14 @@ def _growth(found: dict[str, Any]) -> str:
         "## Growth\n",
         _GROWTH_HEAD,
     ]
+    every = [point for line in found.values() for point in line["points"]]
+    if all(point.get("rounds", 1) > 1 for point in every):
+        text.append(_GROWTH_TWICE)
+    same = [found[name]["points"][at]["worker_us"] for name, at in _SAME if name in found]
+    text.append(
+        f"{len(same)} of the points are the same measurement, of which the worker took {min(same):.0f} to "
+        f"{max(same):.0f} µs: so much is the noise of this run.\n"
+    )
     for name, line in found.items():
         points = line["points"]
         rows = [
