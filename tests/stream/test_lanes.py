@@ -261,6 +261,17 @@ async def test_a_lane_is_not_assigned_before_it_was_given_up(scene: Scene) -> No
             assert first.lanes | second.lanes == {0, 1}
 
 
+async def test_who_is_stopped_within_a_rebalance_ends(scene: Scene) -> None:
+    """`run` ends when told to stop while others have not given their lanes up, and nobody gets any."""
+    async with Member(scene) as first:
+        await first.until(2)
+        first.gate.clear()
+        async with Member(scene) as second:
+            await first.revoking.wait()
+            assert second.lanes == set()
+        first.gate.set()
+
+
 async def test_failed_callback_ends_the_run(scene: Scene) -> None:
     """What a callback raises comes out of `run`, where aiokafka would have swallowed it."""
     member = Member(scene)

@@ -457,7 +457,7 @@ class Ownership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka shi
         last: KafkaError | None = None
         while not self._stopped.is_set():
             try:
-                await self._consumer.getmany(timeout_ms=POLL_MS)
+                await self._poll()
             except FORBIDDEN as error:
                 raise Halt(refusal(error)) from error
             except MISFIT as error:
@@ -474,6 +474,19 @@ class Ownership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka shi
                 await asyncio.sleep(RETRY_S)
             if self._failed is not None:
                 raise self._failed
+
+    async def _poll(self) -> None:
+        """Poll once, or until `stop`: within a rebalance the library waits until that is over."""
+        polling = asyncio.ensure_future(self._consumer.getmany(timeout_ms=POLL_MS))
+        stopped = asyncio.ensure_future(self._stopped.wait())
+        try:
+            await asyncio.wait([polling, stopped], return_when=asyncio.FIRST_COMPLETED)
+            if polling.done():
+                polling.result()
+        finally:
+            ignore(polling)
+            polling.cancel()
+            stopped.cancel()
 
     async def answers(self) -> bool:
         """Return whether the broker answers now, within `ANSWER_S`."""
