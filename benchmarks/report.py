@@ -134,7 +134,8 @@ first two on one 2.4 times as slow as that of the table):
   before, it slept after the first record came, and what the library had fetched ahead held back the rest.
   At 12,000 CDR/s p50 100 → 40 ms; with an age of 2 ms 100 → 15 (that of four lanes was never below 48).
 - hiredis packs the commands of Redis, no longer redis-py in Python: 560 → 130 µs for a call with 700 keys,
-  of which a side has one.
+  of which a side has one. (The table is from before: a run on the same machine, when it was twice as slow,
+  had 56 to 60 µs of a side at a pass-through of 6.7 to 8.5, a ratio of 8 to 10.)
 
 Tried and left out, for it gained nothing that could be told from the noise: batches of 250 or 1,000
 records in place of 4,000 (41 and 45 in place of 46 in-process, and more calls to Redis), identifying and
