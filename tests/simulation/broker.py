@@ -303,8 +303,7 @@ class Broker:
         for place in sorted(places):
             if place not in known.pieces:
                 self.partition(place)
-                unmarked = known.unmarked.pop(place) if place in known.unmarked else None
-                known.pieces[place] = Piece(place) if unmarked is None else unmarked
+                known.pieces[place] = known.unmarked.pop(place) if place in known.unmarked else Piece(place)
         return True
 
     def _too_old(self, name: str, known: Transactional, number: int) -> None:
