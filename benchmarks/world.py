@@ -7,12 +7,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
-from itertools import accumulate
+from itertools import accumulate, islice
 from typing import Any
 
 import orjson
 
 from rater.demo import deck, prices
+from rater.demo.prices import Country
 
 SEED = 1876
 CDR_BYTES = 400
@@ -46,6 +47,8 @@ class World:
     """Share of the calls to one of the caller's `USUAL` own numbers; the others go to a new number each."""
     limits: int | None = None
     """So many limits in each package, all of them of minutes; None: 1 to 5, of minutes and money."""
+    every: bool = False
+    """Each package has a limit for all codes, so that further ones do not make more calls draw."""
 
     @cached_property
     def deck(self) -> dict[str, str]:
@@ -60,7 +63,7 @@ class World:
                 for last in (f"{digit:02d}", f"{digit + 50:02d}"):
                     codes.setdefault(code + last, f"{name} {last}")
             digit += 1
-        return dict(sorted(codes.items())[: self.codes])
+        return dict(sorted(islice(codes.items(), self.codes)))
 
     # ------------------------------------------------------------------ the catalog
     def catalog(self) -> bytes:
@@ -104,14 +107,14 @@ class World:
         })  # fmt: skip
 
     def _package(self, n: int, kind: str) -> dict[str, Any]:
-        """Return a package: two in three have a limit for all codes, the others are for countries."""
+        """Return a package: two in three have a limit for all codes (`every`: all), others for countries."""
         chance = random.Random(SEED + n)  # noqa: S311 - example packages
         count = self.limits or 1 + n % 5
         countries = [country for country in prices.COUNTRIES if country.code in self.deck]
         # "0" to "9" as well: with few codes there are fewer countries than limits.
         codes = [country.code for country in countries] + [str(digit) for digit in range(1, 10)]
         chosen = [f"{code}*" for code in dict.fromkeys(chance.sample(codes, count))]
-        if n % 3:
+        if n % 3 or self.every:
             chosen[-1] = "*"
         limits: list[dict[str, Any]] = []
         for number, code in enumerate(chosen):
@@ -168,11 +171,17 @@ class World:
         return list(accumulate(1 / rank for rank in range(1, self.clients + 1)))
 
     @cached_property
+    def _busy(self) -> list[tuple[Country, list[str]]]:
+        """The busy countries that the deck has codes of, with these: every call has a rate."""
+        found = (
+            (country, [one.code for one in prices.destinations(country) if one.code in self.deck])
+            for country in prices.COUNTRIES
+        )
+        return [(country, codes) for country, codes in found if codes]
+
+    @cached_property
     def _destinations(self) -> list[tuple[str, int]]:
-        found = []
-        for country in prices.COUNTRIES:
-            codes = [one.code for one in prices.destinations(country) if one.code in self.deck]
-            found += [(code, country.digits) for code in codes or [country.code]]
+        found = [(code, country.digits) for country, codes in self._busy for code in codes]
         rest = [code for code in self.deck if len(code) < _DIGITS]
         return found + [(code, _DIGITS) for code in rest]
 
@@ -180,8 +189,7 @@ class World:
     def _weights(self) -> list[float]:
         """Nine calls in ten go to the busy countries, by their weights; one to any code of the deck."""
         weights: list[float] = []
-        for country in prices.COUNTRIES:
-            codes = [one.code for one in prices.destinations(country) if one.code in self.deck] or [""]
+        for country, codes in self._busy:
             weights += [country.weight / len(codes)] * len(codes)
         rest = len(self._destinations) - len(weights)
         return list(accumulate(weights + [sum(weights) / 9 / rest] * rest))

@@ -6,7 +6,7 @@ Source of the rules: domain.md 2, step 4 (rates), and 3.1 (patterns).
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 from msgspec import Struct
@@ -87,17 +87,28 @@ class Rate(Struct, gc=False):
     def text(self) -> RateText:
         """Return what of a transaction follows from the rate (contracts.md, Transaction)."""
         if self.cached is None:
-            table = "null" if self.table is None else quoted(self.table)
             name = "null" if self.code_name is None else quoted(self.code_name)
-            fee = format_e10(self.setup_fee_e10)
-            self.cached = RateText(
-                f'"code":{quoted(self.code)},"code_name":{name},"rate":{{"table":{table},'
-                f'"currency":{quoted(self.currency)},"price":"{format_e10(self.price_e10)}",'
-                f'"setup_fee":"{fee}","min_time":{self.min_time},'
-                f'"interval":{self.interval},"grace_time":{self.grace_time}}}',
-                fee,
-            )
+            price, fee = _price_text(
+                self.table, self.currency, self.price_e10, self.setup_fee_e10, self.min_time, self.interval,
+                self.grace_time,
+            )  # fmt: skip
+            self.cached = RateText(f'"code":{quoted(self.code)},"code_name":{name},{price}', fee)
         return self.cached
+
+
+@lru_cache(maxsize=16_384)
+def _price_text(
+    table: str | None, currency: str, price_e10: int, setup_fee_e10: int, min_time: int, interval: int,
+    grace_time: int,
+) -> tuple[str, str]:  # fmt: skip
+    """Return the JSON of `rate`, and the setup fee: a deck has many codes at one price."""
+    fee = format_e10(setup_fee_e10)
+    name = "null" if table is None else quoted(table)
+    text = (
+        f'"rate":{{"table":{name},"currency":{quoted(currency)},"price":"{format_e10(price_e10)}",'
+        f'"setup_fee":"{fee}","min_time":{min_time},"interval":{interval},"grace_time":{grace_time}}}'
+    )
+    return text, fee
 
 
 class Row(Struct, array_like=True, gc=False):
@@ -123,20 +134,21 @@ Chain = tuple[tuple[int, int, Rate], ...]
 class RateTable:
     """A rate table, searched by number."""
 
-    __slots__ = ("_chains", "_lengths", "_rows", "_shorter", "currency", "deck", "name")
+    __slots__ = ("_by_code", "_lengths", "_shorter", "currency", "deck", "name")
 
     def __init__(self, name: str, currency: str, deck: Deck | None, rows: Iterable[Row]) -> None:
         """Take the rows of the table."""
         self.name = name
         self.currency = currency
         self.deck = deck
-        self._rows: dict[str, Row | list[Row]] = {}
+        self._by_code: dict[str, Row | list[Row] | Rate | Chain] = {}
+        """Rows until their code is asked for; then its rate, which is always in force, or its chain. In one
+        place, for each further one is a miss of the processor's cache, and a deck is larger than that."""
         self._fill(rows)
-        self._chains: dict[str, Chain] = {}
         lengths: dict[str, set[int]] = {}
-        for code in self._rows:
+        for code in self._by_code:
             lengths.setdefault(code[:_HEAD], set()).add(len(code))
-        shorter = {len(code) for code in self._rows if len(code) < _HEAD}
+        shorter = {len(code) for code in self._by_code if len(code) < _HEAD}
         self._shorter = tuple(sorted(shorter, reverse=True))
         self._lengths = {
             head: tuple(sorted(found | shorter, reverse=True))
@@ -147,7 +159,7 @@ class RateTable:
         that begin a number the longest counts."""
 
     def _fill(self, rows: Iterable[Row]) -> None:
-        table = self._rows
+        table: dict[str, Any] = self._by_code
         for row in rows:
             other = table.setdefault(row.code, row)
             if other is row:
@@ -159,7 +171,7 @@ class RateTable:
 
     def __len__(self) -> int:
         """Return the number of codes."""
-        return len(self._rows)
+        return len(self._by_code)
 
     def lookup(self, number: str, at_ms: int) -> Rate | None:
         """Return the rate of the longest code that begins the number and has a row in force at `at_ms`.
@@ -168,32 +180,39 @@ class RateTable:
         counts, if at is before its `effective_to`; else the next shorter code is asked.
         """
         # Not remembered by number: most numbers come once, and an area's few lengths are tried in 0.3 µs.
-        for start, stop, rate in self._chain(number):
+        found = self._find(number)
+        if isinstance(found, Rate):
+            return found
+        for start, stop, rate in found:
             if start <= at_ms < stop:
                 return rate
         return None
 
-    def _chain(self, number: str) -> Chain:
-        rows = self._rows
+    def _find(self, number: str) -> Rate | Chain:
+        """Return what the longest code that begins the number leads to."""
+        by_code = self._by_code
         for length in self._lengths.get(number[:_HEAD], self._shorter):
             code = number[:length]  # of a shorter number all of it, which is as good
-            if code in rows:
-                return self._chains.get(code) or self._chain_of(code)
+            if code in by_code:
+                found = by_code[code]
+                return found if isinstance(found, (Rate, tuple)) else self._made(code, found)
         return ()
 
-    def _chain_of(self, code: str) -> Chain:
-        """Return the chain of a code of the table, then of the shorter codes that begin it."""
-        chain = self._chains.get(code)
-        if chain is None:
-            own = self._intervals(code)
-            # A row that is in force always leaves nothing to shorter codes.
-            always = own[-1][0] == BEGINNING_MS and own[0][1] == NEVER_MS and len(own) == 1
-            chain = self._chains[code] = own if always else own + self._chain(code[:-1])
-        return chain
+    def _made(self, code: str, rows: Row | list[Row]) -> Rate | Chain:
+        """Put in place of a code's rows what they lead to: them, then the shorter codes that begin it."""
+        found: Rate | Chain
+        if isinstance(rows, Row) and rows.from_ms is None and rows.to_ms is None:
+            found = self._rate(rows)  # in force always, so it leaves nothing to shorter codes
+        else:
+            rest = self._find(code[:-1])
+            found = self._intervals(rows) + (
+                ((BEGINNING_MS, NEVER_MS, rest),) if isinstance(rest, Rate) else rest
+            )
+        self._by_code[code] = found
+        return found
 
-    def _intervals(self, code: str) -> Chain:
+    def _intervals(self, rows: Row | list[Row]) -> Chain:
         """Return the rows of one code as intervals without overlap: a later row ends the one before it."""
-        rows = self._rows[code]
         newest_first = sorted(rows, key=_from, reverse=True) if isinstance(rows, list) else [rows]
         out = []
         until = NEVER_MS

@@ -123,19 +123,18 @@ def identify(
     """
     client, account = party.client, party.account
     view = views.clients.get(client) if client else None
-    if view is None or (account is not None and account not in view.accounts):  # else `_whose` says the same
+    # A route is made for an account of the client, so one that is found needs no further look.
+    route = None if view is None else view.memo.get((side, account, cdr.service))
+    if view is None or route is None or route.catalog is not catalog:
         if cdr.service not in catalog.services:
             return _no_service(cdr, side)
         whose = _whose(cdr, side, party, catalog, views)
         if not isinstance(whose, tuple):
             return whose
         view, account = whose
-    route = view.memo.get((side, account, cdr.service))
-    if route is None or route.catalog is not catalog:
-        service = catalog.services.get(cdr.service)
-        if service is None:
-            return _no_service(cdr, side)
-        route = route_of(view, side, account, service, catalog)
+        route = view.memo.get((side, account, cdr.service))
+        if route is None or route.catalog is not catalog:
+            route = route_of(view, side, account, catalog.services[cdr.service], catalog)
     if not cdr.answered:
         rate = None
     elif party.rate is not None:

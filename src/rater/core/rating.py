@@ -161,7 +161,7 @@ def _price(
     """Return `price` where it depends on more of the call than what is billed: in other currencies, say."""
     rate, currency = identified.rate, identified.view.currency
     assert rate is not None  # noqa: S101 - the caller's
-    a, s, d = _cost(rate, side, identified.route.service.price_unit)
+    a, s, d = _cost(rate.price_e10, rate.setup_fee_e10, side, identified.route.service.price_unit)
     fx: tuple[str, ...] = ()
     if rate.currency != currency:
         pair = catalog.convert(rate.currency, currency, at_ms)
@@ -176,25 +176,31 @@ def _price(
     return Priced(None, billed, form(a, s, d), sign, fx)
 
 
-def _cost(rate: Rate, side: Side, unit: int) -> tuple[int, int, int]:
+def _cost(price_e10: int, setup_fee_e10: int, side: Side, unit: int) -> tuple[int, int, int]:
     """Return the signed cost in micros of the rate's currency, as a form that is not reduced."""
-    a, s, d = rate.price_e10, rate.setup_fee_e10 * unit, unit * _E10_IN_MICRO
+    a, s, d = price_e10, setup_fee_e10 * unit, unit * _E10_IN_MICRO
     return (-a, -s, d) if side == "orig" else (a, s, d)
 
 
 def plan_of(rate: Rate, side: Side, unit: int) -> Plan:
     """Work out what calls of a rate have in common, and keep it with the rate."""
-    cost = form(*_cost(rate, side, unit))
-    sign = None
-    if cost.a * cost.s >= 0:  # of one sign, so the cost has it for whatever is billed, which is 1 at least
-        sign = (cost.a + cost.s > 0) - (cost.a + cost.s < 0)
-    room = (LIMIT - 1) * cost.d - abs(cost.s)  # rounding may add one
-    plan = Plan(unit, cost, sign, min(LIMIT, room // max(abs(cost.a), 1)) if room > 0 else 0)
+    plan = _plan(rate.price_e10, rate.setup_fee_e10, side, unit)
     if side == "orig":
         rate.orig = plan
     else:
         rate.term = plan
     return plan
+
+
+@lru_cache(maxsize=16_384)
+def _plan(price_e10: int, setup_fee_e10: int, side: Side, unit: int) -> Plan:
+    """Return it: a deck has many codes at one price."""
+    cost = form(*_cost(price_e10, setup_fee_e10, side, unit))
+    sign = None
+    if cost.a * cost.s >= 0:  # of one sign, so the cost has it for whatever is billed, which is 1 at least
+        sign = (cost.a + cost.s > 0) - (cost.a + cost.s < 0)
+    room = (LIMIT - 1) * cost.d - abs(cost.s)  # rounding may add one
+    return Plan(unit, cost, sign, min(LIMIT, room // max(abs(cost.a), 1)) if room > 0 else 0)
 
 
 def _out_of_range(currency: str, text: str, billed: int, side: Side) -> Rejection:
