@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rater.core import batching, matching
+from rater.core import batching, matching, rating
 from rater.core.batching import Calls, Side
 from rater.core.cdr import Arrival, Cdr, decode
 from rater.core.clients import ClientView
@@ -97,6 +97,24 @@ def test_two_periods_of_a_client_in_one_call() -> None:
     assert [use.fields for use in request.uses] == [["7.4.a", "7.5.a"]]
     assert [[one.field for one in item.candidates] for item in request.items] == [[0], [1], [0]]
     assert [side.late for side, _ in found] == [True, False, True]
+
+
+def test_the_numbers_of_counter_fields_are_shared_and_few() -> None:
+    """What is asked for at other places is right each time, and of what is remembered there is a bound."""
+    rater = Rater()
+    assert not rater.load([("catalog.json", json.dumps(CATALOG | DAILY).encode())], AT_MS)
+    view = ClientView(rater.registers["42"])
+    side, identified = found_in(rater, view, 1, NOON)
+    assert side.cdr is not None
+    matched = matching.match(identified, "orig", side.cdr.at_ms, 1, -1, rater.catalog)
+    assert isinstance(matched, matching.Matched)
+    numbers = [*range(3 * matching.PLACED_MAX), 1, 1]
+    found = [rating.asked_of(matched, ["x"], {"x": number}) for number in numbers]
+    assert [one.field for (one,) in found] == numbers
+    assert found[0] is matched.asked
+    assert found[-1] is found[-2]
+    assert [one._replace(field=0) for (one,) in found] == [matched.asked[0]] * len(numbers)
+    assert len(matched.placed) <= matching.PLACED_MAX
 
 
 LIMITS = st.fixed_dictionaries({

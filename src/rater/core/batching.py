@@ -29,7 +29,7 @@ from rater.core.identifying import identify as identify_side
 from rater.core.identifying import wanted as wanted_of
 from rater.core.keeping import Kept, OutcomeEntry, Tables, pack_entries, pack_rows, row_of
 from rater.core.mapping import SourceMap
-from rater.core.matching import Asked, Matched, Opened, Part, Terms, Texts, fields_of, is_late
+from rater.core.matching import Asked, Matched, Opened, Part, Terms, fields_of, is_late
 from rater.core.matching import match as match_limits
 from rater.core.reasons import Reason, Rejection
 from rater.core.reasons import Side as SideName
@@ -365,8 +365,8 @@ class _Of:
         self.packages = terms.packages
         """With which `first` has its fields: another period has others."""
         self._fields: dict[str, int] | None = None
-        self._asked: dict[tuple[int, Texts], tuple[Matched, Asked]] = {}
-        """By id; the candidates are held, for else another's may get the same id."""
+        self._asked: dict[tuple[int, int], tuple[Matched, Terms, Asked]] = {}
+        """By their ids; both are held, for else another's may get the same id."""
 
     def asked_of(self, matched: Matched, terms: Terms) -> Asked:
         """Return the candidates with their fields as the call numbers them.
@@ -375,12 +375,12 @@ class _Of:
         """
         if self._fields is None:
             self._fields = {name: at for at, name in enumerate(self._first())}
-        key = id(matched), terms.packages
+        key = id(matched), id(terms)
         known = self._asked.get(key)
         if known is None:
             names = fields_of(matched.parts, terms.packages)
-            known = self._asked[key] = matched, rating.asked_of(matched, names, self._fields)
-        return known[1]
+            known = self._asked[key] = matched, terms, rating.asked_of(matched, names, self._fields)
+        return known[2]
 
     def fields(self) -> list[str]:
         """Return the counter fields in the order of their numbers."""
@@ -409,10 +409,11 @@ class Call:
         self._last_use = -1
 
     def add(
-        self, side: Side, client: ClientView, priced: rating.Priced, matched: Matched, terms: Terms,
-        rate: RateText, key: bytes, content: bytes,
+        self, side: Side, client: ClientView, priced: rating.Priced, matched: Matched,
+        terms_of: tuple[Terms, msgspec.Raw], rate: RateText, key: bytes, content: bytes,
     ) -> None:  # fmt: skip
         """Add a side: what it may draw from and what it costs."""
+        terms, packed = terms_of
         record, cdr = side.record, side.cdr
         assert cdr is not None  # noqa: S101 - decoded before it came here
         of, tables = self._of.get(client.id), self._tables
@@ -422,7 +423,7 @@ class Call:
                 use,
                 matched,
                 terms,
-                tables.number(terms, tables.terms),
+                tables.number(packed, tables.terms),
                 tables.number(matched.packed, tables.parts),
             )
             self.uses.append(Use(client.id, client.version, client.credit_limit, []))
@@ -435,7 +436,7 @@ class Call:
         else:
             asked, at_parts = of.asked_of(matched, terms), tables.number(matched.packed, tables.parts)
         if terms is not of.terms:
-            of.terms, of.at_terms = terms, tables.number(terms, tables.terms)
+            of.terms, of.at_terms = terms, tables.number(packed, tables.terms)
         same_record = record is self._last and use == self._last_use
         self._last, self._last_use = record, use
         self.items.append(

@@ -73,7 +73,7 @@ class Route(Struct, gc=False):
     service: Service
     table: RateTable | None
     terms: Any = None
-    """`matching.Terms` of calls without packages: worked out with the first call, as all that follows."""
+    """`rating.terms_of` calls without packages: worked out with the first call, as all that follows."""
     checksum: int | None = None
     """Of client and account, with which the content digest of each call begins."""
     customer: tuple[Any, ...] = ()

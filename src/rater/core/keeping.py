@@ -68,7 +68,8 @@ class Tables:
     def __init__(self) -> None:
         self._at: dict[int, int] = {}
         self.topics: list[str] = []
-        self.terms: list[Terms] = []
+        self.terms: list[msgspec.Raw] = []
+        """As msgpack, with the parts: of 50 packages it takes 4 µs to make."""
         self.rates: list[RateText] = []
         self.parts: list[msgspec.Raw] = []
 

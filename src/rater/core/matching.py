@@ -31,6 +31,9 @@ FIRST_MAX = 4
 SELECTED_MAX = 256
 """Selections of limits remembered for one of them: as many as its wildcards nest, so a few."""
 
+PLACED_MAX = 16
+"""Numberings of counter fields remembered for candidates."""
+
 SPANS_MAX = 4
 """Spans remembered for a client's account: this period, the last one for late calls, a change of status."""
 
@@ -97,7 +100,7 @@ class Matched(Struct, gc=False):
     parts, and packed, their msgpack, as a context keeps them; asked, as the draw takes them, where the client
     has no other fields in the call. currencies: of those that are money. min_call: whether one has such.
     passed (explain only): the limits left out. first: the first few, where there are many (`FIRST_MAX`); cut:
-    these are such.
+    these are such. placed: asked by the numbers of the fields, where the client has others in the call.
     """
 
     candidates: tuple[Candidate, ...]
@@ -109,6 +112,7 @@ class Matched(Struct, gc=False):
     passed: tuple[Passed, ...] = ()
     first: Matched | None = None
     cut: bool = False
+    placed: dict[tuple[int, ...], Asked] = {}
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -176,14 +180,14 @@ def fields_of(parts: tuple[Part, ...], packages: Texts) -> list[str]:
 class Opened(Struct, gc=False):
     """What of a client may give something to calls of one account, service and kind in [from_ms, until_ms).
 
-    packages: `Terms.packages`; terms: those that bear them, made by who renders.
+    packages: `Terms.packages`; terms: those that bear them, and their msgpack, made by who renders.
     """
 
     from_ms: int
     until_ms: int
     shared: Shared
     packages: Texts
-    terms: Terms | None = None
+    terms: tuple[Terms, msgspec.Raw] | None = None
     needs_all: bool = False
     """The first candidates did not do for a call: others are asked with all of them at once."""
 

@@ -21,9 +21,10 @@ from rater.core.amounts import E10, LIMIT, MICRO, Form, form, format_e10, format
 from rater.core.cdr import CALLS, SIDES, Cdr, GivenRate, Party
 from rater.core.codes import NO_RATE, Rate, RateText
 from rater.core.compiling import Catalog
-from rater.core.drawing import DrawItem, DrawResult, Outcome
+from rater.core.drawing import DrawItem, DrawResult, ItemCandidate, Outcome
 from rater.core.identifying import Identified, given_rate
 from rater.core.matching import (
+    PLACED_MAX,
     Asked,
     Matched,
     Part,
@@ -283,10 +284,17 @@ def asked_of(matched: Matched, names: list[str], fields: dict[str, int]) -> Aske
 
     names: of the candidates' fields.
     """
-    places = [fields.setdefault(name, len(fields)) for name in names]
-    if places == list(range(len(names))):
-        return matched.asked
-    return Asked([one._replace(field=at) for at, one in zip(places, matched.asked, strict=True)])
+    places = tuple([fields.setdefault(name, len(fields)) for name in names])
+    if places not in matched.placed:
+        # Clients with the same packages call the same places: what is made here is seldom for one alone.
+        if len(matched.placed) >= PLACED_MAX:
+            matched.placed.clear()
+        matched.placed[places] = (
+            matched.asked
+            if places == tuple(range(len(places)))
+            else Asked([ItemCandidate(at, *one[1:]) for at, one in zip(places, matched.asked, strict=True)])
+        )
+    return matched.placed[places]
 
 
 def request(
@@ -310,12 +318,16 @@ def request(
 # ---------------------------------------------------------------- the transaction
 
 
-def terms_of(identified: Identified, side: Side, catalog: Catalog) -> Terms:
-    """Return what stands in the transactions of all calls of this side, account, service and packages."""
+def terms_of(identified: Identified, side: Side, catalog: Catalog) -> tuple[Terms, msgspec.Raw]:
+    """Return what stands in the transactions of all calls of this side, account, service and packages.
+
+    And its msgpack, which goes into each draw call: of 50 packages it takes 4 µs to make.
+    """
     holder = identified.opened or identified.route
-    found: Terms | None = holder.terms
+    found: tuple[Terms, msgspec.Raw] | None = holder.terms
     if found is None:
-        found = holder.terms = _terms(identified, side, catalog)
+        terms = _terms(identified, side, catalog)
+        found = holder.terms = terms, msgspec.Raw(_encode(terms))
     return found
 
 
@@ -364,7 +376,7 @@ def context(
     assert amount is not None  # noqa: S101 - every CDR has the one that its service needs
     return Context(
         SIDES.index(side), source, name, cdr.at_ms, caller, cdr.called, amount, priced.billed, priced.why,
-        priced.fx, terms_of(identified, side, catalog), rate_text(identified), matched.parts,
+        priced.fx, terms_of(identified, side, catalog)[0], rate_text(identified), matched.parts,
     )  # fmt: skip
 
 
