@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
@@ -34,8 +35,9 @@ LINES: dict[str, tuple[str, tuple[Point, ...]]] = {
         "codes of the deck",
         tuple(Point(n, World(clients=20_000, codes=n)) for n in (100, 3_000, 36_235, 300_000)),
     ),
-    "partitions": ("partitions", tuple(Point(n, BASE, partitions=n) for n in (1, 4, 16, 64))),
     "workers": ("workers", (Point(1, BASE), Point(2, BASE, workers=2))),
+    "clients": ("clients", tuple(Point(n, World(clients=n)) for n in (1_000, 10_000, 100_000, 1_000_000))),
+    "partitions": ("partitions", tuple(Point(n, BASE, partitions=n) for n in (1, 4, 16, 64))),
     "hot": (
         "share of one client, %",
         tuple(Point(share * 100, World(clients=20_000, hot=share)) for share in (0.0, 0.5, 0.9)),
@@ -48,15 +50,12 @@ LINES: dict[str, tuple[str, tuple[Point, ...]]] = {
         "duplicates, %",
         tuple(Point(share * 100, World(clients=20_000, duplicates=share)) for share in (0.0, 0.25, 0.5)),
     ),
-    "clients": ("clients", tuple(Point(n, World(clients=n)) for n in (1_000, 10_000, 100_000, 1_000_000))),
 }
 LOGARITHMIC = ("clients", "packages", "codes", "partitions")
 JUDGED = ("packages", "codes", "workers", "clients")
 """Lines with a target: measured there and back, and there and back again."""
-AT_MOST = 2
-"""Measurements of a point that takes minutes."""
 LARGE = 1_000_000
-"""Clients of such a one."""
+"""A point of so many clients takes minutes, and is measured once."""
 
 
 async def growth(on: Servers, sizes: Sizes) -> dict[str, Any]:
@@ -70,15 +69,18 @@ async def growth(on: Servers, sizes: Sizes) -> dict[str, Any]:
         turns = (points, points[::-1]) * (2 if name in JUDGED else 1)
         for turn, order in enumerate(turns[: 1 if is_quick else None]):
             for point in order:
-                if point.world.clients >= LARGE and len(rounds[point.x]) == AT_MOST:
+                if point.world.clients >= LARGE and rounds[point.x]:
                     continue
-                measured = await _point(on, f"{name}-{point.x:g}-{turn}", point, sizes)
+                measured = await _point(on, f"{name}-{point.x:.0f}-{turn}", point, sizes)
                 rounds[point.x].append({"x": point.x, **measured})
                 print(
                     f"{name} {point.x:g}: worker {measured['worker_us']:.1f}, "
                     f"Redis {measured['redis_us']:.1f} µs"
                 )
-        found[name] = {"title": title, "points": [_best(both) for both in rounds.values()]}
+        found[name] = {
+            "title": title, "date": time.strftime("%Y-%m-%d %H:00"),
+            "points": [_best(both) for both in rounds.values()],
+        }  # fmt: skip
         draw(on.results, name, found[name])
         # It takes half an hour: what there is is kept.
         (on.results / "growth.json").write_bytes(msgspec.json.encode(found))

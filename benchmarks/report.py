@@ -156,7 +156,9 @@ the interpreter of 3.11.
 The floor: `line.py small` is the same code with all it touches in the processor's nearest cache, that is the
 instructions alone: 11 µs of a side on the machine of the table; the rest of `known` (24) is memory, of `new`
 (31) the first call of a client. The interpreter's loop is a third of the time and no function has a tenth of
-it (perf): less would need fewer objects for each side (some 30 now), or compiled code. Kafka and Redis add
+it (perf); a side takes 1,860 bytecodes in 31 calls of Python, 133,000 instructions of the processor
+(callgrind), and no function has an eighth of them: less would need fewer objects for each side (some 30 now),
+or compiled code. Kafka and Redis add
 what the pass-through costs and some 4 µs of calls. In Redis a seventh of the time is making Lua strings, of
 which each key, field and answer is one; a tenth each are finding keys and running Lua, the rest has no large
 part (perf): a side needs two commands for its client and one or two for its duplicate, 1 to 1.5 µs each.
@@ -167,8 +169,9 @@ def _latency(found: dict[str, Any]) -> str:
     rows = []
     for label, bound in (("default", 250), ("low latency", 50)):
         half = next(step for step in found[label]["steps"] if step["share"] == 0.5)  # noqa: PLR2004 - half load
+        age_ms, partitions = (found[label]["settings"][name] for name in ("age_ms", "partitions"))
         rows.append((
-            f"p99 at half load, {label} (`worker.batch_age_ms = {found[label]['settings']['age_ms']}`)",
+            f"p99 at half load, {label} (`worker.batch_age_ms = {age_ms}`, partitions {partitions})",
             f"{half['p99_ms']:.0f} ms", f"≤ {bound} ms", _judged(half["p99_ms"], bound),
         ))  # fmt: skip
         kept = [step for step in found[label]["steps"] if step["p99_ms"] <= bound]
@@ -201,11 +204,14 @@ the same machine. The load is a share of what the worker did with a full topic j
 A lane that keeps up begins a batch `worker.batch_age_ms` after the last one; else a batch closes by
 count (`worker.batch_records_max`) or by bytes (what one fetch brings, 2 MiB of a partition). A batch
 costs the worker 2 to 3 ms and the broker 2 ms whatever it carries, and four lanes with an age of 2 ms
-make 300 of them a second: a core of each. So the low-latency setting is for light loads; near the knee
-the default is faster.
+make 300 of them a second: a core of each. So low latency takes few lanes as well as a short age: as many
+partitions as workers. On a day when these two cores were three times as slow, at an age of 2 ms, p50 / p99:
+4,000 CDR/s 216 / 478 ms with four partitions and 62 / 140 with one; 1,000 CDR/s 85 / 197 and 40 / 108.
 
-How much is left over decides: on 27 November, when the same two cores were half as fast, p99 at half load
-was 632 ms by default and 357 ms with low latency.
+How much is left over decides: the broker, Redis, the sender and the reader share these two cores. The table
+is of noon of 27 November, when they did a third of what they did the day before: then, with four partitions
+for both settings, p50 / p99 at half load were 84 / 187 ms by default at 13,808 CDR/s (met), and 72 / 142 with
+an age of 2 ms at 11,841 CDR/s.
 
 ![p99](results/latency-p99.svg)
 ![p50](results/latency-p50.svg)
@@ -225,8 +231,9 @@ _SAME = (("codes", 2), ("partitions", 1), ("workers", 0), ("hot", 0), ("usual", 
 """Where the lines cross: all that they are about as it is elsewhere."""
 
 _GROWTH_TWICE = """\
-Each line was measured there and back, those with a target twice (1,000,000 clients: once), and the best
-counts: a neighbour on the machine only ever makes it slower.
+Each line with a target was measured there and back, twice (clients: once, 1,000,000 of them in one
+direction), the others once or there and back; the best counts, for a neighbour on the machine only ever makes
+it slower. At noon of 27 November the machine did half to a third of what it can.
 """
 
 
@@ -236,17 +243,19 @@ def _growth(found: dict[str, Any]) -> str:
         _GROWTH_HEAD,
     ]
     every = [point for line in found.values() for point in line["points"]]
-    if all(point.get("rounds", 1) > 1 for point in every):
+    if any(point.get("rounds", 1) > 1 for point in every):
         text.append(_GROWTH_TWICE)
     same = [
-        found[name]["points"][at]["worker_us"]
+        (found[name]["date"], found[name]["points"][at]["worker_us"])
         for name, at in _SAME
         if name in found and at < len(found[name]["points"])
     ]
-    text.append(
-        f"{len(same)} of the points are the same measurement, of which the worker took {min(same):.0f} to "
-        f"{max(same):.0f} µs: so much is the noise of this run.\n"
-    )
+    for date in sorted({date for date, _ in same}):
+        of_date = [us for other, us in same if other == date]
+        text.append(
+            f"{len(of_date)} of the points of {date} are the same measurement, of which the worker took "
+            f"{min(of_date):.0f} to {max(of_date):.0f} µs: so much is the noise.\n"
+        )
     for name, line in found.items():
         points = line["points"]
         rows = [
@@ -261,7 +270,7 @@ def _growth(found: dict[str, Any]) -> str:
             line["title"], "worker µs", "Redis µs", "CDRs of a commit", "worker MB", "Redis MB",
             "draws of a CDR", "load, s", "calls before",
         )  # fmt: skip
-        text.append(f"### By {line['title']}\n\n{_table(head, rows)}")
+        text.append(f"### By {line['title']}\n\n{line['date']}.\n\n{_table(head, rows)}")
         ratios = [_times(points, *of) for of in (("worker_us",), ("redis_us",), ("worker_us", "redis_us"))]
         if name in GROWTH:
             bound = "flat (1.1)" if name == "codes" else f"{GROWTH[name]}"
