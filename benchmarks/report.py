@@ -143,8 +143,8 @@ first two on one 2.4 times as slow as that of the table):
   in-process on that day (with one package 12 to 15 → 10 to 12).
 - hiredis packs the commands of Redis, no longer redis-py in Python: 560 → 130 µs for a call with 700 keys,
   of which a side has one. (With it, on 27 November, when the same machine was twice as slow: 56 to 60 µs of
-  a side at a pass-through of 6.7 to 8.5, a ratio of 8 to 10; at noon, with all above, 63 to 75 at 7.7 to 10.0:
-  a ratio of 9.0 to 9.8, Redis 16 to 19.)
+  a side at a pass-through of 6.7 to 8.5, a ratio of 8 to 10; at noon, with all above, 63 to 75 at a
+  pass-through of 7.7 to 10.0, a ratio of 9.0 to 9.8, Redis 16 to 19.)
 
 Tried and left out, for it gained nothing that could be told from the noise: batches of 250 or 1,000
 records in place of 4,000 (41 and 45 in place of 46 in-process, and more calls to Redis), identifying and
