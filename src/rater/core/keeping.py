@@ -69,7 +69,7 @@ class Tables:
         self._at: dict[int, int] = {}
         self.topics: list[str] = []
         self.terms: list[msgspec.Raw] = []
-        """As msgpack, with the parts: of 50 packages it takes 4 µs to make."""
+        """As msgpack, which `rating.terms_of` keeps, as the parts are."""
         self.rates: list[RateText] = []
         self.parts: list[msgspec.Raw] = []
 

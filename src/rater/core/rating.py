@@ -285,16 +285,16 @@ def asked_of(matched: Matched, names: list[str], fields: dict[str, int]) -> Aske
     names: of the candidates' fields.
     """
     places = tuple([fields.setdefault(name, len(fields)) for name in names])
-    if places not in matched.placed:
+    found = matched.placed.get(places)
+    if found is None:
         # Clients with the same packages call the same places: what is made here is seldom for one alone.
+        found = matched.asked
+        if places != tuple(range(len(places))):
+            found = Asked([ItemCandidate(at, *one[1:]) for at, one in zip(places, found, strict=True)])
         if len(matched.placed) >= PLACED_MAX:
             matched.placed.clear()
-        matched.placed[places] = (
-            matched.asked
-            if places == tuple(range(len(places)))
-            else Asked([ItemCandidate(at, *one[1:]) for at, one in zip(places, matched.asked, strict=True)])
-        )
-    return matched.placed[places]
+        matched.placed[places] = found
+    return found
 
 
 def request(
@@ -321,7 +321,7 @@ def request(
 def terms_of(identified: Identified, side: Side, catalog: Catalog) -> tuple[Terms, msgspec.Raw]:
     """Return what stands in the transactions of all calls of this side, account, service and packages.
 
-    And its msgpack, which goes into each draw call: of 50 packages it takes 4 µs to make.
+    And its msgpack, which goes into each draw call: of 50 packages it takes ten times as long as of one.
     """
     holder = identified.opened or identified.route
     found: tuple[Terms, msgspec.Raw] | None = holder.terms
