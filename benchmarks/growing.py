@@ -25,35 +25,49 @@ class Point(NamedTuple):
     workers: int = 1
 
 
+class Line(NamedTuple):
+    """What is varied. warm: calls of each worker before the measured ones, the same for each point."""
+
+    title: str
+    points: tuple[Point, ...]
+    warm: int = 40_000
+
+
 BASE = World(clients=20_000)
-LINES: dict[str, tuple[str, tuple[Point, ...]]] = {
-    "packages": (
+LINES: dict[str, Line] = {
+    "packages": Line(
         "packages of a client",
         tuple(Point(n, World(clients=2_000, packages=n, every=True)) for n in (1, 5, 20, 50)),
     ),
-    "codes": (
+    # Twice as many calls as the largest has codes, and clients: a worker sees each for the first time once.
+    "codes": Line(
         "codes of the deck",
         tuple(Point(n, World(clients=20_000, codes=n)) for n in (100, 3_000, 36_235, 300_000)),
+        warm=600_000,
     ),
-    "workers": ("workers", (Point(1, BASE), Point(2, BASE, workers=2))),
-    "clients": ("clients", tuple(Point(n, World(clients=n)) for n in (1_000, 10_000, 100_000, 1_000_000))),
-    "partitions": ("partitions", tuple(Point(n, BASE, partitions=n) for n in (1, 4, 16, 64))),
-    "hot": (
+    "workers": Line("workers", (Point(1, BASE), Point(2, BASE, workers=2))),
+    "clients": Line(
+        "clients",
+        tuple(Point(n, World(clients=n)) for n in (1_000, 10_000, 100_000, 1_000_000)),
+        warm=2_000_000,
+    ),
+    "partitions": Line("partitions", tuple(Point(n, BASE, partitions=n) for n in (1, 4, 16, 64))),
+    "hot": Line(
         "share of one client, %",
         tuple(Point(share * 100, World(clients=20_000, hot=share)) for share in (0.0, 0.5, 0.9)),
     ),
-    "usual": (
+    "usual": Line(
         "calls to the caller's twenty usual numbers, %",
         tuple(Point(share * 100, World(clients=20_000, usual=share)) for share in (0.0, 0.9)),
     ),
-    "duplicates": (
+    "duplicates": Line(
         "duplicates, %",
         tuple(Point(share * 100, World(clients=20_000, duplicates=share)) for share in (0.0, 0.25, 0.5)),
     ),
 }
 LOGARITHMIC = ("clients", "packages", "codes", "partitions")
-JUDGED = ("packages", "codes", "workers", "clients")
-"""Lines with a target: measured there and back, and there and back again."""
+TURNS = {"packages": 4, "codes": 2, "workers": 4, "clients": 2}
+"""Lines with a target: measured there and back, and (those that take minutes aside) there and back again."""
 LARGE = 1_000_000
 """A point of so many clients takes minutes, and is measured once."""
 
@@ -62,23 +76,23 @@ async def growth(on: Servers, sizes: Sizes) -> dict[str, Any]:
     """Measure every line, and draw it."""
     is_quick = sizes.cdrs < 100_000  # noqa: PLR2004 - the quick sizes
     found: dict[str, Any] = {}
-    for name, (title, every) in LINES.items():
-        points = every[: 1 if is_quick else None]
+    for name, line in LINES.items():
+        points = line.points[: 1 if is_quick else None]
         rounds: dict[float, list[dict[str, Any]]] = {point.x: [] for point in points}
         # The best of several counts: a neighbour on the machine only ever makes it slower.
-        turns = (points, points[::-1]) * (2 if name in JUDGED else 1)
-        for turn, order in enumerate(turns[: 1 if is_quick else None]):
-            for point in order:
+        for turn in range(1 if is_quick else TURNS.get(name, 2)):
+            for point in points[:: -1 if turn % 2 else 1]:
                 if point.world.clients >= LARGE and rounds[point.x]:
                     continue
-                measured = await _point(on, f"{name}-{point.x:.0f}-{turn}", point, sizes)
+                warm = sizes.warm if is_quick else line.warm
+                measured = await _point(on, f"{name}-{point.x:.0f}-{turn}", point, warm, sizes.cdrs // 4)
                 rounds[point.x].append({"x": point.x, **measured})
                 print(
                     f"{name} {point.x:g}: worker {measured['worker_us']:.1f}, "
                     f"Redis {measured['redis_us']:.1f} µs"
                 )
         found[name] = {
-            "title": title, "date": time.strftime("%Y-%m-%d %H:00"),
+            "title": line.title, "date": time.strftime("%Y-%m-%d %H:00"),
             "points": [_best(both) for both in rounds.values()],
         }  # fmt: skip
         draw(on.results, name, found[name])
@@ -104,15 +118,12 @@ def draw(results: Path, name: str, line: dict[str, Any]) -> None:
     )  # fmt: skip
 
 
-async def _point(on: Servers, name: str, point: Point, sizes: Sizes) -> dict[str, Any]:
-    # Of 1,000,000 clients that is three minutes of a worker's life. Each of two workers gets as many: of two
-    # that share the calls each knows fewer clients.
-    warm = max(sizes.warm // 8, 2 * point.world.clients) * point.workers
+async def _point(on: Servers, name: str, point: Point, warm: int, cdrs: int) -> dict[str, Any]:
+    # Each of two workers gets as many calls before: of two that share the calls each knows fewer clients.
     async with System(on, name, partitions=point.partitions) as system:
         await system.start(point.workers)
         load_s = await system.load(point.world.catalog())
         await system.stop()
-        # A quarter of the main measurement's: there are two dozen points.
-        measured = await system.measure(point.world, "g", warm, sizes.cdrs // 4, point.workers)
+        measured = await system.measure(point.world, "g", warm * point.workers, cdrs, point.workers)
         await system.forget()
-        return {**msgspec.to_builtins(measured), "load_s": load_s, "warm": warm / point.workers}
+        return {**msgspec.to_builtins(measured), "load_s": load_s, "warm": warm}

@@ -22,6 +22,9 @@ STEP_S = 12.0
 WARM_S = 3.0
 """Of each step; what is sent in it does not count."""
 DRAIN_S = 60.0
+WARM_UP_S = 60.0
+WARM_UP_RATE = 1_000.0
+"""A broker that has just started compiles its code for so long, and takes a core for it."""
 TICK_RECORDS = 2000
 """At most, of a tick: a batch takes some 2,600 and refuses the rest; what is due then goes with the next."""
 LOW = {"RATER_WORKER__BATCH_AGE_MS": "2"}
@@ -61,6 +64,10 @@ class Watch:
                         self.late[found[1]].append(now - self.sent[found[1]][int(found[2])])
         finally:
             await self.reader.stop()
+
+    async def warm_up(self, world: World, *, is_quick: bool) -> None:
+        """Let the servers and workers do some calls first."""
+        await self.feed(world, WARM_UP_RATE, "warmup", WARM_UP_S / 12 if is_quick else WARM_UP_S, 0.0)
 
     async def feed(
         self, world: World, rate: float, name: str, seconds: float = STEP_S, warm_s: float = WARM_S
@@ -115,6 +122,7 @@ async def latency(on: Servers, sizes: Sizes) -> dict[str, Any]:
             watch = Watch(system)
             reading = asyncio.create_task(watch.run())
             try:
+                await watch.warm_up(world, is_quick=is_quick)
                 found[label] = await _steps(
                     system, world, watch, sizes, SHARES if not is_quick else (0.25, 0.5)
                 )

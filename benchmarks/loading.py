@@ -94,11 +94,11 @@ async def loading(on: Servers, sizes: Sizes) -> dict[str, Any]:
     path.write_bytes(as_json(*rows(number)))
     return {
         "clients": number, "file_mb": path.stat().st_size / 1e6, "rate": CALLS_S,
-        "runs": [await _load(on, path, workers) for workers in (1, 2)],
+        "runs": [await _load(on, path, workers, is_quick=is_quick) for workers in (1, 2)],
     }  # fmt: skip
 
 
-async def _load(on: Servers, path: Path, workers: int) -> dict[str, Any]:
+async def _load(on: Servers, path: Path, workers: int, *, is_quick: bool) -> dict[str, Any]:
     world = World(clients=20_000)
     async with System(on, f"load-{workers}") as system:
         await system.start(workers)
@@ -106,6 +106,7 @@ async def _load(on: Servers, path: Path, workers: int) -> dict[str, Any]:
         watch = Watch(system)
         reading = asyncio.create_task(watch.run())
         try:
+            await watch.warm_up(world, is_quick=is_quick)
             before = await watch.feed(world, CALLS_S, "before")
             meanwhile: list[float] = []
             log = on.folder / "many.log"

@@ -43,7 +43,7 @@ class Sizes(NamedTuple):
     cdrs: int
 
 
-WHOLE = Sizes(rounds=3, warm=200_000, cdrs=200_000)
+WHOLE = Sizes(rounds=3, warm=600_000, cdrs=200_000)
 """Before it is measured a worker has seen most clients that call: half a minute of its life."""
 QUICK = Sizes(rounds=1, warm=4_000, cdrs=40_000)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Mapping
 from itertools import combinations_with_replacement
 from typing import Any
@@ -13,7 +14,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rater.core import fields, reading
+from rater.core import fields, reading, usual
 from rater.core.catalog import (
     ClientPackageSpec,
     ClientSpec,
@@ -1449,24 +1450,88 @@ HELD = rows({"id": "1", "client": "1", "package": "1"}, {
 })  # fmt: skip
 
 
+def one_by_one(files: dict[str, str | bytes]) -> CatalogFile:
+    """Return what files say, read field by field."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(usual, "parse", lambda _: None)
+        patch.setattr(reading, "_at_once", lambda *_: None)
+        return read_all(files)
+
+
 @pytest.mark.parametrize(("section", "odd"), [("clients", CLIENTS), ("client_packages", HELD)])
 def test_rows_as_usual_are_read_as_field_by_field(section: str, odd: list[dict[str, Any]]) -> None:
-    """Reading a row at once gives what reading its fields gives, or leaves it to that."""
+    """Reading rows at once gives what reading their fields gives, or leaves it to that."""
+    ways = Counter[bool]()
+    for row in odd:
+        text = json.dumps({section: [row, row]})
+        assert vars(read_all({"c.json": text})) == vars(one_by_one({"c.json": text})), text
+        ways[usual.parse(text.encode()) is not None] += 1
+    assert min(ways.values()) > 500, ways
     text = json.dumps({section: odd})
-    at_once = read_all({"c.json": text})
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("_usual_client", "_usual_client_package"):
-            patch.setattr(reading, name, lambda _: None)
-        one_by_one = read_all({"c.json": text})
-    assert vars(at_once) == vars(one_by_one)
+    assert vars(read_all({"c.json": text})) == vars(one_by_one({"c.json": text}))
+
+
+NAMES_TWICE: list[tuple[str, str]] = [
+    ('"balance": "1"', '"balance": "1", "balance": "1"'),
+    ('"balance": "1"', '"balance": "1", "balance" : "1"'),
+    ('"balance": "1"', '"balance"\n: "1", "balance": "1"'),
+    ('"balance": "1"', '"balance": "1", "\\u0062alance": "2"'),
+    ('"balance": "1"', '"balance": "1", "name": "\\u0022:", "balance": "1"'),
+    ('"balance": "1"', '"balance": "1", "name": "\\"\\u003a", "balance": "1"'),
+    ('"balance": "1"', '"balance": "1", "name": "\\u0022\\u003A", "balance": "1"'),
+    ('"balance": "1"', '"balance": "1", "name": ":", "name": ":"'),
+    ('"id": "a"', '"id": "a", "id": "b"'),
+    ('"calls": "t"', '"calls": "t", "calls": "t"'),
+    ('"orig":', '"orig": {"calls": "t"}, "orig":'),
+    ('"anchor":', '"anchor": "2026-01-01", "anchor":'),
+    ('"client": "1"', '"client": "1", "client": null'),
+    ('"clients":', '"clients": [], "clients":'),
+    ('"client_packages":', '"client_packages": [], "client_packages":'),
+    ('"dids":', '"dids": [{"number": "1"}], "dids":'),
+    ('"number": "2"', '"number": "2", "number": "2"'),
+]
+
+
+@pytest.mark.parametrize(("once", "twice"), NAMES_TWICE)
+def test_names_that_come_twice_are_found_at_once_too(once: str, twice: str) -> None:
+    """No name of a row, nor of the file, comes twice without being told, however it is written."""
+    text = (
+        '{"dids": [{"number": "2"}], "clients": [{"id": "1", "currency": "USD", "balance": "1",'
+        ' "rate_tables": {"orig": {"calls": "t"}},'
+        ' "payment_terms": {"every": "1 month", "anchor": "2026-01-01"},'
+        ' "accounts": [{"id": "a"}]}], "client_packages": [{"id": "1", "client": "1", "package": "1"}]}'
+    )
+    assert usual.parse(text.encode()) is not None
+    assert not read_all({"c.json": text}).faults
+    assert text.count(once) == 1
+    for raw in (text.replace(once, twice), json.dumps(json.loads(text), indent=1).replace(once, twice)):
+        found = read_all({"c.json": raw})
+        assert any(fault.problem == "stands there twice; leave one out" for fault in found.faults), raw
+        assert vars(found) == vars(one_by_one({"c.json": raw}))
+
+
+@settings(deadline=None)
+@given(
+    st.lists(
+        st.text(max_size=6) | st.sampled_from(['":', '\\":', ":", '"', " :", "\\", "\u00e9"]), max_size=6
+    )
+)
+def test_texts_do_not_look_like_names_that_come_twice(texts: list[str]) -> None:
+    """Whatever texts hold, a file of them is read as field by field."""
+    rows = [{"id": f"{n}", "currency": "USD", "name": text} for n, text in enumerate(texts)]
+    for raw in (json.dumps({"clients": rows}), json.dumps({"clients": rows}, ensure_ascii=False)):
+        files: dict[str, str | bytes] = {"c.json": raw.encode("utf-8", "surrogatepass")}
+        assert vars(read_all(files)) == vars(one_by_one(files))
 
 
 def test_usual_rows_are_read_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """A file of clients and what they have is read without looking at one field after the other."""
     monkeypatch.setattr(reading, "Fields", _NoRow)
-    found = read(BASE)
-    assert [placed.value.id for placed in found.clients] == ["42", "43"]
-    assert [placed.value.start_date for placed in found.client_packages] == ["2026-11-01"]
+    for name, text in (("c.yaml", BASE), ("c.json", json.dumps(yaml.safe_load(BASE), default=str))):
+        found = read(text, name)
+        assert [placed.value.id for placed in found.clients] == ["42", "43"]
+        assert [placed.value.start_date for placed in found.client_packages] == ["2026-11-01"]
+        assert [placed.path for placed in found.clients] == ["clients[0]", "clients[1]"]
 
 
 class _NoRow(fields.Fields):

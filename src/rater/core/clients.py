@@ -133,23 +133,26 @@ def apply_entry(
     if register is None:
         if entry.client is None:
             raise ValueError(f"client {entry.id!r} does not exist, and the entry does not bring it")
-        register = _new(entry.client)
+        return _new(entry.client, entry.packages, catalog, at_ms)
     changes: dict[str, Any] = {}
-    if register.version and entry.client is not None and not same_client(register, entry.client):
+    if entry.client is not None and not same_client(register, entry.client):
         changes = _client_changes(register, entry.client, at_ms)
     zone = zone_of(changes.get("zone", register.zone))
     packages = _packages(register.packages, entry.packages, catalog, zone, at_ms)
     if packages is not register.packages:
         changes["packages"] = packages
-    if register.version and not changes:
+    if not changes:
         return register
     return msgspec.structs.replace(register, version=register.version + 1, catalog=catalog.version, **changes)
 
 
-def _new(spec: ClientSpec) -> ClientRegister:
-    accounts = {account.id: account.rate_tables for account in spec.accounts}
+def _new(
+    spec: ClientSpec, packages: list[ClientPackageSpec], catalog: Catalog, at_ms: int
+) -> ClientRegister:
     return ClientRegister(
-        id=spec.id, version=0, catalog=0, currency=spec.currency, accounts=accounts, packages=[],
+        id=spec.id, version=1, catalog=catalog.version, currency=spec.currency,
+        accounts={account.id: account.rate_tables for account in spec.accounts},
+        packages=_packages([], packages, catalog, zone_of(spec.time_zone), at_ms),
         opening=spec.balance, **_told(spec),
     )  # fmt: skip
 

@@ -23,10 +23,14 @@ PRICE_MAX = 900_000_000
 """Of prices, fees and currency rates, in units of the currency: below 2^63 in 10^-10."""
 COUNT_MAX = 2**31 - 1
 
+QUANTITY_MAX = 1_000_000
+"""Of a client package."""
 HINTS_MAX = 1000
 """A hint takes 0.1 ms: a file with so many faults was not misspelt."""
 
 _UTC = zone_of("UTC")
+_DAY_MS = 86_400_000
+CURRENCY = re.compile(r"[A-Za-z0-9]{1,16}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 _WHOLE = re.compile(r"-?[0-9]{1,18}")
 
@@ -68,6 +72,12 @@ def what(value: object) -> str:
 def plain(text: str) -> bool:
     """Return whether a text has no control characters."""
     return text.isprintable() or not _CONTROL.search(text)
+
+
+def is_over(start: str, end: str) -> bool:
+    """Return whether an end is not after the start; a day of doubt where one is a date at the client."""
+    doubt = 0 if len(start) == len(end) else _DAY_MS
+    return when_ms(end, _UTC) <= when_ms(start, _UTC) - doubt
 
 
 @cache

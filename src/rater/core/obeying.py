@@ -25,8 +25,7 @@ from rater.core.commands import (
 )  # fmt: skip
 from rater.core.compiling import Catalog
 from rater.core.drawing import Apply
-from rater.core.fields import TEXT_CHARS_MAX
-from rater.core.reading import QUANTITY_MAX
+from rater.core.fields import QUANTITY_MAX, TEXT_CHARS_MAX
 from rater.core.reasons import shown
 from rater.core.reconciling import COMMAND_INDEX_MIN, ApplyContext
 
@@ -60,15 +59,21 @@ def _entry_fault(entry: ClientEntry) -> str | None:
     spec = entry.client
     if not entry.id or len(entry.id) > TEXT_CHARS_MAX:
         return f"an id has 1 to {TEXT_CHARS_MAX} characters"
-    if (spec is not None and spec.id != entry.id) or any(of.client != entry.id for of in entry.packages):
-        return "the entry holds rows of another client"
     if spec is not None:
-        sums = (spec.balance, spec.credit_limit, spec.low_balance or 0)
-        if not all(-LIMIT <= number <= LIMIT for number in sums):
-            return f"amounts are at most {LIMIT} micros"
-    if not all(1 <= of.quantity <= QUANTITY_MAX for of in entry.packages):
-        return f"quantities are 1 to {QUANTITY_MAX}"
+        if spec.id != entry.id:
+            return _OF_ANOTHER
+        for number in (spec.balance, spec.credit_limit, spec.low_balance or 0):
+            if not -LIMIT <= number <= LIMIT:
+                return f"amounts are at most {LIMIT} micros"
+    for of in entry.packages:
+        if of.client != entry.id:
+            return _OF_ANOTHER
+        if not 1 <= of.quantity <= QUANTITY_MAX:
+            return f"quantities are 1 to {QUANTITY_MAX}"
     return None
+
+
+_OF_ANOTHER = "the entry holds rows of another client"
 
 
 def chunk_call(

@@ -14,11 +14,12 @@ from functools import partial
 from ipaddress import ip_network
 from itertools import islice
 from operator import attrgetter
-from typing import Annotated, Any, Generic, NamedTuple, TypeVar, get_args
+from typing import Any, Generic, NamedTuple, TypeVar, get_args
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Struct
 
+from rater.core import usual
 from rater.core.amounts import E10, format_e10
 from rater.core.catalog import (
     AccountSpec,
@@ -53,14 +54,15 @@ from rater.core.codes import BEGINNING_MS, CODE_DIGITS_MAX, Row
 from rater.core.fields import (
     CODE_NAME_CHARS_MAX,
     COUNT_MAX,
+    CURRENCY,
     HINTS_MAX,
     PRICE_MAX,
+    QUANTITY_MAX,
     REQUIRED,
-    TEXT_CHARS_MAX,
     Fault,
     Fields,
     Source,
-    micros,
+    is_over,
     names_of,
     plain,
     uncollected,
@@ -68,25 +70,22 @@ from rater.core.fields import (
     what,
 )
 from rater.core.parsing import csv_header, csv_rows, parse
-from rater.core.periods import canonical_when, parse_span, surely_shorter, when_ms, zone_of
+from rater.core.periods import parse_span, surely_shorter, zone_of
 from rater.core.reasons import Side
-
-QUANTITY_MAX = 1_000_000
 
 _UTC = zone_of("UTC")
 _CODE = re.compile(rf"[0-9]{{1,{CODE_DIGITS_MAX}}}")
 _PATTERN = re.compile(rf"[0-9]{{0,{CODE_DIGITS_MAX}}}\*|[0-9]{{1,{CODE_DIGITS_MAX}}}")
 _PREFIX = re.compile(rf"\+?[0-9]{{1,{CODE_DIGITS_MAX}}}")
-_CURRENCY = re.compile(r"[A-Za-z0-9]{1,16}")
 _CODE_PROBLEM = f"not digits alone; write 1 to {CODE_DIGITS_MAX} of them"
 _PATTERN_PROBLEM = (
     f'not a code; write 1 to {CODE_DIGITS_MAX} digits, with "*" at the end alone, as in "38044*"'
 )
 _CURRENCY_PROBLEM = "not a currency; write 1 to 16 letters or digits, such as USD"
 _SIDES: tuple[str, ...] = get_args(Side)
-_DAY_MS = 86_400_000
 
 T = TypeVar("T")
+R = TypeVar("R", bound=Struct)
 OpenFile = Callable[[str], bytes]
 
 
@@ -159,7 +158,7 @@ def _package(source: Source, path: str, values: Mapping[Any, Any]) -> PackageSpe
         id=identity,
         name=row.text("name"),
         type=row.choice("type", get_args(PackageType)),
-        currency=row.form("currency", _CURRENCY, _CURRENCY_PROBLEM),
+        currency=row.form("currency", CURRENCY, _CURRENCY_PROBLEM),
         reseller=row.text("reseller", None),
         status=row.choice("status", get_args(Status), "active"),
         period=row.span("period"),
@@ -200,14 +199,8 @@ def _check_periods(row: Fields, spec: PackageSpec) -> None:
 
 def _check_dates(row: Fields, start: str | None, end: str | None) -> None:
     """Refuse an end that is not after the start."""
-    if start and end and _is_over(start, end):
+    if start and end and is_over(start, end):
         row.fault("end_date", f"not after start_date ({start}); change one of them")
-
-
-def _is_over(start: str, end: str) -> bool:
-    """Return whether an end is not after the start; a day of doubt where one is a date at the client."""
-    doubt = 0 if len(start) == len(end) else _DAY_MS
-    return when_ms(end, _UTC) <= when_ms(start, _UTC) - doubt
 
 
 def _fee(source: Source, path: str, values: Mapping[Any, Any]) -> FeeSpec:
@@ -310,9 +303,9 @@ def _did(source: Source, path: str, values: Mapping[Any, Any]) -> DidSpec:
 
 
 def _client(source: Source, path: str, values: Mapping[Any, Any]) -> ClientSpec:
-    usual = _usual_client(values)
-    if usual is not None:
-        return usual
+    found = _at_once(values, usual.ClientRow, usual.client_of)
+    if found is not None:
+        return found
     row = Fields(source, path, values, ClientSpec)
     zone = row.text("time_zone", "UTC")
     try:
@@ -321,7 +314,7 @@ def _client(source: Source, path: str, values: Mapping[Any, Any]) -> ClientSpec:
         row.fault("time_zone", str(error))
     return ClientSpec(
         id=row.name("id"),
-        currency=row.form("currency", _CURRENCY, _CURRENCY_PROBLEM),
+        currency=row.form("currency", CURRENCY, _CURRENCY_PROBLEM),
         name=row.text("name", "", empty=True),
         reseller=row.text("reseller", None),
         time_zone=zone,
@@ -363,9 +356,9 @@ def _tables(row: Fields) -> Tables:
 
 
 def _client_package(source: Source, path: str, values: Mapping[Any, Any]) -> ClientPackageSpec:
-    usual = _usual_client_package(values)
-    if usual is not None:
-        return usual
+    found = _at_once(values, usual.ClientPackageRow, usual.client_package_of)
+    if found is not None:
+        return found
     row = Fields(source, path, values, ClientPackageSpec)
     spec = ClientPackageSpec(
         id=row.name("id"), client=row.text("client"), package=row.text("package"),
@@ -376,92 +369,13 @@ def _client_package(source: Source, path: str, values: Mapping[Any, Any]) -> Cli
     return spec
 
 
-# ------------------------------------------------------------------------------------------ rows as usual
-# Clients and what they have come by the million. Read field by field, to tell all that is wrong, a client's
-# row takes 10 µs and a client package's 2.5; one whose fields all have their types takes 3 and 1, read at
-# once. None: it is not so, and is read field by field.
-_Text = Annotated[str, Meta(min_length=1, max_length=TEXT_CHARS_MAX)]
-_TableNames = dict[str, dict[_Text, _Text]]
-
-
-class _UsualAccount(Struct, forbid_unknown_fields=True):
-    id: _Text
-    rate_tables: _TableNames | None = None
-
-
-class _UsualTerms(Struct, forbid_unknown_fields=True):
-    every: _Text
-    anchor: _Text
-
-
-class _UsualClient(Struct, forbid_unknown_fields=True):
-    id: _Text
-    currency: _Text
-    name: Annotated[str, Meta(max_length=TEXT_CHARS_MAX)] | None = None
-    reseller: _Text | None = None
-    time_zone: _Text | None = None
-    balance: str | None = None
-    credit_limit: str | None = None
-    low_balance: str | None = None
-    payment_terms: _UsualTerms | None = None
-    tax_profile: _Text | None = None
-    rate_tables: _TableNames | None = None
-    accounts: list[_UsualAccount] | None = None
-
-
-class _UsualClientPackage(Struct, forbid_unknown_fields=True):
-    id: _Text
-    client: _Text
-    package: _Text
-    account: _Text | None = None
-    start_date: str | None = None
-    end_date: str | None = None
-    activate_in_past: bool | None = None
-    quantity: Annotated[int, Meta(ge=1, le=QUANTITY_MAX)] | None = None
-
-
-def _usual_client(values: Mapping[Any, Any]) -> ClientSpec | None:
+def _at_once(values: Mapping[Any, Any], form: type[R], made: Callable[[R], T | None]) -> T | None:
+    """Return what a row says, read at once; None: it is to be read field by field."""
     try:
-        row = msgspec.convert(values, _UsualClient)
-        zone, terms, own = row.time_zone or "UTC", row.payment_terms, row.accounts or ()
-        zone_of(zone)
-        spec = ClientSpec(
-            row.id, row.currency, row.name or "", row.reseller, zone,
-            0 if row.balance is None else micros(row.balance),
-            0 if row.credit_limit is None else micros(row.credit_limit),
-            None if row.low_balance is None else micros(row.low_balance),
-            None if terms is None else TermsSpec(str(parse_span(terms.every)), canonical_when(terms.anchor)),
-            row.tax_profile, row.rate_tables or {},
-            [AccountSpec(account.id, account.rate_tables or {}) for account in own],
-        )  # fmt: skip
-    except (ValueError, msgspec.ValidationError):
+        row = msgspec.convert(values, form)
+    except (msgspec.ValidationError, ValueError):
         return None
-    texts = [row.id, spec.name, zone, row.reseller or "", row.tax_profile or "", terms.every if terms else ""]
-    for tables in (spec.rate_tables, *[account.rate_tables for account in spec.accounts]):
-        for side, names in tables.items():
-            if side not in _SIDES or not names:
-                return None
-            texts += names.values()
-    texts += [account.id for account in own]
-    good = spec.credit_limit >= 0 and "".join(texts).isprintable() and _CURRENCY.fullmatch(row.currency)
-    return spec if good else None
-
-
-def _usual_client_package(values: Mapping[Any, Any]) -> ClientPackageSpec | None:
-    try:
-        row = msgspec.convert(values, _UsualClientPackage)
-        start = None if row.start_date is None else canonical_when(row.start_date)
-        end = None if row.end_date is None else canonical_when(row.end_date)
-    except (ValueError, msgspec.ValidationError):
-        return None
-    if not (row.id + row.client + row.package + (row.account or "")).isprintable():
-        return None
-    if start is not None and end is not None and _is_over(start, end):
-        return None
-    return ClientPackageSpec(
-        row.id, row.client, row.package, row.account, start, end, row.activate_in_past or False,
-        row.quantity or 1,
-    )  # fmt: skip
+    return made(row)
 
 
 # -------------------------------------------------------------------------------------- decks and tables
@@ -532,7 +446,7 @@ _RATE = frozenset((
 
 def _rate_table(open_file: OpenFile, source: Source, path: str, values: Mapping[Any, Any]) -> RateTableSpec:
     row = Fields(source, path, values, frozenset(("name", "currency", "code_deck", "rates", "file")))
-    name, currency = row.name("name"), row.form("currency", _CURRENCY, _CURRENCY_PROBLEM)
+    name, currency = row.name("name"), row.form("currency", CURRENCY, _CURRENCY_PROBLEM)
     deck = row.text("code_deck", None)
     if _in_file(row, "rates"):
         rates = _rates(*_part(row, open_file, _RATE, ("code", "price")))
@@ -584,12 +498,16 @@ def read_files(files: Sequence[tuple[str, bytes]], open_file: OpenFile) -> Catal
             _read_csv(Source(name, out.faults, is_csv=True), raw, out)
             continue
         source = Source(name, out.faults)
-        found = parse(source, raw)
+        parsed = usual.parse(raw)
+        found = parse(source, raw if parsed is None else parsed.rest)
         if isinstance(found, dict):
             row = Fields(source, "", found, frozenset(("currencies", *sections)))
             _currencies(row, out)
             for section, read in sections.items():
-                _rows_of(source, row.rows(section), read, section, out)
+                if parsed is not None and section in parsed.rows:
+                    _usual_rows(source, parsed.rows[section], section, out)
+                else:
+                    _rows_of(source, row.rows(section), read, section, out)
             continue
         out.lost |= _ALL
         if found is not None:
@@ -646,11 +564,27 @@ def _rows_of(source: Source, rows: _Rows, read: _Read, section: str, out: Catalo
             out.faulty.add((section, getattr(spec, _KEYS[section])))
 
 
+_USUAL: dict[str, Callable[[Any], Any]] = {
+    "clients": usual.client_of, "client_packages": usual.client_package_of,
+}  # fmt: skip
+
+
+def _usual_rows(source: Source, rows: Sequence[Struct], section: str, out: CatalogFile) -> None:
+    made, read, to = _USUAL[section], _SECTIONS[section], getattr(out, section)
+    for position, row in enumerate(rows):
+        path = f"{section}[{position}]"
+        spec = made(row)
+        if spec is not None:
+            to.append(Placed(source.name, path, spec))
+        else:
+            _rows_of(source, [(path, msgspec.to_builtins(row))], read, section, out)
+
+
 def _currencies(sections: Fields, out: CatalogFile) -> None:
     source = sections.source
     value = sections.mapping("currencies", '{base: USD, rates: {EUR: "1.08"}}')
     row = Fields(source, "currencies", value, frozenset(("base", "rates")))
-    base = row.form("base", _CURRENCY, _CURRENCY_PROBLEM, None)
+    base = row.form("base", CURRENCY, _CURRENCY_PROBLEM, None)
     if base is not None:
         if out.base is not None and out.base.value != base:
             row.fault("base", f"{out.base.file} says {out.base.value}, and there is one base; leave one out")
@@ -659,7 +593,7 @@ def _currencies(sections: Fields, out: CatalogFile) -> None:
     for name, raw in rates.items():
         path = f"currencies.rates.{name}"
         before, spec = len(out.faults), CurrencySpec(str(name), [])
-        if not isinstance(name, str) or not _CURRENCY.fullmatch(name):
+        if not isinstance(name, str) or not CURRENCY.fullmatch(name):
             source.fault(path, name, _CURRENCY_PROBLEM + ", quoted")
         elif name == base:
             source.fault(path, raw, "the base is worth 1 of itself; leave it out")
@@ -746,13 +680,13 @@ def _once(out: CatalogFile, section: str, key: Callable[[Any], Any], field: str)
 
 
 def _accounts_once(out: CatalogFile) -> None:
-    owners: dict[str, str] = {}
+    owners: dict[str, tuple[Placed[ClientSpec], int]] = {}
     for placed in out.clients:
         for position, account in enumerate(placed.value.accounts):
-            path = f"{placed.path}.accounts[{position}].id"
-            if account.id and account.id in owners:
-                problem = (
-                    f"{owners[account.id]} is the same; account ids are unique in the system, change one"
-                )
+            other = owners.get(account.id)
+            if other is not None and account.id:
+                path = f"{other[0].file}: {other[0].path}.accounts[{other[1]}].id"
+                problem = f"{path} is the same; account ids are unique in the system, change one"
+                path = f"{placed.path}.accounts[{position}].id"
                 out.faults.append(Fault(placed.file, path, account.id, problem))
-            owners[account.id] = f"{placed.file}: {path}"
+            owners[account.id] = placed, position
