@@ -26,7 +26,7 @@ fault-figure: $(STAMP)
 fault-table: $(STAMP)
 	cd tests && ../$(BIN)/python -m faults.table
 
-# Writes benchmarks/README.md and its pictures: some 15 minutes, and half an hour.
+# Writes benchmarks/README.md and its pictures: some 20 minutes, and most of an hour.
 bench: $(STAMP)
 	$(BIN)/python benchmarks/run.py main memory latency load
 

@@ -142,9 +142,9 @@ first two on one 2.4 times as slow as that of the table):
   each draw call: with 50 packages matching 27 to 31 → 15 to 21 µs of a side and packing 8 → 3.4 to 5.7,
   in-process on that day (with one package 12 to 15 → 10 to 12).
 - hiredis packs the commands of Redis, no longer redis-py in Python: 560 → 130 µs for a call with 700 keys,
-  of which a side has one. (With it, on 27 November, when the same machine was twice as slow: 56 to 60 µs of
-  a side at a pass-through of 6.7 to 8.5, a ratio of 8 to 10; at noon, with all above, 63 to 75 at a
-  pass-through of 7.7 to 10.0, a ratio of 9.0 to 9.8, Redis 16 to 19.)
+  of which a side has one.
+- Before it is measured a worker does 600,000 calls, no longer 200,000, of which many were the first of their
+  client: 55 and 45 µs of a CDR, a run each.
 
 Tried and left out, for it gained nothing that could be told from the noise: batches of 250 or 1,000
 records in place of 4,000 (41 and 45 in place of 46 in-process, and more calls to Redis), identifying and
@@ -202,17 +202,20 @@ the same machine. The load is a share of what the worker did with a full topic j
 
 {_table(("figure", "result", "target", "met"), rows)}
 {_table(head, table)}
-A lane that keeps up begins a batch `worker.batch_age_ms` after the last one; else a batch closes by
-count (`worker.batch_records_max`) or by bytes (what one fetch brings, 2 MiB of a partition). A batch
-costs the worker 2 to 3 ms and the broker 2 ms whatever it carries, and four lanes with an age of 2 ms
-make 300 of them a second: a core of each. So low latency takes few lanes as well as a short age: as many
-partitions as workers. On a day when these two cores were three times as slow, at an age of 2 ms, p50 / p99:
-4,000 CDR/s 216 / 478 ms with four partitions and 62 / 140 with one; 1,000 CDR/s 85 / 197 and 40 / 108.
+A lane that keeps up begins a batch `worker.batch_age_ms` after the last one; else a batch closes by count
+(`worker.batch_records_max`) or by bytes (what one fetch brings, 2 MiB of a partition). A batch costs the
+worker 2 to 4 ms and the broker 2 ms whatever it carries (at 1,000 CDR/s on four lanes 3.5 of the worker's
+4.5 ms of a commit, nearly all of it in the client libraries and asyncio, no function with a tenth), and
+four lanes with an age of 2 ms make 300 of them a second: a core of each. So low latency takes few lanes as
+well as a short age: as many partitions as workers.
 
-How much is left over decides: the broker, Redis, the sender and the reader share these two cores. The table
-is of noon of 27 November, when they did a third of what they did the day before: then, with four partitions
-for both settings, p50 / p99 at half load were 84 / 187 ms by default at 13,808 CDR/s (met), and 72 / 142 with
-an age of 2 ms at 11,841 CDR/s.
+How much is left over decides: worker, broker, Redis, the sender and the reader share these two cores (at
+half load the worker takes 0.7 of one, the sender and the reader 0.2), and a core is what is waited for. It
+is not the collector: when that looked after 10,000 objects in place of 100,000, so for 5 ms at a time in
+place of 50, p99 with low latency at 8,000 CDR/s was 83 to 133 ms in place of 65 to 81. The servers are
+warm: in the first minute the broker compiles its code, for which it takes 0.9 of a core in place of 0.3 at
+1,000 CDR/s, where p99 was then 178 ms, and 70 after it. Measured without that minute, and with cores a
+third as quick, p99 at half load was 430 ms by default and 348 with low latency.
 
 ![p99](results/latency-p99.svg)
 ![p50](results/latency-p50.svg)
@@ -224,19 +227,33 @@ GROWTH = {"clients": 1.3, "packages": 1.5, "codes": 1.1}
 
 
 _GROWTH_HEAD = """\
-CPU of a CDR, worker and Redis, and how many calls a worker had seen before. Where a line is about something
-else: 20,000 clients (2,000 for packages), 36,235 codes, 4 partitions, one worker.
+CPU of a CDR, worker and Redis, and how many calls a worker had seen before: of a line as many for each point,
+and twice as many as the largest has codes or clients. Where a line is about something else: 20,000 clients
+(2,000 for packages), 36,235 codes, 4 partitions, one worker.
 """
 
-_SAME = (("codes", 2), ("partitions", 1), ("workers", 0), ("hot", 0), ("usual", 0), ("duplicates", 0))
+_SAME = (("partitions", 1), ("workers", 0), ("hot", 0), ("usual", 0), ("duplicates", 0))
 """Where the lines cross: all that they are about as it is elsewhere."""
 
 _GROWTH_TWICE = """\
-Each line with a target was measured there and back, twice (clients: once, 1,000,000 of them in one
-direction), the others once or there and back; the best counts, for a neighbour on the machine only ever makes
-it slower. At noon of 27 November the machine did half to a third of what it can; of clients, the night before
-found 50.8, 52.0, 57.2 and 60.8 µs of the worker and 9.8, 10.8, 11.8 and 18.8 of Redis (1.20 and 1.92).
+Each line was measured there and back, packages and workers twice so, 1,000,000 clients in one direction; the
+best counts, for a neighbour on the machine only ever makes it slower.
 """
+
+_GROWTH_WHY = {
+    "codes": """\
+With a hundred codes all that belongs to one lies in the processor's caches, and a draw call has each rate
+and most amounts several times, which are then packed and written once. From 36,235 to 300,000 it is within
+the noise. Measured after 40,000 calls, with the first look at nearly each of 300,000 codes among them, it
+was 1.27.
+""",
+    "clients": """\
+Nothing is searched by client; what grows is that fewer calls of a draw are of one client (two commands of
+Redis for each), that a client's keys, view and packages are in no cache, and that with 1,000,000 a tenth of
+the measured sides is still the first of its client (by Zipf's law), which has to be fetched, decoded and
+opened.
+""",
+}
 
 
 def _growth(found: dict[str, Any]) -> str:
@@ -286,6 +303,8 @@ def _growth(found: dict[str, Any]) -> str:
                 f"the work of one, that is ≤ 1.11 (on two cores the rate cannot show it); met: "
                 f"{_judged(ratios[0], 2 / 1.8)}.\n"
             )
+        if name in _GROWTH_WHY:
+            text.append(_GROWTH_WHY[name])
         text.append(f"![{name}](results/growth-{name}.svg)\n")
     return "\n".join(text)
 
@@ -351,16 +370,21 @@ def _latencies(ms: dict[str, float]) -> str:
 
 
 _LOADED = """\
-On 27 November the same machine took twice as long for all it did (the pass-through 6.7 to 8.5 µs in place
-of 4.1): 176 s with one worker, 169 with two, these with the first one's million still in Redis. The day
-before, with what follows not done yet, one worker took 114 s, with a p99 of 758 ms meanwhile.
-Of 100,000 clients, in seconds of CPU on the slow day: the loader reads 1.5 (2.3
-before a row whose fields all have their types was read at once), merges 0.7, asks Redis for what there is
-0.4 and writes 0.4; then the worker brings them into Redis and the journal with 3.3 to 3.7, no function with
-a tenth of it (a tenth was packing what Redis is told, before hiredis did). Loader and worker cannot
-overlap, for nothing is applied before all was checked; two workers share the second part, and two cores
-with the calls, Kafka and Redis. A poll returns two of the 400 clients' commands: with all that one fetch
-brings (136, 23 MB), calls waited 8 s for 200,000 clients and 27 s for 1,000,000.
+The two cores do all of it: 1,000 CDR/s alone take 0.9 of one once the servers are warm (worker 0.3, broker
+0.3, sender and reader 0.2), 1.1 to 1.5 before. The loader and the worker come one after the other, for
+nothing is applied before all was checked: 300,000 clients took the loader 14 and then the worker 14 s
+beside the calls, and 28 s in all with no calls, when the loader took more than now. What a client takes, in
+µs of CPU: the loader 33 (reading 15, merging 7, asking Redis for what there is 4, writing 3), the worker 30
+(4 of them Redis' calls, 3 the commit), no function with a tenth of it.
+
+What was done: the loader reads rows whose fields all have their types at once (23 → 15 µs), and a JSON file
+becomes these rows without mappings between, which costs counting its names, for msgspec does not see that
+one comes twice (16 → 11); the collector waits meanwhile; hiredis packs what Redis is told (a tenth of the
+worker's part before). Of the same 300,000 clients beside calls the last step took 33 → 30 s. A poll returns
+two of the 400 clients' commands: with all that one fetch brings (136, 23 MB), calls waited 8 s for 200,000
+clients and 27 s for 1,000,000. Two workers share the second part. On the two days before, one worker took
+114 to 176 s, with a p99 of 758 to 1,140 ms meanwhile: the machine's speed differs by a factor of two and
+more.
 """
 
 
@@ -375,7 +399,9 @@ What it is made of (Redis 8 with jemalloc, which rounds each allocation up to a 
 - period counter: a field `PACKAGE.PERIOD.LIMIT` and a number in the listpack of `c:ID`: the length
   of the field + 2, and 2 to 9 for the number; with more than 128 fields the hash becomes a table of
   60 to 80 bytes for each;
-- entry of the duplicates: a field of 8 bytes and a value of 4 in the hash `u:GENERATION`.
+- entry of the duplicates: 8 bytes of the key's digest and 4 of the content's, in the value of a group of some
+  16 (`width_of` in functions.lua), which share a field of 2 or 3 bytes and its place in the hash
+  `u:GENERATION`.
 """
 
 PARTS: dict[str, Callable[[dict[str, Any]], str]] = {
@@ -386,7 +412,7 @@ _HEAD = """\
 # Benchmarks
 
     make bench            # the main measurement, memory, latency, loading: some 20 minutes
-    make bench-growth     # the growth tables: half an hour
+    make bench-growth     # the growth tables: most of an hour; one: benchmarks/run.py growth --line clients
 
 One command runs the shipped worker, all guarantees on (deduplication, outcomes, journal headers,
 transactions, `read_committed`), as its own process against a real Apache Kafka and a real Redis with
@@ -399,10 +425,11 @@ _TAIL = """\
 
 - `world.py` makes the catalog (the demo's deck, every code priced) and the CDRs; `system.py` starts
   servers and workers.
-- A round begins with a warm-up: connecting, taking lanes, reading the catalog, filling caches. Then
-  the worker has nothing left and stands still while the measured CDRs are put into the topics; the
-  marks are where it goes on, and where the last of them is committed. What is committed it tells at
-  `/metrics`, asked twice a second: 2 ms of its CPU each time, which are counted.
+- A round begins with a warm-up: connecting, taking lanes, reading the catalog, filling caches (600,000
+  calls; for latency and loading a minute of 1,000 CDR/s). Then the worker has nothing left and stands
+  still while the measured CDRs are put into the topics; the marks are where it goes on, and where the
+  last of them is committed. What is committed it tells at `/metrics`, asked twice a second: 2 ms of its
+  CPU each time, which are counted.
 - `passing.py` is the pass-through: for each partition a consumer and a transactional producer, the
   settings of the worker, as many records of the same bytes (real ones of the first round), measured
   between the same marks. It keeps no offsets: it is the floor.

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 import msgspec
 import plots
 import stages
-from growing import growth
+from growing import LINES, growth
 from lateness import latency
 from loading import loading
 from memory import memory
@@ -41,6 +41,8 @@ class Sizes(NamedTuple):
     rounds: int
     warm: int
     cdrs: int
+    lines: tuple[str, ...] = ()
+    """Of growth, beside those that there are results of; none: all."""
 
 
 WHOLE = Sizes(rounds=3, warm=600_000, cdrs=200_000)
@@ -138,10 +140,12 @@ def main() -> None:
     parser.add_argument("parts", nargs="*", choices=[*PARTS, "report", []], help="main memory latency load")
     parser.add_argument("--quick", action="store_true", help="show that all works")
     parser.add_argument("--rounds", type=int, help="of the main measurement")
+    parser.add_argument("--line", action="append", choices=LINES, help="of growth, again; all without it")
     asked = parser.parse_args()
     sizes = QUICK if asked.quick else WHOLE
     if asked.rounds:
         sizes = sizes._replace(rounds=asked.rounds)
+    sizes = sizes._replace(lines=tuple(asked.line or ()))
     parts = [part for part in asked.parts or ["main", "memory", "latency", "load"] if part in PARTS]
     if asked.quick:
         with TemporaryDirectory(prefix="rater-bench-") as results:

@@ -49,6 +49,8 @@ class World:
     """So many limits in each package, all of them of minutes; None: 1 to 5, of minutes and money."""
     every: bool = False
     """Each package has a limit for all codes, so that further ones do not make more calls draw."""
+    plenty: bool = False
+    """Limits that are never used up, so that a few clients with many calls draw as often as many with few."""
 
     @cached_property
     def deck(self) -> dict[str, str]:
@@ -119,9 +121,11 @@ class World:
         limits: list[dict[str, Any]] = []
         for number, code in enumerate(chosen):
             money = self.limits is None and number == count - 1 and n % 4 == 1
+            size = chance.randrange(20, 500) if money else chance.randrange(500, 20_000)
+            size *= 10_000 if self.plenty else 1
             limits.append({
                 "type": "money" if money else "volume", "service": "calls", "code": code,
-                "limit": f"{chance.randrange(20, 500)}.00" if money else chance.randrange(500, 20_000),
+                "limit": f"{size}.00" if money else size,
             })  # fmt: skip
         return {"id": f"{'v' if kind == 'vendor' else 'p'}{n}", "name": f"Package {n}", "type": kind,
                 "currency": "USD", "period": "1 month", "limits": limits}  # fmt: skip
