@@ -146,9 +146,7 @@ def apply_entry(
     return msgspec.structs.replace(register, version=register.version + 1, catalog=catalog.version, **changes)
 
 
-def _new(
-    spec: ClientSpec, packages: list[ClientPackageSpec], catalog: Catalog, at_ms: int
-) -> ClientRegister:
+def _new(spec: ClientSpec, packages: list[ClientPackageSpec], catalog: Catalog, at_ms: int) -> ClientRegister:
     return ClientRegister(
         id=spec.id, version=1, catalog=catalog.version, currency=spec.currency,
         accounts={account.id: account.rate_tables for account in spec.accounts},
