@@ -152,10 +152,10 @@ matching by 64 or 256 sides before the next (34 and 32 in place of 35 for `known
 next), malloc in place of Python's own allocator, with and without huge pages, Python 3.13, uvloop (5 % at
 3,000 CDR/s, 3 % at 12,000), and compiling the core by mypyc 2.4 (matching, rating, batching and six more; 31
 and 32 in place of 28 to 31 for `known`): its fields are msgspec's, which compiled code reaches no faster than
-the interpreter of 3.11. A client's state in Redis as one msgpack string in place of a hash (MGET and MSET of a call's
-700 clients in place of HMGET and HSET of each; the Lua function alone, as Redis tells its time): 2.6 µs of a
-client in place of 2.6 to 2.8 with 10,000 clients, 3.2 to 4.0 in place of 3.8 to 4.3 with 1,000,000: what the
-commands save, packing in Lua takes.
+the interpreter of 3.11. A client's state in Redis as one msgpack string in place of a hash (MGET and MSET of
+a call's 700 clients in place of HMGET and HSET of each; the Lua function alone, as Redis tells its time): 2.6
+µs of a client in place of 2.6 to 2.8 with 10,000 clients, 3.2 to 4.0 in place of 3.8 to 4.3 with 1,000,000:
+what the commands save, packing in Lua takes.
 
 The floor: `line.py small` is the same code with all it touches in the processor's nearest cache, that is the
 instructions alone: 11 µs of a side on the machine of the table; the rest of `known` (24) is memory, of `new`
