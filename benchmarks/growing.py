@@ -66,8 +66,8 @@ LINES: dict[str, Line] = {
     ),
 }
 LOGARITHMIC = ("clients", "packages", "codes", "partitions")
-TURNS = {"packages": 4, "codes": 2, "workers": 4, "clients": 2}
-"""Lines with a target: measured there and back, and (those that take minutes aside) there and back again."""
+AGAIN = ("packages", "workers")
+"""Lines with a target whose points take seconds: measured there and back, and there and back again."""
 LARGE = 1_000_000
 """A point of so many clients takes minutes, and is measured once."""
 
@@ -82,11 +82,12 @@ async def growth(on: Servers, sizes: Sizes) -> dict[str, Any]:
         points = line.points[: 1 if is_quick else None]
         rounds: dict[float, list[dict[str, Any]]] = {point.x: [] for point in points}
         # The best of several counts: a neighbour on the machine only ever makes it slower.
-        for turn in range(1 if is_quick else TURNS.get(name, 2)):
+        for turn in range(1 if is_quick else 4 if name in AGAIN else 2):
             for point in points[:: -1 if turn % 2 else 1]:
                 if point.world.clients >= LARGE and rounds[point.x]:
                     continue
                 warm = sizes.warm if is_quick else line.warm
+                # A quarter of the main measurement's calls: there are two dozen points.
                 measured = await _point(on, f"{name}-{point.x:.0f}-{turn}", point, warm, sizes.cdrs // 4)
                 rounds[point.x].append({"x": point.x, **measured})
                 print(

@@ -118,7 +118,7 @@ _TRIED = """\
 
 The targets were set on a machine where the pass-through took 3.7 µs; what it takes here is in the
 table, so compare ratios. Steps that were taken last, each measured before and after on one machine (the
-first two on one 2.4 times as slow as that of the table):
+first two on one 2.4 times as slow as it is when quiet, with a pass-through of 4.1 µs):
 
 - What matching works out is kept by package and shared by clients, no longer by client and code, and a
   transaction's text by client and by rate, no longer by both: 135 → 55 µs of a side in-process for clients
@@ -143,8 +143,6 @@ first two on one 2.4 times as slow as that of the table):
   in-process on that day (with one package 12 to 15 → 10 to 12).
 - hiredis packs the commands of Redis, no longer redis-py in Python: 560 → 130 µs for a call with 700 keys,
   of which a side has one.
-- Before it is measured a worker does 600,000 calls, no longer 200,000, of which many were the first of their
-  client: 55 and 45 µs of a CDR, a run each.
 
 Tried and left out, for it gained nothing that could be told from the noise: batches of 250 or 1,000
 records in place of 4,000 (41 and 45 in place of 46 in-process, and more calls to Redis), identifying and
@@ -157,15 +155,15 @@ a call's 700 clients in place of HMGET and HSET of each; the Lua function alone,
 µs of a client in place of 2.6 to 2.8 with 10,000 clients, 3.2 to 4.0 in place of 3.8 to 4.3 with 1,000,000:
 what the commands save, packing in Lua takes.
 
-The floor: `line.py small` is the same code with all it touches in the processor's nearest cache, that is the
-instructions alone: 11 µs of a side on the machine of the table; the rest of `known` (24) is memory, of `new`
-(31) the first call of a client. The interpreter's loop is a third of the time and no function has a tenth of
-it (perf); a side takes 1,860 bytecodes in 31 calls of Python, 133,000 instructions of the processor
-(callgrind), and no function has an eighth of them: less would need fewer objects for each side (some 30 now),
-or compiled code. Kafka and Redis add
-what the pass-through costs and some 4 µs of calls. In Redis a seventh of the time is making Lua strings, of
-which each key, field and answer is one; a tenth each are finding keys and running Lua, the rest has no large
-part (perf): a side needs two commands for its client and one or two for its duplicate, 1 to 1.5 µs each.
+The floor: `line.py small` is the same code with all it touches in the processor's nearest cache, that is
+the instructions alone: 11 µs of a side on the quiet machine (18 to 29 on the day of the table); the rest of
+`known` (24) is memory, of `new` (31) the first call of a client. The interpreter's loop is a third of the
+time and no function has a tenth of it (perf); a side takes 1,860 bytecodes in 31 calls of Python, 133,000
+instructions of the processor (callgrind), and no function has an eighth of them: less would need fewer
+objects for each side (some 30 now), or compiled code. Kafka and Redis add what the pass-through costs and
+some 4 µs of calls. In Redis a seventh of the time is making Lua strings, of which each key, field and
+answer is one; a tenth each are finding keys and running Lua, the rest has no large part (perf): a side
+needs two commands for its client and one or two for its duplicate, 1 to 1.5 µs each.
 """
 
 
@@ -376,7 +374,7 @@ _LOADED = """\
 The two cores do all of it: 1,000 CDR/s alone take 0.9 of one once the servers are warm (worker 0.3, broker
 0.3, sender and reader 0.2), 1.1 to 1.5 before. The loader and the worker come one after the other, for
 nothing is applied before all was checked: 300,000 clients took the loader 14 and then the worker 14 s
-beside the calls, and 28 s in all with no calls, when the loader took more than now. What a client takes, in
+beside the calls, and 28 s in all with no calls. What a client takes, in
 µs of CPU: the loader 33 (reading 15, merging 7, asking Redis for what there is 4, writing 3), the worker 30
 (4 of them Redis' calls, 3 the commit), no function with a tenth of it. One after the other that is 63 s of a
 core for 1,000,000: the floor of this code on such a day.
@@ -430,9 +428,10 @@ _TAIL = """\
 - `world.py` makes the catalog (the demo's deck, every code priced) and the CDRs; `system.py` starts
   servers and workers.
 - A round begins with a warm-up: connecting, taking lanes, reading the catalog, filling caches (600,000
-  calls; for latency and loading a minute of 1,000 CDR/s). Then the worker has nothing left and stands
-  still while the measured CDRs are put into the topics; the marks are where it goes on, and where the
-  last of them is committed. What is committed it tells at `/metrics`, asked twice a second: 2 ms of its
+  calls, for with 200,000 many of the measured ones were the first of their client: 55 µs of a CDR, and 45
+  after 1,000,000; for latency and loading a minute of 1,000 CDR/s). Then the worker has nothing left and
+  stands still while the measured CDRs are put into the topics; the marks are where it goes on, and where
+  the last of them is committed. What is committed it tells at `/metrics`, asked twice a second: 2 ms of its
   CPU each time, which are counted.
 - `passing.py` is the pass-through: for each partition a consumer and a transactional producer, the
   settings of the worker, as many records of the same bytes (real ones of the first round), measured

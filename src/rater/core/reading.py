@@ -50,6 +50,7 @@ from rater.core.catalog import (
     TaxSpec,
     TermsSpec,
 )
+from rater.core.cdr import SIDES
 from rater.core.codes import BEGINNING_MS, CODE_DIGITS_MAX, Row
 from rater.core.fields import (
     CODE_NAME_CHARS_MAX,
@@ -71,7 +72,6 @@ from rater.core.fields import (
 )
 from rater.core.parsing import csv_header, csv_rows, parse
 from rater.core.periods import parse_span, surely_shorter, zone_of
-from rater.core.reasons import Side
 
 _UTC = zone_of("UTC")
 _CODE = re.compile(rf"[0-9]{{1,{CODE_DIGITS_MAX}}}")
@@ -82,7 +82,6 @@ _PATTERN_PROBLEM = (
     f'not a code; write 1 to {CODE_DIGITS_MAX} digits, with "*" at the end alone, as in "38044*"'
 )
 _CURRENCY_PROBLEM = "not a currency; write 1 to 16 letters or digits, such as USD"
-_SIDES: tuple[str, ...] = get_args(Side)
 
 T = TypeVar("T")
 R = TypeVar("R", bound=Struct)
@@ -290,7 +289,7 @@ def _rule(source: Source, path: str, values: Mapping[Any, Any]) -> Identificatio
         except ValueError as error:
             row.fault("ip", f"not a network ({error}); write it like 203.0.113.0/24")
     return IdentificationRule(
-        side=row.choice("side", _SIDES), client=row.text("client"), account=row.text("account", None),
+        side=row.choice("side", SIDES), client=row.text("client"), account=row.text("account", None),
         gateway=row.text("gateway", None), ip=network, login=row.text("login", None),
         caller_prefix=prefix and prefix.removeprefix("+"),
     )  # fmt: skip
@@ -346,8 +345,8 @@ def _tables(row: Fields) -> Tables:
     if not value:
         return {}
     out: Tables = {}
-    sides = Fields(row.source, row.at("rate_tables"), value, frozenset(_SIDES))
-    for side in _SIDES:
+    sides = Fields(row.source, row.at("rate_tables"), value, frozenset(SIDES))
+    for side in SIDES:
         tables = sides.mapping(side, "{calls: TABLE}")
         if tables:
             names = Fields(row.source, sides.at(side), tables, frozenset(tables))
@@ -505,7 +504,7 @@ def read_files(files: Sequence[tuple[str, bytes]], open_file: OpenFile) -> Catal
             _currencies(row, out)
             for section, read in sections.items():
                 if parsed is not None and section in parsed.rows:
-                    _usual_rows(source, parsed.rows[section], section, out)
+                    _usual_rows(source, parsed.rows[section], read, section, out)
                 else:
                     _rows_of(source, row.rows(section), read, section, out)
             continue
@@ -564,13 +563,8 @@ def _rows_of(source: Source, rows: _Rows, read: _Read, section: str, out: Catalo
             out.faulty.add((section, getattr(spec, _KEYS[section])))
 
 
-_USUAL: dict[str, Callable[[Any], Any]] = {
-    "clients": usual.client_of, "client_packages": usual.client_package_of,
-}  # fmt: skip
-
-
-def _usual_rows(source: Source, rows: Sequence[Struct], section: str, out: CatalogFile) -> None:
-    made, read, to = _USUAL[section], _SECTIONS[section], getattr(out, section)
+def _usual_rows(source: Source, rows: Sequence[Struct], read: _Read, section: str, out: CatalogFile) -> None:
+    made, to = usual.SPECS[section], getattr(out, section)
     for position, row in enumerate(rows):
         path = f"{section}[{position}]"
         spec = made(row)

@@ -8,20 +8,19 @@ whose fields all have their types takes 3 and 1. And a JSON file becomes these r
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
-from typing import Annotated, Any, Final, NamedTuple, get_args
+from collections.abc import Callable, Iterable, Sequence
+from typing import Annotated, Any, Final, NamedTuple
 
 import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from rater.core.catalog import AccountSpec, ClientPackageSpec, ClientSpec, TermsSpec
+from rater.core.cdr import SIDES
 from rater.core.fields import CURRENCY, QUANTITY_MAX, TEXT_CHARS_MAX, is_over, micros
 from rater.core.periods import canonical_when, parse_span, zone_of
-from rater.core.reasons import Side
 
 _Text = Annotated[str, Meta(min_length=1, max_length=TEXT_CHARS_MAX)]
 _TableNames = dict[str, dict[_Text, _Text]]
-_SIDES: tuple[str, ...] = get_args(Side)
 
 
 class _Account(Struct, forbid_unknown_fields=True, omit_defaults=True):
@@ -81,7 +80,7 @@ def client_of(row: ClientRow) -> ClientSpec | None:
     texts = [row.id, spec.name, zone, row.reseller or "", row.tax_profile or "", terms.every if terms else ""]
     for tables in (spec.rate_tables, *[account.rate_tables for account in spec.accounts]):
         for side, names in tables.items():
-            if side not in _SIDES or not names:
+            if side not in SIDES or not names:
                 return None
             texts += names.values()
     texts += [account.id for account in own]
@@ -120,6 +119,8 @@ class Parsed(NamedTuple):
 
 
 _FORMS: Final[dict[str, Any]] = {"clients": list[ClientRow], "client_packages": list[ClientPackageRow]}
+SPECS: Final[dict[str, Callable[[Any], Any]]] = {"clients": client_of, "client_packages": client_package_of}
+"""Section → what makes of one of its rows what it says."""
 _PIECE = 10_000
 _APART = re.compile(rb'"[ \t\r\n]+:')
 _ESCAPED = re.compile(rb"\\u00(?:22|3[Aa])")
