@@ -60,9 +60,9 @@ class Inside:
         self._at = time.thread_time()
         sides = batching.decode(batch, self.standing, {}, self.services)
         self._spent("decode")
-        found = self._identify(batch, sides)
+        found = self._identify(sides)
         self._spent("identify")
-        calls = batching.match(found, self.catalog, BUCKETS)
+        calls, _ = batching.match(found, self.catalog, self.views, BUCKETS)
         self._spent("match")
         for call in calls.values():
             request = call.request(self.standing, 1, 1, 0, 0)
@@ -75,15 +75,14 @@ class Inside:
         self._spent("render")
         return len(batch.sides)
 
-    def _identify(self, batch: batching.Batch, sides: list[batching.Side]) -> Found:
-        found, every = Found(), sides
-        while sides:
-            sides, wanted = batching.identify(batch, sides, self.catalog, self.views, BUCKETS, found)
-            for clients, _ in wanted.values():
+    def _identify(self, sides: list[batching.Side]) -> Found:
+        self.views = Views(self.views.clients, self.views.accounts)
+        while True:
+            found, lacking = batching.identify(sides, self.catalog, self.views)
+            if not lacking:
+                return found
+            for clients, _ in lacking.by_bucket(BUCKETS).values():
                 self.views.learn(clients, set(), {client: self.registers[client] for client in clients}, {})
-        order = {id(side): number for number, side in enumerate(every)}
-        found.sort(key=lambda one: order[id(one[0])])
-        return found
 
     def _spent(self, stage: str) -> None:
         now = time.thread_time()

@@ -115,7 +115,7 @@ async def _do_load(line: Line, batch: Batch, record: Any, command: Command) -> N
     else:
         call = Call()
         call.accounts = args.entries
-        await line.draw_one(batch, args.bucket, call)
+        await line.draw_one(batch, args.bucket, call, line.parts.batch_views())
         batch.controls.append(batching.account_state(batch.commands_topic, record.offset, args.entries))
     _tell(batch, "command_done", command, "done", {})
 
@@ -163,10 +163,8 @@ async def _apply_clients(line: Line, batch: Batch, record: Any, command: Command
     assert taken.catalog is not None  # noqa: S101 - the load's manifest stands before its chunks in each partition
     while True:
         views = line.parts.batch_views()
-        for client in ids:
-            views.clients.pop(client, None)
         await line.look_up(args.bucket, ids, set(), views)
-        registers = {client: views.clients[client].register for client in ids if client in views.clients}
+        registers = {client: view.register for client, view in views.fetched.items()}
         try:
             call = chunk_call(batch.commands_topic, record, command, args, registers, taken.catalog)
         except ValueError as error:
@@ -175,7 +173,7 @@ async def _apply_clients(line: Line, batch: Batch, record: Any, command: Command
             views.clients.pop(client, None)  # the next call looks up what this one makes of it
         if not call.applies:
             return
-        await line.draw_one(batch, args.bucket, call)
+        await line.draw_one(batch, args.bucket, call, views)
         batch.sides += call.sides
         if all(side.result for side in call.sides):
             return

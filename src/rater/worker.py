@@ -17,7 +17,7 @@ from typing import Any, Protocol, TypeVar
 import structlog
 
 from rater.core import batching
-from rater.core.batching import Batch, Call, Calls, Found, Side
+from rater.core.batching import Batch, Call, Calls, Found, Lacking, Side
 from rater.core.commands import Do, write_command
 from rater.core.drawing import EXPIRE_GENERATIONS_MAX, Status, ViewsReply
 from rater.core.identifying import Views
@@ -57,6 +57,11 @@ CLOSED_RETRY_S = 0.05
 """How long to wait for the other lanes to register at a bucket's gate before asking again."""
 DOWN_RETRY_S = 0.2
 """How long to wait before a call that did nothing is repeated while the store is away."""
+ROUNDS_MAX = 8
+"""So often sides are matched again because a client's state changed meanwhile, or the first limits did not
+do; nearly all come to rest in two. Then they are taken apart, in the end to one record asked with all limits."""
+ASK_WHOLE_MAX = 10_000
+"""Clients remembered as such whose first limits did not do; emptied when full: what it saves is a repeat."""
 BACKOFF_S = (0.05, 2.0)
 """First and longest wait before a lane is taken again."""
 DRAIN_S = 10.0
@@ -83,6 +88,8 @@ class Line:
         self.taken = taken
         self.parts = parts
         self.asked_at = self.expired_at = self.moved_at = time.monotonic()
+        self.ask_whole: set[str] = set()
+        """Clients that are asked with all of their limits at once. Only how often is asked depends on it."""
 
     async def run(self, stop: asyncio.Event) -> None:
         """Rate and commit, overlapping; returns when `stop` is set and all that was drawn is committed."""
@@ -151,42 +158,68 @@ class Line:
             await obey(self, batch, record)
         batch.catalog, batch.body = (taken.catalog.version, taken.body) if taken.catalog else (0, 0)
         services = taken.catalog.service_names if taken.catalog else frozenset()
-        views = parts.batch_views()
         with stage("decode"):
             sides = batching.decode(batch, taken.standing, parts.maps, services)
-        while calls := await self.match(batch, sides, views):  # once, but for sides whose client changed
-            with stage("draw"):
-                sides = await self.draw(batch, calls)
+        if sides:
+            await self.decide(batch, sides, parts.batch_views())
+        if taken.catalog is not None:  # it may have caught up meanwhile
+            batch.catalog, batch.body = taken.catalog.version, taken.body
         with stage("rate"):
             batching.render(batch, taken.standing)
         batch.pending_left = len(taken.standing.pending)
 
-    async def match(self, batch: Batch, sides: list[Side], views: Views) -> Calls:
-        """Return the calls of sides: whose they are, what they may draw from, what they cost."""
-        if not sides or self.taken.catalog is None:
-            return {}
-        with self.parts.metrics.stage("identify"):
-            found = await self.identify(batch, sides, views)
-        with self.parts.metrics.stage("match"):
-            return batching.match(found, self.taken.catalog, self.parts.store.count)
+    async def decide(self, batch: Batch, sides: list[Side], views: Views) -> None:
+        """Match and draw until each side is decided: nearly always once.
 
-    async def identify(self, batch: Batch, sides: list[Side], views: Views) -> Found:
-        """Find whose calls they are, fetching what the cache lacks (read-only: safe at any crash)."""
-        found, passes, every = Found(), 0, sides
+        Sides that do not come to rest within ROUNDS_MAX are taken apart; one record alone is asked until it
+        does, which only changes of its client, one after the other, can hold up.
+        """
+        rounds = 0
         while sides:
-            passes += 1
+            calls = await self.match(sides, views)
+            with self.parts.metrics.stage("draw"):
+                sides = await self.draw(batch, calls, views)
+            rounds += 1
+            if rounds >= ROUNDS_MAX and len(parted := batching.halves(sides)) > 1:
+                for part in parted:
+                    for side in part:
+                        side.whole = True
+                    await self.decide(batch, part, views)
+                return
+
+    async def match(self, sides: list[Side], views: Views) -> Calls:
+        """Return the calls of sides: whose they are, what they may draw from, what they cost.
+
+        Each time that something is lacking, it is had the next time: so this ends.
+        """
+        while True:
+            found = await self.identify(sides, views)
             catalog = self.taken.catalog
             assert catalog is not None  # noqa: S101 - data is read from when there is one
-            sides, wanted = batching.identify(batch, sides, catalog, views, self.parts.store.count, found)
-            for bucket, (clients, accounts) in wanted.items():
-                await self.look_up(bucket, clients, accounts, views)
-            if views.catalog_needed > catalog.version:
-                await catch_up(self, views.catalog_needed)
-                sides, found = [side for side, _ in found] + sides, Found()
-        if passes > 1:  # those that were looked up came last; a client's calls are drawn in their order
-            order = {id(side): number for number, side in enumerate(every)}
-            found.sort(key=lambda one: order[id(one[0])])
-        return found
+            with self.parts.metrics.stage("match"):
+                calls, lacking = batching.match(found, catalog, views, self.parts.store.count, self.ask_whole)
+            if not lacking:
+                return calls
+            await self.have(lacking, views)
+
+    async def identify(self, sides: list[Side], views: Views) -> Found:
+        """Find whose calls they are, having what is lacking first (read-only: safe at any crash)."""
+        while True:
+            catalog = self.taken.catalog
+            assert catalog is not None  # noqa: S101 - data is read from when there is one
+            with self.parts.metrics.stage("identify"):
+                found, lacking = batching.identify(sides, catalog, views)
+            if not lacking:
+                return found
+            await self.have(lacking, views)
+
+    async def have(self, lacking: Lacking, views: Views) -> None:
+        """Fetch views and account entries, and catch up with the catalog that they need."""
+        for bucket, (clients, accounts) in lacking.by_bucket(self.parts.store.count).items():
+            await self.look_up(bucket, clients, accounts, views)
+        catalog = self.taken.catalog
+        if catalog is not None and lacking.catalog > catalog.version:
+            await catch_up(self, lacking.catalog)
 
     async def look_up(self, bucket: int, clients: set[str], accounts: set[str], views: Views) -> None:
         """Fetch views of one bucket into the cache."""
@@ -198,14 +231,16 @@ class Line:
         )
         views.learn(clients, accounts, reply.registers, reply.accounts)
 
-    async def draw(self, batch: Batch, calls: Calls) -> list[Side]:
-        """Draw from all buckets at once; returns the sides that have to be identified again."""
-        drawn = await asyncio.gather(*(self.draw_one(batch, bucket, call) for bucket, call in calls.items()))
+    async def draw(self, batch: Batch, calls: Calls, views: Views) -> list[Side]:
+        """Draw from all buckets at once; returns the sides that have to be matched again."""
+        drawn = await asyncio.gather(
+            *(self.draw_one(batch, bucket, call, views) for bucket, call in calls.items())
+        )
         return [
             side for call, done in zip(calls.values(), drawn, strict=True) if not done for side in call.sides
         ]
 
-    async def draw_one(self, batch: Batch, bucket: int, call: Call) -> bool:
+    async def draw_one(self, batch: Batch, bucket: int, call: Call, views: Views) -> bool:
         """Draw from one bucket; False: nothing was changed, the sides have to be matched again.
 
         Views were stale, and are fresh now; or the first limits of a side did not do, and it gets all.
@@ -216,13 +251,14 @@ class Line:
         )
         reply = await self.asked(lambda: self.parts.store.draw(bucket, request))
         if reply.status == Status.STALE:
-            views = self.parts.batch_views()
             for client, register in reply.stale:
                 views.put(client, register)
             self.parts.metrics.redis_retried()
             return False
         if reply.status == Status.MORE:
-            batching.ask_all(call, reply.more)
+            if len(self.ask_whole) >= ASK_WHOLE_MAX:
+                self.ask_whole.clear()
+            self.ask_whole |= batching.ask_whole(call, reply.more)
             self.parts.metrics.redis_retried()
             return False
         taken.calls[bucket] = reply.call

@@ -10,16 +10,15 @@ from typing import Any
 from unittest import mock
 
 import msgspec
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rater.core import batching, matching, rating
-from rater.core.batching import Calls, Side
+from rater.core.batching import Side
 from rater.core.cdr import Arrival, Cdr, decode
-from rater.core.clients import ClientView
+from rater.core.clients import ClientView, write_register
 from rater.core.drawing import DrawResult, Status
-from rater.core.identifying import Identified, route_of
+from rater.core.identifying import Identified, Views, route_of
 from rater.core.offline import Rater
 
 AT_MS = 1_793_880_000_000
@@ -64,24 +63,18 @@ def found_in(
     return Side("cdrs", record, 0, cdr, cdr.orig), Identified(view, route, rate)
 
 
-@pytest.mark.parametrize("versions", [(3, 2), (2, 3), (2, 2)])
-def test_a_view_that_came_in_between_is_found_out(versions: tuple[int, int]) -> None:
-    """Two sides of a client with two versions of its view: the call names the older, so the draw refuses."""
+def test_calls_of_a_client_share_the_view_that_was_fetched() -> None:
+    """What was fetched for a batch holds for all of its sides, whatever others put into the cache."""
     rater = Rater()
     assert not rater.load([("catalog.json", json.dumps(CATALOG).encode())], AT_MS)
     register = rater.registers["42"]
-    found = [
-        found_in(
-            rater,
-            ClientView(msgspec.structs.replace(register, version=version)),
-            number,
-            "2026-11-05T10:00:00Z",
-        )
-        for number, version in enumerate(versions)
-    ]
-    calls: Calls = batching.match(found, rater.catalog, 1)
-    assert [use.version for use in calls[0].uses] == [min(versions)]
-    assert len(calls[0].items) == len(versions)
+    views = Views({"42": ClientView(msgspec.structs.replace(register, version=2))})
+    sides = [found_in(rater, ClientView(register), number, NOON)[0] for number in range(2)]
+    views.put("42", write_register(msgspec.structs.replace(register, version=3)))
+    views.clients["42"] = ClientView(msgspec.structs.replace(register, version=4))
+    found, lacking = batching.identify(sides, rater.catalog, views)
+    assert not lacking
+    assert [of.view.version for _, of in found] == [3, 3]
 
 
 def test_two_periods_of_a_client_in_one_call() -> None:
@@ -91,7 +84,8 @@ def test_two_periods_of_a_client_in_one_call() -> None:
     view = ClientView(rater.registers["42"])
     times = "2026-11-04T10:00:00Z", NOON, "2026-11-04T11:00:00Z"
     found = [found_in(rater, view, number, at) for number, at in enumerate(times)]
-    (call,) = batching.match(found, rater.catalog, 1).values()
+    calls, _ = batching.match(found, rater.catalog, Views(), 1)
+    (call,) = calls.values()
     standing = batching.Standing(0, "commands", 864_000_000, 867_600_000, {}, {}, AT_MS, {})
     request = call.request(standing, 0, 1, 0, 0)
     assert [use.fields for use in request.uses] == [["7.4.a", "7.5.a"]]
@@ -165,16 +159,17 @@ def drawn(
         standing = batching.Standing(0, "commands", 864_000_000, 867_600_000, {}, {}, AT_MS, {})
         number, expected = 0, rater.bucket.lanes[0].call
         for batch in batches:
-            asked = 0
+            asked, whole = 0, set[str]()
             while True:
                 found = [found_in(rater, view, number + n, NOON, s) for n, s in enumerate(batch)]
-                (call,) = batching.match(found, rater.catalog, 1).values()
+                calls, _ = batching.match(found, rater.catalog, Views(), 1, whole)
+                (call,) = calls.values()
                 reply = rater.bucket.draw(call.request(standing, 0, expected, expected, 0))
                 if reply.status != Status.MORE:
                     break
-                batching.ask_all(call, reply.more)
+                whole |= batching.ask_whole(call, reply.more)
                 asked += 1
-                assert asked <= len(batch)
+                assert asked == 1
             assert reply.status == Status.OK
             number, expected = number + len(batch), reply.call
             yield tuple(reply.results)

@@ -13,7 +13,7 @@ from rater.core.catalog import IdentificationRule
 from rater.core.cdr import Arrival, Cdr, GivenRate, Party, decode
 from rater.core.clients import write_register
 from rater.core.compiling import Rules
-from rater.core.identifying import Identified, Missing, Views, identify
+from rater.core.identifying import Ahead, Identified, Missing, Views, identify
 from rater.core.offline import Rater
 from rater.core.reasons import Reason, Rejection
 
@@ -52,7 +52,7 @@ def call(party: Party, **changes: Any) -> Cdr:
 
 def of(
     rater: Rater, party: Party, views: Views | None = None, **changes: Any
-) -> Identified | Rejection | Missing:
+) -> Identified | Rejection | Missing | Ahead:
     """Identify the originating side."""
     return identify(call(party, **changes), "orig", party, rater.catalog, views or rater.views)
 
@@ -116,7 +116,7 @@ def test_a_newer_view_takes_accounts_away() -> None:
     fewer = msgspec.structs.replace(register, catalog=7, accounts={"sip-2": {}})
     views.put("42", write_register(fewer))
     assert views.accounts == {"sip-2": "42"}
-    assert views.catalog_needed == 7
+    assert of(rater, Party("42"), views) == Ahead(7)
 
 
 def test_the_rate() -> None:

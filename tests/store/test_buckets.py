@@ -305,7 +305,7 @@ async def test_check_says_what_is_wrong(start_redis: Callable[..., Redis], prefi
             admin.function_flush()
         said = "\n".join(await store.check())
     assert f"127.0.0.1:{server.port} has maxmemory-policy allkeys-lru" in said
-    assert "lacks the functions rater_v1" in said
+    assert "lacks the functions rater_v2" in said
 
 
 # ------------------------------------------------------------------ generations
@@ -533,15 +533,15 @@ async def test_key_of_another_kind(redis_url: str, prefix: str) -> None:
             await store.fence(0, 0, 1)
 
 
-OTHER = """#!lua name=rater_v1
+OTHER = """#!lua name=rater_v2
 local function other() return %s end
-redis.register_function('rater_v1_fence', other)
-redis.register_function('rater_v1_reconcile', other)
-redis.register_function('rater_v1_register', other)
-redis.register_function('rater_v1_draw', other)
-redis.register_function('rater_v1_expire', other)
-redis.register_function('rater_v1_views', other)
-redis.register_function('rater_v1_probe', other)
+redis.register_function('rater_v2_fence', other)
+redis.register_function('rater_v2_reconcile', other)
+redis.register_function('rater_v2_register', other)
+redis.register_function('rater_v2_draw', other)
+redis.register_function('rater_v2_expire', other)
+redis.register_function('rater_v2_views', other)
+redis.register_function('rater_v2_probe', other)
 """
 
 
@@ -574,7 +574,7 @@ async def test_reply_of_other_functions(
         with redis.Redis.from_url(server.url) as admin:
             admin.function_load(OTHER % reply, replace=True)
         for name in steps:
-            with pytest.raises(Halt, match=rf"rater_v1_{name} at {prefix}.*functions\.lua"):
+            with pytest.raises(Halt, match=rf"rater_v2_{name} at {prefix}.*functions\.lua"):
                 await STEPS[name](store)
 
 

@@ -41,7 +41,8 @@ LENGTH_MS = 1000
 CLIENTS = ["c0", "c1", "c2"]
 FIELDS = ["1.1.a", "1.1.b", "2.7.a", "2.7.b"]
 ACCOUNTS = ["a0", "a1", "a2"]
-DIGESTS = [bytes([n]) * 8 for n in range(6)]
+DIGESTS = [bytes([n // 3]) * 4 + bytes([n]) * 4 for n in range(6)]
+"""Keys: in two groups of entries, as those of a call at several clients share one."""
 CONTENTS = [b"same", b"else"]
 
 lanes = st.integers(0, LANES - 1)
@@ -88,11 +89,13 @@ def candidates(draw: st.DrawFn) -> tuple[ItemCandidate, ...]:
 def items(draw: st.DrawFn) -> DrawItem:
     """Return an item whose cost before packages is in range, as the caller has to see to."""
     cost, billed = draw(forms), draw(numbers)
+    key = draw(st.integers(0, len(DIGESTS) - 1))
     if abs(cost.at(billed)) > LIMIT:
         cost = Form(0, 0, 1)
     return DrawItem(
         use=draw(st.integers(0, len(CLIENTS) - 1)),
-        key=draw(st.sampled_from(DIGESTS)),
+        key=DIGESTS[key],
+        older=DIGESTS[key // 3 * 3 + draw(st.integers(0, 2))],
         content=draw(st.sampled_from(CONTENTS)),
         billed=billed,
         cost=cost,
@@ -318,7 +321,7 @@ class Machine(RuleBasedStateMachine):
         """Begin another run of the server with the data kept: what was registered before no longer counts."""
         fields: Any = self.admin.hkeys(self.keys.state)
         for name in fields:
-            if name == b"open" or name.startswith(b"r:"):
+            if name == b"opened" or name.startswith(b"run:"):
                 self.admin.hset(self.keys.state, name, "before")
         self.twin.run_id += "'"
 
@@ -359,7 +362,7 @@ class Machine(RuleBasedStateMachine):
         found = {name.decode(): value for name, value in zip(names, asked.execute(), strict=True)}
         for key, fields in found.items():
             if key == self.keys.state:
-                found[key] = {name: value for name, value in fields.items() if name[:2] not in (b"op", b"r:")}
+                found[key] = {name: value for name, value in fields.items() if name[:2] not in (b"op", b"ru")}
             elif key.startswith((self.keys.lane(0)[:-1], self.keys.client)):  # 0 is the same as none
                 found[key] = {name: value for name, value in fields.items() if value != b"0"}
             elif key.startswith(self.keys.generation(0)[:-1]):

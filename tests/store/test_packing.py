@@ -33,7 +33,7 @@ def item(cost: Form, billed: int = 60, *candidates: ItemCandidate) -> DrawItem:
 
 
 def test_draw_is_laid_out_as_the_functions_read_it() -> None:
-    """Keys and arguments stand in the order that the header of rater_v1_draw states."""
+    """Keys and arguments stand in the order that the header of rater_v2_draw states."""
     money = ItemCandidate(1, 90, 2, True, False, True, 7, Form(3, 0, 2), None)  # noqa: FBT003 - its own order
     args = packed(
         applies=[Apply("new", 0, b"register", 1, -5)],
@@ -46,7 +46,7 @@ def test_draw_is_laid_out_as_the_functions_read_it() -> None:
         "p{0}:c:c", "p{0}:c:new", "p{0}:r:new", KEYS.accounts("account"),
     ]  # fmt: skip
     assert args.argv[:3] == [0, 1, 2]
-    assert args.argv[4:] == [b"12345678same", b"context", b"register"]
+    assert args.argv[4:] == [b"12345678same12345678", b"context", b"register"]
     code = 1 + 4 + 8 + 16 + 32 * 2  # money, allow, cap, conversion, group 2
     assert payload(args) == [
         3, 4, 5, 6, 1, 2, 1, 1, 1, 1,

@@ -1,4 +1,4 @@
-"""The pure steps of the straight line over a batch: decode, wanted, match, settle, render, outgoing.
+"""The pure steps of the straight line over a batch: decode, identify, match, settle, render.
 
 A batch is what one poll brought in (or a slice of it). Its records become sides; each side ends as a
 transaction, a rejected record or a duplicate, in the order of the records. Between the steps the worker
@@ -8,7 +8,7 @@ one call for each bucket possible.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from operator import attrgetter
 from typing import Any, Protocol
 
@@ -24,12 +24,12 @@ from rater.core.codes import RateText
 from rater.core.compiling import Catalog
 from rater.core.counts import Counts
 from rater.core.drawing import Apply, DrawCall, DrawItem, DrawReply, DrawResult, Outcome, Use
-from rater.core.identifying import Identified, Missing, Views
+from rater.core.identifying import Ahead, Identified, Views
 from rater.core.identifying import identify as identify_side
 from rater.core.identifying import wanted as wanted_of
 from rater.core.keeping import Kept, OutcomeEntry, Tables, pack_entries, pack_rows, row_of
 from rater.core.mapping import SourceMap
-from rater.core.matching import Asked, Matched, Opened, Part, Terms, fields_of, is_late
+from rater.core.matching import Matched, Part, Terms, fields_of, is_late
 from rater.core.matching import match as match_limits
 from rater.core.reasons import Reason, Rejection
 from rater.core.reasons import Side as SideName
@@ -97,8 +97,10 @@ class Side(Struct, gc=False):
     terms: Terms | None = None
     rate: RateText | None = None
     parts: tuple[Part, ...] = ()
-    opened: Opened | None = None
-    """Of the side's client, what was looked at for limits."""
+    whole: bool = False
+    """The first limits did not do for it: it is asked with all of them."""
+    catalog: int = 0
+    """Version of the catalog that a rejection was judged by."""
     late: bool = False
     """A period that it may draw from was over when its record came in."""
     applied: tuple[str, ApplyContext] | None = None
@@ -147,11 +149,10 @@ class Batch:
                 self.times[topic] = records[-1].timestamp
         self.lane_ms = standing.lane_ms
         self.catalog = 0
+        """Version of the catalog that the lane has behind the batch; before: that it begins with."""
         self.body = 0
         self.pending_left = 0
         """Outcomes of a predecessor that had not come again when this batch was rated."""
-        self.fresh: set[str] = set()
-        """Clients whose view was fetched for this batch: a rejection may rest on such a view alone."""
 
     def release(self) -> None:
         """Let go of what only rating needed: what is published stays."""
@@ -258,7 +259,7 @@ def _take_rejected(
     for rejection in rejected:
         index = SIDE_INDEX.get(rejection.side or "", -1)
         if index not in replayed:
-            batch.sides.append(Side(topic, record, index, rejection=rejection))
+            batch.sides.append(Side(topic, record, index, rejection=rejection, catalog=batch.catalog))
 
 
 def _map(
@@ -300,94 +301,83 @@ def replay(batch: Batch, topic: str, record: Record, index: int, pending: Pendin
 
 # --------------------------------------------------------------------------------------------------- identify
 Found = list[tuple[Side, Identified]]
-Wanted = dict[int, tuple[set[str], set[str]]]
-"""Bucket → (clients, accounts) that have to be looked up in the store."""
 
 
-def identify(
-    batch: Batch, sides: Iterable[Side], catalog: Catalog, views: Views, buckets: int, found: Found
-) -> tuple[list[Side], Wanted]:
-    """Add whose call each side is to `found`; return the sides that need something looked up first."""
-    again: list[Side] = []
-    wanted: Wanted = {}
+class Lacking:
+    """What has to be had before sides can be identified, or rejected for good."""
+
+    def __init__(self) -> None:
+        self.clients: set[str] = set()
+        self.accounts: set[str] = set()
+        self.catalog = 0
+        """The newest version of the catalog that a client's state asks for."""
+
+    def __bool__(self) -> bool:
+        return bool(self.clients or self.accounts or self.catalog)
+
+    def by_bucket(self, buckets: int) -> dict[int, tuple[set[str], set[str]]]:
+        """Return bucket → (clients, accounts) to look up there."""
+        out: dict[int, tuple[set[str], set[str]]] = {}
+        for client in self.clients:
+            out.setdefault(client_bucket(client, buckets), (set(), set()))[0].add(client)
+        for account in self.accounts:
+            out.setdefault(client_bucket(account, buckets), (set(), set()))[1].add(account)
+        return out
+
+
+def identify(sides: Iterable[Side], catalog: Catalog, views: Views) -> tuple[Found, Lacking]:
+    """Return whose call each side is, in their order, and what is lacking: then ask again with all of them.
+
+    A rejected side stands with its rejection, which holds when nothing is lacking.
+    """
+    found: Found = []
+    lacking = Lacking()
     for side in sides:
+        side.rejection = None
         identified = identify_side(side.cdr, side.name, side.party, catalog, views)  # type: ignore[arg-type]
         if isinstance(identified, Identified):
             found.append((side, identified))
-            continue
-        if isinstance(identified, Rejection):
-            client = _whose_view(side, catalog, views)
-            if client is None or client in batch.fresh:
-                side.rejection = identified
-                continue
-            # A draw names the version of the view it used, so an old one is found out; a rejection draws
-            # nothing: it may be the cache's fault, and is looked at again with a view of now.
-            del views.clients[client]
-            identified = Missing(client, None)
-        again.append(side)
-        if identified.client is not None:
-            batch.fresh.add(identified.client)
-            wanted.setdefault(client_bucket(identified.client, buckets), (set(), set()))[0].add(
-                identified.client
-            )
+        elif isinstance(identified, Rejection):
+            _reject_side(side, identified, _whose_view(side, catalog, views), catalog, views, lacking)
+        elif isinstance(identified, Ahead):
+            lacking.catalog = max(lacking.catalog, identified.catalog)
+        elif identified.client is not None:
+            lacking.clients.add(identified.client)
         elif identified.account is not None:
-            wanted.setdefault(client_bucket(identified.account, buckets), (set(), set()))[1].add(
-                identified.account
-            )
-    return again, wanted
+            lacking.accounts.add(identified.account)
+    return found, lacking
+
+
+def _reject_side(
+    side: Side, rejection: Rejection, client: str | None, catalog: Catalog, views: Views, lacking: Lacking
+) -> None:
+    """Reject a side, whatever the step that finds it: a rejection rests on a view of now.
+
+    client: whose view the rejection rests on, None: on none. A draw names the version of the view it used, so
+    an old one is found out; a rejection draws nothing, and the cached view may be its only reason.
+    """
+    side.rejection, side.catalog = rejection, catalog.version
+    if client is not None and client not in views.fetched:
+        lacking.clients.add(client)
 
 
 def _whose_view(side: Side, catalog: Catalog, views: Views) -> str | None:
-    """Return the client whose view a rejection rests on, None when it rests on none."""
+    """Return the client whose view a side's identification rests on, None when it rests on none."""
     client, account = wanted_of(side.cdr, side.name, side.party, catalog)  # type: ignore[arg-type]
     if client is None and account is not None:
         client = views.accounts.get(account)
-    return client if client in views.clients else None
+    return None if client is None or views.find(client) is None else client
 
 
 # ------------------------------------------------------------------------------------------------------ match
-class _Of:
-    """A client of a call: its place among the uses, and its counter fields as the call numbers them.
+class _Numbered:
+    """A client of a call: its place among the uses, and its counter fields as the call numbers them."""
 
-    Most have one side in a call, or sides with the same candidates: `first`, which need no renumbering.
-    """
+    __slots__ = ("fields", "use")
 
-    __slots__ = ("_asked", "_fields", "at_parts", "at_terms", "first", "packages", "terms", "use")
-
-    def __init__(self, use: int, first: Matched, terms: Terms, at_terms: int, at_parts: int) -> None:
+    def __init__(self, use: int) -> None:
         self.use = use
-        self.first = first
-        self.at_parts = at_parts
-        """Where those of `first` stand in the call's tables."""
-        self.terms = terms
-        """Of the last side, with the next one."""
-        self.at_terms = at_terms
-        self.packages = terms.packages
-        """With which `first` has its fields: another period has others."""
-        self._fields: dict[str, int] | None = None
-        self._asked: dict[tuple[int, int], tuple[Matched, Terms, Asked]] = {}
-        """By their ids; both are held, for else another's may get the same id."""
-
-    def asked_of(self, matched: Matched, terms: Terms) -> Asked:
-        """Return the candidates with their fields as the call numbers them.
-
-        terms: the side's own, for a view that came in between has other packages (the draw refuses both).
-        """
-        if self._fields is None:
-            self._fields = {name: at for at, name in enumerate(self._first())}
-        key = id(matched), id(terms)
-        known = self._asked.get(key)
-        if known is None:
-            names = fields_of(matched.parts, terms.packages)
-            known = self._asked[key] = matched, terms, rating.asked_of(matched, names, self._fields)
-        return known[2]
-
-    def fields(self) -> list[str]:
-        """Return the counter fields in the order of their numbers."""
-        return self._first() if self._fields is None else list(self._fields)
-
-    def _first(self) -> list[str]:
-        return fields_of(self.first.parts, self.packages)
+        self.fields: dict[str, int] = {}
 
 
 class Call:
@@ -404,7 +394,7 @@ class Call:
         self._tables = Tables()
         self._rows: list[Kept] = []
         """What is kept of the sides."""
-        self._of: dict[str, _Of] = {}
+        self._of: dict[str, _Numbered] = {}
         self._last: Record | None = None
         self._last_use = -1
 
@@ -418,29 +408,18 @@ class Call:
         assert cdr is not None  # noqa: S101 - decoded before it came here
         of, tables = self._of.get(client.id), self._tables
         if of is None:
-            use = len(self.uses)
-            of = self._of[client.id] = _Of(
-                use,
-                matched,
-                terms,
-                tables.number(packed, tables.terms),
-                tables.number(matched.packed, tables.parts),
-            )
+            of = self._of[client.id] = _Numbered(len(self.uses))
             self.uses.append(Use(client.id, client.version, client.credit_limit, []))
-        elif client.version < self.uses[of.use].version:
-            # A newer view came in while others were looked up: the draw finds out, and all is matched again.
-            self.uses[of.use].version = client.version
         use = of.use
-        if matched is of.first and (terms is of.terms or terms.packages == of.packages):
-            asked, at_parts = matched.asked, of.at_parts
-        else:
-            asked, at_parts = of.asked_of(matched, terms), tables.number(matched.packed, tables.parts)
-        if terms is not of.terms:
-            of.terms, of.at_terms = terms, tables.number(packed, tables.terms)
+        # The fields are those of this side's own periods: another call of the client may be in others.
+        asked = rating.asked_of(matched, fields_of(matched.parts, terms.packages), of.fields)
         same_record = record is self._last and use == self._last_use
         self._last, self._last_use = record, use
+        keyed = rating.key_of(key, client.crc)
         self.items.append(
-            DrawItem(use, key, content, priced.billed, priced.cost, same_record, asked, matched.cut)
+            DrawItem(
+                use, keyed, content, priced.billed, priced.cost, same_record, asked, matched.cut, older=key
+            )
         )
         source, name, caller = (cdr.source, cdr.id, cdr.caller) if cdr.plain else rating.said(cdr)
         side.terms, side.rate, side.parts = terms, rate, matched.parts
@@ -448,8 +427,9 @@ class Call:
             side.index, source, name, cdr.at_ms, caller, cdr.called,
             cdr.duration_ms if cdr.service == CALLS else cdr.volume,  # type: ignore[arg-type]
             priced.billed, priced.why, priced.fx,
-            tables.topic(side.topic), record.offset, record.timestamp, key, content,
-            of.at_terms, tables.number(rate, tables.rates), at_parts,
+            tables.topic(side.topic), record.offset, record.timestamp, keyed, content,
+            tables.number(packed, tables.terms), tables.number(rate, tables.rates),
+            tables.number(matched.packed, tables.parts),
         )  # fmt: skip
         self._rows.append(row)
         self.sides.append(side)
@@ -469,7 +449,7 @@ class Call:
     def request(self, standing: Standing, token: int, call: int, trim: int, floor: int) -> DrawCall:
         """Return the call as the store takes it."""
         for use, of in zip(self.uses, self._of.values(), strict=True):
-            use.fields = of.fields()
+            use.fields = list(of.fields)
         return DrawCall(
             lane=standing.lane, token=token, call=call, lane_ms=standing.lane_ms,
             generation=standing.lane_ms // standing.generation_ms, trim=trim, floor=floor,
@@ -483,44 +463,63 @@ Calls = dict[int, Call]
 """Bucket → call."""
 
 
-def match(found: Found, catalog: Catalog, buckets: int) -> Calls:
-    """Return the calls of sides, with what each may draw from and what it costs."""
+def match(
+    found: Found, catalog: Catalog, views: Views, buckets: int, ask_whole: Container[str] = ()
+) -> tuple[Calls, Lacking]:
+    """Return the calls of sides, with what each may draw from and what it costs, and what is lacking.
+
+    Where something is, the calls are not to be made: look it up, identify and match all sides again.
+    ask_whole: clients whose calls are asked with all limits at once; others may be asked with the first few,
+    which changes nothing but how often is asked.
+    """
     calls: Calls = {}
+    lacking = Lacking()
     last: Cdr | None = None
     keys, told = (b"", b""), b""
     for side, identified in found:
         cdr, party, index = side.cdr, side.party, side.index
         assert cdr is not None  # noqa: S101 - decoded before it came here
         assert party is not None  # noqa: S101 - the same
-        name = SIDE_NAME[index]
+        name, client = SIDE_NAME[index], identified.view
         priced = rating.price(cdr, name, identified, catalog)
         if isinstance(priced, Rejection):
-            side.rejection = priced
+            _reject_side(side, priced, client.id, catalog, views, lacking)
             continue
-        matched = match_limits(identified, name, cdr.at_ms, priced.billed, priced.sign, catalog)
+        whole = side.whole or client.id in ask_whole
+        matched = match_limits(identified, name, cdr.at_ms, priced.billed, priced.sign, catalog, whole=whole)
         if isinstance(matched, Rejection):
-            side.rejection = matched
+            _reject_side(side, matched, client.id, catalog, views, lacking)
             continue
         if cdr is not last:  # of a CDR's two sides the second shares these
             last, keys, told = cdr, rating.keys(cdr), rating.told(cdr)
-        client = identified.view
         bucket = client.crc % buckets
         call = calls.get(bucket)
         if call is None:
             call = calls[bucket] = Call()
-        side.opened = identified.opened
         side.late = is_late(identified, matched, cdr.at_ms, side.record.timestamp, catalog)
         content = rating.content(told, identified, party)
         terms, rate = rating.terms_of(identified, name, catalog), rating.rate_text(identified)
         call.add(side, client, priced, matched, terms, rate, keys[index], content)
-    return calls
+    return calls, lacking
 
 
-def ask_all(call: Call, items: list[int]) -> None:
-    """Note that the first candidates of these items did not do: the next match gives all."""
-    for side in (call.sides[item] for item in items):
-        if side.opened is not None:
-            side.opened.needs_all = True
+def ask_whole(call: Call, items: list[int]) -> set[str]:
+    """Note that the first limits of these items did not do; returns their clients.
+
+    Other calls of the same clients are asked with all limits as well: each client's limits do not do once.
+    """
+    clients = {call.uses[call.items[item].use].client for item in items}
+    for side, item in zip(call.sides, call.items, strict=True):
+        side.whole = side.whole or call.uses[item.use].client in clients
+    return clients
+
+
+def halves(sides: list[Side]) -> list[list[Side]]:
+    """Return the sides in two parts, with those of one record together; of one record alone: in one."""
+    middle = len(sides) // 2
+    while 0 < middle < len(sides) and sides[middle].record is sides[middle - 1].record:
+        middle += 1
+    return [part for part in (sides[:middle], sides[middle:]) if part]
 
 
 def settle(call: Call, reply: DrawReply) -> None:
@@ -579,7 +578,11 @@ def render(batch: Batch, standing: Standing) -> None:
             outcomes.append((name, "duplicate"))
             counts.duplicates["same"] += 1
         else:
-            _reject(batch, side, rating.refused(outcome, side.cdr.id if side.cdr else "", name))
+            # As it was decided, also by a predecessor: of its CDR nothing is left but what is kept.
+            assert row is not None  # noqa: S101 - every drawn side has them
+            assert terms is not None  # noqa: S101 - the same
+            side.catalog = rating.catalog_of(terms)
+            _reject(batch, side, rating.refused(outcome, rating.plain_id(row), name))
     counts.sides.update(outcomes)
     counts.transactions["usage"] += usage
     counts.late += late
@@ -617,7 +620,7 @@ def _reject(batch: Batch, side: Side, rejection: Rejection) -> None:
         ("source_topic", side.topic.encode()),
         ("source_partition", b"%d" % batch.lane),
         ("source_offset", b"%d" % side.offset),
-        ("catalog", b"%d" % batch.catalog),
+        ("catalog", b"%d" % side.catalog),
         ("attempt", next((value for name, value in record.headers or () if name == "attempt"), b"1")),
     ]
     batch.rejected.append((record.key, record.value, headers))

@@ -241,6 +241,7 @@ class ClientView:
 
     __slots__ = (
         "accounts",
+        "catalog",
         "crc",
         "credit_limit",
         "currency",
@@ -259,6 +260,8 @@ class ClientView:
         self.crc = crc32(register.id.encode())
         """Its remainder is the client's bucket (`client_bucket`)."""
         self.version = register.version
+        self.catalog = register.catalog
+        """The version of the catalog that it has to be read with, or a newer one."""
         self.currency = register.currency
         self.credit_limit = register.credit_limit
         self.zone = zone_of(register.zone)

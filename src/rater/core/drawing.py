@@ -91,6 +91,8 @@ class DrawItem(Struct, gc=False):
     candidates: tuple[ItemCandidate, ...]
     cut: bool = False
     """There are more candidates, which matter only if these leave volume or money over: then MORE."""
+    older: bytes = b""
+    """The key without the client, as versions before 2026-12 made it: what they rated is found by it."""
 
 
 class DrawResult(NamedTuple):
@@ -390,7 +392,7 @@ class _Draft:
         balance = self.balances[use.client]
         before = self.before.get(use.client, balance) if item.same_record else balance
         self.before[use.client] = before
-        known = self.keys.get(item.key) or self.bucket.known(call.generation, item.key)
+        known = self.keys.get(item.key) or self.bucket.known(call.generation, item.key, item.older)
         if known is not None:
             same = known == item.content
             return DrawResult(Outcome.DUPLICATE if same else Outcome.DIFFERS, 0, None, ())
@@ -469,10 +471,14 @@ class Bucket:
         return self.lanes[lane].call
 
     # ------------------------------------------------------------------ duplicates
-    def known(self, generation: int, key: bytes) -> bytes | None:
-        """Return the content under which a key was rated, asking this generation and its neighbours."""
+    def known(self, generation: int, key: bytes, older: bytes = b"") -> bytes | None:
+        """Return the content under which a key was rated, asking this generation and its neighbours.
+
+        older: the key as earlier versions made it; asked where the key itself is not known.
+        """
         for near in (generation, generation - 1, generation + 1):
-            found = self.generations.get(near, {}).get(key)
+            entries = self.generations.get(near, {})
+            found = entries.get(key) or entries.get(older)
             if found is not None:
                 return found
         return None

@@ -1,6 +1,6 @@
 """Whose call a side is, and at which rate: client, account, rate.
 
-The views of clients that a batch needs are fetched before (`wanted`, `missing`); here nothing is fetched.
+The views of clients that a batch needs are fetched by the caller, who is told of them (`Missing`).
 Source of the rules: domain.md 2, steps 2 and 4.
 """
 
@@ -20,20 +20,28 @@ from rater.core.reasons import Reason, Rejection, Side, shown
 
 
 class Views:
-    """The client views and account entries that are known; what is known not to exist is known too."""
+    """The client views and account entries that a batch goes by.
 
-    __slots__ = ("absent_accounts", "absent_clients", "accounts", "catalog_needed", "clients")
+    What is absent, and what was fetched for the batch, is known to this object alone: it stays, whatever
+    others put into the shared caches or take out of them. So looking up ends, and a rejection can rest on it.
+    """
+
+    __slots__ = ("absent_accounts", "absent_clients", "accounts", "clients", "fetched")
 
     def __init__(
         self, clients: dict[str, ClientView] | None = None, accounts: dict[str, str] | None = None
     ) -> None:
-        """Use these caches, which others may share; what is absent is known to this object alone."""
+        """Use these caches, which others may share."""
         self.clients: dict[str, ClientView] = {} if clients is None else clients
         self.accounts: dict[str, str] = {} if accounts is None else accounts
         self.absent_clients: set[str] = set()
         self.absent_accounts: set[str] = set()
-        self.catalog_needed = 0
-        """The newest catalog version that a view which was fetched needs."""
+        self.fetched: dict[str, ClientView] = {}
+        """Views as the store had them during this batch: a rejection may rest on such a one."""
+
+    def find(self, client: str) -> ClientView | None:
+        """Return a client's view: the one that was fetched for this batch before one of the cache."""
+        return self.fetched.get(client) or self.clients.get(client)
 
     def learn(
         self, clients: set[str], accounts: set[str], registers: dict[str, bytes], owners: dict[str, str]
@@ -41,7 +49,10 @@ class Views:
         """Take in what the store answered to these questions: what it did not name does not exist."""
         for client, register in registers.items():
             self.put(client, register)
-        self.absent_clients |= clients - registers.keys()
+        for client in clients - registers.keys():
+            self.absent_clients.add(client)
+            self.fetched.pop(client, None)
+            self.clients.pop(client, None)
         self.accounts.update(owners)
         self.absent_accounts |= accounts - owners.keys()
 
@@ -50,9 +61,9 @@ class Views:
 
         Accounts that it has no more are looked up again when they come.
         """
-        old = self.clients.get(client)
-        new = self.clients[client] = view_of(read_register(register))
-        self.catalog_needed = max(self.catalog_needed, new.register.catalog)
+        old = self.find(client)
+        new = self.fetched[client] = self.clients[client] = view_of(read_register(register))
+        self.absent_clients.discard(client)
         if old is not None:
             for account in old.accounts.keys() - new.accounts.keys():
                 self.accounts.pop(account, None)
@@ -63,6 +74,12 @@ class Missing(Struct, frozen=True):
 
     client: str | None
     account: str | None
+
+
+class Ahead(Struct, frozen=True):
+    """The client's state is of this version of the catalog, which the lane has not read of yet."""
+
+    catalog: int
 
 
 class Route(Struct, gc=False):
@@ -108,21 +125,18 @@ def wanted(cdr: Cdr, side: Side, party: Party, catalog: Catalog) -> tuple[str | 
     return client, account
 
 
-def missing(cdr: Cdr, side: Side, party: Party, catalog: Catalog, views: Views) -> Missing | None:
-    """Return what has to be looked up next for this side; None: it can be identified."""
-    found = _whose(cdr, side, party, catalog, views)
-    return found if isinstance(found, Missing) else None
-
-
 def identify(
     cdr: Cdr, side: Side, party: Party, catalog: Catalog, views: Views
-) -> Identified | Rejection | Missing:
+) -> Identified | Rejection | Missing | Ahead:
     """Return whose call it is and its rate; or why not; or what has to be looked up first.
 
-    Reasons: service_unknown, client_unknown, account_unknown, account_mismatch, rate_missing.
+    Reasons: service_unknown, client_unknown, account_unknown, account_mismatch, rate_missing. A client's
+    state is read with no catalog older than its own, wherever it came from.
     """
     client, account = party.client, party.account
-    view = views.clients.get(client) if client else None
+    view = views.find(client) if client else None
+    if view is not None and view.catalog > catalog.version:
+        return Ahead(view.catalog)
     # A route is made for an account of the client, so one that is found needs no further look.
     route = None if view is None else view.memo.get((side, account, cdr.service))
     if view is None or route is None or route.catalog is not catalog:
@@ -132,6 +146,8 @@ def identify(
         if not isinstance(whose, tuple):
             return whose
         view, account = whose
+        if view.catalog > catalog.version:
+            return Ahead(view.catalog)
         route = view.memo.get((side, account, cdr.service))
         if route is None or route.catalog is not catalog:
             route = route_of(view, side, account, catalog.services[cdr.service], catalog)
@@ -174,7 +190,7 @@ def _whose(
         client = views.accounts.get(account)
         if client is None:
             return _no_account(account, side) if account in views.absent_accounts else Missing(None, account)
-    view = views.clients.get(client)
+    view = views.find(client)
     if view is None:
         if client not in views.absent_clients:
             return Missing(client, None)

@@ -188,8 +188,6 @@ class Opened(Struct, gc=False):
     shared: Shared
     packages: Texts
     terms: tuple[Terms, msgspec.Raw] | None = None
-    needs_all: bool = False
-    """The first candidates did not do for a call: others are asked with all of them at once."""
 
 
 class Shared(Struct, gc=False):
@@ -249,7 +247,7 @@ def match(
     matched = _select(opened.shared, rate.code)
     converts = matched.currencies and matched.currencies != (view.currency,)
     # Money in another currency is looked at whether it is needed or not: it may have no rate.
-    if matched.first is not None and not (opened.needs_all or converts or explain or whole):
+    if matched.first is not None and not (converts or explain or whole):
         matched = matched.first
     if matched.min_call or converts:
         fitted = _fit(matched, view, at_ms, billed, catalog, side)

@@ -209,8 +209,9 @@ class Rater:
     def _identify(self, cdr: Cdr, side: Side, party: Party) -> Identified | Rejection:
         while True:
             found = identify(cdr, side, party, self.catalog, self.views)
-            if not isinstance(found, Missing):
+            if isinstance(found, (Identified, Rejection)):
                 return found
+            assert isinstance(found, Missing)  # noqa: S101 - states and catalog change together here
             # Everything that exists is in memory, so what is not there does not exist.
             if found.client is not None:
                 self.views.absent_clients = {found.client}

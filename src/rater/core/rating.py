@@ -235,12 +235,21 @@ _blank = blake2b(digest_size=2 * KEY_BYTES)
 
 
 def keys(cdr: Cdr) -> tuple[bytes, bytes]:
-    """Return what duplicates of the originating and of the terminating side are found by."""
+    """Return digests of source, id and side, of the originating and of the terminating one (`key_of`)."""
     # A copy of an empty one takes 0.19 µs, a new one 0.30 µs. `source` has no slash: the text is of one pair.
     digest = _blank.copy()
     digest.update(f"{cdr.source}/{cdr.id}".encode())
     both = digest.digest()
     return both[:KEY_BYTES], both[KEY_BYTES:]
+
+
+def key_of(digest: bytes, client_crc: int) -> bytes:
+    """Return what a duplicate is found by: source, id and side (one of `keys`) at a client.
+
+    The last four bytes take the client's CRC-32 in; the first stay, which the store groups entries by: a key
+    as earlier versions made it (the digest alone) lies in the same group.
+    """
+    return (int.from_bytes(digest, "big") ^ client_crc).to_bytes(KEY_BYTES, "big")
 
 
 def told(cdr: Cdr) -> bytes:
@@ -266,7 +275,8 @@ def content(told: bytes, identified: Identified, party: Party) -> bytes:
 
 def digests(cdr: Cdr, side: Side, identified: Identified, party: Party) -> tuple[bytes, bytes]:
     """Return (key, content): what a duplicate is found by, and what must be equal in it."""
-    return keys(cdr)[SIDES.index(side)], content(told(cdr), identified, party)
+    key = key_of(keys(cdr)[SIDES.index(side)], identified.view.crc)
+    return key, content(told(cdr), identified, party)
 
 
 @lru_cache(maxsize=4096)
@@ -365,6 +375,17 @@ def said(cdr: Cdr) -> tuple[str, str, str | None]:
         return cdr.source, cdr.id, cdr.caller
     source, name = quoted(cdr.source)[1:-1], quoted(cdr.id)[1:-1]
     return source, name, None if cdr.caller is None else quoted(cdr.caller)[1:-1]
+
+
+def plain_id(of: Said) -> str:
+    """Return a CDR's id as it came."""
+    found: str = msgspec.json.decode(f'"{of.id}"')
+    return found
+
+
+def catalog_of(terms: Terms) -> int:
+    """Return the version of the catalog that a side was rated by."""
+    return int(terms.end.rpartition(":")[2])
 
 
 def context(

@@ -32,7 +32,7 @@ from rater.store.keys import Keys, client_of, meta_key, registers_pattern
 from rater.store.link import Address, FunctionMissing, Link
 from rater.store.packing import Args, pack_draw, pack_reconcile, unpack_fence
 
-LIBRARY = "rater_v1"
+LIBRARY = "rater_v2"
 VERSION_MIN = 7
 _READ_MAX = 1000  # keys of one reading command
 _SCAN_COUNT = 1000

@@ -1,4 +1,4 @@
-#!lua name=rater_v1
+#!lua name=rater_v2
 -- Everything that rater does to a bucket, each function one atomic step.
 -- What it means is stated in Python in core/drawing.py; tests/store/test_machine.py compares the two.
 --
@@ -10,8 +10,9 @@
 --   * unpack and struct.unpack get at most CHUNK values: near 8000 the Lua stack ends.
 --
 -- Keys of bucket B, all with the hash tag {B} (store/keys.py):
---   g        hash   "open" -> run (`run_id`), "gen_min" -> generation, "r:LANE" -> run in which the lane registered,
---                   "t:LANE" -> lane time, ms
+--   g        hash   "opened" -> run (`run_id`), "gen_min" -> generation, "run:LANE" -> run in which the lane
+--                   registered, "t:LANE" -> lane time, ms. rater_v1 has its gate in "open" and "r:LANE": whoever
+--                   registers takes them away, for its workers do not find what is remembered here (`key` below)
 --   l:LANE   hash   "token", "call" (expected), "floor" (journal offset), "base" (journal offset from which kept
 --                   outcomes may be found in the journal)
 --   o:LANE   hash   CALL .. "c" -> context, CALL .. "r" -> packed results
@@ -36,6 +37,7 @@ local SUM_MAX = 2 ^ 62          -- sums are kept in 64 bits; a double tells well
 -- time. So the beginnings get longer as a generation fills, the next one begins where the last one ended, and a key is
 -- looked for under each length that its generation has used: one or two of them.
 local ENTRY, KEY = 12, 8        -- bytes
+local DIGESTS = 20              -- of an item: an entry and its older key
 
 -- What a function uses of Lua and Redis. While a library loads none of it is there yet, so the first call binds it.
 local call, floor, min, max, type, tonumber, unpack, ipairs, string, struct, cmsgpack, sub, find, byte
@@ -78,7 +80,7 @@ end
 local function gate(bucket_key, lane_key, lane, token, number)
   local status, expected, journaled = guard(lane_key, token, number)
   if status ~= OK then return status, expected end
-  local run, has = run_id(), call('HMGET', bucket_key, 'open', 'r:' .. lane)
+  local run, has = run_id(), call('HMGET', bucket_key, 'opened', 'run:' .. lane)
   if has[1] == run then return OK, expected, journaled end
   return has[2] == run and CLOSED or REGRESSED, expected
 end
@@ -193,12 +195,13 @@ local function value_at(a, s, d, x)
 end
 
 -------------------------------------------------------------------------------------------------------------- draw
--- rater_v1_draw: apply client registers, then draw and charge items, in order; all of it or nothing.
+-- rater_v2_draw: apply client registers, then draw and charge items, in order; all of it or nothing.
 --
 -- KEYS  1 g | 2 l:LANE | 3 o:LANE | 4-6 u:GEN, u:GEN-1, u:GEN+1 | then c:CLIENT of each use, then of applies that are
 --       not among them | then r:CLIENT of each apply | then a:SHARD of each account entry
--- ARGV  1 lane | 2 token | 3 call | 4 payload, msgpack flat list (below) | 5 key .. content of each item, 12 bytes
---       each | 6 context | 7.. the registers of the applies
+-- ARGV  1 lane | 2 token | 3 call | 4 payload, msgpack flat list (below) | 5 key .. content .. older key of each item,
+--       20 bytes each; the older key is without the client, as rater_v1 remembered it, and lies in the same group |
+--       6 context | 7.. the registers of the applies
 --       payload: lane_ms, generation, trim, floor, keep (1: the outcome), clients, uses, applies, accounts, items;
 --         per use: version, credit limit, n, n field names
 --         per apply: client index, expected, version, delta
@@ -304,9 +307,10 @@ local function generation_of(u_key)
   end
 end
 
--- Look for keys in a generation: writes into `known` the entries of those that are there, by their place in `key`.
--- fields: width -> the groups' names, made when they are first needed. own: return name -> bytes of its groups, too.
-local function look(u_key, generation, key, fields, known, own)
+-- Look for keys in a generation: writes into `known` the contents of those that are there, by their place in `key`.
+-- older: the older key of each, found where the key itself is not. fields: width -> the groups' names, made when they
+-- are first needed. own: return name -> bytes of its groups, too.
+local function look(u_key, generation, key, older, fields, known, own)
   local groups = {}
   for width = generation.first, generation.width do
     local names = fields[width]
@@ -322,8 +326,8 @@ local function look(u_key, generation, key, fields, known, own)
         if group then
           local k = from + i - 1
           if own then groups[names[k]] = group end
-          local at = entry_at(group, key[k])
-          if at then known[k] = sub(group, at, at + ENTRY - 1) end
+          local at = entry_at(group, key[k]) or entry_at(group, older[k])
+          if at then known[k] = sub(group, at + KEY, at + ENTRY - 1) end
         end
       end
     end
@@ -331,27 +335,24 @@ local function look(u_key, generation, key, fields, known, own)
   return groups
 end
 
--- Of the items the entries to make, their keys, and the entries that are there; and of the lane's own generation what is
+-- Of the items the entries to make, their keys, and the contents that are there; and of the lane's own generation what is
 -- needed to add to it: as generation_of, with its groups and their names by item.
 local function read_known(keys, digests, items)
-  local entry, key, known, fields = {}, {}, {}, {}
-  for from = 1, items, CHUNK do
-    local n = min(CHUNK, items - from + 1)
-    local part = {struct.unpack(string.rep('c12', n), digests, ENTRY * (from - 1) + 1)}
-    for i = 1, n do
-      local k = from + i - 1
-      entry[k], key[k] = part[i], sub(part[i], 1, KEY)
-    end
+  local entry, key, older, known, fields = {}, {}, {}, {}, {}
+  for k = 1, items do
+    local at = DIGESTS * (k - 1) + 1
+    entry[k], key[k] = sub(digests, at, at + ENTRY - 1), sub(digests, at, at + KEY - 1)
+    older[k] = sub(digests, at + ENTRY, at + DIGESTS - 1)
   end
   if items == 0 then return entry, key, known end
   local next, last, own = generation_of(keys[6]), generation_of(keys[5]), generation_of(keys[4])
-  if next then look(keys[6], next, key, fields, known) end
-  if last then look(keys[5], last, key, fields, known) end
+  if next then look(keys[6], next, key, older, fields, known) end
+  if last then look(keys[5], last, key, older, fields, known) end
   if not own then
     local width = last and last.width or width_of(0)
     own = {n = 0, first = width, width = width}
   end
-  own.groups = look(keys[4], own, key, fields, known, true)  -- its own last: it wins
+  own.groups = look(keys[4], own, key, older, fields, known, true)  -- its own last: it wins
   own.names = fields[own.width]
   return entry, key, known, own
 end
@@ -463,7 +464,7 @@ local function draw_all(v, at, items, starts, has, balance, odd, drawn, entry, k
     local other = seen[key[k]] or known[k]
     if other then
       n = n + 1
-      out[n] = other == entry[k] and DUPLICATE or DIFFERS
+      out[n] = other == sub(entry[k], KEY + 1) and DUPLICATE or DIFFERS
     else
       local funded = before[i] + v[starts[i] + 1] >= 0
       out[n + 1], out[n + 2] = RATED, 0  -- no hole: the table stays an array
@@ -489,7 +490,7 @@ local function draw_all(v, at, items, starts, has, balance, odd, drawn, entry, k
         out[n + 2] = amount
         n = last
         balance[i] = held + amount
-        seen[key[k]] = entry[k]
+        seen[key[k]] = sub(entry[k], KEY + 1)
         f = f + 1
         fresh[f] = k
       else
@@ -639,7 +640,7 @@ local function lacking(key)
   end
 end
 
--- rater_v1_fence: make a token the lane's owner. A repeat with the same token is harmless.
+-- rater_v2_fence: make a token the lane's owner. A repeat with the same token is harmless.
 -- KEYS 1 g | 2 l:LANE | 3 o:LANE      ARGV 1 lane | 2 token
 -- Reply status, call, and: OK: floor, base, lane time, {field, value of o:LANE ...}, the token before
 -- Holds a user who lacks a right is refused here, for later a WRITE phase would stop half-way.
@@ -665,7 +666,7 @@ local function unsafe_sum(keys, sums)
   end
 end
 
--- rater_v1_reconcile: add corrections. The gate is not asked: this is what opens it.
+-- rater_v2_reconcile: add corrections. The gate is not asked: this is what opens it.
 -- KEYS 1 g | 2 l:LANE | 3 o:LANE | then those that the payload points at, by index
 -- ARGV 1 lane | 2 token | 3 call | 4 payload, msgpack list of
 --      floor, final (1 | 0), lane_ms, calls whose outcomes are dropped (as text),
@@ -708,15 +709,15 @@ local function remember_all(keys, argv, duplicates)
     end
     local known, fields = {}, {}
     local generation = generation_of(u_key) or {n = 0, first = width_of(0), width = width_of(0)}
-    look(u_key, generation, key, fields, known)
+    look(u_key, generation, key, key, fields, known)
     for i = 1, #key do
-      if known[i] ~= entry[i] then
+      if known[i] ~= sub(entry[i], KEY + 1) then
         if known[i] then forget_entry(u_key, key[i]) end
         fresh[#fresh + 1] = i
       end
     end
     if #fresh > 0 then
-      generation.groups = look(u_key, generation, key, fields, known, true)
+      generation.groups = look(u_key, generation, key, key, fields, known, true)
       generation.names = fields[generation.width]
       remember(u_key, generation, fresh, entry)
     end
@@ -761,26 +762,27 @@ local function reconcile(keys, argv)
   return {OK, expected + 1}
 end
 
--- rater_v1_register: note that the lane agrees with this run of the server; the last of all lanes opens the gate.
+-- rater_v2_register: note that the lane agrees with this run of the server; the last of all lanes opens the gate.
 -- KEYS 1 g | 2 l:LANE      ARGV 1 lane | 2 token | 3 call | 4 lanes      Reply status, call
 local function register(keys, argv)
   local status, expected = guard(keys[2], tonumber(argv[2]), tonumber(argv[3]))
   if status ~= OK then return {status, expected} end
   local run, all = run_id(), true
-  call('HSET', keys[1], 'r:' .. argv[1], run)
+  call('HDEL', keys[1], 'open', 'r:' .. argv[1])
+  call('HSET', keys[1], 'run:' .. argv[1], run)
   for lane = 0, tonumber(argv[4]) - 1 do
-    if call('HGET', keys[1], 'r:' .. lane) ~= run then
+    if call('HGET', keys[1], 'run:' .. lane) ~= run then
       all = false
       break
     end
   end
-  if all then call('HSET', keys[1], 'open', run) end
+  if all then call('HSET', keys[1], 'opened', run) end
   call('HSET', keys[2], 'call', expected + 1)
   return {OK, expected + 1}
 end
 
 ---------------------------------------------------------------------------------------------------- beside the line
--- rater_v1_views (no writes): client registers and account index entries.
+-- rater_v2_views (no writes): client registers and account index entries.
 -- KEYS 1 g | 2 l:LANE | then r:CLIENT ... | then a:SHARD of each account
 -- ARGV 1 lane | 2 token | 3 call | 4 number of clients | 5.. accounts
 -- Reply status, call, and: OK: a register | nil for each client, then a client | nil for each account
@@ -797,14 +799,14 @@ local function views(keys, argv)
   return reply
 end
 
--- rater_v1_probe (no writes): whether a draw would be heard.
+-- rater_v2_probe (no writes): whether a draw would be heard.
 -- KEYS 1 g | 2 l:LANE      ARGV 1 lane | 2 token | 3 call      Reply status, call
 local function probe(keys, argv)
   local status, expected = gate(keys[1], keys[2], argv[1], tonumber(argv[2]), tonumber(argv[3]))
   return {status, expected}
 end
 
--- rater_v1_expire: drop generations that no lane can ask for any more.
+-- rater_v2_expire: drop generations that no lane can ask for any more.
 -- KEYS 1 g | 2 l:LANE | then u:GEN for GEN = first, first + 1, ...
 -- ARGV 1 lane | 2 token | 3 call | 4 lanes | 5 length of a generation, ms | 6 first generation, "" when none is known
 --      7 lane time, ms
@@ -832,10 +834,10 @@ local function expire(keys, argv)
   return {OK, expected + 1, dropped}
 end
 
-redis.register_function('rater_v1_fence', bound(fence))
-redis.register_function('rater_v1_reconcile', bound(reconcile))
-redis.register_function('rater_v1_register', bound(register))
-redis.register_function('rater_v1_draw', bound(draw))
-redis.register_function{function_name = 'rater_v1_expire', callback = bound(expire), flags = {'allow-oom'}}
-redis.register_function{function_name = 'rater_v1_views', callback = bound(views), flags = {'no-writes'}}
-redis.register_function{function_name = 'rater_v1_probe', callback = bound(probe), flags = {'no-writes'}}
+redis.register_function('rater_v2_fence', bound(fence))
+redis.register_function('rater_v2_reconcile', bound(reconcile))
+redis.register_function('rater_v2_register', bound(register))
+redis.register_function('rater_v2_draw', bound(draw))
+redis.register_function{function_name = 'rater_v2_expire', callback = bound(expire), flags = {'allow-oom'}}
+redis.register_function{function_name = 'rater_v2_views', callback = bound(views), flags = {'no-writes'}}
+redis.register_function{function_name = 'rater_v2_probe', callback = bound(probe), flags = {'no-writes'}}

@@ -31,7 +31,7 @@ class Args(NamedTuple):
 
 
 def pack_draw(call: DrawCall, keys: Keys) -> Args:
-    """Return the arguments of rater_v1_draw."""
+    """Return the arguments of rater_v2_draw."""
     clients = {use.client: index for index, use in enumerate(call.uses)}
     for apply in call.applies:
         clients.setdefault(apply.client, len(clients))
@@ -56,7 +56,7 @@ def pack_draw(call: DrawCall, keys: Keys) -> Args:
     digests: list[bytes] = []
     for item in call.items:
         candidates = item.candidates
-        digests += (item.key, item.content)
+        digests += (item.key, item.content, item.older or item.key)
         billed, (a, s, d) = item.billed, item.cost
         place = ~item.use if item.cut else item.use
         if d >= _PLAIN_MAX or abs(a) * (billed or 1) + abs(s) >= _PLAIN_MAX:
@@ -126,11 +126,11 @@ def _conversions(item: DrawItem, size: int, to_package: Form | None, to_client: 
 
 
 _BLOBS = 4
-"""Arguments of rater_v1_reconcile before the bytes that its payload points at."""
+"""Arguments of rater_v2_reconcile before the bytes that its payload points at."""
 
 
 def pack_reconcile(what: Reconcile, keys: Keys) -> Args:  # noqa: C901 - one short loop for each list
-    """Return the arguments of rater_v1_reconcile."""
+    """Return the arguments of rater_v2_reconcile."""
     index: dict[str, int] = {}
     names = [keys.state, keys.lane(what.lane), keys.outcomes(what.lane)]
 
@@ -178,7 +178,7 @@ def pack_reconcile(what: Reconcile, keys: Keys) -> Args:  # noqa: C901 - one sho
 
 
 def unpack_fence(reply: list[Any]) -> FenceReply:
-    """Return what rater_v1_fence answered."""
+    """Return what rater_v2_fence answered."""
     if reply[0] != Status.OK:
         return FenceReply(Status(reply[0]), reply[1], 0, [], 0)
     _, call, floor, base, lane_ms, fields, token = reply
