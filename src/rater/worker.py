@@ -59,7 +59,7 @@ DOWN_RETRY_S = 0.2
 """How long to wait before a call that did nothing is repeated while the store is away."""
 ROUNDS_MAX = 8
 """So often sides are matched again because a client's state changed meanwhile, or the first limits did not
-do; nearly all come to rest in two. Then they are taken apart, in the end to one record asked with all limits."""
+do; nearly all come to rest in two. Then they are taken apart, in the end to one record with all limits."""
 ASK_WHOLE_MAX = 10_000
 """Clients remembered as such whose first limits did not do; emptied when full: what it saves is a repeat."""
 BACKOFF_S = (0.05, 2.0)
