@@ -489,6 +489,22 @@ async def test_another_run_is_closed_until_all_agree(start_redis: Callable[..., 
         assert await store.probe(0, 0, 1, calls[0]) == Status.OK
 
 
+async def test_workers_of_the_version_before_wait(redis_url: str, prefix: str) -> None:
+    """Where a lane registers, the gate of rater_v1 closes: its workers would not find what is remembered now.
+
+    And the other way round: what it had open does not open this version's gate.
+    """
+    async with connected(redis_url, prefix, lanes=2) as store, AsyncRedis.from_url(redis_url) as server:
+        state = Keys(prefix, 0, 1).state
+        before = {"open": "run", "r:0": "run", "r:1": "run", "t:0": "7"}
+        await server.hset(state, mapping=before)
+        call = (await store.fence(0, 0, 1)).call
+        assert await store.probe(0, 0, 1, call) == Status.REGRESSED
+        _, call = await store.register(0, 0, 1, call)
+        assert await store.probe(0, 0, 1, call) == Status.CLOSED
+        assert await server.hmget(state, *before) == [None, None, b"run", b"7"]
+
+
 @pytest.mark.parametrize("flavour", ["redis", "valkey"])
 async def test_a_server_that_leads_again_is_closed(
     start_redis: Callable[..., Redis], prefix: str, flavour: str

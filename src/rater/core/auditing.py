@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
+from zlib import crc32
 
 import msgspec
 
@@ -29,7 +30,7 @@ PROBLEMS_MAX = 1000
 class Finding(msgspec.Struct, frozen=True):
     """One thing that is not as it must be: where, and what."""
 
-    kind: str  # repeated | unreadable | header | counter | balance | differs
+    kind: str  # repeated | other_client | unreadable | header | counter | balance
     where: str
     problem: str
 
@@ -66,7 +67,8 @@ class Ledger:
         self.counters: defaultdict[str, defaultdict[str, int]] = defaultdict(lambda: defaultdict(int))
         self.findings: list[Finding] = []
         self.findings_total = 0
-        self._seen: dict[int, tuple[int, int]] = {}
+        self._seen: dict[int, tuple[int, int, int]] = {}
+        """Digest of a transaction's id → partition, offset, CRC-32 of its client."""
 
     def add(self, partition: int, offset: int, value: bytes, effect: Effect | None) -> None:
         """Fold in one transaction; `effect` is its packed header, None where it has none."""
@@ -82,20 +84,28 @@ class Ledger:
             return
         self.transactions += 1
         name = f"{transaction.id} revision {transaction.revision} {transaction.type}"
-        digest = int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), "big")
-        if digest in self._seen:
-            first_partition, first_offset = self._seen[digest]
-            self.find(
-                "repeated",
-                where,
-                f"{shown(name)} was published before, at [{first_partition}]@{first_offset}",
-            )
-        else:
-            self._seen[digest] = (partition, offset)
+        self._once(where, name, transaction.client, (partition, offset))
         self.balances[transaction.client] += amount
         for field, units in taken:
             self.counters[transaction.client][field] += units
         self._compare_header(where, name, transaction.client, amount, taken, effect)
+
+    def _once(self, where: str, name: str, client: str, place: tuple[int, int]) -> None:
+        """Note a transaction; one of the same id at another client is another call, or a wrong rule."""
+        digest = int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), "big")
+        crc = crc32(client.encode())
+        partition, offset, owner = self._seen.setdefault(digest, (*place, crc))
+        if (partition, offset) == place:
+            return
+        first = f"at [{partition}]@{offset}"
+        if owner == crc:
+            self.find("repeated", where, f"{shown(name)} was published before, {first}")
+        else:
+            self.find(
+                "other_client", where,
+                f"{shown(name)} of client {shown(client)} was published of another client before, {first}: "
+                "did identification rules change, or do two switches share a source and ids?",
+            )  # fmt: skip
 
     def _compare_header(
         self,
