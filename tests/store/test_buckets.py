@@ -496,7 +496,7 @@ async def test_workers_of_the_version_before_wait(redis_url: str, prefix: str) -
     """
     async with connected(redis_url, prefix, lanes=2) as store, AsyncRedis.from_url(redis_url) as server:
         state = Keys(prefix, 0, 1).state
-        before = {"open": "run", "r:0": "run", "r:1": "run", "t:0": "7"}
+        before: dict[Any, Any] = {"open": "run", "r:0": "run", "r:1": "run", "t:0": "7"}
         await server.hset(state, mapping=before)
         call = (await store.fence(0, 0, 1)).call
         assert await store.probe(0, 0, 1, call) == Status.REGRESSED
