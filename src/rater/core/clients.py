@@ -16,6 +16,7 @@ import msgspec
 from msgspec import Struct
 
 from rater.core.catalog import ClientEntry, ClientPackageSpec, ClientSpec, Tables, TermsSpec
+from rater.core.codes import BEGINNING_MS, NEVER_MS
 from rater.core.compiling import Catalog, Package, PackageVersion
 from rater.core.periods import Span, boundary, period_at, periods_before, when_ms, zone_of
 
@@ -219,12 +220,17 @@ def whole_second(at_ms: int) -> int:
 
 # ----------------------------------------------------------------------------------------------------- rating
 class Period(NamedTuple):
-    """A period of a client package: [start, stop), None without end. The version is that of its opening."""
+    """A period of a client package: [start, stop), None without end.
+
+    version: that of its opening, for what it grants and costs. latest: the package of this catalog, for its
+    priority, dynamic tag, name, setup fee rule and client-balance rule (domain.md section 3, Editing).
+    """
 
     version: PackageVersion
     number: int
     start_ms: int
     stop_ms: int | None
+    latest: PackageVersion
 
 
 class _Run(NamedTuple):
@@ -280,27 +286,38 @@ class ClientView:
         return self.register.rate_tables.get(side, {}).get(service)
 
     def period(self, held: ClientPackage, package: Package, at_ms: int) -> Period | None:
-        """Return the period of a client package that holds an instant; None: it is not active then.
+        """Return the period of a client package that holds an instant; None: it is not active then."""
+        return self.around(held, package, at_ms)[0]
 
-        A period is bounded by the earlier end date of client package and package. It keeps the version of the
-        package, and the client's time zone, that were in force when it opened: at its start, or, with
-        activation in the past, at the assignment. The status of the package is not looked at.
+    def around(self, held: ClientPackage, package: Package, at_ms: int) -> tuple[Period | None, int, int]:
+        """Return the period that holds an instant, and the [from, until) around it in which that is so.
+
+        A period keeps the version of the package, and the client's time zone, that were in force when it
+        opened: at its start, or, with activation in the past, at the assignment. It lies between the dates
+        that the package has in this catalog, and ends at the client package's own end date. The status of the
+        package is not looked at.
         """
         runs = self._runs(held, package)
-        run = next((run for run in reversed(runs) if run.anchor_ms <= at_ms), None)
-        if run is None:
-            return None
-        found = period_at(run.anchor_ms, run.span, run.zone, at_ms, held.end_ms)
-        if found is None:
-            return None
+        place = bisect_right(runs, at_ms, key=itemgetter(0)) - 1
+        if place < 0:
+            return None, BEGINNING_MS, held.start_ms
+        run, until = runs[place], runs[place + 1].anchor_ms if place + 1 < len(runs) else NEVER_MS
+        latest = package.latest
+        begin, end = latest.start_ms(run.zone), latest.end_ms(run.zone)
+        if held.end_ms is not None:
+            end = held.end_ms if end is None else min(end, held.end_ms)
+        if end is not None and at_ms >= end:
+            return None, max(run.anchor_ms, end), until
+        if begin is not None and at_ms < begin:
+            return None, run.anchor_ms, min(begin, until)
+        found = period_at(run.anchor_ms, run.span, run.zone, at_ms, end)
+        assert found is not None  # noqa: S101 - it is neither before the anchor nor at the end
         number, start, stop = found
         version = package.at(max(start, held.assigned_ms))
-        end = version.end_ms(run.zone)
-        if end is not None:
-            if at_ms >= end:
-                return None
-            stop = end if stop is None else min(stop, end)
-        return Period(version, run.first + number - 1, start, stop)
+        if begin is not None:
+            start = max(start, begin)
+        period = Period(version, run.first + number - 1, start, stop, latest)
+        return period, start, NEVER_MS if stop is None else stop
 
     def _runs(self, held: ClientPackage, package: Package) -> list[_Run]:
         """Return the runs.
