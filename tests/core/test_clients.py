@@ -506,6 +506,53 @@ client_packages: [{id: "3", client: "42", package: "1"}]
     assert amounts[1] == "0"
 
 
+@pytest.mark.parametrize(
+    ("own", "of_package", "later"),
+    [
+        ("2026-04-24", None, "2026-05-23T21:00Z"),
+        (None, "2026-04-24", "2026-05-23T21:00Z"),
+        ("2026-04-20", "2026-04-24", "2026-05-23T21:00Z"),
+        ("2026-04-23T22:00:00Z", "2026-04-20", "2026-05-23T22:00Z"),  # 01:00, and so at 01:00 each month
+    ],
+)
+def test_a_midnight_that_does_not_exist_moves_only_its_own_period(
+    own: str | None, of_package: str | None, later: str
+) -> None:
+    """In Cairo 24 April 2026 begins at 01:00: later months begin at 00:00, unless 01:00 was asked for."""
+    catalog = catalog_of((0, package(period="1 month", start_date=of_package)))
+    register = register_of(
+        held(start_date=own), catalog=catalog, at_ms=at("2026-04-10"), time_zone="Africa/Cairo"
+    )
+    assert bounds(period(register, catalog, at("2026-04-25"))) == (1, "2026-04-23T22:00Z", later)
+    following = period(register, catalog, at("2026-05-25"))
+    assert following is not None
+    assert (following.number, text(following.start_ms)) == (2, later)
+
+
+def test_a_renewal_in_a_gap_keeps_the_clock_that_was_asked_for() -> None:
+    """A changed length counts from the renewal's 00:00, also where that began at 01:00."""
+    catalog = catalog_of((0, package(period="1 month")), (at("2026-04-10"), package(period="10 days")))
+    register = register_of(
+        held(start_date="2026-03-24"), catalog=catalog, at_ms=at("2026-03-10"), time_zone="Africa/Cairo"
+    )
+    assert bounds(period(register, catalog, at("2026-04-25"))) == (
+        2,
+        "2026-04-23T22:00Z",
+        "2026-05-03T21:00Z",
+    )
+
+
+def test_an_hour_that_comes_twice_is_the_first_of_the_two() -> None:
+    """In Havana 2 November 2025 has two midnights: a date asks for the first; elapsed hours count both."""
+    for span, stop in (("1 day", "2025-11-03T05:00Z"), ("24 hours", "2025-11-03T04:00Z")):
+        catalog = catalog_of((0, package(period=span)))
+        register = register_of(
+            held(start_date="2025-11-02"), catalog=catalog, at_ms=at("2025-10-10"),
+            time_zone="America/Havana",
+        )  # fmt: skip
+        assert bounds(period(register, catalog, at("2025-11-02T05:30:00Z"))) == (1, "2025-11-02T04:00Z", stop)
+
+
 def test_two_clients_in_two_zones_have_their_own_midnights() -> None:
     """One package, two clients: each in the period of its own clock at one instant."""
     instant = at("2026-12-01T02:00:00Z")
