@@ -270,14 +270,150 @@ def test_without_period_it_runs_once_until_its_end() -> None:
 
 
 def test_a_period_keeps_the_version_that_it_opened_with() -> None:
-    """Editing a package touches later periods only."""
+    """What a period grants and costs is that of its opening; the other settings are those of the catalog."""
     edited = at("2026-12-15")
     catalog = catalog_of((0, package(period="1 month")), (edited, package(period="1 month", priority=7)))
     register = register_of(held(start_date="2026-11-01", activate_in_past=True), catalog=catalog)
-    for day, priority in (("2026-11-05", 0), ("2026-12-31T21:59:59Z", 0), ("2026-12-31T22:00:00Z", 7)):
+    for day, version in (("2026-11-05", 0), ("2026-12-31T21:59:59Z", 0), ("2026-12-31T22:00:00Z", 1)):
         found = period(register, catalog, at(day))
         assert found is not None
-        assert found.version.priority == priority, day
+        assert found.version is catalog.packages["1"].versions[version], day
+        assert found.latest.priority == 7, day
+
+
+@pytest.mark.parametrize("span", [None, "1 month"])
+def test_the_dates_of_a_package_are_those_of_the_catalog(span: str | None) -> None:
+    """Edited dates bound every period, opened or not: nothing before the start, nothing from the end on."""
+    catalog = catalog_of(
+        (0, package(period=span)),
+        (at("2026-11-20"), package(period=span, start_date="2026-11-05", end_date="2026-11-25")),
+    )
+    register = register_of(held(start_date="2026-11-01", activate_in_past=True), catalog=catalog)
+    assert period(register, catalog, at("2026-11-04T21:59:59Z")) is None
+    for day in ("2026-11-04T22:00:00Z", "2026-11-24T21:59:59Z"):
+        assert bounds(period(register, catalog, at(day))) == (1, "2026-11-04T22:00Z", "2026-11-24T22:00Z")
+    assert period(register, catalog, at("2026-11-24T22:00:00Z")) is None
+
+
+def test_an_earlier_start_of_a_package_moves_no_anchor() -> None:
+    """A client package that is assigned starts when it was assigned to: an earlier package adds nothing."""
+    catalog = catalog_of(
+        (0, package(period="1 month", start_date="2026-12-01")),
+        (at("2026-11-20"), package(period="1 month", start_date="2026-11-01")),
+    )
+    register = register_of(held(), catalog=catalog)
+    assert period(register, catalog, at("2026-11-25")) is None
+    assert bounds(period(register, catalog, at("2026-12-05"))) == (
+        1,
+        "2026-11-30T22:00Z",
+        "2026-12-31T22:00Z",
+    )
+
+
+_EDITED = """
+currencies: {base: USD}
+rate_tables: [{name: r, currency: USD, rates: [{code: "1", price: "0.06", setup_fee: "0.05"}]}]
+packages: [
+  {id: "1", name: Old, type: customer, currency: USD, FIRST limits: [
+    {id: m, type: volume, service: calls, code: "1", limit: SIZE}]},
+  {id: "2", name: Other, type: customer, currency: USD, priority: 5, limits: [
+    {id: m, type: volume, service: calls, code: "1", limit: 100}]}]
+clients: [{id: "42", currency: USD, balance: "-1.00", rate_tables: {orig: {calls: r}}}]
+client_packages: [
+  {id: "3", client: "42", package: "1", start_date: 2026-11-01T00:00:00Z, activate_in_past: true},
+  {id: "4", client: "42", package: "2", start_date: 2026-11-01T00:00:00Z, activate_in_past: true}]
+"""
+
+
+def drawn(rater: Rater, instant: str, key: str) -> tuple[str, list[tuple[str, str, int, str | None, str]]]:
+    """Rate a call of a minute; return its amount, and of each draw package, name, period, tag and left."""
+    record = {
+        "id": key, "called": "1", "duration_ms": 60_000, "answered_at": instant, "orig": {"client": "42"},
+    }  # fmt: skip
+    (ended,) = rater.rate(msgspec.json.encode(record), at("2026-11-30T00:00:00Z"))
+    assert isinstance(ended, Transaction), ended
+    found = msgspec.json.decode(ended.value)
+    draws = [
+        (one["client_package"], one["package_name"], one["period"], one["tag"], one["left"])
+        for one in found["draws"]
+    ]
+    return found["amount"], draws
+
+
+@pytest.mark.parametrize("span", ["", "period: 1 month,"])
+def test_an_edited_package_has_its_new_settings_in_the_periods_that_run(span: str) -> None:
+    """Priority, tag, name and setup fee rule are the catalog's, for earlier calls too; limits stay."""
+    rater = Rater(30 * DAY_MS)
+    old = _EDITED.replace("FIRST", span).replace("SIZE", "10")
+    settings_ = f"{span} priority: 9, dynamic_tag: vip, setup_fee: dont_charge,"
+    new = _EDITED.replace("Old", "New").replace("FIRST", settings_).replace("SIZE", "50")
+    assert rater.load([("a.yaml", old.encode())], at("2026-11-01")) == []
+
+    assert drawn(rater, "2026-11-10T00:00:00Z", "a") == ("-0.05", [("3", "Old", 1, None, "540")])
+    assert rater.load([("b.yaml", new.encode())], at("2026-11-15")) == []
+    assert drawn(rater, "2026-11-20T00:00:00Z", "b") == ("-0.05", [("4", "Other", 1, None, "5940")])
+    ended = new.replace("priority: 5,", "priority: 5, end_date: 2026-11-18,")
+    assert rater.load([("c.yaml", ended.encode())], at("2026-11-16")) == []
+    for key, instant, left in (("c", "2026-11-20T00:00:00Z", "480"), ("d", "2026-11-18T00:00:00Z", "420")):
+        assert drawn(rater, instant, key) == ("0", [("3", "New", 1, "vip", left)])
+    assert drawn(rater, "2026-11-17T23:59:59Z", "e")[1] == [("4", "Other", 1, None, "5880")]
+
+
+def test_the_order_follows_the_end_dates_of_the_catalog() -> None:
+    """An edited end date bounds the period that runs, and so its place by expiration."""
+    rater = Rater(30 * DAY_MS)
+    old = _EDITED.replace("FIRST", "priority: 5,").replace("SIZE", "10")
+    assert rater.load([("a.yaml", old.encode())], at("2026-11-01")) == []
+    assert drawn(rater, "2026-11-20T00:00:00Z", "a")[1] == [("3", "Old", 1, None, "540")]
+    new = old.replace("name: Other,", "name: Other, end_date: 2026-11-28,")
+    assert rater.load([("b.yaml", new.encode())], at("2026-11-15")) == []
+    assert drawn(rater, "2026-11-20T00:00:00Z", "b")[1] == [("4", "Other", 1, None, "5940")]
+
+
+def test_an_edited_client_balance_rule_holds_at_once() -> None:
+    """A period that runs is passed over for its balance as the catalog says, not its opening."""
+    rater = Rater(30 * DAY_MS)
+    allow = _EDITED.replace("FIRST", "client_balance: allow,").replace("SIZE", "10")
+    deny = _EDITED.replace("FIRST", "client_balance: deny,").replace("SIZE", "10")
+    found = []
+    for day, catalog in (("2026-11-01", allow), ("2026-11-15", deny), ("2026-11-16", allow)):
+        assert rater.load([("a.yaml", catalog.encode())], at(day)) == []
+        found.append([held for held, *_ in drawn(rater, "2026-11-10T00:00:00Z", day)[1]])
+    assert found == [["4"], ["3"], ["4"]]
+
+
+@settings(deadline=None)
+@given(
+    span=st.sampled_from([None, "1 day", "1 month"]),
+    dates=st.lists(
+        st.tuples(*[st.none() | st.integers(1, 28).map(lambda day: f"2026-11-{day:02d}")] * 2), max_size=3
+    ),
+    end=st.none() | st.integers(1, 28).map(lambda day: f"2026-11-{day:02d}"),
+    hour=st.integers(-48, 31 * 24),
+)
+def test_the_span_around_an_instant_is_of_one_period(
+    span: str | None, dates: list[tuple[str | None, str | None]], end: str | None, hour: int
+) -> None:
+    """In the whole of [from, until) the period, or that there is none, is that of the instant."""
+    catalog = catalog_of(
+        (0, package(period=span)),
+        *(
+            (at(f"2026-11-{9 + n:02d}"), package(period=span, start_date=begin, end_date=stop))
+            for n, (begin, stop) in enumerate(dates)
+        ),
+    )
+    register = register_of(
+        held(start_date="2026-11-01", activate_in_past=True, end_date=end), catalog=catalog
+    )
+    moved = apply_entry(
+        register, ClientEntry("42", client(time_zone="America/New_York")), catalog, at("2026-11-12")
+    )
+    for of in (view(register), view(moved)):
+        instant = at("2026-11-01") + hour * 3_600_000
+        found, since, until = of.around(of.packages[0], catalog.packages["1"], instant)
+        assert since <= instant < until
+        for other in (max(since, instant - 100 * DAY_MS), min(until - 1, instant + 100 * DAY_MS)):
+            assert period(of, catalog, other) == found
 
 
 def test_periods_opened_in_the_past_have_the_version_of_the_assignment() -> None:
@@ -368,6 +504,53 @@ client_packages: [{id: "3", client: "42", package: "1"}]
     assert len(amounts) == 2
     assert amounts[0] != "0"
     assert amounts[1] == "0"
+
+
+@pytest.mark.parametrize(
+    ("own", "of_package", "later"),
+    [
+        ("2026-04-24", None, "2026-05-23T21:00Z"),
+        (None, "2026-04-24", "2026-05-23T21:00Z"),
+        ("2026-04-20", "2026-04-24", "2026-05-23T21:00Z"),
+        ("2026-04-23T22:00:00Z", "2026-04-20", "2026-05-23T22:00Z"),  # 01:00, and so at 01:00 each month
+    ],
+)
+def test_a_midnight_that_does_not_exist_moves_only_its_own_period(
+    own: str | None, of_package: str | None, later: str
+) -> None:
+    """In Cairo 24 April 2026 begins at 01:00: later months begin at 00:00, unless 01:00 was asked for."""
+    catalog = catalog_of((0, package(period="1 month", start_date=of_package)))
+    register = register_of(
+        held(start_date=own), catalog=catalog, at_ms=at("2026-04-10"), time_zone="Africa/Cairo"
+    )
+    assert bounds(period(register, catalog, at("2026-04-25"))) == (1, "2026-04-23T22:00Z", later)
+    following = period(register, catalog, at("2026-05-25"))
+    assert following is not None
+    assert (following.number, text(following.start_ms)) == (2, later)
+
+
+def test_a_renewal_in_a_gap_keeps_the_clock_that_was_asked_for() -> None:
+    """A changed length counts from the renewal's 00:00, also where that began at 01:00."""
+    catalog = catalog_of((0, package(period="1 month")), (at("2026-04-10"), package(period="10 days")))
+    register = register_of(
+        held(start_date="2026-03-24"), catalog=catalog, at_ms=at("2026-03-10"), time_zone="Africa/Cairo"
+    )
+    assert bounds(period(register, catalog, at("2026-04-25"))) == (
+        2,
+        "2026-04-23T22:00Z",
+        "2026-05-03T21:00Z",
+    )
+
+
+def test_an_hour_that_comes_twice_is_the_first_of_the_two() -> None:
+    """In Havana 2 November 2025 has two midnights: a date asks for the first; elapsed hours count both."""
+    for span, stop in (("1 day", "2025-11-03T05:00Z"), ("24 hours", "2025-11-03T04:00Z")):
+        catalog = catalog_of((0, package(period=span)))
+        register = register_of(
+            held(start_date="2025-11-02"), catalog=catalog, at_ms=at("2025-10-10"),
+            time_zone="America/Havana",
+        )  # fmt: skip
+        assert bounds(period(register, catalog, at("2025-11-02T05:30:00Z"))) == (1, "2025-11-02T04:00Z", stop)
 
 
 def test_two_clients_in_two_zones_have_their_own_midnights() -> None:

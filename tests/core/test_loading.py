@@ -1387,7 +1387,7 @@ def test_renaming_an_assigned_package_is_warned_against() -> None:
     free = '  - {id: "2", name: F, type: customer, currency: USD}'
     renamed = read(packages().replace("Kiev 100", "Kiev") + free)
     assert warnings(renamed, rater.content) == [
-        "package 1 is assigned and renamed, 'Kiev 100' becomes 'Kiev': transactions keep the old name"
+        "package 1 is assigned and renamed, 'Kiev 100' becomes 'Kiev': earlier transactions keep the old name"
     ]
     assert warnings(read(packages()), rater.content) == []
 

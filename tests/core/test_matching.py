@@ -70,11 +70,10 @@ class Naive:
         number = (at_ms - start) // length
         return number + 1, start + number * length, min(end, start + (number + 1) * length)
 
-    def priority(self, held: dict[str, Any], start: int) -> int:
-        """Return the priority that the package had when the period opened, section 4, Periods."""
+    def priority(self, held: dict[str, Any]) -> int:
+        """Return the priority that the package has in the catalog of now, section 3, Editing."""
         package = self.packages[held["package"]]
-        edited = self.edits.get(package["id"], {}) if start >= EDITED_MS else {}
-        priority: int = edited.get("priority", package["priority"])
+        priority: int = self.edits.get(package["id"], {}).get("priority", package["priority"])
         return priority
 
     def why_not(self, held: dict[str, Any], limit: dict[str, Any], call: Call) -> PassOver | None:  # noqa: PLR0911
@@ -125,10 +124,10 @@ class Naive:
             if self.why_not(held, limit, call) is None:
                 period = self.period(held, call.at_ms)
                 assert period is not None
-                number, start, stop = period
+                number, _, stop = period
                 name = held["id"]
                 order = (
-                    limit["type"] == "money", self.priority(held, start), stop,
+                    limit["type"] == "money", self.priority(held), stop,
                     self.specific(limit, call.code), held["account"] is None, held["_start"],
                     not name.isdigit(),
                     (int(name), "") if name.isdigit() else (0, name), position,
@@ -282,7 +281,7 @@ def test_the_compiled_matcher_agrees_with_the_rules(scene: Any, calls: list[Call
 
 
 def test_a_temporary_package_is_prolonged() -> None:
-    """A later end date of the package holds for the periods that open after the edit, remembered or not."""
+    """A later end date of the package holds for every call that is rated from then on, whenever it was."""
     package = {"id": "P", "type": "customer", "_days": 1, "_end": 2, "priority": 0, "limits": [ANY_CODE]}
     rater = loaded([package], {}, [{"id": "1", "package": "P", "account": None, "_start": 0, "_end": None}])
     longer = json.dumps({"packages": [
@@ -295,8 +294,7 @@ def test_a_temporary_package_is_prolonged() -> None:
     for at_day in (1, 3, 4, 5, 3, 8, 9):
         call = Call("orig", DAY_0 + at_day * DAY_MS, None, "calls", "380", 60, -1)
         periods.append(asked(rater, view, call)[1])
-    # Day 4 opened before the edit at 06:00 of it, so the old end date still held.
-    assert periods == [[2], [], [], [6], [], [9], []]
+    assert periods == [[2], [4], [5], [6], [4], [9], []]
 
 
 def test_a_money_limit_in_another_currency() -> None:

@@ -15,13 +15,15 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from rater.core.periods import (
+    Anchor,
     Span,
+    anchor_at,
+    boundaries_passed,
     boundary,
     canonical_when,
     in_step,
     parse_span,
     period_at,
-    periods_before,
     surely_shorter,
     to_ms,
     when_ms,
@@ -66,7 +68,7 @@ def local(at_ms: int, zone: ZoneInfo) -> datetime:
 
 def starts(anchor: str, span: str, zone: ZoneInfo, number: int) -> list[str]:
     """Return the first starts of periods, as the client's clock shows them."""
-    bounds = (boundary(at(anchor, zone), parse_span(span), zone, n) for n in range(number))
+    bounds = (boundary(anchor_at(at(anchor, zone), zone), parse_span(span), zone, n) for n in range(number))
     return [local(bound, zone).isoformat(timespec="minutes") for bound in bounds if bound is not None]
 
 
@@ -125,7 +127,10 @@ def test_surely_shorter_is_true_everywhere(one: Span, other: Span, zone: ZoneInf
     """`advance_renew` < `period` wherever in the calendar: what is called shorter ends earlier, always."""
     assume(zone.key != "Pacific/Apia")
     if surely_shorter(one, other):
-        first, second = boundary(anchor, one, zone, 1), boundary(anchor, other, zone, 1)
+        first, second = (
+            boundary(anchor_at(anchor, zone), one, zone, 1),
+            boundary(anchor_at(anchor, zone), other, zone, 1),
+        )
         assert first is not None
         assert second is not None
         assert first < second
@@ -258,8 +263,8 @@ def test_days_keep_the_time_across_a_change_of_clocks() -> None:
     assert starts("2026-10-24T00:00", "1 day", KYIV, 3)[2] == "2026-10-26T00:00"
     day = parse_span("1 day")
     autumn, spring = at("2026-10-25T00:00", KYIV), at("2026-03-29T00:00", KYIV)
-    assert boundary(autumn, day, KYIV, 1) == autumn + 25 * 3_600_000
-    assert boundary(spring, day, KYIV, 1) == spring + 23 * 3_600_000
+    assert boundary(anchor_at(autumn, KYIV), day, KYIV, 1) == autumn + 25 * 3_600_000
+    assert boundary(anchor_at(spring, KYIV), day, KYIV, 1) == spring + 23 * 3_600_000
 
 
 def test_a_gap_moves_forward() -> None:
@@ -271,7 +276,9 @@ def test_a_gap_moves_forward() -> None:
 
 def test_a_repeated_hour_takes_the_first() -> None:
     """03:30 comes twice in Kyiv on 25 October 2026: first in summer time, three hours ahead of UTC."""
-    assert boundary(at("2026-10-24T03:30", KYIV), parse_span("1 day"), KYIV, 1) == at("2026-10-25T00:30")
+    assert boundary(anchor_at(at("2026-10-24T03:30", KYIV), KYIV), parse_span("1 day"), KYIV, 1) == at(
+        "2026-10-25T00:30"
+    )
 
 
 def test_hours_are_elapsed_hours() -> None:
@@ -284,8 +291,8 @@ def test_hours_are_elapsed_hours() -> None:
 def test_two_zones_have_two_renewals() -> None:
     """The same package renews at midnight of each client: at different instants."""
     month = parse_span("1 month")
-    kyiv = boundary(at("2026-11-01T00:00", KYIV), month, KYIV, 1)
-    new_york = boundary(at("2026-11-01T00:00", NEW_YORK), month, NEW_YORK, 1)
+    kyiv = boundary(anchor_at(at("2026-11-01T00:00", KYIV), KYIV), month, KYIV, 1)
+    new_york = boundary(anchor_at(at("2026-11-01T00:00", NEW_YORK), NEW_YORK), month, NEW_YORK, 1)
     assert kyiv == at("2026-11-30T22:00")
     assert new_york == at("2026-12-01T05:00")
 
@@ -294,24 +301,32 @@ def test_the_period_that_holds_an_instant() -> None:
     """A period is from its start, included, to its stop, excluded; nothing holds before the anchor."""
     anchor, month = at("2026-11-01T00:00"), parse_span("1 month")
     second = at("2026-12-01T00:00")
-    assert period_at(anchor, month, UTC_ZONE, anchor - 1, None) is None
-    assert period_at(anchor, month, UTC_ZONE, anchor, None) == (1, anchor, second)
-    assert period_at(anchor, month, UTC_ZONE, second - 1, None) == (1, anchor, second)
-    assert period_at(anchor, month, UTC_ZONE, second, None) == (2, second, at("2027-01-01T00:00"))
+    assert period_at(anchor_at(anchor, UTC_ZONE), month, UTC_ZONE, anchor - 1, None) is None
+    assert period_at(anchor_at(anchor, UTC_ZONE), month, UTC_ZONE, anchor, None) == (1, anchor, second)
+    assert period_at(anchor_at(anchor, UTC_ZONE), month, UTC_ZONE, second - 1, None) == (1, anchor, second)
+    assert period_at(anchor_at(anchor, UTC_ZONE), month, UTC_ZONE, second, None) == (
+        2,
+        second,
+        at("2027-01-01T00:00"),
+    )
 
 
 def test_a_period_is_cut_by_the_end() -> None:
     """The end date stops the last period, and no period holds from it on."""
     anchor, month, end = at("2026-11-01T00:00"), parse_span("1 month"), at("2026-12-10T00:00")
-    assert period_at(anchor, month, UTC_ZONE, end - 1, end) == (2, at("2026-12-01T00:00"), end)
-    assert period_at(anchor, month, UTC_ZONE, end, end) is None
+    assert period_at(anchor_at(anchor, UTC_ZONE), month, UTC_ZONE, end - 1, end) == (
+        2,
+        at("2026-12-01T00:00"),
+        end,
+    )
+    assert period_at(anchor_at(anchor, UTC_ZONE), month, UTC_ZONE, end, end) is None
 
 
 def test_without_period_it_runs_once() -> None:
     """No period = runs once, until the end date."""
     anchor, end = at("2026-11-01T00:00"), at("2030-01-01T00:00")
-    assert period_at(anchor, None, UTC_ZONE, end - 1, end) == (1, anchor, end)
-    assert period_at(anchor, None, UTC_ZONE, end * 2, None) == (1, anchor, None)
+    assert period_at(anchor_at(anchor, UTC_ZONE), None, UTC_ZONE, end - 1, end) == (1, anchor, end)
+    assert period_at(anchor_at(anchor, UTC_ZONE), None, UTC_ZONE, end * 2, None) == (1, anchor, None)
 
 
 def test_a_period_beyond_the_calendar_has_no_stop() -> None:
@@ -319,8 +334,10 @@ def test_a_period_beyond_the_calendar_has_no_stop() -> None:
     anchor = at("2026-11-01T00:00")
     for text in ("99999 years", "99999 days"):
         span = parse_span(text)
-        assert boundary(anchor, span, KYIV, 50_000_000) is None
-    assert period_at(anchor, parse_span("99999 years"), KYIV, at("9990-01-01T00:00"), None) == (
+        assert boundary(anchor_at(anchor, KYIV), span, KYIV, 50_000_000) is None
+    assert period_at(
+        anchor_at(anchor, KYIV), parse_span("99999 years"), KYIV, at("9990-01-01T00:00"), None
+    ) == (
         1,
         anchor,
         None,
@@ -332,14 +349,14 @@ def test_a_period_beyond_the_calendar_has_no_stop() -> None:
 def test_periods_tile_time(zone: ZoneInfo, anchor: int, span: Span, after: int) -> None:
     """Every instant from the anchor on lies in exactly one period; the next one starts where it stops."""
     instant = anchor + after
-    found = period_at(anchor, span, zone, instant, None)
+    found = period_at(anchor_at(anchor, zone), span, zone, instant, None)
     assert found is not None
     number, start, stop = found
     assert stop is not None
     assert anchor <= start <= instant < stop
-    assert period_at(anchor, span, zone, start, None) == found
-    assert period_at(anchor, span, zone, stop - 1, None) == found
-    following = period_at(anchor, span, zone, stop, None)
+    assert period_at(anchor_at(anchor, zone), span, zone, start, None) == found
+    assert period_at(anchor_at(anchor, zone), span, zone, stop - 1, None) == found
+    following = period_at(anchor_at(anchor, zone), span, zone, stop, None)
     assert following is not None
     assert following[1] == stop
     # The day that Apia left out is a period that no instant lies in.
@@ -350,9 +367,9 @@ def test_periods_tile_time(zone: ZoneInfo, anchor: int, span: Span, after: int) 
 @given(ZONES, ANCHORS, SPANS, st.integers(0, 300))
 def test_boundaries_are_counted_from_the_anchor(zone: ZoneInfo, anchor: int, span: Span, n: int) -> None:
     """Boundary n shows the anchor's clock and its day, or the last of a shorter month; hours are elapsed."""
-    bound = boundary(anchor, span, zone, n)
+    bound = boundary(anchor_at(anchor, zone), span, zone, n)
     assert bound is not None
-    assert periods_before(anchor, span, zone, bound) >= n
+    assert boundaries_passed(anchor_at(anchor, zone), span, zone, bound) >= n
     if span.unit == "hour":
         assert bound == anchor + n * span.count * 3_600_000
         return
@@ -383,8 +400,8 @@ def test_boundaries_are_counted_from_the_anchor(zone: ZoneInfo, anchor: int, spa
 @given(ZONES, ANCHORS, SPANS, st.integers(0, 10 * 366 * 86_400_000), st.integers(1, 10 * 366 * 86_400_000))
 def test_an_end_only_cuts(zone: ZoneInfo, anchor: int, span: Span, after: int, end_after: int) -> None:
     """An end date changes no number and no start: it cuts the stop, and takes away what comes later."""
-    free = period_at(anchor, span, zone, anchor + after, None)
-    cut = period_at(anchor, span, zone, anchor + after, anchor + end_after)
+    free = period_at(anchor_at(anchor, zone), span, zone, anchor + after, None)
+    cut = period_at(anchor_at(anchor, zone), span, zone, anchor + after, anchor + end_after)
     assert free is not None
     if after >= end_after:
         assert cut is None
@@ -414,3 +431,11 @@ zone_of("Europe/Atlantis")
     )
     assert ran.stdout == "2:00:00\n"
     assert "no such time zone" in ran.stderr
+
+
+def test_a_gap_moves_only_the_boundary_that_lies_in_it() -> None:
+    """In Cairo 24 April 2026 began at 01:00: asked for from its midnight, each later day begins at 00:00."""
+    zone = zone_of("Africa/Cairo")
+    asked = Anchor(when_ms("2026-04-24", zone), datetime(2026, 4, 24))  # noqa: DTZ001 - local
+    clocks = [local(boundary(asked, parse_span("1 day"), zone, n) or 0, zone).isoformat() for n in range(3)]
+    assert clocks == ["2026-04-24T01:00:00", "2026-04-25T00:00:00", "2026-04-26T00:00:00"]

@@ -7,7 +7,7 @@ replaces the client's).
 from __future__ import annotations
 
 from bisect import bisect_right
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 from typing import Any, NamedTuple
 from zlib import crc32
 from zoneinfo import ZoneInfo
@@ -16,8 +16,19 @@ import msgspec
 from msgspec import Struct
 
 from rater.core.catalog import ClientEntry, ClientPackageSpec, ClientSpec, Tables, TermsSpec
+from rater.core.codes import BEGINNING_MS, NEVER_MS
 from rater.core.compiling import Catalog, Package, PackageVersion
-from rater.core.periods import Span, boundary, period_at, periods_before, when_ms, zone_of
+from rater.core.periods import (
+    Anchor,
+    Span,
+    anchor_at,
+    boundaries_passed,
+    midnight_of,
+    period_at,
+    renewal,
+    when_ms,
+    zone_of,
+)
 
 _SECOND_MS = 1000
 
@@ -25,9 +36,9 @@ _SECOND_MS = 1000
 class ClientPackage(Struct, array_like=True, gc=False):
     """A package that a client has.
 
-    assigned_ms: the `at` of the load that assigned it. start_ms: start of the first period, the anchor of all
-    (decided when it was assigned). end_ms: its own end date; that of the package comes on top
-    (`ClientView.period`). start_date and end_date are as the load said them.
+    assigned_ms: the `at` of the load that assigned it. start_ms: start of the first period, decided when it
+    was assigned; what periods are counted from is `first_anchor`. end_ms: its own end date; that of the
+    package comes on top (`ClientView.around`). start_date and end_date are as the load said them.
     """
 
     id: str
@@ -212,6 +223,19 @@ def first_start(spec: ClientPackageSpec, package_start_ms: int | None, zone: Zon
     return max(given)
 
 
+def first_anchor(held: ClientPackage, package: Package, zone: ZoneInfo) -> Anchor:
+    """Return what a client package's periods are counted from: the local date and time that was asked for.
+
+    A bare date asks for 00:00, also where that does not exist and the first period begins later; an instant,
+    and the moment of a load, for the local time that it is.
+    """
+    for when in (held.start_date, package.at(held.assigned_ms).spec.start_date):
+        midnight = None if when is None else midnight_of(when)
+        if when is not None and midnight is not None and when_ms(when, zone) == held.start_ms:
+            return Anchor(held.start_ms, midnight)
+    return anchor_at(held.start_ms, zone)
+
+
 def whole_second(at_ms: int) -> int:
     """Return the instant's second: instants of the catalog are whole seconds."""
     return at_ms - at_ms % _SECOND_MS
@@ -219,21 +243,31 @@ def whole_second(at_ms: int) -> int:
 
 # ----------------------------------------------------------------------------------------------------- rating
 class Period(NamedTuple):
-    """A period of a client package: [start, stop), None without end. The version is that of its opening."""
+    """A period of a client package: [start, stop), None without end.
+
+    version: that of its opening, for what it grants and costs. latest: the package of this catalog, for its
+    priority, dynamic tag, name, setup fee rule and client-balance rule (domain.md section 3, Editing).
+    """
 
     version: PackageVersion
     number: int
     start_ms: int
     stop_ms: int | None
+    latest: PackageVersion
 
 
 class _Run(NamedTuple):
-    """Periods of one length and zone, counted from one anchor; `first` is the number of the first."""
+    """Periods of one length and zone, from some instant on; `first`: number of the one from boundary 0."""
 
-    anchor_ms: int
+    anchor: Anchor
     first: int
     span: Span | None
     zone: ZoneInfo
+
+    @property
+    def since_ms(self) -> int:
+        """The start of the first of these periods."""
+        return self.anchor.at_ms
 
 
 class ClientView:
@@ -283,27 +317,38 @@ class ClientView:
         return self.register.rate_tables.get(side, {}).get(service)
 
     def period(self, held: ClientPackage, package: Package, at_ms: int) -> Period | None:
-        """Return the period of a client package that holds an instant; None: it is not active then.
+        """Return the period of a client package that holds an instant; None: it is not active then."""
+        return self.around(held, package, at_ms)[0]
 
-        A period is bounded by the earlier end date of client package and package. It keeps the version of the
-        package, and the client's time zone, that were in force when it opened: at its start, or, with
-        activation in the past, at the assignment. The status of the package is not looked at.
+    def around(self, held: ClientPackage, package: Package, at_ms: int) -> tuple[Period | None, int, int]:
+        """Return the period that holds an instant, and the [from, until) around it in which that is so.
+
+        A period keeps the version of the package, and the client's time zone, that were in force when it
+        opened: at its start, or, with activation in the past, at the assignment. It lies between the dates
+        that the package has in this catalog, and ends at the client package's own end date. The status of the
+        package is not looked at.
         """
         runs = self._runs(held, package)
-        run = next((run for run in reversed(runs) if run.anchor_ms <= at_ms), None)
-        if run is None:
-            return None
-        found = period_at(run.anchor_ms, run.span, run.zone, at_ms, held.end_ms)
-        if found is None:
-            return None
+        place = bisect_right(runs, at_ms, key=attrgetter("since_ms")) - 1
+        if place < 0:
+            return None, BEGINNING_MS, held.start_ms
+        run, until = runs[place], runs[place + 1].since_ms if place + 1 < len(runs) else NEVER_MS
+        latest = package.latest
+        begin, end = latest.start_ms(run.zone), latest.end_ms(run.zone)
+        if held.end_ms is not None:
+            end = held.end_ms if end is None else min(end, held.end_ms)
+        if end is not None and at_ms >= end:
+            return None, max(run.since_ms, end), until
+        if begin is not None and at_ms < begin:
+            return None, run.since_ms, min(begin, until)
+        found = period_at(run.anchor, run.span, run.zone, at_ms, end)
+        assert found is not None  # noqa: S101 - it is neither before the anchor nor at the end
         number, start, stop = found
         version = package.at(max(start, held.assigned_ms))
-        end = version.end_ms(run.zone)
-        if end is not None:
-            if at_ms >= end:
-                return None
-            stop = end if stop is None else min(stop, end)
-        return Period(version, run.first + number - 1, start, stop)
+        if begin is not None:
+            start = max(start, begin)
+        period = Period(version, run.first + number - 1, start, stop, latest)
+        return period, start, NEVER_MS if stop is None else stop
 
     def _runs(self, held: ClientPackage, package: Package) -> list[_Run]:
         """Return the runs.
@@ -311,20 +356,23 @@ class ClientView:
         A changed length or zone holds from the next renewal, whose start is the anchor.
         """
         opened = max(held.start_ms, held.assigned_ms)
-        runs = [_Run(held.start_ms, 1, package.at(opened).span, self._zone_at(opened))]
+        zone = self._zone_at(opened)
+        runs = [_Run(first_anchor(held, package, zone), 1, package.at(opened).span, zone)]
         for change in sorted({*package.changes(), *(since for since, _ in self.register.zones[1:])}):
             run = runs[-1]
             if run.span is None:
                 break
-            if change <= max(run.anchor_ms, held.assigned_ms):
+            if change <= max(run.since_ms, held.assigned_ms):
                 continue
-            n = periods_before(run.anchor_ms, run.span, run.zone, change - 1) + 1
-            start = boundary(run.anchor_ms, run.span, run.zone, n)
-            if start is None:
+            n = boundaries_passed(run.anchor, run.span, run.zone, change - 1) + 1
+            anchor = renewal(run.anchor, run.span, run.zone, n)
+            if anchor is None:
                 break
-            span, zone = package.at(start).span, self._zone_at(start)
+            span, zone = package.at(anchor.at_ms).span, self._zone_at(anchor.at_ms)
+            if zone != run.zone:
+                anchor = anchor_at(anchor.at_ms, zone)
             if (span, zone) != (run.span, run.zone):
-                runs.append(_Run(start, run.first + n, span, zone))
+                runs.append(_Run(anchor, run.first + n, span, zone))
         return runs
 
     def _zone_at(self, at_ms: int) -> ZoneInfo:

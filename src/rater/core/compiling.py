@@ -28,7 +28,7 @@ from rater.core.catalog import (
     ServiceSpec,
     Status,
 )
-from rater.core.codes import BEGINNING_MS, EXACT, WILDCARD, Deck, RateTable, pattern_rank, rank_of
+from rater.core.codes import BEGINNING_MS, EXACT, NEVER_MS, WILDCARD, Deck, RateTable, pattern_rank, rank_of
 from rater.core.periods import Span, parse_span, when_ms
 from rater.core.reasons import PassOver
 
@@ -150,7 +150,7 @@ class PackageVersion:
         self.limits = limits
 
     def start_ms(self, zone: ZoneInfo) -> int | None:
-        """Return the instant before which no period begins, for a client in this zone."""
+        """Return the instant before which nothing of it is in force, for a client in this zone."""
         return None if self.spec.start_date is None else when_ms(self.spec.start_date, zone)
 
     def end_ms(self, zone: ZoneInfo) -> int | None:
@@ -181,13 +181,22 @@ class Package:
         """Return the status at an instant."""
         return self._statuses[max(bisect_right(self._status_since, at_ms) - 1, 0)]
 
+    def status_around(self, at_ms: int) -> tuple[int, int]:
+        """Return the [from, until) around an instant in which the status stays what it is."""
+        since = self._status_since
+        place = max(bisect_right(since, at_ms) - 1, 0)
+        return (
+            since[place] if place else BEGINNING_MS,
+            since[place + 1] if place + 1 < len(since) else NEVER_MS,
+        )
+
     def changes(self) -> Sequence[int]:
         """Return the instants at which a later version came into force."""
         return self._since[1:]
 
     @property
     def latest(self) -> PackageVersion:
-        """The package of today: lists show its name."""
+        """The package of this catalog: its name, priority, tag, rules and dates hold for every period."""
         return self.versions[-1]
 
 

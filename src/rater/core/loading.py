@@ -544,7 +544,9 @@ def warnings(file: CatalogFile, content: Content | None = None) -> list[str]:
         old = before.get(spec.id)
         if old is not None and old.assigned and old.latest.name != spec.name:
             names = f"{old.latest.name!r} becomes {spec.name!r}"
-            out.append(f"package {spec.id} is assigned and renamed, {names}: transactions keep the old name")
+            out.append(
+                f"package {spec.id} is assigned and renamed, {names}: earlier transactions keep the old name"
+            )
     return out
 
 

@@ -16,7 +16,7 @@ from rater.core.amounts import Form, format_e10
 from rater.core.catalog import PackageType
 from rater.core.clients import ClientPackage, ClientView, Period
 from rater.core.codes import BEGINNING_MS, NEVER_MS
-from rater.core.compiling import Catalog, Limit, Limits, Package, PackageVersion, Service
+from rater.core.compiling import Catalog, Limit, Limits, PackageVersion, Service
 from rater.core.drawing import DrawItem, DrawResult, Funds, ItemCandidate
 from rater.core.identifying import Identified, Route
 from rater.core.quoting import quoted
@@ -205,11 +205,12 @@ class Shared(Struct, gc=False):
 class _Open(NamedTuple):
     """A client package that is open.
 
-    group: its place among the client's. expiration: its place among those open by the end of its period, the
-    same for the same end. turn: as of `_turn`.
+    version, latest: as of `Period`. group: its place among the client's. expiration: its place among those
+    open by the end of its period, the same for the same end. turn: as of `_turn`.
     """
 
     version: PackageVersion
+    latest: PackageVersion
     quantity: int
     group: int
     expiration: int
@@ -304,7 +305,7 @@ def _order(one: _Open, limit: Limit) -> tuple[object, ...]:
     """Return what candidates are sorted by (domain.md 2.1): smaller first, without ties."""
     return (
         limit.kind == "money",
-        one.version.priority,
+        one.latest.priority,
         one.expiration,
         limit.rank(),
         one.turn,
@@ -321,8 +322,9 @@ def _open(view: ClientView, route: Route, kind: PackageType, at_ms: int, catalog
         package = catalog.packages.get(held.package)
         if package is None or held.account not in (None, route.account):
             continue
-        period = view.period(held, package, at_ms)
-        since, until = _validity(view, held, package, period, at_ms)
+        period, since, until = view.around(held, package, at_ms)
+        start, stop = max(start, since), min(stop, until)
+        since, until = package.status_around(at_ms)
         start, stop = max(start, since), min(stop, until)
         if period is not None and period.version.type == kind and package.status_at(at_ms) == "active":
             found.append((group, held, period))
@@ -345,7 +347,7 @@ def _shared(service: Service, found: list[tuple[int, ClientPackage, Period]], ca
     turns = {n: place for place, n in enumerate(by_turn)}
     packages = tuple(
         [
-            _Open(period.version, held.quantity, group, expirations[stops[n]], turns[n])
+            _Open(period.version, period.latest, held.quantity, group, expirations[stops[n]], turns[n])
             for n, (group, held, period) in enumerate(found)
         ]
     )
@@ -371,31 +373,6 @@ def _turn(held: ClientPackage) -> tuple[object, ...]:
     return held.account is None, held.start_ms, id_order(held.id)
 
 
-def _validity(
-    view: ClientView, held: ClientPackage, package: Package, period: Period | None, at_ms: int
-) -> tuple[int, int]:
-    """Return the [from, until) around an instant in which period and status stay the same."""
-    start, stop = BEGINNING_MS, NEVER_MS
-    if period is not None:
-        start, stop = period.start_ms, NEVER_MS if period.stop_ms is None else period.stop_ms
-    elif at_ms < held.start_ms:
-        stop = held.start_ms
-    elif held.end_ms is not None and at_ms >= held.end_ms:
-        start = held.end_ms
-    elif package.changes() or view.register.zones:
-        # Ended by its package, maybe by an earlier version or in an earlier zone: this instant alone is sure.
-        start, stop = at_ms, at_ms + 1
-    else:
-        end = package.latest.end_ms(view.zone)
-        start = at_ms if end is None else end
-    for change in package._status_since[1:]:  # noqa: SLF001
-        if change <= at_ms:
-            start = max(start, change)
-        else:
-            stop = min(stop, change)
-    return start, stop
-
-
 def id_order(name: str) -> tuple[int, int, str]:
     """Return what ids are sorted by: ids that are numbers as numbers and first, the others as text."""
     digits = len(name)
@@ -404,19 +381,19 @@ def id_order(name: str) -> tuple[int, int, str]:
 
 
 def _candidate(one: _Open, limit: Limit) -> Candidate:
-    version = one.version
+    version, latest = one.version, one.latest
     money = limit.kind == "money"
-    waive = version.waive_setup and not money
-    tag = "null" if version.tag is None else quoted(version.tag)
+    waive = latest.waive_setup and not money
+    tag = "null" if latest.tag is None else quoted(latest.tag)
     currency = f'"currency":{quoted(version.currency)},' if money else ""
     prefix = (
-        f',"package":{quoted(version.id)},"package_name":{quoted(version.name)},"limit":{quoted(limit.id)},'
+        f',"package":{quoted(version.id)},"package_name":{quoted(latest.name)},"limit":{quoted(limit.id)},'
         f'"kind":"{limit.kind}","period":'
     )
     return Candidate(
-        group=one.group, package=version.id, package_name=version.name, limit_id=limit.id,
+        group=one.group, package=version.id, package_name=latest.name, limit_id=limit.id,
         size=limit.size * one.quantity, cap=0 if money or limit.cap is None else limit.cap,
-        min_call=limit.min_call, money=money, waive=waive, allow=version.allow, currency=version.currency,
+        min_call=limit.min_call, money=money, waive=waive, allow=latest.allow, currency=version.currency,
         part=Part(
             money, waive, one.group, f".{_escaped(limit.id)}", prefix, f',"tag":{tag},{currency}"taken":"'
         ),
@@ -495,7 +472,7 @@ def _passed_over(
         for limit in version.limits:
             reason = _why(identified, held, limit, billed, fits=fits) if active else PassOver.NOT_ACTIVE
             if reason is not None:
-                yield Passed(held.id, version.name, limit.id, reason)
+                yield Passed(held.id, package.latest.name, limit.id, reason)
 
 
 def _why(

@@ -150,9 +150,13 @@ def canonical_when(text: str) -> str:
 @lru_cache(maxsize=65_536)
 def when_ms(when: str, zone: ZoneInfo) -> int:
     """Return the instant of a canonical date (00:00 in the zone) or instant."""
-    if len(when) == len("2026-11-01"):
-        return _local_ms(datetime.fromisoformat(when), zone)
-    return to_ms(datetime.fromisoformat(when))
+    midnight = midnight_of(when)
+    return to_ms(datetime.fromisoformat(when)) if midnight is None else _local_ms(midnight, zone)
+
+
+def midnight_of(when: str) -> datetime | None:
+    """Return the local 00:00 that a canonical bare date asks for; None: it is an instant."""
+    return datetime.fromisoformat(when) if len(when) == len("2026-11-01") else None
 
 
 def _local_ms(local: datetime, zone: ZoneInfo) -> int:
@@ -165,52 +169,80 @@ def _local(at_ms: int, zone: ZoneInfo) -> datetime:
 
 
 # ---------------------------------------------------------------------------------------------------- periods
-def boundary(anchor_ms: int, span: Span, zone: ZoneInfo, n: int) -> int | None:
-    """Return anchor + n spans, n >= 0, always counted from the anchor so that nothing drifts.
+class Anchor(NamedTuple):
+    """What periods are counted from: boundary n is n spans after a local time; n is `first` or more.
+
+    local: the local date and time that was asked for, also where a change of clocks leaves it out. Boundary
+    `first` is at_ms, whatever the clock shows then: the start of the first period, or the stop of the last
+    one that other rules of the time zone had made.
+    """
+
+    at_ms: int
+    local: datetime
+    first: int = 0
+
+
+def anchor_at(at_ms: int, zone: ZoneInfo) -> Anchor:
+    """Return the anchor that an instant is: its local time was asked for."""
+    return Anchor(at_ms, _local(at_ms, zone))
+
+
+def boundary(anchor: Anchor, span: Span, zone: ZoneInfo, n: int) -> int | None:
+    """Return anchor + n spans, always counted from the anchor so that nothing drifts.
 
     31 January, 28 February, 31 March. None: beyond the calendar, so never.
     """
-    if n == 0:
-        return anchor_ms
-    steps = n * span.count
+    if n == anchor.first:
+        return anchor.at_ms
     if span.unit == "hour":
-        return anchor_ms + steps * _HOUR_MS
-    return _calendar(_local(anchor_ms, zone), steps, span.unit, zone)
+        return anchor.at_ms + (n - anchor.first) * span.count * _HOUR_MS
+    local = _calendar(anchor.local, n * span.count, span.unit)
+    return None if local is None else _local_ms(local, zone)
 
 
-def _calendar(anchor: datetime, steps: int, unit: Unit, zone: ZoneInfo) -> int | None:
+def renewal(anchor: Anchor, span: Span, zone: ZoneInfo, n: int) -> Anchor | None:
+    """Return boundary n as an anchor: what its clock was to show was asked for. None: never."""
+    at_ms = boundary(anchor, span, zone, n)
+    if at_ms is None or span.unit == "hour":
+        return None if at_ms is None else anchor_at(at_ms, zone)
+    local = _calendar(anchor.local, n * span.count, span.unit)
+    return None if local is None else Anchor(at_ms, local)
+
+
+def _calendar(anchor: datetime, steps: int, unit: Unit) -> datetime | None:
+    """Return the local time so many days, months or years later; None: beyond the calendar."""
     if unit == "day":
         try:
             local = anchor + timedelta(days=steps)
         except OverflowError:
             return None
-        return _local_ms(local, zone) if local.year <= _YEAR_MAX else None
+        return local if local.year <= _YEAR_MAX else None
     months = anchor.month - 1 + steps * (_MONTHS_OF_YEAR if unit == "year" else 1)
     year, month = anchor.year + months // _MONTHS_OF_YEAR, months % _MONTHS_OF_YEAR + 1
     if year > _YEAR_MAX:
         return None
     day = min(anchor.day, monthrange(year, month)[1])
-    return _local_ms(anchor.replace(year=year, month=month, day=day), zone)
+    return anchor.replace(year=year, month=month, day=day)
 
 
 _RECENT_MAX = 16_384
-_recent: dict[tuple[int, Span, ZoneInfo], tuple[int, int, int | None]] = {}
+_recent: dict[tuple[Anchor, Span, ZoneInfo], tuple[int, int, int | None]] = {}
 """The period found last by anchor, span and zone: many clients have the same ones, and it takes 10 µs."""
 
 
 def period_at(
-    anchor_ms: int, span: Span | None, zone: ZoneInfo, at_ms: int, end_ms: int | None
+    anchor: Anchor, span: Span | None, zone: ZoneInfo, at_ms: int, end_ms: int | None
 ) -> tuple[int, int, int | None] | None:
-    """Return (number from 1, start, stop) of the period that holds an instant; stop None: without end.
+    """Return (number, start, stop) of the period that holds an instant; stop None: without end.
 
-    Without span there is one period, from the anchor to the end. None: before the anchor, or at or after the
-    end.
+    The period that begins at boundary 0 has number 1. Without span there is one period, from the anchor to
+    the end. None: before the anchor, or at or after the end.
     """
-    if at_ms < anchor_ms or (end_ms is not None and at_ms >= end_ms):
+    if at_ms < anchor.at_ms or (end_ms is not None and at_ms >= end_ms):
         return None
     if span is None:
-        return 1, anchor_ms, end_ms
-    key = (anchor_ms, span, zone)
+        return 1, anchor.at_ms, end_ms
+    key = (anchor, span, zone)
     found = _recent.get(key)
     if found is None or at_ms < found[1] or (found[2] is not None and at_ms >= found[2]):
         if len(_recent) >= _RECENT_MAX:
@@ -223,31 +255,31 @@ def period_at(
     return number, begins, stop
 
 
-def periods_before(anchor_ms: int, span: Span, zone: ZoneInfo, at_ms: int) -> int:
-    """Return how many periods are over at an instant, which is not before the anchor."""
-    return _around(anchor_ms, span, zone, at_ms)[0]
+def boundaries_passed(anchor: Anchor, span: Span, zone: ZoneInfo, at_ms: int) -> int:
+    """Return the number of the last boundary at or before an instant, which is not before the anchor."""
+    return _around(anchor, span, zone, at_ms)[0]
 
 
-def _around(anchor_ms: int, span: Span, zone: ZoneInfo, at_ms: int) -> tuple[int, int, int | None]:
-    """Return how many periods are over at an instant, and the start and stop of the one that holds it."""
-    n = max(_guess(anchor_ms, span, zone, at_ms), 0)
-    start = boundary(anchor_ms, span, zone, n)
-    while start is None or (n and start > at_ms):
+def _around(anchor: Anchor, span: Span, zone: ZoneInfo, at_ms: int) -> tuple[int, int, int | None]:
+    """Return the last boundary's number at an instant, and start and stop of the period that holds it."""
+    n = max(_guess(anchor, span, zone, at_ms), anchor.first)
+    start = boundary(anchor, span, zone, n)
+    while start is None or (n > anchor.first and start > at_ms):
         n -= 1
-        start = boundary(anchor_ms, span, zone, n)
-    stop = boundary(anchor_ms, span, zone, n + 1)
+        start = boundary(anchor, span, zone, n)
+    stop = boundary(anchor, span, zone, n + 1)
     while stop is not None and stop <= at_ms:
         n, start = n + 1, stop
-        stop = boundary(anchor_ms, span, zone, n + 1)
+        stop = boundary(anchor, span, zone, n + 1)
     return n, start, stop
 
 
-def _guess(anchor_ms: int, span: Span, zone: ZoneInfo, at_ms: int) -> int:
-    """Return about how many spans lie between; the caller corrects it, by one or two at most."""
+def _guess(anchor: Anchor, span: Span, zone: ZoneInfo, at_ms: int) -> int:
+    """Return about which boundary was passed last; the caller corrects it, by one or two at most."""
     if span.unit == "hour":
-        return (at_ms - anchor_ms) // (span.count * _HOUR_MS)
-    anchor, at = _local(anchor_ms, zone), _local(at_ms, zone)
+        return anchor.first + (at_ms - anchor.at_ms) // (span.count * _HOUR_MS)
+    local, at = anchor.local, _local(at_ms, zone)
     if span.unit == "day":
-        return (at - anchor).days // span.count
-    months = (at.year - anchor.year) * _MONTHS_OF_YEAR + at.month - anchor.month
+        return (at - local).days // span.count
+    months = (at.year - local.year) * _MONTHS_OF_YEAR + at.month - local.month
     return months // _months(span)
