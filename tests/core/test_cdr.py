@@ -42,7 +42,10 @@ TIMES: list[object] = [
     None, AT, "2026-11-05T12:00:00+02:00", "2026-11-05T10:00:00", "noon", 5, "2026-10-29T10:00:00Z",
     "2026-10-29T09:59:59.999Z", "2026-11-05T11:00:00Z", "2026-11-05T11:00:00.001Z",
 ]  # fmt: skip
-AMOUNTS: list[object] = [None, 0, 1, 60_000, -1, 1.5, "1", True, 2**53 - 1, 2**53, [1]]
+AMOUNTS: list[object] = [
+    None, 0, 1, 60_000, 3_600_000, 3_600_001, -1, 1.5, "1", True, 2**32 - 2**16 - 1, 2**32 - 2**16, 2**32 - 1,
+    2**32, 2**53 - 1, 2**53, 2**64 - 1, [1],
+]  # fmt: skip
 RECORDS = st.fixed_dictionaries({
     "id": st.sampled_from([None, "", "a", "x" * 200, "x" * 201, 5]),
     "source": st.sampled_from([None, "", "fs1", "a/b", "x" * 65, 5]),
@@ -65,7 +68,7 @@ LIKELY = st.fixed_dictionaries({
 })  # fmt: skip
 
 
-def common_reason(record: dict[str, Any]) -> Reason | None:  # noqa: C901, PLR0911 - the list is long
+def common_reason(record: dict[str, Any]) -> Reason | None:  # noqa: C901, PLR0911, PLR0912 - a long list
     """Return the first reason against what both sides share, as contracts.md says it; None: there is none."""
     for name in ("id", "source", "service", "called", "caller"):
         if record[name] is not None and not isinstance(record[name], str):
@@ -95,6 +98,10 @@ def common_reason(record: dict[str, Any]) -> Reason | None:  # noqa: C901, PLR09
         whole = isinstance(given_amount, int) and not isinstance(given_amount, bool)
         if given_amount is not None and not (whole and 0 <= given_amount < 2**53):
             return Reason.BAD_DURATION
+        if given_amount is not None and given_amount + 2**16 in range(2**32, 2**32 + 2**16):
+            return Reason.BAD_DURATION
+    if ahead_ms + (record["duration_ms"] or 0) > 3_600_000:
+        return Reason.BAD_DURATION
     number = record["called"].removeprefix("+")
     if not 0 < len(number) <= 64 or set(number) - set("0123456789"):
         return Reason.NUMBER_INVALID
@@ -202,6 +209,86 @@ def test_defaults_and_forms() -> None:
     assert cdr.caller == "1" * 64
 
 
+HOUR_MS = 3_600_000
+
+
+def arriving(lane_ms: int, window_days: int = 7, **changes: object) -> Cdr | tuple[Rejection, ...]:
+    """Decode the good record with changes, of a lane whose time is so many ms since 1970."""
+    arrival = Arrival(lane_ms, window_days * DAY_MS, ARRIVAL.services)
+    return decode(json.dumps({**GOOD, **changes}).encode(), arrival)
+
+
+@pytest.mark.parametrize("service", ["calls", "messages"])
+def test_a_call_is_over_when_its_record_comes(service: str) -> None:
+    """Answered + duration is at most an hour after the lane's time, whatever the service; else it is refused.
+
+    The time at which it ended, as the switch says it, plays no part: the duration wins.
+    """
+    known: dict[str, Any] = {"service": service, "volume": 1, "ended_at": AT}
+    found = arriving(AT_MS + 30_000, duration_ms=HOUR_MS + 30_000, **known)
+    assert isinstance(found, Cdr)
+    found = arriving(AT_MS + 30_000, duration_ms=HOUR_MS + 30_001, **known)
+    assert not isinstance(found, Cdr)
+    assert [(one.reason, one.side, one.value) for one in found] == [
+        (Reason.BAD_DURATION, "orig", str(HOUR_MS + 30_001))
+    ]
+    assert "ends 3600 s after its record came" in found[0].detail
+
+
+def test_without_a_time_of_the_lane_the_calendar_bounds_a_call() -> None:
+    """Where no record had a timestamp nothing is judged by the lane's time, until the year 9998 ends."""
+    assert isinstance(arriving(0), Cdr)
+    assert isinstance(arriving(0, duration_ms=136_298_900_000), Cdr)
+    assert isinstance(arriving(0, answered_at="9998-12-31T23:59:00Z", duration_ms=59_999), Cdr)
+    for changes, reason in (
+        ({"answered_at": "9998-12-31T23:59:00Z", "duration_ms": 60_000}, Reason.BAD_DURATION),
+        ({"answered_at": "9999-01-01T00:00:00Z"}, Reason.TIME_IN_FUTURE),
+        ({"duration_ms": 2**53 - 1}, Reason.BAD_DURATION),
+    ):
+        found = arriving(0, **changes)
+        assert not isinstance(found, Cdr)
+        assert [one.reason for one in found] == [reason]
+        assert "beyond the year 9998" in found[0].detail
+
+
+# A side that cannot be read sends the record the slow way.
+WAYS: list[dict[str, Any]] = [{}, {"term": 5}]
+
+
+@given(
+    st.integers(0, 2 * HOUR_MS), st.integers(0, 2**53 - 1) | st.integers(0, 3 * HOUR_MS),
+    st.sampled_from([{}, {"volume": 0}, {"volume": HOUR_MS}]), st.sampled_from(WAYS),
+)  # fmt: skip
+def test_both_ways_agree_on_ends(
+    behind_ms: int, duration_ms: int, more: dict[str, Any], way: dict[str, Any]
+) -> None:
+    """Whether the fast way takes a record or the slow one looks at it, the same durations are refused."""
+    found = arriving(AT_MS + behind_ms, duration_ms=duration_ms, **more, **way)
+    over = duration_ms <= behind_ms + HOUR_MS and not 2**32 - 2**16 <= duration_ms < 2**32
+    if isinstance(found, Cdr):
+        assert over
+        assert (found.duration_ms, found.volume) == (duration_ms, more.get("volume"))
+    else:
+        assert not over
+        assert found[0].reason is Reason.BAD_DURATION
+
+
+@pytest.mark.parametrize("amount", [2**32 - 1, 2**32 - 6, 2**32 - 2**16, 2**64 - 1, 2**64 - 6, 2**63])
+@pytest.mark.parametrize("field", ["duration_ms", "volume"])
+def test_a_count_below_zero_without_its_sign(field: str, amount: int) -> None:
+    """-1 and its like, kept in 32 or 64 bits without sign, are refused even where the window is of years."""
+    service = "calls" if field == "duration_ms" else "messages"
+    found = arriving(AT_MS + 365 * DAY_MS, 400, service=service, **{field: amount})
+    assert not isinstance(found, Cdr)
+    assert [(one.reason, one.value) for one in found] == [(Reason.BAD_DURATION, str(amount))]
+
+
+def test_large_volumes_are_taken() -> None:
+    """What lies beside the counts below zero is a volume: a session of weeks carries more than 4 TiB."""
+    for volume in (2**32 - 2**16 - 1, 2**32, 2**53 - 1):
+        assert taken(service="messages", volume=volume).volume == volume
+
+
 @pytest.mark.parametrize("number", ["++380", "+", "38x", "380 44", "٣٨٠", "²", "1" * 65])
 def test_no_number(number: str) -> None:
     """After one + there are 1 to 64 digits, 0 to 9 alone: other scripts have digits too."""
@@ -228,11 +315,35 @@ def test_a_given_rate() -> None:
         "code": "38*",
         "interval": 0,
         "min_time": -1,
+        "grace_time": 2**31,
     }
     for name, value in wrong.items():
         found = sent(orig={"client": "42", "rate": {**rate, name: value}})
         assert not isinstance(found, Cdr)
         assert found[0].reason is Reason.MALFORMED
+
+
+@pytest.mark.parametrize("field", ["min_time", "interval", "grace_time"])
+def test_counts_of_a_given_rate(field: str) -> None:
+    """They are at most what the catalog takes; a count below zero without its sign is above that."""
+    rate = {"code": "380", "price": "0.1", "currency": "USD", field: 2**31 - 1}
+    assert isinstance(sent(orig={"client": "42", "rate": rate}), Cdr)
+    for count in (2**31, 2**32 - 1, 2**64 - 1):
+        found = sent(orig={"client": "42", "rate": {**rate, field: count}})
+        assert not isinstance(found, Cdr)
+        assert found[0].reason is Reason.MALFORMED
+        assert field in found[0].detail
+
+
+def test_numbers_are_no_texts() -> None:
+    """In a plain CDR a JSON number is neither an id, nor a number, nor a duration with a fraction."""
+    for name, reason in (
+        ("id", Reason.MALFORMED), ("called", Reason.MALFORMED), ("caller", Reason.MALFORMED),
+        ("duration_ms", Reason.BAD_DURATION),
+    ):  # fmt: skip
+        found = sent(**{name: 380441234567.0})
+        assert not isinstance(found, Cdr)
+        assert [one.reason for one in found] == [reason]
 
 
 @given(st.builds(dict, id=st.text(max_size=250), source=st.text(max_size=70), caller=st.text(max_size=70)))

@@ -25,7 +25,7 @@ _DAY_MS = 86_400_000
 _LATE_MAX_MS = 4 * _DAY_MS
 """A lane may be so far ahead of a case's records: its calls stay within the duplicate window of 7 days."""
 
-_TIME_REASONS = {"too_old", "time_in_future"}
+_TIME_REASONS = {"too_old", "time_in_future", "bad_duration"}
 _NAMES = {"id", "name", "client", "account", "package", "code_deck"}
 
 

@@ -3,7 +3,7 @@
 Nothing raises here, whatever the bytes. The fast way is one typed decode; whatever it does not take goes the
 slow way, which reads the record untyped and looks for the first reason in the order of the list. The slow way
 is complete: the fast one only saves time. Source of the rules: contracts.md "CDR" and "Reject reasons";
-domain.md 2, steps 1, 3 and 5, and 2.3.
+domain.md 2, steps 1, 3 and 5, and 2.3. The bound of each number, with its reason: core/README.md.
 """
 
 from __future__ import annotations
@@ -20,6 +20,12 @@ from rater.core.reasons import Reason, Rejection, Side, shown
 
 MAX_BYTES = 65_536  # contracts.md: at most 64 KiB
 FUTURE_MS_MAX = 3_600_000  # domain.md 2, step 5: one more than an hour ahead is refused
+CALENDAR_MS_MAX = 253_370_764_799_999
+"""The end of the year 9998: later local times may be none in UTC. Bounds calls where no lane time is."""
+WRAPPED_MIN, WRAPPED_END = 2**32 - 2**16, 2**32
+"""Amounts that are a count below zero, kept in 32 bits without sign: -6 is 4294967290."""
+RATE_COUNT_MAX = 2**31 - 1
+"""Of min_time, interval and grace_time, as in the catalog: -1 in 32 bits without sign is above it."""
 CALLS = "calls"  # the one service whose volume is a duration
 ID_CHARS_MAX = 200  # a SIP Call-ID is far shorter; the id goes into transaction ids and Kafka headers
 SOURCE_CHARS_MAX = 64
@@ -34,13 +40,16 @@ _BACKSLASH = ord("\\")
 SIDES: Final[tuple[Side, Side]] = ("orig", "term")
 
 _Instant = Annotated[datetime, Meta(tz=True)]
-_Count = Annotated[int, Meta(ge=0, lt=LIMIT)]
+# Of the fast way: what is larger has to be looked at, so it goes the slow way.
+_Amount = Annotated[int, Meta(ge=0, lt=WRAPPED_MIN)]
+_RateCount = Annotated[int, Meta(ge=0, le=RATE_COUNT_MAX)]
 
 
 class GivenRate(Struct, frozen=True):
     """A rate that the switch has identified already; used as given (domain.md 2, step 4).
 
-    price and setup_fee are decimals of the currency, as text and checked; the rest is in counting units.
+    price and setup_fee are decimals of the currency, as text and checked; the rest is in counting units, at
+    most `RATE_COUNT_MAX`.
     """
 
     code: Annotated[str, Meta(pattern="^[0-9]{1,64}$")]
@@ -48,9 +57,9 @@ class GivenRate(Struct, frozen=True):
     currency: Annotated[str, Meta(min_length=1, max_length=16)]
     code_name: Annotated[str, Meta(max_length=1000)] | None = None  # memos keep given rates
     setup_fee: str = "0"
-    min_time: _Count = 0
-    interval: Annotated[int, Meta(ge=1, lt=LIMIT)] = 1
-    grace_time: _Count = 0
+    min_time: _RateCount = 0
+    interval: Annotated[int, Meta(ge=1, le=RATE_COUNT_MAX)] = 1
+    grace_time: _RateCount = 0
 
     def __post_init__(self) -> None:
         """Refuse what is no decimal; msgspec turns the ValueError into its own with the place."""
@@ -118,17 +127,21 @@ class Cdr(Struct, frozen=True, gc=False):
 
 
 class Arrival:
-    """What arrival adds to a record: the lane's time (ms, never running backwards), the window, services."""
+    """What arrival adds to a record: the lane's time (ms, never running backwards), the window, services.
+
+    lane_ms 0: none is known, for no record so far had a timestamp. Then nothing is judged by it, and the
+    calendar alone bounds calls.
+    """
 
     __slots__ = ("first_ms", "lane_ms", "last_ms", "services", "window_ms")
 
     def __init__(self, lane_ms: int, window_ms: int, services: frozenset[str]) -> None:
-        """Know the first and the last instant that a call may be of, too."""
+        """Know the first instant that a call may be of, and the last that it may be of and end at, too."""
         self.lane_ms = lane_ms
         self.window_ms = window_ms
         self.services = services
         self.first_ms = lane_ms - window_ms
-        self.last_ms = lane_ms + FUTURE_MS_MAX
+        self.last_ms = lane_ms + FUTURE_MS_MAX if lane_ms > 0 else CALENDAR_MS_MAX
 
 
 class _Record(Struct, gc=False):
@@ -141,8 +154,8 @@ class _Record(Struct, gc=False):
     setup_at: _Instant | None = None
     answered_at: _Instant | None = None
     ended_at: _Instant | None = None
-    duration_ms: _Count | None = None
-    volume: _Count | None = None
+    duration_ms: _Amount | None = None
+    volume: _Amount | None = None
     caller: str | None = None
     orig: Party | None = None
     term: Party | None = None
@@ -199,7 +212,8 @@ def _checked(record: _Record, arrival: Arrival, plain: bool) -> Cdr | None:  # n
     orig, term, setup, answered, ended = (
         record.orig, record.term, record.setup_at, record.answered_at, record.ended_at
     )  # fmt: skip
-    amount = record.duration_ms if service == CALLS else record.volume
+    duration_ms = record.duration_ms
+    amount = duration_ms if service == CALLS else record.volume
     # `_ms` written out for each: three calls would be a tenth of decoding.
     setup_ms = answered_ms = ended_ms = None
     if setup is not None:
@@ -219,7 +233,7 @@ def _checked(record: _Record, arrival: Arrival, plain: bool) -> Cdr | None:  # n
     if (
         amount is None
         or at_ms is None
-        or not arrival.first_ms <= at_ms <= arrival.last_ms
+        or not arrival.first_ms <= at_ms <= arrival.last_ms - (duration_ms or 0)
         or not (called.isdigit() and called.isascii() and len(called) <= DIGITS_MAX)
         or service not in arrival.services
         or not 0 < len(record.id) <= ID_CHARS_MAX
@@ -231,7 +245,7 @@ def _checked(record: _Record, arrival: Arrival, plain: bool) -> Cdr | None:  # n
     if caller is not None and len(caller) > CALLER_CHARS_MAX:
         caller = caller[:CALLER_CHARS_MAX]
     return Cdr(
-        source, record.id, service, setup_ms, answered_ms, ended_ms, at_ms, record.duration_ms, record.volume,
+        source, record.id, service, setup_ms, answered_ms, ended_ms, at_ms, duration_ms, record.volume,
         amount > 0, caller, called, orig, term, (), plain,
     )  # fmt: skip
 
@@ -345,7 +359,12 @@ def _common(fields: Mapping[str, object], arrival: Arrival) -> tuple[_Fault, Non
     )  # `_missing` saw to one
     service = str(fields.get("service") or CALLS)
     called = str(fields["called"]).removeprefix("+")
-    fault = _late_or_early(at_ms, arrival) or _bad_amount(fields) or _bad_target(called, service, arrival)
+    fault = (
+        _late_or_early(at_ms, arrival)
+        or _bad_amount(fields)
+        or _not_over(at_ms, fields.get("duration_ms"), arrival)
+        or _bad_target(called, service, arrival)
+    )
     if fault is not None:
         return fault, None
     caller: Any = fields.get("caller")
@@ -451,13 +470,15 @@ def _none(value: object) -> int | None:
 
 
 def _late_or_early(at_ms: int, arrival: Arrival) -> _Fault | None:
-    if at_ms > arrival.lane_ms + FUTURE_MS_MAX:
+    if at_ms > arrival.last_ms:
         ahead_s = (at_ms - arrival.lane_ms) // _SECOND_MS
         detail = (
             f"the call is {ahead_s} s ahead of its record, more than an hour; check the clock of the switch"
         )
+        if arrival.last_ms == CALENDAR_MS_MAX:
+            detail = "the call is beyond the year 9998; check the clock of the switch"
         return _Fault(Reason.TIME_IN_FUTURE, detail, at_ms)
-    if at_ms < arrival.lane_ms - arrival.window_ms:
+    if at_ms < arrival.first_ms:
         age_s = (arrival.lane_ms - at_ms) // _SECOND_MS
         detail = (
             f"the call is {age_s} s older than its record, the duplicate window is "
@@ -475,7 +496,26 @@ def _bad_amount(fields: Mapping[str, object]) -> _Fault | None:
         if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < LIMIT:
             detail = f"`{name}` is not a whole number from 0 to 2^53 - 1; send it as one"
             return _Fault(Reason.BAD_DURATION, detail, value)
+        if WRAPPED_MIN <= value < WRAPPED_END:
+            detail = (
+                f"`{name}` is {value - WRAPPED_END} in 32 bits without sign, a count below zero; correct the "
+                "switch"
+            )
+            return _Fault(Reason.BAD_DURATION, detail, value)
     return None
+
+
+def _not_over(at_ms: int, duration: object, arrival: Arrival) -> _Fault | None:
+    """Return the fault of a call that its record cannot have come after. duration: ms, checked, or None."""
+    if not isinstance(duration, int) or at_ms + duration <= arrival.last_ms:
+        return None
+    detail = (
+        f"by `duration_ms` the call ends {(at_ms + duration - arrival.lane_ms) // _SECOND_MS} s after its "
+        "record came, more than an hour; correct the switch, or the unit of the duration in the source's map"
+    )
+    if arrival.last_ms == CALENDAR_MS_MAX:
+        detail = "by `duration_ms` the call ends beyond the year 9998; correct the switch or the source's map"
+    return _Fault(Reason.BAD_DURATION, detail, duration)
 
 
 def _bad_target(called: str, service: str, arrival: Arrival) -> _Fault | None:
