@@ -48,3 +48,13 @@ def test_patterns() -> None:
     assert shorter is not None
     assert all_codes is not None
     assert exact < longer < shorter < all_codes
+
+
+def test_a_rate_keeps_the_spelling_of_its_codes_row() -> None:
+    """A transaction shows the code name as the deck spells it for that code, whatever its name reads like."""
+    deck = Deck("d", {"1242": "Bahamas", "124235": "BAHAMAS "})
+    table = RateTable("t", "USD", deck, [Row("1242", 1), Row("124235", 1)])
+    rates = [table.lookup(number, 0) for number in ("12421", "1242351")]
+    assert [rate and rate.code_name for rate in rates] == ["Bahamas", "BAHAMAS "]
+    assert deck.codes_named("bahamas") == {"1242", "124235"}
+    assert deck.codes_named("Bahama") == frozenset()

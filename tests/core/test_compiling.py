@@ -62,6 +62,23 @@ def compiled(spec: LimitSpec) -> Limit:
 
 
 # ----------------------------------------------------------------------------------------------------- limits
+def test_a_code_name_matches_all_its_spellings() -> None:
+    """A limit by code name is for every code whose name reads the same, however deck and limit spell it."""
+    codes = {
+        "1242": "Bahamas",
+        "124235": "Bahamas ",
+        "124236": "BAHAMAS",
+        "124237": "Ba\u00adhamas",
+        "1": "USA",
+    }
+    for name in ("Bahamas", "bahamas\u00a0"):
+        content = content_of(package(limit_of(code_name=name, code_deck="a-z")))
+        content.decks["a-z"] = DeckSpec("a-z", codes)
+        (limit,) = compile_catalog(content, 1).packages["1"].latest.limits
+        assert limit.named == codes.keys() - {"1"}
+        assert Limits([limit]).select("124235") == 1
+
+
 @pytest.mark.parametrize(
     ("fields", "code", "matches"),
     [

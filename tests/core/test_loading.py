@@ -19,6 +19,7 @@ from rater.core.catalog import (
     ClientPackageSpec,
     ClientSpec,
     Content,
+    DeckSpec,
     DidSpec,
     IdentificationRule,
     PackageSpec,
@@ -777,9 +778,11 @@ AGAINST = [
         "rate_tables[0].currency", "usd", "did you mean 'USD'?",
     ),
     (
-        "rate_tables: [{name: r, currency: USD, code_deck: A-Z, rates: []}]",
-        "rate_tables[0].code_deck", "A-Z", "no such code deck, neither in the file nor loaded",
+        "rate_tables: [{name: r, currency: USD, code_deck: a_z, rates: []}]",
+        "rate_tables[0].code_deck", "a_z", "no such code deck, neither in the file nor loaded",
     ),
+    ('currencies: {rates: {eur: "1"}}', "currencies.rates.eur", "eur", "letter case alone; write EUR"),
+    ('currencies: {rates: {Usd: "1"}}', "currencies.rates.Usd", "Usd", "letter case alone; write USD"),
     (other("reseller: '7'"), "packages[0].reseller", "7", "no such reseller"),
     (
         'packages: [{id: "9", name: n, type: customer, currency: GBP}]',
@@ -794,8 +797,8 @@ AGAINST = [
         "packages[0].limits[0].code_deck", "none", "no such code deck",
     ),
     (
-        limits("code_deck: a-z, code_name: ukraine, limit: 1"),
-        "packages[0].limits[0].code_name", "ukraine", "did you mean 'Ukraine'?",
+        limits("code_deck: a-z, code_name: Ukrain, limit: 1"),
+        "packages[0].limits[0].code_name", "Ukrain", "no such code name in code deck 'a-z'",
     ),
     (
         limits("code: '1', limit: '0.01'"),
@@ -1398,6 +1401,181 @@ def test_a_hint_where_holding_dids_ends_before_renewal_does() -> None:
     notes = {days: " ".join(warnings(read(text.replace("DAYS", days)))) for days in ("5 days", "6 days")}
     assert "on_hold_days" not in notes["5 days"]
     assert "on_hold_days of packages (1)" in notes["6 days"]
+
+
+# ---------------------------------------------------------------------------------- names as people read them
+def told(rater: Rater, text: str) -> list[str]:
+    """Return what a load says that is unusual, which has no faults; nothing is loaded."""
+    file = read(text)
+    content = rater.content
+    merged = merge(content, file, NOW, Existing(rater.registers, rater.views.accounts))
+    assert not isinstance(merged, list), [str(fault) for fault in merged]
+    return [*warnings(file, content), *merged.notes]
+
+
+BAHAMAS = """
+code_decks: [{name: a-z, codes: {"1242": Bahamas, "124235": "Bahamas ", "124236": "BAHAMAS", "1": USA}}]
+"""
+
+
+def test_code_names_that_are_one_are_told() -> None:
+    """Spellings of one code name are told with their codes, and what one would not see is shown."""
+    assert told(loaded(BASE), BAHAMAS) == [
+        'code deck a-z: "Bahamas" (1 code), "Bahamas " (1 code) and "BAHAMAS" (1 code) are one name'
+    ]
+    deck = {"name": "d", "codes": {"1": "Nauru", "2": "Nauru\u200b", "3": "Nauru\u200b", "4": "N\u0430uru"}}
+    one, other = told(Rater(), json.dumps({"code_decks": [deck]}))
+    assert one == 'code deck d: "Nauru" (1 code) and "Nauru\\u200b" (2 codes) are one name'
+    assert "mixes letters of two alphabets" in other
+    assert "'N\\u0430uru'" in other
+
+
+def test_thousands_of_spellings_are_told_in_a_few_lines() -> None:
+    """A deck of many names in two spellings each does not flood the screen."""
+    codes = {f"{n:04}": f"Town {n // 2}{' ' * (n % 2)}" for n in range(2000)}
+    lines = told(Rater(), json.dumps({"code_decks": [{"name": "d", "codes": codes}]}))
+    assert len(lines) == 21
+    assert lines[-1] == "and 980 more notes on names like these"
+
+
+def test_a_code_name_of_a_limit_is_found_in_any_spelling() -> None:
+    """A limit's code name need not be spelt as in the deck; how it is read is told, once for all places."""
+    text = """
+packages: [{id: "9", name: n, type: customer, currency: USD, limits: [
+  {type: volume, service: calls, code_deck: a-z, code_name: " UKRAINE\u00a0 kiev", limit: 1},
+  {type: money, service: calls, code_deck: a-z, code_name: " UKRAINE\u00a0 kiev", limit: "1"}]}]
+"""
+    (note,) = told(loaded(BASE), text)
+    assert note.startswith(
+        'code name " UKRAINE\\u00a0 kiev" (packages[0].limits[0].code_name, packages[0].limits[1]'
+    )
+    assert note.endswith(') is "Ukraine Kiev"')
+
+
+def test_a_deck_that_spells_a_name_otherwise_keeps_it() -> None:
+    """A deck may come with another spelling of a code name that a limit goes by."""
+    rater = loaded(BASE, NAMED.replace("STATUS", "active"))
+    text = 'code_decks: [{name: a-z, codes: {"380": "Ukraine \u2013 Kiev", "1": "UKRAINE  kiev"}}]'
+    assert rater.load([("c.yaml", text.encode())], NOW) == []
+
+
+RENAMED = """
+services: [{name: SMS, unit: piece, price_unit: 1}]
+code_decks: [{name: " A\u2013Z", codes: {"380": Ukraine, "38044": Ukraine Kiev}}]
+rate_tables: [{name: "Retail ", currency: USD, code_deck: "A-Z", rates: [{code: "380", price: "0.20"}]}]
+tax_profiles: [{name: VAT20, taxes: [{name: VAT, percent: "21"}]}]
+packages:
+  - {id: "9", name: n, type: customer, currency: USD, limits: [
+      {type: volume, service: Sms, code_deck: A-z, code_name: Ukraine, limit: 1}]}
+clients:
+  - {id: "42", name: Rose, currency: USD, time_zone: Europe/Kyiv, tax_profile: "vat20 ",
+     rate_tables: {orig: {Calls: RETAIL}}, accounts: [{id: sip-1001, rate_tables: {term: {sms: "retail"}}}]}
+"""
+
+
+def test_a_row_updates_the_row_of_its_name_in_any_spelling() -> None:
+    """Rows and references in another spelling mean what is loaded, which keeps its spelling; all is told."""
+    rater = loaded(BASE, "services: [{name: sms, unit: piece, price_unit: 1}]")
+    notes = told(rater, RENAMED)
+    assert rater.load([("c.yaml", RENAMED.encode())], NOW) == []
+    content = rater.content
+    assert content is not None
+    assert list(content.decks) == ["a-z"] == [deck.name for deck in content.decks.values()]
+    (table,) = content.rate_tables.values()
+    assert (list(content.rate_tables), table.name, table.code_deck) == (["retail"], "retail", "a-z")
+    assert table.rates[0].price_e10 == 2_000_000_000
+    (profile,) = content.tax_profiles.values()
+    assert (list(content.tax_profiles), profile.name, profile.taxes[0].percent) == (["vat20"], "vat20", "21")
+    assert list(content.services) == ["sms"]
+    (limit,) = content.packages["9"].latest.limits
+    assert (limit.service, limit.code_deck, limit.code_name) == ("sms", "a-z", "Ukraine")
+    rose = rater.registers["42"]
+    assert (rose.rate_tables, rose.tax_profile) == ({"orig": {"calls": "retail"}}, "vat20")
+    assert rose.accounts["sip-1001"] == {"term": {"sms": "retail"}}
+    assert {
+        'code deck " A\u2013Z" is "a-z", as it was loaded first: that is updated',
+        'rate table "RETAIL" (clients[0].rate_tables.orig.Calls) is "retail"',
+        'service "Calls" (clients[0].rate_tables.orig) is "calls"',
+    } < set(notes)
+    assert len(notes) == 11, notes
+    before = state(rater)
+    assert rater.load([("c.yaml", RENAMED.encode())], NOW) == []
+    assert state(rater) == before  # loading the same file twice changes nothing
+
+
+@pytest.mark.parametrize(
+    ("section", "row"),
+    [
+        ("services", "unit: u, price_unit: 1"),
+        ("code_decks", "codes: {}"),
+        ("rate_tables", "currency: USD, rates: []"),
+        ("tax_profiles", "taxes: []"),
+    ],
+)
+def test_two_rows_of_one_name_are_a_fault(section: str, row: str) -> None:
+    """Two rows of one file whose names read the same are a fault that names both, loaded or not."""
+    text = f'currencies: {{base: USD}}\n{section}: [{{name: "x", {row}}}, {{name: "X ", {row}}}]'
+    for rater in (Rater(), loaded(text.replace('"X "', '"y"')), loaded(text.replace('"x"', '"y"'))):
+        (fault,) = rater.load([("c.yaml", text.encode())], NOW)
+        assert (fault.path, fault.value) == (f"{section}[1].name", "X ")
+        assert "c.yaml: " + section + '[0] has this name too, spelt "x"; leave one out' in fault.problem
+
+
+APART = """
+code_decks: [{name: a-z, codes: {"380": Ukraine}}, {name: "A-Z ", codes: {"1": USA}}]
+packages:
+  - {id: "9", name: n, type: customer, currency: USD, limits: [
+      {type: volume, service: calls, code_deck: a-z, code_name: Ukraine, limit: 1},
+      {type: volume, service: calls, code_deck: "A-Z ", code_name: USA, limit: 1}]}
+"""
+
+
+def test_what_an_earlier_load_kept_apart_stays_so() -> None:
+    """Two decks of one name, stored before this rule, load again; a third spelling is a fault."""
+    rater = loaded(BASE, APART.replace('"A-Z "', '"b"'))
+    content = rater.content
+    assert content is not None
+    deck = content.decks.pop("b")
+    content.decks["A-Z "] = DeckSpec("A-Z ", deck.codes)
+    for limit in content.packages["9"].latest.limits[1:]:
+        limit.code_deck = "A-Z "
+    before = state(rater)
+    assert told(rater, APART) == [
+        'code deck "a-z" reads like "A-Z ", and both stay: an earlier load had both',
+        'code deck "A-Z " reads like "a-z", and both stay: an earlier load had both',
+    ]
+    assert rater.load([("c.yaml", APART.encode())], NOW) == []
+    assert state(rater) == before
+    for text, path in (
+        ("code_decks: [{name: A-Z, codes: {}}]", "code_decks[0].name"),
+        (
+            packages().replace('code: "38044*"', "code_deck: A-Z, code_name: USA"),
+            "packages[0].limits[0].code_deck",
+        ),
+    ):
+        (fault,) = rater.load([("c.yaml", text.encode())], NOW)
+        assert (fault.path, fault.value) == (path, "A-Z")
+        assert 'may be "a-z" or "A-Z ", which are both loaded; write one of them just so' in fault.problem
+
+
+def test_a_service_in_two_spellings_of_one_client() -> None:
+    """A client's tables name a service once, in whatever spelling."""
+    text = 'clients: [{id: "9", currency: USD, rate_tables: {orig: {calls: retail, Calls: retail}}}]'
+    (fault,) = loaded(BASE).load([("c.yaml", text.encode())], NOW)
+    assert (fault.path, fault.value) == ("clients[0].rate_tables.orig", "Calls")
+    assert 'is service "calls", which stands there too; leave one out' in fault.problem
+
+
+def test_ids_are_compared_as_they_are() -> None:
+    """An id with a blank at its end is another id, as a switch may send it; that it has one is told."""
+    text = 'clients: [{id: "42 ", currency: USD, accounts: [{id: sip-1001\u00a0}]}]'
+    rater = loaded(BASE)
+    assert told(rater, text) == [
+        'ids of clients ("42 "): a blank at an end and an invisible character are part of an id',
+        'ids of accounts ("sip-1001\\u00a0"): a blank at an end and an invisible character are part of an id',
+    ]
+    assert rater.load([("c.yaml", text.encode())], NOW) == []
+    assert set(rater.registers) == {"42", "42 ", "43"}
 
 
 # ------------------------------------------------------------------------------------------ rows as usual

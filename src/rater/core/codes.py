@@ -12,6 +12,7 @@ from typing import Any
 from msgspec import Struct
 
 from rater.core.amounts import format_e10
+from rater.core.naming import name_key
 from rater.core.quoting import quoted
 
 CODE_DIGITS_MAX = 64
@@ -41,11 +42,15 @@ class Deck:
         found: dict[str, list[str]] = {}
         for code, name in self.codes.items():
             found.setdefault(name, []).append(code)
-        return {name: frozenset(codes) for name, codes in found.items()}
+        named: dict[str, frozenset[str]] = {}
+        for name, codes in found.items():
+            key = name_key(name)
+            named[key] = named.get(key, frozenset()).union(codes)
+        return named
 
     def codes_named(self, name: str) -> frozenset[str]:
-        """Return the codes that bear a code name; empty when none does."""
-        return self._by_name.get(name, frozenset())
+        """Return the codes that bear a code name, in any spelling that reads the same; empty: none does."""
+        return self._by_name.get(name_key(name), frozenset())
 
 
 class RateText(Struct, array_like=True, gc=False):

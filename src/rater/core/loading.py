@@ -6,7 +6,8 @@ and 4 (Assign, editing afterwards). Pure: the caller fetches what exists (`wante
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -19,6 +20,7 @@ from rater.core.catalog import (
     ClientPackageSpec,
     ClientSpec,
     Content,
+    DeckSpec,
     IdentificationRule,
     LimitSpec,
     PackageHistory,
@@ -37,6 +39,7 @@ from rater.core.clients import (
     whole_second,
 )
 from rater.core.fields import Fault, uncollected, what
+from rater.core.naming import Names, hidden, mixed, name_key, spelt
 from rater.core.periods import Span, in_step, parse_span, when_ms, zone_of
 from rater.core.reading import CatalogFile, OpenFile, Placed, read_files
 
@@ -56,11 +59,15 @@ class Existing(NamedTuple):
 
 
 class Merged(NamedTuple):
-    """A load that was accepted: the content, the clients that it changes, and whether it changes anything."""
+    """A load that was accepted: the content, the clients that it changes, and whether it changes anything.
+
+    notes: sentences on names that were read as others, spelt otherwise.
+    """
 
     content: Content
     entries: list[ClientEntry]
     changed: bool
+    notes: Sequence[str] = ()
 
 
 def wanted(file: CatalogFile) -> tuple[set[str], set[str]]:
@@ -88,7 +95,7 @@ def merge(content: Content | None, file: CatalogFile, at_ms: int, existing: Exis
     if faults := file.faults + merging.faults:
         return faults
     changed = bool(merging.entries) or merging.new != merging.old
-    return Merged(merging.new if changed else merging.old, merging.entries, changed)
+    return Merged(merging.new if changed else merging.old, merging.entries, changed, merging.read_otherwise())
 
 
 class _Merging:
@@ -109,7 +116,7 @@ class _Merging:
         self.at_ms = at_ms
         self.existing = existing
         self.faults: list[Fault] = []
-        self.faulty = file.faulty
+        self.faulty = set(file.faulty)
         self.lost = set(file.lost)
         self.told: set[tuple[str, ...]] = {(fault.file, fault.path) for fault in file.faults}
         self.entries: list[ClientEntry] = []
@@ -118,7 +125,17 @@ class _Merging:
             account.id: placed.value.id for placed in file.clients for account in placed.value.accounts
         }
         self.services = old.all_services()
-        self._names: dict[str, frozenset[str]] = {}
+        self.names = {
+            "service": Names(self.services), "code deck": Names(old.decks),
+            "rate table": Names(old.rate_tables), "tax profile": Names(old.tax_profiles),
+        }  # fmt: skip
+        """By kind: the names of rows, as they are kept."""
+        self.rows: dict[str, dict[str, Placed[Any]]] = {kind: {} for kind in self.names}
+        """By kind and name: the file's row."""
+        self.notes: list[str] = []
+        self._read_as: dict[tuple[str, str, str], list[str]] = {}
+        """(kind, as it is written, as it was read) → paths."""
+        self._code_names: dict[str, Names] = {}
         self._clients_of: dict[str, str] | None = None
 
     def fault(self, placed: Placed[Any], field: str, value: object, problem: str) -> None:
@@ -133,7 +150,9 @@ class _Merging:
         self._currencies()
         self._services()
         self.new.resellers.update({placed.value.id: placed.value for placed in self.file.resellers})
-        self.new.tax_profiles.update({placed.value.name: placed.value for placed in self.file.tax_profiles})
+        for profile in self.file.tax_profiles:
+            name = self._row("tax profile", profile)
+            self.new.tax_profiles[name] = _with(profile.value, name=name)
         self._decks_and_tables()
         for package in self.file.packages:
             self._package(package)
@@ -164,11 +183,16 @@ class _Merging:
                 self.fault(placed, "", name, "there is no base currency yet; give currencies.base")
             elif name == content.base:
                 self.fault(placed, "", name, "is the base, worth 1 of itself; leave it out")
+            elif name not in content.currencies:
+                known = [content.base or "", *content.currencies]
+                other = next((other for other in known if name_key(other) == name_key(name)), None)
+                if other is not None:
+                    self.fault(placed, "", name, f"differs from {other} in letter case alone; write {other}")
             content.currencies[name] = placed.value.rates
 
     def _services(self) -> None:
         for placed in self.file.services:
-            spec = placed.value
+            spec = _with(placed.value, name=self._row("service", placed))
             known = self.new.all_services().get(spec.name)
             if known is not None and known != spec:
                 problem = (
@@ -182,12 +206,77 @@ class _Merging:
 
     def _decks_and_tables(self) -> None:
         for placed in self.file.code_decks:
-            self.new.decks[placed.value.name] = placed.value
+            name = self._row("code deck", placed)
+            self.new.decks[name] = _with(placed.value, name=name)
         for placed_table in self.file.rate_tables:
             table = placed_table.value
-            self.new.rate_tables[table.name] = table
             self._currency(placed_table, table.currency)
-            self._known(placed_table, "code_deck", table.code_deck, self.new.decks, "code deck")
+            deck = self._named(placed_table, "code_deck", table.code_deck, self.new.decks, "code deck")
+            name = self._row("rate table", placed_table)
+            self.new.rate_tables[name] = _with(table, name=name, code_deck=deck)
+
+    # ------------------------------------------------------------------------------------------------- names
+    def _row(self, kind: str, placed: Placed[Any]) -> str:
+        """Return the name that a row is kept by: of the row that it is an update of, as that is spelt.
+
+        Two rows of one name are a fault. But what an earlier load kept apart stays so: there each spelling
+        means its own row, and another one is a fault.
+        """
+        name: str = placed.value.name
+        if not name:
+            return name
+        names, rows = self.names[kind], self.rows[kind]
+        meant = names.meant(name)
+        if len(meant) > 1:
+            self.fault(placed, "name", name, _either(meant))
+            return name
+        kept = meant[0] if meant else name
+        names.add(kept)
+        other = rows.setdefault(kept, placed)
+        if other is not placed:
+            problem = f"{other.file}: {other.path} has this name too, spelt {spelt(other.value.name)}"
+            self.fault(placed, "name", name, f"{problem}; leave one out, or give it another name")
+        elif kept != name:
+            self.notes.append(
+                f"{kind} {spelt(name)} is {spelt(kept)}, as it was loaded first: that is updated"
+            )
+        elif len(alike := names.alike(name)) > 1:
+            others = ", ".join(spelt(one) for one in alike if one != name)
+            self.notes.append(
+                f"{kind} {spelt(name)} reads like {others}, and both stay: an earlier load had both"
+            )
+        if not placed.good:
+            self.faulty.add((f"{kind.replace(' ', '_')}s", kept))
+        return kept
+
+    def _named(
+        self, placed: Placed[Any], field: str, name: str | None, among: Container[str], kind: str
+    ) -> Any:
+        """Return the name of another row, as it is spelt there; a fault where there is none."""
+        if name is None or name in among:
+            return name
+        meant = self.names[kind].meant(name)
+        if len(meant) == 1:
+            self._read(placed, field, name, meant[0], kind)
+            return meant[0]
+        if meant:
+            self.fault(placed, field, name, _either(meant))
+        else:
+            self._known(placed, field, name, (), kind)
+        return name
+
+    def _read(self, placed: Placed[Any], field: str, name: str, as_name: str, kind: str) -> None:
+        self._read_as.setdefault((kind, name, as_name), []).append(f"{placed.path}.{field}")
+
+    def read_otherwise(self) -> list[str]:
+        """Return sentences on the names that were read as others."""
+        return _few(
+            self.notes
+            + [
+                f"{kind} {spelt(name)} ({_some(paths)}) is {spelt(meant)}"
+                for (kind, name, meant), paths in self._read_as.items()
+            ]
+        )
 
     def _currency(self, placed: Placed[Any], name: str) -> None:
         if not self.new.currency_known(name) and "currencies" not in self.lost:
@@ -205,7 +294,8 @@ class _Merging:
         return name in among and (section, name) not in self.faulty
 
     def _missing(self, placed: Placed[Any], field: str, name: str, among: Iterable[str], kind: str) -> None:
-        near = [known for known in among if known.lower() == name.lower()]
+        key = name_key(name)
+        near = [known for known in among if name_key(known) == key]
         self.fault(placed, field, name, f"no such {kind}" + (f"; did you mean {near[0]!r}?" if near else ""))
 
     # ---------------------------------------------------------------------------------------------- packages
@@ -228,12 +318,19 @@ class _Merging:
     def _limit(self, placed: Placed[PackageSpec], position: int, limit: LimitSpec) -> LimitSpec:
         """Return the limit in counting units, its references checked."""
         here = Placed(placed.file, f"{placed.path}.limits[{position}]", limit)
-        self._known(here, "service", limit.service, self.services, "service")
-        self._known(here, "code_deck", limit.code_deck, self.new.decks, "code deck")
+        limit = _with(
+            limit,
+            service=self._named(here, "service", limit.service, self.services, "service"),
+            code_deck=self._named(here, "code_deck", limit.code_deck, self.new.decks, "code deck"),
+        )
         deck = limit.code_deck or ""
         if limit.code_name is not None and self._sure("code_decks", deck, self.new.decks):
             kind = f"code name in code deck {deck!r}"
-            self._known(here, "code_name", limit.code_name, self._code_names(deck), kind)
+            meant = self._names_in(deck).meant(limit.code_name)
+            if not meant:
+                self._known(here, "code_name", limit.code_name, (), kind)
+            elif meant[0] != limit.code_name:
+                self._read(here, "code_name", limit.code_name, meant[0], "code name")
         if not self._sure("services", limit.service, self.services):
             return replace(limit, limit=0)  # cannot be counted
         if limit.type != "volume":
@@ -255,10 +352,11 @@ class _Merging:
             self.fault(here, field, format_e10(e10), f"more than {LIMIT} {service.unit}s; make it smaller")
         return count
 
-    def _code_names(self, deck: str) -> frozenset[str]:
-        names = self._names.get(deck)
+    def _names_in(self, deck: str) -> Names:
+        """Return the code names of a deck, all spellings of each."""
+        names = self._code_names.get(deck)
         if names is None:
-            names = self._names[deck] = frozenset(self.new.decks[deck].codes.values())
+            names = self._code_names[deck] = Names(dict.fromkeys(self.new.decks[deck].codes.values()))
         return names
 
     def _check_fixed(self, placed: Placed[PackageSpec], old: PackageSpec, spec: PackageSpec) -> None:
@@ -271,7 +369,7 @@ class _Merging:
 
     def _names_still_known(self) -> None:
         """Refuse a deck without a code name that a package which is not in the file goes by."""
-        replaced = {placed.value.name: placed for placed in self.file.code_decks if placed.good}
+        replaced = {name: placed for name, placed in self.rows["code deck"].items() if placed.good}
         if not replaced:
             return
         brought = {placed.value.id for placed in self.file.packages}
@@ -280,7 +378,7 @@ class _Merging:
                 continue
             for limit in history.latest.limits:
                 deck = limit.code_deck or ""
-                if deck in replaced and limit.code_name and limit.code_name not in self._code_names(deck):
+                if deck in replaced and limit.code_name and not self._names_in(deck).alike(limit.code_name):
                     problem = (
                         f"lacks this code name, which limit {limit.id!r} of package {of!r} is for; keep it"
                     )
@@ -290,39 +388,64 @@ class _Merging:
     def _clients(self) -> None:
         packages = self._client_packages()
         for placed in self.file.clients:
-            spec = placed.value
-            register = self.existing.clients.get(spec.id)
-            self._client(placed, register)
+            register = self.existing.clients.get(placed.value.id)
+            spec = self._client(placed, register)
             own = packages.pop(spec.id, [])
             same = register is not None and same_client(register, spec)
             if own or not same:
                 self.entries.append(ClientEntry(spec.id, None if same else spec, own))
         self.entries.extend(ClientEntry(of, None, own) for of, own in packages.items())
 
-    def _client(self, placed: Placed[ClientSpec], register: ClientRegister | None) -> None:
+    def _client(self, placed: Placed[ClientSpec], register: ClientRegister | None) -> ClientSpec:
+        """Return the client with its references as what they mean is spelt, checked."""
         spec, content = placed.value, self.new
         if register is not None and register.currency != spec.currency:
             problem = f"the client's currency is {register.currency} and cannot change any more; keep it"
             self.fault(placed, "currency", spec.currency, problem)
         self._currency(placed, spec.currency)
         self._known(placed, "reseller", spec.reseller, content.resellers, "reseller")
-        self._known(placed, "tax_profile", spec.tax_profile, content.tax_profiles, "tax profile")
-        self._tables(placed, "rate_tables", spec.rate_tables)
-        for position, account in enumerate(spec.accounts):
+        profile = self._named(placed, "tax_profile", spec.tax_profile, content.tax_profiles, "tax profile")
+        tables = self._tables(placed, "rate_tables", spec.rate_tables)
+        accounts = spec.accounts
+        for position, account in enumerate(accounts):
             if account.rate_tables:
-                self._tables(placed, f"accounts[{position}].rate_tables", account.rate_tables)
+                own = self._tables(placed, f"accounts[{position}].rate_tables", account.rate_tables)
+                if own is not account.rate_tables:
+                    accounts = [
+                        *accounts[:position],
+                        replace(account, rate_tables=own),
+                        *accounts[position + 1 :],
+                    ]
             owner = self.existing.accounts.get(account.id)
             if owner is not None and owner != spec.id:
                 problem = f"belongs to client {owner!r}; account ids are unique in the system, choose another"
                 self.fault(placed, f"accounts[{position}].id", account.id, problem)
+        if profile is spec.tax_profile and tables is spec.rate_tables and accounts is spec.accounts:
+            return spec
+        return replace(spec, tax_profile=profile, rate_tables=tables, accounts=accounts)
 
-    def _tables(self, placed: Placed[ClientSpec], field: str, tables: Tables) -> None:
-        for side, names in tables.items():
+    def _tables(self, placed: Placed[ClientSpec], field: str, tables: Tables) -> Tables:
+        """Return rate tables by side and service as these are spelt; the same object where they are so."""
+        for names in tables.values():
             for service, name in names.items():
-                if name in self.new.rate_tables and service in self.services:
-                    continue  # as it is by the million: the paths below take longer than all else here
-                self._known(placed, f"{field}.{side}.{service}", name, self.new.rate_tables, "rate table")
-                self._known(placed, f"{field}.{side}", service, self.services, "service")
+                if name not in self.new.rate_tables or service not in self.services:
+                    return self._spelt_tables(placed, field, tables)
+        return tables  # as it is by the million: the paths of the others take longer than all else here
+
+    def _spelt_tables(self, placed: Placed[ClientSpec], field: str, tables: Tables) -> Tables:
+        out: Tables = {}
+        for side, names in tables.items():
+            own = out[side] = {}
+            for service, name in names.items():
+                table = self._named(
+                    placed, f"{field}.{side}.{service}", name, self.new.rate_tables, "rate table"
+                )
+                kept = self._named(placed, f"{field}.{side}", service, self.services, "service")
+                if kept in own or (kept != service and kept in names):
+                    problem = f"is service {spelt(kept)}, which stands there too; leave one out"
+                    self.fault(placed, f"{field}.{side}", service, problem)
+                own[kept] = table
+        return out
 
     def _whose(self, placed: Placed[Any], client: str, account: str | None) -> None:
         """Refuse a client that does not exist, and an account that is not its own."""
@@ -481,6 +604,19 @@ class _Merging:
 _NOWHERE = ", neither in the file nor loaded; correct the name, or load it too"
 _ANEW = "assign the package anew under another id"
 
+
+def _either(meant: list[str]) -> str:
+    """Return the problem of a name that reads like several."""
+    return f"may be {' or '.join(map(spelt, meant))}, which are both loaded; write one of them just so"
+
+
+def _with(spec: Any, **values: Any) -> Any:
+    """Return a row with these fields; itself where it has them."""
+    if all(getattr(spec, name) == value for name, value in values.items()):
+        return spec
+    return replace(spec, **values)
+
+
 _DICTS = (
     "currencies", "services", "resellers", "decks", "rate_tables", "tax_profiles", "packages", "dids",
 )  # fmt: skip
@@ -539,6 +675,8 @@ def warnings(file: CatalogFile, content: Content | None = None) -> list[str]:
         out.append("dids: kept, but nothing is decided by them yet")
     if ids := [placed.value.id for placed in file.clients if placed.value.low_balance is not None]:
         out.append(f"low_balance of clients ({_some(ids)}): kept, but no event tells of it yet")
+    out += _few([note for placed in file.code_decks for note in _code_names(placed.value)])
+    out += _hidden_ids(file)
     before = content.packages if content is not None else {}
     for spec in packages:
         old = before.get(spec.id)
@@ -579,6 +717,54 @@ _NOTES: tuple[tuple[str, str, Callable[[PackageSpec], bool]], ...] = (
         lambda spec: any(limit.rollover for limit in spec.limits),
     ),
 )
+
+
+def _code_names(deck: DeckSpec) -> Iterable[str]:
+    """Yield sentences on code names that are one in several spellings, or look like another one."""
+    counts = Counter(deck.codes.values())
+    for alike in Names(counts).doubles():
+        spellings = [f"{spelt(name)} ({_codes(counts[name])})" for name in alike]
+        yield f"code deck {what(deck.name)}: {_and(spellings)} are one name"
+    for name in counts:
+        if (word := mixed(name)) is not None:
+            yield (
+                f"code deck {what(deck.name)}: {spelt(name)} ({_codes(counts[name])}) mixes letters of two "
+                f"alphabets in {spelt(word)}: it is another name than one that looks the same ({word!a})"
+            )
+
+
+def _codes(count: int) -> str:
+    return "1 code" if count == 1 else f"{count} codes"
+
+
+def _and(items: Sequence[str]) -> str:
+    return f"{', '.join(items[:-1])} and {items[-1]}"
+
+
+def _hidden_ids(file: CatalogFile) -> list[str]:
+    """Return sentences on ids with what one does not see: ids are compared character by character."""
+    found = {
+        "resellers": [placed.value.id for placed in file.resellers],
+        "packages": [placed.value.id for placed in file.packages],
+        "clients": [placed.value.id for placed in file.clients],
+        "accounts": [account.id for placed in file.clients for account in placed.value.accounts],
+        "client packages": [placed.value.id for placed in file.client_packages],
+    }
+    return [
+        f"ids of {section} ({_some([spelt(of) for of in odd])}): a blank at an end and an invisible "
+        "character are part of an id"
+        for section, ids in found.items()
+        if (odd := [of for of in ids if hidden(of)])
+    ]
+
+
+_NOTES_SHOWN = 20
+
+
+def _few(notes: list[str]) -> list[str]:
+    """Return the first of the notes, and how many more there are: a deck may have them by the thousand."""
+    more = len(notes) - _NOTES_SHOWN
+    return notes if more <= 0 else [*notes[:_NOTES_SHOWN], f"and {more} more notes on names like these"]
 
 
 def _some(ids: list[str]) -> str:
