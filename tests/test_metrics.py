@@ -26,6 +26,7 @@ NAMES = {
     "rater_batch_records_bucket",
     "rater_consumer_lag_records",
     "rater_consumer_lag_seconds",
+    "rater_stuck_lanes",
     "rater_redis_retries_total",
     "rater_replayed_total",
     "rater_catalog_version",
@@ -133,3 +134,16 @@ def test_a_record_of_the_future_is_no_negative_time() -> None:
     counts.arrivals[2_000] += 1
     metrics.add(counts, committed_ms=1_000)
     assert values(metrics)["rater_end_to_end_seconds_sum", ()] == 0
+
+
+def test_a_record_without_a_time_is_counted_without_latency() -> None:
+    """Kafka says -1 where the producer gave none: that is no wait of half a century."""
+    metrics = Metrics()
+    counts = Counts(cdrs=2)
+    counts.arrivals[-1] += 1
+    counts.arrivals[900] += 1
+    metrics.add(counts, committed_ms=1_000)
+    found = values(metrics)
+    assert found["rater_cdrs_total", ()] == 2
+    assert found["rater_end_to_end_seconds_count", ()] == 1
+    assert found["rater_end_to_end_seconds_sum", ()] == pytest.approx(0.1)

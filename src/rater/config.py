@@ -164,6 +164,9 @@ class Worker(_Section, frozen=True, kw_only=True):
     batch_age_ms: Annotated[
         int, Meta(ge=1, le=10_000, description="a lane that keeps up begins no batch sooner after the last")
     ] = 50
+    stuck_after_s: Annotated[
+        int, Meta(ge=1, le=86_400, description="a lane that commits nothing for so long is told as stuck")
+    ] = 30
 
 
 class Logs(_Section, frozen=True, kw_only=True):

@@ -180,7 +180,8 @@ class Metrics:
             label="stage", values=STAGES,
         )  # fmt: skip
         self._end_to_end = BulkHistogram(
-            "rater_end_to_end_seconds", "From a record's Kafka timestamp to the commit of what became of it.",
+            "rater_end_to_end_seconds",
+            "From a record's Kafka timestamp to the commit of what became of it; of those that bear one.",
             END_TO_END_BOUNDS, registry,
         )  # fmt: skip
         self._batch_records = BulkHistogram(
@@ -189,14 +190,19 @@ class Metrics:
         lag = ("topic", "partition")
         self._lag_records = Gauge(
             "rater_consumer_lag_records",
-            "Records not yet read, of the lanes that this worker owns.",
+            "Records whose results are not committed yet, of the lanes that this worker owns.",
             lag,
             registry=registry,
         )
         self._lag_seconds = Gauge(
             "rater_consumer_lag_seconds",
-            "Age of the last record committed while more wait, else 0.",
+            "Age of the last record committed that bears a time, while more wait; else 0.",
             lag,
+            registry=registry,
+        )
+        self._stuck_lanes = Gauge(
+            "rater_stuck_lanes",
+            "Lanes of this worker that have committed nothing for worker.stuck_after_s while records wait.",
             registry=registry,
         )
         self._redis_retries = Counter(
@@ -235,8 +241,10 @@ class Metrics:
         self._replayed.inc(counts.replayed)
         self._batch_records.add(counts.cdrs)
         for arrived_ms, records in counts.arrivals.items():
-            # Two machines' clocks: a record may seem to come from the near future.
-            self._end_to_end.add(max(0, committed_ms - arrived_ms) / 1000, records)
+            # Some records bear no time (-1), and how long they waited nobody knows. Two machines' clocks: one
+            # may seem to come from the near future.
+            if arrived_ms > 0:
+                self._end_to_end.add(max(0, committed_ms - arrived_ms) / 1000, records)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -256,6 +264,10 @@ class Metrics:
         """Take out a partition that is no longer ours: its new owner tells about it."""
         for gauge in (self._lag_records, self._lag_seconds):
             gauge.remove(topic, str(partition))
+
+    def stuck(self, lanes: int) -> None:
+        """Tell how many of our lanes make no progress."""
+        self._stuck_lanes.set(lanes)
 
     def redis_retried(self, times: int = 1) -> None:
         """Count Redis calls that were repeated."""

@@ -39,6 +39,8 @@ class Parts:
     accounts: dict[str, str] = field(default_factory=dict)
     waiting: dict[int, str] = field(default_factory=dict)
     """Lane → why it does not rate now; /readyz shows it."""
+    stuck: dict[int, str] = field(default_factory=dict)
+    """Lane → how it makes no progress; the same."""
     lanes: set[int] = field(default_factory=set)
     kafka_away: bool = False
     slowest_ms: int = 0
@@ -70,7 +72,9 @@ class Parts:
             return [f"Kafka at {self.settings.kafka.bootstrap_servers} does not answer"]
         if not self.lanes:
             return ["the group has given this worker no lane yet"]
-        return [f"lane {lane}: {reason}" for lane, reason in sorted(self.waiting.items())]
+        return [
+            f"lane {lane}: {reason}" for lane, reason in sorted([*self.waiting.items(), *self.stuck.items()])
+        ]
 
     def unready(self, lane: int, reason: str) -> None:
         """Note that a lane waits."""

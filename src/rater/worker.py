@@ -8,9 +8,10 @@ together in README.md beside this file ("The protocol in one page").
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
@@ -87,9 +88,33 @@ class Line:
         """Work on what `taking.take` returned."""
         self.taken = taken
         self.parts = parts
-        self.asked_at = self.expired_at = self.moved_at = time.monotonic()
+        self.asked_at = self.expired_at = self.moved_at = self.progressed_at = time.monotonic()
         self.ask_whole: set[str] = set()
         """Clients that are asked with all of their limits at once. Only how often is asked depends on it."""
+        self.steps: list[str] = []
+        """Steps of the line that are under way: one batch is committed while the next is rated."""
+
+    @contextlib.contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Measure a step of the line, and know of it while it lasts."""
+        self.steps.append(name)
+        try:
+            with self.parts.metrics.stage(name):
+                yield
+        finally:
+            self.steps.remove(name)
+
+    async def stuck(self) -> dict[str, int]:
+        """Return topic → first offset of what waits if nothing was committed for too long, else nothing."""
+        waiting, now = await self.taken.source.waiting(), time.monotonic()
+        if not waiting:
+            self.progressed_at = now
+        return waiting if now - self.progressed_at >= self.parts.settings.worker.stuck_after_s else {}
+
+    @property
+    def step(self) -> str:
+        """The step of the first record that is not committed."""
+        return "commit" if "commit" in self.steps else self.steps[-1] if self.steps else "poll"
 
     async def run(self, stop: asyncio.Event) -> None:
         """Rate and commit, overlapping; returns when `stop` is set and all that was drawn is committed."""
@@ -153,7 +178,7 @@ class Line:
 
     async def rate(self, batch: Batch) -> None:
         """Bring a batch from bytes to transactions; nothing of it is visible before `commit`."""
-        parts, taken, stage = self.parts, self.taken, self.parts.metrics.stage
+        parts, taken, stage = self.parts, self.taken, self.stage
         for record in batch.commands:
             await obey(self, batch, record)
         batch.catalog, batch.body = (taken.catalog.version, taken.body) if taken.catalog else (0, 0)
@@ -177,7 +202,7 @@ class Line:
         rounds = 0
         while sides:
             calls = await self.match(sides, views)
-            with self.parts.metrics.stage("draw"):
+            with self.stage("draw"):
                 sides = await self.draw(batch, calls, views)
             rounds += 1
             if rounds >= ROUNDS_MAX and len(parted := batching.halves(sides)) > 1:
@@ -196,7 +221,7 @@ class Line:
             found = await self.identify(sides, views)
             catalog = self.taken.catalog
             assert catalog is not None  # noqa: S101 - data is read from when there is one
-            with self.parts.metrics.stage("match"):
+            with self.stage("match"):
                 calls, lacking = batching.match(found, catalog, views, self.parts.store.count, self.ask_whole)
             if not lacking:
                 return calls
@@ -207,7 +232,7 @@ class Line:
         while True:
             catalog = self.taken.catalog
             assert catalog is not None  # noqa: S101 - data is read from when there is one
-            with self.parts.metrics.stage("identify"):
+            with self.stage("identify"):
                 found, lacking = batching.identify(sides, catalog, views)
             if not lacking:
                 return found
@@ -277,7 +302,7 @@ class Line:
             lane_ms=last.lane_ms,
             token=taken.token,
         )
-        with self.parts.metrics.stage("commit"):
+        with self.stage("commit"):
             offset = await taken.producer.commit(
                 [out for batch in batches for out in (*batch.controls, *batch.transactions)],
                 [out for batch in batches for out in batch.rejected],
@@ -299,7 +324,8 @@ class Line:
         committed_ms = time.time_ns() // 1_000_000
         for batch in batches:
             self.parts.metrics.add(batch.counts, committed_ms=committed_ms)
-        await taken.source.commit_offsets(last.positions)
+        taken.source.committed(last.positions, last.times)
+        self.progressed_at = time.monotonic()
 
     # ------------------------------------------------------------------ beside the line
     async def probe(self) -> None:
@@ -416,10 +442,38 @@ class Worker:
         polling.result()
 
     async def _watch(self, ownership: Ownership) -> None:
-        """Keep in mind whether Kafka answers: a lane without records does not notice that it is away."""
+        """Look once a second after what the lanes themselves do not notice.
+
+        One without records does not see that Kafka is away, and one that stands still says nothing.
+        """
         while True:
             self.parts.kafka_away = not await ownership.answers()
+            await self._look_for_stuck()
+            for line in list(self._lines.values()):
+                await line.taken.source.commit_offsets()
             await asyncio.sleep(PROBE_S)
+
+    async def _look_for_stuck(self) -> None:
+        """Tell which lanes make no progress, and which do again."""
+        found: dict[int, str] = {}
+        for lane, line in list(self._lines.items()):
+            waiting = await line.stuck()
+            if not waiting:
+                continue
+            seconds, places = time.monotonic() - line.progressed_at, _places(waiting, lane)
+            found[lane] = (
+                f"nothing was committed for {seconds:.0f} s while {places} waits; "
+                f"the lane is at the step {line.step}"
+            )
+            if lane not in self.parts.stuck:
+                topic, offset = next(iter(waiting.items()))
+                log.error(
+                    "lane stuck", lane=lane, topic=topic, offset=offset, step=line.step, reason=found[lane]
+                )
+        for lane in self.parts.stuck.keys() - found.keys():
+            log.info("lane no longer stuck", lane=lane)
+        self.parts.stuck = found
+        self.parts.metrics.stuck(len(found))
 
     def sources(self) -> list[tuple[int, LaneSource]]:
         """Return lane → source of the lanes that rate now."""
@@ -477,11 +531,16 @@ class Worker:
             self.parts.ready(lane)
             line = self._lines[lane] = Line(taken, self.parts)
             await line.run(stop)
+            await taken.source.commit_last()
         except BaseExceptionGroup as group:
             raise _worst(group) from group
         finally:
             self._lines.pop(lane, None)
             await taken.close()
+
+
+def _places(waiting: dict[str, int], lane: int) -> str:
+    return " and ".join(f"{topic}[{lane}] from offset {offset}" for topic, offset in waiting.items())
 
 
 async def _ours(work: Callable[..., Awaitable[None]], *arguments: object) -> None:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import re
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import aiohttp
 import pytest
+import structlog
+from aiokafka import TopicPartition
 
+from rater.stream.connecting import reading
+from rater.worker import Line
 from traffic import calls, catalog
 
 pytestmark = pytest.mark.kafka
@@ -72,3 +78,97 @@ async def test_readiness_follows_kafka_and_redis(
     _, exposition = await ask(port, "metrics")
     assert f"rater_cdrs_total {len(cdrs)}.0" in exposition
     assert "rater_catalog_version 1.0" in exposition
+
+
+async def test_a_lane_that_makes_no_progress_is_told(
+    system_of: SystemOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A step that never ends is named, with topic and offset, at /readyz, in the log and by the gauge.
+
+    When it ends, the lane is ready again.
+    """
+    system = await system_of(environ={"RATER_WORKER__STUCK_AFTER_S": "1"})
+    goes_on = asyncio.Event()
+    goes_on.set()
+    draw = Line.draw
+
+    async def held(line: Line, *arguments: Any) -> Any:
+        await goes_on.wait()
+        return await draw(line, *arguments)
+
+    monkeypatch.setattr(Line, "draw", held)
+    (raw,) = calls(1, 1, time.time_ns() // 1_000_000, clients=1, contested_clients=1)[:1]
+    async with system.worker() as worker:
+        await system.load(catalog(1, 1))
+        await system.send([(raw, None)])
+        await system.settled()
+        assert worker.parts.stuck == {}
+        goes_on.clear()
+        with structlog.testing.capture_logs() as told:
+            await system.send([(raw, None)])
+
+            async def stuck() -> bool:
+                return bool(worker.parts.reasons())
+
+            await system.until(stuck)
+            (reason,) = worker.parts.reasons()
+            assert reason.startswith("lane 0: nothing was committed for ")
+            assert reason.endswith(
+                f"{system.topics.cdrs}[0] from offset 1 waits; the lane is at the step draw"
+            )
+            assert b"rater_stuck_lanes 1.0" in worker.parts.metrics.exposition()
+            goes_on.set()
+
+            async def well() -> bool:
+                return not worker.parts.reasons()
+
+            await system.until(well)
+        lines = [line for line in told if "stuck" in line["event"]]
+        assert [line["event"] for line in lines] == ["lane stuck", "lane no longer stuck"]
+        assert (lines[0]["topic"], lines[0]["offset"], lines[0]["step"]) == (system.topics.cdrs, 1, "draw")
+        assert b"rater_stuck_lanes 0.0" in worker.parts.metrics.exposition()
+
+
+async def test_an_idle_system_has_no_lag_for_the_tools_of_kafka(system_of: SystemOf) -> None:
+    """Within seconds the group's offsets are the ends of all topics, markers passed; so after a stop."""
+    system = await system_of()
+    places = [TopicPartition(topic, 0) for topic in (system.topics.cdrs, system.topics.commands)]
+    group = f"{system.settings.kafka.group_id}.lanes"
+    async with reading(
+        system.client, places, deadline_s=10, group_id=group, isolation_level="read_uncommitted"
+    ) as reader:
+
+        async def level() -> bool:
+            ends = await reader.end_offsets(places)
+            return all([await reader.committed(place) == end for place, end in ends.items()])
+
+        raws = calls(20, 1, time.time_ns() // 1_000_000, clients=1, contested_clients=1)
+        async with system.worker():
+            await system.load(catalog(1, 1))
+            await system.send([(raw, None) for raw in raws[:10]])
+            await system.settled()
+            await system.until(level)
+            await system.send([(raw, None) for raw in raws[10:]])
+            await system.settled()
+        assert await level()
+
+
+async def test_a_record_without_a_time_is_rated(system_of: SystemOf) -> None:
+    """Kafka takes -1 for "no time": it is rated, and neither latency nor lag are of half a century."""
+    system = await system_of()
+    now_ms = time.time_ns() // 1_000_000
+    first, second = calls(2, 1, now_ms, clients=1, contested_clients=1)[:2]
+    async with system.worker() as worker:
+        await system.load(catalog(1, 1))
+        await system.send([(first, None)])
+        await system.settled()
+        lane_ms = (await system.marks())[0].lane_ms
+        await system.send([(second, -1)])
+        await system.settled()
+        assert (await system.marks())[0].lane_ms == lane_ms
+        (seconds,) = re.findall(
+            rb"rater_end_to_end_seconds_sum ([0-9.e+]+)", worker.parts.metrics.exposition()
+        )
+        assert float(seconds) < 1000
+    usages = {one["id"].split("/")[1] for one in await system.transactions() if one["type"] == "usage"}
+    assert usages == {json.loads(raw)["id"] for raw in (first, second)}

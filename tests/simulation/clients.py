@@ -298,6 +298,7 @@ class Consumer(_Client):
         self.places: dict[TopicPartition, int | None] = {}
         self.paused: set[TopicPartition] = set()
         self.high: dict[TopicPartition, int] = {}
+        self.stable: dict[TopicPartition, int] = {}
         self.listener: Any = None
         self.topic = ""
         self.member = ""
@@ -367,6 +368,10 @@ class Consumer(_Client):
         """Return the end as of the last fetch, with what is not decided."""
         return self.high.get(place)
 
+    def last_stable_offset(self, place: TopicPartition) -> int | None:
+        """Return the end of what is decided, as of the last fetch."""
+        return self.stable.get(place)
+
     def _partition(self, place: TopicPartition) -> Partition:
         return self.broker.partition((place.topic, place.partition))
 
@@ -400,6 +405,7 @@ class Consumer(_Client):
             if place in self.places:
                 self.places[place] = at
         self.high.update(fetch.high)
+        self.stable.update(fetch.stable)
         if fetch.error is not None:
             raise fetch.error
         return found
@@ -464,6 +470,7 @@ class _Fetch:
         self.wait_s = wait_s
         self.reached: dict[TopicPartition, int] = {}
         self.high: dict[TopicPartition, int] = {}
+        self.stable: dict[TopicPartition, int] = {}
         self.error: Exception | None = None
         self.starts = dict(consumer.places)
 
@@ -507,6 +514,7 @@ class _Fetch:
             partition = self.consumer._partition(place)  # noqa: SLF001 - its helper
             start = self._start(place, partition)
             self.high[place] = partition.end
+            self.stable[place] = partition.stable
             if start < partition.begin or start > partition.end:
                 self.error = OffsetOutOfRangeError({place: start})
                 return {}

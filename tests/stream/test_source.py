@@ -79,6 +79,8 @@ async def test_calls_do_not_wait_behind_all_commands_of_a_load(scene: Scene) -> 
     source = await scene.source({})
     assert await values(source, 2) == [("commands", raw) for raw in sent[:2]]
     assert (source.next[topics.commands], source.times[topics.commands]) == (2, NOW_MS + 1)
+    assert (await source.lag())[topics.commands][0] == len(sent)
+    source.committed(source.next, source.times)
     assert (await source.lag())[topics.commands][0] == len(sent) - 2
     await scene.put(topics.cdrs, [b"call"])
     await asyncio.sleep(1.0)
@@ -199,34 +201,96 @@ async def test_any_failure_of_a_poll_takes_the_lane_again(
     with pytest.raises(Retake, match=r"closed"):
         await source.poll(timeout_ms=0)
     assert await source.lag() == {}
-    await source.commit_offsets({topics.cdrs: 1})
+    assert await source.waiting() == {}
+    await source.commit_offsets()
 
 
-async def test_offsets_are_committed_for_lag_tools(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The group GROUP.lanes shows the positions that were committed, not more often than `COMMIT_EVERY_S`."""
+async def test_offsets_are_committed_for_lag_tools(scene: Scene) -> None:
+    """The group GROUP.lanes shows what was published, and where nothing waits it stands at the very end.
+
+    A marker of a Kafka transaction is no record, but for Kafka's own tools it would wait for ever.
+    """
+    topics = scene.topics
+    writer = await scene.writer("pbx")
+    await writer.write([(topics.cdrs, 0, None, raw, []) for raw in (b"a", b"b")])
+    source = await scene.source({})
+    place = TopicPartition(topics.cdrs, 0)
+    async with reading(scene.client, [place], deadline_s=10, group_id=f"{scene.group}.lanes") as reader:
+
+        async def shown() -> int | None:
+            await source.commit_offsets()
+            await settle()
+            committed: int | None = await reader.committed(place)
+            return committed
+
+        await values(source, 2)
+        assert await shown() == 0
+        source.committed({topics.cdrs: 1, "dropped": 7}, {})
+        assert await shown() == 1
+        source.committed({topics.cdrs: 2}, {})
+        async with asyncio.timeout(10):
+            while await shown() != 3:
+                await source.poll(timeout_ms=100)
+
+
+async def test_the_end_commits_the_last_offsets(scene: Scene) -> None:
+    """An orderly stop leaves the group where the lane stands, also while a commit is under way."""
     topics = scene.topics
     await scene.put(topics.cdrs, [b"a", b"b"])
     source = await scene.source({})
     place = TopicPartition(topics.cdrs, 0)
+    await values(source, 2)
+    await source.commit_offsets()
+    source.committed({topics.cdrs: 2}, {})
+    await source.commit_last()
     async with reading(scene.client, [place], deadline_s=10, group_id=f"{scene.group}.lanes") as reader:
-        for every_s, position, shown in ((60.0, 1, 1), (60.0, 2, 1), (0.0, 2, 2)):
-            monkeypatch.setattr("rater.stream.source.COMMIT_EVERY_S", every_s)
-            await source.commit_offsets({topics.cdrs: position, "dropped": 7})
-            await settle()
-            assert await reader.committed(place) == shown
+        assert await reader.committed(place) == 2
 
 
-async def test_lag_counts_what_waits(scene: Scene) -> None:
-    """What was not polled counts, with the time of the last one polled; a marker behind it does not."""
+async def test_lag_counts_what_is_not_committed(scene: Scene) -> None:
+    """What was polled counts until a mark has it, with the time of the last that is; a marker does not."""
     topics = scene.topics
     writer = await scene.writer("pbx")
     await writer.write([(topics.cdrs, 0, None, b"a", [])])
     source = await scene.source({})
-    assert (await source.lag())[topics.cdrs] == (0, None)
     await values(source, 1)
+    assert await source.waiting() == {topics.cdrs: 0}
+    assert (await source.lag())[topics.cdrs][0] > 0
+    source.committed(source.next, source.times)
+    committed_ms = source.times[topics.cdrs]
     await _until_lag(source, topics.cdrs, (0, None))
+    assert await source.waiting() == {}
     await scene.put(topics.cdrs, [b"b"])
-    await _until_lag(source, topics.cdrs, (1, source.times[topics.cdrs]))
+    await _until_lag(source, topics.cdrs, (1, committed_ms))
+    assert await source.waiting() == {topics.cdrs: 2}
+    await values(source, 1)
+    assert (await source.lag())[topics.cdrs] == (1, committed_ms)
+
+
+async def test_a_record_without_a_time_gives_no_lag_in_seconds(scene: Scene) -> None:
+    """A time of -1 is none: the last that bears one counts, else nothing is said of seconds."""
+    topics = scene.topics
+    await scene.put(topics.cdrs, [b"a", b"b"])
+    source = await scene.source({})
+    await values(source, 2)
+    source.committed({topics.cdrs: 1}, {topics.cdrs: -1})
+    assert (await source.lag())[topics.cdrs] == (1, None)
+    source.committed({}, {topics.cdrs: NOW_MS})
+    source.committed({}, {topics.cdrs: -1})
+    assert (await source.lag())[topics.cdrs] == (1, NOW_MS)
+
+
+async def test_what_nobody_can_poll_makes_no_lane_stuck(scene: Scene) -> None:
+    """Records behind another program's open Kafka transaction are a lag, but no lane could commit them."""
+    topics = scene.topics
+    source = await scene.source({})
+    writer = await scene.transactional("pbx")
+    await writer.begin_transaction()
+    await writer.send_and_wait(topics.cdrs, b"open", partition=0)
+    async with asyncio.timeout(10):
+        while not (await source.lag())[topics.cdrs][0]:
+            assert await source.poll(timeout_ms=100) == []
+    assert await source.waiting() == {}
 
 
 async def _until_lag(source: LaneSource, topic: str, lag: tuple[int, int | None]) -> None:

@@ -7,7 +7,6 @@ while reading, our own next offsets are not trusted further: the lane is taken a
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Mapping
 
@@ -20,8 +19,8 @@ from rater.stream.topics import Topics, missing, partition_counts
 
 FETCH_MAX_WAIT_MS = 100
 """How long a seek or a resumed partition waits for the poll that is out."""
-COMMIT_EVERY_S = 1.0
-"""Group offsets are for lag tools only."""
+COMMIT_WAIT_S = 1.0
+"""How long an end may take to commit group offsets: they are for lag tools only."""
 OPEN_DEADLINE_S = 60.0
 VERIFY_DEADLINE_S = 30.0
 COMMANDS_BYTES = 256 * 1024
@@ -58,13 +57,18 @@ class LaneSource:
         self.include_data = include_data
         self.held: list[ConsumerRecord] = []
         """Commands that were fetched and not polled yet."""
+        self.published: dict[str, int] = dict(positions)
+        """Per topic the offset up to which all is published, says a mark; of those read, from `open` on."""
+        self._published_ms: dict[str, int] = {topic: at for topic, at in times.items() if at > 0}
+        """Per topic the timestamp of the last record before that offset that bears one."""
         self._client = client
         self._group = f"{group}.lanes"
         self._open_deadline_s = open_deadline_s
         self._places: dict[str, TopicPartition] = {}
         self._consumer: AIOKafkaConsumer | None = None
         self._committing: asyncio.Task[None] | None = None
-        self._committed_at = 0.0
+        self._offsets: dict[TopicPartition, int] = {}
+        """The group's offsets, as they were committed last."""
 
     async def open(self) -> None:
         """Verify the positions and begin to read.
@@ -82,7 +86,7 @@ class LaneSource:
             ends = await reader.end_offsets(places)
             for topic, place in self._places.items():
                 await self._verify(reader, place, begins[place], ends[place])
-                self.next.setdefault(topic, begins[place])
+                self.published[topic] = self.next.setdefault(topic, begins[place])
         self._consumer = await started(self._reader, self._open_deadline_s)
         self._consumer.assign(places)
         for topic, place in self._places.items():
@@ -177,6 +181,8 @@ class LaneSource:
             count = _count(held)
             polled[commands], self.held = held[:count], held[count:]
         for topic, records in polled.items():
+            if self.published[topic] == self.next[topic]:  # only markers lie before the first of these
+                self.published[topic] = records[0].offset
             self.next[topic] = records[-1].offset + 1
             self.times[topic] = records[-1].timestamp
         return list(polled.items())
@@ -196,21 +202,46 @@ class LaneSource:
             self._consumer.resume(*self._data())
         self.include_data = True
 
-    async def lag(self) -> dict[str, tuple[int, int | None]]:
-        """Return per topic how many records wait, and the timestamp (ms) of the last one read before them.
+    def committed(self, positions: Mapping[str, int], times: Mapping[str, int]) -> None:
+        """Note what a mark says that was committed: lag and group offsets count from there."""
+        for topic, at in positions.items():
+            self.published[topic] = max(at, self.published.get(topic, 0))
+        self._published_ms.update((topic, at) for topic, at in times.items() if at > 0)
 
-        None: nothing waits, or none was read. Markers of Kafka transactions behind what waits count too.
+    async def lag(self) -> dict[str, tuple[int, int | None]]:
+        """Return per topic how many records are not committed, and the timestamp (ms) of the last that is.
+
+        None: nothing waits, or none of what was committed bears a time. Markers of Kafka transactions behind
+        what waits count too.
         """
-        reader = self._consumer
-        if reader is None:
-            return {}
         behind: dict[str, tuple[int, int | None]] = {}
         for topic, place in self._places.items():
+            if self._consumer is None:
+                return {}
             # The library's position: unlike ours it has passed the marker behind the last record.
-            records = max(0, (reader.highwater(place) or 0) - await reader.position(place))
+            records = max(0, (self._consumer.highwater(place) or 0) - await self._consumer.position(place))
+            records += self.next[topic] - self.published[topic]
             records += len(self.held) if topic == self.topics.commands else 0
-            behind[topic] = (records, self.times.get(topic) if records else None)
+            behind[topic] = (records, self._published_ms.get(topic) if records else None)
         return behind
+
+    async def waiting(self) -> dict[str, int]:
+        """Return topic → offset of the first record that was polled, or could be, and is not committed.
+
+        What lies behind another program's open Kafka transaction cannot be polled.
+        """
+        found: dict[str, int] = {}
+        for topic, place in self._places.items():
+            reader = self._consumer
+            if reader is None:
+                return {}
+            if self.next[topic] > self.published[topic] or (self.held and topic == self.topics.commands):
+                found[topic] = self.published[topic]
+            elif self.include_data or topic == self.topics.commands:
+                at = await reader.position(place)
+                if (reader.last_stable_offset(place) or 0) > at:
+                    found[topic] = at
+        return found
 
     def backlog(self) -> int:
         """Return how many records lie ahead of what was polled, as far as the last fetches tell."""
@@ -223,22 +254,42 @@ class LaneSource:
             if self.include_data or topic == self.topics.commands
         )
 
-    async def commit_offsets(self, positions: Mapping[str, int]) -> None:
-        """Commit the group's offsets, once a second at most; does not wait, and errors do not matter."""
-        now = time.monotonic()
-        busy = self._committing is not None and not self._committing.done()
-        if self._consumer is None or busy or now - self._committed_at < COMMIT_EVERY_S:
-            return
-        self._committed_at = now
-        offsets = {place: positions[topic] for topic, place in self._places.items() if topic in positions}
-        self._committing = later(_commit(self._consumer, offsets))
+    async def commit_offsets(self) -> None:
+        """Commit the group's offsets where they have changed; does not wait, and errors do not matter."""
+        offsets: dict[TopicPartition, int] = {}
+        for topic, place in self._places.items():
+            reader = self._consumer
+            if reader is None or (self._committing is not None and not self._committing.done()):
+                return
+            offsets[place] = self.published[topic]
+            if self.next[topic] == self.published[topic] and not self.held:
+                # Past the markers behind the last record: for Kafka's tools they would wait for ever.
+                offsets[place] = max(offsets[place], await reader.position(place))
+        if self._consumer is not None and offsets != self._offsets:
+            self._offsets = offsets
+            self._committing = later(self._commit(self._consumer, offsets))
+
+    async def _commit(self, reader: AIOKafkaConsumer, offsets: dict[TopicPartition, int]) -> None:
+        try:
+            await reader.commit(offsets)
+        except (KafkaError, OSError, TimeoutError, asyncio.CancelledError):
+            self._offsets = {}
+
+    async def commit_last(self) -> None:
+        """Commit the group's offsets as they are in the end; waits for it, but not for long."""
+        await self._until_committed()
+        await self.commit_offsets()
+        await self._until_committed()
+
+    async def _until_committed(self) -> None:
+        if self._committing is not None:
+            # not cancelled: aiokafka shields the request, and its late error would be nobody's
+            await asyncio.wait({self._committing}, timeout=COMMIT_WAIT_S)
 
     async def close(self) -> None:
         """Let go; never raises. Closing again does nothing."""
         reader, self._consumer = self._consumer, None
-        if self._committing is not None:
-            # not cancelled: aiokafka shields the request, and its late error would be nobody's
-            await asyncio.wait({self._committing}, timeout=COMMIT_EVERY_S)
+        await self._until_committed()
         if reader is not None:
             await shut(reader)
 
@@ -251,11 +302,6 @@ def _count(commands: list[ConsumerRecord]) -> int:
         if total >= COMMANDS_BYTES:
             return count
     return len(commands)
-
-
-async def _commit(reader: AIOKafkaConsumer, offsets: dict[TopicPartition, int]) -> None:
-    with contextlib.suppress(KafkaError, OSError, TimeoutError, asyncio.CancelledError):
-        await reader.commit(offsets)
 
 
 def _lost(place: TopicPartition, position: int, begin: int) -> str:
