@@ -1,0 +1,848 @@
+"""The worker's own line in one process: its lanes over buckets in memory, Kafka as lists.
+
+What lies between a lane and its servers is stood in for (`standing_in`); all else is the product: taking a lane,
+obeying a load's commands, `Line.rate`, `Line.commit`. While it goes on the invariants are asserted:
+
+- at a draw that is done, no client's state is newer than the lane's catalog;
+- each counter that a side names is that of its own client package and period;
+- a bucket is asked once more than it answered STALE and MORE, and no side is asked again with the first limits alone;
+- a bucket's sums are the sums of what the journal's headers say;
+- mark, rejected records and transactions of one batch name one catalog;
+- each side ends once;
+- what the line rejects is rejected alike by a rater that has no caches (`Witness`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import sys
+from collections import defaultdict
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from functools import cache
+from types import SimpleNamespace
+from typing import Any, NamedTuple, cast
+
+import msgspec
+import structlog
+
+import rater.taking
+import rater.worker
+from oracle.scenario import LoadStep, RecordStep, Scenario
+from rater.catalogs import Catalogs, object_digest
+from rater.config import Settings
+from rater.config import load as load_settings
+from rater.core.batching import Batch, slices
+from rater.core.catalog import ClientEntry, Content
+from rater.core.clients import ClientRegister, ClientView, client_bucket, read_register
+from rater.core.commands import (
+    AccountsArgs,
+    ClientsArgs,
+    Do,
+    LoadArgs,
+    ManifestArgs,
+    ManifestBody,
+    ObjectPlace,
+    write_command,
+)
+from rater.core.compiling import Catalog, compile_catalog
+from rater.core.drawing import Bucket, DrawCall, DrawReply, FenceReply, Reconcile, Status, ViewsReply
+from rater.core.keeping import unpack_entries
+from rater.core.loading import Existing, Merged, merge, objects, read_files, wanted
+from rater.core.offline import Duplicate, Rater, Transaction
+from rater.core.rating import Context
+from rater.core.reconciling import COMMAND_INDEX_MIN, Effect, Outgoing
+from rater.metrics import Metrics
+from rater.parts import Parts
+from rater.store.buckets import ExpireReply
+from rater.stream import journal, lanes, source
+from rater.stream.journal import Mark, Owner, control_record, understood
+from rater.stream.topics import Topics
+from rater.taking import Taken
+from rater.worker import Line
+
+CALLS_MAX = 20_000
+"""Of the store in one batch: more is a line that goes round without end."""
+SIDES = ("orig", "term")
+
+_context = msgspec.msgpack.Decoder(Context)
+
+
+class Broken(AssertionError):
+    """An invariant does not hold."""
+
+
+def hold(condition: object, problem: str) -> None:
+    """Raise Broken unless the condition holds."""
+    if not condition:
+        raise Broken(problem)
+
+
+class Record(NamedTuple):
+    """A Kafka record, as the client library hands it out."""
+
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+    headers: Any = ()
+
+
+class Input(NamedTuple):
+    """What a lane reads, in the order in which it is to: a command, or a record of calls."""
+
+    command: bool
+    record: Record
+
+
+class Ended(NamedTuple):
+    """How one side of a record ended.
+
+    outcome: transaction, rejected, duplicate. value: the transaction, decoded; or the header `value`. published:
+    key, value and headers; of an effect without the lane's time, which depends on where a batch was cut.
+    """
+
+    side: str | None
+    outcome: str
+    reason: str | None
+    value: Any
+    published: Any
+
+
+class Final(NamedTuple):
+    """What the buckets hold in the end: balances, counters that are not 0, registers, the account index."""
+
+    balances: dict[str, int]
+    counters: dict[tuple[str, str], int]
+    registers: dict[str, bytes]
+    accounts: dict[str, str]
+
+
+# ------------------------------------------------------------------ Kafka
+class Broker(dict[str, Any]):
+    """Kafka as lists: commands and journal by lane, and the content of catalogs."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.commands: list[list[Record]] = [[] for _ in range(number)]
+        self.journal: list[list[tuple[bytes | None, bytes | None, Any]]] = [[] for _ in range(number)]
+        self.content: dict[int, bytes] = {}
+
+    async def read(self, offsets: list[int]) -> dict[int, bytes]:
+        """Read content as `stream.content.read_content` does."""
+        return {offset: self.content[offset] for offset in offsets}
+
+    def read_of(self, topic: str, partition: int) -> list[journal.Read]:
+        """Return all of a partition."""
+        if topic.endswith("commands"):
+            return [(one.offset, one.key, one.value, None) for one in self.commands[partition]]
+        return [(at, key, value, said) for at, (key, value, said) in enumerate(self.journal[partition])]
+
+
+async def _read_range(
+    client: Broker, topic: str, partition: int, start: int, until: int, **_: Any
+) -> AsyncIterator[list[journal.Read]]:
+    found = [one for one in client.read_of(topic, partition) if start <= one[0] < until]
+    if found:
+        yield found
+
+
+async def _end_offset(client: Broker, topic: str, partition: int, **_: Any) -> int:
+    return len(client.read_of(topic, partition))
+
+
+async def _last_mark(client: Broker, topic: str, partition: int, owner_offset: int, **_: Any) -> Mark | None:
+    found = [said for at, _, _, said in client.read_of(topic, partition) if isinstance(said, Mark) and at < owner_offset]
+    return found[-1] if found else None
+
+
+async def _last_marks(client: Broker, topic: str, lanes: int, **_: Any) -> list[Mark | None]:
+    return [await _last_mark(client, topic, lane, sys.maxsize) for lane in range(lanes)]
+
+
+class _Producer:
+    """Stands in for `LaneProducer`: what is committed goes to the journal at once."""
+
+    def __init__(self, client: Broker, _topics: Topics, _group: str, lane: int, **_: Any) -> None:
+        self.journal = client.journal[lane]
+        self.marks: list[Mark] = []
+
+    async def open(self) -> None:
+        """Open."""
+
+    async def close(self) -> None:
+        """Close."""
+
+    async def claim(self, owner: Owner) -> int:
+        """Write the owner record."""
+        return self._write([control_record(owner)])
+
+    async def commit(
+        self, transactions: Sequence[Outgoing], _rejected: Any, _events: Any, mark: Mark, *_: Any
+    ) -> int:
+        """Write the journal's records, the mark last."""
+        self.marks.append(mark)
+        return self._write([*transactions, control_record(mark)])
+
+    def _write(self, records: Sequence[Outgoing]) -> int:
+        for key, value, headers in records:
+            self.journal.append((key, value, understood(headers)))
+        return len(self.journal) - 1
+
+
+class _Source:
+    """Stands in for `LaneSource`; what is polled is handed to the line by `System`."""
+
+    def __init__(self, *_: Any, **__: Any) -> None:
+        self.held: list[Any] = []
+
+    def backlog(self) -> int:
+        """Return that nothing waits."""
+        return 0
+
+    async def open(self) -> None:
+        """Open."""
+
+    async def close(self) -> None:
+        """Close."""
+
+    async def enable_data(self) -> None:
+        """Read calls too."""
+
+    async def commit_offsets(self, positions: Mapping[str, int]) -> None:
+        """Tell the group."""
+
+
+_STAND_INS: list[tuple[Any, Any]] = [
+    (journal.read_range, _read_range),
+    (journal.end_offset, _end_offset),
+    (journal.last_mark, _last_mark),
+    (journal.last_marks, _last_marks),
+    (lanes.LaneProducer, _Producer),
+    (source.LaneSource, _Source),
+]
+
+
+@cache
+def _places() -> list[tuple[Any, str, Any, Any]]:
+    """Return (module, name, original, stand-in) wherever the product has one of the originals under a name."""
+    by_id = {id(original): (original, stand_in) for original, stand_in in _STAND_INS}
+    return [
+        (module, name, *by_id[id(value)])
+        for path, module in list(sys.modules.items())
+        if path.split(".")[0] == "rater"
+        for name, value in list(vars(module).items())
+        if id(value) in by_id
+    ]
+
+
+@contextlib.contextmanager
+def standing_in() -> Iterator[None]:
+    """Let the product find lists where Kafka was, and log nothing."""
+    logged = structlog.get_config()
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50), cache_logger_on_first_use=False)
+    for module, name, _, stand_in in _places():
+        setattr(module, name, stand_in)
+    try:
+        yield
+    finally:
+        for module, name, original, _ in _places():
+            setattr(module, name, original)
+        structlog.configure(**logged)
+
+
+# ------------------------------------------------------------------ the store
+Pause = Callable[[str, int, int, Sequence[str]], Awaitable[None]]
+"""Called before each call of the store: what, lane, bucket, the clients that it names."""
+
+
+class Store:
+    """The buckets of a `System`, asked as the worker asks Redis."""
+
+    def __init__(self, system: System) -> None:
+        self.system = system
+        self.count = len(system.buckets)
+
+    async def _before(self, what: str, lane: int, bucket: int, clients: Sequence[str] = ()) -> Bucket:
+        system = self.system
+        system.calls[lane] += 1
+        hold(system.calls[lane] < CALLS_MAX, f"lane {lane} asks the store without end")
+        if system.pause is not None:
+            await system.pause(what, lane, bucket, clients)
+        return system.buckets[bucket]
+
+    async def views(
+        self, bucket: int, lane: int, token: int, call: int, clients: list[str], accounts: list[str]
+    ) -> ViewsReply:
+        """See Buckets."""
+        held = await self._before("views", lane, bucket, clients)
+        self.system.looked_up[lane].update(clients)
+        return held.views(lane, token, call, clients, accounts)
+
+    async def draw(self, bucket: int, call: DrawCall) -> DrawReply:
+        """See Buckets."""
+        held = await self._before("draw", call.lane, bucket, [use.client for use in call.uses])
+        reply = held.draw(call)
+        self.system.drawn(bucket, call, reply)
+        return reply
+
+    async def fence(self, bucket: int, lane: int, token: int) -> FenceReply:
+        """See Buckets."""
+        return self.system.buckets[bucket].fence(lane, token)
+
+    async def reconcile(self, bucket: int, what: Reconcile) -> tuple[Status, int]:
+        """See Buckets."""
+        return self.system.buckets[bucket].reconcile(what)
+
+    async def register(self, bucket: int, lane: int, token: int, call: int) -> tuple[Status, int]:
+        """See Buckets."""
+        return self.system.buckets[bucket].register(lane, token, call, self.system.lanes)
+
+    async def probe(self, bucket: int, lane: int, token: int, call: int) -> Status:
+        """See Buckets."""
+        return self.system.buckets[bucket].probe(lane, token, call)
+
+    async def expire(
+        self, bucket: int, lane: int, token: int, call: int, lane_ms: int, length_ms: int
+    ) -> ExpireReply:
+        """See Buckets."""
+        held = self.system.buckets[bucket]
+        return ExpireReply(*held.expire(lane, token, call, self.system.lanes, lane_ms, length_ms))
+
+
+class _Asking:
+    """What a batch asked of one bucket so far."""
+
+    def __init__(self) -> None:
+        self.draws = self.stale = self.more = self.done = 0
+        self.named: set[bytes] = set()
+        """Keys of the sides that are to be asked with all limits, since a view was stale."""
+
+
+# ------------------------------------------------------------------ the lanes
+@cache
+def settings(window_days: int) -> Settings:
+    """Return settings with this duplicate window."""
+    found = load_settings(None, {}, {"worker.duplicate_window_days": str(window_days)})
+    assert isinstance(found, Settings), found
+    return found
+
+
+@cache
+def metrics() -> Metrics:
+    """Return the process's metrics."""
+    return Metrics()
+
+
+@cache
+def read_of(raw: str) -> Any:
+    """Return the checked rows of a catalog file."""
+    return read_files([("catalog.json", raw.encode())], _no_part)
+
+
+def _no_part(name: str) -> bytes:
+    raise FileNotFoundError(name)
+
+
+class Witness:
+    """A rater of the product without lanes, loaded with the same: what it says of a record has no old view."""
+
+    def __init__(self, window_days: int) -> None:
+        self.rater = Rater(window_ms=window_days * 86_400_000)
+
+    def load(self, step: LoadStep) -> None:
+        """Load a file."""
+        faults = self.rater.load([("catalog.json", json.dumps(step.file).encode())], step.at_ms)
+        assert not faults, faults
+
+    def check(self, raw: bytes, lane_ms: int, ended: Ended) -> None:
+        """Check that what was rejected is rejected alike."""
+        if ended.reason == "duplicate_differs" or (
+            ended.reason == "amount_out_of_range" and not ended.value.count(" ")
+        ):
+            return  # it rests on sums and earlier calls, which the witness has not
+        self.rater.lane_ms = lane_ms
+        for one in self.rater.rate(raw, lane_ms):
+            if one.side == ended.side:
+                if isinstance(one, (Transaction, Duplicate)):
+                    raise Broken(f"{ended.side} of {raw!r} is {ended.reason}; with an empty cache it is {one!r}")
+                hold(
+                    (one.reason.value, one.value) == (ended.reason, ended.value),
+                    f"{ended.side} of {raw!r} is {ended[2:4]}; with an empty cache {one.reason.value, one.value}",
+                )
+
+
+class System:
+    """Lanes over buckets; loads and records are put into their inputs, and `step` lets a lane take some."""
+
+    def __init__(
+        self, scenario: Scenario, *, lanes: int = 1, buckets: int = 4, processes: int = 1, witness: bool = True
+    ) -> None:
+        """processes: lane l is one of process l % processes; what caches there are is shared in a process."""
+        self.scenario, self.lanes, self.processes = scenario, lanes, processes
+        self.broker = Broker(lanes)
+        self.topics = Topics("t.", lanes, {})
+        self.buckets = [Bucket() for _ in range(buckets)]
+        self.inputs: list[list[Input]] = [[] for _ in range(lanes)]
+        self.lines: list[Line] = []
+        self.parts = [self._parts() for _ in range(processes)]
+        self.content: Content | None = None
+        self.contents: dict[int, Content] = {}
+        self.version = 0
+        self.pause: Pause | None = None
+        self.calls = [0] * lanes
+        self.looked_up: list[set[str]] = [set() for _ in range(lanes)]
+        self.asking: list[dict[int, _Asking]] = [{} for _ in range(lanes)]
+        self.in_flight = 0
+        self.lost = [False] * lanes
+        """Whether a lane has drawn what is not published yet."""
+        self.ended: dict[int, list[Ended]] = {}
+        """By the number of the scenario's step."""
+        self.events: list[tuple[int, dict[str, Any]]] = []
+        self.order: list[tuple[int, int]] = []
+        """(lane, step) of records, as they were drawn."""
+        self._balances: defaultdict[str, int] = defaultdict(int)
+        self._counters: defaultdict[str, defaultdict[str, int]] = defaultdict(lambda: defaultdict(int))
+        self._touched: set[str] = set()
+        self._views: dict[bytes, ClientView] = {}
+        self.witness = Witness(scenario.window_days) if witness else None
+
+    def _parts(self) -> Parts:
+        return Parts(
+            settings=settings(self.scenario.window_days), client=cast("Any", self.broker), topics=self.topics,
+            store=cast("Any", Store(self)), catalogs=Catalogs(self.broker.read), maps={}, metrics=metrics(),
+            worker_id="w",
+        )  # fmt: skip
+
+    async def open(self) -> None:
+        """Take all lanes."""
+        for lane in range(self.lanes):
+            self.lines.append(await self._take(lane))
+
+    async def _take(self, lane: int) -> Line:
+        parts = self.parts[lane % self.processes]
+        parts.lanes.add(lane)
+        return Line(await rater.taking.take(lane, parts), parts)
+
+    async def retake(self, lane: int) -> None:
+        """Lose a lane as a crash does, with what it has drawn and not published, and take it again."""
+        self.parts[lane % self.processes] = self._parts()
+        for other in range(self.lanes):
+            if other % self.processes == lane % self.processes:
+                self.lines[other] = await self._take(other)
+
+    # ------------------------------------------------------------------ loads
+    def load(self, step: LoadStep) -> bool:
+        """Publish a load; False: it changes nothing."""
+        file = read_of(json.dumps(step.file))
+        clients, accounts = wanted(file)
+        owners = {
+            account: owner
+            for account in accounts
+            if (owner := self.buckets[client_bucket(account, len(self.buckets))].accounts.get(account)) is not None
+        }
+        known: dict[str, ClientRegister] = {}
+        for name in {*clients, *owners.values()}:
+            raw = self.buckets[client_bucket(name, len(self.buckets))].registers.get(name)
+            if raw is not None:
+                known[name] = read_register(raw)
+        merged = merge(self.content, file, step.at_ms, Existing(known, owners))
+        assert isinstance(merged, Merged), f"the generator made a faulty load: {[str(fault) for fault in merged]}"
+        if not merged.changed:
+            return False
+        if self.witness is not None:
+            self.witness.load(step)
+        self.version += 1
+        self.content = self.contents[self.version] = merged.content
+        body = self._write_content(merged.content, step.at_ms)
+        self._publish(body, step.at_ms, merged.entries)
+        return True
+
+    def _write_content(self, content: Content, at_ms: int) -> int:
+        places, store = [], self.broker.content
+        for name, raw in objects(content).items():
+            offset = len(store)
+            store[offset] = raw
+            places.append(ObjectPlace(name, object_digest(raw), [offset]))
+        body = len(store)
+        store[body] = msgspec.msgpack.encode(ManifestBody(self.version, at_ms, places))
+        return body
+
+    def _publish(self, body: int, at_ms: int, entries: Sequence[ClientEntry]) -> None:
+        """Write the commands, as `rater.loader` does: manifests, then the account index, then clients."""
+        count = len(self.buckets)
+        accounts: dict[int, list[tuple[str, str]]] = {}
+        clients: dict[int, list[ClientEntry]] = {}
+        for entry in entries:
+            clients.setdefault(client_bucket(entry.id, count), []).append(entry)
+            for account in entry.client.accounts if entry.client is not None else ():
+                accounts.setdefault(client_bucket(account.id, count), []).append((account.id, entry.id))
+        parts: list[tuple[int, LoadArgs]] = [
+            *((bucket, AccountsArgs(self.version, bucket, index)) for bucket, index in sorted(accounts.items())),
+            *((bucket, ClientsArgs(self.version, bucket, own)) for bucket, own in sorted(clients.items())),
+        ]
+        manifest = ManifestArgs(self.version, body, len(parts))
+        for lane in range(self.lanes):
+            self._command(lane, f"load{self.version}/catalog", at_ms, manifest)
+        for number, (bucket, args) in enumerate(parts):
+            self._command(bucket % self.lanes, f"load{self.version}/{number}", at_ms, args)
+
+    def _command(self, lane: int, name: str, at_ms: int, args: LoadArgs) -> None:
+        log = self.broker.commands[lane]
+        log.append(
+            Record(len(log), at_ms, b"load", write_command(name, Do.LOAD_CATALOG, at_ms, args, actor="anna"))
+        )
+        self.inputs[lane].append(Input(command=True, record=log[-1]))
+
+    def send(self, step: RecordStep, number: int, lane: int) -> None:
+        """Put a record into a lane's topic; its offset is the number of the step."""
+        self.inputs[lane].append(Input(command=False, record=Record(number, step.record_ms, b"k", step.raw)))
+
+    # ------------------------------------------------------------------ work
+    def waiting(self, lane: int) -> list[Input]:
+        """Return what the lane has not read yet."""
+        positions = self.lines[lane].taken.standing.positions
+        commands = positions.get(self.topics.commands, 0)
+        records = positions.get(self.topics.cdrs, 0)
+        return [
+            one for one in self.inputs[lane] if one.record.offset >= (commands if one.command else records)
+        ]
+
+    async def step(self, lane: int, records: int, *, commit: bool = True, commands: int | None = None) -> bool:
+        """Let a lane take the commands that are next and up to so many records behind them; False: nothing waits.
+
+        commands: at most so many of them, and no record before the last of them. commit False: it is drawn only.
+        """
+        waiting = self.waiting(lane)
+        ahead = [one.record for one in waiting]
+        first = next((at for at, one in enumerate(waiting) if not one.command), len(waiting))
+        if commands is not None and commands < first:
+            first, records = commands, 0
+        stop = next((at for at in range(first, len(waiting)) if waiting[at].command), len(waiting))
+        stop = min(stop, first + records)
+        polled = [
+            (topic, piece)
+            for topic, piece in ((self.topics.commands, ahead[:first]), (self.topics.cdrs, ahead[first:stop]))
+            if piece
+        ]
+        if not polled:
+            return False
+        line = self.lines[lane]
+        for batch in slices(line.taken.standing, cast("Any", polled), sys.maxsize):
+            await self._rate(lane, line, batch, ahead[first:stop], commit=commit)
+        return True
+
+    async def _rate(self, lane: int, line: Line, batch: Batch, records: list[Record], *, commit: bool) -> None:
+        own = batch.positions.get(self.topics.cdrs, 0)
+        before = line.taken.standing.lane_ms
+        lane_ms = max([before, *(one.timestamp for one in batch.commands)])
+        asking = self.asking[lane] = {}
+        self.calls[lane] = 0
+        self.looked_up[lane] = set()
+        self.in_flight += 1
+        began = len(self.order)
+        await line.rate(batch)
+        self.in_flight -= 1
+        for bucket, asked in asking.items():
+            hold(
+                asked.draws <= 1 + asked.stale + asked.more or batch.commands,
+                f"bucket {bucket} was drawn from {asked.draws} times: stale {asked.stale}, more {asked.more}",
+            )
+        taken = line.taken
+        of_batch = [one for one in records if one.offset < own and one.offset not in self._done(lane)]
+        self._order(lane, of_batch, began)
+        if commit:
+            await line.commit([batch])
+            self.lost[lane] = bool(taken.standing.pending)
+            self._published(lane, batch, of_batch, lane_ms)
+            self._check_sums()
+        else:
+            self.lost[lane] = True
+
+    def _done(self, lane: int) -> dict[int, list[Ended]]:
+        del lane
+        return self.ended
+
+    def _order(self, lane: int, records: list[Record], began: int) -> None:
+        """Note the order of records whose batch drew nothing, behind those that drew meanwhile."""
+        del began
+        known = set(self.order)
+        self.order += [(lane, one.offset) for one in records if (lane, one.offset) not in known]
+
+    # ------------------------------------------------------------------ invariants
+    def drawn(self, bucket: int, call: DrawCall, reply: DrawReply) -> None:
+        """Check a draw, and what was asked before it in the same batch."""
+        asked = self.asking[call.lane].setdefault(bucket, _Asking())
+        if not call.items:
+            self._touched.update(one.client for one in call.applies)
+            return
+        asked.draws += 1
+        if reply.status == Status.STALE:
+            asked.stale += 1
+            hold(asked.stale <= 200, f"bucket {bucket} answers STALE again and again")
+            asked.named.clear()
+        elif reply.status == Status.MORE:
+            asked.more += 1
+            for item in reply.more:
+                key = call.items[item].key
+                hold(
+                    key not in asked.named,
+                    f"a side of {call.uses[call.items[item].use].client} needs all its limits, and is asked again with "
+                    f"the first of them ({asked.more} times MORE, {len(call.items)} sides)",
+                )
+                asked.named.add(key)
+        elif reply.status == Status.OK:
+            asked.done += 1
+            self._check_draw(bucket, call)
+
+    def _check_draw(self, bucket: int, call: DrawCall) -> None:
+        catalog = self.lines[call.lane].taken.catalog
+        version = 0 if catalog is None else catalog.version
+        held = self.buckets[bucket]
+        for use in call.uses:
+            self._touched.add(use.client)
+            register = self._view(held.registers[use.client]).register
+            hold(
+                register.catalog <= version,
+                f"lane {call.lane} draws for client {use.client}, whose state needs catalog {register.catalog}, "
+                f"with catalog {version}",
+            )
+        entries = unpack_entries(call.context)[len(call.applies) :]
+        for item, entry in zip(call.items, entries, strict=True):
+            if not item.candidates:
+                continue
+            use, said = call.uses[item.use], _context.decode(entry.context)
+            named = [use.fields[one.field] for one in item.candidates]
+            view = self._view(held.registers[use.client])
+            for one, field in zip(said.candidates, named, strict=True):
+                package = view.packages[one.group]
+                period = view.period(package, catalog.packages[package.package], said.at_ms) if catalog else None
+                hold(
+                    period is not None
+                    and field == f"{_escaped(package.id)}.{period.number}{one.field}"
+                    and said.terms.packages[one.group][1] + one.field == field,
+                    f"a call of client {use.client} at {said.at_ms} names the counter {field}; its own is "
+                    f"{package.id}, period {period and period.number}, {one.field}",
+                )
+        known = set(self.order)
+        for entry in entries:
+            if entry.topic == self.topics.cdrs and (call.lane, entry.offset) not in known:
+                self.order.append((call.lane, entry.offset))
+                known.add((call.lane, entry.offset))
+
+    def _view(self, raw: bytes) -> ClientView:
+        found = self._views.get(raw)
+        if found is None:
+            found = self._views[raw] = ClientView(read_register(raw))
+        return found
+
+    def _published(self, lane: int, batch: Batch, records: list[Record], lane_ms: int) -> None:
+        """Take in what a batch published: how each side ended, and what it did to sums."""
+        ended: dict[int, list[Ended]] = {one.offset: [] for one in records}
+        catalogs = {batch.catalog}
+        for key, value, headers in batch.transactions:
+            said = understood(headers)
+            if not isinstance(said, Effect):
+                continue
+            self._balances[said.client] += said.balance
+            self._touched.add(said.client)
+            for field, delta in said.counters:
+                self._counters[said.client][field] += delta
+            if said.index >= COMMAND_INDEX_MIN:
+                continue
+            said.lane_ms = 0
+            transaction = json.loads(value or b"")
+            if not batch.counts.replayed:
+                catalogs.add(transaction["catalog"])
+            self._check_transaction(transaction, said)
+            ended[said.offset].append(
+                Ended(SIDES[said.index], "transaction", None, transaction, (key, value, msgspec.msgpack.encode(said)))
+            )
+        for key, value, headers in batch.rejected:
+            said_of = {name: raw.decode() for name, raw in headers}
+            catalogs.add(int(said_of["catalog"]))
+            ended[int(said_of["source_offset"])].append(
+                Ended(said_of["side"] or None, "rejected", said_of["reason"], said_of["value"], (key, value, headers))
+            )
+        hold(len(catalogs) == 1, f"one batch names catalogs {sorted(catalogs)}: mark, transactions, rejected")
+        self._end(lane, batch, records, ended, lane_ms)
+        self.events += [(lane, json.loads(value or b"")) for _, value, _ in batch.events]
+
+    def _check_transaction(self, transaction: dict[str, Any], said: Effect) -> None:
+        """Check that a transaction says the same as its header."""
+        drawn = []
+        for draw in transaction["draws"]:
+            name = f"{_escaped(draw['client_package'])}.{draw['period']}.{_escaped(draw['limit'])}"
+            drawn.append((name, _units(draw["taken"]) if draw["kind"] == "money" else int(draw["taken"])))
+        hold(
+            (_units(transaction["amount"]), drawn, transaction["client"])
+            == (said.balance, [tuple(one) for one in said.counters], said.client),
+            f"transaction and header differ: {transaction} {said}",
+        )
+
+    def _end(
+        self, lane: int, batch: Batch, records: list[Record], ended: dict[int, list[Ended]], lane_ms: int
+    ) -> None:
+        """Infer the duplicates, which leave nothing, and check that each side ended once."""
+        duplicates = 0
+        for record in records:
+            lane_ms = max(lane_ms, record.timestamp)
+            sides = ended[record.offset]
+            there = [one.side for one in sides]
+            if None not in there:
+                for side in _sides_of(record.value):
+                    if side not in there:
+                        duplicates += 1
+                        sides.append(Ended(side, "duplicate", None, None, None))
+            sides.sort(key=lambda one: SIDES.index(one.side) if one.side else -1)
+            names = [one.side for one in sides]
+            hold(sides and len(set(names)) == len(names), f"sides of {record.value!r} ended as {sides}")
+            self.ended[record.offset] = sides
+            if self.witness is not None and self.quiet():
+                for one in sides:
+                    if one.outcome == "rejected":
+                        self.witness.check(record.value or b"", lane_ms, one)
+        told = batch.counts.duplicates.get("same", 0)
+        hold(duplicates == told, f"{duplicates} duplicates in a batch that counts {told} (lane {lane})")
+
+    def quiet(self) -> bool:
+        """Return whether all lanes have obeyed all commands."""
+        return all(
+            line.taken.standing.positions.get(self.topics.commands, 0) == len(self.broker.commands[lane])
+            and line.taken.catalog is not None
+            and line.taken.catalog.version == self.version
+            for lane, line in enumerate(self.lines)
+        )
+
+    def _check_sums(self, *, every: bool = False) -> None:
+        """Compare the sums of clients that something was done for with those of the headers."""
+        if self.in_flight or any(self.lost):
+            return
+        names = {name for held in self.buckets for name in held.clients} if every else self._touched
+        for name in names:
+            held = self.buckets[client_bucket(name, len(self.buckets))].clients.get(name)
+            if held is None:
+                continue
+            hold(
+                held.balance == self._balances[name],
+                f"the balance of {name} is {held.balance}; its transactions make {self._balances[name]}",
+            )
+            used = {field: units for field, units in held.used.items() if units}
+            said = {field: units for field, units in self._counters[name].items() if units}
+            hold(used == said, f"the counters of {name} are {used}; its transactions make {said}")
+        self._touched = set()
+
+    def final(self) -> Final:
+        """Return what the buckets hold."""
+        self._check_sums(every=True)
+        balances, counters, registers, accounts = {}, {}, {}, {}
+        for held in self.buckets:
+            registers.update(held.registers)
+            accounts.update(held.accounts)
+            for name, client in held.clients.items():
+                balances[name] = client.balance
+                counters.update({(name, field): units for field, units in client.used.items() if units})
+        return Final(balances, counters, registers, accounts)
+
+
+def _escaped(name: str) -> str:
+    return name.replace("%", "%25").replace(".", "%2E")
+
+
+def _units(text: str) -> int:
+    """Return the micros of a decimal, exactly."""
+    whole, _, part = text.removeprefix("-").partition(".")
+    units = int(whole) * 10**6 + int((part + "000000")[:6])
+    return -units if text.startswith("-") else units
+
+
+def _sides_of(raw: bytes | None) -> list[str]:
+    """Return the sides that a record has, as another reader of JSON sees them."""
+    try:
+        record = json.loads(raw or b"")
+    except ValueError:
+        return []
+    if not isinstance(record, dict):
+        return []
+    return [side for side in SIDES if record.get(side) is not None]
+
+
+# ------------------------------------------------------------------ memos
+def _modules() -> list[Any]:
+    return [module for path, module in list(sys.modules.items()) if path == "rater" or path.startswith("rater.")]
+
+
+@cache
+def _memos() -> tuple[list[Any], list[dict[Any, Any]]]:
+    """Return the functions that remember, and the dictionaries of modules that are there to be filled."""
+    functions: dict[int, Any] = {}
+    dicts: dict[int, dict[Any, Any]] = {}
+    for module in _modules():
+        if not module.__name__.startswith("rater.core."):
+            continue
+        for name, value in vars(module).items():
+            if callable(getattr(value, "cache_clear", None)):
+                functions[id(value)] = value
+            elif type(value) is dict and name.startswith("_recent"):
+                dicts[id(value)] = value
+    return list(functions.values()), list(dicts.values())
+
+
+_NO_CACHE = {"client", "maps", "waiting"}
+
+
+def forget(system: System) -> None:
+    """Empty every memo: those of functions and modules, of views, and of the catalogs that lanes hold."""
+    functions, dicts = _memos()
+    for function in functions:
+        function.cache_clear()
+    for memo in dicts:
+        memo.clear()
+    forget_views(system)
+    made: dict[tuple[int, int], Catalog] = {}
+    for lane, line in enumerate(system.lines):
+        if line.taken.catalog is not None:
+            key = lane % system.processes, line.taken.catalog.version
+            if key not in made:
+                made[key] = compile_catalog(system.contents[key[1]], key[1])
+            line.taken.catalog = made[key]
+
+
+def forget_views(system: System) -> None:
+    """Empty what the processes know of clients and accounts."""
+    for parts in system.parts:
+        for name, value in vars(parts).items():
+            if type(value) is dict and name not in _NO_CACHE:
+                value.clear()
+
+
+BOUNDS = {
+    "SPANS_MAX", "ROUTES_MAX", "SHARED_MAX", "SELECTED_MAX", "PLACED_MAX", "_RECENT_MAX", "_MEMO_MAX", "VIEWS_MAX",
+}  # fmt: skip
+
+
+@contextlib.contextmanager
+def bounds_at_one() -> Iterator[None]:
+    """Let each memo hold one thing."""
+    found = [(module, name, vars(module)[name]) for module in _modules() for name in BOUNDS & vars(module).keys()]
+    for module, name, _ in found:
+        setattr(module, name, 1)
+    try:
+        yield
+    finally:
+        for module, name, value in found:
+            setattr(module, name, value)
+
+
+def run(work: Callable[[], Awaitable[None]]) -> None:
+    """Run some work on lanes."""
+
+    async def go() -> None:
+        await work()
+
+    with standing_in():
+        asyncio.run(go())
+
+
+_ = SimpleNamespace, Taken
