@@ -20,7 +20,7 @@ import re
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta, tzinfo
 from fractions import Fraction
 from functools import cache
 from importlib.resources import files
@@ -144,7 +144,7 @@ def time_zone(name: str) -> ZoneInfo:
         return ZoneInfo.from_file(file, key=name)
 
 
-def at_local(local: datetime, zone: ZoneInfo) -> int:
+def at_local(local: datetime, zone: tzinfo) -> int:
     """Return when a local time is: in a gap moved forward by it, a repeated hour's first (domain.md 3)."""
     try:
         return to_ms(local.replace(tzinfo=zone, fold=0).astimezone(UTC))
@@ -152,13 +152,13 @@ def at_local(local: datetime, zone: ZoneInfo) -> int:
         return NEVER_MS
 
 
-def local_at(ms: int, zone: ZoneInfo) -> datetime:
+def local_at(ms: int, zone: tzinfo) -> datetime:
     """Return the local date and time of an instant."""
     moment = (EPOCH + timedelta(milliseconds=ms)).astimezone(zone)
     return moment.replace(tzinfo=None, fold=0)
 
 
-def asked(text: str, zone: ZoneInfo) -> tuple[int, datetime]:
+def asked(text: str, zone: tzinfo) -> tuple[int, datetime]:
     """Return a catalog's time: its instant, and the local date and time asked for (a bare date: 00:00)."""
     ms = instant(text)
     if ms is not None:
@@ -169,21 +169,22 @@ def asked(text: str, zone: ZoneInfo) -> tuple[int, datetime]:
 
 def in_utc(text: str | None) -> int | None:
     """Return the instant from or to which a rate counts: a bare date is 00:00 UTC; None: no bound."""
-    return None if text is None else asked(text, time_zone("UTC"))[0]
+    return None if text is None else asked(text, UTC)[0]
 
 
 def later(local: datetime, count: int, unit: str) -> datetime | None:
-    """Add days, months or years as calendars do: 31 January + 1 month = 28 February. None: out of reach."""
-    months = {"day": 0, "month": count, "year": 12 * count}[unit]
-    years, month = divmod(local.month - 1 + months, 12)
+    """Add days or months as calendars do: 31 January + 1 month = 28 February. None: out of reach."""
+    if unit == "day":
+        try:
+            return local + timedelta(days=count)
+        except OverflowError:
+            return None
+    years, month = divmod(local.month - 1 + count, 12)
     year = local.year + years
     if year > 9999:
         return None
     day = min(local.day, calendar.monthrange(year, month + 1)[1])
-    try:
-        return local.replace(year=year, month=month + 1, day=day) + timedelta(count if unit == "day" else 0)
-    except OverflowError:
-        return None
+    return local.replace(year=year, month=month + 1, day=day)
 
 
 # --- The catalog -----------------------------------------------------------------------------------------
@@ -213,14 +214,10 @@ class Rate(NamedTuple):
     def shown(self) -> Row:
         """Return the transaction's `rate`."""
         return {
-            "table": self.table,
-            "currency": self.currency,
-            "price": decimal_text(self.price),
-            "setup_fee": decimal_text(self.setup_fee),
-            "min_time": self.min_time,
-            "interval": self.interval,
+            "table": self.table, "currency": self.currency, "price": decimal_text(self.price),
+            "setup_fee": decimal_text(self.setup_fee), "min_time": self.min_time, "interval": self.interval,
             "grace_time": self.grace_time,
-        }
+        }  # fmt: skip
 
 
 @dataclass
@@ -345,6 +342,13 @@ class Conversion:
 # --- Periods of a client package (domain.md 4) -----------------------------------------------------------
 
 
+class Length(NamedTuple):
+    """How long a period is. unit: hour, day or month (a year is twelve)."""
+
+    units: int
+    unit: str
+
+
 class Period(NamedTuple):
     """One run of a client package. stop_ms: excluded, None: no end. package: the row it opened with."""
 
@@ -365,6 +369,15 @@ def opened_with(versions: list[Version], start_ms: int, assigned: Version) -> Ro
     if start_ms <= assigned.at_ms:
         return [version for version in versions if version.load <= assigned.load][-1].row
     return [version for version in versions if version.at_ms < start_ms][-1].row
+
+
+def length_of(package: Row) -> Length | None:
+    """Return the package's period as a number of hours, days or months; None: it runs once, until its end."""
+    if package.get("period") is None:
+        return None
+    count, unit = package["period"].split()
+    unit = unit.removesuffix("s")
+    return Length(int(count) * 12, "month") if unit == "year" else Length(int(count), unit)
 
 
 def zone_of(client: Row) -> str:
@@ -417,18 +430,20 @@ def periods(catalog: Catalog, versions: list[Version]) -> Iterator[Period]:
     end = last_stop(catalog, versions)
     start, local = first_start(catalog, versions)
     activated, number = start, 1
-    length, zone_name = None, ""
+    length: Length | None = None
+    zone_name, zone = "", time_zone("UTC")
     anchor, anchor_local, steps = start, local, 0
     while end is None or start < end:
         package = opened_with(of_package, start, assigned)
         client = opened_with(of_client, start, assigned)
-        if zone_of(client) != zone_name or package.get("period") != length:
-            if number > 1 and zone_of(client) != zone_name:
-                local = local_at(start, time_zone(zone_of(client)))
-            length, zone_name = package.get("period"), zone_of(client)
+        if zone_of(client) != zone_name or length_of(package) != length:
+            if zone_of(client) != zone_name:
+                zone_name, zone = zone_of(client), time_zone(zone_of(client))
+                local = local_at(start, zone) if number > 1 else local
+            length = length_of(package)
             anchor, anchor_local, steps = start, local, 0
         steps += 1
-        stop, local = boundary(anchor, anchor_local, steps, length, time_zone(zone_name))
+        stop, local = boundary(anchor, anchor_local, steps, length, zone)
         bounded = min((bound for bound in (stop, end) if bound is not None), default=None)
         quantity = int(opened_with(versions, start, assigned).get("quantity") or 1)
         yield Period(number, start, bounded, package, quantity, activated)
@@ -438,7 +453,7 @@ def periods(catalog: Catalog, versions: list[Version]) -> Iterator[Period]:
 
 
 def boundary(
-    anchor: int, local: datetime, steps: int, length: str | None, zone: ZoneInfo
+    anchor: int, local: datetime, steps: int, length: Length | None, zone: tzinfo
 ) -> tuple[int | None, datetime]:
     """Return where the period ends that is `steps` lengths after the anchor: its instant and local time.
 
@@ -447,12 +462,10 @@ def boundary(
     """
     if length is None:
         return None, local
-    count, unit = length.split()
-    unit = unit.removesuffix("s")
-    if unit == "hour":
-        stop = anchor + int(count) * steps * HOUR_MS
+    if length.unit == "hour":
+        stop = anchor + length.units * steps * HOUR_MS
         return stop, local_at(stop, zone)
-    end = later(local, int(count) * steps, unit)
+    end = later(local, length.units * steps, length.unit)
     return (NEVER_MS, local) if end is None else (at_local(end, zone), end)
 
 
@@ -489,6 +502,7 @@ class Call:
     times: tuple[int | None, ...]
     at_ms: int
     raw: int
+    duration_ms: int | None
     named: Row
     given: Rate | None
 
@@ -540,7 +554,7 @@ def check_types(record: Row) -> None:
         text_of(record, name)
     source = text_of(record, "source", "default")
     if not source or "/" in source or source in {"cp", "adjust"}:
-        raise Rejected("malformed", source)
+        raise Rejected("malformed")
 
 
 def given_fields(side: Row) -> Row | None:
@@ -554,30 +568,23 @@ def given_fields(side: Row) -> Row | None:
     numbers = {name: text_of(rate, name) for name in ("price", "setup_fee")}
     lengths = {name: rate.get(name) for name in ("min_time", "interval", "grace_time")}
     if texts["code"] is not None and not re.fullmatch("[0-9]+", texts["code"]):
-        raise Rejected("malformed", texts["code"])
+        raise Rejected("malformed")
     for number in numbers.values():
         if number is not None and not DECIMAL.fullmatch(number):
-            raise Rejected("malformed", number)
+            raise Rejected("malformed")
     for name, length in lengths.items():
         whole = isinstance(length, int) and not isinstance(length, bool)
         if length is not None and not (whole and (1 if name == "interval" else 0) <= length < LARGEST):
-            raise Rejected("malformed", length)
+            raise Rejected("malformed")
     return {**texts, **numbers, **lengths}
 
 
 def make_rate(row: Row, *, table: str | None, currency: str, code_name: str | None) -> Rate:
     """Return a rate of a row of a table or a CDR; `interval` is 1, the others 0 where nothing is said."""
     return Rate(
-        table,
-        row["code"],
-        code_name,
-        currency,
-        decimal(row["price"]),
-        decimal(row.get("setup_fee") or 0),
-        int(row.get("min_time") or 0),
-        int(row.get("interval") or 1),
-        int(row.get("grace_time") or 0),
-    )
+        table, row["code"], code_name, currency, decimal(row["price"]), decimal(row.get("setup_fee") or 0),
+        int(row.get("min_time") or 0), int(row.get("interval") or 1), int(row.get("grace_time") or 0),
+    )  # fmt: skip
 
 
 def read_call(record: Row, side: str, now_ms: int | None, window_ms: int) -> Call:
@@ -595,7 +602,7 @@ def read_call(record: Row, side: str, now_ms: int | None, window_ms: int) -> Cal
         raise Rejected("time_in_future")
     if now_ms is not None and at_ms < now_ms - window_ms:
         raise Rejected("too_old")
-    raw = _volume(record, at_ms, now_ms)  # bad_duration
+    raw = _volume(record, times[1], now_ms)  # bad_duration
     called: str = record["called"]
     number = called.removeprefix("+")
     if not re.fullmatch("[0-9]+", number):
@@ -607,7 +614,8 @@ def read_call(record: Row, side: str, now_ms: int | None, window_ms: int) -> Cal
     service = "calls" if record.get("service") is None else record["service"]
     return Call(
         source=source, id=record["id"], side=side, service=service, number=number, written=called,
-        caller=record.get("caller"), times=times, at_ms=at_ms, raw=raw, named=named_by, given=rate,
+        caller=record.get("caller"), times=times, at_ms=at_ms, raw=raw,
+        duration_ms=record.get("duration_ms"), named=named_by, given=rate,
     )  # fmt: skip
 
 
@@ -641,17 +649,20 @@ def _time(record: Row, name: str) -> int | None:
     return ms
 
 
-def _volume(record: Row, at_ms: int, now_ms: int | None) -> int:
-    """Return duration or volume, whole, 0 to 2^53 - 1; a call is over by an hour after its record came."""
+def _volume(record: Row, answered: int | None, now_ms: int | None) -> int:
+    """Return duration or volume, whole, 0 to 2^53 - 1; a call is over by an hour after its record came.
+
+    A duration that stands beside the volume of another service is judged too.
+    """
     for name in ("duration_ms", "volume"):
         value = record.get(name)
         whole = isinstance(value, int) and not isinstance(value, bool)
         if value is not None and not (whole and 0 <= value < LARGEST):
             raise Rejected("bad_duration", value if whole else None)
-    name = volume_field(record)
-    volume: int = record[name]
-    if name == "duration_ms" and now_ms is not None and at_ms + volume > now_ms + HOUR_MS:
-        raise Rejected("bad_duration", volume)
+    duration = record.get("duration_ms") or 0
+    if answered is not None and now_ms is not None and answered + duration > now_ms + HOUR_MS:
+        raise Rejected("bad_duration", duration)
+    volume: int = record[volume_field(record)]
     return volume
 
 
@@ -708,9 +719,7 @@ def identify_rate(catalog: Catalog, call: Call, client: str, account: str | None
         ((one.get("rate_tables") or {}).get(call.side) or {}).get(call.service) for one in (*accounts, row)
     ]
     name = next((table for table in tables if table is not None), None)
-    if name is None:
-        raise Rejected("rate_missing", call.written if call.written == call.number else None)
-    table = catalog.tables[name]
+    table = catalog.tables[name] if name is not None else {"rates": []}
     for length in range(len(call.number), 0, -1):
         code = call.number[:length]
         found = row_in_force([one for one in table["rates"] if one["code"] == code], call.at_ms)
@@ -1017,15 +1026,14 @@ class Reference:
 
     def _head(self, call: Call, client: str, account: str | None, currency: str) -> Row:
         """Return the transaction of a call of which nothing is looked up yet."""
-        volume: Row = {"duration_ms": call.raw}
-        if call.service != "calls":
-            volume = {"duration_ms": None, "volume": call.raw}
+        volume = {} if call.service == "calls" else {"volume": call.raw}
         return {
             "id": call.identity, "revision": 1, "type": "usage", "client": client, "account": account,
             "side": call.side, "service": call.service, "cdr": {"source": call.source, "id": call.id},
             "at": time_text(call.at_ms), "outcome": "rated",
-            "caller": None if call.caller is None else call.caller[:64], "called": call.number, **volume,
-            "code": None, "code_name": None, "rate": None, "billed": 0, "draws": [], "overage": 0,
+            "caller": None if call.caller is None else call.caller[:64], "called": call.number,
+            "duration_ms": call.duration_ms, **volume, "code": None, "code_name": None, "rate": None,
+            "billed": 0, "draws": [], "overage": 0,
             "setup_fee": "0", "amount": "0", "currency": currency, "catalog": self.number,
         }  # fmt: skip
 
