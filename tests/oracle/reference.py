@@ -18,7 +18,7 @@ import calendar
 import json
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from fractions import Fraction
@@ -358,6 +358,8 @@ class Period(NamedTuple):
     package: Row
     quantity: int
     activated_ms: int
+    drawn_from_ms: int
+    """Before it the package's start date, as it is today, has not come."""
 
 
 def opened_with(versions: list[Version], start_ms: int, assigned: Version) -> Row:
@@ -385,68 +387,75 @@ def zone_of(client: Row) -> str:
     return client.get("time_zone") or "UTC"
 
 
-def first_start(catalog: Catalog, versions: list[Version]) -> tuple[int, datetime]:
-    """Return when the first period starts, and the local date and time that was asked for.
+def known_with(versions: list[Version], load: int) -> Row:
+    """Return the row that holds after a load."""
+    return [version for version in versions if version.load <= load][-1].row
+
+
+def first_start(catalog: Catalog, versions: list[Version]) -> tuple[int, datetime, str]:
+    """Return when the first period starts, the local date and time that was asked for, and in which zone.
 
     The latest of the assignment's start, the package's start and, without `activate_in_past` (or without any
-    start), the moment of assignment. Dates are the client's in the zone in force when the period opens: where
-    the zone changes before that, they are read anew.
+    start), the moment of assignment; all as the load that assigns has them. Later changes move it no more.
     """
     assigned = versions[0]
     row = assigned.row
-    zones = catalog.clients[row["client"]]
-    known = [version for version in zones if version.load <= assigned.load][-1:]
-    known += [version for version in zones if version.load > assigned.load]
-    first = None
-    for version in known:
-        if first is not None and version.at_ms >= first[0]:
-            break  # opened before this change
-        zone = time_zone(zone_of(version.row))
-        texts = [row.get("start_date"), catalog.package(row["package"]).get("start_date")]
-        starts = [asked(text, zone) for text in texts if text]
-        if not row.get("activate_in_past") or not row.get("start_date"):
-            starts.append((assigned.at_ms, local_at(assigned.at_ms, zone)))
-        first = max(starts, key=lambda start: start[0])
-    assert first is not None
-    return first
+    zone_name = zone_of(known_with(catalog.clients[row["client"]], assigned.load))
+    package = known_with(catalog.packages[row["package"]], assigned.load)
+    zone = time_zone(zone_name)
+    starts = [asked(text, zone) for text in (row.get("start_date"), package.get("start_date")) if text]
+    if not row.get("activate_in_past") or not starts:
+        starts.append((assigned.at_ms, local_at(assigned.at_ms, zone)))
+    return (*max(starts, key=lambda start: start[0]), zone_name)
 
 
-def last_stop(catalog: Catalog, versions: list[Version]) -> int | None:
-    """Return the earlier end of client package and package, as the newest catalog has them; None: no end."""
-    row = versions[-1].row
-    zone = time_zone(zone_of(catalog.client(row["client"])))
-    ends = [row.get("end_date"), catalog.package(row["package"]).get("end_date")]
-    return min((asked(text, zone)[0] for text in ends if text), default=None)
+def own_end(catalog: Catalog, versions: list[Version]) -> int | None:
+    """Return the client package's own end: a date is read in the zone that held when a load brought it."""
+    text = versions[-1].row.get("end_date")
+    if text is None:
+        return None
+    brought = versions[-1]
+    for version in reversed(versions):
+        if version.row.get("end_date") != text:
+            break
+        brought = version
+    zone = zone_of(known_with(catalog.clients[versions[0].row["client"]], brought.load))
+    return asked(text, time_zone(zone))[0]
 
 
 def periods(catalog: Catalog, versions: list[Version]) -> Iterator[Period]:
     """Give the periods of a client package from the first one on, in order, without end if it has none.
 
     They run from anchor + k·period to anchor + (k+1)·period in the client's zone. A changed period length or
-    zone holds from the next period, whose start becomes the anchor.
+    zone holds from the next period, whose start becomes the anchor. The package's dates are those of the
+    newest catalog, read in the zone that the period is counted in; its start date moves no anchor.
     """
     assigned = versions[0]
     of_package, of_client = catalog.packages[assigned.row["package"]], catalog.clients[assigned.row["client"]]
-    end = last_stop(catalog, versions)
-    start, local = first_start(catalog, versions)
+    dates = catalog.package(assigned.row["package"])
+    end = own_end(catalog, versions)
+    start, local, zone_name = first_start(catalog, versions)
+    zone = time_zone(zone_name)
     activated, number = start, 1
     length: Length | None = None
-    zone_name, zone = "", time_zone("UTC")
     anchor, anchor_local, steps = start, local, 0
-    while end is None or start < end:
+    while True:
         package = opened_with(of_package, start, assigned)
         client = opened_with(of_client, start, assigned)
-        if zone_of(client) != zone_name or length_of(package) != length:
+        if zone_of(client) != zone_name or length_of(package) != length or number == 1:
             if zone_of(client) != zone_name:
                 zone_name, zone = zone_of(client), time_zone(zone_of(client))
-                local = local_at(start, zone) if number > 1 else local
+                local = local_at(start, zone)
             length = length_of(package)
             anchor, anchor_local, steps = start, local, 0
         steps += 1
         stop, local = boundary(anchor, anchor_local, steps, length, zone)
-        bounded = min((bound for bound in (stop, end) if bound is not None), default=None)
+        begin, cut = (dates.get(name) and asked(dates[name], zone)[0] for name in ("start_date", "end_date"))
+        bounded = min((bound for bound in (stop, end, cut) if bound is not None), default=None)
+        if bounded is not None and bounded <= start:
+            return
         quantity = int(opened_with(versions, start, assigned).get("quantity") or 1)
-        yield Period(number, start, bounded, package, quantity, activated)
+        yield Period(number, start, bounded, package, quantity, activated, max(start, begin or start))
         if stop is None:
             return
         start, number = stop, number + 1
@@ -475,7 +484,7 @@ def period_at(catalog: Catalog, versions: list[Version], at_ms: int) -> Period |
         if period.start_ms > at_ms:
             return None
         if period.stop_ms is None or at_ms < period.stop_ms:
-            return period
+            return period if at_ms >= period.drawn_from_ms else None
     return None
 
 
@@ -587,22 +596,25 @@ def make_rate(row: Row, *, table: str | None, currency: str, code_name: str | No
     )  # fmt: skip
 
 
-def read_call(record: Row, side: str, now_ms: int | None, window_ms: int) -> Call:
+def read_call(record: Row, side: str, now_ms: int | None, window_ms: int, services: Container[str]) -> Call:
     """Return one side's call, or reject it for the first reason of the list, up to `number_invalid`."""
     check_types(record)  # malformed
     named = record[side]
     if not isinstance(named, dict):
-        raise Rejected("malformed", named)
+        raise Rejected("malformed")
+    if any(not isinstance(named.get(name), str | None) for name in SIDE_FIELDS):
+        raise Rejected("malformed")
     named_by = {name: text_of(named, name) for name in SIDE_FIELDS}
     given = given_fields(named)
-    _check_missing(record, given)
+    _check_missing(record, given, services)
     times = tuple(_time(record, name) for name in TIMES)  # bad_time
     at_ms = next(time for time in (times[1], times[0], times[2]) if time is not None)  # step 5
     if now_ms is not None and at_ms > now_ms + HOUR_MS:
         raise Rejected("time_in_future")
     if now_ms is not None and at_ms < now_ms - window_ms:
         raise Rejected("too_old")
-    raw = _volume(record, times[1], now_ms)  # bad_duration
+    _check_duration(record, times[1], now_ms)  # bad_duration
+    raw: int = record[volume_field(record, services)]
     called: str = record["called"]
     number = called.removeprefix("+")
     if not re.fullmatch("[0-9]+", number):
@@ -619,16 +631,21 @@ def read_call(record: Row, side: str, now_ms: int | None, window_ms: int) -> Cal
     )  # fmt: skip
 
 
-def volume_field(record: Row) -> str:
-    """Return which field says how much: the duration of calls, `volume` instead of it for other services."""
-    return "duration_ms" if text_of(record, "service", "calls") == "calls" else "volume"
+def volume_field(record: Row, services: Container[str]) -> str:
+    """Return which field says how much: the duration of calls, `volume` instead of it for other services.
+
+    Of a service that nobody knows either does: what is wrong is the service.
+    """
+    service = text_of(record, "service", "calls")
+    unknown = service not in services and record.get("volume") is None
+    return "duration_ms" if service == "calls" or unknown else "volume"
 
 
-def _check_missing(record: Row, given: Row | None) -> None:
+def _check_missing(record: Row, given: Row | None, services: Container[str]) -> None:
     """Refuse a CDR without what it needs: id, number, volume, a time, the core of a given rate."""
     if not record.get("id") or not record.get("called"):
         raise Rejected("missing_field")
-    volume = record.get(volume_field(record))
+    volume = record.get(volume_field(record, services))
     if volume is None:
         raise Rejected("missing_field")
     unanswered = volume == 0 and isinstance(volume, int) and not isinstance(volume, bool)
@@ -649,8 +666,8 @@ def _time(record: Row, name: str) -> int | None:
     return ms
 
 
-def _volume(record: Row, answered: int | None, now_ms: int | None) -> int:
-    """Return duration or volume, whole, 0 to 2^53 - 1; a call is over by an hour after its record came.
+def _check_duration(record: Row, answered: int | None, now_ms: int | None) -> None:
+    """Durations and volumes are whole, 0 to 2^53 - 1; a call is over by an hour after its record came.
 
     A duration that stands beside the volume of another service is judged too.
     """
@@ -662,8 +679,6 @@ def _volume(record: Row, answered: int | None, now_ms: int | None) -> int:
     duration = record.get("duration_ms") or 0
     if answered is not None and now_ms is not None and answered + duration > now_ms + HOUR_MS:
         raise Rejected("bad_duration", duration)
-    volume: int = record[volume_field(record)]
-    return volume
 
 
 # --- Rating one side (domain.md 2) -----------------------------------------------------------------------
@@ -697,7 +712,10 @@ def holds(rule: Row, call: Call) -> bool:
         and (rule.get("gateway") is None or rule["gateway"] == named["gateway"])
         and (rule.get("login") is None or rule["login"] == named["login"])
         and (rule.get("ip") is None or in_network(named["ip"], rule["ip"]))
-        and (rule.get("caller_prefix") is None or (call.caller or "").startswith(rule["caller_prefix"]))
+        and (
+            rule.get("caller_prefix") is None
+            or (call.caller or "").removeprefix("+").startswith(rule["caller_prefix"])
+        )
     )
 
 
@@ -839,9 +857,7 @@ def find_candidates(
             continue
         for position, limit in enumerate(period.package.get("limits") or []):
             applies = service_of(limit) == call.service and limit_fits(catalog, limit, rate.code)
-            long_enough = billed >= int(limit.get("min_call") or 0)
-            nothing_to_pay = limit["type"] == "money" and cost.micros == 0
-            if applies and long_enough and not nothing_to_pay:
+            if applies and billed >= int(limit.get("min_call") or 0):
                 found.append(Candidate(versions[0], package, period, limit, position))
     return sorted(found, key=Candidate.order)
 
@@ -944,18 +960,17 @@ class Reference:
     def _side(self, record: Row, side: str, now: int | None, before: dict[str, int]) -> Row:
         """Rate one side and keep what came of it; a rejected side leaves no trace (section 2.3).
 
-        A repeat with the same content is a duplicate whatever became of rates since. One with other content
-        is rejected for it only if nothing before it in the list of reasons holds.
+        A repeat is a duplicate, or differs, if it could be rated now; else it is rejected for what lacks.
         """
-        call = read_call(record, side, now, self.window_ms)
+        call = read_call(record, side, now, self.window_ms, self.catalog.services)
         if call.service not in self.catalog.services:
             raise Rejected("service_unknown", call.service)
         client, account = identify(self.catalog, call)
         earlier = self._earlier(call, client, now)
         content = _content(call, account)
+        value, taken, micros = self._rate(call, client, account, before[client], repeat=earlier is not None)
         if earlier == content:
             return {"side": side, "outcome": "duplicate"}
-        value, taken, micros = self._rate(call, client, account, before[client])
         if earlier is not None:
             raise Rejected("duplicate_differs", call.id)
         for counter, units in taken.items():
@@ -971,11 +986,12 @@ class Reference:
         return content if remembered else None
 
     def _rate(
-        self, call: Call, client: str, account: str | None, balance: int
+        self, call: Call, client: str, account: str | None, balance: int, *, repeat: bool
     ) -> tuple[Row, dict[tuple[str, str], int], int]:
         """Steps 3 to 13: return the transaction, what it takes of counters, and its amount in micros.
 
-        balance: before the record, which is what the rule `allow` is judged on.
+        balance: before the record, which is what the rule `allow` is judged on. repeat: nothing of it is
+        drawn, so what a draw would make impossible is not looked at.
         """
         currency = self.catalog.client(client)["currency"]
         value = self._head(call, client, account, currency)
@@ -995,6 +1011,11 @@ class Reference:
         in_range(cost.micros)
 
         candidates = find_candidates(self.catalog, call, client, account, rate, billed, cost)
+        for one in candidates:  # a money limit that fits needs a rate of its currency, drawn or not
+            if one.limit["type"] == "money":
+                conversion.factor(currency, one.package["currency"])
+        if repeat:
+            return value, {}, 0
         sufficient = balance + self._credit(client) >= 0
         judged = any(allows(one) for one in candidates)
         usable = [one for one in candidates if sufficient or not allows(one)]
@@ -1006,7 +1027,7 @@ class Reference:
         waived = draws.volume > 0 and first is not None and first.package.get("setup_fee") == "dont_charge"
         setup_fee = Fraction(0) if waived else rate.setup_fee
         rest = cost_of(call, rate, billed - draws.volume, setup_fee, unit, factor).micros
-        if rest and (rest < 0) == (cost.exact < 0):
+        if rest and cost.micros and (rest < 0) == (cost.micros < 0):
             covered = self._draw_money(draws, chosen, abs(rest), currency, conversion)
             rest += covered if rest < 0 else -covered
         in_range(rest)

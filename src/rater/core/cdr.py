@@ -363,7 +363,7 @@ def _common(fields: Mapping[str, object], arrival: Arrival) -> tuple[_Fault, Non
         _late_or_early(at_ms, arrival)
         or _bad_amount(fields)
         or _not_over(at_ms, fields.get("duration_ms"), arrival)
-        or _bad_target(called, service, arrival)
+        or _bad_target(called, str(fields["called"]), service, arrival)
     )
     if fault is not None:
         return fault, None
@@ -518,12 +518,12 @@ def _not_over(at_ms: int, duration: object, arrival: Arrival) -> _Fault | None:
     return _Fault(Reason.BAD_DURATION, detail, duration)
 
 
-def _bad_target(called: str, service: str, arrival: Arrival) -> _Fault | None:
+def _bad_target(called: str, written: str, service: str, arrival: Arrival) -> _Fault | None:
     if not (called.isdigit() and called.isascii() and len(called) <= DIGITS_MAX):
         detail = (
             f"`called` is not 1 to {DIGITS_MAX} digits after an optional +; let the source's map normalise it"
         )
-        return _Fault(Reason.NUMBER_INVALID, detail, called)
+        return _Fault(Reason.NUMBER_INVALID, detail, written)
     if service not in arrival.services:
         detail = f"`service` {shown(service)!r} is not in the catalog; load it, or correct the source's map"
         return _Fault(Reason.SERVICE_UNKNOWN, detail, service)
