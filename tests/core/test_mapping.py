@@ -174,6 +174,9 @@ _EXPECTED = {
         "rejected: missing_field of orig, missing_field of term",  # no Call-ID
         f"call of 65039 ms from 1001 to 380441234567, 0 ms, {_SIP}, {_KIEV}",  # %2B380…
         "rejected: bad_duration of orig, bad_duration of term",  # 1e3
+        "rejected: bad_duration of orig, bad_duration of term",  # 136298900000 of 136 s
+        f"call of 65039 ms from 1001 to 380441234567, 0 ms, {_SIP}, {_KIEV}",  # 380441234567.0, a number
+        "rejected: number_invalid of orig, number_invalid of term",  # 380441234567.5
     ],
 }
 
@@ -646,6 +649,17 @@ def test_texts_of_ids_and_accounts_stay() -> None:
     """A text is what the switch wrote: Asterisk's first id of a second ends in .0, which is part of it."""
     mapped = _mapped(_SMALL, {**_RECORD, "id": "1793699992.0", "who": "1001.0"})
     assert (mapped["id"], mapped["orig"]["account"]) == ("1793699992.0", "1001.0")
+
+
+def test_floats_in_records_that_are_read_as_a_whole() -> None:
+    """Where paths contradict each other all of a record is decoded, and its floats are read the same."""
+    text = _SMALL.replace('"to"', '["to.0.x", "to"]')
+    for literal, meant in (("380441234567.0", "380441234567"), ("380441234567.5", "380441234567.5")):
+        raw = json.dumps(_RECORD).replace('"100"', literal).encode()
+        for source_map in (_compiled(text), _compiled(_SMALL)):
+            mapped = source_map.apply(raw)
+            assert isinstance(mapped, dict)
+            assert mapped["called"] == meant
 
 
 def test_match_on_a_float() -> None:
