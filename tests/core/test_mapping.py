@@ -626,6 +626,7 @@ _TEXTS = {
     "-1": "-1",
     "-380441234567": "-380441234567",
     "-0": "-0",
+    ".5": ".5",
     "nan": "nan",
     "44.123.45.67": "441234567",
     "555.1234": "5551234",
@@ -713,6 +714,34 @@ def test_durations_that_cannot_be(name: str, field: str, value: str) -> None:
     assert isinstance(found, tuple)
     assert {one.reason for one in found} == {Reason.BAD_DURATION}
     assert f"(map {name}: duration_ms is read from " in found[0].detail
+
+
+_EDGES = [0, 3_600, 4_200_000, 2**31, 2**32, 2**53, 2**63, 2**64]
+
+
+@given(
+    name=st.sampled_from(sorted(_WRONG)),
+    number=st.builds(int.__add__, st.sampled_from(_EDGES), st.integers(-70_000, 70_000)) | st.integers(),
+    days=st.sampled_from([0, 6, 90]),
+)
+def test_any_duration(name: str, number: int, days: int) -> None:
+    """Whatever whole number a switch gives as duration: a call of that length, over by then, or bad_duration.
+
+    By then: an hour after its record. 0 is a call of nothing.
+    """
+    field = _WRONG[name][0][0]
+    unit_ms = 1 if name in ("freeswitch", "freeswitch-esl", "opensips") else 1000
+    arrival = Arrival(_NOON_MS + days * 86_400_000, 100 * 86_400_000, frozenset({"calls"}))
+    mapped = _MAPS[name].apply(_with_value(name, field, str(number)))
+    assert isinstance(mapped, dict)
+    found = decode_object(mapped, arrival)
+    ms = number * unit_ms
+    if 0 <= ms <= days * 86_400_000 + 3_600_000 and not 2**32 - 2**16 <= ms < 2**32:
+        assert isinstance(found, Cdr)
+        assert found.duration_ms == ms
+    else:
+        assert isinstance(found, tuple)
+        assert {one.reason for one in found} == {Reason.BAD_DURATION}
 
 
 @pytest.mark.parametrize("name", ["freeswitch", "freeswitch-esl", "opensips"])

@@ -323,7 +323,7 @@ def normalise(text: str, numbering: Numbering) -> str:
 
 def _whole(text: str) -> str | None:
     """Return a number as it was before it became a float; other texts as they are. None: it is no number."""
-    if text.startswith("-"):
+    if text.startswith(("-", ".")):
         return None
     if "." not in text:
         return text
