@@ -16,7 +16,7 @@ from rater.core.cdr import ID_CHARS_MAX, MAX_BYTES, SIDES
 from rater.core.converting import rfc3339
 from rater.core.mapfile import DEFAULTS, Condition, Extract, MapFault, Plan, SidePlan, compile_plan
 from rater.core.reasons import Reason, Rejection, Side, shown
-from rater.core.slots import Problem, Skipped, Slots
+from rater.core.slots import Inexact, Problem, Skipped, Slots
 
 __all__ = ["DEFAULTS", "MapFault", "Row", "Skipped", "SourceMap", "compile_map", "describe"]
 
@@ -25,6 +25,10 @@ Mapped = dict[str, Any]
 
 _PRECEDENCE = {reason: rank for rank, reason in enumerate(Reason)}
 _SHOWN_MAX = 60  # of a record, on a line of a terminal
+_INEXACT = (
+    "is a JSON number with a fraction, of 2^53 or more, or with an exponent that may stand for other digits; "
+    "let the switch write it as text"
+)
 
 
 def compile_map(
@@ -183,6 +187,13 @@ def _take(fields: tuple[tuple[str, Extract], ...], slots: Slots, into: Mapped) -
     problems: list[Problem] = []
     for name, take in fields:
         value = take(slots)
+        if value.__class__ is Inexact:
+            if name == "called":
+                into[name] = str(
+                    value
+                )  # it has a point or an exponent: number_invalid, in its place in the list
+                continue
+            value = Problem(Reason.MALFORMED, _INEXACT, shown(value))
         if value.__class__ is str:
             into[name] = value
         elif value is not None:
