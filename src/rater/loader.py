@@ -110,7 +110,7 @@ class Loader:
         merged = merge(content, file, at_ms, await self._existing(file))
         if isinstance(merged, list):
             return merged
-        for warning in warnings(file, content):
+        for warning in (*warnings(file, content), *merged.notes):
             self.say(f"note: {warning}")
         if not merged.changed:
             return Loaded(version, changed=False, applied=True, refused=[])
