@@ -153,7 +153,10 @@ class Line:
         services = taken.catalog.service_names if taken.catalog else frozenset()
         views = parts.batch_views()
         with stage("decode"):
-            sides = batching.decode(batch, taken.standing, parts.maps, services)
+            maps = parts.maps
+            if taken.catalog is not None:
+                maps = {topic: found.under(taken.catalog.zones) for topic, found in maps.items()}
+            sides = batching.decode(batch, taken.standing, maps, services)
         while calls := await self.match(batch, sides, views):  # once, but for sides whose client changed
             with stage("draw"):
                 sides = await self.draw(batch, calls)
