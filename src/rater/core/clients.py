@@ -360,7 +360,7 @@ class ClientView:
             # Until the catalog carries time zones, periods are counted as they always were: from the clock at
             # the first start. Those that opened so keep their bounds.
             anchor = anchor_at(held.start_ms, zones.at(name, opened))
-            if anchor != asked and zones.newest is not None:
+            if anchor != asked and zones.carried:
                 changes = sorted({*changes, zones.since_ms})
         runs = [_Run(anchor, 1, package.at(opened).span, zones.at(name, opened))]
         for change in changes:

@@ -21,6 +21,9 @@ from msgspec.structs import replace
 from rater.core.codes import NEVER_MS
 from rater.core.periods import zone_of
 
+INSTALLED: str = tzdata.IANA_VERSION
+"""The release that is installed here, "2026f"."""
+
 
 class Release(Struct, array_like=True, frozen=True, gc=False):
     """A release of the time zone database.
@@ -50,7 +53,7 @@ def installed() -> Release:
     folder = resources.files("tzdata")
     names = folder.joinpath("zones").read_text("utf-8").split()
     rules = {name: folder.joinpath("zoneinfo", *name.split("/")).read_bytes() for name in names}
-    return Release(0, tzdata.IANA_VERSION, tzdata.__version__, rules)
+    return Release(0, INSTALLED, tzdata.__version__, rules)
 
 
 def brought(releases: list[Release], here: Release, at_ms: int) -> list[Release]:
@@ -104,9 +107,14 @@ class Zones:
         return self._since[0] if self._since else NEVER_MS
 
     @property
-    def newest(self) -> Release | None:
-        """The release in force now; None: the catalog has none."""
-        return self._releases[-1] if self._releases else None
+    def name(self) -> str:
+        """The release in force now, "2026f"; without any, the one installed here."""
+        return self._releases[-1].iana if self._releases else INSTALLED
+
+    @property
+    def carried(self) -> bool:
+        """Whether the catalog has time zones of its own."""
+        return bool(self._releases)
 
     def at(self, name: str, at_ms: int) -> ZoneInfo:
         """Return the zone by the release in force at an instant; ValueError when there is none of the name.
