@@ -84,7 +84,7 @@ async def take(lane: int, parts: Parts) -> Taken:
         mark = found or Mark(positions={}, times={}, catalog=0, body=0, lane_ms=0)
         taken = Taken(lane, token, producer, mark, parts)
         taken.catalog = await parts.catalogs.at(mark.catalog, mark.body)
-        parts.metrics.catalog(mark.catalog)
+        parts.metrics.catalog(taken.catalog)
         await _agree(taken, mark, parts)
         taken.published = [call - 1 for call in taken.calls]
         # A store that fell back may not know clients any more that we hold views of: what made them is lost.

@@ -184,7 +184,10 @@ class Line:
         batch.catalog, batch.body = (taken.catalog.version, taken.body) if taken.catalog else (0, 0)
         services = taken.catalog.service_names if taken.catalog else frozenset()
         with stage("decode"):
-            sides = batching.decode(batch, taken.standing, parts.maps, services)
+            maps = parts.maps
+            if taken.catalog is not None:
+                maps = {topic: found.under(taken.catalog.zones) for topic, found in maps.items()}
+            sides = batching.decode(batch, taken.standing, maps, services)
         if sides:
             await self.decide(batch, sides, parts.batch_views())
         if taken.catalog is not None:  # it may have caught up meanwhile

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from rater.core.cdr import Arrival, Cdr, Party, decode_object
 from rater.core.mapping import MapFault, Skipped, SourceMap, compile_map, describe
 from rater.core.reasons import Reason, Rejection
+from rater.core.zones import Release, Zones, installed
 from rater.ingesting import records
 
 _ROOT = Path(__file__).parents[2]
@@ -350,6 +351,25 @@ def test_zone_of_the_source() -> None:
     found = source_map.apply((_DATA / "asterisk.csv").read_bytes().split(b"\n")[0])
     assert isinstance(found, dict)
     assert found["answered_at"] == "2026-11-03T08:00:00.000Z"
+
+
+def test_local_times_are_read_by_the_catalogs_zones() -> None:
+    """A map reads local times as the catalog of the lane says, not the install; same rules, same map."""
+    here = installed()
+    other = Release(1000, "9999a", "9999.1", {"Europe/Kyiv": here.rules["Asia/Kolkata"]})
+    source_map = _shipped("asterisk-csv", zone="Europe/Kyiv")
+    record = (_DATA / "asterisk.csv").read_bytes().split(b"\n")[0]
+    same, moved = source_map.under(Zones([here])), source_map.under(Zones([here, other]))
+    assert source_map.under(Zones([here, other])) is moved
+    assert moved.version == same.version == source_map.version
+    answered = []
+    for one in (source_map, same, moved):
+        found = one.apply(record)
+        assert isinstance(found, dict)
+        answered.append(found["answered_at"][11:16])
+    assert answered == ["08:00", "08:00", "04:30"]
+    epochs = _compiled(_SMALL)
+    assert epochs.under(Zones([here, other])) is epochs
 
 
 # Times, durations, ids

@@ -106,6 +106,7 @@ from rater.core.converting import (
 )
 from rater.core.reasons import VALUE_CHARS_MAX, Reason, shown
 from rater.core.slots import OUTER, CsvReader, EslReader, Inexact, JsonReader, Problem, RecordReader, Slots
+from rater.core.zones import Zones
 
 DEFAULTS = {
     "source": "the source's name, of the CDR",
@@ -188,11 +189,13 @@ class Plan:
     sides: tuple[tuple[str, SidePlan], ...]
     origins: dict[str, str]
     """Field of the CDR → the switch's fields that give it, for people."""
+    zones: tuple[ZoneInfo, ...]
+    """By which local times are read."""
 
 
-def compile_plan(text: str, name: str, defaults: Mapping[str, object]) -> Plan | list[MapFault]:
+def compile_plan(text: str, name: str, defaults: Mapping[str, object], zones: Zones) -> Plan | list[MapFault]:
     """Return the plan of a map's text, or every fault of it and of the defaults. name: the faults' `file`."""
-    checker = _Checker(name, defaults)
+    checker = _Checker(name, defaults, zones)
     try:
         table = tomllib.loads(text)
     except ValueError as error:  # its own, and what int() says of too many digits
@@ -227,8 +230,10 @@ _FAULTY = _Given(_nothing, "")
 class _Checker:
     """Compiles a map piece by piece, and keeps every fault with its path."""
 
-    def __init__(self, name: str, defaults: Mapping[str, object]) -> None:
+    def __init__(self, name: str, defaults: Mapping[str, object], zones: Zones) -> None:
         self.faults: list[MapFault] = []
+        self._zones = zones
+        self._used: dict[str, ZoneInfo] = {}
         self._name = name
         self._defaults = defaults
         self._slots: dict[str, int] = {}
@@ -273,6 +278,7 @@ class _Checker:
             answered=answered,
             sides=sides,
             origins={("duration_ms" if key == "duration" else key): one.origin for key, one in given.items()},
+            zones=tuple(self._used.values()),
         )
 
     def _head(self, table: dict[str, Any]) -> None:
@@ -709,11 +715,12 @@ class _Checker:
         if value is None:
             return None
         try:
-            return ZoneInfo(value)  # type: ignore[arg-type]
-        # OSError: "Europe" is a folder of the zone database
-        except (KeyError, ValueError, TypeError, OSError):
+            found = self._zones.latest(value)  # type: ignore[arg-type]
+        except (ValueError, TypeError):
             self._fault(where, value, "is no IANA time zone; write one like Europe/Kyiv or UTC")
             return None
+        self._used[found.key] = found
+        return found
 
     def _pattern(self, table: Mapping[str, Any], key: str, where: str) -> re.Pattern[str]:
         text = self._text(table, key, f"{where}.")
