@@ -32,6 +32,8 @@ Row = dict[str, Any]
 
 MICROS = 1_000_000
 LARGEST = 2**53
+WRAPPED = range(2**32 - 65_536, 2**32)
+"""A count below zero that lost its sign: switches count in 32 bits (src/rater/core/README.md)."""
 """Costs, balances and money counters beyond it are refused, of either sign (domain.md 2.2)."""
 HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
@@ -583,7 +585,7 @@ def given_fields(side: Row) -> Row | None:
             raise Rejected("malformed")
     for name, length in lengths.items():
         whole = isinstance(length, int) and not isinstance(length, bool)
-        if length is not None and not (whole and (1 if name == "interval" else 0) <= length < LARGEST):
+        if length is not None and not (whole and (1 if name == "interval" else 0) <= length < 2**31):
             raise Rejected("malformed")
     return {**texts, **numbers, **lengths}
 
@@ -674,7 +676,7 @@ def _check_duration(record: Row, answered: int | None, now_ms: int | None) -> No
     for name in ("duration_ms", "volume"):
         value = record.get(name)
         whole = isinstance(value, int) and not isinstance(value, bool)
-        if value is not None and not (whole and 0 <= value < LARGEST):
+        if value is not None and not (whole and 0 <= value < LARGEST and value not in WRAPPED):
             raise Rejected("bad_duration", value if whole else None)
     duration = record.get("duration_ms") or 0
     if answered is not None and now_ms is not None and answered + duration > now_ms + HOUR_MS:
