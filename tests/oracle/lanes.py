@@ -20,8 +20,7 @@ import json
 import sys
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
-from functools import cache
-from types import SimpleNamespace
+from functools import cache, lru_cache
 from typing import Any, NamedTuple, cast
 
 import msgspec
@@ -59,7 +58,6 @@ from rater.store.buckets import ExpireReply
 from rater.stream import journal, lanes, source
 from rater.stream.journal import Mark, Owner, control_record, understood
 from rater.stream.topics import Topics
-from rater.taking import Taken
 from rater.worker import Line
 
 CALLS_MAX = 20_000
@@ -335,7 +333,7 @@ def metrics() -> Metrics:
     return Metrics()
 
 
-@cache
+@lru_cache(maxsize=64)  # the variants of a scenario load the same
 def read_of(raw: str) -> Any:
     """Return the checked rows of a catalog file."""
     return read_files([("catalog.json", raw.encode())], _no_part)
@@ -367,10 +365,9 @@ class Witness:
             if one.side == ended.side:
                 if isinstance(one, (Transaction, Duplicate)):
                     raise Broken(f"{ended.side} of {raw!r} is {ended.reason}; with an empty cache it is {one!r}")
-                hold(
-                    (one.reason.value, one.value) == (ended.reason, ended.value),
-                    f"{ended.side} of {raw!r} is {ended[2:4]}; with an empty cache {one.reason.value, one.value}",
-                )
+                if (one.reason.value, one.value) != (ended.reason, ended.value):
+                    alike = one.reason.value, one.value
+                    raise Broken(f"{ended.side} of {raw!r} is {ended[2:4]}; with an empty cache {alike}")
 
 
 class System:
@@ -400,6 +397,8 @@ class System:
         self.ended: dict[int, list[Ended]] = {}
         """By the number of the scenario's step."""
         self.events: list[tuple[int, dict[str, Any]]] = []
+        self.rating: list[list[Record]] = [[] for _ in range(lanes)]
+        """Records of the batch that a lane has in hand, until they stand in `order`."""
         self.order: list[tuple[int, int]] = []
         """(lane, step) of records, as they were drawn."""
         self._balances: defaultdict[str, int] = defaultdict(int)
@@ -534,41 +533,37 @@ class System:
         return True
 
     async def _rate(self, lane: int, line: Line, batch: Batch, records: list[Record], *, commit: bool) -> None:
-        own = batch.positions.get(self.topics.cdrs, 0)
         before = line.taken.standing.lane_ms
         lane_ms = max([before, *(one.timestamp for one in batch.commands)])
         asking = self.asking[lane] = {}
         self.calls[lane] = 0
         self.looked_up[lane] = set()
+        own = batch.positions.get(self.topics.cdrs, 0)
+        of_batch = [one for one in records if one.offset < own and one.offset not in self.ended]
+        self.rating[lane] = of_batch
+        quiet = self.version if self.quiet() or self.lanes == 1 else -1
         self.in_flight += 1
-        began = len(self.order)
         await line.rate(batch)
         self.in_flight -= 1
+        self._order(lane)
         for bucket, asked in asking.items():
             hold(
                 asked.draws <= 1 + asked.stale + asked.more or batch.commands,
                 f"bucket {bucket} was drawn from {asked.draws} times: stale {asked.stale}, more {asked.more}",
             )
         taken = line.taken
-        of_batch = [one for one in records if one.offset < own and one.offset not in self._done(lane)]
-        self._order(lane, of_batch, began)
         if commit:
             await line.commit([batch])
             self.lost[lane] = bool(taken.standing.pending)
-            self._published(lane, batch, of_batch, lane_ms)
+            self._published(lane, batch, of_batch, lane_ms, alone=quiet == self.version and self.quiet())
             self._check_sums()
         else:
             self.lost[lane] = True
 
-    def _done(self, lane: int) -> dict[int, list[Ended]]:
-        del lane
-        return self.ended
-
-    def _order(self, lane: int, records: list[Record], began: int) -> None:
-        """Note the order of records whose batch drew nothing, behind those that drew meanwhile."""
-        del began
-        known = set(self.order)
-        self.order += [(lane, one.offset) for one in records if (lane, one.offset) not in known]
+    def _order(self, lane: int) -> None:
+        """Note that the lane's batch is rated: when it draws, or in the end where it draws nothing."""
+        self.order += [(lane, one.offset) for one in self.rating[lane]]
+        self.rating[lane] = []
 
     # ------------------------------------------------------------------ invariants
     def drawn(self, bucket: int, call: DrawCall, reply: DrawReply) -> None:
@@ -618,18 +613,12 @@ class System:
             for one, field in zip(said.candidates, named, strict=True):
                 package = view.packages[one.group]
                 period = view.period(package, catalog.packages[package.package], said.at_ms) if catalog else None
-                hold(
-                    period is not None
-                    and field == f"{_escaped(package.id)}.{period.number}{one.field}"
-                    and said.terms.packages[one.group][1] + one.field == field,
-                    f"a call of client {use.client} at {said.at_ms} names the counter {field}; its own is "
-                    f"{package.id}, period {period and period.number}, {one.field}",
-                )
-        known = set(self.order)
-        for entry in entries:
-            if entry.topic == self.topics.cdrs and (call.lane, entry.offset) not in known:
-                self.order.append((call.lane, entry.offset))
-                known.add((call.lane, entry.offset))
+                own = None if period is None else f"{_escaped(package.id)}.{period.number}{one.field}"
+                if not field == own == said.terms.packages[one.group][1] + one.field:
+                    raise Broken(
+                        f"a call of client {use.client} at {said.at_ms} names the counter {field}; its own is {own}"
+                    )
+        self._order(call.lane)
 
     def _view(self, raw: bytes) -> ClientView:
         found = self._views.get(raw)
@@ -637,8 +626,13 @@ class System:
             found = self._views[raw] = ClientView(read_register(raw))
         return found
 
-    def _published(self, lane: int, batch: Batch, records: list[Record], lane_ms: int) -> None:
-        """Take in what a batch published: how each side ended, and what it did to sums."""
+    def _published(
+        self, lane: int, batch: Batch, records: list[Record], lane_ms: int, *, alone: bool
+    ) -> None:
+        """Take in what a batch published: how each side ended, and what it did to sums.
+
+        alone: no load was on its way meanwhile.
+        """
         ended: dict[int, list[Ended]] = {one.offset: [] for one in records}
         catalogs = {batch.catalog}
         for key, value, headers in batch.transactions:
@@ -666,7 +660,7 @@ class System:
                 Ended(said_of["side"] or None, "rejected", said_of["reason"], said_of["value"], (key, value, headers))
             )
         hold(len(catalogs) == 1, f"one batch names catalogs {sorted(catalogs)}: mark, transactions, rejected")
-        self._end(lane, batch, records, ended, lane_ms)
+        self._end(lane, batch, records, ended, lane_ms, alone=alone)
         self.events += [(lane, json.loads(value or b"")) for _, value, _ in batch.events]
 
     def _check_transaction(self, transaction: dict[str, Any], said: Effect) -> None:
@@ -675,15 +669,14 @@ class System:
         for draw in transaction["draws"]:
             name = f"{_escaped(draw['client_package'])}.{draw['period']}.{_escaped(draw['limit'])}"
             drawn.append((name, _units(draw["taken"]) if draw["kind"] == "money" else int(draw["taken"])))
-        hold(
-            (_units(transaction["amount"]), drawn, transaction["client"])
-            == (said.balance, [tuple(one) for one in said.counters], said.client),
-            f"transaction and header differ: {transaction} {said}",
-        )
+        header = said.balance, [tuple(one) for one in said.counters], said.client
+        if (_units(transaction["amount"]), drawn, transaction["client"]) != header:
+            raise Broken(f"transaction and header differ: {transaction} {said}")
 
     def _end(
-        self, lane: int, batch: Batch, records: list[Record], ended: dict[int, list[Ended]], lane_ms: int
-    ) -> None:
+        self, lane: int, batch: Batch, records: list[Record], ended: dict[int, list[Ended]], lane_ms: int,
+        *, alone: bool,
+    ) -> None:  # fmt: skip
         """Infer the duplicates, which leave nothing, and check that each side ended once."""
         duplicates = 0
         for record in records:
@@ -697,9 +690,10 @@ class System:
                         sides.append(Ended(side, "duplicate", None, None, None))
             sides.sort(key=lambda one: SIDES.index(one.side) if one.side else -1)
             names = [one.side for one in sides]
-            hold(sides and len(set(names)) == len(names), f"sides of {record.value!r} ended as {sides}")
+            if not sides or len(set(names)) != len(names):
+                raise Broken(f"sides of {record.value!r} ended as {sides}")
             self.ended[record.offset] = sides
-            if self.witness is not None and self.quiet():
+            if self.witness is not None and alone:
                 for one in sides:
                     if one.outcome == "rejected":
                         self.witness.check(record.value or b"", lane_ms, one)
@@ -707,8 +701,8 @@ class System:
         hold(duplicates == told, f"{duplicates} duplicates in a batch that counts {told} (lane {lane})")
 
     def quiet(self) -> bool:
-        """Return whether all lanes have obeyed all commands."""
-        return all(
+        """Return whether all lanes have obeyed all commands, and none is in the middle of a batch."""
+        return not self.in_flight and all(
             line.taken.standing.positions.get(self.topics.commands, 0) == len(self.broker.commands[lane])
             and line.taken.catalog is not None
             and line.taken.catalog.version == self.version
@@ -730,7 +724,8 @@ class System:
             )
             used = {field: units for field, units in held.used.items() if units}
             said = {field: units for field, units in self._counters[name].items() if units}
-            hold(used == said, f"the counters of {name} are {used}; its transactions make {said}")
+            if used != said:
+                raise Broken(f"the counters of {name} are {used}; its transactions make {said}")
         self._touched = set()
 
     def final(self) -> Final:
@@ -794,11 +789,7 @@ _NO_CACHE = {"client", "maps", "waiting"}
 
 def forget(system: System) -> None:
     """Empty every memo: those of functions and modules, of views, and of the catalogs that lanes hold."""
-    functions, dicts = _memos()
-    for function in functions:
-        function.cache_clear()
-    for memo in dicts:
-        memo.clear()
+    forget_functions()
     forget_views(system)
     made: dict[tuple[int, int], Catalog] = {}
     for lane, line in enumerate(system.lines):
@@ -807,6 +798,15 @@ def forget(system: System) -> None:
             if key not in made:
                 made[key] = compile_catalog(system.contents[key[1]], key[1])
             line.taken.catalog = made[key]
+
+
+def forget_functions() -> None:
+    """Empty the memos of functions and modules."""
+    functions, dicts = _memos()
+    for function in functions:
+        function.cache_clear()
+    for memo in dicts:
+        memo.clear()
 
 
 def forget_views(system: System) -> None:
@@ -844,5 +844,3 @@ def run(work: Callable[[], Awaitable[None]]) -> None:
     with standing_in():
         asyncio.run(go())
 
-
-_ = SimpleNamespace, Taken

@@ -718,7 +718,7 @@ class _Maker:
             case 8:
                 call["duration_ms"] = rng.choice((-1, "60", 1.5, 2**53))
             case 9:
-                call["service"] = "fax"
+                call["service"], call["volume"] = "fax", 3
             case 10:
                 call["called"] = "999" + call["called"].removeprefix("+")
             case 11:
