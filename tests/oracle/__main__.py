@@ -1,7 +1,8 @@
 """`python -m oracle`: run generated cases under several circumstances, and compare.
 
-Run it with `PYTHONPATH=src:tests`. A case is one scenario (its seed); a run is one case under one variant. The last
-line names how many cases and runs there were, the seeds, and how it ended; exit code 1 where something differs.
+Run it with `PYTHONPATH=src:tests`. A case is one scenario (its seed); a run is one case under one variant.
+The last line names how many cases and runs there were, the seeds, and how it ended; exit code 1 where
+something differs.
 """
 
 from __future__ import annotations
@@ -23,28 +24,26 @@ from oracle.variants import VARIANTS, Failure, failure_of, shrunk
 STILL_S = 60
 """A case that takes longer stands still."""
 SHRINK_S = 60
-PER_CASE = 4
-"""Variants of a case, unless all are asked for."""
 CHUNK = 10
 
 
-def names_of(seed: int, wanted: Sequence[str], *, every: bool) -> list[str]:
-    """Return the variants that a case is run under."""
+def names_of(seed: int, wanted: Sequence[str], each: int) -> list[str]:
+    """Return the variants that a case is run under; each: how many."""
     if wanted:
         return list(wanted)
-    if every:
+    if each >= len(VARIANTS):
         return list(VARIANTS)
-    return Random(f"variants {seed}").sample(list(VARIANTS), PER_CASE)  # noqa: S311 - the same again
+    return Random(f"variants {seed}").sample(list(VARIANTS), each)  # noqa: S311 - the same again
 
 
 def _stop(_signal: int, _frame: FrameType | None) -> None:
     raise TimeoutError(f"nothing came out within {STILL_S} s")
 
 
-def case(given: tuple[int, tuple[str, ...], bool, int | None]) -> tuple[int, Failure | None]:
+def case(given: tuple[int, tuple[str, ...], int, int | None]) -> tuple[int, Failure | None]:
     """Run one case; returns how many runs it took, and what failed."""
-    seed, wanted, every, size = given
-    names = names_of(seed, wanted, every=every)
+    seed, wanted, each, size = given
+    names = names_of(seed, wanted, each)
     signal.signal(signal.SIGALRM, _stop)
     signal.alarm(STILL_S)
     try:
@@ -86,11 +85,19 @@ def main() -> int:
     """Run the command."""
     parser = argparse.ArgumentParser(prog="python -m oracle", description=__doc__)
     parser.add_argument("--cases", type=int, default=1000, help="how many (default: 1000)")
-    parser.add_argument("--seed", type=int, default=0, help="of the first; the next ones follow it (default: 0)")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="of the first; the next ones follow it (default: 0)"
+    )
     parser.add_argument("--jobs", type=int, default=1, help="processes (default: 1)")
-    parser.add_argument("--seconds", type=float, default=float("inf"), help="begin no further case after so many")
-    parser.add_argument("--every-variant", action="store_true", help=f"each case under all {len(VARIANTS)} variants")
+    parser.add_argument(
+        "--seconds", type=float, default=float("inf"), help="begin no further case after so many"
+    )
+    parser.add_argument(
+        "--each", type=int, default=4, help="variants of a case, drawn by its seed (default: 4)"
+    )
+    parser.add_argument("--every-variant", action="store_true", help=f"all {len(VARIANTS)} of them")
     parser.add_argument("--variants", default="", help="these alone, by commas: " + ", ".join(VARIANTS))
+    parser.add_argument("--as-is", action="store_true", help="do not look for a smaller scenario that fails")
     parser.add_argument("--size", type=int, help="records of a case, about (default: drawn)")
     given = parser.parse_args()
     wanted = tuple(name for name in given.variants.split(",") if name)
@@ -100,7 +107,8 @@ def main() -> int:
     began, cases, runs = time.monotonic(), 0, 0
     failure: Failure | None = None
     seeds = range(given.seed, given.seed + given.cases)
-    work = ((seed, wanted, given.every_variant, given.size) for seed in seeds)
+    each = len(VARIANTS) if given.every_variant else given.each
+    work = ((seed, wanted, each, given.size) for seed in seeds)
     with multiprocessing.get_context("fork").Pool(given.jobs) as pool:
         chunk = min(CHUNK, max(1, given.cases // given.jobs))
         for count, failure in pool.imap(case, work, chunksize=chunk):
@@ -109,13 +117,17 @@ def main() -> int:
                 break
         pool.terminate()
     if failure is not None:
-        for line in told(smaller(failure), given.size):
+        for line in told(failure if given.as_is else smaller(failure), given.size):
             sys.stdout.write(f"{line}\n")
     last = seeds[max(cases, 1) - 1]
     end = "equal" if failure is None else "DIFFERENT"
-    against = "" if (Path(__file__).parent / "reference.py").exists() else " (no reference: base against variants)"
+    against = (
+        "" if (Path(__file__).parent / "reference.py").exists() else " (no reference: base against variants)"
+    )
     took = time.monotonic() - began
-    sys.stdout.write(f"oracle: {cases} cases, {runs} runs, seeds {given.seed} to {last}, {took:.0f} s: {end}{against}\n")
+    sys.stdout.write(
+        f"oracle: {cases} cases, {runs} runs, seeds {given.seed} to {last}, {took:.0f} s: {end}{against}\n"
+    )
     return 1 if failure is not None else 0
 
 

@@ -1,11 +1,12 @@
 """The worker's own line in one process: its lanes over buckets in memory, Kafka as lists.
 
-What lies between a lane and its servers is stood in for (`standing_in`); all else is the product: taking a lane,
-obeying a load's commands, `Line.rate`, `Line.commit`. While it goes on the invariants are asserted:
+What lies between a lane and its servers is stood in for (`standing_in`); all else is the product: taking a
+lane, obeying a load's commands, `Line.rate`, `Line.commit`. While it goes on the invariants are asserted:
 
 - at a draw that is done, no client's state is newer than the lane's catalog;
 - each counter that a side names is that of its own client package and period;
-- a bucket is asked once more than it answered STALE and MORE, and no side is asked again with the first limits alone;
+- a bucket is asked once more than it answered STALE and MORE, and no side that needs all its limits is asked
+  again with the first of them;
 - a bucket's sums are the sums of what the journal's headers say;
 - mark, rejected records and transactions of one batch name one catalog;
 - each side ends once;
@@ -67,7 +68,7 @@ SIDES = ("orig", "term")
 _context = msgspec.msgpack.Decoder(Context)
 
 
-class Broken(AssertionError):
+class Broken(AssertionError):  # noqa: N818 - what it says
     """An invariant does not hold."""
 
 
@@ -97,8 +98,9 @@ class Input(NamedTuple):
 class Ended(NamedTuple):
     """How one side of a record ended.
 
-    outcome: transaction, rejected, duplicate. value: the transaction, decoded; or the header `value`. published:
-    key, value and headers; of an effect without the lane's time, which depends on where a batch was cut.
+    outcome: transaction, rejected, duplicate. value: the transaction, decoded; or the header `value`.
+    published: key, value and headers; of an effect without the lane's time, which depends on where a batch
+    was cut.
     """
 
     side: str | None
@@ -151,7 +153,11 @@ async def _end_offset(client: Broker, topic: str, partition: int, **_: Any) -> i
 
 
 async def _last_mark(client: Broker, topic: str, partition: int, owner_offset: int, **_: Any) -> Mark | None:
-    found = [said for at, _, _, said in client.read_of(topic, partition) if isinstance(said, Mark) and at < owner_offset]
+    found = [
+        said
+        for at, _, _, said in client.read_of(topic, partition)
+        if isinstance(said, Mark) and at < owner_offset
+    ]
     return found[-1] if found else None
 
 
@@ -224,7 +230,7 @@ _STAND_INS: list[tuple[Any, Any]] = [
 
 @cache
 def _places() -> list[tuple[Any, str, Any, Any]]:
-    """Return (module, name, original, stand-in) wherever the product has one of the originals under a name."""
+    """Return (module, name, original, stand-in) wherever the product has an original under a name."""
     by_id = {id(original): (original, stand_in) for original, stand_in in _STAND_INS}
     return [
         (module, name, *by_id[id(value)])
@@ -239,7 +245,9 @@ def _places() -> list[tuple[Any, str, Any, Any]]:
 def standing_in() -> Iterator[None]:
     """Let the product find lists where Kafka was, and log nothing."""
     logged = structlog.get_config()
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50), cache_logger_on_first_use=False)
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(50), cache_logger_on_first_use=False
+    )
     for module, name, _, stand_in in _places():
         setattr(module, name, stand_in)
     try:
@@ -344,7 +352,7 @@ def _no_part(name: str) -> bytes:
 
 
 class Witness:
-    """A rater of the product without lanes, loaded with the same: what it says of a record has no old view."""
+    """A rater of the product without lanes, loaded with the same: what it says rests on no old view."""
 
     def __init__(self, window_days: int) -> None:
         self.rater = Rater(window_ms=window_days * 86_400_000)
@@ -364,7 +372,9 @@ class Witness:
         for one in self.rater.rate(raw, lane_ms):
             if one.side == ended.side:
                 if isinstance(one, (Transaction, Duplicate)):
-                    raise Broken(f"{ended.side} of {raw!r} is {ended.reason}; with an empty cache it is {one!r}")
+                    raise Broken(
+                        f"{ended.side} of {raw!r} is {ended.reason}; with an empty cache it is {one!r}"
+                    )
                 if (one.reason.value, one.value) != (ended.reason, ended.value):
                     alike = one.reason.value, one.value
                     raise Broken(f"{ended.side} of {raw!r} is {ended[2:4]}; with an empty cache {alike}")
@@ -374,7 +384,13 @@ class System:
     """Lanes over buckets; loads and records are put into their inputs, and `step` lets a lane take some."""
 
     def __init__(
-        self, scenario: Scenario, *, lanes: int = 1, buckets: int = 4, processes: int = 1, witness: bool = True
+        self,
+        scenario: Scenario,
+        *,
+        lanes: int = 1,
+        buckets: int = 4,
+        processes: int = 1,
+        witness: bool = True,
     ) -> None:
         """processes: lane l is one of process l % processes; what caches there are is shared in a process."""
         self.scenario, self.lanes, self.processes = scenario, lanes, processes
@@ -439,7 +455,8 @@ class System:
         owners = {
             account: owner
             for account in accounts
-            if (owner := self.buckets[client_bucket(account, len(self.buckets))].accounts.get(account)) is not None
+            if (owner := self.buckets[client_bucket(account, len(self.buckets))].accounts.get(account))
+            is not None
         }
         known: dict[str, ClientRegister] = {}
         for name in {*clients, *owners.values()}:
@@ -447,7 +464,9 @@ class System:
             if raw is not None:
                 known[name] = read_register(raw)
         merged = merge(self.content, file, step.at_ms, Existing(known, owners))
-        assert isinstance(merged, Merged), f"the generator made a faulty load: {[str(fault) for fault in merged]}"
+        assert isinstance(merged, Merged), (
+            f"the generator made a faulty load: {[str(fault) for fault in merged]}"
+        )
         if not merged.changed:
             return False
         if self.witness is not None:
@@ -478,7 +497,10 @@ class System:
             for account in entry.client.accounts if entry.client is not None else ():
                 accounts.setdefault(client_bucket(account.id, count), []).append((account.id, entry.id))
         parts: list[tuple[int, LoadArgs]] = [
-            *((bucket, AccountsArgs(self.version, bucket, index)) for bucket, index in sorted(accounts.items())),
+            *(
+                (bucket, AccountsArgs(self.version, bucket, index))
+                for bucket, index in sorted(accounts.items())
+            ),
             *((bucket, ClientsArgs(self.version, bucket, own)) for bucket, own in sorted(clients.items())),
         ]
         manifest = ManifestArgs(self.version, body, len(parts))
@@ -508,10 +530,12 @@ class System:
             one for one in self.inputs[lane] if one.record.offset >= (commands if one.command else records)
         ]
 
-    async def step(self, lane: int, records: int, *, commit: bool = True, commands: int | None = None) -> bool:
-        """Let a lane take the commands that are next and up to so many records behind them; False: nothing waits.
+    async def step(
+        self, lane: int, records: int, *, commit: bool = True, commands: int | None = None
+    ) -> bool:
+        """Let a lane take the commands that are next and up to so many records behind; False: nothing waits.
 
-        commands: at most so many of them, and no record before the last of them. commit False: it is drawn only.
+        commands: at most so many, and no record unless these are all. commit False: it is drawn only.
         """
         waiting = self.waiting(lane)
         ahead = [one.record for one in waiting]
@@ -532,7 +556,9 @@ class System:
             await self._rate(lane, line, batch, ahead[first:stop], commit=commit)
         return True
 
-    async def _rate(self, lane: int, line: Line, batch: Batch, records: list[Record], *, commit: bool) -> None:
+    async def _rate(
+        self, lane: int, line: Line, batch: Batch, records: list[Record], *, commit: bool
+    ) -> None:
         before = line.taken.standing.lane_ms
         lane_ms = max([before, *(one.timestamp for one in batch.commands)])
         asking = self.asking[lane] = {}
@@ -583,8 +609,8 @@ class System:
                 key = call.items[item].key
                 hold(
                     key not in asked.named,
-                    f"a side of {call.uses[call.items[item].use].client} needs all its limits, and is asked again with "
-                    f"the first of them ({asked.more} times MORE, {len(call.items)} sides)",
+                    f"a side of {call.uses[call.items[item].use].client} needs all its limits, and is asked "
+                    f"again with the first of them ({asked.more} times MORE, {len(call.items)} sides)",
                 )
                 asked.named.add(key)
         elif reply.status == Status.OK:
@@ -600,8 +626,8 @@ class System:
             register = self._view(held.registers[use.client]).register
             hold(
                 register.catalog <= version,
-                f"lane {call.lane} draws for client {use.client}, whose state needs catalog {register.catalog}, "
-                f"with catalog {version}",
+                f"lane {call.lane} draws for client {use.client}, whose state needs catalog "
+                f"{register.catalog}, with catalog {version}",
             )
         entries = unpack_entries(call.context)[len(call.applies) :]
         for item, entry in zip(call.items, entries, strict=True):
@@ -612,11 +638,14 @@ class System:
             view = self._view(held.registers[use.client])
             for one, field in zip(said.candidates, named, strict=True):
                 package = view.packages[one.group]
-                period = view.period(package, catalog.packages[package.package], said.at_ms) if catalog else None
+                period = (
+                    view.period(package, catalog.packages[package.package], said.at_ms) if catalog else None
+                )
                 own = None if period is None else f"{_escaped(package.id)}.{period.number}{one.field}"
                 if not field == own == said.terms.packages[one.group][1] + one.field:
                     raise Broken(
-                        f"a call of client {use.client} at {said.at_ms} names the counter {field}; its own is {own}"
+                        f"a call of client {use.client} at {said.at_ms} names the counter {field}, "
+                        f"and its own is {own}"
                     )
         self._order(call.lane)
 
@@ -651,13 +680,25 @@ class System:
                 catalogs.add(transaction["catalog"])
             self._check_transaction(transaction, said)
             ended[said.offset].append(
-                Ended(SIDES[said.index], "transaction", None, transaction, (key, value, msgspec.msgpack.encode(said)))
+                Ended(
+                    SIDES[said.index],
+                    "transaction",
+                    None,
+                    transaction,
+                    (key, value, msgspec.msgpack.encode(said)),
+                )
             )
         for key, value, headers in batch.rejected:
             said_of = {name: raw.decode() for name, raw in headers}
             catalogs.add(int(said_of["catalog"]))
             ended[int(said_of["source_offset"])].append(
-                Ended(said_of["side"] or None, "rejected", said_of["reason"], said_of["value"], (key, value, headers))
+                Ended(
+                    said_of["side"] or None,
+                    "rejected",
+                    said_of["reason"],
+                    said_of["value"],
+                    (key, value, headers),
+                )
             )
         hold(len(catalogs) == 1, f"one batch names catalogs {sorted(catalogs)}: mark, transactions, rejected")
         self._end(lane, batch, records, ended, lane_ms, alone=alone)
@@ -765,7 +806,9 @@ def _sides_of(raw: bytes | None) -> list[str]:
 
 # ------------------------------------------------------------------ memos
 def _modules() -> list[Any]:
-    return [module for path, module in list(sys.modules.items()) if path == "rater" or path.startswith("rater.")]
+    return [
+        module for path, module in list(sys.modules.items()) if path == "rater" or path.startswith("rater.")
+    ]
 
 
 @cache
@@ -818,14 +861,17 @@ def forget_views(system: System) -> None:
 
 
 BOUNDS = {
-    "SPANS_MAX", "ROUTES_MAX", "SHARED_MAX", "SELECTED_MAX", "PLACED_MAX", "_RECENT_MAX", "_MEMO_MAX", "VIEWS_MAX",
+    "SPANS_MAX", "ROUTES_MAX", "SHARED_MAX", "SELECTED_MAX", "PLACED_MAX", "_RECENT_MAX", "_MEMO_MAX",
+    "VIEWS_MAX",
 }  # fmt: skip
 
 
 @contextlib.contextmanager
 def bounds_at_one() -> Iterator[None]:
     """Let each memo hold one thing."""
-    found = [(module, name, vars(module)[name]) for module in _modules() for name in BOUNDS & vars(module).keys()]
+    found = [
+        (module, name, vars(module)[name]) for module in _modules() for name in BOUNDS & vars(module).keys()
+    ]
     for module, name, _ in found:
         setattr(module, name, 1)
     try:
@@ -843,4 +889,3 @@ def run(work: Callable[[], Awaitable[None]]) -> None:
 
     with standing_in():
         asyncio.run(go())
-

@@ -1,7 +1,8 @@
 """Catalogs and calls from a seed: what real backlogs mix in one batch, and what repeats in them.
 
-Three styles are drawn by the seed: calls that are mixed, runs of calls that are alike (faults of memos need alike
-neighbours, and mixed ones alone miss them), and the smallest shapes of faults that were seen, with other numbers.
+Three styles are drawn by the seed: calls that are mixed, runs of calls that are alike (faults of memos need
+alike neighbours, and mixed ones alone miss them), and the smallest shapes of faults that were seen, with
+other numbers.
 The same seed gives the same scenario on every machine. What the rules are: domain.md, contracts.md.
 """
 
@@ -22,7 +23,7 @@ DAY_MS = 24 * HOUR_MS
 
 @dataclass(frozen=True)
 class LoadStep:
-    """A catalog file that is loaded: at_ms is the load's now, whole seconds; file is a decoded JSON object."""
+    """A catalog file that is loaded. at_ms: the load's now, whole seconds; file: a decoded JSON object."""
 
     at_ms: int
     file: dict[str, Any]
@@ -50,25 +51,72 @@ class Scenario:
 
 
 DECK = {
-    "380": "Ukraine", "38044": "Ukraine Kiev", "38050": "Ukraine Mobile", "38067": "Ukraine Mobile",
-    "1": "USA", "1201": "USA New Jersey", "1212": "USA New York", "44": "UK", "447": "UK Mobile",
-}  # fmt: skip
+    "380": "Ukraine",
+    "38044": "Ukraine Kiev",
+    "38050": "Ukraine Mobile",
+    "38067": "Ukraine Mobile",
+    "1": "USA",
+    "1201": "USA New Jersey",
+    "1212": "USA New York",
+    "44": "UK",
+    "447": "UK Mobile",
+}
 NUMBERS = ("38044", "38050", "38067", "380", "1201", "1212", "1", "447", "44")
 PATTERNS = (
-    "380*", "38044", "38050*", "3805*", "*", "1*", "1201", "12*", "44*", "447", "38*", "3*", "380", "1",
-)  # fmt: skip
+    "380*",
+    "38044",
+    "38050*",
+    "3805*",
+    "*",
+    "1*",
+    "1201",
+    "12*",
+    "44*",
+    "447",
+    "38*",
+    "3*",
+    "380",
+    "1",
+)
 PRICES = ("0.06", "0.10", "0.60", "0.0333333333", "1", "0.0000001", "2.5", "0.0123456789", "0")
 ZONES = (
-    "UTC", "Europe/Kyiv", "Europe/London", "America/New_York", "Australia/Lord_Howe", "Africa/Cairo",
-    "Asia/Kolkata", "America/Santiago", "Pacific/Auckland",
-)  # fmt: skip
+    "UTC",
+    "Europe/Kyiv",
+    "Europe/London",
+    "America/New_York",
+    "Australia/Lord_Howe",
+    "Africa/Cairo",
+    "Asia/Kolkata",
+    "America/Santiago",
+    "Pacific/Auckland",
+)
 MOMENTS = (
-    "2026-03-29T03:00:00Z", "2026-10-25T04:00:00Z", "2026-11-01T09:00:00Z", "2026-04-05T12:00:00Z",
-    "2026-03-01T00:30:00Z", "2027-01-01T02:00:00Z", "2026-11-27T10:00:00Z", "2026-03-08T10:00:00Z",
-    "2028-02-29T12:00:00Z", "2026-05-01T00:00:00Z", "2026-09-06T06:00:00Z",
-)  # fmt: skip
+    "2026-03-29T03:00:00Z",
+    "2026-10-25T04:00:00Z",
+    "2026-11-01T09:00:00Z",
+    "2026-04-05T12:00:00Z",
+    "2026-03-01T00:30:00Z",
+    "2027-01-01T02:00:00Z",
+    "2026-11-27T10:00:00Z",
+    "2026-03-08T10:00:00Z",
+    "2028-02-29T12:00:00Z",
+    "2026-05-01T00:00:00Z",
+    "2026-09-06T06:00:00Z",
+)
 """Changes of clocks, ends of months and years, and a plain day."""
-PERIODS = ("1 hour", "6 hours", "1 day", "1 day", "1 day", "2 days", "1 month", "1 month", "3 months", "1 year", None)
+PERIODS = (
+    "1 hour",
+    "6 hours",
+    "1 day",
+    "1 day",
+    "1 day",
+    "2 days",
+    "1 month",
+    "1 month",
+    "3 months",
+    "1 year",
+    None,
+)
 
 Row = dict[str, Any]
 
@@ -178,7 +226,9 @@ class _Maker:
         lane = crc32(lane_key.encode()) % 2 if self.keyed else rng.randrange(2)
         self.steps.append(RecordStep(record_ms, raw, lane))
         self.sent.append((raw, call or {}))
-        self.now += rng.choice((1, 1, 20, 1000, 1000, 60_000)) if rng.random() < 0.97 else rng.randrange(DAY_MS)
+        self.now += (
+            rng.choice((1, 1, 20, 1000, 1000, 60_000)) if rng.random() < 0.97 else rng.randrange(DAY_MS)
+        )
 
     def floor(self) -> int:
         """Return the time of the last load: records that follow it are not before it."""
@@ -201,9 +251,12 @@ class _Maker:
             "rates": {
                 "EUR": "1.08",
                 "GBP": [{"rate": "1.27", "from": day(first_gbp)}],
-                "JPY": [{"rate": "0.0067", "from": "2020-01-01"}, {"rate": "0.0071", "from": second(self.now - DAY_MS)}],
+                "JPY": [
+                    {"rate": "0.0067", "from": "2020-01-01"},
+                    {"rate": "0.0071", "from": second(self.now - DAY_MS)},
+                ],
             },
-        }  # fmt: skip
+        }
         self.file["code_decks"] = [{"name": "a-z", "codes": DECK}]
         self.file["services"] = [{"name": "sms_mt", "unit": "piece", "price_unit": 1}]
         for name in ("retail", "carrier", "euro", "odd"):
@@ -254,7 +307,10 @@ class _Maker:
 
     def limit(self, number: int, currency: str) -> Row:
         rng = self.rng
-        row: Row = {"id": rng.choice((f"m{number}", f"m{number}", f"a.{number}", f"{number}%")), "service": "calls"}
+        row: Row = {
+            "id": rng.choice((f"m{number}", f"m{number}", f"a.{number}", f"{number}%")),
+            "service": "calls",
+        }
         if rng.random() < 0.08:
             row["service"] = rng.choice(("sms_mt", "data", "messages"))
         if rng.random() < 0.7:
@@ -270,7 +326,10 @@ class _Maker:
             row["type"] = "money"
             row["limit"] = rng.choice(("0.05", "0.10", "1.00", "2", "0.333333", "50", "0.000001"))
         if rng.random() < 0.2:
-            row["code_deck"], row["code_name"] = "a-z", rng.choice(("Ukraine Mobile", "Ukraine", "USA New Jersey"))
+            row["code_deck"], row["code_name"] = (
+                "a-z",
+                rng.choice(("Ukraine Mobile", "Ukraine", "USA New Jersey")),
+            )
         else:
             row["code"] = rng.choice(PATTERNS)
             if rng.random() < 0.15:
@@ -289,10 +348,13 @@ class _Maker:
             limits = rng.choice((5, 9, 18, 40, 70))
         alike = rng.choice(PATTERNS) if rng.random() < 0.4 else None
         row: Row = {
-            "id": identity, "name": f"Package {identity}", "type": "vendor" if rng.random() < 0.2 else "customer",
-            "currency": currency, "period": rng.choice(PERIODS),
+            "id": identity,
+            "name": f"Package {identity}",
+            "type": "vendor" if rng.random() < 0.2 else "customer",
+            "currency": currency,
+            "period": rng.choice(PERIODS),
             "limits": [self.limit(number, currency) for number in range(limits)],
-        }  # fmt: skip
+        }
         if alike is not None:  # many limits for one call
             for one in row["limits"]:
                 if "code" in one:
@@ -321,10 +383,14 @@ class _Maker:
         if self.accounts_many and self.numbers["client"] == 1:
             accounts = rng.choice((65, 80, 110))
         row: Row = {
-            "id": identity, "currency": rng.choice(("USD", "USD", "USD", "EUR", "JPY")), "time_zone": rng.choice(ZONES),
-            "balance": rng.choice(("0", "50.00", "1000", "0.10", "-3")), "credit_limit": rng.choice(("0", "0", "5", "0.5")),
-            "rate_tables": self.own_tables(), "accounts": [self.account() for _ in range(accounts)],
-        }  # fmt: skip
+            "id": identity,
+            "currency": rng.choice(("USD", "USD", "USD", "EUR", "JPY")),
+            "time_zone": rng.choice(ZONES),
+            "balance": rng.choice(("0", "50.00", "1000", "0.10", "-3")),
+            "credit_limit": rng.choice(("0", "0", "5", "0.5")),
+            "rate_tables": self.own_tables(),
+            "accounts": [self.account() for _ in range(accounts)],
+        }
         if self.large and rng.random() < 0.3:
             row["balance"] = rng.choice(("9007199254", "-9007199254", "9007199254.740992"))
         row.update(fixed)
@@ -371,7 +437,11 @@ class _Maker:
             return None
         package = self.packages[fixed["package"]] if "package" in fixed else rng.choice(packages)
         number = self.number("held")
-        row: Row = {"id": f"{number}" if rng.random() < 0.9 else f"cp.{number}", "client": client, "package": package["id"]}
+        row: Row = {
+            "id": f"{number}" if rng.random() < 0.9 else f"cp.{number}",
+            "client": client,
+            "package": package["id"],
+        }
         accounts = self.clients[client]["accounts"]
         if accounts and rng.random() < 0.2:
             row["account"] = rng.choice(accounts)["id"]
@@ -405,17 +475,27 @@ class _Maker:
         client = rng.choice(list(self.clients))
         row: Row = {"side": rng.choice(("orig", "term")), "client": client}
         row.update(
-            rng.choice((
-                {"gateway": f"gw-{rng.randrange(3)}"}, {"ip": "203.0.113.0/24"}, {"ip": "203.0.113.7"},
-                {"login": f"u{rng.randrange(2)}"}, {"caller_prefix": "1415"}, {"gateway": "gw-1", "caller_prefix": "14"},
-            ))
-        )  # fmt: skip
+            rng.choice(
+                (
+                    {"gateway": f"gw-{rng.randrange(3)}"},
+                    {"ip": "203.0.113.0/24"},
+                    {"ip": "203.0.113.7"},
+                    {"login": f"u{rng.randrange(2)}"},
+                    {"caller_prefix": "1415"},
+                    {"gateway": "gw-1", "caller_prefix": "14"},
+                )
+            )
+        )
         accounts = self.clients[client]["accounts"]
         if accounts and rng.random() < 0.4:
             row["account"] = rng.choice(accounts)["id"]
         conditions = {name: value for name, value in row.items() if name not in ("client", "account")}
         rules = self.file.setdefault("identification", [])
-        same = [one for one in rules if {k: v for k, v in one.items() if k not in ("client", "account")} == conditions]
+        same = [
+            one
+            for one in rules
+            if {k: v for k, v in one.items() if k not in ("client", "account")} == conditions
+        ]
         if not same:
             rules.append(row)
             self.rules.append(row)
@@ -425,14 +505,25 @@ class _Maker:
         """Load some changes."""
         self.now = self.whole()
         kinds: list[Callable[[], object]] = [
-            self.edit_package, self.edit_package, self.edit_package, self.new_hold, self.end, self.swap, self.swap,
-            self.client, self.edit_client, self.edit_client, self.edit_table, self.edit_currency, self.rule,
-        ]  # fmt: skip
+            self.edit_package,
+            self.edit_package,
+            self.edit_package,
+            self.new_hold,
+            self.end,
+            self.swap,
+            self.swap,
+            self.client,
+            self.edit_client,
+            self.edit_client,
+            self.edit_table,
+            self.edit_currency,
+            self.rule,
+        ]
         for kind in self.rng.sample(kinds, self.rng.randrange(1, 5)):
             kind()
         self.load()
 
-    def edit_package(self) -> None:
+    def edit_package(self) -> None:  # noqa: C901, PLR0912 - a list of kinds
         rng, at = self.rng, self.whole()
         # What this load assigns has to be assignable as the load has it.
         assigned = {one["package"] for one in self.file.get("client_packages", ())}
@@ -453,7 +544,9 @@ class _Maker:
                     else:
                         one["limit"] = rng.choice((1, 3, 7, 40))
                 case 2:
-                    row["limits"].append(self.limit(100 + at // 1000 % 1000 + len(row["limits"]), row["currency"]))
+                    row["limits"].append(
+                        self.limit(100 + at // 1000 % 1000 + len(row["limits"]), row["currency"])
+                    )
                 case 3 if len(row["limits"]) > 1:
                     del row["limits"][rng.randrange(len(row["limits"]))]
                 case 4:
@@ -474,7 +567,9 @@ class _Maker:
     def dates(self, row: Row) -> None:
         """Change the dates of a package."""
         rng, at = self.rng, self.whole()
-        row["end_date"] = rng.choice((None, second(at), second(at + DAY_MS), day(at + 3 * DAY_MS), second(at - DAY_MS)))
+        row["end_date"] = rng.choice(
+            (None, second(at), second(at + DAY_MS), day(at + 3 * DAY_MS), second(at - DAY_MS))
+        )
         row["start_date"] = rng.choice((None, None, second(at - 9 * DAY_MS), day(at - 40 * DAY_MS)))
 
     def new_hold(self) -> None:
@@ -511,7 +606,12 @@ class _Maker:
         old = self.packages[row["package"]]
         new = self.package(type=old["type"], currency=old["currency"], limits=old["limits"])
         self.held[row["id"]] = self.put("client_packages", {**row, "end_date": second(at)})
-        fixed = {"package": new["id"], "start_date": second(at), "activate_in_past": rng.random() < 0.5, "end_date": None}
+        fixed = {
+            "package": new["id"],
+            "start_date": second(at),
+            "activate_in_past": rng.random() < 0.5,
+            "end_date": None,
+        }
         self.hold(row["client"], **fixed)
 
     def edit_client(self) -> None:
@@ -528,7 +628,9 @@ class _Maker:
                 case 3:
                     row["accounts"].append(self.account())
                 case _ if row["accounts"]:
-                    rng.choice(row["accounts"])["rate_tables"] = {"orig": {"calls": rng.choice(("euro", "retail"))}}
+                    rng.choice(row["accounts"])["rate_tables"] = {
+                        "orig": {"calls": rng.choice(("euro", "retail"))}
+                    }
         self.clients[row["id"]] = row
         self.put("clients", row)
 
@@ -537,10 +639,19 @@ class _Maker:
 
     def edit_currency(self) -> None:
         rng, at = self.rng, self.whole()
-        rates = rng.choice((
-            {"EUR": "1.11"}, {"GBP": "1.3"}, {"GBP": [{"rate": "1.31", "from": day(at - DAY_MS)}]},
-            {"JPY": [{"rate": "0.0069", "from": day(at - 90 * DAY_MS)}, {"rate": "0.008", "from": second(at)}]},
-        ))  # fmt: skip
+        rates = rng.choice(
+            (
+                {"EUR": "1.11"},
+                {"GBP": "1.3"},
+                {"GBP": [{"rate": "1.31", "from": day(at - DAY_MS)}]},
+                {
+                    "JPY": [
+                        {"rate": "0.0069", "from": day(at - 90 * DAY_MS)},
+                        {"rate": "0.008", "from": second(at)},
+                    ]
+                },
+            )
+        )
         self.file["currencies"] = {"rates": rates}
 
     # ------------------------------------------------------------------ calls
@@ -572,7 +683,11 @@ class _Maker:
         for n in range(count):
             back = max(0, first - (n if rng.random() < 0.95 else rng.randrange(count)) * step)
             account = accounts[n % len(accounts)] if accounts and rng.random() < 0.5 else None
-            self.send_call(self.call(client=client, number=number, seconds=seconds, back=back, account=account, side=side))
+            self.send_call(
+                self.call(
+                    client=client, number=number, seconds=seconds, back=back, account=account, side=side
+                )
+            )
             if rng.random() < self.bad / 2:
                 self.wrong()
             if rng.random() < self.again / 2:
@@ -584,9 +699,15 @@ class _Maker:
         self.send(json.dumps(call).encode(), key, call)
 
     def call(
-        self, *, client: str | None = None, number: str | None = None, seconds: int | None = None,
-        back: int | None = None, account: str | None = None, side: str | None = None,
-    ) -> Row:  # fmt: skip
+        self,
+        *,
+        client: str | None = None,
+        number: str | None = None,
+        seconds: int | None = None,
+        back: int | None = None,
+        account: str | None = None,
+        side: str | None = None,
+    ) -> Row:
         rng = self.rng
         clients = list(self.clients)
         client = client or (clients[0] if rng.random() < 0.4 else rng.choice(clients))
@@ -596,10 +717,14 @@ class _Maker:
         if back is None:
             back = rng.randrange(self.backlog_ms + 1) if rng.random() < 0.8 else 0
         answered = max(0, self.now - duration - back - rng.randrange(0, 3000))
+        if rng.random() < 0.06 and answered:
+            answered -= answered % HOUR_MS  # where periods, rates and days of a zone begin
         call: Row = {
-            "id": f"c-{self.number('call')}", "called": number or rng.choice(NUMBERS) + f"{rng.randrange(10**6):06d}",
-            "answered_at": rfc3339(answered, rng.choice(ZONES) if rng.random() < 0.2 else "UTC"), "duration_ms": duration,
-        }  # fmt: skip
+            "id": f"c-{self.number('call')}",
+            "called": number or rng.choice(NUMBERS) + f"{rng.randrange(10**6):06d}",
+            "answered_at": rfc3339(answered, rng.choice(ZONES) if rng.random() < 0.2 else "UTC"),
+            "duration_ms": duration,
+        }
         self.dress(call, answered, duration)
         chosen = side or rng.choices(("orig", "term", "both"), (70, 15, 15))[0]
         if chosen in ("orig", "both"):
@@ -643,7 +768,7 @@ class _Maker:
         rules = [rule for rule in self.rules if rule["side"] == side]
         if rules and rng.random() < 0.15:
             rule = rng.choice(rules)
-            party = {name: rule[name] for name in ("gateway", "login") if name in rule}
+            party: Row = {name: rule[name] for name in ("gateway", "login") if name in rule}
             if "ip" in rule:
                 party["ip"] = rng.choice(("203.0.113.7", "203.0.113.9"))
             return party
@@ -658,10 +783,17 @@ class _Maker:
 
     def given(self) -> Row:
         rng = self.rng
-        rate: Row = {"code": rng.choice(("38044", "380", "1201", "777")), "price": rng.choice((*PRICES, "-0.5", "900000000"))}
+        rate: Row = {
+            "code": rng.choice(("38044", "380", "1201", "777")),
+            "price": rng.choice((*PRICES, "-0.5", "900000000")),
+        }
         rate["currency"] = rng.choice(("USD", "USD", "EUR", "GBP", "JPY", "XXX"))
         if rng.random() < 0.5:
-            rate |= {"setup_fee": rng.choice(("0.05", "0", "-0.01")), "interval": rng.choice((1, 60)), "min_time": 30}
+            rate |= {
+                "setup_fee": rng.choice(("0.05", "0", "-0.01")),
+                "interval": rng.choice((1, 60)),
+                "min_time": 30,
+            }
         if rng.random() < 0.3:
             rate |= {"code_name": "Given", "grace_time": 5}
         return rate
@@ -676,7 +808,7 @@ class _Maker:
         call = json.loads(json.dumps(call))
         sides = [side for side in ("orig", "term") if isinstance(call.get(side), dict)]
         match rng.randrange(5):
-            case 0 if "duration_ms" in call and call["duration_ms"]:
+            case 0 if call.get("duration_ms"):
                 call["duration_ms"] += 1000
             case 1:
                 call["called"] = rng.choice(NUMBERS) + "7654321"
@@ -692,7 +824,7 @@ class _Maker:
         side = call.get("orig") or call.get("term") or {}
         return str(side.get("client") or side.get("account") or "none") if isinstance(side, dict) else "none"
 
-    def wrong(self) -> None:
+    def wrong(self) -> None:  # noqa: C901, PLR0912 - a list of kinds
         """Send a record that is rejected, or nearly."""
         rng, call = self.rng, self.call()
         sides = [side for side in ("orig", "term") if side in call]
@@ -712,9 +844,13 @@ class _Maker:
             case 5:
                 call["answered_at"] = rng.choice(("yesterday", "2026-11-03T10:00:00", "", 5))
             case 6:
-                call["answered_at"] = rfc3339(self.now + rng.choice((HOUR_MS - 5000, HOUR_MS + 5000, 3 * DAY_MS)))
+                call["answered_at"] = rfc3339(
+                    self.now + rng.choice((HOUR_MS - 5000, HOUR_MS + 5000, 3 * DAY_MS))
+                )
             case 7:
-                call["answered_at"] = rfc3339(self.now - self.window_days * DAY_MS + rng.choice((-5000, 5000, -DAY_MS)))
+                call["answered_at"] = rfc3339(
+                    self.now - self.window_days * DAY_MS + rng.choice((-5000, 5000, -DAY_MS))
+                )
             case 8:
                 call["duration_ms"] = rng.choice((-1, "60", 1.5, 2**53))
             case 9:
@@ -726,16 +862,24 @@ class _Maker:
             case 12:
                 call[side] = {}
             case 13:
-                call[side] = {"client": rng.choice(list(self.clients)), "rate": {**self.given(), "currency": "XXX"}}
+                call[side] = {
+                    "client": rng.choice(list(self.clients)),
+                    "rate": {**self.given(), "currency": "XXX"},
+                }
             case 14:
-                call[side] = {"client": rng.choice(list(self.clients)), "rate": {**self.given(), "price": "900000000"}}
+                call[side] = {
+                    "client": rng.choice(list(self.clients)),
+                    "rate": {**self.given(), "price": "900000000"},
+                }
             case 15:
                 call[side] = rng.choice((5, "x", [], {"client": 5}))
             case 16:
                 call = {name: value for name, value in call.items() if name not in ("orig", "term")}
             case _:
                 call[side] = {"gateway": "gw-none", "ip": "198.51.100.1"}
-        self.send(json.dumps(call).encode() if raw is None else raw, self.key_of(call) if raw is None else "none")
+        self.send(
+            json.dumps(call).encode() if raw is None else raw, self.key_of(call) if raw is None else "none"
+        )
 
     # ------------------------------------------------------------------ smallest shapes
     def plain(self, limits: list[Row], period: str | None, price: str = "0.60", **client: Any) -> None:
@@ -743,20 +887,47 @@ class _Maker:
         start = self.now - (self.window_days + 40) * DAY_MS
         self.file = {
             "currencies": {"base": "USD"},
-            "rate_tables": [{"name": "retail", "currency": "USD", "rates": [{"code": "380", "price": price, "interval": 1}]}],
-            "packages": [{"id": "1", "name": "P", "type": "customer", "currency": "USD", "period": period, "limits": limits}],
-            "clients": [{"id": "42", "currency": "USD", "rate_tables": {"orig": {"calls": "retail"}}, **client}],
-            "client_packages": [
-                {"id": "1", "client": "42", "package": "1", "start_date": day(start), "activate_in_past": True}
+            "rate_tables": [
+                {
+                    "name": "retail",
+                    "currency": "USD",
+                    "rates": [{"code": "380", "price": price, "interval": 1}],
+                }
             ],
-        }  # fmt: skip
+            "packages": [
+                {
+                    "id": "1",
+                    "name": "P",
+                    "type": "customer",
+                    "currency": "USD",
+                    "period": period,
+                    "limits": limits,
+                }
+            ],
+            "clients": [
+                {"id": "42", "currency": "USD", "rate_tables": {"orig": {"calls": "retail"}}, **client}
+            ],
+            "client_packages": [
+                {
+                    "id": "1",
+                    "client": "42",
+                    "package": "1",
+                    "start_date": day(start),
+                    "activate_in_past": True,
+                }
+            ],
+        }
         self.load()
 
     def simple(self, client: str, at_ms: int, seconds: int, **more: Any) -> None:
         call = {
-            "id": f"c-{self.number('call')}", "called": "380501234567", "answered_at": rfc3339(at_ms),
-            "duration_ms": seconds * 1000, "orig": {"client": client}, **more,
-        }  # fmt: skip
+            "id": f"c-{self.number('call')}",
+            "called": "380501234567",
+            "answered_at": rfc3339(at_ms),
+            "duration_ms": seconds * 1000,
+            "orig": {"client": client},
+            **more,
+        }
         self.send_call(call)
 
 
@@ -772,7 +943,9 @@ def _another_period(make: _Maker) -> None:
     base = make.now - 4 * DAY_MS
     for period in sorted(rng.sample(range(60), rng.randrange(2, 5))):
         for _ in range(rng.randrange(1, 5)):
-            make.simple("42", base + period % (60 if unit == HOUR_MS else 4) * unit, rng.choice((30, 60, 120, 600)))
+            make.simple(
+                "42", base + period % (60 if unit == HOUR_MS else 4) * unit, rng.choice((30, 60, 120, 600))
+            )
 
 
 def _five_days(make: _Maker) -> None:
@@ -801,13 +974,21 @@ def _swapped(make: _Maker) -> None:
         make.simple("42", make.now - 61_000, 60)
     at = make.whole()
     make.file = {
-        "packages": [{"id": "2", "name": "Q", "type": "customer", "currency": "USD", "limits": [_volume(10)]}],
+        "packages": [
+            {"id": "2", "name": "Q", "type": "customer", "currency": "USD", "limits": [_volume(10)]}
+        ],
         "client_packages": [
-            {"id": "1", "client": "42", "package": "1", "start_date": day(make.now - (make.window_days + 40) * DAY_MS),
-             "activate_in_past": True, "end_date": second(at)},
+            {
+                "id": "1",
+                "client": "42",
+                "package": "1",
+                "start_date": day(make.now - (make.window_days + 40) * DAY_MS),
+                "activate_in_past": True,
+                "end_date": second(at),
+            },
             {"id": "2", "client": "42", "package": "2", "start_date": second(at)},
         ],
-    }  # fmt: skip
+    }
     # The first row's start has to be as it was loaded.
     first = next(step for step in make.steps if isinstance(step, LoadStep))
     make.file["client_packages"][0]["start_date"] = first.file["client_packages"][0]["start_date"]
@@ -824,12 +1005,15 @@ def _currency(make: _Maker) -> None:
     make.file = {
         "currencies": {"base": "USD", "rates": rates},
         "rate_tables": [
-            {"name": "bad", "currency": "GBP" if how == "table" else "USD",
-             "rates": [{"code": "380", "price": "1" if how == "table" else "900000000"}]},
+            {
+                "name": "bad",
+                "currency": "GBP" if how == "table" else "USD",
+                "rates": [{"code": "380", "price": "1" if how == "table" else "900000000"}],
+            },
             {"name": "good", "currency": "USD", "rates": [{"code": "380", "price": "1"}]},
         ],
         "clients": [{"id": "42", "currency": "USD", "rate_tables": {"orig": {"calls": "bad"}}}],
-    }  # fmt: skip
+    }
     make.load()
     for _ in range(rng.randrange(1, 3)):
         make.simple("42", make.now - 700_000, 660)
@@ -846,18 +1030,26 @@ def _one_id(make: _Maker) -> None:
     make.plain([_volume(10)], "1 day")
     make.file = {
         "clients": [
-            {"id": str(n), "currency": "USD", "rate_tables": {"orig": {"calls": "retail"}}} for n in range(43, 43 + rng.randrange(2, 7))
+            {"id": str(n), "currency": "USD", "rate_tables": {"orig": {"calls": "retail"}}}
+            for n in range(43, 43 + rng.randrange(2, 7))
         ]
     }
     make.load()
     clients = [str(n) for n in range(42, 49)]
     for _ in range(rng.randrange(3, 9)):
-        make.simple(rng.choice(clients), make.now - 90_000, rng.choice((60, 60, 61)), id=rng.choice(("same", "other")))
+        make.simple(
+            rng.choice(clients), make.now - 90_000, rng.choice((60, 60, 61)), id=rng.choice(("same", "other"))
+        )
 
 
 _SMALLEST: tuple[Callable[[_Maker], None], ...] = (
-    _another_period, _five_days, _accounts, _swapped, _currency, _one_id,
-)  # fmt: skip
+    _another_period,
+    _five_days,
+    _accounts,
+    _swapped,
+    _currency,
+    _one_id,
+)
 
 
 def make(seed: int, *, size: int | None = None) -> Scenario:

@@ -10,7 +10,7 @@ import pytest
 
 from oracle import lanes
 from oracle.lanes import Ended, System
-from oracle.scenario import DAY_MS, LoadStep, RecordStep, Scenario, ms, rfc3339, second
+from oracle.scenario import DAY_MS, LoadStep, RecordStep, Scenario, Step, ms, rfc3339, second
 
 NOON = ms("2026-11-27T12:00:00Z")
 Row = dict[str, Any]
@@ -22,7 +22,14 @@ def catalog(*limits: Row, period: str | None = None, price: str = "0.60", **clie
         "currencies": {"base": "USD"},
         "rate_tables": [{"name": "retail", "currency": "USD", "rates": [{"code": "380", "price": price}]}],
         "packages": [
-            {"id": "1", "name": "P", "type": "customer", "currency": "USD", "period": period, "limits": list(limits)}
+            {
+                "id": "1",
+                "name": "P",
+                "type": "customer",
+                "currency": "USD",
+                "period": period,
+                "limits": list(limits),
+            }
         ],
         "clients": [{"id": "42", "currency": "USD", "rate_tables": {"orig": {"calls": "retail"}}, **client}],
         "client_packages": [held("1", "1")],
@@ -42,7 +49,9 @@ def minutes(limit: int, number: int = 0) -> Row:
     return {"id": f"m{number}", "type": "volume", "service": "calls", "code": "380*", "limit": limit}
 
 
-def record(name: str, at_ms: int, seconds: int, *, lane: int = 0, now_ms: int = NOON, **more: Any) -> RecordStep:
+def record(
+    name: str, at_ms: int, seconds: int, *, lane: int = 0, now_ms: int = NOON, **more: Any
+) -> RecordStep:
     """Return a call of client 42 that is over before its record comes."""
     call = {
         "id": name, "called": "380501234567", "answered_at": rfc3339(at_ms), "duration_ms": seconds * 1000,
@@ -60,7 +69,7 @@ Plan = Callable[[System], Awaitable[None]]
 
 
 def rated(
-    steps: Sequence[LoadStep | RecordStep], plan: Plan | None = None, *, buckets: int = 1, lane_count: int = 1,
+    steps: Sequence[Step], plan: Plan | None = None, *, buckets: int = 1, lane_count: int = 1,
     processes: int = 1,
 ) -> System:  # fmt: skip
     """Rate steps: each load, then all records behind it in one batch; or as `plan` says."""
@@ -112,7 +121,7 @@ def test_another_period() -> None:
     """Calls of one client in two periods, in one batch: each draws from the counter of its own period."""
     day, next_day = NOON - DAY_MS, NOON - 60_000 * 30
     calls = [(day, 60), (next_day, 120), (next_day, 30), (next_day, 600)]
-    steps = [
+    steps: list[Step] = [
         loaded(catalog(minutes(10), period="1 day"), NOON - 2 * DAY_MS),
         *(record(f"c{n}", at, seconds) for n, (at, seconds) in enumerate(calls)),
     ]
@@ -123,7 +132,7 @@ def test_another_period() -> None:
 
 def test_five_limits_on_five_days() -> None:
     """Calls that need more than the first four limits, on five days in one batch, are rated."""
-    steps = [
+    steps: list[Step] = [
         loaded(catalog(*(minutes(1, n) for n in range(5)), period="1 day"), NOON - 6 * DAY_MS),
         *(record(f"c{n}", NOON - (5 - n) * DAY_MS, 300) for n in range(5)),
     ]
@@ -133,8 +142,10 @@ def test_five_limits_on_five_days() -> None:
 def test_five_limits_for_65_accounts() -> None:
     """Calls of 65 accounts of a client that need more than the first four limits, in one batch, are rated."""
     names = [f"a{n}" for n in range(65)]
-    file = catalog(*(minutes(1, n) for n in range(5)), period="1 day", accounts=[{"id": name} for name in names])
-    steps = [
+    file = catalog(
+        *(minutes(1, n) for n in range(5)), period="1 day", accounts=[{"id": name} for name in names]
+    )
+    steps: list[Step] = [
         loaded(file),
         *(record(name, NOON - 600_000, 300, orig={"client": "42", "account": name}) for name in names),
     ]
@@ -143,12 +154,14 @@ def test_five_limits_for_65_accounts() -> None:
     assert len(found) == 65
 
 
-def swapped() -> list[LoadStep | RecordStep]:
+def swapped() -> list[Step]:
     """Return a load with a package, one that swaps it for another, and a call a second later on each lane."""
     first = catalog(minutes(10), price="1")
     first["packages"][0]["name"] = "O"
     second_file = {
-        "packages": [{"id": "2", "name": "Q", "type": "customer", "currency": "USD", "limits": [minutes(10)]}],
+        "packages": [
+            {"id": "2", "name": "Q", "type": "customer", "currency": "USD", "limits": [minutes(10)]}
+        ],
         "client_packages": [
             held("1", "1", end_date=second(NOON)),
             {"id": "2", "client": "42", "package": "2", "start_date": second(NOON)},
@@ -188,7 +201,7 @@ def test_new_state_under_an_old_catalog(processes: int) -> None:
     assert (only(system, 3).value["amount"], only(system, 3).value["catalog"]) == ("0", 2)
 
 
-def later_good(change: str) -> list[LoadStep | RecordStep]:
+def later_good(change: str) -> list[Step]:
     """Return a load under which client 42 is rejected, one that mends it, and two calls."""
     file = catalog(minutes(10))
     file["client_packages"] = []
@@ -216,10 +229,11 @@ def later_good(change: str) -> list[LoadStep | RecordStep]:
 
 
 @pytest.mark.parametrize(
-    ("change", "reason"), [("table", "currency_unknown"), ("range", "amount_out_of_range"), ("limit", "currency_unknown")]
+    ("change", "reason"),
+    [("table", "currency_unknown"), ("range", "amount_out_of_range"), ("limit", "currency_unknown")],
 )
 def test_rejection_rests_on_no_old_view(change: str, reason: str) -> None:
-    """What was rejected by price or limits is rated once a load has mended it, in the worker that did not apply it."""
+    """What was rejected by price or limits is rated once a load has mended it, in each worker."""
     steps = later_good(change)
 
     async def plan(system: System) -> None:
@@ -240,7 +254,7 @@ def test_rejection_rests_on_no_old_view(change: str, reason: str) -> None:
 
 def test_replayed_rejection_keeps_its_value() -> None:
     """What was decided before a crash and is rejected by it names the same value as it would have."""
-    steps = [
+    steps: list[Step] = [
         loaded(catalog(minutes(10))),
         record("same", NOON - 90_000, 60),
         record("same", NOON - 90_000, 61),
@@ -265,7 +279,7 @@ def test_one_id_at_two_clients(buckets: int) -> None:
     """The same id at another client is another call, whatever the buckets; at the same client it differs."""
     file = catalog(minutes(10))
     file["clients"] += [{**file["clients"][0], "id": "43"}]
-    steps = [
+    steps: list[Step] = [
         loaded(file),
         record("same", NOON - 90_000, 60),
         record("same", NOON - 90_000, 60, orig={"client": "43"}),
@@ -292,7 +306,9 @@ def test_one_batch_one_catalog() -> None:
         system.inputs[1] = [one for one in system.inputs[1] if not one.command]
         system.send(unknown, 2, 1)
         system.send(steps[3], 3, 1)  # type: ignore[arg-type]
-        await system.step(1, 2)  # asserts it (lanes.System): the client's state needs catalog 2, so lane 1 catches up
+        await system.step(
+            1, 2
+        )  # asserts it (lanes.System): the client's state needs catalog 2, so lane 1 catches up
 
     system = rated(steps, plan, lane_count=2, processes=2)
     assert only(system, 3).value["catalog"] == 2
