@@ -420,6 +420,8 @@ class System:
         self._balances: defaultdict[str, int] = defaultdict(int)
         self._counters: defaultdict[str, defaultdict[str, int]] = defaultdict(lambda: defaultdict(int))
         self._touched: set[str] = set()
+        self._needs: dict[str, int] = {}
+        """Client → the catalog of the load that made its state."""
         self._views: dict[bytes, ClientView] = {}
         self.witness = Witness(scenario.window_days) if witness else None
 
@@ -574,7 +576,7 @@ class System:
         self._order(lane)
         for bucket, asked in asking.items():
             hold(
-                asked.draws <= 1 + asked.stale + asked.more or batch.commands,
+                asked.draws <= 1 + asked.stale + asked.more,
                 f"bucket {bucket} was drawn from {asked.draws} times: stale {asked.stale}, more {asked.more}",
             )
         taken = line.taken
@@ -597,6 +599,10 @@ class System:
         asked = self.asking[call.lane].setdefault(bucket, _Asking())
         if not call.items:
             self._touched.update(one.client for one in call.applies)
+            # One load at a time is on its way.
+            self._needs.update(
+                (one.client, self.version) for one in call.applies if reply.status == Status.OK
+            )
             return
         asked.draws += 1
         if reply.status == Status.STALE:
@@ -623,11 +629,10 @@ class System:
         held = self.buckets[bucket]
         for use in call.uses:
             self._touched.add(use.client)
-            register = self._view(held.registers[use.client]).register
             hold(
-                register.catalog <= version,
+                self._needs[use.client] <= version,
                 f"lane {call.lane} draws for client {use.client}, whose state needs catalog "
-                f"{register.catalog}, with catalog {version}",
+                f"{self._needs[use.client]}, with catalog {version}",
             )
         entries = unpack_entries(call.context)[len(call.applies) :]
         for item, entry in zip(call.items, entries, strict=True):

@@ -89,11 +89,11 @@ PLANTED = (
         "a repeat with other content passes for the same",
     ),
     Planted(
-        "covered_twice",
+        "covered_in_its_currency",
         "core/drawing.py",
-        "        cost -= covered\n",
-        "        cost -= worth\n",
-        "a money limit in another currency covers more than the cost",
+        "        covered = min(cost, worth)\n",
+        "        covered = min(cost, most)\n",
+        "a money limit in another currency covers as many units as it took",
     ),
     # ---- periods
     Planted(

@@ -104,6 +104,15 @@ MOMENTS = (
     "2026-09-06T06:00:00Z",
 )
 """Changes of clocks, ends of months and years, and a plain day."""
+CLOCKS = (
+    ("2026-10-25T01:00:00Z", "Europe/Kyiv"),
+    ("2026-03-29T01:00:00Z", "Europe/London"),
+    ("2026-11-01T06:00:00Z", "America/New_York"),
+    ("2026-03-08T07:00:00Z", "America/New_York"),
+    ("2026-04-04T15:00:00Z", "Australia/Lord_Howe"),
+    ("2026-10-29T21:00:00Z", "Africa/Cairo"),
+)
+"""Changes of clocks and whose."""
 PERIODS = (
     "1 hour",
     "6 hours",
@@ -174,6 +183,22 @@ class _Maker:
         self.bad = rng.choice((0.0, 0.02, 0.15))
         self.again = rng.choice((0.0, 0.05, 0.2))
         self.overlong = rng.random() < 0.05
+        self.poor = rng.random() < 0.2
+        """Whether balances are about 0, and packages ask for them."""
+        self.edges: list[int] = []
+        """Instants at which something begins or ends."""
+        self.zone: str | None = None
+        if rng.random() < 0.15:  # calls around a change of clocks, of clients whose periods begin then
+            change, self.zone = rng.choice(CLOCKS)
+            self.edges.append(ms(change))
+            self.now = ms(change) + rng.randrange(3 * HOUR_MS)
+            self.backlog_ms = 3 * HOUR_MS
+        elif rng.random() < 0.15:  # the lane's time goes over to another generation of duplicates
+            length = self.window_days * DAY_MS + HOUR_MS
+            self.now += length - self.now % length - rng.randrange(30_000)
+            self.again = 0.2
+        self.common = self.now // HOUR_MS * HOUR_MS - rng.choice((1, 2, 5, 31)) * DAY_MS
+        """When many client packages begin."""
         self.large = rng.random() < 0.1
 
     def number(self, kind: str) -> int:
@@ -206,6 +231,7 @@ class _Maker:
     def load(self) -> None:
         """Load what was put into the file."""
         self.now = self.whole()
+        self.edges.append(self.now)
         if self.file:
             # Loads and records in one second would be in an order that nothing tells.
             self.steps.append(LoadStep(self.now, json.loads(json.dumps(self.file))))
@@ -281,6 +307,7 @@ class _Maker:
             rates.append(self.rate(code))
             if rng.random() < 0.15:
                 cut = self.now - rng.randrange(-2, 6) * DAY_MS
+                self.edges.append(cut // 1000 * 1000)
                 rates[-1]["effective_to"] = second(cut)
                 rates.append({**self.rate(code), "effective_from": second(cut - rng.choice((0, DAY_MS)))})
         row = {"name": name, "currency": currency, "rates": rates}
@@ -373,8 +400,8 @@ class _Maker:
             row["dynamic_tag"] = rng.choice(("promo", 'a "quoted" one', "ö", None))
         if rng.random() < 0.3:
             row["setup_fee"] = rng.choice(("charge", "dont_charge"))
-        if rng.random() < 0.3:
-            row["client_balance"] = rng.choice(("allow", "deny"))
+        if rng.random() < (0.8 if self.poor else 0.3):
+            row["client_balance"] = rng.choice(("allow", "allow", "deny"))
 
     def client(self, **fixed: Any) -> Row:
         rng = self.rng
@@ -391,6 +418,11 @@ class _Maker:
             "rate_tables": self.own_tables(),
             "accounts": [self.account() for _ in range(accounts)],
         }
+        if self.zone and rng.random() < 0.8:
+            row["time_zone"] = self.zone
+        if self.poor:
+            row["balance"] = rng.choice(("0", "0.05", "0.10", "-0.05"))
+            row["credit_limit"] = rng.choice(("0", "0", "0.05"))
         if self.large and rng.random() < 0.3:
             row["balance"] = rng.choice(("9007199254", "-9007199254", "9007199254.740992"))
         row.update(fixed)
@@ -447,12 +479,32 @@ class _Maker:
             row["account"] = rng.choice(accounts)["id"]
         if rng.random() < 0.2:
             row["quantity"] = rng.choice((2, 3))
+        start = self.begin(row, package)
+        if package.get("start_date"):
+            start = max(start, ms(package["start_date"]))
+        if rng.random() < 0.15:
+            end = max(start, at if rng.random() < 0.5 else 0) + rng.choice((2, 3, 40)) * DAY_MS
+            row["end_date"] = rng.choice((second, day))(end)
+            self.edges.append(end // 1000 * 1000)
+        row.update(fixed)
+        self.held[row["id"]] = row
+        self.starts[row["id"]] = start + DAY_MS
+        self.edges += [start, start + 31 * DAY_MS, *(start + n * DAY_MS for n in (1, 5, 7, 8, 9))]
+        return self.put("client_packages", row)
+
+    def begin(self, row: Row, package: Row) -> int:
+        """Draw when a client package begins; returns it in ms."""
+        rng, at = self.rng, self.whole()
         start = at
         if rng.random() < 0.8:
             days = rng.choice((0, 1, self.window_days, self.window_days + 2, 31, 95))
             if "hour" in (package["period"] or ""):
                 days = min(days, 12)
             start = at - days * DAY_MS - rng.randrange(DAY_MS) // 1000 * 1000
+            if self.zone and "hour" not in (package["period"] or ""):
+                start = self.edges[0] - rng.randrange(1, 9) * DAY_MS + rng.randrange(-60, 61) * 60_000
+            elif rng.random() < 0.4 and "hour" not in (package["period"] or ""):
+                start = self.common
             row["start_date"] = rng.choice((second, day))(start)
             row["activate_in_past"] = rng.random() < 0.9
             if not row["activate_in_past"]:
@@ -460,15 +512,7 @@ class _Maker:
         elif rng.random() < 0.3:
             start = at + rng.randrange(DAY_MS) // 1000 * 1000
             row["start_date"] = second(start)
-        if package.get("start_date"):
-            start = max(start, ms(package["start_date"]))
-        if rng.random() < 0.15:
-            end = max(start, at if rng.random() < 0.5 else 0) + rng.choice((2, 3, 40)) * DAY_MS
-            row["end_date"] = rng.choice((second, day))(end)
-        row.update(fixed)
-        self.held[row["id"]] = row
-        self.starts[row["id"]] = start + DAY_MS
-        return self.put("client_packages", row)
+        return start
 
     def rule(self) -> None:
         rng = self.rng
@@ -717,8 +761,13 @@ class _Maker:
         if back is None:
             back = rng.randrange(self.backlog_ms + 1) if rng.random() < 0.8 else 0
         answered = max(0, self.now - duration - back - rng.randrange(0, 3000))
-        if rng.random() < 0.06 and answered:
-            answered -= answered % HOUR_MS  # where periods, rates and days of a zone begin
+        if rng.random() < 0.06:  # where periods, rates and days begin, and where things end
+            edges = [
+                at
+                for at in (*self.edges, answered - answered % HOUR_MS)
+                if answered - DAY_MS < at <= self.now
+            ]
+            answered = rng.choice(edges or [answered])
         call: Row = {
             "id": f"c-{self.number('call')}",
             "called": number or rng.choice(NUMBERS) + f"{rng.randrange(10**6):06d}",
@@ -726,11 +775,15 @@ class _Maker:
             "duration_ms": duration,
         }
         self.dress(call, answered, duration)
-        chosen = side or rng.choices(("orig", "term", "both"), (70, 15, 15))[0]
+        chosen = side or rng.choices(("orig", "term", "both"), (30, 10, 60) if self.poor else (70, 15, 15))[0]
         if chosen in ("orig", "both"):
             call["orig"] = self.party("orig", client, account)
         if chosen in ("term", "both"):
-            other = client if chosen == "term" or rng.random() < 0.4 else rng.choice(clients)
+            other = (
+                client
+                if chosen == "term" or rng.random() < (0.8 if self.poor else 0.4)
+                else rng.choice(clients)
+            )
             call["term"] = self.party("term", other, account if chosen == "term" else None)
         return call
 

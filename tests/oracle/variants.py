@@ -89,6 +89,7 @@ VARIANTS: dict[str, Setup] = {
     "lanes-2-processes": Setup(cut=0, lanes=2, processes=2, buckets=3),
     "lanes-between": Setup(cut=0, lanes=2, buckets=1, between=True),
     "lanes-between-2": Setup(cut=0, lanes=2, processes=2, buckets=1, between=True),
+    "lanes-crash": Setup(cut=0, lanes=2, buckets=3, crash=True),
     "lanes-apart": Setup(cut=0, lanes=2, buckets=2, between=True, apart=True),
     "lanes-apart-2": Setup(cut=0, lanes=2, processes=2, buckets=2, between=True, apart=True),
 }
@@ -324,6 +325,8 @@ class _Run:
             await system.retake(lane)
             self.before = []
             return
+        if not setup.cut and self.rng.random() < 0.05:
+            await system.lines[lane].expire()
         commands = self.rng.randrange(1, 4) if setup.apart and self.rng.random() < 0.5 else None
         self.resting = False
         await system.step(lane, self._cut(), commands=commands)
