@@ -124,8 +124,8 @@ class Backlog:
                 continue
             rates.append(self._rate(code))
             changes = rng.choice((0, 0, 1, 2))
-            for cut in sorted(rng.sample(range(40), changes)):
-                at = self.now - (40 - cut) * DAY_MS - rng.randrange(DAY_MS)
+            for days in rng.sample(range(0, 40, 2), changes):
+                at = self.now - days * DAY_MS - rng.randrange(DAY_MS)
                 rates.append({**self._rate(code), "effective_from": rng.choice((second, day))(at)})
                 if rng.random() < 0.3:
                     rates[-1]["effective_to"] = second(at + rng.randrange(1, 9) * DAY_MS)
@@ -146,7 +146,10 @@ class Backlog:
 
     def _limit(self, number: int, factor: int, alike: str | None) -> Row:
         rng = self.rng
-        row: Row = {"id": rng.choice((f"m{number}", f"m{number}", f"a.{number}", f"{number}%")), "service": "calls"}
+        row: Row = {
+            "id": rng.choice((f"m{number}", f"m{number}", f"a.{number}", f"{number}%")),
+            "service": "calls",
+        }
         if rng.random() < 0.08:
             row["service"] = rng.choice(("sms_mt", "data", "messages"))
         if rng.random() < 0.7:
@@ -200,7 +203,9 @@ class Backlog:
         rng = self.rng
         count = rng.choice((0, 1, 3, 5, 20, 66, ACCOUNTS_MAX))
         self.accounts[name] = [f"sip-{name}-{number}" for number in range(count)]
-        tables: Row = {"orig": {"calls": rng.choice((*["retail"] * 9, *["euro"] * 4, *["yen"] * 3, "sterling"))}}
+        tables: Row = {
+            "orig": {"calls": rng.choice((*["retail"] * 9, *["euro"] * 4, *["yen"] * 3, "sterling"))}
+        }
         if rng.random() < 0.9:
             tables["term"] = {"calls": rng.choice(("carrier", "carrier", "euro"))}
         if rng.random() < 0.8:
@@ -221,7 +226,11 @@ class Backlog:
         room = rng.choice((0, 1, 4, 5, 12, 20, 40, 60, LIMITS_MAX, LIMITS_MAX))
         while room > 0:
             fitting = [row for row in packages if len(row["limits"]) <= room]
-            package = max(fitting, key=lambda row: len(row["limits"])) if rng.random() < 0.1 else rng.choice(fitting)
+            package = (
+                max(fitting, key=lambda row: len(row["limits"]))
+                if rng.random() < 0.1
+                else rng.choice(fitting)
+            )
             room -= len(package["limits"])
             start = self.now - rng.choice((41, 45, 70, 100)) * DAY_MS - rng.randrange(DAY_MS)
             if rng.random() < 0.2:
@@ -397,10 +406,17 @@ class Backlog:
 
     def _given(self) -> Row:
         rng = self.rng
-        rate: Row = {"code": rng.choice(("38044", "380", "1201", "777")), "price": rng.choice((*PRICES, "-0.5"))}
+        rate: Row = {
+            "code": rng.choice(("38044", "380", "1201", "777")),
+            "price": rng.choice((*PRICES, "-0.5")),
+        }
         rate["currency"] = rng.choice(("USD", "USD", "EUR", "GBP", "JPY"))
         if rng.random() < 0.5:
-            rate |= {"setup_fee": rng.choice(("0.05", "0", "-0.01")), "interval": rng.choice((1, 60)), "min_time": 30}
+            rate |= {
+                "setup_fee": rng.choice(("0.05", "0", "-0.01")),
+                "interval": rng.choice((1, 60)),
+                "min_time": 30,
+            }
         if rng.random() < 0.3:
             rate |= {"code_name": "Given", "grace_time": 5}
         return rate
@@ -445,7 +461,7 @@ class Backlog:
             {}, 5, {"client": 5}, {"client": "999"}, {"account": "sip-none"}, {"gateway": "gw-none"},
             {"client": client, "account": next(one[0] for name, one in self.accounts.items() if one and name != client)},
             {"client": client, "rate": {**self._given(), "currency": "XXX"}},
-            {"client": client, "rate": {**self._given(), "price": "900000000"}},
+            {"client": client, "rate": {**self._given(), "price": "9000000000000"}},
             {"client": client, "rate": {**self._given(), "price": "x"}},
         ]  # fmt: skip
         dice = rng.randrange(21)

@@ -23,7 +23,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from faults.auditor import EFFECT, Rec, record_of
 from faults.backlog import GROUPS
 from oracle import reference
-from oracle.reference import MICROS, Call, Candidate, Cost, Rate, Reference, Rejected, Row
+from oracle.reference import MICROS, Call, Candidate, Cost, Rate, Reference, Row
 
 SIDES = ("orig", "term")
 FOUND_MAX = 20
@@ -161,7 +161,9 @@ def _compare_side(record: Rec, wanted: Row, published: Published, report: Report
             same = transaction is None and rejected is None
     if not same:
         raw = (record.value or b"")[:600]
-        report.find(f"{place} at {record.at_ms} {raw!r}: reference {wanted}, published {transaction or rejected}")
+        report.find(
+            f"{place} at {record.at_ms} {raw!r}: reference {wanted}, published {transaction or rejected}"
+        )
 
 
 def _like(wanted: Row, rejected: tuple[str, str] | None) -> bool:
@@ -174,7 +176,9 @@ def _compare_stored(
 ) -> None:
     """Compare the group's balances and counters with what Redis holds."""
     for client in sorted(clients_of(run, group)):
-        stored = {name: number for name, number in run.stored.get(client, {}).items() if name != "v" and number}
+        stored = {
+            name: number for name, number in run.stored.get(client, {}).items() if name != "v" and number
+        }
         wanted = {name: number for (owner, name), number in counters.items() if owner == client and number}
         if balances[client]:
             wanted["b"] = balances[client]
@@ -205,6 +209,7 @@ class Open(Reference):
     """The reference up to where limits are drawn: no call hangs on one before it."""
 
     def __init__(self, window_days: int) -> None:
+        """Start without a catalog."""
         super().__init__(window_days)
         self.asked: list[Asked] = []
         """Of the last record."""
@@ -214,31 +219,35 @@ class Open(Reference):
         return None
 
     def _rate(
-        self, call: Call, client: str, account: str | None, balance: int
+        self, call: Call, client: str, account: str | None, balance: int, *, repeat: bool
     ) -> tuple[Row, dict[tuple[str, str], int], int]:
-        del balance
-        content = reference._content(call, account)  # noqa: SLF001 - what tells repeats from others
-        value = self._head(call, client, account, self.catalog.client(client)["currency"])
+        del balance, repeat
+        catalog, currency = self.catalog, self.catalog.client(client)["currency"]
+        value = self._head(call, client, account, currency)
         rate, cost, candidates = None, None, []
         if call.raw == 0:
             value.update(outcome="zero", why="unanswered")
         else:
-            rate = reference.identify_rate(self.catalog, call, client, account)
+            rate = reference.identify_rate(catalog, call, client, account)
             value.update(code=rate.code, code_name=rate.code_name, rate=rate.shown())
             billed = reference.billed_volume(call, rate)
             if billed is None:
                 value.update(outcome="zero", why="grace")
             else:
                 value["billed"] = billed
-                cost = self.cost(call, rate, value, billed, rate.setup_fee)
+                cost = self.cost(call, rate, currency, billed, rate.setup_fee)
                 reference.in_range(cost.micros)
-                candidates = reference.find_candidates(self.catalog, call, client, account, rate, billed, cost)
+                candidates = reference.find_candidates(catalog, call, client, account, rate, billed, cost)
+        for one in candidates:
+            if one.limit["type"] == "money":
+                self.conversion(call).factor(currency, one.package["currency"])
+        content = reference._content(call, account)  # noqa: SLF001 - what tells repeats from others
         self.asked.append(Asked(call, content, value, rate, cost, candidates))
         return value, {}, 0
 
-    def cost(self, call: Call, rate: Rate, value: Row, volume: int, setup_fee: Fraction) -> Cost:
-        """Return what so much volume costs the side."""
-        factor = self.conversion(call).factor(rate.currency, value["currency"])
+    def cost(self, call: Call, rate: Rate, currency: str, volume: int, setup_fee: Fraction) -> Cost:
+        """Return what so much volume costs the side, in the rate's and in the client's currency."""
+        factor = self.conversion(call).factor(rate.currency, currency)
         return reference.cost_of(call, rate, volume, setup_fee, self.catalog.services[call.service], factor)
 
     def conversion(self, call: Call) -> reference.Conversion:
@@ -269,12 +278,7 @@ async def _check_group(run: Run, group: int) -> Report:
             if record.headers[GROUP] != str(group).encode():
                 continue
             report.counts["records"] += 1
-            places = [(lane, record.offset, index) for index in (-1, 0, 1)]
-            for place in places:
-                if place in of_lane.transactions:
-                    published.transactions[place] = of_lane.transactions.pop(place)
-                if place in of_lane.rejected:
-                    published.rejected[place] = of_lane.rejected.pop(place)
+            _move(record, of_lane, published)
             for side in _asked_of(rater, record, published, report):
                 call = side.asked.call
                 sides[call.source, call.id, call.side, side.asked.value["client"]].append(side)
@@ -288,10 +292,20 @@ async def _check_group(run: Run, group: int) -> Report:
     for side, transaction in rated:
         try:
             _check_draws(rater, side.asked, transaction, counters)
-        except AssertionError as problem:
+        except (AssertionError, KeyError) as problem:
             report.find(f"{side.place} {transaction}: {problem}")
     _compare_stored(run, group, balances, dict(counters), report)
     return report
+
+
+def _move(record: Rec, of_lane: Published, published: Published) -> None:
+    """Move what was published of a record."""
+    for index in (-1, 0, 1):
+        place = record.partition, record.offset, index
+        if place in of_lane.transactions:
+            published.transactions[place] = of_lane.transactions.pop(place)
+        if place in of_lane.rejected:
+            published.rejected[place] = of_lane.rejected.pop(place)
 
 
 def _asked_of(rater: Open, record: Rec, published: Published, report: Report) -> Iterator[Side]:
@@ -308,7 +322,9 @@ def _rated_once(alike: list[Side], published: Published, report: Report) -> Iter
     """Yield the one of the sides with one id that was rated; the others are duplicates, or differ."""
     rated = [side for side in alike if side.place in published.transactions]
     if len(rated) != 1:
-        report.find(f"{alike[0].asked.value['id']} of {[side.place for side in alike]} was rated {len(rated)} times")
+        report.find(
+            f"{alike[0].asked.value['id']} of {[side.place for side in alike]} was rated {len(rated)} times"
+        )
         return
     for side in alike:
         rejected = published.rejected.pop(side.place, None)
@@ -335,15 +351,14 @@ def units(draw: Row) -> int:
     return micros(draw["taken"]) if draw["kind"] == "money" else int(draw["taken"])
 
 
-def _drawn(asked: Asked, transaction: Row) -> list[tuple[int, Candidate, Row]]:
-    """Return each draw with its candidate and that one's place in the order."""
-    known = {one.counter: (place, one) for place, one in enumerate(asked.candidates)}
+def _drawn(asked: Asked, transaction: Row) -> list[tuple[Candidate, Row]]:
+    """Return each draw with its candidate. Raises KeyError for one of a limit that cannot apply."""
+    known = {one.counter: one for one in asked.candidates}
     out = []
     for draw in transaction["draws"]:
         parts = (draw["client_package"], str(draw["period"]), draw["limit"])
         name = ".".join(part.replace("%", "%25").replace(".", "%2E") for part in parts)
-        place, one = known[transaction["client"], name]
-        out.append((place, one, draw))
+        out.append((known[transaction["client"], name], draw))
     return out
 
 
@@ -351,12 +366,31 @@ def _taken(asked: Asked, transaction: Row, report: Report) -> Counter[tuple[str,
     """Return what a transaction took of counters; a draw from what is no candidate is a finding."""
     taken: Counter[tuple[str, str]] = Counter()
     try:
-        for _, one, draw in _drawn(asked, transaction):
+        for one, draw in _drawn(asked, transaction):
             taken[one.counter] += units(draw)
             report.counts["draws"] += 1
     except KeyError as limit:
         report.find(f"{transaction} drew from {limit}, which cannot apply")
     return taken
+
+
+class Checking(NamedTuple):
+    """A rated side with its transaction. Candidates are in their order; left: when all was done."""
+
+    rater: Open
+    asked: Asked
+    rate: Rate
+    cost: Cost
+    transaction: Row
+    usable: list[Candidate]
+    draws: dict[tuple[str, str], Row]
+    """By counter."""
+    left: dict[tuple[str, str], int]
+
+    def used(self, one: Candidate) -> int:
+        """Return what the side took of a limit."""
+        draw = self.draws.get(one.counter)
+        return units(draw) if draw else 0
 
 
 def _check_draws(rater: Open, asked: Asked, transaction: Row, counters: Counter[tuple[str, str]]) -> None:
@@ -373,88 +407,89 @@ def _check_draws(rater: Open, asked: Asked, transaction: Row, counters: Counter[
     judged = any(reference.allows(one) for one in asked.candidates)
     assert ("balance_sufficient" in transaction) == judged
     sufficient = transaction.get("balance_sufficient", True)
-    services = rater.catalog.services
-    left = {one.counter: one.size(services) - counters[one.counter] for one in asked.candidates}
-    usable = [
-        (place, one)
-        for place, one in enumerate(asked.candidates)
-        if sufficient or not reference.allows(one)
-    ]
+    usable = [one for one in asked.candidates if sufficient or not reference.allows(one)]
+    left = {one.counter: one.size(rater.catalog.services) - counters[one.counter] for one in usable}
     drawn = _drawn(asked, transaction)
-    for _, one, draw in drawn:
-        size = one.size(services)
+    draws = {one.counter: draw for one, draw in drawn}
+    one = Checking(rater, asked, asked.rate, asked.cost, transaction, usable, draws, left)
+    _check_shown(one, drawn)
+    chosen = [each for each in usable if not drawn or each.client_package is drawn[0][0].client_package]
+    need = _check_volumes(one, chosen)
+    due = _check_money(one, chosen, need)
+    for each in usable:
+        if each.counter in draws:
+            return
+        money = each.limit["type"] == "money"
+        assert left[each.counter] <= 0 or (money and not due and not drawn), f"{each.counter} came first"
+
+
+def _check_shown(one: Checking, drawn: list[tuple[Candidate, Row]]) -> None:
+    """Check that draws are of one client package, in order, and say what is so."""
+    order = [one.usable.index(each) for each, _ in drawn]
+    assert order == sorted(set(order)), order
+    assert len({each.client_package.row["id"] for each, _ in drawn}) <= 1, "draws of two client packages"
+    for each, draw in drawn:
+        size, package = each.size(one.rater.catalog.services), each.package
         after = micros(draw["left"]) if draw["kind"] == "money" else int(draw["left"])
-        assert counters[one.counter] <= size, f"{one.counter} is overdrawn"
+        assert one.left[each.counter] >= 0, f"{each.counter} is overdrawn"
         assert 0 < units(draw) <= size - after, draw
-        assert after >= left[one.counter], draw
+        assert after >= one.left[each.counter], draw
         shown = (draw["package"], draw["package_name"], draw["kind"], draw["tag"])
-        package = one.package
-        assert shown == (package["id"], package["name"], one.limit["type"], package.get("dynamic_tag")), draw
-    places = [place for place, *_ in drawn]
-    assert places == sorted(set(places))
-    assert set(places) <= {place for place, _ in usable}
-    assert len({one.client_package.row["id"] for _, one, _ in drawn}) <= 1, "draws of two client packages"
-    _check_money(rater, asked, transaction, drawn, usable, left)
+        wanted = (package["id"], package["name"], each.limit["type"], package.get("dynamic_tag"))
+        assert shown == wanted, draw
 
 
-def _check_money(
-    rater: Open,
-    asked: Asked,
-    transaction: Row,
-    drawn: list[tuple[int, Candidate, Row]],
-    usable: list[tuple[int, Candidate]],
-    left: dict[tuple[str, str], int],
-) -> None:
-    """Compute the amount from the draws, and check that nothing was left that had to be drawn."""
-    call, rate, cost = asked.call, asked.rate, asked.cost
-    assert rate is not None
-    assert cost is not None
-    currency, billed = transaction["currency"], transaction["billed"]
-    taken = {one.counter: units(draw) for _, one, draw in drawn}
-    chosen = drawn[0][1].client_package if drawn else None
-    need = billed
-    for _, one in usable:
-        if one.limit["type"] == "volume" and one.client_package is chosen:
-            most = min(need, int(one.limit.get("per_call_max") or need))
-            assert taken.get(one.counter, 0) <= most, one.counter
-            assert taken.get(one.counter, 0) == most or left[one.counter] <= 0, f"{one.counter} had more"
-            need -= taken.get(one.counter, 0)
-    assert transaction["overage"] == need
-    waived = need < billed and drawn[0][1].package.get("setup_fee") == "dont_charge"
-    setup_fee = Fraction(0) if waived else rate.setup_fee
+def _check_volumes(one: Checking, chosen: list[Candidate]) -> int:
+    """Check what was taken of the billed volume, and that nothing was left of what had to be taken.
+
+    Returns the volume that is to be paid.
+    """
+    need = int(one.transaction["billed"])
+    for each in chosen:
+        if each.limit["type"] != "volume":
+            continue
+        most, used = min(need, int(each.limit.get("per_call_max") or need)), one.used(each)
+        assert used <= most, f"{each.counter} gave more than the call needed"
+        assert used == most or one.left[each.counter] <= 0, f"{each.counter} had more"
+        need -= used
+    assert one.transaction["overage"] == need, need
+    return need
+
+
+def _check_money(one: Checking, chosen: list[Candidate], need: int) -> bool:
+    """Compute the amount from the draws, and check that nothing was left of what had to cover it.
+
+    Returns whether there was something to cover that a limit shows.
+    """
+    transaction, currency = one.transaction, one.transaction["currency"]
+    waived = need < transaction["billed"] and chosen[0].package.get("setup_fee") == "dont_charge"
+    setup_fee = Fraction(0) if waived else one.rate.setup_fee
     assert transaction["setup_fee"] == reference.decimal_text(setup_fee)
-
-    conversion = rater.conversion(call)
-    conversion.show(rate.currency, currency)
-    rest = rater.cost(call, rate, transaction, need, setup_fee).micros
-    toward = rest if (rest < 0) == (cost.exact < 0) else 0
-    open_cost, nothing_due = abs(toward), False
-    for _, one in usable:
-        if one.limit["type"] != "money" or (chosen is not None and one.client_package is not chosen):
+    conversion = one.rater.conversion(one.asked.call)
+    conversion.show(one.rate.currency, currency)
+    rest = one.rater.cost(one.asked.call, one.rate, currency, need, setup_fee).micros
+    to_cover = abs(rest) if rest * one.cost.micros > 0 else 0
+    uncovered, hidden = to_cover, False
+    for each in chosen:
+        if each.limit["type"] != "money" or not uncovered:
+            assert each.limit["type"] != "money" or not one.used(each), f"{each.counter} gave too much"
             continue
-        of_package = one.package["currency"]
-        due = reference.half_up(open_cost * conversion.factor(currency, of_package))
-        if open_cost and due == 0 and (left[one.counter] > 0 or micros(transaction["amount"]) == 0):
-            open_cost, nothing_due = 0, True  # covered, and not shown
-        used = taken.get(one.counter, 0)
-        assert used <= due, one.counter
-        if open_cost and used == 0:
-            assert left[one.counter] <= 0, f"{one.counter} was not drawn"
-        if used == 0:
+        of_package, used = each.package["currency"], one.used(each)
+        due = reference.half_up(uncovered * conversion.factor(currency, of_package))
+        if due == 0 and (one.left[each.counter] > 0 or micros(transaction["amount"]) == 0):
+            uncovered, hidden = 0, True  # covered, and not shown
+        assert used <= due, f"{each.counter} gave too much"
+        assert used == due or one.left[each.counter] <= 0, f"{each.counter} had more"
+        if not used:
             continue
-        covered = open_cost
+        covered = uncovered
         if used < due:
-            assert left[one.counter] <= 0, f"{one.counter} had more"
-            covered = min(reference.half_up(used * conversion.factor(of_package, currency)), open_cost)
+            covered = min(reference.half_up(used * conversion.factor(of_package, currency)), uncovered)
         conversion.show(currency, of_package)
-        (draw,) = [draw for _, other, draw in drawn if other is one]
-        assert (draw["currency"], draw["covered"]) == (of_package, reference.money_text(covered)), draw
-        open_cost -= covered
-    amount = rest - toward + (open_cost if toward > 0 else -open_cost)
-    assert transaction["amount"] == reference.money_text(amount), reference.money_text(amount)
+        told = one.draws[each.counter]["currency"], one.draws[each.counter]["covered"]
+        assert told == (of_package, reference.money_text(covered)), told
+        uncovered -= covered
+    paid = (to_cover - uncovered) if rest > 0 else uncovered - to_cover
+    assert transaction["amount"] == reference.money_text(rest - paid), reference.money_text(rest - paid)
     assert transaction.get("fx", []) == conversion.shown, conversion.shown
-    first = drawn[0][0] if drawn else len(asked.candidates)
-    for place, one in usable:
-        if place < first and left[one.counter] > 0:
-            assert not drawn, f"{one.counter} came first"
-            assert nothing_due, f"{one.counter} was not drawn"
+    return to_cover > 0 and not hidden

@@ -92,7 +92,9 @@ async def worked_off(system: Any, rng: random.Random, store: RedisServer) -> Non
         assert system.stop_worker(worker) == 0
 
 
-async def checked(system: Any, run: compared.Run, check: Callable[[compared.Run, int], compared.Report]) -> Counter[str]:
+async def checked(
+    system: Any, run: compared.Run, check: Callable[[compared.Run, int], compared.Report]
+) -> Counter[str]:
     """Compare each lane or group in a process of its own; return what was counted, and fail with findings."""
     loop, context = asyncio.get_running_loop(), multiprocessing.get_context("spawn")
     counts: Counter[str] = Counter()
