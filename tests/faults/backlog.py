@@ -1,8 +1,8 @@
 """A backlog: forty days of calls that come at once, and the catalog that they are rated under; from a seed.
 
-All calls of a client, both sides and repeats, are of one group of clients, so that a lane for each group is a
-world of its own. What is mixed: runs of calls that are alike and calls that are not, many days and months of a
-client, late ones, zones whose clocks change, hundreds of accounts, up to 80 limits of a client, volume and
+All calls of a client, both sides and repeats, are of one group of clients, so that a lane for each group is
+a world of its own. What is mixed: runs of calls that are alike and calls that are not, many days and months
+of a client, late ones, zones whose clocks change, up to 100 accounts and 80 limits of a client, volume and
 money in several currencies, vendors, given rates, prices that change, rejects, and repeats as they were or
 with other content under their id. What the rules are: domain.md, contracts.md.
 """
@@ -102,7 +102,8 @@ class Backlog:
         pound = day(self.now - 30 * DAY_MS)
         return {
             "currencies": {"base": "USD", "rates": {
-                "EUR": [{"rate": "1.08", "from": "2020-01-01"}, {"rate": "1.11", "from": day(self.now - 20 * DAY_MS)}],
+                "EUR": [{"rate": "1.08", "from": "2020-01-01"},
+                        {"rate": "1.11", "from": day(self.now - 20 * DAY_MS)}],
                 "JPY": [{"rate": "0.0067", "from": "2020-01-01"},
                         {"rate": "0.0071", "from": second(self.now - 9 * DAY_MS)}],
                 "GBP": [{"rate": "1.27", "from": pound}],
@@ -181,8 +182,8 @@ class Backlog:
             limits = (LIMITS_MAX, 40)[number]
         alike = rng.choice(PATTERNS) if rng.random() < 0.3 else None
         row: Row = {
-            "id": f"{number}", "name": f"Package {number}", "type": "vendor" if rng.random() < 0.2 else "customer",
-            "currency": rng.choice(CURRENCIES), "period": period,
+            "id": f"{number}", "name": f"Package {number}", "currency": rng.choice(CURRENCIES),
+            "type": "vendor" if rng.random() < 0.2 else "customer", "period": period,
             "limits": [self._limit(position, factor, alike) for position in range(limits)],
         }  # fmt: skip
         if rng.random() < 0.4:
@@ -215,8 +216,8 @@ class Backlog:
             if rng.random() < 0.1:
                 account["rate_tables"] = {"orig": {"calls": rng.choice(("euro", "carrier"))}}
         return {
-            "id": name, "currency": rng.choice(("USD", "USD", "USD", "EUR", "JPY")), "time_zone": rng.choice(ZONES),
-            "balance": rng.choice(("0", "50.00", "1000", "0.10", "-3")),
+            "id": name, "currency": rng.choice(("USD", "USD", "USD", "EUR", "JPY")),
+            "time_zone": rng.choice(ZONES), "balance": rng.choice(("0", "50.00", "1000", "0.10", "-3")),
             "credit_limit": rng.choice(("0", "0", "5", "0.5")), "rate_tables": tables, "accounts": accounts,
         }  # fmt: skip
 
@@ -237,7 +238,8 @@ class Backlog:
                 start = self.now - rng.randrange(SPAN_MS)
             row: Row = {
                 "id": f"{number}" if rng.random() < 0.9 else f"cp.{number}", "client": client["id"],
-                "package": package["id"], "start_date": rng.choice((second, day))(start), "activate_in_past": True,
+                "package": package["id"], "activate_in_past": True,
+                "start_date": rng.choice((second, day))(start),
             }  # fmt: skip
             if client["accounts"] and rng.random() < 0.2:
                 row["account"] = rng.choice(client["accounts"])["id"]
@@ -352,7 +354,8 @@ class Backlog:
         self.calls += 1
         call: Row = {
             "id": f"c-{self.calls}", "called": number or rng.choice(NUMBERS) + f"{rng.randrange(10**6):06d}",
-            "answered_at": rfc3339(at, rng.choice(ZONES) if rng.random() < 0.1 else "UTC"), "duration_ms": duration,
+            "answered_at": rfc3339(at, rng.choice(ZONES) if rng.random() < 0.1 else "UTC"),
+            "duration_ms": duration,
         }  # fmt: skip
         self._dress(call, at, duration)
         chosen = side or rng.choices(("orig", "term", "both"), (70, 12, 18))[0]
@@ -457,9 +460,10 @@ class Backlog:
             {"source": rng.choice(("a/b", "cp"))},
             {"tags": {"padding": "x" * 70_000}} if rng.random() < 0.05 else {"orig": None, "term": None},
         ]
+        others = [account for name, held in self.accounts.items() if name != client for account in held[:1]]
         parties: list[Any] = [
             {}, 5, {"client": 5}, {"client": "999"}, {"account": "sip-none"}, {"gateway": "gw-none"},
-            {"client": client, "account": next(one[0] for name, one in self.accounts.items() if one and name != client)},
+            {"client": client, "account": others[0]},
             {"client": client, "rate": {**self._given(), "currency": "XXX"}},
             {"client": client, "rate": {**self._given(), "price": "9000000000000"}},
             {"client": client, "rate": {**self._given(), "price": "x"}},

@@ -1,8 +1,9 @@
 """What came of a backlog against the slow reference of tests/oracle, which shares no code with the worker.
 
-`check_lane`: all calls of a client lay in one lane, so the order is that of the lane, and every transaction has to
-equal the reference's in every field. `check_group`: calls of a client lay in any lane, so it is open which of them
-drew first; all that does not hang on it has to be equal, and what was drawn has to be what could be drawn.
+`check_lane`: all calls of a client lay in one lane, so the order is that of the lane, and every transaction
+has to equal the reference's in every field. `check_group`: calls of a client lay in any lane, so it is open
+which of them drew first; all that does not hang on it has to be equal, and what was drawn has to be what
+could be drawn.
 
 Each runs in a process of its own and reads the topics itself.
 """

@@ -1,13 +1,14 @@
 """A backlog of forty days on real Kafka and Redis, two workers that are killed, a Redis that is flushed.
 
-Short in `make test`; RATER_BACKLOG_CDRS=500000 for the long runs (`make test-backlog`), RATER_BACKLOG_SEED for
-other calls and other moments.
+Short in `make test`; RATER_BACKLOG_CDRS=500000 for the long runs (`make test-backlog`), RATER_BACKLOG_SEED
+for other calls and other moments.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import multiprocessing
 import os
 import random
@@ -29,6 +30,7 @@ from rater.servers import Redis as RedisServer
 
 pytestmark = pytest.mark.kafka
 
+log = logging.getLogger(__name__)
 Figure = Callable[[str], None]
 SEED = int(os.environ.get("RATER_BACKLOG_SEED", "1"))
 LONG = "RATER_BACKLOG_CDRS" in os.environ
@@ -42,7 +44,7 @@ SENT_AT_ONCE = 20_000
 
 
 async def put(system: Any, backlog: Backlog, rng: random.Random | None) -> None:
-    """Send all records, stamped now: each group's into its own lane with a key, or into any (rng), without."""
+    """Send all records, stamped now: each group's with a key into its own lane, or (rng) into any."""
     ends: Counter[int] = Counter()
     async with AIOKafkaProducer(**system.client, linger_ms=20, max_batch_size=262_144) as producer:
         waiting = []
@@ -62,7 +64,7 @@ async def put(system: Any, backlog: Backlog, rng: random.Random | None) -> None:
 
 
 async def worked_off(system: Any, rng: random.Random, store: RedisServer) -> None:
-    """Start two workers; kill one or flush Redis at shares of the work that are drawn, until all is marked."""
+    """Start two workers; kill one or flush Redis at moments that are drawn, until all is behind a mark."""
     moments = [(rng.random() * 0.9, what) for what in ["kill"] * KILLS + ["flush"] * FLUSHES]
     if not LONG:  # done too soon for moments that are drawn
         moments = [(0.01, "kill"), (0.02, "flush")]
@@ -78,7 +80,9 @@ async def worked_off(system: Any, rng: random.Random, store: RedisServer) -> Non
         for worker in living:
             assert worker.poll() is None, f"worker ended with {worker.returncode}"
         if moments and done >= moments[0][0] * CDRS:
-            if moments.pop(0)[1] == "flush":
+            what = moments.pop(0)[1]
+            log.info("%s after %d of %d", what, done, CDRS)
+            if what == "flush":
                 async with Redis.from_url(store.url) as redis:
                     await redis.flushall()
             else:
@@ -128,7 +132,8 @@ async def test_a_backlog(
     redis = start_redis()
     environ = {
         "RATER_WORKER__DUPLICATE_WINDOW_DAYS": str(WINDOW_DAYS),
-        "RATER_WORKER__BATCH_RECORDS_MAX": "4000" if LONG else "100",
+        "RATER_WORKER__BATCH_RECORDS_MAX": "4000" if LONG else "40",
+        "RATER_KAFKA__SESSION_TIMEOUT_MS": "6000" if LONG else "3000",
     }
     system = await system_of(partitions=GROUPS, redis=redis.url, environ=environ)
     at_ms = int(time.time()) * 1000
@@ -146,8 +151,8 @@ async def test_a_backlog(
     counts = await checked(system, run, compared.check_lane if keyed else compared.check_group)
     assert counts["records"] == CDRS
     figure(
-        f"backlog {'keyed' if keyed else 'unkeyed'}: {CDRS} CDRs of {CLIENTS} clients, seed {SEED}, {KILLS} kills, "
-        f"{FLUSHES} flushes; {counts['transaction']} transactions with {counts['draws']} draws, "
+        f"backlog {'keyed' if keyed else 'unkeyed'}: {CDRS} CDRs of {CLIENTS} clients, seed {SEED}, "
+        f"kills: {KILLS}, flushes: {FLUSHES}; {counts['transaction']} transactions, {counts['draws']} draws, "
         f"{counts['rejected']} rejected, {counts['duplicate']} duplicates, {counts['counters']} counters and "
         f"balances equal, audit clean; sent {sent - began:.0f} s, rated {rated - sent:.0f} s, compared "
         f"{time.monotonic() - rated:.0f} s"
