@@ -27,7 +27,8 @@ from rater.core.catalog import Content, LimitSpec, PackageHistory, PackageSpec
 from rater.core.clients import ClientPackage, ClientRegister, ClientView, write_register
 from rater.core.compiling import Catalog, compile_catalog
 from rater.core.matching import counter_field
-from rater.errors import Fenced, Halt, StreamDown
+from rater.core.zones import INSTALLED, Release, installed
+from rater.errors import Fenced, Halt, NoCatalog, StreamDown
 from rater.stream.browsing import Seen
 
 Capture = pytest.CaptureFixture[str]
@@ -282,7 +283,13 @@ class _Topics:
         return [f"rater.cdrs: created with 4 partitions and {replication} copies"]
 
 
-def _world(app: Stub, *, topics: list[str] | None = None, store: list[str] | Exception | None = None) -> None:
+def _world(
+    app: Stub,
+    *,
+    topics: list[str] | None = None,
+    store: list[str] | Exception | None = None,
+    loaded: tuple[int, Content] | Exception | None = None,
+) -> None:
     async def connect_store(_: Settings) -> Any:
         if isinstance(store, Exception):
             raise store
@@ -295,14 +302,50 @@ def _world(app: Stub, *, topics: list[str] | None = None, store: list[str] | Exc
 
         return SimpleNamespace(check=check, close=close)
 
-    app(kafka_client=lambda _: {}, topics_of=lambda _: _Topics(topics or []), connect_store=connect_store)
+    async def content_in_force(_: Settings) -> tuple[int, Content] | None:
+        if isinstance(loaded, Exception):
+            raise loaded
+        return loaded
+
+    app(
+        kafka_client=lambda _: {}, topics_of=lambda _: _Topics(topics or []), connect_store=connect_store,
+        content_in_force=content_in_force,
+    )  # fmt: skip
 
 
 def test_check_is_silent_on_standard_output_when_all_is_well(app: Stub, capsys: Capture) -> None:
     """Nothing to mend: code 0, a word on standard error."""
     _world(app)
     assert main(["check"]) == 0
-    assert capsys.readouterr() == ("", "all is well: settings, sources, Kafka, topics, Redis\n")
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert told.err.splitlines() == [
+        f"time zones: tzdata {INSTALLED} is installed here; the first load brings it",
+        "all is well: settings, sources, Kafka, topics, Redis",
+    ]
+
+
+def test_check_tells_which_time_zones_are_in_force(app: Stub, capsys: Capture) -> None:
+    """The catalog's release and the installed one are told; a catalog without any, or none, is a problem."""
+    old = Release(0, "2001a", "2001.1", {"UTC": b""})
+    _world(app, loaded=(7, Content(zones=[old])))
+    assert main(["check"]) == 0
+    in_force = "tzdata 2001a is in force (catalog 7)"
+    assert capsys.readouterr().err.startswith(
+        f"time zones: {in_force}, {INSTALLED} is installed here; the next load from here brings it\n"
+    )
+    _world(app, loaded=(7, Content(zones=[installed()])))
+    assert main(["check"]) == 0
+    assert capsys.readouterr().err.startswith(
+        f"time zones: tzdata {INSTALLED} is in force (catalog 7), {INSTALLED} is installed here\n"
+    )
+    for loaded, problem in (
+        ((7, Content()), "catalog: catalog 7 has no time zones"),
+        (NoCatalog("catalog 7 cannot be read"), "catalog: catalog 7 cannot be read"),
+    ):
+        _world(app, loaded=loaded)
+        assert main(["check"]) == 1
+        assert capsys.readouterr().out.startswith(problem)
 
 
 def test_check_tells_each_problem_on_a_line(app: Stub, capsys: Capture, tmp_path: Path) -> None:

@@ -53,6 +53,27 @@ def test_libraries_tell_in_the_same_form_on_one_line() -> None:
     assert line["logger"] == "some.library"
 
 
+def test_the_kafka_library_repeats_itself_seldom(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same fault is told once in ten seconds, however often it is tried; another one at once."""
+    stream = io.StringIO()
+    logs.set_up("info", "json", stream)
+    library = logging.getLogger("aiokafka.cluster")
+    for topic in ("a", "a", "b", "a"):
+        library.error("Topic %s not found in cluster metadata", topic)
+    for _ in range(2):
+        logging.getLogger("some.library").warning("told each time")
+    monkeypatch.setattr(logs, "REPEATED_S", 0.0)
+    library.error("Topic %s not found in cluster metadata", "a")
+    events = [line["event"] for line in told(stream)]
+    assert events == [
+        "Topic a not found in cluster metadata",
+        "Topic b not found in cluster metadata",
+        "told each time",
+        "told each time",
+        "Topic a not found in cluster metadata",
+    ]
+
+
 def test_an_exception_is_part_of_its_line() -> None:
     """A traceback does not break the lines."""
     stream = io.StringIO()

@@ -7,8 +7,12 @@ from collections import Counter
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from rater import __version__
+from rater.core.catalog import Content
+from rater.core.compiling import compile_catalog
 from rater.core.counts import Counts
 from rater.core.reasons import Reason
+from rater.core.zones import INSTALLED, Release
 from rater.metrics import OTHER, Metrics
 
 NAMES = {
@@ -55,6 +59,21 @@ def test_every_name_of_the_contract_is_there() -> None:
     )
     seen = {name for name, _ in values(metrics)}
     assert seen >= NAMES
+
+
+def test_the_build_tells_the_time_zones_in_use() -> None:
+    """Version, engine and release of tzdata: the installed one until a catalog brings its own."""
+    metrics = Metrics()
+    for catalog, release in (
+        (None, INSTALLED),
+        (compile_catalog(Content(), 1), INSTALLED),
+        (compile_catalog(Content(zones=[Release(0, "2001a", "2001.1", {})]), 2), "2001a"),
+    ):
+        metrics.catalog(catalog)
+        (labels,) = [dict(labels) for name, labels in values(metrics) if name == "rater_build_info"]
+        assert (labels["version"], labels["engine"], labels["tzdata"]) == (__version__, "python", release)
+        found = values(metrics)["rater_catalog_version", ()]
+        assert found == (0 if catalog is None else catalog.version)
 
 
 def test_a_batch_is_added_once() -> None:

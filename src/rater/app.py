@@ -25,6 +25,7 @@ from rater.auditor import audit as run_audit
 from rater.catalogs import Catalogs
 from rater.config import Settings
 from rater.core.auditing import Ledger
+from rater.core.catalog import Content
 from rater.errors import Halt
 from rater.health import HealthServer
 from rater.loader import Loader
@@ -33,6 +34,7 @@ from rater.parts import Parts
 from rater.sources import open_maps
 from rater.store.buckets import Buckets
 from rater.stream.content import read_content
+from rater.stream.journal import last_marks
 from rater.stream.topics import Topics
 from rater.worker import Worker
 
@@ -83,6 +85,18 @@ def catalogs_of(settings: Settings) -> Catalogs:
     """Return the catalogs that lie in Kafka."""
     client, topic = kafka_client(settings), topics_of(settings).commands
     return Catalogs(lambda offsets: read_content(client, topic, offsets))
+
+
+async def content_in_force(settings: Settings) -> tuple[int, Content] | None:
+    """Return version and content of the newest catalog that a lane has adopted; None: none was loaded."""
+    marks = await last_marks(
+        kafka_client(settings), topics_of(settings).transactions, settings.topics.partitions
+    )
+    newest = max((mark for mark in marks if mark is not None), key=lambda mark: mark.catalog, default=None)
+    if newest is None or not newest.catalog:
+        return None
+    body, content = await catalogs_of(settings).content(newest.body)
+    return body.version, content
 
 
 @asynccontextmanager

@@ -18,6 +18,7 @@ from rater.core.commands import ManifestBody
 from rater.core.compiling import compile_catalog
 from rater.core.loading import from_objects
 from rater.core.reasons import shown
+from rater.core.zones import INSTALLED
 from rater.errors import NoCatalog
 
 if TYPE_CHECKING:
@@ -75,6 +76,8 @@ class Catalogs:
         except Exception as error:
             message = f"version {version} of the catalog cannot be compiled ({shown(repr(error))}): {_REMEDY}"
             raise NoCatalog(message) from error
+        if not catalog.zones.carried:
+            log.warning("catalog without time zones", version=version, problem=without_zones(version))
         log.info(
             "catalog compiled", version=version, packages=len(catalog.packages), tables=len(catalog.tables)
         )
@@ -118,6 +121,14 @@ class Catalogs:
             raise NoCatalog(message) from error
         self._objects = objects
         return body, content
+
+
+def without_zones(version: int) -> str:
+    """Return the sentence on a catalog that was loaded before catalogs carried time zones."""
+    return (
+        f"catalog {version} has no time zones, so periods are cut by the tzdata that is installed with each "
+        f"worker (here {INSTALLED}), and two may disagree; load any catalog file once more"
+    )
 
 
 def object_digest(raw: bytes) -> bytes:

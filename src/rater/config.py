@@ -129,6 +129,18 @@ class Topics(_Section, frozen=True, kw_only=True):
     replication_factor: Annotated[
         int, Meta(ge=1, le=15, description="copies of each topic: 3, on a single broker 1")
     ] = 3
+    recreated: Annotated[
+        str,
+        Meta(
+            pattern=r"^([A-Za-z0-9_-]{22}(, *[A-Za-z0-9_-]{22})*)?$",
+            description="ids, of 22 characters, of topics that may be read anew; commas between several",
+        ),
+    ] = ""
+
+    @property
+    def recreated_ids(self) -> frozenset[str]:
+        """`recreated`, taken apart."""
+        return frozenset(one.strip() for one in self.recreated.split(",") if one.strip())
 
 
 class Metrics(_Section, frozen=True, kw_only=True):

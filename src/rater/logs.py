@@ -10,12 +10,19 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
+import time
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 import structlog
 
 if TYPE_CHECKING:
     from structlog.typing import EventDict, Processor, WrappedLogger
+
+
+REPEATED_S = 10.0
+"""So often the same message of the Kafka library is told."""
+MESSAGES_MAX = 1000
+"""Messages that are remembered for it."""
 
 
 def set_up(
@@ -42,6 +49,7 @@ def set_up(
         cache_logger_on_first_use=False,
     )
     handler = logging.StreamHandler(out)
+    handler.addFilter(_Seldom())
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name],
@@ -60,6 +68,26 @@ def set_up(
         ("asyncio", logging.WARNING),
     ):
         logging.getLogger(name).setLevel(max(least, root.level))
+
+
+class _Seldom(logging.Filter):
+    """Lets a message of the Kafka library pass once in `REPEATED_S`: it repeats a fault with each attempt."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._told_at: dict[str, float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Return whether the message is to be told."""
+        if not record.name.startswith("aiokafka"):
+            return True
+        message, now = record.getMessage(), time.monotonic()
+        if now - self._told_at.get(message, -REPEATED_S) < REPEATED_S:
+            return False
+        if len(self._told_at) >= MESSAGES_MAX:
+            self._told_at.clear()
+        self._told_at[message] = now
+        return True
 
 
 def _one_line(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

@@ -18,8 +18,10 @@ from prometheus_client.core import HistogramMetricFamily
 from prometheus_client.registry import Collector
 
 from rater import __version__
+from rater.core.compiling import Catalog
 from rater.core.counts import Counts
 from rater.core.reasons import Reason
+from rater.core.zones import INSTALLED
 
 OTHER = "other"
 SIDES = ("orig", "term", "none")
@@ -141,9 +143,7 @@ class Metrics:
         self.registry = registry = CollectorRegistry()
         prometheus_client.ProcessCollector(registry=registry)
         prometheus_client.GCCollector(registry=registry)
-        Info("rater_build", "The version that runs.", registry=registry).info(
-            {"version": __version__, "python": platform.python_version()}
-        )
+        self._build = Info("rater_build", "The version that runs, and its time zones.", registry=registry)
         self._cdrs = Counter("rater_cdrs", "Records read from the topics of CDRs.", registry=registry)
         self._sides = _Closed(
             "rater_sides", "Sides of CDRs, by how they ended.", {"side": SIDES, "outcome": OUTCOMES}, registry
@@ -218,6 +218,7 @@ class Metrics:
         self._catalog_version = Gauge(
             "rater_catalog_version", "Version of the catalog in use; 0: none.", registry=registry
         )
+        self.catalog(None)
         self._audit_drift = Gauge(
             "rater_audit_drift",
             "Counters and balances that differ from the journal, at the last audit.",
@@ -273,9 +274,15 @@ class Metrics:
         """Count Redis calls that were repeated."""
         self._redis_retries.inc(times)
 
-    def catalog(self, version: int) -> None:
-        """Tell the version in use."""
-        self._catalog_version.set(version)
+    def catalog(self, catalog: Catalog | None) -> None:
+        """Tell the version in use, and the release of tzdata by which periods are cut."""
+        self._catalog_version.set(0 if catalog is None else catalog.version)
+        self._build.info(
+            {
+                "version": __version__, "engine": "python", "python": platform.python_version(),
+                "tzdata": INSTALLED if catalog is None else catalog.zones.name,
+            }
+        )  # fmt: skip
 
     def drift(self, differences: int) -> None:
         """Tell what the last audit found."""

@@ -133,7 +133,7 @@ async def adopt(line: Line, version: int, body: int) -> None:
         await asyncio.sleep(AGAIN_S)
         taken.catalog = await line.parts.catalogs.at(version, body)
     taken.body = body
-    line.parts.metrics.catalog(version)
+    line.parts.metrics.catalog(taken.catalog)
     await taken.source.enable_data()
 
 

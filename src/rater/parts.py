@@ -41,6 +41,8 @@ class Parts:
     """Lane → why it does not rate now; /readyz shows it."""
     stuck: dict[int, str] = field(default_factory=dict)
     """Lane → how it makes no progress; the same."""
+    topic_faults: list[str] = field(default_factory=list)
+    """Sentences of what is wrong with topics and may pass; the same."""
     lanes: set[int] = field(default_factory=set)
     kafka_away: bool = False
     slowest_ms: int = 0
@@ -71,8 +73,8 @@ class Parts:
         if self.kafka_away:
             return [f"Kafka at {self.settings.kafka.bootstrap_servers} does not answer"]
         if not self.lanes:
-            return ["the group has given this worker no lane yet"]
-        return [
+            return [*self.topic_faults, "the group has given this worker no lane yet"]
+        return self.topic_faults + [
             f"lane {lane}: {reason}" for lane, reason in sorted([*self.waiting.items(), *self.stuck.items()])
         ]
 

@@ -23,6 +23,7 @@ from rater.parts import Parts
 from rater.stream.journal import Mark, Owner, end_offset, last_mark, last_marks, read_range
 from rater.stream.lanes import LaneProducer
 from rater.stream.source import LaneSource
+from rater.stream.topics import topic_ids
 
 log = structlog.get_logger()
 
@@ -37,6 +38,10 @@ RIVAL_S = 5.0
 """How long a rival's owner record may take to be seen in the journal after its token was in the store."""
 
 
+NEVER = 2**53
+"""Behind every offset."""
+
+
 class Taken:
     """A lane that is ours: where it stands, and what each bucket expects of its next call."""
 
@@ -49,6 +54,10 @@ class Taken:
         self.source: LaneSource
         self.catalog: Catalog | None = None
         self.body = mark.body
+        self.ids = mark.ids
+        """Data topic -> its id."""
+        self.anew: frozenset[str] = frozenset()
+        """Topics that are other ones than those of which outcomes are kept, and read from their beginning."""
         self.obeyed = mark.positions.get(parts.topics.commands, 0)
         """Offset after the last command that was obeyed."""
         self.standing = Standing(
@@ -81,10 +90,12 @@ async def take(lane: int, parts: Parts) -> Taken:
         found = await last_mark(
             parts.client, parts.topics.transactions, lane, token, deadline_s=TAIL_DEADLINE_S
         )
-        mark = found or Mark(positions={}, times={}, catalog=0, body=0, lane_ms=0)
+        last = found or Mark(positions={}, times={}, catalog=0, body=0, lane_ms=0)
+        mark, anew = await _recognise(lane, last, parts)
         taken = Taken(lane, token, producer, mark, parts)
+        taken.anew = anew
         taken.catalog = await parts.catalogs.at(mark.catalog, mark.body)
-        parts.metrics.catalog(mark.catalog)
+        parts.metrics.catalog(taken.catalog)
         await _agree(taken, mark, parts)
         taken.published = [call - 1 for call in taken.calls]
         # A store that fell back may not know clients any more that we hold views of: what made them is lost.
@@ -92,7 +103,7 @@ async def take(lane: int, parts: Parts) -> Taken:
         parts.accounts.clear()
         taken.source = LaneSource(
             parts.client, parts.topics, lane, taken.standing.positions, taken.standing.times, kafka.group_id,
-            include_data=taken.catalog is not None,
+            ids=taken.ids, include_data=taken.catalog is not None,
         )  # fmt: skip
         await taken.source.open()
     except BaseException:
@@ -100,6 +111,34 @@ async def take(lane: int, parts: Parts) -> Taken:
         raise
     log.info("lane taken", lane=lane, token=token, pending=len(taken.standing.pending))
     return taken
+
+
+async def _recognise(lane: int, mark: Mark, parts: Parts) -> tuple[Mark, frozenset[str]]:
+    """Return the mark with the ids that the data topics have now, and which of them are to be read anew.
+
+    Raises Halt where one is another than was read, unless its id is among `topics.recreated`: its positions
+    are of the one that is gone. Journal and commands are known by what is in them, for they may have been
+    restored from a backup, which gives them other ids.
+    """
+    ids = await topic_ids(parts.client, parts.topics.data)
+    anew: set[str] = set()
+    for topic, identity in ids.items():
+        known = mark.ids.get(topic, "")
+        if not identity or identity == known:
+            continue
+        if identity in parts.settings.topics.recreated_ids or (known and topic not in mark.positions):
+            anew.add(topic)
+        elif known:
+            why = f"its id is {identity}, but the one that was read has {known}"
+            raise Halt(parts.topics.another(topic, lane, why, identity))
+    if anew:
+        log.warning("topics read from their beginning", lane=lane, topics=sorted(anew))
+    return structs.replace(
+        mark,
+        positions={topic: at for topic, at in mark.positions.items() if topic not in anew},
+        times={topic: at for topic, at in mark.times.items() if topic not in anew},
+        ids={**mark.ids, **{topic: identity for topic, identity in ids.items() if identity}},
+    ), frozenset(anew)
 
 
 async def _agree(taken: Taken, mark: Mark, parts: Parts) -> None:
@@ -164,7 +203,9 @@ async def _fence(taken: Taken, bucket: int, ready_token: int, parts: Parts) -> R
     taken.calls[bucket] = fenced.call
     standing.lane_ms = max(standing.lane_ms, fenced.lane_ms)
     return Reconciling(
-        fenced, bucket=bucket, buckets=store.count, positions=standing.positions,
+        # What is kept of a topic that is gone comes no more: none of it stays pending.
+        fenced, bucket=bucket, buckets=store.count,
+        positions={**standing.positions, **dict.fromkeys(taken.anew, NEVER)},
         generation_ms=parts.generation_ms, ready_token=ready_token,
     )  # fmt: skip
 

@@ -28,6 +28,7 @@ from rater.parts import Parts
 from rater.stream.journal import Mark
 from rater.stream.lanes import Ownership
 from rater.stream.source import LaneSource
+from rater.stream.watching import TopicWatch
 from rater.taking import Taken, take
 
 log = structlog.get_logger()
@@ -184,7 +185,10 @@ class Line:
         batch.catalog, batch.body = (taken.catalog.version, taken.body) if taken.catalog else (0, 0)
         services = taken.catalog.service_names if taken.catalog else frozenset()
         with stage("decode"):
-            sides = batching.decode(batch, taken.standing, parts.maps, services)
+            maps = parts.maps
+            if taken.catalog is not None:
+                maps = {topic: found.under(taken.catalog.zones) for topic, found in maps.items()}
+            sides = batching.decode(batch, taken.standing, maps, services)
         if sides:
             await self.decide(batch, sides, parts.batch_views())
         if taken.catalog is not None:  # it may have caught up meanwhile
@@ -301,6 +305,7 @@ class Line:
             body=last.body,
             lane_ms=last.lane_ms,
             token=taken.token,
+            ids=taken.ids,
         )
         with self.stage("commit"):
             offset = await taken.producer.commit(
@@ -421,37 +426,66 @@ class Worker:
             self.parts.topics.commands,
             session_timeout_ms=kafka.session_timeout_ms,
         )
+        topics = TopicWatch(self.parts.client, self.parts.topics)
+        try:
+            await topics.open()
+            await topics.look([], {})  # before a lane is taken, so that each is of what is known
+            await self._run(ownership, topics)
+        finally:
+            await topics.close()
+
+    async def _run(self, ownership: Ownership, topics: TopicWatch) -> None:
         await ownership.start(self.drop, self.assign)
         polling = asyncio.create_task(ownership.run())
-        watching = asyncio.create_task(self._watch(ownership))
+        watching = asyncio.create_task(self._watch(ownership, topics))
         stopping = asyncio.create_task(self.stopping.wait())
         try:
-            ends: list[asyncio.Future[Any]] = [polling, stopping, self._fault]
+            ends: list[asyncio.Future[Any]] = [polling, stopping, watching, self._fault]
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             self._ending = True
+            if watching.done():
+                # A topic is another one: nothing more is to be written, and what was drawn is kept.
+                for _, task in self._lanes.values():
+                    task.cancel()
             await self.drop(set(self._lanes))
         finally:
             stopping.cancel()
             watching.cancel()
             await ownership.stop()
             await asyncio.gather(polling, return_exceptions=True)
+        if watching.done() and not watching.cancelled():
+            watching.result()
         if self._fault.done():
             self._fault.result()
         if polling.cancelled():
             raise StreamDown("a library cancelled its own work, and ours for the group with it")
         polling.result()
 
-    async def _watch(self, ownership: Ownership) -> None:
+    async def _watch(self, ownership: Ownership, topics: TopicWatch) -> None:
         """Look once a second after what the lanes themselves do not notice.
 
-        One without records does not see that Kafka is away, and one that stands still says nothing.
+        One without records does not see that Kafka is away, one that stands still says nothing, and none sees
+        that a topic is another one. Raises Halt.
         """
         while True:
             self.parts.kafka_away = not await ownership.answers()
+            if not self.parts.kafka_away:
+                await self._look_at_topics(topics)
             await self._look_for_stuck()
             for line in list(self._lines.values()):
                 await line.taken.source.commit_offsets()
             await asyncio.sleep(PROBE_S)
+
+    async def _look_at_topics(self, topics: TopicWatch) -> None:
+        """Tell which topics are missing. Raises Halt where one is not what it was."""
+        taken = [line.taken for line in self._lines.values()]
+        faults = await topics.look(
+            [one.source for one in taken], {one.lane: one.producer.reached for one in taken}
+        )
+        for sentence in faults:
+            if sentence not in self.parts.topic_faults:
+                log.error("topic missing", reason=sentence)
+        self.parts.topic_faults = faults
 
     async def _look_for_stuck(self) -> None:
         """Tell which lanes make no progress, and which do again."""

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rater.core.cdr import MAX_BYTES, Arrival, Cdr, GivenRate, Party, decode, decode_object
+from rater.core.offline import Rater, Transaction
 from rater.core.reasons import VALUE_CHARS_MAX, Reason, Rejection
 
 DAY_MS = 86_400_000
@@ -253,6 +254,42 @@ def test_without_a_time_of_the_lane_the_calendar_bounds_a_call() -> None:
 
 # A side that cannot be read sends the record the slow way.
 WAYS: list[dict[str, Any]] = [{}, {"term": 5}]
+
+
+def test_the_last_call_of_the_calendar() -> None:
+    """A call at the end of the year 9998 is rated, in whatever zone and period, as one of 1969 is."""
+    spans = ("1 hour", "1 day", "1 month", "1 year", "99999 days")
+    limit = {"id": "m", "type": "volume", "service": "calls", "code": "380*", "limit": 1}
+    zones = ("Pacific/Kiritimati", "Pacific/Midway")
+    rater = Rater()
+    catalog = {
+        "currencies": {"base": "USD"},
+        "code_decks": [{"name": "all", "codes": {"380": "Ukraine"}}],
+        "rate_tables": [
+            {"name": "r", "currency": "USD", "code_deck": "all", "rates": [{"code": "380", "price": "0.1"}]}
+        ],
+        "clients": [
+            {"id": f"{at}", "name": zone, "currency": "USD", "time_zone": zone,
+             "rate_tables": {"orig": {"calls": "r"}}}
+            for at, zone in enumerate(zones)
+        ],
+        "packages": [
+            {"id": span, "name": span, "type": "customer", "currency": "USD", "period": span,
+             "limits": [limit]}
+            for span in spans
+        ],
+        "client_packages": [
+            {"id": f"{at}-{span}", "client": f"{at}", "package": span, "start_date": "2026-01-01",
+             "activate_in_past": True}
+            for at, _ in enumerate(zones) for span in spans
+        ],
+    }  # fmt: skip
+    assert not rater.load([("all.json", json.dumps(catalog).encode())], 0)
+    for client, _ in enumerate(zones):
+        for at in ("9998-12-31T23:59:00Z", "1969-12-31T23:59:59Z"):
+            cdr = {**GOOD, "id": f"{client}{at}", "answered_at": at, "duration_ms": 59_000}
+            raw = json.dumps({**cdr, "orig": {"client": f"{client}"}}).encode()
+            assert [type(ended) for ended in rater.rate(raw, -1)] == [Transaction], (client, at)
 
 
 @given(

@@ -33,6 +33,7 @@ from rater.core.clients import (
 from rater.core.compiling import Catalog, compile_catalog
 from rater.core.offline import Rater, Transaction
 from rater.core.periods import canonical_when, when_ms, zone_of
+from rater.core.zones import installed
 
 DAY_MS = 86_400_000
 
@@ -48,7 +49,7 @@ LOADED = at("2026-11-10T12:00:00Z")
 def catalog_of(*versions: tuple[int, PackageSpec], number: int = 1) -> Catalog:
     """Return a catalog of one package, "1"."""
     history = PackageHistory(list(versions), [(0, "active")], assigned=True)
-    return compile_catalog(Content(base="USD", packages={"1": history}), number)
+    return compile_catalog(Content(base="USD", packages={"1": history}, zones=[installed()]), number)
 
 
 def package(**fields: Any) -> PackageSpec:

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from rater.core.cdr import Arrival, Cdr, Party, decode_object
 from rater.core.mapping import MapFault, Skipped, SourceMap, compile_map, describe
 from rater.core.reasons import Reason, Rejection
+from rater.core.zones import Release, Zones, installed
 from rater.ingesting import records
 
 _ROOT = Path(__file__).parents[2]
@@ -174,6 +175,9 @@ _EXPECTED = {
         "rejected: missing_field of orig, missing_field of term",  # no Call-ID
         f"call of 65039 ms from 1001 to 380441234567, 0 ms, {_SIP}, {_KIEV}",  # %2B380…
         "rejected: bad_duration of orig, bad_duration of term",  # 1e3
+        "rejected: bad_duration of orig, bad_duration of term",  # 136298900000 of 136 s
+        f"call of 65039 ms from 1001 to 380441234567, 0 ms, {_SIP}, {_KIEV}",  # 380441234567.0, a number
+        "rejected: number_invalid of orig, number_invalid of term",  # 380441234567.5
     ],
 }
 
@@ -349,6 +353,25 @@ def test_zone_of_the_source() -> None:
     assert found["answered_at"] == "2026-11-03T08:00:00.000Z"
 
 
+def test_local_times_are_read_by_the_catalogs_zones() -> None:
+    """A map reads local times as the catalog of the lane says, not the install; same rules, same map."""
+    here = installed()
+    other = Release(1000, "9999a", "9999.1", {"Europe/Kyiv": here.rules["Asia/Kolkata"]})
+    source_map = _shipped("asterisk-csv", zone="Europe/Kyiv")
+    record = (_DATA / "asterisk.csv").read_bytes().split(b"\n")[0]
+    same, moved = source_map.under(Zones([here])), source_map.under(Zones([here, other]))
+    assert source_map.under(Zones([here, other])) is moved
+    assert moved.version == same.version == source_map.version
+    answered = []
+    for one in (source_map, same, moved):
+        found = one.apply(record)
+        assert isinstance(found, dict)
+        answered.append(found["answered_at"][11:16])
+    assert answered == ["08:00", "08:00", "04:30"]
+    epochs = _compiled(_SMALL)
+    assert epochs.under(Zones([here, other])) is epochs
+
+
 # Times, durations, ids
 
 
@@ -467,6 +490,315 @@ def test_describe() -> None:
     assert rows[4]["outcome"].startswith("skipped: between two Local channels")
     assert (rows[6]["outcome"], rows[6]["value"]) == ("rejected: bad_time", "2026-11-03 12.00")
     assert rows[6]["why"].startswith("answered_at: answer is no time of the format iso")
+
+
+# Floats
+
+_AS_JSON = {
+    "asterisk": ("dst", "accountcode"),
+    "freeswitch": ("callflow.0.caller_profile.destination_number", "variables.accountcode"),
+    "freeswitch-esl": ("Caller-Destination-Number", "variable_accountcode"),
+    "kamailio": ("dst_user", "account"),
+    "opensips": ("called", "account"),
+}
+
+
+def _json_record(name: str) -> dict[str, Any]:
+    if name == "freeswitch-esl":
+        text = (_DATA / _FILES[name]).read_bytes().split(b"\n\n")[0].decode()
+        return dict(line.split(": ", 1) for line in text.split("\n"))
+    record: dict[str, Any] = json.loads((_DATA / _FILES[name]).read_bytes().splitlines()[0])
+    return record
+
+
+def _with_literals(record: dict[str, Any], literals: dict[str, str], *, flat: bool = False) -> bytes:
+    """Return the record as JSON with these literals in these fields, as a switch would write them."""
+    record = copy.deepcopy(record)
+    text = {}
+    for number, (path, literal) in enumerate(literals.items()):
+        holder: Any = record.get("params", record)
+        *outer, name = [path] if flat else path.split(".")
+        for key in outer:
+            holder = holder[int(key) if isinstance(holder, list) else key]
+        holder[name] = f"~{number}~"
+        text[f'"~{number}~"'] = literal
+    raw = json.dumps(record)
+    for mark, literal in text.items():
+        raw = raw.replace(mark, literal)
+    return raw.encode()
+
+
+@pytest.mark.parametrize(
+    "literal", ["380441234567.0", "3.80441234567e11", "3.80441234567E+11", "380441234567.000"]
+)
+@pytest.mark.parametrize("name", _AS_JSON)
+def test_a_number_that_was_a_float(name: str, literal: str) -> None:
+    """A whole number that JSON has as a float is that number, as the called one and as an account."""
+    called, account = _AS_JSON[name]
+    raw = _with_literals(
+        _json_record(name), {called: literal, account: literal}, flat=name == "freeswitch-esl"
+    )
+    found = _became(_shipped(name), raw)
+    assert isinstance(found, Cdr)
+    assert found.called == "380441234567"
+    assert found.orig is not None
+    assert found.orig.account == "380441234567"
+
+
+@pytest.mark.parametrize(
+    "literal",
+    ["380441234567.5", "380441234567.00000001", "1e300", "1e999", "9007199254740992.0", "3.80441e+11",
+     "1e-300", "12345678901234567890.0", "3.804412e11", "1.0e99999999999"],
+)  # fmt: skip
+@pytest.mark.parametrize("name", _AS_JSON)
+def test_a_float_that_is_no_whole_number(name: str, literal: str) -> None:
+    """A fraction, 2^53 and more, digits that an exponent stands for: refused, never another number."""
+    called, account = _AS_JSON[name]
+    flat = name == "freeswitch-esl"
+    found = _became(_shipped(name), _with_literals(_json_record(name), {called: literal}, flat=flat))
+    assert isinstance(found, tuple)
+    # At OpenSIPS the number and the account are parts of the id, too.
+    assert {one.reason for one in found} == {
+        Reason.MALFORMED if name == "opensips" else Reason.NUMBER_INVALID
+    }
+    assert found[0].value == literal
+    found = _became(_shipped(name), _with_literals(_json_record(name), {account: literal}, flat=flat))
+    rejected = found if isinstance(found, tuple) else found.rejected if isinstance(found, Cdr) else ()
+    sides = ["orig", "term"] if name == "opensips" else ["orig"]
+    assert [(one.reason, one.side) for one in rejected] == [(Reason.MALFORMED, side) for side in sides]
+
+
+def test_floats_of_ids_and_durations() -> None:
+    """An id 1793699992.1 that is a number is refused: it may be 1793699992.10; a duration has a fraction."""
+    small = json.dumps(_RECORD)
+    ids = {"1793699992.0": "1793699992", "-0.0": "0", "12": "12", "1e2": "100", "-7.0": "-7"}
+    for literal, meant in ids.items():
+        mapped = _compiled(_SMALL).apply(small.replace('"1"', literal, 1).encode())
+        assert isinstance(mapped, dict)
+        assert mapped["id"] == meant
+    refused = _compiled(_SMALL).apply(small.replace('"1"', "1793699992.1", 1).encode())
+    assert isinstance(refused, tuple)
+    assert (refused[0].reason, refused[0].value) == (Reason.MALFORMED, "1793699992.1")
+    assert refused[0].detail.startswith("id: is a JSON number with a fraction")
+    for literal, ms in {
+        "65.0": 65_000, "65.039": 65_039, "6.5039e1": 65_039, "65.03900003433228": 65_039, "0.0": 0,
+        "-0.0": 0, "6.5e1": 65_000, "0.0004999": 0, "5e-4": 1,
+    }.items():  # fmt: skip
+        mapped = _compiled(_SMALL).apply(small.replace("65", literal).encode())
+        assert isinstance(mapped, dict)
+        assert mapped["duration_ms"] == ms, literal
+    for literal in ("1e300", "-6.0", "-6", "1e999", "9007199254740992.0"):
+        found = _became(_compiled(_SMALL), small.replace("65", literal).encode())
+        assert isinstance(found, tuple)
+        assert {one.reason for one in found} == {Reason.BAD_DURATION}, literal
+    found = _became(_compiled(_SMALL), small.replace('"1793700000"', "1.793700e+09").encode())
+    assert isinstance(found, tuple)
+    assert {one.reason for one in found} == {Reason.BAD_TIME}
+
+
+_compiled_small = _compiled(_SMALL)
+
+
+@given(st.integers(0, 2**53 - 1), st.integers(0, 20), st.integers(-3, 20), st.sampled_from(["e", "E", "e+"]))
+def test_every_spelling_of_a_whole_number(number: int, zeros: int, moved: int, power: str) -> None:
+    """All digits and the point anywhere, with the exponent that goes with it: it is that number."""
+    digits = str(number)
+    place = max(1, len(digits) - max(moved, 0))
+    whole, fraction = digits[:place], digits[place:] + "0" * zeros
+    literal = f"{whole}.{fraction or '0'}{power}{len(digits) - place}"
+    record = json.dumps(_RECORD).replace('"100"', literal).replace('"a"', f"{number}.0").encode()
+    mapped = _compiled_small.apply(record)
+    assert isinstance(mapped, dict)
+    assert (mapped["called"], mapped["orig"]["account"]) == (digits, digits)
+
+
+@given(st.floats() | st.floats(-1e20, 1e20) | st.integers(-(2**60), 2**60).map(float))
+def test_a_float_is_never_another_number(value: float) -> None:
+    """However a float is written, it becomes the number and the account that it is, or none at all.
+
+    As a text, whose point may set digits apart, this holds for whole numbers.
+    """
+    for written in (repr(value), f"{value:f}", f"{value:e}", f"{value:g}", f"{value:.17g}"):
+        text = json.dumps({**_RECORD, "to": written, "who": written})
+        mapped = _compiled_small.apply(text.replace(f'"{written}"', written).encode())
+        if isinstance(mapped, dict):
+            for got in (mapped["called"], mapped["orig"]["account"]):
+                assert not str(got).removeprefix("-").isdecimal() or int(got) == float(written), written
+        mapped = _compiled_small.apply(text.encode())
+        if value.is_integer() and isinstance(mapped, dict) and mapped["called"].isdecimal():
+            assert int(mapped["called"]) == float(written), written
+
+
+_TEXTS = {
+    "380441234567.0": "380441234567",
+    "+380441234567.0": "380441234567",
+    "00380441234567.0": "380441234567",
+    "380441234567.000000": "380441234567",
+    "sip:380441234567.0@pbx.example.com": "380441234567",
+    "3.80441234567E+11": "380441234567",
+    "3.80441234567e11": "380441234567",
+    "3.80441E+11": "3.80441E+11",
+    "3.80441E11": "3.80441E11",
+    "380441234567.5": "380441234567.5",
+    "380441234567.500000": "380441234567.500000",
+    "555.0000": "555.0000",
+    "9007199254740993.0": "9007199254740993.0",
+    "-1": "-1",
+    "-380441234567": "-380441234567",
+    "-0": "-0",
+    ".5": ".5",
+    "nan": "nan",
+    "44.123.45.67": "441234567",
+    "555.1234": "5551234",
+}
+
+
+@pytest.mark.parametrize("letters", ["keep", "drop", "keypad"])
+@pytest.mark.parametrize("written", _TEXTS)
+def test_floats_in_texts(written: str, letters: str) -> None:
+    """A CSV cell, an event's value or a JSON string that has been a float is that number, or is none."""
+    text = _SMALL + '[numbers]\nrules = [{prefix = "00", to = ""}]\n'
+    assert _mapped(text, {**_RECORD, "to": written}, letters=letters)["called"] == _TEXTS[written]
+    columns = text.replace('"json"', f'"csv"\ncolumns = {json.dumps([*_RECORD, "peer"])}')
+    row = ",".join(map(str, {**_RECORD, "to": written}.values()))
+    mapped = _compiled(columns, letters=letters).apply(row.encode())
+    assert isinstance(mapped, dict)
+    assert mapped["called"] == _TEXTS[written]
+
+
+def test_texts_of_ids_and_accounts_stay() -> None:
+    """A text is what the switch wrote: Asterisk's first id of a second ends in .0, which is part of it."""
+    mapped = _mapped(_SMALL, {**_RECORD, "id": "1793699992.0", "who": "1001.0"})
+    assert (mapped["id"], mapped["orig"]["account"]) == ("1793699992.0", "1001.0")
+
+
+def test_floats_in_records_that_are_read_as_a_whole() -> None:
+    """Where paths contradict each other all of a record is decoded, and its floats are read the same."""
+    text = _SMALL.replace('"to"', '["to.0.x", "to"]')
+    for literal, meant in (("380441234567.0", "380441234567"), ("380441234567.5", "380441234567.5")):
+        raw = json.dumps(_RECORD).replace('"100"', literal).encode()
+        for source_map in (_compiled(text), _compiled(_SMALL)):
+            mapped = source_map.apply(raw)
+            assert isinstance(mapped, dict)
+            assert mapped["called"] == meant
+
+
+def test_match_on_a_float() -> None:
+    """Digits that a map's expression takes out of a number with a fraction are meant; the rest is refused."""
+    for pattern, meant in (("([0-9]+)[.].*", "380"), ("(.+)", "380.5")):
+        text = _SMALL.replace('"to"', f'{{path = "to", match = "{pattern}"}}')
+        assert _mapped(text, {**_RECORD, "to": 380.5})["called"] == meant
+
+
+# Numbers that cannot be
+
+_WRAPS_S = ["4294967290", "4294967295", "18446744073709551610", "18446744073709551615", "136298900000", "-6"]
+_WRAPS_MS = [*_WRAPS_S, "4294967290000", "18446744073709545"]
+_WRONG = {
+    "asterisk": [("billsec", _WRAPS_S)],
+    "asterisk-csv": [("65", _WRAPS_S)],
+    "cisco-cucm": [("65", _WRAPS_S)],
+    "freeswitch": [("variables.billmsec", _WRAPS_MS)],
+    "freeswitch-esl": [("variable_billmsec", _WRAPS_MS)],
+    "kamailio": [("duration", [*_WRAPS_S, "136298900000.000000"])],
+    "opensips": [("ms_duration", _WRAPS_MS)],
+}
+
+
+def _with_value(name: str, field: str, value: str) -> bytes:
+    """Return a shipped map's sample of an answered call with this value, as the switch would write it."""
+    source_map = _shipped(name)
+    with (_DATA / _FILES[name]).open("rb") as file:
+        raws = [record.raw for record in records(file, source_map)]
+    raw = next(raw for raw in raws if isinstance(became := _became(source_map, raw), Cdr) and became.answered)
+    if name in ("asterisk-csv", "cisco-cucm"):
+        pieces = raw.replace(b'"', b"").split(b",") if name == "cisco-cucm" else raw.split(b",")
+        assert pieces.count(field.encode()) == 1
+        return b",".join(value.encode() if piece == field.encode() else piece for piece in pieces)
+    if name == "freeswitch-esl":
+        lines = raw.decode().split("\n")
+        assert any(line.startswith(f"{field}: ") for line in lines)
+        return "\n".join(
+            f"{field}: {value}" if line.startswith(f"{field}: ") else line for line in lines
+        ).encode()
+    return _with_literals(json.loads(raw), {field: json.dumps(value)})
+
+
+@pytest.mark.parametrize(
+    ("name", "field", "value"),
+    [(name, field, value) for name, of in _WRONG.items() for field, values in of for value in values],
+)
+def test_durations_that_cannot_be(name: str, field: str, value: str) -> None:
+    """A duration below zero, kept without its sign in 32 or 64 bits, or in another unit, is bad_duration."""
+    found = _became(_shipped(name), _with_value(name, field, value))
+    assert isinstance(found, tuple)
+    assert {one.reason for one in found} == {Reason.BAD_DURATION}
+    assert f"(map {name}: duration_ms is read from " in found[0].detail
+
+
+_EDGES = [0, 3_600, 4_200_000, 2**31, 2**32, 2**53, 2**63, 2**64]
+
+
+@given(
+    name=st.sampled_from(sorted(_WRONG)),
+    number=st.builds(int.__add__, st.sampled_from(_EDGES), st.integers(-70_000, 70_000)) | st.integers(),
+    days=st.sampled_from([0, 6, 90]),
+)
+def test_any_duration(name: str, number: int, days: int) -> None:
+    """Whatever whole number a switch gives as duration: a call of that length, over by then, or bad_duration.
+
+    By then: an hour after its record. 0 is a call of nothing.
+    """
+    field = _WRONG[name][0][0]
+    unit_ms = 1 if name in ("freeswitch", "freeswitch-esl", "opensips") else 1000
+    arrival = Arrival(_NOON_MS + days * 86_400_000, 100 * 86_400_000, frozenset({"calls"}))
+    mapped = _MAPS[name].apply(_with_value(name, field, str(number)))
+    assert isinstance(mapped, dict)
+    found = decode_object(mapped, arrival)
+    ms = number * unit_ms
+    if 0 <= ms <= days * 86_400_000 + 3_600_000 and not 2**32 - 2**16 <= ms < 2**32:
+        assert isinstance(found, Cdr)
+        assert found.duration_ms == ms
+    else:
+        assert isinstance(found, tuple)
+        assert {one.reason for one in found} == {Reason.BAD_DURATION}
+
+
+@pytest.mark.parametrize("name", ["freeswitch", "freeswitch-esl", "opensips"])
+def test_milliseconds_below_zero_in_a_long_window(name: str) -> None:
+    """-6 ms in 32 bits without sign would be a call of 50 days: refused where the window is longer, too."""
+    mapped = _shipped(name).apply(_with_value(name, _WRONG[name][0][0], "4294967290"))
+    late = Arrival(_NOON_MS + 60 * 86_400_000, 100 * 86_400_000, frozenset({"calls"}))
+    found = decode_object(mapped, late)
+    assert isinstance(found, tuple)
+    assert {one.reason for one in found} == {Reason.BAD_DURATION}
+
+
+_TIMES_WRONG = {
+    "cisco-cucm": "1793700000",
+    "freeswitch": "variables.answer_uepoch",
+    "freeswitch-esl": "variable_answer_uepoch",
+    "kamailio": "start_time",
+    "opensips": "created",
+}
+
+
+@pytest.mark.parametrize(
+    "value", ["4294967290", "18446744073709551615", "-1", "179370000000000000000", "86400", "1.5e9"]
+)
+@pytest.mark.parametrize("name", _TIMES_WRONG)
+def test_times_that_cannot_be(name: str, value: str) -> None:
+    """A time below zero without its sign, in another unit or far off: no call is rated at such a one."""
+    found = _became(_shipped(name), _with_value(name, _TIMES_WRONG[name], value))
+    assert isinstance(found, tuple)
+    assert {one.reason for one in found} <= {Reason.BAD_TIME, Reason.TIME_IN_FUTURE, Reason.TOO_OLD}
+
+
+def test_seconds_until_the_answer() -> None:
+    """OpenSIPS adds setuptime to created: -6 without its sign leads into the year 2162."""
+    found = _became(_shipped("opensips"), _with_value("opensips", "setuptime", "4294967290"))
+    assert isinstance(found, tuple)
+    assert {one.reason for one in found} == {Reason.TIME_IN_FUTURE}
 
 
 # Faults of maps

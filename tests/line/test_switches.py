@@ -40,7 +40,8 @@ ENDS = {
                    "number_invalid": 1},
     "freeswitch-esl": {"rated": 2, "zero": 1, "bad_duration": 1, "bad_time": 1, "client_unknown": 1,
                        "number_invalid": 1},
-    "kamailio": {"rated": 4, "zero": 4, "bad_duration": 2, "bad_time": 2, "missing_field": 2},
+    "kamailio": {"rated": 6, "zero": 4, "bad_duration": 4, "bad_time": 2, "missing_field": 2,
+                 "number_invalid": 2},
     "opensips": {"rated": 2, "zero": 1, "bad_duration": 2, "bad_time": 2, "missing_field": 1,
                  "number_invalid": 2},
 }  # fmt: skip

@@ -153,7 +153,11 @@ async def _end_offset(client: Broker, topic: str, partition: int, **_: Any) -> i
 
 
 async def _last_mark(client: Broker, topic: str, partition: int, owner_offset: int, **_: Any) -> Mark | None:
-    found = [said for at, _, _, said in client.read_of(topic, partition) if isinstance(said, Mark) and at < owner_offset]
+    found = [
+        said
+        for at, _, _, said in client.read_of(topic, partition)
+        if isinstance(said, Mark) and at < owner_offset
+    ]
     return found[-1] if found else None
 
 
@@ -210,7 +214,7 @@ class _Source:
     async def enable_data(self) -> None:
         """Read calls too."""
 
-    async def commit_offsets(self, positions: Mapping[str, int]) -> None:
+    def committed(self, positions: Mapping[str, int], times: Mapping[str, int]) -> None:
         """Tell the group."""
 
 
@@ -241,7 +245,9 @@ def _places() -> list[tuple[Any, str, Any, Any]]:
 def standing_in() -> Iterator[None]:
     """Let the product find lists where Kafka was, and log nothing."""
     logged = structlog.get_config()
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50), cache_logger_on_first_use=False)
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(50), cache_logger_on_first_use=False
+    )
     for module, name, _, stand_in in _places():
         setattr(module, name, stand_in)
     try:
@@ -366,7 +372,9 @@ class Witness:
         for one in self.rater.rate(raw, lane_ms):
             if one.side == ended.side:
                 if isinstance(one, (Transaction, Duplicate)):
-                    raise Broken(f"{ended.side} of {raw!r} is {ended.reason}; with an empty cache it is {one!r}")
+                    raise Broken(
+                        f"{ended.side} of {raw!r} is {ended.reason}; with an empty cache it is {one!r}"
+                    )
                 hold(
                     (one.reason.value, one.value) == (ended.reason, ended.value),
                     f"{ended.side} of {raw!r} is {ended[2:4]}; with an empty cache {one.reason.value, one.value}",
@@ -377,7 +385,13 @@ class System:
     """Lanes over buckets; loads and records are put into their inputs, and `step` lets a lane take some."""
 
     def __init__(
-        self, scenario: Scenario, *, lanes: int = 1, buckets: int = 4, processes: int = 1, witness: bool = True
+        self,
+        scenario: Scenario,
+        *,
+        lanes: int = 1,
+        buckets: int = 4,
+        processes: int = 1,
+        witness: bool = True,
     ) -> None:
         """processes: lane l is one of process l % processes; what caches there are is shared in a process."""
         self.scenario, self.lanes, self.processes = scenario, lanes, processes
@@ -440,7 +454,8 @@ class System:
         owners = {
             account: owner
             for account in accounts
-            if (owner := self.buckets[client_bucket(account, len(self.buckets))].accounts.get(account)) is not None
+            if (owner := self.buckets[client_bucket(account, len(self.buckets))].accounts.get(account))
+            is not None
         }
         known: dict[str, ClientRegister] = {}
         for name in {*clients, *owners.values()}:
@@ -448,7 +463,9 @@ class System:
             if raw is not None:
                 known[name] = read_register(raw)
         merged = merge(self.content, file, step.at_ms, Existing(known, owners))
-        assert isinstance(merged, Merged), f"the generator made a faulty load: {[str(fault) for fault in merged]}"
+        assert isinstance(merged, Merged), (
+            f"the generator made a faulty load: {[str(fault) for fault in merged]}"
+        )
         if not merged.changed:
             return False
         if self.witness is not None:
@@ -479,7 +496,10 @@ class System:
             for account in entry.client.accounts if entry.client is not None else ():
                 accounts.setdefault(client_bucket(account.id, count), []).append((account.id, entry.id))
         parts: list[tuple[int, LoadArgs]] = [
-            *((bucket, AccountsArgs(self.version, bucket, index)) for bucket, index in sorted(accounts.items())),
+            *(
+                (bucket, AccountsArgs(self.version, bucket, index))
+                for bucket, index in sorted(accounts.items())
+            ),
             *((bucket, ClientsArgs(self.version, bucket, own)) for bucket, own in sorted(clients.items())),
         ]
         manifest = ManifestArgs(self.version, body, len(parts))
@@ -509,7 +529,9 @@ class System:
             one for one in self.inputs[lane] if one.record.offset >= (commands if one.command else records)
         ]
 
-    async def step(self, lane: int, records: int, *, commit: bool = True, commands: int | None = None) -> bool:
+    async def step(
+        self, lane: int, records: int, *, commit: bool = True, commands: int | None = None
+    ) -> bool:
         """Let a lane take the commands that are next and up to so many records behind them; False: nothing waits.
 
         commands: at most so many of them, and no record before the last of them. commit False: it is drawn only.
@@ -533,7 +555,9 @@ class System:
             await self._rate(lane, line, batch, ahead[first:stop], commit=commit)
         return True
 
-    async def _rate(self, lane: int, line: Line, batch: Batch, records: list[Record], *, commit: bool) -> None:
+    async def _rate(
+        self, lane: int, line: Line, batch: Batch, records: list[Record], *, commit: bool
+    ) -> None:
         own = batch.positions.get(self.topics.cdrs, 0)
         before = line.taken.standing.lane_ms
         lane_ms = max([before, *(one.timestamp for one in batch.commands)])
@@ -617,7 +641,9 @@ class System:
             view = self._view(held.registers[use.client])
             for one, field in zip(said.candidates, named, strict=True):
                 package = view.packages[one.group]
-                period = view.period(package, catalog.packages[package.package], said.at_ms) if catalog else None
+                period = (
+                    view.period(package, catalog.packages[package.package], said.at_ms) if catalog else None
+                )
                 hold(
                     period is not None
                     and field == f"{_escaped(package.id)}.{period.number}{one.field}"
@@ -657,13 +683,25 @@ class System:
                 catalogs.add(transaction["catalog"])
             self._check_transaction(transaction, said)
             ended[said.offset].append(
-                Ended(SIDES[said.index], "transaction", None, transaction, (key, value, msgspec.msgpack.encode(said)))
+                Ended(
+                    SIDES[said.index],
+                    "transaction",
+                    None,
+                    transaction,
+                    (key, value, msgspec.msgpack.encode(said)),
+                )
             )
         for key, value, headers in batch.rejected:
             said_of = {name: raw.decode() for name, raw in headers}
             catalogs.add(int(said_of["catalog"]))
             ended[int(said_of["source_offset"])].append(
-                Ended(said_of["side"] or None, "rejected", said_of["reason"], said_of["value"], (key, value, headers))
+                Ended(
+                    said_of["side"] or None,
+                    "rejected",
+                    said_of["reason"],
+                    said_of["value"],
+                    (key, value, headers),
+                )
             )
         hold(len(catalogs) == 1, f"one batch names catalogs {sorted(catalogs)}: mark, transactions, rejected")
         self._end(lane, batch, records, ended, lane_ms)
@@ -770,7 +808,9 @@ def _sides_of(raw: bytes | None) -> list[str]:
 
 # ------------------------------------------------------------------ memos
 def _modules() -> list[Any]:
-    return [module for path, module in list(sys.modules.items()) if path == "rater" or path.startswith("rater.")]
+    return [
+        module for path, module in list(sys.modules.items()) if path == "rater" or path.startswith("rater.")
+    ]
 
 
 @cache
@@ -825,7 +865,9 @@ BOUNDS = {
 @contextlib.contextmanager
 def bounds_at_one() -> Iterator[None]:
     """Let each memo hold one thing."""
-    found = [(module, name, vars(module)[name]) for module in _modules() for name in BOUNDS & vars(module).keys()]
+    found = [
+        (module, name, vars(module)[name]) for module in _modules() for name in BOUNDS & vars(module).keys()
+    ]
     for module, name, _ in found:
         setattr(module, name, 1)
     try:

@@ -18,9 +18,9 @@ import calendar
 import json
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta, tzinfo
 from fractions import Fraction
 from functools import cache
 from importlib.resources import files
@@ -32,6 +32,8 @@ Row = dict[str, Any]
 
 MICROS = 1_000_000
 LARGEST = 2**53
+WRAPPED = range(2**32 - 65_536, 2**32)
+"""A count below zero that lost its sign: switches count in 32 bits (src/rater/core/README.md)."""
 """Costs, balances and money counters beyond it are refused, of either sign (domain.md 2.2)."""
 HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
@@ -144,7 +146,7 @@ def time_zone(name: str) -> ZoneInfo:
         return ZoneInfo.from_file(file, key=name)
 
 
-def at_local(local: datetime, zone: ZoneInfo) -> int:
+def at_local(local: datetime, zone: tzinfo) -> int:
     """Return when a local time is: in a gap moved forward by it, a repeated hour's first (domain.md 3)."""
     try:
         return to_ms(local.replace(tzinfo=zone, fold=0).astimezone(UTC))
@@ -152,13 +154,13 @@ def at_local(local: datetime, zone: ZoneInfo) -> int:
         return NEVER_MS
 
 
-def local_at(ms: int, zone: ZoneInfo) -> datetime:
+def local_at(ms: int, zone: tzinfo) -> datetime:
     """Return the local date and time of an instant."""
     moment = (EPOCH + timedelta(milliseconds=ms)).astimezone(zone)
     return moment.replace(tzinfo=None, fold=0)
 
 
-def asked(text: str, zone: ZoneInfo) -> tuple[int, datetime]:
+def asked(text: str, zone: tzinfo) -> tuple[int, datetime]:
     """Return a catalog's time: its instant, and the local date and time asked for (a bare date: 00:00)."""
     ms = instant(text)
     if ms is not None:
@@ -169,21 +171,22 @@ def asked(text: str, zone: ZoneInfo) -> tuple[int, datetime]:
 
 def in_utc(text: str | None) -> int | None:
     """Return the instant from or to which a rate counts: a bare date is 00:00 UTC; None: no bound."""
-    return None if text is None else asked(text, time_zone("UTC"))[0]
+    return None if text is None else asked(text, UTC)[0]
 
 
 def later(local: datetime, count: int, unit: str) -> datetime | None:
-    """Add days, months or years as calendars do: 31 January + 1 month = 28 February. None: out of reach."""
-    months = {"day": 0, "month": count, "year": 12 * count}[unit]
-    years, month = divmod(local.month - 1 + months, 12)
+    """Add days or months as calendars do: 31 January + 1 month = 28 February. None: out of reach."""
+    if unit == "day":
+        try:
+            return local + timedelta(days=count)
+        except OverflowError:
+            return None
+    years, month = divmod(local.month - 1 + count, 12)
     year = local.year + years
     if year > 9999:
         return None
     day = min(local.day, calendar.monthrange(year, month + 1)[1])
-    try:
-        return local.replace(year=year, month=month + 1, day=day) + timedelta(count if unit == "day" else 0)
-    except OverflowError:
-        return None
+    return local.replace(year=year, month=month + 1, day=day)
 
 
 # --- The catalog -----------------------------------------------------------------------------------------
@@ -213,14 +216,10 @@ class Rate(NamedTuple):
     def shown(self) -> Row:
         """Return the transaction's `rate`."""
         return {
-            "table": self.table,
-            "currency": self.currency,
-            "price": decimal_text(self.price),
-            "setup_fee": decimal_text(self.setup_fee),
-            "min_time": self.min_time,
-            "interval": self.interval,
+            "table": self.table, "currency": self.currency, "price": decimal_text(self.price),
+            "setup_fee": decimal_text(self.setup_fee), "min_time": self.min_time, "interval": self.interval,
             "grace_time": self.grace_time,
-        }
+        }  # fmt: skip
 
 
 @dataclass
@@ -345,6 +344,13 @@ class Conversion:
 # --- Periods of a client package (domain.md 4) -----------------------------------------------------------
 
 
+class Length(NamedTuple):
+    """How long a period is. unit: hour, day or month (a year is twelve)."""
+
+    units: int
+    unit: str
+
+
 class Period(NamedTuple):
     """One run of a client package. stop_ms: excluded, None: no end. package: the row it opened with."""
 
@@ -354,6 +360,8 @@ class Period(NamedTuple):
     package: Row
     quantity: int
     activated_ms: int
+    drawn_from_ms: int
+    """Before it the package's start date, as it is today, has not come."""
 
 
 def opened_with(versions: list[Version], start_ms: int, assigned: Version) -> Row:
@@ -367,78 +375,96 @@ def opened_with(versions: list[Version], start_ms: int, assigned: Version) -> Ro
     return [version for version in versions if version.at_ms < start_ms][-1].row
 
 
+def length_of(package: Row) -> Length | None:
+    """Return the package's period as a number of hours, days or months; None: it runs once, until its end."""
+    if package.get("period") is None:
+        return None
+    count, unit = package["period"].split()
+    unit = unit.removesuffix("s")
+    return Length(int(count) * 12, "month") if unit == "year" else Length(int(count), unit)
+
+
 def zone_of(client: Row) -> str:
     """Return the name of the client's time zone."""
     return client.get("time_zone") or "UTC"
 
 
-def first_start(catalog: Catalog, versions: list[Version]) -> tuple[int, datetime]:
-    """Return when the first period starts, and the local date and time that was asked for.
+def known_with(versions: list[Version], load: int) -> Row:
+    """Return the row that holds after a load."""
+    return [version for version in versions if version.load <= load][-1].row
+
+
+def first_start(catalog: Catalog, versions: list[Version]) -> tuple[int, datetime, str]:
+    """Return when the first period starts, the local date and time that was asked for, and in which zone.
 
     The latest of the assignment's start, the package's start and, without `activate_in_past` (or without any
-    start), the moment of assignment. Dates are the client's in the zone in force when the period opens: where
-    the zone changes before that, they are read anew.
+    start), the moment of assignment; all as the load that assigns has them. Later changes move it no more.
     """
     assigned = versions[0]
     row = assigned.row
-    zones = catalog.clients[row["client"]]
-    known = [version for version in zones if version.load <= assigned.load][-1:]
-    known += [version for version in zones if version.load > assigned.load]
-    first = None
-    for version in known:
-        if first is not None and version.at_ms >= first[0]:
-            break  # opened before this change
-        zone = time_zone(zone_of(version.row))
-        texts = [row.get("start_date"), catalog.package(row["package"]).get("start_date")]
-        starts = [asked(text, zone) for text in texts if text]
-        if not row.get("activate_in_past") or not row.get("start_date"):
-            starts.append((assigned.at_ms, local_at(assigned.at_ms, zone)))
-        first = max(starts, key=lambda start: start[0])
-    assert first is not None
-    return first
+    zone_name = zone_of(known_with(catalog.clients[row["client"]], assigned.load))
+    package = known_with(catalog.packages[row["package"]], assigned.load)
+    zone = time_zone(zone_name)
+    starts = [asked(text, zone) for text in (row.get("start_date"), package.get("start_date")) if text]
+    if not row.get("activate_in_past") or not starts:
+        starts.append((assigned.at_ms, local_at(assigned.at_ms, zone)))
+    return (*max(starts, key=lambda start: start[0]), zone_name)
 
 
-def last_stop(catalog: Catalog, versions: list[Version]) -> int | None:
-    """Return the earlier end of client package and package, as the newest catalog has them; None: no end."""
-    row = versions[-1].row
-    zone = time_zone(zone_of(catalog.client(row["client"])))
-    ends = [row.get("end_date"), catalog.package(row["package"]).get("end_date")]
-    return min((asked(text, zone)[0] for text in ends if text), default=None)
+def own_end(catalog: Catalog, versions: list[Version]) -> int | None:
+    """Return the client package's own end: a date is read in the zone that held when a load brought it."""
+    text = versions[-1].row.get("end_date")
+    if text is None:
+        return None
+    brought = versions[-1]
+    for version in reversed(versions):
+        if version.row.get("end_date") != text:
+            break
+        brought = version
+    zone = zone_of(known_with(catalog.clients[versions[0].row["client"]], brought.load))
+    return asked(text, time_zone(zone))[0]
 
 
 def periods(catalog: Catalog, versions: list[Version]) -> Iterator[Period]:
     """Give the periods of a client package from the first one on, in order, without end if it has none.
 
     They run from anchor + k·period to anchor + (k+1)·period in the client's zone. A changed period length or
-    zone holds from the next period, whose start becomes the anchor.
+    zone holds from the next period, whose start becomes the anchor. The package's dates are those of the
+    newest catalog, read in the zone that the period is counted in; its start date moves no anchor.
     """
     assigned = versions[0]
     of_package, of_client = catalog.packages[assigned.row["package"]], catalog.clients[assigned.row["client"]]
-    end = last_stop(catalog, versions)
-    start, local = first_start(catalog, versions)
+    dates = catalog.package(assigned.row["package"])
+    end = own_end(catalog, versions)
+    start, local, zone_name = first_start(catalog, versions)
+    zone = time_zone(zone_name)
     activated, number = start, 1
-    length, zone_name = None, ""
+    length: Length | None = None
     anchor, anchor_local, steps = start, local, 0
-    while end is None or start < end:
+    while True:
         package = opened_with(of_package, start, assigned)
         client = opened_with(of_client, start, assigned)
-        if zone_of(client) != zone_name or package.get("period") != length:
-            if number > 1 and zone_of(client) != zone_name:
-                local = local_at(start, time_zone(zone_of(client)))
-            length, zone_name = package.get("period"), zone_of(client)
+        if zone_of(client) != zone_name or length_of(package) != length or number == 1:
+            if zone_of(client) != zone_name:
+                zone_name, zone = zone_of(client), time_zone(zone_of(client))
+                local = local_at(start, zone)
+            length = length_of(package)
             anchor, anchor_local, steps = start, local, 0
         steps += 1
-        stop, local = boundary(anchor, anchor_local, steps, length, time_zone(zone_name))
-        bounded = min((bound for bound in (stop, end) if bound is not None), default=None)
+        stop, local = boundary(anchor, anchor_local, steps, length, zone)
+        begin, cut = (dates.get(name) and asked(dates[name], zone)[0] for name in ("start_date", "end_date"))
+        bounded = min((bound for bound in (stop, end, cut) if bound is not None), default=None)
+        if bounded is not None and bounded <= start:
+            return
         quantity = int(opened_with(versions, start, assigned).get("quantity") or 1)
-        yield Period(number, start, bounded, package, quantity, activated)
+        yield Period(number, start, bounded, package, quantity, activated, max(start, begin or start))
         if stop is None:
             return
         start, number = stop, number + 1
 
 
 def boundary(
-    anchor: int, local: datetime, steps: int, length: str | None, zone: ZoneInfo
+    anchor: int, local: datetime, steps: int, length: Length | None, zone: tzinfo
 ) -> tuple[int | None, datetime]:
     """Return where the period ends that is `steps` lengths after the anchor: its instant and local time.
 
@@ -447,12 +473,10 @@ def boundary(
     """
     if length is None:
         return None, local
-    count, unit = length.split()
-    unit = unit.removesuffix("s")
-    if unit == "hour":
-        stop = anchor + int(count) * steps * HOUR_MS
+    if length.unit == "hour":
+        stop = anchor + length.units * steps * HOUR_MS
         return stop, local_at(stop, zone)
-    end = later(local, int(count) * steps, unit)
+    end = later(local, length.units * steps, length.unit)
     return (NEVER_MS, local) if end is None else (at_local(end, zone), end)
 
 
@@ -462,7 +486,7 @@ def period_at(catalog: Catalog, versions: list[Version], at_ms: int) -> Period |
         if period.start_ms > at_ms:
             return None
         if period.stop_ms is None or at_ms < period.stop_ms:
-            return period
+            return period if at_ms >= period.drawn_from_ms else None
     return None
 
 
@@ -489,6 +513,7 @@ class Call:
     times: tuple[int | None, ...]
     at_ms: int
     raw: int
+    duration_ms: int | None
     named: Row
     given: Rate | None
 
@@ -540,7 +565,7 @@ def check_types(record: Row) -> None:
         text_of(record, name)
     source = text_of(record, "source", "default")
     if not source or "/" in source or source in {"cp", "adjust"}:
-        raise Rejected("malformed", source)
+        raise Rejected("malformed")
 
 
 def given_fields(side: Row) -> Row | None:
@@ -554,48 +579,44 @@ def given_fields(side: Row) -> Row | None:
     numbers = {name: text_of(rate, name) for name in ("price", "setup_fee")}
     lengths = {name: rate.get(name) for name in ("min_time", "interval", "grace_time")}
     if texts["code"] is not None and not re.fullmatch("[0-9]+", texts["code"]):
-        raise Rejected("malformed", texts["code"])
+        raise Rejected("malformed")
     for number in numbers.values():
         if number is not None and not DECIMAL.fullmatch(number):
-            raise Rejected("malformed", number)
+            raise Rejected("malformed")
     for name, length in lengths.items():
         whole = isinstance(length, int) and not isinstance(length, bool)
-        if length is not None and not (whole and (1 if name == "interval" else 0) <= length < LARGEST):
-            raise Rejected("malformed", length)
+        if length is not None and not (whole and (1 if name == "interval" else 0) <= length < 2**31):
+            raise Rejected("malformed")
     return {**texts, **numbers, **lengths}
 
 
 def make_rate(row: Row, *, table: str | None, currency: str, code_name: str | None) -> Rate:
     """Return a rate of a row of a table or a CDR; `interval` is 1, the others 0 where nothing is said."""
     return Rate(
-        table,
-        row["code"],
-        code_name,
-        currency,
-        decimal(row["price"]),
-        decimal(row.get("setup_fee") or 0),
-        int(row.get("min_time") or 0),
-        int(row.get("interval") or 1),
-        int(row.get("grace_time") or 0),
-    )
+        table, row["code"], code_name, currency, decimal(row["price"]), decimal(row.get("setup_fee") or 0),
+        int(row.get("min_time") or 0), int(row.get("interval") or 1), int(row.get("grace_time") or 0),
+    )  # fmt: skip
 
 
-def read_call(record: Row, side: str, now_ms: int | None, window_ms: int) -> Call:
+def read_call(record: Row, side: str, now_ms: int | None, window_ms: int, services: Container[str]) -> Call:
     """Return one side's call, or reject it for the first reason of the list, up to `number_invalid`."""
     check_types(record)  # malformed
     named = record[side]
     if not isinstance(named, dict):
-        raise Rejected("malformed", named)
+        raise Rejected("malformed")
+    if any(not isinstance(named.get(name), str | None) for name in SIDE_FIELDS):
+        raise Rejected("malformed")
     named_by = {name: text_of(named, name) for name in SIDE_FIELDS}
     given = given_fields(named)
-    _check_missing(record, given)
+    _check_missing(record, given, services)
     times = tuple(_time(record, name) for name in TIMES)  # bad_time
     at_ms = next(time for time in (times[1], times[0], times[2]) if time is not None)  # step 5
     if now_ms is not None and at_ms > now_ms + HOUR_MS:
         raise Rejected("time_in_future")
     if now_ms is not None and at_ms < now_ms - window_ms:
         raise Rejected("too_old")
-    raw = _volume(record, at_ms, now_ms)  # bad_duration
+    _check_duration(record, times[1], now_ms)  # bad_duration
+    raw: int = record[volume_field(record, services)]
     called: str = record["called"]
     number = called.removeprefix("+")
     if not re.fullmatch("[0-9]+", number):
@@ -607,20 +628,26 @@ def read_call(record: Row, side: str, now_ms: int | None, window_ms: int) -> Cal
     service = "calls" if record.get("service") is None else record["service"]
     return Call(
         source=source, id=record["id"], side=side, service=service, number=number, written=called,
-        caller=record.get("caller"), times=times, at_ms=at_ms, raw=raw, named=named_by, given=rate,
+        caller=record.get("caller"), times=times, at_ms=at_ms, raw=raw,
+        duration_ms=record.get("duration_ms"), named=named_by, given=rate,
     )  # fmt: skip
 
 
-def volume_field(record: Row) -> str:
-    """Return which field says how much: the duration of calls, `volume` instead of it for other services."""
-    return "duration_ms" if text_of(record, "service", "calls") == "calls" else "volume"
+def volume_field(record: Row, services: Container[str]) -> str:
+    """Return which field says how much: the duration of calls, `volume` instead of it for other services.
+
+    Of a service that nobody knows either does: what is wrong is the service.
+    """
+    service = text_of(record, "service", "calls")
+    unknown = service not in services and record.get("volume") is None
+    return "duration_ms" if service == "calls" or unknown else "volume"
 
 
-def _check_missing(record: Row, given: Row | None) -> None:
+def _check_missing(record: Row, given: Row | None, services: Container[str]) -> None:
     """Refuse a CDR without what it needs: id, number, volume, a time, the core of a given rate."""
     if not record.get("id") or not record.get("called"):
         raise Rejected("missing_field")
-    volume = record.get(volume_field(record))
+    volume = record.get(volume_field(record, services))
     if volume is None:
         raise Rejected("missing_field")
     unanswered = volume == 0 and isinstance(volume, int) and not isinstance(volume, bool)
@@ -641,18 +668,19 @@ def _time(record: Row, name: str) -> int | None:
     return ms
 
 
-def _volume(record: Row, at_ms: int, now_ms: int | None) -> int:
-    """Return duration or volume, whole, 0 to 2^53 - 1; a call is over by an hour after its record came."""
+def _check_duration(record: Row, answered: int | None, now_ms: int | None) -> None:
+    """Durations and volumes are whole, 0 to 2^53 - 1; a call is over by an hour after its record came.
+
+    A duration that stands beside the volume of another service is judged too.
+    """
     for name in ("duration_ms", "volume"):
         value = record.get(name)
         whole = isinstance(value, int) and not isinstance(value, bool)
-        if value is not None and not (whole and 0 <= value < LARGEST):
+        if value is not None and not (whole and 0 <= value < LARGEST and value not in WRAPPED):
             raise Rejected("bad_duration", value if whole else None)
-    name = volume_field(record)
-    volume: int = record[name]
-    if name == "duration_ms" and now_ms is not None and at_ms + volume > now_ms + HOUR_MS:
-        raise Rejected("bad_duration", volume)
-    return volume
+    duration = record.get("duration_ms") or 0
+    if answered is not None and now_ms is not None and answered + duration > now_ms + HOUR_MS:
+        raise Rejected("bad_duration", duration)
 
 
 # --- Rating one side (domain.md 2) -----------------------------------------------------------------------
@@ -686,7 +714,10 @@ def holds(rule: Row, call: Call) -> bool:
         and (rule.get("gateway") is None or rule["gateway"] == named["gateway"])
         and (rule.get("login") is None or rule["login"] == named["login"])
         and (rule.get("ip") is None or in_network(named["ip"], rule["ip"]))
-        and (rule.get("caller_prefix") is None or (call.caller or "").startswith(rule["caller_prefix"]))
+        and (
+            rule.get("caller_prefix") is None
+            or (call.caller or "").removeprefix("+").startswith(rule["caller_prefix"])
+        )
     )
 
 
@@ -708,9 +739,7 @@ def identify_rate(catalog: Catalog, call: Call, client: str, account: str | None
         ((one.get("rate_tables") or {}).get(call.side) or {}).get(call.service) for one in (*accounts, row)
     ]
     name = next((table for table in tables if table is not None), None)
-    if name is None:
-        raise Rejected("rate_missing", call.written if call.written == call.number else None)
-    table = catalog.tables[name]
+    table = catalog.tables[name] if name is not None else {"rates": []}
     for length in range(len(call.number), 0, -1):
         code = call.number[:length]
         found = row_in_force([one for one in table["rates"] if one["code"] == code], call.at_ms)
@@ -830,9 +859,7 @@ def find_candidates(
             continue
         for position, limit in enumerate(period.package.get("limits") or []):
             applies = service_of(limit) == call.service and limit_fits(catalog, limit, rate.code)
-            long_enough = billed >= int(limit.get("min_call") or 0)
-            nothing_to_pay = limit["type"] == "money" and cost.micros == 0
-            if applies and long_enough and not nothing_to_pay:
+            if applies and billed >= int(limit.get("min_call") or 0):
                 found.append(Candidate(versions[0], package, period, limit, position))
     return sorted(found, key=Candidate.order)
 
@@ -935,18 +962,17 @@ class Reference:
     def _side(self, record: Row, side: str, now: int | None, before: dict[str, int]) -> Row:
         """Rate one side and keep what came of it; a rejected side leaves no trace (section 2.3).
 
-        A repeat with the same content is a duplicate whatever became of rates since. One with other content
-        is rejected for it only if nothing before it in the list of reasons holds.
+        A repeat is a duplicate, or differs, if it could be rated now; else it is rejected for what lacks.
         """
-        call = read_call(record, side, now, self.window_ms)
+        call = read_call(record, side, now, self.window_ms, self.catalog.services)
         if call.service not in self.catalog.services:
             raise Rejected("service_unknown", call.service)
         client, account = identify(self.catalog, call)
         earlier = self._earlier(call, client, now)
         content = _content(call, account)
+        value, taken, micros = self._rate(call, client, account, before[client], repeat=earlier is not None)
         if earlier == content:
             return {"side": side, "outcome": "duplicate"}
-        value, taken, micros = self._rate(call, client, account, before[client])
         if earlier is not None:
             raise Rejected("duplicate_differs", call.id)
         for counter, units in taken.items():
@@ -962,11 +988,12 @@ class Reference:
         return content if remembered else None
 
     def _rate(
-        self, call: Call, client: str, account: str | None, balance: int
+        self, call: Call, client: str, account: str | None, balance: int, *, repeat: bool
     ) -> tuple[Row, dict[tuple[str, str], int], int]:
         """Steps 3 to 13: return the transaction, what it takes of counters, and its amount in micros.
 
-        balance: before the record, which is what the rule `allow` is judged on.
+        balance: before the record, which is what the rule `allow` is judged on. repeat: nothing of it is
+        drawn, so what a draw would make impossible is not looked at.
         """
         currency = self.catalog.client(client)["currency"]
         value = self._head(call, client, account, currency)
@@ -986,6 +1013,11 @@ class Reference:
         in_range(cost.micros)
 
         candidates = find_candidates(self.catalog, call, client, account, rate, billed, cost)
+        for one in candidates:  # a money limit that fits needs a rate of its currency, drawn or not
+            if one.limit["type"] == "money":
+                conversion.factor(currency, one.package["currency"])
+        if repeat:
+            return value, {}, 0
         sufficient = balance + self._credit(client) >= 0
         judged = any(allows(one) for one in candidates)
         usable = [one for one in candidates if sufficient or not allows(one)]
@@ -997,7 +1029,7 @@ class Reference:
         waived = draws.volume > 0 and first is not None and first.package.get("setup_fee") == "dont_charge"
         setup_fee = Fraction(0) if waived else rate.setup_fee
         rest = cost_of(call, rate, billed - draws.volume, setup_fee, unit, factor).micros
-        if rest and (rest < 0) == (cost.exact < 0):
+        if rest and cost.micros and (rest < 0) == (cost.micros < 0):
             covered = self._draw_money(draws, chosen, abs(rest), currency, conversion)
             rest += covered if rest < 0 else -covered
         in_range(rest)
@@ -1017,15 +1049,14 @@ class Reference:
 
     def _head(self, call: Call, client: str, account: str | None, currency: str) -> Row:
         """Return the transaction of a call of which nothing is looked up yet."""
-        volume: Row = {"duration_ms": call.raw}
-        if call.service != "calls":
-            volume = {"duration_ms": None, "volume": call.raw}
+        volume = {} if call.service == "calls" else {"volume": call.raw}
         return {
             "id": call.identity, "revision": 1, "type": "usage", "client": client, "account": account,
             "side": call.side, "service": call.service, "cdr": {"source": call.source, "id": call.id},
             "at": time_text(call.at_ms), "outcome": "rated",
-            "caller": None if call.caller is None else call.caller[:64], "called": call.number, **volume,
-            "code": None, "code_name": None, "rate": None, "billed": 0, "draws": [], "overage": 0,
+            "caller": None if call.caller is None else call.caller[:64], "called": call.number,
+            "duration_ms": call.duration_ms, **volume, "code": None, "code_name": None, "rate": None,
+            "billed": 0, "draws": [], "overage": 0,
             "setup_fee": "0", "amount": "0", "currency": currency, "catalog": self.number,
         }  # fmt: skip
 

@@ -68,7 +68,19 @@ MOMENTS = (
     "2028-02-29T12:00:00Z", "2026-05-01T00:00:00Z", "2026-09-06T06:00:00Z",
 )  # fmt: skip
 """Changes of clocks, ends of months and years, and a plain day."""
-PERIODS = ("1 hour", "6 hours", "1 day", "1 day", "1 day", "2 days", "1 month", "1 month", "3 months", "1 year", None)
+PERIODS = (
+    "1 hour",
+    "6 hours",
+    "1 day",
+    "1 day",
+    "1 day",
+    "2 days",
+    "1 month",
+    "1 month",
+    "3 months",
+    "1 year",
+    None,
+)
 
 Row = dict[str, Any]
 
@@ -178,7 +190,9 @@ class _Maker:
         lane = crc32(lane_key.encode()) % 2 if self.keyed else rng.randrange(2)
         self.steps.append(RecordStep(record_ms, raw, lane))
         self.sent.append((raw, call or {}))
-        self.now += rng.choice((1, 1, 20, 1000, 1000, 60_000)) if rng.random() < 0.97 else rng.randrange(DAY_MS)
+        self.now += (
+            rng.choice((1, 1, 20, 1000, 1000, 60_000)) if rng.random() < 0.97 else rng.randrange(DAY_MS)
+        )
 
     def floor(self) -> int:
         """Return the time of the last load: records that follow it are not before it."""
@@ -254,7 +268,10 @@ class _Maker:
 
     def limit(self, number: int, currency: str) -> Row:
         rng = self.rng
-        row: Row = {"id": rng.choice((f"m{number}", f"m{number}", f"a.{number}", f"{number}%")), "service": "calls"}
+        row: Row = {
+            "id": rng.choice((f"m{number}", f"m{number}", f"a.{number}", f"{number}%")),
+            "service": "calls",
+        }
         if rng.random() < 0.08:
             row["service"] = rng.choice(("sms_mt", "data", "messages"))
         if rng.random() < 0.7:
@@ -270,7 +287,10 @@ class _Maker:
             row["type"] = "money"
             row["limit"] = rng.choice(("0.05", "0.10", "1.00", "2", "0.333333", "50", "0.000001"))
         if rng.random() < 0.2:
-            row["code_deck"], row["code_name"] = "a-z", rng.choice(("Ukraine Mobile", "Ukraine", "USA New Jersey"))
+            row["code_deck"], row["code_name"] = (
+                "a-z",
+                rng.choice(("Ukraine Mobile", "Ukraine", "USA New Jersey")),
+            )
         else:
             row["code"] = rng.choice(PATTERNS)
             if rng.random() < 0.15:
@@ -371,7 +391,11 @@ class _Maker:
             return None
         package = self.packages[fixed["package"]] if "package" in fixed else rng.choice(packages)
         number = self.number("held")
-        row: Row = {"id": f"{number}" if rng.random() < 0.9 else f"cp.{number}", "client": client, "package": package["id"]}
+        row: Row = {
+            "id": f"{number}" if rng.random() < 0.9 else f"cp.{number}",
+            "client": client,
+            "package": package["id"],
+        }
         accounts = self.clients[client]["accounts"]
         if accounts and rng.random() < 0.2:
             row["account"] = rng.choice(accounts)["id"]
@@ -415,7 +439,11 @@ class _Maker:
             row["account"] = rng.choice(accounts)["id"]
         conditions = {name: value for name, value in row.items() if name not in ("client", "account")}
         rules = self.file.setdefault("identification", [])
-        same = [one for one in rules if {k: v for k, v in one.items() if k not in ("client", "account")} == conditions]
+        same = [
+            one
+            for one in rules
+            if {k: v for k, v in one.items() if k not in ("client", "account")} == conditions
+        ]
         if not same:
             rules.append(row)
             self.rules.append(row)
@@ -453,7 +481,9 @@ class _Maker:
                     else:
                         one["limit"] = rng.choice((1, 3, 7, 40))
                 case 2:
-                    row["limits"].append(self.limit(100 + at // 1000 % 1000 + len(row["limits"]), row["currency"]))
+                    row["limits"].append(
+                        self.limit(100 + at // 1000 % 1000 + len(row["limits"]), row["currency"])
+                    )
                 case 3 if len(row["limits"]) > 1:
                     del row["limits"][rng.randrange(len(row["limits"]))]
                 case 4:
@@ -474,7 +504,9 @@ class _Maker:
     def dates(self, row: Row) -> None:
         """Change the dates of a package."""
         rng, at = self.rng, self.whole()
-        row["end_date"] = rng.choice((None, second(at), second(at + DAY_MS), day(at + 3 * DAY_MS), second(at - DAY_MS)))
+        row["end_date"] = rng.choice(
+            (None, second(at), second(at + DAY_MS), day(at + 3 * DAY_MS), second(at - DAY_MS))
+        )
         row["start_date"] = rng.choice((None, None, second(at - 9 * DAY_MS), day(at - 40 * DAY_MS)))
 
     def new_hold(self) -> None:
@@ -511,7 +543,12 @@ class _Maker:
         old = self.packages[row["package"]]
         new = self.package(type=old["type"], currency=old["currency"], limits=old["limits"])
         self.held[row["id"]] = self.put("client_packages", {**row, "end_date": second(at)})
-        fixed = {"package": new["id"], "start_date": second(at), "activate_in_past": rng.random() < 0.5, "end_date": None}
+        fixed = {
+            "package": new["id"],
+            "start_date": second(at),
+            "activate_in_past": rng.random() < 0.5,
+            "end_date": None,
+        }
         self.hold(row["client"], **fixed)
 
     def edit_client(self) -> None:
@@ -528,7 +565,9 @@ class _Maker:
                 case 3:
                     row["accounts"].append(self.account())
                 case _ if row["accounts"]:
-                    rng.choice(row["accounts"])["rate_tables"] = {"orig": {"calls": rng.choice(("euro", "retail"))}}
+                    rng.choice(row["accounts"])["rate_tables"] = {
+                        "orig": {"calls": rng.choice(("euro", "retail"))}
+                    }
         self.clients[row["id"]] = row
         self.put("clients", row)
 
@@ -572,7 +611,11 @@ class _Maker:
         for n in range(count):
             back = max(0, first - (n if rng.random() < 0.95 else rng.randrange(count)) * step)
             account = accounts[n % len(accounts)] if accounts and rng.random() < 0.5 else None
-            self.send_call(self.call(client=client, number=number, seconds=seconds, back=back, account=account, side=side))
+            self.send_call(
+                self.call(
+                    client=client, number=number, seconds=seconds, back=back, account=account, side=side
+                )
+            )
             if rng.random() < self.bad / 2:
                 self.wrong()
             if rng.random() < self.again / 2:
@@ -658,10 +701,17 @@ class _Maker:
 
     def given(self) -> Row:
         rng = self.rng
-        rate: Row = {"code": rng.choice(("38044", "380", "1201", "777")), "price": rng.choice((*PRICES, "-0.5", "900000000"))}
+        rate: Row = {
+            "code": rng.choice(("38044", "380", "1201", "777")),
+            "price": rng.choice((*PRICES, "-0.5", "900000000")),
+        }
         rate["currency"] = rng.choice(("USD", "USD", "EUR", "GBP", "JPY", "XXX"))
         if rng.random() < 0.5:
-            rate |= {"setup_fee": rng.choice(("0.05", "0", "-0.01")), "interval": rng.choice((1, 60)), "min_time": 30}
+            rate |= {
+                "setup_fee": rng.choice(("0.05", "0", "-0.01")),
+                "interval": rng.choice((1, 60)),
+                "min_time": 30,
+            }
         if rng.random() < 0.3:
             rate |= {"code_name": "Given", "grace_time": 5}
         return rate
@@ -712,9 +762,13 @@ class _Maker:
             case 5:
                 call["answered_at"] = rng.choice(("yesterday", "2026-11-03T10:00:00", "", 5))
             case 6:
-                call["answered_at"] = rfc3339(self.now + rng.choice((HOUR_MS - 5000, HOUR_MS + 5000, 3 * DAY_MS)))
+                call["answered_at"] = rfc3339(
+                    self.now + rng.choice((HOUR_MS - 5000, HOUR_MS + 5000, 3 * DAY_MS))
+                )
             case 7:
-                call["answered_at"] = rfc3339(self.now - self.window_days * DAY_MS + rng.choice((-5000, 5000, -DAY_MS)))
+                call["answered_at"] = rfc3339(
+                    self.now - self.window_days * DAY_MS + rng.choice((-5000, 5000, -DAY_MS))
+                )
             case 8:
                 call["duration_ms"] = rng.choice((-1, "60", 1.5, 2**53))
             case 9:
@@ -726,16 +780,24 @@ class _Maker:
             case 12:
                 call[side] = {}
             case 13:
-                call[side] = {"client": rng.choice(list(self.clients)), "rate": {**self.given(), "currency": "XXX"}}
+                call[side] = {
+                    "client": rng.choice(list(self.clients)),
+                    "rate": {**self.given(), "currency": "XXX"},
+                }
             case 14:
-                call[side] = {"client": rng.choice(list(self.clients)), "rate": {**self.given(), "price": "900000000"}}
+                call[side] = {
+                    "client": rng.choice(list(self.clients)),
+                    "rate": {**self.given(), "price": "900000000"},
+                }
             case 15:
                 call[side] = rng.choice((5, "x", [], {"client": 5}))
             case 16:
                 call = {name: value for name, value in call.items() if name not in ("orig", "term")}
             case _:
                 call[side] = {"gateway": "gw-none", "ip": "198.51.100.1"}
-        self.send(json.dumps(call).encode() if raw is None else raw, self.key_of(call) if raw is None else "none")
+        self.send(
+            json.dumps(call).encode() if raw is None else raw, self.key_of(call) if raw is None else "none"
+        )
 
     # ------------------------------------------------------------------ smallest shapes
     def plain(self, limits: list[Row], period: str | None, price: str = "0.60", **client: Any) -> None:
@@ -772,7 +834,9 @@ def _another_period(make: _Maker) -> None:
     base = make.now - 4 * DAY_MS
     for period in sorted(rng.sample(range(60), rng.randrange(2, 5))):
         for _ in range(rng.randrange(1, 5)):
-            make.simple("42", base + period % (60 if unit == HOUR_MS else 4) * unit, rng.choice((30, 60, 120, 600)))
+            make.simple(
+                "42", base + period % (60 if unit == HOUR_MS else 4) * unit, rng.choice((30, 60, 120, 600))
+            )
 
 
 def _five_days(make: _Maker) -> None:
@@ -846,13 +910,16 @@ def _one_id(make: _Maker) -> None:
     make.plain([_volume(10)], "1 day")
     make.file = {
         "clients": [
-            {"id": str(n), "currency": "USD", "rate_tables": {"orig": {"calls": "retail"}}} for n in range(43, 43 + rng.randrange(2, 7))
+            {"id": str(n), "currency": "USD", "rate_tables": {"orig": {"calls": "retail"}}}
+            for n in range(43, 43 + rng.randrange(2, 7))
         ]
     }
     make.load()
     clients = [str(n) for n in range(42, 49)]
     for _ in range(rng.randrange(3, 9)):
-        make.simple(rng.choice(clients), make.now - 90_000, rng.choice((60, 60, 61)), id=rng.choice(("same", "other")))
+        make.simple(
+            rng.choice(clients), make.now - 90_000, rng.choice((60, 60, 61)), id=rng.choice(("same", "other"))
+        )
 
 
 _SMALLEST: tuple[Callable[[_Maker], None], ...] = (

@@ -288,3 +288,119 @@ def test_numbers() -> None:
     assert instant("2026-11-05T10:00:00.1239+02:00") == ms("2026-11-05T08:00:00.123Z")
     assert instant("2026-11-05T10:00:00") is None
     assert instant("2026-02-30T10:00:00Z") is None
+
+
+def test_a_period_of_thousands_of_years_does_not_end() -> None:
+    """A stop that no calendar has is later than any other, and earlier than none."""
+    reference = world("99999 years", start="2026-10-01T00:00:00Z")
+    given = {"id": "2", "client": "42", "package": "Q", "start_date": "2026-10-01", "activate_in_past": True}
+    endless = catalog(None)["packages"][0] | {"id": "Q"}
+    reference.load({"packages": [endless], "client_packages": [given]}, ms("2026-09-15T00:00:00Z"), 2)
+    (draw,) = call(reference, "2026-11-05T00:00:00Z")["draws"]
+    assert (draw["client_package"], draw["period"]) == ("1", 1)
+
+
+def test_the_same_length_in_other_words_is_no_change() -> None:
+    """`1 months` is `1 month`: periods from the 31st do not begin to drift."""
+    reference = world(start="2026-10-31T00:00:00Z", at="2026-10-31T00:00:00Z")
+    reference.load(catalog("1 months", start="2026-10-31T00:00:00Z"), ms("2026-11-05T00:00:00Z"), 2)
+    assert starts(reference, 3) == ["2026-10-31T00:00", "2026-11-30T00:00", "2026-12-31T00:00"]
+
+
+def test_an_end_date_cuts_the_period_that_runs() -> None:
+    """An end date that a later load gives holds for calls rated from then on."""
+    reference = world(start="2026-10-01T00:00:00Z")
+    assert drawn(reference, "2026-10-20T00:00:00Z") == [(1, "60", "540")]
+    ended = catalog(start="2026-10-01T00:00:00Z", of_client_package={"end_date": "2026-10-15T00:00:00Z"})
+    reference.load(ended, ms("2026-10-10T00:00:00Z"), 2)
+    assert drawn(reference, "2026-10-14T23:59:59Z") == [(1, "60", "480")]
+    assert drawn(reference, "2026-10-15T00:00:00Z") == []
+
+
+def test_names_are_compared_as_people_read_them() -> None:
+    """Case, blanks and look-alike forms make no other code name; tables and decks are replaced as a whole."""
+    file = catalog(start="2026-10-01T00:00:00Z")
+    file["code_decks"] = [{"name": "a-z", "codes": {"1": " North\u00a0 AMERICA"}}]
+    file["rate_tables"][0]["code_deck"] = "A-Z "
+    limit = {"id": "m", "type": "volume", "code_deck": "a-z", "code_name": "north america", "limit": 10}
+    file["packages"][0]["limits"] = [limit]
+    reference = Reference()
+    reference.load(file, ms("2026-09-15T00:00:00Z"), 1)
+    assert drawn(reference, "2026-10-20T00:00:00Z") == [(1, "60", "540")]
+    reference.load({"code_decks": [{"name": "a-z", "codes": {"2": "Asia"}}]}, ms("2026-10-20T00:00:00Z"), 2)
+    value = call(reference, "2026-10-20T00:01:00Z")
+    assert (value["code_name"], value["draws"], value["catalog"]) == (None, [], 2)
+
+
+def test_a_load_that_names_a_table_replaces_it() -> None:
+    """A code that the new table lacks has no rate any more, for a repeat of what was rated neither."""
+    reference = world(start="2026-10-01T00:00:00Z")
+    record = {"id": "a", "called": "12", "answered_at": "2026-10-20T00:00:00Z", "orig": {"client": "42"}}
+    raw = json.dumps({**record, "duration_ms": 1000}).encode()
+    other = json.dumps({**record, "duration_ms": 1000, "id": "b"}).encode()
+    now = ms("2026-10-20T00:01:00Z")
+    assert [ended["outcome"] for ended in reference.rate(raw, now)] == ["transaction"]
+    table = {"name": "t", "currency": "USD", "rates": [{"code": "2", "price": "1"}]}
+    reference.load({"rate_tables": [table]}, now, 2)
+    assert [ended.get("reason") for ended in reference.rate(raw, now)] == ["rate_missing"]
+    assert [ended.get("reason") for ended in reference.rate(other, now)] == ["rate_missing"]
+
+
+def test_networks_of_both_kinds() -> None:
+    """A rule's network may be IPv4 or IPv6, or one address; what is no address is in none."""
+    file = catalog(start=None)
+    networks = {"a": "203.0.113.0/24", "b": "2001:db8::/32", "c": "198.51.100.7"}
+    file["clients"] += [{**file["clients"][0], "id": name} for name in networks]
+    file["identification"] = [
+        {"side": "orig", "ip": network, "client": name} for name, network in networks.items()
+    ]
+    reference = Reference()
+    reference.load(file, ms("2026-09-15T00:00:00Z"), 1)
+    found = []
+    for address in ("203.0.113.255", "2001:DB8::7", "198.51.100.7", "198.51.100.8", "nowhere"):
+        record = {"id": address, "called": "12", "answered_at": "2026-10-20T00:00:00Z", "duration_ms": 1000}
+        raw = json.dumps({**record, "orig": {"ip": address}}).encode()
+        (ended,) = reference.rate(raw, ms("2026-10-20T00:00:01Z"))
+        found.append(ended["value"]["client"] if ended["outcome"] == "transaction" else ended["reason"])
+    assert found == ["a", "b", "c", "client_unknown", "client_unknown"]
+
+
+def test_a_long_caller_is_cut() -> None:
+    """Of a caller the transaction has 64 characters."""
+    reference = world(start="2026-10-01T00:00:00Z")
+    assert call(reference, "2026-10-05T00:00:00Z", caller="1" * 65)["caller"] == "1" * 64
+
+
+def test_each_lane_has_its_own_time() -> None:
+    """What is too old on a lane that saw later records is rated on another; a load moves all lanes."""
+
+    def outcome(reference: Reference, lane: int) -> str:
+        record = {"id": str(lane), "called": "12", "answered_at": "2026-10-05T00:00:00Z", "duration_ms": 1000}
+        raw = json.dumps({**record, "orig": {"client": "42"}}).encode()
+        (ended,) = reference.rate(raw, ms("2026-10-05T00:00:01Z"), lane)
+        return str(ended.get("reason", ended["outcome"]))
+
+    reference = Reference()
+    reference.load(catalog(start="2026-10-01T00:00:00Z"), ms("2026-09-15T00:00:00Z"), 1)
+    assert reference.rate(None, ms("2026-10-13T00:00:00Z"), 0)[0]["reason"] == "malformed"
+    assert (outcome(reference, 0), outcome(reference, 1)) == ("too_old", "transaction")
+    reference.load({}, ms("2026-10-13T00:00:00Z"), 2)
+    assert outcome(reference, 2) == "too_old"
+
+
+def test_reasons_of_one_record() -> None:
+    """Each side that can be read is rejected by itself; what no side can be read of, once."""
+    reference = world(start="2026-10-01T00:00:00Z")
+    now = ms("2026-10-05T00:00:00Z")
+    good = {"called": "12", "answered_at": "2026-10-05T00:00:00Z", "duration_ms": 0, "id": "a"}
+    sides = {"orig": {"client": "42"}, "term": {"client": "42", "rate": {"code": "1", "price": 1}}}
+
+    def reasons(raw: bytes) -> list[tuple[Any, Any]]:
+        return [(ended["side"], ended.get("reason")) for ended in reference.rate(raw, now)]
+
+    assert reasons(json.dumps({**good, **sides}).encode()) == [("orig", None), ("term", "malformed")]
+    both = json.dumps({**good, **sides, "called": 5}).encode()
+    assert reasons(both) == [("orig", "malformed"), ("term", "malformed")]
+    assert reasons(json.dumps(good).encode()) == [(None, "missing_field")]
+    for raw in (b"", b"\xff", b'{"id": NaN}', b'{"id": "\\ud800"}', b"null", b"[" * 60_000):
+        assert reasons(raw) == [(None, "malformed")]

@@ -98,7 +98,9 @@ def base(scenario: Scenario) -> Result:
     return found
 
 
-def one_by_one(scenario: Scenario, order: Sequence[tuple[int, int]], lanes_count: int, buckets: int = 4) -> Result:
+def one_by_one(
+    scenario: Scenario, order: Sequence[tuple[int, int]], lanes_count: int, buckets: int = 4
+) -> Result:
     """Rate records (lane, step) one at a time, in this order, memos emptied before each."""
     out: list[Result] = []
 
@@ -141,7 +143,9 @@ def check_reference(scenario: Scenario, found: Result, order: Sequence[tuple[int
             _like(one, ended) for one, ended in zip(wanted, got, strict=True)
         )
         if not same:
-            message = f"step {number}: the reference says\n  {wanted}\nthe line\n  {[_told(one) for one in got]}"
+            message = (
+                f"step {number}: the reference says\n  {wanted}\nthe line\n  {[_told(one) for one in got]}"
+            )
             raise Different(message)
     balances = {name: units for name, units in reference.balances.items() if units}
     held = {name: units for name, units in found.final.balances.items() if units}
@@ -171,7 +175,9 @@ def _told(ended: Ended) -> tuple[Any, ...]:
 def _equal(what: str, one: dict[Any, Any], other: dict[Any, Any]) -> None:
     if one != other:
         keys = sorted({key for key in (*one, *other) if one.get(key) != other.get(key)}, key=str)
-        message = f"{what} differ: " + ", ".join(f"{key}: {one.get(key)} / {other.get(key)}" for key in keys[:5])
+        message = f"{what} differ: " + ", ".join(
+            f"{key}: {one.get(key)} / {other.get(key)}" for key in keys[:5]
+        )
         raise Different(message)
 
 
@@ -201,7 +207,9 @@ def compare(wanted: Result, got: Result, *, crash: bool = False) -> None:
         if one != other:
             if crash and {ended.reason for ended in (*one, *other)} & JUDGED_BY_TIME:
                 return
-            message = f"step {number}: one by one\n  {list(map(_shown, one))}\nhere\n  {list(map(_shown, other))}"
+            message = (
+                f"step {number}: one by one\n  {list(map(_shown, one))}\nhere\n  {list(map(_shown, other))}"
+            )
             raise Different(message)
     for what in Final._fields:
         _equal(what, getattr(wanted.final, what), getattr(got.final, what))
@@ -247,7 +255,9 @@ class _Run:
         at = 0
         while at < len(numbered):
             segment = [numbered[at]]
-            while at + len(segment) < len(numbered) and isinstance(numbered[at + len(segment)][1], RecordStep):
+            while at + len(segment) < len(numbered) and isinstance(
+                numbered[at + len(segment)][1], RecordStep
+            ):
                 segment.append(numbered[at + len(segment)])
             at += len(segment)
             for number, step in segment:
@@ -379,7 +389,9 @@ def shrunk(failure: Failure, still: Callable[[Scenario], bool] | None = None, tr
         while at < len(steps) and tries:
             tries -= 1
             fewer = replace(failure.scenario, steps=tuple(steps[:at] + steps[at + size :]))
-            found = failure_of(fewer, names) if any(isinstance(one, LoadStep) for one in fewer.steps) else None
+            found = (
+                failure_of(fewer, names) if any(isinstance(one, LoadStep) for one in fewer.steps) else None
+            )
             if (
                 found is not None
                 and found.variant == failure.variant

@@ -162,6 +162,8 @@ class Broker:
         self.faults = Faults()
         self.topics: dict[str, list[Partition]] = {}
         self.settings: dict[str, dict[str, str]] = {}
+        self.topic_ids: dict[str, bytes] = {}
+        self._created = 0
         self.ids: dict[str, Transactional] = {}
         self.groups: dict[str, Group] = {}
         self.offsets: dict[tuple[str, str, int], int] = {}
@@ -250,6 +252,8 @@ class Broker:
     def create(self, name: str, partitions: int, settings: dict[str, str]) -> None:
         """Make a topic."""
         self.topics[name] = [Partition() for _ in range(partitions)]
+        self._created += 1
+        self.topic_ids[name] = self._created.to_bytes(16, "big")
         self.settings[name] = settings
 
     def partition(self, place: Place) -> Partition:

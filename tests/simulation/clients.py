@@ -582,15 +582,20 @@ class Admin(_Client):
         """Let go."""
 
     async def _send_request(self, request: Any) -> Any:
-        """Answer a metadata request."""
+        """Answer a question for topics."""
         broker = self.broker
 
         def answer() -> list[dict[str, Any]]:
             return [
-                {"topic": name, "error_code": 0, "partitions": list(range(len(broker.topics[name])))}
+                {
+                    "topic": name,
+                    "error_code": 0,
+                    "id": broker.topic_ids[name],
+                    "partitions": list(range(len(broker.topics[name]))),
+                }
                 if name in broker.topics
                 else {"topic": name, "error_code": 3, "partitions": []}
-                for name in request._topics  # noqa: SLF001 - the library has no other
+                for name in request.names
             ]
 
         topics = await self.ask(answer)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ from aiokafka.errors import MessageSizeTooLargeError, TopicAuthorizationFailedEr
 from aiokafka.partitioner import DefaultPartitioner
 
 from rater.errors import Halt, StreamDown
-from rater.stream.content import GAP_MAX, EventTail, Ingest, Tail, read_content
+from rater.stream.content import GAP_MAX, EventTail, Ingest, Tail, read_content, undecided
 from rater.stream.topics import partition_counts
 
 if TYPE_CHECKING:
@@ -83,6 +84,21 @@ async def test_content_behind_an_open_transaction_is_waited_for(scene: Scene) ->
         await read_content(scene.client, topic, [offset], deadline_s=0.5)
     await foreign.commit_transaction()
     assert await read_content(scene.client, topic, [offset]) == {offset: b"a"}
+
+
+async def test_an_open_transaction_is_seen(scene: Scene) -> None:
+    """A partition is undecided while a Kafka transaction is open in it, and not before or after."""
+    topic = scene.topics.commands
+    await write(scene, [b"a"])
+    assert await undecided(scene.client, topic, [0, 1]) == set()
+    foreign = await scene.transactional("foreign")
+    await foreign.begin_transaction()
+    await foreign.send_and_wait(topic, b"open", partition=1)
+    assert await undecided(scene.client, topic, [0, 1]) == {1}
+    await foreign.commit_transaction()
+    async with asyncio.timeout(10):  # the marker comes a moment after the answer
+        while await undecided(scene.client, topic, [0, 1]):  # noqa: ASYNC110 - a broker signals nothing
+            await asyncio.sleep(0.01)
 
 
 async def test_ingest_keeps_keys_together_and_spreads_the_rest(scene: Scene) -> None:

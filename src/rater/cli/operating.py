@@ -127,7 +127,8 @@ class Problem(NamedTuple):
 def check(catalogs: tuple[str, ...]) -> int:
     """Check settings, source maps, catalog files, Kafka with its topics, and Redis; change nothing.
 
-    Each problem is a line that says what, where and the remedy; exit code 1 if there is one.
+    Each problem is a line that says what, where and the remedy; exit code 1 if there is one. Which release of
+    the time zones is in force, and which is installed here, is told on standard error.
 
     \b
     Examples:
@@ -175,8 +176,12 @@ async def _problems(settings: Settings) -> AsyncIterator[Problem]:
     from rater.app import kafka_client, topics_of
 
     try:
-        for text in await topics_of(settings).check(kafka_client(settings)):
+        found = await topics_of(settings).check(kafka_client(settings))
+        for text in found:
             yield Problem("topics", text)
+        if not found:
+            for text in await _zone_problems(settings):
+                yield Problem("catalog", text)
     except (Wait, Halt, Fenced, Retake, OSError) as fault:
         yield Problem("kafka", str(fault))
     try:
@@ -184,6 +189,29 @@ async def _problems(settings: Settings) -> AsyncIterator[Problem]:
             yield Problem("redis", text)
     except (Wait, Halt, OSError) as fault:
         yield Problem("redis", str(fault))
+
+
+async def _zone_problems(settings: Settings) -> list[str]:
+    """Tell which time zones are in force; return what is wrong with them."""
+    from rater.app import content_in_force
+    from rater.catalogs import without_zones
+    from rater.core.zones import INSTALLED, Zones, installed
+    from rater.errors import NoCatalog
+
+    try:
+        found = await content_in_force(settings)
+    except NoCatalog as fault:
+        return [str(fault)]
+    if found is None:
+        say(f"time zones: tzdata {INSTALLED} is installed here; the first load brings it")
+        return []
+    version, content = found
+    if not content.zones:
+        return [without_zones(version)]
+    newer = "; the next load from here brings it" if installed().newer(content.zones[-1]) else ""
+    in_force = f"tzdata {Zones(content.zones).name} is in force (catalog {version})"
+    say(f"time zones: {in_force}, {INSTALLED} is installed here{newer}")
+    return []
 
 
 async def _redis_problems(settings: Settings) -> list[str]:

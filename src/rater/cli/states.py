@@ -282,7 +282,9 @@ def package_row(
     limits: list[dict[str, Any]] = []
     if catalog is not None and period is not None:
         limits = [_limit(held, period, limit, counters, catalog) for limit in period.version.limits]
-    begins = package.latest.start_ms(client.zone) if package is not None else None
+    begins = None
+    if package is not None:
+        begins = package.latest.start_ms(package.zones.latest(client.register.zone))
     status = "pending" if now_ms < max(held.start_ms, begins or 0) else "archive"
     if period is not None and package is not None and package.status_at(now_ms) != "archived":
         status = "active"

@@ -16,6 +16,7 @@ from msgspec import Struct, field
 
 from rater.core.codes import Row
 from rater.core.reasons import Side
+from rater.core.zones import Release
 
 Status = Literal["active", "disabled", "archived"]
 PackageType = Literal["customer", "vendor"]
@@ -280,6 +281,8 @@ class Content(Struct):
     packages: dict[str, PackageHistory] = field(default_factory=dict)
     identification: list[IdentificationRule] = []
     dids: dict[str, DidSpec] = field(default_factory=dict)
+    zones: list[Release] = []
+    """Releases of tzdata by instant; empty: loaded before catalogs carried them."""
 
     def all_services(self) -> dict[str, ServiceSpec]:
         """Return the services by name, those that are always there included."""
@@ -292,6 +295,7 @@ class Content(Struct):
 
 # ----------------------------------------------------------------------------------------- content as objects
 MAIN = "main"
+_ZONES = "zones"
 _DECK = "deck/"
 _TABLE = "table/"
 
@@ -299,23 +303,28 @@ _TABLE = "table/"
 _encode = msgspec.msgpack.Encoder(order="deterministic").encode
 _decode_main = msgspec.msgpack.Decoder(Content).decode
 _decode_deck = msgspec.msgpack.Decoder(DeckSpec).decode
+_decode_zones = msgspec.msgpack.Decoder(list[Release]).decode
 _decode_table = msgspec.msgpack.Decoder(RateTableSpec).decode
 
 
 def objects(content: Content) -> dict[str, bytes]:
-    """Return the content as named objects: one for each deck and rate table, and "main" for the rest.
+    """Return the content as named objects: one for each deck and rate table, one of time zones, and the rest.
 
     Equal content gives equal bytes.
     """
     out = {_DECK + name: _encode(deck) for name, deck in sorted(content.decks.items())}
     out |= {_TABLE + name: _encode(table) for name, table in sorted(content.rate_tables.items())}
-    out[MAIN] = _encode(msgspec.structs.replace(content, decks={}, rate_tables={}))
+    if content.zones:
+        out[_ZONES] = _encode(content.zones)
+    out[MAIN] = _encode(msgspec.structs.replace(content, decks={}, rate_tables={}, zones=[]))
     return out
 
 
 def from_objects(raw: dict[str, bytes]) -> Content:
     """Return the content that `objects` wrote; msgspec.MsgspecError or KeyError when it did not."""
     content = _decode_main(raw[MAIN])
+    if _ZONES in raw:
+        content.zones = _decode_zones(raw[_ZONES])
     for name, value in raw.items():
         if name.startswith(_DECK):
             deck = _decode_deck(value)

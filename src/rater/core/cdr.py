@@ -16,6 +16,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from rater.core.amounts import LIMIT, parse_e10
+from rater.core.fields import COUNT_MAX
 from rater.core.reasons import Reason, Rejection, Side, shown
 
 MAX_BYTES = 65_536  # contracts.md: at most 64 KiB
@@ -24,8 +25,6 @@ CALENDAR_MS_MAX = 253_370_764_799_999
 """The end of the year 9998: later local times may be none in UTC. Bounds calls where no lane time is."""
 WRAPPED_MIN, WRAPPED_END = 2**32 - 2**16, 2**32
 """Amounts that are a count below zero, kept in 32 bits without sign: -6 is 4294967290."""
-RATE_COUNT_MAX = 2**31 - 1
-"""Of min_time, interval and grace_time, as in the catalog: -1 in 32 bits without sign is above it."""
 CALLS = "calls"  # the one service whose volume is a duration
 ID_CHARS_MAX = 200  # a SIP Call-ID is far shorter; the id goes into transaction ids and Kafka headers
 SOURCE_CHARS_MAX = 64
@@ -42,14 +41,15 @@ SIDES: Final[tuple[Side, Side]] = ("orig", "term")
 _Instant = Annotated[datetime, Meta(tz=True)]
 # Of the fast way: what is larger has to be looked at, so it goes the slow way.
 _Amount = Annotated[int, Meta(ge=0, lt=WRAPPED_MIN)]
-_RateCount = Annotated[int, Meta(ge=0, le=RATE_COUNT_MAX)]
+# As in the catalog; a count below zero in 32 bits without sign is above it.
+_RateCount = Annotated[int, Meta(ge=0, le=COUNT_MAX)]
 
 
 class GivenRate(Struct, frozen=True):
     """A rate that the switch has identified already; used as given (domain.md 2, step 4).
 
     price and setup_fee are decimals of the currency, as text and checked; the rest is in counting units, at
-    most `RATE_COUNT_MAX`.
+    most `COUNT_MAX`.
     """
 
     code: Annotated[str, Meta(pattern="^[0-9]{1,64}$")]
@@ -58,7 +58,7 @@ class GivenRate(Struct, frozen=True):
     code_name: Annotated[str, Meta(max_length=1000)] | None = None  # memos keep given rates
     setup_fee: str = "0"
     min_time: _RateCount = 0
-    interval: Annotated[int, Meta(ge=1, le=RATE_COUNT_MAX)] = 1
+    interval: Annotated[int, Meta(ge=1, le=COUNT_MAX)] = 1
     grace_time: _RateCount = 0
 
     def __post_init__(self) -> None:
@@ -363,7 +363,7 @@ def _common(fields: Mapping[str, object], arrival: Arrival) -> tuple[_Fault, Non
         _late_or_early(at_ms, arrival)
         or _bad_amount(fields)
         or _not_over(at_ms, fields.get("duration_ms"), arrival)
-        or _bad_target(called, service, arrival)
+        or _bad_target(called, str(fields["called"]), service, arrival)
     )
     if fault is not None:
         return fault, None
@@ -518,12 +518,12 @@ def _not_over(at_ms: int, duration: object, arrival: Arrival) -> _Fault | None:
     return _Fault(Reason.BAD_DURATION, detail, duration)
 
 
-def _bad_target(called: str, service: str, arrival: Arrival) -> _Fault | None:
+def _bad_target(called: str, written: str, service: str, arrival: Arrival) -> _Fault | None:
     if not (called.isdigit() and called.isascii() and len(called) <= DIGITS_MAX):
         detail = (
             f"`called` is not 1 to {DIGITS_MAX} digits after an optional +; let the source's map normalise it"
         )
-        return _Fault(Reason.NUMBER_INVALID, detail, called)
+        return _Fault(Reason.NUMBER_INVALID, detail, written)
     if service not in arrival.services:
         detail = f"`service` {shown(service)!r} is not in the catalog; load it, or correct the source's map"
         return _Fault(Reason.SERVICE_UNKNOWN, detail, service)

@@ -23,11 +23,11 @@ from rater.core.periods import (
     Span,
     anchor_at,
     boundaries_passed,
+    boundary,
     midnight_of,
     period_at,
     renewal,
     when_ms,
-    zone_of,
 )
 
 _SECOND_MS = 1000
@@ -148,7 +148,7 @@ def apply_entry(
     changes: dict[str, Any] = {}
     if entry.client is not None and not same_client(register, entry.client):
         changes = _client_changes(register, entry.client, at_ms)
-    zone = zone_of(changes.get("zone", register.zone))
+    zone = catalog.zones.at(changes.get("zone", register.zone), at_ms)
     packages = _packages(register.packages, entry.packages, catalog, zone, at_ms)
     if packages is not register.packages:
         changes["packages"] = packages
@@ -161,7 +161,7 @@ def _new(spec: ClientSpec, packages: list[ClientPackageSpec], catalog: Catalog, 
     return ClientRegister(
         id=spec.id, version=1, catalog=catalog.version, currency=spec.currency,
         accounts={account.id: account.rate_tables for account in spec.accounts},
-        packages=_packages([], packages, catalog, zone_of(spec.time_zone), at_ms),
+        packages=_packages([], packages, catalog, catalog.zones.at(spec.time_zone, at_ms), at_ms),
         opening=spec.balance, **_told(spec),
     )  # fmt: skip
 
@@ -227,7 +227,8 @@ def first_anchor(held: ClientPackage, package: Package, zone: ZoneInfo) -> Ancho
     """Return what a client package's periods are counted from: the local date and time that was asked for.
 
     A bare date asks for 00:00, also where that does not exist and the first period begins later; an instant,
-    and the moment of a load, for the local time that it is.
+    and the moment of a load, for the local time that it is. zone: the client's at the first period, by its
+    rules at the assignment.
     """
     for when in (held.start_date, package.at(held.assigned_ms).spec.start_date):
         midnight = None if when is None else midnight_of(when)
@@ -284,7 +285,6 @@ class ClientView:
         "packages",
         "register",
         "version",
-        "zone",
     )  # fmt: skip
 
     def __init__(self, register: ClientRegister) -> None:
@@ -298,7 +298,6 @@ class ClientView:
         """The version of the catalog that it has to be read with, or a newer one."""
         self.currency = register.currency
         self.credit_limit = register.credit_limit
-        self.zone = zone_of(register.zone)
         self.accounts = register.accounts
         self.packages = register.packages
         self.memo: dict[tuple[str, str | None, str], Any] = {}
@@ -323,10 +322,10 @@ class ClientView:
     def around(self, held: ClientPackage, package: Package, at_ms: int) -> tuple[Period | None, int, int]:
         """Return the period that holds an instant, and the [from, until) around it in which that is so.
 
-        A period keeps the version of the package, and the client's time zone, that were in force when it
-        opened: at its start, or, with activation in the past, at the assignment. It lies between the dates
-        that the package has in this catalog, and ends at the client package's own end date. The status of the
-        package is not looked at.
+        A period keeps the version of the package, and the client's time zone with its rules, that were in
+        force when it opened: at its start, or, with activation in the past, at the assignment. It lies
+        between the dates that the package has in this catalog, and ends at the client package's own end date.
+        The status of the package is not looked at.
         """
         runs = self._runs(held, package)
         place = bisect_right(runs, at_ms, key=attrgetter("since_ms")) - 1
@@ -353,33 +352,54 @@ class ClientView:
     def _runs(self, held: ClientPackage, package: Package) -> list[_Run]:
         """Return the runs.
 
-        A changed length or zone holds from the next renewal, whose start is the anchor.
+        A changed length or zone holds from the next renewal, whose start is the anchor. So do other rules of
+        the same zone (a release of tzdata), but what was asked for stays: the local date and time.
         """
-        opened = max(held.start_ms, held.assigned_ms)
-        zone = self._zone_at(opened)
-        runs = [_Run(first_anchor(held, package, zone), 1, package.at(opened).span, zone)]
-        for change in sorted({*package.changes(), *(since for since, _ in self.register.zones[1:])}):
+        zones, opened = package.zones, max(held.start_ms, held.assigned_ms)
+        name = self._zone_name(opened)
+        asked = first_anchor(held, package, zones.at(name, held.assigned_ms))
+        local, anchor, changes = asked.local, asked, self._changes(package)
+        if opened < zones.since_ms:
+            # Until the catalog carries time zones, periods are counted as they always were: from the clock at
+            # the first start. Those that opened so keep their bounds.
+            anchor = anchor_at(held.start_ms, zones.at(name, opened))
+            if anchor != asked and zones.carried:
+                changes = sorted({*changes, zones.since_ms})
+        runs = [_Run(anchor, 1, package.at(opened).span, zones.at(name, opened))]
+        for change in changes:
             run = runs[-1]
             if run.span is None:
                 break
             if change <= max(run.since_ms, held.assigned_ms):
                 continue
             n = boundaries_passed(run.anchor, run.span, run.zone, change - 1) + 1
-            anchor = renewal(run.anchor, run.span, run.zone, n)
-            if anchor is None:
+            start = boundary(run.anchor, run.span, run.zone, n)
+            if start is None:
                 break
-            span, zone = package.at(anchor.at_ms).span, self._zone_at(anchor.at_ms)
-            if zone != run.zone:
-                anchor = anchor_at(anchor.at_ms, zone)
-            if (span, zone) != (run.span, run.zone):
+            span, name = package.at(start).span, self._zone_name(start)
+            zone = zones.at(name, start)
+            if (span, name) != (run.span, run.zone.key):
+                same_clock = name == run.zone.key and start >= zones.since_ms
+                anchor = renewal(run.anchor, run.span, run.zone, n) if same_clock else anchor_at(start, zone)
+                local = anchor.local
                 runs.append(_Run(anchor, run.first + n, span, zone))
+            elif (zone, local) != (run.zone, run.anchor.local):
+                runs.append(_Run(Anchor(start, local, n), run.first, span, zone))
         return runs
 
-    def _zone_at(self, at_ms: int) -> ZoneInfo:
+    def _changes(self, package: Package) -> list[int]:
+        """Return the instants at which something came into force that periods are cut by, in order."""
+        register = self.register
+        found = {*package.changes(), *package.zones.changes(register.zone)}
+        for since, name in register.zones:
+            found |= {since, *package.zones.changes(name)}
+        return sorted(found)
+
+    def _zone_name(self, at_ms: int) -> str:
         zones = self.register.zones
         if not zones:
-            return self.zone
-        return zone_of(zones[max(bisect_right(zones, at_ms, key=itemgetter(0)) - 1, 0)][1])
+            return self.register.zone
+        return zones[max(bisect_right(zones, at_ms, key=itemgetter(0)) - 1, 0)][1]
 
 
 def view(register: ClientRegister) -> ClientView:

@@ -31,6 +31,7 @@ from rater.core.catalog import (
 from rater.core.codes import BEGINNING_MS, EXACT, NEVER_MS, WILDCARD, Deck, RateTable, pattern_rank, rank_of
 from rater.core.periods import Span, parse_span, when_ms
 from rater.core.reasons import PassOver
+from rater.core.zones import Zones
 
 _MEMO_MAX = 65_536
 _MEMO_KEY_CHARS_MAX = 300
@@ -161,13 +162,19 @@ class PackageVersion:
 class Package:
     """A package over time."""
 
-    __slots__ = ("_since", "_status_since", "_statuses", "id", "versions")
+    __slots__ = ("_since", "_status_since", "_statuses", "id", "versions", "zones")
 
     def __init__(
-        self, of: str, versions: Sequence[tuple[int, PackageVersion]], statuses: Sequence[tuple[int, Status]]
+        self,
+        of: str,
+        versions: Sequence[tuple[int, PackageVersion]],
+        statuses: Sequence[tuple[int, Status]],
+        zones: Zones,
     ) -> None:
         """Take versions and statuses by instant, one at least; the first counts from the beginning."""
         self.id = of
+        self.zones = zones
+        """Those of the catalog, by which its periods are cut."""
         self.versions = tuple(version for _, version in versions)
         self._since = [since for since, _ in versions]
         self._statuses = tuple(status for _, status in statuses)
@@ -320,12 +327,14 @@ class Catalog:
         "shared",
         "tables",
         "version",
+        "zones",
     )
 
     def __init__(self, content: Content, version: int) -> None:
         """Compile the content."""
         self.version = version
         self.base = content.base
+        self.zones = Zones(content.zones)
         self.services = content.all_services()
         self.service_names = frozenset(self.services)
         self.decks = {name: Deck(name, deck.codes) for name, deck in content.decks.items()}
@@ -333,7 +342,9 @@ class Catalog:
             name: RateTable(name, table.currency, self.decks.get(table.code_deck or ""), table.rates)
             for name, table in content.rate_tables.items()
         }
-        self.packages = {of: _package(of, history, self.decks) for of, history in content.packages.items()}
+        self.packages = {
+            of: _package(of, history, self.decks, self.zones) for of, history in content.packages.items()
+        }
         self.rules = Rules(content.identification)
         self.shared: dict[Any, Any] = {}
         """For whoever matches: what clients with the same packages share. Bound it."""
@@ -371,12 +382,12 @@ def _by_time(rows: list[CurrencyRow]) -> tuple[tuple[int, ...], tuple[int, ...]]
     return tuple(since for since, _ in ordered), tuple(rate for _, rate in ordered)
 
 
-def _package(of: str, history: PackageHistory, decks: dict[str, Deck]) -> Package:
+def _package(of: str, history: PackageHistory, decks: dict[str, Deck], zones: Zones) -> Package:
     versions = [
         (since, PackageVersion(spec, tuple(_limit(n, row, decks) for n, row in enumerate(spec.limits))))
         for since, spec in history.versions
     ]
-    return Package(of, versions, history.statuses)
+    return Package(of, versions, history.statuses, zones)
 
 
 def _limit(position: int, spec: LimitSpec, decks: dict[str, Deck]) -> Limit:

@@ -35,9 +35,43 @@ _DAY_MS = 86_400_000
 _DAY_MINUTES = 1440
 _US_OF_MS = 1_000
 _ISO_CHARS_MIN = len("2026-01-15T10:30")  # shorter ones are dates without a time of day
-# More digits than any count of microseconds has; the bound keeps int() away from hostile input.
-_DECIMAL = re.compile(r"([0-9]{1,20})(?:\.([0-9]{1,9}))?")
+# More digits than any count of microseconds has; the bound keeps int() away from hostile input. Binary floats
+# that were written out have long fractions: 65.03900003433228.
+_DECIMAL = re.compile(r"([0-9]{1,20})(?:\.([0-9]{1,60}))?")
 _WHOLE_DIGITS_MAX = 20
+
+
+# Floats
+
+_FLOAT = re.compile(r"(-?)([0-9]{1,60})(?:\.([0-9]{1,60}))?(?:[eE]([+-]?[0-9]{1,4}))?")
+_EXACT_END = 2**53  # from here on a binary float is not exact: what was written may be another number
+_POINT_MIN, _POINT_MAX = -9, len(str(_EXACT_END))
+_LOSSY_DIGITS_MAX = 7  # C's %g keeps 6 digits of a number, %e 7
+_LOSSY_FROM_DIGITS = 8  # the shortest number that they shorten
+
+
+def written_out(literal: str) -> str:
+    """Return a decimal without exponent and needless zeros: 3.80441234567e11 and 380441234567.0 are the same.
+
+    It comes back as it is where that would be a guess: 2^53 and more, or an exponent that stands for digits
+    that C's %g and %e leave out (3.80441e+11 may be any of a million numbers). Zero has no sign.
+    """
+    found = _FLOAT.fullmatch(literal)
+    if found is None:
+        return literal
+    sign, whole, fraction, power = found.groups(default="")
+    given = (whole + fraction).lstrip("0")
+    digits = given.rstrip("0")
+    if not digits:
+        return "0"
+    point = len(given) - len(fraction) + int(power or "0")  # place of the point in the digits
+    lossy = len(digits) <= _LOSSY_DIGITS_MAX and point >= _LOSSY_FROM_DIGITS and len(given) < point
+    if lossy or not _POINT_MIN <= point <= _POINT_MAX:
+        return literal
+    if len(digits) > point:
+        return f"{sign}{digits[: max(point, 0)] or '0'}.{'0' * -point}{digits[max(point, 0) :]}"
+    text = digits.ljust(point, "0")
+    return literal if int(text) >= _EXACT_END else sign + text
 
 
 # Times
@@ -249,6 +283,11 @@ LETTERS: dict[str, Mapping[int, int | None] | None] = {
 _NAME_ADDRESS = re.compile(r"[^<]*<([^<>]*)>.*", re.DOTALL)  # "Alice" <sip:1001@pbx>;tag=7
 _SCHEME = re.compile(r"(?:sips?|tel):", re.IGNORECASE)
 _SEPARATORS = str.maketrans("", "", " -.()")  # RFC 3966: visual separators, and the blank that people add
+# Of texts with one point. Somebody may have set a group of digits apart by it (555.1234), but hardly a single
+# digit, nor zeros alone, and E.164 has no more than 15 digits.
+_FLOAT_NUMBER = re.compile(r"(\+?[0-9]+)\.([0-9]|0+|(?<=[0-9]{10}\.)[0-9]{6,})")
+_EXPONENT_NUMBER = re.compile(r"[0-9]\.[0-9]+[eE][+-]?[0-9]{1,4}")
+_ZEROS_OF_A_GROUP = (2, 3, 4)
 _PREFIX_CHARS = "+*#"
 _DIALLED = _PREFIX_CHARS + "0123456789"
 _WITH_LETTERS = re.compile(r"\+?(?=[A-Za-z]*[0-9])(?=[0-9]*[A-Za-z])[0-9A-Za-z]+")
@@ -258,10 +297,15 @@ def normalise(text: str, numbering: Numbering) -> str:
     """Return the digits of a number as a switch writes it: a URI, `+`, `00`, a technical prefix, bare.
 
     A number written with `+` is international already and no rule touches it. What is no number (letters,
-    `s`, `*98`) comes back as it was, for `number_invalid` to show.
+    `s`, `*98`, -1) comes back as it was, for `number_invalid` to show. One that has been a float on its way
+    (380441234567.0) is the whole number that it was; where that is not sure, it is none.
     """
     if not (text.isdecimal() and text.isascii()):
-        text = _bare(text)
+        text = _user(text)
+        whole = _whole(text)
+        if whole is None:
+            return text
+        text = _bare(whole)
     for prefix in numbering.strip:
         if text.startswith(prefix):
             text = text[len(prefix) :]
@@ -277,15 +321,35 @@ def normalise(text: str, numbering: Numbering) -> str:
     return text
 
 
-def _bare(text: str) -> str:
-    """Return the user part of a URI, and a number without its visual separators."""
+def _whole(text: str) -> str | None:
+    """Return a number as it was before it became a float; other texts as they are. None: it is no number."""
+    if text.startswith(("-", ".")):
+        return None
+    if "." not in text:
+        return text
+    if found := _FLOAT_NUMBER.fullmatch(text):
+        whole, fraction = found.groups()
+        # 555.0000 may be 555 or 5550000; from 2^53 on digits are lost.
+        sure = not fraction.strip("0") and len(fraction) not in _ZEROS_OF_A_GROUP
+        return whole if sure and len(whole) <= _POINT_MAX and int(whole) < _EXACT_END else None
+    if _EXPONENT_NUMBER.fullmatch(text):
+        text = written_out(text)
+        return text if text.isdecimal() else None
+    return text
+
+
+def _user(text: str) -> str:
+    """Return the user part of a URI."""
     if "<" in text and (found := _NAME_ADDRESS.fullmatch(text)):
         text = found[1]
     if scheme := _SCHEME.match(text):
         text = text[scheme.end() :]
     text = text.partition("@")[0].partition(";")[0].partition(":")[0].strip()
-    if "%" in text:
-        text = unquote(text, errors="backslashreplace")
+    return unquote(text, errors="backslashreplace") if "%" in text else text
+
+
+def _bare(text: str) -> str:
+    """Return a number without its visual separators."""
     plain = text.translate(_SEPARATORS)
     return plain if plain.strip(_PREFIX_CHARS) and not plain.strip(_DIALLED) else text
 

@@ -40,8 +40,9 @@ from rater.core.clients import (
 )
 from rater.core.fields import Fault, uncollected, what
 from rater.core.naming import Names, hidden, mixed, name_key, spelt
-from rater.core.periods import Span, in_step, parse_span, when_ms, zone_of
+from rater.core.periods import Span, in_step, parse_span, when_ms
 from rater.core.reading import CatalogFile, OpenFile, Placed, read_files
+from rater.core.zones import Zones, brought, installed, notes
 
 __all__ = [
     "CatalogFile", "ClientEntry", "Existing", "Fault", "Merged", "OpenFile", "from_objects", "merge",
@@ -61,7 +62,7 @@ class Existing(NamedTuple):
 class Merged(NamedTuple):
     """A load that was accepted: the content, the clients that it changes, and whether it changes anything.
 
-    notes: sentences on names that were read as others, spelt otherwise.
+    notes: sentences on names that were read as others, spelt otherwise, and on time zones.
     """
 
     content: Content
@@ -88,14 +89,16 @@ def merge(content: Content | None, file: CatalogFile, at_ms: int, existing: Exis
     """Return the content with the files' rows and the clients that they change, or every fault.
 
     `at_ms` is the now of the load. Nothing that is handed in is changed. Loading the same file again changes
-    nothing.
+    nothing, unless a newer release of tzdata is installed here than the catalog has.
     """
     merging = _Merging(content or Content(), file, whole_second(at_ms), existing)
     merging.run()
     if faults := file.faults + merging.faults:
         return faults
     changed = bool(merging.entries) or merging.new != merging.old
-    return Merged(merging.new if changed else merging.old, merging.entries, changed, merging.read_otherwise())
+    told = () if content is None else notes(merging.old.zones, merging.new.zones, installed())
+    said = (*merging.read_otherwise(), *told)
+    return Merged(merging.new if changed else merging.old, merging.entries, changed, said)
 
 
 class _Merging:
@@ -111,7 +114,9 @@ class _Merging:
             old,
             **{name: dict(getattr(old, name)) for name in _DICTS},
             identification=_ordered(old.identification, [placed.value for placed in file.identification]),
+            zones=brought(old.zones, installed(), at_ms),
         )
+        self.zones = Zones(self.new.zones)
         self.file = file
         self.at_ms = at_ms
         self.existing = existing
@@ -572,8 +577,8 @@ class _Merging:
     def _zone(self, client: str) -> ZoneInfo:
         spec, register = self.brought.get(client), self.existing.clients.get(client)
         if spec is not None:
-            return zone_of(spec.time_zone)
-        return zone_of("UTC" if register is None else register.zone)
+            return self.zones.at(spec.time_zone, self.at_ms)
+        return self.zones.at("UTC" if register is None else register.zone, self.at_ms)
 
     def _edit(self, placed: Placed[ClientPackageSpec], held: ClientPackage) -> None:
         """Check a changed row of what is assigned: the end date may change, and not to before now."""

@@ -63,10 +63,15 @@ A CONDITION is an expression's keys and one of `equals = "x"`, `in = ["x"]`, `no
 value), `exists = true|false`, `matches = "regex"`, `not_matches = "regex"` (holds without a value); or
 `any = [CONDITION, ...]`, of which one must hold.
 
+JSON numbers are texts like all others: 65, and 65.0 too, is "65". One with a fraction, of 2^53 and more, or
+with an exponent in the place of digits (3.80441e+11) is a duration or a time; as a telephone number, an
+account or an id it is refused. Texts stay as they are written, `"65.0"` too, but for telephone numbers.
+
 Numbers, such as `"Al" <sip:+380-44@pbx;a=b>;tag=7`, lose scheme, host, parameters and visual separators by
 themselves; `strip` comes next, then `letters`; one with `+` is international and done; else the first rule
-that fits puts `to` in the place of `prefix`. `digits` counts the prefix in. What is no number stays as it is,
-and is rejected as number_invalid.
+that fits puts `to` in the place of `prefix`. `digits` counts the prefix in. `380441234567.0` and
+`3.80441234567E+11` are 380441234567. What is no number, or not surely one (`555.00`), stays as it is, and is
+rejected as number_invalid.
 
 A source of the settings gives defaults (`[sources.pbx1.defaults]`), which win over the map where they are
 rules and fill in where they are values: `DEFAULTS`.
@@ -100,7 +105,8 @@ from rater.core.converting import (
     time_reader,
 )
 from rater.core.reasons import VALUE_CHARS_MAX, Reason, shown
-from rater.core.slots import OUTER, CsvReader, EslReader, JsonReader, Problem, RecordReader, Slots
+from rater.core.slots import OUTER, CsvReader, EslReader, Inexact, JsonReader, Problem, RecordReader, Slots
+from rater.core.zones import Zones
 
 DEFAULTS = {
     "source": "the source's name, of the CDR",
@@ -183,11 +189,13 @@ class Plan:
     sides: tuple[tuple[str, SidePlan], ...]
     origins: dict[str, str]
     """Field of the CDR → the switch's fields that give it, for people."""
+    zones: tuple[ZoneInfo, ...]
+    """By which local times are read."""
 
 
-def compile_plan(text: str, name: str, defaults: Mapping[str, object]) -> Plan | list[MapFault]:
+def compile_plan(text: str, name: str, defaults: Mapping[str, object], zones: Zones) -> Plan | list[MapFault]:
     """Return the plan of a map's text, or every fault of it and of the defaults. name: the faults' `file`."""
-    checker = _Checker(name, defaults)
+    checker = _Checker(name, defaults, zones)
     try:
         table = tomllib.loads(text)
     except ValueError as error:  # its own, and what int() says of too many digits
@@ -222,8 +230,10 @@ _FAULTY = _Given(_nothing, "")
 class _Checker:
     """Compiles a map piece by piece, and keeps every fault with its path."""
 
-    def __init__(self, name: str, defaults: Mapping[str, object]) -> None:
+    def __init__(self, name: str, defaults: Mapping[str, object], zones: Zones) -> None:
         self.faults: list[MapFault] = []
+        self._zones = zones
+        self._used: dict[str, ZoneInfo] = {}
         self._name = name
         self._defaults = defaults
         self._slots: dict[str, int] = {}
@@ -268,6 +278,7 @@ class _Checker:
             answered=answered,
             sides=sides,
             origins={("duration_ms" if key == "duration" else key): one.origin for key, one in given.items()},
+            zones=tuple(self._used.values()),
         )
 
     def _head(self, table: dict[str, Any]) -> None:
@@ -704,11 +715,12 @@ class _Checker:
         if value is None:
             return None
         try:
-            return ZoneInfo(value)  # type: ignore[arg-type]
-        # OSError: "Europe" is a folder of the zone database
-        except (KeyError, ValueError, TypeError, OSError):
+            found = self._zones.latest(value)  # type: ignore[arg-type]
+        except (ValueError, TypeError):
             self._fault(where, value, "is no IANA time zone; write one like Europe/Kyiv or UTC")
             return None
+        self._used[found.key] = found
+        return found
 
     def _pattern(self, table: Mapping[str, Any], key: str, where: str) -> re.Pattern[str]:
         text = self._text(table, key, f"{where}.")
@@ -730,7 +742,8 @@ def _any(options: tuple[Condition, ...]) -> Condition:
     return holds
 
 
-# What expressions are compiled to. A value that is no text (None, a Problem) passes through all of them.
+# What expressions are compiled to. A value that is no text (None, a Problem) passes through all of them; an
+# Inexact is a text to conditions, to `match`, `absent` and to what reads durations and times.
 
 
 def _first(takes: tuple[Extract, ...]) -> Extract:
@@ -761,15 +774,25 @@ def _joined(parts: tuple[tuple[Extract, bool], ...], separator: str, *, in_order
 def _matched(take: Extract, pattern: re.Pattern[str]) -> Extract:
     group = 1 if pattern.groups else 0
 
-    def change(text: str) -> str | None:
+    def matched(slots: Slots) -> Any:
+        text = take(slots)
+        if not isinstance(text, str):
+            return text
         found = pattern.fullmatch(text)
-        return found[group] or None if found else None
+        piece = found[group] or None if found else None
+        if piece is None or text.__class__ is str or piece.isdecimal():
+            return piece  # digits that the map's author has taken out by themselves are meant
+        return Inexact(piece)
 
-    return _changed(take, change)
+    return matched
 
 
 def _present(take: Extract, absent: frozenset[str]) -> Extract:
-    return _changed(take, lambda text: None if text in absent else text)
+    def present(slots: Slots) -> Any:
+        text = take(slots)
+        return None if isinstance(text, str) and text in absent else text
+
+    return present
 
 
 def _changed(take: Extract, change: Callable[[str], str | None]) -> Extract:
@@ -785,7 +808,7 @@ def _converted(take: Extract, read: Reader, reason: Reason, detail: str) -> Extr
 
     def converted(slots: Slots) -> Any:
         text = take(slots)
-        if text.__class__ is not str:
+        if not isinstance(text, str):
             return text
         number = read(text)
         return Problem(reason, detail, shown(text)) if number is None else number or None
@@ -798,10 +821,10 @@ def _measured(take: Extract, read: Reader) -> Extract:
 
     def measured(slots: Slots) -> Any:
         text = take(slots)
-        if text.__class__ is not str:
+        if not isinstance(text, str):
             return text
         number = read(text)
-        return text if number is None else number
+        return str(text) if number is None else number
 
     return measured
 

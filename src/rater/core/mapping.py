@@ -16,7 +16,8 @@ from rater.core.cdr import ID_CHARS_MAX, MAX_BYTES, SIDES
 from rater.core.converting import rfc3339
 from rater.core.mapfile import DEFAULTS, Condition, Extract, MapFault, Plan, SidePlan, compile_plan
 from rater.core.reasons import Reason, Rejection, Side, shown
-from rater.core.slots import Problem, Skipped, Slots
+from rater.core.slots import Inexact, Problem, Skipped, Slots
+from rater.core.zones import Zones
 
 __all__ = ["DEFAULTS", "MapFault", "Row", "Skipped", "SourceMap", "compile_map", "describe"]
 
@@ -25,42 +26,73 @@ Mapped = dict[str, Any]
 
 _PRECEDENCE = {reason: rank for rank, reason in enumerate(Reason)}
 _SHOWN_MAX = 60  # of a record, on a line of a terminal
+_INEXACT = (
+    "is a JSON number with a fraction, of 2^53 or more, or with an exponent that may stand for other digits; "
+    "let the switch write it as text"
+)
 
 
 def compile_map(
-    text: str, name: str, defaults: Mapping[str, object] | None = None
+    text: str, name: str, defaults: Mapping[str, object] | None = None, zones: Zones | None = None
 ) -> SourceMap | list[MapFault]:
     """Return the compiled map, or every fault of it: which key, which value, what to do.
 
     text: the TOML; name: the map's name or path, for messages; defaults: what the source's settings say
-    (`DEFAULTS`), with `source` for the source's own name.
+    (`DEFAULTS`), with `source` for the source's own name; zones: by which local times are read, those
+    installed here where there is no catalog yet.
     """
     given = dict(defaults or {})
-    plan = compile_plan(text, name, given)
+    plan = compile_plan(text, name, given, zones or Zones())
     if isinstance(plan, list):
         return plan
     digest = blake2b(
         f"{text}\0{sorted(given.items(), key=str)!r}".encode("utf-8", "backslashreplace"), digest_size=8
     )
-    return SourceMap(name, digest.hexdigest(), plan)
+    return SourceMap(name, digest.hexdigest(), plan, text, given)
 
 
 class SourceMap:
-    """A compiled map. It holds no state: the same bytes give the same result, always.
+    """A compiled map: the same bytes give the same result, always, under one catalog (`under`).
 
     name: as given. version: 16 hex digits of the map's text and the source's defaults. format and separator:
     how files of such records are cut (`rater.ingesting`).
     """
 
-    __slots__ = ("_naming", "_plan", "format", "name", "separator", "version")
+    __slots__ = (
+        "_defaults",
+        "_naming",
+        "_plan",
+        "_text",
+        "_under",
+        "format",
+        "name",
+        "separator",
+        "version",
+    )
 
-    def __init__(self, name: str, version: str, plan: Plan) -> None:
+    def __init__(self, name: str, version: str, plan: Plan, text: str, defaults: dict[str, object]) -> None:
         self.name = name
         self.version = version
         self.format = plan.format
         self.separator = plan.separator
         self._plan = plan
         self._naming = re.compile(rf"\b({'|'.join(plan.origins)})\b")
+        self._text = text
+        self._defaults = defaults
+        self._under = self
+
+    def under(self, zones: Zones) -> SourceMap:
+        """Return the map that reads local times by these zones: those of the lane's catalog.
+
+        Compiled anew where the rules of a zone that it uses are others.
+        """
+        for known in (self, self._under):
+            if all(zones.latest(zone.key) is zone for zone in known._plan.zones):  # noqa: SLF001 - of this class
+                return known
+        made = compile_map(self._text, self.name, self._defaults, zones)
+        assert isinstance(made, SourceMap)  # noqa: S101 - it was without faults, and a known zone stays known
+        self._under = made
+        return made
 
     def apply(self, raw: bytes) -> Mapped | Skipped | tuple[Rejection, ...]:
         """Return the CDR as an object, Skipped for what is no call, or rejections. Never raises.
@@ -183,6 +215,13 @@ def _take(fields: tuple[tuple[str, Extract], ...], slots: Slots, into: Mapped) -
     problems: list[Problem] = []
     for name, take in fields:
         value = take(slots)
+        if value.__class__ is Inexact:
+            if name == "called":
+                into[name] = str(
+                    value
+                )  # it has a point or an exponent: number_invalid, in its place in the list
+                continue
+            value = Problem(Reason.MALFORMED, _INEXACT, shown(value))
         if value.__class__ is str:
             into[name] = value
         elif value is not None:

@@ -200,13 +200,12 @@ def boundary(anchor: Anchor, span: Span, zone: ZoneInfo, n: int) -> int | None:
     return None if local is None else _local_ms(local, zone)
 
 
-def renewal(anchor: Anchor, span: Span, zone: ZoneInfo, n: int) -> Anchor | None:
-    """Return boundary n as an anchor: what its clock was to show was asked for. None: never."""
+def renewal(anchor: Anchor, span: Span, zone: ZoneInfo, n: int) -> Anchor:
+    """Return boundary n, which there is, as an anchor: what its clock was to show was asked for."""
     at_ms = boundary(anchor, span, zone, n)
-    if at_ms is None or span.unit == "hour":
-        return None if at_ms is None else anchor_at(at_ms, zone)
-    local = _calendar(anchor.local, n * span.count, span.unit)
-    return None if local is None else Anchor(at_ms, local)
+    assert at_ms is not None  # noqa: S101 - the caller's
+    local = None if span.unit == "hour" else _calendar(anchor.local, n * span.count, span.unit)
+    return anchor_at(at_ms, zone) if local is None else Anchor(at_ms, local)
 
 
 def _calendar(anchor: datetime, steps: int, unit: Unit) -> datetime | None:

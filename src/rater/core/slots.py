@@ -1,7 +1,8 @@
 """The bytes of a switch's record become texts: one slot for each field that a map reads, whatever the format.
 
-A slot holds the text (blanks around it cut off), None or "" where the record has none, or a `Problem` where
-it has something that is no text and no number. Readers never raise, on any bytes.
+A slot holds the text (blanks around it cut off), None or "" where the record has none, `Inexact` where it has
+a number that durations and times alone may read, or a `Problem` where it has something that is no text and no
+number. Readers never raise, on any bytes.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from urllib.parse import unquote
 
 import msgspec
 
+from rater.core.converting import written_out
 from rater.core.reasons import Reason, shown
 
 
@@ -30,6 +32,16 @@ class Skipped(msgspec.Struct, frozen=True):
     """The record is no call: nobody is charged, nothing is wrong. `reason`: which rule of the map says so."""
 
     reason: str
+
+
+class Inexact(str):
+    """A JSON number that is not whole, not below 2^53, or may lack digits, as text.
+
+    It is a duration or a time. As a telephone number, an account or an id it would be another one than was
+    meant, so there it is refused.
+    """
+
+    __slots__ = ()
 
 
 Slot = str | None | Problem
@@ -52,18 +64,26 @@ class RecordReader(Protocol):
 def _other(value: object) -> Slot:
     """Return the slot of a JSON value that is no string. Numbers are written out exactly."""
     match value:
-        case None:
-            return None
+        case None | Inexact():
+            return value
         case bool():
             return "true" if value else "false"
-        case float():
-            return repr(value)
         case int() if value.bit_length() <= _BIG_BITS:
             return str(value)
         case _:
             return Problem(
                 Reason.MALFORMED, "holds a list or an object where a text or a number belongs", shown(value)
             )
+
+
+def _number(literal: str) -> str:
+    """Return the slot of a JSON number that is written with a fraction or an exponent: 380441234567.0."""
+    text = written_out(literal)
+    return text if text.removeprefix("-").isdecimal() else Inexact(text)
+
+
+# Takes floats as they are written: as binary ones they might be other numbers.
+_decode: Callable[[bytes], Any] = msgspec.json.Decoder(float_hook=_number).decode
 
 
 def _plain(text: str) -> str:
@@ -101,7 +121,7 @@ class JsonReader:
     def read(self, raw: bytes) -> Slots | Skipped | Problem:
         """Return the slots. A Problem: no JSON, or no object."""
         try:
-            values = self._fast(raw) if self._fast else self._values(msgspec.json.decode(raw))
+            values = self._fast(raw) if self._fast else self._values(_decode(raw))
         except msgspec.ValidationError:  # JSON of another shape than the map expects
             values = self._reread(raw)
         except (ValueError, RecursionError, msgspec.MsgspecError) as error:
@@ -115,7 +135,7 @@ class JsonReader:
     def _reread(self, raw: bytes) -> Any:
         """Look at the record piece by piece."""
         try:
-            return self._values(msgspec.json.decode(raw))
+            return self._values(_decode(raw))
         except (ValueError, RecursionError, msgspec.MsgspecError) as error:
             return _no_json(raw, error)
 
@@ -169,7 +189,7 @@ def _fast_reader(
             return None
     try:
         shape, names = _shape(tree)
-        decode = msgspec.json.Decoder(shape).decode
+        decode = msgspec.json.Decoder(shape, float_hook=_number).decode
     except ValueError:  # a name with quotes or control characters, a large index
         return None
     take_bare = _getter([names[path] for path in bare])
@@ -318,7 +338,7 @@ class FlatReader:
     def read(self, raw: bytes) -> Slots | Skipped | Problem:
         """Return the slots. A Problem: no JSON, or no object."""
         try:
-            document = msgspec.json.decode(raw)
+            document = _decode(raw)
         except (ValueError, RecursionError, msgspec.MsgspecError) as error:
             return _no_json(raw, error)
         if not isinstance(document, dict):

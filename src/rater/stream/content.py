@@ -35,7 +35,7 @@ from rater.stream.journal import DEADLINE_S, end_offsets
 from rater.stream.lanes import BATCH_BYTES, OPEN_DEADLINE_S, Writer
 from rater.stream.topics import RECORD_BYTES_MAX, Topics, missing, partition_counts
 
-__all__ = ["EventTail", "Ingest", "Tail", "Writer", "read_content"]
+__all__ = ["EventTail", "Ingest", "Tail", "Writer", "read_content", "undecided"]
 
 GAP_MAX = 16
 """Offsets that a read rather passes over than seeks: transaction markers lie between records."""
@@ -68,6 +68,21 @@ async def read_content(
             "topic was recreated; restore the topic, or load the catalog again"
         )
     return found
+
+
+async def undecided(
+    client: Connection, topic: str, partitions: Sequence[int], *, deadline_s: float = DEADLINE_S
+) -> set[int]:
+    """Return the partitions in which a Kafka transaction is open, so that nothing behind it can be read.
+
+    Raises StreamDown, Halt.
+    """
+    places = [TopicPartition(topic, partition) for partition in partitions]
+    settings = {"isolation_level": "read_uncommitted"}
+    async with reading(client, places, deadline_s=deadline_s, **settings) as reader:
+        written = await reader.end_offsets(places)
+    decided = await end_offsets(client, topic, partitions, deadline_s=deadline_s)  # after it: else it lags
+    return {place.partition for place in places if decided[place.partition] < written[place]}
 
 
 def _runs(offsets: list[int]) -> Iterator[tuple[int, int]]:

@@ -305,6 +305,8 @@ class LaneProducer(_Transactional):
         super().__init__(client, f"{group}-{lane}", [(topic, lane) for topic in every], **limits)
         self.topics = topics
         self.lane = lane
+        self.reached = 0
+        """Offset behind the last record that we wrote to the journal."""
 
     async def claim(self, owner: Owner) -> int:
         """Append the owner record; its offset is the fence token, and the journal is complete below it.
@@ -313,6 +315,7 @@ class LaneProducer(_Transactional):
         """
         group = Group(self.topics.transactions, self.lane, [control_record(owner)])
         [[offset]] = await self._transact([group])
+        self.reached = offset + 1
         return offset
 
     async def commit(
@@ -327,7 +330,8 @@ class LaneProducer(_Transactional):
 
         commands: of the lane to itself.
         Raises Fenced (a rival, or we were too slow), Retake (unknown, or nothing was published: take the lane
-        again), Halt (never published: a record too large for its topic, no permission).
+        again), Halt (never published: a record too large for its topic, no permission; or the journal is
+        another one).
         """
         groups = [
             Group(self.topics.transactions, self.lane, [*transactions, control_record(mark)]),
@@ -336,7 +340,12 @@ class LaneProducer(_Transactional):
             Group(self.topics.commands, self.lane, commands),
         ]
         offsets = await self._transact(group for group in groups if group.records)
-        return offsets[0][-1]
+        first, last = offsets[0][0], offsets[0][-1]
+        if first < self.reached:
+            why = f"offset {first} was given to a record after {self.reached - 1} was"
+            raise Halt(self.topics.another(self.topics.transactions, self.lane, why))
+        self.reached = last + 1
+        return last
 
 
 class Writer(_Transactional):

@@ -40,13 +40,14 @@ class LaneSource:
         times: Mapping[str, int],
         group: str,
         *,
+        ids: Mapping[str, str] | None = None,
         include_data: bool = True,
         open_deadline_s: float = OPEN_DEADLINE_S,
     ) -> None:
         """Stand at the mark's `positions` and `times`; a topic without one is new and read from its begin.
 
-        group: of the settings; offsets are committed under GROUP.lanes. include_data: False while there is no
-        catalog; then only commands are polled.
+        group: of the settings; offsets are committed under GROUP.lanes. ids: of the topics, as they are now.
+        include_data: False while there is no catalog; then only commands are polled.
         """
         self.topics = topics
         self.lane = lane
@@ -55,13 +56,18 @@ class LaneSource:
         self.times: dict[str, int] = dict(times)
         """Per topic the timestamp of that record, ms."""
         self.include_data = include_data
+        self.outdated = ""
+        """Why it has to be opened again; "": it has not."""
         self.held: list[ConsumerRecord] = []
         """Commands that were fetched and not polled yet."""
         self.published: dict[str, int] = dict(positions)
         """Per topic the offset up to which all is published, says a mark; of those read, from `open` on."""
+        self._marked: tuple[Mapping[str, int], Mapping[str, int]] = dict(positions), dict(times)
+        """Positions and times of the last mark."""
         self._published_ms: dict[str, int] = {topic: at for topic, at in times.items() if at > 0}
         """Per topic the timestamp of the last record before that offset that bears one."""
         self._client = client
+        self._ids = ids or {}
         self._group = f"{group}.lanes"
         self._open_deadline_s = open_deadline_s
         self._places: dict[str, TopicPartition] = {}
@@ -78,15 +84,12 @@ class LaneSource:
         """
         self._places = await self._partitions()
         places = list(self._places.values())
-        # The check needs one record of each topic: a fetch of one byte brings one batch.
-        async with reading(
-            self._client, places, deadline_s=self._open_deadline_s, max_partition_fetch_bytes=1
-        ) as reader:
-            begins = await reader.beginning_offsets(places)
-            ends = await reader.end_offsets(places)
-            for topic, place in self._places.items():
-                await self._verify(reader, place, begins[place], ends[place])
-                self.published[topic] = self.next.setdefault(topic, begins[place])
+        begins = await self.verify()
+        for topic, place in self._places.items():
+            begin = begins[place]
+            if topic not in self.next and topic == self.topics.commands and begin > 0:
+                raise Halt(_lost(place, 0, begin))
+            self.published[topic] = self.next.setdefault(topic, begin)
         self._consumer = await started(self._reader, self._open_deadline_s)
         self._consumer.assign(places)
         for topic, place in self._places.items():
@@ -111,22 +114,36 @@ class LaneSource:
             topic: TopicPartition(topic, self.lane) for topic in wanted if self.lane < (counts[topic] or 0)
         }
 
-    async def _verify(self, reader: AIOKafkaConsumer, place: TopicPartition, begin: int, end: int) -> None:
-        """Raise Halt unless the topic still has what was not read, and is the topic that we read before."""
-        topic = place.topic
-        if topic not in self.next:
-            if topic == self.topics.commands and begin > 0:
-                raise Halt(_lost(place, 0, begin))
-            return
-        position = self.next[topic]
-        if begin > position:
-            raise Halt(_lost(place, position, begin))
-        if end < position:
-            raise Halt(_recreated(place, f"it ends at offset {end}, but was read up to {position}"))
-        if topic in self.times and begin < position:
-            await self._compare(reader, place, position - 1, end)
+    async def verify(self) -> dict[TopicPartition, int]:
+        """Raise Halt unless each topic has what is not committed, and is the one that the last mark is of.
 
-    async def _compare(self, reader: AIOKafkaConsumer, place: TopicPartition, offset: int, end: int) -> None:
+        Returns their first offsets. Raises StreamDown when the broker stays away.
+        """
+        positions, times = self._marked
+        places = list(self._places.values())
+        # One record of each topic is looked at: a fetch of one byte brings one batch.
+        async with reading(
+            self._client, places, deadline_s=self._open_deadline_s, max_partition_fetch_bytes=1
+        ) as reader:
+            begins: dict[TopicPartition, int] = await reader.beginning_offsets(places)
+            ends = await reader.end_offsets(places)
+            for topic, place in self._places.items():
+                begin, end = begins[place], ends[place]
+                position = positions.get(topic, begin)
+                if begin > position:
+                    raise Halt(_lost(place, position, begin))
+                if end < position:
+                    raise Halt(self._another(topic, ends_before(end, position)))
+                if topic in times and begin < position:
+                    await self._compare(reader, place, position - 1, end, times[topic])
+        return begins
+
+    def _another(self, topic: str, why: str) -> str:
+        return self.topics.another(topic, self.lane, why, self._ids.get(topic, ""))
+
+    async def _compare(
+        self, reader: AIOKafkaConsumer, place: TopicPartition, offset: int, end: int, known_ms: int
+    ) -> None:
         """Raise Halt unless the last record read is the same: a recreated topic may have grown past it."""
         reader.pause(*reader.assignment())
         reader.resume(place)
@@ -139,13 +156,14 @@ class LaneSource:
             records = (await reader.getmany(place, timeout_ms=500, max_records=1)).get(place, [])
         if not records or records[0].offset != offset:
             why = f"there is no record at offset {offset}, the last one that was read"
-            raise Halt(_recreated(place, why))
-        found, known = records[0].timestamp, self.times[place.topic]
-        if found != known:
+            raise Halt(self._another(place.topic, why))
+        found_ms = records[0].timestamp
+        if found_ms != known_ms:
             why = (
-                f"the record at offset {offset} is of {found} ms, but the one that was read was of {known} ms"
+                f"the record at offset {offset} is of {found_ms} ms, but the one that was read was of "
+                f"{known_ms} ms"
             )
-            raise Halt(_recreated(place, why))
+            raise Halt(self._another(place.topic, why))
 
     async def poll(self, timeout_ms: int) -> list[tuple[str, list[ConsumerRecord]]]:
         """Return what has come in, by topic; at most one fetch of each, empty after `timeout_ms` without any.
@@ -156,6 +174,8 @@ class LaneSource:
         """
         if self._consumer is None:
             raise Retake(f"the source of lane {self.lane} is closed")
+        if self.outdated:
+            raise Retake(self.outdated)
         try:
             data = self._data()
             if not self.held:
@@ -204,6 +224,7 @@ class LaneSource:
 
     def committed(self, positions: Mapping[str, int], times: Mapping[str, int]) -> None:
         """Note what a mark says that was committed: lag and group offsets count from there."""
+        self._marked = positions, times
         for topic, at in positions.items():
             self.published[topic] = max(at, self.published.get(topic, 0))
         self._published_ms.update((topic, at) for topic, at in times.items() if at > 0)
@@ -224,6 +245,19 @@ class LaneSource:
             records += len(self.held) if topic == self.topics.commands else 0
             behind[topic] = (records, self._published_ms.get(topic) if records else None)
         return behind
+
+    def reached(self) -> dict[TopicPartition, int]:
+        """Return how far each partition was read: it cannot be shorter."""
+        return {place: self.next[topic] for topic, place in self._places.items() if topic in self.next}
+
+    def grown(self, partitions: Mapping[str, int]) -> None:
+        """Take the lane again, by the next poll, when a data topic has our partition that had it not.
+
+        partitions: topic -> how many it has now.
+        """
+        for topic in self.topics.data:
+            if self._places and topic not in self._places and self.lane < partitions.get(topic, 0):
+                self.outdated = f"{topic} has a partition {self.lane} now"
 
     async def waiting(self) -> dict[str, int]:
         """Return topic → offset of the first record that was polled, or could be, and is not committed.
@@ -312,8 +346,6 @@ def _lost(place: TopicPartition, position: int, begin: int) -> str:
     )
 
 
-def _recreated(place: TopicPartition, why: str) -> str:
-    return (
-        f"{place.topic}[{place.partition}] is not the topic that was read before: {why}; it was recreated or "
-        "replaced: restore it, or give the source a topic of another name"
-    )
+def ends_before(end: int, position: int) -> str:
+    """Return why a topic that ends at `end` is not the one that was read up to `position`."""
+    return f"it ends at offset {end}, but was read up to {position}"

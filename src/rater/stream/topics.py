@@ -14,12 +14,11 @@ from aiokafka.errors import (
     InvalidReplicationFactorError,
     KafkaError,
     TopicAlreadyExistsError,
-    UnknownTopicOrPartitionError,
     for_code,
 )
-from aiokafka.protocol.metadata import MetadataRequest
 
 from rater.errors import Halt, StreamDown
+from rater.stream import metadata
 from rater.stream.connecting import (
     FORBIDDEN,
     NOBODY,
@@ -133,7 +132,7 @@ class Topics:
         """
         specs = self.specs(replication)
         async with _admin(client, deadline_s) as admin, asyncio.timeout(deadline_s):
-            present = await _partitions(admin, [spec.name for spec in specs])
+            present = await _counts(admin, [spec.name for spec in specs])
             absent = [spec for spec in specs if present[spec.name] is None]
             if absent:
                 await _create(admin, absent, replication)
@@ -150,15 +149,19 @@ class Topics:
         names = [spec.name for spec in self.specs(1)]
         try:
             async with _admin(client, deadline_s) as admin:
-                present = await _partitions(admin, names)
+                present = await _counts(admin, names)
                 settings = await _settings(admin, [name for name in names if present[name] is not None])
         except StreamDown as error:
             return [await _why_down(client, error)]
         except Halt as error:
             return [str(error)]
-        return [*self._counts(present), *self._losses(settings), *self._sizes(settings)]
+        return [*self.misfits(present), *self._losses(settings), *self._sizes(settings)]
 
-    def _counts(self, present: Mapping[str, int | None]) -> Iterator[str]:
+    def misfits(self, present: Mapping[str, int | None]) -> Iterator[str]:
+        """Yield a sentence for each topic that is missing or has a number of partitions that cannot be.
+
+        present: topic -> partitions, None: it is missing.
+        """
         for name, count in present.items():
             if count is None:
                 yield missing(name)
@@ -173,6 +176,28 @@ class Topics:
                     f"{name}: has {count} partitions, but topics.partitions is {self.partitions}; set "
                     f"topics.partitions to {count}, or recreate the topic before the first start"
                 )
+
+    def another(self, topic: str, lane: int | None, why: str, identity: str = "") -> str:
+        """Return the sentence for a topic that is not the one that we knew, and the remedy.
+
+        lane: where it was seen; None: on all. identity: its id now, "" where the broker tells none.
+        """
+        place = topic if lane is None else f"{topic}[{lane}]"
+        told = f"{place} is not the topic that was read before: {why}; it was recreated or replaced: "
+        if topic == self.transactions:
+            return (
+                f"{told}what was rated is known from it alone, so restore it from a backup before a worker "
+                "starts again"
+            )
+        if topic == self.commands:
+            return f"{told}the catalogs lie in it, so restore it from a backup before a worker starts again"
+        if not identity:
+            return f"{told}restore it, or give the source a topic of another name"
+        return (
+            f"{told}to have it read from its beginning, add its id to topics.recreated = {identity!r} and "
+            "start the workers again; calls that were rated before are known as duplicates for "
+            "worker.duplicate_window_days"
+        )
 
     def _losses(self, settings: Mapping[str, Mapping[str, str]]) -> Iterator[str]:
         for name, found in settings.items():
@@ -236,9 +261,7 @@ def _set(name: str, found: Mapping[str, str], key: str, value: str, why: str) ->
 
 @asynccontextmanager
 async def _admin(client: Connection, deadline_s: float) -> AsyncIterator[AIOKafkaAdminClient]:
-    admin = await started(
-        lambda: AIOKafkaAdminClient(**{"request_timeout_ms": REQUEST_TIMEOUT_MS, **client}), deadline_s
-    )
+    admin = await administrator(client, deadline_s)
     try:
         yield admin
     except FORBIDDEN as error:
@@ -247,6 +270,13 @@ async def _admin(client: Connection, deadline_s: float) -> AsyncIterator[AIOKafk
         raise StreamDown(f"Kafka did not answer ({type(error).__name__}: {error})") from error
     finally:
         await shut(admin)
+
+
+async def administrator(client: Connection, deadline_s: float) -> AIOKafkaAdminClient:
+    """Return a started admin client. Raises StreamDown, Halt."""
+    return await started(
+        lambda: AIOKafkaAdminClient(**{"request_timeout_ms": REQUEST_TIMEOUT_MS, **client}), deadline_s
+    )
 
 
 def missing(topic: str) -> str:
@@ -259,25 +289,38 @@ async def partition_counts(
 ) -> dict[str, int | None]:
     """Return each topic's number of partitions; None: there is no such topic. Raises StreamDown, Halt."""
     async with _admin(client, deadline_s) as admin:
-        return await _partitions(admin, names)
+        return await _counts(admin, names)
 
 
-async def _partitions(admin: AIOKafkaAdminClient, names: list[str]) -> dict[str, int | None]:
-    """Return each topic's number of partitions; None: there is no such topic.
+async def topic_ids(client: Connection, names: list[str], *, deadline_s: float = 30.0) -> dict[str, str]:
+    """Return each topic's id, "" where the broker tells none.
+
+    Raises StreamDown, Halt also for a topic that is missing.
+    """
+    async with _admin(client, deadline_s) as admin:
+        found = await described(admin, names)
+    ids: dict[str, str] = {}
+    for name, topic in found.items():
+        if topic is None:
+            raise Halt(missing(name))
+        ids[name] = topic.id
+    return ids
+
+
+async def described(admin: AIOKafkaAdminClient, names: list[str]) -> dict[str, metadata.Found | None]:
+    """Return what each topic is; None: there is no such topic. Raises KafkaError.
 
     `describe_topics` would create it where the broker has auto.create.topics.enable (Kafka's default), with
     the broker's settings.
     """
-    found: dict[str, int | None] = dict.fromkeys(names)
-    asked = MetadataRequest(names, allow_auto_topic_creation=False)
-    answer = await admin._send_request(asked)  # noqa: SLF001 - see above
-    for topic in answer.to_object()["topics"]:
-        error = for_code(topic["error_code"])
-        if error.errno == 0:
-            found[topic["topic"]] = len(topic["partitions"])
-        elif error is not UnknownTopicOrPartitionError:
-            raise error(topic["topic"])
-    return found
+    answer = await admin._send_request(metadata.Ask(names))  # noqa: SLF001 - see above
+    return {**dict.fromkeys(names), **metadata.read(answer)}
+
+
+async def _counts(admin: AIOKafkaAdminClient, names: list[str]) -> dict[str, int | None]:
+    """Return each topic's number of partitions; None: there is no such topic."""
+    found = await described(admin, names)
+    return {name: None if topic is None else topic.partitions for name, topic in found.items()}
 
 
 async def _create(admin: AIOKafkaAdminClient, specs: list[Spec], replication: int) -> None:
@@ -297,7 +340,7 @@ async def _create(admin: AIOKafkaAdminClient, specs: list[Spec], replication: in
     if refused:
         raise Halt("; ".join(refused))
     # The controller has made them; the brokers learn of them within milliseconds.
-    while None in (await _partitions(admin, [spec.name for spec in specs])).values():  # noqa: ASYNC110 - theirs
+    while None in (await _counts(admin, [spec.name for spec in specs])).values():  # noqa: ASYNC110 - theirs
         await asyncio.sleep(RETRY_S)
 
 
