@@ -211,9 +211,17 @@ def _each_rejection(
             client = _client_of(books, record, one.side)
             known = states[client] if client is not None else []
             # A rejection rests on a state that was looked up for its batch; a store that lost may have an old one.
-            since = 0 if world.server.lost else max((no for at, no in known if at <= record.at_s), default=0)
+            until_s = 0.0 if world.server.lost else record.at_s
+            newest = max((version for since, version in world.answered if since < until_s), default=0)
+            alone = client is not None and not record.cdr[one.side].get("client")  # type: ignore[index]
+            # The entry of an account that is named alone is in a bucket of its own, and written in its own time.
+            since = max((no for at, no in known if (no <= newest if alone else at <= until_s)), default=0)
             numbers = {0, *(no for _, no in known)} if client is not None else {one.catalog}
             worlds = sorted(no for no in numbers if since <= no <= one.catalog)
+            if 0 in worlds and (one.reason, one.value) == ("client_unknown", client):
+                # A load writes the entry of an account before its client: for a moment an account that is named
+                # alone leads to a client that does not exist yet. Before and behind it is `account_unknown`, or rated.
+                continue
             said = []
             for number in worlds:
                 probe = Reference()
