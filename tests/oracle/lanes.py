@@ -56,7 +56,7 @@ from rater.core.reconciling import COMMAND_INDEX_MIN, Effect, Outgoing
 from rater.metrics import Metrics
 from rater.parts import Parts
 from rater.store.buckets import ExpireReply
-from rater.stream import journal, lanes, source
+from rater.stream import journal, lanes, source, topics
 from rater.stream.journal import Mark, Owner, control_record, understood
 from rater.stream.topics import Topics
 from rater.worker import Line
@@ -214,11 +214,16 @@ class _Source:
     async def enable_data(self) -> None:
         """Read calls too."""
 
-    async def commit_offsets(self, positions: Mapping[str, int]) -> None:
+    def committed(self, positions: Mapping[str, int], times: Mapping[str, int]) -> None:
         """Tell the group."""
 
 
+async def _topic_ids(_client: Any, _names: list[str]) -> dict[str, str]:
+    return {}
+
+
 _STAND_INS: list[tuple[Any, Any]] = [
+    (topics.topic_ids, _topic_ids),
     (journal.read_range, _read_range),
     (journal.end_offset, _end_offset),
     (journal.last_mark, _last_mark),
