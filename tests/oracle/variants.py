@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from random import Random
@@ -279,8 +280,8 @@ class _Run:
 
     def _note(self) -> None:
         """Take over the order of what was drawn."""
-        drawn, known = self.system.order, set(self.order)
-        self.order += [one for one in drawn if one not in known]
+        known = set(self.order)  # after a crash a record comes again, and was drawn before
+        self.order += [one for one in dict.fromkeys(self.system.order) if one not in known]
 
     async def _put(self, number: int, step: Step) -> None:
         if isinstance(step, LoadStep):
@@ -392,26 +393,63 @@ def _problem(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-def shrunk(failure: Failure, still: Callable[[Scenario], bool] | None = None, tries: int = 300) -> Failure:
-    """Drop steps while the variant still fails."""
+def shrunk(failure: Failure, still: Callable[[Scenario], bool] | None = None, tries: int = 600) -> Failure:
+    """Drop steps, then rows of catalogs, while the variant still fails; `still` may say that it is enough."""
     names = [] if failure.variant == "base" else [failure.variant]
-    steps, best, size = list(failure.scenario.steps), failure, len(failure.scenario.steps) // 2
-    while size and tries:
-        at = 0
-        while at < len(steps) and tries:
-            tries -= 1
-            fewer = replace(failure.scenario, steps=tuple(steps[:at] + steps[at + size :]))
-            found = (
-                failure_of(fewer, names) if any(isinstance(one, LoadStep) for one in fewer.steps) else None
-            )
-            if (
-                found is not None
-                and found.variant == failure.variant
-                and "the generator made" not in found.problem
-                and (still is None or still(fewer))
-            ):
-                steps, best = list(fewer.steps), found
-            else:
-                at += size
-        size //= 2
+    best = failure
+    for pieces in (_without_steps, _without_rows):
+        size = max(1, len(best.scenario.steps) // 2)
+        while size and tries:
+            at = 0
+            while tries and (fewer := pieces(best.scenario, at, size)) is not None:
+                tries -= 1
+                found = _fails(fewer, failure.variant, names) if still is None or still(fewer) else None
+                if found is not None:
+                    best = found
+                else:
+                    at += size
+            size //= 2
     return best
+
+
+def _fails(scenario: Scenario, variant: str, names: Sequence[str]) -> Failure | None:
+    """Return the failure if the variant still fails, and not because a load is refused now."""
+    if not any(isinstance(step, LoadStep) for step in scenario.steps):
+        return None
+    found = failure_of(scenario, names)
+    if found is None or found.variant != variant or "faulty load" in found.problem:
+        return None
+    return found
+
+
+def _without_steps(scenario: Scenario, at: int, size: int) -> Scenario | None:
+    """Return the scenario without so many steps; None: there are none there."""
+    if at >= len(scenario.steps):
+        return None
+    return replace(scenario, steps=scenario.steps[:at] + scenario.steps[at + size :])
+
+
+def _without_rows(scenario: Scenario, at: int, size: int) -> Scenario | None:
+    """Return the scenario without so many rows of catalogs, rates, limits and accounts; None: as above."""
+    steps = [
+        LoadStep(step.at_ms, json.loads(json.dumps(step.file))) if isinstance(step, LoadStep) else step
+        for step in scenario.steps
+    ]
+    places: list[tuple[list[Any], int]] = []
+    for step in steps:
+        if not isinstance(step, LoadStep):
+            continue
+        for rows in step.file.values():
+            if not isinstance(rows, list):
+                continue
+            for number, row in enumerate(rows):
+                places.append((rows, number))
+                for inner in ("rates", "limits", "accounts"):
+                    within = row.get(inner)
+                    if isinstance(within, list):
+                        places += [(within, each) for each in range(len(within))]
+    if at >= len(places):
+        return None
+    for rows, number in reversed(places[at : at + size]):
+        del rows[number]
+    return replace(scenario, steps=tuple(steps))
