@@ -827,8 +827,8 @@ def _memos() -> tuple[list[Any], list[dict[Any, Any]]]:
     functions: dict[int, Any] = {}
     dicts: dict[int, dict[Any, Any]] = {}
     for module in _modules():
-        if not module.__name__.startswith("rater.core."):
-            continue
+        if not module.__name__.startswith("rater.core.") or module.__name__ == "rater.core.zones":
+            continue  # zones reads files that never change: for each record they would be all of the time
         for name, value in vars(module).items():
             if callable(getattr(value, "cache_clear", None)):
                 functions[id(value)] = value
