@@ -537,8 +537,8 @@ class System:
     ) -> bool:
         """Let a lane take the commands that are next and up to so many records behind; False: nothing waits.
 
-        commands: at most so many, and no record unless these are all; 0: records alone, for what lies in their
-        topic may be read before a command that was written first. commit False: it is drawn only.
+        commands: at most so many, and no record unless these are all; 0: records alone, for what lies in
+        their topic may be read before a command that was written first. commit False: it is drawn only.
         """
         waiting = self.waiting(lane)
         if commands == 0 and self.lines[lane].taken.catalog is not None:
