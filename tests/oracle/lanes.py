@@ -542,12 +542,15 @@ class System:
     ) -> bool:
         """Let a lane take the commands that are next and up to so many records behind; False: nothing waits.
 
-        commands: at most so many, and no record unless these are all. commit False: it is drawn only.
+        commands: at most so many, and no record unless these are all; 0: records alone, for what lies in
+        their topic may be read before a command that was written first. commit False: it is drawn only.
         """
         waiting = self.waiting(lane)
+        if commands == 0 and self.lines[lane].taken.catalog is not None:
+            waiting, commands = [one for one in waiting if not one.command], None
         ahead = [one.record for one in waiting]
         first = next((at for at, one in enumerate(waiting) if not one.command), len(waiting))
-        if commands is not None and commands < first:
+        if commands and commands < first:
             first, records = commands, 0
         stop = next((at for at in range(first, len(waiting)) if waiting[at].command), len(waiting))
         stop = min(stop, first + records)

@@ -328,7 +328,7 @@ class _Run:
             return
         if not setup.cut and self.rng.random() < 0.05:
             await system.lines[lane].expire()
-        commands = self.rng.randrange(1, 4) if setup.apart and self.rng.random() < 0.5 else None
+        commands = self.rng.choice((None, 0, 0, 1, 2, 3)) if setup.apart else None
         self.resting = False
         await system.step(lane, self._cut(), commands=commands)
         self.resting = True
@@ -349,7 +349,8 @@ class _Run:
             self.resting = True  # not again inside of this
             others = [other for other in range(setup.lanes) if other != lane and system.waiting(other)]
             if others:
-                await system.step(others[0], self._cut())
+                commands = self.rng.choice((None, 0, 1, 2)) if setup.apart else None
+                await system.step(others[0], self._cut(), commands=commands)
             self.resting = False
 
     def _make_stale(self, lane: int) -> None:
