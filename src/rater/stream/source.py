@@ -15,7 +15,7 @@ from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
 from rater.errors import Halt, Retake, StreamDown
 from rater.stream.connecting import FORBIDDEN, Connection, consumer, later, reading, refusal, shut, started
-from rater.stream.topics import Topics, missing, partition_counts
+from rater.stream.topics import Topics, missing, partition_counts, topic_ids
 
 FETCH_MAX_WAIT_MS = 100
 """How long a seek or a resumed partition waits for the poll that is out."""
@@ -183,7 +183,7 @@ class LaneSource:
             else:
                 polled = await self._consumer.getmany(*data) if data else {}
         except OffsetOutOfRangeError as error:
-            raise Halt(self._out_of_range(error)) from error
+            raise Halt(await self._out_of_range(error)) from error
         except FORBIDDEN as error:
             raise Halt(refusal(error)) from error
         except Exception as error:
@@ -207,9 +207,15 @@ class LaneSource:
             self.times[topic] = records[-1].timestamp
         return list(polled.items())
 
-    def _out_of_range(self, error: OffsetOutOfRangeError) -> str:
+    async def _out_of_range(self, error: OffsetOutOfRangeError) -> str:
         places = error.args[0] if error.args and isinstance(error.args[0], dict) else {}
         place, offset = next(iter(places.items()), (TopicPartition("a topic", self.lane), -1))
+        known = self._ids.get(place.topic, "")
+        identity = (await topic_ids(self._client, [place.topic]))[place.topic] if known else ""
+        if identity != known:
+            return self.topics.another(
+                place.topic, self.lane, f"its id is {identity}, but was {known}", identity
+            )
         return (
             f"{place.topic}[{place.partition}] no longer has offset {offset}: records that nobody has rated "
             "were removed (retention), or the topic was recreated; lengthen its retention.ms and restore "

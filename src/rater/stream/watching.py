@@ -77,21 +77,27 @@ class TopicWatch:
                 await asyncio.sleep(AGAIN_S)
                 found, again = await self._wrong(reached)
                 wrong = {what: again[what] for what in wrong if what in again}
-            if not wrong and "" in self._known.values() and time.monotonic() - self._verified_at >= VERIFY_S:
-                self._verified_at = time.monotonic()
-                for source in sources:
-                    await source.verify()
+            if wrong:
+                raise Halt("\n".join(wrong.values()))
+            self._missing = [missing(name) for name, topic in found.items() if topic is None]
+            if "" in self._known.values() and not self._missing:
+                await self._compare(sources)
         except FORBIDDEN as error:
             raise Halt(refusal(error)) from error
         except DOWN:
             return self._missing
-        if wrong:
-            raise Halt("\n".join(wrong.values()))
         partitions = {name: topic.partitions for name, topic in found.items() if topic is not None}
         for source in sources:
             source.grown(partitions)
-        self._missing = [missing(name) for name, topic in found.items() if topic is None]
         return self._missing
+
+    async def _compare(self, sources: Sequence[LaneSource]) -> None:
+        """Look at the last record read of each topic: all that tells where there are no ids."""
+        if time.monotonic() - self._verified_at >= VERIFY_S:
+            self._verified_at = time.monotonic()
+            for source in sources:
+                async with asyncio.timeout(ANSWER_S):
+                    await source.verify()
 
     async def _wrong(
         self, reached: Mapping[TopicPartition, int]
@@ -102,9 +108,13 @@ class TopicWatch:
             found = await described(self._admin, [*self._inputs, topics.rejected, topics.events])
         for name in self._inputs:
             topic = found[name]
-            if topic is not None and topic.id != self._known.setdefault(name, topic.id):
+            if topic is None:
+                continue
+            if topic.id != self._known.setdefault(name, topic.id):
                 why = f"its id is {topic.id}, but was {self._known[name]}"
                 wrong[name] = topics.another(name, None, why, topic.id)
+            elif not topic.id and missing(name) in self._missing:
+                wrong[name] = topics.another(name, None, "it was missing for a while")
         there = {name: topic.partitions for name, topic in found.items() if topic is not None}
         for sentence in topics.misfits(there):
             wrong[sentence] = sentence
