@@ -64,6 +64,8 @@ class LaneSource:
         """Per topic the offset up to which all is published, says a mark; of those read, from `open` on."""
         self._marked: tuple[Mapping[str, int], Mapping[str, int]] = dict(positions), dict(times)
         """Positions and times of the last mark."""
+        self.ends: dict[TopicPartition, int] = {}
+        """Ends as whoever watches the topics was told: of what is not fetched the library knows none."""
         self._published_ms: dict[str, int] = {topic: at for topic, at in times.items() if at > 0}
         """Per topic the timestamp of the last record before that offset that bears one."""
         self._client = client
@@ -246,7 +248,8 @@ class LaneSource:
             if self._consumer is None:
                 return {}
             # The library's position: unlike ours it has passed the marker behind the last record.
-            records = max(0, (self._consumer.highwater(place) or 0) - await self._consumer.position(place))
+            end = max(self._consumer.highwater(place) or 0, self.ends.get(place, 0))
+            records = max(0, end - await self._consumer.position(place))
             records += self.next[topic] - self.published[topic]
             records += len(self.held) if topic == self.topics.commands else 0
             behind[topic] = (records, self._published_ms.get(topic) if records else None)

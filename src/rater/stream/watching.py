@@ -43,6 +43,7 @@ class TopicWatch:
         """Those that have to stay the same ones: what else we write to is read by others."""
         self._known: dict[str, str] = {}
         """Topic -> id, "" where the broker tells none."""
+        self._ends: dict[TopicPartition, int] = {}
         self._missing: list[str] = []
         self._verified_at = time.monotonic()
         self._admin: AIOKafkaAdminClient | None = None
@@ -89,6 +90,9 @@ class TopicWatch:
         partitions = {name: topic.partitions for name, topic in found.items() if topic is not None}
         for source in sources:
             source.grown(partitions)
+            source.ends.update(
+                (place, self._ends[place]) for place in source.reached() if place in self._ends
+            )
         return self._missing
 
     async def _compare(self, sources: Sequence[LaneSource]) -> None:
@@ -121,13 +125,14 @@ class TopicWatch:
         if not wrong:
             places = [place for place in reached if place.partition < there.get(place.topic, 0)]
             with contextlib.suppress(*DOWN):  # also one without a leader: of that one nothing is known
-                for place, end in (await self._ends(places)).items():
+                self._ends = await self._ask_ends(places)
+                for place, end in self._ends.items():
                     if end < reached[place]:
                         why, identity = ends_before(end, reached[place]), self._known[place.topic]
                         wrong[str(place)] = topics.another(place.topic, place.partition, why, identity)
         return found, wrong
 
-    async def _ends(self, places: list[TopicPartition]) -> dict[TopicPartition, int]:
+    async def _ask_ends(self, places: list[TopicPartition]) -> dict[TopicPartition, int]:
         if self._reader is None or not places:
             return {}
         async with asyncio.timeout(ANSWER_S):
