@@ -6,7 +6,6 @@ RATER_SEEDS=N runs so many seeds, RATER_SEED=N that one alone, and prints its st
 from __future__ import annotations
 
 import os
-from typing import Any
 
 import pytest
 
@@ -40,7 +39,7 @@ LOADS_OF, BACKLOGS_OF = 8, 25
 """So many seeds make one of these, which take longer."""
 
 
-def parted(seeds: int, parts: int = PARTS) -> Any:
+def parted(seeds: int, parts: int = PARTS) -> pytest.MarkDecorator:
     """Return a decorator: the seeds that a test runs, in parts."""
     ranges = [range(part, seeds, parts) for part in range(min(seeds, parts))]
     if ONE is not None:
@@ -59,8 +58,8 @@ def test_seeds(seeds: range) -> None:
 def test_loads(seeds: range) -> None:
     """Calls over loads, with draws that are late: each outcome is that of some order of loads and calls.
 
-    And no lane rates with a client's state and a catalog that is older; what is sent after a load was answered
-    is rated by it, whoever rates it.
+    No lane rates with a client's state and a catalog that is older; what is sent after a load was answered is
+    rated by it, whoever rates it.
     """
     for seed in seeds:
         run(seed, Loads)
@@ -68,7 +67,7 @@ def test_loads(seeds: range) -> None:
 
 @parted(SEEDS // BACKLOGS_OF + 1)
 def test_backlogs(seeds: range) -> None:
-    """Hundreds of records in a batch, of many days, accounts and limits of a client: each as if it came alone."""
+    """Hundreds of records in a batch, of many days, accounts and limits: each is rated as if alone."""
     for seed in seeds:
         run(seed, Backlog)
 
