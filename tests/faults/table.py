@@ -144,6 +144,9 @@ SAFEGUARDS: dict[str, tuple[str, tuple[int, ...]]] = {
     "test_endtxn_hook": ("EndTxn hook", (15,)),
     "test_one_commit_late": ("one commit late", (12, 13)),
     "test_include": ("one end in all partitions", (12, 13)),
+    "test_catalog_of_a_state": ("catalog of a state", (31,)),
+    "test_counter_of_a_period": ("counter of a period", (37,)),
+    "test_all_limits_once_asked": ("all limits once asked", (40,)),
 }
 """By the test that switches it off: a safeguard, and the faults that it is there for."""
 

@@ -177,7 +177,7 @@ class Broker:
         self.fetch_max = 0
         """Records of one partition that one fetch brings; 0: mostly all."""
         self.held: set[Place] = set()
-        """Whoever reads these beside others gets nothing new of them: a lane that is behind in its commands."""
+        """Who reads these beside others gets nothing new of them: so a lane is behind in its commands."""
         self._members = 0
 
     # ------------------------------------------------------------------ the network

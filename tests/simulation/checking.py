@@ -98,7 +98,9 @@ def _rejected(world: World) -> dict[Record, list[Rejected]]:
         for entry in world.visible((world.topics.rejected, lane)):
             said = {name: raw.decode() for name, raw in entry.headers}
             record = (said["source_topic"], int(said["source_partition"]), int(said["source_offset"]))
-            found[record].append(Rejected(said["reason"], said["side"], entry.value, said["value"], int(said["catalog"])))
+            found[record].append(
+                Rejected(said["reason"], said["side"], entry.value, said["value"], int(said["catalog"]))
+            )
     return found
 
 
@@ -279,12 +281,13 @@ def _order(world: World, transactions: list[Transaction], undone: dict[str, set[
 
 
 def _marks(world: World) -> Iterator[str]:
-    """I11: marks and catalog versions never fall."""
+    """I11: marks and catalog versions never fall, and a mark names no older one than what it goes with."""
     for lane in range(world.lanes):
         positions: dict[str, int] = {}
-        version = 0
+        version = beside = 0
         for entry in world.visible((world.topics.transactions, lane)):
             if entry.value is not None:
+                beside = max(beside, json.loads(entry.value)["catalog"])
                 continue
             said = msgspec.msgpack.decode(dict(entry.headers)["control"])
             if said[0] != "mark":
@@ -295,7 +298,9 @@ def _marks(world: World) -> Iterator[str]:
             positions = said[1]
             if said[3] < version:
                 yield f"I11: transactions[{lane}]@{entry.offset} falls from catalog {version} to {said[3]}"
-            version = said[3]
+            if said[3] < beside:
+                yield f"I11: transactions[{lane}]@{entry.offset} marks catalog {said[3]} beside {beside}"
+            version, beside = said[3], 0
 
 
 def _nothing_hangs(world: World) -> Iterator[str]:

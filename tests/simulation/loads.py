@@ -1,7 +1,8 @@
-"""Runs with loads in the middle of the calls that they change: packages that take each other's place, and more.
+"""Runs with loads in the middle of the calls that they change, and backlogs of hundreds of records.
 
-Draws are on their way for 50 to 200 ms while another lane carries out the load, and lanes are behind in their
-commands: so lanes, caches and buckets know of a load at different times. What must be true: `checking.check_any`.
+Packages take each other's place, and whatever else a load may change changes. Draws are on their way for 50
+to 200 ms while another lane carries out the load, and lanes are behind in their commands: so lanes, caches
+and buckets know of a load at different times. What must be true: `checking.check_any`.
 """
 
 from __future__ import annotations
@@ -30,13 +31,17 @@ BROKEN = Profile(
     name="broken loads", buckets=(1, 1, 2, 4), workers=(1, 2), faults=(1, 5),
     weights={"crash": 5, "freeze": 3, "cut_kafka": 1, "cut_store": 1, "restart": 1, "join": 1, "leave": 2},
 )  # fmt: skip
-"""Nothing that the store loses: so it is known of each side by which draw it was decided. Nor anything that has a
-loader begin anew: its file's end dates would lie before now."""
+"""Nothing that the store loses: so it is known of each side by which draw it was decided. Nor anything that
+has a loader begin anew: its file's end dates would lie before now."""
 
 
 def moment(at_s: float) -> str:
     """Return an instant of the loop's time as text."""
-    return datetime.fromtimestamp(round(EPOCH_S + at_s, 3), UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return (
+        datetime.fromtimestamp(round(EPOCH_S + at_s, 3), UTC)
+        .isoformat(timespec="milliseconds")
+        .replace("+00:00", "Z")
+    )
 
 
 class Shop:
@@ -110,7 +115,8 @@ class Shop:
         """Put a rate table."""
         rng = self.rng
         rates: list[Row] = [
-            {"code": code, "price": rng.choice(("0.60", "1", "0.0333333333", "2.5"))} for code in ("380", "38044", "1")
+            {"code": code, "price": rng.choice(("0.60", "1", "0.0333333333", "2.5"))}
+            for code in ("380", "38044", "1")
         ]
         if rng.random() < 0.3:
             rates[rng.randrange(3)] |= {"setup_fee": "0.05", "interval": 6, "min_time": 30}
@@ -130,7 +136,8 @@ class Shop:
         rng, identity = self.rng, f"p{self.number()}"
         row: Row = {
             "id": identity, "name": f"Package {identity}", "type": "customer",
-            "currency": rng.choice(("USD", "USD", "EUR", "GBP")), "period": rng.choice((None, "1 hour", "1 day", "1 month")),
+            "currency": rng.choice(("USD", "USD", "EUR", "GBP")),
+            "period": rng.choice((None, "1 hour", "1 day", "1 month")),
             "limits": [self.limit(number) for number in range(rng.choice((1, 1, 2, 3)))],
         }  # fmt: skip
         self.settings(row)
@@ -185,7 +192,10 @@ class Shop:
             "quantity": rng.choice((1, 1, 2)),
         }  # fmt: skip
         if rng.random() < 0.8:
-            row |= {"start_date": rng.choice(("2026-09-01", "2026-09-20T10:00:00Z")), "activate_in_past": True}
+            row |= {
+                "start_date": rng.choice(("2026-09-01", "2026-09-20T10:00:00Z")),
+                "activate_in_past": True,
+            }
         accounts = self.clients[client]["accounts"]
         if accounts and rng.random() < 0.2:
             row["account"] = rng.choice(accounts)["id"]
@@ -215,7 +225,9 @@ class Shop:
             new = self.package(type=old["type"], currency=old["currency"], limits=old["limits"])["id"]
         else:
             new = rng.choice(list(self.packages))
-        self.hold(row["client"], package=new, start_date=now, activate_in_past=rng.random() < 0.5, **self.whose(row))
+        self.hold(
+            row["client"], package=new, start_date=now, activate_in_past=rng.random() < 0.5, **self.whose(row)
+        )
         self.touched.append(row["client"])
 
     @staticmethod
@@ -270,7 +282,9 @@ class Shop:
 
     def edit_currency(self) -> None:
         """Change a currency's rate."""
-        self.file["currencies"] = {"rates": self.rng.choice(({"EUR": "1.11"}, {"GBP": "1.3"}, {"GBP": "1.25"}))}
+        self.file["currencies"] = {
+            "rates": self.rng.choice(({"EUR": "1.11"}, {"GBP": "1.3"}, {"GBP": "1.25"}))
+        }
 
 
 class Loads(Scenario):
@@ -302,7 +316,9 @@ class Loads(Scenario):
         breaking = asyncio.create_task(self._breaks())
         while not loading.done():
             self._send()
-            await asyncio.sleep(rng.random() * rng.choice((0.01, 0.05, 0.4) if len(self.made) < 200 else (0.5, 2)))
+            await asyncio.sleep(
+                rng.random() * rng.choice((0.01, 0.05, 0.4) if len(self.made) < 200 else (0.5, 2))
+            )
         await asyncio.gather(loading, breaking)
         world.heal()
         await self._settle()
@@ -318,12 +334,11 @@ class Loads(Scenario):
         world.faults += world.halts + check_any(world)
 
     async def _loads(self) -> None:
-        """Load again and again, each in a second of its own, in which no period begins by a load before it."""
+        """Load again and again, each in a second of its own, in which no load before it begins a period."""
         rng, world = self.rng, self.world
         for _ in range(rng.randrange(1, 4)):
             await asyncio.sleep(1 - world.loop.now % 1 + rng.random() * 0.9)
-            while int(world.loop.now) in self.shop.instants:
-                await asyncio.sleep(1)
+            await world.until(lambda: int(world.loop.now) not in self.shop.instants)
             load = world.begin_load(self.shop.change(world.loop.now))
             for lane in range(world.lanes):
                 if rng.random() < 0.3:
@@ -354,7 +369,7 @@ class Loads(Scenario):
             cdr = self._cdr(len(made), rng.choice(touched) if touched and rng.random() < 0.6 else None)
         world.send(lane, cdr)
 
-    def _cdr(self, number: int, client: str | None = None) -> Row:  # type: ignore[override] # whose it is
+    def _cdr(self, number: int, client: str | None = None) -> Row:
         rng, now_s = self.rng, self.world.loop.now
         duration = rng.choice((6, 30, 60, 61, 300)) * 1000
         # Around now, for loads change what is from now on; or on some day before.
@@ -379,3 +394,161 @@ class Loads(Scenario):
             account = rng.choice(accounts)
             return {"account": account} if rng.random() < 0.7 else {"client": client, "account": account}
         return {"client": client}
+
+
+# ------------------------------------------------------------------ backlogs
+BACKLOG = Profile(
+    name="backlog", lanes=(1, 1, 2, 3), buckets=(1, 1, 2, 3), workers=(1, 1, 2), faults=(0, 3),
+    weights={"crash": 5, "freeze": 2, "join": 1, "leave": 1, "roll_back": 1, "flush": 1, "restart": 1},
+)  # fmt: skip
+
+
+class Backlog(Scenario):
+    """A run in which all lies there before a worker starts: hundreds of records in a batch.
+
+    They mix what a backlog mixes: days of one client, its many accounts, more limits than are asked for at
+    first, repeats; in runs of calls that are alike, and one by one.
+    """
+
+    def __init__(self, seed: int, profile: Profile = BACKLOG) -> None:
+        self.profile = profile
+        self.rng = rng = random.Random(f"{seed} {profile.name}")  # noqa: S311 - a simulation
+        self.world = World(
+            rng.getrandbits(32), lanes=rng.choice(profile.lanes), buckets=rng.choice(profile.buckets),
+            batch_max=rng.choice((4000, 4000, 4000, 100)),
+        )  # fmt: skip
+        self.clients = [f"c{number}" for number in range(rng.randrange(1, 5))]
+        self.accounts = {name: [f"{name}-a{no}" for no in range(rng.choice((1, 3)))] for name in self.clients}
+        self.accounts["c0"] = [f"c0-a{number}" for number in range(rng.choice((2, 65, 80, 110)))]
+        self.keyed = rng.random() < 0.6
+        self.made: list[Row] = []
+
+    async def _live(self, world: World) -> None:
+        rng, profile = self.rng, self.profile
+        await world.begin_load(self._catalog())
+        for _ in range(rng.randrange(200, 600)):
+            if len(self.made) < 600:
+                self._some()
+        if rng.random() < 0.3:
+            await world.begin_load(json.dumps({"packages": [self._package("day", "1 day")]}).encode())
+        world.server.late = rng.choice((0, 0.3))
+        if rng.random() < 0.6:
+            self._aim(rng.randrange(1, 4))
+        for _ in range(rng.choice(profile.workers)):
+            world.add_worker()
+        kinds, weights = list(profile.weights), list(profile.weights.values())
+        for _ in range(rng.randint(*profile.faults)):
+            await asyncio.sleep(rng.random() * rng.choice((0.1, 0.5)))
+            getattr(self, f"_{rng.choices(kinds, weights)[0]}")()()
+        await asyncio.sleep(rng.choice((1, 5)))
+        world.heal()
+        await self._settle()
+        await world.stop_workers()
+        await asyncio.sleep(0.1)
+        if not world.faults and rng.random() < 0.1:
+            world.faults += await world.audited()
+        world.faults += world.halts + check_any(world)
+
+    def _aim(self, number: int) -> None:
+        """Kill a worker as soon as so many draws are done, before any of it is published."""
+        world, seen = self.world, 0
+
+        def count(who: str, what: str) -> None:
+            nonlocal seen
+            seen += what == "draw"
+            if what == "draw" and seen == number:
+                for slot in world.slots:
+                    if slot.process is not None and slot.process.name == who:
+                        world.crash(slot)
+
+        world.server.done = count
+
+    # ------------------------------------------------------------------ catalog and calls
+    def _package(self, name: str, period: str | None) -> Row:
+        rng = self.rng
+        count = rng.choice((1, 2, 5, 5, 9, 18, 70)) if name == "day" else rng.choice((1, 3))
+        limits: list[Row] = [
+            {
+                "id": f"m{number}",
+                "service": "calls",
+                "type": "volume",
+                "code": "380*",
+                "limit": rng.choice((1, 1, 2, 10)),
+            }
+            for number in range(count)
+        ]
+        if rng.random() < 0.4:
+            limits.append({"id": "money", "service": "calls", "type": "money", "code": "*", "limit": "1.50"})
+        return {
+            "id": name, "name": name, "type": "customer", "currency": "EUR" if name == "month" else "USD",
+            "period": period, "limits": limits, "priority": rng.choice((0, 1)),
+        }  # fmt: skip
+
+    def _catalog(self) -> bytes:
+        rng = self.rng
+        packages = [
+            self._package("day", "1 day"),
+            self._package("hours", "6 hours"),
+            self._package("month", "1 month"),
+        ]
+        clients = [
+            {
+                "id": name, "currency": "USD", "time_zone": rng.choice(ZONES), "balance": "5.00",
+                "rate_tables": {"orig": {"calls": "retail"}, "term": {"calls": "retail"}},
+                "accounts": [{"id": account} for account in accounts],
+            }
+            for name, accounts in self.accounts.items()
+        ]  # fmt: skip
+        held = [
+            {
+                "id": f"{name}-{package}",
+                "client": name,
+                "package": package,
+                "start_date": "2026-09-13",
+                "activate_in_past": True,
+            }
+            for name in self.clients
+            for package in ("day", "hours", "month")
+            if (name == "c0" and package == "day") or rng.random() < 0.4
+        ]
+        rates = [{"code": "380", "price": "0.60"}, {"code": "1", "price": "1", "interval": 6}]
+        return json.dumps({
+            "currencies": {"base": "USD", "rates": {"EUR": "1.08"}},
+            "rate_tables": [{"name": "retail", "currency": "USD", "rates": rates}],
+            "packages": packages, "clients": clients, "client_packages": held,
+        }).encode()  # fmt: skip
+
+    def _some(self) -> None:
+        """Send one call, or a run of calls that are alike: of day after day, by account after account."""
+        rng = self.rng
+        if rng.random() < 0.8:
+            self._call(rng.choice(self.clients), rng.randrange(6), rng.choice((6, 30, 60, 120, 300)))
+            return
+        client, seconds, accounts = (
+            rng.choice(("c0", rng.choice(self.clients))),
+            rng.choice((60, 300)),
+            [None],
+        )
+        if rng.random() < 0.5:
+            accounts = list(self.accounts[client])  # type: ignore[arg-type]
+        days = rng.choice((range(6), range(5, -1, -1), [rng.randrange(6)] * 6))
+        for at in range(max(len(accounts), rng.randrange(3, 12))):
+            self._call(client, days[at % 6], seconds, account=accounts[at % len(accounts)], number=NUMBERS[0])
+
+    def _call(
+        self, client: str, days: int, seconds: int, *, account: str | None = None, number: str | None = None
+    ) -> None:
+        rng, world, made = self.rng, self.world, self.made
+        if made and rng.random() < 0.05:
+            cdr = rng.choice(made[-50:])
+        else:
+            back_s = days * DAY_S + rng.uniform(seconds, DAY_S / 2)
+            side = {"account": account} if account is not None else {"client": client}
+            cdr = {
+                "id": f"n{len(made)}", "called": number or rng.choice(NUMBERS),
+                "answered_at": moment(world.loop.now - back_s), "duration_ms": seconds * 1000,
+                rng.choice(("orig",) * 9 + ("term",)): side,
+            }  # fmt: skip
+        made.append(cdr)
+        lane = int(client[1:]) % world.lanes if self.keyed else rng.randrange(world.lanes)
+        world.send(lane, cdr)

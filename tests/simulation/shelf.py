@@ -30,7 +30,7 @@ R = TypeVar("R")
 
 
 class Drawn(NamedTuple):
-    """A draw of calls that was carried out; items in their order. context: as `keeping.pack_rows` wrote it."""
+    """A draw of calls that was carried out, item by item. context: as `keeping.pack_rows` wrote it."""
 
     lane: int
     context: bytes
@@ -208,8 +208,8 @@ class Shelf:
             asked = {call.items[item].key for item in reply.more}
             if token == call.token and asked & named:
                 server.again.append(
-                    f"lane {call.lane} bucket {bucket}: {len(asked & named)} of {len(call.items)} sides need all limits, "
-                    "and are asked with the first ones again"
+                    f"P: lane {call.lane} bucket {bucket}: {len(asked & named)} of {len(call.items)} sides "
+                    "need all limits, and are asked with the first ones again"
                 )
             server.more[call.lane, bucket] = call.token, asked | named if token == call.token else asked
             return
