@@ -20,7 +20,7 @@ test-faults: $(STAMP)
 	RATER_SEEDS=10000 RATER_FAULTS=all $(BIN)/pytest tests/simulation tests/faults --log-cli-level=INFO $(PYTEST_ARGS)
 
 # A backlog of forty days, keyed and unkeyed, two workers, kills and flushes; each transaction compared with the slow
-# reference. RATER_BACKLOG_SEED=7 for other calls and moments, -k keyed or -k unkeyed for one of both.
+# reference. RATER_BACKLOG_SEED=7 for other calls and moments; PYTEST_ARGS="-k unkeyed" for one of both.
 test-backlog: $(STAMP)
 	RATER_BACKLOG_CDRS=$(or $(RATER_BACKLOG_CDRS),500000) $(BIN)/pytest tests/faults/test_backlog.py --log-cli-level=INFO $(PYTEST_ARGS)
 

@@ -310,7 +310,8 @@ class Backlog:
         if rng.random() < 0.5:
             accounts = self.accounts[client]
         number, seconds = rng.choice(NUMBERS) + "1234567", rng.choice(SECONDS)
-        step = rng.choice((0, 1000, HOUR_MS, DAY_MS, DAY_MS, 7 * DAY_MS))
+        step = rng.choice((0, 1000, HOUR_MS, 12 * HOUR_MS, DAY_MS, DAY_MS, DAY_MS, 7 * DAY_MS))
+        together = rng.choice((1, 1, 2, 3))  # calls before the next step
         count = rng.randrange(3, 30)
         if len(accounts) > 64 and rng.random() < 0.5:
             count = len(accounts) + rng.randrange(3)
@@ -320,7 +321,7 @@ class Backlog:
             fixed: Row = {"number": number, "seconds": seconds, "side": side}
             if accounts:
                 fixed["account"] = accounts[at % len(accounts)]
-            yield from self._sent_with(client, self._call(client, first - at * step, **fixed))
+            yield from self._sent_with(client, self._call(client, first - at // together * step, **fixed))
 
     def _sent_with(self, client: str, call: Row) -> Iterator[tuple[int, bytes]]:
         """Yield a call and, seldom, what comes with it: a repeat, or a record that is refused."""

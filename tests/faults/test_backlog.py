@@ -132,7 +132,7 @@ async def test_a_backlog(
     redis = start_redis()
     environ = {
         "RATER_WORKER__DUPLICATE_WINDOW_DAYS": str(WINDOW_DAYS),
-        "RATER_WORKER__BATCH_RECORDS_MAX": "4000" if LONG else "40",
+        "RATER_WORKER__BATCH_RECORDS_MAX": "4000" if LONG else "100",
         "RATER_KAFKA__SESSION_TIMEOUT_MS": "6000" if LONG else "3000",
     }
     system = await system_of(partitions=GROUPS, redis=redis.url, environ=environ)
