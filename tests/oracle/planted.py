@@ -111,11 +111,11 @@ PLANTED = (
         "the first instant of a period is one of the period before, if that was found last",
     ),
     Planted(
-        "recent_without_zone",
+        "recent_without_length",
         "core/periods.py",
         "found = _recent.get(key)",
-        "found = next((of for (a, s, _), of in _recent.items() if (a, s) == key[:2]), None)",
-        "clients in other zones share the periods that were found",
+        "found = next((of for (a, _, z), of in _recent.items() if (a, z) == (key[0], key[2])), None)",
+        "packages of other lengths that began together share the period that was found last",
     ),
     Planted(
         "repeated_hour",
