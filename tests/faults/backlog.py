@@ -86,6 +86,8 @@ class Backlog:
         self.rng = random.Random(f"backlog {seed}")  # noqa: S311 - the same again
         self.now = now_ms
         self.changes = clock_changes(now_ms)
+        self.edges: dict[str, list[int]] = {}
+        """Client → instants at which its packages begin, "" → those at which prices and rates change."""
         self.accounts: dict[str, list[str]] = {}
         self.names = [f"{1000 + number}" for number in range(clients)]
         self.calls = 0
@@ -130,6 +132,7 @@ class Backlog:
                 rates.append({**self._rate(code), "effective_from": rng.choice((second, day))(at)})
                 if rng.random() < 0.3:
                     rates[-1]["effective_to"] = second(at + rng.randrange(1, 9) * DAY_MS)
+                self._edge("", *(rates[-1].get(name) for name in ("effective_from", "effective_to")))
         return {"name": name, "currency": currency, "rates": rates, "code_deck": "a-z"}
 
     def _rate(self, code: str) -> Row:
@@ -241,6 +244,7 @@ class Backlog:
                 "package": package["id"], "activate_in_past": True,
                 "start_date": rng.choice((second, day))(start),
             }  # fmt: skip
+            self._edge(client["id"], row["start_date"], zone=client["time_zone"])
             if client["accounts"] and rng.random() < 0.2:
                 row["account"] = rng.choice(client["accounts"])["id"]
             if rng.random() < 0.2:
@@ -250,8 +254,16 @@ class Backlog:
                 if package.get("start_date") is None:
                     end = start + rng.choice((2, 3, 30)) * DAY_MS
                 row["end_date"] = rng.choice((second, day))(end)
+                self._edge(client["id"], row["end_date"], zone=client["time_zone"])
             number += 1
             yield row
+
+    def _edge(self, client: str, *texts: str | None, zone: str = "UTC") -> None:
+        """Note the instants of these times; a date is midnight in the zone."""
+        for text in filter(None, texts):
+            at = datetime.fromisoformat(text)
+            local = at if at.tzinfo else at.replace(tzinfo=ZoneInfo(zone))
+            self.edges.setdefault(client, []).append(int(local.timestamp()) * 1000)
 
     def _rules(self) -> list[Row]:
         """A gateway for some clients of each group, the side and sometimes an account."""
@@ -284,22 +296,22 @@ class Backlog:
             return
         for _ in range(rng.randrange(1, 12)):
             client = self._any_client()
-            yield from self._sent_with(client, self._call(client, self._moment(usual)))
+            yield from self._sent_with(client, self._call(client, self._moment(usual, client)))
 
     def _any_client(self) -> str:
         few = self.rng.random() < 0.3
         return self.rng.choice(self.names[:16] if few else self.names)
 
-    def _moment(self, usual: int) -> int:
+    def _moment(self, usual: int, client: str) -> int:
         """Return when a call was answered: about where the backlog is, or late, or at an edge."""
         rng = self.rng
         dice = rng.random()
         if dice < 0.05 and self.changes:
             return rng.choice(self.changes) + rng.randrange(-2 * HOUR_MS, 3 * HOUR_MS)
-        if dice < 0.15:  # about midnight of some zone
-            hours = rng.choice((22, 23, 0, 0, 4, 5, 13, 18.5))
-            return (usual // DAY_MS) * DAY_MS + int(hours * HOUR_MS) + rng.choice((-1000, -1, 0, 1, 1000))
-        if dice < 0.35:
+        if dice < 0.2:  # where a period, a price or a rate begins or ends
+            edge = rng.choice(self.edges.get(client, self.edges[""]) if dice < 0.15 else self.edges[""])
+            return edge + rng.randrange(100) * DAY_MS * (dice < 0.12) + rng.choice((-1000, -1, 0, 0, 1, 1000))
+        if dice < 0.4:
             return self.now - rng.randrange(SPAN_MS)
         return usual + rng.randrange(-12 * HOUR_MS, HOUR_MS)
 
@@ -315,7 +327,7 @@ class Backlog:
         count = rng.randrange(3, 30)
         if len(accounts) > 64 and rng.random() < 0.5:
             count = len(accounts) + rng.randrange(3)
-        first = self._moment(usual)
+        first = self._moment(usual, client)
         side = "term" if rng.random() < 0.15 else "orig"
         for at in range(count):
             fixed: Row = {"number": number, "seconds": seconds, "side": side}
