@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.stamp
 
-.PHONY: demo test test-faults fault-figure fault-table bench bench-growth lint venv lock clean
+.PHONY: demo test test-faults test-backlog fault-figure fault-table bench bench-growth lint venv lock clean
 
 demo: $(STAMP)
 	$(BIN)/rater demo
@@ -18,6 +18,11 @@ test: lint
 # of overload, a soak of thirty. RATER_FAULT_SEED=7 for another order, RATER_FAULT_MINUTES=3 for shorter ones.
 test-faults: $(STAMP)
 	RATER_SEEDS=10000 RATER_FAULTS=all $(BIN)/pytest tests/simulation tests/faults --log-cli-level=INFO $(PYTEST_ARGS)
+
+# A backlog of forty days, keyed and unkeyed, two workers, kills and flushes; each transaction compared with the slow
+# reference. RATER_BACKLOG_SEED=7 for other calls and moments; PYTEST_ARGS="-k unkeyed" for one of both.
+test-backlog: $(STAMP)
+	RATER_BACKLOG_CDRS=$(or $(RATER_BACKLOG_CDRS),500000) $(BIN)/pytest tests/faults/test_backlog.py --log-cli-level=INFO $(PYTEST_ARGS)
 
 # One line of numbers, with kills and restarts going on.
 fault-figure: $(STAMP)

@@ -91,6 +91,7 @@ def test_environment_wins_over_file_and_flags_over_both(tmp_path: Path) -> None:
         ('[sources.a]\ntopic = "t"\n[sources.b]\ntopic = "t"', ["one topic has one source"]),
         ('[sources.a]\ntopic = "rater.commands"', ["a topic of the system itself"]),
         ('[sources.default]\ntopic = "t"', ["choose another"]),
+        ('[sources.cp]\ntopic = "t"', ["sources.cp", "ids of fees", "choose another name"]),
         ('[sources."a/b"]\ntopic = "t"', ["a source's name has"]),
         ("sources = 1", ["a source is a table"]),
         ("[kafka", ["is not TOML"]),

@@ -20,6 +20,8 @@ from urllib.parse import urlsplit, urlunsplit
 import msgspec
 from msgspec import Meta, Struct
 
+from rater.core.cdr import RESERVED_SOURCES
+
 ENVIRONMENT_PREFIX = "RATER_"
 
 SECRETS = frozenset({"password", "sasl_password"})
@@ -425,6 +427,8 @@ def _across(settings: Settings) -> Iterator[str]:
     for name, source in settings.sources.items():
         if name == DEFAULT_SOURCE:
             yield f"sources.{name}: this name is taken by {settings.topic('cdrs')} itself; choose another"
+        if name in RESERVED_SOURCES:
+            yield f"sources.{name}: so begin the ids of fees or adjustments; choose another name"
         if source.topic in own:
             yield f"sources.{name}.topic = {source.topic!r}: is a topic of the system itself; choose another"
         if source.topic in topics:

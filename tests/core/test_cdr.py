@@ -49,7 +49,7 @@ AMOUNTS: list[object] = [
 ]  # fmt: skip
 RECORDS = st.fixed_dictionaries({
     "id": st.sampled_from([None, "", "a", "x" * 200, "x" * 201, 5]),
-    "source": st.sampled_from([None, "", "fs1", "a/b", "x" * 65, 5]),
+    "source": st.sampled_from([None, "", "fs1", "a/b", "cp", "adjust", "x" * 65, 5]),
     "service": st.sampled_from([None, "calls", "messages", "fax", "", 5]),
     "called": st.sampled_from([None, "", "+", "380", "+380", "++380", "38x", "٣٨٠", "1" * 64, "1" * 65, 5]),
     "caller": st.sampled_from([None, "", "14155550100", 5]),
@@ -76,7 +76,8 @@ def common_reason(record: dict[str, Any]) -> Reason | None:  # noqa: C901, PLR09
             return Reason.MALFORMED
     if len(record["id"] or "") > 200 or record["service"] == "":
         return Reason.MALFORMED
-    if record["source"] is not None and (not 0 < len(record["source"]) <= 64 or "/" in record["source"]):
+    source = "default" if record["source"] is None else record["source"]
+    if not 0 < len(source) <= 64 or "/" in source or source in {"cp", "adjust"}:
         return Reason.MALFORMED
     service = record["service"] or "calls"
     by_time = service == "calls" or (service == "fax" and record["volume"] is None)

@@ -441,17 +441,34 @@ def test_a_changed_length_holds_from_the_next_renewal() -> None:
     assert [bounds(period(register, catalog, at(day))) for day, _ in wanted] == [found for _, found in wanted]
 
 
-def test_a_change_at_the_renewal_holds_from_it() -> None:
-    """A change that is in force when a period opens holds for this period already."""
-    catalog = catalog_of(
-        (0, package(period="1 month")), (at("2026-11-30T22:00:00Z"), package(period="1 day"))
-    )
+@pytest.mark.parametrize(
+    ("edited", "version", "stop"),
+    [
+        ("2026-11-30T21:59:59Z", 1, "2026-12-01T22:00Z"),
+        ("2026-11-30T22:00:00Z", 0, "2026-12-31T22:00Z"),
+        ("2026-11-30T22:00:01Z", 0, "2026-12-31T22:00Z"),
+    ],
+)
+def test_a_load_comes_after_what_is_due_at_its_instant(edited: str, version: int, stop: str) -> None:
+    """A renewal at the very instant of a load is done before it: the load holds from the next one."""
+    catalog = catalog_of((0, package(period="1 month")), (at(edited), package(period="1 day")))
     register = register_of(held(start_date="2026-11-01", activate_in_past=True), catalog=catalog)
-    assert bounds(period(register, catalog, at("2026-12-01"))) == (
-        2,
-        "2026-11-30T22:00Z",
-        "2026-12-01T22:00Z",
-    )
+    found = period(register, catalog, at("2026-12-01"))
+    assert bounds(found) == (2, "2026-11-30T22:00Z", stop)
+    assert found is not None
+    assert found.version is catalog.packages["1"].versions[version]
+
+
+def test_what_a_load_assigns_opens_with_what_it_brings() -> None:
+    """A package that is edited and assigned by one load opens as edited, and in the zone of that load."""
+    catalog = catalog_of((0, package()), (LOADED, package(period="1 day")))
+    register = register_of(catalog=catalog)
+    entry = ClientEntry("42", client(time_zone="America/New_York"), [held()])
+    register = apply_entry(register, entry, catalog, LOADED)
+    assert bounds(period(register, catalog, LOADED)) == (1, "2026-11-10T12:00Z", "2026-11-11T12:00Z")
+    assert bounds(period(register, catalog, at("2027-03-20"))) == (
+        130, "2027-03-19T11:00Z", "2027-03-20T11:00Z",
+    )  # fmt: skip
 
 
 def test_a_changed_zone_holds_from_the_next_renewal() -> None:

@@ -16,6 +16,9 @@ import pytest
 
 from faults.calls import calls, catalog
 from faults.rig import Rig, Servers
+from line.conftest import system_of
+
+__all__ = ["system_of"]
 
 FIGURES: list[str] = []
 Start = Callable[..., Awaitable[Rig]]

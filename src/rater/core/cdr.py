@@ -28,6 +28,8 @@ WRAPPED_MIN, WRAPPED_END = 2**32 - 2**16, 2**32
 CALLS = "calls"  # the one service whose volume is a duration
 ID_CHARS_MAX = 200  # a SIP Call-ID is far shorter; the id goes into transaction ids and Kafka headers
 SOURCE_CHARS_MAX = 64
+RESERVED_SOURCES: Final = frozenset({"cp", "adjust"})
+"""So begin the ids of fees and of adjustments: a call's would be taken for one of those."""
 DIGITS_MAX = 64  # E.164 has 15, technical prefixes some more; bounds the memo of code look-ups
 CALLER_CHARS_MAX = 64  # kept for the transaction only, so it is cut and not refused
 
@@ -239,6 +241,7 @@ def _checked(record: _Record, arrival: Arrival, plain: bool) -> Cdr | None:  # n
         or not 0 < len(record.id) <= ID_CHARS_MAX
         or not 0 < len(source) <= SOURCE_CHARS_MAX
         or "/" in source
+        or source in RESERVED_SOURCES
         or (orig is None and term is None)
     ):
         return None
@@ -401,8 +404,13 @@ def _text_fault(fields: Mapping[str, object]) -> _Fault | None:
             Reason.MALFORMED, f"`id` is longer than {ID_CHARS_MAX} characters; send a shorter one", name
         )
     source = fields.get("source")
-    if source is not None and (not source or len(str(source)) > SOURCE_CHARS_MAX or "/" in str(source)):
-        detail = f"`source` has to be 1 to {SOURCE_CHARS_MAX} characters without `/`; rename the source"
+    if source is not None and (
+        not 0 < len(str(source)) <= SOURCE_CHARS_MAX or "/" in str(source) or source in RESERVED_SOURCES
+    ):
+        detail = (
+            f"`source` has to be 1 to {SOURCE_CHARS_MAX} characters without `/`, and not cp or adjust, with "
+            "which ids of fees and adjustments begin; rename the source"
+        )
         return _Fault(Reason.MALFORMED, detail, source)
     if fields.get("service") == "":
         return _Fault(Reason.MALFORMED, "`service` is empty; name a service or leave the field out", "")
