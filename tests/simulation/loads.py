@@ -307,6 +307,7 @@ class Loads(Scenario):
         for _ in range(rng.choice(profile.workers)):
             world.add_worker()
         await world.begin_load(self.shop.first(), applied=True)
+        await world.shared()
         for client in self.shop.clients:  # so that every lane knows them as they are before the loads
             for lane in range(world.lanes):
                 world.send(lane, self._cdr(len(self.made), client))

@@ -372,6 +372,10 @@ class World:
                 return
             await asyncio.sleep(0.1)
 
+    async def shared(self) -> None:
+        """Wait until each worker has a lane."""
+        await self.until(lambda: all(slot.worker is not None and slot.worker.parts.lanes for slot in self.slots))
+
     async def until(self, condition: Callable[[], object], within_s: float = 60.0) -> None:
         """Wait until something is so."""
         end = self.loop.now + within_s
