@@ -547,6 +547,18 @@ def test_a_midnight_that_does_not_exist_moves_only_its_own_period(
     assert (following.number, text(following.start_ms)) == (2, later)
 
 
+def test_a_zone_that_changes_before_the_first_period_makes_its_start_the_anchor() -> None:
+    """The date was asked for in Kyiv; in Beirut its instant is 01:00, for there its midnight does not exist."""
+    register = register_of(held(start_date="2026-03-29"), at_ms=at("2026-03-10"))
+    entry = ClientEntry("42", client(time_zone="Asia/Beirut"))
+    register = apply_entry(register, entry, MONTHLY, at("2026-03-20"))
+    assert bounds(period(register, MONTHLY, at("2026-04-01"))) == (
+        1,
+        "2026-03-28T22:00Z",
+        "2026-04-28T22:00Z",
+    )
+
+
 def test_a_renewal_in_a_gap_keeps_the_clock_that_was_asked_for() -> None:
     """A changed length counts from the renewal's 00:00, also where that began at 01:00."""
     catalog = catalog_of((0, package(period="1 month")), (at("2026-04-10"), package(period="10 days")))

@@ -366,7 +366,10 @@ class ClientView:
         """
         zones, opened = package.zones, opening(held, held.start_ms)
         name = self._zone_name(opened)
-        asked = first_anchor(held, package, zones.at(name, held.assigned_ms))
+        if name == self._zone_name(held.assigned_ms):
+            asked = first_anchor(held, package, zones.at(name, held.assigned_ms))
+        else:  # as after any change of the zone: the start is the anchor
+            asked = anchor_at(held.start_ms, zones.at(name, opened))
         local, anchor, changes = asked.local, asked, self._changes(package)
         if opened < zones.since_ms:
             # Until the catalog carries time zones, periods are counted as they always were: from the clock at
