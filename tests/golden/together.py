@@ -26,6 +26,8 @@ _LATE_MAX_MS = 4 * _DAY_MS
 """A lane may be so far ahead of a case's records: its calls stay within the duplicate window of 7 days."""
 
 _TIME_REASONS = {"too_old", "time_in_future", "bad_duration"}
+KEPT_SOURCES = {"cp", "adjust"}
+"""Refused as such: with a tag in front they would be sources like others."""
 _NAMES = {"id", "name", "client", "account", "package", "code_deck"}
 
 
@@ -106,7 +108,8 @@ def _record(raw: bytes, tag: str) -> bytes:
         return raw
     if not isinstance(cdr, dict):
         return raw
-    cdr["source"] = tag + cdr.get("source", "default")
+    source = cdr.get("source", "default")
+    cdr["source"] = source if source in KEPT_SOURCES else tag + source
     for side in (cdr.get("orig"), cdr.get("term")):
         if isinstance(side, dict):
             side.update({name: tag + side[name] for name in ("client", "account") if name in side})
