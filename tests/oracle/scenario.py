@@ -309,7 +309,8 @@ class _Maker:
                 cut = self.now - rng.randrange(-2, 6) * DAY_MS
                 self.edges.append(cut // 1000 * 1000)
                 rates[-1]["effective_to"] = second(cut)
-                rates.append({**self.rate(code), "effective_from": second(cut - rng.choice((0, DAY_MS)))})
+                if rng.random() < 0.7:
+                    rates.append({**self.rate(code), "effective_from": second(cut - rng.choice((0, DAY_MS)))})
         row = {"name": name, "currency": currency, "rates": rates}
         if rng.random() < 0.8:
             row["code_deck"] = "a-z"
@@ -662,8 +663,8 @@ class _Maker:
         rng = self.rng
         row = json.loads(json.dumps(rng.choice(list(self.clients.values()))))
         for _ in range(rng.randrange(1, 3)):
-            match rng.randrange(5):
-                case 0:
+            match rng.randrange(-1, 5):
+                case -1 | 0:
                     row["time_zone"] = rng.choice(ZONES)
                 case 1:
                     row["credit_limit"] = rng.choice(("0", "10", "0.01", "3"))
@@ -761,7 +762,7 @@ class _Maker:
         if back is None:
             back = rng.randrange(self.backlog_ms + 1) if rng.random() < 0.8 else 0
         answered = max(0, self.now - duration - back - rng.randrange(0, 3000))
-        if rng.random() < 0.06:  # where periods, rates and days begin, and where things end
+        if rng.random() < 0.1:  # where periods, rates and days begin, and where things end
             edges = [
                 at
                 for at in (*self.edges, answered - answered % HOUR_MS)
