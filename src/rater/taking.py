@@ -55,7 +55,7 @@ class Taken:
         self.catalog: Catalog | None = None
         self.body = mark.body
         self.ids = mark.ids
-        """Data topic -> its id."""
+        """Input topic -> its id."""
         self.anew: frozenset[str] = frozenset()
         """Topics that are other ones than those of which outcomes are kept, and read from their beginning."""
         self.obeyed = mark.positions.get(parts.topics.commands, 0)
@@ -114,16 +114,16 @@ async def take(lane: int, parts: Parts) -> Taken:
 
 
 async def _recognise(lane: int, mark: Mark, parts: Parts) -> tuple[Mark, frozenset[str]]:
-    """Return the mark with the ids that the data topics have now, and which of them are to be read anew.
+    """Return the mark with the ids that the input topics have now, and which of them are to be read anew.
 
-    Raises Halt where one is another than was read, unless its id is among `topics.recreated`: its positions
-    are of the one that is gone. Journal and commands are known by what is in them, for they may have been
-    restored from a backup, which gives them other ids.
+    Raises Halt where a data topic is another than was read, unless its id is among `topics.recreated`: its
+    positions are of the one that is gone. Journal and commands are known by what is in them, for they may
+    have been restored from a backup, which gives them other ids.
     """
-    ids = await topic_ids(parts.client, parts.topics.data)
+    ids = await topic_ids(parts.client, [*parts.topics.data, parts.topics.commands])
     anew: set[str] = set()
-    for topic, identity in ids.items():
-        known = mark.ids.get(topic, "")
+    for topic in parts.topics.data:
+        identity, known = ids[topic], mark.ids.get(topic, "")
         if not identity or identity == known:
             continue
         if identity in parts.settings.topics.recreated_ids or (known and topic not in mark.positions):

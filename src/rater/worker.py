@@ -229,18 +229,19 @@ class Line:
                 calls, lacking = batching.match(found, catalog, views, self.parts.store.count, self.ask_whole)
             if not lacking:
                 return calls
-            await self.have(lacking, views)
+            with self.stage("identify"):
+                await self.have(lacking, views)
 
     async def identify(self, sides: list[Side], views: Views) -> Found:
         """Find whose calls they are, having what is lacking first (read-only: safe at any crash)."""
-        while True:
-            catalog = self.taken.catalog
-            assert catalog is not None  # noqa: S101 - data is read from when there is one
-            with self.stage("identify"):
+        with self.stage("identify"):
+            while True:
+                catalog = self.taken.catalog
+                assert catalog is not None  # noqa: S101 - data is read from when there is one
                 found, lacking = batching.identify(sides, catalog, views)
-            if not lacking:
-                return found
-            await self.have(lacking, views)
+                if not lacking:
+                    return found
+                await self.have(lacking, views)
 
     async def have(self, lacking: Lacking, views: Views) -> None:
         """Fetch views and account entries, and catch up with the catalog that they need."""
@@ -468,13 +469,19 @@ class Worker:
         that a topic is another one. Raises Halt.
         """
         while True:
-            self.parts.kafka_away = not await ownership.answers()
-            if not self.parts.kafka_away:
-                await self._look_at_topics(topics)
-            await self._look_for_stuck()
-            for line in list(self._lines.values()):
-                await line.taken.source.commit_offsets()
+            try:
+                await _ours(self._look, ownership, topics)
+            except (Wait, Retake) as error:
+                log.warning("watching failed", fault=type(error).__name__, reason=str(error))
             await asyncio.sleep(PROBE_S)
+
+    async def _look(self, ownership: Ownership, topics: TopicWatch) -> None:
+        self.parts.kafka_away = not await ownership.answers()
+        if not self.parts.kafka_away:
+            await self._look_at_topics(topics)
+        await self._look_for_stuck()
+        for line in list(self._lines.values()):
+            await line.taken.source.commit_offsets()
 
     async def _look_at_topics(self, topics: TopicWatch) -> None:
         """Tell which topics are missing. Raises Halt where one is not what it was."""

@@ -441,17 +441,34 @@ def test_a_changed_length_holds_from_the_next_renewal() -> None:
     assert [bounds(period(register, catalog, at(day))) for day, _ in wanted] == [found for _, found in wanted]
 
 
-def test_a_change_at_the_renewal_holds_from_it() -> None:
-    """A change that is in force when a period opens holds for this period already."""
-    catalog = catalog_of(
-        (0, package(period="1 month")), (at("2026-11-30T22:00:00Z"), package(period="1 day"))
-    )
+@pytest.mark.parametrize(
+    ("edited", "version", "stop"),
+    [
+        ("2026-11-30T21:59:59Z", 1, "2026-12-01T22:00Z"),
+        ("2026-11-30T22:00:00Z", 0, "2026-12-31T22:00Z"),
+        ("2026-11-30T22:00:01Z", 0, "2026-12-31T22:00Z"),
+    ],
+)
+def test_a_load_comes_after_what_is_due_at_its_instant(edited: str, version: int, stop: str) -> None:
+    """A renewal at the very instant of a load is done before it: the load holds from the next one."""
+    catalog = catalog_of((0, package(period="1 month")), (at(edited), package(period="1 day")))
     register = register_of(held(start_date="2026-11-01", activate_in_past=True), catalog=catalog)
-    assert bounds(period(register, catalog, at("2026-12-01"))) == (
-        2,
-        "2026-11-30T22:00Z",
-        "2026-12-01T22:00Z",
-    )
+    found = period(register, catalog, at("2026-12-01"))
+    assert bounds(found) == (2, "2026-11-30T22:00Z", stop)
+    assert found is not None
+    assert found.version is catalog.packages["1"].versions[version]
+
+
+def test_what_a_load_assigns_opens_with_what_it_brings() -> None:
+    """A package that is edited and assigned by one load opens as edited, and in the zone of that load."""
+    catalog = catalog_of((0, package()), (LOADED, package(period="1 day")))
+    register = register_of(catalog=catalog)
+    entry = ClientEntry("42", client(time_zone="America/New_York"), [held()])
+    register = apply_entry(register, entry, catalog, LOADED)
+    assert bounds(period(register, catalog, LOADED)) == (1, "2026-11-10T12:00Z", "2026-11-11T12:00Z")
+    assert bounds(period(register, catalog, at("2027-03-20"))) == (
+        130, "2027-03-19T11:00Z", "2027-03-20T11:00Z",
+    )  # fmt: skip
 
 
 def test_a_changed_zone_holds_from_the_next_renewal() -> None:
@@ -528,6 +545,18 @@ def test_a_midnight_that_does_not_exist_moves_only_its_own_period(
     following = period(register, catalog, at("2026-05-25"))
     assert following is not None
     assert (following.number, text(following.start_ms)) == (2, later)
+
+
+def test_a_zone_that_changes_before_the_first_period_makes_its_start_the_anchor() -> None:
+    """The date was asked for in Kyiv; in Beirut its instant is 01:00, for there its midnight does not exist."""
+    register = register_of(held(start_date="2026-03-29"), at_ms=at("2026-03-10"))
+    entry = ClientEntry("42", client(time_zone="Asia/Beirut"))
+    register = apply_entry(register, entry, MONTHLY, at("2026-03-20"))
+    assert bounds(period(register, MONTHLY, at("2026-04-01"))) == (
+        1,
+        "2026-03-28T22:00Z",
+        "2026-04-28T22:00Z",
+    )
 
 
 def test_a_renewal_in_a_gap_keeps_the_clock_that_was_asked_for() -> None:

@@ -71,7 +71,10 @@ FAULTS = {
 
 ELSEWHERE: dict[int, list[str]] = {
     8: ["core/test_cdr.py"],
-    11: ["line/test_refusals.py::test_a_topic_has_too_few_partitions"],
+    11: [
+        "line/test_refusals.py::test_a_topic_has_too_few_partitions",
+        "line/test_lost_topics.py::test_partitions_added_under_a_worker_stop_it",
+    ],
     12: ["simulation/test_ablations.py::test_one_commit_late"],
     13: ["simulation/test_ablations.py::test_include"],
     15: ["stream/test_endtxn.py::test_unanswered_end_is_sent_once"],
@@ -83,6 +86,9 @@ ELSEWHERE: dict[int, list[str]] = {
     ],
     20: [
         "line/test_lost_topics.py::test_a_recreated_topic_stops_the_worker",
+        "line/test_lost_topics.py::test_a_topic_recreated_under_a_worker_loses_nothing",
+        "line/test_lost_topics.py::test_a_journal_recreated_under_a_worker_stops_it",
+        "line/test_lost_topics.py::test_a_missing_topic_is_told",
         "stream/test_source.py::test_unread_records_that_are_gone_halt",
         "stream/test_source.py::test_records_that_vanish_while_reading_halt",
     ],
@@ -138,6 +144,9 @@ SAFEGUARDS: dict[str, tuple[str, tuple[int, ...]]] = {
     "test_endtxn_hook": ("EndTxn hook", (15,)),
     "test_one_commit_late": ("one commit late", (12, 13)),
     "test_include": ("one end in all partitions", (12, 13)),
+    "test_catalog_of_a_state": ("catalog of a state", (31,)),
+    "test_counter_of_a_period": ("counter of a period", (37,)),
+    "test_all_limits_once_asked": ("all limits once asked", (40,)),
 }
 """By the test that switches it off: a safeguard, and the faults that it is there for."""
 

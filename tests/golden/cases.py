@@ -1,6 +1,7 @@
 """Golden cases: a catalog, CDRs, and what must come of them, one file each, for whoever can read YAML.
 
-A file has `title`; `catalog` (a catalog file as text); `cdrs`, in order, each with
+A file has `title`; `catalog` (a catalog file as text); maybe `edited`, another one that is loaded an hour
+later, still before all records; `cdrs`, in order, each with
 - `cdr` (the record as it is sent) or `raw` (its text); `pad`: so many characters more in it;
 - `record`: the time of its Kafka record; without it the call's end;
 - `expect`: what becomes of each side: fields of its transaction (what is not named is not compared), or
@@ -26,6 +27,8 @@ import yaml
 LOADED_AT = datetime(2026, 9, 15, tzinfo=UTC)
 """When the catalogs are loaded: before all records. No client package's start depends on it."""
 
+EDITED_AT = LOADED_AT + timedelta(hours=1)
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _TIMES = ("answered_at", "setup_at", "ended_at")
 _INSTANT = re.compile(r"\d{4}-\d\d-\d\dT")
@@ -46,6 +49,7 @@ class Case:
     records: list[tuple[bytes, int]]
     expected: list[list[list[Expectation]]]
     explain: list[dict[str, str]] = field(default_factory=list)
+    edited: bytes | None = None
 
 
 class _Loader(yaml.CSafeLoader):
@@ -73,6 +77,7 @@ def _case(path: Path) -> Case:
         records=[_record(row) for row in rows],
         expected=content.get("expect_either") or [[row["expect"] for row in rows]],
         explain=[row.get("explain", {}) for row in rows],
+        edited=content["edited"].encode() if "edited" in content else None,
     )
 
 

@@ -8,7 +8,7 @@ from decimal import Decimal
 import msgspec
 import pytest
 
-from golden.cases import LOADED_AT, Case, Got, compare, load_cases
+from golden.cases import EDITED_AT, LOADED_AT, Case, Got, compare, load_cases
 from rater.core.matching import counter_field
 from rater.core.offline import Duplicate, Ended, Rater
 from rater.core.periods import to_ms
@@ -29,10 +29,11 @@ def got(ended: Ended) -> Got:
 
 
 def loaded(case: Case) -> Rater:
-    """Return a rater with the case's catalog."""
+    """Return a rater with the case's catalog, as it was edited."""
     rater = Rater()
-    faults = rater.load([(f"{case.name}.yaml", case.catalog)], to_ms(LOADED_AT))
-    assert not faults
+    for catalog, at in ((case.catalog, LOADED_AT), (case.edited, EDITED_AT)):
+        if catalog is not None:
+            assert not rater.load([(f"{case.name}.yaml", catalog)], to_ms(at))
     return rater
 
 

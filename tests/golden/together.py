@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from golden.cases import LOADED_AT, Case
+from golden.cases import EDITED_AT, LOADED_AT, Case
 
 YEARS = 28
 """Calendars repeat after them: days of the week, leap years, changes of clocks."""
@@ -26,12 +26,19 @@ _LATE_MAX_MS = 4 * _DAY_MS
 """A lane may be so far ahead of a case's records: its calls stay within the duplicate window of 7 days."""
 
 _TIME_REASONS = {"too_old", "time_in_future", "bad_duration"}
+KEPT_SOURCES = {"cp", "adjust"}
+"""Refused as such: with a tag in front they would be sources like others."""
 _NAMES = {"id", "name", "client", "account", "package", "code_deck"}
 
 
 def later_at() -> datetime:
     """Return when the catalog of all cases is loaded."""
     return LOADED_AT + _MOVED
+
+
+def edited_at() -> datetime:
+    """Return when what some cases edit of it is loaded."""
+    return EDITED_AT + _MOVED
 
 
 @dataclass(frozen=True)
@@ -55,12 +62,17 @@ def _tagged(case: Case, tag: str) -> Tagged:
     moved = _later(case)
     if tag in moved.catalog.decode() or any(tag in raw.decode() for raw, _ in moved.records):
         raise ValueError(f"{case.name} has {tag} in it; choose another tag")
-    catalog = {
-        section: rows if section in ("currencies", "services") else _named(rows, tag)
-        for section, rows in yaml.safe_load(moved.catalog).items()
-    }
     records = [(_record(raw, tag), record_ms) for raw, record_ms in moved.records]
-    return Tagged(replace(moved, catalog=json.dumps(catalog, default=str).encode(), records=records), tag)
+    edited = None if moved.edited is None else _catalog(moved.edited, tag)
+    return Tagged(replace(moved, catalog=_catalog(moved.catalog, tag), records=records, edited=edited), tag)
+
+
+def _catalog(text: bytes, tag: str) -> bytes:
+    found = {
+        section: rows if section in ("currencies", "services") else _named(rows, tag)
+        for section, rows in yaml.safe_load(text).items()
+    }
+    return json.dumps(found, default=str).encode()
 
 
 def _later(case: Case) -> Case:
@@ -72,6 +84,7 @@ def _later(case: Case) -> Case:
     return replace(
         case,
         catalog=case.catalog.decode().replace(_FROM, _TO).encode(),
+        edited=None if case.edited is None else case.edited.decode().replace(_FROM, _TO).encode(),
         records=[(raw.decode().replace(_FROM, _TO).encode(), ms + moved_ms) for raw, ms in case.records],
         expected=json.loads(json.dumps(case.expected).replace(_FROM, _TO)),
     )
@@ -95,18 +108,20 @@ def _record(raw: bytes, tag: str) -> bytes:
         return raw
     if not isinstance(cdr, dict):
         return raw
-    cdr["source"] = tag + cdr.get("source", "default")
+    source = cdr.get("source", "default")
+    cdr["source"] = source if source in KEPT_SOURCES else tag + source
     for side in (cdr.get("orig"), cdr.get("term")):
         if isinstance(side, dict):
             side.update({name: tag + side[name] for name in ("client", "account") if name in side})
     return json.dumps(cdr, ensure_ascii=False).encode()
 
 
-def merged(cases: Sequence[Tagged]) -> bytes:
-    """Return one catalog file that holds those of all cases."""
+def merged(cases: Sequence[Tagged], *, edited: bool = False) -> bytes:
+    """Return one catalog file that holds those of all cases, or what they edit."""
     whole: dict[str, Any] = {"currencies": {"base": "USD", "rates": {}}}
     for one in cases:
-        for section, rows in json.loads(one.case.catalog).items():
+        catalog = one.case.edited if edited else one.case.catalog
+        for section, rows in json.loads(catalog or b"{}").items():
             if section == "currencies":
                 _agree(whole["currencies"], rows, one.case.name)
             else:

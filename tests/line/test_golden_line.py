@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from golden.cases import Got, compare, load_cases
-from golden.together import Tagged, lanes, later_at, merged, tagged
+from golden.together import Tagged, edited_at, lanes, later_at, merged, tagged
 from rater import app
 from rater.auditor import audit
 from rater.core import matching
@@ -39,6 +39,7 @@ async def test_golden_cases(
     await allow_the_future(system)
     async with system.worker():
         await system.load(merged(cases), at_ms=to_ms(later_at()), name="catalog.json")
+        await system.load(merged(cases, edited=True), at_ms=to_ms(edited_at()), name="edited.json")
         for partition, lane in enumerate(spread):
             await system.send([record for one in lane for record in one.case.records], partition=partition)
         await system.settled()

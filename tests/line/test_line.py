@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import platform
 import signal
 import time
 from collections import Counter
@@ -11,10 +12,12 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from redis.asyncio import Redis
 
-from rater import app
+from rater import __version__, app
 from rater.auditor import audit
+from rater.core.zones import INSTALLED, installed
 from rater.loader import Loader
 from traffic import calls, catalog, distinct_sides, fold
 
@@ -99,6 +102,31 @@ async def test_loading_twice_changes_nothing(system_of: SystemOf) -> None:
         first = await system.load(catalog(20, 5))
         again = await system.load(catalog(20, 5))
         assert (first.version, first.changed, again.version, again.changed) == (1, True, 1, False)
+
+
+async def test_a_load_from_a_newer_install_brings_its_time_zones(
+    system_of: SystemOf, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same file is a new catalog then; all workers rate by its release, and the metric names it."""
+    system = await system_of(partitions=2)
+    newer = replace(installed(), iana="9999a", package="9999.1")
+    async with system.worker() as worker:
+        await system.load(catalog(2, 1))
+        registry = worker.parts.metrics.registry
+        labels = {"version": __version__, "engine": "python", "python": platform.python_version()}
+        assert registry.get_sample_value("rater_build_info", labels | {"tzdata": INSTALLED}) == 1
+        monkeypatch.setattr("rater.core.loading.installed", lambda: newer)
+        loaded = await system.load(catalog(2, 1))
+        assert (loaded.version, loaded.changed) == (2, True)
+        assert f"time zones: tzdata {INSTALLED} -> 9999a from now" in capsys.readouterr().out
+        assert registry.get_sample_value("rater_build_info", labels | {"tzdata": "9999a"}) == 1
+        found = await app.content_in_force(system.settings)
+        assert found is not None
+        assert (found[0], [of.iana for of in found[1].zones]) == (2, [INSTALLED, "9999a"])
+        monkeypatch.undo()
+        loaded = await system.load(catalog(2, 1))
+        assert (loaded.version, loaded.changed) == (2, False)
+        assert "and the catalog keeps its newer 9999a" in capsys.readouterr().out
 
 
 async def test_a_faulty_catalog_changes_nothing(

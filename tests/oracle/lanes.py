@@ -1,11 +1,12 @@
 """The worker's own line in one process: its lanes over buckets in memory, Kafka as lists.
 
-What lies between a lane and its servers is stood in for (`standing_in`); all else is the product: taking a lane,
-obeying a load's commands, `Line.rate`, `Line.commit`. While it goes on the invariants are asserted:
+What lies between a lane and its servers is stood in for (`standing_in`); all else is the product: taking a
+lane, obeying a load's commands, `Line.rate`, `Line.commit`. While it goes on the invariants are asserted:
 
 - at a draw that is done, no client's state is newer than the lane's catalog;
 - each counter that a side names is that of its own client package and period;
-- a bucket is asked once more than it answered STALE and MORE, and no side is asked again with the first limits alone;
+- a bucket is asked once more than it answered STALE and MORE, and no side that needs all its limits is asked
+  again with the first of them;
 - a bucket's sums are the sums of what the journal's headers say;
 - mark, rejected records and transactions of one batch name one catalog;
 - each side ends once;
@@ -20,8 +21,7 @@ import json
 import sys
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
-from functools import cache
-from types import SimpleNamespace
+from functools import cache, lru_cache
 from typing import Any, NamedTuple, cast
 
 import msgspec
@@ -56,10 +56,9 @@ from rater.core.reconciling import COMMAND_INDEX_MIN, Effect, Outgoing
 from rater.metrics import Metrics
 from rater.parts import Parts
 from rater.store.buckets import ExpireReply
-from rater.stream import journal, lanes, source
+from rater.stream import journal, lanes, source, topics
 from rater.stream.journal import Mark, Owner, control_record, understood
 from rater.stream.topics import Topics
-from rater.taking import Taken
 from rater.worker import Line
 
 CALLS_MAX = 20_000
@@ -69,7 +68,7 @@ SIDES = ("orig", "term")
 _context = msgspec.msgpack.Decoder(Context)
 
 
-class Broken(AssertionError):
+class Broken(AssertionError):  # noqa: N818 - what it says
     """An invariant does not hold."""
 
 
@@ -99,8 +98,9 @@ class Input(NamedTuple):
 class Ended(NamedTuple):
     """How one side of a record ended.
 
-    outcome: transaction, rejected, duplicate. value: the transaction, decoded; or the header `value`. published:
-    key, value and headers; of an effect without the lane's time, which depends on where a batch was cut.
+    outcome: transaction, rejected, duplicate. value: the transaction, decoded; or the header `value`.
+    published: key, value and headers; of an effect without the lane's time, which depends on where a batch
+    was cut.
     """
 
     side: str | None
@@ -218,7 +218,12 @@ class _Source:
         """Tell the group."""
 
 
+async def _topic_ids(_client: Any, _names: list[str]) -> dict[str, str]:
+    return {}
+
+
 _STAND_INS: list[tuple[Any, Any]] = [
+    (topics.topic_ids, _topic_ids),
     (journal.read_range, _read_range),
     (journal.end_offset, _end_offset),
     (journal.last_mark, _last_mark),
@@ -230,7 +235,7 @@ _STAND_INS: list[tuple[Any, Any]] = [
 
 @cache
 def _places() -> list[tuple[Any, str, Any, Any]]:
-    """Return (module, name, original, stand-in) wherever the product has one of the originals under a name."""
+    """Return (module, name, original, stand-in) wherever the product has an original under a name."""
     by_id = {id(original): (original, stand_in) for original, stand_in in _STAND_INS}
     return [
         (module, name, *by_id[id(value)])
@@ -341,7 +346,7 @@ def metrics() -> Metrics:
     return Metrics()
 
 
-@cache
+@lru_cache(maxsize=64)  # the variants of a scenario load the same
 def read_of(raw: str) -> Any:
     """Return the checked rows of a catalog file."""
     return read_files([("catalog.json", raw.encode())], _no_part)
@@ -352,7 +357,7 @@ def _no_part(name: str) -> bytes:
 
 
 class Witness:
-    """A rater of the product without lanes, loaded with the same: what it says of a record has no old view."""
+    """A rater of the product without lanes, loaded with the same: what it says rests on no old view."""
 
     def __init__(self, window_days: int) -> None:
         self.rater = Rater(window_ms=window_days * 86_400_000)
@@ -375,10 +380,9 @@ class Witness:
                     raise Broken(
                         f"{ended.side} of {raw!r} is {ended.reason}; with an empty cache it is {one!r}"
                     )
-                hold(
-                    (one.reason.value, one.value) == (ended.reason, ended.value),
-                    f"{ended.side} of {raw!r} is {ended[2:4]}; with an empty cache {one.reason.value, one.value}",
-                )
+                if (one.reason.value, one.value) != (ended.reason, ended.value):
+                    alike = one.reason.value, one.value
+                    raise Broken(f"{ended.side} of {raw!r} is {ended[2:4]}; with an empty cache {alike}")
 
 
 class System:
@@ -414,11 +418,15 @@ class System:
         self.ended: dict[int, list[Ended]] = {}
         """By the number of the scenario's step."""
         self.events: list[tuple[int, dict[str, Any]]] = []
+        self.rating: list[list[Record]] = [[] for _ in range(lanes)]
+        """Records of the batch that a lane has in hand, until they stand in `order`."""
         self.order: list[tuple[int, int]] = []
         """(lane, step) of records, as they were drawn."""
         self._balances: defaultdict[str, int] = defaultdict(int)
         self._counters: defaultdict[str, defaultdict[str, int]] = defaultdict(lambda: defaultdict(int))
         self._touched: set[str] = set()
+        self._needs: dict[str, int] = {}
+        """Client → the catalog of the load that made its state."""
         self._views: dict[bytes, ClientView] = {}
         self.witness = Witness(scenario.window_days) if witness else None
 
@@ -532,14 +540,17 @@ class System:
     async def step(
         self, lane: int, records: int, *, commit: bool = True, commands: int | None = None
     ) -> bool:
-        """Let a lane take the commands that are next and up to so many records behind them; False: nothing waits.
+        """Let a lane take the commands that are next and up to so many records behind; False: nothing waits.
 
-        commands: at most so many of them, and no record before the last of them. commit False: it is drawn only.
+        commands: at most so many, and no record unless these are all; 0: records alone, for what lies in
+        their topic may be read before a command that was written first. commit False: it is drawn only.
         """
         waiting = self.waiting(lane)
+        if commands == 0 and self.lines[lane].taken.catalog is not None:
+            waiting, commands = [one for one in waiting if not one.command], None
         ahead = [one.record for one in waiting]
         first = next((at for at, one in enumerate(waiting) if not one.command), len(waiting))
-        if commands is not None and commands < first:
+        if commands and commands < first:
             first, records = commands, 0
         stop = next((at for at in range(first, len(waiting)) if waiting[at].command), len(waiting))
         stop = min(stop, first + records)
@@ -558,41 +569,37 @@ class System:
     async def _rate(
         self, lane: int, line: Line, batch: Batch, records: list[Record], *, commit: bool
     ) -> None:
-        own = batch.positions.get(self.topics.cdrs, 0)
         before = line.taken.standing.lane_ms
         lane_ms = max([before, *(one.timestamp for one in batch.commands)])
         asking = self.asking[lane] = {}
         self.calls[lane] = 0
         self.looked_up[lane] = set()
+        own = batch.positions.get(self.topics.cdrs, 0)
+        of_batch = [one for one in records if one.offset < own and one.offset not in self.ended]
+        self.rating[lane] = of_batch
+        quiet = self.version if self.quiet() or self.lanes == 1 else -1
         self.in_flight += 1
-        began = len(self.order)
         await line.rate(batch)
         self.in_flight -= 1
+        self._order(lane)
         for bucket, asked in asking.items():
             hold(
-                asked.draws <= 1 + asked.stale + asked.more or batch.commands,
+                asked.draws <= 1 + asked.stale + asked.more,
                 f"bucket {bucket} was drawn from {asked.draws} times: stale {asked.stale}, more {asked.more}",
             )
         taken = line.taken
-        of_batch = [one for one in records if one.offset < own and one.offset not in self._done(lane)]
-        self._order(lane, of_batch, began)
         if commit:
             await line.commit([batch])
             self.lost[lane] = bool(taken.standing.pending)
-            self._published(lane, batch, of_batch, lane_ms)
+            self._published(lane, batch, of_batch, lane_ms, alone=quiet == self.version and self.quiet())
             self._check_sums()
         else:
             self.lost[lane] = True
 
-    def _done(self, lane: int) -> dict[int, list[Ended]]:
-        del lane
-        return self.ended
-
-    def _order(self, lane: int, records: list[Record], began: int) -> None:
-        """Note the order of records whose batch drew nothing, behind those that drew meanwhile."""
-        del began
-        known = set(self.order)
-        self.order += [(lane, one.offset) for one in records if (lane, one.offset) not in known]
+    def _order(self, lane: int) -> None:
+        """Note that the lane's batch is rated: when it draws, or in the end where it draws nothing."""
+        self.order += [(lane, one.offset) for one in self.rating[lane]]
+        self.rating[lane] = []
 
     # ------------------------------------------------------------------ invariants
     def drawn(self, bucket: int, call: DrawCall, reply: DrawReply) -> None:
@@ -600,6 +607,10 @@ class System:
         asked = self.asking[call.lane].setdefault(bucket, _Asking())
         if not call.items:
             self._touched.update(one.client for one in call.applies)
+            # One load at a time is on its way.
+            self._needs.update(
+                (one.client, self.version) for one in call.applies if reply.status == Status.OK
+            )
             return
         asked.draws += 1
         if reply.status == Status.STALE:
@@ -612,8 +623,8 @@ class System:
                 key = call.items[item].key
                 hold(
                     key not in asked.named,
-                    f"a side of {call.uses[call.items[item].use].client} needs all its limits, and is asked again with "
-                    f"the first of them ({asked.more} times MORE, {len(call.items)} sides)",
+                    f"a side of {call.uses[call.items[item].use].client} needs all its limits, and is asked "
+                    f"again with the first of them ({asked.more} times MORE, {len(call.items)} sides)",
                 )
                 asked.named.add(key)
         elif reply.status == Status.OK:
@@ -626,11 +637,10 @@ class System:
         held = self.buckets[bucket]
         for use in call.uses:
             self._touched.add(use.client)
-            register = self._view(held.registers[use.client]).register
             hold(
-                register.catalog <= version,
-                f"lane {call.lane} draws for client {use.client}, whose state needs catalog {register.catalog}, "
-                f"with catalog {version}",
+                self._needs[use.client] <= version,
+                f"lane {call.lane} draws for client {use.client}, whose state needs catalog "
+                f"{self._needs[use.client]}, with catalog {version}",
             )
         entries = unpack_entries(call.context)[len(call.applies) :]
         for item, entry in zip(call.items, entries, strict=True):
@@ -644,18 +654,13 @@ class System:
                 period = (
                     view.period(package, catalog.packages[package.package], said.at_ms) if catalog else None
                 )
-                hold(
-                    period is not None
-                    and field == f"{_escaped(package.id)}.{period.number}{one.field}"
-                    and said.terms.packages[one.group][1] + one.field == field,
-                    f"a call of client {use.client} at {said.at_ms} names the counter {field}; its own is "
-                    f"{package.id}, period {period and period.number}, {one.field}",
-                )
-        known = set(self.order)
-        for entry in entries:
-            if entry.topic == self.topics.cdrs and (call.lane, entry.offset) not in known:
-                self.order.append((call.lane, entry.offset))
-                known.add((call.lane, entry.offset))
+                own = None if period is None else f"{_escaped(package.id)}.{period.number}{one.field}"
+                if not field == own == said.terms.packages[one.group][1] + one.field:
+                    raise Broken(
+                        f"a call of client {use.client} at {said.at_ms} names the counter {field}, "
+                        f"and its own is {own}"
+                    )
+        self._order(call.lane)
 
     def _view(self, raw: bytes) -> ClientView:
         found = self._views.get(raw)
@@ -663,8 +668,13 @@ class System:
             found = self._views[raw] = ClientView(read_register(raw))
         return found
 
-    def _published(self, lane: int, batch: Batch, records: list[Record], lane_ms: int) -> None:
-        """Take in what a batch published: how each side ended, and what it did to sums."""
+    def _published(
+        self, lane: int, batch: Batch, records: list[Record], lane_ms: int, *, alone: bool
+    ) -> None:
+        """Take in what a batch published: how each side ended, and what it did to sums.
+
+        alone: no load was on its way meanwhile.
+        """
         ended: dict[int, list[Ended]] = {one.offset: [] for one in records}
         catalogs = {batch.catalog}
         for key, value, headers in batch.transactions:
@@ -704,7 +714,7 @@ class System:
                 )
             )
         hold(len(catalogs) == 1, f"one batch names catalogs {sorted(catalogs)}: mark, transactions, rejected")
-        self._end(lane, batch, records, ended, lane_ms)
+        self._end(lane, batch, records, ended, lane_ms, alone=alone)
         self.events += [(lane, json.loads(value or b"")) for _, value, _ in batch.events]
 
     def _check_transaction(self, transaction: dict[str, Any], said: Effect) -> None:
@@ -713,15 +723,14 @@ class System:
         for draw in transaction["draws"]:
             name = f"{_escaped(draw['client_package'])}.{draw['period']}.{_escaped(draw['limit'])}"
             drawn.append((name, _units(draw["taken"]) if draw["kind"] == "money" else int(draw["taken"])))
-        hold(
-            (_units(transaction["amount"]), drawn, transaction["client"])
-            == (said.balance, [tuple(one) for one in said.counters], said.client),
-            f"transaction and header differ: {transaction} {said}",
-        )
+        header = said.balance, [tuple(one) for one in said.counters], said.client
+        if (_units(transaction["amount"]), drawn, transaction["client"]) != header:
+            raise Broken(f"transaction and header differ: {transaction} {said}")
 
     def _end(
-        self, lane: int, batch: Batch, records: list[Record], ended: dict[int, list[Ended]], lane_ms: int
-    ) -> None:
+        self, lane: int, batch: Batch, records: list[Record], ended: dict[int, list[Ended]], lane_ms: int,
+        *, alone: bool,
+    ) -> None:  # fmt: skip
         """Infer the duplicates, which leave nothing, and check that each side ended once."""
         duplicates = 0
         for record in records:
@@ -735,9 +744,10 @@ class System:
                         sides.append(Ended(side, "duplicate", None, None, None))
             sides.sort(key=lambda one: SIDES.index(one.side) if one.side else -1)
             names = [one.side for one in sides]
-            hold(sides and len(set(names)) == len(names), f"sides of {record.value!r} ended as {sides}")
+            if not sides or len(set(names)) != len(names):
+                raise Broken(f"sides of {record.value!r} ended as {sides}")
             self.ended[record.offset] = sides
-            if self.witness is not None and self.quiet():
+            if self.witness is not None and alone:
                 for one in sides:
                     if one.outcome == "rejected":
                         self.witness.check(record.value or b"", lane_ms, one)
@@ -745,8 +755,8 @@ class System:
         hold(duplicates == told, f"{duplicates} duplicates in a batch that counts {told} (lane {lane})")
 
     def quiet(self) -> bool:
-        """Return whether all lanes have obeyed all commands."""
-        return all(
+        """Return whether all lanes have obeyed all commands, and none is in the middle of a batch."""
+        return not self.in_flight and all(
             line.taken.standing.positions.get(self.topics.commands, 0) == len(self.broker.commands[lane])
             and line.taken.catalog is not None
             and line.taken.catalog.version == self.version
@@ -768,7 +778,8 @@ class System:
             )
             used = {field: units for field, units in held.used.items() if units}
             said = {field: units for field, units in self._counters[name].items() if units}
-            hold(used == said, f"the counters of {name} are {used}; its transactions make {said}")
+            if used != said:
+                raise Broken(f"the counters of {name} are {used}; its transactions make {said}")
         self._touched = set()
 
     def final(self) -> Final:
@@ -819,8 +830,8 @@ def _memos() -> tuple[list[Any], list[dict[Any, Any]]]:
     functions: dict[int, Any] = {}
     dicts: dict[int, dict[Any, Any]] = {}
     for module in _modules():
-        if not module.__name__.startswith("rater.core."):
-            continue
+        if not module.__name__.startswith("rater.core.") or module.__name__ == "rater.core.zones":
+            continue  # zones reads files that never change: for each record they would be all of the time
         for name, value in vars(module).items():
             if callable(getattr(value, "cache_clear", None)):
                 functions[id(value)] = value
@@ -834,11 +845,7 @@ _NO_CACHE = {"client", "maps", "waiting"}
 
 def forget(system: System) -> None:
     """Empty every memo: those of functions and modules, of views, and of the catalogs that lanes hold."""
-    functions, dicts = _memos()
-    for function in functions:
-        function.cache_clear()
-    for memo in dicts:
-        memo.clear()
+    forget_functions()
     forget_views(system)
     made: dict[tuple[int, int], Catalog] = {}
     for lane, line in enumerate(system.lines):
@@ -847,6 +854,15 @@ def forget(system: System) -> None:
             if key not in made:
                 made[key] = compile_catalog(system.contents[key[1]], key[1])
             line.taken.catalog = made[key]
+
+
+def forget_functions() -> None:
+    """Empty the memos of functions and modules."""
+    functions, dicts = _memos()
+    for function in functions:
+        function.cache_clear()
+    for memo in dicts:
+        memo.clear()
 
 
 def forget_views(system: System) -> None:
@@ -858,7 +874,8 @@ def forget_views(system: System) -> None:
 
 
 BOUNDS = {
-    "SPANS_MAX", "ROUTES_MAX", "SHARED_MAX", "SELECTED_MAX", "PLACED_MAX", "_RECENT_MAX", "_MEMO_MAX", "VIEWS_MAX",
+    "SPANS_MAX", "ROUTES_MAX", "SHARED_MAX", "SELECTED_MAX", "PLACED_MAX", "_RECENT_MAX", "_MEMO_MAX",
+    "VIEWS_MAX",
 }  # fmt: skip
 
 
@@ -885,6 +902,3 @@ def run(work: Callable[[], Awaitable[None]]) -> None:
 
     with standing_in():
         asyncio.run(go())
-
-
-_ = SimpleNamespace, Taken

@@ -1,7 +1,8 @@
 """Catalogs and calls from a seed: what real backlogs mix in one batch, and what repeats in them.
 
-Three styles are drawn by the seed: calls that are mixed, runs of calls that are alike (faults of memos need alike
-neighbours, and mixed ones alone miss them), and the smallest shapes of faults that were seen, with other numbers.
+Three styles are drawn by the seed: calls that are mixed, runs of calls that are alike (faults of memos need
+alike neighbours, and mixed ones alone miss them), and the smallest shapes of faults that were seen, with
+other numbers.
 The same seed gives the same scenario on every machine. What the rules are: domain.md, contracts.md.
 """
 
@@ -22,7 +23,7 @@ DAY_MS = 24 * HOUR_MS
 
 @dataclass(frozen=True)
 class LoadStep:
-    """A catalog file that is loaded: at_ms is the load's now, whole seconds; file is a decoded JSON object."""
+    """A catalog file that is loaded. at_ms: the load's now, whole seconds; file: a decoded JSON object."""
 
     at_ms: int
     file: dict[str, Any]
@@ -50,24 +51,68 @@ class Scenario:
 
 
 DECK = {
-    "380": "Ukraine", "38044": "Ukraine Kiev", "38050": "Ukraine Mobile", "38067": "Ukraine Mobile",
-    "1": "USA", "1201": "USA New Jersey", "1212": "USA New York", "44": "UK", "447": "UK Mobile",
-}  # fmt: skip
+    "380": "Ukraine",
+    "38044": "Ukraine Kiev",
+    "38050": "Ukraine Mobile",
+    "38067": "Ukraine Mobile",
+    "1": "USA",
+    "1201": "USA New Jersey",
+    "1212": "USA New York",
+    "44": "UK",
+    "447": "UK Mobile",
+}
 NUMBERS = ("38044", "38050", "38067", "380", "1201", "1212", "1", "447", "44")
 PATTERNS = (
-    "380*", "38044", "38050*", "3805*", "*", "1*", "1201", "12*", "44*", "447", "38*", "3*", "380", "1",
-)  # fmt: skip
+    "380*",
+    "38044",
+    "38050*",
+    "3805*",
+    "*",
+    "1*",
+    "1201",
+    "12*",
+    "44*",
+    "447",
+    "38*",
+    "3*",
+    "380",
+    "1",
+)
 PRICES = ("0.06", "0.10", "0.60", "0.0333333333", "1", "0.0000001", "2.5", "0.0123456789", "0")
 ZONES = (
-    "UTC", "Europe/Kyiv", "Europe/London", "America/New_York", "Australia/Lord_Howe", "Africa/Cairo",
-    "Asia/Kolkata", "America/Santiago", "Pacific/Auckland",
-)  # fmt: skip
+    "UTC",
+    "Europe/Kyiv",
+    "Europe/London",
+    "America/New_York",
+    "Australia/Lord_Howe",
+    "Africa/Cairo",
+    "Asia/Kolkata",
+    "America/Santiago",
+    "Pacific/Auckland",
+)
 MOMENTS = (
-    "2026-03-29T03:00:00Z", "2026-10-25T04:00:00Z", "2026-11-01T09:00:00Z", "2026-04-05T12:00:00Z",
-    "2026-03-01T00:30:00Z", "2027-01-01T02:00:00Z", "2026-11-27T10:00:00Z", "2026-03-08T10:00:00Z",
-    "2028-02-29T12:00:00Z", "2026-05-01T00:00:00Z", "2026-09-06T06:00:00Z",
-)  # fmt: skip
+    "2026-03-29T03:00:00Z",
+    "2026-10-25T04:00:00Z",
+    "2026-11-01T09:00:00Z",
+    "2026-04-05T12:00:00Z",
+    "2026-03-01T00:30:00Z",
+    "2027-01-01T02:00:00Z",
+    "2026-11-27T10:00:00Z",
+    "2026-03-08T10:00:00Z",
+    "2028-02-29T12:00:00Z",
+    "2026-05-01T00:00:00Z",
+    "2026-09-06T06:00:00Z",
+)
 """Changes of clocks, ends of months and years, and a plain day."""
+CLOCKS = (
+    ("2026-10-25T01:00:00Z", "Europe/Kyiv"),
+    ("2026-03-29T01:00:00Z", "Europe/London"),
+    ("2026-11-01T06:00:00Z", "America/New_York"),
+    ("2026-03-08T07:00:00Z", "America/New_York"),
+    ("2026-04-04T15:00:00Z", "Australia/Lord_Howe"),
+    ("2026-10-29T21:00:00Z", "Africa/Cairo"),
+)
+"""Changes of clocks and whose."""
 PERIODS = (
     "1 hour",
     "6 hours",
@@ -138,6 +183,22 @@ class _Maker:
         self.bad = rng.choice((0.0, 0.02, 0.15))
         self.again = rng.choice((0.0, 0.05, 0.2))
         self.overlong = rng.random() < 0.05
+        self.poor = rng.random() < 0.2
+        """Whether balances are about 0, and packages ask for them."""
+        self.edges: list[int] = []
+        """Instants at which something begins or ends."""
+        self.zone: str | None = None
+        if rng.random() < 0.15:  # calls around a change of clocks, of clients whose periods begin then
+            change, self.zone = rng.choice(CLOCKS)
+            self.edges.append(ms(change))
+            self.now = ms(change) + rng.randrange(3 * HOUR_MS)
+            self.backlog_ms = 3 * HOUR_MS
+        elif rng.random() < 0.15:  # the lane's time goes over to another generation of duplicates
+            length = self.window_days * DAY_MS + HOUR_MS
+            self.now += length - self.now % length - rng.randrange(30_000)
+            self.again = 0.2
+        self.common = self.now // HOUR_MS * HOUR_MS - rng.choice((1, 2, 5, 31)) * DAY_MS
+        """When many client packages begin."""
         self.large = rng.random() < 0.1
 
     def number(self, kind: str) -> int:
@@ -170,6 +231,7 @@ class _Maker:
     def load(self) -> None:
         """Load what was put into the file."""
         self.now = self.whole()
+        self.edges.append(self.now)
         if self.file:
             # Loads and records in one second would be in an order that nothing tells.
             self.steps.append(LoadStep(self.now, json.loads(json.dumps(self.file))))
@@ -215,9 +277,12 @@ class _Maker:
             "rates": {
                 "EUR": "1.08",
                 "GBP": [{"rate": "1.27", "from": day(first_gbp)}],
-                "JPY": [{"rate": "0.0067", "from": "2020-01-01"}, {"rate": "0.0071", "from": second(self.now - DAY_MS)}],
+                "JPY": [
+                    {"rate": "0.0067", "from": "2020-01-01"},
+                    {"rate": "0.0071", "from": second(self.now - DAY_MS)},
+                ],
             },
-        }  # fmt: skip
+        }
         self.file["code_decks"] = [{"name": "a-z", "codes": DECK}]
         self.file["services"] = [{"name": "sms_mt", "unit": "piece", "price_unit": 1}]
         for name in ("retail", "carrier", "euro", "odd"):
@@ -242,6 +307,7 @@ class _Maker:
             rates.append(self.rate(code))
             if rng.random() < 0.15:
                 cut = self.now - rng.randrange(-2, 6) * DAY_MS
+                self.edges.append(cut // 1000 * 1000)
                 rates[-1]["effective_to"] = second(cut)
                 rates.append({**self.rate(code), "effective_from": second(cut - rng.choice((0, DAY_MS)))})
         row = {"name": name, "currency": currency, "rates": rates}
@@ -309,10 +375,13 @@ class _Maker:
             limits = rng.choice((5, 9, 18, 40, 70))
         alike = rng.choice(PATTERNS) if rng.random() < 0.4 else None
         row: Row = {
-            "id": identity, "name": f"Package {identity}", "type": "vendor" if rng.random() < 0.2 else "customer",
-            "currency": currency, "period": rng.choice(PERIODS),
+            "id": identity,
+            "name": f"Package {identity}",
+            "type": "vendor" if rng.random() < 0.2 else "customer",
+            "currency": currency,
+            "period": rng.choice(PERIODS),
             "limits": [self.limit(number, currency) for number in range(limits)],
-        }  # fmt: skip
+        }
         if alike is not None:  # many limits for one call
             for one in row["limits"]:
                 if "code" in one:
@@ -331,8 +400,8 @@ class _Maker:
             row["dynamic_tag"] = rng.choice(("promo", 'a "quoted" one', "ö", None))
         if rng.random() < 0.3:
             row["setup_fee"] = rng.choice(("charge", "dont_charge"))
-        if rng.random() < 0.3:
-            row["client_balance"] = rng.choice(("allow", "deny"))
+        if rng.random() < (0.8 if self.poor else 0.3):
+            row["client_balance"] = rng.choice(("allow", "allow", "deny"))
 
     def client(self, **fixed: Any) -> Row:
         rng = self.rng
@@ -341,10 +410,19 @@ class _Maker:
         if self.accounts_many and self.numbers["client"] == 1:
             accounts = rng.choice((65, 80, 110))
         row: Row = {
-            "id": identity, "currency": rng.choice(("USD", "USD", "USD", "EUR", "JPY")), "time_zone": rng.choice(ZONES),
-            "balance": rng.choice(("0", "50.00", "1000", "0.10", "-3")), "credit_limit": rng.choice(("0", "0", "5", "0.5")),
-            "rate_tables": self.own_tables(), "accounts": [self.account() for _ in range(accounts)],
-        }  # fmt: skip
+            "id": identity,
+            "currency": rng.choice(("USD", "USD", "USD", "EUR", "JPY")),
+            "time_zone": rng.choice(ZONES),
+            "balance": rng.choice(("0", "50.00", "1000", "0.10", "-3")),
+            "credit_limit": rng.choice(("0", "0", "5", "0.5")),
+            "rate_tables": self.own_tables(),
+            "accounts": [self.account() for _ in range(accounts)],
+        }
+        if self.zone and rng.random() < 0.8:
+            row["time_zone"] = self.zone
+        if self.poor:
+            row["balance"] = rng.choice(("0", "0.05", "0.10", "-0.05"))
+            row["credit_limit"] = rng.choice(("0", "0", "0.05"))
         if self.large and rng.random() < 0.3:
             row["balance"] = rng.choice(("9007199254", "-9007199254", "9007199254.740992"))
         row.update(fixed)
@@ -401,12 +479,32 @@ class _Maker:
             row["account"] = rng.choice(accounts)["id"]
         if rng.random() < 0.2:
             row["quantity"] = rng.choice((2, 3))
+        start = self.begin(row, package)
+        if package.get("start_date"):
+            start = max(start, ms(package["start_date"]))
+        if rng.random() < 0.15:
+            end = max(start, at if rng.random() < 0.5 else 0) + rng.choice((2, 3, 40)) * DAY_MS
+            row["end_date"] = rng.choice((second, day))(end)
+            self.edges.append(end // 1000 * 1000)
+        row.update(fixed)
+        self.held[row["id"]] = row
+        self.starts[row["id"]] = start + DAY_MS
+        self.edges += [start, start + 31 * DAY_MS, *(start + n * DAY_MS for n in (1, 5, 7, 8, 9))]
+        return self.put("client_packages", row)
+
+    def begin(self, row: Row, package: Row) -> int:
+        """Draw when a client package begins; returns it in ms."""
+        rng, at = self.rng, self.whole()
         start = at
         if rng.random() < 0.8:
             days = rng.choice((0, 1, self.window_days, self.window_days + 2, 31, 95))
             if "hour" in (package["period"] or ""):
                 days = min(days, 12)
             start = at - days * DAY_MS - rng.randrange(DAY_MS) // 1000 * 1000
+            if self.zone and "hour" not in (package["period"] or ""):
+                start = self.edges[0] - rng.randrange(1, 9) * DAY_MS + rng.randrange(-60, 61) * 60_000
+            elif rng.random() < 0.4 and "hour" not in (package["period"] or ""):
+                start = self.common
             row["start_date"] = rng.choice((second, day))(start)
             row["activate_in_past"] = rng.random() < 0.9
             if not row["activate_in_past"]:
@@ -414,26 +512,24 @@ class _Maker:
         elif rng.random() < 0.3:
             start = at + rng.randrange(DAY_MS) // 1000 * 1000
             row["start_date"] = second(start)
-        if package.get("start_date"):
-            start = max(start, ms(package["start_date"]))
-        if rng.random() < 0.15:
-            end = max(start, at if rng.random() < 0.5 else 0) + rng.choice((2, 3, 40)) * DAY_MS
-            row["end_date"] = rng.choice((second, day))(end)
-        row.update(fixed)
-        self.held[row["id"]] = row
-        self.starts[row["id"]] = start + DAY_MS
-        return self.put("client_packages", row)
+        return start
 
     def rule(self) -> None:
         rng = self.rng
         client = rng.choice(list(self.clients))
         row: Row = {"side": rng.choice(("orig", "term")), "client": client}
         row.update(
-            rng.choice((
-                {"gateway": f"gw-{rng.randrange(3)}"}, {"ip": "203.0.113.0/24"}, {"ip": "203.0.113.7"},
-                {"login": f"u{rng.randrange(2)}"}, {"caller_prefix": "1415"}, {"gateway": "gw-1", "caller_prefix": "14"},
-            ))
-        )  # fmt: skip
+            rng.choice(
+                (
+                    {"gateway": f"gw-{rng.randrange(3)}"},
+                    {"ip": "203.0.113.0/24"},
+                    {"ip": "203.0.113.7"},
+                    {"login": f"u{rng.randrange(2)}"},
+                    {"caller_prefix": "1415"},
+                    {"gateway": "gw-1", "caller_prefix": "14"},
+                )
+            )
+        )
         accounts = self.clients[client]["accounts"]
         if accounts and rng.random() < 0.4:
             row["account"] = rng.choice(accounts)["id"]
@@ -453,14 +549,25 @@ class _Maker:
         """Load some changes."""
         self.now = self.whole()
         kinds: list[Callable[[], object]] = [
-            self.edit_package, self.edit_package, self.edit_package, self.new_hold, self.end, self.swap, self.swap,
-            self.client, self.edit_client, self.edit_client, self.edit_table, self.edit_currency, self.rule,
-        ]  # fmt: skip
+            self.edit_package,
+            self.edit_package,
+            self.edit_package,
+            self.new_hold,
+            self.end,
+            self.swap,
+            self.swap,
+            self.client,
+            self.edit_client,
+            self.edit_client,
+            self.edit_table,
+            self.edit_currency,
+            self.rule,
+        ]
         for kind in self.rng.sample(kinds, self.rng.randrange(1, 5)):
             kind()
         self.load()
 
-    def edit_package(self) -> None:
+    def edit_package(self) -> None:  # noqa: C901, PLR0912 - a list of kinds
         rng, at = self.rng, self.whole()
         # What this load assigns has to be assignable as the load has it.
         assigned = {one["package"] for one in self.file.get("client_packages", ())}
@@ -576,10 +683,19 @@ class _Maker:
 
     def edit_currency(self) -> None:
         rng, at = self.rng, self.whole()
-        rates = rng.choice((
-            {"EUR": "1.11"}, {"GBP": "1.3"}, {"GBP": [{"rate": "1.31", "from": day(at - DAY_MS)}]},
-            {"JPY": [{"rate": "0.0069", "from": day(at - 90 * DAY_MS)}, {"rate": "0.008", "from": second(at)}]},
-        ))  # fmt: skip
+        rates = rng.choice(
+            (
+                {"EUR": "1.11"},
+                {"GBP": "1.3"},
+                {"GBP": [{"rate": "1.31", "from": day(at - DAY_MS)}]},
+                {
+                    "JPY": [
+                        {"rate": "0.0069", "from": day(at - 90 * DAY_MS)},
+                        {"rate": "0.008", "from": second(at)},
+                    ]
+                },
+            )
+        )
         self.file["currencies"] = {"rates": rates}
 
     # ------------------------------------------------------------------ calls
@@ -627,9 +743,15 @@ class _Maker:
         self.send(json.dumps(call).encode(), key, call)
 
     def call(
-        self, *, client: str | None = None, number: str | None = None, seconds: int | None = None,
-        back: int | None = None, account: str | None = None, side: str | None = None,
-    ) -> Row:  # fmt: skip
+        self,
+        *,
+        client: str | None = None,
+        number: str | None = None,
+        seconds: int | None = None,
+        back: int | None = None,
+        account: str | None = None,
+        side: str | None = None,
+    ) -> Row:
         rng = self.rng
         clients = list(self.clients)
         client = client or (clients[0] if rng.random() < 0.4 else rng.choice(clients))
@@ -639,16 +761,29 @@ class _Maker:
         if back is None:
             back = rng.randrange(self.backlog_ms + 1) if rng.random() < 0.8 else 0
         answered = max(0, self.now - duration - back - rng.randrange(0, 3000))
+        if rng.random() < 0.06:  # where periods, rates and days begin, and where things end
+            edges = [
+                at
+                for at in (*self.edges, answered - answered % HOUR_MS)
+                if answered - DAY_MS < at <= self.now
+            ]
+            answered = rng.choice(edges or [answered])
         call: Row = {
-            "id": f"c-{self.number('call')}", "called": number or rng.choice(NUMBERS) + f"{rng.randrange(10**6):06d}",
-            "answered_at": rfc3339(answered, rng.choice(ZONES) if rng.random() < 0.2 else "UTC"), "duration_ms": duration,
-        }  # fmt: skip
+            "id": f"c-{self.number('call')}",
+            "called": number or rng.choice(NUMBERS) + f"{rng.randrange(10**6):06d}",
+            "answered_at": rfc3339(answered, rng.choice(ZONES) if rng.random() < 0.2 else "UTC"),
+            "duration_ms": duration,
+        }
         self.dress(call, answered, duration)
-        chosen = side or rng.choices(("orig", "term", "both"), (70, 15, 15))[0]
+        chosen = side or rng.choices(("orig", "term", "both"), (30, 10, 60) if self.poor else (70, 15, 15))[0]
         if chosen in ("orig", "both"):
             call["orig"] = self.party("orig", client, account)
         if chosen in ("term", "both"):
-            other = client if chosen == "term" or rng.random() < 0.4 else rng.choice(clients)
+            other = (
+                client
+                if chosen == "term" or rng.random() < (0.8 if self.poor else 0.4)
+                else rng.choice(clients)
+            )
             call["term"] = self.party("term", other, account if chosen == "term" else None)
         return call
 
@@ -686,7 +821,7 @@ class _Maker:
         rules = [rule for rule in self.rules if rule["side"] == side]
         if rules and rng.random() < 0.15:
             rule = rng.choice(rules)
-            party = {name: rule[name] for name in ("gateway", "login") if name in rule}
+            party: Row = {name: rule[name] for name in ("gateway", "login") if name in rule}
             if "ip" in rule:
                 party["ip"] = rng.choice(("203.0.113.7", "203.0.113.9"))
             return party
@@ -726,7 +861,7 @@ class _Maker:
         call = json.loads(json.dumps(call))
         sides = [side for side in ("orig", "term") if isinstance(call.get(side), dict)]
         match rng.randrange(5):
-            case 0 if "duration_ms" in call and call["duration_ms"]:
+            case 0 if call.get("duration_ms"):
                 call["duration_ms"] += 1000
             case 1:
                 call["called"] = rng.choice(NUMBERS) + "7654321"
@@ -742,7 +877,7 @@ class _Maker:
         side = call.get("orig") or call.get("term") or {}
         return str(side.get("client") or side.get("account") or "none") if isinstance(side, dict) else "none"
 
-    def wrong(self) -> None:
+    def wrong(self) -> None:  # noqa: C901, PLR0912 - a list of kinds
         """Send a record that is rejected, or nearly."""
         rng, call = self.rng, self.call()
         sides = [side for side in ("orig", "term") if side in call]
@@ -772,7 +907,7 @@ class _Maker:
             case 8:
                 call["duration_ms"] = rng.choice((-1, "60", 1.5, 2**53))
             case 9:
-                call["service"] = "fax"
+                call["service"], call["volume"] = "fax", 3
             case 10:
                 call["called"] = "999" + call["called"].removeprefix("+")
             case 11:
@@ -805,20 +940,47 @@ class _Maker:
         start = self.now - (self.window_days + 40) * DAY_MS
         self.file = {
             "currencies": {"base": "USD"},
-            "rate_tables": [{"name": "retail", "currency": "USD", "rates": [{"code": "380", "price": price, "interval": 1}]}],
-            "packages": [{"id": "1", "name": "P", "type": "customer", "currency": "USD", "period": period, "limits": limits}],
-            "clients": [{"id": "42", "currency": "USD", "rate_tables": {"orig": {"calls": "retail"}}, **client}],
-            "client_packages": [
-                {"id": "1", "client": "42", "package": "1", "start_date": day(start), "activate_in_past": True}
+            "rate_tables": [
+                {
+                    "name": "retail",
+                    "currency": "USD",
+                    "rates": [{"code": "380", "price": price, "interval": 1}],
+                }
             ],
-        }  # fmt: skip
+            "packages": [
+                {
+                    "id": "1",
+                    "name": "P",
+                    "type": "customer",
+                    "currency": "USD",
+                    "period": period,
+                    "limits": limits,
+                }
+            ],
+            "clients": [
+                {"id": "42", "currency": "USD", "rate_tables": {"orig": {"calls": "retail"}}, **client}
+            ],
+            "client_packages": [
+                {
+                    "id": "1",
+                    "client": "42",
+                    "package": "1",
+                    "start_date": day(start),
+                    "activate_in_past": True,
+                }
+            ],
+        }
         self.load()
 
     def simple(self, client: str, at_ms: int, seconds: int, **more: Any) -> None:
         call = {
-            "id": f"c-{self.number('call')}", "called": "380501234567", "answered_at": rfc3339(at_ms),
-            "duration_ms": seconds * 1000, "orig": {"client": client}, **more,
-        }  # fmt: skip
+            "id": f"c-{self.number('call')}",
+            "called": "380501234567",
+            "answered_at": rfc3339(at_ms),
+            "duration_ms": seconds * 1000,
+            "orig": {"client": client},
+            **more,
+        }
         self.send_call(call)
 
 
@@ -865,13 +1027,21 @@ def _swapped(make: _Maker) -> None:
         make.simple("42", make.now - 61_000, 60)
     at = make.whole()
     make.file = {
-        "packages": [{"id": "2", "name": "Q", "type": "customer", "currency": "USD", "limits": [_volume(10)]}],
+        "packages": [
+            {"id": "2", "name": "Q", "type": "customer", "currency": "USD", "limits": [_volume(10)]}
+        ],
         "client_packages": [
-            {"id": "1", "client": "42", "package": "1", "start_date": day(make.now - (make.window_days + 40) * DAY_MS),
-             "activate_in_past": True, "end_date": second(at)},
+            {
+                "id": "1",
+                "client": "42",
+                "package": "1",
+                "start_date": day(make.now - (make.window_days + 40) * DAY_MS),
+                "activate_in_past": True,
+                "end_date": second(at),
+            },
             {"id": "2", "client": "42", "package": "2", "start_date": second(at)},
         ],
-    }  # fmt: skip
+    }
     # The first row's start has to be as it was loaded.
     first = next(step for step in make.steps if isinstance(step, LoadStep))
     make.file["client_packages"][0]["start_date"] = first.file["client_packages"][0]["start_date"]
@@ -888,12 +1058,15 @@ def _currency(make: _Maker) -> None:
     make.file = {
         "currencies": {"base": "USD", "rates": rates},
         "rate_tables": [
-            {"name": "bad", "currency": "GBP" if how == "table" else "USD",
-             "rates": [{"code": "380", "price": "1" if how == "table" else "900000000"}]},
+            {
+                "name": "bad",
+                "currency": "GBP" if how == "table" else "USD",
+                "rates": [{"code": "380", "price": "1" if how == "table" else "900000000"}],
+            },
             {"name": "good", "currency": "USD", "rates": [{"code": "380", "price": "1"}]},
         ],
         "clients": [{"id": "42", "currency": "USD", "rate_tables": {"orig": {"calls": "bad"}}}],
-    }  # fmt: skip
+    }
     make.load()
     for _ in range(rng.randrange(1, 3)):
         make.simple("42", make.now - 700_000, 660)
@@ -923,8 +1096,13 @@ def _one_id(make: _Maker) -> None:
 
 
 _SMALLEST: tuple[Callable[[_Maker], None], ...] = (
-    _another_period, _five_days, _accounts, _swapped, _currency, _one_id,
-)  # fmt: skip
+    _another_period,
+    _five_days,
+    _accounts,
+    _swapped,
+    _currency,
+    _one_id,
+)
 
 
 def make(seed: int, *, size: int | None = None) -> Scenario:

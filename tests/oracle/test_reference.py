@@ -11,11 +11,10 @@ from typing import Any
 import pytest
 import yaml
 
-from golden.cases import LOADED_AT, Case, Got, _Loader, compare, load_cases
+from golden.cases import EDITED_AT, LOADED_AT, Case, Got, _Loader, compare, load_cases
 from oracle.reference import Reference, half_up, instant, period_at, periods, time_text, to_ms
 
 CASES = load_cases()
-LOADED_MS = to_ms(LOADED_AT)
 
 
 def ms(text: str) -> int:
@@ -24,10 +23,21 @@ def ms(text: str) -> int:
 
 
 def loaded(case: Case) -> Reference:
-    """Return a reference with the case's catalog."""
+    """Return a reference with the case's catalog, as it was edited."""
     reference = Reference()
-    reference.load(yaml.load(case.catalog, _Loader), LOADED_MS, 1)  # noqa: S506 - a safe loader's child
+    for version, (catalog, at) in enumerate(((case.catalog, LOADED_AT), (case.edited, EDITED_AT)), 1):
+        if catalog is not None:
+            reference.load(yaml.load(catalog, _Loader), to_ms(at), version)  # noqa: S506 - a safe loader's child
     return reference
+
+
+class Unknown:
+    """A value whose wording the reference does not know: it is taken for any."""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, str)
+
+    __hash__ = None  # type: ignore[assignment]  # equal to too much
 
 
 def got(ended: dict[str, Any]) -> Got:
@@ -36,7 +46,8 @@ def got(ended: dict[str, Any]) -> Got:
         return "transaction", ended["side"], ended["value"]
     if ended["outcome"] == "duplicate":
         return "duplicate", ended["side"], None
-    return "rejected", ended["side"], {"reason": ended["reason"], "value": ended["value"]}
+    value = Unknown() if ended["value"] is None else ended["value"]
+    return "rejected", ended["side"], {"reason": ended["reason"], "value": value}
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)

@@ -176,6 +176,8 @@ class Broker:
         """Records that fit into a batch; 0: as many as its size allows."""
         self.fetch_max = 0
         """Records of one partition that one fetch brings; 0: mostly all."""
+        self.held: set[Place] = set()
+        """Who reads these beside others gets nothing new of them: so a lane is behind in its commands."""
         self._members = 0
 
     # ------------------------------------------------------------------ the network
@@ -267,6 +269,16 @@ class Broker:
         offsets = [partition.append(raw, None, self.now_ms()) for raw in records]
         partition.wake()
         return offsets
+
+    def hold(self, place: Place, for_s: float) -> None:
+        """Let a lane be behind in one partition for a while."""
+        self.tell("kafka", f"{place[0]}[{place[1]}] is held back for {for_s:.2f} s")
+        self.held.add(place)
+        asyncio.get_running_loop().call_later(for_s, self._go_on, place, context=OUTSIDE)
+
+    def _go_on(self, place: Place) -> None:
+        self.held.discard(place)
+        self.partition(place).wake()
 
     # ------------------------------------------------------------------ Kafka transactions
     def init(self, name: str, timeout_s: float) -> tuple[int, int] | None:

@@ -510,7 +510,10 @@ class _Fetch:
         broker = self.consumer.broker
         found: dict[TopicPartition, list[ConsumerRecord]] = {}
         left = self.max_records if self.max_records is not None else 2**31
+        beside = len(self.consumer.places) > 1
         for place in self.places:
+            if beside and (place.topic, place.partition) in broker.held:
+                continue
             partition = self.consumer._partition(place)  # noqa: SLF001 - its helper
             start = self._start(place, partition)
             self.high[place] = partition.end

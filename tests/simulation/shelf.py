@@ -10,7 +10,7 @@ import asyncio
 import copy
 import random
 from collections.abc import AsyncIterator, Callable, Iterable
-from typing import Any, Self, TypeVar
+from typing import Any, NamedTuple, Self, TypeVar
 
 from rater.core.drawing import (
     Bucket,
@@ -27,6 +27,25 @@ from rater.store.buckets import ExpireReply
 from simulation.clockwork import OUTSIDE, PROCESS, chance
 
 R = TypeVar("R")
+
+
+class Drawn(NamedTuple):
+    """A draw of calls that was carried out, item by item. context: as `keeping.pack_rows` wrote it."""
+
+    lane: int
+    context: bytes
+    clients: list[str]
+    outcomes: list[int]
+    registers: dict[str, bytes]
+    """Client -> its state, as it was drawn on."""
+
+
+class State(NamedTuple):
+    """A client's state that a load has made."""
+
+    at_s: float
+    client: str
+    register: bytes
 
 
 class Server:
@@ -47,6 +66,15 @@ class Server:
         self.request_held = 0.0
         """It comes to the server after the client has given it up."""
         self.slow = 0.0
+        self.late = 0.0
+        """A draw is on its way for 50 to 200 ms, while other lanes go on."""
+        self.drawn: list[Drawn] = []
+        """In the order in which they were carried out: it stays whatever the store loses."""
+        self.states: list[State] = []
+        self.again: list[str] = []
+        """Sides that are to be asked with all limits, and were asked with the first ones again."""
+        self.more: dict[tuple[int, int], tuple[int, set[bytes]]] = {}
+        """(lane, bucket) -> token, and sides of which MORE was said since the last draw."""
         self.held: dict[tuple[str, str], float] = {}
         """(process, request) -> how late the next such request arrives."""
         self.done: Callable[[str, str], None] = lambda _who, _what: None
@@ -127,6 +155,8 @@ class Shelf:
         delay = server.held.pop((self._who(), what), 0.0)
         if chance(server.rng, server.request_held):
             delay = server.rng.uniform(0.5, 2 * self.timeout_s)
+        if what == "draw" and chance(server.rng, server.late):
+            delay = server.rng.uniform(0.05, 0.2)
         if delay:
             server.tell("redis", f"{what} of {self._who()}: the request is held for {delay:.2f} s")
         delay = delay or server.delay()
@@ -169,6 +199,34 @@ class Shelf:
 
     def _told(self, what: str, lane: int, bucket: int, status: Status) -> None:
         self.server.tell(self._who(), f"{what} lane {lane} bucket {bucket}: {Status(status).name}")
+
+    def _note(self, bucket: int, call: DrawCall, reply: DrawReply) -> None:
+        server, registers = self.server, self.server.buckets[bucket].registers
+        token, named = server.more.get((call.lane, bucket), (call.token, set()))
+        if reply.status == Status.MORE and call.items:
+            # A stale view, or another owner of the lane, has it all asked again from the beginning.
+            asked = {call.items[item].key for item in reply.more}
+            if token == call.token and asked & named:
+                server.again.append(
+                    f"P: lane {call.lane} bucket {bucket}: {len(asked & named)} of {len(call.items)} sides "
+                    "need all limits, and are asked with the first ones again"
+                )
+            server.more[call.lane, bucket] = call.token, asked | named if token == call.token else asked
+            return
+        server.more.pop((call.lane, bucket), None)
+        if reply.status != Status.OK:
+            return
+        at_s = asyncio.get_running_loop().time()
+        server.states += [
+            State(at_s, apply.client, apply.register)
+            for apply, done in zip(call.applies, reply.applied, strict=True)
+            if done
+        ]
+        if call.items:
+            clients = [call.uses[item.use].client for item in call.items]
+            outcomes = [int(result.outcome) for result in reply.results]
+            held = {client: registers[client] for client in clients}
+            server.drawn.append(Drawn(call.lane, call.context, clients, outcomes, held))
 
     # ------------------------------------------------------------------ as Buckets has them
     async def fence(self, bucket: int, lane: int, token: int) -> FenceReply:
@@ -216,6 +274,7 @@ class Shelf:
 
         def draw() -> DrawReply:
             reply = self.server.buckets[bucket].draw(call)
+            self._note(bucket, call, reply)
             results = " ".join(
                 f"{call.uses[item.use].client}:{('rated', 'duplicate', 'differs', 'range')[result.outcome]}"
                 f"({result.amount},{','.join(str(take[1]) for take in result.takes)})"

@@ -17,13 +17,16 @@ from aiokafka.producer import sender as aiokafka_sender
 from msgspec.structs import replace
 
 from rater import taking
-from rater.core import batching, drawing
+from rater.core import batching, drawing, identifying
+from rater.core.clients import view as view_of
 from rater.core.drawing import Bucket, Status
+from rater.core.matching import fields_of
 from rater.stream import endtxn, journal, lanes
 from rater.stream.journal import Mark
 from rater.worker import Line
 from simulation import clients
 from simulation.checking import check as check_world
+from simulation.loads import BACKLOG, UNBROKEN, Backlog, Loads
 from simulation.scenario import Profile, Scenario, call_of, catalog
 from simulation.world import Failure, World
 
@@ -37,22 +40,22 @@ def profile(name: str, **more: Any) -> Profile:
     return Profile(name=name, **{"second_load": 0.0, "faults": (2, 5), **more})
 
 
-def red_seed(faults: Profile, wanted: str) -> int:
+def red_seed(faults: Profile, wanted: str, kind: type[Scenario]) -> int:
     """Return the first seed that goes wrong in the way that the safeguard prevents."""
     for seed in range(SEEDS_MAX):
         try:
-            Scenario(seed, faults).run()
+            kind(seed, faults).run()
         except Failure as failure:
             if any(fault.startswith(tuple(wanted.split())) for fault in failure.faults):
                 return seed
     pytest.fail(f"{SEEDS_MAX} seeds without the safeguard, and none goes wrong")
 
 
-def check(switched_off: Any, faults: Profile, wanted: str) -> None:
+def check(switched_off: Any, faults: Profile, wanted: str, kind: type[Scenario] = Scenario) -> None:
     """Find a seed that is red without the safeguard; with it the seed is green."""
     with switched_off:
-        seed = red_seed(faults, wanted)
-    Scenario(seed, faults).run()
+        seed = red_seed(faults, wanted, kind)
+    kind(seed, faults).run()
 
 
 def test_stored_outcome() -> None:
@@ -264,3 +267,30 @@ def test_fence(monkeypatch: pytest.MonkeyPatch) -> None:
     ):
         World(1).run(late_request)
     World(1).run(late_request)
+
+
+def test_catalog_of_a_state() -> None:
+    """Without asking which catalog a state needs, a lane reads it with an older one: a package is missed."""
+
+    def without(register: Any) -> Any:
+        view = view_of(register)
+        view.catalog = 0
+        return view
+
+    check(mock.patch.object(identifying, "view_of", without), UNBROKEN, "A", Loads)
+
+
+def test_counter_of_a_period() -> None:
+    """Without each call's own period, those behind the first draw its counters: others than they say."""
+    first: dict[Any, Any] = {}
+
+    def without(parts: Any, packages: Any) -> Any:
+        names = tuple(name.rsplit(".", 2)[0] for _, name, *_ in packages)
+        return fields_of(parts, first.setdefault(names, packages))
+
+    check(mock.patch.object(batching, "fields_of", without), BACKLOG, "O I2", Backlog)
+
+
+def test_all_limits_once_asked() -> None:
+    """Without noting whose first limits did not do, they are asked again and again: a lane stands still."""
+    check(mock.patch.object(batching, "ask_whole", return_value=set()), BACKLOG, "P", Backlog)

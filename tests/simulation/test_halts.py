@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable
 
 import pytest
+from msgspec.structs import replace
 
 from simulation.broker import Partition
 from simulation.checking import check
@@ -120,3 +122,65 @@ def test_recreated_input_that_is_longer() -> None:
             world.send(0, call_of(f"other{number}", "free"))
 
     assert "Halt: cdrs[0] is not the topic that was read before" in play(harm, halts=True)
+
+
+@pytest.mark.parametrize("topic", ["cdrs", "pbx", "commands", "transactions"])
+def test_recreated_while_a_worker_runs(topic: str) -> None:
+    """Also one without a single record: the worker stops within seconds, and writes no more."""
+
+    async def story(world: World) -> None:
+        world.may_halt = True
+        slot = world.add_worker()
+        await world.begin_load(catalog(), applied=True)
+        world.send(0, call_of("n1", "both"))
+        await world.drained(60.0)
+        slot.wanted = False
+        at = world.loop.now
+        world.broker.create(topic, 1, world.broker.settings[topic])
+        await world.until(lambda: world.halts)
+        assert world.loop.now - at < 5
+        (journal,) = world.broker.topics["transactions"]
+        assert topic != "transactions" or not journal.entries
+
+    world = World(1, extra_topic=True)
+    world.run(story)
+    assert re.search(rf"{topic}(\[0\])? is not the topic that was read before", "".join(world.halts))
+
+
+def test_what_was_drawn_of_a_topic_that_is_gone_is_undone() -> None:
+    """An input topic that is read anew: no outcome of the old one is published for a record of the new one.
+
+    A call of the old topic was drawn and not published; at its offset lies another call now. Nothing of the
+    first is left, the second is rated, and what comes again of what was published is a duplicate.
+    """
+
+    async def story(world: World) -> None:
+        world.may_halt = True
+        slot = world.add_worker()
+        await world.begin_load(catalog(), applied=True)
+        world.send(0, call_of("n1", "both"))
+        await world.drained(60.0)
+        world.server.done = lambda _who, what: world.crash(slot) if what == "draw" else None
+        world.send(0, call_of("lost", "both", 50))
+        slot.wanted = False
+        await world.until(lambda: slot.worker is None)
+        world.server.done = lambda _who, _what: None
+        world.broker.create("cdrs", 1, world.broker.settings["cdrs"])
+        world.sent.clear()
+        world.send(0, call_of("n1", "both"))
+        world.send(0, call_of("n2", "both", 20))
+        slot.wanted = True
+        world.start(slot)
+        await world.until(lambda: world.halts)
+        slot.wanted = False
+        (identity,) = re.findall(r"topics.recreated = '(.{22})'", world.halts.pop())
+        world.settings = replace(world.settings, topics=replace(world.settings.topics, recreated=identity))
+        for number in (3, 4):  # the second time its id stands in the mark
+            slot.wanted = True
+            world.start(slot)
+            world.send(0, call_of(f"n{number}", "both"))
+            await world.drained(60.0)
+            await world.stop_workers()
+        world.faults += world.halts + check(world)
+
+    World(1).run(story)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
+from typing import Any
 
 import pytest
 
-from simulation.checking import check
+from simulation.checking import check, check_any
 from simulation.scenario import call_of, catalog
 from simulation.world import World
 
@@ -165,3 +167,59 @@ def test_a_large_rebuild_survives_crashes() -> None:
         world = World(seed, batch_max=3)
         world.broker.fetch_max = 6
         world.run(story)
+
+
+def swapped(version: int) -> bytes:
+    """Return a catalog of one client with ten minutes; the second ends its package, and begins another."""
+    of: dict[str, Any] = {"client": "42", "start_date": "2026-09-01", "activate_in_past": True}
+    assigned = [{**of, "id": "old", "package": "O"}]
+    if version > 1:
+        now = "2026-09-21T14:13:22Z"
+        new = {**of, "id": "new", "package": "P", "start_date": now}
+        assigned = [{**assigned[0], "end_date": now}, new]
+    limit = {"type": "volume", "service": "calls", "code": "*", "limit": 10}
+    package = {"type": "customer", "currency": "USD", "limits": [limit]}
+    return json.dumps({
+        "currencies": {"base": "USD"},
+        "rate_tables": [{"name": "retail", "currency": "USD", "rates": [{"code": "1", "price": "1"}]}],
+        "packages": [{"id": name, "name": name, **package} for name in "OP"[:version]],
+        "clients": [{"id": "42", "currency": "USD", "rate_tables": {"orig": {"calls": "retail"}}}],
+        "client_packages": assigned,
+    }).encode()  # fmt: skip
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_package_in_place_of_another(workers: int) -> None:
+    """A lane that is behind does not read a client's new state with its old catalog, wherever it has it from.
+
+    Under either catalog the call is free; with the state of one and the packages of the other it was charged.
+    """
+
+    async def story(world: World) -> None:
+        for _ in range(workers):
+            world.add_worker()
+        await world.begin_load(swapped(1), applied=True)
+        await world.shared()
+        for lane in range(2):
+            world.send(lane, {**call_of(f"a{lane}", "42"), "answered_at": "2026-09-21T14:00:00Z"})
+        await world.drained(60.0)
+        world.broker.hold((world.topics.commands, 1), 3.0)
+        made = len(world.server.states)
+        load = world.begin_load(swapped(2))
+        await world.until(lambda: len(world.server.states) > made)
+        for number in range(2):
+            for lane in range(2):
+                world.send(lane, {**call_of(f"b{number}{lane}", "42"), "answered_at": "2026-09-21T14:13:23Z"})
+            await asyncio.sleep(0.2)
+        await load
+        await world.drained(60.0)
+        await world.stop_workers()
+        await asyncio.sleep(0.1)
+        world.faults += check_any(world)
+        (bucket,) = world.server.buckets
+        held = bucket.clients["42"]
+        if (held.balance, held.used["old.1.0"], held.used["new.1.0"]) != (0, 60, 120):
+            world.faults.append(f"42 has the balance {held.balance} and the counters {held.used}")
+
+    for seed in range(5):
+        World(seed, lanes=2).run(story)

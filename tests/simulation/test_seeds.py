@@ -10,6 +10,7 @@ import os
 import pytest
 
 from rater.errors import Halt
+from simulation.loads import Backlog, Loads
 from simulation.scenario import Scenario
 from simulation.world import Failure
 
@@ -21,34 +22,66 @@ PARTS = 12
 """The seeds are run in so many tests, which several processes may share (pytest -n)."""
 
 
-def run(seed: int) -> str:
+def run(seed: int, kind: type[Scenario] = Scenario) -> str:
     """Run a seed; returns its story."""
-    scenario = Scenario(seed)
+    scenario = kind(seed)
     try:
         scenario.run()
     except Failure as failure:
-        again = f"RATER_SEED={seed} .venv/bin/pytest tests/simulation/test_seeds.py"
+        test = {Scenario: "test_seeds", Loads: "test_loads", Backlog: "test_backlogs"}[kind]
+        again = f"RATER_SEED={seed} .venv/bin/pytest tests/simulation/test_seeds.py::{test}"
         faults = "\n".join(failure.faults)
         pytest.fail(f"seed {seed}: {faults}\nagain: {again}\n\n{failure.story}\n\n{faults}", pytrace=False)
     return scenario.world.told()
 
 
-PARTED = (
-    [range(part, SEEDS, PARTS) for part in range(PARTS)] if ONE is None else [range(int(ONE), int(ONE) + 1)]
-)
+LOADS_OF, BACKLOGS_OF = 8, 25
+"""So many seeds make one of these, which take longer."""
 
 
-@pytest.mark.parametrize("seeds", PARTED, ids=lambda seeds: f"from-{seeds.start}")
+def parted(seeds: int, parts: int = PARTS) -> pytest.MarkDecorator:
+    """Return a decorator: the seeds that a test runs, in parts."""
+    ranges = [range(part, seeds, parts) for part in range(min(seeds, parts))]
+    if ONE is not None:
+        ranges = [range(int(ONE), int(ONE) + 1)]
+    return pytest.mark.parametrize("seeds", ranges, ids=lambda seeds: f"from-{seeds.start}")
+
+
+@parted(SEEDS)
 def test_seeds(seeds: range) -> None:
     """Whatever goes wrong: once all heals, each side has one outcome, and sums and limits hold."""
     for seed in seeds:
         run(seed)
 
 
+@parted(SEEDS // LOADS_OF + 1)
+def test_loads(seeds: range) -> None:
+    """Calls over loads, with draws that are late: each outcome is that of some order of loads and calls.
+
+    No lane rates with a client's state and a catalog that is older; what is sent after a load was answered is
+    rated by it, whoever rates it.
+    """
+    for seed in seeds:
+        run(seed, Loads)
+
+
+@parted(SEEDS // BACKLOGS_OF + 1)
+def test_backlogs(seeds: range) -> None:
+    """Hundreds of records in a batch, of many days, accounts and limits: each is rated as if alone."""
+    for seed in seeds:
+        run(seed, Backlog)
+
+
 @pytest.mark.parametrize("seed", [3, 14])
 def test_a_seed_repeats(seed: int) -> None:
     """A seed tells the same story each time, step by step: else a failure could not be looked into."""
     assert run(seed) == run(seed)
+
+
+@pytest.mark.parametrize("kind", [Loads, Backlog])
+def test_loads_repeat(kind: type[Scenario]) -> None:
+    """The same is true of runs with loads, and of backlogs."""
+    assert run(2, kind) == run(2, kind)
 
 
 def test_a_failure_tells_its_story(monkeypatch: pytest.MonkeyPatch) -> None:

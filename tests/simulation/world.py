@@ -42,6 +42,7 @@ class Sent(msgspec.Struct):
     offset: int
     raw: bytes
     cdr: dict[str, Any] | None
+    at_s: float = 0.0
 
 
 class Slot:
@@ -107,6 +108,11 @@ class World:
         self.sent: list[Sent] = []
         self.faults: list[str] = []
         self.loads: list[asyncio.Task[Any]] = []
+        self.files: dict[str, bytes] = {}
+        """Id of a load -> its catalog file."""
+        self.loading: dict[Process, bytes] = {}
+        self.answered: list[tuple[float, int]] = []
+        """(when, version): from then on every lane rates by it, or by a later one."""
         self.healed = False
         self.main: asyncio.Task[Any] | None = None
         self.halts: list[str] = []
@@ -262,7 +268,7 @@ class World:
         """Append one input record."""
         raw = cdr if isinstance(cdr, bytes) else json.dumps(cdr).encode()
         (offset,) = self.broker.put((topic, lane), [(None, raw, (), None)])
-        sent = Sent(topic, lane, offset, raw, None if isinstance(cdr, bytes) else cdr)
+        sent = Sent(topic, lane, offset, raw, None if isinstance(cdr, bytes) else cdr, self.loop.now)
         self.sent.append(sent)
         self.tell("input", f"{topic}[{lane}]@{offset} {raw.decode(errors='replace')}")
         return sent
@@ -290,6 +296,7 @@ class World:
 
             if crash_at and not attempt:
                 process.turns[crash_at] = die
+            self.loading[process] = catalog
             work = self.loop.spawn(process, self._load_once(catalog))
             self.kept.append(work)
             ends: list[asyncio.Future[Any]] = [work, died]
@@ -315,6 +322,8 @@ class World:
             self.faults.append(f"the catalog is refused: {loaded[0]}")
             return True
         self.tell("loader", f"catalog {loaded.version}: changed {loaded.changed}, applied {loaded.applied}")
+        if loaded.applied and not loaded.refused:
+            self.answered.append((self.loop.now, loaded.version))
         if loaded.refused:
             self.faults.append(f"a part of the catalog is refused: {loaded.refused[0]}")
         return loaded.applied
@@ -363,6 +372,10 @@ class World:
                 return
             await asyncio.sleep(0.1)
 
+    async def shared(self) -> None:
+        """Wait until each worker has a lane."""
+        await self.until(lambda: all(slot.worker is not None and slot.worker.parts.lanes for slot in self.slots))
+
     async def until(self, condition: Callable[[], object], within_s: float = 60.0) -> None:
         """Wait until something is so."""
         end = self.loop.now + within_s
@@ -377,9 +390,11 @@ class World:
         self.tell("world", "everything heals")
         self.healed = True
         self.broker.faults = Faults()
+        self.broker.held.clear()
         self.broker.up = self.server.up = True
         self.broker.on_commit = None
         self.server.reply_lost = self.server.request_held = self.server.slow = 0.0
+        self.server.late = 0.0
         for process in self.processes:
             process.kafka_cut = process.store_cut = False
             process.turns = {}
@@ -463,4 +478,7 @@ async def _away(*_: object) -> str:
 def _uuid() -> Any:
     world = _Current.world
     assert world is not None
-    return SimpleNamespace(hex=f"{world.rng.getrandbits(64):016x}")
+    load_id, process = f"{world.rng.getrandbits(64):016x}", PROCESS.get()
+    if process is not None and process in world.loading:
+        world.files[load_id] = world.loading[process]
+    return SimpleNamespace(hex=load_id)

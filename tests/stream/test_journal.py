@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 
 from rater.core.clients import ClientRegister, write_register
-from rater.core.reconciling import State, state_record
+from rater.core.reconciling import CONTROL_HEADER, State, state_record
 from rater.errors import Halt, StreamDown
 from rater.stream.journal import (
+    Mark,
     Owner,
     control_record,
     end_offset,
@@ -158,3 +160,15 @@ async def test_nothing_to_read_reads_nothing(scene: Scene) -> None:
     nowhere = {"bootstrap_servers": "127.0.0.1:1"}
     assert [records async for records in read_range(nowhere, "t", 0, 5, 5)] == []
     assert await end_offset(scene.client, scene.topics.transactions, 1) == 0
+
+
+def test_marks_of_earlier_versions_are_read() -> None:
+    """A mark without token, or without ids of topics, says the rest; one of ours gives back what it was."""
+    ours = Mark({"t.cdrs": 1}, {"t.cdrs": 2}, 3, 4, 5, 6, {"t.cdrs": "x" * 22})
+    ((name, raw),) = control_record(ours)[2]
+    assert understood([(name, raw)]) == ours
+    fields = msgspec.msgpack.decode(raw)
+    for count, read in ((-1, Mark(*fields[1:-1])), (-2, Mark(*fields[1:-2]))):
+        earlier = msgspec.msgpack.encode(fields[:count])
+        assert understood([(CONTROL_HEADER, earlier)]) == read
+        assert read.ids == {}

@@ -13,6 +13,7 @@ from rater.errors import Halt, Retake
 from rater.stream.connecting import reading, settle
 from rater.stream.source import COMMANDS_BYTES, LaneSource
 from rater.stream.topics import Topics
+from rater.stream.watching import TopicWatch
 
 if TYPE_CHECKING:
     from stream.conftest import MakeTopics, Scene
@@ -265,6 +266,33 @@ async def test_lag_counts_what_is_not_committed(scene: Scene) -> None:
     assert await source.waiting() == {topics.cdrs: 2}
     await values(source, 1)
     assert (await source.lag())[topics.cdrs] == (1, committed_ms)
+
+
+async def test_lag_counts_what_is_not_fetched(scene: Scene) -> None:
+    """While there is no catalog data is not fetched: its ends are those that the watch was told."""
+    topics = scene.topics
+    source = await scene.source({}, include_data=False)
+    watch = TopicWatch(scene.client, topics)
+    await watch.open()
+    try:
+        assert await watch.look([source], {0: 0}) == []
+        assert (await source.lag())[topics.cdrs] == (0, None)
+        await scene.put(topics.cdrs, [b"a", b"b"])
+        assert await watch.look([source], {0: 0}) == []
+        assert (await source.lag())[topics.cdrs] == (2, None)
+    finally:
+        await watch.close()
+
+
+async def test_a_journal_that_is_shorter_than_we_wrote_halts(scene: Scene) -> None:
+    """The watch knows how far we wrote, whatever the journal's id is."""
+    watch = TopicWatch(scene.client, scene.topics)
+    await watch.open()
+    try:
+        with pytest.raises(Halt, match=r"transactions\[1\] is not the topic .* ends at offset 0, .* up to 7"):
+            await watch.look([], {0: 0, 1: 7})
+    finally:
+        await watch.close()
 
 
 async def test_a_record_without_a_time_gives_no_lag_in_seconds(scene: Scene) -> None:

@@ -223,6 +223,15 @@ def first_start(spec: ClientPackageSpec, package_start_ms: int | None, zone: Zon
     return max(given)
 
 
+def opening(held: ClientPackage, start_ms: int) -> int:
+    """Return the last instant whose loads count for a period that begins at `start_ms`.
+
+    What is due at a load's instant is done before the load (domain.md section 4, Assign), but for what the
+    load itself assigns. With activation in the past, the assignment opens what had begun by then.
+    """
+    return max(start_ms - 1, held.assigned_ms)
+
+
 def first_anchor(held: ClientPackage, package: Package, zone: ZoneInfo) -> Anchor:
     """Return what a client package's periods are counted from: the local date and time that was asked for.
 
@@ -323,7 +332,7 @@ class ClientView:
         """Return the period that holds an instant, and the [from, until) around it in which that is so.
 
         A period keeps the version of the package, and the client's time zone with its rules, that were in
-        force when it opened: at its start, or, with activation in the past, at the assignment. It lies
+        force when it opened (`opening`). It lies
         between the dates that the package has in this catalog, and ends at the client package's own end date.
         The status of the package is not looked at.
         """
@@ -343,7 +352,7 @@ class ClientView:
         found = period_at(run.anchor, run.span, run.zone, at_ms, end)
         assert found is not None  # noqa: S101 - it is neither before the anchor nor at the end
         number, start, stop = found
-        version = package.at(max(start, held.assigned_ms))
+        version = package.at(opening(held, start))
         if begin is not None:
             start = max(start, begin)
         period = Period(version, run.first + number - 1, start, stop, latest)
@@ -355,9 +364,12 @@ class ClientView:
         A changed length or zone holds from the next renewal, whose start is the anchor. So do other rules of
         the same zone (a release of tzdata), but what was asked for stays: the local date and time.
         """
-        zones, opened = package.zones, max(held.start_ms, held.assigned_ms)
+        zones, opened = package.zones, opening(held, held.start_ms)
         name = self._zone_name(opened)
-        asked = first_anchor(held, package, zones.at(name, held.assigned_ms))
+        if name == self._zone_name(held.assigned_ms):
+            asked = first_anchor(held, package, zones.at(name, held.assigned_ms))
+        else:  # as after any change of the zone: the start is the anchor
+            asked = anchor_at(held.start_ms, zones.at(name, opened))
         local, anchor, changes = asked.local, asked, self._changes(package)
         if opened < zones.since_ms:
             # Until the catalog carries time zones, periods are counted as they always were: from the clock at
@@ -370,16 +382,17 @@ class ClientView:
             run = runs[-1]
             if run.span is None:
                 break
-            if change <= max(run.since_ms, held.assigned_ms):
+            if change <= opening(held, run.since_ms):
                 continue
-            n = boundaries_passed(run.anchor, run.span, run.zone, change - 1) + 1
+            n = boundaries_passed(run.anchor, run.span, run.zone, change) + 1
             start = boundary(run.anchor, run.span, run.zone, n)
             if start is None:
                 break
-            span, name = package.at(start).span, self._zone_name(start)
-            zone = zones.at(name, start)
+            opened = opening(held, start)
+            span, name = package.at(opened).span, self._zone_name(opened)
+            zone = zones.at(name, opened)
             if (span, name) != (run.span, run.zone.key):
-                same_clock = name == run.zone.key and start >= zones.since_ms
+                same_clock = name == run.zone.key and opened >= zones.since_ms
                 anchor = renewal(run.anchor, run.span, run.zone, n) if same_clock else anchor_at(start, zone)
                 local = anchor.local
                 runs.append(_Run(anchor, run.first + n, span, zone))

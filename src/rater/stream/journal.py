@@ -49,7 +49,7 @@ class Mark(Struct, array_like=True, frozen=True, tag="mark"):
     body: _Whole  # offset of the catalog's body in partition 0 of rater.commands
     lane_ms: _Whole
     token: int = -1  # of the owner who wrote it
-    ids: dict[str, str] = {}  # data topic -> its id, of the topic that the position is of
+    ids: dict[str, str] = {}  # input topic -> its id, of the topic that the position is of
 
 
 class Owner(Struct, array_like=True, frozen=True, tag="owner"):

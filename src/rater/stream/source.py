@@ -15,7 +15,7 @@ from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
 from rater.errors import Halt, Retake, StreamDown
 from rater.stream.connecting import FORBIDDEN, Connection, consumer, later, reading, refusal, shut, started
-from rater.stream.topics import Topics, missing, partition_counts
+from rater.stream.topics import Topics, missing, partition_counts, topic_ids
 
 FETCH_MAX_WAIT_MS = 100
 """How long a seek or a resumed partition waits for the poll that is out."""
@@ -64,6 +64,8 @@ class LaneSource:
         """Per topic the offset up to which all is published, says a mark; of those read, from `open` on."""
         self._marked: tuple[Mapping[str, int], Mapping[str, int]] = dict(positions), dict(times)
         """Positions and times of the last mark."""
+        self.ends: dict[TopicPartition, int] = {}
+        """Ends as whoever watches the topics was told: of what is not fetched the library knows none."""
         self._published_ms: dict[str, int] = {topic: at for topic, at in times.items() if at > 0}
         """Per topic the timestamp of the last record before that offset that bears one."""
         self._client = client
@@ -183,7 +185,7 @@ class LaneSource:
             else:
                 polled = await self._consumer.getmany(*data) if data else {}
         except OffsetOutOfRangeError as error:
-            raise Halt(self._out_of_range(error)) from error
+            raise Halt(await self._out_of_range(error)) from error
         except FORBIDDEN as error:
             raise Halt(refusal(error)) from error
         except Exception as error:
@@ -207,9 +209,15 @@ class LaneSource:
             self.times[topic] = records[-1].timestamp
         return list(polled.items())
 
-    def _out_of_range(self, error: OffsetOutOfRangeError) -> str:
+    async def _out_of_range(self, error: OffsetOutOfRangeError) -> str:
         places = error.args[0] if error.args and isinstance(error.args[0], dict) else {}
         place, offset = next(iter(places.items()), (TopicPartition("a topic", self.lane), -1))
+        known = self._ids.get(place.topic, "")
+        identity = (await topic_ids(self._client, [place.topic]))[place.topic] if known else ""
+        if identity != known:
+            return self.topics.another(
+                place.topic, self.lane, f"its id is {identity}, but was {known}", identity
+            )
         return (
             f"{place.topic}[{place.partition}] no longer has offset {offset}: records that nobody has rated "
             "were removed (retention), or the topic was recreated; lengthen its retention.ms and restore "
@@ -240,7 +248,8 @@ class LaneSource:
             if self._consumer is None:
                 return {}
             # The library's position: unlike ours it has passed the marker behind the last record.
-            records = max(0, (self._consumer.highwater(place) or 0) - await self._consumer.position(place))
+            end = max(self._consumer.highwater(place) or 0, self.ends.get(place, 0))
+            records = max(0, end - await self._consumer.position(place))
             records += self.next[topic] - self.published[topic]
             records += len(self.held) if topic == self.topics.commands else 0
             behind[topic] = (records, self._published_ms.get(topic) if records else None)

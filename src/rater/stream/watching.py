@@ -43,6 +43,7 @@ class TopicWatch:
         """Those that have to stay the same ones: what else we write to is read by others."""
         self._known: dict[str, str] = {}
         """Topic -> id, "" where the broker tells none."""
+        self._ends: dict[TopicPartition, int] = {}
         self._missing: list[str] = []
         self._verified_at = time.monotonic()
         self._admin: AIOKafkaAdminClient | None = None
@@ -77,21 +78,30 @@ class TopicWatch:
                 await asyncio.sleep(AGAIN_S)
                 found, again = await self._wrong(reached)
                 wrong = {what: again[what] for what in wrong if what in again}
-            if not wrong and "" in self._known.values() and time.monotonic() - self._verified_at >= VERIFY_S:
-                self._verified_at = time.monotonic()
-                for source in sources:
-                    await source.verify()
+            if wrong:
+                raise Halt("\n".join(wrong.values()))
+            self._missing = [missing(name) for name, topic in found.items() if topic is None]
+            if "" in self._known.values() and not self._missing:
+                await self._compare(sources)
         except FORBIDDEN as error:
             raise Halt(refusal(error)) from error
         except DOWN:
             return self._missing
-        if wrong:
-            raise Halt("\n".join(wrong.values()))
         partitions = {name: topic.partitions for name, topic in found.items() if topic is not None}
         for source in sources:
             source.grown(partitions)
-        self._missing = [missing(name) for name, topic in found.items() if topic is None]
+            source.ends.update(
+                (place, self._ends[place]) for place in source.reached() if place in self._ends
+            )
         return self._missing
+
+    async def _compare(self, sources: Sequence[LaneSource]) -> None:
+        """Look at the last record read of each topic: all that tells where there are no ids."""
+        if time.monotonic() - self._verified_at >= VERIFY_S:
+            self._verified_at = time.monotonic()
+            for source in sources:
+                async with asyncio.timeout(ANSWER_S):
+                    await source.verify()
 
     async def _wrong(
         self, reached: Mapping[TopicPartition, int]
@@ -102,22 +112,27 @@ class TopicWatch:
             found = await described(self._admin, [*self._inputs, topics.rejected, topics.events])
         for name in self._inputs:
             topic = found[name]
-            if topic is not None and topic.id != self._known.setdefault(name, topic.id):
+            if topic is None:
+                continue
+            if topic.id != self._known.setdefault(name, topic.id):
                 why = f"its id is {topic.id}, but was {self._known[name]}"
                 wrong[name] = topics.another(name, None, why, topic.id)
+            elif not topic.id and missing(name) in self._missing:
+                wrong[name] = topics.another(name, None, "it was missing for a while")
         there = {name: topic.partitions for name, topic in found.items() if topic is not None}
         for sentence in topics.misfits(there):
             wrong[sentence] = sentence
         if not wrong:
             places = [place for place in reached if place.partition < there.get(place.topic, 0)]
             with contextlib.suppress(*DOWN):  # also one without a leader: of that one nothing is known
-                for place, end in (await self._ends(places)).items():
+                self._ends = await self._ask_ends(places)
+                for place, end in self._ends.items():
                     if end < reached[place]:
                         why, identity = ends_before(end, reached[place]), self._known[place.topic]
                         wrong[str(place)] = topics.another(place.topic, place.partition, why, identity)
         return found, wrong
 
-    async def _ends(self, places: list[TopicPartition]) -> dict[TopicPartition, int]:
+    async def _ask_ends(self, places: list[TopicPartition]) -> dict[TopicPartition, int]:
         if self._reader is None or not places:
             return {}
         async with asyncio.timeout(ANSWER_S):

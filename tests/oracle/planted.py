@@ -1,0 +1,359 @@
+"""Faults that are planted into a copy of the product, one at a time: the properties have to see each.
+
+`python -m oracle.planted` (with PYTHONPATH=src:tests) prints which are seen, by which case and variant, and
+how many are not. An old text that is not found exactly once is an error: the list has to follow the code.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).parents[2]
+
+
+class Planted(NamedTuple):
+    """A replacement in a file of `rater`, and what it breaks."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    breaks: str
+
+
+PLANTED = (
+    # ---- the draw
+    Planted(
+        "used_up_chooses",
+        "core/drawing.py",
+        "if first.size > used[first.field] and",
+        "if first.size >= used[first.field] and",
+        "a limit that is used up chooses the client package",
+    ),
+    Planted(
+        "cap_forgotten",
+        "core/drawing.py",
+        "taken = min(need, rest, candidate.cap or rest)",
+        "taken = min(need, rest)",
+        "per_call_max is not looked at",
+    ),
+    Planted(
+        "waive_never",
+        "core/drawing.py",
+        "waived = waived or candidate.waive",
+        "waived = False",
+        "the setup fee is charged under dont_charge",
+    ),
+    Planted(
+        "first_limits_do",
+        "core/drawing.py",
+        "return result.outcome == Outcome.RATED and not result.amount and volume == item.billed",
+        "return result.outcome == Outcome.RATED and (bool(result.takes) or not result.amount)",
+        "the first limits of many are taken for all, when they gave something",
+    ),
+    Planted(
+        "balance_between_sides",
+        "core/drawing.py",
+        "before = self.before.get(use.client, balance) if item.same_record else balance",
+        "before = balance",
+        "the second side of a record is judged on the balance after the first",
+    ),
+    Planted(
+        "old_view_passes",
+        "core/drawing.py",
+        "use.client for use, version in zip(call.uses, versions, strict=True) if use.version != version",
+        "use.client for use, version in zip(call.uses, versions, strict=True) if use.version > version",
+        "a draw that rests on an old view of a client is accepted",
+    ),
+    Planted(
+        "neighbours_not_asked",
+        "core/drawing.py",
+        "for near in (generation, generation - 1, generation + 1):",
+        "for near in (generation,):",
+        "duplicates over the border of two generations are rated again",
+    ),
+    Planted(
+        "differs_is_same",
+        "core/drawing.py",
+        "same = known == item.content",
+        "same = True",
+        "a repeat with other content passes for the same",
+    ),
+    Planted(
+        "covered_in_its_currency",
+        "core/drawing.py",
+        "        covered = min(cost, worth)\n",
+        "        covered = min(cost, most)\n",
+        "a money limit in another currency covers as many units as it took",
+    ),
+    # ---- periods
+    Planted(
+        "recent_period_for_late_calls",
+        "core/periods.py",
+        "if found is None or at_ms < found[1] or (",
+        "if found is None or (",
+        "a late call is put into the period that was found last",
+    ),
+    Planted(
+        "recent_period_goes_on",
+        "core/periods.py",
+        "(found[2] is not None and at_ms >= found[2]):",
+        "(found[2] is not None and at_ms > found[2]):",
+        "the first instant of a period is one of the period before, if that was found last",
+    ),
+    Planted(
+        "recent_without_length",
+        "core/periods.py",
+        "found = _recent.get(key)",
+        "found = next((of for (a, _, z), of in _recent.items() if (a, z) == (key[0], key[2])), None)",
+        "packages of other lengths that began together share the period that was found last",
+    ),
+    Planted(
+        "repeated_hour",
+        "core/periods.py",
+        "local.replace(tzinfo=zone, fold=0)",
+        "local.replace(tzinfo=zone, fold=1)",
+        "a repeated hour takes the second, a gap goes back",
+    ),
+    Planted(
+        "end_included",
+        "core/periods.py",
+        "if at_ms < anchor_ms or (end_ms is not None and at_ms >= end_ms):",
+        "if at_ms < anchor_ms or (end_ms is not None and at_ms > end_ms):",
+        "a client package is active at the instant of its end",
+    ),
+    # ---- clients
+    Planted(
+        "version_stays",
+        "core/clients.py",
+        "register, version=register.version + 1, catalog=catalog.version, **changes",
+        "register, version=register.version + ('name' in changes), catalog=catalog.version, **changes",
+        "new client packages do not make the views of other workers old",
+    ),
+    Planted(
+        "catalog_stays",
+        "core/clients.py",
+        "register, version=register.version + 1, catalog=catalog.version, **changes",
+        "register, version=register.version + 1, catalog=register.catalog, **changes",
+        "a changed client does not say which catalog it needs",
+    ),
+    Planted(
+        "zone_of_today",
+        "core/clients.py",
+        "        if not zones:\n            return self.zone\n",
+        "        if True:\n            return self.zone\n",
+        "a changed time zone changes the periods that are open",
+    ),
+    # ---- rates and codes
+    Planted(
+        "shorter_codes_forgotten",
+        "core/codes.py",
+        "head: tuple(sorted(found | shorter, reverse=True))",
+        "head: tuple(sorted(found, reverse=True))",
+        "a number whose long code has no rate does not fall back to a short one",
+    ),
+    Planted(
+        "rate_goes_on",
+        "core/codes.py",
+        "if start <= at_ms < stop:",
+        "if start <= at_ms <= stop:",
+        "a rate is in force at the instant of its end",
+    ),
+    Planted(
+        "longest_wildcard_last",
+        "core/codes.py",
+        "return 2 + CODE_DIGITS_MAX - len(pattern) if",
+        "return 2 + len(pattern) if",
+        "a shorter wildcard comes before a longer one",
+    ),
+    # ---- compiling
+    Planted(
+        "exclude_ignored",
+        "core/compiling.py",
+        "if found & bit and limit.excludes(code):",
+        "if found & bit and limit.excludes(code[:1]):",
+        "excluded codes draw",
+    ),
+    Planted(
+        "rules_by_gateway",
+        "core/compiling.py",
+        "key = (side, gateway, ip, login, caller)",
+        "key = (side, gateway, ip, login)",
+        "callers behind one gateway are taken for the one who came first",
+    ),
+    Planted(
+        "version_a_moment_late",
+        "core/compiling.py",
+        "return self.versions[max(bisect_right(self._since, at_ms) - 1, 0)]",
+        "return self.versions[max(bisect_right(self._since, at_ms) - 2, 0)]",
+        "a period has the version of the package before the one of its opening",
+    ),
+    Planted(
+        "status_of_today",
+        "core/compiling.py",
+        "return self._statuses[max(bisect_right(self._status_since, at_ms) - 1, 0)]",
+        "return self._statuses[-1]",
+        "the status of today counts for calls of before",
+    ),
+    # ---- rounding and price
+    Planted(
+        "half_down",
+        "core/amounts.py",
+        "return (2 * n + d) // (2 * d)",
+        "return (2 * n + d - 1) // (2 * d)",
+        "halves are rounded down",
+    ),
+    Planted(
+        "plan_of_other_unit",
+        "core/rating.py",
+        "if plan is None or plan.unit != identified.route.service.price_unit:",
+        "if plan is None:",
+        "a rate's price is per the unit of the service that came first",
+    ),
+    Planted(
+        "plan_of_other_side",
+        "core/rating.py",
+        'plan: Plan | None = rate.orig if side == "orig" else rate.term',
+        "plan: Plan | None = rate.orig or rate.term",
+        "a terminated call is charged where an originated one came first",
+    ),
+    Planted(
+        "catalog_of_before",
+        "core/rating.py",
+        "@lru_cache(maxsize=256)\ndef _end(currency: str, version: int) -> str:\n    return",
+        "def _end(currency: str, version: int, seen: dict[str, int] = {}) -> str:\n"
+        "    version = seen.setdefault(currency, version)\n    return",
+        "transactions name the catalog that their currency was seen with first",
+    ),
+    Planted(
+        "given_rate_no_content",
+        "core/rating.py",
+        "    if party.rate is not None:\n        found = crc32(_by_value(party.rate), found)\n",
+        "",
+        "a repeat with another given rate passes for the same",
+    ),
+    # ---- matching
+    Planted(
+        "short_call_draws",
+        "core/matching.py",
+        "if billed < one.min_call:",
+        "if billed < one.min_call - 1:",
+        "a call that is a unit too short draws",
+    ),
+    Planted(
+        "money_by_priority",
+        "core/matching.py",
+        '        limit.kind == "money",\n        one.version.priority,\n',
+        '        one.version.priority,\n        limit.kind == "money",\n',
+        "money of a package of higher priority comes before volume",
+    ),
+    # ---- after a crash, and loads
+    Planted(
+        "found_is_pending",
+        "core/reconciling.py",
+        "        if kept is not None:\n            kept.found = True\n        if not lost:",
+        "        if not lost:",
+        "what was published is published again, or undone",
+    ),
+    Planted(
+        "first_undone",
+        "core/reconciling.py",
+        "offset < self._positions.get(topic, 0):",
+        "offset <= self._positions.get(topic, 0):",
+        "the first decision after the mark is undone, and made again",
+    ),
+    Planted(
+        "opening_again",
+        "core/obeying.py",
+        "opening = new.opening if old is None else 0",
+        "opening = new.opening",
+        "each change of a client brings its opening balance again",
+    ),
+    Planted(
+        "row_of_neighbour",
+        "core/keeping.py",
+        "call.rates[row.rate], call.parts[row.parts])),",
+        "call.rates[row.rate], call.parts[max(row.parts - 1, 0)])),",
+        "a decision is published after a crash with the limits of the one before",
+    ),
+)
+
+
+def planted_into(source: Path, target: Path, what: Planted | None) -> None:
+    """Copy the product, with a fault planted."""
+    shutil.copytree(source, target / "rater", ignore=shutil.ignore_patterns("__pycache__"))
+    if what is None:
+        return
+    path = target / "rater" / what.file
+    text = path.read_text()
+    if text.count(what.old) != 1:
+        sys.exit(f"{what.name}: the old text is {text.count(what.old)} times in {what.file}; mend the list")
+    path.write_text(text.replace(what.old, what.new))
+
+
+def outcome(source: Path, what: Planted | None, cases: int, jobs: int, every: bool) -> str | None:  # noqa: FBT001
+    """Return by which seed and variant a planted fault was seen; None: it was not."""
+    with tempfile.TemporaryDirectory() as folder:
+        planted_into(source, Path(folder), what)
+        path = os.pathsep.join((folder, str(ROOT / "tests")))
+        command = [sys.executable, "-m", "oracle", "--cases", str(cases), "--jobs", str(jobs), "--as-is"]
+        done = subprocess.run(  # noqa: S603 - ours
+            command + ["--every-variant"] * every,
+            env={**os.environ, "PYTHONPATH": path},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    if done.returncode == 0:
+        return None
+    found = re.match(r"seed (\d+), variant ([\w-]+): ", done.stdout)
+    if found is None:
+        sys.exit(
+            f"{what and what.name}: the command ended with {done.returncode}\n{done.stdout}{done.stderr}"
+        )
+    return f"seed {found[1]}, {found[2]}"
+
+
+def main() -> int:
+    """Run the command."""
+    parser = argparse.ArgumentParser(prog="python -m oracle.planted", description=__doc__)
+    parser.add_argument("--only", help="the fault of this name alone")
+    parser.add_argument("--cases", type=int, default=400, help="at most, for each (default: 400)")
+    parser.add_argument("--jobs", type=int, default=2, help="processes (default: 2)")
+    parser.add_argument("--every-variant", action="store_true", help="each case under all variants")
+    parser.add_argument(
+        "--source", type=Path, default=ROOT / "src" / "rater", help="the product that is copied"
+    )
+    given = parser.parse_args()
+    chosen = [one for one in PLANTED if given.only in (None, one.name)]
+    if not chosen:
+        parser.error(f"no such fault; there are {', '.join(one.name for one in PLANTED)}")
+    options = given.cases, given.jobs, given.every_variant
+    unchanged = outcome(given.source, None, *options)
+    if unchanged is not None:
+        sys.stdout.write(f"the product as it is differs already ({unchanged}): nothing can be told\n")
+        return 1
+    missed = 0
+    sys.stdout.write("| planted | breaks | seen by | s |\n|---|---|---|---|\n")
+    for one in chosen:
+        began = time.monotonic()
+        seen = outcome(given.source, one, *options)
+        missed += seen is None
+        took = time.monotonic() - began
+        sys.stdout.write(f"| {one.name} | {one.breaks} | {seen or 'MISSED'} | {took:.0f} |\n")
+        sys.stdout.flush()
+    sys.stdout.write(f"{len(chosen) - missed} of {len(chosen)} planted faults are seen\n")
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
