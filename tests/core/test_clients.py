@@ -548,7 +548,7 @@ def test_a_midnight_that_does_not_exist_moves_only_its_own_period(
 
 
 def test_a_zone_that_changes_before_the_first_period_makes_its_start_the_anchor() -> None:
-    """The date was asked for in Kyiv; in Beirut its instant is 01:00, for there its midnight does not exist."""
+    """The date was asked for in Kyiv; in Beirut that instant is 01:00, for it has no midnight."""
     register = register_of(held(start_date="2026-03-29"), at_ms=at("2026-03-10"))
     entry = ClientEntry("42", client(time_zone="Asia/Beirut"))
     register = apply_entry(register, entry, MONTHLY, at("2026-03-20"))
