@@ -29,7 +29,7 @@ def calls(client: str = "42") -> list[bytes]:
 
 
 def drawn(answer: Any) -> tuple[list[int], list[str]]:
-    """Rate the calls at a store that answers draws so; returns the items of each draw, and the ids in order."""
+    """Rate the calls at a store that answers draws so; returns the items of each draw, and the ids."""
     asked: list[int] = []
 
     async def go() -> list[str]:
@@ -98,7 +98,7 @@ def test_looking_up_ends_whatever_others_do_to_the_cache() -> None:
             parts.accounts.clear()
             return await real(*arguments)
 
-        lane.store.views = views  # type: ignore[method-assign]
+        lane.store.views = views  # type: ignore[assignment,method-assign]
         parts.views.clear()
         batch = await lane.rate([], calls())
         assert len(batch.transactions) == len(wanted())
