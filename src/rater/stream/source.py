@@ -214,7 +214,7 @@ class LaneSource:
         place, offset = next(iter(places.items()), (TopicPartition("a topic", self.lane), -1))
         known = self._ids.get(place.topic, "")
         identity = (await topic_ids(self._client, [place.topic]))[place.topic] if known else ""
-        if identity != known:
+        if identity and identity != known:
             return self.topics.another(
                 place.topic, self.lane, f"its id is {identity}, but was {known}", identity
             )

@@ -114,8 +114,9 @@ class TopicWatch:
             topic = found[name]
             if topic is None:
                 continue
-            if topic.id != self._known.setdefault(name, topic.id):
-                why = f"its id is {topic.id}, but was {self._known[name]}"
+            known = self._known[name] = self._known.get(name) or topic.id
+            if topic.id and topic.id != known:
+                why = f"its id is {topic.id}, but was {known}"
                 wrong[name] = topics.another(name, None, why, topic.id)
             elif not topic.id and missing(name) in self._missing:
                 wrong[name] = topics.another(name, None, "it was missing for a while")
