@@ -374,7 +374,9 @@ class World:
 
     async def shared(self) -> None:
         """Wait until each worker has a lane."""
-        await self.until(lambda: all(slot.worker is not None and slot.worker.parts.lanes for slot in self.slots))
+        await self.until(
+            lambda: all(slot.worker is not None and slot.worker.parts.lanes for slot in self.slots)
+        )
 
     async def until(self, condition: Callable[[], object], within_s: float = 60.0) -> None:
         """Wait until something is so."""
