@@ -281,7 +281,7 @@ def test_catalog_of_a_state() -> None:
 
 
 def test_rejection_of_now() -> None:
-    """Without looking again before it rejects, a worker that did not carry out a load rejects as before it."""
+    """Without looking again before it rejects, a worker that did not carry a load out rejects as before."""
 
     def without(side: Any, rejection: Any, _client: Any, catalog: Any, *_: Any) -> None:
         side.rejection, side.catalog = rejection, catalog.version
