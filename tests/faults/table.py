@@ -145,6 +145,7 @@ SAFEGUARDS: dict[str, tuple[str, tuple[int, ...]]] = {
     "test_one_commit_late": ("one commit late", (12, 13)),
     "test_include": ("one end in all partitions", (12, 13)),
     "test_catalog_of_a_state": ("catalog of a state", (31,)),
+    "test_rejection_of_now": ("rejection of now", (31,)),
     "test_counter_of_a_period": ("counter of a period", (37,)),
     "test_all_limits_once_asked": ("all limits once asked", (40,)),
 }

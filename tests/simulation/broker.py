@@ -170,6 +170,8 @@ class Broker:
         self.up = True
         self.on_commit: Callable[[], object] | None = None
         """Called once, when a Kafka transaction is committed and before that is answered."""
+        self.recreated = False
+        """Whether a topic was made anew: of its offsets each may name two records."""
         self.broken: list[str] = []
         """Errors of the in-memory Kafka itself."""
         self.batch_records_max = 0
@@ -250,7 +252,8 @@ class Broker:
 
     # ------------------------------------------------------------------ topics
     def create(self, name: str, partitions: int, settings: dict[str, str]) -> None:
-        """Make a topic."""
+        """Make a topic, or make it anew."""
+        self.recreated = self.recreated or name in self.topics
         self.topics[name] = [Partition() for _ in range(partitions)]
         self._created += 1
         self.topic_ids[name] = self._created.to_bytes(16, "big")

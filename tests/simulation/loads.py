@@ -72,6 +72,8 @@ class Shop:
         self.package(type="vendor")
         for _ in range(rng.randrange(2, 6)):
             self.client()
+        # All of its calls are rejected, so no draw finds out whoever has it as it was before a load.
+        self.client(rate_tables={"orig": {"calls": "pound"}})
         return self.taken()
 
     def change(self, now_s: float) -> bytes:
@@ -80,7 +82,7 @@ class Shop:
         at_s = int(now_s) + rng.choice((1, 1, 1, 2, 5))  # an end date is no earlier than its load
         kinds: list[Callable[[], object]] = [
             *[partial(self.swap, at_s)] * 4, *[self.edit_package] * 2, self.edit_client, self.edit_client,
-            self.client, self.edit_table, self.edit_currency, self.take,
+            self.client, self.edit_table, self.edit_currency, self.take, self.mend, self.mend,
         ]  # fmt: skip
         for kind in rng.sample(kinds, rng.randrange(1, 5)):
             kind()
@@ -153,7 +155,7 @@ class Shop:
         row["setup_fee"] = rng.choice(("charge", "dont_charge"))
         row["client_balance"] = rng.choice(("deny", "deny", "allow"))
 
-    def client(self) -> None:
+    def client(self, **fixed: Any) -> None:
         """Put a new client, with what it has."""
         rng, identity = self.rng, f"c{self.number()}"
         row: Row = {
@@ -161,6 +163,7 @@ class Shop:
             "balance": rng.choice(("0", "5.00", "0.50")), "credit_limit": rng.choice(("0", "1")),
             "rate_tables": self.own_tables(), "accounts": [self.account() for _ in range(rng.randrange(3))],
         }  # fmt: skip
+        row.update(fixed)
         self.clients[identity] = self.put("clients", row)
         self.touched.append(identity)
         for _ in range(rng.choice((0, 1, 1, 2))):
@@ -275,6 +278,15 @@ class Shop:
             row["accounts"].append(self.account())
         self.clients[row["id"]] = self.put("clients", row)
         self.touched.append(row["id"])
+
+    def mend(self) -> None:
+        """Give a client whose calls are rejected a table by which they are rated."""
+        for row in self.clients.values():
+            if row["rate_tables"] == {"orig": {"calls": "pound"}} and not self.fresh("clients", row["id"]):
+                mended = {**row, "rate_tables": {"orig": {"calls": "retail"}}}
+                self.clients[row["id"]] = self.put("clients", mended)
+                self.touched.append(row["id"])
+                return
 
     def edit_table(self) -> None:
         """Load a rate table anew, maybe in another currency."""

@@ -280,6 +280,15 @@ def test_catalog_of_a_state() -> None:
     check(mock.patch.object(identifying, "view_of", without), UNBROKEN, "A", Loads)
 
 
+def test_rejection_of_now() -> None:
+    """Without looking again before it rejects, a worker that did not carry a load out rejects as before."""
+
+    def without(side: Any, rejection: Any, _client: Any, catalog: Any, *_: Any) -> None:
+        side.rejection, side.catalog = rejection, catalog.version
+
+    check(mock.patch.object(batching, "_reject_side", without), UNBROKEN, "O", Loads)
+
+
 def test_counter_of_a_period() -> None:
     """Without each call's own period, those behind the first draw its counters: others than they say."""
     first: dict[Any, Any] = {}
