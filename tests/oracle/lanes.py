@@ -218,8 +218,8 @@ class _Source:
         """Tell the group."""
 
 
-async def _topic_ids(_client: Any, _names: list[str]) -> dict[str, str]:
-    return {}
+async def _topic_ids(_client: Any, names: list[str]) -> dict[str, str]:
+    return dict.fromkeys(names, "")
 
 
 _STAND_INS: list[tuple[Any, Any]] = [
