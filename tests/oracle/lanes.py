@@ -703,7 +703,8 @@ class System:
             )
         for key, value, headers in batch.rejected:
             said_of = {name: raw.decode() for name, raw in headers}
-            catalogs.add(int(said_of["catalog"]))
+            if said_of["reason"] != "service_unknown":  # judged with what the batch began with
+                catalogs.add(int(said_of["catalog"]))
             ended[int(said_of["source_offset"])].append(
                 Ended(
                     said_of["side"] or None,
