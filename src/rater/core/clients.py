@@ -332,9 +332,8 @@ class ClientView:
         """Return the period that holds an instant, and the [from, until) around it in which that is so.
 
         A period keeps the version of the package, and the client's time zone with its rules, that were in
-        force when it opened (`opening`). It lies
-        between the dates that the package has in this catalog, and ends at the client package's own end date.
-        The status of the package is not looked at.
+        force when it opened (`opening`). It lies between the dates that the package has in this catalog, and
+        ends at the client package's own end date. The status of the package is not looked at.
         """
         runs = self._runs(held, package)
         place = bisect_right(runs, at_ms, key=attrgetter("since_ms")) - 1
