@@ -56,8 +56,6 @@ class Shop:
         self.numbers = 0
         self.touched: list[str] = []
         """Clients that the last load changed something for."""
-        self.instants: set[int] = set()
-        """Seconds in which a period begins."""
 
     def first(self) -> bytes:
         """Return the first file."""
@@ -210,7 +208,6 @@ class Shop:
         """End a client package, and begin another in its place."""
         rng = self.rng
         now = moment(at_s)
-        self.instants.add(at_s)
         rows = [
             row
             for row in self.held.values()
@@ -347,11 +344,10 @@ class Loads(Scenario):
         world.faults += world.halts + check_any(world)
 
     async def _loads(self) -> None:
-        """Load again and again, each in a second of its own, in which no load before it begins a period."""
+        """Load again and again, each in a second of its own."""
         rng, world = self.rng, self.world
         for _ in range(rng.randrange(1, 4)):
             await asyncio.sleep(1 - world.loop.now % 1 + rng.random() * 0.9)
-            await world.until(lambda: int(world.loop.now) not in self.shop.instants)
             load = world.begin_load(self.shop.change(world.loop.now))
             for lane in range(world.lanes):
                 if rng.random() < 0.3:
