@@ -158,7 +158,7 @@ class _Maker:
     def __init__(self, seed: int, size: int | None) -> None:
         self.rng = rng = Random(f"scenario {seed}")  # noqa: S311 - the same again
         self.seed = seed
-        self.style = rng.choices(("mixed", "runs", "smallest"), (45, 45, 10))[0]
+        self.style = rng.choices(("mixed", "runs", "smallest"), (42, 42, 16))[0]
         self.size = size or (rng.randrange(200, 600) if rng.random() < 0.03 else rng.randrange(20, 61))
         self.window_days = rng.choice((7, 7, 7, 30, 100))
         self.now = ms(rng.choice(MOMENTS)) + rng.randrange(-2 * DAY_MS, 3 * DAY_MS)
@@ -1096,6 +1096,67 @@ def _one_id(make: _Maker) -> None:
         )
 
 
+def _edited(make: _Maker) -> None:
+    """Two packages of which one is edited: what holds at once, and what holds from the next period on."""
+    rng, period = make.rng, make.rng.choice(("1 month", "1 year", None))
+    at = make.now
+    packages = [
+        {"id": str(n), "name": f"P{n}", "type": "customer", "currency": "USD", "period": period,
+         "priority": n, "setup_fee": rng.choice(("charge", "dont_charge")), "limits": [_volume(20 * n)]}
+        for n in (1, 2)
+    ]  # fmt: skip
+    make.plain([_volume(5)], period, balance=rng.choice(("0", "-1", "100")))
+    held = {"client": "42", "start_date": day(at - 9 * DAY_MS), "activate_in_past": True}
+    rates = [{"code": "380", "price": "0.60", "setup_fee": "0.05", "interval": 1}]
+    make.file = {
+        "rate_tables": [{"name": "retail", "currency": "USD", "rates": rates}],
+        "packages": packages,
+        "client_packages": [{"id": str(n + 1), "package": str(n), **held} for n in (1, 2)],
+    }
+    make.load()
+    for _ in range(rng.randrange(2, 4)):
+        for _ in range(rng.randrange(1, 4)):
+            make.simple("42", make.now - rng.choice((90_000, DAY_MS, 3 * DAY_MS)), rng.choice((30, 60, 600)))
+        row, now = rng.choice(packages), make.whole()
+        row |= rng.choice(
+            (
+                {"priority": rng.choice((-1, 0, 3, 9))},
+                {"name": f"{row['name']}'"},
+                {"dynamic_tag": "autumn"},
+                {"setup_fee": "charge" if row["setup_fee"] == "dont_charge" else "dont_charge"},
+                {"client_balance": "allow"},
+                {"end_date": rng.choice((second(now - DAY_MS), second(now), day(now + 2 * DAY_MS), None))},
+                {"start_date": rng.choice((second(now - 2 * DAY_MS), day(now - DAY_MS), None))},
+                {"limits": [_volume(rng.choice((1, 7, 40)))]},
+            )
+        )
+        make.file = {"packages": [dict(row)]}
+        make.load()
+    for _ in range(rng.randrange(2, 6)):
+        make.simple("42", make.now - rng.choice((90_000, DAY_MS, 3 * DAY_MS)), rng.choice((30, 60, 600)))
+
+
+def _gap(make: _Maker) -> None:
+    """A month from a date whose midnight does not exist, and calls about each later midnight."""
+    rng = make.rng
+    zone, date, month = rng.choice(
+        (("Africa/Cairo", "2026-04-24", 2_592_000_000), ("Africa/Cairo", "2027-04-30", 2_592_000_000))
+    )
+    began = ms(f"{date}T00:00:00Z")
+    make.now = began + rng.randrange(1, 6) * month + rng.randrange(3 * DAY_MS)
+    make.plain([_volume(10)], rng.choice(("1 month", "1 day", "10 days")), time_zone=zone)
+    make.file = {
+        "client_packages": [
+            {"id": "2", "client": "42", "package": "1", "start_date": date, "activate_in_past": True}
+        ]
+    }
+    make.load()
+    midnight = make.now // DAY_MS * DAY_MS - rng.choice((2, 3)) * HOUR_MS
+    for _ in range(rng.randrange(3, 8)):
+        at = midnight - rng.randrange(4) * DAY_MS + rng.choice((-1000, 0, 1000, 1_800_000, HOUR_MS))
+        make.simple("42", at, rng.choice((30, 60, 300)))
+
+
 _SMALLEST: tuple[Callable[[_Maker], None], ...] = (
     _another_period,
     _five_days,
@@ -1103,6 +1164,9 @@ _SMALLEST: tuple[Callable[[_Maker], None], ...] = (
     _swapped,
     _currency,
     _one_id,
+    _edited,
+    _edited,
+    _gap,
 )
 
 
