@@ -476,9 +476,10 @@ class Worker:
             await asyncio.sleep(PROBE_S)
 
     async def _look(self, ownership: Ownership, topics: TopicWatch) -> None:
-        self.parts.kafka_away = not await ownership.answers()
-        if not self.parts.kafka_away:
-            await self._look_at_topics(topics)
+        answers = await ownership.answers()
+        await self._look_at_topics(topics)
+        # It was asked where rater.commands ends, which nobody can tell while that topic is missing.
+        self.parts.kafka_away = not answers and not (topics.answered and self.parts.topic_faults)
         await self._look_for_stuck()
         for line in list(self._lines.values()):
             await line.taken.source.commit_offsets()
