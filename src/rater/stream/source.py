@@ -68,6 +68,8 @@ class LaneSource:
         """Ends as whoever watches the topics was told: of what is not fetched the library knows none."""
         self._published_ms: dict[str, int] = {topic: at for topic, at in times.items() if at > 0}
         """Per topic the timestamp of the last record before that offset that bears one."""
+        self._idle_ms: dict[str, int] = {}
+        """Per topic when nothing waited last, by our clock, ms."""
         self._client = client
         self._ids = ids or {}
         self._group = f"{group}.lanes"
@@ -238,10 +240,11 @@ class LaneSource:
         self._published_ms.update((topic, at) for topic, at in times.items() if at > 0)
 
     async def lag(self) -> dict[str, tuple[int, int | None]]:
-        """Return per topic how many records are not committed, and the timestamp (ms) of the last that is.
+        """Return per topic how many records are not committed, and since when (ms) they wait at the most.
 
-        None: nothing waits, or none of what was committed bears a time. Markers of Kafka transactions behind
-        what waits count too.
+        That is the timestamp of the last record that is committed, or when nothing waited last: after a quiet
+        hour the first record has not waited for an hour. None: nothing waits, or neither is known. Markers of
+        Kafka transactions behind what waits count too.
         """
         behind: dict[str, tuple[int, int | None]] = {}
         for topic, place in self._places.items():
@@ -252,7 +255,10 @@ class LaneSource:
             records = max(0, end - await self._consumer.position(place))
             records += self.next[topic] - self.published[topic]
             records += len(self.held) if topic == self.topics.commands else 0
-            behind[topic] = (records, self._published_ms.get(topic) if records else None)
+            if not records:
+                self._idle_ms[topic] = time.time_ns() // 1_000_000
+            known = [at[topic] for at in (self._published_ms, self._idle_ms) if topic in at]
+            behind[topic] = (records, max(known, default=None) if records else None)
         return behind
 
     def reached(self) -> dict[TopicPartition, int]:
