@@ -14,6 +14,7 @@ import pytest
 import structlog
 from aiokafka import TopicPartition
 
+from rater.errors import StoreUnknown
 from rater.stream.connecting import reading
 from rater.worker import Line
 from traffic import calls, catalog
@@ -127,6 +128,43 @@ async def test_a_lane_that_makes_no_progress_is_told(
         assert [line["event"] for line in lines] == ["lane stuck", "lane no longer stuck"]
         assert (lines[0]["topic"], lines[0]["offset"], lines[0]["step"]) == (system.topics.cdrs, 1, "draw")
         assert b"rater_stuck_lanes 0.0" in worker.parts.metrics.exposition()
+
+
+async def test_a_lane_that_is_taken_again_and_again_makes_no_progress(
+    system_of: SystemOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is told as stuck, also while it is being taken; not when nothing of it waited."""
+    system = await system_of(environ={"RATER_WORKER__STUCK_AFTER_S": "2"})
+    fault, draw = asyncio.Event(), Line.draw
+
+    async def lost(line: Line, *arguments: Any) -> Any:
+        if fault.is_set():
+            raise StoreUnknown("Redis did not answer")
+        return await draw(line, *arguments)
+
+    monkeypatch.setattr(Line, "draw", lost)
+    (raw,) = calls(1, 1, time.time_ns() // 1_000_000, clients=1, contested_clients=1)[:1]
+    async with system.worker() as worker:
+        await system.load(catalog(1, 1))
+        await system.send([(raw, None)])
+        await system.settled()
+        fault.set()
+        with structlog.testing.capture_logs() as told:
+            await system.send([(raw, None)])
+
+            async def stuck() -> bool:
+                return b"rater_stuck_lanes 1.0" in worker.parts.metrics.exposition()
+
+            await system.until(stuck)
+            assert f"{system.topics.cdrs}[0] from offset 1 waits" in worker.parts.stuck[0]
+            fault.clear()
+
+            async def well() -> bool:
+                return not worker.parts.reasons() and not worker.parts.stuck
+
+            await system.until(well)
+        lines = [line for line in told if "stuck" in line["event"]]
+        assert [line["event"] for line in lines] == ["lane stuck", "lane no longer stuck"]
 
 
 async def test_an_idle_system_has_no_lag_for_the_tools_of_kafka(system_of: SystemOf) -> None:

@@ -274,19 +274,26 @@ class LaneSource:
             if self._places and topic not in self._places and self.lane < partitions.get(topic, 0):
                 self.outdated = f"{topic} has a partition {self.lane} now"
 
+    def polled(self) -> dict[str, int]:
+        """Return topic → offset of the first record that was polled and is not committed."""
+        return {
+            topic: self.published[topic]
+            for topic in self._places
+            if topic in self.published
+            and (self.next[topic] > self.published[topic] or (self.held and topic == self.topics.commands))
+        }
+
     async def waiting(self) -> dict[str, int]:
         """Return topic → offset of the first record that was polled, or could be, and is not committed.
 
         What lies behind another program's open Kafka transaction cannot be polled.
         """
-        found: dict[str, int] = {}
+        found = self.polled()
         for topic, place in self._places.items():
             reader = self._consumer
             if reader is None:
                 return {}
-            if self.next[topic] > self.published[topic] or (self.held and topic == self.topics.commands):
-                found[topic] = self.published[topic]
-            elif self.include_data or topic == self.topics.commands:
+            if topic not in found and (self.include_data or topic == self.topics.commands):
                 at = await reader.position(place)
                 if (reader.last_stable_offset(place) or 0) > at:
                     found[topic] = at
