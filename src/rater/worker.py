@@ -108,11 +108,20 @@ class Line:
             self.steps.remove(name)
 
     async def stuck(self) -> dict[str, int]:
-        """Return topic → first offset of what waits if nothing was committed for too long, else nothing."""
+        """Return topic → first offset of what waits if nothing was committed for too long, else nothing.
+
+        For a batch to gather is not too long.
+        """
         waiting, now = await self.taken.source.waiting() or self.unfinished, time.monotonic()
         if not waiting:
             self.progressed_at = now
-        return waiting if now - self.progressed_at >= self.parts.settings.worker.stuck_after_s else {}
+        after_s = self.parts.settings.worker.stuck_after_s + self.age_s
+        return waiting if now - self.progressed_at >= after_s else {}
+
+    @property
+    def age_s(self) -> float:
+        """So long a lane that keeps up lets a batch gather."""
+        return self.parts.settings.worker.batch_age_ms / 1000 * max(1.0, len(self.parts.lanes) / AGE_LANES)
 
     @property
     def step(self) -> str:
@@ -160,8 +169,7 @@ class Line:
         """Return what has come in, in slices; a lane that keeps up lets a batch gather for the batch age."""
         settings, source = self.parts.settings.worker, self.taken.source
         if self.keeps_up():
-            age_s = settings.batch_age_ms / 1000 * max(1.0, len(self.parts.lanes) / AGE_LANES)
-            await asyncio.sleep(self.moved_at + age_s - time.monotonic())
+            await asyncio.sleep(self.moved_at + self.age_s - time.monotonic())
         polled = await source.poll(timeout_ms=int(PROBE_S * 1000))
         if polled:
             if self.keeps_up():
@@ -184,6 +192,8 @@ class Line:
         parts, taken, stage = self.parts, self.taken, self.stage
         for record in batch.commands:
             await obey(self, batch, record)
+        if taken.catalog is not None:
+            parts.bare.discard(taken.lane)
         batch.catalog, batch.body = (taken.catalog.version, taken.body) if taken.catalog else (0, 0)
         services = taken.catalog.service_names if taken.catalog else frozenset()
         with stage("decode"):
@@ -582,6 +592,8 @@ class Worker:
         taken = await take(lane, self.parts)
         try:
             self.parts.ready(lane)
+            if taken.catalog is None:
+                self.parts.bare.add(lane)
             line = self._lines[lane] = Line(taken, self.parts)
             if lane in self._lost:  # one that is lost again and again makes no progress either
                 line.progressed_at, line.unfinished = self._lost.pop(lane)
@@ -590,6 +602,7 @@ class Worker:
         except BaseExceptionGroup as group:
             raise _worst(group) from group
         finally:
+            self.parts.bare.discard(lane)
             lost = self._lines.pop(lane, None)
             if lost is not None and (waiting := taken.source.polled() or lost.unfinished):
                 self._lost[lane] = lost.progressed_at, waiting

@@ -122,7 +122,7 @@ def zone_of(name: str) -> ZoneInfo:
         return ZoneInfo(name)
     except (KeyError, ValueError, OSError):
         raise ValueError(
-            'no such time zone in the tzdata that is installed here; write an IANA name such as '
+            "no such time zone in the tzdata that is installed here; write an IANA name such as "
             '"Europe/Kyiv" or "UTC", or upgrade tzdata where it is a new one'
         ) from None
 
