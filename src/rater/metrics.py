@@ -196,7 +196,7 @@ class Metrics:
         )
         self._lag_seconds = Gauge(
             "rater_consumer_lag_seconds",
-            "Age of the last record committed that bears a time, while more wait; else 0.",
+            "How long records wait at the most: since the last one committed, or since none did; else 0.",
             lag,
             registry=registry,
         )

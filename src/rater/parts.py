@@ -39,6 +39,8 @@ class Parts:
     accounts: dict[str, str] = field(default_factory=dict)
     waiting: dict[int, str] = field(default_factory=dict)
     """Lane → why it does not rate now; /readyz shows it."""
+    bare: set[int] = field(default_factory=set)
+    """Our lanes that have no catalog yet: they rate nothing, and that is no fault."""
     stuck: dict[int, str] = field(default_factory=dict)
     """Lane → how it makes no progress; the same."""
     topic_faults: list[str] = field(default_factory=list)
@@ -74,8 +76,10 @@ class Parts:
             return [f"Kafka at {self.settings.kafka.bootstrap_servers} does not answer"]
         if not self.lanes:
             return [*self.topic_faults, "the group has given this worker no lane yet"]
+        bare = [(lane, "there is no catalog yet; load one by `rater load`") for lane in self.bare]
         return self.topic_faults + [
-            f"lane {lane}: {reason}" for lane, reason in sorted([*self.waiting.items(), *self.stuck.items()])
+            f"lane {lane}: {reason}"
+            for lane, reason in sorted([*self.waiting.items(), *self.stuck.items(), *bare])
         ]
 
     def unready(self, lane: int, reason: str) -> None:

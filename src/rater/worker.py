@@ -92,6 +92,8 @@ class Line:
         self.asked_at = self.expired_at = self.moved_at = self.progressed_at = time.monotonic()
         self.ask_whole: set[str] = set()
         """Clients that are asked with all of their limits at once. Only how often is asked depends on it."""
+        self.unfinished: dict[str, int] = {}
+        """Topic → first offset of what waited when the lane was lost, until something is committed again."""
         self.steps: list[str] = []
         """Steps of the line that are under way: one batch is committed while the next is rated."""
 
@@ -106,11 +108,20 @@ class Line:
             self.steps.remove(name)
 
     async def stuck(self) -> dict[str, int]:
-        """Return topic → first offset of what waits if nothing was committed for too long, else nothing."""
-        waiting, now = await self.taken.source.waiting(), time.monotonic()
+        """Return topic → first offset of what waits if nothing was committed for too long, else nothing.
+
+        For a batch to gather is not too long.
+        """
+        waiting, now = await self.taken.source.waiting() or self.unfinished, time.monotonic()
         if not waiting:
             self.progressed_at = now
-        return waiting if now - self.progressed_at >= self.parts.settings.worker.stuck_after_s else {}
+        after_s = self.parts.settings.worker.stuck_after_s + self.age_s
+        return waiting if now - self.progressed_at >= after_s else {}
+
+    @property
+    def age_s(self) -> float:
+        """So long a lane that keeps up lets a batch gather."""
+        return self.parts.settings.worker.batch_age_ms / 1000 * max(1.0, len(self.parts.lanes) / AGE_LANES)
 
     @property
     def step(self) -> str:
@@ -158,8 +169,7 @@ class Line:
         """Return what has come in, in slices; a lane that keeps up lets a batch gather for the batch age."""
         settings, source = self.parts.settings.worker, self.taken.source
         if self.keeps_up():
-            age_s = settings.batch_age_ms / 1000 * max(1.0, len(self.parts.lanes) / AGE_LANES)
-            await asyncio.sleep(self.moved_at + age_s - time.monotonic())
+            await asyncio.sleep(self.moved_at + self.age_s - time.monotonic())
         polled = await source.poll(timeout_ms=int(PROBE_S * 1000))
         if polled:
             if self.keeps_up():
@@ -182,6 +192,8 @@ class Line:
         parts, taken, stage = self.parts, self.taken, self.stage
         for record in batch.commands:
             await obey(self, batch, record)
+        if taken.catalog is not None:
+            parts.bare.discard(taken.lane)
         batch.catalog, batch.body = (taken.catalog.version, taken.body) if taken.catalog else (0, 0)
         services = taken.catalog.service_names if taken.catalog else frozenset()
         with stage("decode"):
@@ -331,7 +343,7 @@ class Line:
         for batch in batches:
             self.parts.metrics.add(batch.counts, committed_ms=committed_ms)
         taken.source.committed(last.positions, last.times)
-        self.progressed_at = time.monotonic()
+        self.progressed_at, self.unfinished = time.monotonic(), {}
 
     # ------------------------------------------------------------------ beside the line
     async def probe(self) -> None:
@@ -415,6 +427,8 @@ class Worker:
         self.stopping = asyncio.Event()
         self._lanes: dict[int, tuple[asyncio.Event, asyncio.Task[None]]] = {}
         self._lines: dict[int, Line] = {}
+        self._lost: dict[int, tuple[float, dict[str, int]]] = {}
+        """Lane, lost while records waited → when it committed last, and their topics and offsets."""
         self._fault: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._ending = False
 
@@ -476,9 +490,10 @@ class Worker:
             await asyncio.sleep(PROBE_S)
 
     async def _look(self, ownership: Ownership, topics: TopicWatch) -> None:
-        self.parts.kafka_away = not await ownership.answers()
-        if not self.parts.kafka_away:
-            await self._look_at_topics(topics)
+        answers = await ownership.answers()
+        await self._look_at_topics(topics)
+        # It was asked where rater.commands ends, which nobody can tell while that topic is missing.
+        self.parts.kafka_away = not answers and not (topics.answered and self.parts.topic_faults)
         await self._look_for_stuck()
         for line in list(self._lines.values()):
             await line.taken.source.commit_offsets()
@@ -497,20 +512,26 @@ class Worker:
     async def _look_for_stuck(self) -> None:
         """Tell which lanes make no progress, and which do again."""
         found: dict[int, str] = {}
-        for lane, line in list(self._lines.items()):
-            waiting = await line.stuck()
-            if not waiting:
-                continue
-            seconds, places = time.monotonic() - line.progressed_at, _places(waiting, lane)
+        stuck = [
+            (lane, line.progressed_at, waiting, line.step)
+            for lane, line in list(self._lines.items())
+            if (waiting := await line.stuck())
+        ]
+        latest = time.monotonic() - self.parts.settings.worker.stuck_after_s
+        stuck += [
+            (lane, progressed_at, waiting, "take")
+            for lane, (progressed_at, waiting) in self._lost.items()
+            if lane not in self._lines and progressed_at <= latest
+        ]
+        for lane, progressed_at, waiting, step in stuck:
+            seconds, places = time.monotonic() - progressed_at, _places(waiting, lane)
             found[lane] = (
                 f"nothing was committed for {seconds:.0f} s while {places} waits; "
-                f"the lane is at the step {line.step}"
+                f"the lane is at the step {step}"
             )
             if lane not in self.parts.stuck:
                 topic, offset = next(iter(waiting.items()))
-                log.error(
-                    "lane stuck", lane=lane, topic=topic, offset=offset, step=line.step, reason=found[lane]
-                )
+                log.error("lane stuck", lane=lane, topic=topic, offset=offset, step=step, reason=found[lane])
         for lane in self.parts.stuck.keys() - found.keys():
             log.info("lane no longer stuck", lane=lane)
         self.parts.stuck = found
@@ -544,6 +565,7 @@ class Worker:
         for lane in lanes:
             self.parts.lanes.discard(lane)
             self.parts.ready(lane)
+            self._lost.pop(lane, None)
 
     async def _serve(self, lane: int, stop: asyncio.Event) -> None:
         """Take a lane and rate it, again and again, until it is to be given up."""
@@ -570,13 +592,20 @@ class Worker:
         taken = await take(lane, self.parts)
         try:
             self.parts.ready(lane)
+            if taken.catalog is None:
+                self.parts.bare.add(lane)
             line = self._lines[lane] = Line(taken, self.parts)
+            if lane in self._lost:  # one that is lost again and again makes no progress either
+                line.progressed_at, line.unfinished = self._lost.pop(lane)
             await line.run(stop)
             await taken.source.commit_last()
         except BaseExceptionGroup as group:
             raise _worst(group) from group
         finally:
-            self._lines.pop(lane, None)
+            self.parts.bare.discard(lane)
+            lost = self._lines.pop(lane, None)
+            if lost is not None and (waiting := taken.source.polled() or lost.unfinished):
+                self._lost[lane] = lost.progressed_at, waiting
             await taken.close()
 
 

@@ -14,6 +14,7 @@ import pytest
 import structlog
 from aiokafka import TopicPartition
 
+from rater.errors import StoreUnknown
 from rater.stream.connecting import reading
 from rater.worker import Line
 from traffic import calls, catalog
@@ -127,6 +128,78 @@ async def test_a_lane_that_makes_no_progress_is_told(
         assert [line["event"] for line in lines] == ["lane stuck", "lane no longer stuck"]
         assert (lines[0]["topic"], lines[0]["offset"], lines[0]["step"]) == (system.topics.cdrs, 1, "draw")
         assert b"rater_stuck_lanes 0.0" in worker.parts.metrics.exposition()
+
+
+async def test_a_batch_that_gathers_is_no_lane_that_stands_still(system_of: SystemOf) -> None:
+    """A batch age above worker.stuck_after_s makes no lane stuck."""
+    environ = {"RATER_WORKER__STUCK_AFTER_S": "1", "RATER_WORKER__BATCH_AGE_MS": "4000"}
+    system = await system_of(environ=environ)
+    cdrs = calls(4, 1, time.time_ns() // 1_000_000, clients=1, contested_clients=1)
+    with structlog.testing.capture_logs() as told:
+        async with system.worker():
+            await system.load(catalog(1, 1))
+            for raw in cdrs:
+                await system.send([(raw, None)])
+                await system.settled()
+    assert not [line for line in told if "stuck" in line["event"]]
+
+
+async def test_a_worker_without_a_catalog_is_live_not_ready(system_of: SystemOf) -> None:
+    """It says what to do, and is ready when it was done."""
+    system = await system_of()
+    process = system.start_worker()
+
+    async def started() -> bool:
+        return "metrics_port" in (system.folder / "worker-0.log").read_text()
+
+    await system.until(started)
+    port = system.metrics_port(process)
+
+    async def told() -> bool:
+        return "lane 0: there is no catalog yet; load one by `rater load`" in (await ask(port, "readyz"))[1]
+
+    await system.until(told)
+    assert (await ask(port, "readyz"))[0] == 503
+    assert (await ask(port, "livez"))[0] == 200
+    await system.load(catalog(1, 1))
+    await until_ready(system, port, ready=True)
+
+
+async def test_a_lane_that_is_taken_again_and_again_makes_no_progress(
+    system_of: SystemOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is told as stuck, also while it is being taken; not when nothing of it waited."""
+    system = await system_of(environ={"RATER_WORKER__STUCK_AFTER_S": "2"})
+    fault, draw = asyncio.Event(), Line.draw
+
+    async def lost(line: Line, *arguments: Any) -> Any:
+        if fault.is_set():
+            raise StoreUnknown("Redis did not answer")
+        return await draw(line, *arguments)
+
+    monkeypatch.setattr(Line, "draw", lost)
+    (raw,) = calls(1, 1, time.time_ns() // 1_000_000, clients=1, contested_clients=1)[:1]
+    async with system.worker() as worker:
+        await system.load(catalog(1, 1))
+        await system.send([(raw, None)])
+        await system.settled()
+        fault.set()
+        with structlog.testing.capture_logs() as told:
+            await system.send([(raw, None)])
+
+            async def stuck() -> bool:
+                return b"rater_stuck_lanes 1.0" in worker.parts.metrics.exposition()
+
+            await system.until(stuck)
+            assert f"{system.topics.cdrs}[0] from offset 1 waits" in worker.parts.stuck[0]
+            fault.clear()
+
+            async def well() -> bool:
+                return not worker.parts.reasons() and not worker.parts.stuck
+
+            await system.until(well)
+        lines = [line for line in told if "stuck" in line["event"]]
+        assert [line["event"] for line in lines] == ["lane stuck", "lane no longer stuck"]
 
 
 async def test_an_idle_system_has_no_lag_for_the_tools_of_kafka(system_of: SystemOf) -> None:

@@ -529,7 +529,8 @@ def _not_over(at_ms: int, duration: object, arrival: Arrival) -> _Fault | None:
 def _bad_target(called: str, written: str, service: str, arrival: Arrival) -> _Fault | None:
     if not (called.isdigit() and called.isascii() and len(called) <= DIGITS_MAX):
         detail = (
-            f"`called` is not 1 to {DIGITS_MAX} digits after an optional +; let the source's map normalise it"
+            f"`called` is not 1 to {DIGITS_MAX} digits after an optional +; let the source's map normalise "
+            "it, or the switch write it as text where it was a number with a fraction or an exponent"
         )
         return _Fault(Reason.NUMBER_INVALID, detail, written)
     if service not in arrival.services:

@@ -121,7 +121,10 @@ def zone_of(name: str) -> ZoneInfo:
     try:
         return ZoneInfo(name)
     except (KeyError, ValueError, OSError):
-        raise ValueError('no such time zone; write an IANA name such as "Europe/Kyiv" or "UTC"') from None
+        raise ValueError(
+            "no such time zone in the tzdata that is installed here; write an IANA name such as "
+            '"Europe/Kyiv" or "UTC", or upgrade tzdata where it is a new one'
+        ) from None
 
 
 @lru_cache(maxsize=65_536)

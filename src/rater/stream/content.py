@@ -65,7 +65,7 @@ async def read_content(
     if gone:
         raise (Halt if gone[0] < begin else NoCatalog)(
             f"{topic}[0] has no record at offset {gone[0]}, which the catalog lists: it was removed or the "
-            "topic was recreated; restore the topic, or load the catalog again"
+            "topic was recreated; restore the topic from a backup"
         )
     return found
 

@@ -68,6 +68,8 @@ class LaneSource:
         """Ends as whoever watches the topics was told: of what is not fetched the library knows none."""
         self._published_ms: dict[str, int] = {topic: at for topic, at in times.items() if at > 0}
         """Per topic the timestamp of the last record before that offset that bears one."""
+        self._idle_ms: dict[str, int] = {}
+        """Per topic when nothing waited last, by our clock, ms."""
         self._client = client
         self._ids = ids or {}
         self._group = f"{group}.lanes"
@@ -238,10 +240,11 @@ class LaneSource:
         self._published_ms.update((topic, at) for topic, at in times.items() if at > 0)
 
     async def lag(self) -> dict[str, tuple[int, int | None]]:
-        """Return per topic how many records are not committed, and the timestamp (ms) of the last that is.
+        """Return per topic how many records are not committed, and since when (ms) they wait at the most.
 
-        None: nothing waits, or none of what was committed bears a time. Markers of Kafka transactions behind
-        what waits count too.
+        That is the timestamp of the last record that is committed, or when nothing waited last: after a quiet
+        hour the first record has not waited for an hour. None: nothing waits, or neither is known. Markers of
+        Kafka transactions behind what waits count too.
         """
         behind: dict[str, tuple[int, int | None]] = {}
         for topic, place in self._places.items():
@@ -252,7 +255,10 @@ class LaneSource:
             records = max(0, end - await self._consumer.position(place))
             records += self.next[topic] - self.published[topic]
             records += len(self.held) if topic == self.topics.commands else 0
-            behind[topic] = (records, self._published_ms.get(topic) if records else None)
+            if not records:
+                self._idle_ms[topic] = time.time_ns() // 1_000_000
+            known = [at[topic] for at in (self._published_ms, self._idle_ms) if topic in at]
+            behind[topic] = (records, max(known, default=None) if records else None)
         return behind
 
     def reached(self) -> dict[TopicPartition, int]:
@@ -268,19 +274,26 @@ class LaneSource:
             if self._places and topic not in self._places and self.lane < partitions.get(topic, 0):
                 self.outdated = f"{topic} has a partition {self.lane} now"
 
+    def polled(self) -> dict[str, int]:
+        """Return topic → offset of the first record that was polled and is not committed."""
+        return {
+            topic: self.published[topic]
+            for topic in self._places
+            if topic in self.published
+            and (self.next[topic] > self.published[topic] or (self.held and topic == self.topics.commands))
+        }
+
     async def waiting(self) -> dict[str, int]:
         """Return topic → offset of the first record that was polled, or could be, and is not committed.
 
         What lies behind another program's open Kafka transaction cannot be polled.
         """
-        found: dict[str, int] = {}
+        found = self.polled()
         for topic, place in self._places.items():
             reader = self._consumer
             if reader is None:
                 return {}
-            if self.next[topic] > self.published[topic] or (self.held and topic == self.topics.commands):
-                found[topic] = self.published[topic]
-            elif self.include_data or topic == self.topics.commands:
+            if topic not in found and (self.include_data or topic == self.topics.commands):
                 at = await reader.position(place)
                 if (reader.last_stable_offset(place) or 0) > at:
                     found[topic] = at

@@ -45,6 +45,8 @@ class TopicWatch:
         """Topic -> id, "" where the broker tells none."""
         self._ends: dict[TopicPartition, int] = {}
         self._missing: list[str] = []
+        self.answered = False
+        """Whether the broker answered the last look."""
         self._verified_at = time.monotonic()
         self._admin: AIOKafkaAdminClient | None = None
         self._reader: AIOKafkaConsumer | None = None
@@ -72,8 +74,10 @@ class TopicWatch:
         reached = {TopicPartition(self._topics.transactions, lane): at for lane, at in journal.items()}
         for source in sources:
             reached.update(source.reached())
+        self.answered = False
         try:
             found, wrong = await self._wrong(reached)
+            self.answered = True
             if wrong:
                 await asyncio.sleep(AGAIN_S)
                 found, again = await self._wrong(reached)
