@@ -21,8 +21,8 @@ from types import FrameType
 from oracle.scenario import LoadStep, Scenario, make
 from oracle.variants import VARIANTS, Failure, failure_of, shrunk
 
-STILL_S = 60
-"""A case that takes longer stands still."""
+STILL_S, STILL_WALL_S = 60, 600
+"""A case that takes longer, of the processor or by the clock, stands still."""
 SHRINK_S = 60
 CHUNK = 10
 
@@ -45,11 +45,14 @@ def case(given: tuple[int, tuple[str, ...], int, int | None]) -> tuple[int, Fail
     seed, wanted, each, size = given
     names = names_of(seed, wanted, each)
     signal.signal(signal.SIGALRM, _stop)
-    signal.alarm(STILL_S)
+    signal.signal(signal.SIGPROF, _stop)
+    signal.alarm(STILL_WALL_S)
+    signal.setitimer(signal.ITIMER_PROF, STILL_S)
     try:
         failure = failure_of(make(seed, size=size), names)
     finally:
         signal.alarm(0)
+        signal.setitimer(signal.ITIMER_PROF, 0)
     return 1 + len(names), failure
 
 
