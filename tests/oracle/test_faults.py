@@ -154,6 +154,30 @@ def test_five_limits_for_65_accounts() -> None:
     assert len(found) == 65
 
 
+def test_accounts_that_others_forget() -> None:
+    """Looking accounts up ends, also where the process forgets them before each call of the store."""
+    names = [f"sip-{number}" for number in range(8)]
+    steps: list[Step] = [
+        loaded(catalog(minutes(10), accounts=[{"id": name} for name in names])),
+        *(record(name, NOON - 600_000, 60, orig={"account": name}) for name in names),
+    ]
+
+    async def plan(system: System) -> None:
+        system.load(steps[0])  # type: ignore[arg-type]
+        await drained(system)
+
+        async def forget(*_: object) -> None:
+            lanes.forget_views(system)
+
+        system.pause = forget
+        for number, step in enumerate(steps[1:], 1):
+            system.send(step, number, 0)  # type: ignore[arg-type]
+        await drained(system)
+
+    found = amounts(rated(steps, plan, buckets=3))
+    assert [amount for amount, _, _ in found] == ["0"] * 8
+
+
 def swapped() -> list[Step]:
     """Return a load with a package, one that swaps it for another, and a call a second later on each lane."""
     first = catalog(minutes(10), price="1")

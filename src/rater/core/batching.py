@@ -365,7 +365,7 @@ def _whose_view(side: Side, catalog: Catalog, views: Views) -> str | None:
     """Return the client whose view a side's identification rests on, None when it rests on none."""
     client, account = wanted_of(side.cdr, side.name, side.party, catalog)  # type: ignore[arg-type]
     if client is None and account is not None:
-        client = views.accounts.get(account)
+        client = views.owner(account)
     return None if client is None or views.find(client) is None else client
 
 
