@@ -263,9 +263,17 @@ class Line:
 
     async def draw(self, batch: Batch, calls: Calls, views: Views) -> list[Side]:
         """Draw from all buckets at once; returns the sides that have to be matched again."""
-        drawn = await asyncio.gather(
-            *(self.draw_one(batch, bucket, call, views) for bucket, call in calls.items())
-        )
+        tasks = [
+            asyncio.create_task(self.draw_one(batch, bucket, call, views)) for bucket, call in calls.items()
+        ]
+        try:
+            drawn = await asyncio.gather(*tasks)
+        except BaseException:
+            # Else one that waits for its bucket would go on asking, and tell of a lane that is not ours.
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            raise
         return [
             side for call, done in zip(calls.values(), drawn, strict=True) if not done for side in call.sides
         ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from oracle import lanes
 from oracle.lanes import Ended, System
 from oracle.scenario import DAY_MS, LoadStep, RecordStep, Scenario, Step, ms, rfc3339, second
+from rater.errors import Fenced, StoreDown
 
 NOON = ms("2026-11-27T12:00:00Z")
 Row = dict[str, Any]
@@ -176,6 +178,40 @@ def test_accounts_that_others_forget() -> None:
 
     found = amounts(rated(steps, plan, buckets=3))
     assert [amount for amount, _, _ in found] == ["0"] * 8
+
+
+def test_a_lost_lane_asks_no_bucket_any_more() -> None:
+    """A lane that is another's now, says one bucket, asks no other one any more, though that is down."""
+    file = catalog(minutes(10))
+    file["clients"].append({**file["clients"][0], "id": "43"})
+    steps: list[Step] = [
+        loaded(file),
+        record("a", NOON - 600_000, 60),
+        record("b", NOON - 600_000, 60, orig={"client": "43"}),
+    ]
+    asked: list[int] = []
+
+    async def plan(system: System) -> None:
+        system.load(steps[0])  # type: ignore[arg-type]
+        await drained(system)
+        for number, step in enumerate(steps[1:], 1):
+            system.send(step, number, 0)  # type: ignore[arg-type]
+
+        async def pause(what: str, lane: int, bucket: int, clients: Sequence[str]) -> None:
+            if what != "draw":
+                return
+            if "43" in clients:
+                raise StoreDown("down")
+            system.buckets[bucket].lanes[lane].token += 1
+
+        system.pause = pause
+        with pytest.raises(Fenced):
+            await system.step(0, 2)
+        asking = asyncio.all_tasks() - {asyncio.current_task()}
+        asked.append(len(asking))
+
+    rated(steps, plan, buckets=4)
+    assert asked == [0]
 
 
 def swapped() -> list[Step]:
