@@ -203,9 +203,14 @@ class Line:
         Sides that do not come to rest within ROUNDS_MAX are taken apart; one record alone is asked until it
         does, which only changes of its client, one after the other, can hold up.
         """
-        rounds = 0
+        every, rounds = sides, 0
         while sides:
             calls = await self.match(sides, views)
+            if again := batching.outdated(every, self.taken.catalog):
+                # The lane has caught up since: what was rejected until then is judged by the same catalog.
+                again |= set(map(id, sides))
+                sides = [side for side in every if id(side) in again]
+                continue
             with self.stage("draw"):
                 sides = await self.draw(batch, calls, views)
             rounds += 1

@@ -374,3 +374,32 @@ def test_one_batch_one_catalog() -> None:
     assert only(system, 3).value["catalog"] == 2
     headers = dict(only(system, 2).published[2])
     assert headers["catalog"] == b"2"
+
+
+def test_what_was_rejected_before_a_catch_up_is_judged_again() -> None:
+    """A batch that catches up before it draws is of one catalog, what it had rejected until then included."""
+    first = catalog(minutes(10))
+    first["rate_tables"].append({"name": "no", "currency": "USD", "rates": [{"code": "1", "price": "1"}]})
+    first["clients"].append({"id": "43", "currency": "USD", "rate_tables": {"orig": {"calls": "no"}}})
+    more = {"name": "no", "currency": "USD", "rates": [{"code": "380", "price": "1"}]}
+    swap = swapped()[1].file  # type: ignore[union-attr]
+    steps: list[Step] = [loaded(first), loaded({**swap, "rate_tables": [more]}, NOON)]
+
+    async def plan(system: System) -> None:
+        system.load(steps[0])  # type: ignore[arg-type]
+        await drained(system)
+        system.send(record("warm", NOON - 100_000, 60, now_ms=NOON - 1000), 0, 1)
+        await system.step(1, 1)  # so lane 1, a process of its own, knows 42 as it was
+        system.load(steps[1])  # type: ignore[arg-type]
+        while await system.step(0, 0):  # lane 0 obeys manifest and chunk; lane 1 has read nothing of the load
+            pass
+        system.inputs[1] = [one for one in system.inputs[1] if not one.command]
+        system.send(record("a", NOON + 1000, 60, now_ms=NOON + 70_000, orig={"client": "43"}), 2, 1)
+        system.send(record("b", NOON + 1000, 60, now_ms=NOON + 70_000), 3, 1)
+        system.send(RecordStep(NOON + 70_000, b"no call", 1), 4, 1)
+        await system.step(1, 3)
+
+    system = rated(steps, plan, lane_count=2, processes=2)
+    assert dict(only(system, 4).published[2])["catalog"] == b"2"
+    said = [only(system, number).value for number in (2, 3)]
+    assert [(one["amount"], one["catalog"]) for one in said] == [("-1", 2), ("0", 2)]

@@ -100,7 +100,7 @@ class Side(Struct, gc=False):
     whole: bool = False
     """The first limits did not do for it: it is asked with all of them."""
     catalog: int = 0
-    """Version of the catalog that a rejection was judged by."""
+    """Version of the catalog that a rejection was judged by; 0: by none, so it tells of the batch's."""
     late: bool = False
     """A period that it may draw from was over when its record came in."""
     applied: tuple[str, ApplyContext] | None = None
@@ -259,7 +259,8 @@ def _take_rejected(
     for rejection in rejected:
         index = SIDE_INDEX.get(rejection.side or "", -1)
         if index not in replayed:
-            batch.sides.append(Side(topic, record, index, rejection=rejection, catalog=batch.catalog))
+            by = batch.catalog if rejection.reason is Reason.SERVICE_UNKNOWN else 0
+            batch.sides.append(Side(topic, record, index, rejection=rejection, catalog=by))
 
 
 def _map(
@@ -359,6 +360,12 @@ def _reject_side(
     side.rejection, side.catalog = rejection, catalog.version
     if client is not None and client not in views.fetched:
         lacking.clients.add(client)
+
+
+def outdated(sides: Iterable[Side], catalog: Catalog | None) -> set[int]:
+    """Return the `id` of each side that an older catalog than this one rejects."""
+    version = 0 if catalog is None else catalog.version
+    return {id(side) for side in sides if side.rejection is not None and side.catalog < version}
 
 
 def _whose_view(side: Side, catalog: Catalog, views: Views) -> str | None:
@@ -620,7 +627,7 @@ def _reject(batch: Batch, side: Side, rejection: Rejection) -> None:
         ("source_topic", side.topic.encode()),
         ("source_partition", b"%d" % batch.lane),
         ("source_offset", b"%d" % side.offset),
-        ("catalog", b"%d" % side.catalog),
+        ("catalog", b"%d" % (side.catalog or batch.catalog)),
         ("attempt", next((value for name, value in record.headers or () if name == "attempt"), b"1")),
     ]
     batch.rejected.append((record.key, record.value, headers))
