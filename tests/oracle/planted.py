@@ -126,9 +126,9 @@ PLANTED = (
     ),
     Planted(
         "end_included",
-        "core/periods.py",
-        "if at_ms < anchor_ms or (end_ms is not None and at_ms >= end_ms):",
-        "if at_ms < anchor_ms or (end_ms is not None and at_ms > end_ms):",
+        "core/clients.py",
+        "end = held.end_ms if end is None else min(end, held.end_ms)",
+        "end = held.end_ms + 1 if end is None else min(end, held.end_ms + 1)",
         "a client package is active at the instant of its end",
     ),
     # ---- clients
@@ -149,8 +149,8 @@ PLANTED = (
     Planted(
         "zone_of_today",
         "core/clients.py",
-        "        if not zones:\n            return self.zone\n",
-        "        if True:\n            return self.zone\n",
+        "        if not zones:\n            return self.register.zone\n",
+        "        if True:\n            return self.register.zone\n",
         "a changed time zone changes the periods that are open",
     ),
     # ---- rates and codes
@@ -252,8 +252,8 @@ PLANTED = (
     Planted(
         "money_by_priority",
         "core/matching.py",
-        '        limit.kind == "money",\n        one.version.priority,\n',
-        '        one.version.priority,\n        limit.kind == "money",\n',
+        '        limit.kind == "money",\n        one.latest.priority,\n',
+        '        one.latest.priority,\n        limit.kind == "money",\n',
         "money of a package of higher priority comes before volume",
     ),
     # ---- after a crash, and loads
