@@ -79,6 +79,14 @@ class _Present(NamedTuple):
     body: ManifestBody | None
     content: Content | None
 
+    def after(self, at_ms: int) -> int:
+        """Return the `at` of a load that follows it: not before the next second, whatever clocks say.
+
+        What a load assigns opens with what it brings, which is found by its instant. Lane time is that of
+        the load before anyway.
+        """
+        return at_ms if self.body is None else max(at_ms, self.body.at_ms + 1000)
+
 
 class Loader:
     """Loads catalog files."""
@@ -107,6 +115,7 @@ class Loader:
             present, merged, decided = await self._look(read, at_ms)
             if isinstance(merged, list):
                 return merged
+            at_ms = present.after(at_ms)
             # Undecided still: a broker forgot to end it (src/rater/README.md, Decisions); our writer will.
             if not merged.changed and decided:
                 return self._unchanged(read, present, merged)
@@ -133,6 +142,7 @@ class Loader:
         present = await self._current(own)
         merged: Merged | list[Fault] = found
         if present.version != seen.version:
+            at_ms = writer.at_ms = present.after(at_ms)
             merged = merge(present.content, file, at_ms, await self._existing(file))
         if isinstance(merged, list):
             return merged
@@ -174,7 +184,7 @@ class Loader:
             late = time.monotonic() > until
             if not waited or not waits or late:
                 present = await self._current(await end_offset(self.client, commands, 0))
-                merged = merge(present.content, file, at_ms, await self._existing(file))
+                merged = merge(present.content, file, present.after(at_ms), await self._existing(file))
                 if not waits or late or file.faults or (isinstance(merged, Merged) and merged.changed):
                     return present, merged, not waits
                 self.say("waits for another load to end, or a killed one to be forgotten")

@@ -215,9 +215,14 @@ class Line:
         Sides that do not come to rest within ROUNDS_MAX are taken apart; one record alone is asked until it
         does, which only changes of its client, one after the other, can hold up.
         """
-        rounds = 0
+        every, rounds = sides, 0
         while sides:
             calls = await self.match(sides, views)
+            if again := batching.outdated(every, self.taken.catalog):
+                # The lane has caught up since: what was rejected until then is judged by the same catalog.
+                again |= set(map(id, sides))
+                sides = [side for side in every if id(side) in again]
+                continue
             with self.stage("draw"):
                 sides = await self.draw(batch, calls, views)
             rounds += 1
@@ -275,9 +280,17 @@ class Line:
 
     async def draw(self, batch: Batch, calls: Calls, views: Views) -> list[Side]:
         """Draw from all buckets at once; returns the sides that have to be matched again."""
-        drawn = await asyncio.gather(
-            *(self.draw_one(batch, bucket, call, views) for bucket, call in calls.items())
-        )
+        tasks = [
+            asyncio.create_task(self.draw_one(batch, bucket, call, views)) for bucket, call in calls.items()
+        ]
+        try:
+            drawn = await asyncio.gather(*tasks)
+        except BaseException:
+            # Else one that waits for its bucket would go on asking, and tell of a lane that is not ours.
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            raise
         return [
             side for call, done in zip(calls.values(), drawn, strict=True) if not done for side in call.sides
         ]

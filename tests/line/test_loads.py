@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from aiokafka import AIOKafkaProducer
 
 from rater import app, loader
+from rater.core.commands import rfc3339
 from rater.errors import Halt
 from rater.loader import Loader
 from rater.stream.content import Writer
@@ -177,3 +179,26 @@ async def test_what_stays_undecided_is_ended_by_loading_again(
     assert opened.calls == 1
     await other.abort_transaction()
     await other.stop()
+
+
+@pytest.mark.parametrize("behind_s", [0, 5])
+async def test_a_load_opens_with_what_it_brings_whatever_its_clock_says(
+    system_of: SystemOf, behind_s: int
+) -> None:
+    """What a load edits holds for what it assigns, also where its clock is behind that of the load before."""
+    system = await system_of()
+    at_ms = int(time.time()) * 1000 - 600_000
+    file = json.loads(catalog(2, 0))
+    package, (first, second) = file["packages"][0], file["client_packages"][:2]
+    package["limits"] = [{"id": "m", "type": "volume", "service": "calls", "code": "*", "limit": 10}]
+    async with system.worker():
+        await system.load(json.dumps({**file, "client_packages": [first]}).encode(), at_ms=at_ms)
+        package["limits"][0]["limit"] = 1
+        edited = {"packages": [package], "client_packages": [second]}
+        await system.load(json.dumps(edited).encode(), at_ms=at_ms - behind_s * 1000)
+        cdr = {"id": "1", "called": "380441234567", "answered_at": rfc3339(at_ms + 60_000),
+               "duration_ms": 90_000, "orig": {"client": second["client"]}}  # fmt: skip
+        await system.send([(json.dumps(cdr).encode(), None)])
+        await system.settled()
+        (usage,) = [one for one in await system.transactions() if one["type"] == "usage"]
+        assert [(draw["taken"], draw["left"]) for draw in usage["draws"]] == [("60", "0")]

@@ -8,7 +8,8 @@ lane, obeying a load's commands, `Line.rate`, `Line.commit`. While it goes on th
 - a bucket is asked once more than it answered STALE and MORE, and no side that needs all its limits is asked
   again with the first of them;
 - a bucket's sums are the sums of what the journal's headers say;
-- mark, rejected records and transactions of one batch name one catalog;
+- mark, rejected records and transactions of one batch name one catalog; but what was drawn before the lane
+  caught up, and was rejected beside it, names that of the draw;
 - each side ends once;
 - what the line rejects is rejected alike by a rater that has no caches (`Witness`).
 """
@@ -413,6 +414,8 @@ class System:
         self.looked_up: list[set[str]] = [set() for _ in range(lanes)]
         self.asking: list[dict[int, _Asking]] = [{} for _ in range(lanes)]
         self.in_flight = 0
+        self.drawn_by: list[set[int]] = [set() for _ in range(lanes)]
+        """Catalogs by which something of the lane's batch was drawn."""
         self.lost = [False] * lanes
         """Whether a lane has drawn what is not published yet."""
         self.ended: dict[int, list[Ended]] = {}
@@ -572,6 +575,7 @@ class System:
         before = line.taken.standing.lane_ms
         lane_ms = max([before, *(one.timestamp for one in batch.commands)])
         asking = self.asking[lane] = {}
+        self.drawn_by[lane] = set()
         self.calls[lane] = 0
         self.looked_up[lane] = set()
         own = batch.positions.get(self.topics.cdrs, 0)
@@ -634,6 +638,7 @@ class System:
     def _check_draw(self, bucket: int, call: DrawCall) -> None:
         catalog = self.lines[call.lane].taken.catalog
         version = 0 if catalog is None else catalog.version
+        self.drawn_by[call.lane].add(version)
         held = self.buckets[bucket]
         for use in call.uses:
             self._touched.add(use.client)
@@ -703,7 +708,7 @@ class System:
             )
         for key, value, headers in batch.rejected:
             said_of = {name: raw.decode() for name, raw in headers}
-            if said_of["reason"] != "service_unknown":  # judged with what the batch began with
+            if said_of["reason"] != "service_unknown":  # judged by the catalog that the batch began with
                 catalogs.add(int(said_of["catalog"]))
             ended[int(said_of["source_offset"])].append(
                 Ended(
@@ -714,7 +719,9 @@ class System:
                     (key, value, headers),
                 )
             )
-        hold(len(catalogs) == 1, f"one batch names catalogs {sorted(catalogs)}: mark, transactions, rejected")
+        drawn = self.drawn_by[lane] | {batch.catalog}
+        hold(catalogs <= drawn, f"one batch names catalogs {sorted(catalogs)}: mark, transactions, rejected")
+        hold(max(catalogs) == batch.catalog, f"the mark names catalog {batch.catalog}, others {catalogs}")
         self._end(lane, batch, records, ended, lane_ms, alone=alone)
         self.events += [(lane, json.loads(value or b"")) for _, value, _ in batch.events]
 

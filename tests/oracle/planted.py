@@ -213,8 +213,8 @@ PLANTED = (
     Planted(
         "end_included",
         "core/clients.py",
-        "if end is not None and at_ms >= end:",
-        "if end is not None and at_ms > end:",
+        "end = held.end_ms if end is None else min(end, held.end_ms)",
+        "end = held.end_ms + 1 if end is None else min(end, held.end_ms + 1)",
         "a client package is active at the instant of its end",
     ),
     # ---- clients

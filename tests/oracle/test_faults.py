@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from oracle import lanes
 from oracle.lanes import Ended, System
 from oracle.scenario import DAY_MS, LoadStep, RecordStep, Scenario, Step, ms, rfc3339, second
+from rater.errors import Fenced, StoreDown
 
 NOON = ms("2026-11-27T12:00:00Z")
 Row = dict[str, Any]
@@ -152,6 +154,64 @@ def test_five_limits_for_65_accounts() -> None:
     found = amounts(rated(steps))
     assert found[:2] == [("0", ["0"] * 5, 0), ("-3", [], 300)]
     assert len(found) == 65
+
+
+def test_accounts_that_others_forget() -> None:
+    """Looking accounts up ends, also where the process forgets them before each call of the store."""
+    names = [f"sip-{number}" for number in range(8)]
+    steps: list[Step] = [
+        loaded(catalog(minutes(10), accounts=[{"id": name} for name in names])),
+        *(record(name, NOON - 600_000, 60, orig={"account": name}) for name in names),
+    ]
+
+    async def plan(system: System) -> None:
+        system.load(steps[0])  # type: ignore[arg-type]
+        await drained(system)
+
+        async def forget(*_: object) -> None:
+            lanes.forget_views(system)
+
+        system.pause = forget
+        for number, step in enumerate(steps[1:], 1):
+            system.send(step, number, 0)  # type: ignore[arg-type]
+        await drained(system)
+
+    found = amounts(rated(steps, plan, buckets=3))
+    assert [amount for amount, _, _ in found] == ["0"] * 8
+
+
+def test_a_lost_lane_asks_no_bucket_any_more() -> None:
+    """A lane that is another's now, says one bucket, asks no other one any more, though that is down."""
+    file = catalog(minutes(10))
+    file["clients"].append({**file["clients"][0], "id": "43"})
+    steps: list[Step] = [
+        loaded(file),
+        record("a", NOON - 600_000, 60),
+        record("b", NOON - 600_000, 60, orig={"client": "43"}),
+    ]
+    asked: list[int] = []
+
+    async def plan(system: System) -> None:
+        system.load(steps[0])  # type: ignore[arg-type]
+        await drained(system)
+        for number, step in enumerate(steps[1:], 1):
+            system.send(step, number, 0)  # type: ignore[arg-type]
+
+        async def pause(what: str, lane: int, bucket: int, clients: Sequence[str]) -> None:
+            if what != "draw":
+                return
+            if "43" in clients:
+                raise StoreDown("down")
+            system.buckets[bucket].lanes[lane].token += 1
+
+        system.pause = pause
+        with pytest.raises(Fenced):
+            await system.step(0, 2)
+        asking = asyncio.all_tasks() - {asyncio.current_task()}
+        asked.append(len(asking))
+
+    rated(steps, plan, buckets=4)
+    assert asked == [0]
 
 
 def swapped() -> list[Step]:
@@ -314,3 +374,32 @@ def test_one_batch_one_catalog() -> None:
     assert only(system, 3).value["catalog"] == 2
     headers = dict(only(system, 2).published[2])
     assert headers["catalog"] == b"2"
+
+
+def test_what_was_rejected_before_a_catch_up_is_judged_again() -> None:
+    """A batch that catches up before it draws is of one catalog, what it had rejected until then included."""
+    first = catalog(minutes(10))
+    first["rate_tables"].append({"name": "no", "currency": "USD", "rates": [{"code": "1", "price": "1"}]})
+    first["clients"].append({"id": "43", "currency": "USD", "rate_tables": {"orig": {"calls": "no"}}})
+    more = {"name": "no", "currency": "USD", "rates": [{"code": "380", "price": "1"}]}
+    swap = swapped()[1].file  # type: ignore[union-attr]
+    steps: list[Step] = [loaded(first), loaded({**swap, "rate_tables": [more]}, NOON)]
+
+    async def plan(system: System) -> None:
+        system.load(steps[0])  # type: ignore[arg-type]
+        await drained(system)
+        system.send(record("warm", NOON - 100_000, 60, now_ms=NOON - 1000), 0, 1)
+        await system.step(1, 1)  # so lane 1, a process of its own, knows 42 as it was
+        system.load(steps[1])  # type: ignore[arg-type]
+        while await system.step(0, 0):  # lane 0 obeys manifest and chunk; lane 1 has read nothing of the load
+            pass
+        system.inputs[1] = [one for one in system.inputs[1] if not one.command]
+        system.send(record("a", NOON + 1000, 60, now_ms=NOON + 70_000, orig={"client": "43"}), 2, 1)
+        system.send(record("b", NOON + 1000, 60, now_ms=NOON + 70_000), 3, 1)
+        system.send(RecordStep(NOON + 70_000, b"no call", 1), 4, 1)
+        await system.step(1, 3)
+
+    system = rated(steps, plan, lane_count=2, processes=2)
+    assert dict(only(system, 4).published[2])["catalog"] == b"2"
+    said = [only(system, number).value for number in (2, 3)]
+    assert [(one["amount"], one["catalog"]) for one in said] == [("-1", 2), ("0", 2)]

@@ -50,7 +50,7 @@ class Setup:
     forget: str = ""
     """When memos are emptied: before each batch, before each call of the store."""
     evict: float = 0.0
-    """How often, before a call of the store, clients are forgotten."""
+    """How often, before a call of the store, clients and accounts are forgotten."""
     stale: float = 0.0
     """How often, before a call of the store, clients are known again as they were before a load."""
     bounds: bool = False
@@ -343,6 +343,8 @@ class _Run:
             for parts in system.parts:
                 for name in [name for name in parts.views if rng.random() < 0.5]:
                     parts.views.pop(name, None)
+                if rng.random() < setup.evict:
+                    parts.accounts.clear()
         if setup.stale and rng.random() < setup.stale:
             self._make_stale(lane)
         if setup.between and not self.resting and what in ("draw", "views") and rng.random() < 0.4:

@@ -471,6 +471,15 @@ async def test_emptied_store_knows_nobody(start_redis: Callable[..., Redis], pre
         assert (await lane.draw([], [Use(CLIENT, 1, 0, [])])).status == Status.LOST
 
 
+async def test_emptied_behind_a_stale_view(redis_url: str, prefix: str) -> None:
+    """Where the fresh register is gone before it was read, the lane is taken again."""
+    async with connected(redis_url, prefix) as store, AsyncRedis.from_url(redis_url) as server:
+        lane = await Lane(store).take()
+        await lane.draw([], [], [Apply(CLIENT, 0, b"register", 2, 0)])
+        await server.delete(Keys(prefix, 0, 1).register + CLIENT)
+        assert (await lane.draw([], [Use(CLIENT, 1, 0, [])])).status == Status.REGRESSED
+
+
 async def test_another_run_is_closed_until_all_agree(start_redis: Callable[..., Redis], prefix: str) -> None:
     """A restarted server that kept its data decides nothing until every lane has registered again."""
     server = start_redis(append_only=True)

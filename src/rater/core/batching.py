@@ -100,7 +100,7 @@ class Side(Struct, gc=False):
     whole: bool = False
     """The first limits did not do for it: it is asked with all of them."""
     catalog: int = 0
-    """Version of the catalog that a rejection was judged by; 0: by none, so it is the batch's."""
+    """Version of the catalog that a rejection was judged by; 0: by none, so it tells of the batch's."""
     late: bool = False
     """A period that it may draw from was over when its record came in."""
     applied: tuple[str, ApplyContext] | None = None
@@ -259,8 +259,8 @@ def _take_rejected(
     for rejection in rejected:
         index = SIDE_INDEX.get(rejection.side or "", -1)
         if index not in replayed:
-            judged_by = batch.catalog if rejection.reason is Reason.SERVICE_UNKNOWN else 0
-            batch.sides.append(Side(topic, record, index, rejection=rejection, catalog=judged_by))
+            by = batch.catalog if rejection.reason is Reason.SERVICE_UNKNOWN else 0
+            batch.sides.append(Side(topic, record, index, rejection=rejection, catalog=by))
 
 
 def _map(
@@ -362,11 +362,17 @@ def _reject_side(
         lacking.clients.add(client)
 
 
+def outdated(sides: Iterable[Side], catalog: Catalog | None) -> set[int]:
+    """Return the `id` of each side that an older catalog than this one rejects."""
+    version = 0 if catalog is None else catalog.version
+    return {id(side) for side in sides if side.rejection is not None and side.catalog < version}
+
+
 def _whose_view(side: Side, catalog: Catalog, views: Views) -> str | None:
     """Return the client whose view a side's identification rests on, None when it rests on none."""
     client, account = wanted_of(side.cdr, side.name, side.party, catalog)  # type: ignore[arg-type]
     if client is None and account is not None:
-        client = views.accounts.get(account)
+        client = views.owner(account)
     return None if client is None or views.find(client) is None else client
 
 

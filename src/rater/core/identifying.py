@@ -26,7 +26,7 @@ class Views:
     others put into the shared caches or take out of them. So looking up ends, and a rejection can rest on it.
     """
 
-    __slots__ = ("absent_accounts", "absent_clients", "accounts", "clients", "fetched")
+    __slots__ = ("absent_accounts", "absent_clients", "accounts", "clients", "fetched", "owners")
 
     def __init__(
         self, clients: dict[str, ClientView] | None = None, accounts: dict[str, str] | None = None
@@ -38,10 +38,16 @@ class Views:
         self.absent_accounts: set[str] = set()
         self.fetched: dict[str, ClientView] = {}
         """Views as the store had them during this batch: a rejection may rest on such a one."""
+        self.owners: dict[str, str] = {}
+        """Account → client, as the store had them during this batch."""
 
     def find(self, client: str) -> ClientView | None:
         """Return a client's view: the one that was fetched for this batch before one of the cache."""
         return self.fetched.get(client) or self.clients.get(client)
+
+    def owner(self, account: str) -> str | None:
+        """Return whose account it is: as it was looked up for this batch before one of the cache."""
+        return self.owners.get(account) or self.accounts.get(account)
 
     def learn(
         self, clients: set[str], accounts: set[str], registers: dict[str, bytes], owners: dict[str, str]
@@ -54,6 +60,7 @@ class Views:
             self.fetched.pop(client, None)
             self.clients.pop(client, None)
         self.accounts.update(owners)
+        self.owners.update(owners)
         self.absent_accounts |= accounts - owners.keys()
 
     def put(self, client: str, register: bytes) -> None:
@@ -67,6 +74,7 @@ class Views:
         if old is not None:
             for account in old.accounts.keys() - new.accounts.keys():
                 self.accounts.pop(account, None)
+                self.owners.pop(account, None)
 
 
 class Missing(Struct, frozen=True):
@@ -187,7 +195,7 @@ def _whose(
     if client is None:
         if account is None:
             return _nobody(party, cdr, side)
-        client = views.accounts.get(account)
+        client = views.owner(account)
         if client is None:
             return _no_account(account, side) if account in views.absent_accounts else Missing(None, account)
     view = views.find(client)
@@ -203,7 +211,7 @@ def _whose(
 
 def _foreign_account(account: str, client: str, side: Side, views: Views) -> Rejection | Missing:
     """Return why an account that the client does not have is refused: it is another client's, or nobody's."""
-    owner = views.accounts.get(account)
+    owner = views.owner(account)
     if owner is None and account not in views.absent_accounts:
         return Missing(None, account)
     if owner is None or owner == client:  # the index may be newer than the view

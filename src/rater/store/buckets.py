@@ -148,7 +148,11 @@ class Buckets:
             if status == Status.STALE:
                 clients = [call.uses[index].client for index in reply[2]]
                 fresh = await self._read(bucket, [keys.register + client for client in clients])
-                stale = [(client, blob or b"") for client, blob in zip(clients, fresh, strict=True)]
+                if None in fresh:  # emptied since the script ran
+                    return DrawReply(Status.REGRESSED, number, [], [], [])
+                stale = [
+                    (client, blob) for client, blob in zip(clients, fresh, strict=True) if blob is not None
+                ]
             more = reply[2] if status == Status.MORE else []
             return DrawReply(status, number, [], [], stale, more=more)
 
