@@ -1157,6 +1157,28 @@ def _gap(make: _Maker) -> None:
         make.simple("42", at, rng.choice((30, 60, 300)))
 
 
+def _moved(make: _Maker) -> None:
+    """A client's time zone is another one from a load on: open periods end by the old one."""
+    rng = make.rng
+    old, new = rng.sample(
+        ("UTC", "Europe/Kyiv", "America/New_York", "Australia/Lord_Howe", "Asia/Kolkata"), 2
+    )
+    make.plain([_volume(10)], rng.choice(("1 day", "1 month", "10 days", "12 hours")), time_zone=old)
+    for zone in (new, old) if rng.random() < 0.3 else (new,):
+        for _ in range(rng.randrange(1, 4)):
+            make.simple("42", make.now - rng.choice((90_000, DAY_MS)), rng.choice((30, 60, 300)))
+        make.whole()
+        tables = {"orig": {"calls": "retail"}}
+        make.file = {"clients": [{"id": "42", "currency": "USD", "time_zone": zone, "rate_tables": tables}]}
+        make.load()
+        make.now += rng.randrange(3) * DAY_MS
+    midnight = make.now // DAY_MS * DAY_MS
+    for _ in range(rng.randrange(4, 12)):
+        at = midnight + rng.choice((-11, -10.5, -5.5, -3, -2, 0, 4, 5)) * HOUR_MS - rng.randrange(3) * DAY_MS
+        at += rng.choice((-1000, 0, 1000, 1_800_000))
+        make.simple("42", int(min(at, make.now - 1000)), rng.choice((30, 60, 300)))
+
+
 _SMALLEST: tuple[Callable[[_Maker], None], ...] = (
     _another_period,
     _five_days,
@@ -1167,6 +1189,7 @@ _SMALLEST: tuple[Callable[[_Maker], None], ...] = (
     _edited,
     _edited,
     _gap,
+    _moved,
 )
 
 
