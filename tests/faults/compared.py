@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any, NamedTuple
@@ -131,10 +131,16 @@ def check_lane(run: Run, lane: int) -> Report:
 
 async def _check_lane(run: Run, lane: int) -> Report:
     report = Report()
+    published = await read_published(run, lane, report)
+    records = await read_lane(run.bootstrap, f"{run.topics}cdrs", lane)
+    return compare_lane(run, lane, records, published, report)
+
+
+def compare_lane(run: Run, lane: int, records: Iterable[Rec], published: Published, report: Report) -> Report:
+    """Compare what was published of a lane's records with what comes of them in their order."""
     rater = Reference(run.window_days)
     loaded(run, lane, rater)
-    published = await read_published(run, lane, report)
-    for record in await read_lane(run.bootstrap, f"{run.topics}cdrs", lane):
+    for record in records:
         report.counts["records"] += 1
         for wanted in rater.rate(record.value, record.at_ms):
             _compare_side(record, wanted, published, report)
@@ -269,20 +275,28 @@ class Side(NamedTuple):
 
 
 async def _check_group(run: Run, group: int) -> Report:
-    report, rater = Report(), Open(run.window_days)
-    loaded(run, group, rater)
-    published = Published({}, {})
-    sides: dict[tuple[str, ...], list[Side]] = defaultdict(list)
+    report, published, records = Report(), Published({}, {}), []
     for lane in range(GROUPS):
         of_lane = await read_published(run, lane, report)
         for record in await read_lane(run.bootstrap, f"{run.topics}cdrs", lane):
-            if record.headers[GROUP] != str(group).encode():
-                continue
-            report.counts["records"] += 1
-            _move(record, of_lane, published)
-            for side in _asked_of(rater, record, published, report):
-                call = side.asked.call
-                sides[call.source, call.id, call.side, side.asked.value["client"]].append(side)
+            if record.headers[GROUP] == str(group).encode():
+                records.append(record)
+                _move(record, of_lane, published)
+    return compare_group(run, group, records, published, report)
+
+
+def compare_group(
+    run: Run, group: int, records: Iterable[Rec], published: Published, report: Report
+) -> Report:
+    """Check what was published of a group's records: what must be so in any order of draws."""
+    rater = Open(run.window_days)
+    loaded(run, group, rater)
+    sides: dict[tuple[str, ...], list[Side]] = defaultdict(list)
+    for record in records:
+        report.counts["records"] += 1
+        for side in _asked_of(rater, record, published, report):
+            call = side.asked.call
+            sides[call.source, call.id, call.side, side.asked.value["client"]].append(side)
     rated = [one for alike in sides.values() for one in _rated_once(alike, published, report)]
     for place in (*published.transactions, *published.rejected):
         report.find(f"{place} was published and is of no side, or of a duplicate")
