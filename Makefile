@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.stamp
 
-.PHONY: demo test test-faults test-backlog fault-figure fault-table bench bench-growth lint venv lock clean
+.PHONY: demo test test-faults test-backlog test-oracle test-planted fault-figure fault-table bench bench-growth lint venv lock clean
 
 demo: $(STAMP)
 	$(BIN)/rater demo
@@ -23,6 +23,16 @@ test-faults: $(STAMP)
 # reference. RATER_BACKLOG_SEED=7 for other calls and moments; PYTEST_ARGS="-k unkeyed" for one of both.
 test-backlog: $(STAMP)
 	RATER_BACKLOG_CDRS=$(or $(RATER_BACKLOG_CDRS),500000) $(BIN)/pytest tests/faults/test_backlog.py --log-cli-level=INFO $(PYTEST_ARGS)
+
+# Generated cases against the slow reference, each under every circumstance that must change nothing: 200,000 runs and
+# more, half an hour to an hour. RATER_ORACLE_SEED=7 for other cases.
+test-oracle: $(STAMP)
+	PYTHONPATH=src:tests $(BIN)/python -m oracle --jobs 2 --every-variant --size 12 \
+		--cases $(or $(RATER_ORACLE_CASES),7200) --seed $(or $(RATER_ORACLE_SEED),0)
+
+# Which faults that are planted in a copy of the product the same cases see, and by what: some 20 minutes.
+test-planted: $(STAMP)
+	PYTHONPATH=src:tests $(BIN)/python -m oracle.planted --jobs 2
 
 # One line of numbers, with kills and restarts going on.
 fault-figure: $(STAMP)
