@@ -36,7 +36,7 @@ def command(module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.slow
 def test_memos_cuts_lanes_and_crashes_change_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     """Each case equals the reference one record at a time, and then the same under a variant."""
-    done = command("oracle", "--cases", str(CASES), "--jobs", "2", "--each", "1")
+    done = command("oracle", "--cases", str(CASES), "--jobs", "2", "--each", "1", "--size", "20")
     with capsys.disabled():
         sys.stdout.write(f"\n{done.stdout.splitlines()[-1] if done.stdout else done.stderr}\n")
     assert done.returncode == 0, done.stdout + done.stderr
