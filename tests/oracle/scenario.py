@@ -1158,12 +1158,17 @@ def _gap(make: _Maker) -> None:
 
 
 def _moved(make: _Maker) -> None:
-    """A client's time zone is another one from a load on: open periods end by the old one."""
+    """A client's time zone is another one from a load on: open periods end by the old one.
+
+    Days after a change of clocks: zones without it, or with another one, cut days at other instants since.
+    """
     rng = make.rng
+    make.now = ms(rng.choice(("2026-10-28T12:00:00Z", "2026-11-04T12:00:00Z", "2026-04-01T12:00:00Z")))
     old, new = rng.sample(
         ("UTC", "Europe/Kyiv", "America/New_York", "Australia/Lord_Howe", "Asia/Kolkata"), 2
     )
-    make.plain([_volume(10)], rng.choice(("1 day", "1 month", "10 days", "12 hours")), time_zone=old)
+    period = rng.choice(("1 day", "1 day", "1 day", "10 days", "1 month"))
+    make.plain([_volume(1000)], period, time_zone=old)
     for zone in (new, old) if rng.random() < 0.3 else (new,):
         for _ in range(rng.randrange(1, 4)):
             make.simple("42", make.now - rng.choice((90_000, DAY_MS)), rng.choice((30, 60, 300)))
@@ -1173,10 +1178,14 @@ def _moved(make: _Maker) -> None:
         make.load()
         make.now += rng.randrange(3) * DAY_MS
     midnight = make.now // DAY_MS * DAY_MS
-    for _ in range(rng.randrange(4, 12)):
-        at = midnight + rng.choice((-11, -10.5, -5.5, -3, -2, 0, 4, 5)) * HOUR_MS - rng.randrange(3) * DAY_MS
-        at += rng.choice((-1000, 0, 1000, 1_800_000))
-        make.simple("42", int(min(at, make.now - 1000)), rng.choice((30, 60, 300)))
+    for _ in range(rng.randrange(8, 24)):
+        at = (
+            midnight
+            - rng.randrange(4) * DAY_MS
+            + rng.randrange(-12, 6) * HOUR_MS
+            + rng.choice((0, 1_800_000))
+        )
+        make.simple("42", min(at, make.now - 1000), rng.choice((30, 60, 300)))
 
 
 _SMALLEST: tuple[Callable[[_Maker], None], ...] = (
@@ -1189,6 +1198,7 @@ _SMALLEST: tuple[Callable[[_Maker], None], ...] = (
     _edited,
     _edited,
     _gap,
+    _moved,
     _moved,
 )
 
