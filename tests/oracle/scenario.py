@@ -1079,7 +1079,7 @@ def _currency(make: _Maker) -> None:
 
 
 def _one_id(make: _Maker) -> None:
-    """The same id at another client, and a second later."""
+    """The same id at another client, a second longer, at another given rate."""
     rng = make.rng
     make.plain([_volume(10)], "1 day")
     make.file = {
@@ -1090,10 +1090,14 @@ def _one_id(make: _Maker) -> None:
     }
     make.load()
     clients = [str(n) for n in range(42, 49)]
+    at, given = make.now - 90_000, rng.random() < 0.5
     for _ in range(rng.randrange(3, 9)):
-        make.simple(
-            rng.choice(clients), make.now - 90_000, rng.choice((60, 60, 61)), id=rng.choice(("same", "other"))
-        )
+        client = rng.choice(clients[:2] if given else clients)
+        more: Row = {"id": rng.choice(("same", "other"))}
+        if given:
+            rate = {"code": "380", "price": rng.choice(("1", "1.0", "2")), "currency": "USD"}
+            more["orig"] = {"client": client, "rate": rate}
+        make.simple(client, at, rng.choice((60, 60, 60, 61)), **more)
 
 
 def _edited(make: _Maker) -> None:
