@@ -568,6 +568,22 @@ def test_a_float_that_is_no_whole_number(name: str, literal: str) -> None:
     assert [(one.reason, one.side) for one in rejected] == [(Reason.MALFORMED, side) for side in sides]
 
 
+@pytest.mark.parametrize("name", _AS_JSON)
+def test_a_float_that_was_cut_short(name: str) -> None:
+    """Of a number of 15 digits %.14g leaves 14, so what it wrote may be any of ten: refused as a number."""
+    called, account = _AS_JSON[name]
+    flat = name == "freeswitch-esl"
+    whole = {called: "3.80441234567891e14", account: "3.80441234567891e+14"}
+    found = _became(_shipped(name), _with_literals(_json_record(name), whole, flat=flat))
+    assert isinstance(found, Cdr)
+    assert found.called == "380441234567891"
+    found = _became(
+        _shipped(name), _with_literals(_json_record(name), {called: "3.8044123456789e+14"}, flat=flat)
+    )
+    assert isinstance(found, tuple)
+    assert {one.reason for one in found} <= {Reason.MALFORMED, Reason.NUMBER_INVALID}
+
+
 def test_floats_of_ids_and_durations() -> None:
     """An id 1793699992.1 that is a number is refused: it may be 1793699992.10; a duration has a fraction."""
     small = json.dumps(_RECORD)
@@ -639,6 +655,8 @@ _TEXTS = {
     "3.80441234567e11": "380441234567",
     "3.80441E+11": "3.80441E+11",
     "3.80441E11": "3.80441E11",
+    "3.80441234567891E+14": "380441234567891",
+    "3.8044123456789E+14": "3.8044123456789E+14",
     "380441234567.5": "380441234567.5",
     "380441234567.500000": "380441234567.500000",
     "555.0000": "555.0000",

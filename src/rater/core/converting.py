@@ -47,6 +47,7 @@ _FLOAT = re.compile(r"(-?)([0-9]{1,60})(?:\.([0-9]{1,60}))?(?:[eE]([+-]?[0-9]{1,
 _EXACT_END = 2**53  # from here on a binary float is not exact: what was written may be another number
 _POINT_MIN, _POINT_MAX = -9, len(str(_EXACT_END))
 _LOSSY_DIGITS_MAX = 7  # C's %g keeps 6 digits of a number, %e 7
+_LUA_DIGITS = 14
 _LOSSY_FROM_DIGITS = 8  # the shortest number that they shorten
 
 
@@ -283,6 +284,18 @@ LETTERS: dict[str, Mapping[int, int | None] | None] = {
 _NAME_ADDRESS = re.compile(r"[^<]*<([^<>]*)>.*", re.DOTALL)  # "Alice" <sip:1001@pbx>;tag=7
 _SCHEME = re.compile(r"(?:sips?|tel):", re.IGNORECASE)
 _SEPARATORS = str.maketrans("", "", " -.()")  # RFC 3966: visual separators, and the blank that people add
+
+
+def cut_short(literal: str) -> bool:
+    """Return whether C's %.14g may have left out digits of a whole number: 3.8044123456789e+14 is one of ten.
+
+    So Lua and older PHP print numbers of 15 digits and more. As a time or a duration it is near enough.
+    """
+    mantissa, exponent, power = literal.lower().partition("e")
+    digits = len(mantissa.strip("+-0").replace(".", "").lstrip("0"))
+    return bool(exponent) and digits <= _LUA_DIGITS <= int(power)
+
+
 # Of texts with one point. Somebody may have set a group of digits apart by it (555.1234), but hardly a single
 # digit, nor zeros alone, and E.164 has no more than 15 digits.
 _FLOAT_NUMBER = re.compile(r"(\+?[0-9]+)\.([0-9]|0+|(?<=[0-9]{10}\.)[0-9]{6,})")
@@ -333,8 +346,8 @@ def _whole(text: str) -> str | None:
         sure = not fraction.strip("0") and len(fraction) not in _ZEROS_OF_A_GROUP
         return whole if sure and len(whole) <= _POINT_MAX and int(whole) < _EXACT_END else None
     if _EXPONENT_NUMBER.fullmatch(text):
-        text = written_out(text)
-        return text if text.isdecimal() else None
+        whole = written_out(text)
+        return whole if whole.isdecimal() and not cut_short(text) else None
     return text
 
 

@@ -16,7 +16,7 @@ from urllib.parse import unquote
 
 import msgspec
 
-from rater.core.converting import written_out
+from rater.core.converting import cut_short, written_out
 from rater.core.reasons import Reason, shown
 
 
@@ -79,7 +79,9 @@ def _other(value: object) -> Slot:
 def _number(literal: str) -> str:
     """Return the slot of a JSON number that is written with a fraction or an exponent: 380441234567.0."""
     text = written_out(literal)
-    return text if text.removeprefix("-").isdecimal() else Inexact(text)
+    if not text.removeprefix("-").isdecimal():
+        return Inexact(text)
+    return Inexact(f"{text}.0") if cut_short(literal) else text  # with a point it is no telephone number
 
 
 # Takes floats as they are written: as binary ones they might be other numbers.
