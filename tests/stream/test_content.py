@@ -62,7 +62,7 @@ async def test_content_that_is_not_there_halts(scene: Scene) -> None:
     await scene.abort(topic)
     for missing in (second + 1, second + 2, 1000):  # a marker, an aborted record, behind the end
         with pytest.raises(
-            Halt, match=rf"commands\[0\] has no record at offset {missing}, .*load the catalog"
+            Halt, match=rf"commands\[0\] has no record at offset {missing}, .*restore the topic"
         ):
             await read_content(scene.client, topic, [first, missing])
     with pytest.raises(Halt, match=r"has no record at offset 1000, "):
