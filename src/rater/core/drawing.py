@@ -555,8 +555,10 @@ class Bucket:
             use.client for use, version in zip(call.uses, versions, strict=True) if use.version != version
         ]
         if stale:
-            fresh = [(client, self.registers.get(client, b"")) for client in stale]
-            return DrawReply(Status.STALE, call.call, [], [], fresh)
+            fresh = [(client, self.registers[client]) for client in stale if client in self.registers]
+            # A client of which no register is there: on a server it was emptied since the script ran.
+            status = Status.STALE if len(fresh) == len(stale) else Status.REGRESSED
+            return DrawReply(status, call.call, [], [], fresh if status == Status.STALE else [])
         results = [draft.item(call, number, item) for number, item in enumerate(call.items)]
         if draft.more:
             return DrawReply(Status.MORE, call.call, [], [], [], more=draft.more)
