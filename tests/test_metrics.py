@@ -8,9 +8,9 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from rater import __version__
-from rater.core.catalog import Content
-from rater.core.compiling import compile_catalog
-from rater.core.counts import Counts
+from rater.core.catalog.compiled import compile_catalog
+from rater.core.catalog.specs import Content
+from rater.core.line.counts import Counts
 from rater.core.reasons import Reason
 from rater.core.zones import INSTALLED, Release
 from rater.metrics import OTHER, Metrics

@@ -20,23 +20,23 @@ from typing import Any
 import msgspec
 import structlog
 
-from rater.auditor import Progress
-from rater.auditor import audit as run_audit
 from rater.catalogs import Catalogs
 from rater.config import Settings
-from rater.core.auditing import Ledger
-from rater.core.catalog import Content
+from rater.core.catalog.specs import Content
+from rater.core.journal.auditing import Ledger
 from rater.errors import Halt
 from rater.health import HealthServer
-from rater.loader import Loader
+from rater.jobs.audit import Progress
+from rater.jobs.audit import audit as run_audit
+from rater.jobs.load import Loader
 from rater.metrics import Metrics
-from rater.parts import Parts
-from rater.sources import open_maps
+from rater.source_maps import open_maps
 from rater.store.buckets import Buckets
 from rater.stream.content import read_content
 from rater.stream.journal import last_marks
 from rater.stream.topics import Topics
-from rater.worker import Worker
+from rater.worker.process import Worker
+from rater.worker.shared import Parts
 
 log = structlog.get_logger()
 

@@ -18,8 +18,8 @@ from prometheus_client.core import HistogramMetricFamily
 from prometheus_client.registry import Collector
 
 from rater import __version__
-from rater.core.compiling import Catalog
-from rater.core.counts import Counts
+from rater.core.catalog.compiled import Catalog
+from rater.core.line.counts import Counts
 from rater.core.reasons import Reason
 from rater.core.zones import INSTALLED
 

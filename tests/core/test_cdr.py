@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rater.core.cdr import MAX_BYTES, Arrival, Cdr, GivenRate, Party, decode, decode_object
-from rater.core.offline import Rater, Transaction
+from rater.core.cdr import MAX_BYTES, Arrival, Cdr, GivenRate, Party
+from rater.core.cdr_decoding import decode, decode_object
+from rater.core.line.offline import Rater, Transaction
 from rater.core.reasons import VALUE_CHARS_MAX, Reason, Rejection
 
 DAY_MS = 86_400_000

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rater.core.codes import Deck, RateTable, Row, pattern_rank
+from rater.core.catalog.codes import Deck, RateTable, Row, pattern_rank
 
 digits = st.text("0123", min_size=1, max_size=4)
 

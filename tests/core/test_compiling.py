@@ -11,7 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rater.core.amounts import E10
-from rater.core.catalog import (
+from rater.core.catalog.codes import Row
+from rater.core.catalog.compiled import compile_catalog
+from rater.core.catalog.packages import Limit, Limits
+from rater.core.catalog.rules import Rules
+from rater.core.catalog.specs import (
     Content,
     CurrencyRow,
     DeckSpec,
@@ -24,8 +28,6 @@ from rater.core.catalog import (
     from_objects,
     objects,
 )
-from rater.core.codes import Row
-from rater.core.compiling import Limit, Limits, Rules, compile_catalog
 from rater.core.periods import parse_span
 from rater.core.reasons import PassOver, Side
 

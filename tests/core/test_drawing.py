@@ -8,21 +8,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rater.core.amounts import LIMIT, Form, half_up
-from rater.core.drawing import (
+from rater.core.bucket.messages import (
     Apply,
-    Bucket,
-    DrawCall,
     DrawItem,
+    DrawRequest,
     DrawResult,
-    Funds,
     ItemCandidate,
     Outcome,
     Status,
     Use,
-    draw_item,
     pack_results,
     unpack_results,
 )
+from rater.core.bucket.model import Bucket, Funds, draw_item
 
 
 class Limit(NamedTuple):
@@ -108,10 +106,10 @@ def bucket(balance: int = 0) -> tuple[Bucket, int]:
 
 def request(
     call: int, fields: list[str], asked: list[DrawItem], applies: list[Apply] | None = None, credit: int = 0
-) -> DrawCall:
+) -> DrawRequest:
     """Return a call of lane 0 for client 42."""
     uses = [] if applies else [Use("42", 1, credit, fields)]
-    return DrawCall(0, 1, call, 0, 5, 0, 0, applies or [], [], uses, asked, b"")
+    return DrawRequest(0, 1, call, 0, 5, 0, 0, applies or [], [], uses, asked, b"")
 
 
 @settings(max_examples=400, deadline=None)

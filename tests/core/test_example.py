@@ -10,7 +10,7 @@ import msgspec
 import pytest
 import yaml
 
-from rater.core.catalog import (
+from rater.core.catalog.specs import (
     AccountSpec,
     ClientPackageSpec,
     ClientSpec,
@@ -27,7 +27,7 @@ from rater.core.catalog import (
     TaxSpec,
     TermsSpec,
 )
-from rater.core.offline import Rater, Transaction
+from rater.core.line.offline import Rater, Transaction
 from rater.core.periods import canonical_when, when_ms, zone_of
 
 EXAMPLE = (Path(__file__).parents[2] / "config" / "example.yaml").read_bytes()

@@ -8,11 +8,21 @@ from typing import Any, NamedTuple
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rater.core.clients import ClientView
-from rater.core.codes import Rate
-from rater.core.identifying import Identified, route_of
-from rater.core.matching import SELECTED_MAX, SHARED_MAX, SPANS_MAX, Matched, counter_field, id_order, match
-from rater.core.offline import Rater
+from rater.core.catalog.codes import Rate
+from rater.core.clients.views import ClientView
+from rater.core.line.offline import Rater
+from rater.core.rating.explaining import passed_over
+from rater.core.rating.identifying import Identified, route_of
+from rater.core.rating.matching import (
+    SELECTED_MAX,
+    SHARED_MAX,
+    SPANS_MAX,
+    Matched,
+    counter_field,
+    id_order,
+    match,
+    package_type,
+)
 from rater.core.reasons import PassOver, Reason, Rejection
 
 HOUR_MS = 3_600_000
@@ -232,7 +242,7 @@ def loaded(
 
 
 def ask(rater: Rater, view: ClientView, call: Call) -> tuple[Matched, list[int]] | Rejection:
-    """Match a call of client 42, with what was passed over, and the periods of the candidates."""
+    """Match a call of client 42; with the periods of the candidates."""
     rate = Rate(None, "USD", call.code, None, 0, 0, 0, 1, 0)
     service = rater.catalog.services[call.service]
     route = view.memo.get((call.side, call.account, call.service))
@@ -240,11 +250,20 @@ def ask(rater: Rater, view: ClientView, call: Call) -> tuple[Matched, list[int]]
         route = route_of(view, call.side, call.account, service, rater.catalog)  # type: ignore[arg-type]
     identified = Identified(view, route, rate)
     side, at_ms, billed, sign = call.side, call.at_ms, call.billed, call.sign
-    matched = match(identified, side, at_ms, billed, sign, rater.catalog, explain=True)  # type: ignore[arg-type]
+    matched = match(identified, side, at_ms, billed, sign, rater.catalog, whole=True)  # type: ignore[arg-type]
     if isinstance(matched, Rejection):
         return matched
     texts = identified.opened.packages if matched.candidates else ()
     return matched, [int(texts[one.group][2]) for one in matched.candidates]
+
+
+def passed_of(rater: Rater, view: ClientView, call: Call) -> dict[tuple[str, str], PassOver]:
+    """Return (client package, limit) → why it is passed over, of the limits that are no candidates."""
+    rate = Rate(None, "USD", call.code, None, 0, 0, 0, 1, 0)
+    route = view.memo[call.side, call.account, call.service]
+    kind = package_type(call.sign, call.side)  # type: ignore[arg-type]
+    found = passed_over(Identified(view, route, rate), kind, call.at_ms, call.billed, rater.catalog)
+    return {(one.client_package, one.limit_id): one.reason for one in found} if view.packages else {}
 
 
 def asked(rater: Rater, view: ClientView, call: Call) -> tuple[Matched, list[int]]:
@@ -271,7 +290,7 @@ def test_the_compiled_matcher_agrees_with_the_rules(scene: Any, calls: list[Call
             for one, period in zip(matched.candidates, periods, strict=True)
         ]
         assert got == naive.candidates(call), call
-        passed = {(one.client_package, one.limit_id): one.reason for one in matched.passed}
+        passed = passed_of(rater, view, call)
         expected = {
             (held["id"], limit["id"]): reason
             for held, _, limit in naive.limits()

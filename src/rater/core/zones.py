@@ -18,7 +18,7 @@ import tzdata
 from msgspec import Struct
 from msgspec.structs import replace
 
-from rater.core.codes import NEVER_MS
+from rater.core.instants import NEVER_MS
 from rater.core.periods import zone_of
 
 INSTALLED: str = tzdata.IANA_VERSION
