@@ -29,16 +29,16 @@ from rater.worker.shared import Parts
 from rater.worker.takeover import Taken
 
 BATCHES_AHEAD_MAX = 2
-"""Batches drawn and waiting while others are committed: enough to overlap draw and commit (performance.md
-9.5), few enough that a take-over replays little and memory stays bounded."""
+"""Batches drawn and waiting while others are committed: enough to overlap draw and commit (PROTOCOL.md
+5.3), few enough that a take-over replays little and memory stays bounded."""
 BACKLOG_RECORDS = 1000
 """A lane that is so many records behind does not wait for company."""
 COMMIT_RECORDS_MAX = 4000
 """Records, read from the input, whose results one Kafka transaction takes together: beyond it only latency
-grows (kafka.md 3)."""
+grows (PROTOCOL.md 5.3)."""
 AGE_LANES = 4
 """The batch age is for so many lanes and grows with more: a batch costs 2-3 ms of this process whatever it
-carries, 1-1.5 of it the Kafka transaction (kafka.md 3)."""
+carries, 1-1.5 of it the Kafka transaction (PROTOCOL.md 5.3)."""
 REST_MS = 4
 """How long what has gathered in the broker meanwhile may take to come."""
 EXPIRE_S = 60.0
