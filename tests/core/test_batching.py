@@ -71,7 +71,7 @@ def test_calls_of_a_client_share_the_view_that_was_fetched() -> None:
     """What was fetched for a batch holds for all of its sides, whatever others put into the cache."""
     rater = Rater()
     assert not rater.load([("catalog.json", json.dumps(CATALOG).encode())], AT_MS)
-    register = rater.registers["42"]
+    register = rater.states["42"]
     views = Views({"42": ClientView(msgspec.structs.replace(register, version=2))})
     sides = [found_in(rater, ClientView(register), number, NOON)[0] for number in range(2)]
     views.put("42", write_state(msgspec.structs.replace(register, version=3)))
@@ -85,7 +85,7 @@ def test_two_periods_of_a_client_in_one_call() -> None:
     """They have the same candidates and counters of their own; the call of the one that is over is late."""
     rater = Rater()
     assert not rater.load([("catalog.json", json.dumps(CATALOG | DAILY).encode())], AT_MS)
-    view = ClientView(rater.registers["42"])
+    view = ClientView(rater.states["42"])
     times = "2026-11-04T10:00:00Z", NOON, "2026-11-04T11:00:00Z"
     found = [found_in(rater, view, number, at) for number, at in enumerate(times)]
     calls, _ = steps_module.match(found, rater.catalog, Views(), 1)
@@ -101,7 +101,7 @@ def test_the_numbers_of_counter_fields_are_shared_and_few() -> None:
     """What is asked for at other places is right each time, and of what is remembered there is a bound."""
     rater = Rater()
     assert not rater.load([("catalog.json", json.dumps(CATALOG | DAILY).encode())], AT_MS)
-    view = ClientView(rater.registers["42"])
+    view = ClientView(rater.states["42"])
     side, identified = found_in(rater, view, 1, NOON)
     assert side.cdr is not None
     matched = matching.match(identified, "orig", side.cdr.at_ms, 1, -1, rater.catalog)
@@ -159,7 +159,7 @@ def drawn(
     with mock.patch.object(matching, "FIRST_MAX", first):
         rater = Rater()
         assert not rater.load([("catalog.json", json.dumps(catalog).encode())], AT_MS)
-        view = ClientView(rater.registers["42"])
+        view = ClientView(rater.states["42"])
         standing = batch_module.Standing(0, "commands", 864_000_000, 867_600_000, {}, {}, AT_MS, {})
         number, expected = 0, rater.bucket.lanes[0].call
         for batch in batches:

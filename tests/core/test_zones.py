@@ -103,7 +103,7 @@ def test_the_catalogs_zones_are_used_whatever_is_installed(
     monkeypatch.setattr(zones_module, "zone_of", nothing)
     monkeypatch.setattr(zones_module, "installed", nothing)
     rater.catalog = compile_catalog(content, 1)
-    rater.views.clients["42"] = view(rater.registers["42"])
+    rater.views.clients["42"] = view(rater.states["42"])
     midnight = "05" if here is WINTER else "04"
     assert bounds(rater, "2026-11-20") == [(1, "2026-11-01T04:00Z", f"2026-12-01T{midnight}:00Z")]
 

@@ -30,7 +30,8 @@ from rater.core.cdr import MAX_BYTES, Arrival, Cdr
 from rater.core.cdr_decoding import decode_object
 from rater.core.journal.auditing import Ledger
 from rater.core.journal.records import Effect, State
-from rater.core.line.offline import DAY_MS, Duplicate, Ended, Rater, Transaction
+from rater.core.instants import DAY_MS
+from rater.core.line.offline import Duplicate, Ended, Rater, Transaction
 from rater.core.reasons import VALUE_CHARS_MAX, Reason, Rejection
 from rater.core.sources.source_map import Skipped, SourceMap, compile_map, describe
 from rater.errors import Halt
@@ -308,8 +309,8 @@ def _part(name: str, raw: bytes) -> bytes:
 
 def _state(made: Rater) -> tuple[Any, ...]:
     return (
-        made.catalog.version, msgspec.msgpack.encode(made.content), dict(made.registers),
-        {name: made.balance(name) for name in made.registers}, dict(made.views.accounts),
+        made.catalog.version, msgspec.msgpack.encode(made.content), dict(made.states),
+        {name: made.balance(name) for name in made.states}, dict(made.views.accounts),
     )  # fmt: skip
 
 

@@ -37,6 +37,7 @@ from rater.core.bucket.model import Bucket
 from rater.core.catalog.compiled import Catalog, compile_catalog
 from rater.core.catalog.specs import ClientEntry, Content
 from rater.core.catalog_files.merging import Existing, Merged, merge, objects, read_files, wanted
+from rater.core.clients.periods import period_of
 from rater.core.clients.state import ClientState, client_bucket, read_state
 from rater.core.clients.views import ClientView
 from rater.core.commands.records import (
@@ -375,7 +376,7 @@ class Witness:
             ended.reason == "amount_out_of_range" and not ended.value.count(" ")
         ):
             return  # it rests on sums and earlier calls, which the witness has not
-        self.rater.lane_ms = lane_ms
+        self.rater.standing.lane_ms = lane_ms
         for one in self.rater.rate(raw, lane_ms):
             if one.side == ended.side:
                 if isinstance(one, (Transaction, Duplicate)):
@@ -655,13 +656,13 @@ class System:
             use, said = call.uses[item.use], _context.decode(entry.context)
             named = [use.fields[one.field] for one in item.candidates]
             view = self._view(held.registers[use.client])
-            for one, field in zip(said.candidates, named, strict=True):
+            for one, field in zip(said.limits, named, strict=True):
                 package = view.packages[one.group]
                 period = (
-                    view.period(package, catalog.packages[package.package], said.at_ms) if catalog else None
+                    period_of(view.state, package, catalog.packages[package.package], said.at_ms) if catalog else None
                 )
                 own = None if period is None else f"{_escaped(package.id)}.{period.number}{one.field}"
-                if not field == own == said.terms.packages[one.group][1] + one.field:
+                if not field == own == said.head.packages[one.group].field + one.field:
                     raise Broken(
                         f"a call of client {use.client} at {said.at_ms} names the counter {field}, "
                         f"and its own is {own}"

@@ -280,14 +280,16 @@ def package_row(
     client: ClientView, held: ClientPackage, counters: Mapping[str, int], catalog: Catalog | None, now_ms: int
 ) -> dict[str, Any]:
     """Return a client package as lists show it: status, period, and what is left of its limits."""
+    from rater.core.clients.periods import period_of
+
     package = catalog.packages.get(held.package) if catalog is not None else None
-    period = client.period(held, package, now_ms) if package is not None else None
+    period = period_of(client.state, held, package, now_ms) if package is not None else None
     limits: list[dict[str, Any]] = []
     if catalog is not None and period is not None:
         limits = [_limit(held, period, limit, counters, catalog) for limit in period.version.limits]
     begins = None
     if package is not None:
-        begins = package.latest.start_ms(package.zones.latest(client.register.zone))
+        begins = package.latest.start_ms(package.zones.latest(client.state.zone))
     status = "pending" if now_ms < max(held.start_ms, begins or 0) else "archive"
     if period is not None and package is not None and package.status_at(now_ms) != "archived":
         status = "active"
@@ -313,7 +315,7 @@ def _limit(
     held: ClientPackage, period: Period, limit: Limit, counters: Mapping[str, int], catalog: Catalog
 ) -> dict[str, Any]:
     from rater.core.amounts import format_micros
-    from rater.core.rating.matching import counter_field
+    from rater.core.catalog.offers import counter_field
 
     size = limit.size * held.quantity
     used = counters.get(counter_field(held.id, period.number, limit.id), 0)

@@ -27,7 +27,7 @@ from rater.core.commands.records import (
 from rater.core.journal.records import CONTROL_HEADER
 from rater.core.line import steps
 from rater.core.line.batch import Batch
-from rater.core.line.draw_request import Call
+from rater.core.line.draw_request import RequestBuilder
 from rater.errors import NoCatalog, Retake
 from rater.stream.journal import end_offset, read_range
 
@@ -114,7 +114,7 @@ async def _do_load(line: Line, batch: Batch, record: Any, command: Command) -> N
     if isinstance(args, ClientsArgs):
         await _apply_clients(line, batch, record, command, args)
     else:
-        call = Call()
+        call = RequestBuilder()
         call.accounts = args.entries
         await line.draw_one(batch, args.bucket, call, line.parts.batch_views())
         batch.controls.append(steps.account_state(batch.commands_topic, record.offset, args.entries))
@@ -165,7 +165,7 @@ async def _apply_clients(line: Line, batch: Batch, record: Any, command: Command
     while True:
         views = line.parts.batch_views()
         await line.look_up(args.bucket, ids, set(), views)
-        registers = {client: view.register for client, view in views.fetched.items()}
+        registers = {client: view.state for client, view in views.fetched.items()}
         try:
             call = chunk_call(batch.commands_topic, record, command, args, registers, taken.catalog)
         except ValueError as error:
