@@ -37,9 +37,8 @@ from rater.core.clients.changes import apply_entry
 from rater.core.clients.state import write_state
 from rater.core.clients.views import Views
 from rater.core.line import batch as batch_module
-from rater.core.line import steps as steps_module
+from rater.core.line import steps
 from rater.core.line.batch import Standing
-from rater.core.line.steps import Found
 from rater.store.keys import Keys
 from rater.store.packing import pack_draw
 
@@ -75,11 +74,13 @@ class Inside:
     def _steps(self, records: Sequence[Any]) -> int:
         (batch,) = batch_module.slices(self.standing, [("cdrs", list(records))], len(records))
         self._at = time.thread_time()
-        sides = steps_module.decode(batch, self.standing, {}, self.services)
+        sides = steps.decode(batch, self.standing, {}, self.services)
         self._spent("decode")
-        found = self._identify(sides)
+        self._identify(sides)
         self._spent("identify")
-        calls, _ = steps_module.match(found, self.catalog, self.views, BUCKETS)
+        steps.price(sides, self.catalog, self.views)
+        self._spent("price")
+        calls, _ = steps.match(sides, self.catalog, self.views, BUCKETS)
         self._spent("match")
         for call in calls.values():
             request = call.request(self.standing, 1, 1, 0, 0)
@@ -87,17 +88,17 @@ class Inside:
             self._spent("pack")
             reply = _reply(request)
             self._at = time.thread_time()
-            steps_module.settle(call, reply)
-        steps_module.render(batch, self.standing)
+            steps.settle(call, reply)
+        steps.render(batch, self.standing)
         self._spent("render")
         return len(batch.sides)
 
-    def _identify(self, sides: list[batch_module.Side]) -> Found:
+    def _identify(self, sides: list[batch_module.Side]) -> None:
         self.views = Views(self.views.clients, self.views.accounts)
         while True:
-            found, lacking = steps_module.identify(sides, self.catalog, self.views)
+            lacking = steps.identify(sides, self.catalog, self.views)
             if not lacking:
-                return found
+                return
             for clients, _ in lacking.by_bucket(BUCKETS).values():
                 self.views.learn(clients, set(), {client: self.registers[client] for client in clients}, {})
 
