@@ -36,30 +36,21 @@ import redis
 
 from oracle.lanes import Broker, Record, metrics, settings, standing_in
 from rater.catalogs import Catalogs, object_digest
-from rater.core.batching import slices
-from rater.core.catalog import ClientEntry, Content
-from rater.core.clients import client_bucket, read_register
-from rater.core.commands import (
-    AccountsArgs,
-    ClientsArgs,
-    Do,
-    LoadArgs,
-    ManifestArgs,
-    ManifestBody,
-    ObjectPlace,
-    write_command,
-)
-from rater.core.drawing import DrawResult, unpack_results
-from rater.core.keeping import OutcomeEntry, unpack_entries
-from rater.core.loading import Existing, Merged, merge, objects, read_files, wanted
-from rater.core.reconciling import Pending, effects
-from rater.parts import Parts
-from rater.servers import Redis
+from rater.core.line.batch import slices
+from rater.core.catalog.specs import ClientEntry, Content
+from rater.core.clients.state import client_bucket, read_state
+from rater.core.commands.records import AccountsArgs, ClientsArgs, Do, LoadArgs, ManifestArgs, ManifestBody, ObjectPlace, write_command
+from rater.core.bucket.messages import DrawResult, unpack_results
+from rater.core.journal.outcomes import OutcomeEntry, unpack_entries
+from rater.core.catalog_files.merging import Existing, Merged, merge, objects, read_files, wanted
+from rater.core.journal.reconciling import Pending, effects
+from rater.worker.shared import Parts
+from rater.local.redis import Redis
 from rater.store.buckets import Buckets
 from rater.stream.journal import control_record, understood
 from rater.stream.topics import Topics
-from rater.taking import take
-from rater.worker import Line
+from rater.worker.takeover import take
+from rater.worker.line import Line
 
 BUCKETS = 2
 WINDOW_DAYS = 7
@@ -444,7 +435,7 @@ class _Maker:
         checked = read_files([("catalog.json", raw.encode())], _no_part)
         clients, accounts = wanted(checked)
         found = await self.store.registers(clients)
-        known = {name: read_register(one) for name, one in found.items()}
+        known = {name: read_state(one) for name, one in found.items()}
         before = put_content(Broker(1), self.loads)
         existing = Existing(known, await self.store.accounts(accounts))
         merged = merge(before[-1] if before else None, checked, at_ms, existing)

@@ -16,17 +16,11 @@ from uuid import uuid4
 import msgspec
 import pytest
 
-from rater.core import rating
-from rater.core.clients import read_register, view, write_register
-from rater.core.drawing import Outcome
-from rater.core.reconciling import (
-    COMMAND_INDEX_MIN,
-    ApplyContext,
-    Effect,
-    State,
-    effect_headers,
-    state_record,
-)
+from rater.core.rating import transaction as transaction_module
+from rater.core.clients.state import read_state, write_state
+from rater.core.clients.views import view
+from rater.core.bucket.messages import Outcome
+from rater.core.journal.records import ApplyContext, COMMAND_INDEX_MIN, Effect, State, effect_headers, state_record
 from rater.stream.journal import control_record, understood
 from taken_over import decisions, digest, inputs_of, kept, read, state_of, take_over, told
 
@@ -34,7 +28,7 @@ RECORDED = json.loads((Path(__file__).parent / "data" / "kept-2026-11-29.json").
 KILLED: list[dict[str, Any]] = RECORDED["killed"]
 NAMES = "once", "twice"
 
-_context = msgspec.msgpack.Decoder(rating.Context)
+_context = msgspec.msgpack.Decoder(transaction_module.Context)
 _apply = msgspec.msgpack.Decoder(ApplyContext)
 
 
@@ -70,7 +64,7 @@ def test_kept_outcomes_are_rendered_as_decided(killed: dict[str, Any]) -> None:
             transaction = _apply.decode(entry.context).transaction if result else None
             rendered += [] if transaction is None else [transaction]
         elif result.outcome == Outcome.RATED:
-            rendered.append(rating.render(_context.decode(entry.context), result))
+            rendered.append(transaction_module.render(_context.decode(entry.context), result))
     waiting = [digest(one) for one in rendered if one not in published]
     assert sorted(waiting) == sorted(RECORDED["drawn"])
 
@@ -102,9 +96,9 @@ def test_registers_are_read(killed: dict[str, Any]) -> None:
     assert registers.keys() == {"42", "43", "44", "45", "50", "51", "52", "V"}
     for client, raw in registers.items():
         assert isinstance(raw, bytes)
-        register = read_register(raw)
+        register = read_state(raw)
         assert register.id == view(register).id == client
-        assert write_register(register) == raw
+        assert write_state(register) == raw
 
 
 def test_what_was_drawn_is_published_as_decided(taken: tuple[dict[str, Any], dict[str, Any]]) -> None:

@@ -22,7 +22,7 @@ from rater.core.line import batch as batch_module
 from rater.core.line import steps as steps_module
 from rater.core.line.batch import Side
 from rater.core.line.offline import Rater
-from rater.core.rating import matching, transaction
+from rater.core.rating.transaction import matching, transaction
 from rater.core.rating.identifying import Identified, route_of
 
 AT_MS = 1_793_880_000_000

@@ -19,9 +19,9 @@ from rater.core.catalog.codes import Rate
 from rater.core.cdr import Arrival, Cdr, GivenRate, Party
 from rater.core.cdr_decoding import decode
 from rater.core.line.offline import Rater, Transaction
-from rater.core.rating import duplicates as duplicates_module
-from rater.core.rating import pricing
-from rater.core.rating import transaction as transaction_module
+from rater.core.rating.transaction import duplicates as duplicates_module
+from rater.core.rating.transaction import pricing
+from rater.core.rating.transaction import transaction as transaction_module
 from rater.core.rating.identifying import Identified, route_of
 from rater.core.rating.matching import NOTHING, Asked, Matched, Part
 from rater.core.reasons import Reason, Rejection, Side

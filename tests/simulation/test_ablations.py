@@ -19,14 +19,14 @@ from msgspec.structs import replace
 from rater.core.bucket import model
 from rater.core.bucket.messages import Status
 from rater.core.bucket.model import Bucket
-from rater.core.clients import views
+from rater.core.clients.views import views
 from rater.core.clients.views import view as view_of
 from rater.core.line import draw_request, steps
 from rater.core.rating.matching import fields_of
 from rater.stream import endtxn, journal
 from rater.stream import producer as producer_module
 from rater.stream.journal import Mark
-from rater.worker import takeover
+from rater.worker.process import takeover
 from rater.worker.line import Line
 from simulation import clients
 from simulation.checking import check as check_world
@@ -259,7 +259,7 @@ def test_fence(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the token, a late call of a dead owner passes for its successor's: charged, not published."""
     # So the calls of both are counted alike: a rebuild in one part, and nothing beside the line.
     monkeypatch.setattr(takeover, "RECONCILE_EFFECTS_MAX", 5000)
-    monkeypatch.setattr("rater.worker.line.EXPIRE_S", 3600.0)
+    monkeypatch.setattr("rater.worker.process.line.EXPIRE_S", 3600.0)
 
     def without(self: Bucket, lane: int, _token: int, call: int) -> Status:
         stored = self.lanes.get(lane) or model._Lane()  # noqa: SLF001 - its twin's own
