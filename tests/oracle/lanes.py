@@ -659,7 +659,9 @@ class System:
             for one, field in zip(said.limits, named, strict=True):
                 package = view.packages[one.group]
                 period = (
-                    period_of(view.state, package, catalog.packages[package.package], said.at_ms) if catalog else None
+                    period_of(view.state, package, catalog.packages[package.package], said.at_ms)
+                    if catalog
+                    else None
                 )
                 own = None if period is None else f"{_escaped(package.id)}.{period.number}{one.field}"
                 if not field == own == said.head.packages[one.group].field + one.field:
