@@ -28,7 +28,6 @@ from rater.core.clients.views import Views
 from rater.core.line import batch as batch_module
 from rater.core.line import steps as steps_module
 from rater.core.line.batch import Standing
-from rater.core.line.steps import Found
 from rater.store.keys import Keys
 from rater.store.packing import pack_draw
 
@@ -63,9 +62,11 @@ class Inside:
         self._at = time.thread_time()
         sides = steps_module.decode(batch, self.standing, {}, self.services)
         self._spent("decode")
-        found = self._identify(sides)
+        self._identify(sides)
         self._spent("identify")
-        calls, _ = steps_module.match(found, self.catalog, self.views, BUCKETS)
+        steps_module.price(sides, self.catalog, self.views)
+        self._spent("price")
+        calls, _ = steps_module.match(sides, self.catalog, self.views, BUCKETS)
         self._spent("match")
         for call in calls.values():
             request = call.request(self.standing, 1, 1, 0, 0)
@@ -78,12 +79,9 @@ class Inside:
         self._spent("render")
         return len(batch.sides)
 
-    def _identify(self, sides: list[batch_module.Side]) -> Found:
+    def _identify(self, sides: list[batch_module.Side]) -> None:
         self.views = Views(self.views.clients, self.views.accounts)
-        while True:
-            found, lacking = steps_module.identify(sides, self.catalog, self.views)
-            if not lacking:
-                return found
+        while lacking := steps_module.identify(sides, self.catalog, self.views):
             for clients, _ in lacking.by_bucket(BUCKETS).values():
                 self.views.learn(clients, set(), {client: self.registers[client] for client in clients}, {})
 

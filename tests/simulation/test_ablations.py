@@ -275,7 +275,6 @@ def test_fence(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_catalog_of_a_state() -> None:
     """Without asking which catalog a state needs, a lane reads it with an older one: a package is missed."""
-
     make = ClientView.__init__
 
     def without(self: ClientView, state: ClientState) -> None:
