@@ -100,9 +100,9 @@ def test_two_periods_of_a_client_in_one_call() -> None:
 
 
 def test_what_calls_of_a_request_share_is_kept_once() -> None:
-    """Heads, rates and limits are numbered by what they say, so each row names its own, however many there are.
+    """Heads, rates and limits are numbered by what they say, so each row names its own, whoever comes between.
 
-    Two clients with packages of one name and calls of two periods, in any order, share nothing that differs.
+    Calls of two clients with one package, in two periods, share nothing that differs.
     """
     other = {"id": "43", "name": "Violet", "currency": "USD", "rate_tables": {"orig": {"calls": "r"}}}
     both = deepcopy(CATALOG | DAILY)

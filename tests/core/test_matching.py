@@ -350,7 +350,10 @@ def test_a_money_limit_in_another_currency() -> None:
 @settings(max_examples=100, deadline=None)
 @given(scenes(), st.lists(_CALLS, min_size=6, max_size=12))
 def test_no_bound_of_memory_changes_what_is_found(scene: Any, calls: list[Call]) -> None:
-    """Candidates, their order and periods are the same when each memo holds one thing as when it holds all."""
+    """Candidates, their order and periods are the same when each memo holds one thing as when it holds all.
+
+    So they are when it holds two, and things go out of it in between.
+    """
     found = []
     for most in (1, 2, 10**9):
         with bounds(most):
