@@ -100,7 +100,7 @@ def test_two_periods_of_a_client_in_one_call() -> None:
 
 
 def test_what_calls_of_a_request_share_is_kept_once() -> None:
-    """Heads, rates and limits are numbered by what they say, so each row names its own, whoever comes between.
+    """Heads, rates and limits are numbered by what they say, so each row names its own, whoever is between.
 
     Calls of two clients with one package, in two periods, share nothing that differs.
     """

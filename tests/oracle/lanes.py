@@ -859,7 +859,7 @@ _NO_CACHE = {"client", "maps", "waiting"}
 
 
 def forget(system: System) -> None:
-    """Empty every memo: those of functions and modules, of views, of lanes, and of the catalogs that they hold."""
+    """Empty every memo: of functions and modules, of views, of lanes, and of the catalogs that they hold."""
     forget_functions()
     forget_views(system)
     made: dict[tuple[int, int], Catalog] = {}
