@@ -37,7 +37,8 @@ PLANTED = (
         "core/line/draw_request.py",
         "fields.setdefault(packages[one.group].field + one.text.field,",
         "fields.setdefault(\n"
-        "                    self.__dict__.setdefault('first', {}).setdefault(view.id, packages)[one.group].field\n"
+        "                    self.__dict__.setdefault('first', {})\n"
+        "                    .setdefault(view.id, packages)[one.group].field\n"
         "                    + one.text.field,",
         "1: a call draws from the counter of the period that the client's first call of the batch was in",
     ),
