@@ -24,10 +24,10 @@ from rater.cli.states import package_row
 from rater.cli.telling import bar, column, print_rows
 from rater.config import Settings
 from rater.core.catalog.compiled import Catalog, compile_catalog
+from rater.core.catalog.offers import counter_field
 from rater.core.catalog.specs import Content, LimitSpec, PackageHistory, PackageSpec
 from rater.core.clients.state import ClientPackage, ClientState, write_state
 from rater.core.clients.views import ClientView
-from rater.core.catalog.offers import counter_field
 from rater.core.zones import INSTALLED, Release, installed
 from rater.errors import Fenced, Halt, NoCatalog, StreamDown
 from rater.stream.browsing import Seen

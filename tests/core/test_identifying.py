@@ -70,7 +70,7 @@ def test_what_has_to_be_looked_up() -> None:
     views.learn({"42"}, set(), {"42": write_state(rater.states["42"])}, {})
     found = of(rater, party, views)
     assert isinstance(found, Identified)
-    assert (found.view.id, found.route.account) == ("42", "sip-1")
+    assert (found.view.id, found.account) == ("42", "sip-1")
     views.learn({"99"}, {"sip-9"}, {}, {})
     for unknown, reason in (
         (Party("99"), Reason.CLIENT_UNKNOWN),
@@ -105,8 +105,8 @@ def test_the_cdr_comes_before_the_rules() -> None:
     ruled = of(rater, Party("", "", gateway="gw1"))
     assert isinstance(named, Identified)
     assert isinstance(ruled, Identified)
-    assert (named.view.id, named.route.account) == ("43", None)
-    assert (ruled.view.id, ruled.route.account) == ("42", "sip-1")
+    assert (named.view.id, named.account) == ("43", None)
+    assert (ruled.view.id, ruled.account) == ("42", "sip-1")
 
 
 def test_a_newer_view_takes_accounts_away() -> None:

@@ -28,9 +28,9 @@ from rater.core.amounts import parse_micros
 from rater.core.catalog_files.merging import Fault
 from rater.core.cdr import MAX_BYTES, Arrival, Cdr
 from rater.core.cdr_decoding import decode_object
+from rater.core.instants import DAY_MS
 from rater.core.journal.auditing import Ledger
 from rater.core.journal.records import Effect, State
-from rater.core.instants import DAY_MS
 from rater.core.line.offline import Duplicate, Ended, Rater, Transaction
 from rater.core.reasons import VALUE_CHARS_MAX, Reason, Rejection
 from rater.core.sources.source_map import Skipped, SourceMap, compile_map, describe

@@ -9,9 +9,9 @@ import msgspec
 import pytest
 
 from golden.cases import EDITED_AT, LOADED_AT, Case, Got, compare, load_cases
+from rater.core.catalog.offers import counter_field
 from rater.core.line.offline import Duplicate, Ended, Rater
 from rater.core.periods import to_ms
-from rater.core.catalog.offers import counter_field
 from rater.core.reasons import PassOver, Reason, Rejection
 
 CASES = load_cases()

@@ -19,14 +19,14 @@ from msgspec.structs import replace
 from rater.core.bucket import model
 from rater.core.bucket.messages import Status
 from rater.core.bucket.model import Bucket
-from rater.core.clients.views import views
-from rater.core.clients.views import view as view_of
+from rater.core.clients.state import ClientState
+from rater.core.clients.views import ClientView
 from rater.core.line import draw_request, steps
-from rater.core.rating.matching import fields_of
+from rater.core.line.batch import Side
 from rater.stream import endtxn, journal
 from rater.stream import producer as producer_module
 from rater.stream.journal import Mark
-from rater.worker.process import takeover
+from rater.worker import takeover
 from rater.worker.line import Line
 from simulation import clients
 from simulation.checking import check as check_world
@@ -64,7 +64,7 @@ def check(switched_off: Any, faults: Profile, wanted: str, kind: type[Scenario] 
 
 def test_stored_outcome() -> None:
     """Without the stored outcome, what was drawn and not published comes again as its own duplicate: lost."""
-    request = draw_request.Call.request
+    request = draw_request.RequestBuilder.request
 
     def without(self: Any, *args: Any) -> Any:
         call = request(self, *args)
@@ -72,7 +72,7 @@ def test_stored_outcome() -> None:
         return call
 
     crashes = profile("crashes", weights={"crash": 1, "freeze": 1})
-    check(mock.patch.object(draw_request.Call, "request", without), crashes, "I2 I4")
+    check(mock.patch.object(draw_request.RequestBuilder, "request", without), crashes, "I2 I4")
 
 
 def test_replay_before_identification() -> None:
@@ -259,7 +259,7 @@ def test_fence(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the token, a late call of a dead owner passes for its successor's: charged, not published."""
     # So the calls of both are counted alike: a rebuild in one part, and nothing beside the line.
     monkeypatch.setattr(takeover, "RECONCILE_EFFECTS_MAX", 5000)
-    monkeypatch.setattr("rater.worker.process.line.EXPIRE_S", 3600.0)
+    monkeypatch.setattr("rater.worker.line.EXPIRE_S", 3600.0)
 
     def without(self: Bucket, lane: int, _token: int, call: int) -> Status:
         stored = self.lanes.get(lane) or model._Lane()  # noqa: SLF001 - its twin's own
@@ -275,13 +275,13 @@ def test_fence(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_catalog_of_a_state() -> None:
     """Without asking which catalog a state needs, a lane reads it with an older one: a package is missed."""
+    make = ClientView.__init__
 
-    def without(register: Any) -> Any:
-        view = view_of(register)
-        view.catalog = 0
-        return view
+    def without(self: ClientView, state: ClientState) -> None:
+        make(self, state)
+        self.catalog = 0
 
-    check(mock.patch.object(views, "view", without), UNBROKEN, "A", Loads)
+    check(mock.patch.object(ClientView, "__init__", without), UNBROKEN, "A", Loads)
 
 
 def test_rejection_of_now() -> None:
@@ -295,13 +295,20 @@ def test_rejection_of_now() -> None:
 
 def test_counter_of_a_period() -> None:
     """Without each call's own period, those behind the first draw its counters: others than they say."""
+    builder = draw_request.RequestBuilder
+    add, head = builder.add, builder._head  # noqa: SLF001 - what a transaction says stays right
     first: dict[Any, Any] = {}
 
-    def without(parts: Any, packages: Any) -> Any:
-        names = tuple(name.rsplit(".", 2)[0] for _, name, *_ in packages)
-        return fields_of(parts, first.setdefault(names, packages))
+    def without(self: draw_request.RequestBuilder, side: Side, catalog: int) -> None:
+        opened = side.opened
+        packages = () if opened is None else opened.packages
+        if opened is not None:
+            names = tuple(one.field.rpartition(".")[0] for one in packages)
+            side.opened = replace(opened, packages=first.setdefault(names, packages))
+        with mock.patch.object(builder, "_head", lambda self, side, _, by: head(self, side, packages, by)):
+            add(self, side, catalog)
 
-    check(mock.patch.object(draw_request, "fields_of", without), BACKLOG, "O I2", Backlog)
+    check(mock.patch.object(builder, "add", without), BACKLOG, "O I2", Backlog)
 
 
 def test_all_limits_once_asked() -> None:
