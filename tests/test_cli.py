@@ -19,9 +19,9 @@ import pytest
 import rater as package
 from rater.cli import main
 from rater.cli import rater as group
-from rater.cli.moments import MOMENT, SPAN
-from rater.cli.states import package_row
-from rater.cli.telling import bar, column, print_rows
+from rater.cli.times import MOMENT, SPAN
+from rater.cli.clients import package_row
+from rater.cli.printing import bar, column, print_rows
 from rater.config import Settings
 from rater.core.catalog.compiled import Catalog, compile_catalog
 from rater.core.catalog.specs import Content, LimitSpec, PackageHistory, PackageSpec
@@ -737,7 +737,7 @@ def store(app: Stub, monkeypatch: pytest.MonkeyPatch) -> None:
         return CATALOG
 
     app(connect_store=connect_store, kafka_client=lambda _: {})
-    monkeypatch.setattr("rater.cli.states._catalog", catalog)
+    monkeypatch.setattr("rater.cli.clients._catalog", catalog)
 
 
 @pytest.mark.usefixtures("store")

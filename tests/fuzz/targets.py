@@ -22,8 +22,8 @@ import traffic
 from fuzz import world
 from fuzz.mutating import Mutator, dumped, packed
 from golden.cases import Case, load_cases
-from rater.cli import lists
-from rater.cli.telling import print_rows
+from rater.cli import topics
+from rater.cli.printing import print_rows
 from rater.core.amounts import parse_micros
 from rater.core.catalog_files.merging import Fault
 from rater.core.cdr import MAX_BYTES, Arrival, Cdr
@@ -433,10 +433,10 @@ def check_lists(_: str, raw: bytes) -> None:
         return
     began = time.process_time()
     rows: list[tuple[dict[str, Any], Any]] = [
-        (dict(lists._rejected(seen, {"t.cdrs": "default"})), lists._REJECTED)  # noqa: SLF001 - the command asks Kafka
+        (dict(topics._rejected(seen, {"t.cdrs": "default"})), topics._REJECTED)  # noqa: SLF001 - the command asks Kafka
     ]
     if seen.value is not None:
-        rows.append((lists._object(seen.value), lists._TRANSACTION))  # noqa: SLF001 - the same
+        rows.append((topics._object(seen.value), topics._TRANSACTION))  # noqa: SLF001 - the same
     for row, columns in rows:
         for as_json in (False, True):
             out = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", errors="strict")

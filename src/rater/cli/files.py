@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
-from rater.cli.asking import FAILED, WrongInput, invocation, run, settings_options
-from rater.cli.telling import Column, column, print_json, print_pairs, print_rows, progress, say
+from rater.cli.options import FAILED, WrongInput, invocation, run, settings_options
+from rater.cli.printing import Column, column, print_json, print_pairs, print_rows, progress, say
 
 if TYPE_CHECKING:
     from rater.config import Settings, Source

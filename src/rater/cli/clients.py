@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rater.cli.asking import WrongInput, invocation, limit_option, pulled, settings_options
-from rater.cli.moments import shown_time
-from rater.cli.telling import Column, Row, bar, column, is_terminal, print_json, print_pairs, print_rows, say
+from rater.cli.options import WrongInput, invocation, limit_option, pulled, settings_options
+from rater.cli.times import shown_time
+from rater.cli.printing import Column, Row, bar, column, is_terminal, print_json, print_pairs, print_rows, say
 
 if TYPE_CHECKING:
     from rater.config import Settings

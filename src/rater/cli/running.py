@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
-from rater.cli.asking import FAILED, Failed, invocation, run, settings_options
-from rater.cli.moments import SPAN
-from rater.cli.telling import print_json, progress, say
+from rater.cli.options import FAILED, Failed, invocation, run, settings_options
+from rater.cli.times import SPAN
+from rater.cli.printing import print_json, progress, say
 from rater.errors import Fenced, Halt, Retake, Wait
 
 if TYPE_CHECKING:

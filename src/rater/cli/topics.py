@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rater.cli.asking import invocation, limit_option, pulled, settings_options
-from rater.cli.moments import MOMENT, shown_time
-from rater.cli.telling import ROWS_AT_ONCE, Column, Row, column, is_terminal, print_rows, progress
+from rater.cli.options import invocation, limit_option, pulled, settings_options
+from rater.cli.times import MOMENT, shown_time
+from rater.cli.printing import ROWS_AT_ONCE, Column, Row, column, is_terminal, print_rows, progress
 
 if TYPE_CHECKING:
     from rater.config import Settings
