@@ -35,6 +35,8 @@ from rater.core.reasons import VALUE_CHARS_MAX, Reason, Rejection
 from rater.core.sources.source_map import Skipped, SourceMap, compile_map, describe
 from rater.errors import Halt
 from rater.jobs.audit import _sums
+from rater.queries.rejected import rejected_of
+from rater.queries.transactions import published
 from rater.source_maps import open_map, shipped
 from rater.stream.browsing import Seen
 from rater.stream.journal import Mark, Owner, understood
@@ -433,10 +435,10 @@ def check_lists(_: str, raw: bytes) -> None:
         return
     began = time.process_time()
     rows: list[tuple[dict[str, Any], Any]] = [
-        (dict(topics._rejected(seen, {"t.cdrs": "default"})), topics._REJECTED)  # noqa: SLF001 - the command asks Kafka
+        (dict(topics.rejected_row(rejected_of(seen, {"t.cdrs": "default"}))), topics.REJECTED)
     ]
     if seen.value is not None:
-        rows.append((topics._object(seen.value), topics._TRANSACTION))  # noqa: SLF001 - the same
+        rows.append((dict(topics.transaction_row(published(seen, seen.value))), topics.TRANSACTION))
     for row, columns in rows:
         for as_json in (False, True):
             out = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", errors="strict")

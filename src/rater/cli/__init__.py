@@ -15,7 +15,7 @@ from typing import Any
 import click
 
 from rater import __version__
-from rater.cli import clients, files, running, topics
+from rater.cli import client_packages, clients, files, running, topics
 from rater.cli.options import FAILED, WRONG_INPUT, Failed, Invocation, WrongInput, settings_options
 from rater.cli.printing import say
 from rater.errors import Fenced, Halt, Retake, Wait
@@ -55,7 +55,7 @@ for _command in (
     *(running.demo, running.worker, running.topics, running.check, running.load, running.audit),
     *(files.ingest, files.sources),
     *(topics.transactions, topics.rejected),
-    *(clients.clients, clients.client_packages),
+    *(clients.clients, client_packages.client_packages),
 ):
     rater.add_command(_command)
 

@@ -73,6 +73,23 @@ class Loaded(NamedTuple):
     refused: list[str]
 
 
+def sentences(loaded: Loaded | list[Fault], lanes: int) -> list[str]:
+    """Return what became of a load, in sentences for people. lanes: how many there are."""
+    if isinstance(loaded, list):
+        found = f"{len(loaded)} {'fault' if len(loaded) == 1 else 'faults'}"
+        return [*map(str, loaded), f"{found}: nothing was changed"]
+    if not loaded.changed:
+        return [f"nothing to change: catalog {loaded.version} says the same"]
+    refused = [f"refused: {reason}" for reason in loaded.refused]
+    if not loaded.applied:
+        queued = (
+            f"catalog {loaded.version} stays queued: no worker answered. It is applied as soon as workers "
+            "own every lane; start them with `rater worker`"
+        )
+        return [*refused, queued]
+    return refused or [f"catalog {loaded.version} is in use on all {lanes} lanes"]
+
+
 class _Present(NamedTuple):
     """The newest catalog; version 0 and None: none was loaded."""
 
