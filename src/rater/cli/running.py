@@ -155,9 +155,9 @@ def check(catalogs: tuple[str, ...]) -> int:
 
 
 def _catalog_faults(files: Iterable[str]) -> list[str]:
-    from rater.cli.catalogs import faults
+    from rater.jobs.load import read_catalog
 
-    return [str(fault) for fault in faults(files)] if files else []
+    return [str(fault) for fault in read_catalog([Path(file) for file in files]).faults] if files else []
 
 
 def _map_faults(settings: Settings) -> list[str]:

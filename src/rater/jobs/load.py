@@ -128,7 +128,7 @@ class Loader:
     async def load(self, files: Sequence[Path]) -> Loaded | list[Fault]:
         """Load files; returns every fault instead when there is one, and has then changed nothing."""
         with uncollected():
-            read = read_files([(str(path), path.read_bytes()) for path in files], _beside(files))
+            read = read_catalog(files)
             at_ms = self.now_ms()
             present, merged, decided = await self._look(read, at_ms)
             if isinstance(merged, list):
@@ -334,6 +334,11 @@ class Loader:
             if time.monotonic() - heard > QUIET_S:
                 return Loaded(version, changed=True, applied=False, refused=refused)
         return Loaded(version, changed=True, applied=True, refused=refused)
+
+
+def read_catalog(files: Sequence[Path]) -> CatalogFile:
+    """Return what catalog files say by themselves, with their faults."""
+    return read_files([(str(path), path.read_bytes()) for path in files], _beside(files))
 
 
 def _beside(files: Sequence[Path]) -> Callable[[str], bytes]:

@@ -21,8 +21,8 @@ DEPTH_MAX = 50
 class Published(Struct, frozen=True):
     """A record of the transactions' topic.
 
-    transaction: as published (CONTRACTS.md, Transaction: amounts are decimal text in its currency); None where the
-    record is no transaction. raw: the record. at_ms: the broker's time of it, which `since_ms` asks for.
+    transaction: as published (CONTRACTS.md, Transaction: amounts are decimal text in its currency), None
+    where the record is none. raw: the record. at_ms: the broker's time of it, which `since_ms` asks for.
     """
 
     partition: int
