@@ -36,21 +36,30 @@ import redis
 
 from oracle.lanes import Broker, Record, metrics, settings, standing_in
 from rater.catalogs import Catalogs, object_digest
-from rater.core.line.batch import slices
-from rater.core.catalog.specs import ClientEntry, Content
-from rater.core.clients.state import client_bucket, read_state
-from rater.core.commands.records import AccountsArgs, ClientsArgs, Do, LoadArgs, ManifestArgs, ManifestBody, ObjectPlace, write_command
 from rater.core.bucket.messages import DrawResult, unpack_results
-from rater.core.journal.outcomes import OutcomeEntry, unpack_entries
+from rater.core.catalog.specs import ClientEntry, Content
 from rater.core.catalog_files.merging import Existing, Merged, merge, objects, read_files, wanted
+from rater.core.clients.state import client_bucket, read_state
+from rater.core.commands.records import (
+    AccountsArgs,
+    ClientsArgs,
+    Do,
+    LoadArgs,
+    ManifestArgs,
+    ManifestBody,
+    ObjectPlace,
+    write_command,
+)
+from rater.core.journal.outcomes import OutcomeEntry, unpack_entries
 from rater.core.journal.reconciling import Pending, effects
-from rater.worker.shared import Parts
+from rater.core.line.batch import slices
 from rater.local.redis import Redis
 from rater.store.buckets import Buckets
 from rater.stream.journal import control_record, understood
 from rater.stream.topics import Topics
-from rater.worker.takeover import take
 from rater.worker.line import Line
+from rater.worker.shared import Parts
+from rater.worker.takeover import take
 
 BUCKETS = 2
 WINDOW_DAYS = 7

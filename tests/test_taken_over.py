@@ -16,11 +16,18 @@ from uuid import uuid4
 import msgspec
 import pytest
 
-from rater.core.rating import transaction as transaction_module
+from rater.core.bucket.messages import Outcome
 from rater.core.clients.state import read_state, write_state
 from rater.core.clients.views import view
-from rater.core.bucket.messages import Outcome
-from rater.core.journal.records import ApplyContext, COMMAND_INDEX_MIN, Effect, State, effect_headers, state_record
+from rater.core.journal.records import (
+    COMMAND_INDEX_MIN,
+    ApplyContext,
+    Effect,
+    State,
+    effect_headers,
+    state_record,
+)
+from rater.core.rating import transaction as transaction_module
 from rater.stream.journal import control_record, understood
 from taken_over import decisions, digest, inputs_of, kept, read, state_of, take_over, told
 

@@ -15,9 +15,9 @@ from typing import Any
 import click
 
 from rater import __version__
-from rater.cli import files, lists, operating, states
-from rater.cli.asking import FAILED, WRONG_INPUT, Failed, Invocation, WrongInput, settings_options
-from rater.cli.telling import say
+from rater.cli import client_packages, clients, files, running, topics
+from rater.cli.options import FAILED, WRONG_INPUT, Failed, Invocation, WrongInput, settings_options
+from rater.cli.printing import say
 from rater.errors import Fenced, Halt, Retake, Wait
 
 __all__ = ["main", "rater"]
@@ -52,10 +52,10 @@ def rater() -> None:
 
 
 for _command in (
-    *(operating.demo, operating.worker, operating.topics, operating.check, operating.load, operating.audit),
+    *(running.demo, running.worker, running.topics, running.check, running.load, running.audit),
     *(files.ingest, files.sources),
-    *(lists.transactions, lists.rejected),
-    *(states.clients, states.client_packages),
+    *(topics.transactions, topics.rejected),
+    *(clients.clients, client_packages.client_packages),
 ):
     rater.add_command(_command)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import time
 from collections import Counter
@@ -12,8 +11,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
-from rater.cli.asking import FAILED, WrongInput, invocation, run, settings_options
-from rater.cli.telling import Column, column, print_json, print_pairs, print_rows, progress, say
+from rater.cli.options import FAILED, READABLE, WrongInput, find_source, invocation, run, settings_options
+from rater.cli.printing import Column, column, print_json, print_pairs, print_rows, progress, say
 
 if TYPE_CHECKING:
     from rater.config import Settings, Source
@@ -21,8 +20,6 @@ if TYPE_CHECKING:
     from rater.core.reasons import Rejection
     from rater.core.sources.cutting import Record
     from rater.core.sources.source_map import Mapped, Skipped, SourceMap
-
-READABLE = click.Path(exists=True, dir_okay=False, readable=True)
 
 # Imports inside of functions: `rater --help` must not wait for Kafka's client library.
 # ruff: noqa: PLC0415
@@ -59,18 +56,6 @@ def ingest(files: tuple[str, ...], name: str) -> int:
         for file, number in sent.items():
             click.echo(f"{file}: {number} records sent to {source.topic}")
     return 0
-
-
-def find_source(settings: Settings, name: str) -> Source:
-    """Return a source of the settings. Raises WrongInput where there is none of this name."""
-    known = settings.all_sources()
-    if name not in known:
-        near = difflib.get_close_matches(name, known, 1)
-        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
-        raise WrongInput(
-            f"--source {name}: there is no such source; {hint}; or add [sources.{name}] to the settings"
-        )
-    return known[name]
 
 
 async def _send(
