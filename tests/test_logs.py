@@ -54,7 +54,7 @@ def test_libraries_tell_in_the_same_form_on_one_line() -> None:
 
 
 def test_a_library_repeats_itself_seldom(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same fault is told once in ten seconds, then with how often it was left out; another one at once."""
+    """The same fault is told once in ten seconds, then with how often it was left out; another at once."""
     stream = io.StringIO()
     logs.set_up("info", "json", stream)
     library = logging.getLogger("aiokafka.cluster")

@@ -1,8 +1,9 @@
 """Logs: structured, to standard error, JSON for machines and readable on a terminal.
 
 Fixed names: `at` (RFC 3339, UTC), `level`, `event` (a short phrase, always the same for the same thing),
-`logger` of a library, `left_out` (how often it had told the same since its last line), and whatever the line
-binds: worker, lane, bucket, topic, partition, offset, client, reason, error. Nothing is logged for single records, and so no telephone numbers are.
+`logger` of a library, `left_out` (how often it has told the same since its last line), and whatever the line
+binds: worker, lane, bucket, topic, partition, offset, client, reason, error. Nothing is logged for single
+records, and so no telephone numbers are.
 """
 
 from __future__ import annotations

@@ -211,7 +211,7 @@ class World:
         error = None if task.cancelled() else task.exception()
         if error is not None:
             self.tell(process.name, f"ends: {type(error).__name__}: {error}")
-            if not isinstance(error, Wait) and str(error) != AWAY:
+            if not isinstance(error, Wait):
                 self.halts.append(f"{process.name} ended with {type(error).__name__}: {error}")
                 if self.main is not None and not self.may_halt:
                     self.main.cancel()
@@ -469,12 +469,9 @@ def in_place() -> Iterator[None]:
         yield
 
 
-AWAY = "Kafka is away"
-
-
 async def _away(*_: object) -> str:
     """Stand in for the look at the sockets of a Kafka that does not answer."""
-    return AWAY
+    return "Kafka is away"
 
 
 def _uuid() -> Any:
