@@ -17,6 +17,7 @@ import click
 import pytest
 
 import rater as package
+from rater import shipped
 from rater.cli import main
 from rater.cli import rater as group
 from rater.cli.moments import MOMENT, SPAN
@@ -104,7 +105,11 @@ def test_the_commands_of_the_contract_are_there() -> None:
         "load",
         "check",
         "ingest",
+        "config example",
+        "config settings",
+        "config acl",
         "sources list",
+        "sources show",
         "sources test",
         "transactions",
         "clients list",
@@ -408,6 +413,41 @@ def test_sources_list_shows_maps_and_who_uses_them(capsys: Capture) -> None:
         "cisco-cucm",
     }
     assert next(row for row in rows if row["map"] is None)["sources"] == {"default": "rater.cdrs"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "file"),
+    [
+        (["config", "example"], "example.yaml"),
+        (["config", "settings"], "rater.toml"),
+        (["config", "acl"], "redis-worker.acl"),
+        (["sources", "show", "asterisk"], "sources/asterisk.toml"),
+    ],
+)
+def test_files_to_begin_with_are_printed_as_they_are(
+    arguments: list[str], file: str, capsys: Capture
+) -> None:
+    """In a checkout they are those of config/, whatever the settings say."""
+    assert main([*arguments, "--set", "kafka.nonsense=1"]) == 0
+    out = capsys.readouterr().out
+    assert out == (Path(__file__).parents[1] / "config" / file).read_text("utf-8")
+
+
+def test_a_file_that_an_installation_lacks_is_told(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Capture
+) -> None:
+    """A damaged installation is named as one, with the remedy."""
+    monkeypatch.setattr(shipped, "config", lambda: tmp_path)
+    assert main(["config", "acl"]) == 1
+    told = capsys.readouterr().err
+    assert told.startswith("rater: redis-worker.acl is missing from this installation")
+    assert "install rater again" in told
+
+
+def test_a_map_that_is_not_there_is_not_shown(capsys: Capture) -> None:
+    """The nearest one is named, as everywhere."""
+    assert main(["sources", "show", "asterix"]) == 2
+    assert "did you mean asterisk?" in capsys.readouterr().err
 
 
 def test_sources_test_shows_record_by_record(tmp_path: Path, capsys: Capture) -> None:
