@@ -130,7 +130,7 @@ def test_the_printed_files_rate_a_call(
         told("load", "catalog.yaml")
         told("ingest", "cdrs.jsonl", "--source", "default")
         until = time.monotonic() + DEADLINE_S
-        while CDR["id"] not in told("transactions", "--json"):
+        while str(CDR["id"]) not in told("transactions", "--json"):
             assert time.monotonic() < until, (tmp_path / "worker.log").read_text()
     usages = [json.loads(line) for line in told("transactions", "--json").splitlines()]
     assert {one["id"].split("/")[1] for one in usages if one["type"] == "usage"} == {CDR["id"]}
