@@ -199,6 +199,8 @@ async def run_worker(settings: Settings) -> None:
                 await asyncio.wait([connecting, stopped], return_when=asyncio.FIRST_COMPLETED)
                 if connecting.done():
                     await _rate(connecting.result(), stopping)
+                else:
+                    log.info("worker stopped")
             finally:
                 connecting.cancel()
                 stopped.cancel()
