@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 import plots
+from sizes import Sizes
 from system import Servers, System
 from world import World
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from run import Sizes
 
 
 class Point(NamedTuple):

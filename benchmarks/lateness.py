@@ -6,15 +6,13 @@ import asyncio
 import re
 import time
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import plots
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from sizes import Sizes
 from system import Servers, System, between
 from world import World
-
-if TYPE_CHECKING:
-    from run import Sizes
 
 SHARES = (0.1, 0.25, 0.5, 0.7, 0.8, 0.9, 1.0)
 TICK_S = 0.01

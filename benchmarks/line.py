@@ -19,13 +19,16 @@ from typing import Any
 from world import World
 
 from rater.app import spare_collector
-from rater.core import batching
-from rater.core.batching import Found, Standing
-from rater.core.clients import apply_entry, write_register
-from rater.core.compiling import Catalog, compile_catalog
-from rater.core.drawing import DrawCall, DrawReply, DrawResult, Outcome, Status
-from rater.core.identifying import Views
-from rater.core.loading import Existing, Merged, merge, read_files
+from rater.core.bucket.messages import DrawReply, DrawRequest, DrawResult, Outcome, Status
+from rater.core.catalog.compiled import Catalog, compile_catalog
+from rater.core.catalog_files.merging import Existing, Merged, merge, read_files
+from rater.core.clients.changes import apply_entry
+from rater.core.clients.state import write_state
+from rater.core.clients.views import Views
+from rater.core.line import batch as batch_module
+from rater.core.line import steps as steps_module
+from rater.core.line.batch import Standing
+from rater.core.line.steps import Found
 from rater.store.keys import Keys
 from rater.store.packing import pack_draw
 
@@ -56,13 +59,13 @@ class Inside:
         self._spent("free")  # of all that the steps made
 
     def _steps(self, records: Sequence[Any]) -> int:
-        (batch,) = batching.slices(self.standing, [("cdrs", list(records))], len(records))
+        (batch,) = batch_module.slices(self.standing, [("cdrs", list(records))], len(records))
         self._at = time.thread_time()
-        sides = batching.decode(batch, self.standing, {}, self.services)
+        sides = steps_module.decode(batch, self.standing, {}, self.services)
         self._spent("decode")
         found = self._identify(sides)
         self._spent("identify")
-        calls, _ = batching.match(found, self.catalog, self.views, BUCKETS)
+        calls, _ = steps_module.match(found, self.catalog, self.views, BUCKETS)
         self._spent("match")
         for call in calls.values():
             request = call.request(self.standing, 1, 1, 0, 0)
@@ -70,15 +73,15 @@ class Inside:
             self._spent("pack")
             reply = _reply(request)
             self._at = time.thread_time()
-            batching.settle(call, reply)
-        batching.render(batch, self.standing)
+            steps_module.settle(call, reply)
+        steps_module.render(batch, self.standing)
         self._spent("render")
         return len(batch.sides)
 
-    def _identify(self, sides: list[batching.Side]) -> Found:
+    def _identify(self, sides: list[batch_module.Side]) -> Found:
         self.views = Views(self.views.clients, self.views.accounts)
         while True:
-            found, lacking = batching.identify(sides, self.catalog, self.views)
+            found, lacking = steps_module.identify(sides, self.catalog, self.views)
             if not lacking:
                 return found
             for clients, _ in lacking.by_bucket(BUCKETS).values():
@@ -98,7 +101,7 @@ class Inside:
         return f"{name:6} {sum(each.values()):6.1f} = {stages}"
 
 
-def _reply(request: DrawCall) -> DrawReply:
+def _reply(request: DrawRequest) -> DrawReply:
     results = [
         DrawResult(Outcome.RATED, 0, None, ((0, item.billed, 1000, 5),))
         if item.candidates and item.billed
@@ -116,9 +119,7 @@ def main() -> None:
     merged = merge(None, file, now_ms, Existing({}, {}))
     assert isinstance(merged, Merged), merged
     catalog = compile_catalog(merged.content, 1)
-    registers = {
-        entry.id: write_register(apply_entry(None, entry, catalog, now_ms)) for entry in merged.entries
-    }
+    registers = {entry.id: write_state(apply_entry(None, entry, catalog, now_ms)) for entry in merged.entries}
     records = [
         SimpleNamespace(offset=n, timestamp=now_ms, key=None, value=raw, headers=())
         for n, raw in enumerate(world.calls(2 * CDRS, "line"))

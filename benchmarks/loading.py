@@ -18,17 +18,17 @@ from typing import TYPE_CHECKING, Any
 
 from lateness import STEP_S, Watch, within_ms
 from processes import Process, rss_mb
+from sizes import Sizes
 from system import Servers, System
 from world import World
 
-from rater.core.clients import apply_entry
-from rater.core.compiling import compile_catalog
-from rater.core.loading import Existing, Merged, merge, read_files
+from rater.core.catalog.compiled import compile_catalog
+from rater.core.catalog_files.merging import Existing, Merged, merge, read_files
+from rater.core.clients.changes import apply_entry
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from run import Sizes
 
 CALLS_S = 1_000.0
 """CDRs a second while it loads."""

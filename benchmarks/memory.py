@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import orjson
+from sizes import Sizes
 from system import Servers, System
-
-if TYPE_CHECKING:
-    from run import Sizes
 
 ENTRIES = 196_608
 """Duplicates: three quarters of the places of four buckets' tables, the middle between doublings."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple, Self
 
 from rater.demo.workers import environment
-from rater.servers import Child
+from rater.local.child import Child
 
 TICKS = os.sysconf("SC_CLK_TCK")
 STOP_S = 60.0

@@ -18,7 +18,7 @@ from collections.abc import Awaitable, Callable
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 import plots
@@ -29,25 +29,11 @@ from loading import loading
 from memory import memory
 from processes import processors
 from report import report
+from sizes import QUICK, WHOLE, Sizes
 from system import HERE, Servers, System, servers
 from world import World
 
 RESULTS = HERE / "results"
-
-
-class Sizes(NamedTuple):
-    """How much is measured."""
-
-    rounds: int
-    warm: int
-    cdrs: int
-    lines: tuple[str, ...] = ()
-    """Of growth, beside those that there are results of; none: all."""
-
-
-WHOLE = Sizes(rounds=3, warm=600_000, cdrs=200_000)
-"""Before it is measured a worker has seen most clients that call: half a minute of its life."""
-QUICK = Sizes(rounds=1, warm=4_000, cdrs=40_000)
 
 
 async def measure_main(on: Servers, sizes: Sizes) -> dict[str, Any]:

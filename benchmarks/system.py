@@ -25,8 +25,9 @@ from world import World
 
 from rater import app
 from rater.config import Settings, load
-from rater.loader import Loader
-from rater.servers import Kafka, Redis
+from rater.jobs.load import Loader
+from rater.local.kafka import Kafka
+from rater.local.redis import Redis
 
 WIRE_RECORDS = 500
 """Records of a batch as the switches' collectors send them."""

@@ -17,7 +17,8 @@ from uuid import uuid4
 import pytest
 import structlog
 
-from rater.servers import Flavour, Kafka, Redis
+from rater.local.kafka import Kafka
+from rater.local.redis import Flavour, Redis
 
 OPEN_FILES = 65_536  # a broker holds several files for each partition, and a run makes hundreds of partitions
 

@@ -7,8 +7,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from rater.catalogs import Catalogs, object_digest
-from rater.core.catalog import Content, objects
-from rater.core.commands import ManifestBody, ObjectPlace
+from rater.core.catalog.specs import Content, objects
+from rater.core.commands.records import ManifestBody, ObjectPlace
 from rater.core.zones import INSTALLED, Release, installed
 
 

@@ -24,10 +24,11 @@ from rater.cli.moments import MOMENT, SPAN
 from rater.cli.states import package_row
 from rater.cli.telling import bar, column, print_rows
 from rater.config import Settings
-from rater.core.catalog import Content, LimitSpec, PackageHistory, PackageSpec
-from rater.core.clients import ClientPackage, ClientRegister, ClientView, write_register
-from rater.core.compiling import Catalog, compile_catalog
-from rater.core.matching import counter_field
+from rater.core.catalog.compiled import Catalog, compile_catalog
+from rater.core.catalog.specs import Content, LimitSpec, PackageHistory, PackageSpec
+from rater.core.clients.state import ClientPackage, ClientState, write_state
+from rater.core.clients.views import ClientView
+from rater.core.rating.matching import counter_field
 from rater.core.zones import INSTALLED, Release, installed
 from rater.errors import Fenced, Halt, NoCatalog, StreamDown
 from rater.stream.browsing import Seen
@@ -687,12 +688,12 @@ CATALOG = compile_catalog(
 )
 
 
-def _register(**packages: tuple[int, int | None]) -> ClientRegister:
+def _register(**packages: tuple[int, int | None]) -> ClientState:
     held = [
         ClientPackage(of, "1", None, 2, JULY_MS, start_ms, end_ms)
         for of, (start_ms, end_ms) in packages.items()
     ]
-    return ClientRegister(
+    return ClientState(
         id="42",
         version=3,
         catalog=7,
@@ -746,8 +747,8 @@ def test_the_status_of_a_client_package(start_ms: int, end_ms: int | None, statu
 class _Store:
     """A store with one client."""
 
-    def __init__(self, register: ClientRegister, counters: dict[str, int]) -> None:
-        self.found = (write_register(register), 49_994_000, counters)
+    def __init__(self, register: ClientState, counters: dict[str, int]) -> None:
+        self.found = (write_state(register), 49_994_000, counters)
 
     async def client(self, client: str) -> tuple[bytes, int, dict[str, int]] | None:
         return self.found if client == "42" else None

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from fuzz.world import LOADED_MS, Lane, load_of
-from rater.core.commands import instant
-from rater.core.drawing import DrawCall, DrawReply, Status, ViewsReply
-from rater.worker import ROUNDS_MAX
+from rater.core.bucket.messages import DrawReply, DrawRequest, Status, ViewsReply
+from rater.core.instants import instant
+from rater.worker.line import ROUNDS_MAX
 
 CALLS = 9
 
@@ -37,7 +37,7 @@ def drawn(answer: Any) -> tuple[list[int], list[str]]:
         await lane.rate(load_of().commands)
         real = lane.store.draw
 
-        async def draw(bucket: int, call: DrawCall) -> DrawReply:
+        async def draw(bucket: int, call: DrawRequest) -> DrawReply:
             asked.append(len(call.items))
             return answer(lane, bucket, call) or await real(bucket, call)
 
@@ -56,7 +56,7 @@ def wanted() -> list[str]:
     return [f"default/n{n}/{side}" for n, of in enumerate(sides, 1) for side in of]
 
 
-def stale(lane: Lane, bucket: int, call: DrawCall) -> DrawReply | None:
+def stale(lane: Lane, bucket: int, call: DrawRequest) -> DrawReply | None:
     """Answer that views are old, unless the call is of one record."""
     if len({item.older[:4] for item in call.items}) < 2 or len(call.items) < 3:
         return None
@@ -65,7 +65,7 @@ def stale(lane: Lane, bucket: int, call: DrawCall) -> DrawReply | None:
     return DrawReply(Status.STALE, call.call, [], [], fresh)
 
 
-def more(_lane: Lane, _bucket: int, call: DrawCall) -> DrawReply | None:
+def more(_lane: Lane, _bucket: int, call: DrawRequest) -> DrawReply | None:
     """Answer that the first limits did not do, unless the call is of one record."""
     if len(call.items) < 3:
         return None

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from rater.core.mapping import SourceMap
-from rater.ingesting import RECORD_BYTES_MAX, Record, records
-from rater.sources import open_map
+from rater.core.sources.cutting import RECORD_BYTES_MAX, Record, records
+from rater.core.sources.source_map import SourceMap
+from rater.source_maps import open_map
 
 
 def _map(name: str) -> SourceMap:

@@ -1,4 +1,4 @@
-"""Metrics: names, labels and values as contracts.md fixes them."""
+"""Metrics: names, labels and values as CONTRACTS.md fixes them."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from rater import __version__
-from rater.core.catalog import Content
-from rater.core.compiling import compile_catalog
-from rater.core.counts import Counts
+from rater.core.catalog.compiled import compile_catalog
+from rater.core.catalog.specs import Content
+from rater.core.line.counts import Counts
 from rater.core.reasons import Reason
 from rater.core.zones import INSTALLED, Release
 from rater.metrics import OTHER, Metrics
@@ -37,7 +37,7 @@ NAMES = {
     "rater_audit_drift",
     "rater_build_info",
 }
-"""Of contracts.md, Metrics: those of what this version does."""
+"""Of CONTRACTS.md, Metrics: those of what this version does."""
 
 
 def values(metrics: Metrics) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:

@@ -17,8 +17,11 @@ import redis
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-from rater import servers
-from rater.servers import Flavour, Kafka, Redis, ServerFault
+from rater.local import kafka as kafka_module
+from rater.local import server as server_module
+from rater.local.child import ServerFault
+from rater.local.kafka import Kafka
+from rater.local.redis import Flavour, Redis
 
 DEADLINE_S = 120.0
 TEN_MB = 10_000_000
@@ -27,7 +30,7 @@ TEN_MB = 10_000_000
 PARENT = """
 import json, os, sys
 from pathlib import Path
-from rater.servers import {server}
+from rater.local.{module} import {server}
 server = {server}.start(Path(sys.argv[1]))
 import psutil
 print(json.dumps([server.pid, psutil.Process(server.pid).ppid()]), flush=True)
@@ -103,7 +106,7 @@ def test_paused_redis_is_silent_until_it_resumes(start_redis: StartRedis) -> Non
 )
 def test_server_dies_with_its_killed_parent(tmp_path: Path, server: str) -> None:
     """Neither a server nor its supervisor outlives a parent that was killed without a chance to clean up."""
-    command = [sys.executable, "-c", PARENT.format(server=server), str(tmp_path)]
+    command = [sys.executable, "-c", PARENT.format(module=server.lower(), server=server), str(tmp_path)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as parent:  # noqa: S603 - our own
         assert parent.stdout is not None
         processes = [psutil.Process(pid) for pid in json.loads(parent.stdout.readline())]
@@ -130,7 +133,7 @@ def test_port_in_use_is_refused(tmp_path: Path) -> None:
 
 def test_missing_wheel_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Without the packages of the extra, the fault names the extra to install."""
-    monkeypatch.setattr(servers, "find_spec", lambda _name: None)
+    monkeypatch.setattr(server_module, "find_spec", lambda _name: None)
     with pytest.raises(ServerFault, match=r"install rater\[demo\]"):
         Redis.start(tmp_path)
 
@@ -157,7 +160,7 @@ def test_jar_with_a_wrong_digest_is_not_used(tmp_path: Path) -> None:
             return fetched[-1]
 
     with pytest.raises(ServerFault, match="a:b:1 has sha256"):
-        servers._jar(Maven(), "a:b:1", "0" * 64)  # noqa: SLF001 - the one place that verifies
+        kafka_module._jar(Maven(), "a:b:1", "0" * 64)  # noqa: SLF001 - the one place that verifies
     assert len(fetched) == 2
     assert not fetched[0].exists()
 
@@ -170,7 +173,7 @@ async def test_kafka_keeps_committed_records_when_killed(start_kafka: StartKafka
     bootstrap = server.bootstrap_servers
     await _create(bootstrap, "numbers")
     producer = AIOKafkaProducer(
-        bootstrap_servers=bootstrap, transactional_id="writer", max_request_size=11 * servers.MIB
+        bootstrap_servers=bootstrap, transactional_id="writer", max_request_size=11 * kafka_module.MIB
     )
     async with asyncio.timeout(DEADLINE_S):
         await producer.start()
@@ -178,7 +181,7 @@ async def test_kafka_keeps_committed_records_when_killed(start_kafka: StartKafka
             await producer.send_and_wait("numbers", b"1" * TEN_MB, partition=0)
         await producer.stop()
     # Seen once, it is marked as committed. A broker that is alone and killed between answer and mark does not
-    # make up for it until the same producer commits again (src/rater/README.md, Decisions).
+    # make up for it until the same producer commits again (decision 0025).
     assert await _first(bootstrap, "numbers") == b"1" * TEN_MB
     await asyncio.to_thread(server.kill)
     await asyncio.to_thread(server.restart)
@@ -222,7 +225,7 @@ async def _first(bootstrap: str, topic: str) -> bytes | None:
         bootstrap_servers=bootstrap,
         isolation_level="read_committed",
         auto_offset_reset="earliest",
-        max_partition_fetch_bytes=11 * servers.MIB,
+        max_partition_fetch_bytes=11 * kafka_module.MIB,
     )
     consumer.assign([TopicPartition(topic, 0)])
     async with asyncio.timeout(DEADLINE_S):

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from rater.core.mapping import MapFault, SourceMap
-from rater.sources import open_map, shipped
+from rater.core.sources.source_map import MapFault, SourceMap
+from rater.source_maps import open_map, shipped
 
 
 def _fault(name: str) -> MapFault:

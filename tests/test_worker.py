@@ -8,7 +8,8 @@ from typing import Any, cast
 import pytest
 
 from rater.errors import Fenced, Halt, NoCatalog, Retake, StoreDown, StreamDown
-from rater.worker import Line, _worst
+from rater.worker.line import Line
+from rater.worker.process import _worst
 
 HALT, FENCED, RETAKE, DOWN, AWAY = Halt("gone"), Fenced(), Retake("emptied"), StoreDown("a"), StreamDown("b")
 NONE, BUG = NoCatalog("none"), KeyError("bug")

@@ -21,23 +21,23 @@ from typing import Any
 import msgspec
 import structlog
 
-from rater.auditor import Progress
-from rater.auditor import audit as run_audit
 from rater.catalogs import Catalogs
 from rater.config import Settings
-from rater.core.auditing import Ledger
-from rater.core.catalog import Content
+from rater.core.catalog.specs import Content
+from rater.core.journal.auditing import Ledger
 from rater.errors import Halt, StreamDown, Wait
 from rater.health import HealthServer
-from rater.loader import Loader
+from rater.jobs.audit import Progress
+from rater.jobs.audit import audit as run_audit
+from rater.jobs.load import Loader
 from rater.metrics import Metrics
-from rater.parts import Parts
-from rater.sources import open_maps
+from rater.source_maps import open_maps
 from rater.store.buckets import Buckets
 from rater.stream.content import read_content
 from rater.stream.journal import last_marks
 from rater.stream.topics import Topics
-from rater.worker import Worker
+from rater.worker.process import Worker
+from rater.worker.shared import Parts
 
 log = structlog.get_logger()
 
@@ -231,7 +231,7 @@ def _on_signals(stop: Callable[[], None]) -> None:
 
 
 def spare_collector() -> None:
-    """Let the collector look seldom, and not at all at what is there now: that stays (performance.md 9.10).
+    """Let the collector look seldom, and not at all at what is there now: that stays (PROTOCOL.md 5.7).
 
     A batch in the making is 50,000 objects or so, all in use: looking at them again and again finds nothing.
     But each look stops all lanes, 50 ms for 100,000 objects and 110 for 250,000, for no less of the time.

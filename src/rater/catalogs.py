@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 import msgspec
 import structlog
 
-from rater.core.commands import ManifestBody
-from rater.core.compiling import compile_catalog
-from rater.core.loading import from_objects
+from rater.core.catalog.compiled import compile_catalog
+from rater.core.catalog_files.merging import from_objects
+from rater.core.commands.records import ManifestBody
 from rater.core.reasons import shown
 from rater.core.zones import INSTALLED
 from rater.errors import NoCatalog
@@ -24,8 +24,8 @@ from rater.errors import NoCatalog
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from rater.core.catalog import Content
-    from rater.core.compiling import Catalog
+    from rater.core.catalog.compiled import Catalog
+    from rater.core.catalog.specs import Content
 
     ReadContent = Callable[[list[int]], Awaitable[dict[int, bytes]]]
     """Read the content records at these offsets of partition 0 of `rater.commands`."""

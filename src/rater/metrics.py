@@ -1,4 +1,4 @@
-"""What the programs count (contracts.md, Metrics): one registry, closed labels, touched once for each batch.
+"""What the programs count (CONTRACTS.md, Metrics): one registry, closed labels, touched once for each batch.
 
 Labels never hold a client, account, package, number or code. A value that is on no list is counted as
 `other`.
@@ -18,8 +18,8 @@ from prometheus_client.core import HistogramMetricFamily
 from prometheus_client.registry import Collector
 
 from rater import __version__
-from rater.core.compiling import Catalog
-from rater.core.counts import Counts
+from rater.core.catalog.compiled import Catalog
+from rater.core.line.counts import Counts
 from rater.core.reasons import Reason
 from rater.core.zones import INSTALLED
 

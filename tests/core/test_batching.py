@@ -13,13 +13,17 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rater.core import batching, matching, rating
-from rater.core.batching import Side
-from rater.core.cdr import Arrival, Cdr, decode
-from rater.core.clients import ClientView, write_register
-from rater.core.drawing import DrawResult, Status
-from rater.core.identifying import Identified, Views, route_of
-from rater.core.offline import Rater
+from rater.core.bucket.messages import DrawResult, Status
+from rater.core.cdr import Arrival, Cdr
+from rater.core.cdr_decoding import decode
+from rater.core.clients.state import write_state
+from rater.core.clients.views import ClientView, Views
+from rater.core.line import batch as batch_module
+from rater.core.line import steps as steps_module
+from rater.core.line.batch import Side
+from rater.core.line.offline import Rater
+from rater.core.rating import matching, transaction
+from rater.core.rating.identifying import Identified, route_of
 
 AT_MS = 1_793_880_000_000
 NOON = "2026-11-05T10:00:00Z"
@@ -70,9 +74,9 @@ def test_calls_of_a_client_share_the_view_that_was_fetched() -> None:
     register = rater.registers["42"]
     views = Views({"42": ClientView(msgspec.structs.replace(register, version=2))})
     sides = [found_in(rater, ClientView(register), number, NOON)[0] for number in range(2)]
-    views.put("42", write_register(msgspec.structs.replace(register, version=3)))
+    views.put("42", write_state(msgspec.structs.replace(register, version=3)))
     views.clients["42"] = ClientView(msgspec.structs.replace(register, version=4))
-    found, lacking = batching.identify(sides, rater.catalog, views)
+    found, lacking = steps_module.identify(sides, rater.catalog, views)
     assert not lacking
     assert [of.view.version for _, of in found] == [3, 3]
 
@@ -84,9 +88,9 @@ def test_two_periods_of_a_client_in_one_call() -> None:
     view = ClientView(rater.registers["42"])
     times = "2026-11-04T10:00:00Z", NOON, "2026-11-04T11:00:00Z"
     found = [found_in(rater, view, number, at) for number, at in enumerate(times)]
-    calls, _ = batching.match(found, rater.catalog, Views(), 1)
+    calls, _ = steps_module.match(found, rater.catalog, Views(), 1)
     (call,) = calls.values()
-    standing = batching.Standing(0, "commands", 864_000_000, 867_600_000, {}, {}, AT_MS, {})
+    standing = batch_module.Standing(0, "commands", 864_000_000, 867_600_000, {}, {}, AT_MS, {})
     request = call.request(standing, 0, 1, 0, 0)
     assert [use.fields for use in request.uses] == [["7.4.a", "7.5.a"]]
     assert [[one.field for one in item.candidates] for item in request.items] == [[0], [1], [0]]
@@ -103,7 +107,7 @@ def test_the_numbers_of_counter_fields_are_shared_and_few() -> None:
     matched = matching.match(identified, "orig", side.cdr.at_ms, 1, -1, rater.catalog)
     assert isinstance(matched, matching.Matched)
     numbers = [*range(3 * matching.PLACED_MAX), 1, 1]
-    found = [rating.asked_of(matched, ["x"], {"x": number}) for number in numbers]
+    found = [transaction.asked_of(matched, ["x"], {"x": number}) for number in numbers]
     assert [one.field for (one,) in found] == numbers
     assert found[0] is matched.asked
     assert found[-1] is found[-2]
@@ -156,18 +160,18 @@ def drawn(
         rater = Rater()
         assert not rater.load([("catalog.json", json.dumps(catalog).encode())], AT_MS)
         view = ClientView(rater.registers["42"])
-        standing = batching.Standing(0, "commands", 864_000_000, 867_600_000, {}, {}, AT_MS, {})
+        standing = batch_module.Standing(0, "commands", 864_000_000, 867_600_000, {}, {}, AT_MS, {})
         number, expected = 0, rater.bucket.lanes[0].call
         for batch in batches:
             asked, whole = 0, set[str]()
             while True:
                 found = [found_in(rater, view, number + n, NOON, s) for n, s in enumerate(batch)]
-                calls, _ = batching.match(found, rater.catalog, Views(), 1, whole)
+                calls, _ = steps_module.match(found, rater.catalog, Views(), 1, whole)
                 (call,) = calls.values()
                 reply = rater.bucket.draw(call.request(standing, 0, expected, expected, 0))
                 if reply.status != Status.MORE:
                     break
-                whole |= batching.ask_whole(call, reply.more)
+                whole |= steps_module.ask_whole(call, reply.more)
                 asked += 1
                 assert asked == 1
             assert reply.status == Status.OK
@@ -177,9 +181,9 @@ def drawn(
 
 def test_what_came_in_is_cut_into_equal_batches() -> None:
     """None is left out, each topic keeps its order, and the positions stand behind the last ones."""
-    standing = batching.Standing(0, "commands", 86_400_000, 90_000_000, {}, {}, AT_MS, {})
+    standing = batch_module.Standing(0, "commands", 86_400_000, 90_000_000, {}, {}, AT_MS, {})
     records = [SimpleNamespace(offset=number, timestamp=AT_MS) for number in range(250)]
-    batches = batching.slices(standing, [("cdrs", records), ("commands", records)], 120)
+    batches = batch_module.slices(standing, [("cdrs", records), ("commands", records)], 120)
     assert [batch.records for batch in batches] == [100, 100, 100, 100, 100]
     assert [record for batch in batches for record in batch.commands] == records
     assert [record for batch in batches for _, part in batch.polled for record in part] == records

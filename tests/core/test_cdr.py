@@ -1,4 +1,4 @@
-"""The CDR: what is taken, and for what is not, the first reason of the list (contracts.md)."""
+"""The CDR: what is taken, and for what is not, the first reason of the list (CONTRACTS.md)."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rater.core.cdr import MAX_BYTES, Arrival, Cdr, GivenRate, Party, decode, decode_object
-from rater.core.offline import Rater, Transaction
+from rater.core.cdr import MAX_BYTES, Arrival, Cdr, GivenRate, Party
+from rater.core.cdr_decoding import decode, decode_object
+from rater.core.line.offline import Rater, Transaction
 from rater.core.reasons import VALUE_CHARS_MAX, Reason, Rejection
 
 DAY_MS = 86_400_000
@@ -70,7 +71,7 @@ LIKELY = st.fixed_dictionaries({
 
 
 def common_reason(record: dict[str, Any]) -> Reason | None:  # noqa: C901, PLR0911, PLR0912 - a long list
-    """Return the first reason against what both sides share, as contracts.md says it; None: there is none."""
+    """Return the first reason against what both sides share, as CONTRACTS.md says it; None: there is none."""
     for name in ("id", "source", "service", "called", "caller"):
         if record[name] is not None and not isinstance(record[name], str):
             return Reason.MALFORMED

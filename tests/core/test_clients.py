@@ -1,4 +1,4 @@
-"""Clients as Redis keeps them: what loads make of them, and their periods (domain.md section 4)."""
+"""Clients as Redis keeps them: what loads make of them, and their periods (RULES.md section 4)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rater.core.catalog import (
+from rater.core.catalog.compiled import Catalog, compile_catalog
+from rater.core.catalog.specs import (
     AccountSpec,
     ClientEntry,
     ClientPackageSpec,
@@ -20,18 +21,11 @@ from rater.core.catalog import (
     PackageHistory,
     PackageSpec,
 )
-from rater.core.clients import (
-    ClientRegister,
-    ClientView,
-    Period,
-    apply_entry,
-    client_bucket,
-    read_register,
-    view,
-    write_register,
-)
-from rater.core.compiling import Catalog, compile_catalog
-from rater.core.offline import Rater, Transaction
+from rater.core.clients.changes import apply_entry
+from rater.core.clients.periods import Period
+from rater.core.clients.state import ClientState, client_bucket, read_state, write_state
+from rater.core.clients.views import ClientView, view
+from rater.core.line.offline import Rater, Transaction
 from rater.core.periods import canonical_when, when_ms, zone_of
 from rater.core.zones import installed
 
@@ -72,12 +66,12 @@ def held(**fields: Any) -> ClientPackageSpec:
 
 def register_of(
     *specs: ClientPackageSpec, catalog: Catalog = MONTHLY, at_ms: int = LOADED, **fields: Any
-) -> ClientRegister:
+) -> ClientState:
     """Return the new client that one load makes."""
     return apply_entry(None, ClientEntry("42", client(**fields), list(specs)), catalog, at_ms)
 
 
-def period(of: ClientView | ClientRegister, catalog: Catalog, at_ms: int) -> Period | None:
+def period(of: ClientView | ClientState, catalog: Catalog, at_ms: int) -> Period | None:
     """Return the period of the client's first client package that holds an instant."""
     seen = of if isinstance(of, ClientView) else view(of)
     return seen.period(seen.packages[0], catalog.packages["1"], at_ms)
@@ -101,11 +95,11 @@ def test_a_register_is_written_and_read() -> None:
     register = register_of(
         held(end_date="2027-01-01"), balance=5, accounts=[AccountSpec("a", {"orig": {"calls": "retail"}})]
     )
-    raw = write_register(register)
-    assert read_register(raw) == register
-    assert write_register(read_register(raw)) == raw
+    raw = write_state(register)
+    assert read_state(raw) == register
+    assert write_state(read_state(raw)) == raw
     with pytest.raises(msgspec.MsgspecError):
-        read_register(b"\x01")
+        read_state(b"\x01")
 
 
 @settings(deadline=None)
@@ -148,13 +142,13 @@ def test_the_same_entry_again_changes_nothing() -> None:
 def test_a_change_is_a_new_version_of_the_client() -> None:
     """Changed fields are taken, accounts are added, the old register stays as it was."""
     register = register_of(held(), accounts=[AccountSpec("a"), AccountSpec("b")])
-    before = write_register(register)
+    before = write_state(register)
     spec = client(name="New", accounts=[AccountSpec("b", {"orig": {"calls": "r"}}), AccountSpec("c")])
     changed = apply_entry(register, ClientEntry("42", spec), catalog_of((0, package()), number=2), LOADED)
     assert (changed.version, changed.catalog, changed.name) == (2, 2, "New")
     assert changed.accounts == {"a": {}, "b": {"orig": {"calls": "r"}}, "c": {}}
     assert changed.packages == register.packages
-    assert write_register(register) == before
+    assert write_state(register) == before
 
 
 def test_what_is_assigned_keeps_all_but_its_end() -> None:

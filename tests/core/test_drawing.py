@@ -1,4 +1,4 @@
-"""The draw: which limits give how much, and what is charged (domain.md 2 steps 9 to 12, 2.1, 2.2)."""
+"""The draw: which limits give how much, and what is charged (RULES.md 2 steps 9 to 12, 2.1, 2.2)."""
 
 from __future__ import annotations
 
@@ -8,21 +8,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rater.core.amounts import LIMIT, Form, half_up
-from rater.core.drawing import (
+from rater.core.bucket.messages import (
     Apply,
-    Bucket,
-    DrawCall,
     DrawItem,
+    DrawRequest,
     DrawResult,
-    Funds,
     ItemCandidate,
     Outcome,
     Status,
     Use,
-    draw_item,
     pack_results,
     unpack_results,
 )
+from rater.core.bucket.model import Bucket, Funds, draw_item
 
 
 class Limit(NamedTuple):
@@ -82,7 +80,7 @@ LIMITS = st.lists(
 
 @st.composite
 def items(draw: st.DrawFn) -> tuple[list[Limit], list[DrawItem]]:
-    """Draw limits in the order of domain.md 2.1 (volumes first, a group agrees in `allow`), and calls."""
+    """Draw limits in the order of RULES.md 2.1 (volumes first, a group agrees in `allow`), and calls."""
     limits = sorted(draw(LIMITS), key=lambda one: one.money)
     rules = {group: draw(st.booleans()) for group in range(3)}
     limits = [one._replace(allow=rules[one.group]) for one in limits]
@@ -108,10 +106,10 @@ def bucket(balance: int = 0) -> tuple[Bucket, int]:
 
 def request(
     call: int, fields: list[str], asked: list[DrawItem], applies: list[Apply] | None = None, credit: int = 0
-) -> DrawCall:
+) -> DrawRequest:
     """Return a call of lane 0 for client 42."""
     uses = [] if applies else [Use("42", 1, credit, fields)]
-    return DrawCall(0, 1, call, 0, 5, 0, 0, applies or [], [], uses, asked, b"")
+    return DrawRequest(0, 1, call, 0, 5, 0, 0, applies or [], [], uses, asked, b"")
 
 
 @settings(max_examples=400, deadline=None)

@@ -1,4 +1,4 @@
-"""Whose call a side is, and at which rate (domain.md 2, steps 2 to 4)."""
+"""Whose call a side is, and at which rate (RULES.md 2, steps 2 to 4)."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rater.core.catalog import IdentificationRule
-from rater.core.cdr import Arrival, Cdr, GivenRate, Party, decode
-from rater.core.clients import write_register
-from rater.core.compiling import Rules
-from rater.core.identifying import Ahead, Identified, Missing, Views, identify
-from rater.core.offline import Rater
+from rater.core.catalog.rules import Rules
+from rater.core.catalog.specs import IdentificationRule
+from rater.core.cdr import Arrival, Cdr, GivenRate, Party
+from rater.core.cdr_decoding import decode
+from rater.core.clients.state import write_state
+from rater.core.clients.views import Views
+from rater.core.line.offline import Rater
+from rater.core.rating.identifying import Ahead, Identified, Missing, identify
 from rater.core.reasons import Reason, Rejection
 
 AT_MS = 1_793_872_800_000
@@ -65,7 +67,7 @@ def test_what_has_to_be_looked_up() -> None:
     assert of(rater, party, views) == Missing(None, "sip-1")
     views.learn(set(), {"sip-1"}, {}, {"sip-1": "42"})
     assert of(rater, party, views) == Missing("42", None)
-    views.learn({"42"}, set(), {"42": write_register(rater.registers["42"])}, {})
+    views.learn({"42"}, set(), {"42": write_state(rater.registers["42"])}, {})
     found = of(rater, party, views)
     assert isinstance(found, Identified)
     assert (found.view.id, found.route.account) == ("42", "sip-1")
@@ -84,7 +86,7 @@ def test_a_foreign_account() -> None:
     """An account that the client does not have is another's (mismatch), nobody's, or new."""
     rater = loaded()
     views = Views()
-    views.learn({"42"}, set(), {"42": write_register(rater.registers["42"])}, {})
+    views.learn({"42"}, set(), {"42": write_state(rater.registers["42"])}, {})
     assert of(rater, Party("42", "sip-3"), views) == Missing(None, "sip-3")
     views.learn(set(), {"sip-3"}, {}, {"sip-3": "43"})
     refused = of(rater, Party("42", "sip-3"), views)
@@ -112,9 +114,9 @@ def test_a_newer_view_takes_accounts_away() -> None:
     rater = loaded()
     views = Views({}, {"sip-1": "42", "sip-2": "42"})
     register = rater.registers["42"]
-    views.put("42", write_register(register))
+    views.put("42", write_state(register))
     fewer = msgspec.structs.replace(register, catalog=7, accounts={"sip-2": {}})
-    views.put("42", write_register(fewer))
+    views.put("42", write_state(fewer))
     assert views.accounts == {"sip-2": "42"}
     assert of(rater, Party("42"), views) == Ahead(7)
 

@@ -1,4 +1,4 @@
-"""Catalog files (contracts.md, Catalog file): their forms, their faults, and what a load makes of them."""
+"""Catalog files (CONTRACTS.md, Catalog file): their forms, their faults, and what a load makes of them."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rater.core import fields, reading, usual
-from rater.core.catalog import (
+from rater.core.catalog.specs import (
     ClientPackageSpec,
     ClientSpec,
     Content,
@@ -25,10 +24,12 @@ from rater.core.catalog import (
     PackageSpec,
     objects,
 )
-from rater.core.clients import write_register
-from rater.core.fields import names_of
-from rater.core.loading import CatalogFile, Existing, Fault, merge, read_files, warnings
-from rater.core.offline import Rater
+from rater.core.catalog_files import fast_rows, fields
+from rater.core.catalog_files import rows as rows_module
+from rater.core.catalog_files.fields import names_of
+from rater.core.catalog_files.merging import CatalogFile, Existing, Fault, merge, read_files, warnings
+from rater.core.clients.state import write_state
+from rater.core.line.offline import Rater
 from rater.core.periods import canonical_when, when_ms, zone_of
 
 REMEDY = re.compile(
@@ -98,7 +99,7 @@ def loaded(*texts: str, at: int = NOW) -> Rater:
 def state(rater: Rater) -> Any:
     """Return all that a load can change."""
     content = rater.content or Content()
-    registers = {name: write_register(register) for name, register in rater.registers.items()}
+    registers = {name: write_state(register) for name, register in rater.registers.items()}
     balances = {name: rater.balance(name) for name in rater.registers}
     return objects(content), registers, balances, dict(rater.views.accounts), rater.catalog.version
 
@@ -1258,7 +1259,7 @@ packages: [{id: "9", name: n, type: customer, currency: USD, limits: [
 
 
 def test_the_defaults() -> None:
-    """What is left out has the default that contracts.md writes out in its second package."""
+    """What is left out has the default that CONTRACTS.md writes out in its second package."""
     short = 'packages: [{id: "9", name: n, type: customer, currency: USD}]'
     full = """
 packages: [{id: "9", name: n, reseller: null, status: active, type: customer, currency: USD, period: null,
@@ -1631,8 +1632,8 @@ HELD = rows({"id": "1", "client": "1", "package": "1"}, {
 def one_by_one(files: dict[str, str | bytes]) -> CatalogFile:
     """Return what files say, read field by field."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(usual, "parse", lambda _: None)
-        patch.setattr(reading, "_at_once", lambda *_: None)
+        patch.setattr(fast_rows, "parse", lambda _: None)
+        patch.setattr(rows_module, "_at_once", lambda *_: None)
         return read_all(files)
 
 
@@ -1643,7 +1644,7 @@ def test_rows_as_usual_are_read_as_field_by_field(section: str, odd: list[dict[s
     for row in odd:
         text = json.dumps({section: [row, row]})
         assert vars(read_all({"c.json": text})) == vars(one_by_one({"c.json": text})), text
-        ways[usual.parse(text.encode()) is not None] += 1
+        ways[fast_rows.parse(text.encode()) is not None] += 1
     assert min(ways.values()) > 500, ways
     text = json.dumps({section: odd})
     assert vars(read_all({"c.json": text})) == vars(one_by_one({"c.json": text}))
@@ -1679,7 +1680,7 @@ def test_names_that_come_twice_are_found_at_once_too(once: str, twice: str) -> N
         ' "payment_terms": {"every": "1 month", "anchor": "2026-01-01"},'
         ' "accounts": [{"id": "a"}]}], "client_packages": [{"id": "1", "client": "1", "package": "1"}]}'
     )
-    assert usual.parse(text.encode()) is not None
+    assert fast_rows.parse(text.encode()) is not None
     assert not read_all({"c.json": text}).faults
     assert text.count(once) == 1
     for raw in (text.replace(once, twice), json.dumps(json.loads(text), indent=1).replace(once, twice)):
@@ -1704,7 +1705,7 @@ def test_texts_do_not_look_like_names_that_come_twice(texts: list[str]) -> None:
 
 def test_usual_rows_are_read_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """A file of clients and what they have is read without looking at one field after the other."""
-    monkeypatch.setattr(reading, "Fields", _NoRow)
+    monkeypatch.setattr(rows_module, "Fields", _NoRow)
     for name, text in (("c.yaml", BASE), ("c.json", json.dumps(yaml.safe_load(BASE), default=str))):
         found = read(text, name)
         assert [placed.value.id for placed in found.clients] == ["42", "43"]

@@ -16,11 +16,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rater.core.cdr import Arrival, Cdr, Party, decode_object
-from rater.core.mapping import MapFault, Skipped, SourceMap, compile_map, describe
+from rater.core.cdr import Arrival, Cdr, Party
+from rater.core.cdr_decoding import decode_object
 from rater.core.reasons import Reason, Rejection
+from rater.core.sources.cutting import records
+from rater.core.sources.source_map import MapFault, Skipped, SourceMap, compile_map, describe
 from rater.core.zones import Release, Zones, installed
-from rater.ingesting import records
 
 _ROOT = Path(__file__).parents[2]
 _DATA = _ROOT / "tests" / "data" / "sources"

@@ -1,4 +1,4 @@
-"""Which limits a call may draw from, and in which order (domain.md 2 step 8, 2.1, 3.1)."""
+"""Which limits a call may draw from, and in which order (RULES.md 2 step 8, 2.1, 3.1)."""
 
 from __future__ import annotations
 
@@ -8,11 +8,21 @@ from typing import Any, NamedTuple
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rater.core.clients import ClientView
-from rater.core.codes import Rate
-from rater.core.identifying import Identified, route_of
-from rater.core.matching import SELECTED_MAX, SHARED_MAX, SPANS_MAX, Matched, counter_field, id_order, match
-from rater.core.offline import Rater
+from rater.core.catalog.codes import Rate
+from rater.core.clients.views import ClientView
+from rater.core.line.offline import Rater
+from rater.core.rating.explaining import passed_over
+from rater.core.rating.identifying import Identified, route_of
+from rater.core.rating.matching import (
+    SELECTED_MAX,
+    SHARED_MAX,
+    SPANS_MAX,
+    Matched,
+    counter_field,
+    id_order,
+    match,
+    package_type,
+)
 from rater.core.reasons import PassOver, Reason, Rejection
 
 HOUR_MS = 3_600_000
@@ -47,7 +57,7 @@ class Call(NamedTuple):
 
 
 class Naive:
-    """The rules of domain.md, written down without any thought of speed."""
+    """The rules of RULES.md, written down without any thought of speed."""
 
     def __init__(
         self, packages: list[dict[str, Any]], edits: dict[str, dict[str, Any]], held: list[dict[str, Any]]
@@ -57,7 +67,7 @@ class Naive:
         self.held = held
 
     def period(self, held: dict[str, Any], at_ms: int) -> tuple[int, int, float] | None:
-        """Return (number, start, stop) of the period that holds the instant, 2.5 and section 4."""
+        """Return (number, start, stop) of the period that holds the instant, step 5 and section 4."""
         package = self.packages[held["package"]]
         ends = [DAY_0 + one["_end"] * DAY_MS for one in (held, package) if one["_end"] is not None]
         end = min(ends, default=float("inf"))
@@ -77,7 +87,7 @@ class Naive:
         return priority
 
     def why_not(self, held: dict[str, Any], limit: dict[str, Any], call: Call) -> PassOver | None:  # noqa: PLR0911
-        """Return the first reason to leave a limit out, in the order of contracts.md; None: a candidate."""
+        """Return the first reason to leave a limit out, in the order of CONTRACTS.md; None: a candidate."""
         package = self.packages[held["package"]]
         edited = self.edits.get(package["id"], {}) if call.at_ms >= EDITED_MS else {}
         if self.period(held, call.at_ms) is None or edited.get("status", "active") != "active":
@@ -232,7 +242,7 @@ def loaded(
 
 
 def ask(rater: Rater, view: ClientView, call: Call) -> tuple[Matched, list[int]] | Rejection:
-    """Match a call of client 42, with what was passed over, and the periods of the candidates."""
+    """Match a call of client 42; with the periods of the candidates."""
     rate = Rate(None, "USD", call.code, None, 0, 0, 0, 1, 0)
     service = rater.catalog.services[call.service]
     route = view.memo.get((call.side, call.account, call.service))
@@ -240,11 +250,20 @@ def ask(rater: Rater, view: ClientView, call: Call) -> tuple[Matched, list[int]]
         route = route_of(view, call.side, call.account, service, rater.catalog)  # type: ignore[arg-type]
     identified = Identified(view, route, rate)
     side, at_ms, billed, sign = call.side, call.at_ms, call.billed, call.sign
-    matched = match(identified, side, at_ms, billed, sign, rater.catalog, explain=True)  # type: ignore[arg-type]
+    matched = match(identified, side, at_ms, billed, sign, rater.catalog, whole=True)  # type: ignore[arg-type]
     if isinstance(matched, Rejection):
         return matched
     texts = identified.opened.packages if matched.candidates else ()
     return matched, [int(texts[one.group][2]) for one in matched.candidates]
+
+
+def passed_of(rater: Rater, view: ClientView, call: Call) -> dict[tuple[str, str], PassOver]:
+    """Return (client package, limit) → why it is passed over, of the limits that are no candidates."""
+    rate = Rate(None, "USD", call.code, None, 0, 0, 0, 1, 0)
+    route = view.memo[call.side, call.account, call.service]
+    kind = package_type(call.sign, call.side)  # type: ignore[arg-type]
+    found = passed_over(Identified(view, route, rate), kind, call.at_ms, call.billed, rater.catalog)
+    return {(one.client_package, one.limit_id): one.reason for one in found} if view.packages else {}
 
 
 def asked(rater: Rater, view: ClientView, call: Call) -> tuple[Matched, list[int]]:
@@ -271,7 +290,7 @@ def test_the_compiled_matcher_agrees_with_the_rules(scene: Any, calls: list[Call
             for one, period in zip(matched.candidates, periods, strict=True)
         ]
         assert got == naive.candidates(call), call
-        passed = {(one.client_package, one.limit_id): one.reason for one in matched.passed}
+        passed = passed_of(rater, view, call)
         expected = {
             (held["id"], limit["id"]): reason
             for held, _, limit in naive.limits()

@@ -1,4 +1,4 @@
-"""What a side costs, and its transaction (domain.md 2 steps 6, 7 and 10 to 13, 2.2)."""
+"""What a side costs, and its transaction (RULES.md 2 steps 6, 7 and 10 to 13, 2.2)."""
 
 from __future__ import annotations
 
@@ -14,13 +14,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rater.core import rating
-from rater.core.cdr import Arrival, Cdr, GivenRate, Party, decode
-from rater.core.codes import Rate
-from rater.core.drawing import DrawResult, Outcome
-from rater.core.identifying import Identified, route_of
-from rater.core.matching import NOTHING, Asked, Matched, Part
-from rater.core.offline import Rater, Transaction
+from rater.core.bucket.messages import DrawResult, Outcome
+from rater.core.catalog.codes import Rate
+from rater.core.cdr import Arrival, Cdr, GivenRate, Party
+from rater.core.cdr_decoding import decode
+from rater.core.line.offline import Rater, Transaction
+from rater.core.rating import duplicates as duplicates_module
+from rater.core.rating import pricing
+from rater.core.rating import transaction as transaction_module
+from rater.core.rating.identifying import Identified, route_of
+from rater.core.rating.matching import NOTHING, Asked, Matched, Part
 from rater.core.reasons import Reason, Rejection, Side
 
 AT_MS = 1_793_872_800_000
@@ -77,15 +80,15 @@ def test_billed_volume(raw: int, min_time: int, interval: int) -> None:
     """The minimal time, then whole intervals, rounded up; calls by the millisecond, others by the unit."""
     seconds = Fraction(raw, 1000)
     expected = min_time + max(0, ceil((seconds - min_time) / interval)) * interval
-    assert rating.billed_calls(raw, min_time, interval) == expected
+    assert pricing.billed_calls(raw, min_time, interval) == expected
     units = min_time + max(0, ceil(Fraction(raw - min_time, interval))) * interval
-    assert rating.billed_units(raw, min_time, interval) == units
+    assert pricing.billed_units(raw, min_time, interval) == units
 
 
 @pytest.mark.parametrize(("min_time", "interval", "billed"), [(0, 1, 66), (60, 60, 120), (30, 6, 66)])
 def test_billed_volume_of_the_page(min_time: int, interval: int, billed: int) -> None:
-    """65.039 s at 1/1, 60/60 and 30/6, as domain.md has it."""
-    assert rating.billed_calls(65_039, min_time, interval) == billed
+    """65.039 s at 1/1, 60/60 and 30/6, as RULES.md has it."""
+    assert pricing.billed_calls(65_039, min_time, interval) == billed
 
 
 # ---------------------------------------------------------------- cost
@@ -106,10 +109,10 @@ def test_the_cost_is_exact_and_rounded_once(
 ) -> None:
     """Price x overage / unit + fee, converted through the base, signed by side, half up: at any overage."""
     rater = loaded()
-    found = rating.price(
+    found = pricing.price(
         call(duration_ms), side, identified(rater, rate_of(price, fee, currency), client), rater.catalog
     )
-    assert isinstance(found, rating.Priced)
+    assert isinstance(found, pricing.Priced)
     worth = {"USD": Fraction(1), "EUR": Fraction("1.08"), "GBP": Fraction("1.27"), "JPY": Fraction("0.0067")}
     to_client = worth[currency] / worth["USD" if client == "42" else "GBP"]
     sign = -1 if side == "orig" else 1
@@ -128,9 +131,9 @@ def test_the_other_side_is_the_negation() -> None:
     """Half up by magnitude: what one pays the other gets, to the last millionth."""
     rater = loaded()
     of = identified(rater, rate_of(Decimal("0.00001")))
-    orig, term = (rating.price(call(3000), side, of, rater.catalog) for side in ("orig", "term"))
-    assert isinstance(orig, rating.Priced)
-    assert isinstance(term, rating.Priced)
+    orig, term = (pricing.price(call(3000), side, of, rater.catalog) for side in ("orig", "term"))
+    assert isinstance(orig, pricing.Priced)
+    assert isinstance(term, pricing.Priced)
     assert (orig.cost.at(3), term.cost.at(3)) == (-1, 1)
 
 
@@ -147,7 +150,9 @@ def test_the_other_side_is_the_negation() -> None:
 def test_the_largest_amount(price: str, duration_ms: int, refused: bool) -> None:  # noqa: FBT001 - expected
     """A cost that rounds to more than 2^53 micros is refused, one that rounds to 2^53 is not."""
     rater = loaded()
-    found = rating.price(call(duration_ms), "orig", identified(rater, rate_of(Decimal(price))), rater.catalog)
+    found = pricing.price(
+        call(duration_ms), "orig", identified(rater, rate_of(Decimal(price))), rater.catalog
+    )
     assert isinstance(found, Rejection) is refused
     if isinstance(found, Rejection):
         assert found.reason is Reason.AMOUNT_OUT_OF_RANGE
@@ -156,9 +161,9 @@ def test_the_largest_amount(price: str, duration_ms: int, refused: bool) -> None
 def test_the_largest_volume() -> None:
     """An interval that bills more than 2^53 units is refused: counters could not hold it."""
     rater = loaded()
-    for min_time, kind in ((1, rating.Priced), (2, Rejection)):
+    for min_time, kind in ((1, pricing.Priced), (2, Rejection)):
         of = identified(rater, rate_of(Decimal(0), interval=2**53 - 1, min_time=min_time))
-        assert isinstance(rating.price(call(), "orig", of, rater.catalog), kind)
+        assert isinstance(pricing.price(call(), "orig", of, rater.catalog), kind)
 
 
 def test_zero_transactions() -> None:
@@ -167,8 +172,8 @@ def test_zero_transactions() -> None:
     whys = []
     of = identified(rater, rate_of(Decimal(1), Decimal(1), grace_time=5))
     for cdr, who in ((call(), identified(rater, None)), (call(5000), of), (call(5001), of)):
-        found = rating.price(cdr, "orig", who, rater.catalog)
-        assert isinstance(found, rating.Priced)
+        found = pricing.price(cdr, "orig", who, rater.catalog)
+        assert isinstance(found, pricing.Priced)
         whys.append((found.why, found.billed, found.cost.at(0)))
     assert whys == [("unanswered", 0, 0), ("grace", 0, 0), (None, 6, -1_000_000)]
 
@@ -178,16 +183,16 @@ def test_zero_transactions() -> None:
 
 def digests(party: Party, **changes: Any) -> tuple[bytes, bytes]:
     """Return the digests of a call with this side."""
-    return rating.digests(call(**changes), "orig", identified(loaded(), None), party)
+    return duplicates_module.digests(call(**changes), "orig", identified(loaded(), None), party)
 
 
 def test_the_key_names_the_side() -> None:
     """A duplicate is found by source, id and side: another of either is another key."""
     party, of = Party("42"), identified(loaded(), None)
-    keys = {rating.digests(call(), side, of, party)[0] for side in ("orig", "term")}
+    keys = {duplicates_module.digests(call(), side, of, party)[0] for side in ("orig", "term")}
     keys |= {digests(party, source="b")[0], digests(party, id="b")[0]}
     assert len(keys) == 4
-    assert {len(key) for key in keys} == {rating.KEY_BYTES}
+    assert {len(key) for key in keys} == {duplicates_module.KEY_BYTES}
 
 
 def test_the_content_is_what_is_rated() -> None:
@@ -240,15 +245,15 @@ def test_a_kept_context_gives_the_same_bytes(
     rater = loaded()
     of = tuple(Part(money, waive, 0, ".m", ',"period":', ',"taken":"', ("{}",)) for money, waive in parts)
     matched = Matched((), of, msgspec.Raw(msgspec.msgpack.encode(of)), Asked())
-    priced = rating.Priced(None, billed, rating.NOTHING, 0)
+    priced = pricing.Priced(None, billed, pricing.NOTHING, 0)
     cdr = call(id=name, caller=name, plain=False)
     found = identified(rater, msgspec.structs.replace(rate_of(Decimal(1)), setup_fee_e10=fee_e10))
-    made = rating.context(cdr, "orig", found, priced, matched, rater.catalog)
+    made = transaction_module.context(cdr, "orig", found, priced, matched, rater.catalog)
     made.terms = msgspec.structs.replace(made.terms, packages=(('"7"', "7.1", "1"),))
     result = DrawResult(Outcome.RATED, amount, sufficient, tuple((n, 1, 2, 3) for n in range(len(parts))))
-    kept = msgspec.msgpack.Decoder(rating.Context).decode(msgspec.msgpack.encode(made))
-    assert rating.render(kept, result) == rating.render(made, result)
-    transaction = json.loads(rating.render(made, result))
+    kept = msgspec.msgpack.Decoder(transaction_module.Context).decode(msgspec.msgpack.encode(made))
+    assert transaction_module.render(kept, result) == transaction_module.render(made, result)
+    transaction = json.loads(transaction_module.render(made, result))
     assert transaction["id"] == f"default/{name}/orig"
     assert Decimal(transaction["amount"]) == Decimal(amount).scaleb(-6)
 
@@ -278,13 +283,15 @@ def test_texts_are_escaped_where_they_need_it(
     assert cdr.plain == (b"\\" not in raw)
     rate = Rate(None, "USD", "38", None, 10**9, 0, 0, 1, 5) if cdr.answered else None
     of = identified(rater, rate, service=cdr.service)
-    priced = rating.price(cdr, "orig", of, rater.catalog)
-    assert isinstance(priced, rating.Priced)
+    priced = pricing.price(cdr, "orig", of, rater.catalog)
+    assert isinstance(priced, pricing.Priced)
     contexts = [
-        rating.context(msgspec.structs.replace(cdr, plain=plain), "orig", of, priced, NOTHING, rater.catalog)
+        transaction_module.context(
+            msgspec.structs.replace(cdr, plain=plain), "orig", of, priced, NOTHING, rater.catalog
+        )
         for plain in (False, cdr.plain)
     ]
-    one, other = (rating.render(of, DrawResult(Outcome.RATED, 0, None, ())) for of in contexts)
+    one, other = (transaction_module.render(of, DrawResult(Outcome.RATED, 0, None, ())) for of in contexts)
     assert one == other
     transaction = json.loads(one)
     assert transaction["cdr"] == {"source": "s", "id": name}
@@ -362,10 +369,10 @@ def test_a_zero_transaction_names_nothing() -> None:
     """What was not looked up is null, and draws are empty."""
     rater = loaded()
     who = identified(rater, None)
-    priced = rating.price(call(), "orig", who, rater.catalog)
-    assert isinstance(priced, rating.Priced)
-    made = rating.context(call(), "orig", who, priced, NOTHING, rater.catalog)
-    transaction = json.loads(rating.render(made, DrawResult(Outcome.RATED, 0, None, ())))
+    priced = pricing.price(call(), "orig", who, rater.catalog)
+    assert isinstance(priced, pricing.Priced)
+    made = transaction_module.context(call(), "orig", who, priced, NOTHING, rater.catalog)
+    transaction = json.loads(transaction_module.render(made, DrawResult(Outcome.RATED, 0, None, ())))
     assert made.why == "unanswered"
     assert {
         "outcome": "zero",
@@ -381,4 +388,4 @@ def test_instants(at: datetime) -> None:
     """RFC 3339, UTC, milliseconds."""
     at = at.replace(tzinfo=UTC, microsecond=at.microsecond // 1000 * 1000)
     ms = (at - datetime(1970, 1, 1, tzinfo=UTC)) // (datetime.resolution * 1000)
-    assert rating.instant_text(ms) == at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    assert transaction_module.instant_text(ms) == at.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -9,12 +9,10 @@ from hypothesis import strategies as st
 from msgspec import msgpack
 
 from rater.core.amounts import Form
-from rater.core.codes import NO_RATE
-from rater.core.drawing import (
+from rater.core.bucket.messages import (
     Apply,
-    Bucket,
-    DrawCall,
     DrawItem,
+    DrawRequest,
     DrawResult,
     FenceReply,
     ItemCandidate,
@@ -25,18 +23,13 @@ from rater.core.drawing import (
     bucket_of,
     pack_results,
 )
-from rater.core.keeping import OutcomeEntry
-from rater.core.matching import Part, Terms
-from rater.core.rating import Context
-from rater.core.reconciling import (
-    FORGET_GENERATIONS_MAX,
-    ApplyContext,
-    Effect,
-    Pending,
-    Reconciling,
-    State,
-    effects,
-)
+from rater.core.bucket.model import Bucket
+from rater.core.catalog.codes import NO_RATE
+from rater.core.journal.outcomes import OutcomeEntry
+from rater.core.journal.reconciling import FORGET_GENERATIONS_MAX, Pending, Reconciling, effects
+from rater.core.journal.records import ApplyContext, Effect, State
+from rater.core.rating.matching import Part, Terms
+from rater.core.rating.transaction import Context
 
 TOPIC = "calls"
 CLIENT = "c"
@@ -322,7 +315,7 @@ def _draw(bucket: Bucket, call: int, offsets: list[int], trim: int, floor: int) 
         for at in offsets
     ]
     reply = bucket.draw(
-        DrawCall(
+        DrawRequest(
             lane=0, token=1, call=call, trim=trim, floor=floor,
             lane_ms=LANE_MS, generation=LANE_MS // LENGTH_MS, applies=[], accounts=[],
             uses=[Use(CLIENT, 1, 0, [FIELD])], items=items,
@@ -345,7 +338,7 @@ def test_a_reconciled_bucket_is_journal_plus_pending(history: dict[str, Any]) ->
     bucket.fence(0, 1)
     _, call = bucket.register(0, 1, 1, 1)
     opening = Apply(CLIENT, 0, b"", 1, 0)
-    call = bucket.draw(DrawCall(0, 1, call, 0, 0, 0, 0, [opening], [], [], [], b"", contextless=True)).call
+    call = bucket.draw(DrawRequest(0, 1, call, 0, 0, 0, 0, [opening], [], [], [], b"", contextless=True)).call
     journal: list[tuple[int, Effect]] = []
     for at, published in enumerate(history["as_decided"]):
         if published is not None:

@@ -12,11 +12,13 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from rater.core import zones as zones_module
-from rater.core.catalog import Content, PackageHistory, PackageSpec, from_objects, objects
-from rater.core.clients import ClientPackage, ClientRegister, ClientView, first_anchor, read_register, view
-from rater.core.compiling import Catalog, compile_catalog
-from rater.core.loading import Existing, Merged, merge, read_files
-from rater.core.offline import Rater, Transaction
+from rater.core.catalog.compiled import Catalog, compile_catalog
+from rater.core.catalog.specs import Content, PackageHistory, PackageSpec, from_objects, objects
+from rater.core.catalog_files.merging import Existing, Merged, merge, read_files
+from rater.core.clients.periods import first_anchor
+from rater.core.clients.state import ClientPackage, ClientState, read_state
+from rater.core.clients.views import ClientView, view
+from rater.core.line.offline import Rater, Transaction
 from rater.core.periods import anchor_at, canonical_when, when_ms, zone_of
 from rater.core.zones import Release, Zones, brought, installed, notes
 
@@ -59,7 +61,7 @@ client_packages: [{id: "3", client: "42", package: "1", start_date: START, activ
 
 def use(patch: pytest.MonkeyPatch, here: Release) -> None:
     """Install a release."""
-    patch.setattr("rater.core.loading.installed", lambda: here)
+    patch.setattr("rater.core.catalog_files.merging.installed", lambda: here)
 
 
 def loaded(
@@ -259,7 +261,7 @@ def cairo(*, carries_since: str | None) -> tuple[ClientView, Catalog]:
     held = ClientPackage(
         "3", "1", None, 1, at("2026-04-10"), when_ms("2026-04-24", zone), None, start_date="2026-04-24"
     )
-    register = ClientRegister(
+    register = ClientState(
         "42", 1, 1, "", None, "USD", "Africa/Cairo", 0, None, None, None, {}, {}, [held], 0
     )
     package = PackageSpec("1", "n", "customer", "USD", period="1 month")
@@ -338,7 +340,7 @@ def seen_with(releases: list[Release], lengths: dict[int, str | None]) -> tuple[
     )
     start = when_ms("2026-04-24", Zones(releases).at(HAVANA, _START))
     held = ClientPackage("3", "1", None, 1, _START, start, None, start_date="2026-04-24")
-    register = ClientRegister("42", 1, 1, "", None, "USD", HAVANA, 0, None, None, None, {}, {}, [held], 0)
+    register = ClientState("42", 1, 1, "", None, "USD", HAVANA, 0, None, None, None, {}, {}, [held], 0)
     return view(register), compile_catalog(content, 1)
 
 
@@ -393,4 +395,4 @@ def test_an_anchor_is_the_first_start_where_no_date_fits() -> None:
     zone = catalog.zones.latest("Africa/Cairo")
     held = replace(seen.packages[0], start_ms=at("2026-04-25T10:00:00Z"))
     assert first_anchor(held, catalog.packages["1"], zone) == anchor_at(held.start_ms, zone)
-    assert read_register(msgspec.msgpack.encode(seen.register)) == seen.register
+    assert read_state(msgspec.msgpack.encode(seen.register)) == seen.register

@@ -9,7 +9,8 @@ from typing import Any
 import orjson
 import pytest
 
-from rater.core.cdr import Arrival, Cdr, decode
+from rater.core.cdr import Arrival, Cdr
+from rater.core.cdr_decoding import decode
 from rater.demo import calls
 from rater.demo.calls import sides
 

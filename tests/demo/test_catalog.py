@@ -89,7 +89,7 @@ def test_capitals_are_priced() -> None:
 
 def test_the_loader_takes_it(tmp_path: Path) -> None:
     """`rater load` finds no fault in it."""
-    loading = pytest.importorskip("rater.core.loading")
+    loading = pytest.importorskip("rater.core.catalog_files.merging")
     raw = catalog.file_bytes(NOW_MS)
     read = loading.read_files([("catalog.json", raw)], lambda name: (tmp_path / name).read_bytes())
     merged = loading.merge(None, read, NOW_MS, loading.Existing({}, {}))

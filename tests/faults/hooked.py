@@ -37,14 +37,14 @@ def jump(path: str) -> None:
 
 def stamp() -> None:
     """Let records carry the time of that clock: aiokafka's compiled batches ask the system, past Python."""
-    from rater.stream import lanes  # noqa: PLC0415 - not before the clock was set
+    from rater.stream import producer as producer_module  # noqa: PLC0415 - not before the clock was set
 
-    original = lanes.batches
+    original = producer_module.batches
 
     def batches(producer: Any, records: Any, at_ms: int | None) -> Any:
         return original(producer, records, time.time_ns() // 1_000_000 if at_ms is None else at_ms)
 
-    lanes.batches = batches
+    producer_module.batches = batches
 
 
 POINTS = {
@@ -53,8 +53,8 @@ POINTS = {
     "bucket fenced": ("Buckets", "fence", "after"),
     "bucket reconciled": ("Buckets", "reconcile", "after"),
     "bucket registered": ("Buckets", "register", "after"),
-    "source opened": ("LaneSource", "open", "after"),
-    "records polled": ("LaneSource", "poll", "after"),
+    "source opened": ("LaneReader", "open", "after"),
+    "records polled": ("LaneReader", "poll", "after"),
     "before a draw": ("Buckets", "draw", "before"),
     "after a draw": ("Buckets", "draw", "after"),
     "before a commit": ("LaneProducer", "commit", "before"),
@@ -70,11 +70,11 @@ def die_at(name: str, passing: int, number: int) -> None:
     from aiokafka import AIOKafkaProducer  # noqa: PLC0415 - not before the clock was set
 
     from rater.store.buckets import Buckets  # noqa: PLC0415 - the same
-    from rater.stream.lanes import LaneProducer  # noqa: PLC0415 - the same
-    from rater.stream.source import LaneSource  # noqa: PLC0415 - the same
+    from rater.stream.lane_reader import LaneReader  # noqa: PLC0415 - the same
+    from rater.stream.producer import LaneProducer  # noqa: PLC0415 - the same
 
     owners: dict[str, Any] = {
-        one.__name__: one for one in (AIOKafkaProducer, Buckets, LaneProducer, LaneSource)
+        one.__name__: one for one in (AIOKafkaProducer, Buckets, LaneProducer, LaneReader)
     }
     owner, method, when = POINTS[name]
     original: Callable[..., Awaitable[Any]] = getattr(owners[owner], method)

@@ -23,7 +23,7 @@ from faults import proxy
 from faults.hooked import POINTS
 from faults.proxy import Rule
 from faults.rig import BUCKETS, REDIS_TIMEOUT_S, SESSION_MS, Rig, Slot, limited, unlimited, until
-from rater.servers import Redis
+from rater.local.redis import Redis
 
 DAY_NS = 86_400 * 10**9
 ARMED_S = 10.0

@@ -38,7 +38,8 @@ from redis.asyncio import Redis as RedisClient
 from faults import auditor
 from faults.proxy import HOST, Gate
 from rater.config import Settings, load
-from rater.servers import Kafka, Redis
+from rater.local.kafka import Kafka
+from rater.local.redis import Redis
 from rater.stream.connecting import shut
 from rater.stream.topics import Topics
 
@@ -53,9 +54,7 @@ HEALED_S = 240.0
 """I12 asks for 60 s from the last fault until all is done; it is printed, for busy machines need more."""
 DEADLINE_S = 240.0
 HOOKED = Path(__file__).with_name("hooked.py")
-_PORTS = range(
-    20_000, 32_000
-)  # as in rater.servers: no outgoing connection takes them while a server is down
+_PORTS = range(20_000, 32_000)  # as in rater.local: no outgoing connection takes them while a server is down
 
 
 def free_ports(count: int) -> list[int]:

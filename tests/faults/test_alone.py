@@ -20,7 +20,7 @@ from faults.calls import OTHERS, calls, catalog
 from faults.proxy import HOST
 from faults.rig import BUCKETS, PARTITIONS, Rig, Servers, Slot, ThreeBrokers, free_ports, until
 from rater.errors import Halt
-from rater.servers import Redis
+from rater.local.redis import Redis
 from rater.stream.content import Writer
 
 pytestmark = pytest.mark.kafka

@@ -26,7 +26,7 @@ from redis.asyncio import Redis
 from faults import auditor, compared
 from faults.backlog import GROUPS, Backlog
 from rater import app
-from rater.servers import Redis as RedisServer
+from rater.local.redis import Redis as RedisServer
 
 pytestmark = pytest.mark.kafka
 

@@ -22,19 +22,20 @@ import traffic
 from fuzz import world
 from fuzz.mutating import Mutator, dumped, packed
 from golden.cases import Case, load_cases
-from rater.auditor import _sums
 from rater.cli import lists
 from rater.cli.telling import print_rows
 from rater.core.amounts import parse_micros
-from rater.core.auditing import Ledger
-from rater.core.cdr import MAX_BYTES, Arrival, Cdr, decode_object
-from rater.core.loading import Fault
-from rater.core.mapping import Skipped, SourceMap, compile_map, describe
-from rater.core.offline import DAY_MS, Duplicate, Ended, Rater, Transaction
+from rater.core.catalog_files.merging import Fault
+from rater.core.cdr import MAX_BYTES, Arrival, Cdr
+from rater.core.cdr_decoding import decode_object
+from rater.core.journal.auditing import Ledger
+from rater.core.journal.records import Effect, State
+from rater.core.line.offline import DAY_MS, Duplicate, Ended, Rater, Transaction
 from rater.core.reasons import VALUE_CHARS_MAX, Reason, Rejection
-from rater.core.reconciling import Effect, State
+from rater.core.sources.source_map import Skipped, SourceMap, compile_map, describe
 from rater.errors import Halt
-from rater.sources import open_map, shipped
+from rater.jobs.audit import _sums
+from rater.source_maps import open_map, shipped
 from rater.stream.browsing import Seen
 from rater.stream.journal import Mark, Owner, understood
 
@@ -181,7 +182,7 @@ def source_map(name: str) -> SourceMap:
 
 
 def _cut(name: str) -> Iterator[bytes]:
-    from rater.ingesting import records  # noqa: PLC0415 - of seeds only
+    from rater.core.sources.cutting import records  # noqa: PLC0415 - of seeds only
 
     made = source_map(name)
     for path in sorted(DATA.glob(f"{name.removesuffix('-csv')}.*")):

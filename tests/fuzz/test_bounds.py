@@ -13,11 +13,11 @@ import pytest
 import traffic
 from fuzz import targets, world
 from fuzz.mutating import DEEP
-from rater.core.auditing import PROBLEMS_MAX, Ledger
 from rater.core.cdr import MAX_BYTES
-from rater.core.offline import Rater
+from rater.core.journal.auditing import PROBLEMS_MAX, Ledger
+from rater.core.line.offline import Rater
 from rater.core.reasons import Rejection, shown
-from rater.sources import shipped
+from rater.source_maps import shipped
 
 MB = 1 << 20
 BIG = 10 * MB

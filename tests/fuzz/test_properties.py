@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from fuzz import targets
 from fuzz.mutating import NAMES, TEXTS, dumped
-from rater.core.commands import read_event
-from rater.core.reconciling import Effect, State
+from rater.core.commands.records import read_event
+from rater.core.journal.records import Effect, State
 from rater.stream.journal import Mark, Owner
 
 SOME = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=60)

@@ -19,10 +19,12 @@ import msgspec
 from golden.cases import load_cases
 from rater.catalogs import Catalogs, object_digest
 from rater.config import Settings, load
-from rater.core import batching
-from rater.core.batching import Batch
-from rater.core.clients import ClientView, client_bucket, read_register
-from rater.core.commands import (
+from rater.core.bucket.messages import DrawReply, DrawRequest, Status, ViewsReply
+from rater.core.bucket.model import Bucket
+from rater.core.catalog_files.merging import Existing, Merged, merge, objects, read_files
+from rater.core.clients.state import client_bucket, read_state
+from rater.core.clients.views import ClientView
+from rater.core.commands.records import (
     AccountsArgs,
     ClientsArgs,
     Do,
@@ -31,20 +33,21 @@ from rater.core.commands import (
     ObjectPlace,
     write_command,
 )
-from rater.core.drawing import Bucket, DrawCall, DrawReply, Status, ViewsReply
-from rater.core.loading import Existing, Merged, merge, objects, read_files
-from rater.core.offline import Rater, Transaction
-from rater.core.reconciling import COMMAND_INDEX_MIN, Effect, Reconciling, State
+from rater.core.journal.reconciling import Reconciling
+from rater.core.journal.records import COMMAND_INDEX_MIN, Effect, State
+from rater.core.line import batch as batch_module
+from rater.core.line.batch import Batch
+from rater.core.line.offline import Rater, Transaction
 from rater.errors import Halt, NoCatalog
 from rater.metrics import Metrics
-from rater.parts import Parts
 from rater.store.keys import Keys
 from rater.store.packing import pack_reconcile
 from rater.stream.journal import Mark
-from rater.stream.lanes import LaneProducer
+from rater.stream.producer import LaneProducer
 from rater.stream.topics import Topics
-from rater.taking import Taken
-from rater.worker import Line
+from rater.worker.line import Line
+from rater.worker.shared import Parts
+from rater.worker.takeover import Taken
 
 LOADED_MS = 1_789_430_400_000  # 2026-09-15, as golden cases are loaded
 BUCKETS = 4
@@ -228,7 +231,7 @@ class Store:
             name.encode()
         return self.buckets[bucket].views(lane, token, call, clients, accounts)
 
-    async def draw(self, bucket: int, call: DrawCall) -> DrawReply:
+    async def draw(self, bucket: int, call: DrawRequest) -> DrawReply:
         """Draw; what Lua cannot hold exactly is refused as loudly as packing refuses it."""
         msgspec.msgpack.encode([(one.client, one.version, one.delta, one.register) for one in call.applies])
         msgspec.msgpack.encode(call.accounts)
@@ -288,7 +291,7 @@ class Lane:
             if records:
                 polled.append((topic, records))
         self.offset += 100
-        [batch] = batching.slices(self.taken.standing, polled, 1_000_000)
+        [batch] = batch_module.slices(self.taken.standing, polled, 1_000_000)
         await self.line.rate(batch)
         return batch
 
@@ -296,7 +299,7 @@ class Lane:
         """Nothing in a bucket is another bucket's, or cannot be read."""
         for number, bucket in enumerate(self.store.buckets):
             for name, raw in bucket.registers.items():
-                register = read_register(raw)
+                register = read_state(raw)
                 assert register.id == name, f"{name!r} holds the register of {register.id!r}"
                 assert client_bucket(name, BUCKETS) == number, f"{name!r} is in bucket {number}"
                 ClientView(register)
@@ -329,7 +332,7 @@ def _check_events(batch: Batch) -> None:
 
 def _run(work: Coroutine[Any, Any, None]) -> None:
     # Nothing becomes visible a moment later here.
-    with patch("rater.obeying.AGAIN_S", 0):
+    with patch("rater.worker.commands.AGAIN_S", 0):
         asyncio.run(work)
 
 
@@ -427,7 +430,7 @@ def taken(said: object) -> None:
             status, _ = bucket.reconcile(what)
             assert status == Status.OK
             for raw in bucket.registers.values():
-                ClientView(read_register(raw))
+                ClientView(read_state(raw))
     elif isinstance(said, Mark):
 
         async def go() -> None:

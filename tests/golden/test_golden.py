@@ -9,14 +9,14 @@ import msgspec
 import pytest
 
 from golden.cases import EDITED_AT, LOADED_AT, Case, Got, compare, load_cases
-from rater.core.matching import counter_field
-from rater.core.offline import Duplicate, Ended, Rater
+from rater.core.line.offline import Duplicate, Ended, Rater
 from rater.core.periods import to_ms
+from rater.core.rating.matching import counter_field
 from rater.core.reasons import PassOver, Reason, Rejection
 
 CASES = load_cases()
 EXAMPLES = {1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 13, 14, 19, 21, 22, 23}
-"""The worked examples of domain.md 7 that need no fees."""
+"""The worked examples of RULES.md 7 that need no fees."""
 
 
 def got(ended: Ended) -> Got:

@@ -21,9 +21,9 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from rater import app
 from rater.config import Settings, load
-from rater.loader import Loaded, Loader
+from rater.jobs.load import Loaded, Loader
 from rater.stream import journal
-from rater.worker import Worker
+from rater.worker.process import Worker
 
 DEADLINE_S = 90.0
 

@@ -20,7 +20,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.conn import AIOKafkaConnection
 
 from rater.store.link import Link
-from rater.stream.source import LaneSource
+from rater.stream.lane_reader import LaneReader
 from traffic import calls, catalog
 
 pytestmark = pytest.mark.kafka
@@ -56,7 +56,7 @@ class Counts:
 
     def install(self, patched: pytest.MonkeyPatch) -> None:
         """Count from now on."""
-        ask, poll, send = Link._send, LaneSource.poll, AIOKafkaConnection.send  # noqa: SLF001 - to count
+        ask, poll, send = Link._send, LaneReader.poll, AIOKafkaConnection.send  # noqa: SLF001 - to count
 
         async def counted_ask(link: Link, address: Any, *command: Any) -> Any:
             if command[0] == "FCALL":
@@ -76,14 +76,14 @@ class Counts:
             finally:
                 connection._writer = writer  # noqa: SLF001 - the same
 
-        async def counted_poll(source: LaneSource, timeout_ms: int) -> list[Any]:
+        async def counted_poll(source: LaneReader, timeout_ms: int) -> list[Any]:
             polled = await poll(source, timeout_ms)
             self.kafka["brought"] += bool(polled)
             return polled
 
         patched.setattr(Link, "_send", counted_ask)
         patched.setattr(AIOKafkaConnection, "send", counted_send)
-        patched.setattr(LaneSource, "poll", counted_poll)
+        patched.setattr(LaneReader, "poll", counted_poll)
 
     def profile(self, _frame: Any, event: str, _what: Any) -> None:
         """Count calls of functions, of Python's and of C's."""

@@ -12,8 +12,8 @@ import pytest
 from redis.asyncio import Redis
 
 from rater import app
-from rater.auditor import audit
-from rater.core import rating
+from rater.core.rating import duplicates
+from rater.jobs.audit import audit
 from traffic import calls, catalog, distinct_sides
 
 pytestmark = pytest.mark.kafka
@@ -40,7 +40,7 @@ async def test_what_an_earlier_version_rated_is_not_charged_again(
     system = await system_of(partitions=2)
     cdrs = calls(60, 7, time.time_ns() // 1_000_000, clients=5, contested=0.5, contested_clients=2)
     with monkeypatch.context() as before:
-        before.setattr(rating, "key_of", lambda digest, _: digest)  # as it was until 2026-11
+        before.setattr(duplicates, "key_of", lambda digest, _: digest)  # as it was until 2026-11
         async with system.worker():
             await system.load(catalog(5, 2))
             await system.send([(raw, None) for raw in cdrs])

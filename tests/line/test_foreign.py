@@ -21,10 +21,10 @@ import msgspec
 import pytest
 
 from rater import app
-from rater.auditor import audit
 from rater.cli import main
-from rater.core.clients import client_bucket
-from rater.core.commands import AccountsArgs, ClientsArgs, Do, ManifestArgs, write_command
+from rater.core.clients.state import client_bucket
+from rater.core.commands.records import AccountsArgs, ClientsArgs, Do, ManifestArgs, write_command
+from rater.jobs.audit import audit
 from traffic import catalog
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow]

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from rater import worker as worker_module
+from rater.worker import line
 from traffic import catalog
 
 pytestmark = pytest.mark.kafka
@@ -41,7 +41,7 @@ async def test_old_generations_are_dropped_by_the_slowest_lane(
 
     They do not come back when the store is emptied and built anew.
     """
-    monkeypatch.setattr(worker_module, "EXPIRE_S", 0.0)
+    monkeypatch.setattr(line, "EXPIRE_S", 0.0)
     system = await system_of(partitions=2)
     days = [(n, START_MS + n * DAY_MS // 2) for n in range(80)]
     async with system.worker():
@@ -58,7 +58,7 @@ async def test_old_generations_are_dropped_by_the_slowest_lane(
 
         await system.until(dropped)
         kept = await generations(system)
-        monkeypatch.setattr(worker_module, "EXPIRE_S", 3600.0)
+        monkeypatch.setattr(line, "EXPIRE_S", 3600.0)
         async with Redis.from_url(system.settings.redis.url) as redis:
             await redis.flushall()
         again = [(call(n, at_ms), days[-1][1] + 2 * DAY_MS) for n, at_ms in days[-4:]]
@@ -74,7 +74,7 @@ async def test_old_generations_are_dropped_by_the_slowest_lane(
 
 async def test_an_idle_lane_moves_its_time(system_of: SystemOf, monkeypatch: pytest.MonkeyPatch) -> None:
     """A lane without records writes itself a tick, and its time is then that of the tick."""
-    monkeypatch.setattr(worker_module, "TICK_S", 0.5)
+    monkeypatch.setattr(line, "TICK_S", 0.5)
     system = await system_of()
     async with system.worker():
         await system.load(catalog(2, 1), at_ms=START_MS)

@@ -12,10 +12,10 @@ import pytest
 from golden.cases import Got, compare, load_cases
 from golden.together import Tagged, edited_at, lanes, later_at, merged, tagged
 from rater import app
-from rater.auditor import audit
-from rater.core import matching
+from rater.core.journal.records import Effect
 from rater.core.periods import to_ms
-from rater.core.reconciling import Effect
+from rater.core.rating import matching
+from rater.jobs.audit import audit
 
 pytestmark = pytest.mark.kafka
 

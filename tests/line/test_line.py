@@ -16,9 +16,9 @@ from msgspec.structs import replace
 from redis.asyncio import Redis
 
 from rater import __version__, app
-from rater.auditor import audit
 from rater.core.zones import INSTALLED, installed
-from rater.loader import Loader
+from rater.jobs.audit import audit
+from rater.jobs.load import Loader
 from traffic import calls, catalog, distinct_sides, fold
 
 pytestmark = pytest.mark.kafka
@@ -115,7 +115,7 @@ async def test_a_load_from_a_newer_install_brings_its_time_zones(
         registry = worker.parts.metrics.registry
         labels = {"version": __version__, "engine": "python", "python": platform.python_version()}
         assert registry.get_sample_value("rater_build_info", labels | {"tzdata": INSTALLED}) == 1
-        monkeypatch.setattr("rater.core.loading.installed", lambda: newer)
+        monkeypatch.setattr("rater.core.catalog_files.merging.installed", lambda: newer)
         loaded = await system.load(catalog(2, 1))
         assert (loaded.version, loaded.changed) == (2, True)
         assert f"time zones: tzdata {INSTALLED} -> 9999a from now" in capsys.readouterr().out

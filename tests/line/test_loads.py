@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from rater import app, loader
-from rater.core.commands import rfc3339
+from rater import app
+from rater.core.instants import rfc3339
 from rater.errors import Halt
-from rater.loader import Loader
+from rater.jobs import load as load_module
+from rater.jobs.load import Loader
 from rater.stream.content import Writer
 from traffic import catalog
 
@@ -167,7 +168,7 @@ async def test_what_stays_undecided_is_ended_by_loading_again(
     system: Any, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
     """Where a lane stays undecided, a load that changes nothing takes over too, and ends what it can."""
-    monkeypatch.setattr(loader, "UNDECIDED_S", 0.0)
+    monkeypatch.setattr(load_module, "UNDECIDED_S", 0.0)
     opened = Held(monkeypatch, Writer, "open")
     opened.go_on()
     other = AIOKafkaProducer(**system.client, transactional_id=f"{system.topics.prefix}other")

@@ -21,7 +21,7 @@ from rater import app
 from rater.errors import Halt
 from rater.stream import metadata, watching
 from rater.stream.topics import partition_counts
-from rater.worker import Worker
+from rater.worker.process import Worker
 from traffic import calls, catalog, distinct_sides
 
 pytestmark = pytest.mark.kafka

@@ -16,7 +16,7 @@ from aiokafka import TopicPartition
 
 from rater.errors import StoreUnknown
 from rater.stream.connecting import reading
-from rater.worker import Line
+from rater.worker.line import Line
 from traffic import calls, catalog
 
 pytestmark = pytest.mark.kafka

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from rater.core.mapping import SourceMap
-from rater.ingesting import records
-from rater.sources import open_map
+from rater.core.sources.cutting import records
+from rater.core.sources.source_map import SourceMap
+from rater.source_maps import open_map
 
 pytestmark = pytest.mark.kafka
 

@@ -28,16 +28,18 @@ from typing import Any, NamedTuple, cast
 import msgspec
 import structlog
 
-import rater.taking
-import rater.worker
 from oracle.scenario import LoadStep, RecordStep, Scenario
 from rater.catalogs import Catalogs, object_digest
 from rater.config import Settings
 from rater.config import load as load_settings
-from rater.core.batching import Batch, slices
-from rater.core.catalog import ClientEntry, Content
-from rater.core.clients import ClientRegister, ClientView, client_bucket, read_register
-from rater.core.commands import (
+from rater.core.bucket.messages import DrawReply, DrawRequest, FenceReply, Reconcile, Status, ViewsReply
+from rater.core.bucket.model import Bucket
+from rater.core.catalog.compiled import Catalog, compile_catalog
+from rater.core.catalog.specs import ClientEntry, Content
+from rater.core.catalog_files.merging import Existing, Merged, merge, objects, read_files, wanted
+from rater.core.clients.state import ClientState, client_bucket, read_state
+from rater.core.clients.views import ClientView
+from rater.core.commands.records import (
     AccountsArgs,
     ClientsArgs,
     Do,
@@ -47,20 +49,19 @@ from rater.core.commands import (
     ObjectPlace,
     write_command,
 )
-from rater.core.compiling import Catalog, compile_catalog
-from rater.core.drawing import Bucket, DrawCall, DrawReply, FenceReply, Reconcile, Status, ViewsReply
-from rater.core.keeping import unpack_entries
-from rater.core.loading import Existing, Merged, merge, objects, read_files, wanted
-from rater.core.offline import Duplicate, Rater, Transaction
-from rater.core.rating import Context
-from rater.core.reconciling import COMMAND_INDEX_MIN, Effect, Outgoing
+from rater.core.journal.outcomes import unpack_entries
+from rater.core.journal.records import COMMAND_INDEX_MIN, Effect, Outgoing
+from rater.core.line.batch import Batch, slices
+from rater.core.line.offline import Duplicate, Rater, Transaction
+from rater.core.rating.transaction import Context
 from rater.metrics import Metrics
-from rater.parts import Parts
 from rater.store.buckets import ExpireReply
-from rater.stream import journal, lanes, source, topics
+from rater.stream import journal, lane_reader, producer, topics
 from rater.stream.journal import Mark, Owner, control_record, understood
 from rater.stream.topics import Topics
-from rater.worker import Line
+from rater.worker.line import Line
+from rater.worker.shared import Parts
+from rater.worker.takeover import take
 
 CALLS_MAX = 20_000
 """Of the store in one batch: more is a line that goes round without end."""
@@ -197,7 +198,7 @@ class _Producer:
 
 
 class _Source:
-    """Stands in for `LaneSource`; what is polled is handed to the line by `System`."""
+    """Stands in for `LaneReader`; what is polled is handed to the line by `System`."""
 
     def __init__(self, *_: Any, **__: Any) -> None:
         self.held: list[Any] = []
@@ -229,8 +230,8 @@ _STAND_INS: list[tuple[Any, Any]] = [
     (journal.end_offset, _end_offset),
     (journal.last_mark, _last_mark),
     (journal.last_marks, _last_marks),
-    (lanes.LaneProducer, _Producer),
-    (source.LaneSource, _Source),
+    (producer.LaneProducer, _Producer),
+    (lane_reader.LaneReader, _Source),
 ]
 
 
@@ -292,7 +293,7 @@ class Store:
         self.system.looked_up[lane].update(clients)
         return held.views(lane, token, call, clients, accounts)
 
-    async def draw(self, bucket: int, call: DrawCall) -> DrawReply:
+    async def draw(self, bucket: int, call: DrawRequest) -> DrawReply:
         """See Buckets."""
         held = await self._before("draw", call.lane, bucket, [use.client for use in call.uses])
         reply = held.draw(call)
@@ -448,7 +449,7 @@ class System:
     async def _take(self, lane: int) -> Line:
         parts = self.parts[lane % self.processes]
         parts.lanes.add(lane)
-        return Line(await rater.taking.take(lane, parts), parts)
+        return Line(await take(lane, parts), parts)
 
     async def retake(self, lane: int) -> None:
         """Lose a lane as a crash does, with what it has drawn and not published, and take it again."""
@@ -468,11 +469,11 @@ class System:
             if (owner := self.buckets[client_bucket(account, len(self.buckets))].accounts.get(account))
             is not None
         }
-        known: dict[str, ClientRegister] = {}
+        known: dict[str, ClientState] = {}
         for name in {*clients, *owners.values()}:
             raw = self.buckets[client_bucket(name, len(self.buckets))].registers.get(name)
             if raw is not None:
-                known[name] = read_register(raw)
+                known[name] = read_state(raw)
         merged = merge(self.content, file, step.at_ms, Existing(known, owners))
         assert isinstance(merged, Merged), (
             f"the generator made a faulty load: {[str(fault) for fault in merged]}"
@@ -606,7 +607,7 @@ class System:
         self.rating[lane] = []
 
     # ------------------------------------------------------------------ invariants
-    def drawn(self, bucket: int, call: DrawCall, reply: DrawReply) -> None:
+    def drawn(self, bucket: int, call: DrawRequest, reply: DrawReply) -> None:
         """Check a draw, and what was asked before it in the same batch."""
         asked = self.asking[call.lane].setdefault(bucket, _Asking())
         if not call.items:
@@ -635,7 +636,7 @@ class System:
             asked.done += 1
             self._check_draw(bucket, call)
 
-    def _check_draw(self, bucket: int, call: DrawCall) -> None:
+    def _check_draw(self, bucket: int, call: DrawRequest) -> None:
         catalog = self.lines[call.lane].taken.catalog
         version = 0 if catalog is None else catalog.version
         self.drawn_by[call.lane].add(version)
@@ -670,7 +671,7 @@ class System:
     def _view(self, raw: bytes) -> ClientView:
         found = self._views.get(raw)
         if found is None:
-            found = self._views[raw] = ClientView(read_register(raw))
+            found = self._views[raw] = ClientView(read_state(raw))
         return found
 
     def _published(

@@ -12,16 +12,16 @@ import random
 from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Any, NamedTuple, Self, TypeVar
 
-from rater.core.drawing import (
-    Bucket,
-    DrawCall,
+from rater.core.bucket.messages import (
     DrawReply,
+    DrawRequest,
     FenceReply,
     Reconcile,
     Status,
     ViewsReply,
     bucket_of,
 )
+from rater.core.bucket.model import Bucket
 from rater.errors import StoreDown, StoreUnknown
 from rater.store.buckets import ExpireReply
 from simulation.clockwork import OUTSIDE, PROCESS, chance
@@ -200,7 +200,7 @@ class Shelf:
     def _told(self, what: str, lane: int, bucket: int, status: Status) -> None:
         self.server.tell(self._who(), f"{what} lane {lane} bucket {bucket}: {Status(status).name}")
 
-    def _note(self, bucket: int, call: DrawCall, reply: DrawReply) -> None:
+    def _note(self, bucket: int, call: DrawRequest, reply: DrawReply) -> None:
         server, registers = self.server, self.server.buckets[bucket].registers
         token, named = server.more.get((call.lane, bucket), (call.token, set()))
         if reply.status == Status.MORE and call.items:
@@ -269,7 +269,7 @@ class Shelf:
 
         return await self._ask("register", register)
 
-    async def draw(self, bucket: int, call: DrawCall) -> DrawReply:
+    async def draw(self, bucket: int, call: DrawRequest) -> DrawReply:
         """See Buckets."""
 
         def draw() -> DrawReply:

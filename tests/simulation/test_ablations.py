@@ -16,14 +16,18 @@ import pytest
 from aiokafka.producer import sender as aiokafka_sender
 from msgspec.structs import replace
 
-from rater import taking
-from rater.core import batching, drawing, identifying
-from rater.core.clients import view as view_of
-from rater.core.drawing import Bucket, Status
-from rater.core.matching import fields_of
-from rater.stream import endtxn, journal, lanes
+from rater.core.bucket import model
+from rater.core.bucket.messages import Status
+from rater.core.bucket.model import Bucket
+from rater.core.clients import views
+from rater.core.clients.views import view as view_of
+from rater.core.line import draw_request, steps
+from rater.core.rating.matching import fields_of
+from rater.stream import endtxn, journal
+from rater.stream import producer as producer_module
 from rater.stream.journal import Mark
-from rater.worker import Line
+from rater.worker import takeover
+from rater.worker.line import Line
 from simulation import clients
 from simulation.checking import check as check_world
 from simulation.loads import BACKLOG, UNBROKEN, Backlog, Loads
@@ -60,7 +64,7 @@ def check(switched_off: Any, faults: Profile, wanted: str, kind: type[Scenario] 
 
 def test_stored_outcome() -> None:
     """Without the stored outcome, what was drawn and not published comes again as its own duplicate: lost."""
-    request = batching.Call.request
+    request = draw_request.Call.request
 
     def without(self: Any, *args: Any) -> Any:
         call = request(self, *args)
@@ -68,18 +72,18 @@ def test_stored_outcome() -> None:
         return call
 
     crashes = profile("crashes", weights={"crash": 1, "freeze": 1})
-    check(mock.patch.object(batching.Call, "request", without), crashes, "I2 I4")
+    check(mock.patch.object(draw_request.Call, "request", without), crashes, "I2 I4")
 
 
 def test_replay_before_identification() -> None:
     """Without looking for stored outcomes first, they are decided again, as duplicates of themselves."""
     crashes = profile("crashes", weights={"crash": 1, "freeze": 1})
-    check(mock.patch.object(batching, "_replayed", return_value=()), crashes, "I2 I4")
+    check(mock.patch.object(steps, "_replayed", return_value=()), crashes, "I2 I4")
 
 
 def test_mark() -> None:
     """Without the mark's positions, records that left no transaction are worked on again: rejected twice."""
-    commit = lanes.LaneProducer.commit
+    commit = producer_module.LaneProducer.commit
 
     async def without(
         self: Any, transactions: Any, rejected: Any, events: Any, mark: Mark, *more: Any
@@ -91,7 +95,7 @@ def test_mark() -> None:
         return replace(mark, positions=first.positions, times=first.times)
 
     crashes = profile("crashes", weights={"crash": 1, "freeze": 1}, bad=0.4)
-    check(mock.patch.object(lanes.LaneProducer, "commit", without), crashes, "I1")
+    check(mock.patch.object(producer_module.LaneProducer, "commit", without), crashes, "I1")
 
 
 def test_journal_tail() -> None:
@@ -108,12 +112,12 @@ def test_journal_tail() -> None:
         return replace(mark, positions={name: kept.get(name, 0) for name in mark.positions}, times={})
 
     crashes = profile("crashes", weights={"crash": 1, "freeze": 1}, bad=0.4)
-    check(mock.patch.object(taking, "last_mark", without), crashes, "I1 I2 I4")
+    check(mock.patch.object(takeover, "last_mark", without), crashes, "I1 I2 I4")
 
 
 def test_reconcile() -> None:
     """Without reconciling, what the store lost stays lost: counters and balances are too small."""
-    reconcile = taking._reconcile  # noqa: SLF001 - what is switched off
+    reconcile = takeover._reconcile  # noqa: SLF001 - what is switched off
 
     async def without(taken: Any, bucket: int, parts: Any, what: Any) -> None:
         names = ("balances", "counters", "duplicates", "registers", "accounts")
@@ -121,7 +125,7 @@ def test_reconcile() -> None:
         await reconcile(taken, bucket, parts, replace(what, **nothing))
 
     losses = profile("losses", weights={"roll_back": 2, "flush": 1})
-    check(mock.patch.object(taking, "_reconcile", without), losses, "I2 I3 not")
+    check(mock.patch.object(takeover, "_reconcile", without), losses, "I2 I3 not")
 
 
 def test_duplicate_check() -> None:
@@ -144,7 +148,7 @@ def test_call_number() -> None:
     """Without the call's number, a store that fell back in its own run goes on as if nothing were lost."""
 
     def without(self: Bucket, lane: int, token: int, _call: int) -> Status:
-        stored = self.lanes.get(lane) or drawing._Lane()  # noqa: SLF001 - its twin's own
+        stored = self.lanes.get(lane) or model._Lane()  # noqa: SLF001 - its twin's own
         if token < stored.token:
             return Status.FENCED
         return Status.REGRESSED if token > stored.token else Status.OK
@@ -160,7 +164,7 @@ def test_await_of_every_delivery() -> None:
         await producer.begin_transaction()
         self._open = True
         sent: list[Any] = []
-        await lanes._send(producer, groups, filled, sent)  # noqa: SLF001 - the rest is as it was
+        await producer_module._send(producer, groups, filled, sent)  # noqa: SLF001 - the rest is as it was
         self._open = False
         await producer.commit_transaction()
         good = [each for each in sent if each.delivery.exception() is None]
@@ -176,7 +180,7 @@ def test_await_of_every_delivery() -> None:
         ]
 
     refusals = profile("refusals", weights={"noise": 1}, noise=("batch_refused",), faults=(2, 4), bad=0.3)
-    check(mock.patch.object(lanes.LaneProducer, "_write", without), refusals, "I1 I2 I4")
+    check(mock.patch.object(producer_module.LaneProducer, "_write", without), refusals, "I1 I2 I4")
 
 
 @contextlib.contextmanager
@@ -254,11 +258,11 @@ def cut(world: World, who: str) -> None:
 def test_fence(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the token, a late call of a dead owner passes for its successor's: charged, not published."""
     # So the calls of both are counted alike: a rebuild in one part, and nothing beside the line.
-    monkeypatch.setattr(taking, "RECONCILE_EFFECTS_MAX", 5000)
-    monkeypatch.setattr("rater.worker.EXPIRE_S", 3600.0)
+    monkeypatch.setattr(takeover, "RECONCILE_EFFECTS_MAX", 5000)
+    monkeypatch.setattr("rater.worker.line.EXPIRE_S", 3600.0)
 
     def without(self: Bucket, lane: int, _token: int, call: int) -> Status:
-        stored = self.lanes.get(lane) or drawing._Lane()  # noqa: SLF001 - its twin's own
+        stored = self.lanes.get(lane) or model._Lane()  # noqa: SLF001 - its twin's own
         return Status.OK if call == stored.call else Status.REGRESSED
 
     with (
@@ -277,7 +281,7 @@ def test_catalog_of_a_state() -> None:
         view.catalog = 0
         return view
 
-    check(mock.patch.object(identifying, "view_of", without), UNBROKEN, "A", Loads)
+    check(mock.patch.object(views, "view", without), UNBROKEN, "A", Loads)
 
 
 def test_rejection_of_now() -> None:
@@ -286,7 +290,7 @@ def test_rejection_of_now() -> None:
     def without(side: Any, rejection: Any, _client: Any, catalog: Any, *_: Any) -> None:
         side.rejection, side.catalog = rejection, catalog.version
 
-    check(mock.patch.object(batching, "_reject_side", without), UNBROKEN, "O", Loads)
+    check(mock.patch.object(steps, "_reject_side", without), UNBROKEN, "O", Loads)
 
 
 def test_counter_of_a_period() -> None:
@@ -297,9 +301,9 @@ def test_counter_of_a_period() -> None:
         names = tuple(name.rsplit(".", 2)[0] for _, name, *_ in packages)
         return fields_of(parts, first.setdefault(names, packages))
 
-    check(mock.patch.object(batching, "fields_of", without), BACKLOG, "O I2", Backlog)
+    check(mock.patch.object(draw_request, "fields_of", without), BACKLOG, "O I2", Backlog)
 
 
 def test_all_limits_once_asked() -> None:
     """Without noting whose first limits did not do, they are asked again and again: a lane stands still."""
-    check(mock.patch.object(batching, "ask_whole", return_value=set()), BACKLOG, "P", Backlog)
+    check(mock.patch.object(steps, "ask_whole", return_value=set()), BACKLOG, "P", Backlog)

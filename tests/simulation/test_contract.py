@@ -17,13 +17,23 @@ from aiokafka.errors import KafkaError, MessageSizeTooLargeError, OffsetOutOfRan
 from aiokafka.producer import sender as aiokafka_sender
 
 from rater.core.amounts import Form
-from rater.core.drawing import Apply, DrawCall, DrawItem, Outcome, Reconcile, Status, Use, bucket_of
+from rater.core.bucket.messages import (
+    Apply,
+    DrawItem,
+    DrawRequest,
+    Outcome,
+    Reconcile,
+    Status,
+    Use,
+    bucket_of,
+)
 from rater.errors import Fenced, Halt
 from rater.store.buckets import Buckets
 from rater.stream import connecting, endtxn
+from rater.stream.group import Ownership
 from rater.stream.journal import Mark, Owner, last_mark, read_range
-from rater.stream.lanes import LaneProducer, Ownership
-from rater.stream.source import LaneSource
+from rater.stream.lane_reader import LaneReader
+from rater.stream.producer import LaneProducer
 from rater.stream.topics import Topics
 from simulation import clients, shelf
 from simulation.broker import Broker
@@ -110,7 +120,7 @@ async def side(
             clients.BROKERS[servers] = Broker(random.Random(1))  # noqa: S311 - a simulation
             stack.callback(clients.BROKERS.pop, servers)
             monkeypatch.setattr(connecting, "AIOKafkaConsumer", clients.Consumer)
-            monkeypatch.setattr("rater.stream.lanes.AIOKafkaProducer", clients.Producer)
+            monkeypatch.setattr("rater.stream.producer.AIOKafkaProducer", clients.Producer)
             monkeypatch.setattr("rater.stream.topics.AIOKafkaAdminClient", clients.Admin)
         else:
             servers = request.getfixturevalue("kafka")
@@ -325,7 +335,7 @@ async def test_source(side: Side) -> None:
     side.topic = side.topics.cdrs
     producer = await side.producer()
     await side.put(producer, b"a", b"b", b"c")
-    source = LaneSource(side.client, side.topics, 0, {}, {}, "g")
+    source = LaneReader(side.client, side.topics, 0, {}, {}, "g")
     side.stack.push_async_callback(source.close)
     await source.open()
     found: list[bytes] = []
@@ -338,10 +348,10 @@ async def test_source(side: Side) -> None:
     assert found == [b"a", b"b", b"c"]
     assert source.next[side.topic] == 3
     await side.truncate(2)
-    late = LaneSource(side.client, side.topics, 0, {side.topic: 1, side.topics.commands: 0}, {}, "g")
+    late = LaneReader(side.client, side.topics, 0, {side.topic: 1, side.topics.commands: 0}, {}, "g")
     with pytest.raises(Halt, match="begins at offset 2"):
         await late.open()
-    wrong = LaneSource(side.client, side.topics, 0, {side.topic: 3}, {side.topic: 1}, "g")
+    wrong = LaneReader(side.client, side.topics, 0, {side.topic: 3}, {side.topic: 1}, "g")
     with pytest.raises(Halt, match="not the topic that was read before"):
         await wrong.open()
 
@@ -431,13 +441,13 @@ CLIENT = next(f"c{n}" for n in range(9) if bucket_of(f"c{n}", 2) == 0)
 LATER = next(f"d{n}" for n in range(9) if bucket_of(f"d{n}", 2) == 0)
 
 
-def call(number: int, **what: Any) -> DrawCall:
+def call(number: int, **what: Any) -> DrawRequest:
     """Return a call of lane 0 with token 5."""
     own: dict[str, Any] = {
         "lane": 0, "token": 5, "call": number, "lane_ms": 1000, "generation": 3, "trim": 0, "floor": 0,
         "applies": [], "accounts": [], "uses": [], "items": [], "context": b"c",
     }  # fmt: skip
-    return DrawCall(**{**own, **what})
+    return DrawRequest(**{**own, **what})
 
 
 def item(key: bytes, cost: int) -> DrawItem:

@@ -54,7 +54,9 @@ def test_what_is_published_while_something_pends_goes_with_it(monkeypatch: pytes
     It is kept as long as that is; then it must go with the next draw too, although the commit that settled
     the last of it had no draw of its own.
     """
-    monkeypatch.setattr("rater.worker.COMMIT_RECORDS_MAX", 1)  # each batch in a Kafka transaction of its own
+    monkeypatch.setattr(
+        "rater.worker.line.COMMIT_RECORDS_MAX", 1
+    )  # each batch in a Kafka transaction of its own
 
     async def story(world: World) -> None:
         slot = world.add_worker()

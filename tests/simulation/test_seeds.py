@@ -9,6 +9,7 @@ import os
 
 import pytest
 
+from rater.core.line import steps
 from rater.errors import Halt
 from simulation.loads import Backlog, Loads
 from simulation.scenario import Scenario
@@ -90,7 +91,7 @@ def test_a_failure_tells_its_story(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: object) -> object:
         raise Halt("broken for the test")
 
-    monkeypatch.setattr("rater.worker.batching.render", broken)
+    monkeypatch.setattr(steps, "render", broken)
     with pytest.raises(pytest.fail.Exception) as caught:
         run(5)
     said = str(caught.value)

@@ -19,12 +19,12 @@ import msgspec
 from aiokafka.producer import sender as aiokafka_sender
 
 from rater import app
-from rater.auditor import audit
 from rater.config import Settings, load
 from rater.errors import Wait
-from rater.loader import Loaded, Loader
+from rater.jobs.audit import audit
+from rater.jobs.load import Loaded, Loader
 from rater.metrics import Metrics
-from rater.worker import Worker
+from rater.worker.process import Worker
 from simulation import clients, shelf
 from simulation.broker import Broker, Entry, Faults, Place
 from simulation.clockwork import EPOCH_S, PROCESS, Clock, Loop, Process, Stuck, clear_away, inline
@@ -445,24 +445,22 @@ def in_place() -> Iterator[None]:
             stack.enter_context(mock.patch.object(target, name, value))
 
         for name, module in list(sys.modules.items()):
-            if name.startswith("rater.") and not name.startswith(
-                ("rater.cli", "rater.demo", "rater.servers")
-            ):
+            if name.startswith("rater.") and not name.startswith(("rater.cli", "rater.demo", "rater.local")):
                 if getattr(module, "time", None) is real_time:
                     put(module, "time", clock)
                 if hasattr(module, "log") and name != "rater.logs":
                     put(module, "log", log)
         # Rarer things often: parts of a rebuild, generations dropped, ticks of idle lanes, all limits.
-        put(sys.modules["rater.core.matching"], "FIRST_MAX", 1)
-        put(sys.modules["rater.taking"], "RECONCILE_EFFECTS_MAX", 4)
-        put(sys.modules["rater.worker"], "EXPIRE_S", 1.5)
-        put(sys.modules["rater.worker"], "TICK_S", 5.0)
+        put(sys.modules["rater.core.rating.matching"], "FIRST_MAX", 1)
+        put(sys.modules["rater.worker.takeover"], "RECONCILE_EFFECTS_MAX", 4)
+        put(sys.modules["rater.worker.line"], "EXPIRE_S", 1.5)
+        put(sys.modules["rater.worker.line"], "TICK_S", 5.0)
         put(asyncio, "to_thread", inline)
-        put(sys.modules["rater.loader"], "uuid", SimpleNamespace(uuid4=_uuid))
+        put(sys.modules["rater.jobs.load"], "uuid", SimpleNamespace(uuid4=_uuid))
         put(app, "Buckets", shelf.Shelf)
         put(app, "Metrics", functools.cache(Metrics))  # they decide nothing, and take long to make
         put(sys.modules["rater.stream.connecting"], "AIOKafkaConsumer", clients.Consumer)
-        put(sys.modules["rater.stream.lanes"], "AIOKafkaProducer", clients.Producer)
+        put(sys.modules["rater.stream.producer"], "AIOKafkaProducer", clients.Producer)
         put(sys.modules["rater.stream.topics"], "AIOKafkaAdminClient", clients.Admin)
         put(sys.modules["rater.stream.topics"], "_why_down", _away)
         put(aiokafka_sender.EndTxnHandler, "do", clients.STOCK_END)

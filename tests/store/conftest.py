@@ -10,7 +10,7 @@ from typing import NamedTuple
 import pytest
 import redis
 
-from rater.servers import Flavour
+from rater.local.redis import Flavour
 
 RIGHTS = Path(__file__).parents[2] / "config" / "redis-worker.acl"
 PASSWORD = "a worker's"  # noqa: S105 - of a server that lives as long as the tests

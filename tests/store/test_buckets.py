@@ -14,21 +14,22 @@ import redis
 from redis.asyncio import Redis as AsyncRedis
 
 from rater.core.amounts import LIMIT, Form
-from rater.core.drawing import (
+from rater.core.bucket.messages import (
     EXPIRE_GENERATIONS_MAX,
     Apply,
-    Bucket,
-    DrawCall,
     DrawItem,
     DrawReply,
+    DrawRequest,
     ItemCandidate,
     Outcome,
     Reconcile,
     Status,
     Use,
 )
+from rater.core.bucket.model import Bucket
 from rater.errors import Halt, StoreDown
-from rater.servers import HOST, Redis
+from rater.local.child import HOST
+from rater.local.redis import Redis
 from rater.store.buckets import Buckets
 from rater.store.keys import Keys, meta_key
 
@@ -70,7 +71,7 @@ class Lane:
         given: dict[str, Any] = {
             "lane_ms": 0, "generation": 0, "trim": 0, "floor": 0, "accounts": [], "context": b"", **options,
         }  # fmt: skip
-        call = DrawCall(
+        call = DrawRequest(
             lane=0, token=self.token, call=self.call, applies=applies or [], uses=uses, items=items, **given
         )
         reply = await self.store.draw(0, call)
@@ -225,9 +226,9 @@ async def test_costs_are_rounded_exactly(redis_url: str, prefix: str) -> None:
             lane.call = reply.call
 
 
-def _call(number: int, **what: Any) -> DrawCall:
+def _call(number: int, **what: Any) -> DrawRequest:
     given = {"applies": [], "accounts": [], "uses": [], "items": [], "context": b"", **what}
-    return DrawCall(lane=0, token=1, call=number, lane_ms=0, generation=0, trim=0, floor=0, **given)
+    return DrawRequest(lane=0, token=1, call=number, lane_ms=0, generation=0, trim=0, floor=0, **given)
 
 
 async def test_large_calls(redis_url: str, prefix: str) -> None:

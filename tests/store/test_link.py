@@ -10,7 +10,8 @@ from contextlib import asynccontextmanager
 import pytest
 
 from rater.errors import Halt, StoreDown, StoreUnknown
-from rater.servers import HOST, Redis
+from rater.local.child import HOST
+from rater.local.redis import Redis
 from rater.store.link import FunctionMissing, Link
 
 Answer = Callable[[list[bytes]], bytes | None]

@@ -24,15 +24,8 @@ from hypothesis.stateful import (
 )
 
 from rater.core.amounts import LIMIT, Form
-from rater.core.drawing import (
-    Apply,
-    Bucket,
-    DrawCall,
-    DrawItem,
-    ItemCandidate,
-    Reconcile,
-    Use,
-)
+from rater.core.bucket.messages import Apply, DrawItem, DrawRequest, ItemCandidate, Reconcile, Use
+from rater.core.bucket.model import Bucket
 from rater.store.buckets import Buckets
 from rater.store.keys import Keys
 
@@ -227,7 +220,7 @@ class Machine(RuleBasedStateMachine):
             Use(name, (after.get(name) or 0) + wrong, credit, FIELDS)
             for name, wrong in zip(there, versions, strict=False)
         ]
-        request = DrawCall(
+        request = DrawRequest(
             lane=lane,
             token=token,
             call=call,

@@ -8,7 +8,7 @@ import pytest
 from msgspec import msgpack
 
 from rater.core.amounts import LIMIT, Form, limbs
-from rater.core.drawing import Apply, DrawCall, DrawItem, ItemCandidate, Reconcile, Status, Use
+from rater.core.bucket.messages import Apply, DrawItem, DrawRequest, ItemCandidate, Reconcile, Status, Use
 from rater.store.keys import Keys
 from rater.store.packing import Args, pack_draw, pack_reconcile, unpack_fence
 
@@ -19,7 +19,7 @@ HEAD = 10  # numbers of the payload before the uses
 def packed(**what: Any) -> Args:
     """Return the arguments of a draw that has only what is given."""
     given = {"applies": [], "accounts": [], "uses": [], "items": [], "context": b"context", **what}
-    return pack_draw(DrawCall(0, 1, 2, 3, 4, 5, 6, **given), KEYS)
+    return pack_draw(DrawRequest(0, 1, 2, 3, 4, 5, 6, **given), KEYS)
 
 
 def payload(args: Args) -> list[Any]:

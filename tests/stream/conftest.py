@@ -17,11 +17,12 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.records_to_delete import RecordsToDelete
 from aiokafka.conn import AIOKafkaConnection
 
-from rater.servers import HOST, Kafka
+from rater.local.child import HOST
+from rater.local.kafka import Kafka
 from rater.stream.connecting import reading, settle
 from rater.stream.journal import Mark, read_range
-from rater.stream.lanes import LaneProducer, Writer
-from rater.stream.source import LaneSource
+from rater.stream.lane_reader import LaneReader
+from rater.stream.producer import LaneProducer, Writer
 from rater.stream.topics import Topics, partition_counts
 
 END_TXN = 26
@@ -113,10 +114,10 @@ class Scene:
 
     async def source(
         self, positions: dict[str, int], times: dict[str, int] | None = None, *, lane: int = 0, **more: Any
-    ) -> LaneSource:
+    ) -> LaneReader:
         """Return an open source of a lane."""
         topics = more.pop("topics", self.topics)
-        source = LaneSource(self.client, topics, lane, positions, times or {}, self.group, **more)
+        source = LaneReader(self.client, topics, lane, positions, times or {}, self.group, **more)
         self._stack.push_async_callback(source.close)
         await source.open()
         return source

@@ -18,7 +18,8 @@ from aiokafka.errors import (
 from rater.errors import Halt, StreamDown
 from rater.stream import connecting
 from rater.stream.connecting import later, reading, settle, shut, started
-from rater.stream.lanes import LaneProducer, Ownership
+from rater.stream.group import Ownership
+from rater.stream.producer import LaneProducer
 from rater.stream.topics import Topics
 
 if TYPE_CHECKING:

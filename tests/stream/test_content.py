@@ -12,7 +12,9 @@ from aiokafka.errors import MessageSizeTooLargeError, TopicAuthorizationFailedEr
 from aiokafka.partitioner import DefaultPartitioner
 
 from rater.errors import Halt, StreamDown
-from rater.stream.content import GAP_MAX, EventTail, Ingest, Tail, read_content, undecided
+from rater.stream.content import GAP_MAX, read_content, undecided
+from rater.stream.ingest import Ingest
+from rater.stream.tail import EventTail, Tail
 from rater.stream.topics import partition_counts
 
 if TYPE_CHECKING:

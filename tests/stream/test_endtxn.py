@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from aiokafka.producer import sender as aiokafka_sender
 
-from rater.core.reconciling import Outgoing
+from rater.core.journal.records import Outgoing
 from rater.errors import Halt, Retake
 from rater.stream import connecting, endtxn
 from rater.stream.journal import Owner, end_offset

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any, Self
 import pytest
 from aiokafka.consumer.group_coordinator import GroupCoordinator
 
-from rater.core.reconciling import Effect, effect_headers
+from rater.core.journal.records import Effect, effect_headers
 from rater.errors import Fenced, Halt, StreamDown
-from rater.stream import connecting, lanes
+from rater.stream import connecting
+from rater.stream import producer as producer_module
+from rater.stream.group import Ownership
 from rater.stream.journal import Owner, last_mark
-from rater.stream.lanes import LaneProducer, Ownership
+from rater.stream.producer import LaneProducer
 from rater.stream.topics import Topics
 
 if TYPE_CHECKING:
@@ -74,7 +76,7 @@ async def test_who_is_slower_than_the_transaction_timeout_is_fenced(
 ) -> None:
     """A Kafka transaction that outlives its timeout publishes nothing, and the lane can be taken again."""
     events = scene.topics.events
-    send = lanes._send  # noqa: SLF001 - where a commit stands between its records and its end
+    send = producer_module._send  # noqa: SLF001 - where a commit stands between its records and its end
 
     async def slowly(*args: Any) -> None:
         await send(*args)
@@ -82,7 +84,7 @@ async def test_who_is_slower_than_the_transaction_timeout_is_fenced(
 
     producer = await scene.lane(transaction_timeout_ms=1000)
     with monkeypatch.context() as patch:
-        patch.setattr(lanes, "_send", slowly)
+        patch.setattr(producer_module, "_send", slowly)
         with pytest.raises(Fenced, match=r"too slow"):
             await producer.commit([], [], [(b"c", b"slow", [])], scene.mark(1))
     await (await scene.lane()).commit([], [], [(b"c", b"again", [])], scene.mark(1))
@@ -153,7 +155,7 @@ def _stuck(
 ) -> tuple[asyncio.Task[int], asyncio.Event]:
     """Begin a commit that goes no further than its records; the event is set when they are sent."""
     sending = asyncio.Event()
-    send = lanes._send  # noqa: SLF001 - where a commit stands between its records and its end
+    send = producer_module._send  # noqa: SLF001 - where a commit stands between its records and its end
 
     async def stuck(*args: Any) -> None:
         await send(*args)
@@ -161,7 +163,7 @@ def _stuck(
         sending.set()
         await asyncio.Event().wait()
 
-    monkeypatch.setattr(lanes, "_send", stuck)
+    monkeypatch.setattr(producer_module, "_send", stuck)
     commit = asyncio.create_task(producer.commit([], [], [(b"c", b"open", [])], scene.mark(1)))
     return commit, sending
 

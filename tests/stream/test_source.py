@@ -11,7 +11,7 @@ from aiokafka import TopicPartition
 
 from rater.errors import Halt, Retake
 from rater.stream.connecting import reading, settle
-from rater.stream.source import COMMANDS_BYTES, LaneSource
+from rater.stream.lane_reader import COMMANDS_BYTES, LaneReader
 from rater.stream.topics import Topics
 from rater.stream.watching import TopicWatch
 
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.kafka
 NOW_MS = time.time_ns() // 1_000_000
 
 
-async def values(source: LaneSource, count: int) -> list[tuple[str, bytes]]:
+async def values(source: LaneReader, count: int) -> list[tuple[str, bytes]]:
     """Poll until so many records came; return (topic without prefix, value)."""
     found: list[tuple[str, bytes]] = []
     async with asyncio.timeout(15):
@@ -323,7 +323,7 @@ async def test_what_nobody_can_poll_makes_no_lane_stuck(scene: Scene) -> None:
     assert await source.waiting() == {}
 
 
-async def _until_lag(source: LaneSource, topic: str, records: int) -> None:
+async def _until_lag(source: LaneReader, topic: str, records: int) -> None:
     """Wait until the library, which fetches by itself, has passed or seen what there is."""
     async with asyncio.timeout(10):
         while (await source.lag())[topic][0] != records:

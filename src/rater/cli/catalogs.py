@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from rater.core.loading import Fault
+    from rater.core.catalog_files.merging import Fault
 
 
 def faults(files: Iterable[str]) -> list[Fault]:
     """Return every fault of catalog files by themselves, as `rater load` names it."""
-    from rater.core.loading import read_files  # noqa: PLC0415 - YAML is slow to import
+    from rater.core.catalog_files.merging import read_files  # noqa: PLC0415 - YAML is slow to import
 
     folders = {str(Path(file).parent) for file in files}
 

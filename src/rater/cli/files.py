@@ -18,9 +18,9 @@ from rater.cli.telling import Column, column, print_json, print_pairs, print_row
 if TYPE_CHECKING:
     from rater.config import Settings, Source
     from rater.core.cdr import Arrival
-    from rater.core.mapping import Mapped, Skipped, SourceMap
     from rater.core.reasons import Rejection
-    from rater.ingesting import Record
+    from rater.core.sources.cutting import Record
+    from rater.core.sources.source_map import Mapped, Skipped, SourceMap
 
 READABLE = click.Path(exists=True, dir_okay=False, readable=True)
 
@@ -77,7 +77,7 @@ async def _send(
     settings: Settings, topic: str, source_map: SourceMap | None, files: tuple[str, ...]
 ) -> dict[str, int]:
     from rater.app import kafka_client
-    from rater.stream.content import Ingest
+    from rater.stream.ingest import Ingest
 
     sent: dict[str, int] = dict.fromkeys(files, 0)
     async with Ingest(kafka_client(settings), topic) as out:
@@ -148,7 +148,7 @@ def sources_list() -> None:
 def _map_rows(settings: Settings) -> Iterator[dict[str, Any]]:
     import tomllib
 
-    from rater.sources import shipped
+    from rater.source_maps import shipped
 
     users: dict[str | None, dict[str, str]] = {}
     for name, source in settings.all_sources().items():
@@ -182,7 +182,7 @@ def sources_show(name: str) -> None:
     Example:
       rater sources show asterisk > my-switch.toml
     """
-    from rater.sources import map_text
+    from rater.source_maps import map_text
 
     text = map_text(name)
     if not isinstance(text, str):
@@ -223,7 +223,7 @@ def sources_test(name: str, file: str) -> int:
 
 def _opened(name: str, source: Source | None) -> SourceMap | None:
     """Return the map of a source of the settings (None: it has none), or of this name or path."""
-    from rater.sources import open_map
+    from rater.source_maps import open_map
 
     if source is not None:
         if source.map is None:
@@ -237,7 +237,7 @@ def _opened(name: str, source: Source | None) -> SourceMap | None:
 
 
 def _records(stream: BinaryIO, source_map: SourceMap | None, file: str) -> Iterator[Record]:
-    from rater.ingesting import records
+    from rater.core.sources.cutting import records
 
     try:
         yield from records(stream, source_map)
@@ -249,7 +249,7 @@ def _result(raw: bytes, source_map: SourceMap | None) -> Mapped | Skipped | tupl
     """Return what becomes of a record: the rules of the map, then those of CDRs."""
     import orjson
 
-    from rater.core.cdr import decode, decode_object
+    from rater.core.cdr_decoding import decode, decode_object
 
     if source_map is None:
         judged = decode(raw, _arrival())
@@ -278,7 +278,7 @@ def _arrival() -> Arrival:
 
 
 def _outcome(result: Mapped | Skipped | tuple[Rejection, ...]) -> str:
-    from rater.core.mapping import Skipped
+    from rater.core.sources.source_map import Skipped
 
     if isinstance(result, Skipped):
         return "skipped"
@@ -288,7 +288,7 @@ def _outcome(result: Mapped | Skipped | tuple[Rejection, ...]) -> str:
 
 
 def _show(record: Record, result: Mapped | Skipped | tuple[Rejection, ...]) -> None:
-    from rater.core.mapping import Skipped, describe
+    from rater.core.sources.source_map import Skipped, describe
 
     if not invocation().json:
         print_pairs([("line", str(record.line)), *describe(record.raw, result)])

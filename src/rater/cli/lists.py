@@ -158,8 +158,8 @@ _REJECTED = [
 
 
 def _rejected(seen: Seen, sources: dict[str, str]) -> Row:
-    from rater.core.commands import rfc3339
-    from rater.core.converting import TIME_MS_MAX
+    from rater.core.instants import rfc3339
+    from rater.core.sources.values import TIME_MS_MAX
 
     headers = {name: (raw or b"").decode("utf-8", "replace") for name, raw in seen.headers}
     topic = headers.get("source_topic")

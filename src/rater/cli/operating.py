@@ -162,7 +162,7 @@ def _catalog_faults(files: Iterable[str]) -> list[str]:
 
 
 def _map_faults(settings: Settings) -> list[str]:
-    from rater.sources import open_maps
+    from rater.source_maps import open_maps
 
     _, faults = open_maps(settings.sources)
     return faults

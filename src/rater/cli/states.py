@@ -14,8 +14,11 @@ from rater.cli.telling import Column, Row, bar, column, is_terminal, print_json,
 
 if TYPE_CHECKING:
     from rater.config import Settings
-    from rater.core.clients import ClientPackage, ClientRegister, ClientView, Period
-    from rater.core.compiling import Catalog, Limit
+    from rater.core.catalog.compiled import Catalog
+    from rater.core.catalog.packages import Limit
+    from rater.core.clients.periods import Period
+    from rater.core.clients.state import ClientPackage, ClientState
+    from rater.core.clients.views import ClientView
     from rater.store.buckets import Buckets
 
 # Imports inside of functions: `rater --help` must not wait for the client libraries.
@@ -81,11 +84,11 @@ _CLIENT = [
 ]
 
 
-async def _client(store: Buckets, client_id: str) -> tuple[ClientRegister, dict[str, int], int] | None:
+async def _client(store: Buckets, client_id: str) -> tuple[ClientState, dict[str, int], int] | None:
     """Return a client's register, counters and balance; None: there is no such client."""
     from msgspec import MsgspecError
 
-    from rater.core.clients import read_register
+    from rater.core.clients.state import read_state
     from rater.errors import Halt
 
     found = await store.client(client_id)
@@ -93,7 +96,7 @@ async def _client(store: Buckets, client_id: str) -> tuple[ClientRegister, dict[
         return None
     raw, balance, counters = found
     try:
-        register = read_register(raw)
+        register = read_state(raw)
     except (MsgspecError, ValueError) as error:
         raise Halt(
             f"what Redis holds of client {client_id} cannot be read ({error}): nothing but rater may write "
@@ -102,7 +105,7 @@ async def _client(store: Buckets, client_id: str) -> tuple[ClientRegister, dict[
     return register, counters, balance
 
 
-def _client_row(register: ClientRegister, balance: int) -> dict[str, Any]:
+def _client_row(register: ClientState, balance: int) -> dict[str, Any]:
     from rater.core.amounts import format_micros
 
     return {
@@ -220,7 +223,7 @@ async def _package_rows(
 ) -> AsyncIterator[dict[str, Any]]:
     """Yield the client packages of the clients asked for, each client's own row before them."""
     from rater.app import connect_store
-    from rater.core.clients import ClientView
+    from rater.core.clients.views import ClientView
 
     store = await connect_store(settings)
     now_ms = time.time_ns() // 1_000_000
@@ -310,7 +313,7 @@ def _limit(
     held: ClientPackage, period: Period, limit: Limit, counters: Mapping[str, int], catalog: Catalog
 ) -> dict[str, Any]:
     from rater.core.amounts import format_micros
-    from rater.core.matching import counter_field
+    from rater.core.rating.matching import counter_field
 
     size = limit.size * held.quantity
     used = counters.get(counter_field(held.id, period.number, limit.id), 0)
@@ -332,7 +335,7 @@ def _limit(
 
 
 def _instant(at_ms: int | None) -> str | None:
-    from rater.core.commands import rfc3339
+    from rater.core.instants import rfc3339
 
     return None if at_ms is None else rfc3339(at_ms)
 

@@ -1,6 +1,6 @@
 """Exact numbers: money in micros, prices in units of 10^-10, and the rounded linear form of a cost.
 
-No binary float anywhere. Source of the rules: domain.md 2.2.
+No binary float anywhere. Source of the rules: RULES.md 2.2.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from typing import NamedTuple
 
 MICRO = 10**6  # micros in one unit of a currency
 E10 = 10**10  # units of a price, setup fee or currency rate in one unit of a currency
+COUNT_MAX = 2**31 - 1
+"""Of counting units in a file or a CDR, and of other whole numbers there."""
 LIMIT = 2**53  # amounts and counters stay within +-LIMIT: what Lua's and JSON readers' doubles hold exactly
 
 # 20 digits before the point are more than any price; the bound keeps a hostile catalog from growing numbers

@@ -32,8 +32,11 @@ from rater.demo.tally import Tally
 from rater.demo.view import REFRESH_S, Screen, Started, View, line
 from rater.demo.workers import Worker, told
 from rater.errors import Halt
-from rater.servers import HOST, Kafka, Redis
-from rater.stream.content import Ingest, Tail
+from rater.local.child import HOST
+from rater.local.kafka import Kafka
+from rater.local.redis import Redis
+from rater.stream.ingest import Ingest
+from rater.stream.tail import Tail
 from rater.stream.topics import INPUT_BYTES_MAX
 
 Say = Callable[[str], None]

@@ -1,6 +1,6 @@
 """A worker as a process of its own, and what it says about itself over HTTP.
 
-It runs under the supervisor of `rater.servers`: when this process ends, however it ends, so does the worker.
+When this process ends, however it ends, so does the worker (`rater.local.child`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 import aiohttp
 
 from rater.errors import Halt
-from rater.servers import Child
+from rater.local.child import Child
 
 STOP_S: Final = 20.0
 """So long a worker may take to commit what it has begun."""

@@ -1,4 +1,4 @@
-"""The buckets in Redis: each method is one step of functions.lua, which core/drawing.py states in Python.
+"""The buckets in Redis: each method is one step of functions.lua (in Python: core/bucket/model.py).
 
 Every method raises StoreDown when nothing was done, StoreUnknown when that is not known (take the lane again,
 never
@@ -16,10 +16,10 @@ from typing import Any, NamedTuple, Self
 
 from msgspec import MsgspecError
 
-from rater.core.drawing import (
+from rater.core.bucket.messages import (
     EXPIRE_GENERATIONS_MAX,
-    DrawCall,
     DrawReply,
+    DrawRequest,
     FenceReply,
     Reconcile,
     Status,
@@ -134,7 +134,7 @@ class Buckets:
             return _head(await self._call(bucket, "register", Args(self._lane_keys(bucket, lane), argv)))
 
     # ------------------------------------------------------------------ rating
-    async def draw(self, bucket: int, call: DrawCall) -> DrawReply:
+    async def draw(self, bucket: int, call: DrawRequest) -> DrawReply:
         """Apply, then draw: all of it, or nothing and a status."""
         keys = self._keys[bucket]
         args = pack_draw(call, keys)

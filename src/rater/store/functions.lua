@@ -1,6 +1,6 @@
 #!lua name=rater_v2
 -- Everything that rater does to a bucket, each function one atomic step.
--- What it means is stated in Python in core/drawing.py; tests/store/test_machine.py compares the two.
+-- What it means is stated in Python in core/bucket/model.py; tests/store/test_machine.py compares the two.
 --
 -- Holds for every function:
 --   * Keys come from KEYS alone; nothing asks a clock or a random source.
@@ -211,7 +211,7 @@ end
 --         per candidate: field index + 3, size, code, cap if code says so, to package (a, d) and to client (a, d) if
 --           code says so;   code = money + 2 waive + 4 allow + 8 cap + 16 conversion + 32 group. Volumes come first
 --           and have no conversion.
--- Reply status, call, and: OK: results packed (core/drawing.py `pack_results`) | STALE: indices from 0 of stale uses
+-- Reply status, call, and: OK: results packed (core/bucket/model.py `pack_results`) | STALE: indices from 0 of stale uses
 --       | MORE: indices from 0 of cut items whose candidates left volume or money over
 -- Holds keys are asked in three generations; the gate is open; LOST, STALE and MORE change nothing; the items see the
 --       clients as the applies leave them.

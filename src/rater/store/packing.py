@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 from msgspec import msgpack
 
 from rater.core.amounts import LIMIT, Form, wire
-from rater.core.drawing import DrawCall, DrawItem, FenceReply, Reconcile, Status
-from rater.core.matching import Asked
+from rater.core.bucket.messages import DrawItem, DrawRequest, FenceReply, Reconcile, Status
+from rater.core.rating.matching import Asked
 from rater.store.keys import Keys
 
 _PLAIN_MAX = 2**52  # as in amounts.wire
@@ -30,7 +30,7 @@ class Args(NamedTuple):
     argv: list[Any]
 
 
-def pack_draw(call: DrawCall, keys: Keys) -> Args:
+def pack_draw(call: DrawRequest, keys: Keys) -> Args:
     """Return the arguments of rater_v2_draw."""
     clients = {use.client: index for index, use in enumerate(call.uses)}
     for apply in call.applies:

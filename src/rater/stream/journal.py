@@ -17,9 +17,10 @@ import msgspec
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from msgspec import Meta, Struct
 
-from rater.core.clients import read_register, view
+from rater.core.clients.state import read_state
+from rater.core.clients.views import view
+from rater.core.journal.records import CONTROL_HEADER, EFFECT_HEADER, Effect, Outgoing, State
 from rater.core.reasons import shown
-from rater.core.reconciling import CONTROL_HEADER, EFFECT_HEADER, Effect, Outgoing, State
 from rater.errors import Halt, StreamDown
 from rater.stream.connecting import Connection, reading
 
@@ -104,7 +105,7 @@ def understood(headers: Sequence[tuple[str, bytes]]) -> Effect | Control | None:
 
 def _check_register(state: State) -> None:
     """Raise ValueError unless the state holds its client's register: Redis is to hold what can be read."""
-    register = read_register(state.register)
+    register = read_state(state.register)
     if (register.id, register.version) != (state.client, state.version):
         message = f"a state of client {state.client!r} holds the register of {register.id!r}"
         raise ValueError(message)

@@ -17,8 +17,8 @@ from aiokafka.errors import KafkaError
 
 from rater.errors import Halt, StreamDown
 from rater.stream.connecting import FORBIDDEN, NOBODY, Connection, consumer, refusal, shut, started
+from rater.stream.lane_reader import LaneReader, ends_before
 from rater.stream.metadata import Found
-from rater.stream.source import LaneSource, ends_before
 from rater.stream.topics import Topics, administrator, described, missing
 
 ANSWER_S = 2.0
@@ -65,7 +65,7 @@ class TopicWatch:
             if client is not None:
                 await shut(client)
 
-    async def look(self, sources: Sequence[LaneSource], journal: Mapping[int, int]) -> list[str]:
+    async def look(self, sources: Sequence[LaneReader], journal: Mapping[int, int]) -> list[str]:
         """Return a sentence for each topic that is missing; without an answer of the broker those of before.
 
         sources: of the lanes that are ours. journal: lane -> the offset up to which we wrote. Raises Halt
@@ -99,7 +99,7 @@ class TopicWatch:
             )
         return self._missing
 
-    async def _compare(self, sources: Sequence[LaneSource]) -> None:
+    async def _compare(self, sources: Sequence[LaneReader]) -> None:
         """Look at the last record read of each topic: all that tells where there are no ids."""
         if time.monotonic() - self._verified_at >= VERIFY_S:
             self._verified_at = time.monotonic()

@@ -1,0 +1,239 @@
+"""What a lane and a bucket say to each other: the calls of functions.lua and their replies.
+
+Units: money in micros of the client's currency (a limit's own currency where it says so), volumes in counting
+units, instants in milliseconds. Source of the rules: RULES.md 2.1, 2.2; PROTOCOL.md 3.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import NamedTuple
+from zlib import crc32
+
+from msgspec import Struct, msgpack
+
+from rater.core.amounts import Form
+
+EXPIRE_GENERATIONS_MAX = 16
+"""Generations dropped by one call of expire: the keys of a call are named before it is made."""
+
+
+def bucket_of(name: str, buckets: int) -> int:
+    """Return the bucket of a client, or of an account's index entry: CRC-32 of the id, modulo buckets."""
+    return crc32(name.encode()) % buckets
+
+
+class Status(IntEnum):
+    """What became of a call, in order of precedence; everything but OK means that nothing was changed."""
+
+    OK = 0
+    FENCED = 1  # a newer owner has taken the lane: drop it
+    CLOSED = 2  # the server lost history and not every lane has reconciled yet: wait
+    REGRESSED = 3  # the server's idea of this lane is not ours: take the lane again
+    LOST = 4  # a client that we hold a view of is gone: take the lane again
+    STALE = 5  # a client's view is older than the server's: use the fresh ones, identify again, repeat
+    MORE = 6  # the first limits of an item did not do: name all of them, repeat
+
+
+class Outcome(IntEnum):
+    """What became of one item of a call."""
+
+    RATED = 0
+    DUPLICATE = 1
+    DIFFERS = 2  # the same key with other content
+    OUT_OF_RANGE = 3  # the amount or the new balance is beyond +-2^53 micros; nothing was drawn
+
+
+class ItemCandidate(NamedTuple):
+    """One limit that an item may draw from; candidates of an item are in order of RULES.md 2.1.
+
+    So volume limits come before money limits, those of one group agree in `allow`, and each has a counter of
+    its own.
+    """
+
+    field: int  # index in the use's fields
+    size: int  # counting units, or micros of the package's currency; quantity included
+    group: int  # ordinal of its client package in the call: limits of one group are drawn together
+    money: bool
+    waive: bool  # when this volume limit gives something, the setup fee is not charged
+    allow: bool  # passed over while balance + credit limit < 0
+    cap: int  # most that one call may draw, 0 = no cap
+    to_package: Form | None  # client's currency -> package's; None: the same currency
+    to_client: Form | None  # package's currency -> client's; None: the same currency
+
+
+class Use(Struct):
+    """A client as the items of a call use it: the view's version and the counters that are asked for.
+
+    A call has one of a client. Names of counters hold a '.': Redis keeps them beside the version and the
+    balance.
+    """
+
+    client: str
+    version: int
+    credit_limit: int
+    fields: list[str]
+
+
+class DrawItem(Struct, gc=False):
+    """One side of a CDR (or any other charge) to be drawn and charged."""
+
+    use: int  # index in the call's uses
+    key: bytes  # 8 bytes: duplicates are found by it
+    content: bytes  # 4 bytes: the same key with other content DIFFERS
+    billed: int
+    cost: Form
+    """Signed micros as a function of the overage; |cost at billed| <= 2^53 is the caller's to check."""
+    same_record: bool
+    """The second side of the record before it: `allow` is judged on the balance before the first."""
+    candidates: tuple[ItemCandidate, ...]
+    cut: bool = False
+    """There are more candidates, which matter only if these leave volume or money over: then MORE."""
+    older: bytes = b""
+    """The key without the client, as versions before 2026-12 made it: what they rated is found by it."""
+
+
+class DrawResult(NamedTuple):
+    """What an item got. amount: signed micros. takes: (candidate index, taken, left, covered), what gave."""
+
+    outcome: int
+    amount: int
+    balance_sufficient: bool | None
+    takes: tuple[tuple[int, int, int, int], ...]
+
+
+class Apply(Struct):
+    """A client's new state; done only if its version is the expected one (0: it does not exist yet)."""
+
+    client: str
+    expected: int
+    register: bytes
+    version: int
+    delta: int  # added to the balance
+
+
+class DrawRequest(Struct):
+    """One call of one lane at one bucket: applies first, then items, in order; all or nothing."""
+
+    lane: int
+    token: int
+    call: int  # must be the number that the bucket expects
+    lane_ms: int
+    generation: int  # lane_ms // length of a generation; new keys go here, its two neighbours are asked too
+    trim: int  # outcomes of calls up to this one are committed and are dropped
+    floor: int  # journal offset below which every effect is in the bucket and trimmed
+    applies: list[Apply]
+    accounts: list[tuple[str, str]]  # account index: account -> client; client "" removes the entry
+    uses: list[Use]  # versions are those that hold after the applies of this call
+    items: list[DrawItem]
+    context: bytes  # kept with the outcome, opaque here (reconciling.CallContext)
+    contextless: bool = False  # keep no outcome: for calls that nobody will replay
+
+
+class DrawReply(Struct):
+    """The answer to a DrawRequest; results, applied and packed are empty unless the status is OK."""
+
+    status: Status
+    call: int  # the number that the next call must carry
+    results: list[DrawResult]
+    applied: list[bool]
+    stale: list[tuple[str, bytes]]  # status STALE: the fresh registers
+    packed: bytes = b""  # results and applied as they were kept with the outcome
+    more: list[int] = []  # status MORE: the items
+
+
+class FenceReply(Struct):
+    """What the bucket keeps of a lane; outcomes: (call number, context, packed results), in that order."""
+
+    status: Status
+    call: int
+    floor: int
+    outcomes: list[tuple[int, bytes, bytes]]
+    lane_ms: int
+    base: int = 0  # journal offset from which kept outcomes may be found in the journal; <= floor
+    token: int = -1  # of the owner before this one, as far as the bucket knows
+
+
+class Reconcile(Struct):
+    """Corrections that make a bucket agree with the journal.
+
+    Sums are added; registers win by their version; what is forgotten goes before what is remembered.
+    """
+
+    lane: int
+    token: int
+    call: int
+    floor: int
+    lane_ms: int = 0
+    drop_calls: list[int] = []
+    balances: list[tuple[str, int]] = []
+    counters: list[tuple[str, str, int]] = []
+    duplicates: list[tuple[int, bytes, bytes]] = []  # (generation, key, content)
+    registers: list[tuple[str, int, bytes]] = []
+    """(client, version, register): set unless a higher version is there."""
+    accounts: list[tuple[str, str]] = []
+    pending: list[tuple[int, bytes, bytes]] = []
+    """(call number, context, packed results): outcomes put in place of old ones."""
+    forget: list[tuple[int, bytes]] = []  # (generation, key) of what is undone
+    final: bool = True  # False: more is to follow, kept outcomes are still searched for from `base` on
+
+
+class ViewsReply(Struct):
+    """Registers and account index entries as they are; what does not exist is absent from the mappings."""
+
+    status: Status
+    registers: dict[str, bytes]
+    accounts: dict[str, str]
+
+
+def pack_results(applied: list[bool], results: list[DrawResult]) -> bytes:
+    """Return applied and results as the store keeps them: one flat msgpack list of ints.
+
+    [number of applies, 1 | 0 each, then per item: code, and if it was rated: amount, (index, taken, left,
+    covered)*];
+    code = outcome + 4 * (balance_sufficient: 0 None, 1 False, 2 True) + 16 * number of takes.
+    """
+    flat = [len(applied), *map(int, applied)]
+    for outcome, amount, sufficient, takes in results:
+        judged = 0 if sufficient is None else 1 + sufficient
+        flat.append(outcome + 4 * judged + 16 * len(takes))
+        if outcome == Outcome.RATED:
+            flat.append(amount)
+            for take in takes:
+                flat += take
+    return msgpack.encode(flat)
+
+
+_JUDGED = (None, False, True)
+_ONE_TAKE, _TWO_TAKES = 16, 32  # codes from which on there are so many
+_flat_decoder = msgpack.Decoder(list[int])
+_new = tuple.__new__  # a third of the time of DrawResult(...): this runs for every side
+
+
+def unpack_results(packed: bytes) -> tuple[list[bool], list[DrawResult]]:
+    """Return (applied, results) of what `pack_results` or the store packed."""
+    flat = _flat_decoder.decode(packed)
+    at = flat[0] + 1
+    applied = [done == 1 for done in flat[1:at]]
+    results: list[DrawResult] = []
+    end = len(flat)
+    while at < end:
+        code = flat[at]
+        outcome = code & 3  # RATED is 0
+        if outcome:
+            results.append(DrawResult(outcome, 0, None, ()))
+            at += 1
+        elif code < _ONE_TAKE:
+            results.append(_new(DrawResult, (0, flat[at + 1], _JUDGED[code >> 2], ())))
+            at += 2
+        elif code < _TWO_TAKES:
+            take = tuple(flat[at + 2 : at + 6])
+            results.append(_new(DrawResult, (0, flat[at + 1], _JUDGED[code >> 2 & 3], (take,))))
+            at += 6
+        else:
+            stop = at + 2 + (code >> 4) * 4
+            rest = iter(flat[at + 2 : stop])
+            takes = tuple(zip(rest, rest, rest, rest, strict=True))
+            results.append(_new(DrawResult, (0, flat[at + 1], _JUDGED[code >> 2 & 3], takes)))
+            at = stop
+    return applied, results

@@ -1,0 +1,408 @@
+"""What functions.lua does, stated in Python: the state of one bucket and every way it may change.
+
+This is the fake of unit tests, the oracle that the Lua is compared with, and the engine of offline rating and
+of re-rate previews. Source of the rules: RULES.md 2.1, 2.2; PROTOCOL.md 3.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from rater.core.amounts import LIMIT
+from rater.core.bucket.messages import (
+    EXPIRE_GENERATIONS_MAX,
+    Apply,
+    DrawItem,
+    DrawReply,
+    DrawRequest,
+    DrawResult,
+    FenceReply,
+    ItemCandidate,
+    Outcome,
+    Reconcile,
+    Status,
+    ViewsReply,
+    pack_results,
+)
+
+
+class Funds(NamedTuple):
+    """What a client has while a call is worked out: balance, and the balance before the record in hand."""
+
+    balance: int
+    before: int
+    credit_limit: int
+
+
+class _Client:
+    """One client of a bucket. version None: only sums are known (a store that is being rebuilt)."""
+
+    __slots__ = ("balance", "used", "version")
+
+    def __init__(self) -> None:
+        self.version: int | None = None
+        self.balance = 0
+        self.used: dict[str, int] = {}
+
+
+class _Lane:
+    """What a bucket knows of a lane; outcomes: call number -> (context, packed results)."""
+
+    __slots__ = ("base", "call", "floor", "outcomes", "token")
+
+    def __init__(self) -> None:
+        self.token = -1
+        self.call = 0
+        self.floor = 0
+        self.base = 0
+        self.outcomes: dict[int, tuple[bytes, bytes]] = {}
+
+
+def draw_item(item: DrawItem, used: list[int], funds: Funds) -> DrawResult:
+    """Work out one item: which limits it draws and what is charged; changes nothing.
+
+    used: what is used of each counter of the item's `Use.fields`. The result's amount may make the balance
+    leave the range: then the outcome is OUT_OF_RANGE and nothing is taken.
+    """
+    odd = item.candidates and not all(0 <= counter <= LIMIT for counter in used)
+    if odd or not -LIMIT <= funds.balance <= LIMIT:
+        return DrawResult(Outcome.OUT_OF_RANGE, 0, None, ())
+    sufficient = funds.before + funds.credit_limit >= 0
+    chosen = _chosen(item, used, sufficient)
+    takes, overage, waived = _take_volumes(item.billed, chosen, used)
+    cost = (item.cost.without_s() if waived else item.cost).at(overage)
+    if not -LIMIT <= cost <= LIMIT:
+        return DrawResult(Outcome.OUT_OF_RANGE, 0, None, ())
+    full = item.cost.at(item.billed)
+    if (cost > 0) == (full > 0) and cost and full:
+        rest = _take_money(chosen, used, abs(cost), takes)
+        cost = rest if cost > 0 else -rest
+    if not (-LIMIT <= cost <= LIMIT and -LIMIT <= funds.balance + cost <= LIMIT):
+        return DrawResult(Outcome.OUT_OF_RANGE, 0, None, ())
+    judged = any(candidate.allow for candidate in item.candidates)
+    return DrawResult(Outcome.RATED, cost, sufficient if judged else None, tuple(takes))
+
+
+def _chosen(item: DrawItem, used: list[int], sufficient: bool) -> list[tuple[int, ItemCandidate]]:  # noqa: FBT001
+    """Return the candidates, with indices, of the first one's client package that has anything left."""
+    for first in item.candidates:
+        if first.size > used[first.field] and (sufficient or not first.allow):
+            return [pair for pair in enumerate(item.candidates) if pair[1].group == first.group]
+    return []
+
+
+def _take_volumes(
+    billed: int, chosen: list[tuple[int, ItemCandidate]], used: list[int]
+) -> tuple[list[tuple[int, int, int, int]], int, bool]:
+    """Return the takes of volume limits, the overage, and whether the setup fee is waived."""
+    takes: list[tuple[int, int, int, int]] = []
+    need, waived = billed, False
+    for index, candidate in chosen:
+        rest = candidate.size - used[candidate.field]
+        taken = min(need, rest, candidate.cap or rest)
+        if not candidate.money and taken > 0:
+            takes.append((index, taken, rest - taken, 0))
+            need -= taken
+            waived = waived or candidate.waive
+    return takes, need, waived
+
+
+def _does(item: DrawItem, result: DrawResult) -> bool:
+    """Return whether the candidates of a cut item left nothing over, so that no further one could give."""
+    volume = sum(taken for index, taken, _, _ in result.takes if not item.candidates[index].money)
+    return result.outcome == Outcome.RATED and not result.amount and volume == item.billed
+
+
+def _take_money(
+    chosen: list[tuple[int, ItemCandidate]],
+    used: list[int],
+    cost: int,
+    takes: list[tuple[int, int, int, int]],
+) -> int:
+    """Add the takes of money limits for an unsigned cost; return what of it is not covered."""
+    for index, candidate in chosen:
+        rest = candidate.size - used[candidate.field]
+        if not candidate.money or rest <= 0:
+            continue
+        most = min(rest, candidate.cap or rest)
+        need = candidate.to_package.at(cost) if candidate.to_package is not None else cost
+        if need <= most:
+            if need:
+                takes.append((index, need, rest - need, cost))
+            return 0
+        worth = candidate.to_client.at(most) if candidate.to_client is not None else most
+        covered = min(cost, worth)
+        takes.append((index, most, rest - most, covered))
+        cost -= covered
+        if not cost:
+            return 0
+    return cost
+
+
+class _Draft:
+    """A call half worked out: the READ phase's picture of the clients; the WRITE phase puts it in place."""
+
+    def __init__(self, bucket: Bucket) -> None:
+        self.bucket = bucket
+        self.versions: dict[str, int | None] = {}
+        self.balances: dict[str, int] = {}
+        self.before: dict[str, int] = {}
+        self.used: dict[tuple[str, str], int] = {}
+        self.registers: dict[str, bytes] = {}
+        self.keys: dict[bytes, bytes] = {}
+        self.more: list[int] = []
+
+    def version(self, client: str) -> int | None:
+        if client not in self.versions:
+            stored = self.bucket.clients.get(client)
+            self.versions[client] = None if stored is None else stored.version
+            self.balances[client] = 0 if stored is None else stored.balance
+        return self.versions[client]
+
+    def apply(self, apply: Apply) -> bool:
+        stored = self.version(apply.client)
+        before = self.balances[apply.client]
+        balance = before + apply.delta
+        if (stored or 0) != apply.expected:
+            return False
+        if not all(-LIMIT <= number <= LIMIT for number in (apply.delta, before, balance)):
+            return False
+        self.versions[apply.client] = apply.version
+        self.balances[apply.client] = balance
+        self.registers[apply.client] = apply.register
+        return True
+
+    def item(self, call: DrawRequest, number: int, item: DrawItem) -> DrawResult:
+        use = call.uses[item.use]
+        balance = self.balances[use.client]
+        before = self.before.get(use.client, balance) if item.same_record else balance
+        self.before[use.client] = before
+        known = self.keys.get(item.key) or self.bucket.known(call.generation, item.key, item.older)
+        if known is not None:
+            same = known == item.content
+            return DrawResult(Outcome.DUPLICATE if same else Outcome.DIFFERS, 0, None, ())
+        used = [self.used_of(use.client, field) for field in use.fields]
+        result = draw_item(item, used, Funds(balance, before, use.credit_limit))
+        if item.cut and not _does(item, result):
+            self.more.append(number)
+        if result.outcome == Outcome.RATED:
+            self.keys[item.key] = item.content
+            self.balances[use.client] += result.amount
+            for index, taken, _, _ in result.takes:
+                candidate = item.candidates[index]
+                self.used[use.client, use.fields[candidate.field]] = used[candidate.field] + taken
+        return result
+
+    def used_of(self, client: str, field: str) -> int:
+        found = self.used.get((client, field))
+        if found is None:
+            stored = self.bucket.clients.get(client)
+            found = 0 if stored is None else stored.used.get(field, 0)
+        return found
+
+    def write(self, generation: int) -> None:
+        for client, version in self.versions.items():
+            if version is not None:
+                stored = self.bucket.clients.setdefault(client, _Client())
+                stored.version, stored.balance = version, self.balances[client]
+        for (client, field), used in self.used.items():
+            self.bucket.clients[client].used[field] = used
+        self.bucket.registers.update(self.registers)
+        for key, content in self.keys.items():
+            self.bucket.remember(generation, key, content)
+
+
+class Bucket:
+    """One bucket's whole state. `run_id` is the server's; set another one to restart it with its state."""
+
+    def __init__(self, run_id: str = "0") -> None:
+        """Start empty, closed to every lane."""
+        self.run_id = run_id
+        self.open = ""
+        self.registered: dict[int, str] = {}
+        self.times: dict[int, int] = {}
+        self.generation_min: int | None = None
+        self.lanes: dict[int, _Lane] = {}
+        self.clients: dict[str, _Client] = {}
+        self.registers: dict[str, bytes] = {}
+        self.accounts: dict[str, str] = {}
+        self.generations: dict[int, dict[bytes, bytes]] = {}
+
+    def _guard(self, lane: int, token: int, call: int) -> Status:
+        """A lane's own token and the number that is expected, or nothing is done."""
+        stored = self.lanes.get(lane) or _Lane()
+        if token < stored.token:
+            return Status.FENCED
+        if token > stored.token or call != stored.call:
+            return Status.REGRESSED
+        return Status.OK
+
+    def _gate(self, lane: int, token: int, call: int) -> Status:
+        """The guard, and every lane registered under the server's current run.
+
+        A lane that is not registered itself is REGRESSED: waiting for others would never end.
+        """
+        status = self._guard(lane, token, call)
+        if status != Status.OK or self.open == self.run_id:
+            return status
+        return Status.CLOSED if self.registered.get(lane) == self.run_id else Status.REGRESSED
+
+    def _expected(self, lane: int) -> int:
+        return self.lanes[lane].call if lane in self.lanes else 0
+
+    def _bump(self, lane: int) -> int:
+        self.lanes[lane].call += 1
+        return self.lanes[lane].call
+
+    def known(self, generation: int, key: bytes, older: bytes = b"") -> bytes | None:
+        """Return the content under which a key was rated, asking this generation and its neighbours.
+
+        older: the key as earlier versions made it; asked where the key itself is not known.
+        """
+        for near in (generation, generation - 1, generation + 1):
+            entries = self.generations.get(near, {})
+            found = entries.get(key) or entries.get(older)
+            if found is not None:
+                return found
+        return None
+
+    def remember(self, generation: int, key: bytes, content: bytes) -> None:
+        """Keep a key in a generation."""
+        self.generations.setdefault(generation, {})[key] = content
+        if self.generation_min is None or generation < self.generation_min:
+            self.generation_min = generation
+
+    def fence(self, lane: int, token: int) -> FenceReply:
+        """Make `token` the lane's owner; returns what is kept of it. A repeat with one token is harmless."""
+        stored = self.lanes.setdefault(lane, _Lane())
+        if token < stored.token:
+            return FenceReply(Status.FENCED, stored.call, 0, [], 0)
+        before, stored.token = stored.token, token
+        outcomes = [(call, *stored.outcomes[call]) for call in sorted(stored.outcomes)]
+        lane_ms = self.times.get(lane, 0)
+        return FenceReply(Status.OK, self._bump(lane), stored.floor, outcomes, lane_ms, stored.base, before)
+
+    def reconcile(self, what: Reconcile) -> tuple[Status, int]:
+        """Add corrections; the gate is not asked, for this is what opens it."""
+        status = self._guard(what.lane, what.token, what.call)
+        if status != Status.OK:
+            return status, self._expected(what.lane)
+        lane = self.lanes[what.lane]
+        for client, delta in what.balances:
+            self.clients.setdefault(client, _Client()).balance += delta
+        for client, field, delta in what.counters:
+            used = self.clients.setdefault(client, _Client()).used
+            used[field] = used.get(field, 0) + delta
+        for client, version, register in what.registers:
+            stored = self.clients.setdefault(client, _Client())
+            if stored.version is None or version >= stored.version:
+                stored.version = version
+                self.registers[client] = register
+        for generation, key in what.forget:
+            self.generations.get(generation, {}).pop(key, None)
+        for generation, key, content in what.duplicates:
+            self.remember(generation, key, content)
+        self._index(what.accounts)
+        for call in what.drop_calls:
+            lane.outcomes.pop(call, None)
+        lane.outcomes.update({call: (context, packed) for call, context, packed in what.pending})
+        lane.floor = max(lane.floor, what.floor)
+        if what.final:
+            lane.base = lane.floor
+        self._raise_time(what.lane, what.lane_ms)
+        return Status.OK, self._bump(what.lane)
+
+    def register(self, lane: int, token: int, call: int, lanes: int) -> tuple[Status, int]:
+        """Note that the lane agrees with this run of the server; the last of all lanes opens the gate."""
+        status = self._guard(lane, token, call)
+        if status != Status.OK:
+            return status, self._expected(lane)
+        self.registered[lane] = self.run_id
+        if all(self.registered.get(other) == self.run_id for other in range(lanes)):
+            self.open = self.run_id
+        return Status.OK, self._bump(lane)
+
+    def draw(self, call: DrawRequest) -> DrawReply:
+        """Apply, then draw, then keep the outcome: all of it, or nothing and a status."""
+        status = self._gate(call.lane, call.token, call.call)
+        if status != Status.OK:
+            return DrawReply(status, self._expected(call.lane), [], [], [])
+        draft = _Draft(self)
+        applied = [draft.apply(apply) for apply in call.applies]
+        versions = [draft.version(use.client) for use in call.uses]
+        if None in versions:
+            return DrawReply(Status.LOST, call.call, [], [], [])
+        stale = [
+            use.client for use, version in zip(call.uses, versions, strict=True) if use.version != version
+        ]
+        if stale:
+            fresh = [(client, self.registers[client]) for client in stale if client in self.registers]
+            # A client of which no register is there: on a server it was emptied since the script ran.
+            status = Status.STALE if len(fresh) == len(stale) else Status.REGRESSED
+            return DrawReply(status, call.call, [], [], fresh if status == Status.STALE else [])
+        results = [draft.item(call, number, item) for number, item in enumerate(call.items)]
+        if draft.more:
+            return DrawReply(Status.MORE, call.call, [], [], [], more=draft.more)
+        draft.write(call.generation)
+        packed = pack_results(applied, results)
+        self._keep(call, packed)
+        return DrawReply(Status.OK, self._bump(call.lane), results, applied, [], packed)
+
+    def _keep(self, call: DrawRequest, packed: bytes) -> None:
+        """The lane's own part of a draw: account index, outcome, trim, floor, time."""
+        lane = self.lanes[call.lane]
+        self._index(call.accounts)
+        if not call.contextless:
+            lane.outcomes[call.call] = (call.context, packed)
+        for number in [number for number in lane.outcomes if number <= min(call.trim, call.call - 1)]:
+            del lane.outcomes[number]
+        lane.floor = lane.base = max(lane.floor, call.floor)
+        self._raise_time(call.lane, call.lane_ms)
+
+    def _raise_time(self, lane: int, lane_ms: int) -> None:
+        if lane_ms > self.times.get(lane, 0):
+            self.times[lane] = lane_ms
+
+    def _index(self, accounts: list[tuple[str, str]]) -> None:
+        for account, client in accounts:
+            if client:
+                self.accounts[account] = client
+            else:
+                self.accounts.pop(account, None)
+
+    def views(self, lane: int, token: int, call: int, clients: list[str], accounts: list[str]) -> ViewsReply:
+        """Return registers and account index entries; changes nothing."""
+        status = self._gate(lane, token, call)
+        if status != Status.OK:
+            return ViewsReply(status, {}, {})
+        return ViewsReply(
+            status,
+            {client: self.registers[client] for client in clients if client in self.registers},
+            {account: self.accounts[account] for account in accounts if account in self.accounts},
+        )
+
+    def probe(self, lane: int, token: int, call: int) -> Status:
+        """Return whether a draw would be heard; changes nothing."""
+        return self._gate(lane, token, call)
+
+    def expire(
+        self, lane: int, token: int, call: int, lanes: int, lane_ms: int, length_ms: int
+    ) -> tuple[Status, int, int]:
+        """Drop generations that no lane can ask for any more; returns (status, call, how many were dropped).
+
+        A lane without a time holds everything back: what it will bring is not known. lane_ms: the lane's own
+        time, which the bucket else learns by draws alone, and not every lane draws from every bucket.
+        """
+        status = self._gate(lane, token, call)
+        if status != Status.OK:
+            return status, self._expected(lane), 0
+        self._raise_time(lane, lane_ms)
+        dropped = 0
+        if self.generation_min is not None and all(other in self.times for other in range(lanes)):
+            bound = min(self.times[other] for other in range(lanes)) // length_ms - 1
+            stop = max(self.generation_min, min(bound, self.generation_min + EXPIRE_GENERATIONS_MAX))
+            dropped = stop - self.generation_min
+            for generation in range(self.generation_min, stop):
+                self.generations.pop(generation, None)
+            self.generation_min = stop
+        return status, self._bump(lane), dropped

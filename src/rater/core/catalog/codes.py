@@ -1,0 +1,253 @@
+"""Codes of destinations: decks, rate tables, the search for a number's longest code, patterns of limits.
+
+Source of the rules: RULES.md 2, step 4 (rates), and 3.1 (patterns).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import cached_property, lru_cache
+from typing import Any
+
+from msgspec import Struct
+
+from rater.core.amounts import format_e10
+from rater.core.instants import BEGINNING_MS, NEVER_MS
+from rater.core.json_text import quoted
+from rater.core.naming import name_key
+
+CODE_DIGITS_MAX = 64
+"""Digits of a code and of a number at most (E.164 has 15; technical prefixes add some)."""
+
+WILDCARD = "*"
+
+
+class Deck:
+    """A code deck: code → code name."""
+
+    __slots__ = ("__dict__", "codes", "name")
+
+    def __init__(self, name: str, codes: dict[str, str]) -> None:
+        """Take over `codes`, which must not be changed any more."""
+        self.name = name
+        self.codes = codes
+
+    @cached_property
+    def _by_name(self) -> dict[str, frozenset[str]]:
+        found: dict[str, list[str]] = {}
+        for code, name in self.codes.items():
+            found.setdefault(name, []).append(code)
+        named: dict[str, frozenset[str]] = {}
+        for name, codes in found.items():
+            key = name_key(name)
+            named[key] = named.get(key, frozenset()).union(codes)
+        return named
+
+    def codes_named(self, name: str) -> frozenset[str]:
+        """Return the codes that bear a code name, in any spelling that reads the same; empty: none does."""
+        return self._by_name.get(name_key(name), frozenset())
+
+
+class RateText(Struct, array_like=True, gc=False):
+    """What of a transaction follows from the rate.
+
+    fragment: the JSON of `code`, `code_name` and `rate`. setup_fee: as it is written, for a fee in 10^-10 may
+    be more than the 64 bits of msgpack's ints.
+    """
+
+    fragment: str
+    setup_fee: str
+
+
+NO_RATE = RateText('"code":null,"code_name":null,"rate":null', "0")
+
+
+class Rate(Struct, gc=False):
+    """What a side of a call is rated at: a row of a rate table, or what the CDR itself gave (no table).
+
+    price_e10 of one price unit and setup_fee_e10 are in 10^-10 of the currency; min_time, interval and
+    grace_time in counting units, interval >= 1.
+    """
+
+    table: str | None
+    currency: str
+    code: str
+    code_name: str | None
+    price_e10: int
+    setup_fee_e10: int
+    min_time: int
+    interval: int
+    grace_time: int
+    orig: Any = None
+    """`rating.Plan` of the originating side once it was asked for; like the next two no part of the rate."""
+    term: Any = None
+    """The same of the terminating side."""
+    cached: RateText | None = None
+
+    def text(self) -> RateText:
+        """Return what of a transaction follows from the rate (CONTRACTS.md, Transaction)."""
+        if self.cached is None:
+            name = "null" if self.code_name is None else quoted(self.code_name)
+            price, fee = _price_text(
+                self.table, self.currency, self.price_e10, self.setup_fee_e10, self.min_time, self.interval,
+                self.grace_time,
+            )  # fmt: skip
+            self.cached = RateText(f'"code":{quoted(self.code)},"code_name":{name},{price}', fee)
+        return self.cached
+
+
+@lru_cache(maxsize=16_384)
+def _price_text(
+    table: str | None, currency: str, price_e10: int, setup_fee_e10: int, min_time: int, interval: int,
+    grace_time: int,
+) -> tuple[str, str]:  # fmt: skip
+    """Return the JSON of `rate`, and the setup fee: a deck has many codes at one price."""
+    fee = format_e10(setup_fee_e10)
+    name = "null" if table is None else quoted(table)
+    text = (
+        f'"rate":{{"table":{name},"currency":{quoted(currency)},"price":"{format_e10(price_e10)}",'
+        f'"setup_fee":"{fee}","min_time":{min_time},"interval":{interval},"grace_time":{grace_time}}}'
+    )
+    return text, fee
+
+
+class Row(Struct, array_like=True, gc=False):
+    """A row of a rate table as the catalog keeps it; units as in `Rate`. None: from the beginning, no end."""
+
+    code: str
+    price_e10: int
+    setup_fee_e10: int = 0
+    min_time: int = 0
+    interval: int = 1
+    grace_time: int = 0
+    from_ms: int | None = None
+    to_ms: int | None = None
+
+
+_HEAD = 3
+"""Digits by which the lengths of a table's codes are told apart."""
+
+Chain = tuple[tuple[int, int, Rate], ...]
+"""(from, until, rate): the first whose from <= at < until is in force. Longer codes come first."""
+
+
+class RateTable:
+    """A rate table, searched by number."""
+
+    __slots__ = ("_by_code", "_lengths", "_shorter", "currency", "deck", "name")
+
+    def __init__(self, name: str, currency: str, deck: Deck | None, rows: Iterable[Row]) -> None:
+        """Take the rows of the table."""
+        self.name = name
+        self.currency = currency
+        self.deck = deck
+        self._by_code: dict[str, Row | list[Row] | Rate | Chain] = {}
+        """Rows until their code is asked for; then its rate, which is always in force, or its chain. In one
+        place, for each further one is a miss of the processor's cache, and a deck is larger than that."""
+        self._fill(rows)
+        lengths: dict[str, set[int]] = {}
+        for code in self._by_code:
+            lengths.setdefault(code[:_HEAD], set()).add(len(code))
+        shorter = {len(code) for code in self._by_code if len(code) < _HEAD}
+        self._shorter = tuple(sorted(shorter, reverse=True))
+        self._lengths = {
+            head: tuple(sorted(found | shorter, reverse=True))
+            for head, found in lengths.items()
+            if len(head) == _HEAD
+        }
+        """First digits → lengths of the codes that begin so or with fewer digits, longest first: of the codes
+        that begin a number the longest counts."""
+
+    def _fill(self, rows: Iterable[Row]) -> None:
+        table: dict[str, Any] = self._by_code
+        for row in rows:
+            other = table.setdefault(row.code, row)
+            if other is row:
+                continue
+            if isinstance(other, list):
+                other.append(row)
+            else:
+                table[row.code] = [other, row]
+
+    def __len__(self) -> int:
+        """Return the number of codes."""
+        return len(self._by_code)
+
+    def lookup(self, number: str, at_ms: int) -> Rate | None:
+        """Return the rate of the longest code that begins the number and has a row in force at `at_ms`.
+
+        `number` is digits alone. Of the rows of one code the one with the latest `effective_from` <= at
+        counts, if at is before its `effective_to`; else the next shorter code is asked.
+        """
+        # Not remembered by number: most numbers come once, and an area's few lengths are tried in 0.3 µs.
+        found = self._find(number)
+        if isinstance(found, Rate):
+            return found
+        for start, stop, rate in found:
+            if start <= at_ms < stop:
+                return rate
+        return None
+
+    def _find(self, number: str) -> Rate | Chain:
+        """Return what the longest code that begins the number leads to."""
+        by_code = self._by_code
+        for length in self._lengths.get(number[:_HEAD], self._shorter):
+            code = number[:length]  # of a shorter number all of it, which is as good
+            if code in by_code:
+                found = by_code[code]
+                return found if isinstance(found, (Rate, tuple)) else self._made(code, found)
+        return ()
+
+    def _made(self, code: str, rows: Row | list[Row]) -> Rate | Chain:
+        """Put in place of a code's rows what they lead to: them, then the shorter codes that begin it."""
+        found: Rate | Chain
+        if isinstance(rows, Row) and rows.from_ms is None and rows.to_ms is None:
+            found = self._rate(rows)  # in force always, so it leaves nothing to shorter codes
+        else:
+            rest = self._find(code[:-1])
+            found = self._intervals(rows) + (
+                ((BEGINNING_MS, NEVER_MS, rest),) if isinstance(rest, Rate) else rest
+            )
+        self._by_code[code] = found
+        return found
+
+    def _intervals(self, rows: Row | list[Row]) -> Chain:
+        """Return the rows of one code as intervals without overlap: a later row ends the one before it."""
+        newest_first = sorted(rows, key=_from, reverse=True) if isinstance(rows, list) else [rows]
+        out = []
+        until = NEVER_MS
+        for row in newest_first:
+            start = _from(row)
+            stop = until if row.to_ms is None else min(until, row.to_ms)
+            out.append((start, stop, self._rate(row)))
+            until = start
+        return tuple(out)
+
+    def _rate(self, row: Row) -> Rate:
+        name = None if self.deck is None else self.deck.codes.get(row.code)
+        return Rate(
+            self.name, self.currency, row.code, name, row.price_e10, row.setup_fee_e10,
+            row.min_time, row.interval, row.grace_time,
+        )  # fmt: skip
+
+
+def _from(row: Row) -> int:
+    return BEGINNING_MS if row.from_ms is None else row.from_ms
+
+
+EXACT = 0
+"""The rank of an exact code and of a code name: before every wildcard (RULES.md 2.1, rule 4)."""
+
+
+def pattern_rank(pattern: str, code: str) -> int | None:
+    """Return how specific the pattern is for the identified code, smaller = more; None: it does not match.
+
+    `121` matches 121 alone (EXACT), `121*` 121 and every longer code that begins with it, `*` every code.
+    """
+    matches = code.startswith(pattern[:-1]) if pattern.endswith(WILDCARD) else pattern == code
+    return rank_of(pattern) if matches else None
+
+
+def rank_of(pattern: str) -> int:
+    """Return how specific a pattern is for what it matches: a longer wildcard comes before a shorter one."""
+    return 2 + CODE_DIGITS_MAX - len(pattern) if pattern.endswith(WILDCARD) else EXACT

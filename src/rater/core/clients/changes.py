@@ -1,0 +1,144 @@
+"""How a client's state changes: what a load says of it, and assignment.
+
+Source of the rules: RULES.md section 4 (Assign, Periods).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import msgspec
+
+from rater.core.catalog.compiled import Catalog
+from rater.core.catalog.packages import PackageVersion
+from rater.core.catalog.specs import ClientEntry, ClientPackageSpec, ClientSpec
+from rater.core.clients.periods import whole_second
+from rater.core.clients.state import ClientPackage, ClientState
+from rater.core.periods import (
+    when_ms,
+)
+
+
+def _told(spec: ClientSpec) -> dict[str, Any]:
+    """Return what a load sets of a client, new or not."""
+    return {
+        "name": spec.name,
+        "reseller": spec.reseller,
+        "zone": spec.time_zone,
+        "credit_limit": spec.credit_limit,
+        "low_balance": spec.low_balance,
+        "terms": spec.payment_terms,
+        "tax_profile": spec.tax_profile,
+        "rate_tables": spec.rate_tables,
+    }
+
+
+def same_client(register: ClientState, spec: ClientSpec) -> bool:
+    """Return whether a row of the client changes nothing. Its balance never does, absent accounts stay."""
+    return all(getattr(register, name) == value for name, value in _told(spec).items()) and all(
+        register.accounts.get(account.id) == account.rate_tables for account in spec.accounts
+    )
+
+
+def same_package(held: ClientPackage, spec: ClientPackageSpec) -> bool:
+    """Return whether a load's row of a client package changes nothing."""
+    return (
+        held.end_date == spec.end_date
+        and held.package == spec.package
+        and held.account == spec.account
+        and held.start_date == spec.start_date
+        and held.quantity == spec.quantity
+        and held.activate_in_past == spec.activate_in_past
+    )
+
+
+def apply_entry(
+    register: ClientState | None, entry: ClientEntry, catalog: Catalog, at_ms: int
+) -> ClientState:
+    """Return the client with what a load says of it; the same object when that changes nothing.
+
+    The load has been checked against the state of its time (`loading.merge`). What may not change any more
+    and differs nevertheless (two loads at once) is left as it is: the currency, and all of a client package
+    but its end date. ValueError: there is no such client and the entry does not bring it.
+    """
+    if register is None:
+        if entry.client is None:
+            raise ValueError(f"client {entry.id!r} does not exist, and the entry does not bring it")
+        return _new(entry.client, entry.packages, catalog, at_ms)
+    changes: dict[str, Any] = {}
+    if entry.client is not None and not same_client(register, entry.client):
+        changes = _client_changes(register, entry.client, at_ms)
+    zone = catalog.zones.at(changes.get("zone", register.zone), at_ms)
+    packages = _packages(register.packages, entry.packages, catalog, zone, at_ms)
+    if packages is not register.packages:
+        changes["packages"] = packages
+    if not changes:
+        return register
+    return msgspec.structs.replace(register, version=register.version + 1, catalog=catalog.version, **changes)
+
+
+def _new(spec: ClientSpec, packages: list[ClientPackageSpec], catalog: Catalog, at_ms: int) -> ClientState:
+    return ClientState(
+        id=spec.id, version=1, catalog=catalog.version, currency=spec.currency,
+        accounts={account.id: account.rate_tables for account in spec.accounts},
+        packages=_packages([], packages, catalog, catalog.zones.at(spec.time_zone, at_ms), at_ms),
+        opening=spec.balance, **_told(spec),
+    )  # fmt: skip
+
+
+def _client_changes(register: ClientState, spec: ClientSpec, at_ms: int) -> dict[str, Any]:
+    changes = _told(spec)
+    changes["accounts"] = register.accounts | {of.id: of.rate_tables for of in spec.accounts}
+    if spec.time_zone != register.zone:
+        changes["zones"] = (*(register.zones or ((0, register.zone),)), (at_ms, spec.time_zone))
+    return changes
+
+
+def _packages(
+    held: list[ClientPackage], specs: list[ClientPackageSpec], catalog: Catalog, zone: ZoneInfo, at_ms: int
+) -> list[ClientPackage]:
+    """Return the client packages with those of the load; the same list when nothing changes."""
+    places = {of.id: place for place, of in enumerate(held)}
+    out, changed = list(held), False
+    for spec in specs:
+        place = places.get(spec.id)
+        if place is None:
+            package = catalog.packages.get(spec.package)
+            if package is None:
+                continue  # checked by the load; nothing is better than a client package of nothing
+            places[spec.id] = len(out)
+            out.append(assign(spec, package.at(at_ms), zone, at_ms))
+        elif out[place].end_date != spec.end_date:
+            end_ms = None if spec.end_date is None else when_ms(spec.end_date, zone)
+            out[place] = msgspec.structs.replace(out[place], end_date=spec.end_date, end_ms=end_ms)
+        else:
+            continue
+        changed = True
+    return out if changed else held
+
+
+def assign(spec: ClientPackageSpec, version: PackageVersion, zone: ZoneInfo, at_ms: int) -> ClientPackage:
+    """Return the client package that an assignment at this instant makes (RULES.md section 4, Assign)."""
+    return ClientPackage(
+        id=spec.id, package=spec.package, account=spec.account, quantity=spec.quantity,
+        assigned_ms=whole_second(at_ms),
+        start_ms=first_start(spec, version.start_ms(zone), zone, at_ms),
+        end_ms=None if spec.end_date is None else when_ms(spec.end_date, zone),
+        start_date=spec.start_date, end_date=spec.end_date, activate_in_past=spec.activate_in_past,
+    )  # fmt: skip
+
+
+def first_start(spec: ClientPackageSpec, package_start_ms: int | None, zone: ZoneInfo, at_ms: int) -> int:
+    """Return the start of the first period.
+
+    The latest of the assignment's start, the package's start and, without `activate_in_past`, the instant of
+    the load (also when no start is given at all).
+    """
+    at = whole_second(at_ms)
+    given = [] if spec.start_date is None else [when_ms(spec.start_date, zone)]
+    if package_start_ms is not None:
+        given.append(package_start_ms)
+    if not given or not spec.activate_in_past:
+        given.append(at)
+    return max(given)

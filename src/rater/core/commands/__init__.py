@@ -1,0 +1,1 @@
+"""Commands and events, and what a catalog load does to its clients."""

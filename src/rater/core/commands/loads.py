@@ -1,0 +1,122 @@
+"""What a chunk of a catalog load does: new registers, opening balances, and the event that tells of it.
+
+`rater load` writes what was checked; but whoever may write to the topic may write anything, and what is done
+is done to balances. So a chunk that cannot be one of a load is refused as a whole (`chunk_fault`).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from rater.core.amounts import LIMIT, format_micros
+from rater.core.bucket.messages import Apply
+from rater.core.catalog.compiled import Catalog
+from rater.core.catalog.specs import ClientEntry
+from rater.core.catalog_files.fields import QUANTITY_MAX, TEXT_CHARS_MAX
+from rater.core.clients.changes import apply_entry
+from rater.core.clients.state import ClientState, client_bucket, write_state
+from rater.core.commands.records import AccountsArgs, ClientsArgs, Command, Event, write_event
+from rater.core.instants import milliseconds, rfc3339
+from rater.core.journal.records import COMMAND_INDEX_MIN, ApplyContext
+from rater.core.line.batch import Record, Side
+from rater.core.line.draw_request import Call
+from rater.core.reasons import shown
+
+_encode = msgspec.json.Encoder().encode
+
+
+def chunk_fault(args: ClientsArgs | AccountsArgs, catalog: Catalog | None, buckets: int) -> str | None:
+    """Return why a chunk is none of a load that this lane knows of, as a sentence; None: it is one."""
+    if catalog is None or catalog.version < args.version:
+        return f"catalog {args.version} is not loaded in this lane; load the files again"
+    if args.bucket >= buckets:
+        return f"there is no bucket {args.bucket}; there are {buckets}"
+    if isinstance(args, AccountsArgs):
+        names = [account for account, _ in args.entries]
+    else:
+        names = [entry.id for entry in args.entries]
+        for entry in args.entries:
+            problem = _entry_fault(entry)
+            if problem is not None:
+                return f"client {shown(entry.id)!r}: {problem}"
+    if len(set(names)) < len(names):
+        return "the chunk names something twice"
+    for name in names:
+        if client_bucket(name, buckets) != args.bucket:
+            return f"{shown(name)!r} does not belong to bucket {args.bucket} of {buckets}"
+    return None
+
+
+def _entry_fault(entry: ClientEntry) -> str | None:
+    """Return what `rater load` would never write of a client; dates and zones are read when it is applied."""
+    spec = entry.client
+    if not entry.id or len(entry.id) > TEXT_CHARS_MAX:
+        return f"an id has 1 to {TEXT_CHARS_MAX} characters"
+    if spec is not None:
+        if spec.id != entry.id:
+            return _OF_ANOTHER
+        for number in (spec.balance, spec.credit_limit, spec.low_balance or 0):
+            if not -LIMIT <= number <= LIMIT:
+                return f"amounts are at most {LIMIT} micros"
+    for of in entry.packages:
+        if of.client != entry.id:
+            return _OF_ANOTHER
+        if not 1 <= of.quantity <= QUANTITY_MAX:
+            return f"quantities are 1 to {QUANTITY_MAX}"
+    return None
+
+
+_OF_ANOTHER = "the entry holds rows of another client"
+
+
+def chunk_call(
+    topic: str, record: Record, command: Command, args: ClientsArgs, registers: dict[str, ClientState],
+    catalog: Catalog,
+) -> Call:  # fmt: skip
+    """Return the call that brings the chunk's clients to what the load says; unchanged ones are left out.
+
+    Raises ValueError with a sentence where an entry has a date, zone or number that is none.
+    """
+    at_ms = milliseconds(command.at)
+    call = Call()
+    for position, entry in enumerate(args.entries):
+        old = registers.get(entry.id)
+        if old is None and entry.client is None:
+            continue  # its client was refused or never came: nothing to assign to
+        try:
+            new = apply_entry(old, entry, catalog, at_ms)
+            register = write_state(new)
+        except (ValueError, OverflowError) as error:
+            raise ValueError(f"client {shown(entry.id)!r}: {shown(str(error))}") from error
+        if new is old:
+            continue
+        side = Side(topic, record, COMMAND_INDEX_MIN + position)
+        opening = new.opening if old is None else 0
+        transaction = _opening(new, opening, command, at_ms, catalog.version) if opening else None
+        call.apply(
+            side,
+            Apply(new.id, 0 if old is None else old.version, register, new.version, opening),
+            ApplyContext(new.version, register, opening, transaction),
+        )
+    return call
+
+
+def _opening(register: ClientState, opening: int, command: Command, at_ms: int, catalog: int) -> bytes:
+    """Return the adjustment that sets a new client's balance (CONTRACTS.md, Catalog file: `balance`)."""
+    return _encode({
+        "id": f"adjust/{register.id}/opening", "revision": 1, "type": "adjustment", "client": register.id,
+        "account": None, "at": rfc3339(at_ms), "actor": command.actor, "reason": "opening balance",
+        "key": "opening", "amount": format_micros(opening), "currency": register.currency, "catalog": catalog,
+    })  # fmt: skip
+
+
+def event(kind: str, command: Command, what: str, data: dict[str, Any]) -> bytes:
+    """Return the event that tells what became of a command; its id is the same at each replay."""
+    return write_event(
+        Event(
+            id=f"{command.id}/{what}", type=kind, at=rfc3339(milliseconds(command.at)), actor=command.actor,
+            cause=command.id, data=data,
+        )
+    )  # fmt: skip

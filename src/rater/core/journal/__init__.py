@@ -1,0 +1,1 @@
+"""What Kafka keeps: effects and states, kept outcomes, and their comparison with a bucket."""

@@ -1,0 +1,287 @@
+"""Bring a bucket to what the journal says: the difference of kept outcomes and the lane's transactions.
+
+The journal is the truth (PROTOCOL.md 3, rules 1 and 5). Of a lane's journal partition the records from the
+bucket's floor on are compared with the outcomes that the bucket keeps:
+
+- in the journal and kept: nothing to do, or the difference of both;
+- in the journal, not kept: the store lost it (it was flushed or rolled back), so its effects are added;
+- kept, not in the journal, at or above the lane's positions: decided and not yet published: `pending`. The
+record
+  comes again, and is published as it was decided;
+- kept, not in the journal, below the positions: something else was published for the record: undone.
+
+A long rebuild goes in parts. After a crash between two, records in base .. floor are in the bucket already,
+but may
+still be those of kept outcomes, so they are read again and only looked up.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from msgspec import msgpack
+
+from rater.core.bucket.messages import (
+    DrawResult,
+    FenceReply,
+    Outcome,
+    Reconcile,
+    bucket_of,
+    pack_results,
+    unpack_results,
+)
+from rater.core.journal.outcomes import OutcomeEntry, pack_entries, unpack_entries
+from rater.core.journal.records import COMMAND_INDEX_MIN, ApplyContext, Effect, Identity, State
+from rater.core.rating.matching import fields_of
+from rater.core.rating.transaction import Context
+
+FORGET_GENERATIONS_MAX = 64
+"""Generations that a key which is undone is looked for in; one is a day and an hour at least."""
+
+
+class Pending(NamedTuple):
+    """A decision that was made and is not published yet."""
+
+    entry: OutcomeEntry
+    result: DrawResult | bool  # bool: whether an apply was done
+
+
+class Effects(NamedTuple):
+    """What a decision added: micros to the balance, and to counters."""
+
+    balance: int
+    counters: dict[str, int]
+
+
+_rating = msgpack.Decoder(Context)
+_applies = msgpack.Decoder(ApplyContext)
+
+_NOTHING = Effects(0, {})
+
+
+def effects(decided: Pending) -> Effects:
+    """Return what a decision did to its client's sums."""
+    entry, result = decided
+    if isinstance(result, bool):
+        return Effects(_applies.decode(entry.context).delta, {}) if result else _NOTHING
+    if result.outcome != Outcome.RATED:
+        return _NOTHING
+    counters: defaultdict[str, int] = defaultdict(int)
+    if result.takes:
+        context = _rating.decode(entry.context)
+        fields = fields_of(context.candidates, context.terms.packages)
+        for index, taken, _, _ in result.takes:
+            counters[fields[index]] += taken
+    return Effects(result.amount, dict(counters))
+
+
+class _Kept:
+    """A kept decision, and whether the journal has it."""
+
+    __slots__ = ("call", "decided", "found")
+
+    def __init__(self, call: int, decided: Pending) -> None:
+        self.call = call
+        self.decided = decided
+        self.found = False
+
+
+class Reconciling:
+    """The comparison of one bucket with one lane's journal. Read records in order; then `finish`."""
+
+    def __init__(
+        self,
+        fenced: FenceReply,
+        *,
+        bucket: int,
+        buckets: int,
+        positions: Mapping[str, int],
+        generation_ms: int,
+        ready_token: int = -1,
+    ) -> None:
+        """Compare what `fence` answered.
+
+        positions: topic -> next offset, of the lane's last mark. generation_ms: length of a duplicate
+        generation. ready_token: the last owner who had all buckets in order (`Mark.token`). When the bucket
+        does not know of it, it fell back to before, and others may have drawn meanwhile what it keeps as
+        drawn: nothing of that stays pending.
+        """
+        self._fell_back = fenced.token < ready_token
+        self.read_from = min(fenced.floor, fenced.base)
+        self.first_generation = 0
+        """Duplicates of earlier ones are left out: no lane can ask for them any more."""
+        self.pending: dict[Identity, Pending] = {}
+        self._floor = fenced.floor
+        self._generation = fenced.lane_ms // generation_ms
+        self._bucket = bucket
+        self._buckets = buckets
+        self._positions = positions
+        self._generation_ms = generation_ms
+        self._unfinished = fenced.base < fenced.floor
+        self._kept: dict[Identity, _Kept] = {}
+        self._calls = [call for call, _, _ in fenced.outcomes]
+        for call, context, packed in fenced.outcomes:
+            applied, results = unpack_results(packed)
+            decided: list[DrawResult | bool] = [*applied, *results]
+            for entry, result in zip(unpack_entries(context), decided, strict=True):
+                self._kept[entry.topic, entry.offset, entry.index] = _Kept(call, Pending(entry, result))
+        self._keys = {kept.decided.entry.key for kept in self._kept.values()}
+        self._journaled: set[bytes] = set()  # of these keys: those that the journal has
+        self._clear()
+
+    def _clear(self) -> None:
+        self._lane_ms = 0
+        self._balances: defaultdict[str, int] = defaultdict(int)
+        self._counters: defaultdict[tuple[str, str], int] = defaultdict(int)
+        self._duplicates: list[tuple[int, bytes, bytes]] = []
+        self._registers: dict[str, tuple[int, bytes]] = {}
+        self._accounts: dict[str, str] = {}
+        self._forget: list[tuple[int, bytes]] = []
+
+    @property
+    def size(self) -> int:
+        """How many corrections have come together since the last `part`."""
+        sums = len(self._balances) + len(self._counters) + len(self._registers)
+        return sums + len(self._duplicates) + len(self._accounts) + len(self._forget)
+
+    def read(self, records: Iterable[tuple[int, object]]) -> None:
+        """Take (offset in the journal, what its header says) in order.
+
+        What does not concern the bucket is passed.
+        """
+        for offset, said in records:
+            if isinstance(said, Effect):
+                if bucket_of(said.client, self._buckets) == self._bucket:
+                    self._effect(said, lost=offset >= self._floor)
+            elif isinstance(said, State):
+                self._state(said, lost=offset >= self._floor)
+
+    def _effect(self, effect: Effect, *, lost: bool) -> None:
+        """Take one transaction; lost: unless it is kept, the bucket does not have it."""
+        kept = self._kept.get((effect.topic, effect.offset, effect.index))
+        if effect.key in self._keys:
+            self._journaled.add(effect.key)
+        if kept is not None:
+            kept.found = True
+        if not lost:
+            return
+        self._lane_ms = max(self._lane_ms, effect.lane_ms)
+        self._add(effect.client, Effects(effect.balance, dict(effect.counters)), 1)
+        known = None
+        if kept is not None:
+            entry = kept.decided.entry
+            self._add(entry.client, effects(kept.decided), -1)
+            if _remembered(kept.decided):
+                known = (entry.key, entry.content)
+                if entry.key != effect.key:
+                    self._forget_key(entry)
+        generation = effect.lane_ms // self._generation_ms
+        usable = effect.index < COMMAND_INDEX_MIN and effect.key
+        if usable and generation >= self.first_generation and known != (effect.key, effect.content):
+            self._duplicates.append((generation, effect.key, effect.content))
+
+    def _state(self, state: State, *, lost: bool) -> None:
+        """Take one change of registers and of the account index."""
+        if state.client and bucket_of(state.client, self._buckets) == self._bucket:
+            kept = self._kept.get((state.topic, state.offset, state.index))
+            if kept is not None:
+                kept.found = True
+            there = self._registers.get(state.client)
+            if lost and (there is None or there[0] <= state.version):
+                self._registers[state.client] = (state.version, state.register)
+        if lost:
+            for account, client in state.accounts:
+                if bucket_of(account, self._buckets) == self._bucket:
+                    self._accounts[account] = client
+
+    def _add(self, client: str, what: Effects, sign: int) -> None:
+        """Add effects to the sums; what comes to nothing again is left out."""
+        if what.balance:
+            self._balances[client] += sign * what.balance
+            if not self._balances[client]:
+                del self._balances[client]
+        for field, delta in what.counters.items():
+            self._counters[client, field] += sign * delta
+            if not self._counters[client, field]:
+                del self._counters[client, field]
+
+    def part(self, lane: int, token: int, call: int, upto: int) -> Reconcile:
+        """Return the corrections so far. upto: journal offset behind the last record that was read."""
+        self._unfinished = True
+        return self._reconcile(lane, token, call, upto, final=False)
+
+    def finish(self, lane: int, token: int, call: int, owner_offset: int) -> Reconcile | None:
+        """Return the last corrections, None when there are none; fills `pending`.
+
+        owner_offset: of the owner record, up to which the journal was read. What stays pending is put
+        together under
+        `call`, unless all that is kept stays.
+        """
+        staying: list[Pending] = []
+        for identity, kept in self._kept.items():
+            if kept.found:
+                continue
+            topic, offset, _ = identity
+            if self._fell_back or offset < self._positions.get(topic, 0):
+                self._undo(kept.decided)
+            else:
+                staying.append(kept.decided)
+                self.pending[identity] = kept.decided
+        rewrite = len(staying) < len(self._kept)
+        if not (self.size or rewrite or self._unfinished):
+            return None
+        what = self._reconcile(lane, token, call, owner_offset, final=True)
+        if rewrite:
+            what.drop_calls = self._calls
+            if staying:
+                what.pending = [(call, *_packed(staying))]
+        return what
+
+    def _undo(self, decided: Pending) -> None:
+        self._add(decided.entry.client, effects(decided), -1)
+        if _remembered(decided):
+            self._forget_key(decided.entry)
+
+    def _forget_key(self, entry: OutcomeEntry) -> None:
+        """Take a key out of the duplicates, unless another transaction stands for it."""
+        if entry.key not in self._journaled:
+            # It was remembered at the lane's time then: from its record's to what is kept as the lane's.
+            first = max(entry.record_ms // self._generation_ms, self._generation - FORGET_GENERATIONS_MAX)
+            self._forget += [(number, entry.key) for number in range(first, self._generation + 1)]
+
+    def _reconcile(self, lane: int, token: int, call: int, floor: int, *, final: bool) -> Reconcile:
+        what = Reconcile(
+            lane=lane,
+            token=token,
+            call=call,
+            floor=floor,
+            lane_ms=self._lane_ms,
+            balances=list(self._balances.items()),
+            counters=[(client, field, delta) for (client, field), delta in self._counters.items()],
+            duplicates=self._duplicates,
+            registers=[(client, *register) for client, register in self._registers.items()],
+            accounts=list(self._accounts.items()),
+            forget=self._forget,
+            final=final,
+        )
+        self._clear()
+        self._floor = max(self._floor, floor)
+        return what
+
+
+def _remembered(decided: Pending) -> bool:
+    """Return whether the decision put its key among those that duplicates are found by."""
+    result = decided.result
+    return not isinstance(result, bool) and result.outcome == Outcome.RATED
+
+
+def _packed(staying: list[Pending]) -> tuple[bytes, bytes]:
+    """Return context and results of one call that decided all of these."""
+    applies = [decided for decided in staying if isinstance(decided.result, bool)]
+    items = [decided for decided in staying if not isinstance(decided.result, bool)]
+    entries = [decided.entry for decided in (*applies, *items)]
+    applied = [bool(decided.result) for decided in applies]
+    results = [decided.result for decided in items if not isinstance(decided.result, bool)]
+    return pack_entries(entries), pack_results(applied, results)

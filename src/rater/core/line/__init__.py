@@ -1,0 +1,1 @@
+"""The steps of the line over a batch."""

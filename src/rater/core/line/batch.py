@@ -1,0 +1,183 @@
+"""A batch: what one poll brought in (or a slice of it), and what becomes of it.
+
+Its records become sides; each side ends as a transaction, a rejected record or a duplicate, in the order of
+the records.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from msgspec import Struct
+
+from rater.core.bucket.messages import DrawResult
+from rater.core.catalog.codes import RateText
+from rater.core.cdr import Cdr, Party
+from rater.core.journal.outcomes import Kept
+from rater.core.journal.reconciling import Pending
+from rater.core.journal.records import (
+    COMMAND_INDEX_MIN,
+    ApplyContext,
+    Outgoing,
+)
+from rater.core.line.counts import Counts
+from rater.core.rating.matching import Part, Terms
+from rater.core.reasons import Rejection
+from rater.core.reasons import Side as SideName
+
+SIDE_INDEX = {"orig": 0, "term": 1}
+SIDE_NAME: tuple[SideName, SideName] = ("orig", "term")
+
+
+class Record(Protocol):
+    """A Kafka record as the client library hands it out."""
+
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+    headers: Any
+
+
+class Standing(Struct):
+    """Where a lane stands before a batch, and the rules that hold for it."""
+
+    lane: int
+    commands_topic: str
+    window_ms: int
+    generation_ms: int
+    positions: dict[str, int]
+    times: dict[str, int]
+    lane_ms: int
+    pending: dict[tuple[str, int, int], Pending]
+    """Outcomes that were decided before and not published: found by (topic, offset, index), never decided
+    again."""
+
+
+class Side(Struct, gc=False):
+    """One side of a CDR (or one item of a command) on its way through the line."""
+
+    topic: str
+    record: Any
+    index: int
+    cdr: Cdr | None = None
+    party: Party | None = None
+    rejection: Rejection | None = None
+    kept: Kept | None = None
+    """What its transaction says, with the next three; of a side of a CDR that is drawn."""
+    terms: Terms | None = None
+    rate: RateText | None = None
+    parts: tuple[Part, ...] = ()
+    whole: bool = False
+    """The first limits did not do for it: it is asked with all of them."""
+    catalog: int = 0
+    """Version of the catalog that a rejection was judged by; 0: by none, so it tells of the batch's."""
+    late: bool = False
+    """A period that it may draw from was over when its record came in."""
+    applied: tuple[str, ApplyContext] | None = None
+    """Of an item of a command: its client, and what it is published with."""
+    result: DrawResult | bool | None = None
+
+    @property
+    def name(self) -> SideName | None:
+        """Which side; None: of a record of which that is not known, or an item of a command."""
+        return SIDE_NAME[self.index] if 0 <= self.index < COMMAND_INDEX_MIN else None
+
+    @property
+    def offset(self) -> int:
+        """Of its record."""
+        offset: int = self.record.offset
+        return offset
+
+
+class Batch:
+    """What a poll brought in, and what becomes of it."""
+
+    def __init__(self, standing: Standing, polled: list[tuple[str, list[Any]]]) -> None:
+        self.polled = [(topic, records) for topic, records in polled if topic != standing.commands_topic]
+        self.commands: list[Any] = [
+            record for topic, records in polled if topic == standing.commands_topic for record in records
+        ]
+        self.commands_topic = standing.commands_topic
+        self.lane = standing.lane
+        self.records = sum(len(records) for _, records in polled)
+        self.sides: list[Side] = []
+        self.events: list[Outgoing] = []
+        self.controls: list[Outgoing] = []
+        """Control records of the journal beside the mark (states of the account index)."""
+        self.transactions: list[Outgoing] = []
+        self.rejected: list[Outgoing] = []
+        self.ticks: list[Outgoing] = []
+        """Commands of the lane to itself."""
+        self.counts = Counts()
+        self.calls: dict[int, int] = {}
+        """Bucket → number of the last call that carried something of this batch."""
+        self.positions: dict[str, int] = dict(standing.positions)
+        self.times: dict[str, int] = dict(standing.times)
+        for topic, records in polled:
+            if records:
+                self.positions[topic] = records[-1].offset + 1
+                self.times[topic] = records[-1].timestamp
+        self.lane_ms = standing.lane_ms
+        self.catalog = 0
+        """Version of the catalog that the lane has behind the batch; before: that it begins with."""
+        self.body = 0
+        self.pending_left = 0
+        """Outcomes of a predecessor that had not come again when this batch was rated."""
+
+    def release(self) -> None:
+        """Let go of what only rating needed: what is published stays."""
+        self.polled, self.sides = [], []
+
+
+def slices(standing: Standing, polled: list[tuple[str, list[Any]]], records_max: int) -> list[Batch]:
+    """Cut what came in into equal batches of at most `records_max` records, moving the standing behind each.
+
+    The lane's time stays within one generation of duplicates in a batch: its keys all go into that one.
+    """
+    batches = []
+    for group in _by_generation(standing, polled):
+        piece: list[tuple[str, list[Any]]] = []
+        total = sum(len(records) for _, records in group)
+        room = size = -(-total // max(1, -(-total // records_max)))
+        for topic, records in group:
+            at = 0
+            while at < len(records):
+                part = records[at : at + room]
+                piece.append((topic, part))
+                at += len(part)
+                room -= len(part)
+                if room <= 0:
+                    batches.append(_cut(standing, piece))
+                    piece, room = [], size
+        if piece:
+            batches.append(_cut(standing, piece))
+    return batches
+
+
+def _by_generation(
+    standing: Standing, polled: list[tuple[str, list[Any]]]
+) -> list[list[tuple[str, list[Any]]]]:
+    """Part what came in where the lane's time enters another generation: seldom, or after a long absence."""
+    lane_ms, length_ms = standing.lane_ms, standing.generation_ms
+    latest_ms = max((record.timestamp for _, records in polled for record in records), default=0)
+    if latest_ms // length_ms <= lane_ms // length_ms:
+        return [polled]
+    groups: list[list[tuple[str, list[Any]]]] = [[]]
+    for topic, records in polled:
+        start = 0
+        for at, record in enumerate(records):
+            if record.timestamp // length_ms > lane_ms // length_ms:
+                if at > start:
+                    groups[-1].append((topic, records[start:at]))
+                groups.append([])
+                start = at
+            lane_ms = max(lane_ms, record.timestamp)
+        groups[-1].append((topic, records[start:]))
+    return [group for group in groups if group]
+
+
+def _cut(standing: Standing, piece: list[tuple[str, list[Any]]]) -> Batch:
+    batch = Batch(standing, piece)
+    standing.positions, standing.times = dict(batch.positions), dict(batch.times)
+    return batch

@@ -1,0 +1,384 @@
+"""The pure steps of the straight line over a batch: decode, identify, match, settle, render.
+
+Between the steps the worker awaits the store; here nothing awaits. One step runs over all sides before the
+next begins: that is what makes one call for each bucket possible.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable, Mapping, Sequence
+from operator import attrgetter
+
+import msgspec
+from msgspec.structs import replace
+
+from rater.core.bucket.messages import DrawReply, DrawResult, Outcome
+from rater.core.catalog.compiled import Catalog
+from rater.core.cdr import Arrival, Cdr
+from rater.core.cdr_decoding import decode as decode_cdr
+from rater.core.cdr_decoding import decode_object
+from rater.core.clients.state import client_bucket
+from rater.core.clients.views import Views
+from rater.core.journal.outcomes import row_of
+from rater.core.journal.reconciling import Pending
+from rater.core.journal.records import (
+    COMMAND_INDEX_MIN,
+    ApplyContext,
+    Effect,
+    Headers,
+    Outgoing,
+    State,
+    effect_headers,
+    state_record,
+)
+from rater.core.line.batch import SIDE_INDEX, SIDE_NAME, Batch, Record, Side, Standing
+from rater.core.line.draw_request import Call, Calls
+from rater.core.rating import duplicates, pricing
+from rater.core.rating import transaction as transaction_module
+from rater.core.rating.identifying import Ahead, Identified
+from rater.core.rating.identifying import identify as identify_side
+from rater.core.rating.identifying import wanted as wanted_of
+from rater.core.rating.matching import is_late
+from rater.core.rating.matching import match as match_limits
+from rater.core.reasons import Reason, Rejection
+from rater.core.sources.formats import Skipped
+from rater.core.sources.source_map import SourceMap
+
+RATED = int(Outcome.RATED)
+_RATED = {name: (name, "rated") for name in SIDE_NAME}
+_ZERO = {name: (name, "zero") for name in SIDE_NAME}
+
+_timestamp = attrgetter("timestamp")
+_context = msgspec.msgpack.Decoder(transaction_module.Context)
+_apply_context = msgspec.msgpack.Decoder(ApplyContext)
+
+
+def decode(
+    batch: Batch, standing: Standing, maps: Mapping[str, SourceMap], services: frozenset[str]
+) -> list[Side]:
+    """Return the sides that have to be rated; what was decided before, or cannot be read, is settled."""
+    sides: list[Side] = []
+    every, lane_ms = batch.sides, standing.lane_ms
+    for record in batch.commands:
+        lane_ms = max(lane_ms, record.timestamp)
+    arrival = Arrival(lane_ms, standing.window_ms, services)
+    for topic, records in batch.polled:
+        source_map = maps.get(topic)
+        batch.counts.cdrs += len(records)
+        batch.counts.arrivals.update(map(_timestamp, records))
+        for record in records:
+            if record.timestamp > lane_ms:
+                lane_ms = record.timestamp
+                arrival = Arrival(lane_ms, standing.window_ms, services)
+            replayed = _replayed(batch, standing, topic, record) if standing.pending else ()
+            found = (
+                decode_cdr(record.value, arrival)
+                if source_map is None
+                else _map(record.value, arrival, source_map)
+            )
+            if isinstance(found, Cdr):
+                if found.orig is not None and 0 not in replayed:
+                    sides.append(side := Side(topic, record, 0, found, found.orig))
+                    every.append(side)
+                if found.term is not None and 1 not in replayed:
+                    sides.append(side := Side(topic, record, 1, found, found.term))
+                    every.append(side)
+                if found.rejected:
+                    _take_rejected(batch, topic, record, found.rejected, replayed)
+            elif isinstance(found, Skipped):
+                continue  # it is no call, says the source's map
+            else:
+                _take_rejected(batch, topic, record, found, replayed)
+    batch.lane_ms = standing.lane_ms = lane_ms
+    return sides
+
+
+def _take_rejected(
+    batch: Batch, topic: str, record: Record, rejected: tuple[Rejection, ...], replayed: Sequence[int]
+) -> None:
+    for rejection in rejected:
+        index = SIDE_INDEX.get(rejection.side or "", -1)
+        if index not in replayed:
+            by = batch.catalog if rejection.reason is Reason.SERVICE_UNKNOWN else 0
+            batch.sides.append(Side(topic, record, index, rejection=rejection, catalog=by))
+
+
+def _map(
+    value: bytes | None, arrival: Arrival, source_map: SourceMap
+) -> Cdr | tuple[Rejection, ...] | Skipped:
+    mapped = source_map.apply(value or b"")
+    if not isinstance(mapped, dict):
+        return mapped
+    found = decode_object(mapped, arrival)
+    if isinstance(found, Cdr):
+        return found if not found.rejected else replace(found, rejected=source_map.named(found.rejected))
+    return source_map.named(found)
+
+
+def _replayed(batch: Batch, standing: Standing, topic: str, record: Record) -> list[int]:
+    """Take the sides of a record that were decided before out of the pending ones; they need no decision."""
+    found = []
+    for index in (0, 1):
+        pending = standing.pending.pop((topic, record.offset, index), None)
+        if pending is not None:
+            replay(batch, topic, record, index, pending)
+            found.append(index)
+    return found
+
+
+def replay(batch: Batch, topic: str, record: Record, index: int, pending: Pending) -> None:
+    """Settle a side, or an item of a command, by the outcome that was kept of it."""
+    side, entry = Side(topic, record, index), pending.entry
+    side.result = pending.result
+    if index < COMMAND_INDEX_MIN:
+        context = _context.decode(entry.context)
+        side.kept = row_of(context, entry.key, entry.content, record)
+        side.terms, side.rate, side.parts = context.terms, context.rate, context.candidates
+    else:
+        side.applied = entry.client, _apply_context.decode(entry.context)
+    batch.counts.replayed += 1
+    batch.sides.append(side)
+
+
+Found = list[tuple[Side, Identified]]
+
+
+class Lacking:
+    """What has to be had before sides can be identified, or rejected for good."""
+
+    def __init__(self) -> None:
+        self.clients: set[str] = set()
+        self.accounts: set[str] = set()
+        self.catalog = 0
+        """The newest version of the catalog that a client's state asks for."""
+
+    def __bool__(self) -> bool:
+        return bool(self.clients or self.accounts or self.catalog)
+
+    def by_bucket(self, buckets: int) -> dict[int, tuple[set[str], set[str]]]:
+        """Return bucket → (clients, accounts) to look up there."""
+        out: dict[int, tuple[set[str], set[str]]] = {}
+        for client in self.clients:
+            out.setdefault(client_bucket(client, buckets), (set(), set()))[0].add(client)
+        for account in self.accounts:
+            out.setdefault(client_bucket(account, buckets), (set(), set()))[1].add(account)
+        return out
+
+
+def identify(sides: Iterable[Side], catalog: Catalog, views: Views) -> tuple[Found, Lacking]:
+    """Return whose call each side is, in their order, and what is lacking: then ask again with all of them.
+
+    A rejected side stands with its rejection, which holds when nothing is lacking.
+    """
+    found: Found = []
+    lacking = Lacking()
+    for side in sides:
+        side.rejection = None
+        identified = identify_side(side.cdr, side.name, side.party, catalog, views)  # type: ignore[arg-type]
+        if isinstance(identified, Identified):
+            found.append((side, identified))
+        elif isinstance(identified, Rejection):
+            _reject_side(side, identified, _whose_view(side, catalog, views), catalog, views, lacking)
+        elif isinstance(identified, Ahead):
+            lacking.catalog = max(lacking.catalog, identified.catalog)
+        elif identified.client is not None:
+            lacking.clients.add(identified.client)
+        elif identified.account is not None:
+            lacking.accounts.add(identified.account)
+    return found, lacking
+
+
+def _reject_side(
+    side: Side, rejection: Rejection, client: str | None, catalog: Catalog, views: Views, lacking: Lacking
+) -> None:
+    """Reject a side, whatever the step that finds it: a rejection rests on a view of now.
+
+    client: whose view the rejection rests on, None: on none. A draw names the version of the view it used, so
+    an old one is found out; a rejection draws nothing, and the cached view may be its only reason.
+    """
+    side.rejection, side.catalog = rejection, catalog.version
+    if client is not None and client not in views.fetched:
+        lacking.clients.add(client)
+
+
+def outdated(sides: Iterable[Side], catalog: Catalog | None) -> set[int]:
+    """Return the `id` of each side that an older catalog than this one rejects."""
+    version = 0 if catalog is None else catalog.version
+    return {id(side) for side in sides if side.rejection is not None and side.catalog < version}
+
+
+def _whose_view(side: Side, catalog: Catalog, views: Views) -> str | None:
+    """Return the client whose view a side's identification rests on, None when it rests on none."""
+    client, account = wanted_of(side.cdr, side.name, side.party, catalog)  # type: ignore[arg-type]
+    if client is None and account is not None:
+        client = views.owner(account)
+    return None if client is None or views.find(client) is None else client
+
+
+def match(
+    found: Found, catalog: Catalog, views: Views, buckets: int, ask_whole: Container[str] = ()
+) -> tuple[Calls, Lacking]:
+    """Return the calls of sides, with what each may draw from and what it costs, and what is lacking.
+
+    Where something is, the calls are not to be made: look it up, identify and match all sides again.
+    ask_whole: clients whose calls are asked with all limits at once; others may be asked with the first few,
+    which changes nothing but how often is asked.
+    """
+    calls: Calls = {}
+    lacking = Lacking()
+    last: Cdr | None = None
+    keys, told = (b"", b""), b""
+    for side, identified in found:
+        cdr, party, index = side.cdr, side.party, side.index
+        assert cdr is not None  # noqa: S101 - decoded before it came here
+        assert party is not None  # noqa: S101 - the same
+        name, client = SIDE_NAME[index], identified.view
+        priced = pricing.price(cdr, name, identified, catalog)
+        if isinstance(priced, Rejection):
+            _reject_side(side, priced, client.id, catalog, views, lacking)
+            continue
+        whole = side.whole or client.id in ask_whole
+        matched = match_limits(identified, name, cdr.at_ms, priced.billed, priced.sign, catalog, whole=whole)
+        if isinstance(matched, Rejection):
+            _reject_side(side, matched, client.id, catalog, views, lacking)
+            continue
+        if cdr is not last:  # of a CDR's two sides the second shares these
+            last, keys, told = cdr, duplicates.keys(cdr), duplicates.told(cdr)
+        bucket = client.crc % buckets
+        call = calls.get(bucket)
+        if call is None:
+            call = calls[bucket] = Call()
+        side.late = is_late(identified, matched, cdr.at_ms, side.record.timestamp, catalog)
+        content = duplicates.content(told, identified, party)
+        terms, rate = (
+            transaction_module.terms_of(identified, name, catalog),
+            transaction_module.rate_text(identified),
+        )
+        call.add(side, client, priced, matched, terms, rate, keys[index], content)
+    return calls, lacking
+
+
+def ask_whole(call: Call, items: list[int]) -> set[str]:
+    """Note that the first limits of these items did not do; returns their clients.
+
+    Other calls of the same clients are asked with all limits as well: each client's limits do not do once.
+    """
+    clients = {call.uses[call.items[item].use].client for item in items}
+    for side, item in zip(call.sides, call.items, strict=True):
+        side.whole = side.whole or call.uses[item.use].client in clients
+    return clients
+
+
+def halves(sides: list[Side]) -> list[list[Side]]:
+    """Return the sides in two parts, with those of one record together; of one record alone: in one."""
+    middle = len(sides) // 2
+    while 0 < middle < len(sides) and sides[middle].record is sides[middle - 1].record:
+        middle += 1
+    return [part for part in (sides[:middle], sides[middle:]) if part]
+
+
+def settle(call: Call, reply: DrawReply) -> None:
+    """Note what became of a call's sides (applies come first, then items, in order)."""
+    applied = len(reply.applied)
+    for side, done in zip(call.sides, reply.applied, strict=False):
+        side.result = done
+    for side, result in zip(call.sides[applied:], reply.results, strict=True):
+        side.result = result
+
+
+def render(batch: Batch, standing: Standing) -> None:
+    """Turn every side into what is published of it."""
+    counts, lane, lane_ms = batch.counts, standing.lane, standing.lane_ms
+    outcomes: list[tuple[str, str]] = []
+    money = volume = usage = late = 0
+    for side in batch.sides:
+        if side.rejection is not None:
+            _reject(batch, side, side.rejection)
+            continue
+        if side.index >= COMMAND_INDEX_MIN:
+            _state(batch, standing, side)
+            continue
+        result, row, terms, rate, name = side.result, side.kept, side.terms, side.rate, SIDE_NAME[side.index]
+        assert isinstance(result, DrawResult)  # noqa: S101 - settle gave one to each
+        outcome, amount, _, takes = result
+        if outcome == RATED:
+            assert row is not None  # noqa: S101 - every drawn side has them
+            assert terms is not None  # noqa: S101 - the same
+            assert rate is not None  # noqa: S101 - the same
+            counters = []
+            for at, units, _, _ in takes:
+                part = side.parts[at]
+                # A candidate has a counter of its own.
+                counters.append((terms.packages[part.group][1] + part.field, units))
+                if part.money:
+                    money += 1
+                else:
+                    volume += 1
+            effect = Effect(
+                side.topic, lane, row.offset, side.index, row.record_ms, lane_ms, row.key, row.content,
+                terms.client, amount, counters,
+            )  # fmt: skip
+            batch.transactions.append(
+                (
+                    terms.client.encode(),
+                    transaction_module.rendered(row, terms, rate, side.parts, result),
+                    effect_headers(effect),
+                )
+            )
+            outcomes.append(_RATED[name] if row.why is None else _ZERO[name])
+            usage += 1
+            late += side.late
+        elif outcome == Outcome.DUPLICATE:
+            outcomes.append((name, "duplicate"))
+            counts.duplicates["same"] += 1
+        else:
+            # As it was decided, also by a predecessor: of its CDR nothing is left but what is kept.
+            assert row is not None  # noqa: S101 - every drawn side has them
+            assert terms is not None  # noqa: S101 - the same
+            side.catalog = transaction_module.catalog_of(terms)
+            _reject(batch, side, transaction_module.refused(outcome, transaction_module.plain_id(row), name))
+    counts.sides.update(outcomes)
+    counts.transactions["usage"] += usage
+    counts.late += late
+    counts.draws.update({"money": money, "volume": volume})
+
+
+def _state(batch: Batch, standing: Standing, side: Side) -> None:
+    """Publish a client's new state, and its opening balance as an adjustment."""
+    if not side.result or side.applied is None:
+        return
+    client, context = side.applied
+    state = State(side.topic, side.offset, side.index, client, context.version, context.register, [])
+    batch.transactions.append(state_record(state))
+    if context.transaction is not None:
+        effect = Effect(
+            side.topic, standing.lane, side.offset, side.index, side.record.timestamp, standing.lane_ms,
+            b"", b"", client, context.delta, [],
+        )  # fmt: skip
+        batch.transactions.append((client.encode(), context.transaction, effect_headers(effect)))
+        batch.counts.transactions["adjustment"] += 1
+
+
+def account_state(topic: str, offset: int, accounts: list[tuple[str, str]]) -> Outgoing:
+    """Return the control record that keeps entries of the account index."""
+    return state_record(State(topic, offset, COMMAND_INDEX_MIN, "", 0, b"", accounts))
+
+
+def _reject(batch: Batch, side: Side, rejection: Rejection) -> None:
+    record = side.record
+    headers: Headers = [
+        ("reason", rejection.reason.value.encode()),
+        ("detail", rejection.detail.encode("utf-8", "backslashreplace")),
+        ("value", rejection.value.encode("utf-8", "backslashreplace")),
+        ("side", (rejection.side or "").encode()),
+        ("source_topic", side.topic.encode()),
+        ("source_partition", b"%d" % batch.lane),
+        ("source_offset", b"%d" % side.offset),
+        ("catalog", b"%d" % (side.catalog or batch.catalog)),
+        ("attempt", next((value for name, value in record.headers or () if name == "attempt"), b"1")),
+    ]
+    batch.rejected.append((record.key, record.value, headers))
+    batch.counts.rejected[rejection.reason.value] += 1
+    batch.counts.sides[rejection.side or "none", "rejected"] += 1
+    if rejection.reason is Reason.DUPLICATE_DIFFERS:
+        batch.counts.duplicates["differs"] += 1

@@ -1,0 +1,1 @@
+"""One side of a call: identified, priced, matched with limits, and its transaction."""

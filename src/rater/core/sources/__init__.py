@@ -1,0 +1,1 @@
+"""A switch's own record becomes a CDR."""

@@ -1,0 +1,333 @@
+"""`rater load`: check a catalog as a whole, publish it as a whole, wait for the workers' results.
+
+Order (core/commands/records.py): content and body first, by Kafka transactions of their own that nothing
+names yet; then, in one Kafka transaction, a manifest in every partition and the chunks of clients behind it.
+A load that dies before that last commit has changed nothing. All loads share one transactional id: of two at
+once, the first is fenced. So files are checked against the present state before, by plain reading: one that
+is faulty or changes nothing takes over from nobody.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+
+from rater.catalogs import Catalogs, object_digest
+from rater.core.catalog.specs import ClientEntry, Content
+from rater.core.catalog_files.fields import uncollected
+from rater.core.catalog_files.merging import (
+    CatalogFile,
+    Existing,
+    Fault,
+    Merged,
+    merge,
+    objects,
+    read_files,
+    wanted,
+    warnings,
+)
+from rater.core.clients.state import ClientState, client_bucket, read_state
+from rater.core.commands.records import (
+    CHUNK_CLIENTS_MAX,
+    AccountsArgs,
+    ClientsArgs,
+    Do,
+    LoadArgs,
+    ManifestArgs,
+    ManifestBody,
+    ObjectPlace,
+    manifest_of,
+    read_event,
+    write_command,
+)
+from rater.errors import Fenced, Halt, NoCatalog
+from rater.store.buckets import Buckets
+from rater.stream.content import Writer, undecided
+from rater.stream.journal import Owner, Piece, control_record, end_offset, last_mark, read_range
+from rater.stream.tail import EventTail
+from rater.stream.topics import Topics
+
+PIECE_BYTES = 900_000
+"""Of one content record: below the broker's default of 1 MiB for a record batch."""
+QUIET_S = 15.0
+"""No result from any worker for so long: none is running."""
+UNDECIDED_S = 45.0
+"""A dead worker's Kafka transaction is ended by the broker before; what stays open longer was forgotten."""
+CHUNK_ACCOUNTS_MAX = 5000
+
+Say = Callable[[str], None]
+
+
+class Loaded(NamedTuple):
+    """What a load did. applied: by the workers (False: queued); refused: reasons of parts not taken."""
+
+    version: int
+    changed: bool
+    applied: bool
+    refused: list[str]
+
+
+class _Present(NamedTuple):
+    """The newest catalog; version 0 and None: none was loaded."""
+
+    version: int
+    body: ManifestBody | None
+    content: Content | None
+
+    def after(self, at_ms: int) -> int:
+        """Return the `at` of a load that follows it: not before the next second, whatever clocks say.
+
+        What a load assigns opens with what it brings, which is found by its instant. Lane time is that of
+        the load before anyway.
+        """
+        return at_ms if self.body is None else max(at_ms, self.body.at_ms + 1000)
+
+
+class Loader:
+    """Loads catalog files."""
+
+    def __init__(
+        self,
+        client: Mapping[str, Any],
+        topics: Topics,
+        store: Buckets,
+        catalogs: Catalogs,
+        say: Say,
+        actor: str,
+        now_ms: Callable[[], int] = lambda: int(time.time()) * 1000,
+    ) -> None:
+        """Work on these connections; `say` tells progress. now_ms: whole seconds, as in the catalog."""
+        self.now_ms = now_ms
+        self.client, self.topics, self.store, self.catalogs = client, topics, store, catalogs
+        self.say = say
+        self.actor = actor
+
+    async def load(self, files: Sequence[Path]) -> Loaded | list[Fault]:
+        """Load files; returns every fault instead when there is one, and has then changed nothing."""
+        with uncollected():
+            read = read_files([(str(path), path.read_bytes()) for path in files], _beside(files))
+            at_ms = self.now_ms()
+            present, merged, decided = await self._look(read, at_ms)
+            if isinstance(merged, list):
+                return merged
+            at_ms = present.after(at_ms)
+            # Undecided still: a broker forgot to end it (decision 0025); our writer will.
+            if not merged.changed and decided:
+                return self._unchanged(read, present, merged)
+            # Records and commands have one time: lane time comes from records, and is then the load's now.
+            everywhere = [(self.topics.commands, lane) for lane in range(self.topics.partitions)]
+            writer = Writer(self.client, f"{self.topics.prefix}catalog", everywhere, at_ms=at_ms)
+            await writer.open()
+            try:
+                return await self._load(read, writer, at_ms, present, merged)
+            except Fenced:
+                raise Halt(
+                    "another load began meanwhile and took over; nothing was changed: load again"
+                ) from None
+            finally:
+                await writer.close()
+
+    async def _load(
+        self, file: CatalogFile, writer: Writer, at_ms: int, seen: _Present, found: Merged
+    ) -> Loaded | list[Fault]:
+        """Load by a writer that nobody else has; seen, found: what was there, and came out, before it had."""
+        # Our own record ends the reading: what loads before us committed lies below it (PROTOCOL.md 5.4).
+        key, value, headers = control_record(Owner(self.actor, "load"))
+        (own,) = await writer.write([(self.topics.commands, 0, key, value, headers)])
+        present = await self._current(own)
+        merged: Merged | list[Fault] = found
+        if present.version != seen.version:
+            at_ms = writer.at_ms = present.after(at_ms)
+            merged = merge(present.content, file, at_ms, await self._existing(file))
+        if isinstance(merged, list):
+            return merged
+        if not merged.changed:
+            return self._unchanged(file, present, merged)
+        self._note(file, present, merged)
+        load_id = uuid.uuid4().hex
+        version = present.version + 1
+        offset = await self._write_content(writer, merged.content, version, at_ms, present.body)
+        records, parts = self._commands(load_id, version, offset, at_ms, merged)
+        tail = EventTail(self.client, self.topics)
+        await tail.open()
+        try:
+            await writer.write(records)
+            self.say(f"catalog {version} published: {len(merged.entries)} clients in {parts} parts")
+            return await self._results(tail, load_id, version, parts)
+        finally:
+            await tail.close()
+
+    def _note(self, file: CatalogFile, present: _Present, merged: Merged) -> None:
+        for note in [*warnings(file, present.content), *merged.notes]:
+            self.say(f"note: {note}")
+
+    def _unchanged(self, file: CatalogFile, present: _Present, merged: Merged) -> Loaded:
+        self._note(file, present, merged)
+        return Loaded(present.version, changed=False, applied=True, refused=[])
+
+    async def _look(self, file: CatalogFile, at_ms: int) -> tuple[_Present, Merged | list[Fault], bool]:
+        """Return what is there, what comes out, and whether all is decided; takes over from nobody.
+
+        Behind an open Kafka transaction nothing can be read, a load neither. So what would be said and done
+        with is looked at again when it has ended: by another load, or by the broker for a dead worker.
+        """
+        commands, lanes = self.topics.commands, range(self.topics.partitions)
+        until = time.monotonic() + UNDECIDED_S
+        waited = False
+        while True:
+            waits = bool(await undecided(self.client, commands, lanes))
+            late = time.monotonic() > until
+            if not waited or not waits or late:
+                present = await self._current(await end_offset(self.client, commands, 0))
+                merged = merge(present.content, file, present.after(at_ms), await self._existing(file))
+                if not waits or late or file.faults or (isinstance(merged, Merged) and merged.changed):
+                    return present, merged, not waits
+                self.say("waits for another load to end, or a killed one to be forgotten")
+            waited = True
+            await asyncio.sleep(0.2)
+
+    async def _current(self, until: int) -> _Present:
+        """Return the newest catalog of those whose manifest lies below this offset of the commands."""
+        commands = self.topics.commands
+        journal_end = await end_offset(self.client, self.topics.transactions, 0)
+        mark = (
+            await last_mark(self.client, self.topics.transactions, 0, journal_end - 1)
+            if journal_end
+            else None
+        )
+        found = [(mark.catalog, mark.body)] if mark is not None and mark.catalog else []
+        start = mark.positions.get(commands, 0) if mark is not None else 0
+        async for records in read_range(self.client, commands, 0, start, until):
+            for _, _, raw, _ in records:
+                args = manifest_of(raw)
+                if args is not None:
+                    found.append((args.version, args.offset))
+        for version, offset in sorted(found, reverse=True):
+            try:
+                body, content = await self.catalogs.content(offset)
+            except NoCatalog:
+                continue  # the lanes refuse it too (obeying.adopt)
+            if body.version == version:
+                return _Present(version, body, content)
+        if mark is not None and mark.catalog:
+            raise Halt(
+                f"the catalog that the lanes rate by, version {mark.catalog}, is not in "
+                f"{commands}[0] any more: restore the topic"
+            )
+        return _Present(0, None, None)
+
+    async def _existing(self, file: CatalogFile) -> Existing:
+        clients, accounts = wanted(file)
+        owners = await self.store.accounts(list(accounts))
+        registers = await self.store.registers(list(set(clients) | set(owners.values())))
+        known: dict[str, ClientState] = {name: read_state(raw) for name, raw in registers.items()}
+        return Existing(known, owners)
+
+    async def _write_content(
+        self, writer: Writer, content: Content, version: int, at_ms: int, before: ManifestBody | None
+    ) -> int:
+        """Write what changed of the content, then the body that lists all; returns the body's offset."""
+        known = {place.digest: place.offsets for place in before.objects} if before is not None else {}
+        wanted_objects = {name: (object_digest(raw), raw) for name, raw in objects(content).items()}
+        pieces = [
+            (name, raw[at : at + PIECE_BYTES])
+            for name, (digest, raw) in wanted_objects.items()
+            if digest not in known
+            for at in range(0, max(len(raw), 1), PIECE_BYTES)
+        ]
+        _, _, headers = control_record(Piece())
+        commands = self.topics.commands
+        offsets = (
+            await writer.write([(commands, 0, None, piece, headers) for _, piece in pieces]) if pieces else []
+        )
+        places: dict[str, list[int]] = {name: [] for name in wanted_objects}
+        for (name, _), offset in zip(pieces, offsets, strict=True):
+            places[name].append(offset)
+        body = ManifestBody(
+            version,
+            at_ms,
+            [
+                ObjectPlace(name, digest, places[name] or known[digest])
+                for name, (digest, _) in wanted_objects.items()
+            ],
+        )
+        (offset,) = await writer.write([(commands, 0, None, msgspec.msgpack.encode(body), headers)])
+        return offset
+
+    def _commands(
+        self, load_id: str, version: int, body: int, at_ms: int, merged: Merged
+    ) -> tuple[list[tuple[str, int, bytes | None, bytes | None, list[tuple[str, bytes]]]], int]:
+        """Return the records of the load, and how many parts it has beside the manifests."""
+        partitions, buckets = self.topics.partitions, self.store.count
+        parts: list[tuple[int, LoadArgs]] = []
+        accounts: dict[int, list[tuple[str, str]]] = {}
+        clients: dict[int, list[ClientEntry]] = {}
+        for entry in merged.entries:
+            clients.setdefault(client_bucket(entry.id, buckets), []).append(entry)
+            for account in entry.client.accounts if entry.client is not None else ():
+                accounts.setdefault(client_bucket(account.id, buckets), []).append((account.id, entry.id))
+        # The account index first: a call that names an account alone must find it once its client is there.
+        for bucket, index in sorted(accounts.items()):
+            parts += [
+                (bucket, AccountsArgs(version, bucket, index[at : at + CHUNK_ACCOUNTS_MAX]))
+                for at in range(0, len(index), CHUNK_ACCOUNTS_MAX)
+            ]
+        for bucket, entries in sorted(clients.items()):
+            parts += [
+                (bucket, ClientsArgs(version, bucket, entries[at : at + CHUNK_CLIENTS_MAX]))
+                for at in range(0, len(entries), CHUNK_CLIENTS_MAX)
+            ]
+        manifest = ManifestArgs(version, body, len(parts))
+        records = [
+            (lane, write_command(f"{load_id}/catalog", Do.LOAD_CATALOG, at_ms, manifest, actor=self.actor))
+            for lane in range(partitions)
+        ] + [
+            (
+                bucket % partitions,
+                write_command(f"{load_id}/{n}", Do.LOAD_CATALOG, at_ms, args, actor=self.actor),
+            )
+            for n, (bucket, args) in enumerate(parts)
+        ]
+        topic = self.topics.commands
+        return [(topic, lane, load_id.encode(), value, []) for lane, value in records], len(parts)
+
+    async def _results(self, tail: EventTail, load_id: str, version: int, parts: int) -> Loaded:
+        """Wait for the event of every lane and every part."""
+        missing = {f"{load_id}/catalog/catalog_loaded/{lane}" for lane in range(self.topics.partitions)}
+        missing |= {f"{load_id}/{n}/done" for n in range(parts)}
+        total, refused, heard = len(missing), [], time.monotonic()
+        while missing:
+            for raw in await tail.poll(timeout_ms=1000):
+                event = read_event(raw)
+                if event is not None and (event.cause or "").startswith(load_id):
+                    heard = time.monotonic()
+                    if event.type == "command_refused" and isinstance(event.data, dict):
+                        refused.append(str(event.data.get("reason")))
+                        missing.discard(f"{event.cause}/done")
+                        missing.discard(f"{event.cause}/catalog_loaded/{event.data.get('lane')}")
+                    missing.discard(event.id)
+                    if (total - len(missing)) % 50 == 0:
+                        self.say(f"applied {total - len(missing)} of {total} parts")
+            if time.monotonic() - heard > QUIET_S:
+                return Loaded(version, changed=True, applied=False, refused=refused)
+        return Loaded(version, changed=True, applied=True, refused=refused)
+
+
+def _beside(files: Sequence[Path]) -> Callable[[str], bytes]:
+    """Return what opens the CSV parts that a catalog file names: beside the file, or by an absolute path."""
+    folders = [path.parent for path in files]
+
+    def opened(name: str) -> bytes:
+        for folder in folders:
+            path = folder / name
+            if path.is_file():
+                return path.read_bytes()
+        raise FileNotFoundError(name)
+
+    return opened

@@ -1,0 +1,373 @@
+"""What a lane reads: partition p of `rater.commands` and of every data topic, from where the journal says.
+
+It belongs to no group: who owns the lane is decided elsewhere, and the fence makes sure. Whatever goes wrong
+while reading, our own next offsets are not trusted further: the lane is taken again from its mark.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka.errors import KafkaError, OffsetOutOfRangeError
+
+from rater.errors import Halt, Retake, StreamDown
+from rater.stream.connecting import FORBIDDEN, Connection, consumer, later, reading, refusal, shut, started
+from rater.stream.topics import Topics, missing, partition_counts, topic_ids
+
+FETCH_MAX_WAIT_MS = 100
+"""How long a seek or a resumed partition waits for the poll that is out."""
+COMMIT_WAIT_S = 1.0
+"""How long an end may take to commit group offsets: they are for lag tools only."""
+OPEN_DEADLINE_S = 60.0
+VERIFY_DEADLINE_S = 30.0
+COMMANDS_BYTES = 256 * 1024
+"""Of one poll: no command is added beyond. One of a load brings hundreds of clients in 170 kB and takes
+some 10 ms, a fetch of compressed ones a hundred of them, and calls wait behind what was polled with them."""
+
+
+class LaneReader:
+    """The reader of one lane."""
+
+    def __init__(
+        self,
+        client: Connection,
+        topics: Topics,
+        lane: int,
+        positions: Mapping[str, int],
+        times: Mapping[str, int],
+        group: str,
+        *,
+        ids: Mapping[str, str] | None = None,
+        include_data: bool = True,
+        open_deadline_s: float = OPEN_DEADLINE_S,
+    ) -> None:
+        """Stand at the mark's `positions` and `times`; a topic without one is new and read from its begin.
+
+        group: of the settings; offsets are committed under GROUP.lanes. ids: of the topics, as they are now.
+        include_data: False while there is no catalog; then only commands are polled.
+        """
+        self.topics = topics
+        self.lane = lane
+        self.next: dict[str, int] = dict(positions)
+        """Per topic the offset after the last record polled; for the topics read, from `open` on."""
+        self.times: dict[str, int] = dict(times)
+        """Per topic the timestamp of that record, ms."""
+        self.include_data = include_data
+        self.outdated = ""
+        """Why it has to be opened again; "": it has not."""
+        self.held: list[ConsumerRecord] = []
+        """Commands that were fetched and not polled yet."""
+        self.published: dict[str, int] = dict(positions)
+        """Per topic the offset up to which all is published, says a mark; of those read, from `open` on."""
+        self._marked: tuple[Mapping[str, int], Mapping[str, int]] = dict(positions), dict(times)
+        """Positions and times of the last mark."""
+        self.ends: dict[TopicPartition, int] = {}
+        """Ends as whoever watches the topics was told: of what is not fetched the library knows none."""
+        self._published_ms: dict[str, int] = {topic: at for topic, at in times.items() if at > 0}
+        """Per topic the timestamp of the last record before that offset that bears one."""
+        self._idle_ms: dict[str, int] = {}
+        """Per topic when nothing waited last, by our clock, ms."""
+        self._client = client
+        self._ids = ids or {}
+        self._group = f"{group}.lanes"
+        self._open_deadline_s = open_deadline_s
+        self._places: dict[str, TopicPartition] = {}
+        self._consumer: AIOKafkaConsumer | None = None
+        self._committing: asyncio.Task[None] | None = None
+        self._offsets: dict[TopicPartition, int] = {}
+        """The group's offsets, as they were committed last."""
+
+    async def open(self) -> None:
+        """Verify the positions and begin to read.
+
+        Raises Halt when unread records are gone or a topic was recreated or is missing, StreamDown when the
+        broker stays away.
+        """
+        self._places = await self._partitions()
+        places = list(self._places.values())
+        begins = await self.verify()
+        for topic, place in self._places.items():
+            begin = begins[place]
+            if topic not in self.next and topic == self.topics.commands and begin > 0:
+                raise Halt(_lost(place, 0, begin))
+            self.published[topic] = self.next.setdefault(topic, begin)
+        self._consumer = await started(self._reader, self._open_deadline_s)
+        self._consumer.assign(places)
+        for topic, place in self._places.items():
+            self._consumer.seek(place, self.next[topic])
+        if not self.include_data:
+            self._consumer.pause(*self._data())
+
+    def _reader(self) -> AIOKafkaConsumer:
+        return consumer(self._client, group_id=self._group, fetch_max_wait_ms=FETCH_MAX_WAIT_MS)
+
+    def _data(self) -> list[TopicPartition]:
+        return [place for topic, place in self._places.items() if topic != self.topics.commands]
+
+    async def _partitions(self) -> dict[str, TopicPartition]:
+        """Return what there is to read: a source's own topic may have fewer partitions than lanes."""
+        wanted = [self.topics.commands, *self.topics.data]
+        counts = await partition_counts(self._client, wanted, deadline_s=self._open_deadline_s)
+        for topic, count in counts.items():
+            if count is None:
+                raise Halt(missing(topic))
+        return {
+            topic: TopicPartition(topic, self.lane) for topic in wanted if self.lane < (counts[topic] or 0)
+        }
+
+    async def verify(self) -> dict[TopicPartition, int]:
+        """Raise Halt unless each topic has what is not committed, and is the one that the last mark is of.
+
+        Returns their first offsets. Raises StreamDown when the broker stays away.
+        """
+        positions, times = self._marked
+        places = list(self._places.values())
+        # One record of each topic is looked at: a fetch of one byte brings one batch.
+        async with reading(
+            self._client, places, deadline_s=self._open_deadline_s, max_partition_fetch_bytes=1
+        ) as reader:
+            begins: dict[TopicPartition, int] = await reader.beginning_offsets(places)
+            ends = await reader.end_offsets(places)
+            for topic, place in self._places.items():
+                begin, end = begins[place], ends[place]
+                position = positions.get(topic, begin)
+                if begin > position:
+                    raise Halt(_lost(place, position, begin))
+                if end < position:
+                    raise Halt(self._another(topic, ends_before(end, position)))
+                if topic in times and begin < position:
+                    await self._compare(reader, place, position - 1, end, times[topic])
+        return begins
+
+    def _another(self, topic: str, why: str) -> str:
+        return self.topics.another(topic, self.lane, why, self._ids.get(topic, ""))
+
+    async def _compare(
+        self, reader: AIOKafkaConsumer, place: TopicPartition, offset: int, end: int, known_ms: int
+    ) -> None:
+        """Raise Halt unless the last record read is the same: a recreated topic may have grown past it."""
+        reader.pause(*reader.assignment())
+        reader.resume(place)
+        reader.seek(place, offset)
+        until = time.monotonic() + VERIFY_DEADLINE_S
+        records: list[ConsumerRecord] = []
+        while not records and await reader.position(place) < end:
+            if time.monotonic() > until:
+                raise StreamDown(f"{place.topic}[{place.partition}]@{offset} could not be read")
+            records = (await reader.getmany(place, timeout_ms=500, max_records=1)).get(place, [])
+        if not records or records[0].offset != offset:
+            why = f"there is no record at offset {offset}, the last one that was read"
+            raise Halt(self._another(place.topic, why))
+        found_ms = records[0].timestamp
+        if found_ms != known_ms:
+            why = (
+                f"the record at offset {offset} is of {found_ms} ms, but the one that was read was of "
+                f"{known_ms} ms"
+            )
+            raise Halt(self._another(place.topic, why))
+
+    async def poll(self, timeout_ms: int) -> list[tuple[str, list[ConsumerRecord]]]:
+        """Return what has come in, by topic; at most one fetch of each, empty after `timeout_ms` without any.
+
+        Of commands about COMMANDS_BYTES: those fetched beyond them come with the next polls, and until then
+        nothing but data is fetched. Raises Retake after any error (records may have been passed over),
+        Halt when unread records are gone.
+        """
+        if self._consumer is None:
+            raise Retake(f"the source of lane {self.lane} is closed")
+        if self.outdated:
+            raise Retake(self.outdated)
+        try:
+            data = self._data()
+            if not self.held:
+                polled = await self._consumer.getmany(timeout_ms=timeout_ms)
+            else:
+                polled = await self._consumer.getmany(*data) if data else {}
+        except OffsetOutOfRangeError as error:
+            raise Halt(await self._out_of_range(error)) from error
+        except FORBIDDEN as error:
+            raise Halt(refusal(error)) from error
+        except Exception as error:
+            raise Retake(f"reading lane {self.lane} failed ({type(error).__name__}: {error})") from error
+        return self._taken({place.topic: records for place, records in polled.items() if records})
+
+    def _taken(self, polled: dict[str, list[ConsumerRecord]]) -> list[tuple[str, list[ConsumerRecord]]]:
+        """Move the positions behind what is returned, and hold the commands that are too many."""
+        commands = self.topics.commands
+        for topic, records in polled.items():
+            if records[0].offset < self.next[topic]:
+                raise Retake(f"{topic}[{self.lane}] came again from offset {records[0].offset}")
+        held = self.held or polled.get(commands, [])
+        if held:
+            count = _count(held)
+            polled[commands], self.held = held[:count], held[count:]
+        for topic, records in polled.items():
+            if self.published[topic] == self.next[topic]:  # only markers lie before the first of these
+                self.published[topic] = records[0].offset
+            self.next[topic] = records[-1].offset + 1
+            self.times[topic] = records[-1].timestamp
+        return list(polled.items())
+
+    async def _out_of_range(self, error: OffsetOutOfRangeError) -> str:
+        places = error.args[0] if error.args and isinstance(error.args[0], dict) else {}
+        place, offset = next(iter(places.items()), (TopicPartition("a topic", self.lane), -1))
+        known = self._ids.get(place.topic, "")
+        identity = (await topic_ids(self._client, [place.topic]))[place.topic] if known else ""
+        if identity and identity != known:
+            return self.topics.another(
+                place.topic, self.lane, f"its id is {identity}, but was {known}", identity
+            )
+        return (
+            f"{place.topic}[{place.partition}] no longer has offset {offset}: records that nobody has rated "
+            "were removed (retention), or the topic was recreated; lengthen its retention.ms and restore "
+            "the records"
+        )
+
+    async def enable_data(self) -> None:
+        """Read the data topics too, from now on: there is a catalog."""
+        if not self.include_data and self._consumer is not None:
+            self._consumer.resume(*self._data())
+        self.include_data = True
+
+    def committed(self, positions: Mapping[str, int], times: Mapping[str, int]) -> None:
+        """Note what a mark says that was committed: lag and group offsets count from there."""
+        self._marked = positions, times
+        for topic, at in positions.items():
+            self.published[topic] = max(at, self.published.get(topic, 0))
+        self._published_ms.update((topic, at) for topic, at in times.items() if at > 0)
+
+    async def lag(self) -> dict[str, tuple[int, int | None]]:
+        """Return per topic how many records are not committed, and since when (ms) they wait at the most.
+
+        That is the timestamp of the last record that is committed, or when nothing waited last: after a quiet
+        hour the first record has not waited for an hour. None: nothing waits, or neither is known. Markers of
+        Kafka transactions behind what waits count too.
+        """
+        behind: dict[str, tuple[int, int | None]] = {}
+        for topic, place in self._places.items():
+            if self._consumer is None:
+                return {}
+            # The library's position: unlike ours it has passed the marker behind the last record.
+            end = max(self._consumer.highwater(place) or 0, self.ends.get(place, 0))
+            records = max(0, end - await self._consumer.position(place))
+            records += self.next[topic] - self.published[topic]
+            records += len(self.held) if topic == self.topics.commands else 0
+            if not records:
+                self._idle_ms[topic] = time.time_ns() // 1_000_000
+            known = [at[topic] for at in (self._published_ms, self._idle_ms) if topic in at]
+            behind[topic] = (records, max(known, default=None) if records else None)
+        return behind
+
+    def reached(self) -> dict[TopicPartition, int]:
+        """Return how far each partition was read: it cannot be shorter."""
+        return {place: self.next[topic] for topic, place in self._places.items() if topic in self.next}
+
+    def grown(self, partitions: Mapping[str, int]) -> None:
+        """Take the lane again, by the next poll, when a data topic has our partition that had it not.
+
+        partitions: topic -> how many it has now.
+        """
+        for topic in self.topics.data:
+            if self._places and topic not in self._places and self.lane < partitions.get(topic, 0):
+                self.outdated = f"{topic} has a partition {self.lane} now"
+
+    def polled(self) -> dict[str, int]:
+        """Return topic → offset of the first record that was polled and is not committed."""
+        return {
+            topic: self.published[topic]
+            for topic in self._places
+            if topic in self.published
+            and (self.next[topic] > self.published[topic] or (self.held and topic == self.topics.commands))
+        }
+
+    async def waiting(self) -> dict[str, int]:
+        """Return topic → offset of the first record that was polled, or could be, and is not committed.
+
+        What lies behind another program's open Kafka transaction cannot be polled.
+        """
+        found = self.polled()
+        for topic, place in self._places.items():
+            reader = self._consumer
+            if reader is None:
+                return {}
+            if topic not in found and (self.include_data or topic == self.topics.commands):
+                at = await reader.position(place)
+                if (reader.last_stable_offset(place) or 0) > at:
+                    found[topic] = at
+        return found
+
+    def backlog(self) -> int:
+        """Return how many records lie ahead of what was polled, as far as the last fetches tell."""
+        reader = self._consumer
+        if reader is None:
+            return 0
+        return sum(
+            max(0, (reader.highwater(place) or 0) - self.next[topic])
+            for topic, place in self._places.items()
+            if self.include_data or topic == self.topics.commands
+        )
+
+    async def commit_offsets(self) -> None:
+        """Commit the group's offsets where they have changed; does not wait, and errors do not matter."""
+        offsets: dict[TopicPartition, int] = {}
+        for topic, place in self._places.items():
+            reader = self._consumer
+            if reader is None or (self._committing is not None and not self._committing.done()):
+                return
+            offsets[place] = self.published[topic]
+            if self.next[topic] == self.published[topic] and not self.held:
+                # Past the markers behind the last record: for Kafka's tools they would wait for ever.
+                offsets[place] = max(offsets[place], await reader.position(place))
+        if self._consumer is not None and offsets != self._offsets:
+            self._offsets = offsets
+            self._committing = later(self._commit(self._consumer, offsets))
+
+    async def _commit(self, reader: AIOKafkaConsumer, offsets: dict[TopicPartition, int]) -> None:
+        try:
+            await reader.commit(offsets)
+        except (KafkaError, OSError, TimeoutError, asyncio.CancelledError):
+            self._offsets = {}
+
+    async def commit_last(self) -> None:
+        """Commit the group's offsets as they are in the end; waits for it, but not for long."""
+        await self._until_committed()
+        await self.commit_offsets()
+        await self._until_committed()
+
+    async def _until_committed(self) -> None:
+        if self._committing is not None:
+            # not cancelled: aiokafka shields the request, and its late error would be nobody's
+            await asyncio.wait({self._committing}, timeout=COMMIT_WAIT_S)
+
+    async def close(self) -> None:
+        """Let go; never raises. Closing again does nothing."""
+        reader, self._consumer = self._consumer, None
+        await self._until_committed()
+        if reader is not None:
+            await shut(reader)
+
+
+def _count(commands: list[ConsumerRecord]) -> int:
+    """Return how many of the commands one poll returns, at least one."""
+    total = 0
+    for count, record in enumerate(commands, 1):
+        total += len(record.value or b"")
+        if total >= COMMANDS_BYTES:
+            return count
+    return len(commands)
+
+
+def _lost(place: TopicPartition, position: int, begin: int) -> str:
+    return (
+        f"{place.topic}[{place.partition}] begins at offset {begin}, but was read up to {position} only: "
+        "records that nobody has read were removed (retention, delete-records); restore them, and lengthen "
+        "retention.ms"
+    )
+
+
+def ends_before(end: int, position: int) -> str:
+    """Return why a topic that ends at `end` is not the one that was read up to `position`."""
+    return f"it ends at offset {end}, but was read up to {position}"
