@@ -18,7 +18,7 @@ import pytest
 
 from rater.core.bucket.messages import Outcome
 from rater.core.clients.state import read_state, write_state
-from rater.core.clients.views import view
+from rater.core.clients.views import ClientView
 from rater.core.journal.records import (
     COMMAND_INDEX_MIN,
     ApplyContext,
@@ -71,7 +71,10 @@ def test_kept_outcomes_are_rendered_as_decided(killed: dict[str, Any]) -> None:
             transaction = _apply.decode(entry.context).transaction if result else None
             rendered += [] if transaction is None else [transaction]
         elif result.outcome == Outcome.RATED:
-            rendered.append(transaction_module.render(_context.decode(entry.context), result))
+            kept_of = _context.decode(entry.context)
+            rendered.append(
+                transaction_module.rendered(kept_of, kept_of.head, kept_of.rate, kept_of.limits, result)
+            )
     waiting = [digest(one) for one in rendered if one not in published]
     assert sorted(waiting) == sorted(RECORDED["drawn"])
 
@@ -104,7 +107,7 @@ def test_registers_are_read(killed: dict[str, Any]) -> None:
     for client, raw in registers.items():
         assert isinstance(raw, bytes)
         register = read_state(raw)
-        assert register.id == view(register).id == client
+        assert register.id == ClientView(register).id == client
         assert write_state(register) == raw
 
 

@@ -12,7 +12,8 @@ import socket
 import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from rater.catalogs import Catalogs
 from rater.config import Settings
 from rater.core.catalog_files.merging import Fault
 from rater.core.journal.auditing import Ledger
-from rater.errors import Halt
+from rater.errors import Halt, StreamDown, Wait
 from rater.health import HealthServer
 from rater.jobs.audit import Progress
 from rater.jobs.audit import audit as run_audit
@@ -101,13 +102,18 @@ async def connections(settings: Settings) -> AsyncIterator[Connections]:
 
 
 @asynccontextmanager
-async def connected(settings: Settings) -> AsyncIterator[Parts]:
-    """Connect everything that a worker needs; raises Halt or Wait with a sentence of what is wrong."""
+async def connected(
+    settings: Settings, metrics: Metrics | None = None, *, deadline_s: float = 10.0
+) -> AsyncIterator[Parts]:
+    """Connect everything that a worker needs; raises Halt or Wait with a sentence of what is wrong.
+
+    metrics: those that are served already. deadline_s: so long Kafka may take to answer.
+    """
     client, topics = kafka_client(settings), topics_of(settings)
     maps, faults = open_maps(settings.sources)
     if faults:
         raise Halt("; ".join(faults))
-    problems = await topics.check(client)
+    problems = await topics.problems(client, deadline_s=deadline_s)
     if problems:
         raise Halt("\n".join(problems))
     store = await connect_store(settings)
@@ -122,32 +128,107 @@ async def connected(settings: Settings) -> AsyncIterator[Parts]:
             store=store,
             catalogs=catalogs_of(settings),
             maps=maps,
-            metrics=Metrics(),
+            metrics=metrics or Metrics(),
             worker_id=settings.worker.id or f"{socket.gethostname()}-{os.getpid()}",
         )
     finally:
         await store.close()
 
 
+FIRST_ATTEMPT_S = 2.0
+"""So soon a worker that starts tells that Kafka is away."""
+ATTEMPT_S = 30.0
+"""Each later attempt may take so long: of several brokers, those that are down cost a time-out each."""
+AGAIN_S = 1.0
+TOLD_AGAIN_S = 60.0
+"""A worker that waits for its servers says so again after so many seconds."""
+
+
+class Starting:
+    """A worker that has no connections yet: it waits until Kafka and Redis are there, and says so."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Connect to nothing yet."""
+        self.metrics = Metrics()
+        self._settings = settings
+        self._parts: Parts | None = None
+        self._waits = "the worker is connecting to Kafka and Redis"
+        self._told_at = float("-inf")
+
+    def reasons(self) -> list[str]:
+        """Return why this worker is not ready; nothing when it is."""
+        return [self._waits] if self._parts is None else self._parts.reasons()
+
+    async def connect(self, stack: AsyncExitStack) -> Parts:
+        """Return the connected parts, which `stack` closes; raises Halt for what waiting does not heal."""
+        for deadline_s in chain([FIRST_ATTEMPT_S], repeat(ATTEMPT_S)):
+            connecting = connected(self._settings, self.metrics, deadline_s=deadline_s)
+            try:
+                self._parts = await stack.enter_async_context(connecting)
+            except Wait as error:
+                self._wait(error)
+                await asyncio.sleep(AGAIN_S)
+            else:
+                break
+        assert self._parts is not None  # noqa: S101 - the attempts do not end before
+        return self._parts
+
+    def _wait(self, error: Wait) -> None:
+        event = f"waiting for {'Kafka' if isinstance(error, StreamDown) else 'Redis'}"
+        waits, now = f"{event}: {error}", time.monotonic()
+        if waits != self._waits or now - self._told_at >= TOLD_AGAIN_S:
+            log.warning(event, reason=str(error))
+            self._waits, self._told_at = waits, now
+
+
 async def run_worker(settings: Settings) -> None:
-    """Rate until SIGTERM or SIGINT, then drain; a Halt is raised."""
-    async with connected(settings) as parts:
-        worker = Worker(parts)
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            with contextlib.suppress(NotImplementedError):
-                loop.add_signal_handler(number, worker.stopping.set)
-        health = HealthServer(parts.metrics, parts.reasons)
-        port = await health.start(settings.metrics.host, settings.metrics.port)
-        lag = asyncio.create_task(_watch_lag(worker, parts))
-        spare_collector()
-        log.info("worker started", worker=parts.worker_id, group=settings.kafka.group_id, metrics_port=port)
-        try:
-            await worker.run()
-        finally:
-            lag.cancel()
-            await health.stop()
-            log.info("worker stopped", worker=parts.worker_id)
+    """Rate until SIGTERM or SIGINT, then drain; a Halt is raised.
+
+    While Kafka or Redis is away it waits for them; /readyz tells so from the beginning.
+    """
+    stopping = asyncio.Event()
+    _on_signals(stopping.set)
+    starting = Starting(settings)
+    health = HealthServer(starting.metrics, starting.reasons)
+    port = await health.start(settings.metrics.host, settings.metrics.port)
+    log.info("worker starting", metrics_port=port)
+    try:
+        async with AsyncExitStack() as stack:
+            connecting = asyncio.create_task(starting.connect(stack))
+            stopped = asyncio.create_task(stopping.wait())
+            try:
+                await asyncio.wait([connecting, stopped], return_when=asyncio.FIRST_COMPLETED)
+                if connecting.done():
+                    await _rate(connecting.result(), stopping)
+                else:
+                    log.info("worker stopped")
+            finally:
+                connecting.cancel()
+                stopped.cancel()
+                await asyncio.gather(connecting, stopped, return_exceptions=True)
+    finally:
+        await health.stop()
+
+
+async def _rate(parts: Parts, stopping: asyncio.Event) -> None:
+    """Run a worker that has its connections."""
+    worker = Worker(parts)
+    worker.stopping = stopping
+    lag = asyncio.create_task(_watch_lag(worker, parts))
+    spare_collector()
+    log.info("worker started", worker=parts.worker_id, group=parts.settings.kafka.group_id)
+    try:
+        await worker.run()
+    finally:
+        lag.cancel()
+        log.info("worker stopped", worker=parts.worker_id)
+
+
+def _on_signals(stop: Callable[[], None]) -> None:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        with contextlib.suppress(NotImplementedError):
+            loop.add_signal_handler(number, stop)
 
 
 def spare_collector() -> None:

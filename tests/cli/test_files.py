@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from cli.conftest import Capture
+from rater import shipped
 from rater.cli import main
 from rater.cli.files import key_of
 
@@ -115,3 +116,38 @@ def test_sources_test_uses_the_defaults_of_a_source(tmp_path: Path, capsys: Capt
 def test_the_key_is_the_client_where_the_record_names_one(raw: bytes, key: bytes | None) -> None:
     """Order is kept for a client whose records name it; what cannot be read goes anywhere."""
     assert key_of(raw, None) == key
+
+
+@pytest.mark.parametrize(
+    ("arguments", "file"),
+    [
+        (["config", "example"], "example.yaml"),
+        (["config", "settings"], "rater.toml"),
+        (["config", "acl"], "redis-worker.acl"),
+        (["sources", "show", "asterisk"], "sources/asterisk.toml"),
+    ],
+)
+def test_files_to_begin_with_are_printed_as_they_are(
+    arguments: list[str], file: str, capsys: Capture
+) -> None:
+    """In a checkout they are those of config/, whatever the settings say."""
+    assert main([*arguments, "--set", "kafka.nonsense=1"]) == 0
+    out = capsys.readouterr().out
+    assert out == (Path(__file__).parents[2] / "config" / file).read_text("utf-8")
+
+
+def test_a_file_that_an_installation_lacks_is_told(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Capture
+) -> None:
+    """A damaged installation is named as one, with the remedy."""
+    monkeypatch.setattr(shipped, "config", lambda: tmp_path)
+    assert main(["config", "acl"]) == 1
+    told = capsys.readouterr().err
+    assert told.startswith("rater: redis-worker.acl is missing from this installation")
+    assert "install rater again" in told
+
+
+def test_a_map_that_is_not_there_is_not_shown(capsys: Capture) -> None:
+    """The nearest one is named, as everywhere."""
+    assert main(["sources", "show", "asterix"]) == 2
+    assert "did you mean asterisk?" in capsys.readouterr().err

@@ -204,8 +204,7 @@ def test_the_key_names_the_side() -> None:
 
 def test_the_key_of_earlier_versions_is_in_the_same_group() -> None:
     """The client changes the last four bytes alone: the store groups by the first."""
-    older = duplicates_module.older_key(call(), 0)
-    key = duplicates_module.key_of(older, 0x01020304)
+    key, older = duplicates_module.keys_of(call(), 0, 0x01020304)
     assert key[:4] == older[:4]
     assert [a ^ b for a, b in zip(key[4:], older[4:], strict=True)] == [1, 2, 3, 4]
 
@@ -263,14 +262,14 @@ def built(
     if limits:
         side.opened = Opened(
             rater.catalog, BEGINNING_MS, NEVER_MS, (PeriodText('"7"', "7.1", "1"),), (NEVER_MS,),
-            Offers((), cdr.service),
+            Offers((), cdr.service), 0,
         )  # fmt: skip
         side.candidates = [
             Candidate(0, "P", "m", 9, 0, 0, of.money, of.waive, allow=False, currency="USD", text=of)
             for of in limits
         ]
     builder = RequestBuilder()
-    builder.add(side, rater.catalog.version)
+    builder.add(side, cdr, side.view, found, rater.catalog.version)
     return side, builder
 
 

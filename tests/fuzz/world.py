@@ -332,7 +332,7 @@ def _check_events(batch: Batch) -> None:
 
 def _run(work: Coroutine[Any, Any, None]) -> None:
     # Nothing becomes visible a moment later here.
-    with patch("rater.worker.process.commands.AGAIN_S", 0):
+    with patch("rater.worker.commands.AGAIN_S", 0):
         asyncio.run(work)
 
 

@@ -12,7 +12,7 @@ import pytest
 from redis.asyncio import Redis
 
 from rater import app
-from rater.core.rating.transaction import duplicates
+from rater.core.rating import duplicates
 from rater.jobs.audit import audit
 from traffic import calls, catalog, distinct_sides
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from rater.worker.process import line
+from rater.worker import line
 from traffic import catalog
 
 pytestmark = pytest.mark.kafka

@@ -14,7 +14,7 @@ from golden.together import Tagged, edited_at, lanes, later_at, merged, tagged
 from rater import app
 from rater.core.journal.records import Effect
 from rater.core.periods import to_ms
-from rater.core.rating.transaction import matching
+from rater.core.rating import matching
 from rater.jobs.audit import audit
 
 pytestmark = pytest.mark.kafka

@@ -296,17 +296,21 @@ def test_rejection_of_now() -> None:
 def test_counter_of_a_period() -> None:
     """Without each call's own period, those behind the first draw its counters: others than they say."""
     builder = draw_request.RequestBuilder
-    add, head = builder.add, builder._head  # noqa: SLF001 - what a transaction says stays right
+    add = builder.add
     first: dict[Any, Any] = {}
 
-    def without(self: draw_request.RequestBuilder, side: Side, catalog: int) -> None:
-        opened = side.opened
-        packages = () if opened is None else opened.packages
-        if opened is not None:
-            names = tuple(one.field.rpartition(".")[0] for one in packages)
-            side.opened = replace(opened, packages=first.setdefault(names, packages))
-        with mock.patch.object(builder, "_head", lambda self, side, _, by: head(self, side, packages, by)):
-            add(self, side, catalog)
+    def without(self: draw_request.RequestBuilder, side: Side, *of: Any) -> None:
+        add(self, side, *of)
+        if side.opened is None or side.view is None:
+            return
+        names = tuple(one.field.rpartition(".")[0] for one in side.opened.packages)
+        packages = first.setdefault(names, side.opened.packages)
+        _, fields = self._clients[side.view.id]
+        wrong = [packages[one.group].field + one.text.field for one in side.candidates]
+        self.items[-1].candidates = tuple(
+            one._replace(field=fields.setdefault(name, len(fields)))
+            for one, name in zip(self.items[-1].candidates, wrong, strict=True)
+        )
 
     check(mock.patch.object(builder, "add", without), BACKLOG, "O I2", Backlog)
 

@@ -55,7 +55,7 @@ def test_what_is_published_while_something_pends_goes_with_it(monkeypatch: pytes
     the last of it had no draw of its own.
     """
     monkeypatch.setattr(
-        "rater.worker.process.line.COMMIT_RECORDS_MAX", 1
+        "rater.worker.line.COMMIT_RECORDS_MAX", 1
     )  # each batch in a Kafka transaction of its own
 
     async def story(world: World) -> None:

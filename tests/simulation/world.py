@@ -451,10 +451,10 @@ def in_place() -> Iterator[None]:
                 if hasattr(module, "log") and name != "rater.logs":
                     put(module, "log", log)
         # Rarer things often: parts of a rebuild, generations dropped, ticks of idle lanes, all limits.
-        put(sys.modules["rater.core.rating.transaction.matching"], "FIRST_MAX", 1)
-        put(sys.modules["rater.worker.process.takeover"], "RECONCILE_EFFECTS_MAX", 4)
-        put(sys.modules["rater.worker.process.line"], "EXPIRE_S", 1.5)
-        put(sys.modules["rater.worker.process.line"], "TICK_S", 5.0)
+        put(sys.modules["rater.core.rating.matching"], "FIRST_MAX", 1)
+        put(sys.modules["rater.worker.takeover"], "RECONCILE_EFFECTS_MAX", 4)
+        put(sys.modules["rater.worker.line"], "EXPIRE_S", 1.5)
+        put(sys.modules["rater.worker.line"], "TICK_S", 5.0)
         put(asyncio, "to_thread", inline)
         put(sys.modules["rater.jobs.load"], "uuid", SimpleNamespace(uuid4=_uuid))
         put(app, "Buckets", shelf.Shelf)

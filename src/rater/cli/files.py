@@ -155,6 +155,26 @@ def _map_rows(settings: Settings) -> Iterator[dict[str, Any]]:
         }
 
 
+@sources.command("show")
+@click.argument("name", metavar="MAP")
+@settings_options()
+def sources_show(name: str) -> None:
+    """Print a map: to read what it does, or to make your own of it.
+
+    MAP is the name of a shipped map, or the path of a map's file.
+
+    \b
+    Example:
+      rater sources show asterisk > my-switch.toml
+    """
+    from rater.source_maps import map_text
+
+    text = map_text(name)
+    if not isinstance(text, str):
+        raise WrongInput(str(text))
+    click.echo(text, nl=False)
+
+
 @sources.command("test")
 @click.argument("name", metavar="MAP")
 @click.argument("file", type=READABLE)

@@ -93,7 +93,7 @@ def settings_options(*, shown: bool = False, prints: bool = False) -> Callable[[
             click.option(
                 "--config", "-c", type=click.Path(exists=True, dir_okay=False), envvar="RATER_CONFIG",
                 expose_value=False, callback=_keep_config, hidden=not shown,
-                help="The file of settings (TOML); see config/rater.toml.  [env: RATER_CONFIG]",
+                help="The file of settings (TOML); `rater config settings` prints one.  [env: RATER_CONFIG]",
             ),
             click.option(
                 "--set", "assignments", metavar="SECTION.KEY=VALUE", multiple=True,
