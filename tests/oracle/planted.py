@@ -87,8 +87,8 @@ PLANTED = (
     Planted(
         "duplicate_at_any_client",
         "core/rating/duplicates.py",
-        'return (int.from_bytes(digest, "big") ^ client_crc).to_bytes(KEY_BYTES, "big")',
-        "return digest",
+        'return (int.from_bytes(older, "big") ^ client_crc).to_bytes(KEY_BYTES, "big")',
+        "return older",
         "14: one id at two clients of a bucket is one call",
     ),
     Planted(
@@ -325,8 +325,8 @@ PLANTED = (
     Planted(
         "head_of_another_client",
         "core/line/draw_request.py",
-        "key = view.id, side.account, side.index,",
-        "key = side.account, side.index,",
+        "(view.id, side.account, side.index, cdr.service, side.opened)",
+        "(side.account, side.index, cdr.service, side.opened)",
         "calls of two clients of a bucket that have nothing open share what says whose they are",
     ),
     Planted(
