@@ -36,7 +36,7 @@ from rater.stream.content import read_content
 from rater.stream.journal import last_marks
 from rater.stream.topics import Topics
 from rater.worker.process import Worker
-from rater.worker.shared import Parts
+from rater.worker.shared import Connections, Readiness, Shared
 
 log = structlog.get_logger()
 
@@ -100,7 +100,7 @@ async def content_in_force(settings: Settings) -> tuple[int, Content] | None:
 
 
 @asynccontextmanager
-async def connected(settings: Settings) -> AsyncIterator[Parts]:
+async def connected(settings: Settings) -> AsyncIterator[Shared]:
     """Connect everything that a worker needs; raises Halt or Wait with a sentence of what is wrong."""
     client, topics = kafka_client(settings), topics_of(settings)
     maps, faults = open_maps(settings.sources)
@@ -114,7 +114,7 @@ async def connected(settings: Settings) -> AsyncIterator[Parts]:
         problems = await store.check()
         if problems:
             raise Halt("\n".join(problems))
-        yield Parts(
+        connections = Connections(
             settings=settings,
             client=client,
             topics=topics,
@@ -124,29 +124,32 @@ async def connected(settings: Settings) -> AsyncIterator[Parts]:
             metrics=Metrics(),
             worker_id=settings.worker.id or f"{socket.gethostname()}-{os.getpid()}",
         )
+        yield Shared(connections, Readiness(settings.kafka.bootstrap_servers))
     finally:
         await store.close()
 
 
 async def run_worker(settings: Settings) -> None:
     """Rate until SIGTERM or SIGINT, then drain; a Halt is raised."""
-    async with connected(settings) as parts:
-        worker = Worker(parts)
+    async with connected(settings) as shared:
+        worker, connections = Worker(shared), shared.connections
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             with contextlib.suppress(NotImplementedError):
                 loop.add_signal_handler(number, worker.stopping.set)
-        health = HealthServer(parts.metrics, parts.reasons)
+        health = HealthServer(connections.metrics, shared.readiness.reasons)
         port = await health.start(settings.metrics.host, settings.metrics.port)
-        lag = asyncio.create_task(_watch_lag(worker, parts))
+        lag = asyncio.create_task(_watch_lag(worker, connections.metrics))
         spare_collector()
-        log.info("worker started", worker=parts.worker_id, group=settings.kafka.group_id, metrics_port=port)
+        log.info(
+            "worker started", worker=connections.worker_id, group=settings.kafka.group_id, metrics_port=port
+        )
         try:
             await worker.run()
         finally:
             lag.cancel()
             await health.stop()
-            log.info("worker stopped", worker=parts.worker_id)
+            log.info("worker stopped", worker=connections.worker_id)
 
 
 def spare_collector() -> None:
@@ -243,17 +246,17 @@ def _told(ledger: Ledger, say: Say, *, as_json: bool) -> int:
 LAG_S = 1.0
 
 
-async def _watch_lag(worker: Worker, parts: Parts) -> None:
+async def _watch_lag(worker: Worker, metrics: Metrics) -> None:
     """Tell the lag of our lanes once a second."""
     told: set[tuple[str, int]] = set()
     while True:
         await asyncio.sleep(LAG_S)
         now_s, known = time.time(), set()
-        for lane, source in worker.sources():
-            for topic, (records, last_ms) in (await source.lag()).items():
+        for lane, reader in worker.readers():
+            for topic, (records, last_ms) in (await reader.lag()).items():
                 seconds = 0.0 if last_ms is None else max(0.0, now_s - last_ms / 1000)
-                parts.metrics.lag(topic, lane, records, seconds)
+                metrics.lag(topic, lane, records, seconds)
                 known.add((topic, lane))
         for place in told - known:
-            parts.metrics.forget_lag(*place)
+            metrics.forget_lag(*place)
         told = known

@@ -20,7 +20,7 @@ from rater.core.clients.state import write_state
 from rater.core.clients.views import ClientView, Views
 from rater.core.line import batch as batch_module
 from rater.core.line import steps as steps_module
-from rater.core.line.batch import Side
+from rater.core.line.batch import LanePosition, Side
 from rater.core.line.offline import Rater
 from rater.core.rating import matching, transaction
 from rater.core.rating.identifying import Identified, route_of
@@ -90,7 +90,7 @@ def test_two_periods_of_a_client_in_one_call() -> None:
     found = [found_in(rater, view, number, at) for number, at in enumerate(times)]
     calls, _ = steps_module.match(found, rater.catalog, Views(), 1)
     (call,) = calls.values()
-    standing = batch_module.Standing(0, "commands", 864_000_000, 867_600_000, {}, {}, AT_MS, {})
+    standing = batch_module.Standing(0, "commands", 864_000_000, 867_600_000, LanePosition(lane_ms=AT_MS))
     request = call.request(standing, 0, 1, 0, 0)
     assert [use.fields for use in request.uses] == [["7.4.a", "7.5.a"]]
     assert [[one.field for one in item.candidates] for item in request.items] == [[0], [1], [0]]
@@ -160,7 +160,7 @@ def drawn(
         rater = Rater()
         assert not rater.load([("catalog.json", json.dumps(catalog).encode())], AT_MS)
         view = ClientView(rater.registers["42"])
-        standing = batch_module.Standing(0, "commands", 864_000_000, 867_600_000, {}, {}, AT_MS, {})
+        standing = batch_module.Standing(0, "commands", 864_000_000, 867_600_000, LanePosition(lane_ms=AT_MS))
         number, expected = 0, rater.bucket.lanes[0].call
         for batch in batches:
             asked, whole = 0, set[str]()
@@ -181,10 +181,14 @@ def drawn(
 
 def test_what_came_in_is_cut_into_equal_batches() -> None:
     """None is left out, each topic keeps its order, and the positions stand behind the last ones."""
-    standing = batch_module.Standing(0, "commands", 86_400_000, 90_000_000, {}, {}, AT_MS, {})
+    standing = batch_module.Standing(0, "commands", 86_400_000, 90_000_000, LanePosition(lane_ms=AT_MS))
     records = [SimpleNamespace(offset=number, timestamp=AT_MS) for number in range(250)]
     batches = batch_module.slices(standing, [("cdrs", records), ("commands", records)], 120)
     assert [batch.records for batch in batches] == [100, 100, 100, 100, 100]
     assert [record for batch in batches for record in batch.commands] == records
     assert [record for batch in batches for _, part in batch.polled for record in part] == records
-    assert standing.positions == {"cdrs": 250, "commands": 250}
+    position = standing.position
+    for batch in batches:
+        position = position.behind(batch.last)
+    assert position.positions == {"cdrs": 250, "commands": 250}
+    assert position.times == {"cdrs": AT_MS, "commands": AT_MS}

@@ -92,8 +92,10 @@ PLANTED = (
     Planted(
         "mark_of_the_catalog_before",
         "worker/line.py",
-        "            batch.catalog, batch.body = taken.catalog.version, taken.body\n",
-        "            pass\n",
+        "batch.position = standing.position = standing.position.behind(batch.last)",
+        "standing.position = standing.position.behind(batch.last)\n"
+        "        began, now = batch.position, standing.position\n"
+        "        batch.position = type(now)(now.positions, now.times, now.lane_ms, began.catalog, 0)",
         "15: the mark names the catalog that the batch began with, transactions the one it caught up with",
     ),
     Planted(
