@@ -1,4 +1,4 @@
-"""Metrics: names, labels and values as contracts.md fixes them."""
+"""Metrics: names, labels and values as CONTRACTS.md fixes them."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ NAMES = {
     "rater_audit_drift",
     "rater_build_info",
 }
-"""Of contracts.md, Metrics: those of what this version does."""
+"""Of CONTRACTS.md, Metrics: those of what this version does."""
 
 
 def values(metrics: Metrics) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:

@@ -181,7 +181,7 @@ async def test_kafka_keeps_committed_records_when_killed(start_kafka: StartKafka
             await producer.send_and_wait("numbers", b"1" * TEN_MB, partition=0)
         await producer.stop()
     # Seen once, it is marked as committed. A broker that is alone and killed between answer and mark does not
-    # make up for it until the same producer commits again (src/rater/README.md, Decisions).
+    # make up for it until the same producer commits again (decision 0025).
     assert await _first(bootstrap, "numbers") == b"1" * TEN_MB
     await asyncio.to_thread(server.kill)
     await asyncio.to_thread(server.restart)

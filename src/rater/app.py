@@ -153,7 +153,7 @@ async def run_worker(settings: Settings) -> None:
 
 
 def spare_collector() -> None:
-    """Let the collector look seldom, and not at all at what is there now: that stays (performance.md 9.10).
+    """Let the collector look seldom, and not at all at what is there now: that stays (PROTOCOL.md 5.7).
 
     A batch in the making is 50,000 objects or so, all in use: looking at them again and again finds nothing.
     But each look stops all lanes, 50 ms for 100,000 objects and 110 for 250,000, for no less of the time.

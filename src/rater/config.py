@@ -1,4 +1,4 @@
-"""Settings: what the programs are told from outside (contracts.md, Programs).
+"""Settings: what the programs are told from outside (CONTRACTS.md, Programs).
 
 `load` takes the file (TOML), then `RATER_SECTION__KEY` of the environment, then flags; the later wins. It
 returns
@@ -31,7 +31,7 @@ A file that holds the value (secrets of containers).
 """
 
 OWN_TOPICS = ("cdrs", "transactions", "commands", "rejected", "events", "snapshots")
-"""The system's own topics, without prefix: no source may read them (contracts.md, Topics)."""
+"""The system's own topics, without prefix: no source may read them (CONTRACTS.md, Topics)."""
 
 DEFAULT_SOURCE = "default"
 """The source that is always there: PREFIXcdrs, whose records are CDRs already."""

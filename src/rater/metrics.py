@@ -1,4 +1,4 @@
-"""What the programs count (contracts.md, Metrics): one registry, closed labels, touched once for each batch.
+"""What the programs count (CONTRACTS.md, Metrics): one registry, closed labels, touched once for each batch.
 
 Labels never hold a client, account, package, number or code. A value that is on no list is counted as
 `other`.

@@ -1,4 +1,4 @@
-"""Where source maps are found: by name among the shipped ones, or by path (contracts.md, Sources)."""
+"""Where source maps are found: by name among the shipped ones, or by path (CONTRACTS.md, Sources)."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ def test_half_up_is_by_magnitude(n: int, d: int) -> None:
 
 
 def test_half_rounds_away_from_zero() -> None:
-    """0.0000005 of a currency is one micro, with either sign (domain.md 7, example 13)."""
+    """0.0000005 of a currency is one micro, with either sign (RULES.md 7, example 13)."""
     assert half_up(1, 2) == 1
     assert half_up(-1, 2) == -1
 

@@ -1,4 +1,4 @@
-"""The CDR: what is taken, and for what is not, the first reason of the list (contracts.md)."""
+"""The CDR: what is taken, and for what is not, the first reason of the list (CONTRACTS.md)."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ LIKELY = st.fixed_dictionaries({
 
 
 def common_reason(record: dict[str, Any]) -> Reason | None:  # noqa: C901, PLR0911, PLR0912 - a long list
-    """Return the first reason against what both sides share, as contracts.md says it; None: there is none."""
+    """Return the first reason against what both sides share, as CONTRACTS.md says it; None: there is none."""
     for name in ("id", "source", "service", "called", "caller"):
         if record[name] is not None and not isinstance(record[name], str):
             return Reason.MALFORMED

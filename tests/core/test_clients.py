@@ -1,4 +1,4 @@
-"""Clients as Redis keeps them: what loads make of them, and their periods (domain.md section 4)."""
+"""Clients as Redis keeps them: what loads make of them, and their periods (RULES.md section 4)."""
 
 from __future__ import annotations
 

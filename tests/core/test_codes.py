@@ -16,7 +16,7 @@ digits = st.text("0123", min_size=1, max_size=4)
 def test_lookup_agrees_with_the_rule(
     rows: list[tuple[str, int | None, int | None]], number: str, at_ms: int
 ) -> None:
-    """The longest code that begins the number and has a row in force is found, as domain.md 2.4 says it."""
+    """The longest code that begins the number and has a row in force is found (RULES.md 2, step 4)."""
     unique = {(code, start): stop for code, start, stop in rows}
     table = RateTable(
         "t", "USD", Deck("d", {}),
@@ -40,7 +40,7 @@ def test_lookup_agrees_with_the_rule(
 
 
 def test_patterns() -> None:
-    """`121` is exact, `121*` reaches longer codes, a longer wildcard is more specific (domain.md 3.1)."""
+    """`121` is exact, `121*` reaches longer codes, a longer wildcard is more specific (RULES.md 3.1)."""
     assert pattern_rank("121", "1212") is None
     exact, longer, shorter, all_codes = (pattern_rank(p, "1212") for p in ("1212", "121*", "1*", "*"))
     assert exact is not None

@@ -99,14 +99,14 @@ def test_a_code_name_matches_all_its_spellings() -> None:
     ],
 )
 def test_what_a_limit_is_for(fields: dict[str, str], code: str, matches: bool) -> None:  # noqa: FBT001
-    """A code is exact or a wildcard; a code name is for the codes that bear it (domain.md 3.1)."""
+    """A code is exact or a wildcard; a code name is for the codes that bear it (RULES.md 3.1)."""
     limit = compiled(limit_of(**fields))
     assert limit.matches(code) is matches
     assert limit.why_not("calls", code) is (None if matches else PassOver.CODE_MISMATCH)
 
 
 def test_the_more_specific_code_comes_first() -> None:
-    """Exact (code or code name) before wildcard, longer wildcard before shorter (domain.md 2.1)."""
+    """Exact (code or code name) before wildcard, longer wildcard before shorter (RULES.md 2.1)."""
     exact, name, long, short, all_codes = (
         compiled(limit_of(**fields)).rank()
         for fields in (
@@ -286,7 +286,7 @@ MONEY = Content(
 
 
 def test_the_rate_in_force_counts() -> None:
-    """Currency rates are dated: the one in force at the instant; none yet is none (domain.md 2.2)."""
+    """Currency rates are dated: the one in force at the instant; none yet is none (RULES.md 2.2)."""
     catalog = compile_catalog(MONEY, 1)
     assert catalog.fx("USD", 0) == E10
     assert [catalog.fx("GBP", instant) for instant in (0, 999, 1000)] == [

@@ -1,4 +1,4 @@
-"""The draw: which limits give how much, and what is charged (domain.md 2 steps 9 to 12, 2.1, 2.2)."""
+"""The draw: which limits give how much, and what is charged (RULES.md 2 steps 9 to 12, 2.1, 2.2)."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ LIMITS = st.lists(
 
 @st.composite
 def items(draw: st.DrawFn) -> tuple[list[Limit], list[DrawItem]]:
-    """Draw limits in the order of domain.md 2.1 (volumes first, a group agrees in `allow`), and calls."""
+    """Draw limits in the order of RULES.md 2.1 (volumes first, a group agrees in `allow`), and calls."""
     limits = sorted(draw(LIMITS), key=lambda one: one.money)
     rules = {group: draw(st.booleans()) for group in range(3)}
     limits = [one._replace(allow=rules[one.group]) for one in limits]

@@ -1,4 +1,4 @@
-"""The example catalog, and the one in contracts.md: both are what `rater load` takes."""
+"""The example catalog, and the one in CONTRACTS.md: both are what `rater load` takes."""
 
 from __future__ import annotations
 
@@ -32,35 +32,9 @@ from rater.core.periods import canonical_when, when_ms, zone_of
 
 EXAMPLE = (Path(__file__).parents[2] / "config" / "example.yaml").read_bytes()
 
-# contracts.md, Catalog file, word by word.
-CONTRACT = b"""
-currencies: {base: USD, rates: {EUR: "1.08", GBP: [{rate: "1.27", from: 2026-01-01}]}}
-services: [{name: sms_mt, unit: piece, price_unit: 1}]                       # calls, messages and data are always there
-resellers: [{id: "1", name: Main}]
-code_decks: [{name: a-z, codes: {"380": Ukraine, "38044": Ukraine Kiev}}]    # or file: a-z.csv
-rate_tables:
-  - {name: retail, currency: USD, code_deck: a-z, rates: [{code: "380", price: "0.10", setup_fee: "0.05", min_time: 60, interval: 60,
-     grace_time: 0, effective_from: 2026-01-01T00:00:00Z, effective_to: null}]}                      # or file: retail.csv
-tax_profiles: [{name: vat20, taxes: [{name: VAT, percent: "20"}]}]
-packages:
-  - {id: "1", name: Kiev 100, type: customer, currency: USD, period: 1 month,
-     fees: [{type: subscription, name: Monthly, rate: "5.00"}],
-     limits: [{id: m1, type: volume, service: calls, code: "38044*", limit: 100, exclude: ["380449*"], min_call: 6, per_call_max: 3600, rollover: 30}]}
-  - {id: "2", name: Bonus, reseller: "1", status: active, type: customer, currency: USD, period: null, advance_renew: null, renew_for: null,
-     fees_include_taxes: false, align_to_payment_terms: false, full_charge: false, charge_on_event: false, setup_fee: charge,
-     client_balance: deny, renewal_charge: on_period, priority: 0, dynamic_tag: null, start_date: null, end_date: null,
-     fees: [{type: activation, name: Set-up, note: "", rate: "2.00"}], discounts: [{activation_count: 2, discount: "1.00"}],
-     did_limits: [{quantity: 2, allowed_tags: [kyiv], on_hold_days: 5}],
-     limits: [{id: b1, type: money, service: calls, code_deck: a-z, code_name: Ukraine Kiev, limit: "2.00"}]}
-clients:
-  - {id: "42", name: Rose, reseller: "1", currency: USD, time_zone: Europe/Kyiv, balance: "50.00", credit_limit: "0", low_balance: "5.00",
-     payment_terms: {every: 1 month, anchor: 2026-01-01}, tax_profile: vat20,
-     rate_tables: {orig: {calls: retail}}, accounts: [{id: sip-1001, rate_tables: {}}]}
-identification: [{side: orig, gateway: gw-kiev, ip: 203.0.113.0/24, login: "1001", caller_prefix: "1415", client: "42", account: sip-1001}]  # all given fields must hold
-client_packages:
-  - {id: "3", client: "42", account: null, package: "1", start_date: 2026-11-01T00:00:00Z, end_date: null, activate_in_past: true, quantity: 1}
-dids: [{number: "380441112233", tags: [kyiv], account: null}]
-"""  # noqa: E501
+CONTRACTS = Path(__file__).parents[2] / "src" / "rater" / "core" / "CONTRACTS.md"
+CONTRACT = CONTRACTS.read_text(encoding="utf-8").split("```yaml\n")[1].split("```")[0].encode()
+"""The one of CONTRACTS.md, Catalog file."""
 
 NOW = when_ms(canonical_when("2026-11-20T12:00:00Z"), zone_of("UTC"))
 
@@ -106,7 +80,7 @@ def fields(path: str, value: Any) -> Iterator[tuple[str, str]]:
                 yield from fields(f"{path}.{name}".lstrip("."), of)
 
 
-@pytest.fixture(params=[EXAMPLE, CONTRACT], ids=["example.yaml", "contracts.md"])
+@pytest.fixture(params=[EXAMPLE, CONTRACT], ids=["example.yaml", "CONTRACTS.md"])
 def catalog(request: pytest.FixtureRequest) -> bytes:
     """Each of the two catalogs."""
     assert isinstance(request.param, bytes)

@@ -1,4 +1,4 @@
-"""Whose call a side is, and at which rate (domain.md 2, steps 2 to 4)."""
+"""Whose call a side is, and at which rate (RULES.md 2, steps 2 to 4)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Catalog files (contracts.md, Catalog file): their forms, their faults, and what a load makes of them."""
+"""Catalog files (CONTRACTS.md, Catalog file): their forms, their faults, and what a load makes of them."""
 
 from __future__ import annotations
 
@@ -1259,7 +1259,7 @@ packages: [{id: "9", name: n, type: customer, currency: USD, limits: [
 
 
 def test_the_defaults() -> None:
-    """What is left out has the default that contracts.md writes out in its second package."""
+    """What is left out has the default that CONTRACTS.md writes out in its second package."""
     short = 'packages: [{id: "9", name: n, type: customer, currency: USD}]'
     full = """
 packages: [{id: "9", name: n, reseller: null, status: active, type: customer, currency: USD, period: null,

@@ -1,4 +1,4 @@
-"""Which limits a call may draw from, and in which order (domain.md 2 step 8, 2.1, 3.1)."""
+"""Which limits a call may draw from, and in which order (RULES.md 2 step 8, 2.1, 3.1)."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Call(NamedTuple):
 
 
 class Naive:
-    """The rules of domain.md, written down without any thought of speed."""
+    """The rules of RULES.md, written down without any thought of speed."""
 
     def __init__(
         self, packages: list[dict[str, Any]], edits: dict[str, dict[str, Any]], held: list[dict[str, Any]]
@@ -67,7 +67,7 @@ class Naive:
         self.held = held
 
     def period(self, held: dict[str, Any], at_ms: int) -> tuple[int, int, float] | None:
-        """Return (number, start, stop) of the period that holds the instant, 2.5 and section 4."""
+        """Return (number, start, stop) of the period that holds the instant, step 5 and section 4."""
         package = self.packages[held["package"]]
         ends = [DAY_0 + one["_end"] * DAY_MS for one in (held, package) if one["_end"] is not None]
         end = min(ends, default=float("inf"))
@@ -87,7 +87,7 @@ class Naive:
         return priority
 
     def why_not(self, held: dict[str, Any], limit: dict[str, Any], call: Call) -> PassOver | None:  # noqa: PLR0911
-        """Return the first reason to leave a limit out, in the order of contracts.md; None: a candidate."""
+        """Return the first reason to leave a limit out, in the order of CONTRACTS.md; None: a candidate."""
         package = self.packages[held["package"]]
         edited = self.edits.get(package["id"], {}) if call.at_ms >= EDITED_MS else {}
         if self.period(held, call.at_ms) is None or edited.get("status", "active") != "active":

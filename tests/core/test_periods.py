@@ -1,4 +1,4 @@
-"""Spans, dates at a client, and periods (domain.md section 3, Period, and section 4, Periods)."""
+"""Spans, dates at a client, and periods (RULES.md section 3, Period, and section 4, Periods)."""
 
 from __future__ import annotations
 
@@ -175,7 +175,7 @@ def test_surely_shorter_examples(one: str, other: str, shorter: bool) -> None:  
     ],
 )
 def test_periods_in_step_with_payment_terms(one: str, other: str, fits: bool) -> None:  # noqa: FBT001
-    """Equal, or one a multiple of the other; 24 hours is not 1 day (domain.md 4, Align to payment terms)."""
+    """Equal, or one a multiple of the other; 24 hours is not 1 day (RULES.md 4, Align to payment terms)."""
     assert in_step(parse_span(one), parse_span(other)) is fits
     assert in_step(parse_span(other), parse_span(one)) is fits
 

@@ -1,4 +1,4 @@
-"""What a side costs, and its transaction (domain.md 2 steps 6, 7 and 10 to 13, 2.2)."""
+"""What a side costs, and its transaction (RULES.md 2 steps 6, 7 and 10 to 13, 2.2)."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_billed_volume(raw: int, min_time: int, interval: int) -> None:
 
 @pytest.mark.parametrize(("min_time", "interval", "billed"), [(0, 1, 66), (60, 60, 120), (30, 6, 66)])
 def test_billed_volume_of_the_page(min_time: int, interval: int, billed: int) -> None:
-    """65.039 s at 1/1, 60/60 and 30/6, as domain.md has it."""
+    """65.039 s at 1/1, 60/60 and 30/6, as RULES.md has it."""
     assert pricing.billed_calls(65_039, min_time, interval) == billed
 
 

@@ -4,7 +4,7 @@ All calls of a client, both sides and repeats, are of one group of clients, so t
 a world of its own. What is mixed: runs of calls that are alike and calls that are not, many days and months
 of a client, late ones, zones whose clocks change, up to 100 accounts and 80 limits of a client, volume and
 money in several currencies, vendors, given rates, prices that change, rejects, and repeats as they were or
-with other content under their id. What the rules are: domain.md, contracts.md.
+with other content under their id. What the rules are: RULES.md, CONTRACTS.md.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The golden cases through the core: decode, identify, match, draw (the twin), rate."""
+"""The golden cases through the core: decode, identify, price, match, draw (the twin), render."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rater.core.reasons import PassOver, Reason, Rejection
 
 CASES = load_cases()
 EXAMPLES = {1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 13, 14, 19, 21, 22, 23}
-"""The worked examples of domain.md 7 that need no fees."""
+"""The worked examples of RULES.md 7 that need no fees."""
 
 
 def got(ended: Ended) -> Got:

@@ -31,7 +31,7 @@ class Planted(NamedTuple):
 
 
 PLANTED = (
-    # ---- the faults that were found (their numbers are those of the list in README.md beside)
+    # ---- the faults that were found (their numbers are those of the list in tests/README.md)
     Planted(
         "fields_of_another_period",
         "core/line/draw_request.py",

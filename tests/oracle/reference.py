@@ -1,9 +1,9 @@
-"""A slow, plain reference of rating, written from the rules alone: domain.md (sections) and contracts.md.
+"""A slow, plain reference of rating, written from the rules alone: RULES.md (sections) and CONTRACTS.md.
 
 It shares no code with the product, so that its errors are not the product's. Whole numbers and exact
 fractions only, one call at a time, nothing remembered but the rows of the catalogs, counters, balances and
 duplicates.
-Read it beside domain.md: each function names the section and step that it follows.
+Read it beside RULES.md: each function names the section and step that it follows.
 
 Kept in catalogs but not applied: fees and all that hangs on them (discounts, taxes, funds, charge on event,
 alignment), advance renewal, `renew_for`, rollover, DIDs. Every period simply opens when it is due.
@@ -34,7 +34,7 @@ MICROS = 1_000_000
 LARGEST = 2**53
 WRAPPED = range(2**32 - 65_536, 2**32)
 """A count below zero that lost its sign: switches count in 32 bits (src/rater/core/README.md)."""
-"""Costs, balances and money counters beyond it are refused, of either sign (domain.md 2.2)."""
+"""Costs, balances and money counters beyond it are refused, of either sign (RULES.md 2.2)."""
 HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
 NEVER_MS = 10**18
@@ -42,7 +42,7 @@ NEVER_MS = 10**18
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 SIDES = ("orig", "term")
 SERVICES = {"calls": 60, "messages": 1, "data": 1024}
-"""Service → counting units of one price unit; always there (domain.md 1)."""
+"""Service → counting units of one price unit; always there (RULES.md 1)."""
 
 
 class Rejected(Exception):  # noqa: N818 - it is what becomes of a side, not an error of the program
@@ -59,7 +59,7 @@ class Rejected(Exception):  # noqa: N818 - it is what becomes of a side, not an 
 
 
 def half_up(number: Fraction) -> int:
-    """Round to a whole number, half up by magnitude: -0.5 → -1 (domain.md 2.2)."""
+    """Round to a whole number, half up by magnitude: -0.5 → -1 (RULES.md 2.2)."""
     rounded = int(abs(number) + Fraction(1, 2))
     return -rounded if number < 0 else rounded
 
@@ -96,7 +96,7 @@ def as_read(name: object) -> str:
 
 
 def id_order(identifier: str) -> tuple[int, int, str]:
-    """Order of ids: numbers as numbers, before all others (domain.md 2.1, 5)."""
+    """Order of ids: numbers as numbers, before all others (RULES.md 2.1, rule 5)."""
     if re.fullmatch(r"[0-9]+", identifier):
         return 0, int(identifier), identifier
     return 1, 0, identifier
@@ -147,7 +147,7 @@ def time_zone(name: str) -> ZoneInfo:
 
 
 def at_local(local: datetime, zone: tzinfo) -> int:
-    """Return when a local time is: in a gap moved forward by it, a repeated hour's first (domain.md 3)."""
+    """Return when a local time is: in a gap moved forward by it, a repeated hour's first (RULES.md 3)."""
     try:
         return to_ms(local.replace(tzinfo=zone, fold=0).astimezone(UTC))
     except OverflowError:
@@ -201,7 +201,7 @@ class Version(NamedTuple):
 
 
 class Rate(NamedTuple):
-    """An identified rate (domain.md 2, steps 4, 6, 7). table: None where the CDR gave the rate."""
+    """An identified rate (RULES.md 2, steps 4, 6, 7). table: None where the CDR gave the rate."""
 
     table: str | None
     code: str
@@ -288,7 +288,7 @@ class Catalog:
         return self.packages[identifier][-1].row
 
     def owner(self, account: str) -> str | None:
-        """Return the client of an account: account ids are unique in the system (domain.md 2, step 2)."""
+        """Return the client of an account: account ids are unique in the system (RULES.md 2, step 2)."""
         for client, versions in self.clients.items():
             if any(row["id"] == account for row in versions[-1].row["accounts"]):
                 return client
@@ -305,7 +305,7 @@ class Catalog:
         return bool((until_then[-1].row.get("status") or "active") == "active")
 
     def per_base(self, currency: str, at_ms: int) -> Fraction:
-        """Return how much of the base one unit is worth at that time (domain.md 2.2)."""
+        """Return how much of the base one unit is worth at that time (RULES.md 2.2)."""
         if currency == self.base:
             return Fraction(1)
         dated = [(in_utc(row.get("from")), row["rate"]) for row in self.currencies.get(currency, [])]
@@ -341,7 +341,7 @@ class Conversion:
                     self.shown.append(line)
 
 
-# --- Periods of a client package (domain.md 4) -----------------------------------------------------------
+# --- Periods of a client package (RULES.md 4) -----------------------------------------------------------
 
 
 class Length(NamedTuple):
@@ -365,7 +365,7 @@ class Period(NamedTuple):
 
 
 def opened_with(versions: list[Version], start_ms: int, assigned: Version) -> Row:
-    """Return the row in force when a period opened (domain.md 3, Editing).
+    """Return the row in force when a period opened (RULES.md 3, Editing).
 
     What had begun by the assignment is opened by the load that assigns, with what that load brings. What
     begins later opens when it begins: before a load of that same instant, for what is due comes first.
@@ -468,7 +468,7 @@ def boundary(
 ) -> tuple[int | None, datetime]:
     """Return where the period ends that is `steps` lengths after the anchor: its instant and local time.
 
-    Hours are elapsed hours; days, months and years are calendar time at the client (domain.md 3). A gap moves
+    Hours are elapsed hours; days, months and years are calendar time at the client (RULES.md 3). A gap moves
     the instant alone, the local time stays the one asked for. None: there is no end.
     """
     if length is None:
@@ -481,7 +481,7 @@ def boundary(
 
 
 def period_at(catalog: Catalog, versions: list[Version], at_ms: int) -> Period | None:
-    """Return the period that an instant is in, open or closed long since (domain.md 2, step 5)."""
+    """Return the period that an instant is in, open or closed long since (RULES.md 2, step 5)."""
     for period in periods(catalog, versions):
         if period.start_ms > at_ms:
             return None
@@ -490,7 +490,7 @@ def period_at(catalog: Catalog, versions: list[Version], at_ms: int) -> Period |
     return None
 
 
-# --- Reading a record (contracts.md, CDR) ----------------------------------------------------------------
+# --- Reading a record (CONTRACTS.md, CDR) ----------------------------------------------------------------
 
 LARGEST_RECORD = 64 * 1024
 TIMES = ("setup_at", "answered_at", "ended_at")
@@ -683,7 +683,7 @@ def _check_duration(record: Row, answered: int | None, now_ms: int | None) -> No
         raise Rejected("bad_duration", duration)
 
 
-# --- Rating one side (domain.md 2) -----------------------------------------------------------------------
+# --- Rating one side (RULES.md 2) -----------------------------------------------------------------------
 
 
 def identify(catalog: Catalog, call: Call) -> tuple[str, str | None]:

@@ -3,7 +3,7 @@
 Three styles are drawn by the seed: calls that are mixed, runs of calls that are alike (faults of memos need
 alike neighbours, and mixed ones alone miss them), and the smallest shapes of faults that were seen, with
 other numbers.
-The same seed gives the same scenario on every machine. What the rules are: domain.md, contracts.md.
+The same seed gives the same scenario on every machine. What the rules are: RULES.md, CONTRACTS.md.
 """
 
 from __future__ import annotations

@@ -155,7 +155,7 @@ def drawn(reference: Reference, at: str, seconds: int = 60) -> list[tuple[int, s
 
 
 def test_month_ends_do_not_drift() -> None:
-    """31 January → 28 February → 31 March (domain.md 4, Periods)."""
+    """31 January → 28 February → 31 March (RULES.md 4, Periods)."""
     assert starts(world(start="2026-01-31T00:00:00Z"), 4) == [
         "2026-01-31T00:00", "2026-02-28T00:00", "2026-03-31T00:00", "2026-04-30T00:00",
     ]  # fmt: skip
@@ -171,7 +171,7 @@ def test_a_leap_day_comes_back() -> None:
 
 
 def test_days_are_the_clients_and_hours_elapse() -> None:
-    """When Kyiv's clocks go back on 25 October 2026 the day has 25 hours; 24 hours stay 24 (domain.md 3)."""
+    """When Kyiv's clocks go back on 25 October 2026 the day has 25 hours; 24 hours stay 24 (RULES.md 3)."""
     days = world("1 day", zone="Europe/Kyiv", start="2026-10-24")
     assert starts(days, 3) == ["2026-10-23T21:00", "2026-10-24T21:00", "2026-10-25T22:00"]
     hours = world("24 hours", zone="Europe/Kyiv", start="2026-10-24")
@@ -282,7 +282,7 @@ def test_a_call_that_would_not_be_over_is_refused() -> None:
 
 
 def test_fields_of_transactions() -> None:
-    """A transaction has the fields of contracts.md, and no others."""
+    """A transaction has the fields of CONTRACTS.md, and no others."""
     always = {
         "id", "revision", "type", "client", "account", "side", "service", "cdr", "at", "outcome", "caller",
         "called", "duration_ms", "code", "code_name", "rate", "billed", "draws", "overage", "setup_fee",

@@ -1,6 +1,6 @@
 """Kafka in memory: partitions, Kafka transactions, groups; its clients are in clients.py.
 
-It behaves as the real one was measured to (research/kafka.md): a producer's start fences the one before and
+It behaves as the real one was measured to (PROTOCOL.md 5): a producer's start fences the one before and
 ends what it left open; the end of a Kafka transaction is answered before its markers are written, and until
 then readers stand still; nothing tells the end of one Kafka transaction from that of the next; a batch that
 is refused does not keep a Kafka transaction from being committed. test_contract.py compares it with Kafka.

@@ -1,6 +1,6 @@
 """What must be true of a run when all is drained, by the topics and the store alone: no code of rater.
 
-Names I1 ... are those of research/reliability.md 6.7.
+Names I1 ... are those of tests/README.md, The fault suite.
 """
 
 from __future__ import annotations

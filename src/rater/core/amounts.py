@@ -1,6 +1,6 @@
 """Exact numbers: money in micros, prices in units of 10^-10, and the rounded linear form of a cost.
 
-No binary float anywhere. Source of the rules: domain.md 2.2.
+No binary float anywhere. Source of the rules: RULES.md 2.2.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The CDR: one call detail record as a switch emitted it, checked, and the bounds of what it may hold.
 
-Source of the rules: contracts.md "CDR"; domain.md 2, step 5. The bound of each number, with its reason:
+Source of the rules: CONTRACTS.md "CDR"; RULES.md 2, step 5. The bound of each number, with its reason:
 core/README.md.
 """
 
@@ -13,8 +13,8 @@ from msgspec import Meta, Struct
 from rater.core.amounts import COUNT_MAX, parse_e10
 from rater.core.reasons import Rejection, Side
 
-MAX_BYTES = 65_536  # contracts.md: at most 64 KiB
-FUTURE_MS_MAX = 3_600_000  # domain.md 2, step 5: one more than an hour ahead is refused
+MAX_BYTES = 65_536  # CONTRACTS.md: at most 64 KiB
+FUTURE_MS_MAX = 3_600_000  # RULES.md 2, step 5: one more than an hour ahead is refused
 CALENDAR_MS_MAX = 253_370_764_799_999
 """The end of the year 9998: later local times may be none in UTC. Bounds calls where no lane time is."""
 WRAPPED_MIN, WRAPPED_END = 2**32 - 2**16, 2**32
@@ -32,7 +32,7 @@ _RateCount = Annotated[int, Meta(ge=0, le=COUNT_MAX)]
 
 
 class GivenRate(Struct, frozen=True):
-    """A rate that the switch has identified already; used as given (domain.md 2, step 4).
+    """A rate that the switch has identified already; used as given (RULES.md 2, step 4).
 
     price and setup_fee are decimals of the currency, as text and checked; the rest is in counting units, at
     most `COUNT_MAX`.

@@ -2,8 +2,8 @@
 
 Nothing raises here, whatever the bytes. The fast way is one typed decode; whatever it does not take goes the
 slow way, which reads the record untyped and looks for the first reason in the order of the list. The slow way
-is complete: the fast one only saves time. Source of the rules: contracts.md "CDR" and "Reject reasons";
-domain.md 2, steps 1, 3 and 5, and 2.3.
+is complete: the fast one only saves time. Source of the rules: CONTRACTS.md "CDR" and "Reject reasons";
+RULES.md 2, steps 1, 3 and 5, and 2.3.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Calendar spans, local dates, and the periods of a client package.
 
-Source of the rules: domain.md section 3 (Period) and section 4 (Periods). Hours are elapsed hours; days,
+Source of the rules: RULES.md section 3 (Period) and section 4 (Periods). Hours are elapsed hours; days,
 months and years are calendar time at the client: a local time that a change of clocks leaves out moves
 forward by what was left out, one that comes twice is taken the first time. A period is [start, stop).
 """
@@ -50,7 +50,7 @@ class Span(NamedTuple):
 def parse_span(text: str) -> Span:
     """Return the span that a text such as "1 month" or "10 days" names.
 
-    Raises ValueError with a sentence: 1-24 hours, 1-99999 days, 1-12 months, 1-99999 years (domain.md section
+    Raises ValueError with a sentence: 1-24 hours, 1-99999 days, 1-12 months, 1-99999 years (RULES.md section
     3).
     """
     found = _SPAN.fullmatch(text.strip())

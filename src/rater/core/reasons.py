@@ -18,7 +18,7 @@ VALUE_CHARS_MAX = 200
 class Reason(StrEnum):
     """Why a side was rejected, in order of precedence: the first that holds is given.
 
-    Source: contracts.md, "Reject reasons"; the list is closed.
+    Source: CONTRACTS.md, "Reject reasons"; the list is closed.
     """
 
     MALFORMED = "malformed"
@@ -40,7 +40,7 @@ class Reason(StrEnum):
 
 
 class PassOver(StrEnum):
-    """Why a limit of the client was not drawn (explain). Source: contracts.md; the list is closed."""
+    """Why a limit of the client was not drawn (explain). Source: CONTRACTS.md; the list is closed."""
 
     NOT_ACTIVE = "not_active"
     OTHER_ACCOUNT = "other_account"

@@ -2,7 +2,7 @@
 
 A load brings those of the install that it runs on, where they are newer; whoever rates uses the catalog's,
 whatever is installed. So two installs, or an upgrade one worker after the other, cut no period at two
-instants. Source of the rules: domain.md section 4 (Periods).
+instants. Source of the rules: RULES.md section 4 (Periods).
 """
 
 from __future__ import annotations

@@ -47,7 +47,7 @@ def sides(cdr: Json) -> int:
 
 
 def calls(seed: int, start_ms: int, clock: Callable[[], int] | None = None) -> Iterator[Json]:
-    """Yield records (contracts.md, CDR) without end.
+    """Yield records (CONTRACTS.md, CDR) without end.
 
     start_ms: now, in ms since 1970 UTC. clock: tells the now of each record in ms; without one it goes
     on by a millisecond with each record, so that equal arguments give equal records.

@@ -1,4 +1,4 @@
-"""The example catalog: a small carrier's, in the form of `rater load` (contracts.md, Catalog file).
+"""The example catalog: a small carrier's, in the form of `rater load` (CONTRACTS.md, Catalog file).
 
 The same every time, but for the dates: client packages begin some months before `now_ms`, so that their
 periods are under way. Several limits are small on purpose: they run out while one looks on.

@@ -25,7 +25,7 @@ _PRICE_UNITS: Final = {"calls": (_MINUTE, "min"), "messages": (1, ""), "data": (
 
 
 class Draw(Struct):
-    """What a transaction took from a limit (contracts.md, Transaction)."""
+    """What a transaction took from a limit (CONTRACTS.md, Transaction)."""
 
     client_package: str
     package_name: str

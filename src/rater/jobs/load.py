@@ -117,7 +117,7 @@ class Loader:
             if isinstance(merged, list):
                 return merged
             at_ms = present.after(at_ms)
-            # Undecided still: a broker forgot to end it (src/rater/README.md, Decisions); our writer will.
+            # Undecided still: a broker forgot to end it (decision 0025); our writer will.
             if not merged.changed and decided:
                 return self._unchanged(read, present, merged)
             # Records and commands have one time: lane time comes from records, and is then the load's now.
@@ -137,7 +137,7 @@ class Loader:
         self, file: CatalogFile, writer: Writer, at_ms: int, seen: _Present, found: Merged
     ) -> Loaded | list[Fault]:
         """Load by a writer that nobody else has; seen, found: what was there, and came out, before it had."""
-        # Our own record ends the reading: what loads before us committed lies below it (kafka.md 2).
+        # Our own record ends the reading: what loads before us committed lies below it (PROTOCOL.md 5.4).
         key, value, headers = control_record(Owner(self.actor, "load"))
         (own,) = await writer.write([(self.topics.commands, 0, key, value, headers)])
         present = await self._current(own)

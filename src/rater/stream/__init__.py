@@ -1,1 +1,1 @@
-"""Kafka: the only package that speaks to it. What it promises is in architecture.md 3."""
+"""Kafka: the only package that speaks to it. What it promises is in PROTOCOL.md 2."""

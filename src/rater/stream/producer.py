@@ -1,9 +1,9 @@
 """Lanes: who owns one, and writing for it.
 
-`LaneProducer` is the one writer of a lane's partitions; starting it fences the writer before (kafka.md 1).
-`Writer` writes elsewhere under an id of its own. `Ownership` is the consumer group on `rater.commands`, which
-shares out lanes. Nobody here repeats what may have been done: an unknown result ends the producer, and the
-lane is taken again.
+`LaneProducer` is the one writer of a lane's partitions; starting it fences the writer before (PROTOCOL.md
+5.1). `Writer` writes elsewhere under an id of its own. `Ownership` is the consumer group on `rater.commands`,
+which shares out lanes. Nobody here repeats what may have been done: an unknown result ends the producer, and
+the lane is taken again.
 """
 
 from __future__ import annotations

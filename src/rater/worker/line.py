@@ -24,13 +24,13 @@ from rater.worker.lane import Lane
 from rater.worker.shared import Shared
 
 BATCHES_AHEAD_MAX = 2
-"""Batches drawn and waiting while others are committed: enough to overlap draw and commit (performance.md
-9.5), few enough that a take-over replays little and memory stays bounded."""
+"""Batches drawn and waiting while others are committed: enough to overlap draw and commit (PROTOCOL.md
+5.3), few enough that a take-over replays little and memory stays bounded."""
 BACKLOG_RECORDS = 1000
 """A lane that is so many records behind does not wait for company."""
 COMMIT_RECORDS_MAX = 4000
 """Records, read from the input, whose results one Kafka transaction takes together: beyond it only latency
-grows (kafka.md 3)."""
+grows (PROTOCOL.md 5.3)."""
 REST_MS = 4
 """How long what has gathered in the broker meanwhile may take to come."""
 TICK_S = 3600.0

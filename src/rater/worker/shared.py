@@ -23,7 +23,7 @@ VIEWS_MAX = 250_000
 once."""
 AGE_LANES = 4
 """The batch age is for so many lanes and grows with more: a batch costs 2-3 ms of this process whatever it
-carries, 1-1.5 of it the Kafka transaction (kafka.md 3)."""
+carries, 1-1.5 of it the Kafka transaction (PROTOCOL.md 5.3)."""
 LOOK_BACK_S = 60.0
 """The last marks of all lanes are read again so often, at most: every lane of a worker needs them at once."""
 

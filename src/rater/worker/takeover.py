@@ -1,6 +1,6 @@
 """Taking a lane: from "the group says it is ours" to "buckets and journal agree, we stand at the mark".
 
-Order matters (architecture.md 3, protocol.md 2): the producer's init fences the old owner in Kafka, the owner
+Order matters (PROTOCOL.md 4.3): the producer's init fences the old owner in Kafka, the owner
 record's offset is the token that fences it in Redis, the journal up to that record is then complete and says
 what was published, and only a bucket that agrees with it is registered at its gate. A crash anywhere starts
 again from the top.

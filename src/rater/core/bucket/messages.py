@@ -1,7 +1,7 @@
 """What a lane and a bucket say to each other: the calls of functions.lua and their replies.
 
 Units: money in micros of the client's currency (a limit's own currency where it says so), volumes in counting
-units, instants in milliseconds. Source of the rules: domain.md 2.1, 2.2; protocol.md 1.
+units, instants in milliseconds. Source of the rules: RULES.md 2.1, 2.2; PROTOCOL.md 3.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Outcome(IntEnum):
 
 
 class ItemCandidate(NamedTuple):
-    """One limit that an item may draw from; candidates of an item are in order of domain.md 2.1.
+    """One limit that an item may draw from; candidates of an item are in order of RULES.md 2.1.
 
     So volume limits come before money limits, those of one group agree in `allow`, and each has a counter of
     its own.

@@ -1,7 +1,7 @@
 """What functions.lua does, stated in Python: the state of one bucket and every way it may change.
 
 This is the fake of unit tests, the oracle that the Lua is compared with, and the engine of offline rating and
-of re-rate previews. Source of the rules: domain.md 2.1, 2.2; protocol.md 1.
+of re-rate previews. Source of the rules: RULES.md 2.1, 2.2; PROTOCOL.md 3.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Codes of destinations: decks, rate tables, the search for a number's longest code, patterns of limits.
 
-Source of the rules: domain.md 2, step 4 (rates), and 3.1 (patterns).
+Source of the rules: RULES.md 2, step 4 (rates), and 3.1 (patterns).
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class Rate(Struct, gc=False):
     cached: RateText | None = None
 
     def text(self) -> RateText:
-        """Return what of a transaction follows from the rate (contracts.md, Transaction)."""
+        """Return what of a transaction follows from the rate (CONTRACTS.md, Transaction)."""
         if self.cached is None:
             name = "null" if self.code_name is None else quoted(self.code_name)
             price, fee = _price_text(
@@ -236,7 +236,7 @@ def _from(row: Row) -> int:
 
 
 EXACT = 0
-"""The rank of an exact code and of a code name: before every wildcard (domain.md 2.1, 4)."""
+"""The rank of an exact code and of a code name: before every wildcard (RULES.md 2.1, rule 4)."""
 
 
 def pattern_rank(pattern: str, code: str) -> int | None:

@@ -1,6 +1,6 @@
 """One version of the catalog, ready for rating: tables and rules indexed, packages by instant.
 
-Pure and read only once built. Source of the rules: domain.md 2.2 (currencies), section 3.
+Pure and read only once built. Source of the rules: RULES.md 2.2 (currencies), section 3.
 """
 
 from __future__ import annotations

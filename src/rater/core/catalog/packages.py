@@ -1,6 +1,6 @@
 """What is sold: packages over time, and their limits by the codes that they are for.
 
-Pure and read only once built. Source of the rules: domain.md 2.1, section 3 and 3.1.
+Pure and read only once built. Source of the rules: RULES.md 2.1, section 3 and 3.1.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The identification rules: which client a side is of when its record names none.
 
-Source of the rule: domain.md 2, step 2.
+Source of the rule: RULES.md 2, step 2.
 """
 
 from __future__ import annotations

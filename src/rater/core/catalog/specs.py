@@ -1,6 +1,6 @@
 """The catalog as data: what a catalog file says, section by section, and the content that loads add up to.
 
-Field names are those of contracts.md, "Catalog file". Values are checked and in units already: money in
+Field names are those of CONTRACTS.md, "Catalog file". Values are checked and in units already: money in
 micros, prices in 10^-10 (e10), volumes in counting units, shared instants in ms since 1970 UTC. What may be a
 bare date, which is 00:00 at a client, stays text in its one spelling (`periods.canonical_when`): "2026-11-01"
 or "2026-11-01T00:00:00Z". Fees, discounts and taxes stay decimals in their one spelling: nothing is computed
@@ -57,7 +57,7 @@ BUILT_IN = (
     ServiceSpec("messages", "piece", 1),
     ServiceSpec("data", "KiB", 1024),
 )
-"""Services that are always there (domain.md section 1)."""
+"""Services that are always there (RULES.md section 1)."""
 
 
 class ResellerSpec(Struct, frozen=True):
@@ -142,7 +142,7 @@ class LimitSpec(Struct, omit_defaults=True):
 
 
 class PackageSpec(Struct, omit_defaults=True):
-    """A package as a file says it (domain.md section 3). Periods are in the spelling of `str(Span)`."""
+    """A package as a file says it (RULES.md section 3). Periods are in the spelling of `str(Span)`."""
 
     id: str
     name: str

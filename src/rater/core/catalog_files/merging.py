@@ -1,6 +1,6 @@
 """A catalog load: what files say, checked against what is loaded and merged into it, all or nothing.
 
-Source of the rules: contracts.md "Catalog file", domain.md section 3 (what is fixed once assigned, status)
+Source of the rules: CONTRACTS.md "Catalog file", RULES.md section 3 (what is fixed once assigned, status)
 and 4 (Assign, editing afterwards). Pure: the caller fetches what exists (`wanted`) and publishes the result.
 """
 

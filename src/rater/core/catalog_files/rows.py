@@ -2,7 +2,7 @@
 
 What a file says by itself is checked here; what it says about what is loaded already, in `loading`. So that
 one run names the faults of both, faulty rows are handed on as well, marked, with stand-ins for what could not
-be read. Source of the rules: contracts.md "Catalog file", domain.md section 3 and 3.1.
+be read. Source of the rules: CONTRACTS.md "Catalog file", RULES.md section 3 and 3.1.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """How a client's state changes: what a load says of it, and assignment.
 
-Source of the rules: domain.md section 4 (Assign, Periods).
+Source of the rules: RULES.md section 4 (Assign, Periods).
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ def _packages(
 
 
 def assign(spec: ClientPackageSpec, version: PackageVersion, zone: ZoneInfo, at_ms: int) -> ClientPackage:
-    """Return the client package that an assignment at this instant makes (domain.md section 4, Assign)."""
+    """Return the client package that an assignment at this instant makes (RULES.md section 4, Assign)."""
     return ClientPackage(
         id=spec.id, package=spec.package, account=spec.account, quantity=spec.quantity,
         assigned_ms=whole_second(at_ms),

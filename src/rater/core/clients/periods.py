@@ -1,6 +1,6 @@
 """The periods of a client package: what they are counted from, and which settings they keep.
 
-Source of the rules: domain.md section 3 (Editing) and section 4 (Assign, Periods).
+Source of the rules: RULES.md section 3 (Editing) and section 4 (Assign, Periods).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _SECOND_MS = 1000
 def opening(held: ClientPackage, start_ms: int) -> int:
     """Return the last instant whose loads count for a period that begins at `start_ms`.
 
-    What is due at a load's instant is done before the load (domain.md section 4, Assign), but for what the
+    What is due at a load's instant is done before the load (RULES.md section 4, Assign), but for what the
     load itself assigns. With activation in the past, the assignment opens what had begun by then.
     """
     return max(start_ms - 1, held.assigned_ms)
@@ -53,7 +53,7 @@ class Period(NamedTuple):
     """A period of a client package: [start, stop), None without end.
 
     version: that of its opening, for what it grants and costs. latest: the package of this catalog, for its
-    priority, dynamic tag, name, setup fee rule and client-balance rule (domain.md section 3, Editing).
+    priority, dynamic tag, name, setup fee rule and client-balance rule (RULES.md section 3, Editing).
     """
 
     version: PackageVersion

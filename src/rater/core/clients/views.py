@@ -1,6 +1,6 @@
 """What rating reads of a client, and the views that a batch goes by.
 
-Source of the rules: domain.md 2, step 4 (the account's rate table replaces the client's), and section 4
+Source of the rules: RULES.md 2, step 4 (the account's rate table replaces the client's), and section 4
 (Periods).
 """
 

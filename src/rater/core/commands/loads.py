@@ -104,7 +104,7 @@ def chunk_call(
 
 
 def _opening(register: ClientState, opening: int, command: Command, at_ms: int, catalog: int) -> bytes:
-    """Return the adjustment that sets a new client's balance (contracts.md, Catalog file: `balance`)."""
+    """Return the adjustment that sets a new client's balance (CONTRACTS.md, Catalog file: `balance`)."""
     return _encode({
         "id": f"adjust/{register.id}/opening", "revision": 1, "type": "adjustment", "client": register.id,
         "account": None, "at": rfc3339(at_ms), "actor": command.actor, "reason": "opening balance",

@@ -1,4 +1,4 @@
-"""Commands and events: what `rater.commands` and `rater.events` carry (contracts.md, Command, Events).
+"""Commands and events: what `rater.commands` and `rater.events` carry (CONTRACTS.md, Command, Events).
 
 A catalog load is a set of commands written in one Kafka transaction: a *manifest* in every partition that
 names the new version and where its body lies, and *chunks* of clients and of the account index, each for one
@@ -31,7 +31,7 @@ _Whole = Annotated[int, Meta(ge=0, lt=2**53)]
 
 
 class Do(StrEnum):
-    """What a command asks for (closed list of contracts.md; those that this stage does)."""
+    """What a command asks for (closed list of CONTRACTS.md; those that this stage does)."""
 
     LOAD_CATALOG = "load_catalog"
     TICK = "tick"
@@ -149,7 +149,7 @@ def write_command(
 
 
 class Event(msgspec.Struct):
-    """What happened (contracts.md, Events). The id is deterministic: a replay writes the same one."""
+    """What happened (CONTRACTS.md, Events). The id is deterministic: a replay writes the same one."""
 
     id: str
     type: str

@@ -31,7 +31,7 @@ from rater.core.reasons import Rejection, Side
 
 DAY_MS = 86_400_000
 WINDOW_MS = 7 * DAY_MS
-"""The duplicate window's default (contracts.md, `worker.duplicate_window_days`)."""
+"""The duplicate window's default (CONTRACTS.md, `worker.duplicate_window_days`)."""
 
 _HOUR_MS = 3_600_000
 

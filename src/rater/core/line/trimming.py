@@ -24,14 +24,13 @@ def forgettable(before: Settled | None, now: Settled, pending: int) -> tuple[Set
 
     before: what this commit was to prove (the second of what was returned for the one before). now: what is
     settled with this one. pending: outcomes of a predecessor that are not published yet. None for what
-    buckets may forget: no more than they were told. Two rules (decisions: outcomes are trimmed, and floors
-    advance, only when a predecessor left nothing to publish):
+    buckets may forget: no more than they were told. Two rules:
 
     - While outcomes of a predecessor wait to be published nothing is forgotten: a second crash would lose
       them. Then it all goes at once with the floor's rise, for an outcome that is kept and not found in the
-      journal from the floor on would be undone.
+      journal from the floor on would be undone (decisions/0006-trim-after-the-predecessor.md).
     - One commit late: brokers that are killed may forget the last commit that they confirmed, and never the
-      one before.
+      one before (decisions/0025-forgotten-commits.md).
     """
     if pending:
         return None, before

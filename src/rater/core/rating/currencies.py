@@ -1,6 +1,6 @@
 """Conversions between currencies: how a transaction shows them, and what is missing for one.
 
-Source of the rules: domain.md 2.2.
+Source of the rules: RULES.md 2.2.
 """
 
 from __future__ import annotations

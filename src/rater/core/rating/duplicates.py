@@ -1,6 +1,6 @@
 """What a repeat of a side is found by, and what must be equal in it.
 
-Source of the rules: domain.md 2.3; contracts.md, Reject reasons.
+Source of the rules: RULES.md 2.3; CONTRACTS.md, Reject reasons.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def key_of(digest: bytes, client_crc: int) -> bytes:
 
 
 def told(cdr: Cdr) -> bytes:
-    """Return what of a CDR must be equal in a duplicate, whatever the side (contracts.md, Reject reasons)."""
+    """Return what of a CDR must be equal in a duplicate, whatever the side (CONTRACTS.md, Reject reasons)."""
     return _encode((
         cdr.service, cdr.called, cdr.setup_ms, cdr.answered_ms, cdr.ended_ms,
         cdr.duration_ms if cdr.service == CALLS else cdr.volume,

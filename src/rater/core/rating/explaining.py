@@ -1,6 +1,6 @@
 """Why a limit of a client was passed over.
 
-Reasons: contracts.md, explain. Source of the rules: domain.md 2 step 8, 2.1 and 3.1.
+Reasons: CONTRACTS.md, Passed over. Source of the rules: RULES.md 2 step 8, 2.1 and 3.1.
 """
 
 from __future__ import annotations

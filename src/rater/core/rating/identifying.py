@@ -1,7 +1,7 @@
 """Whose call a side is, and at which rate: client, account, rate.
 
 The views of clients that a batch needs are fetched by the caller, who is told of them (`Missing`).
-Source of the rules: domain.md 2, steps 2 and 4.
+Source of the rules: RULES.md 2, steps 2 and 4.
 """
 
 from __future__ import annotations

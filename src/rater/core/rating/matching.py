@@ -1,6 +1,6 @@
 """Which limits a call may draw from, in their order; nothing is drawn here.
 
-Source of the rules: domain.md 2 step 8, 2.1 and 3.1; reasons for passing over: contracts.md, explain.
+Source of the rules: RULES.md 2 step 8, 2.1 and 3.1; reasons for passing over: CONTRACTS.md, Passed over.
 """
 
 from __future__ import annotations
@@ -218,7 +218,7 @@ def match(
     *,
     whole: bool = False,
 ) -> Matched | Rejection:
-    """Return the limits that the call may draw from, in the order of domain.md 2.1.
+    """Return the limits that the call may draw from, in the order of RULES.md 2.1.
 
     cost_sign: that of the exact cost before packages (0: the side decides). billed 0 is a zero transaction
     and draws nothing. whole: all of them, for who does not ask again; else maybe the first few (`FIRST_MAX`).
@@ -250,7 +250,7 @@ def match(
 
 
 def package_type(cost_sign: int, side: Side) -> PackageType:
-    """Return which packages can apply: by the sign of the cost, else by side (domain.md 2, step 8)."""
+    """Return which packages can apply: by the sign of the cost, else by side (RULES.md 2, step 8)."""
     return "customer" if (cost_sign < 0 if cost_sign else side == "orig") else "vendor"
 
 
@@ -294,7 +294,7 @@ def _make(shared: Shared, selected: int) -> Matched:
 
 
 def _order(one: _Open, limit: Limit) -> tuple[object, ...]:
-    """Return what candidates are sorted by (domain.md 2.1): smaller first, without ties."""
+    """Return what candidates are sorted by (RULES.md 2.1): smaller first, without ties."""
     return (
         limit.kind == "money",
         one.latest.priority,
@@ -361,7 +361,7 @@ def _shared(service: Service, found: list[tuple[int, ClientPackage, Period]], ca
 
 
 def _turn(held: ClientPackage) -> tuple[object, ...]:
-    """Return which of a client's packages is first where all else is equal (domain.md 2.1)."""
+    """Return which of a client's packages is first where all else is equal (RULES.md 2.1)."""
     return held.account is None, held.start_ms, id_order(held.id)
 
 

@@ -1,6 +1,6 @@
 """What a side costs before packages: billed volume, and the cost as a form of the overage.
 
-Source of the rules: domain.md 2, steps 3, 6 and 7, and 2.2.
+Source of the rules: RULES.md 2, steps 3, 6 and 7, and 2.2.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Plan(Struct, gc=False):
 
 
 def billed_calls(duration_ms: int, min_time: int, interval: int) -> int:
-    """Return the billed seconds: the minimal time, then whole intervals, rounded up (domain.md 2.6)."""
+    """Return the billed seconds: the minimal time, then whole intervals, rounded up (RULES.md 2, step 6)."""
     over_ms = duration_ms - min_time * SECOND_MS
     if over_ms <= 0:
         return min_time

@@ -1,8 +1,8 @@
 """The transaction of a side, as bytes.
 
 What goes into it is put together before the draw and kept with the outcome, and `rendered` is the only way to
-a transaction: so a replay writes the same bytes. Source of the rules: domain.md 2, steps 9 to 13, and 2.2;
-contracts.md, Transaction.
+a transaction: so a replay writes the same bytes. Source of the rules: RULES.md 2, steps 9 to 13, and 2.2;
+CONTRACTS.md, Transaction.
 """
 
 from __future__ import annotations

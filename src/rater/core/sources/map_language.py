@@ -1,4 +1,4 @@
-"""The language of source maps, its check, and what a map is compiled to (contracts.md, Sources).
+"""The language of source maps, its check, and what a map is compiled to (CONTRACTS.md, Sources).
 
 A map is a TOML file that says which field of a switch's record gives which field of a CDR. It declares, it
 does not compute: no code, no loops. `#` begins a comment. Every key that is not named here is a fault.

@@ -1,4 +1,4 @@
-"""Mapping: a switch's own record becomes a CDR (contracts.md, Sources; language of maps: mapfile.py).
+"""Mapping: a switch's own record becomes a CDR (CONTRACTS.md, Sources; language of maps: mapfile.py).
 
 `compile_map` reads a map once; `SourceMap.apply` then turns the bytes of each record into the object that
 `rater.core.cdr.decode_object` takes. Pure: no file is read here, `rater.sources` finds maps and
@@ -30,7 +30,7 @@ from rater.core.zones import Zones
 __all__ = ["DEFAULTS", "MapFault", "Row", "Skipped", "SourceMap", "compile_map", "describe"]
 
 Mapped = dict[str, Any]
-"""A CDR as an object: the JSON of contracts.md, decoded."""
+"""A CDR as an object: the JSON of CONTRACTS.md, decoded."""
 
 _PRECEDENCE = {reason: rank for rank, reason in enumerate(Reason)}
 _SHOWN_MAX = 60  # of a record, on a line of a terminal

@@ -1,4 +1,4 @@
-"""Texts of a switch become values of a CDR: times, durations, numbers, addresses (contracts.md, Sources).
+"""Texts of a switch become values of a CDR: times, durations, numbers, addresses (CONTRACTS.md, Sources).
 
 A reader is compiled once from what a map says and returns None for a text that it does not understand: what
 to do about that is the caller's. Nothing here raises on any text, and no float is involved.
@@ -27,7 +27,7 @@ TIME_MS_MAX = 253_402_300_799_999
 """The end of the year 9999: what RFC 3339 can write."""
 
 AMOUNT_MAX = 2**53
-"""Durations and volumes stay below it (contracts.md: `bad_duration`)."""
+"""Durations and volumes stay below it (CONTRACTS.md: `bad_duration`)."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _EPOCH_DAY = date(1970, 1, 1).toordinal()
