@@ -13,7 +13,6 @@ STAGES = (
     ("commands", ("rater/worker/commands:obey",)),
     ("decode", ("rater/core/line/steps:decode",)),
     ("identify", ("rater/core/line/steps:identify", "rater/worker/line:identify", "rater/worker/line:have")),
-    ("price", ("rater/core/rating/pricing:price",)),
     ("match", ("rater/core/line/steps:match",)),
     ("draw", ("rater/worker/buckets:", "rater/store/", "redis/")),
     ("render", ("rater/core/line/steps:render",)),

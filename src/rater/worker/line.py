@@ -12,9 +12,8 @@ from collections import deque
 
 from rater.core.clients.views import Views
 from rater.core.commands.records import Do, write_command
-from rater.core.line import batch as batch_module
 from rater.core.line import steps
-from rater.core.line.batch import Batch, Side
+from rater.core.line.batch import Batch, Side, Standing, slices
 from rater.core.line.draw_request import Calls
 from rater.core.line.steps import Found, Lacking
 from rater.worker.buckets import PROBE_S, LaneBuckets
@@ -102,10 +101,11 @@ class Line:
                 polled += await reader.poll(timeout_ms=REST_MS)
             self.moved_at = time.monotonic()
         elif time.monotonic() - self.moved_at >= TICK_S:
-            return [self._tick()]
+            self.moved_at = time.monotonic()
+            return [_tick(lane.standing)]
         else:
             await self.buckets.probe_if_idle()
-        return batch_module.slices(lane.standing, polled, self.connections.settings.worker.batch_records_max)
+        return slices(lane.standing, polled, self.connections.settings.worker.batch_records_max)
 
     async def process(self, batch: Batch) -> None:
         """Bring a batch from bytes to transactions; nothing of it is visible before `commit`."""
@@ -213,10 +213,10 @@ class Line:
         maps = {topic: found.under(catalog.zones) for topic, found in maps.items()}
         return steps.decode(batch, self.lane.standing, maps, catalog.service_names)
 
-    def _tick(self) -> Batch:
-        """Return a batch that is nothing but a command to this lane, with the time of now."""
-        self.moved_at = time.monotonic()
-        batch, at_ms = Batch(self.lane.standing, []), time.time_ns() // 1_000_000
-        command = write_command(f"tick/{self.lane.number}/{at_ms}", Do.TICK, at_ms, {})
-        batch.ticks.append((None, command, []))
-        return batch
+
+def _tick(standing: Standing) -> Batch:
+    """Return a batch that is nothing but a command of a lane to itself, with the time of now."""
+    batch, at_ms = Batch(standing, []), time.time_ns() // 1_000_000
+    command = write_command(f"tick/{standing.lane}/{at_ms}", Do.TICK, at_ms, {})
+    batch.ticks.append((None, command, []))
+    return batch
