@@ -15,7 +15,6 @@ from typing import Any, NamedTuple, cast
 from unittest.mock import patch
 
 import msgspec
-from msgspec.structs import replace
 
 from golden.cases import load_cases
 from rater.catalogs import Catalogs, object_digest
@@ -444,7 +443,7 @@ def taken(said: object) -> None:
                 assert str(error)  # noqa: PT017 - it may be a catalog as well
             standing = lane.lane.standing
             msgspec.msgpack.encode([said.positions, said.times, said.lane_ms])
-            standing.position = replace(standing.position, lane_ms=max(standing.lane_ms, said.lane_ms))
+            standing.lane_ms = max(standing.lane_ms, said.lane_ms)
             await lane.rate(load_of().commands, [_cdr(1, "42")])
 
         _run(go())

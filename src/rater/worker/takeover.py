@@ -153,12 +153,12 @@ async def _fence(buckets: LaneBuckets, bucket: int, ready_token: int) -> Reconci
     # Each owner record of a journal has an offset of its own.
     if fenced.floor > lane.token or fenced.token == lane.token:
         raise Halt(_other_journal(lane, connections))
-    position = lane.standing.position
-    lane.standing.position = structs.replace(position, lane_ms=max(position.lane_ms, fenced.lane_ms))
+    standing = lane.standing
+    standing.lane_ms = max(standing.lane_ms, fenced.lane_ms)
     return Reconciling(
         # What is kept of a topic that is gone comes no more: none of it stays pending.
         fenced, bucket=bucket, buckets=connections.store.count,
-        positions={**position.positions, **dict.fromkeys(lane.anew, NEVER)},
+        positions={**standing.position.positions, **dict.fromkeys(lane.anew, NEVER)},
         generation_ms=connections.generation_ms, ready_token=ready_token,
     )  # fmt: skip
 

@@ -85,8 +85,12 @@ class Standing(Struct):
 
     @property
     def lane_ms(self) -> int:
-        """The lane's time, ms."""
+        """The lane's time, ms; never set back."""
         return self.position.lane_ms
+
+    @lane_ms.setter
+    def lane_ms(self, lane_ms: int) -> None:
+        self.position = replace(self.position, lane_ms=lane_ms)
 
 
 class Side(Struct, gc=False):

@@ -89,7 +89,7 @@ def decode(
                 continue  # it is no call, says the source's map
             else:
                 _take_rejected(batch, topic, record, found, replayed)
-    standing.position = replace(standing.position, lane_ms=lane_ms)
+    standing.lane_ms = lane_ms
     return sides
 
 
