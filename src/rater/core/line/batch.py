@@ -85,7 +85,7 @@ class Standing(Struct):
 
     @property
     def lane_ms(self) -> int:
-        """The lane's time, ms; never set back."""
+        """The lane's time, ms."""
         return self.position.lane_ms
 
     @lane_ms.setter
