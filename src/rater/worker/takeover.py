@@ -127,8 +127,7 @@ async def _agree(buckets: LaneBuckets, mark: Mark, slowest: SlowestLane) -> None
         upto = records[-1][0] + 1
         full = [
             buckets.reconcile(
-                bucket,
-                reconciling.part(lane.number, lane.token, lane.cursors[bucket].expected, upto),
+                bucket, reconciling.part(lane.number, lane.token, lane.cursors[bucket].expected, upto)
             )
             for bucket, reconciling in enumerate(found)
             if reconciling.size >= RECONCILE_EFFECTS_MAX
@@ -136,8 +135,7 @@ async def _agree(buckets: LaneBuckets, mark: Mark, slowest: SlowestLane) -> None
         await asyncio.gather(*full)
     await asyncio.gather(*(_finish(buckets, bucket, each) for bucket, each in enumerate(found)))
     # The journal has to know it before a gate may open: from then on others draw on what the buckets have.
-    ready = structs.replace(mark, token=lane.token, lane_ms=lane.standing.lane_ms)
-    await lane.producer.commit([], [], [], ready)
+    await lane.producer.commit([], [], [], lane.mark(lane.standing.position))
     await asyncio.gather(*(buckets.register(bucket) for bucket in every))
     for cursor in lane.cursors:
         cursor.published = cursor.expected - 1

@@ -1,7 +1,8 @@
 """Looking after what the lanes of a process do not notice themselves.
 
 One without records does not see that Kafka is away, one that stands still says nothing, and none sees that a
-topic is another one. Whatever is found is told by /readyz and the log; nothing else is done.
+topic is another one. What is found is told by /readyz and the log, and nothing else is done about it; but a
+topic that is another one is a Halt.
 """
 
 from __future__ import annotations
