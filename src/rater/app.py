@@ -36,7 +36,7 @@ from rater.stream.content import read_content
 from rater.stream.journal import last_marks
 from rater.stream.topics import Topics
 from rater.worker.process import Worker
-from rater.worker.shared import Connections, Readiness, Shared
+from rater.worker.shared import Readiness, Shared, WorkerConnections
 
 log = structlog.get_logger()
 
@@ -114,7 +114,7 @@ async def connected(settings: Settings) -> AsyncIterator[Shared]:
         problems = await store.check()
         if problems:
             raise Halt("\n".join(problems))
-        connections = Connections(
+        own = WorkerConnections(
             settings=settings,
             client=client,
             topics=topics,
@@ -124,7 +124,7 @@ async def connected(settings: Settings) -> AsyncIterator[Shared]:
             metrics=Metrics(),
             worker_id=settings.worker.id or f"{socket.gethostname()}-{os.getpid()}",
         )
-        yield Shared(connections, Readiness(settings.kafka.bootstrap_servers))
+        yield Shared(own, Readiness(settings.kafka.bootstrap_servers))
     finally:
         await store.close()
 
@@ -132,24 +132,27 @@ async def connected(settings: Settings) -> AsyncIterator[Shared]:
 async def run_worker(settings: Settings) -> None:
     """Rate until SIGTERM or SIGINT, then drain; a Halt is raised."""
     async with connected(settings) as shared:
-        worker, connections = Worker(shared), shared.connections
+        worker, metrics = Worker(shared), shared.connections.metrics
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             with contextlib.suppress(NotImplementedError):
                 loop.add_signal_handler(number, worker.stopping.set)
-        health = HealthServer(connections.metrics, shared.readiness.reasons)
+        health = HealthServer(metrics, shared.readiness.reasons)
         port = await health.start(settings.metrics.host, settings.metrics.port)
-        lag = asyncio.create_task(_watch_lag(worker, connections.metrics))
+        lag = asyncio.create_task(_watch_lag(worker, metrics))
         spare_collector()
         log.info(
-            "worker started", worker=connections.worker_id, group=settings.kafka.group_id, metrics_port=port
+            "worker started",
+            worker=shared.connections.worker_id,
+            group=settings.kafka.group_id,
+            metrics_port=port,
         )
         try:
             await worker.run()
         finally:
             lag.cancel()
             await health.stop()
-            log.info("worker stopped", worker=connections.worker_id)
+            log.info("worker stopped", worker=shared.connections.worker_id)
 
 
 def spare_collector() -> None:

@@ -47,7 +47,7 @@ from rater.stream.producer import LaneProducer
 from rater.stream.topics import Topics
 from rater.worker.lane import Lane as OwnLane
 from rater.worker.line import Line
-from rater.worker.shared import Connections, Readiness, Shared
+from rater.worker.shared import Readiness, Shared, WorkerConnections
 
 LOADED_MS = 1_789_430_400_000  # 2026-09-15, as golden cases are loaded
 BUCKETS = 4
@@ -265,7 +265,7 @@ class Lane:
         self.store = Store()
         self.content = dict(load_of().content if content is None else content)
         self.topics = Topics("t.", 1, {})
-        connections = Connections(
+        connections = WorkerConnections(
             settings=_settings(), client={}, topics=self.topics, store=cast("Any", self.store),
             catalogs=Catalogs(self.read), maps={}, metrics=_metrics(), worker_id="w",
         )  # fmt: skip

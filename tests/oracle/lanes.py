@@ -60,7 +60,7 @@ from rater.stream import journal, lane_reader, producer, topics
 from rater.stream.journal import Mark, Owner, control_record, understood
 from rater.stream.topics import Topics
 from rater.worker.line import Line
-from rater.worker.shared import Connections, Readiness, Shared
+from rater.worker.shared import Readiness, Shared, WorkerConnections
 from rater.worker.takeover import take
 
 CALLS_MAX = 20_000
@@ -435,7 +435,7 @@ class System:
         self.witness = Witness(scenario.window_days) if witness else None
 
     def _shared(self) -> Shared:
-        connections = Connections(
+        connections = WorkerConnections(
             settings=settings(self.scenario.window_days), client=cast("Any", self.broker), topics=self.topics,
             store=cast("Any", Store(self)), catalogs=Catalogs(self.broker.read), maps={}, metrics=metrics(),
             worker_id="w",

@@ -18,7 +18,7 @@ from rater.metrics import Metrics
 from rater.stream.journal import Mark
 from rater.stream.lane_reader import LaneReader
 from rater.stream.producer import LaneProducer
-from rater.worker.shared import Connections
+from rater.worker.shared import WorkerConnections
 
 
 class BucketCursor(Struct):
@@ -78,7 +78,7 @@ class Lane:
         token: int,
         producer: LaneProducer,
         mark: Mark,
-        connections: Connections,
+        connections: WorkerConnections,
         *,
         anew: frozenset[str] = frozenset(),
     ) -> None:

@@ -29,7 +29,7 @@ LOOK_BACK_S = 60.0
 
 
 @dataclass(frozen=True)
-class Connections:
+class WorkerConnections:
     """What a worker is connected to and set to; `app` makes it and closes it."""
 
     settings: Settings
@@ -128,7 +128,7 @@ class SlowestLane:
         self._read_at = float("-inf")
         self._reading = asyncio.Lock()
 
-    async def lane_ms(self, connections: Connections) -> int:
+    async def lane_ms(self, connections: WorkerConnections) -> int:
         """Return a time that no lane is behind, ms."""
         async with self._reading:
             if time.monotonic() - self._read_at > LOOK_BACK_S:
@@ -143,7 +143,7 @@ class SlowestLane:
 class Shared:
     """One of each for all lanes of the process."""
 
-    connections: Connections
+    connections: WorkerConnections
     readiness: Readiness
     views: ViewCache = field(default_factory=ViewCache)
     slowest: SlowestLane = field(default_factory=SlowestLane)

@@ -23,7 +23,7 @@ from rater.stream.producer import LaneProducer
 from rater.stream.topics import topic_ids
 from rater.worker.buckets import LaneBuckets
 from rater.worker.lane import Lane
-from rater.worker.shared import Connections, Shared, SlowestLane
+from rater.worker.shared import Shared, SlowestLane, WorkerConnections
 
 log = structlog.get_logger()
 
@@ -74,7 +74,7 @@ async def take(number: int, shared: Shared) -> Lane:
     return lane
 
 
-async def _recognise(lane: int, mark: Mark, connections: Connections) -> tuple[Mark, frozenset[str]]:
+async def _recognise(lane: int, mark: Mark, connections: WorkerConnections) -> tuple[Mark, frozenset[str]]:
     """Return the mark with the ids that the input topics have now, and which of them are to be read anew.
 
     Raises Halt where a data topic is another than was read, unless its id is among `topics.recreated`: its
@@ -171,7 +171,7 @@ async def _finish(buckets: LaneBuckets, bucket: int, reconciling: Reconciling) -
     cursor.floor = lane.token
 
 
-async def _find_rival(lane: Lane, connections: Connections) -> None:
+async def _find_rival(lane: Lane, connections: WorkerConnections) -> None:
     """Return when the journal shows an owner after us; Halt when there is none: it is another journal then.
 
     The store's token is an offset of the journal, so one beyond ours belongs to a record that must be there.
@@ -188,7 +188,7 @@ async def _find_rival(lane: Lane, connections: Connections) -> None:
     raise Halt(_other_journal(lane, connections))
 
 
-def _other_journal(lane: Lane, connections: Connections) -> str:
+def _other_journal(lane: Lane, connections: WorkerConnections) -> str:
     place = f"{connections.topics.transactions}[{lane.number}]"
     return (
         f"Redis knows of lane {lane.number} what lies beyond the end of {place}: the topic was recreated, or "
