@@ -243,7 +243,9 @@ def test_given_rates_compare_by_value() -> None:
 
 # ---------------------------------------------------------------- the transaction
 
-STANDING = batch_module.Standing(0, "commands", 86_400_000, 90_000_000, {}, {}, AT_MS, {})
+STANDING = batch_module.Standing(
+    0, "commands", 86_400_000, 90_000_000, batch_module.LanePosition(lane_ms=AT_MS)
+)
 
 
 def built(

@@ -94,8 +94,10 @@ PLANTED = (
     Planted(
         "mark_of_the_catalog_before",
         "worker/line.py",
-        "            batch.catalog, batch.body = taken.catalog.version, taken.body\n",
-        "            pass\n",
+        "batch.position = standing.position = standing.position.behind(batch.last)",
+        "standing.position = standing.position.behind(batch.last)\n"
+        "        began, now = batch.position, standing.position\n"
+        "        batch.position = type(now)(now.positions, now.times, now.lane_ms, began.catalog, 0)",
         "15: the mark names the catalog that the batch began with, transactions the one it caught up with",
     ),
     Planted(
@@ -332,8 +334,8 @@ PLANTED = (
     Planted(
         "head_of_another_period",
         "core/line/draw_request.py",
-        "side.index, cdr.service, packages\n",
-        "side.index, cdr.service\n",
+        "cdr.service, side.opened), len",
+        "cdr.service, None), len",
         "calls of a client in two periods name the period of the first",
     ),
     Planted(

@@ -21,13 +21,14 @@ from rater.core.bucket.messages import Status
 from rater.core.bucket.model import Bucket
 from rater.core.clients.state import ClientState
 from rater.core.clients.views import ClientView
-from rater.core.line import draw_request, steps
+from rater.core.line import draw_request, steps, trimming
 from rater.core.line.batch import Side
+from rater.core.line.trimming import Settled
 from rater.stream import endtxn, journal
 from rater.stream import producer as producer_module
 from rater.stream.journal import Mark
 from rater.worker import takeover
-from rater.worker.line import Line
+from rater.worker.buckets import LaneBuckets
 from simulation import clients
 from simulation.checking import check as check_world
 from simulation.loads import BACKLOG, UNBROKEN, Backlog, Loads
@@ -117,15 +118,15 @@ def test_journal_tail() -> None:
 
 def test_reconcile() -> None:
     """Without reconciling, what the store lost stays lost: counters and balances are too small."""
-    reconcile = takeover._reconcile  # noqa: SLF001 - what is switched off
+    reconcile = LaneBuckets.reconcile
 
-    async def without(taken: Any, bucket: int, parts: Any, what: Any) -> None:
+    async def without(self: LaneBuckets, bucket: int, what: Any) -> None:
         names = ("balances", "counters", "duplicates", "registers", "accounts")
         nothing: dict[str, Any] = {name: [] for name in names}
-        await reconcile(taken, bucket, parts, replace(what, **nothing))
+        await reconcile(self, bucket, replace(what, **nothing))
 
     losses = profile("losses", weights={"roll_back": 2, "flush": 1})
-    check(mock.patch.object(takeover, "_reconcile", without), losses, "I2 I3 not")
+    check(mock.patch.object(LaneBuckets, "reconcile", without), losses, "I2 I3 not")
 
 
 def test_duplicate_check() -> None:
@@ -214,15 +215,13 @@ def forgotten_ends() -> Profile:
 
 def test_one_commit_late() -> None:
     """Without waiting for the next commit, what is to repeat one that the brokers forgot is dropped: lost."""
-    commit = Line.commit
+    forgettable = trimming.forgettable
 
-    async def without(self: Line, batches: Any) -> None:
-        await commit(self, batches)
-        if self.taken.behind is not None:
-            self.taken.trims, floor = self.taken.behind
-            self.taken.floors = [floor] * len(self.taken.floors)
+    def without(before: Settled | None, now: Settled, pending: int) -> tuple[Settled | None, Settled | None]:
+        _, proven = forgettable(before, now, pending)
+        return proven, proven
 
-    check(mock.patch.object(Line, "commit", without), forgotten_ends(), "I2 I4")
+    check(mock.patch.object(trimming, "forgettable", without), forgotten_ends(), "I2 I4")
 
 
 def test_include() -> None:
@@ -259,7 +258,7 @@ def test_fence(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the token, a late call of a dead owner passes for its successor's: charged, not published."""
     # So the calls of both are counted alike: a rebuild in one part, and nothing beside the line.
     monkeypatch.setattr(takeover, "RECONCILE_EFFECTS_MAX", 5000)
-    monkeypatch.setattr("rater.worker.line.EXPIRE_S", 3600.0)
+    monkeypatch.setattr("rater.worker.buckets.EXPIRE_S", 3600.0)
 
     def without(self: Bucket, lane: int, _token: int, call: int) -> Status:
         stored = self.lanes.get(lane) or model._Lane()  # noqa: SLF001 - its twin's own

@@ -229,7 +229,7 @@ class Loader:
             try:
                 body, content = await self.catalogs.content(offset)
             except NoCatalog:
-                continue  # the lanes refuse it too (obeying.adopt)
+                continue  # the lanes refuse it too (`worker/commands.py`, `adopt`)
             if body.version == version:
                 return _Present(version, body, content)
         if mark is not None and mark.catalog:

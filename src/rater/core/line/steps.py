@@ -89,7 +89,7 @@ def decode(
                 continue  # it is no call, says the source's map
             else:
                 _take_rejected(batch, topic, record, found, replayed)
-    batch.lane_ms = standing.lane_ms = lane_ms
+    standing.lane_ms = lane_ms
     return sides
 
 
