@@ -325,15 +325,15 @@ PLANTED = (
     Planted(
         "head_of_another_client",
         "core/line/draw_request.py",
-        "key = view.id, side.account, side.index,",
-        "key = side.account, side.index,",
+        "view.id, side.account, side.index,",
+        "side.account, side.index,",
         "calls of two clients of a bucket that have nothing open share what says whose they are",
     ),
     Planted(
         "head_of_another_period",
         "core/line/draw_request.py",
-        "side.index, cdr.service, packages\n",
-        "side.index, cdr.service\n",
+        "cdr.service, side.opened",
+        "cdr.service",
         "calls of a client in two periods name the period of the first",
     ),
     Planted(

@@ -23,6 +23,7 @@ from rater.core.clients.state import ClientState
 from rater.core.clients.views import ClientView
 from rater.core.line import draw_request, steps
 from rater.core.line.batch import Side
+from rater.core.rating.transaction import head_of
 from rater.stream import endtxn, journal
 from rater.stream import producer as producer_module
 from rater.stream.journal import Mark
@@ -296,17 +297,21 @@ def test_rejection_of_now() -> None:
 def test_counter_of_a_period() -> None:
     """Without each call's own period, those behind the first draw its counters: others than they say."""
     builder = draw_request.RequestBuilder
-    add, head = builder.add, builder._head  # noqa: SLF001 - what a transaction says stays right
+    add: Any = builder.add
+    made: Any = head_of
     first: dict[Any, Any] = {}
 
-    def without(self: draw_request.RequestBuilder, side: Side, catalog: int) -> None:
+    def without(self: draw_request.RequestBuilder, side: Side, *of: Any) -> None:
         opened = side.opened
         packages = () if opened is None else opened.packages
         if opened is not None:
             names = tuple(one.field.rpartition(".")[0] for one in packages)
             side.opened = replace(opened, packages=first.setdefault(names, packages))
-        with mock.patch.object(builder, "_head", lambda self, side, _, by: head(self, side, packages, by)):
-            add(self, side, catalog)
+        # What a transaction says stays right.
+        with mock.patch.object(
+            draw_request, "head_of", lambda *all_of: made(*all_of[:-2], packages, all_of[-1])
+        ):
+            add(self, side, *of)
 
     check(mock.patch.object(builder, "add", without), BACKLOG, "O I2", Backlog)
 

@@ -37,10 +37,10 @@ class PeriodText(NamedTuple):
     period: str
 
 
-class Opened(Struct, gc=False):
+class Opened(Struct, gc=False, eq=False):
     """What of a client's packages is open to calls of an account and service in [from_ms, until_ms).
 
-    catalog: by which it is so. packages, stops_ms: of each client package that the client has, in its order.
+    Identity is its equality. catalog: by which it is so. packages, stops_ms: of each client package that the client has, in its order.
     """
 
     catalog: Catalog

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgspec
 
 from rater.core.bucket.messages import Apply, DrawItem, DrawRequest, ItemCandidate, Use
 from rater.core.catalog.codes import NO_RATE, RateText
 from rater.core.catalog.offers import LimitText
 from rater.core.cdr import CALLS
-from rater.core.clients.views import PeriodText
+from rater.core.clients.views import Opened
 from rater.core.journal.outcomes import OutcomeEntry, OutcomeRow, pack_entries, pack_rows
 from rater.core.journal.records import ApplyContext
 from rater.core.line.batch import SIDE_NAME, Record, Side, Standing
@@ -38,7 +36,7 @@ class RequestBuilder:
         self._fields: dict[str, tuple[int, dict[str, int]]] = {}
         """Client → its place among the uses, and the numbers of its counters' fields there."""
         self._topics: dict[str, int] = {}
-        self._heads: dict[tuple[Any, ...], int] = {}
+        self._heads: dict[tuple[str, str | None, int, str, Opened | None], int] = {}
         self._head_texts: list[TransactionHead] = []
         self._rates: dict[str, int] = {}
         self._rate_texts: list[RateText] = []
@@ -72,7 +70,7 @@ class RequestBuilder:
             )
         )
         side.limits = tuple([one.text for one in side.candidates])
-        head, rate = self._head(side, packages, catalog), self._rate(side)
+        head, rate = self._head(side, catalog), self._rate(side)
         source, name, caller = names_of(cdr)
         side.row = OutcomeRow(
             side.index, source, name, cdr.at_ms, caller, cdr.called,
@@ -95,16 +93,17 @@ class RequestBuilder:
             self.uses.append(Use(view.id, view.version, view.credit_limit, []))
         return found
 
-    def _head(self, side: Side, packages: tuple[PeriodText, ...], catalog: int) -> int:
+    def _head(self, side: Side, catalog: int) -> int:
         """Return the number of what the side's transaction shares with others."""
         cdr, view = side.cdr, side.view
         assert cdr is not None  # noqa: S101 - decoded before it came here
         assert view is not None  # noqa: S101 - identified before it came here
-        key = view.id, side.account, side.index, cdr.service, packages
+        key = view.id, side.account, side.index, cdr.service, side.opened
         found = self._heads.get(key)
         if found is None:
             found = self._heads[key] = len(self._heads)
             name = SIDE_NAME[side.index]
+            packages = () if side.opened is None else side.opened.packages
             head = head_of(view.id, view.currency, side.account, name, cdr.service, packages, catalog)
             self._head_texts.append(head)
         return found
