@@ -23,7 +23,7 @@ from rater.core.sources.cutting import records
 from rater.core.sources.source_map import MapFault, Skipped, SourceMap, compile_map, describe
 from rater.core.zones import Release, Zones, installed
 
-_ROOT = Path(__file__).parents[2]
+_ROOT = Path(__file__).parents[3]
 _DATA = _ROOT / "tests" / "data" / "sources"
 _FILES = {
     "freeswitch": "freeswitch.jsonl",
