@@ -27,7 +27,7 @@ from rater.core.journal.records import (
     effect_headers,
     state_record,
 )
-from rater.core.rating.transaction import Context, rendered
+from rater.core.rating import transaction as transaction_module
 from rater.stream.journal import control_record, understood
 from taken_over import decisions, digest, inputs_of, kept, read, state_of, take_over, told
 
@@ -35,7 +35,7 @@ RECORDED = json.loads((Path(__file__).parent / "data" / "kept-2026-11-29.json").
 KILLED: list[dict[str, Any]] = RECORDED["killed"]
 NAMES = "once", "twice"
 
-_context = msgspec.msgpack.Decoder(Context)
+_context = msgspec.msgpack.Decoder(transaction_module.Context)
 _apply = msgspec.msgpack.Decoder(ApplyContext)
 
 
@@ -65,15 +65,17 @@ def test_kept_outcomes_are_read(killed: dict[str, Any]) -> None:
 def test_kept_outcomes_are_rendered_as_decided(killed: dict[str, Any]) -> None:
     """What is kept gives the bytes that would have been published if the worker had lived, each once."""
     published = [value for _, value in values(read(killed["journal"]))]
-    expected = []
+    rendered = []
     for _, _, entry, result in decisions(state_of(killed)):
         if isinstance(result, bool):
             transaction = _apply.decode(entry.context).transaction if result else None
-            expected += [] if transaction is None else [transaction]
+            rendered += [] if transaction is None else [transaction]
         elif result.outcome == Outcome.RATED:
-            of = _context.decode(entry.context)
-            expected.append(rendered(of, of.head, of.rate, of.limits, result))
-    waiting = [digest(one) for one in expected if one not in published]
+            kept_of = _context.decode(entry.context)
+            rendered.append(
+                transaction_module.rendered(kept_of, kept_of.head, kept_of.rate, kept_of.limits, result)
+            )
+    waiting = [digest(one) for one in rendered if one not in published]
     assert sorted(waiting) == sorted(RECORDED["drawn"])
 
 

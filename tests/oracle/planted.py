@@ -87,8 +87,8 @@ PLANTED = (
     Planted(
         "duplicate_at_any_client",
         "core/rating/duplicates.py",
-        'return (int.from_bytes(digest, "big") ^ client_crc).to_bytes(KEY_BYTES, "big")',
-        "return digest",
+        'return (int.from_bytes(older, "big") ^ client_crc).to_bytes(KEY_BYTES, "big")',
+        "return older",
         "14: one id at two clients of a bucket is one call",
     ),
     Planted(

@@ -23,7 +23,6 @@ from rater.core.clients.state import ClientState
 from rater.core.clients.views import ClientView
 from rater.core.line import draw_request, steps
 from rater.core.line.batch import Side
-from rater.core.rating.transaction import head_of
 from rater.stream import endtxn, journal
 from rater.stream import producer as producer_module
 from rater.stream.journal import Mark
@@ -297,21 +296,21 @@ def test_rejection_of_now() -> None:
 def test_counter_of_a_period() -> None:
     """Without each call's own period, those behind the first draw its counters: others than they say."""
     builder = draw_request.RequestBuilder
-    add: Any = builder.add
-    made: Any = head_of
+    add = builder.add
     first: dict[Any, Any] = {}
 
     def without(self: draw_request.RequestBuilder, side: Side, *of: Any) -> None:
-        opened = side.opened
-        packages = () if opened is None else opened.packages
-        if opened is not None:
-            names = tuple(one.field.rpartition(".")[0] for one in packages)
-            side.opened = replace(opened, packages=first.setdefault(names, packages))
-        # What a transaction says stays right.
-        with mock.patch.object(
-            draw_request, "head_of", lambda *all_of: made(*all_of[:-2], packages, all_of[-1])
-        ):
-            add(self, side, *of)
+        add(self, side, *of)
+        if side.opened is None or side.view is None:
+            return
+        names = tuple(one.field.rpartition(".")[0] for one in side.opened.packages)
+        packages = first.setdefault(names, side.opened.packages)
+        _, fields = self._clients[side.view.id]
+        wrong = [packages[one.group].field + one.text.field for one in side.candidates]
+        self.items[-1].candidates = tuple(
+            one._replace(field=fields.setdefault(name, len(fields)))
+            for one, name in zip(self.items[-1].candidates, wrong, strict=True)
+        )
 
     check(mock.patch.object(builder, "add", without), BACKLOG, "O I2", Backlog)
 

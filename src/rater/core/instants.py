@@ -29,4 +29,5 @@ def milliseconds(at: datetime) -> int:
 
 def rfc3339(at_ms: int) -> str:
     """Return an instant as records write it: UTC with milliseconds and a Z."""
-    return f"{(_NAIVE_EPOCH + timedelta(milliseconds=at_ms)).isoformat(timespec='milliseconds')}Z"
+    seconds, ms = divmod(at_ms, SECOND_MS)
+    return (_NAIVE_EPOCH + timedelta(0, seconds, ms * 1000)).isoformat(timespec="milliseconds") + "Z"

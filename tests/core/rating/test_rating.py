@@ -206,10 +206,11 @@ def test_the_key_names_the_side() -> None:
 
 def test_the_key_of_earlier_versions_is_in_the_same_group() -> None:
     """The client changes the last four bytes alone: the store groups by the first."""
-    older = duplicates_module.older_key(call(), 0)
-    key = duplicates_module.key_of(older, 0x01020304)
-    assert key[:4] == older[:4]
-    assert [a ^ b for a, b in zip(key[4:], older[4:], strict=True)] == [1, 2, 3, 4]
+    for index in (0, 1):
+        key, older = duplicates_module.keys_of(call(), index, 0x01020304)
+        assert key[:4] == older[:4]
+        assert [a ^ b for a, b in zip(key[4:], older[4:], strict=True)] == [1, 2, 3, 4]
+        assert duplicates_module.key_of(older, 0x01020304) == key
 
 
 def test_the_content_is_what_is_rated() -> None:
@@ -269,7 +270,7 @@ def built(
             msgspec.structs.replace(one, money=of.money, waive=of.waive, text=of) for of in limits
         ]
     builder = RequestBuilder()
-    builder.add(side, rater.catalog.version)
+    builder.add(side, cdr, side.view, found, rater.catalog.version)
     return side, builder
 
 

@@ -85,7 +85,7 @@ class Rate(Struct, gc=False):
             self.table, self.currency, self.price_e10, self.setup_fee_e10, self.min_time, self.interval,
             self.grace_time,
         )  # fmt: skip
-        return RateText(f'"code":{quoted(self.code)},"code_name":{name},{price}', fee)
+        return RateText(f'"code":"{self.code}","code_name":{name},{price}', fee)
 
 
 @lru_cache(maxsize=16_384)

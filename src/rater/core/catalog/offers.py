@@ -30,8 +30,8 @@ class LimitText(NamedTuple):
     fx: tuple[str, ...] = ()
 
 
-class Candidate(Struct, gc=False):
-    """A limit that a call may draw from.
+class Candidate(Struct, gc=False, eq=False):
+    """A limit that a call may draw from; identity is its equality.
 
     group: the place of its client package among the client's. size (quantity included) and cap (0: none) in
     counting units, or micros of the package's currency; to_package, to_client: None for the client's own
@@ -109,18 +109,10 @@ class Offers:
         """Return the candidates of a set, in order."""
         found = []
         while places:
-            lowest = places & -places
-            found.append(self.candidates[lowest.bit_length() - 1])
-            places -= lowest
+            rest = places & (places - 1)
+            found.append(self.candidates[(places - rest).bit_length() - 1])
+            places = rest
         return found
-
-
-def first_of(places: int, count: int) -> int:
-    """Return the first few of a set of candidates."""
-    rest = places
-    for _ in range(count):
-        rest &= rest - 1
-    return places - rest
 
 
 def _order(one: Offer, limit: Limit) -> tuple[object, ...]:

@@ -40,7 +40,9 @@ class PeriodText(NamedTuple):
 class Opened(Struct, gc=False, eq=False):
     """What of a client's packages is open to calls of an account and service in [from_ms, until_ms).
 
-    Identity is its equality. catalog: by which it is so. packages, stops_ms: of each client package that the client has, in its order.
+    Identity is its equality. catalog: by which it is so. packages, stops_ms: of each client package that the
+    client has, in its order. foreign: the money limits among the offers that are in other currencies than the
+    client's.
     """
 
     catalog: Catalog
@@ -49,6 +51,7 @@ class Opened(Struct, gc=False, eq=False):
     packages: tuple[PeriodText, ...]
     stops_ms: tuple[int, ...]
     offers: Offers
+    foreign: int
 
 
 class ClientView:
@@ -136,7 +139,9 @@ def _opened(
         Offer(period.version, period.latest, held.quantity, group, expirations[stops_ms[group]], turns[n])
         for n, (group, held, period) in enumerate(found)
     )
-    return Opened(catalog, start, stop, tuple(texts), tuple(stops_ms), catalog.offers(service, offers))
+    offered = catalog.offers(service, offers)
+    foreign = offered.foreign(view.currency)
+    return Opened(catalog, start, stop, tuple(texts), tuple(stops_ms), offered, foreign)
 
 
 _SHUT = PeriodText("", "", "")

@@ -6,13 +6,14 @@ import msgspec
 
 from rater.core.bucket.messages import Apply, DrawItem, DrawRequest, ItemCandidate, Use
 from rater.core.catalog.codes import NO_RATE, RateText
-from rater.core.catalog.offers import LimitText
-from rater.core.cdr import CALLS
-from rater.core.clients.views import Opened
+from rater.core.catalog.offers import Candidate, LimitText
+from rater.core.cdr import CALLS, Cdr
+from rater.core.clients.views import ClientView, Opened
 from rater.core.journal.outcomes import OutcomeEntry, OutcomeRow, pack_entries, pack_rows
 from rater.core.journal.records import ApplyContext
 from rater.core.line.batch import SIDE_NAME, Record, Side, Standing
-from rater.core.rating.duplicates import content_of, key_of, older_key
+from rater.core.rating.duplicates import content_of, keys_of
+from rater.core.rating.pricing import Priced
 from rater.core.rating.transaction import TransactionHead, head_of, names_of
 
 _pack = msgspec.msgpack.Encoder().encode
@@ -33,89 +34,67 @@ class RequestBuilder:
         self.entries: list[OutcomeEntry] = []
         """What is kept of the applies."""
         self._rows: list[OutcomeRow] = []
-        self._fields: dict[str, tuple[int, dict[str, int]]] = {}
+        self._clients: dict[str, tuple[int, dict[str, int]]] = {}
         """Client → its place among the uses, and the numbers of its counters' fields there."""
         self._topics: dict[str, int] = {}
         self._heads: dict[tuple[str, str | None, int, str, Opened | None], int] = {}
         self._head_texts: list[TransactionHead] = []
         self._rates: dict[str, int] = {}
         self._rate_texts: list[RateText] = []
-        self._limits: dict[tuple[LimitText, ...], int] = {}
-        self._last: tuple[Record | None, int] = None, -1
+        self._limits: dict[tuple[Candidate, ...], int] = {}
+        self._limit_texts: list[tuple[LimitText, ...]] = []
+        self._last: Record | None = None
+        self._last_use = -1
 
-    def add(self, side: Side, catalog: int) -> None:
+    def add(self, side: Side, cdr: Cdr, view: ClientView, priced: Priced, catalog: int) -> None:
         """Add a side that was identified, priced and matched by this version of the catalog."""
-        record, cdr, party, view, priced = side.record, side.cdr, side.party, side.view, side.priced
-        assert cdr is not None  # noqa: S101 - decoded before it came here
-        assert party is not None  # noqa: S101 - the same
-        assert view is not None  # noqa: S101 - identified before it came here
-        assert priced is not None  # noqa: S101 - priced before it came here
-        use, fields = self._use(side)
+        record, candidates = side.record, side.candidates
         packages = () if side.opened is None else side.opened.packages
+        client = self._clients.get(view.id)
+        if client is None:
+            client = self._clients[view.id] = len(self.uses), {}
+            self.uses.append(Use(view.id, view.version, view.credit_limit, []))
+        use, fields = client
         # The fields are those of this side's own periods: another call of the client may be in others.
-        candidates = tuple([
+        asked = tuple([
             ItemCandidate(
                 fields.setdefault(packages[one.group].field + one.text.field, len(fields)), one.size,
                 one.group, one.money, one.waive, one.allow, one.cap, one.to_package, one.to_client,
             )
-            for one in side.candidates
+            for one in candidates
         ])  # fmt: skip
-        same_record, self._last = self._last == (record, use), (record, use)
-        older = older_key(cdr, side.index)
-        key = key_of(older, view.crc)
-        content = content_of(cdr, view.id, side.account, party.rate)
+        same_record = record is self._last and use == self._last_use
+        self._last, self._last_use = record, use
+        key, older = keys_of(cdr, side.index, view.crc)
+        content = content_of(cdr, view.id, side.account, None if side.party is None else side.party.rate)
         self.items.append(
-            DrawItem(
-                use, key, content, priced.billed, priced.cost, same_record, candidates, side.cut, older=older
-            )
+            DrawItem(use, key, content, priced.billed, priced.cost, same_record, asked, side.cut, older=older)
         )
-        side.limits = tuple([one.text for one in side.candidates])
-        head, rate = self._head(side, catalog), self._rate(side)
+        limits = self._limits.setdefault(tuple(candidates), len(self._limits))
+        if limits == len(self._limit_texts):
+            self._limit_texts.append(tuple([one.text for one in candidates]))
+        head = self._heads.setdefault(
+            (view.id, side.account, side.index, cdr.service, side.opened), len(self._heads)
+        )
+        if head == len(self._head_texts):
+            self._head_texts.append(
+                head_of(view, side.account, SIDE_NAME[side.index], cdr.service, packages, catalog)
+            )
+        rate_text = NO_RATE if side.rate is None else side.rate.text()
+        rate = self._rates.setdefault(rate_text.fragment, len(self._rates))
+        if rate == len(self._rate_texts):
+            self._rate_texts.append(rate_text)
+        side.head, side.rate_text, side.limits = self._head_texts[head], rate_text, self._limit_texts[limits]
         source, name, caller = names_of(cdr)
         side.row = OutcomeRow(
             side.index, source, name, cdr.at_ms, caller, cdr.called,
             cdr.duration_ms if cdr.service == CALLS else cdr.volume,  # type: ignore[arg-type]
             priced.billed, priced.why, priced.fx,
             self._topics.setdefault(side.topic, len(self._topics)), record.offset, record.timestamp, key,
-            content, head, rate, self._limits.setdefault(side.limits, len(self._limits)),
+            content, head, rate, limits,
         )  # fmt: skip
-        side.head, side.rate_text = self._head_texts[head], self._rate_texts[rate]
         self._rows.append(side.row)
         self.sides.append(side)
-
-    def _use(self, side: Side) -> tuple[int, dict[str, int]]:
-        """Return the place of a side's client among the uses, and its counters' fields."""
-        view = side.view
-        assert view is not None  # noqa: S101 - identified before it came here
-        found = self._fields.get(view.id)
-        if found is None:
-            found = self._fields[view.id] = len(self.uses), {}
-            self.uses.append(Use(view.id, view.version, view.credit_limit, []))
-        return found
-
-    def _head(self, side: Side, catalog: int) -> int:
-        """Return the number of what the side's transaction shares with others."""
-        cdr, view = side.cdr, side.view
-        assert cdr is not None  # noqa: S101 - decoded before it came here
-        assert view is not None  # noqa: S101 - identified before it came here
-        key = view.id, side.account, side.index, cdr.service, side.opened
-        found = self._heads.get(key)
-        if found is None:
-            found = self._heads[key] = len(self._heads)
-            name = SIDE_NAME[side.index]
-            packages = () if side.opened is None else side.opened.packages
-            head = head_of(view.id, view.currency, side.account, name, cdr.service, packages, catalog)
-            self._head_texts.append(head)
-        return found
-
-    def _rate(self, side: Side) -> int:
-        """Return the number of the side's rate."""
-        rate = NO_RATE if side.rate is None else side.rate.text()
-        found = self._rates.get(rate.fragment)
-        if found is None:
-            found = self._rates[rate.fragment] = len(self._rates)
-            self._rate_texts.append(rate)
-        return found
 
     def apply(self, side: Side, apply: Apply, context: ApplyContext) -> None:
         """Add a client's new state, which an item of a command asks for; a call of applies has no sides."""
@@ -131,12 +110,12 @@ class RequestBuilder:
 
     def request(self, standing: Standing, token: int, number: int, trim: int, floor: int) -> DrawRequest:
         """Return the request as the store takes it. number: that which the bucket expects."""
-        for use, (_, fields) in zip(self.uses, self._fields.values(), strict=True):
+        for use, (_, fields) in zip(self.uses, self._clients.values(), strict=True):
             use.fields = list(fields)
         context = pack_entries(self.entries)
         if self._rows:
             context = pack_rows(
-                list(self._topics), self._head_texts, self._rate_texts, list(self._limits), self._rows
+                list(self._topics), self._head_texts, self._rate_texts, self._limit_texts, self._rows
             )
         return DrawRequest(
             lane=standing.lane, token=token, call=number, lane_ms=standing.lane_ms,

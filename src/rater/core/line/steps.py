@@ -165,7 +165,8 @@ class Lacking:
 def identify(sides: Iterable[Side], catalog: Catalog, views: Views) -> Lacking:
     """Find whose call each side is, and at which rate; returns what is lacking.
 
-    Where something is, ask again with all sides when it was had. A rejected side stands with its rejection, which holds when nothing is lacking.
+    Where something is, ask again with all sides when it was had. A rejected side stands with its rejection,
+    which holds when nothing is lacking.
     """
     lacking = Lacking()
     for side in sides:
@@ -261,7 +262,7 @@ def match(
         builder = requests.get(bucket)
         if builder is None:
             builder = requests[bucket] = RequestBuilder()
-        builder.add(side, catalog.version)
+        builder.add(side, cdr, view, priced, catalog.version)
     return requests, lacking
 
 
@@ -295,8 +296,10 @@ def settle(call: RequestBuilder, reply: DrawReply) -> None:
 
 def render(batch: Batch, standing: Standing) -> None:
     """Turn every side into what is published of it."""
-    counts = batch.counts
-    sides, draws = counts.sides, counts.draws
+    counts, lane, lane_ms = batch.counts, standing.lane, standing.lane_ms
+    outcomes: list[tuple[str, str]] = []
+    draws: list[str] = []
+    usage = late = 0
     for side in batch.sides:
         if side.rejection is not None:
             _reject(batch, side, side.rejection)
@@ -314,24 +317,28 @@ def render(batch: Batch, standing: Standing) -> None:
             for at, taken, _, _ in result.takes:
                 limit = side.limits[at]
                 counters.append((head.packages[limit.group].field + limit.field, taken))
-                draws["money" if limit.money else "volume"] += 1
+                draws.append("money" if limit.money else "volume")
             effect = Effect(
-                side.topic, standing.lane, row.offset, side.index, row.record_ms, standing.lane_ms, row.key,
-                row.content, head.client, result.amount, counters,
+                side.topic, lane, row.offset, side.index, row.record_ms, lane_ms, row.key, row.content,
+                head.client, result.amount, counters,
             )  # fmt: skip
             transaction = rendered(row, head, side.rate_text, side.limits, result)
             batch.transactions.append((head.client.encode(), transaction, effect_headers(effect)))
-            sides[name, "rated" if row.why is None else "zero"] += 1
-            counts.transactions["usage"] += 1
-            counts.late += side.late
+            outcomes.append((name, "rated" if row.why is None else "zero"))
+            usage += 1
+            late += side.late
         elif result.outcome == Outcome.DUPLICATE:
-            sides[name, "duplicate"] += 1
+            outcomes.append((name, "duplicate"))
             counts.duplicates["same"] += 1
         else:
             # As it was decided, also by a predecessor: of its CDR nothing is left but what is kept.
             side.catalog = catalog_of(head)
             side.rejection = refused(result.outcome, plain_id(row), name)
             _reject(batch, side, side.rejection)
+    counts.sides.update(outcomes)
+    counts.draws.update(draws)
+    counts.transactions["usage"] += usage
+    counts.late += late
 
 
 def _state(batch: Batch, standing: Standing, side: Side) -> None:

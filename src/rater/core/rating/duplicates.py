@@ -22,19 +22,21 @@ CONTENT_BYTES = 4
 _encode = msgspec.msgpack.Encoder().encode
 
 
-def older_key(cdr: Cdr, index: int) -> bytes:
-    """Return the digest of source, id and side (0 orig, 1 term): the key that earlier versions remembered."""
-    both = blake2b(f"{cdr.source}/{cdr.id}".encode(), digest_size=2 * KEY_BYTES).digest()
-    return both[KEY_BYTES:] if index else both[:KEY_BYTES]
+def keys_of(cdr: Cdr, index: int, client_crc: int) -> tuple[bytes, bytes]:
+    """Return what a repeat of a side (0 orig, 1 term) is found by: source, id and side, at a client.
 
-
-def key_of(digest: bytes, client_crc: int) -> bytes:
-    """Return what a duplicate is found by: source, id and side (an `older_key`) at a client.
-
-    The last four bytes take the client's CRC-32 in; the first stay, which the store groups entries by: a key
-    as earlier versions made it (the digest alone) lies in the same group.
+    And the key of earlier versions, without the client, by which what they rated is found. The last four
+    bytes of the first take the client's CRC-32 in; the others are those of the older one, which the store
+    groups entries by, so both lie in one group.
     """
-    return (int.from_bytes(digest, "big") ^ client_crc).to_bytes(KEY_BYTES, "big")
+    both = blake2b(f"{cdr.source}/{cdr.id}".encode(), digest_size=2 * KEY_BYTES).digest()
+    older = both[KEY_BYTES:] if index else both[:KEY_BYTES]
+    return key_of(older, client_crc), older
+
+
+def key_of(older: bytes, client_crc: int) -> bytes:
+    """Return a key of now from one of earlier versions."""
+    return (int.from_bytes(older, "big") ^ client_crc).to_bytes(KEY_BYTES, "big")
 
 
 def content_of(cdr: Cdr, client: str, account: str | None, given: GivenRate | None) -> bytes:

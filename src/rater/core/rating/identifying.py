@@ -51,7 +51,7 @@ def wanted(cdr: Cdr, side: Side, party: Party, catalog: Catalog) -> tuple[str | 
     return client, account
 
 
-def identify(
+def identify(  # noqa: PLR0911 - one for each way that it ends
     cdr: Cdr, side: Side, party: Party, catalog: Catalog, views: Views
 ) -> Identified | Rejection | Missing | Ahead:
     """Return whose call it is and its rate; or why not; or what has to be looked up first.

@@ -9,7 +9,7 @@ import msgspec
 
 from rater.core.amounts import Form
 from rater.core.catalog.compiled import Catalog
-from rater.core.catalog.offers import Candidate, first_of
+from rater.core.catalog.offers import Candidate
 from rater.core.catalog.specs import PackageType
 from rater.core.clients.views import ClientView, Opened
 from rater.core.rating.currencies import currency_unknown, fx_objects
@@ -30,20 +30,24 @@ def match(
 ) -> tuple[list[Candidate], bool] | Rejection:  # fmt: skip
     """Return the limits that a call may draw from, in the order of RULES.md 2.1, and whether there are more.
 
-    code: that of the rate that was found. whole: all of them, for who does not ask again; else maybe the first
-    few (`FIRST_MAX`), which change nothing unless they leave volume or money over. Rejection: a money limit's
-    currency has no rate at the call's time.
+    code: that of the rate that was found. whole: all of them, for who does not ask again; else maybe the
+    first few (`FIRST_MAX`), which change nothing unless they leave volume or money over. Rejection: a money
+    limit's currency has no rate at the call's time.
     """
     offers = opened.offers
     places = offers.limits.select(code)
-    foreign = places & offers.foreign(view.currency)
+    foreign = places & opened.foreign
     if not (whole or foreign or places & offers.short):
-        first = first_of(places, FIRST_MAX)
-        rest = places - first
+        rest = places
+        for _ in range(FIRST_MAX):
+            rest &= rest - 1
+        first = places - rest
         # `allow` of any that fits makes the transaction tell of the balance: then one of these has it.
         if rest and (first & offers.allowing or not rest & offers.allowing):
             return offers.chosen(first), True
-    candidates = [one for one in offers.chosen(places) if billed >= one.min_call]
+    candidates = offers.chosen(places)
+    if places & offers.short:
+        candidates = [one for one in candidates if billed >= one.min_call]
     if foreign:
         for at, one in enumerate(candidates):
             if one.money and one.currency != view.currency:

@@ -15,7 +15,7 @@ from rater.core.bucket.messages import DrawResult, Outcome
 from rater.core.catalog.codes import RateText
 from rater.core.catalog.offers import LimitText
 from rater.core.cdr import CALLS, Cdr
-from rater.core.clients.views import PeriodText
+from rater.core.clients.views import ClientView, PeriodText
 from rater.core.instants import rfc3339
 from rater.core.json_text import quoted
 from rater.core.rating.pricing import Why
@@ -82,17 +82,17 @@ def refused(outcome: int, cdr_id: str, side: Side) -> Rejection:
 
 
 def head_of(
-    client: str, currency: str, account: str | None, side: Side, service: str,
-    packages: tuple[PeriodText, ...], catalog: int,
+    view: ClientView, account: str | None, side: Side, service: str, packages: tuple[PeriodText, ...],
+    catalog: int,
 ) -> TransactionHead:  # fmt: skip
     """Return what stands in the transactions of all calls of this side, account, service and packages."""
     of = "null" if account is None else quoted(account)
     return TransactionHead(
-        client,
-        f'{side}","client":{quoted(client)},"account":{of},'
+        view.id,
+        f'{side}","client":{quoted(view.id)},"account":{of},'
         f'"side":"{side}","service":{quoted(service)},"cdr":{{"source":"',
         "" if service == CALLS else 'null,"volume":',
-        f',"currency":{quoted(currency)},"catalog":{catalog}',
+        f',"currency":{quoted(view.currency)},"catalog":{catalog}',
         packages,
     )
 
