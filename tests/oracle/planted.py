@@ -325,8 +325,8 @@ PLANTED = (
     Planted(
         "head_of_another_client",
         "core/line/draw_request.py",
-        "view.id, side.account, side.index,",
-        "side.account, side.index,",
+        "(view.id, side.account, side.index, cdr.service, side.opened)",
+        "(side.account, side.index, cdr.service, side.opened)",
         "calls of two clients of a bucket that have nothing open share what says whose they are",
     ),
     Planted(
