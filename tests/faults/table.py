@@ -109,7 +109,7 @@ ELSEWHERE: dict[int, list[str]] = {
     ],
     38: ["line/test_poison.py::test_poison_is_rejected_and_its_neighbours_are_rated"],
     41: [
-        "core/test_drawing.py::test_sums_agree_and_nothing_is_overdrawn",
+        "core/bucket/test_drawing.py::test_sums_agree_and_nothing_is_overdrawn",
         "store/test_machine.py::test_twin",
         "golden/12-two-at-once.yaml",
     ],

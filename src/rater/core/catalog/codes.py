@@ -6,7 +6,7 @@ Source of the rules: RULES.md 2, step 4 (rates), and 3.1 (patterns).
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import cached_property, lru_cache
+from functools import cached_property
 
 from msgspec import Struct
 
@@ -80,30 +80,15 @@ class Rate(Struct, gc=False):
 
     def text(self) -> RateText:
         """Return what of a transaction follows from the rate (CONTRACTS.md, Transaction)."""
+        fee = format_e10(self.setup_fee_e10)
         name = "null" if self.code_name is None else quoted(self.code_name)
-        price, fee = _price_text(
-            self.table, self.currency, self.price_e10, self.setup_fee_e10, self.min_time, self.interval,
-            self.grace_time,
-        )  # fmt: skip
-        return RateText(f'"code":"{self.code}","code_name":{name},{price}', fee)
-
-
-@lru_cache(maxsize=16_384)
-def _price_text(
-    table: str | None, currency: str, price_e10: int, setup_fee_e10: int, min_time: int, interval: int,
-    grace_time: int,
-) -> tuple[str, str]:  # fmt: skip
-    """Return the JSON of `rate`, and the setup fee.
-
-    Remembered, for a deck has many codes at one price: it takes a tenth of all that a call does.
-    """
-    fee = format_e10(setup_fee_e10)
-    name = "null" if table is None else quoted(table)
-    text = (
-        f'"rate":{{"table":{name},"currency":{quoted(currency)},"price":"{format_e10(price_e10)}",'
-        f'"setup_fee":"{fee}","min_time":{min_time},"interval":{interval},"grace_time":{grace_time}}}'
-    )
-    return text, fee
+        table = "null" if self.table is None else quoted(self.table)
+        return RateText(
+            f'"code":"{self.code}","code_name":{name},"rate":{{"table":{table},'
+            f'"currency":{quoted(self.currency)},"price":"{format_e10(self.price_e10)}","setup_fee":"{fee}",'
+            f'"min_time":{self.min_time},"interval":{self.interval},"grace_time":{self.grace_time}}}',
+            fee,
+        )
 
 
 class Row(Struct, array_like=True, gc=False):

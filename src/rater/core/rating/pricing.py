@@ -5,7 +5,6 @@ Source of the rules: RULES.md 2, steps 3, 6 and 7, and 2.2.
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Literal
 
 from msgspec import Struct
@@ -89,12 +88,8 @@ def price(cdr: Cdr, side: Side, rate: Rate | None, currency: str, catalog: Catal
     return Priced(None, billed, cost, (exact > 0) - (exact < 0), fx)
 
 
-@lru_cache(maxsize=16_384)
 def cost_of(price_e10: int, setup_fee_e10: int, side: Side, unit: int) -> Form:
-    """Return the signed cost in micros of the rate's currency, as a form of the overage.
-
-    Remembered, for a deck has many codes at one price: to reduce a form is a tenth of all that a call takes.
-    """
+    """Return the signed cost in micros of the rate's currency, as a form of the overage."""
     a, s, d = price_e10, setup_fee_e10 * unit, unit * _E10_IN_MICRO
     return form(-a, -s, d) if side == "orig" else form(a, s, d)
 
