@@ -1,4 +1,4 @@
-"""A lane's calls to its buckets.
+"""A lane's requests to its buckets.
 
 Each bears the lane's token and the number that the bucket expects (`BucketCursor`), so that one of a dead
 owner, or one that comes twice, is refused. While a lane rates it waits for a store that is down or closed;
@@ -17,7 +17,8 @@ from rater.core.bucket.messages import EXPIRE_GENERATIONS_MAX, FenceReply, Recon
 from rater.core.clients.views import Views
 from rater.core.line import steps
 from rater.core.line.batch import Batch, Side
-from rater.core.line.draw_request import Call, Calls
+from rater.core.line.draw_request import RequestBuilder
+from rater.core.line.steps import Requests
 from rater.errors import Fenced, Halt, Retake, StoreDown
 from rater.worker.lane import Lane
 from rater.worker.shared import Shared
@@ -95,10 +96,11 @@ class LaneBuckets:
         )
         views.learn(clients, accounts, reply.registers, reply.accounts)
 
-    async def draw(self, batch: Batch, calls: Calls, views: Views) -> list[Side]:
+    async def draw(self, batch: Batch, requests: Requests, views: Views) -> list[Side]:
         """Draw from all buckets at once; returns the sides that have to be matched again."""
         tasks = [
-            asyncio.create_task(self.draw_one(batch, bucket, call, views)) for bucket, call in calls.items()
+            asyncio.create_task(self.draw_one(batch, bucket, builder, views))
+            for bucket, builder in requests.items()
         ]
         try:
             drawn = await asyncio.gather(*tasks)
@@ -109,16 +111,19 @@ class LaneBuckets:
             await asyncio.gather(*tasks, return_exceptions=True)
             raise
         return [
-            side for call, done in zip(calls.values(), drawn, strict=True) if not done for side in call.sides
+            side
+            for builder, done in zip(requests.values(), drawn, strict=True)
+            if not done
+            for side in builder.sides
         ]
 
-    async def draw_one(self, batch: Batch, bucket: int, call: Call, views: Views) -> bool:
+    async def draw_one(self, batch: Batch, bucket: int, builder: RequestBuilder, views: Views) -> bool:
         """Draw from one bucket; False: nothing was changed, the sides have to be matched again.
 
         Views were stale, and are fresh now; or the first limits of a side did not do, and it gets all.
         """
         lane, cursor = self.lane, self.lane.cursors[bucket]
-        request = call.request(lane.standing, lane.token, cursor.expected, cursor.trim, cursor.floor)
+        request = builder.request(lane.standing, lane.token, cursor.expected, cursor.trim, cursor.floor)
         reply = await self._asked(lambda: self.connections.store.draw(bucket, request))
         if reply.status == Status.STALE:
             for client, register in reply.stale:
@@ -128,12 +133,12 @@ class LaneBuckets:
         if reply.status == Status.MORE:
             if len(self.ask_whole) >= ASK_WHOLE_MAX:
                 self.ask_whole.clear()
-            self.ask_whole |= steps.ask_whole(call, reply.more)
+            self.ask_whole |= steps.ask_whole(builder, reply.more)
             self.connections.metrics.redis_retried()
             return False
         cursor.expected = reply.call
         batch.requests[bucket] = request.call
-        steps.settle(call, reply)
+        steps.settle(builder, reply)
         return True
 
     # ------------------------------------------------------------------ now and then

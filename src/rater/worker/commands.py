@@ -27,7 +27,7 @@ from rater.core.commands.records import (
 from rater.core.journal.records import CONTROL_HEADER
 from rater.core.line import steps
 from rater.core.line.batch import Batch
-from rater.core.line.draw_request import Call
+from rater.core.line.draw_request import RequestBuilder
 from rater.errors import NoCatalog, Retake
 from rater.stream.journal import end_offset, read_range
 from rater.worker.buckets import LaneBuckets
@@ -111,7 +111,7 @@ async def _do_load(buckets: LaneBuckets, batch: Batch, record: Any, command: Com
     if isinstance(args, ClientsArgs):
         await _apply_clients(buckets, batch, record, command, args)
     else:
-        call = Call()
+        call = RequestBuilder()
         call.accounts = args.entries
         await buckets.draw_one(batch, args.bucket, call, buckets.views.of_batch())
         batch.controls.append(steps.account_state(batch.commands_topic, record.offset, args.entries))
@@ -166,7 +166,7 @@ async def _apply_clients(
     while True:
         views = buckets.views.of_batch()
         await buckets.look_up(args.bucket, ids, set(), views)
-        registers = {client: view.register for client, view in views.fetched.items()}
+        registers = {client: view.state for client, view in views.fetched.items()}
         try:
             call = chunk_call(batch.commands_topic, record, command, args, registers, lane.catalog)
         except ValueError as error:

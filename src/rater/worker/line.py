@@ -14,8 +14,7 @@ from rater.core.clients.views import Views
 from rater.core.commands.records import Do, write_command
 from rater.core.line import steps
 from rater.core.line.batch import Batch, Side, Standing, slices
-from rater.core.line.draw_request import Calls
-from rater.core.line.steps import Found, Lacking
+from rater.core.line.steps import Lacking, Requests
 from rater.worker.buckets import PROBE_S, LaneBuckets
 from rater.worker.commands import catch_up, obey
 from rater.worker.faults import ours
@@ -147,14 +146,14 @@ class Line:
         """
         every, rounds = sides, 0
         while sides:
-            calls = await self.match(sides, views)
+            requests = await self.match(sides, views)
             if again := steps.outdated(every, self.lane.catalog):
                 # The lane has caught up since: what was rejected until then is judged by the same catalog.
                 again |= set(map(id, sides))
                 sides = [side for side in every if id(side) in again]
                 continue
             with self.lane.progress.stage("draw"):
-                sides = await self.buckets.draw(batch, calls, views)
+                sides = await self.buckets.draw(batch, requests, views)
             rounds += 1
             if rounds >= ROUNDS_MAX and len(parted := steps.halves(sides)) > 1:
                 for part in parted:
@@ -163,33 +162,29 @@ class Line:
                     await self.decide(batch, part, views)
                 return
 
-    async def match(self, sides: list[Side], views: Views) -> Calls:
-        """Return the calls of sides: whose they are, what they cost, what they may draw from.
+    async def match(self, sides: list[Side], views: Views) -> Requests:
+        """Identify, price and match sides; returns the requests to draw them.
 
-        Each time that something is lacking, it is had the next time: so this ends.
+        Each time that something is lacking, it is had the next time: so this ends. Nothing is changed by it,
+        so it is safe at any crash.
         """
+        stage, buckets = self.lane.progress.stage, self.buckets
         while True:
-            found = await self.identify(sides, views)
-            catalog, buckets = self.lane.catalog, self.buckets
+            catalog = self.lane.catalog
             assert catalog is not None  # noqa: S101 - data is read from when there is one
-            with self.lane.progress.stage("match"):
-                calls, lacking = steps.match(
-                    found, catalog, views, self.connections.store.count, buckets.ask_whole
-                )
+            with stage("identify"):
+                lacking = steps.identify(sides, catalog, views)
             if not lacking:
-                return calls
-            with self.lane.progress.stage("identify"):
-                await self.have(lacking, views)
-
-    async def identify(self, sides: list[Side], views: Views) -> Found:
-        """Find whose calls they are, having what is lacking first (read-only: safe at any crash)."""
-        with self.lane.progress.stage("identify"):
-            while True:
-                catalog = self.lane.catalog
-                assert catalog is not None  # noqa: S101 - data is read from when there is one
-                found, lacking = steps.identify(sides, catalog, views)
+                with stage("price"):
+                    lacking = steps.price(sides, catalog, views)
+            if not lacking:
+                with stage("match"):
+                    requests, lacking = steps.match(
+                        sides, catalog, views, self.connections.store.count, buckets.ask_whole
+                    )
                 if not lacking:
-                    return found
+                    return requests
+            with stage("identify"):
                 await self.have(lacking, views)
 
     async def have(self, lacking: Lacking, views: Views) -> None:

@@ -21,7 +21,7 @@ from rater.core.commands.records import AccountsArgs, ClientsArgs, Command, Even
 from rater.core.instants import milliseconds, rfc3339
 from rater.core.journal.records import COMMAND_INDEX_MIN, ApplyContext
 from rater.core.line.batch import Record, Side
-from rater.core.line.draw_request import Call
+from rater.core.line.draw_request import RequestBuilder
 from rater.core.reasons import shown
 
 _encode = msgspec.json.Encoder().encode
@@ -74,13 +74,13 @@ _OF_ANOTHER = "the entry holds rows of another client"
 def chunk_call(
     topic: str, record: Record, command: Command, args: ClientsArgs, registers: dict[str, ClientState],
     catalog: Catalog,
-) -> Call:  # fmt: skip
+) -> RequestBuilder:  # fmt: skip
     """Return the call that brings the chunk's clients to what the load says; unchanged ones are left out.
 
     Raises ValueError with a sentence where an entry has a date, zone or number that is none.
     """
     at_ms = milliseconds(command.at)
-    call = Call()
+    call = RequestBuilder()
     for position, entry in enumerate(args.entries):
         old = registers.get(entry.id)
         if old is None and entry.client is None:

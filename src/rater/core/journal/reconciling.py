@@ -34,7 +34,6 @@ from rater.core.bucket.messages import (
 )
 from rater.core.journal.outcomes import OutcomeEntry, pack_entries, unpack_entries
 from rater.core.journal.records import COMMAND_INDEX_MIN, ApplyContext, Effect, Identity, State
-from rater.core.rating.matching import fields_of
 from rater.core.rating.transaction import Context
 
 FORGET_GENERATIONS_MAX = 64
@@ -71,7 +70,8 @@ def effects(decided: Pending) -> Effects:
     counters: defaultdict[str, int] = defaultdict(int)
     if result.takes:
         context = _rating.decode(entry.context)
-        fields = fields_of(context.candidates, context.terms.packages)
+        packages = context.head.packages
+        fields = [packages[limit.group].field + limit.field for limit in context.limits]
         for index, taken, _, _ in result.takes:
             counters[fields[index]] += taken
     return Effects(result.amount, dict(counters))
