@@ -117,7 +117,9 @@ def test_what_calls_of_a_request_share_is_kept_once() -> None:
         for place, client in enumerate(("42", "43"))
     ]
     requests, _ = steps_module.match(sides, rater.catalog, Views(), 1)
-    request = requests[0].request(batch_module.Standing(0, "c", 1, 1, LanePosition(lane_ms=AT_MS)), 0, 1, 0, 0)
+    request = requests[0].request(
+        batch_module.Standing(0, "c", 1, 1, LanePosition(lane_ms=AT_MS)), 0, 1, 0, 0
+    )
     kept = [_context.decode(entry.context) for entry in unpack_entries(request.context)]
     assert [
         (of.head.client, of.head.packages[one.group].field + one.field, of.id)
