@@ -31,8 +31,7 @@ DUPLICATES = ("same", "differs")
 TRANSACTIONS = tuple(of.value for of in TransactionType)
 DRAWS = ("volume", "money")
 STAGES = ("decode", "identify", "price", "match", "draw", "render", "commit")
-"""Steps of the line as they are measured. Poll waits for records, so its time says nothing; a price is made
-side by side with its match, for its sign chooses the packages, and is measured there."""
+"""Steps of the line as they are measured; poll waits for records, so its time says nothing."""
 RESULTS = ("done", "refused")
 DO = (
     "load_catalog", "put_package", "set_package_status", "delete_package", "put_client", "adjust", "assign",

@@ -224,6 +224,54 @@ def test_one_commit_late() -> None:
     check(mock.patch.object(trimming, "forgettable", without), forgotten_ends(), "I2 I4")
 
 
+async def two_crashes(world: World) -> None:
+    """A worker dies with a call drawn; its successor does loads before the call comes again, then dies."""
+    slot = world.add_worker()
+    await world.begin_load(catalog(), applied=True)
+    slot.wanted = False
+    world.server.done = lambda _who, what: world.crash(slot) if what == "draw" else None
+    world.send(0, call_of("n1", "volume"))
+    await world.until(lambda: slot.worker is None)
+    for number in range(4):
+        account = b'{"id": "a-volume"}'
+        await world.begin_load(catalog(2).replace(account, account + b', {"id": "b%d"}' % number))
+    draws = 0
+
+    def third(_who: str, what: str) -> None:
+        nonlocal draws
+        draws += what == "draw"
+        if draws == 3:
+            slot.wanted = False
+            world.crash(slot)
+
+    world.server.done = third
+    slot.wanted = True
+    world.start(slot)
+    await world.until(lambda: draws == 3 and slot.worker is None)
+    world.server.done = lambda _who, _what: None
+    slot.wanted = True
+    world.start(slot)
+    await world.drained(60.0)
+    await world.stop_workers()
+    world.faults += check_world(world)
+
+
+def test_nothing_trimmed_before_the_predecessor(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without waiting for what a predecessor drew and has not published, a second crash loses it."""
+    monkeypatch.setattr("rater.worker.line.COMMIT_RECORDS_MAX", 1)  # each batch in a Kafka transaction
+    forgettable = trimming.forgettable
+
+    def without(before: Settled | None, now: Settled, _: int) -> tuple[Settled | None, Settled | None]:
+        return forgettable(before, now, 0)
+
+    with (
+        mock.patch.object(trimming, "forgettable", without),
+        pytest.raises(Failure, match=r"I4: .* of n1 is lost"),
+    ):
+        World(0, batch_max=1).run(two_crashes)
+    World(0, batch_max=1).run(two_crashes)
+
+
 def test_include() -> None:
     """Without one end in all partitions for what the brokers forgot, each goes another way: lost, twice."""
     check(mock.patch.object(endtxn, "include"), forgotten_ends(), "I1 I4")
