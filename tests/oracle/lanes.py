@@ -895,7 +895,7 @@ def forget_views(system: System) -> None:
 
 
 BOUNDS = {
-    "SPANS_MAX", "OPENED_MAX", "OFFERS_MAX", "_RECENT_MAX", "_MEMO_MAX", "VIEWS_MAX", "ASK_WHOLE_MAX",
+    "SPANS_MAX", "OPENED_MAX", "OFFERS_MAX", "_RECENT_MAX", "VIEWS_MAX", "ASK_WHOLE_MAX",
 }  # fmt: skip
 """Of what a view, a catalog, a module and a worker remember."""
 

@@ -87,8 +87,8 @@ PLANTED = (
     Planted(
         "duplicate_at_any_client",
         "core/rating/duplicates.py",
-        'return (int.from_bytes(older, "big") ^ client_crc).to_bytes(KEY_BYTES, "big")',
-        "return older",
+        '(int.from_bytes(older, "big") ^ client_crc).to_bytes(KEY_BYTES, "big"), older',
+        "older, older",
         "14: one id at two clients of a bucket is one call",
     ),
     Planted(
@@ -276,9 +276,9 @@ PLANTED = (
     Planted(
         "rules_by_gateway",
         "core/catalog/rules.py",
-        "key = (side, gateway, ip, login, caller)",
-        "key = (side, gateway, ip, login)",
-        "callers behind one gateway are taken for the one who came first",
+        "login if by_login else None, caller[:digits])",
+        "login if by_login else None, '')",
+        "a rule with the beginning of the caller's number holds for nobody",
     ),
     Planted(
         "version_a_moment_late",
@@ -305,16 +305,15 @@ PLANTED = (
     Planted(
         "unit_of_another_service",
         "core/rating/pricing.py",
-        "catalog.services[cdr.service].price_unit)",
-        "catalog.services[CALLS].price_unit)",
+        "catalog.services[cdr.service].price_unit",
+        "catalog.services[CALLS].price_unit",
         "a rate's price is per the unit of calls, whatever the service",
     ),
     Planted(
         "cost_of_the_other_side",
         "core/rating/pricing.py",
-        "cost = cost_of(rate.price_e10, rate.setup_fee_e10, side,",
-        "first = price.__dict__.setdefault(str(rate.price_e10), side)\n"
-        "    cost = cost_of(rate.price_e10, rate.setup_fee_e10, first,",
+        'if side == "orig":',
+        'if price.__dict__.setdefault(str(rate.price_e10), side) == "orig":',
         "a terminated call is charged where an originated one came first",
     ),
     Planted(

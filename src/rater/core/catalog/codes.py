@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from rater.core.amounts import format_e10
 from rater.core.instants import BEGINNING_MS
-from rater.core.json_text import quoted
+from rater.core.json_text import members
 from rater.core.naming import name_key
 
 CODE_DIGITS_MAX = 64
@@ -81,14 +81,12 @@ class Rate(Struct, gc=False):
     def text(self) -> RateText:
         """Return what of a transaction follows from the rate (CONTRACTS.md, Transaction)."""
         fee = format_e10(self.setup_fee_e10)
-        name = "null" if self.code_name is None else quoted(self.code_name)
-        table = "null" if self.table is None else quoted(self.table)
-        return RateText(
-            f'"code":"{self.code}","code_name":{name},"rate":{{"table":{table},'
-            f'"currency":{quoted(self.currency)},"price":"{format_e10(self.price_e10)}","setup_fee":"{fee}",'
-            f'"min_time":{self.min_time},"interval":{self.interval},"grace_time":{self.grace_time}}}',
-            fee,
-        )
+        rate = {
+            "table": self.table, "currency": self.currency, "price": format_e10(self.price_e10),
+            "setup_fee": fee, "min_time": self.min_time, "interval": self.interval,
+            "grace_time": self.grace_time,
+        }  # fmt: skip
+        return RateText(members({"code": self.code, "code_name": self.code_name, "rate": rate}), fee)
 
 
 class Row(Struct, array_like=True, gc=False):
@@ -119,7 +117,7 @@ class RateTable:
         self.currency = currency
         self.deck = deck
         self._by_code: dict[str, Row | list[Row]] = {}
-        """A list where a code has several: in few tables, and of those most codes have one."""
+        """A list where a code has several, the one that begins last first; most codes have one."""
         self._fill(rows)
         lengths: dict[str, set[int]] = {}
         for code in self._by_code:
@@ -138,12 +136,13 @@ class RateTable:
         table = self._by_code
         for row in rows:
             other = table.setdefault(row.code, row)
-            if other is row:
-                continue
             if isinstance(other, list):
                 other.append(row)
-            else:
+            elif other is not row:
                 table[row.code] = [other, row]
+        for several in table.values():
+            if isinstance(several, list):
+                several.sort(key=_from, reverse=True)
 
     def __len__(self) -> int:
         """Return the number of codes."""
@@ -158,24 +157,18 @@ class RateTable:
         # Not remembered by number: most numbers come once, and an area's few lengths are tried in 0.3 µs.
         by_code = self._by_code
         for length in self._lengths.get(number[:_HEAD], self._shorter):
-            rows = by_code.get(number[:length])  # of a shorter number all of it, which is as good
-            if rows is not None:
-                row = rows if isinstance(rows, Row) else _latest(rows, at_ms)
-                if row is not None and _from(row) <= at_ms and (row.to_ms is None or at_ms < row.to_ms):
-                    return self._rate(row)
+            found = by_code.get(number[:length])  # of a shorter number all of it, which is as good
+            for row in (found,) if isinstance(found, Row) else found or ():
+                if row.from_ms is not None and at_ms < row.from_ms:
+                    continue
+                if row.to_ms is not None and row.to_ms <= at_ms:
+                    break
+                name = None if self.deck is None else self.deck.codes.get(row.code)
+                return Rate(
+                    self.name, self.currency, row.code, name, row.price_e10, row.setup_fee_e10,
+                    row.min_time, row.interval, row.grace_time,
+                )  # fmt: skip
         return None
-
-    def _rate(self, row: Row) -> Rate:
-        name = None if self.deck is None else self.deck.codes.get(row.code)
-        return Rate(
-            self.name, self.currency, row.code, name, row.price_e10, row.setup_fee_e10,
-            row.min_time, row.interval, row.grace_time,
-        )  # fmt: skip
-
-
-def _latest(rows: list[Row], at_ms: int) -> Row | None:
-    """Return the row of one code that began last; None: none has begun."""
-    return max((row for row in rows if _from(row) <= at_ms), key=_from, default=None)
 
 
 def _from(row: Row) -> int:

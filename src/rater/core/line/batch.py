@@ -7,6 +7,7 @@ the records.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from operator import attrgetter
 from typing import Any, Protocol
 
 from msgspec import Struct
@@ -32,6 +33,9 @@ from rater.core.reasons import Side as SideName
 
 SIDE_INDEX = {"orig": 0, "term": 1}
 SIDE_NAME: tuple[SideName, SideName] = ("orig", "term")
+
+
+_timestamp = attrgetter("timestamp")
 
 
 class Record(Protocol):
@@ -211,7 +215,7 @@ def _by_generation(
 ) -> list[list[tuple[str, list[Any]]]]:
     """Part what came in where the lane's time enters another generation: seldom, or after a long absence."""
     lane_ms, length_ms = standing.lane_ms, standing.generation_ms
-    latest_ms = max((record.timestamp for _, records in polled for record in records), default=0)
+    latest_ms = max([max(map(_timestamp, records), default=0) for _, records in polled], default=0)
     if latest_ms // length_ms <= lane_ms // length_ms:
         return [polled]
     groups: list[list[tuple[str, list[Any]]]] = [[]]

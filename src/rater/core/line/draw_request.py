@@ -112,14 +112,14 @@ class RequestBuilder:
         """Return the request as the store takes it. number: that which the bucket expects."""
         for use, (_, fields) in zip(self.uses, self._clients.values(), strict=True):
             use.fields = list(fields)
-        context = pack_entries(self.entries)
+        lane_ms, context = standing.lane_ms, pack_entries(self.entries)
         if self._rows:
             context = pack_rows(
                 list(self._topics), self._head_texts, self._rate_texts, self._limit_texts, self._rows
             )
         return DrawRequest(
-            lane=standing.lane, token=token, call=number, lane_ms=standing.lane_ms,
-            generation=standing.lane_ms // standing.generation_ms, trim=trim, floor=floor,
+            lane=standing.lane, token=token, call=number, lane_ms=lane_ms,
+            generation=lane_ms // standing.generation_ms, trim=trim, floor=floor,
             applies=self.applies, accounts=self.accounts, uses=self.uses, items=self.items,
             context=context, contextless=not self.sides,
         )  # fmt: skip
