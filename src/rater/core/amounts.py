@@ -75,6 +75,8 @@ def format_micros(value: int) -> str:
 
 def decimal(value: int, decimals: int) -> str:
     """Return an int of 10^-decimals as a decimal without exponent and without trailing zeros."""
+    if not value:
+        return "0"
     digits = str(abs(value)).zfill(decimals + 1)
     whole, rest = digits[:-decimals], digits[-decimals:].rstrip("0")
     sign = "-" if value < 0 else ""

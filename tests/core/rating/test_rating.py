@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rater.core.bucket.messages import DrawResult, Outcome
-from rater.core.catalog.codes import Rate
+from rater.core.catalog.codes import Rate, origin_of
 from rater.core.catalog.offers import LimitText
 from rater.core.cdr import Arrival, Cdr, GivenRate, Party
 from rater.core.cdr_decoding import decode
@@ -77,7 +77,9 @@ def priced_at(
 def rate_of(price: Decimal, fee: Decimal = Decimal(0), currency: str = "USD", **rest: int) -> Rate:
     """Return a rate of code 380."""
     units: dict[str, Any] = {"min_time": 0, "interval": 1, "grace_time": 0, **rest}
-    return Rate(None, currency, "380", None, int(price * 10**10), int(fee * 10**10), **units)
+    return Rate(
+        origin_of(None, currency), currency, "380", None, int(price * 10**10), int(fee * 10**10), **units
+    )
 
 
 # ---------------------------------------------------------------- billed volume
@@ -338,7 +340,7 @@ def test_texts_are_escaped_where_they_need_it(
     cdr = decode(raw, Arrival(AT_MS, 86_400_000, frozenset({"calls", "messages"})))
     assert isinstance(cdr, Cdr)
     assert cdr.plain == (b"\\" not in raw)
-    rate = Rate(None, "USD", "38", None, 10**9, 0, 0, 1, 5) if cdr.answered else None
+    rate = Rate(origin_of(None, "USD"), "USD", "38", None, 10**9, 0, 0, 1, 5) if cdr.answered else None
     priced = priced_at(rater, rate, cdr)
     assert isinstance(priced, pricing.Priced)
     one, other = (

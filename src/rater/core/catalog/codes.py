@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from rater.core.amounts import format_e10
 from rater.core.instants import BEGINNING_MS
-from rater.core.json_text import members
+from rater.core.json_text import members, quoted
 from rater.core.naming import name_key
 
 CODE_DIGITS_MAX = 64
@@ -64,11 +64,11 @@ NO_RATE = RateText('"code":null,"code_name":null,"rate":null', "0")
 class Rate(Struct, gc=False):
     """What a side of a call is rated at: a row of a rate table, or what the CDR itself gave (no table).
 
-    price_e10 of one price unit and setup_fee_e10 are in 10^-10 of the currency; min_time, interval and
-    grace_time in counting units, interval >= 1.
+    origin: JSON of the table and the currency (`origin_of`). price_e10 of one price unit and setup_fee_e10
+    are in 10^-10 of the currency; min_time, interval and grace_time in counting units, interval >= 1.
     """
 
-    table: str | None
+    origin: str
     currency: str
     code: str
     code_name: str | None
@@ -81,12 +81,18 @@ class Rate(Struct, gc=False):
     def text(self) -> RateText:
         """Return what of a transaction follows from the rate (CONTRACTS.md, Transaction)."""
         fee = format_e10(self.setup_fee_e10)
-        rate = {
-            "table": self.table, "currency": self.currency, "price": format_e10(self.price_e10),
-            "setup_fee": fee, "min_time": self.min_time, "interval": self.interval,
-            "grace_time": self.grace_time,
-        }  # fmt: skip
-        return RateText(members({"code": self.code, "code_name": self.code_name, "rate": rate}), fee)
+        name = "null" if self.code_name is None else quoted(self.code_name)
+        text = (
+            f'"code":"{self.code}","code_name":{name},"rate":{{{self.origin},"price":"{format_e10(self.price_e10)}",'
+            f'"setup_fee":"{fee}","min_time":{self.min_time},"interval":{self.interval},'
+            f'"grace_time":{self.grace_time}}}'
+        )
+        return RateText(text, fee)
+
+
+def origin_of(table: str | None, currency: str) -> str:
+    """Return what a transaction says of where a rate is from. table None: the CDR brought it."""
+    return members({"table": table, "currency": currency})
 
 
 class Row(Struct, array_like=True, gc=False):
@@ -109,13 +115,14 @@ _HEAD = 3
 class RateTable:
     """A rate table, searched by number."""
 
-    __slots__ = ("_by_code", "_lengths", "_shorter", "currency", "deck", "name")
+    __slots__ = ("_by_code", "_lengths", "_origin", "_shorter", "currency", "deck", "name")
 
     def __init__(self, name: str, currency: str, deck: Deck | None, rows: Iterable[Row]) -> None:
         """Take the rows of the table."""
         self.name = name
         self.currency = currency
         self.deck = deck
+        self._origin = origin_of(name, currency)
         self._by_code: dict[str, Row | list[Row]] = {}
         """A list where a code has several, the one that begins last first; most codes have one."""
         self._fill(rows)
@@ -165,7 +172,7 @@ class RateTable:
                     break
                 name = None if self.deck is None else self.deck.codes.get(row.code)
                 return Rate(
-                    self.name, self.currency, row.code, name, row.price_e10, row.setup_fee_e10,
+                    self._origin, self.currency, row.code, name, row.price_e10, row.setup_fee_e10,
                     row.min_time, row.interval, row.grace_time,
                 )  # fmt: skip
         return None
