@@ -73,7 +73,7 @@ class Inside:
             self._spent("pack")
             reply = _reply(request)
             self._at = time.thread_time()
-            steps_module.settle(call, reply)
+            steps_module.settle(batch, call, reply)
         steps_module.render(batch, self.standing)
         self._spent("render")
         return len(batch.sides)

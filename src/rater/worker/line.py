@@ -289,7 +289,8 @@ class Line:
     async def draw_one(self, batch: Batch, bucket: int, call: Call, views: Views) -> bool:
         """Draw from one bucket; False: nothing was changed, the sides have to be matched again.
 
-        Views were stale, and are fresh now; or the first limits of a side did not do, and it gets all.
+        Views were stale, and are fresh now; or something is due first, and the call knows what; or the first
+        limits of a side did not do, and it gets all.
         """
         taken = self.taken
         request = call.request(
@@ -301,6 +302,10 @@ class Line:
                 views.put(client, register)
             self.parts.metrics.redis_retried()
             return False
+        if reply.status == Status.DUE:
+            call.due = reply.due
+            self.parts.metrics.redis_retried()
+            return False
         if reply.status == Status.MORE:
             if len(self.ask_whole) >= ASK_WHOLE_MAX:
                 self.ask_whole.clear()
@@ -309,7 +314,7 @@ class Line:
             return False
         taken.calls[bucket] = reply.call
         batch.calls[bucket] = request.call
-        steps_module.settle(call, reply)
+        steps_module.settle(batch, call, reply)
         return True
 
     async def commit(self, batches: list[Batch]) -> None:

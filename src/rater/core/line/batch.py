@@ -6,6 +6,7 @@ the records.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Protocol
 
 from msgspec import Struct
@@ -13,13 +14,8 @@ from msgspec import Struct
 from rater.core.bucket.messages import DrawResult
 from rater.core.catalog.codes import RateText
 from rater.core.cdr import Cdr, Party
-from rater.core.journal.outcomes import Kept
-from rater.core.journal.reconciling import Pending
-from rater.core.journal.records import (
-    COMMAND_INDEX_MIN,
-    ApplyContext,
-    Outgoing,
-)
+from rater.core.journal.outcomes import Decided, Kept, KeptChange
+from rater.core.journal.records import Identity, Outgoing
 from rater.core.line.counts import Counts
 from rater.core.rating.matching import Part, Terms
 from rater.core.reasons import Rejection
@@ -49,13 +45,13 @@ class Standing(Struct):
     positions: dict[str, int]
     times: dict[str, int]
     lane_ms: int
-    pending: dict[tuple[str, int, int], Pending]
+    pending: dict[Identity, Decided]
     """Outcomes that were decided before and not published: found by (topic, offset, index), never decided
     again."""
 
 
 class Side(Struct, gc=False):
-    """One side of a CDR (or one item of a command) on its way through the line."""
+    """One side of a CDR on its way through the line."""
 
     topic: str
     record: Any
@@ -74,14 +70,12 @@ class Side(Struct, gc=False):
     """Version of the catalog that a rejection was judged by; 0: by none, so it tells of the batch's."""
     late: bool = False
     """A period that it may draw from was over when its record came in."""
-    applied: tuple[str, ApplyContext] | None = None
-    """Of an item of a command: its client, and what it is published with."""
-    result: DrawResult | bool | None = None
+    result: DrawResult | None = None
 
     @property
     def name(self) -> SideName | None:
-        """Which side; None: of a record of which that is not known, or an item of a command."""
-        return SIDE_NAME[self.index] if 0 <= self.index < COMMAND_INDEX_MIN else None
+        """Which side; None: of a record of which that is not known."""
+        return SIDE_NAME[self.index] if self.index >= 0 else None
 
     @property
     def offset(self) -> int:
@@ -102,6 +96,8 @@ class Batch:
         self.lane = standing.lane
         self.records = sum(len(records) for _, records in polled)
         self.sides: list[Side] = []
+        self.changes: list[KeptChange] = []
+        """Changes of clients that were carried out, now or by a predecessor."""
         self.events: list[Outgoing] = []
         self.controls: list[Outgoing] = []
         """Control records of the journal beside the mark (states of the account index)."""
@@ -125,9 +121,17 @@ class Batch:
         self.pending_left = 0
         """Outcomes of a predecessor that had not come again when this batch was rated."""
 
+    def add_changes(self, changes: Iterable[KeptChange]) -> None:
+        """Take what was carried out: its events as they were made with it; the rest is rendered."""
+        for change in changes:
+            self.changes.append(change)
+            for event in change.events:
+                self.events.append((event.key, event.value, []))
+                self.counts.events[event.type] += 1
+
     def release(self) -> None:
         """Let go of what only rating needed: what is published stays."""
-        self.polled, self.sides = [], []
+        self.polled, self.sides, self.changes = [], [], []
 
 
 def slices(standing: Standing, polled: list[tuple[str, list[Any]]], records_max: int) -> list[Batch]:

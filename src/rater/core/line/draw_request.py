@@ -1,4 +1,4 @@
-"""One draw request in the making: the sides of a batch that fall into one bucket."""
+"""One draw request in the making: the changes and the sides of a batch that fall into one bucket."""
 
 from __future__ import annotations
 
@@ -6,20 +6,16 @@ from typing import Any
 
 import msgspec
 
-from rater.core.bucket.messages import Apply, DrawItem, DrawRequest, Use
+from rater.core.bucket.messages import ClientWrite, DrawItem, DrawRequest, Due, Use
 from rater.core.catalog.codes import RateText
 from rater.core.cdr import CALLS
+from rater.core.clients.changes import Change
 from rater.core.clients.views import ClientView
-from rater.core.journal.outcomes import Kept, OutcomeEntry, Tables, pack_entries, pack_rows
-from rater.core.journal.records import (
-    ApplyContext,
-)
+from rater.core.journal.outcomes import Kept, KeptChange, Tables, kept_change, pack_changes, pack_rows
 from rater.core.line.batch import Record, Side, Standing
 from rater.core.rating import duplicates, pricing
 from rater.core.rating import transaction as transaction_module
 from rater.core.rating.matching import Matched, Terms, fields_of
-
-_pack = msgspec.msgpack.Encoder().encode
 
 
 class _Numbered:
@@ -39,10 +35,11 @@ class Call:
         self.sides: list[Side] = []
         self.uses: list[Use] = []
         self.items: list[Any] = []
-        self.applies: list[Apply] = []
         self.accounts: list[tuple[str, str]] = []
-        self.entries: list[OutcomeEntry] = []
-        """What is kept of the applies."""
+        self.changes: list[KeptChange] = []
+        self.due: list[Due] = []
+        """What the bucket answered as due, when the call was made last."""
+        self._writes: list[ClientWrite] = []
         self._tables = Tables()
         self._rows: list[Kept] = []
         """What is kept of the sides."""
@@ -86,28 +83,23 @@ class Call:
         self._rows.append(row)
         self.sides.append(side)
 
-    def apply(self, side: Side, apply: Apply, context: ApplyContext) -> None:
-        """Add a client's new state, which an item of a command asks for; a call of applies has no sides."""
-        self.applies.append(apply)
-        side.applied = apply.client, context
-        self.entries.append(
-            OutcomeEntry(
-                side.topic, side.offset, side.index, side.record.timestamp, b"", b"", apply.client,
-                _pack(context),
-            )
-        )  # fmt: skip
-        self.sides.append(side)
+    def change(self, change: Change, topic: str, record: Record, index: int) -> None:
+        """Add a change that a record asks for: it is carried out before the sides."""
+        self._writes.append(change.write)
+        self.changes.append(kept_change(change, topic, record, index))
 
     def request(self, standing: Standing, token: int, call: int, trim: int, floor: int) -> DrawRequest:
         """Return the call as the store takes it."""
         for use, of in zip(self.uses, self._of.values(), strict=True):
             use.fields = list(of.fields)
+        context = pack_rows(self._tables, self._rows) if self._rows else b""
+        if self.changes:
+            context = pack_changes(self.changes, context)
         return DrawRequest(
             lane=standing.lane, token=token, call=call, lane_ms=standing.lane_ms,
             generation=standing.lane_ms // standing.generation_ms, trim=trim, floor=floor,
-            applies=self.applies, accounts=self.accounts, uses=self.uses, items=self.items,
-            context=pack_rows(self._tables, self._rows) if self._rows else pack_entries(self.entries),
-            contextless=not self.sides,
+            changes=self._writes, accounts=self.accounts, uses=self.uses, items=self.items,
+            context=context, contextless=not context,
         )  # fmt: skip
 
 

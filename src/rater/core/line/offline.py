@@ -11,15 +11,15 @@ from typing import NamedTuple
 
 from msgspec import Struct
 
-from rater.core.bucket.messages import Apply, DrawItem, DrawRequest, DrawResult, Outcome, Status, Use
+from rater.core.bucket.messages import ClientWrite, DrawItem, DrawRequest, DrawResult, Outcome, Status, Use
 from rater.core.bucket.model import Bucket, Funds, draw_item
 from rater.core.catalog.compiled import Catalog, compile_catalog
 from rater.core.catalog.specs import ClientEntry, Content
 from rater.core.catalog_files.merging import Existing, Fault, merge, read_files, wanted
 from rater.core.cdr import Arrival, Cdr, Party
 from rater.core.cdr_decoding import decode
-from rater.core.clients.changes import apply_entry
-from rater.core.clients.state import ClientState, write_state
+from rater.core.clients.changes import load_change
+from rater.core.clients.state import ClientState, read_state
 from rater.core.clients.views import Views, view
 from rater.core.rating import duplicates as duplicates_module
 from rater.core.rating import pricing
@@ -118,23 +118,21 @@ class Rater:
         if merged.changed:
             self.content = merged.content
             self.catalog = compile_catalog(merged.content, self.catalog.version + 1)
-            self._apply(merged.entries, at_ms)
+            self._change(merged.entries, at_ms)
         return []
 
-    def _apply(self, entries: Sequence[ClientEntry], at_ms: int) -> None:
-        applies = []
+    def _change(self, entries: Sequence[ClientEntry], at_ms: int) -> None:
+        writes = []
         for entry in entries:
             old = self.registers.get(entry.id)
-            new = apply_entry(old, entry, self.catalog, at_ms)
-            if new is old:
+            change = load_change(old, entry, self.catalog, at_ms=at_ms, actor="")
+            if change is None:
                 continue
-            self.registers[entry.id] = new
+            writes.append(change.write)
+            new = self.registers[entry.id] = read_state(change.write.register)
             self.views.clients[entry.id] = view(new)
             self.views.accounts.update(dict.fromkeys(new.accounts, new.id))
-            opening = new.opening if old is None else 0
-            expected = 0 if old is None else old.version
-            applies.append(Apply(new.id, expected, write_state(new), new.version, opening))
-        self._draw(applies, [], [])
+        self._draw(writes, [], [])
 
     def balance(self, client: str) -> int:
         """Return a client's balance in micros of its currency; 0 for one that does not exist."""
@@ -212,14 +210,14 @@ class Rater:
             if found.account is not None:
                 self.views.absent_accounts = {found.account}
 
-    def _draw(self, applies: list[Apply], uses: list[Use], items: list[DrawItem]) -> list[DrawResult]:
-        if not applies and not items:
+    def _draw(self, changes: list[ClientWrite], uses: list[Use], items: list[DrawItem]) -> list[DrawResult]:
+        if not changes and not items:
             return []
         reply = self.bucket.draw(
             DrawRequest(
                 lane=0, token=0, call=self._call, lane_ms=self.lane_ms,
                 generation=self.lane_ms // (self.window_ms + _HOUR_MS), trim=self._call, floor=0,
-                applies=applies, accounts=[], uses=uses, items=items, context=b"", contextless=True,
+                changes=changes, accounts=[], uses=uses, items=items, context=b"", contextless=True,
             )
         )  # fmt: skip
         if reply.status != Status.OK:  # one owner, one bucket, views of this very store
