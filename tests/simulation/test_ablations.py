@@ -21,7 +21,11 @@ from rater.core.bucket.messages import Status
 from rater.core.bucket.model import Bucket
 from rater.core.clients import views
 from rater.core.clients.views import view as view_of
+from rater.core.journal import reconciling
+from rater.core.journal.outcomes import KeptChange
+from rater.core.journal.reconciling import Reconciling
 from rater.core.line import draw_request, steps
+from rater.core.line.batch import Batch
 from rater.core.rating.matching import fields_of
 from rater.stream import endtxn, journal
 from rater.stream import producer as producer_module
@@ -307,3 +311,41 @@ def test_counter_of_a_period() -> None:
 def test_all_limits_once_asked() -> None:
     """Without noting whose first limits did not do, they are asked again and again: a lane stands still."""
     check(mock.patch.object(steps, "ask_whole", return_value=set()), BACKLOG, "P", Backlog)
+
+
+def test_effect_once() -> None:
+    """Without taking a change by its record alone, its transactions are added to a lost store besides."""
+    change = Reconciling._change  # noqa: SLF001 - what is switched off
+
+    def without(self: Any, record: Any, *, lost: bool) -> None:
+        change(self, record, lost=lost)
+        self._changed = None
+
+    losses = profile("losses", weights={"roll_back": 2, "flush": 1})
+    check(mock.patch.object(Reconciling, "_change", without), losses, "I2")
+
+
+def test_events_are_kept() -> None:
+    """Without its events in the outcome, a change that was drawn and not published is never told of."""
+
+    def without(batch: Batch, record: Any, decided: Any) -> None:
+        if isinstance(decided, KeptChange):
+            batch.changes.append(decided)
+        else:
+            replay(batch, record, decided)
+
+    replay = steps.replay
+    crashes = profile("crashes", weights={"crash": 1}, second_load=1.0)
+    check(mock.patch.object(steps, "replay", without), crashes, "I13")
+
+
+def test_changes_stay_where_a_store_fell_back() -> None:
+    """Without keeping them, a client whose making is undone by half is in no journal, its balance lost."""
+
+    def without(self: Any, *args: Any) -> Any:
+        with mock.patch.object(reconciling, "Pending", object):
+            return finish(self, *args)
+
+    finish = Reconciling.finish
+    back = profile("set back", weights={"snapshot": 1, "roll_back": 1, "crash": 2}, second_load=1.0)
+    check(mock.patch.object(Reconciling, "finish", without), back, "I12")
