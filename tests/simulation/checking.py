@@ -315,7 +315,8 @@ def _events(world: World) -> Iterator[str]:
     """I13: each command is answered by one event, whatever died meanwhile."""
     told: Counter[str] = Counter()
     for lane in range(world.lanes):
-        told.update(json.loads(entry.value)["id"] for entry in world.visible((world.topics.events, lane)))
+        events = world.visible((world.topics.events, lane))
+        told.update(json.loads(entry.value or b"")["id"] for entry in events)
     for name, times in told.items():
         if times > 1:
             yield f"I13: the event {name} is told {times} times"

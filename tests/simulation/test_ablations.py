@@ -21,7 +21,6 @@ from rater.core.bucket.messages import Status
 from rater.core.bucket.model import Bucket
 from rater.core.clients import views
 from rater.core.clients.views import view as view_of
-from rater.core.journal import reconciling
 from rater.core.journal.outcomes import KeptChange
 from rater.core.journal.reconciling import Reconciling
 from rater.core.line import draw_request, steps
@@ -337,15 +336,3 @@ def test_events_are_kept() -> None:
     replay = steps.replay
     crashes = profile("crashes", weights={"crash": 1}, second_load=1.0)
     check(mock.patch.object(steps, "replay", without), crashes, "I13")
-
-
-def test_changes_stay_where_a_store_fell_back() -> None:
-    """Without keeping them, a client whose making is undone by half is in no journal, its balance lost."""
-
-    def without(self: Any, *args: Any) -> Any:
-        with mock.patch.object(reconciling, "Pending", object):
-            return finish(self, *args)
-
-    finish = Reconciling.finish
-    back = profile("set back", weights={"snapshot": 1, "roll_back": 1, "crash": 2}, second_load=1.0)
-    check(mock.patch.object(Reconciling, "finish", without), back, "I12")

@@ -1,7 +1,7 @@
 """Bring a bucket to what the journal says: the difference of kept outcomes and the lane's transactions.
 
-The journal is the truth (PROTOCOL.md 3, rules 1 and 5). Of a lane's journal partition the records from the bucket's
-floor on are compared with the outcomes that the bucket keeps:
+The journal is the truth (PROTOCOL.md 3, rules 1 and 5). Of a lane's journal partition the records from the
+bucket's floor on are compared with the outcomes that the bucket keeps:
 
 - in the journal and kept: nothing to do, or the difference of both;
 - in the journal, not kept: the store lost it (it was flushed or rolled back), so its effects are added;

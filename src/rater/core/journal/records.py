@@ -1,6 +1,7 @@
 """What stands in the journal beside transactions: effects, changes of clients, how they are written.
 
-The journal is the truth (PROTOCOL.md section 2): each transaction bears, as a header, what it did to the store.
+The journal is the truth (PROTOCOL.md section 2): each transaction bears, as a header, what it did to the
+store.
 """
 
 from __future__ import annotations
