@@ -34,6 +34,7 @@ from rater.local.child import HOST
 from rater.local.redis import Redis
 from rater.store.buckets import Buckets
 from rater.store.keys import Keys, meta_key
+from rater.store.packing import pack_draw
 
 LENGTH_MS = 1000
 CLIENT = "c"
@@ -186,6 +187,17 @@ async def test_change_of_a_balance_beyond_the_limit_is_due(redis_url: str, prefi
             reply = await lane.draw([], [], [ClientWrite(CLIENT, 1, 2, b"", delta=delta)])
             assert (reply.status, reply.due) == (Status.DUE, [Due(CLIENT, None, -LIMIT, {})])
         assert await lane.balance() == -LIMIT
+
+
+async def test_a_worker_of_an_earlier_version_is_stopped(redis_url: str, prefix: str) -> None:
+    """Its applies are no changes: the function that it calls refuses them by a sentence, and does nothing."""
+    async with connected(redis_url, prefix) as store:
+        lane = await Lane(store).take()
+        before = dump(redis_url, prefix)
+        call = _call(lane.call, changes=[ClientWrite(CLIENT, 0, 1, b"register", delta=5)])
+        with pytest.raises(Halt, match="a worker of an earlier version is at work: stop it"):
+            await store._call(0, "draw", pack_draw(call, Keys(prefix, 0, 1)))  # noqa: SLF001 - as it would call
+        assert dump(redis_url, prefix) == before
 
 
 def hard_costs() -> list[tuple[Form, int]]:
