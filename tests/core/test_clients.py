@@ -121,7 +121,7 @@ def test_a_load_of_a_new_client_is_one_change() -> None:
 
 
 def test_a_load_of_a_known_client_moves_no_money() -> None:
-    """Its version rises by one and its balance stays, whatever the row says; no change where nothing differs."""
+    """Its version rises by one and its balance stays, whatever the row says; else there is no change."""
     state = register_of(held(), balance=5)
     asked: dict[str, Any] = {"catalog": MONTHLY, "at_ms": LOADED, "actor": "anna"}
     renamed = load_change(state, ClientEntry("42", client(name="Rose", balance=9), []), **asked)

@@ -591,6 +591,7 @@ redis.register_function('rater_v2_fence', other)
 redis.register_function('rater_v2_reconcile', other)
 redis.register_function('rater_v2_register', other)
 redis.register_function('rater_v2_draw', other)
+redis.register_function('rater_v2_change', other)
 redis.register_function('rater_v2_expire', other)
 redis.register_function('rater_v2_views', other)
 redis.register_function('rater_v2_probe', other)
@@ -602,6 +603,7 @@ STEPS: dict[str, Callable[[Buckets], Any]] = {
     "reconcile": lambda store: store.reconcile(0, Reconcile(0, 1, 0, 0)),
     "register": lambda store: store.register(0, 0, 1, 0),
     "draw": lambda store: store.draw(0, _call(0, uses=[Use(CLIENT, 1, 0, [])])),
+    "change": lambda store: store.draw(0, _call(0, changes=[ClientWrite(CLIENT, 0, 1, b"")])),
     "views": lambda store: store.views(0, 0, 1, 0, [CLIENT], ["a"]),
     "probe": lambda store: store.probe(0, 0, 1, 0),
     "expire": lambda store: store.expire(0, 0, 1, 0, 0, LENGTH_MS),
@@ -612,9 +614,12 @@ STEPS: dict[str, Callable[[Buckets], Any]] = {
     ("reply", "steps"),
     [
         *((reply, tuple(STEPS)) for reply in ("'OK'", "{}", "false", "7", "{0}", "{99, 1}", "{0, 'x'}")),
-        ("{0, 1}", ("fence", "draw", "views", "expire")),
-        ("{0, 1, 'x'}", ("fence", "draw", "views")),
-        ("{5, 1, {7}}", ("draw",)),
+        ("{0, 1}", ("fence", "draw", "change", "views", "expire")),
+        ("{0, 1, 'x'}", ("fence", "draw", "change", "views")),
+        ("{5, 1, {7}}", ("draw", "change")),
+        ("{7, 1, {7}}", ("draw", "change")),
+        ("{7, 1, {{0, -1, 'x'}}}", ("change",)),
+        ("{7, 1, {{0, -1, 5, 6}}}", ("change",)),
     ],
 )
 async def test_reply_of_other_functions(

@@ -525,6 +525,28 @@ local function draw_item(v, at, stop, row, funded, out, n)
   return n, cost, need
 end
 
+-- Add the takes in out[from .. last] to the counters in `row`; at: where the item's candidates begin in v.
+local function note_takes(v, at, row, out, from, last, changed)
+  for t = from, last, 4 do
+    local c = at
+    for _ = 1, out[t] do  -- the position of candidate out[t]; nearly always the first or second
+      local code = v[c + 2] % 32
+      c = c + 3 + (code % 16 >= 8 and 1 or 0) + (code >= 16 and 4 or 0)
+    end
+    local slot = v[c]
+    row[slot] = row[slot] + out[t + 1]
+    changed[slot] = true
+  end
+end
+
+-- Put the items that woke their clients before the n - 1 numbers of results that follow the head.
+local function put_woken(out, n, woken)
+  local head = #woken
+  for k = n, 2, -1 do out[k + head] = out[k] end
+  for k = 1, head do out[1 + k] = woken[k] end
+  out[1] = head
+end
+
 -- All items, in order. Returns the packed results, the list item, item ... of those whose keys have to be
 -- remembered, the list of those that need more candidates, and what is due before items; notes in `drawn` which
 -- counters of which client have changed. c[wakes + i]: the balance that client i waits for.
@@ -556,19 +578,11 @@ local function draw_all(v, at, items, starts, has, balance, odd, drawn, entry, k
       end
       if cut and (amount ~= 0 or over ~= 0 or not fits(held, 0)) then more[#more + 1] = k - 1 end
       if amount and amount <= LIMIT and amount >= -LIMIT and fits(held, amount) then
-        local row, takes = has[i], (last - n - 2) / 4
-        for t = n + 3, last, 4 do
-          local c = at + 6
-          for _ = 1, out[t] do  -- the position of candidate out[t]; nearly always the first or second
-            local code = v[c + 2] % 32
-            c = c + 3 + (code % 16 >= 8 and 1 or 0) + (code >= 16 and 4 or 0)
-          end
-          local slot = v[c]
-          row[slot] = row[slot] + out[t + 1]
+        if last > n + 2 then
           if not drawn[i] then drawn[i] = {} end
-          drawn[i][slot] = true
+          note_takes(v, at + 6, has[i], out, n + 3, last, drawn[i])
         end
-        out[n + 1] = RATED + (flags >= 2 and (funded and 8 or 4) or 0) + 16 * takes
+        out[n + 1] = RATED + (flags >= 2 and (funded and 8 or 4) or 0) + 4 * (last - n - 2)
         out[n + 2] = amount
         n = last
         balance[i] = held + amount
@@ -587,12 +601,7 @@ local function draw_all(v, at, items, starts, has, balance, odd, drawn, entry, k
     end
     at = stop
   end
-  if #woken > 0 then
-    local head = #woken
-    for k = n, 2, -1 do out[k + head] = out[k] end
-    for k = 1, head do out[1 + k] = woken[k] end
-    out[1] = head
-  end
+  if #woken > 0 then put_woken(out, n, woken) end
   return cmsgpack.pack(out), fresh, more, due
 end
 
