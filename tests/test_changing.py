@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import structs
@@ -15,10 +17,13 @@ from fuzz.world import LOADED_MS, Lane, Store, load_of
 from rater.core.amounts import LIMIT
 from rater.core.bucket.messages import DrawReply, DrawRequest, Reconcile, Status
 from rater.core.bucket.model import Bucket
+from rater.core.clients.changes import ChangeEvent, ChangeTransaction
 from rater.core.clients.state import client_bucket, read_state, write_state
 from rater.core.instants import instant
+from rater.core.journal.outcomes import KeptChange
 from rater.core.journal.reconciling import Reconciling
-from rater.core.journal.records import ChangeRecord, Effect
+from rater.core.journal.records import ChangeRecord, Effect, change_record
+from rater.core.line import steps
 from rater.core.line.batch import Batch
 from rater.stream.journal import understood
 
@@ -93,6 +98,40 @@ def test_a_load_publishes_each_change_with_its_share() -> None:
     assert sorted(told) == sorted(
         [f"load1/{n}/{'done' if n else 'catalog_loaded/0'}" for n in range(len(load_of().commands))]
     )
+
+
+def test_a_change_may_have_several_transactions_and_events() -> None:
+    """Replayed, it stands first as a whole, then each transaction with its share; events are as they were."""
+    lane = Lane()
+    standing = lane.taken.standing
+    transactions = (
+        ChangeTransaction("subscription_fee", -5, b"fee"),
+        ChangeTransaction("refund", 3, b"refund"),
+    )
+    events = (ChangeEvent("renewed", b"3", b"one"), ChangeEvent("charge_cleared", b"3", b"two"))
+    kept = KeptChange("t.cdrs", 7, 2, LOADED_MS, "42", 4, b"r", -2, [("3.1.a", 6)], transactions, events)
+    batch = Batch(standing, [])
+    steps.replay(batch, SimpleNamespace(offset=7, timestamp=LOADED_MS), kept)
+    steps.render(batch, standing)
+    whole = ChangeRecord("t.cdrs", 7, 2, LOADED_MS, LOADED_MS, "42", 4, b"r", -2, [("3.1.a", 6)])
+    assert batch.transactions[0] == change_record(whole)
+    assert [(key, value) for key, value, _ in batch.transactions[1:]] == [(b"42", b"fee"), (b"42", b"refund")]
+    headers = [dict(headers)["e"] for _, _, headers in batch.transactions[1:]]
+    shares = [msgspec.msgpack.decode(raw, type=Effect) for raw in headers]
+    assert [(one.index, one.balance, one.counters) for one in shares] == [(2, -5, []), (2, 3, [])]
+    assert batch.events == [(b"3", b"one", []), (b"3", b"two", [])]
+    assert batch.counts.transactions == {"subscription_fee": 1, "refund": 1, "usage": 0}
+    assert batch.counts.events == {"renewed": 1, "charge_cleared": 1}
+
+
+def test_what_was_due_before_a_call_is_replayed_with_it() -> None:
+    """A change that a call's record asked for comes again with that record, before its sides."""
+    lane = Lane()
+    asyncio.run(lane.rate(load_of().commands))
+    kept = KeptChange(lane.topics.cdrs, lane.offset, 2, LOADED_MS, "42", 4, b"r", 0, [], (), ())
+    lane.taken.standing.pending[kept.identity] = kept
+    batch = asyncio.run(lane.rate([], calls([60])))
+    assert (batch.changes, batch.pending_left, len(batch.sides)) == ([kept], 0, 2)
 
 
 def rated(lane: Lane, before: Callable[[int], None]) -> Batch:
