@@ -5,14 +5,18 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.stamp
 
-.PHONY: demo test test-faults test-backlog test-oracle test-planted fault-figure fault-table bench bench-growth lint venv lock clean
+.PHONY: demo test test-newest test-faults test-backlog test-oracle test-planted fault-figure fault-table bench bench-growth lint venv lock clean
 
 demo: $(STAMP)
 	$(BIN)/rater demo
 
 # --cov last and pytest last: its closing line is the last line of the run.
-test: lint
+test: lint test-newest
 	$(BIN)/pytest --cov $(PYTEST_ARGS)
+
+# Those that need no server, on the newest other Python that is installed here; where there is none it says so.
+test-newest: $(STAMP)
+	$(BIN)/python tests/newest.py
 
 # An hour and a half to three: 10,000 simulated runs, several hundred faults on real servers and processes, ten minutes
 # of overload, a soak of thirty. RATER_FAULT_SEED=7 for another order, RATER_FAULT_MINUTES=3 for shorter ones.
@@ -70,7 +74,7 @@ $(STAMP): requirements.lock pyproject.toml
 
 # One lock for Python 3.11 and newer, Linux and macOS. Without index addresses: it says what, not where from.
 lock: $(STAMP)
-	$(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --all-extras \
+	$(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --all-extras --group dev \
 		--generate-hashes --no-emit-index-url --custom-compile-command "make lock" $(LOCK_ARGS) -o requirements.lock
 
 clean:

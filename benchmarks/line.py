@@ -1,18 +1,29 @@
 """CPU of the pure steps of the line, without Kafka and Redis: what is instructions, and what is memory.
 
     python benchmarks/line.py [CLIENTS]
+    python benchmarks/line.py [CLIENTS] --against PATH [--rounds N]
 
 Each figure is µs of a CDR side, the draw's reply made up. `new`: calls of clients that mostly have not called
-before. `known`: the same calls again. `small`: 250 of them again and again, so that all stays in the
-processor's nearest cache: the instructions alone.
+before (its first line: when nobody has). `known`: the same calls again. `small`: 250 of them again and again,
+so that all stays in the processor's nearest cache: the instructions alone. `packages`: clients that hold 50
+packages each, a fiftieth of so many clients, whose calls were made before.
+
+With --against another working tree is measured in turn with this one, each by its own benchmarks/line.py and
+its own src, in N rounds (5): medians of both and their ratio, which two runs on a busy machine do not give.
 """
 
 from __future__ import annotations
 
+import argparse
+import os
+import re
+import subprocess
 import sys
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
 from types import SimpleNamespace
 from typing import Any
 
@@ -26,9 +37,8 @@ from rater.core.clients.changes import apply_entry
 from rater.core.clients.state import write_state
 from rater.core.clients.views import Views
 from rater.core.line import batch as batch_module
-from rater.core.line import steps as steps_module
+from rater.core.line import steps
 from rater.core.line.batch import Standing
-from rater.core.line.steps import Found
 from rater.store.keys import Keys
 from rater.store.packing import pack_draw
 
@@ -36,6 +46,9 @@ BUCKETS = 4
 CDRS = 50_000
 BATCH = 4000
 SMALL = 250
+CLIENTS = 100_000
+PACKAGES = 50
+ROUNDS = 5
 DAY_MS = 86_400_000
 KEYS = Keys("rater", 0, BUCKETS)
 
@@ -61,11 +74,13 @@ class Inside:
     def _steps(self, records: Sequence[Any]) -> int:
         (batch,) = batch_module.slices(self.standing, [("cdrs", list(records))], len(records))
         self._at = time.thread_time()
-        sides = steps_module.decode(batch, self.standing, {}, self.services)
+        sides = steps.decode(batch, self.standing, {}, self.services)
         self._spent("decode")
-        found = self._identify(sides)
+        self._identify(sides)
         self._spent("identify")
-        calls, _ = steps_module.match(found, self.catalog, self.views, BUCKETS)
+        steps.price(sides, self.catalog, self.views)
+        self._spent("price")
+        calls, _ = steps.match(sides, self.catalog, self.views, BUCKETS)
         self._spent("match")
         for call in calls.values():
             request = call.request(self.standing, 1, 1, 0, 0)
@@ -73,17 +88,17 @@ class Inside:
             self._spent("pack")
             reply = _reply(request)
             self._at = time.thread_time()
-            steps_module.settle(batch, call, reply)
-        steps_module.render(batch, self.standing)
+            steps.settle(batch, call, reply)
+        steps.render(batch, self.standing)
         self._spent("render")
         return len(batch.sides)
 
-    def _identify(self, sides: list[batch_module.Side]) -> Found:
+    def _identify(self, sides: list[batch_module.Side]) -> None:
         self.views = Views(self.views.clients, self.views.accounts)
         while True:
-            found, lacking = steps_module.identify(sides, self.catalog, self.views)
+            lacking = steps.identify(sides, self.catalog, self.views)
             if not lacking:
-                return found
+                return
             for clients, _ in lacking.by_bucket(BUCKETS).values():
                 self.views.learn(clients, set(), {client: self.registers[client] for client in clients}, {})
 
@@ -98,7 +113,7 @@ class Inside:
         self.spent.clear()
         self.sides = 0
         stages = "  ".join(f"{stage} {us:.1f}" for stage, us in each.items())
-        return f"{name:6} {sum(each.values()):6.1f} = {stages}"
+        return f"{name:8} {sum(each.values()):6.1f} = {stages}"
 
 
 def _reply(request: DrawRequest) -> DrawReply:
@@ -111,9 +126,8 @@ def _reply(request: DrawRequest) -> DrawReply:
     return DrawReply(Status.OK, 2, results, [], [])
 
 
-def main() -> None:
-    """Measure it."""
-    world = World(clients=int(sys.argv[1]) if len(sys.argv) > 1 else 100_000)
+def prepared(world: World, cdrs: int) -> tuple[Inside, list[Any]]:
+    """Return a lane with the world's catalog and clients, and records of so many calls."""
     now_ms = int(time.time() * 1000)
     file = read_files([("catalog.json", world.catalog())], lambda _: b"")
     merged = merge(None, file, now_ms, Existing({}, {}))
@@ -122,21 +136,81 @@ def main() -> None:
     registers = {entry.id: write_state(apply_entry(None, entry, catalog, now_ms)) for entry in merged.entries}
     records = [
         SimpleNamespace(offset=n, timestamp=now_ms, key=None, value=raw, headers=())
-        for n, raw in enumerate(world.calls(2 * CDRS, "line"))
+        for n, raw in enumerate(world.calls(cdrs, "line"))
     ]
-    del file, merged
+    return Inside(catalog, registers, now_ms), records
+
+
+def measure(clients: int) -> None:
+    """Measure this tree, and print a line for each workload."""
+    lane, records = prepared(World(clients=clients), 2 * CDRS)
     spare_collector()
-    lane = Inside(catalog, registers, now_ms)
-    for first in (0, CDRS):
-        for at in range(first, first + CDRS, BATCH):
-            lane.rate(records[at : min(at + BATCH, first + CDRS)])
+    for half in (records[:CDRS], records[CDRS:]):
+        rate_all(lane, half)
         print(lane.told("new"))
-    for at in range(CDRS, 2 * CDRS, BATCH):
-        lane.rate(records[at : min(at + BATCH, 2 * CDRS)])
+    rate_all(lane, records[CDRS:])
     print(lane.told("known"))
     for _ in range(CDRS // SMALL):
         lane.rate(records[:SMALL])
     print(lane.told("small"))
+    del lane, records
+    lane, records = prepared(World(clients=max(1, clients // PACKAGES), packages=PACKAGES), CDRS)
+    spare_collector()
+    rate_all(lane, records)
+    lane.told("")  # measured when they come again, as the known ones are
+    rate_all(lane, records)
+    print(lane.told("packages"))
+
+
+def rate_all(lane: Inside, records: list[Any]) -> None:
+    """Take records through the steps, a batch at a time."""
+    for at in range(0, len(records), BATCH):
+        lane.rate(records[at : at + BATCH])
+
+
+def run_of(tree: Path, clients: int) -> dict[str, float]:
+    """Measure a working tree in a process of its own; returns workload → µs of a side, the last of each."""
+    script = tree / "benchmarks" / "line.py"
+    found = subprocess.run(  # noqa: S603 - the tree that was named
+        [sys.executable, str(script), str(clients)],
+        env={**os.environ, "PYTHONPATH": str(tree / "src")},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    return {name: float(us) for name, us in re.findall(r"^(\w+) +([\d.]+) = ", found.stdout, re.MULTILINE)}
+
+
+def compare(other: Path, clients: int, rounds: int) -> None:
+    """Measure another tree and this one in turn, and print both medians of each workload, and the ratio."""
+    trees = {"other": other, "this": Path(__file__).resolve().parents[1]}
+    found: dict[str, defaultdict[str, list[float]]] = {name: defaultdict(list) for name in trees}
+    for number in range(rounds):
+        for name, tree in trees.items():
+            for workload, us in run_of(tree, clients).items():
+                found[name][workload].append(us)
+        print(f"round {number + 1} of {rounds}", file=sys.stderr, flush=True)
+    print(f"µs of a side, medians of {rounds} rounds; other: {other}")
+    for workload, these in found["this"].items():
+        if workload not in found["other"]:
+            print(f"{workload:8} the other tree's line.py does not know it")
+            continue
+        before, now = median(found["other"][workload]), median(these)
+        ratio = median(a / b for a, b in zip(these, found["other"][workload], strict=True))
+        print(f"{workload:8} other {before:6.1f}  this {now:6.1f}  ratio {ratio:.3f}")
+
+
+def main() -> None:
+    """Measure it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("clients", nargs="?", type=int, default=CLIENTS)
+    parser.add_argument("--against", type=Path, help="another working tree")
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    given = parser.parse_args()
+    if given.against is None:
+        measure(given.clients)
+    else:
+        compare(given.against.resolve(), given.clients, given.rounds)
 
 
 if __name__ == "__main__":

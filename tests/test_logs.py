@@ -53,24 +53,30 @@ def test_libraries_tell_in_the_same_form_on_one_line() -> None:
     assert line["logger"] == "some.library"
 
 
-def test_the_kafka_library_repeats_itself_seldom(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same fault is told once in ten seconds, however often it is tried; another one at once."""
+def test_a_library_repeats_itself_seldom(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same fault is told once in ten seconds, then with how often it was left out; another at once."""
     stream = io.StringIO()
     logs.set_up("info", "json", stream)
     library = logging.getLogger("aiokafka.cluster")
     for topic in ("a", "a", "b", "a"):
         library.error("Topic %s not found in cluster metadata", topic)
+    for name in ("some.library", "another.library", "some.library"):
+        logging.getLogger(name).warning("Topic b not found in cluster metadata")
     for _ in range(2):
-        logging.getLogger("some.library").warning("told each time")
+        structlog.get_logger().warning("ours are told each time")
     monkeypatch.setattr(logs, "REPEATED_S", 0.0)
-    library.error("Topic %s not found in cluster metadata", "a")
-    events = [line["event"] for line in told(stream)]
-    assert events == [
-        "Topic a not found in cluster metadata",
-        "Topic b not found in cluster metadata",
-        "told each time",
-        "told each time",
-        "Topic a not found in cluster metadata",
+    for topic in ("a", "b", "a"):
+        library.error("Topic %s not found in cluster metadata", topic)
+    assert [(line.get("logger"), line["event"], line.get("left_out")) for line in told(stream)] == [
+        ("aiokafka.cluster", "Topic a not found in cluster metadata", None),
+        ("aiokafka.cluster", "Topic b not found in cluster metadata", None),
+        ("some.library", "Topic b not found in cluster metadata", None),
+        ("another.library", "Topic b not found in cluster metadata", None),
+        (None, "ours are told each time", None),
+        (None, "ours are told each time", None),
+        ("aiokafka.cluster", "Topic a not found in cluster metadata", 2),
+        ("aiokafka.cluster", "Topic b not found in cluster metadata", None),
+        ("aiokafka.cluster", "Topic a not found in cluster metadata", None),
     ]
 
 
@@ -84,6 +90,30 @@ def test_an_exception_is_part_of_its_line() -> None:
         structlog.get_logger().exception("cannot divide")
     (line,) = told(stream)
     assert "ZeroDivisionError" in str(line["exception"])
+
+
+class Terminal(io.StringIO):
+    """A terminal that keeps what it is shown."""
+
+    def isatty(self) -> bool:
+        """Return that it is one."""
+        return True
+
+
+def test_a_terminal_is_told_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By itself a terminal gets words, ours and a library's, coloured unless that is not wanted."""
+    for no_color, coloured in (("", True), ("1", False)):
+        monkeypatch.setenv("NO_COLOR", no_color)
+        monkeypatch.setenv("TERM", "xterm")
+        terminal = Terminal()
+        logs.set_up("info", "auto", terminal)
+        structlog.get_logger().info("lane taken", lane=3)
+        logging.getLogger("some.library").warning("retrying")
+        shown = terminal.getvalue()
+        assert "lane taken" in shown
+        assert "retrying" in shown
+        assert "{" not in shown
+        assert ("\x1b" in shown) is coloured
 
 
 def test_text_is_for_people() -> None:

@@ -10,37 +10,34 @@ import os
 import signal
 import socket
 import ssl
-import sys
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import structlog
 
 from rater.catalogs import Catalogs
 from rater.config import Settings
-from rater.core.catalog.specs import Content
+from rater.core.catalog_files.merging import Fault
 from rater.core.journal.auditing import Ledger
-from rater.errors import Halt
+from rater.errors import Halt, StreamDown, Wait
 from rater.health import HealthServer
 from rater.jobs.audit import Progress
 from rater.jobs.audit import audit as run_audit
-from rater.jobs.load import Loader
+from rater.jobs.load import Loaded, Loader
 from rater.metrics import Metrics
+from rater.queries.connections import Connections
 from rater.source_maps import open_maps
 from rater.store.buckets import Buckets
 from rater.stream.content import read_content
-from rater.stream.journal import last_marks
 from rater.stream.topics import Topics
 from rater.worker.process import Worker
 from rater.worker.shared import Parts
 
 log = structlog.get_logger()
-
-Say = Callable[[str], None]
 
 
 def kafka_client(settings: Settings) -> dict[str, Any]:
@@ -87,26 +84,36 @@ def catalogs_of(settings: Settings) -> Catalogs:
     return Catalogs(lambda offsets: read_content(client, topic, offsets))
 
 
-async def content_in_force(settings: Settings) -> tuple[int, Content] | None:
-    """Return version and content of the newest catalog that a lane has adopted; None: none was loaded."""
-    marks = await last_marks(
-        kafka_client(settings), topics_of(settings).transactions, settings.topics.partitions
-    )
-    newest = max((mark for mark in marks if mark is not None), key=lambda mark: mark.catalog, default=None)
-    if newest is None or not newest.catalog:
-        return None
-    body, content = await catalogs_of(settings).content(newest.body)
-    return body.version, content
+@asynccontextmanager
+async def opened_store(settings: Settings) -> AsyncIterator[Buckets]:
+    """Connect the store, and close it in the end."""
+    store = await connect_store(settings)
+    try:
+        yield store
+    finally:
+        await store.close()
 
 
 @asynccontextmanager
-async def connected(settings: Settings) -> AsyncIterator[Parts]:
-    """Connect everything that a worker needs; raises Halt or Wait with a sentence of what is wrong."""
+async def connections(settings: Settings) -> AsyncIterator[Connections]:
+    """Connect what `rater.queries` asks of the store and of the catalogs, and close it in the end."""
+    async with opened_store(settings) as store:
+        yield Connections(store, kafka_client(settings), topics_of(settings), catalogs_of(settings))
+
+
+@asynccontextmanager
+async def connected(
+    settings: Settings, metrics: Metrics | None = None, *, deadline_s: float = 10.0
+) -> AsyncIterator[Parts]:
+    """Connect everything that a worker needs; raises Halt or Wait with a sentence of what is wrong.
+
+    metrics: those that are served already. deadline_s: so long Kafka may take to answer.
+    """
     client, topics = kafka_client(settings), topics_of(settings)
     maps, faults = open_maps(settings.sources)
     if faults:
         raise Halt("; ".join(faults))
-    problems = await topics.check(client)
+    problems = await topics.problems(client, deadline_s=deadline_s)
     if problems:
         raise Halt("\n".join(problems))
     store = await connect_store(settings)
@@ -121,32 +128,107 @@ async def connected(settings: Settings) -> AsyncIterator[Parts]:
             store=store,
             catalogs=catalogs_of(settings),
             maps=maps,
-            metrics=Metrics(),
+            metrics=metrics or Metrics(),
             worker_id=settings.worker.id or f"{socket.gethostname()}-{os.getpid()}",
         )
     finally:
         await store.close()
 
 
+FIRST_ATTEMPT_S = 2.0
+"""So soon a worker that starts tells that Kafka is away."""
+ATTEMPT_S = 30.0
+"""Each later attempt may take so long: of several brokers, those that are down cost a time-out each."""
+AGAIN_S = 1.0
+TOLD_AGAIN_S = 60.0
+"""A worker that waits for its servers says so again after so many seconds."""
+
+
+class Starting:
+    """A worker that has no connections yet: it waits until Kafka and Redis are there, and says so."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Connect to nothing yet."""
+        self.metrics = Metrics()
+        self._settings = settings
+        self._parts: Parts | None = None
+        self._waits = "the worker is connecting to Kafka and Redis"
+        self._told_at = float("-inf")
+
+    def reasons(self) -> list[str]:
+        """Return why this worker is not ready; nothing when it is."""
+        return [self._waits] if self._parts is None else self._parts.reasons()
+
+    async def connect(self, stack: AsyncExitStack) -> Parts:
+        """Return the connected parts, which `stack` closes; raises Halt for what waiting does not heal."""
+        for deadline_s in chain([FIRST_ATTEMPT_S], repeat(ATTEMPT_S)):
+            connecting = connected(self._settings, self.metrics, deadline_s=deadline_s)
+            try:
+                self._parts = await stack.enter_async_context(connecting)
+            except Wait as error:
+                self._wait(error)
+                await asyncio.sleep(AGAIN_S)
+            else:
+                break
+        assert self._parts is not None  # noqa: S101 - the attempts do not end before
+        return self._parts
+
+    def _wait(self, error: Wait) -> None:
+        event = f"waiting for {'Kafka' if isinstance(error, StreamDown) else 'Redis'}"
+        waits, now = f"{event}: {error}", time.monotonic()
+        if waits != self._waits or now - self._told_at >= TOLD_AGAIN_S:
+            log.warning(event, reason=str(error))
+            self._waits, self._told_at = waits, now
+
+
 async def run_worker(settings: Settings) -> None:
-    """Rate until SIGTERM or SIGINT, then drain; a Halt is raised."""
-    async with connected(settings) as parts:
-        worker = Worker(parts)
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            with contextlib.suppress(NotImplementedError):
-                loop.add_signal_handler(number, worker.stopping.set)
-        health = HealthServer(parts.metrics, parts.reasons)
-        port = await health.start(settings.metrics.host, settings.metrics.port)
-        lag = asyncio.create_task(_watch_lag(worker, parts))
-        spare_collector()
-        log.info("worker started", worker=parts.worker_id, group=settings.kafka.group_id, metrics_port=port)
-        try:
-            await worker.run()
-        finally:
-            lag.cancel()
-            await health.stop()
-            log.info("worker stopped", worker=parts.worker_id)
+    """Rate until SIGTERM or SIGINT, then drain; a Halt is raised.
+
+    While Kafka or Redis is away it waits for them; /readyz tells so from the beginning.
+    """
+    stopping = asyncio.Event()
+    _on_signals(stopping.set)
+    starting = Starting(settings)
+    health = HealthServer(starting.metrics, starting.reasons)
+    port = await health.start(settings.metrics.host, settings.metrics.port)
+    log.info("worker starting", metrics_port=port)
+    try:
+        async with AsyncExitStack() as stack:
+            connecting = asyncio.create_task(starting.connect(stack))
+            stopped = asyncio.create_task(stopping.wait())
+            try:
+                await asyncio.wait([connecting, stopped], return_when=asyncio.FIRST_COMPLETED)
+                if connecting.done():
+                    await _rate(connecting.result(), stopping)
+                else:
+                    log.info("worker stopped")
+            finally:
+                connecting.cancel()
+                stopped.cancel()
+                await asyncio.gather(connecting, stopped, return_exceptions=True)
+    finally:
+        await health.stop()
+
+
+async def _rate(parts: Parts, stopping: asyncio.Event) -> None:
+    """Run a worker that has its connections."""
+    worker = Worker(parts)
+    worker.stopping = stopping
+    lag = asyncio.create_task(_watch_lag(worker, parts))
+    spare_collector()
+    log.info("worker started", worker=parts.worker_id, group=parts.settings.kafka.group_id)
+    try:
+        await worker.run()
+    finally:
+        lag.cancel()
+        log.info("worker stopped", worker=parts.worker_id)
+
+
+def _on_signals(stop: Callable[[], None]) -> None:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        with contextlib.suppress(NotImplementedError):
+            loop.add_signal_handler(number, stop)
 
 
 def spare_collector() -> None:
@@ -161,83 +243,49 @@ def spare_collector() -> None:
     gc.set_threshold(100_000, 50, 100)
 
 
-async def load(settings: Settings, files: Sequence[str | Path], say: Say) -> int:
-    """Load catalog files; returns the exit code: 0 done, 1 queued or refused in part, 2 faults."""
+async def load(
+    settings: Settings, files: Sequence[str | Path], progress: Callable[[str], None]
+) -> Loaded | list[Fault]:
+    """Load catalog files; returns what became of it, or every fault (nothing was changed then).
+
+    progress: told of each step, in a sentence. Raises Halt where topics are not as they must be.
+    """
     client, topics = kafka_client(settings), topics_of(settings)
     problems = await topics.check(client)
     if problems:
         raise Halt("\n".join(problems))
-    store = await connect_store(settings)
-    try:
-        loader = Loader(client, topics, store, catalogs_of(settings), say, getpass.getuser())
-        loaded = await loader.load([Path(name) for name in files])
-    finally:
-        await store.close()
-    if isinstance(loaded, list):
-        for fault in loaded:
-            say(str(fault))
-        say(f"{len(loaded)} {'fault' if len(loaded) == 1 else 'faults'}: nothing was changed")
-        return 2
-    if not loaded.changed:
-        say(f"nothing to change: catalog {loaded.version} says the same")
-        return 0
-    for reason in loaded.refused:
-        say(f"refused: {reason}")
-    if not loaded.applied:
-        say(
-            f"catalog {loaded.version} stays queued: no worker answered. It is applied as soon as workers "
-            "own every lane; start them with `rater worker`"
-        )
-        return 1
-    if loaded.refused:
-        return 1
-    say(f"catalog {loaded.version} is in use on all {topics.partitions} lanes")
-    return 0
+    async with opened_store(settings) as store:
+        loader = Loader(client, topics, store, catalogs_of(settings), progress, getpass.getuser())
+        return await loader.load([Path(name) for name in files])
 
 
-async def audit(
-    settings: Settings, say: Say, *, as_json: bool = False, progress: Progress | None = None
-) -> int:
-    """Compare Redis with the journal; prints each finding to stdout; returns 0 when there is none, else 1."""
-    client, topics = kafka_client(settings), topics_of(settings)
-    store = await connect_store(settings)
-    try:
-        ledger = await run_audit(client, topics, store, progress)
-    finally:
-        await store.close()
-    return _told(ledger, say, as_json=as_json)
+async def audit(settings: Settings, progress: Progress | None = None) -> Ledger:
+    """Compare Redis with the journal; returns the ledger with every finding."""
+    async with opened_store(settings) as store:
+        return await run_audit(kafka_client(settings), topics_of(settings), store, progress)
 
 
-async def audit_every(settings: Settings, say: Say, every_s: int, *, as_json: bool = False) -> None:
-    """Audit again and again until it is stopped, and serve the last result as `rater_audit_drift`."""
+@asynccontextmanager
+async def audits(settings: Settings, every_s: int) -> AsyncIterator[tuple[int, AsyncIterator[Ledger]]]:
+    """Serve the last audit's result as `rater_audit_drift`.
+
+    Gives the port, and the ledgers of audits without end, `every_s` seconds apart.
+    """
     metrics = Metrics()
     health = HealthServer(metrics, list)
     port = await health.start(settings.metrics.host, settings.metrics.port)
-    say(f"http://{settings.metrics.host}:{port}/metrics tells what the last audit found")
-    client, topics = kafka_client(settings), topics_of(settings)
-    try:
+
+    async def ledgers() -> AsyncIterator[Ledger]:
         while True:
-            store = await connect_store(settings)
-            try:
-                ledger = await run_audit(client, topics, store)
-            finally:
-                await store.close()
+            ledger = await audit(settings)
             metrics.drift(ledger.findings_total)
-            _told(ledger, say, as_json=as_json)
+            yield ledger
             await asyncio.sleep(every_s)
+
+    try:
+        yield port, ledgers()
     finally:
         await health.stop()
-
-
-def _told(ledger: Ledger, say: Say, *, as_json: bool) -> int:
-    """Print the findings and return the exit code."""
-    for finding in ledger.findings:
-        text = msgspec.json.encode(finding).decode() if as_json else f"{finding.where}: {finding.problem}"
-        sys.stdout.write(text + "\n")
-    found = ledger.findings_total
-    result = f"{found} {'finding' if found == 1 else 'findings'}" if found else "counters and balances agree"
-    say(f"{ledger.transactions} transactions of {len(ledger.balances)} clients read: {result}")
-    return 1 if found else 0
 
 
 LAG_S = 1.0

@@ -282,7 +282,7 @@ def _from_file(path: str | None, problems: list[str]) -> Iterator[_Given]:
     except UnicodeDecodeError:
         problems.append(f"{path}: is not UTF-8; save it as UTF-8")
     except tomllib.TOMLDecodeError as error:
-        problems.append(f"{path}: is not TOML: {error}; see config/rater.toml for an example")
+        problems.append(f"{path}: is not TOML: {error}; `rater config settings` prints an example")
     else:
         yield from _leaves(path, (), table)
 

@@ -1,14 +1,16 @@
 """Logs: structured, to standard error, JSON for machines and readable on a terminal.
 
 Fixed names: `at` (RFC 3339, UTC), `level`, `event` (a short phrase, always the same for the same thing),
-`logger` of a library, and whatever the line binds: worker, lane, bucket, topic, partition, offset, client,
-reason, error. Nothing is logged for single records, and so no telephone numbers are.
+`logger` of a library, `left_out` (how often it has told the same since its last line), and whatever the line
+binds: worker, lane, bucket, topic, partition, offset, client, reason, error. Nothing is logged for single
+records, and so no telephone numbers are.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import sys
 import time
 from typing import TYPE_CHECKING, Any, Literal, TextIO
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 
 
 REPEATED_S = 10.0
-"""So often the same message of the Kafka library is told."""
+"""A library's message comes at most once in so many seconds."""
 MESSAGES_MAX = 1000
 """Messages that are remembered for it."""
 
@@ -38,7 +40,7 @@ def set_up(
         structlog.processors.StackInfoRenderer(),
     ]
     end: list[Processor] = (
-        [structlog.dev.ConsoleRenderer(colors=out.isatty(), timestamp_key="at")]
+        [structlog.dev.ConsoleRenderer(colors=_has_colours(out), timestamp_key="at")]
         if text
         else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(default=str)]
     )
@@ -53,15 +55,19 @@ def set_up(
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name],
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, _one_line, *end],
+            processors=[
+                _left_out,
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                _one_line,
+                *end,
+            ],
         )
     )
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
     # aiokafka tells at info and warning what it retries by itself, many lines for each broker that restarts;
-    # what
-    # matters of it reaches us as an exception. aiohttp's access log would be a line for each scrape.
+    # what matters of it reaches us as an exception. aiohttp's access log would be a line for each scrape.
     for name, least in (
         ("aiokafka", logging.ERROR),
         ("aiohttp.access", logging.WARNING),
@@ -70,24 +76,41 @@ def set_up(
         logging.getLogger(name).setLevel(max(least, root.level))
 
 
+def _has_colours(out: TextIO) -> bool:
+    return out.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
 class _Seldom(logging.Filter):
-    """Lets a message of the Kafka library pass once in `REPEATED_S`: it repeats a fault with each attempt."""
+    """Lets the same message of a library pass once in `REPEATED_S`: it repeats a fault with each attempt.
+
+    The one that passes again carries `left_out`: how many came in between and were not told.
+    """
 
     def __init__(self) -> None:
         super().__init__()
-        self._told_at: dict[str, float] = {}
+        self._told: dict[tuple[str, str], tuple[float, int]] = {}
+        """Logger and message → when it was told last, and how often it was left out since."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Return whether the message is to be told."""
-        if not record.name.startswith("aiokafka"):
-            return True
-        message, now = record.getMessage(), time.monotonic()
-        if now - self._told_at.get(message, -REPEATED_S) < REPEATED_S:
+        what, now = (record.name, record.getMessage()), time.monotonic()
+        told_at, left_out = self._told.get(what, (-REPEATED_S, 0))
+        if now - told_at < REPEATED_S:
+            self._told[what] = told_at, left_out + 1
             return False
-        if len(self._told_at) >= MESSAGES_MAX:
-            self._told_at.clear()
-        self._told_at[message] = now
+        if len(self._told) >= MESSAGES_MAX:
+            self._told.clear()
+        self._told[what] = now, 0
+        record.left_out = left_out
         return True
+
+
+def _left_out(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Tell with a library's message how often it was left out."""
+    left_out = getattr(event.get("_record"), "left_out", 0)
+    if left_out:
+        event["left_out"] = left_out
+    return event
 
 
 def _one_line(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
@@ -100,8 +123,7 @@ def tame(loop: asyncio.AbstractEventLoop) -> None:
     """Make the loop tell about exceptions that nobody fetched in our form.
 
     Closing a producer after a failed batch leaves the futures of its other deliveries behind: the fault
-    itself has
-    been raised already, from the one that was awaited. asyncio would write a traceback for each.
+    itself has been raised already, from the one that was awaited. asyncio would write a traceback for each.
     """
     loop.set_exception_handler(_told)
 

@@ -19,6 +19,7 @@ from prometheus_client.registry import Collector
 
 from rater import __version__
 from rater.core.catalog.compiled import Catalog
+from rater.core.kinds import TransactionType
 from rater.core.line.counts import Counts
 from rater.core.reasons import Reason
 from rater.core.zones import INSTALLED
@@ -27,7 +28,7 @@ OTHER = "other"
 SIDES = ("orig", "term", "none")
 OUTCOMES = ("rated", "zero", "rejected", "duplicate")
 DUPLICATES = ("same", "differs")
-TRANSACTIONS = ("usage", "activation_fee", "subscription_fee", "refund", "adjustment", "reversal")
+TRANSACTIONS = tuple(of.value for of in TransactionType)
 DRAWS = ("volume", "money")
 STAGES = ("decode", "identify", "match", "draw", "rate", "commit")
 RESULTS = ("done", "refused")

@@ -4,24 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from difflib import get_close_matches
-from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
 
 from rater.config import Source
 from rater.core.sources.source_map import MapFault, SourceMap, compile_map
+from rater.shipped import config
 
 SUFFIX = ".toml"
-
-_PACKAGED = "_sources"  # where the wheel carries config/sources (pyproject.toml, force-include)
-_CHECKOUT = Path(__file__).parents[2] / "config" / "sources"
 
 
 def shipped() -> dict[str, Traversable]:
     """Return the shipped maps by name: those of the installed package, or of the checkout it runs from."""
-    folder: Traversable = resources.files("rater") / _PACKAGED
-    if not folder.is_dir():
-        folder = _CHECKOUT
+    folder = config() / "sources"
     if not folder.is_dir():
         return {}
     maps = {
@@ -35,7 +30,7 @@ def open_map(name: str, defaults: Mapping[str, object] | None = None) -> SourceM
 
     name: of a shipped map; with a slash or `.toml` in it, the path of a file.
     """
-    text = _text(name)
+    text = map_text(name)
     return [text] if isinstance(text, MapFault) else compile_map(text, name, defaults)
 
 
@@ -54,7 +49,8 @@ def open_maps(sources: Mapping[str, Source]) -> tuple[dict[str, SourceMap], list
     return maps, faults
 
 
-def _text(name: str) -> str | MapFault:
+def map_text(name: str) -> str | MapFault:
+    """Return a map as it is written, or why there is none of this name or path."""
     if "/" in name or name.endswith(SUFFIX):
         found: Traversable = Path(name)
     else:

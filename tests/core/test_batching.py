@@ -18,12 +18,15 @@ from rater.core.cdr import Arrival, Cdr
 from rater.core.cdr_decoding import decode
 from rater.core.clients.state import write_state
 from rater.core.clients.views import ClientView, Views
+from rater.core.journal.outcomes import unpack_entries
 from rater.core.line import batch as batch_module
 from rater.core.line import steps as steps_module
 from rater.core.line.batch import Side
 from rater.core.line.offline import Rater
-from rater.core.rating import matching, transaction
-from rater.core.rating.identifying import Identified, route_of
+from rater.core.rating import matching
+from rater.core.rating.transaction import Context
+
+_context = msgspec.msgpack.Decoder(Context)
 
 AT_MS = 1_793_880_000_000
 NOON = "2026-11-05T10:00:00Z"
@@ -49,43 +52,42 @@ DAILY = {
 
 
 def found_in(
-    rater: Rater, view: ClientView, number: int, answered_at: str, seconds: int = 1
-) -> tuple[Side, Identified]:
-    """Return a call of client 42, identified."""
+    rater: Rater, view: ClientView, number: int, answered_at: str, seconds: int = 1, client: str = "42"
+) -> Side:
+    """Return a call of a client, identified and priced."""
     cdr = decode(
         b'{"id":"%d","called":"380501234567","duration_ms":%d,"answered_at":"%s",'
-        b'"orig":{"client":"42"}}' % (number, seconds * 1000, answered_at.encode()),
+        b'"orig":{"client":"%s"}}' % (number, seconds * 1000, answered_at.encode(), client.encode()),
         Arrival(AT_MS, 864_000_000, frozenset({"calls"})),
     )
     assert isinstance(cdr, Cdr)
-    route = view.memo.get(("orig", None, "calls"))
-    if route is None:
-        route = route_of(view, "orig", None, rater.catalog.services["calls"], rater.catalog)
-    assert route.table is not None
-    rate = route.table.lookup(cdr.called, cdr.at_ms)
-    record = SimpleNamespace(offset=number, timestamp=AT_MS)
-    return Side("cdrs", record, 0, cdr, cdr.orig), Identified(view, route, rate)
+    side = Side("cdrs", SimpleNamespace(offset=number, timestamp=AT_MS), 0, cdr, cdr.orig)
+    views = Views()
+    views.fetched[client] = view
+    for step in (steps_module.identify, steps_module.price):
+        assert not step([side], rater.catalog, views)
+    assert side.rejection is None
+    return side
 
 
 def test_calls_of_a_client_share_the_view_that_was_fetched() -> None:
     """What was fetched for a batch holds for all of its sides, whatever others put into the cache."""
     rater = Rater()
     assert not rater.load([("catalog.json", json.dumps(CATALOG).encode())], AT_MS)
-    register = rater.registers["42"]
+    register = rater.states["42"]
     views = Views({"42": ClientView(msgspec.structs.replace(register, version=2))})
-    sides = [found_in(rater, ClientView(register), number, NOON)[0] for number in range(2)]
+    sides = [found_in(rater, ClientView(register), number, NOON) for number in range(2)]
     views.put("42", write_state(msgspec.structs.replace(register, version=3)))
     views.clients["42"] = ClientView(msgspec.structs.replace(register, version=4))
-    found, lacking = steps_module.identify(sides, rater.catalog, views)
-    assert not lacking
-    assert [of.view.version for _, of in found] == [3, 3]
+    assert not steps_module.identify(sides, rater.catalog, views)
+    assert [of.view.version for of in sides if of.view is not None] == [3, 3]
 
 
 def test_two_periods_of_a_client_in_one_call() -> None:
     """They have the same candidates and counters of their own; the call of the one that is over is late."""
     rater = Rater()
     assert not rater.load([("catalog.json", json.dumps(CATALOG | DAILY).encode())], AT_MS)
-    view = ClientView(rater.registers["42"])
+    view = ClientView(rater.states["42"])
     times = "2026-11-04T10:00:00Z", NOON, "2026-11-04T11:00:00Z"
     found = [found_in(rater, view, number, at) for number, at in enumerate(times)]
     calls, _ = steps_module.match(found, rater.catalog, Views(), 1)
@@ -94,25 +96,42 @@ def test_two_periods_of_a_client_in_one_call() -> None:
     request = call.request(standing, 0, 1, 0, 0)
     assert [use.fields for use in request.uses] == [["7.4.a", "7.5.a"]]
     assert [[one.field for one in item.candidates] for item in request.items] == [[0], [1], [0]]
-    assert [side.late for side, _ in found] == [True, False, True]
+    assert [side.late for side in found] == [True, False, True]
 
 
-def test_the_numbers_of_counter_fields_are_shared_and_few() -> None:
-    """What is asked for at other places is right each time, and of what is remembered there is a bound."""
+def test_what_calls_of_a_request_share_is_kept_once() -> None:
+    """Heads, rates and limits are numbered by what they say, so each row names its own, whoever is between.
+
+    Calls of two clients with one package, in two periods, share nothing that differs.
+    """
+    other = {"id": "43", "name": "Violet", "currency": "USD", "rate_tables": {"orig": {"calls": "r"}}}
+    both = deepcopy(CATALOG | DAILY)
+    both["clients"].append(other)
+    both["client_packages"].append(both["client_packages"][0] | {"id": "8", "client": "43"})
     rater = Rater()
-    assert not rater.load([("catalog.json", json.dumps(CATALOG | DAILY).encode())], AT_MS)
-    view = ClientView(rater.registers["42"])
-    side, identified = found_in(rater, view, 1, NOON)
-    assert side.cdr is not None
-    matched = matching.match(identified, "orig", side.cdr.at_ms, 1, -1, rater.catalog)
-    assert isinstance(matched, matching.Matched)
-    numbers = [*range(3 * matching.PLACED_MAX), 1, 1]
-    found = [transaction.asked_of(matched, ["x"], {"x": number}) for number in numbers]
-    assert [one.field for (one,) in found] == numbers
-    assert found[0] is matched.asked
-    assert found[-1] is found[-2]
-    assert [one._replace(field=0) for (one,) in found] == [matched.asked[0]] * len(numbers)
-    assert len(matched.placed) <= matching.PLACED_MAX
+    assert not rater.load([("catalog.json", json.dumps(both).encode())], AT_MS)
+    times = "2026-11-04T10:00:00Z", NOON, "2026-11-04T11:00:00Z", NOON
+    sides = [
+        found_in(rater, rater.views.clients[client], 2 * number + place, at, client=client)
+        for number, at in enumerate(times)
+        for place, client in enumerate(("42", "43"))
+    ]
+    requests, _ = steps_module.match(sides, rater.catalog, Views(), 1)
+    request = requests[0].request(batch_module.Standing(0, "c", 1, 1, {}, {}, AT_MS, {}), 0, 1, 0, 0)
+    kept = [_context.decode(entry.context) for entry in unpack_entries(request.context)]
+    assert [
+        (of.head.client, of.head.packages[one.group].field + one.field, of.id)
+        for of in kept
+        for one in of.limits
+    ] == [
+        (client, f"{'7' if client == '42' else '8'}.{4 + number % 2}.a", str(2 * number + place))
+        for number in range(len(times))
+        for place, client in enumerate(("42", "43"))
+    ]
+    assert [use.fields for use in request.uses] == [["7.4.a", "7.5.a"], ["8.4.a", "8.5.a"]]
+    assert [[one.field for one in item.candidates] for item in request.items] == [[0], [0], [1], [1]] * 2
+    told = msgspec.msgpack.decode(request.context[1:])
+    assert [len(shared) for shared in told[:4]] == [1, 4, 1, 1]
 
 
 LIMITS = st.fixed_dictionaries({
@@ -159,7 +178,7 @@ def drawn(
     with mock.patch.object(matching, "FIRST_MAX", first):
         rater = Rater()
         assert not rater.load([("catalog.json", json.dumps(catalog).encode())], AT_MS)
-        view = ClientView(rater.registers["42"])
+        view = ClientView(rater.states["42"])
         standing = batch_module.Standing(0, "commands", 864_000_000, 867_600_000, {}, {}, AT_MS, {})
         number, expected = 0, rater.bucket.lanes[0].call
         for batch in batches:

@@ -24,9 +24,9 @@ from rater.core.catalog.specs import (
     PackageSpec,
 )
 from rater.core.clients.changes import apply_entry, load_change
-from rater.core.clients.periods import Period
+from rater.core.clients.periods import Period, period_around, period_of
 from rater.core.clients.state import ClientState, client_bucket, read_state, write_state
-from rater.core.clients.views import ClientView, view
+from rater.core.clients.views import ClientView
 from rater.core.line.offline import Rater, Transaction
 from rater.core.periods import canonical_when, when_ms, zone_of
 from rater.core.zones import installed
@@ -75,8 +75,8 @@ def register_of(
 
 def period(of: ClientView | ClientState, catalog: Catalog, at_ms: int) -> Period | None:
     """Return the period of the client's first client package that holds an instant."""
-    seen = of if isinstance(of, ClientView) else view(of)
-    return seen.period(seen.packages[0], catalog.packages["1"], at_ms)
+    seen = of if isinstance(of, ClientView) else ClientView(of)
+    return period_of(seen.state, seen.packages[0], catalog.packages["1"], at_ms)
 
 
 def bounds(found: Period | None) -> tuple[int, str, str | None] | None:
@@ -211,7 +211,7 @@ def test_a_client_package_of_nothing_is_left_out() -> None:
 
 def test_the_accounts_table_replaces_the_clients() -> None:
     """An account's table replaces the client's for its side and service; else the client's holds."""
-    seen = view(
+    seen = ClientView(
         register_of(
             rate_tables={"orig": {"calls": "retail", "data": "bytes"}},
             accounts=[AccountSpec("a", {"orig": {"calls": "special"}}), AccountSpec("b")],
@@ -221,7 +221,7 @@ def test_the_accounts_table_replaces_the_clients() -> None:
     assert seen.table_name("a", "orig", "data") == "bytes"
     assert seen.table_name("b", "orig", "calls") == seen.table_name(None, "orig", "calls") == "retail"
     assert seen.table_name("a", "term", "calls") is None
-    assert [seen.has_account(name) for name in ("a", "c")] == [True, False]
+    assert [name in seen.accounts for name in ("a", "c")] == [True, False]
 
 
 # ---------------------------------------------------------------------------------------------------- starts
@@ -443,9 +443,9 @@ def test_the_span_around_an_instant_is_of_one_period(
     moved = apply_entry(
         register, ClientEntry("42", client(time_zone="America/New_York")), catalog, at("2026-11-12")
     )
-    for of in (view(register), view(moved)):
+    for of in (ClientView(register), ClientView(moved)):
         instant = at("2026-11-01") + hour * 3_600_000
-        found, since, until = of.around(of.packages[0], catalog.packages["1"], instant)
+        found, since, until = period_around(of.state, of.packages[0], catalog.packages["1"], instant)
         assert since <= instant < until
         for other in (max(since, instant - 100 * DAY_MS), min(until - 1, instant + 100 * DAY_MS)):
             assert period(of, catalog, other) == found
@@ -636,7 +636,7 @@ def test_a_remembered_period_is_not_given_to_another_instant() -> None:
         at(day)
         for day in ("2026-10-05", "2026-12-05", "2026-10-05", "2026-08-01", "2026-12-20", "2026-09-05")
     ]
-    seen = view(register)
+    seen = ClientView(register)
     assert [period(seen, MONTHLY, instant) for instant in instants] == [
         period(register, MONTHLY, instant) for instant in instants
     ]

@@ -67,10 +67,10 @@ def test_what_has_to_be_looked_up() -> None:
     assert of(rater, party, views) == Missing(None, "sip-1")
     views.learn(set(), {"sip-1"}, {}, {"sip-1": "42"})
     assert of(rater, party, views) == Missing("42", None)
-    views.learn({"42"}, set(), {"42": write_state(rater.registers["42"])}, {})
+    views.learn({"42"}, set(), {"42": write_state(rater.states["42"])}, {})
     found = of(rater, party, views)
     assert isinstance(found, Identified)
-    assert (found.view.id, found.route.account) == ("42", "sip-1")
+    assert (found.view.id, found.account) == ("42", "sip-1")
     views.learn({"99"}, {"sip-9"}, {}, {})
     for unknown, reason in (
         (Party("99"), Reason.CLIENT_UNKNOWN),
@@ -86,7 +86,7 @@ def test_a_foreign_account() -> None:
     """An account that the client does not have is another's (mismatch), nobody's, or new."""
     rater = loaded()
     views = Views()
-    views.learn({"42"}, set(), {"42": write_state(rater.registers["42"])}, {})
+    views.learn({"42"}, set(), {"42": write_state(rater.states["42"])}, {})
     assert of(rater, Party("42", "sip-3"), views) == Missing(None, "sip-3")
     views.learn(set(), {"sip-3"}, {}, {"sip-3": "43"})
     refused = of(rater, Party("42", "sip-3"), views)
@@ -105,15 +105,15 @@ def test_the_cdr_comes_before_the_rules() -> None:
     ruled = of(rater, Party("", "", gateway="gw1"))
     assert isinstance(named, Identified)
     assert isinstance(ruled, Identified)
-    assert (named.view.id, named.route.account) == ("43", None)
-    assert (ruled.view.id, ruled.route.account) == ("42", "sip-1")
+    assert (named.view.id, named.account) == ("43", None)
+    assert (ruled.view.id, ruled.account) == ("42", "sip-1")
 
 
 def test_a_newer_view_takes_accounts_away() -> None:
     """An account that a client has no more is looked up again, for it may be another's now."""
     rater = loaded()
     views = Views({}, {"sip-1": "42", "sip-2": "42"})
-    register = rater.registers["42"]
+    register = rater.states["42"]
     views.put("42", write_state(register))
     fewer = msgspec.structs.replace(register, catalog=7, accounts={"sip-2": {}})
     views.put("42", write_state(fewer))

@@ -99,8 +99,8 @@ def loaded(*texts: str, at: int = NOW) -> Rater:
 def state(rater: Rater) -> Any:
     """Return all that a load can change."""
     content = rater.content or Content()
-    registers = {name: write_state(register) for name, register in rater.registers.items()}
-    balances = {name: rater.balance(name) for name in rater.registers}
+    registers = {name: write_state(register) for name, register in rater.states.items()}
+    balances = {name: rater.balance(name) for name in rater.states}
     return objects(content), registers, balances, dict(rater.views.accounts), rater.catalog.version
 
 
@@ -1201,8 +1201,8 @@ def test_absence_deletes_nothing_but_in_decks_and_tables() -> None:
     assert rater.load([("c", b'code_decks: [{name: a-z, codes: {"1": USA}}]')], NOW) == []
     assert rater.load([("c", b'clients: [{id: "42", currency: USD, accounts: [{id: sip-2}]}]')], NOW) == []
     assert rater.content.decks["a-z"].codes == {"1": "USA"}
-    assert set(rater.registers["42"].accounts) == {"sip-1001", "sip-2"}
-    assert [of.id for of in rater.registers["42"].packages] == ["3"]
+    assert set(rater.states["42"].accounts) == {"sip-1001", "sip-2"}
+    assert [of.id for of in rater.states["42"].packages] == ["3"]
 
 
 SMALLER = 'code_decks: [{name: a-z, codes: {"380": Ukraine}}]\n'
@@ -1317,7 +1317,7 @@ def test_an_end_date_can_be_edited_until_it_is_over() -> None:
     rater = loaded(BASE)
     row = again('package: "1", start_date: 2026-11-01, activate_in_past: true, end_date: END')
     assert rater.load([("c.yaml", row.replace("END", "2026-11-20").encode())], NOW) == []
-    assert rater.registers["42"].packages[0].end_ms == ms("2026-11-19T22:00:00Z")
+    assert rater.states["42"].packages[0].end_ms == ms("2026-11-19T22:00:00Z")
     assert rater.load([("c.yaml", row.replace("END", "2026-11-10T12:00:00Z").encode())], NOW) == []
     (fault,) = rater.load([("c.yaml", row.replace("END", "2026-12-01").encode())], NOW + 1000)
     assert (fault.path, fault.value) == ("client_packages[0].end_date", "2026-12-01")
@@ -1409,7 +1409,7 @@ def told(rater: Rater, text: str) -> list[str]:
     """Return what a load says that is unusual, which has no faults; nothing is loaded."""
     file = read(text)
     content = rater.content
-    merged = merge(content, file, NOW, Existing(rater.registers, rater.views.accounts))
+    merged = merge(content, file, NOW, Existing(rater.states, rater.views.accounts))
     assert not isinstance(merged, list), [str(fault) for fault in merged]
     return [*warnings(file, content), *merged.notes]
 
@@ -1490,7 +1490,7 @@ def test_a_row_updates_the_row_of_its_name_in_any_spelling() -> None:
     assert list(content.services) == ["sms"]
     (limit,) = content.packages["9"].latest.limits
     assert (limit.service, limit.code_deck, limit.code_name) == ("sms", "a-z", "Ukraine")
-    rose = rater.registers["42"]
+    rose = rater.states["42"]
     assert (rose.rate_tables, rose.tax_profile) == ({"orig": {"calls": "retail"}}, "vat20")
     assert rose.accounts["sip-1001"] == {"term": {"sms": "retail"}}
     assert {
@@ -1576,7 +1576,7 @@ def test_ids_are_compared_as_they_are() -> None:
         'ids of accounts ("sip-1001\\u00a0"): a blank at an end and an invisible character are part of an id',
     ]
     assert rater.load([("c.yaml", text.encode())], NOW) == []
-    assert set(rater.registers) == {"42", "42 ", "43"}
+    assert set(rater.states) == {"42", "42 ", "43"}
 
 
 # ------------------------------------------------------------------------------------------ rows as usual

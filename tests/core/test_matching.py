@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 import json
+from contextlib import ExitStack
 from typing import Any, NamedTuple
+from unittest import mock
 
+import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rater.core.catalog.codes import Rate
-from rater.core.clients.views import ClientView
+from rater.core.catalog import compiled
+from rater.core.catalog.compiled import OFFERS_MAX
+from rater.core.catalog.offers import Candidate, counter_field
+from rater.core.clients import views
+from rater.core.clients.views import OPENED_MAX, SPANS_MAX, ClientView, id_order
 from rater.core.line.offline import Rater
 from rater.core.rating.explaining import passed_over
-from rater.core.rating.identifying import Identified, route_of
-from rater.core.rating.matching import (
-    SELECTED_MAX,
-    SHARED_MAX,
-    SPANS_MAX,
-    Matched,
-    counter_field,
-    id_order,
-    match,
-    package_type,
-)
-from rater.core.reasons import PassOver, Reason, Rejection
+from rater.core.rating.matching import match, package_type
+from rater.core.reasons import PassOver, Reason, Rejection, Side
 
 HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
@@ -44,7 +40,7 @@ def day(number: int) -> str:
 class Call(NamedTuple):
     """What matching looks at."""
 
-    side: str
+    side: Side
     at_ms: int
     account: str | None
     service: str
@@ -241,36 +237,41 @@ def loaded(
     return rater
 
 
-def ask(rater: Rater, view: ClientView, call: Call) -> tuple[Matched, list[int]] | Rejection:
+def ask(rater: Rater, view: ClientView, call: Call) -> tuple[list[Candidate], list[int]] | Rejection:
     """Match a call of client 42; with the periods of the candidates."""
-    rate = Rate(None, "USD", call.code, None, 0, 0, 0, 1, 0)
-    service = rater.catalog.services[call.service]
-    route = view.memo.get((call.side, call.account, call.service))
-    if route is None or route.catalog is not rater.catalog:
-        route = route_of(view, call.side, call.account, service, rater.catalog)  # type: ignore[arg-type]
-    identified = Identified(view, route, rate)
-    side, at_ms, billed, sign = call.side, call.at_ms, call.billed, call.sign
-    matched = match(identified, side, at_ms, billed, sign, rater.catalog, whole=True)  # type: ignore[arg-type]
+    side, account, service, at_ms, catalog = call.side, call.account, call.service, call.at_ms, rater.catalog
+    opened = view.opened(account, service, package_type(call.sign, side), at_ms, catalog)
+    assert opened.from_ms <= at_ms < opened.until_ms
+    matched = match(opened, view, side, call.code, call.billed, at_ms, catalog, whole=True)
     if isinstance(matched, Rejection):
         return matched
-    texts = identified.opened.packages if matched.candidates else ()
-    return matched, [int(texts[one.group][2]) for one in matched.candidates]
+    candidates, cut = matched
+    assert not cut
+    return candidates, [int(opened.packages[one.group].period) for one in candidates]
 
 
 def passed_of(rater: Rater, view: ClientView, call: Call) -> dict[tuple[str, str], PassOver]:
     """Return (client package, limit) → why it is passed over, of the limits that are no candidates."""
-    rate = Rate(None, "USD", call.code, None, 0, 0, 0, 1, 0)
-    route = view.memo[call.side, call.account, call.service]
-    kind = package_type(call.sign, call.side)  # type: ignore[arg-type]
-    found = passed_over(Identified(view, route, rate), kind, call.at_ms, call.billed, rater.catalog)
-    return {(one.client_package, one.limit_id): one.reason for one in found} if view.packages else {}
+    kind = package_type(call.sign, call.side)
+    found = passed_over(
+        view, call.account, call.service, kind, call.code, call.billed, call.at_ms, rater.catalog
+    )
+    return {(one.client_package, one.limit_id): one.reason for one in found}
 
 
-def asked(rater: Rater, view: ClientView, call: Call) -> tuple[Matched, list[int]]:
+def asked(rater: Rater, view: ClientView, call: Call) -> tuple[list[Candidate], list[int]]:
     """Return the same of a call that is not refused."""
     found = ask(rater, view, call)
     assert not isinstance(found, Rejection)
     return found
+
+
+def bounds(most: int) -> ExitStack:
+    """Let each memo of matching hold so much."""
+    stack = ExitStack()
+    for module, name in ((views, "SPANS_MAX"), (views, "OPENED_MAX"), (compiled, "OFFERS_MAX")):
+        stack.enter_context(mock.patch.object(module, name, most))
+    return stack
 
 
 @settings(max_examples=500, deadline=None)
@@ -284,10 +285,10 @@ def test_the_compiled_matcher_agrees_with_the_rules(scene: Any, calls: list[Call
     rater = loaded(*scene)
     view = rater.views.clients["42"]
     for call in calls:
-        matched, periods = asked(rater, view, call)
+        candidates, periods = asked(rater, view, call)
         got = [
             (view.packages[one.group].id, one.limit_id, period)
-            for one, period in zip(matched.candidates, periods, strict=True)
+            for one, period in zip(candidates, periods, strict=True)
         ]
         assert got == naive.candidates(call), call
         passed = passed_of(rater, view, call)
@@ -337,31 +338,64 @@ def test_a_money_limit_in_another_currency() -> None:
     assert not rater.load([("euro.json", json.dumps(catalog).encode())], DAY_0)
     view = rater.views.clients["42"]
     early, late = (Call("orig", DAY_0 + 3 * DAY_MS + ms, None, "calls", "380", 60, -1) for ms in (-1, 0))
-    refused, (matched, _) = ask(rater, view, early), asked(rater, view, late)
+    refused, (found, _) = ask(rater, view, early), asked(rater, view, late)
     assert isinstance(refused, Rejection)
     assert (refused.reason, refused.value) == (Reason.CURRENCY_UNKNOWN, "EUR")
-    (one,) = matched.candidates
+    (one,) = found
     assert one.to_package is not None
     assert one.to_client is not None
     assert (one.to_package.at(1_080_000), one.to_client.at(1_000_000)) == (1_000_000, 1_080_000)
 
 
+@settings(max_examples=100, deadline=None)
+@given(scenes(), st.lists(_CALLS, min_size=6, max_size=12))
+def test_no_bound_of_memory_changes_what_is_found(scene: Any, calls: list[Call]) -> None:
+    """Candidates, their order and periods are the same when each memo holds one thing as when it holds all.
+
+    So they are when it holds two, and things go out of it in between.
+    """
+    found = []
+    for most in (1, 2, 10**9):
+        with bounds(most):
+            rater = loaded(*scene)
+            view = rater.views.clients["42"]
+            told = [asked(rater, view, call) for call in calls]
+        found.append([([msgspec.structs.asdict(one) for one in of], periods) for of, periods in told])
+    assert found[0] == found[1] == found[2]
+
+
 def test_memory_is_bounded() -> None:
-    """Whoever calls ever new codes does not make a client grow without end."""
+    """Whoever calls ever new codes, at ever new times, by ever new accounts grows no client without end."""
     package = {"id": "P", "type": "customer", "_days": 1, "_end": None, "priority": 0, "limits": [ANY_CODE]}
     rater = loaded([package], {}, [{"id": "1", "package": "P", "account": None, "_start": 0, "_end": None}])
     view = rater.views.clients["42"]
-    for number in range(2 * SELECTED_MAX):
+    remembered, offers = view._opened, rater.catalog._offers  # noqa: SLF001 - how much is remembered
+    for number in range(3 * OPENED_MAX):
         call = Call("orig", DAY_0 + number * DAY_MS, None, "calls", str(number), 60, -1)
         assert asked(rater, view, call)[1] == [number + 1]
-    (route,) = view.memo.values()
-    assert len(route.customer) <= SPANS_MAX
-    (shared,) = rater.catalog.shared.values()  # whatever the period
-    assert len(shared.made) == 1  # whatever the code
-    rater.catalog.shared.update(dict.fromkeys(range(SHARED_MAX)))
-    call = Call("orig", DAY_0, "a", "calls", "1", 60, -1)
-    assert asked(rater, view, call)[1] == [1]
-    assert len(rater.catalog.shared) <= SHARED_MAX + 1
+        assert asked(rater, view, call._replace(account=str(number)))[1] == [number + 1]
+        assert len(remembered) <= OPENED_MAX
+        assert all(len(spans) <= SPANS_MAX for spans in remembered.values())
+    assert len(offers) == 1  # whatever the code, the account and the period
+    offers.update({(str(number), ()): rater.catalog.offers("x", ()) for number in range(OFFERS_MAX)})
+    call = Call("orig", DAY_0, "a", "messages", "1", 60, -1)
+    assert asked(rater, view, call)[1] == []
+    assert len(offers) == 1
+
+
+def test_a_view_is_read_by_the_catalog_of_now() -> None:
+    """What a view remembers of one catalog is not given to a lane that has another."""
+    package = {"id": "P", "type": "customer", "_days": 1, "_end": None, "priority": 0, "limits": [ANY_CODE]}
+    rater = loaded([package], {}, [{"id": "1", "package": "P", "account": None, "_start": 0, "_end": None}])
+    view, call = rater.views.clients["42"], Call("orig", EDITED_MS, None, "calls", "380", 60, -1)
+    older = rater.catalog
+    assert [one.package_name for one in asked(rater, view, call)[0]] == ["P"]
+    renamed = {"id": "P", "name": "New", "type": "customer", "currency": "USD", "period": "1 day",
+               "limits": [ANY_CODE]}  # fmt: skip
+    assert not rater.load([("edit.json", json.dumps({"packages": [renamed]}).encode())], EDITED_MS)
+    assert [one.package_name for one in asked(rater, view, call)[0]] == ["New"]
+    rater.catalog = older
+    assert [one.package_name for one in asked(rater, view, call)[0]] == ["P"]
 
 
 @given(

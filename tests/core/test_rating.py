@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from fractions import Fraction
@@ -16,14 +17,19 @@ from hypothesis import strategies as st
 
 from rater.core.bucket.messages import DrawResult, Outcome
 from rater.core.catalog.codes import Rate
+from rater.core.catalog.offers import Candidate, LimitText, Offers
 from rater.core.cdr import Arrival, Cdr, GivenRate, Party
 from rater.core.cdr_decoding import decode
-from rater.core.line.offline import Rater, Transaction
+from rater.core.clients.views import Opened, PeriodText
+from rater.core.instants import BEGINNING_MS, NEVER_MS, rfc3339
+from rater.core.journal.outcomes import Pending, unpack_entries
+from rater.core.line import batch as batch_module
+from rater.core.line import steps as steps_module
+from rater.core.line.draw_request import RequestBuilder
+from rater.core.line.offline import Rater, Record, Transaction
 from rater.core.rating import duplicates as duplicates_module
 from rater.core.rating import pricing
-from rater.core.rating import transaction as transaction_module
-from rater.core.rating.identifying import Identified, route_of
-from rater.core.rating.matching import NOTHING, Asked, Matched, Part
+from rater.core.rating.transaction import rendered
 from rater.core.reasons import Reason, Rejection, Side
 
 AT_MS = 1_793_872_800_000
@@ -58,12 +64,11 @@ def call(duration_ms: int = 60_000, **changes: Any) -> Cdr:
     return msgspec.structs.replace(cdr, duration_ms=duration_ms, **changes)
 
 
-def identified(rater: Rater, rate: Rate | None, client: str = "42", service: str = "calls") -> Identified:
-    """Return the client with this rate."""
-    view = rater.views.clients[client]
-    return Identified(
-        view, route_of(view, "orig", None, rater.catalog.services[service], rater.catalog), rate
-    )
+def priced_at(
+    rater: Rater, rate: Rate | None, cdr: Cdr, side: Side = "orig", client: str = "42"
+) -> pricing.Priced | Rejection:
+    """Return what the client's call costs at this rate."""
+    return pricing.price(cdr, side, rate, rater.views.clients[client].currency, rater.catalog)
 
 
 def rate_of(price: Decimal, fee: Decimal = Decimal(0), currency: str = "USD", **rest: int) -> Rate:
@@ -109,9 +114,7 @@ def test_the_cost_is_exact_and_rounded_once(
 ) -> None:
     """Price x overage / unit + fee, converted through the base, signed by side, half up: at any overage."""
     rater = loaded()
-    found = pricing.price(
-        call(duration_ms), side, identified(rater, rate_of(price, fee, currency), client), rater.catalog
-    )
+    found = priced_at(rater, rate_of(price, fee, currency), call(duration_ms), side, client)
     assert isinstance(found, pricing.Priced)
     worth = {"USD": Fraction(1), "EUR": Fraction("1.08"), "GBP": Fraction("1.27"), "JPY": Fraction("0.0067")}
     to_client = worth[currency] / worth["USD" if client == "42" else "GBP"]
@@ -130,8 +133,8 @@ def test_the_cost_is_exact_and_rounded_once(
 def test_the_other_side_is_the_negation() -> None:
     """Half up by magnitude: what one pays the other gets, to the last millionth."""
     rater = loaded()
-    of = identified(rater, rate_of(Decimal("0.00001")))
-    orig, term = (pricing.price(call(3000), side, of, rater.catalog) for side in ("orig", "term"))
+    rate = rate_of(Decimal("0.00001"))
+    orig, term = priced_at(rater, rate, call(3000), "orig"), priced_at(rater, rate, call(3000), "term")
     assert isinstance(orig, pricing.Priced)
     assert isinstance(term, pricing.Priced)
     assert (orig.cost.at(3), term.cost.at(3)) == (-1, 1)
@@ -150,9 +153,7 @@ def test_the_other_side_is_the_negation() -> None:
 def test_the_largest_amount(price: str, duration_ms: int, refused: bool) -> None:  # noqa: FBT001 - expected
     """A cost that rounds to more than 2^53 micros is refused, one that rounds to 2^53 is not."""
     rater = loaded()
-    found = pricing.price(
-        call(duration_ms), "orig", identified(rater, rate_of(Decimal(price))), rater.catalog
-    )
+    found = priced_at(rater, rate_of(Decimal(price)), call(duration_ms))
     assert isinstance(found, Rejection) is refused
     if isinstance(found, Rejection):
         assert found.reason is Reason.AMOUNT_OUT_OF_RANGE
@@ -162,17 +163,17 @@ def test_the_largest_volume() -> None:
     """An interval that bills more than 2^53 units is refused: counters could not hold it."""
     rater = loaded()
     for min_time, kind in ((1, pricing.Priced), (2, Rejection)):
-        of = identified(rater, rate_of(Decimal(0), interval=2**53 - 1, min_time=min_time))
-        assert isinstance(pricing.price(call(), "orig", of, rater.catalog), kind)
+        rate = rate_of(Decimal(0), interval=2**53 - 1, min_time=min_time)
+        assert isinstance(priced_at(rater, rate, call()), kind)
 
 
 def test_zero_transactions() -> None:
     """Unanswered: no rate at all. Grace: compared in milliseconds for calls, in units for the rest."""
     rater = loaded()
     whys = []
-    of = identified(rater, rate_of(Decimal(1), Decimal(1), grace_time=5))
-    for cdr, who in ((call(), identified(rater, None)), (call(5000), of), (call(5001), of)):
-        found = pricing.price(cdr, "orig", who, rater.catalog)
+    of = rate_of(Decimal(1), Decimal(1), grace_time=5)
+    for cdr, rate in ((call(), None), (call(5000), of), (call(5001), of)):
+        found = priced_at(rater, rate, cdr)
         assert isinstance(found, pricing.Priced)
         whys.append((found.why, found.billed, found.cost.at(0)))
     assert whys == [("unanswered", 0, 0), ("grace", 0, 0), (None, 6, -1_000_000)]
@@ -181,18 +182,30 @@ def test_zero_transactions() -> None:
 # ---------------------------------------------------------------- duplicates
 
 
-def digests(party: Party, **changes: Any) -> tuple[bytes, bytes]:
-    """Return the digests of a call with this side."""
-    return duplicates_module.digests(call(**changes), "orig", identified(loaded(), None), party)
+def digests(
+    party: Party, client: str = "42", account: str | None = None, index: int = 0, **changes: Any
+) -> tuple[bytes, bytes]:
+    """Return key and content of a call, as a draw of it names them."""
+    cdr = call(orig=party, term=party, **changes)
+    side = built(loaded(), cdr, None, client=client, account=account, index=index)[0].row
+    assert side is not None
+    return side.key, side.content
 
 
 def test_the_key_names_the_side() -> None:
-    """A duplicate is found by source, id and side: another of either is another key."""
-    party, of = Party("42"), identified(loaded(), None)
-    keys = {duplicates_module.digests(call(), side, of, party)[0] for side in ("orig", "term")}
-    keys |= {digests(party, source="b")[0], digests(party, id="b")[0]}
-    assert len(keys) == 4
+    """A duplicate is found by source, id and side at a client: another of either is another key."""
+    party = Party("42")
+    keys = {digests(party, index=index)[0] for index in (0, 1)}
+    keys |= {digests(party, source="b")[0], digests(party, id="b")[0], digests(party, "43")[0]}
+    assert len(keys) == 5
     assert {len(key) for key in keys} == {duplicates_module.KEY_BYTES}
+
+
+def test_the_key_of_earlier_versions_is_in_the_same_group() -> None:
+    """The client changes the last four bytes alone: the store groups by the first."""
+    key, older = duplicates_module.keys_of(call(), 0, 0x01020304)
+    assert key[:4] == older[:4]
+    assert [a ^ b for a, b in zip(key[4:], older[4:], strict=True)] == [1, 2, 3, 4]
 
 
 def test_the_content_is_what_is_rated() -> None:
@@ -207,6 +220,8 @@ def test_the_content_is_what_is_rated() -> None:
     contents = [
         same[1],
         digests(Party("42", rate=rate))[1],
+        digests(Party("42"), "43")[1],
+        digests(Party("42"), account="a")[1],
         *(digests(Party("42"), **one)[1] for one in other),
     ]
     assert len(set(contents)) == len(contents)
@@ -227,6 +242,43 @@ def test_given_rates_compare_by_value() -> None:
 
 # ---------------------------------------------------------------- the transaction
 
+STANDING = batch_module.Standing(0, "commands", 86_400_000, 90_000_000, {}, {}, AT_MS, {})
+
+
+def built(
+    rater: Rater, cdr: Cdr, rate: Rate | None, *, client: str = "42", account: str | None = None,
+    index: int = 0, priced: pricing.Priced | None = None, limits: Sequence[LimitText] = (),
+) -> tuple[batch_module.Side, RequestBuilder]:  # fmt: skip
+    """Return a side with what its transaction says, and the request that it was added to.
+
+    limits: those that it may draw from, of a client package 7 in its first period. priced: None: as it is.
+    """
+    found = priced_at(rater, rate, cdr, "term" if index else "orig", client) if priced is None else priced
+    assert isinstance(found, pricing.Priced)
+    party = cdr.term if index else cdr.orig
+    side = batch_module.Side("cdrs", Record(b"", AT_MS), index, cdr, party)
+    side.view, side.account, side.rate, side.priced = rater.views.clients[client], account, rate, found
+    if limits:
+        side.opened = Opened(
+            rater.catalog, BEGINNING_MS, NEVER_MS, (PeriodText('"7"', "7.1", "1"),), (NEVER_MS,),
+            Offers((), cdr.service), 0,
+        )  # fmt: skip
+        side.candidates = [
+            Candidate(0, "P", "m", 9, 0, 0, of.money, of.waive, allow=False, currency="USD", text=of)
+            for of in limits
+        ]
+    builder = RequestBuilder()
+    builder.add(side, cdr, side.view, found, rater.catalog.version)
+    return side, builder
+
+
+def text_of(side: batch_module.Side, result: DrawResult) -> bytes:
+    """Return the transaction of a side that was drawn, or that was replayed."""
+    assert side.row is not None
+    assert side.head is not None
+    assert side.rate_text is not None
+    return rendered(side.row, side.head, side.rate_text, side.limits, result)
+
 
 @given(
     st.integers(-(2**53), 2**53), st.integers(0, 2**53), st.integers(0, 10**30),
@@ -238,22 +290,23 @@ def test_a_kept_context_gives_the_same_bytes(
     billed: int,
     fee_e10: int,
     sufficient: bool | None,  # noqa: FBT001 - drawn
-    parts: list[tuple[bool, bool]],
+    kinds: list[tuple[bool, bool]],
     name: str,
 ) -> None:
     """What was decided before a crash is published as it would have been: packed, read back, rendered."""
     rater = loaded()
-    of = tuple(Part(money, waive, 0, ".m", ',"period":', ',"taken":"', ("{}",)) for money, waive in parts)
-    matched = Matched((), of, msgspec.Raw(msgspec.msgpack.encode(of)), Asked())
+    limits = [LimitText(money, waive, 0, ".m", ',"period":', ',"taken":"', ("{}",)) for money, waive in kinds]
     priced = pricing.Priced(None, billed, pricing.NOTHING, 0)
-    cdr = call(id=name, caller=name, plain=False)
-    found = identified(rater, msgspec.structs.replace(rate_of(Decimal(1)), setup_fee_e10=fee_e10))
-    made = transaction_module.context(cdr, "orig", found, priced, matched, rater.catalog)
-    made.terms = msgspec.structs.replace(made.terms, packages=(('"7"', "7.1", "1"),))
-    result = DrawResult(Outcome.RATED, amount, sufficient, tuple((n, 1, 2, 3) for n in range(len(parts))))
-    kept = msgspec.msgpack.Decoder(transaction_module.Context).decode(msgspec.msgpack.encode(made))
-    assert transaction_module.render(kept, result) == transaction_module.render(made, result)
-    transaction = json.loads(transaction_module.render(made, result))
+    rate = msgspec.structs.replace(rate_of(Decimal(1)), setup_fee_e10=fee_e10)
+    made, builder = built(rater, call(id=name, caller=name, plain=False), rate, priced=priced, limits=limits)
+    result = DrawResult(Outcome.RATED, amount, sufficient, tuple((n, 1, 2, 3) for n in range(len(limits))))
+    (entry,) = unpack_entries(builder.request(STANDING, 0, 1, 0, 0).context)
+    batch = batch_module.Batch(STANDING, [])
+    steps_module.replay(batch, made.record, Pending(entry, result))
+    (kept,) = batch.sides
+    assert kept.cdr is None
+    assert text_of(kept, result) == text_of(made, result)
+    transaction = json.loads(text_of(made, result))
     assert transaction["id"] == f"default/{name}/orig"
     assert Decimal(transaction["amount"]) == Decimal(amount).scaleb(-6)
 
@@ -282,16 +335,15 @@ def test_texts_are_escaped_where_they_need_it(
     assert isinstance(cdr, Cdr)
     assert cdr.plain == (b"\\" not in raw)
     rate = Rate(None, "USD", "38", None, 10**9, 0, 0, 1, 5) if cdr.answered else None
-    of = identified(rater, rate, service=cdr.service)
-    priced = pricing.price(cdr, "orig", of, rater.catalog)
+    priced = priced_at(rater, rate, cdr)
     assert isinstance(priced, pricing.Priced)
-    contexts = [
-        transaction_module.context(
-            msgspec.structs.replace(cdr, plain=plain), "orig", of, priced, NOTHING, rater.catalog
+    one, other = (
+        text_of(
+            built(rater, msgspec.structs.replace(cdr, plain=plain), rate)[0],
+            DrawResult(Outcome.RATED, 0, None, ()),
         )
         for plain in (False, cdr.plain)
-    ]
-    one, other = (transaction_module.render(of, DrawResult(Outcome.RATED, 0, None, ())) for of in contexts)
+    )
     assert one == other
     transaction = json.loads(one)
     assert transaction["cdr"] == {"source": "s", "id": name}
@@ -368,12 +420,10 @@ def check_recomputed(of: dict[str, Any], scene: dict[str, Any]) -> None:
 def test_a_zero_transaction_names_nothing() -> None:
     """What was not looked up is null, and draws are empty."""
     rater = loaded()
-    who = identified(rater, None)
-    priced = pricing.price(call(), "orig", who, rater.catalog)
-    assert isinstance(priced, pricing.Priced)
-    made = transaction_module.context(call(), "orig", who, priced, NOTHING, rater.catalog)
-    transaction = json.loads(transaction_module.render(made, DrawResult(Outcome.RATED, 0, None, ())))
-    assert made.why == "unanswered"
+    made, _ = built(rater, call(), None)
+    transaction = json.loads(text_of(made, DrawResult(Outcome.RATED, 0, None, ())))
+    assert made.row is not None
+    assert made.row.why == "unanswered"
     assert {
         "outcome": "zero",
         "why": "unanswered",
@@ -388,4 +438,4 @@ def test_instants(at: datetime) -> None:
     """RFC 3339, UTC, milliseconds."""
     at = at.replace(tzinfo=UTC, microsecond=at.microsecond // 1000 * 1000)
     ms = (at - datetime(1970, 1, 1, tzinfo=UTC)) // (datetime.resolution * 1000)
-    assert transaction_module.instant_text(ms) == at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    assert rfc3339(ms) == at.isoformat(timespec="milliseconds").replace("+00:00", "Z")

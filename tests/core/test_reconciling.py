@@ -25,7 +25,9 @@ from rater.core.bucket.messages import (
 )
 from rater.core.bucket.model import Bucket
 from rater.core.catalog.codes import NO_RATE
+from rater.core.catalog.offers import LimitText
 from rater.core.clients.changes import ChangeEvent, ChangeTransaction
+from rater.core.clients.views import PeriodText
 from rater.core.journal.outcomes import (
     Decided,
     KeptChange,
@@ -37,17 +39,16 @@ from rater.core.journal.outcomes import (
 )
 from rater.core.journal.reconciling import FORGET_GENERATIONS_MAX, Reconciling, effects
 from rater.core.journal.records import ChangeRecord, Effect, State
-from rater.core.rating.matching import Part, Terms
-from rater.core.rating.transaction import Context
+from rater.core.rating.transaction import Context, TransactionHead
 
 TOPIC = "calls"
 CLIENT = "c"
 FIELD = "1.1.a"
 LENGTH_MS = 1000
 LANE_MS = 3500
-TERMS = Terms(CLIENT, "", "", "", (("1", "1.1", "1"),))
-PARTS = (Part(False, False, 0, ".a", "", ""),)  # noqa: FBT003 - its own order
-CONTEXT = msgpack.encode(Context(0, "s", "i", 0, None, "1", 0, 0, None, (), TERMS, NO_RATE, PARTS))
+HEAD = TransactionHead(CLIENT, "", "", "", (PeriodText("1", "1.1", "1"),))
+LIMITS = (LimitText(False, False, 0, ".a", "", ""),)  # noqa: FBT003 - its own order
+CONTEXT = msgpack.encode(Context(0, "s", "i", 0, None, "1", 0, 0, None, (), HEAD, NO_RATE, LIMITS))
 LIMIT = ItemCandidate(0, 10**6, 1, False, False, False, 0, None, None)  # noqa: FBT003 - its own order
 
 

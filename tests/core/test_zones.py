@@ -15,9 +15,9 @@ from rater.core import zones as zones_module
 from rater.core.catalog.compiled import Catalog, compile_catalog
 from rater.core.catalog.specs import Content, PackageHistory, PackageSpec, from_objects, objects
 from rater.core.catalog_files.merging import Existing, Merged, merge, read_files
-from rater.core.clients.periods import first_anchor
+from rater.core.clients.periods import first_anchor, period_around, period_of
 from rater.core.clients.state import ClientPackage, ClientState, read_state
-from rater.core.clients.views import ClientView, view
+from rater.core.clients.views import ClientView
 from rater.core.line.offline import Rater, Transaction
 from rater.core.periods import anchor_at, canonical_when, when_ms, zone_of
 from rater.core.zones import Release, Zones, brought, installed, notes
@@ -81,7 +81,7 @@ def bounds(rater: Rater, *instants: str) -> list[tuple[int, str | None, str | No
     seen = rater.views.clients["42"]
     out = []
     for instant in instants:
-        found = seen.period(seen.packages[0], rater.catalog.packages["1"], at(instant))
+        found = period_of(seen.state, seen.packages[0], rater.catalog.packages["1"], at(instant))
         assert found is not None
         out.append((found.number, text(found.start_ms), text(found.stop_ms)))
     return out
@@ -103,7 +103,7 @@ def test_the_catalogs_zones_are_used_whatever_is_installed(
     monkeypatch.setattr(zones_module, "zone_of", nothing)
     monkeypatch.setattr(zones_module, "installed", nothing)
     rater.catalog = compile_catalog(content, 1)
-    rater.views.clients["42"] = view(rater.registers["42"])
+    rater.views.clients["42"] = ClientView(rater.states["42"])
     midnight = "05" if here is WINTER else "04"
     assert bounds(rater, "2026-11-20") == [(1, "2026-11-01T04:00Z", f"2026-12-01T{midnight}:00Z")]
 
@@ -269,7 +269,7 @@ def cairo(*, carries_since: str | None) -> tuple[ClientView, Catalog]:
     content = Content(
         packages={"1": PackageHistory([(0, package)], [(0, "active")], assigned=True)}, zones=zones
     )
-    return view(register), compile_catalog(content, 1)
+    return ClientView(register), compile_catalog(content, 1)
 
 
 @pytest.mark.parametrize(
@@ -288,7 +288,7 @@ def test_an_open_period_of_an_earlier_version_keeps_its_bounds(
     seen, catalog = cairo(carries_since=carries_since)
     starts, number, instant = [], 0, at("2026-04-25")
     for _ in range(4):
-        period = seen.period(seen.packages[0], catalog.packages["1"], instant)
+        period = period_of(seen.state, seen.packages[0], catalog.packages["1"], instant)
         assert period is not None
         assert period.number == number + 1
         number, instant = period.number, period.stop_ms or 0
@@ -341,7 +341,7 @@ def seen_with(releases: list[Release], lengths: dict[int, str | None]) -> tuple[
     start = when_ms("2026-04-24", Zones(releases).at(HAVANA, _START))
     held = ClientPackage("3", "1", None, 1, _START, start, None, start_date="2026-04-24")
     register = ClientState("42", 1, 1, "", None, "USD", HAVANA, 0, None, None, None, {}, {}, [held], 0)
-    return view(register), compile_catalog(content, 1)
+    return ClientView(register), compile_catalog(content, 1)
 
 
 _LENGTHS: Any = st.dictionaries(
@@ -357,14 +357,14 @@ def test_periods_tile_time_whatever_releases_come(
     """The next period starts where one stops, numbered one more, under any releases and lengths."""
     seen, catalog = seen_with(several(first, later), lengths)
     held, package = seen.packages[0], catalog.packages["1"]
-    found, since, until = seen.around(held, package, held.start_ms + after)
+    found, since, until = period_around(seen.state, held, package, held.start_ms + after)
     assert found is not None
     assert found.stop_ms is not None
     assert found.start_ms <= held.start_ms + after < found.stop_ms
     assert (since, until) == (found.start_ms, found.stop_ms)
-    assert seen.period(held, package, found.start_ms) == found
-    assert seen.period(held, package, found.stop_ms - 1) == found
-    following = seen.period(held, package, found.stop_ms)
+    assert period_of(seen.state, held, package, found.start_ms) == found
+    assert period_of(seen.state, held, package, found.stop_ms - 1) == found
+    following = period_of(seen.state, held, package, found.stop_ms)
     assert following is not None
     assert following.start_ms == found.stop_ms
     assert following.number == found.number + 1
@@ -382,8 +382,8 @@ def test_a_release_touches_no_period_that_has_opened(
     seen, catalog = seen_with(several(first, later), lengths)
     _, newer = seen_with(several(first, later | {last[0]: last[1]}), lengths)
     instant = min(seen.packages[0].start_ms + after, _START + last[0] * DAY_MS)
-    before = seen.period(seen.packages[0], catalog.packages["1"], instant)
-    now = seen.period(seen.packages[0], newer.packages["1"], instant)
+    before = period_of(seen.state, seen.packages[0], catalog.packages["1"], instant)
+    now = period_of(seen.state, seen.packages[0], newer.packages["1"], instant)
     assert before is not None
     assert now is not None
     assert (now.number, now.start_ms, now.stop_ms) == (before.number, before.start_ms, before.stop_ms)
@@ -395,4 +395,4 @@ def test_an_anchor_is_the_first_start_where_no_date_fits() -> None:
     zone = catalog.zones.latest("Africa/Cairo")
     held = replace(seen.packages[0], start_ms=at("2026-04-25T10:00:00Z"))
     assert first_anchor(held, catalog.packages["1"], zone) == anchor_at(held.start_ms, zone)
-    assert read_state(msgspec.msgpack.encode(seen.register)) == seen.register
+    assert read_state(msgspec.msgpack.encode(seen.state)) == seen.state

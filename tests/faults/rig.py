@@ -238,12 +238,6 @@ class Slot:
         """Whether a process runs (frozen counts)."""
         return self.process is not None and self.process.poll() is None
 
-    @property
-    def refused_to_start(self) -> bool:
-        """Whether it ended with a sentence before it had started, for a server was away: so it should."""
-        text = self.log.read_text(errors="replace")
-        return "metrics_port" not in text and "rater: " in text and "defect" not in text
-
     def events(self) -> list[dict[str, Any]]:
         """Return the lines of the log of the present process."""
         found = []
@@ -479,7 +473,7 @@ class Rig:
         for slot in self.slots:
             if slot.process is None or slot.alive:
                 continue
-            if not (slot.ended_by_us or slot.refused_to_start):
+            if not slot.ended_by_us:
                 tail = slot.log.read_text(errors="replace").splitlines()[-3:]
                 self.exits.append(f"worker {slot.number}, code {slot.process.returncode}: {' | '.join(tail)}")
             slot.process = None

@@ -112,9 +112,8 @@ async def checked(
         records, ends = await auditor.read_topic(run.bootstrap, f"{run.topics}{topic}", GROUPS)
         found += auditor.open_transactions(ends)
         found += auditor.marks(records) if topic == "transactions" else auditor.unique_events(records)
-    told: list[str] = []
-    if await app.audit(system.settings, told.append) != 0:
-        found += told
+    ledger = await app.audit(system.settings)
+    found += [f"{finding.where}: {finding.problem}" for finding in ledger.findings]
     assert not found, "\n".join([f"{counts['findings']} findings", *found])
     return counts
 

@@ -22,19 +22,22 @@ import traffic
 from fuzz import world
 from fuzz.mutating import Mutator, dumped, packed
 from golden.cases import Case, load_cases
-from rater.cli import lists
-from rater.cli.telling import print_rows
+from rater.cli import topics
+from rater.cli.printing import print_rows
 from rater.core.amounts import parse_micros
 from rater.core.catalog_files.merging import Fault
 from rater.core.cdr import MAX_BYTES, Arrival, Cdr
 from rater.core.cdr_decoding import decode_object
+from rater.core.instants import DAY_MS
 from rater.core.journal.auditing import Ledger
 from rater.core.journal.records import ChangeRecord, Effect, State
-from rater.core.line.offline import DAY_MS, Duplicate, Ended, Rater, Transaction
+from rater.core.line.offline import Duplicate, Ended, Rater, Transaction
 from rater.core.reasons import VALUE_CHARS_MAX, Reason, Rejection
 from rater.core.sources.source_map import Skipped, SourceMap, compile_map, describe
 from rater.errors import Halt
 from rater.jobs.audit import _sums
+from rater.queries.rejected import rejected_of
+from rater.queries.transactions import published
 from rater.source_maps import open_map, shipped
 from rater.stream.browsing import Seen
 from rater.stream.journal import Mark, Owner, understood
@@ -308,8 +311,8 @@ def _part(name: str, raw: bytes) -> bytes:
 
 def _state(made: Rater) -> tuple[Any, ...]:
     return (
-        made.catalog.version, msgspec.msgpack.encode(made.content), dict(made.registers),
-        {name: made.balance(name) for name in made.registers}, dict(made.views.accounts),
+        made.catalog.version, msgspec.msgpack.encode(made.content), dict(made.states),
+        {name: made.balance(name) for name in made.states}, dict(made.views.accounts),
     )  # fmt: skip
 
 
@@ -437,10 +440,10 @@ def check_lists(_: str, raw: bytes) -> None:
         return
     began = time.process_time()
     rows: list[tuple[dict[str, Any], Any]] = [
-        (dict(lists._rejected(seen, {"t.cdrs": "default"})), lists._REJECTED)  # noqa: SLF001 - the command asks Kafka
+        (dict(topics.rejected_row(rejected_of(seen, {"t.cdrs": "default"}))), topics.REJECTED)
     ]
     if seen.value is not None:
-        rows.append((lists._object(seen.value), lists._TRANSACTION))  # noqa: SLF001 - the same
+        rows.append((dict(topics.transaction_row(published(seen, seen.value))), topics.TRANSACTION))
     for row, columns in rows:
         for as_json in (False, True):
             out = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", errors="strict")

@@ -9,9 +9,9 @@ import msgspec
 import pytest
 
 from golden.cases import EDITED_AT, LOADED_AT, Case, Got, compare, load_cases
+from rater.core.catalog.offers import counter_field
 from rater.core.line.offline import Duplicate, Ended, Rater
 from rater.core.periods import to_ms
-from rater.core.rating.matching import counter_field
 from rater.core.reasons import PassOver, Reason, Rejection
 
 CASES = load_cases()
@@ -72,7 +72,7 @@ def test_sums_agree() -> None:
     """Balances are the sums of amounts, and counters those of what draws took, in every case."""
     for case in CASES:
         rater = loaded(case)
-        opening = {client: rater.balance(client) for client in rater.registers}
+        opening = {client: rater.balance(client) for client in rater.states}
         amounts: dict[str, Decimal] = {}
         taken: dict[tuple[str, str], Decimal] = {}
         for raw, record_ms in case.records:

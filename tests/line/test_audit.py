@@ -12,7 +12,7 @@ import aiohttp
 import pytest
 from redis.asyncio import Redis
 
-from rater import app
+from rater.cli.running import audit_again, audit_once
 from traffic import calls, catalog
 
 pytestmark = pytest.mark.kafka
@@ -37,8 +37,8 @@ async def rated(system_of: SystemOf) -> Any:
 async def audit(system: Any, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
     """Return the exit code of the audit, and what it printed."""
     capsys.readouterr()
-    code = await app.audit(system.settings, print)
-    return code, capsys.readouterr().out
+    code = await audit_once(system.settings)
+    return code, "".join(capsys.readouterr())
 
 
 async def one_with_draws(system: Any) -> tuple[Any, dict[str, Any]]:
@@ -112,20 +112,25 @@ async def test_a_doubled_transaction_is_named(
     )
 
 
-async def test_an_audit_that_repeats_serves_what_it_found(system_of: SystemOf) -> None:
+async def test_an_audit_that_repeats_serves_what_it_found(
+    system_of: SystemOf, capsys: pytest.CaptureFixture[str]
+) -> None:
     """With a span it audits again and again, and Prometheus reads the number of findings."""
     system = await rated(system_of)
     _, transaction = await one_with_draws(system)
     async with Redis.from_url(system.settings.redis.url) as redis:
         await redis.hincrby(await client_key(redis, system, transaction["client"]), "b", 1)
-    told: list[str] = []
-    running = asyncio.create_task(app.audit_every(system.settings, told.append, 1))
+    capsys.readouterr()
+    running = asyncio.create_task(audit_again(system.settings, 1))
+    told = ""
 
     async def found() -> bool:
-        return len(told) > 1
+        nonlocal told
+        told += capsys.readouterr().err
+        return "read: 1 finding\n" in told
 
     await system.until(found)
-    async with aiohttp.ClientSession() as session, session.get(told[0].split()[0]) as answer:
+    async with aiohttp.ClientSession() as session, session.get(told.split(maxsplit=1)[0]) as answer:
         assert "rater_audit_drift 1.0" in await answer.text()
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)

@@ -16,9 +16,11 @@ from msgspec.structs import replace
 from redis.asyncio import Redis
 
 from rater import __version__, app
+from rater.cli.running import load_files
 from rater.core.zones import INSTALLED, installed
 from rater.jobs.audit import audit
 from rater.jobs.load import Loader
+from rater.queries.catalog import in_force
 from traffic import calls, catalog, distinct_sides, fold
 
 pytestmark = pytest.mark.kafka
@@ -120,7 +122,7 @@ async def test_a_load_from_a_newer_install_brings_its_time_zones(
         assert (loaded.version, loaded.changed) == (2, True)
         assert f"time zones: tzdata {INSTALLED} -> 9999a from now" in capsys.readouterr().out
         assert registry.get_sample_value("rater_build_info", labels | {"tzdata": "9999a"}) == 1
-        found = await app.content_in_force(system.settings)
+        found = await in_force(system.client, system.topics, app.catalogs_of(system.settings))
         assert found is not None
         assert (found[0], [of.iana for of in found[1].zones]) == (2, [INSTALLED, "9999a"])
         monkeypatch.undo()
@@ -142,8 +144,8 @@ async def test_a_faulty_catalog_changes_nothing(
         faulty["packages"][0]["limits"][0]["limit"] = -1
         path = system.folder / "faulty.json"
         path.write_text(json.dumps(faulty))
-        code = await app.load(system.settings, [path], print)
-        told = capsys.readouterr().out
+        code = await load_files(system.settings, [str(path)])
+        told = capsys.readouterr().err
         after = [await system.read(topic) for topic in (system.topics.commands, system.topics.transactions)]
     assert code == 2
     for fault in ("clients[0].currency", "XYZ", "packages[0].limits[0].limit", "-1"):

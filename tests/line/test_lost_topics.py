@@ -95,7 +95,8 @@ async def rated_once(system: Any, cdrs: list[bytes]) -> None:
     usages = [one["id"].split("/", 1)[1] for one in await system.transactions() if one["type"] == "usage"]
     assert len(usages) == len(set(usages))
     assert {one.split("/", 1)[1] for one in distinct_sides(cdrs)} == set(usages)
-    assert await app.audit(system.settings, print) == 0
+    ledger = await app.audit(system.settings)
+    assert not ledger.findings_total, ledger.findings
 
 
 @pytest.mark.parametrize("name", ["transactions", "cdrs", "commands"])

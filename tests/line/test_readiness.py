@@ -81,6 +81,54 @@ async def test_readiness_follows_kafka_and_redis(
     assert "rater_catalog_version 1.0" in exposition
 
 
+async def test_a_worker_waits_for_kafka_and_redis_that_start_later(
+    system_of: SystemOf, start_kafka: Callable[..., Any], start_redis: Callable[..., Any]
+) -> None:
+    """A worker that starts before its servers says for which it waits, and rates when they are there."""
+    kafka, redis = start_kafka(), start_redis()
+    system = await system_of(kafka=kafka.bootstrap_servers, redis=redis.url)
+    kafka.stop()
+    redis.stop()
+    process = system.start_worker()
+    await system.until(lambda: logged(system, "waiting for Kafka"))
+    port = system.metrics_port(process)
+    said = await until_ready(system, port, ready=False)
+    assert "waiting for Kafka: Kafka is not reachable at kafka.bootstrap_servers" in said
+    assert kafka.bootstrap_servers in said
+    assert (await ask(port, "livez"))[0] == 200
+
+    await asyncio.to_thread(kafka.restart)
+    await system.until(lambda: logged(system, "waiting for Redis"))
+    said = await until_ready(system, port, ready=False)
+    assert f"waiting for Redis: Redis at 127.0.0.1:{redis.port} is not reachable" in said
+
+    await asyncio.to_thread(redis.restart)
+    await system.until(lambda: logged(system, "worker started"))
+    await system.load(catalog(1, 1))
+    await until_ready(system, port, ready=True)
+    await system.send([(raw, None) for raw in calls(1, 1, time.time_ns() // 1_000_000, clients=1)])
+    await system.settled()
+    assert system.stop_worker(process) == 0
+
+
+async def test_a_worker_that_waits_can_be_stopped(
+    system_of: SystemOf, start_kafka: Callable[..., Any]
+) -> None:
+    """SIGTERM ends a worker that waits for Kafka, in order and with code 0."""
+    kafka = start_kafka()
+    system = await system_of(kafka=kafka.bootstrap_servers)
+    kafka.stop()
+    process = system.start_worker()
+    await system.until(lambda: logged(system, "waiting for Kafka"))
+    assert await asyncio.to_thread(system.stop_worker, process) == 0
+
+
+async def logged(system: Any, event: str) -> bool:
+    """Return whether the first worker process has told of this."""
+    log = (system.folder / "worker-0.log").read_text()
+    return any(json.loads(line)["event"] == event for line in log.splitlines() if line.endswith("}"))
+
+
 async def test_a_lane_that_makes_no_progress_is_told(
     system_of: SystemOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:

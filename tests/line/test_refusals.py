@@ -1,10 +1,17 @@
-"""Servers that are away or set up so that records or balances would be lost: `check` and `worker` say so."""
+"""Servers that are away or set up so that records or balances would be lost: `check` and `worker` say so.
+
+Where they are away, the worker waits for them (test_readiness.py); other commands give up.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
-from collections.abc import Callable
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,6 +28,7 @@ pytestmark = pytest.mark.kafka
 Capture = pytest.CaptureFixture[str]
 PARTITIONS = 2
 ABOUT_A_WEEK_MS = "604801000"
+EXAMPLE = str(Path(__file__).parents[2] / "config" / "example.yaml")
 
 
 def nobody() -> str:
@@ -49,14 +57,17 @@ def environ(kafka: str, redis_url: str, prefix: str) -> dict[str, str]:
 def both_say(
     environ: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> Callable[..., None]:
-    """Return what checks that `check` and `worker` each end with code 1 and say all of the given texts."""
+    """Return what checks that `check` and `worker` each end with code 1 and say all of the given texts.
 
-    def check(*texts: str) -> None:
+    commands: others than these two.
+    """
+
+    def check(*texts: str, commands: Sequence[Sequence[str]] = (["check"], ["worker"])) -> None:
         for name, value in environ.items():
             monkeypatch.setenv(name, value)
-        for command in ("check", "worker"):
+        for command in commands:
             capsys.readouterr()
-            code = main([command])
+            code = main(command)
             told = "".join(capsys.readouterr())
             assert code == 1, told
             for text in texts:
@@ -94,14 +105,27 @@ def administer(environ: dict[str, str], work: Callable[[AIOKafkaAdminClient], An
 def test_kafka_is_not_reachable(environ: dict[str, str], both_say: Callable[..., None]) -> None:
     """A broker that nobody answers at is named with its address and the setting."""
     environ["RATER_KAFKA__BOOTSTRAP_SERVERS"] = away = nobody()
-    both_say(away, "kafka.bootstrap_servers")
+    both_say(away, "kafka.bootstrap_servers", commands=[["check"]])
+
+
+def test_the_library_does_not_repeat_itself(environ: dict[str, str]) -> None:
+    """Of the many attempts to reach Kafka, a command shows one line before its own sentence, or two."""
+    environ["RATER_KAFKA__BOOTSTRAP_SERVERS"] = nobody()
+    done = subprocess.run(  # noqa: S603
+        [sys.executable, "-m", "rater", "load", EXAMPLE],
+        env={**os.environ, **environ}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    *library, sentence = done.stderr.splitlines()
+    assert done.returncode == 1
+    assert sentence.startswith("rater: Kafka is not reachable at kafka.bootstrap_servers")
+    assert 1 <= len(library) <= 2, library
 
 
 def test_redis_is_not_reachable(environ: dict[str, str], both_say: Callable[..., None]) -> None:
     """A Redis that does not answer is named with its address."""
     create(environ)
     environ["RATER_REDIS__URL"] = f"redis://{(away := nobody())}"
-    both_say(away, "redis.url")
+    both_say(away, "redis.url", commands=[["check"], ["load", EXAMPLE]])
 
 
 def test_redis_refuses_the_password(

@@ -37,6 +37,7 @@ from rater.core.bucket.model import Bucket
 from rater.core.catalog.compiled import Catalog, compile_catalog
 from rater.core.catalog.specs import ClientEntry, Content
 from rater.core.catalog_files.merging import Existing, Merged, merge, objects, read_files, wanted
+from rater.core.clients.periods import period_of
 from rater.core.clients.state import ClientState, client_bucket, read_state
 from rater.core.clients.views import ClientView
 from rater.core.commands.records import (
@@ -375,7 +376,7 @@ class Witness:
             ended.reason == "amount_out_of_range" and not ended.value.count(" ")
         ):
             return  # it rests on sums and earlier calls, which the witness has not
-        self.rater.lane_ms = lane_ms
+        self.rater.standing.lane_ms = lane_ms
         for one in self.rater.rate(raw, lane_ms):
             if one.side == ended.side:
                 if isinstance(one, (Transaction, Duplicate)):
@@ -655,13 +656,15 @@ class System:
             use, said = call.uses[item.use], _context.decode(entry.context)
             named = [use.fields[one.field] for one in item.candidates]
             view = self._view(held.registers[use.client])
-            for one, field in zip(said.candidates, named, strict=True):
+            for one, field in zip(said.limits, named, strict=True):
                 package = view.packages[one.group]
                 period = (
-                    view.period(package, catalog.packages[package.package], said.at_ms) if catalog else None
+                    period_of(view.state, package, catalog.packages[package.package], said.at_ms)
+                    if catalog
+                    else None
                 )
                 own = None if period is None else f"{_escaped(package.id)}.{period.number}{one.field}"
-                if not field == own == said.terms.packages[one.group][1] + one.field:
+                if not field == own == said.head.packages[one.group].field + one.field:
                     raise Broken(
                         f"a call of client {use.client} at {said.at_ms} names the counter {field}, "
                         f"and its own is {own}"
@@ -835,14 +838,17 @@ def _modules() -> list[Any]:
 
 @cache
 def _memos() -> tuple[list[Any], list[dict[Any, Any]]]:
-    """Return the functions that remember, and the dictionaries of modules that are there to be filled."""
+    """Return the functions that remember, and the dictionaries of modules that are there to be filled.
+
+    But those of zones: they read files that never change, and for each record that would be all of the time.
+    """
     functions: dict[int, Any] = {}
     dicts: dict[int, dict[Any, Any]] = {}
     for module in _modules():
-        if not module.__name__.startswith("rater.core.") or module.__name__ == "rater.core.zones":
-            continue  # zones reads files that never change: for each record they would be all of the time
+        if not module.__name__.startswith("rater.core."):
+            continue
         for name, value in vars(module).items():
-            if callable(getattr(value, "cache_clear", None)):
+            if callable(getattr(value, "cache_clear", None)) and value.__module__ != "rater.core.zones":
                 functions[id(value)] = value
             elif type(value) is dict and name.startswith("_recent"):
                 dicts[id(value)] = value
@@ -853,16 +859,26 @@ _NO_CACHE = {"client", "maps", "waiting"}
 
 
 def forget(system: System) -> None:
-    """Empty every memo: those of functions and modules, of views, and of the catalogs that lanes hold."""
+    """Empty every memo: of functions and modules, of views, of lanes, and of the catalogs that they hold."""
     forget_functions()
     forget_views(system)
     made: dict[tuple[int, int], Catalog] = {}
     for lane, line in enumerate(system.lines):
+        line.ask_whole.clear()
         if line.taken.catalog is not None:
             key = lane % system.processes, line.taken.catalog.version
             if key not in made:
                 made[key] = compile_catalog(system.contents[key[1]], key[1])
             line.taken.catalog = made[key]
+
+
+def forget_rater(rater: Rater) -> None:
+    """Empty every memo that rating without lanes has: of functions and modules, of views, of the catalog."""
+    forget_functions()
+    for name, state in rater.states.items():
+        rater.views.clients[name] = ClientView(state)
+    if rater.content is not None:
+        rater.catalog = compile_catalog(rater.content, rater.catalog.version)
 
 
 def forget_functions() -> None:
@@ -883,9 +899,9 @@ def forget_views(system: System) -> None:
 
 
 BOUNDS = {
-    "SPANS_MAX", "ROUTES_MAX", "SHARED_MAX", "SELECTED_MAX", "PLACED_MAX", "_RECENT_MAX", "_MEMO_MAX",
-    "VIEWS_MAX",
+    "SPANS_MAX", "OPENED_MAX", "OFFERS_MAX", "_RECENT_MAX", "_MEMO_MAX", "VIEWS_MAX", "ASK_WHOLE_MAX",
 }  # fmt: skip
+"""Of what a view, a catalog, a module and a worker remember."""
 
 
 @contextlib.contextmanager

@@ -35,9 +35,11 @@ PLANTED = (
     Planted(
         "fields_of_another_period",
         "core/line/draw_request.py",
-        "asked = transaction_module.asked_of(matched, fields_of(matched.parts, terms.packages), of.fields)",
-        "first = self.__dict__.setdefault('first', {}).setdefault(client.id, terms.packages)\n"
-        "        asked = transaction_module.asked_of(matched, fields_of(matched.parts, first), of.fields)",
+        "fields.setdefault(packages[one.group].field + one.text.field,",
+        "fields.setdefault(\n"
+        "                    self.__dict__.setdefault('first', {})\n"
+        "                    .setdefault(view.id, packages)[one.group].field\n"
+        "                    + one.text.field,",
         "1: a call draws from the counter of the period that the client's first call of the batch was in",
     ),
     Planted(
@@ -64,7 +66,7 @@ PLANTED = (
     Planted(
         "state_of_a_newer_catalog",
         "core/clients/views.py",
-        "self.catalog = register.catalog",
+        "self.catalog = state.catalog",
         "self.catalog = 0",
         "11: a client's new state is read with the lane's old catalog",
     ),
@@ -78,15 +80,15 @@ PLANTED = (
     Planted(
         "value_lost_in_a_replay",
         "core/line/steps.py",
-        "transaction_module.plain_id(row)",
-        "side.cdr.id if side.cdr else ''",
+        "plain_id(row), name)",
+        "side.cdr.id if side.cdr else '', name)",
         "13: what is rejected after a crash does not say which call",
     ),
     Planted(
         "duplicate_at_any_client",
         "core/rating/duplicates.py",
-        'return (int.from_bytes(digest, "big") ^ client_crc).to_bytes(KEY_BYTES, "big")',
-        "return digest",
+        'return (int.from_bytes(older, "big") ^ client_crc).to_bytes(KEY_BYTES, "big")',
+        "return older",
         "14: one id at two clients of a bucket is one call",
     ),
     Planted(
@@ -98,23 +100,23 @@ PLANTED = (
     ),
     Planted(
         "priority_of_the_opening",
-        "core/rating/matching.py",
+        "core/catalog/offers.py",
         "        one.latest.priority,\n",
         "        one.version.priority,\n",
         "16: an edited priority holds from the next period",
     ),
     Planted(
         "name_of_the_opening",
-        "core/rating/matching.py",
+        "core/catalog/offers.py",
         '"package_name":{quoted(latest.name)}',
         '"package_name":{quoted(version.name)}',
         "16: a renamed package has its old name till the period ends",
     ),
     Planted(
         "dates_of_the_opening",
-        "core/clients/views.py",
-        "        latest = package.latest\n        begin",
-        "        latest = package.at(max(run.since_ms, held.assigned_ms))\n        begin",
+        "core/clients/periods.py",
+        "    latest = package.latest\n    begin",
+        "    latest = package.at(max(run.since_ms, held.assigned_ms))\n    begin",
         "16: an edited end date of a package is that of its opening",
     ),
     # ---- the draw
@@ -212,7 +214,7 @@ PLANTED = (
     ),
     Planted(
         "end_included",
-        "core/clients/views.py",
+        "core/clients/periods.py",
         "end = held.end_ms if end is None else min(end, held.end_ms)",
         "end = held.end_ms + 1 if end is None else min(end, held.end_ms + 1)",
         "a client package is active at the instant of its end",
@@ -234,9 +236,9 @@ PLANTED = (
     ),
     Planted(
         "zone_of_today",
-        "core/clients/views.py",
-        "        if not zones:\n            return self.register.zone\n",
-        "        if True:\n            return self.register.zone\n",
+        "core/clients/periods.py",
+        "    if not zones:\n        return state.zone\n",
+        "    if True:\n        return state.zone\n",
         "a changed time zone changes the periods that are open",
     ),
     # ---- rates and codes
@@ -250,8 +252,8 @@ PLANTED = (
     Planted(
         "rate_goes_on",
         "core/catalog/codes.py",
-        "if start <= at_ms < stop:",
-        "if start <= at_ms <= stop:",
+        "row.to_ms is None or at_ms < row.to_ms",
+        "row.to_ms is None or at_ms <= row.to_ms",
         "a rate is in force at the instant of its end",
     ),
     Planted(
@@ -299,31 +301,45 @@ PLANTED = (
         "halves are rounded down",
     ),
     Planted(
-        "plan_of_other_unit",
+        "unit_of_another_service",
         "core/rating/pricing.py",
-        "if plan is None or plan.unit != identified.route.service.price_unit:",
-        "if plan is None:",
-        "a rate's price is per the unit of the service that came first",
+        "catalog.services[cdr.service].price_unit)",
+        "catalog.services[CALLS].price_unit)",
+        "a rate's price is per the unit of calls, whatever the service",
     ),
     Planted(
-        "plan_of_other_side",
+        "cost_of_the_other_side",
         "core/rating/pricing.py",
-        'plan: Plan | None = rate.orig if side == "orig" else rate.term',
-        "plan: Plan | None = rate.orig or rate.term",
+        "cost = cost_of(rate.price_e10, rate.setup_fee_e10, side,",
+        "first = price.__dict__.setdefault(str(rate.price_e10), side)\n"
+        "    cost = cost_of(rate.price_e10, rate.setup_fee_e10, first,",
         "a terminated call is charged where an originated one came first",
     ),
     Planted(
         "catalog_of_before",
-        "core/rating/transaction.py",
-        "@lru_cache(maxsize=256)\ndef _end(currency: str, version: int) -> str:\n    return",
-        "def _end(currency: str, version: int, seen: dict[str, int] = {}) -> str:\n"
-        "    version = seen.setdefault(currency, version)\n    return",
+        "core/line/draw_request.py",
+        "cdr.service, packages, catalog)\n",
+        "cdr.service, packages,\n                head_of.__dict__.setdefault(view.currency, catalog))\n",
         "transactions name the catalog that their currency was seen with first",
+    ),
+    Planted(
+        "head_of_another_client",
+        "core/line/draw_request.py",
+        "(view.id, side.account, side.index, cdr.service, side.opened)",
+        "(side.account, side.index, cdr.service, side.opened)",
+        "calls of two clients of a bucket that have nothing open share what says whose they are",
+    ),
+    Planted(
+        "head_of_another_period",
+        "core/line/draw_request.py",
+        "side.index, cdr.service, packages\n",
+        "side.index, cdr.service\n",
+        "calls of a client in two periods name the period of the first",
     ),
     Planted(
         "given_rate_no_content",
         "core/rating/duplicates.py",
-        "    if party.rate is not None:\n        found = crc32(_by_value(party.rate), found)\n",
+        "    if given is not None:\n        found = crc32(_by_value(given), found)\n",
         "",
         "a repeat with another given rate passes for the same",
     ),
@@ -331,13 +347,62 @@ PLANTED = (
     Planted(
         "short_call_draws",
         "core/rating/matching.py",
-        "if billed < one.min_call:",
-        "if billed < one.min_call - 1:",
+        "if billed >= one.min_call]",
+        "if billed >= one.min_call - 1]",
         "a call that is a unit too short draws",
     ),
     Planted(
-        "money_by_priority",
+        "opened_goes_on",
+        "core/clients/views.py",
+        "if one.from_ms <= at_ms < one.until_ms and",
+        "if one.from_ms <= at_ms <= one.until_ms and",
+        "what was open stays open at the instant at which it ends, for whom it was remembered",
+    ),
+    Planted(
+        "opened_by_the_catalog_before",
+        "core/clients/views.py",
+        "at_ms < one.until_ms and one.catalog is catalog:",
+        "at_ms < one.until_ms:",
+        "what a client has open is remembered over a load that changes its packages",
+    ),
+    Planted(
+        "opened_to_another_account",
+        "core/clients/views.py",
+        "key = account, service, kind\n",
+        "key = service, kind\n",
+        "what is open to one account is open to the others of its client",
+    ),
+    Planted(
+        "opened_to_another_type",
+        "core/clients/views.py",
+        "key = account, service, kind\n",
+        "key = account, service\n",
+        "a call that earns money draws from the packages of one that costs, when that came first",
+    ),
+    Planted(
+        "offers_of_another_service",
+        "core/catalog/compiled.py",
+        "found = self._offers.get((service, packages))",
+        "found = next((of for (_, known), of in self._offers.items() if known == packages), None)",
+        "packages offer each service what they offer the one that came first",
+    ),
+    Planted(
+        "balance_behind_the_first",
         "core/rating/matching.py",
+        "if rest and (first & offers.allowing or not rest & offers.allowing):",
+        "if rest:",
+        "whether the balance suffices is not told where a limit behind the first few asks for it",
+    ),
+    Planted(
+        "foreign_behind_the_first",
+        "core/rating/matching.py",
+        "    if not (whole or foreign or places & offers.short):",
+        "    if not (whole or places & offers.short):",
+        "money limits in another currency are not converted where there are many limits",
+    ),
+    Planted(
+        "money_by_priority",
+        "core/catalog/offers.py",
         '        limit.kind == "money",\n        one.latest.priority,\n',
         '        one.latest.priority,\n        limit.kind == "money",\n',
         "money of a package of higher priority comes before volume",
@@ -367,9 +432,16 @@ PLANTED = (
     Planted(
         "row_of_neighbour",
         "core/journal/outcomes.py",
-        "call.rates[row.rate], call.parts[row.parts])),",
-        "call.rates[row.rate], call.parts[max(row.parts - 1, 0)])),",
+        "kept.limits[row.limits])",
+        "kept.limits[max(row.limits - 1, 0)])",
         "a decision is published after a crash with the limits of the one before",
+    ),
+    Planted(
+        "head_of_the_first_row",
+        "core/journal/outcomes.py",
+        "_encode(context_of(row, kept.heads[row.head],",
+        "_encode(context_of(row, kept.heads[0],",
+        "a decision is published after a crash as one of the first client in its request",
     ),
 )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -11,10 +12,12 @@ from pathlib import Path
 import pytest
 
 from oracle.__main__ import told
-from oracle.lanes import Witness
+from oracle.lanes import BOUNDS, Witness, _memos, _modules, forget_rater
 from oracle.planted import PLANTED, ROOT
 from oracle.scenario import LoadStep, RecordStep, make
 from oracle.variants import Failure, shrunk
+from rater.core.catalog.compiled import Catalog
+from rater.core.clients.views import ClientView
 
 CASES = 2_000
 
@@ -40,6 +43,44 @@ def test_memos_cuts_lanes_and_crashes_change_nothing(capsys: pytest.CaptureFixtu
     with capsys.disabled():
         sys.stdout.write(f"\n{done.stdout.splitlines()[-1] if done.stdout else done.stderr}\n")
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_memo_cold_gives_the_same_bytes() -> None:
+    """Records end alike, byte for byte, whether every memo is emptied before each of them or none ever is.
+
+    Without lanes; with them the variants `forget-batch` and `cut-1` of each case say the same of the line.
+    """
+    number = 0
+    for seed in range(40):
+        scenario = make(seed)
+        warm, cold = Witness(scenario.window_days), Witness(scenario.window_days)
+        for step in scenario.steps:
+            if isinstance(step, LoadStep):
+                warm.load(step)
+                cold.load(step)
+                continue
+            found = warm.rater.rate(step.raw, step.record_ms)
+            forget_rater(cold.rater)
+            assert cold.rater.rate(step.raw, step.record_ms) == found
+            number += len(found)
+        for client in warm.rater.states:
+            assert cold.rater.balance(client) == warm.rater.balance(client)
+            assert cold.rater.used(client) == warm.rater.used(client)
+    assert number > 1000
+
+
+def test_every_memo_is_known() -> None:
+    """What remembers is emptied and bounded by the variants: each function and each bound that there is."""
+    functions, dicts = _memos()
+    cores = [path.read_text() for path in (ROOT / "src/rater/core").rglob("*.py") if path.name != "zones.py"]
+    assert len(functions) == sum(
+        len(re.findall(r"^(?:@|\w+ = )(?:lru_)?cache\b", text, re.MULTILINE)) for text in cores
+    )
+    assert len(dicts) == 1
+    assert {name for module in _modules() for name in BOUNDS & vars(module).keys()} == BOUNDS
+    view, catalog = ClientView.__slots__, Catalog.__slots__
+    assert {name for name in view if name.startswith("_")} == {"_opened"}
+    assert {name for name in catalog if name.startswith("_")} == {"_offers", "_currencies"}
 
 
 @pytest.mark.slow

@@ -82,7 +82,7 @@ def _items(drawn: Any) -> list[Item]:
     return [
         Item(
             (entry.topic, drawn.lane, entry.offset), SIDES[entry.index], client, OUTCOMES[outcome],
-            catalog_of(_context.decode(entry.context).terms), states[client],
+            catalog_of(_context.decode(entry.context).head), states[client],
         )
         for entry, client, outcome in zip(
             unpack_entries(drawn.context), drawn.clients, drawn.outcomes, strict=True

@@ -19,13 +19,12 @@ from msgspec.structs import replace
 from rater.core.bucket import model
 from rater.core.bucket.messages import Status
 from rater.core.bucket.model import Bucket
-from rater.core.clients import views
-from rater.core.clients.views import view as view_of
+from rater.core.clients.state import ClientState
+from rater.core.clients.views import ClientView
 from rater.core.journal.outcomes import KeptChange
 from rater.core.journal.reconciling import Reconciling
 from rater.core.line import draw_request, steps
-from rater.core.line.batch import Batch
-from rater.core.rating.matching import fields_of
+from rater.core.line.batch import Batch, Side
 from rater.stream import endtxn, journal
 from rater.stream import producer as producer_module
 from rater.stream.journal import Mark
@@ -67,7 +66,7 @@ def check(switched_off: Any, faults: Profile, wanted: str, kind: type[Scenario] 
 
 def test_stored_outcome() -> None:
     """Without the stored outcome, what was drawn and not published comes again as its own duplicate: lost."""
-    request = draw_request.Call.request
+    request = draw_request.RequestBuilder.request
 
     def without(self: Any, *args: Any) -> Any:
         call = request(self, *args)
@@ -75,7 +74,7 @@ def test_stored_outcome() -> None:
         return call
 
     crashes = profile("crashes", weights={"crash": 1, "freeze": 1})
-    check(mock.patch.object(draw_request.Call, "request", without), crashes, "I2 I4")
+    check(mock.patch.object(draw_request.RequestBuilder, "request", without), crashes, "I2 I4")
 
 
 def test_replay_before_identification() -> None:
@@ -278,13 +277,13 @@ def test_fence(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_catalog_of_a_state() -> None:
     """Without asking which catalog a state needs, a lane reads it with an older one: a package is missed."""
+    make = ClientView.__init__
 
-    def without(register: Any) -> Any:
-        view = view_of(register)
-        view.catalog = 0
-        return view
+    def without(self: ClientView, state: ClientState) -> None:
+        make(self, state)
+        self.catalog = 0
 
-    check(mock.patch.object(views, "view", without), UNBROKEN, "A", Loads)
+    check(mock.patch.object(ClientView, "__init__", without), UNBROKEN, "A", Loads)
 
 
 def test_rejection_of_now() -> None:
@@ -298,13 +297,24 @@ def test_rejection_of_now() -> None:
 
 def test_counter_of_a_period() -> None:
     """Without each call's own period, those behind the first draw its counters: others than they say."""
+    builder = draw_request.RequestBuilder
+    add = builder.add
     first: dict[Any, Any] = {}
 
-    def without(parts: Any, packages: Any) -> Any:
-        names = tuple(name.rsplit(".", 2)[0] for _, name, *_ in packages)
-        return fields_of(parts, first.setdefault(names, packages))
+    def without(self: draw_request.RequestBuilder, side: Side, *of: Any) -> None:
+        add(self, side, *of)
+        if side.opened is None or side.view is None:
+            return
+        names = tuple(one.field.rpartition(".")[0] for one in side.opened.packages)
+        packages = first.setdefault(names, side.opened.packages)
+        _, fields = self._clients[side.view.id]
+        wrong = [packages[one.group].field + one.text.field for one in side.candidates]
+        self.items[-1].candidates = tuple(
+            one._replace(field=fields.setdefault(name, len(fields)))
+            for one, name in zip(self.items[-1].candidates, wrong, strict=True)
+        )
 
-    check(mock.patch.object(draw_request, "fields_of", without), BACKLOG, "O I2", Backlog)
+    check(mock.patch.object(builder, "add", without), BACKLOG, "O I2", Backlog)
 
 
 def test_all_limits_once_asked() -> None:

@@ -694,7 +694,7 @@ async def test_missing_right_is_found_before_anything_is_written(
         password = user_rights.set_user(admin, prefix, rules)
     async with connected(server.url, prefix, username=prefix, password=password) as store:
         before = dump(server.url, prefix)
-        with pytest.raises(Halt, match=rf"may not {right[1:].upper()} .*config/redis-worker\.acl"):
+        with pytest.raises(Halt, match=rf"may not {right[1:].upper()} .*`rater config acl`"):
             await store.fence(0, 0, 1)
         assert dump(server.url, prefix) == before
 
@@ -724,6 +724,6 @@ async def test_other_prefix_is_out_of_reach(
     server = start_redis()
     with redis.Redis.from_url(server.url) as admin:
         password = user_rights.set_user(admin, prefix)
-    with pytest.raises(Halt, match=r"denied access.*redis-worker\.acl"):
+    with pytest.raises(Halt, match=r"denied access.*`rater config acl`"):
         async with connected(server.url, f"{prefix}x", username=prefix, password=password):
             pass

@@ -68,7 +68,7 @@ async def test_one_may_stop_early_and_an_empty_topic_is_empty(client: dict[str, 
     await fill(client, topics.cdrs, 4)
     browsed = newest(client, topics.cdrs, range(2))
     assert (await anext(browsed)).value == b"3"
-    await browsed.aclose()  # type: ignore[attr-defined]
+    await browsed.aclose()
 
 
 async def test_a_missing_topic_is_a_sentence(client: dict[str, Any], prefix: str) -> None:

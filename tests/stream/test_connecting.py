@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -72,6 +73,20 @@ async def test_starting_ends_at_its_deadline_or_at_a_refusal() -> None:
     assert 0.1 < asyncio.get_running_loop().time() - began < 2
     with pytest.raises(Halt, match=r"kafka\.sasl_password"):
         await started(lambda: Away([SaslAuthenticationFailed("no")]), 60)
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (KafkaConnectionError(f"from {[('kafka1', 9092, socket.AF_INET)]}"), "from [kafka1:9092]"),
+        (TimeoutError(), "(TimeoutError)"),
+    ],
+)
+async def test_why_kafka_is_away_is_readable(error: Exception, said: str) -> None:
+    """Servers are told as people write them, and an error without a text by its name."""
+    with pytest.raises(StreamDown) as told:
+        await started(lambda: Away([error] * 10), 0)
+    assert said in str(told.value)
 
 
 async def test_a_cancelled_start_is_stopped_in_the_background() -> None:

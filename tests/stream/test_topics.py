@@ -201,6 +201,14 @@ async def test_a_wrong_password_is_named(guarded: Guarded) -> None:
     )
 
 
+async def test_who_waits_for_kafka_does_not_wait_for_a_right_password(guarded: Guarded) -> None:
+    """`problems` tells a broker that is away, which passes, from one that refuses us, which does not."""
+    with pytest.raises(StreamDown, match=r"not reachable at kafka\.bootstrap_servers"):
+        await Topics("t.", 1).problems(NOWHERE, deadline_s=0.2)
+    with pytest.raises(Halt, match=r"Kafka refuses kafka\.sasl_username"):
+        await Topics("t.", 1).problems(guarded("admin", "wrong"), deadline_s=0.2)
+
+
 async def test_missing_rights_are_named(guarded: Guarded, prefix: str) -> None:
     """`check` says that the user may not use a topic, instead of that it is missing."""
     made = Topics(prefix, 1)

@@ -15,9 +15,9 @@ from typing import Any
 import click
 
 from rater import __version__
-from rater.cli import files, lists, operating, states
-from rater.cli.asking import FAILED, WRONG_INPUT, Failed, Invocation, WrongInput, settings_options
-from rater.cli.telling import say
+from rater.cli import client_packages, clients, examples, files, running, topics
+from rater.cli.options import FAILED, WRONG_INPUT, Failed, Invocation, WrongInput, settings_options
+from rater.cli.printing import say
 from rater.errors import Fenced, Halt, Retake, Wait
 
 __all__ = ["main", "rater"]
@@ -26,6 +26,8 @@ _EXAMPLES = """\
 \b
 Examples:
   rater demo                                     everything on this machine, in one go
+  rater config settings > rater.toml             every setting; keep what you change
+  rater config example > catalog.yaml            a catalog that shows every field
   rater --config rater.toml check                is all as it must be?
   rater --config rater.toml topics create        make the topics that are missing
   rater --config rater.toml load catalog.yaml    load a catalog
@@ -52,10 +54,10 @@ def rater() -> None:
 
 
 for _command in (
-    *(operating.demo, operating.worker, operating.topics, operating.check, operating.load, operating.audit),
-    *(files.ingest, files.sources),
-    *(lists.transactions, lists.rejected),
-    *(states.clients, states.client_packages),
+    *(running.demo, running.worker, running.topics, running.check, running.load, running.audit),
+    *(files.ingest, files.sources, examples.config_group),
+    *(topics.transactions, topics.rejected),
+    *(clients.clients, client_packages.client_packages),
 ):
     rater.add_command(_command)
 

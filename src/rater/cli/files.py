@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import time
 from collections import Counter
@@ -12,8 +11,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
-from rater.cli.asking import FAILED, WrongInput, invocation, run, settings_options
-from rater.cli.telling import Column, column, print_json, print_pairs, print_rows, progress, say
+from rater.cli.options import FAILED, READABLE, WrongInput, find_source, invocation, run, settings_options
+from rater.cli.printing import Column, column, print_json, print_pairs, print_rows, progress, say
 
 if TYPE_CHECKING:
     from rater.config import Settings, Source
@@ -21,8 +20,6 @@ if TYPE_CHECKING:
     from rater.core.reasons import Rejection
     from rater.core.sources.cutting import Record
     from rater.core.sources.source_map import Mapped, Skipped, SourceMap
-
-READABLE = click.Path(exists=True, dir_okay=False, readable=True)
 
 # Imports inside of functions: `rater --help` must not wait for Kafka's client library.
 # ruff: noqa: PLC0415
@@ -59,18 +56,6 @@ def ingest(files: tuple[str, ...], name: str) -> int:
         for file, number in sent.items():
             click.echo(f"{file}: {number} records sent to {source.topic}")
     return 0
-
-
-def find_source(settings: Settings, name: str) -> Source:
-    """Return a source of the settings. Raises WrongInput where there is none of this name."""
-    known = settings.all_sources()
-    if name not in known:
-        near = difflib.get_close_matches(name, known, 1)
-        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
-        raise WrongInput(
-            f"--source {name}: there is no such source; {hint}; or add [sources.{name}] to the settings"
-        )
-    return known[name]
 
 
 async def _send(
@@ -168,6 +153,26 @@ def _map_rows(settings: Settings) -> Iterator[dict[str, Any]]:
             "sources": users.get(name, {}),
             "description": table.get("description"),
         }
+
+
+@sources.command("show")
+@click.argument("name", metavar="MAP")
+@settings_options()
+def sources_show(name: str) -> None:
+    """Print a map: to read what it does, or to make your own of it.
+
+    MAP is the name of a shipped map, or the path of a map's file.
+
+    \b
+    Example:
+      rater sources show asterisk > my-switch.toml
+    """
+    from rater.source_maps import map_text
+
+    text = map_text(name)
+    if not isinstance(text, str):
+        raise WrongInput(str(text))
+    click.echo(text, nl=False)
 
 
 @sources.command("test")

@@ -32,6 +32,7 @@ from rater.demo.tally import Tally
 from rater.demo.view import REFRESH_S, Screen, Started, View, line
 from rater.demo.workers import Worker, told
 from rater.errors import Halt
+from rater.jobs.load import sentences
 from rater.local.child import HOST
 from rater.local.kafka import Kafka
 from rater.local.redis import Redis
@@ -220,8 +221,10 @@ async def _load(settings: Settings, folder: Path, workers: list[Worker], say: Sa
                 worker.must_run()
     finally:
         loading.cancel()
-    code = await loading
-    if code != 0:
+    loaded = await loading
+    for text in sentences(loaded, settings.topics.partitions):
+        say(text)
+    if isinstance(loaded, list) or not loaded.applied or loaded.refused:
         raise Halt("the example catalog was not taken; the lines above say why")
     return example
 

@@ -73,6 +73,23 @@ class Loaded(NamedTuple):
     refused: list[str]
 
 
+def sentences(loaded: Loaded | list[Fault], lanes: int) -> list[str]:
+    """Return what became of a load, in sentences for people. lanes: how many there are."""
+    if isinstance(loaded, list):
+        found = f"{len(loaded)} {'fault' if len(loaded) == 1 else 'faults'}"
+        return [*map(str, loaded), f"{found}: nothing was changed"]
+    if not loaded.changed:
+        return [f"nothing to change: catalog {loaded.version} says the same"]
+    refused = [f"refused: {reason}" for reason in loaded.refused]
+    if not loaded.applied:
+        queued = (
+            f"catalog {loaded.version} stays queued: no worker answered. It is applied as soon as workers "
+            "own every lane; start them with `rater worker`"
+        )
+        return [*refused, queued]
+    return refused or [f"catalog {loaded.version} is in use on all {lanes} lanes"]
+
+
 class _Present(NamedTuple):
     """The newest catalog; version 0 and None: none was loaded."""
 
@@ -111,7 +128,7 @@ class Loader:
     async def load(self, files: Sequence[Path]) -> Loaded | list[Fault]:
         """Load files; returns every fault instead when there is one, and has then changed nothing."""
         with uncollected():
-            read = read_files([(str(path), path.read_bytes()) for path in files], _beside(files))
+            read = read_catalog(files)
             at_ms = self.now_ms()
             present, merged, decided = await self._look(read, at_ms)
             if isinstance(merged, list):
@@ -317,6 +334,11 @@ class Loader:
             if time.monotonic() - heard > QUIET_S:
                 return Loaded(version, changed=True, applied=False, refused=refused)
         return Loaded(version, changed=True, applied=True, refused=refused)
+
+
+def read_catalog(files: Sequence[Path]) -> CatalogFile:
+    """Return what catalog files say by themselves, with their faults."""
+    return read_files([(str(path), path.read_bytes()) for path in files], _beside(files))
 
 
 def _beside(files: Sequence[Path]) -> Callable[[str], bytes]:

@@ -220,5 +220,5 @@ class Link:
 def _deny(address: Address, error: Exception) -> Never:
     raise Halt(
         f"Redis at {address.host}:{address.port} denied access: {error}. Check redis.username and "
-        "redis.password, and grant the user what config/redis-worker.acl lists"
+        "redis.password, and grant the user what `rater config acl` lists"
     ) from error

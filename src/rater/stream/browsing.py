@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from typing import Any, NamedTuple
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -44,7 +44,7 @@ async def newest(
     until_ms: int | None = None,
     passed: Callable[[int], None] = lambda _: None,
     deadline_s: float = DEADLINE_S,
-) -> AsyncIterator[Seen]:
+) -> AsyncGenerator[Seen, None]:
     """Yield the committed records of a topic, the newest first (by timestamp; in a partition: by offset).
 
     since_ms, until_ms: bounds of the timestamp, the latter excluded; passed: told how many offsets each step

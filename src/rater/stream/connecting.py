@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from typing import Any, Protocol, TypeVar
@@ -78,14 +79,19 @@ async def started(make: Callable[[], C], deadline_s: float) -> C:
         except (KafkaError, OSError, TimeoutError, *NOBODY) as error:
             await shut(client)
             if time.monotonic() + RETRY_S > until:
-                message = f"Kafka is not reachable ({error or type(error).__name__})"
-                raise StreamDown(message) from error
+                raise StreamDown(f"Kafka is not reachable ({_why(error)})") from error
             await asyncio.sleep(RETRY_S)
         except BaseException:
             later(shut(client))
             raise
         else:
             return client
+
+
+def _why(error: BaseException) -> str:
+    """Return an error's text; aiokafka shows servers as Python does: ('kafka1', 9092, <AddressFamily.…>)."""
+    text = str(error) or type(error).__name__
+    return re.sub(r"\('([^']*)', (\d+), <[^>]*>\)", r"\1:\2", text)
 
 
 def refusal(error: BaseException) -> str:

@@ -18,7 +18,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from msgspec import Meta, Struct
 
 from rater.core.clients.state import read_state
-from rater.core.clients.views import view
+from rater.core.clients.views import ClientView
 from rater.core.journal.records import CONTROL_HEADER, EFFECT_HEADER, ChangeRecord, Effect, Outgoing, State
 from rater.core.reasons import shown
 from rater.errors import Halt, StreamDown
@@ -109,7 +109,7 @@ def _check_register(state: ChangeRecord | State) -> None:
     if (register.id, register.version) != (state.client, state.version):
         message = f"a change of client {state.client!r} holds the register of {register.id!r}"
         raise ValueError(message)
-    view(register)
+    ClientView(register)
 
 
 async def read_range(

@@ -146,15 +146,23 @@ class Topics:
 
     async def check(self, client: Connection, *, deadline_s: float = 10.0) -> list[str]:
         """Return a sentence with its remedy for each thing that would lose data or stop the worker."""
+        try:
+            return await self.problems(client, deadline_s=deadline_s)
+        except (StreamDown, Halt) as error:
+            return [str(error)]
+
+    async def problems(self, client: Connection, *, deadline_s: float) -> list[str]:
+        """Return a sentence for each thing about the topics that would lose data or stop the worker.
+
+        Raises StreamDown where Kafka is away, Halt where it refuses us; both name the setting to look at.
+        """
         names = [spec.name for spec in self.specs(1)]
         try:
             async with _admin(client, deadline_s) as admin:
                 present = await _counts(admin, names)
                 settings = await _settings(admin, [name for name in names if present[name] is not None])
         except StreamDown as error:
-            return [await _why_down(client, error)]
-        except Halt as error:
-            return [str(error)]
+            raise StreamDown(await _why_down(client, error)) from error
         return [*self.misfits(present), *self._losses(settings), *self._sizes(settings)]
 
     def misfits(self, present: Mapping[str, int | None]) -> Iterator[str]:
@@ -360,7 +368,10 @@ async def _settings(admin: AIOKafkaAdminClient, names: list[str]) -> dict[str, d
 
 
 async def _why_down(client: Connection, error: StreamDown) -> str:
-    """Return why no broker lets us in; aiokafka only logs the reason, so each is tried once more by hand."""
+    """Return why no broker lets us in; aiokafka only logs the reason, so each is tried once more by hand.
+
+    Raises Halt where one refuses us.
+    """
     servers = client.get("bootstrap_servers", "")
     why = str(error)
     for host, port, _ in collect_hosts(servers):
@@ -372,7 +383,7 @@ async def _why_down(client: Connection, error: StreamDown) -> str:
                 **{key: value for key, value in client.items() if key != "bootstrap_servers"},
             )
         except FORBIDDEN as refused:
-            return refusal(refused)
+            raise Halt(refusal(refused)) from refused
         except (KafkaError, OSError, TimeoutError) as failure:
             why = f"{host}:{port}: {_root(failure)}"
         else:

@@ -28,7 +28,7 @@ from rater.core.journal.outcomes import KeptChange
 from rater.core.journal.records import CONTROL_HEADER
 from rater.core.line import steps
 from rater.core.line.batch import Batch
-from rater.core.line.draw_request import Call
+from rater.core.line.draw_request import RequestBuilder
 from rater.errors import NoCatalog, Retake
 from rater.stream.journal import end_offset, read_range
 
@@ -117,7 +117,7 @@ async def _do_load(line: Line, batch: Batch, record: Any, command: Command) -> N
         if await _change_clients(line, batch, record, command, args):
             return  # the last change tells that it is done
     else:
-        call = Call()
+        call = RequestBuilder()
         call.accounts = args.entries
         await line.draw_one(batch, args.bucket, call, line.parts.batch_views())
         batch.controls.append(steps.account_state(batch.commands_topic, record.offset, args.entries))
@@ -170,7 +170,7 @@ async def _change_clients(line: Line, batch: Batch, record: Any, command: Comman
     while True:
         views = line.parts.batch_views()
         await line.look_up(args.bucket, ids, set(), views)
-        states = {client: view.register for client, view in views.fetched.items()}
+        states = {client: view.state for client, view in views.fetched.items()}
         try:
             call = chunk_call(batch.commands_topic, record, command, args, states, taken.catalog, balances)
         except ValueError as error:

@@ -18,10 +18,10 @@ from rater.core.bucket.messages import EXPIRE_GENERATIONS_MAX, Status, ViewsRepl
 from rater.core.clients.views import Views
 from rater.core.commands.records import Do, write_command
 from rater.core.line import batch as batch_module
-from rater.core.line import steps as steps_module
+from rater.core.line import steps
 from rater.core.line.batch import Batch, Side
-from rater.core.line.draw_request import Call, Calls
-from rater.core.line.steps import Found, Lacking
+from rater.core.line.draw_request import RequestBuilder
+from rater.core.line.steps import Lacking, Requests
 from rater.errors import Fenced, Halt, Retake, StoreDown
 from rater.stream.journal import Mark
 from rater.worker.commands import catch_up, obey
@@ -189,13 +189,13 @@ class Line:
             maps = parts.maps
             if taken.catalog is not None:
                 maps = {topic: found.under(taken.catalog.zones) for topic, found in maps.items()}
-            sides = steps_module.decode(batch, taken.standing, maps, services)
+            sides = steps.decode(batch, taken.standing, maps, services)
         if sides:
             await self.decide(batch, sides, parts.batch_views())
         if taken.catalog is not None:  # it may have caught up meanwhile
             batch.catalog, batch.body = taken.catalog.version, taken.body
         with stage("rate"):
-            steps_module.render(batch, taken.standing)
+            steps.render(batch, taken.standing)
         batch.pending_left = len(taken.standing.pending)
 
     async def decide(self, batch: Batch, sides: list[Side], views: Views) -> None:
@@ -207,7 +207,7 @@ class Line:
         every, rounds = sides, 0
         while sides:
             calls = await self.match(sides, views)
-            if again := steps_module.outdated(every, self.taken.catalog):
+            if again := steps.outdated(every, self.taken.catalog):
                 # The lane has caught up since: what was rejected until then is judged by the same catalog.
                 again |= set(map(id, sides))
                 sides = [side for side in every if id(side) in again]
@@ -215,40 +215,42 @@ class Line:
             with self.stage("draw"):
                 sides = await self.draw(batch, calls, views)
             rounds += 1
-            if rounds >= ROUNDS_MAX and len(parted := steps_module.halves(sides)) > 1:
+            if rounds >= ROUNDS_MAX and len(parted := steps.halves(sides)) > 1:
                 for part in parted:
                     for side in part:
                         side.whole = True
                     await self.decide(batch, part, views)
                 return
 
-    async def match(self, sides: list[Side], views: Views) -> Calls:
+    async def match(self, sides: list[Side], views: Views) -> Requests:
         """Return the calls of sides: whose they are, what they may draw from, what they cost.
 
         Each time that something is lacking, it is had the next time: so this ends.
         """
         while True:
-            found = await self.identify(sides, views)
+            await self.identify(sides, views)
             catalog = self.taken.catalog
             assert catalog is not None  # noqa: S101 - data is read from when there is one
             with self.stage("match"):
-                calls, lacking = steps_module.match(
-                    found, catalog, views, self.parts.store.count, self.ask_whole
-                )
-            if not lacking:
-                return calls
+                lacking = steps.price(sides, catalog, views)
+                if not lacking:
+                    requests, lacking = steps.match(
+                        sides, catalog, views, self.parts.store.count, self.ask_whole
+                    )
+                    if not lacking:
+                        return requests
             with self.stage("identify"):
                 await self.have(lacking, views)
 
-    async def identify(self, sides: list[Side], views: Views) -> Found:
+    async def identify(self, sides: list[Side], views: Views) -> None:
         """Find whose calls they are, having what is lacking first (read-only: safe at any crash)."""
         with self.stage("identify"):
             while True:
                 catalog = self.taken.catalog
                 assert catalog is not None  # noqa: S101 - data is read from when there is one
-                found, lacking = steps_module.identify(sides, catalog, views)
+                lacking = steps.identify(sides, catalog, views)
                 if not lacking:
-                    return found
+                    return
                 await self.have(lacking, views)
 
     async def have(self, lacking: Lacking, views: Views) -> None:
@@ -269,7 +271,7 @@ class Line:
         )
         views.learn(clients, accounts, reply.registers, reply.accounts)
 
-    async def draw(self, batch: Batch, calls: Calls, views: Views) -> list[Side]:
+    async def draw(self, batch: Batch, calls: Requests, views: Views) -> list[Side]:
         """Draw from all buckets at once; returns the sides that have to be matched again."""
         tasks = [
             asyncio.create_task(self.draw_one(batch, bucket, call, views)) for bucket, call in calls.items()
@@ -286,11 +288,11 @@ class Line:
             side for call, done in zip(calls.values(), drawn, strict=True) if not done for side in call.sides
         ]
 
-    async def draw_one(self, batch: Batch, bucket: int, call: Call, views: Views) -> bool:
+    async def draw_one(self, batch: Batch, bucket: int, call: RequestBuilder, views: Views) -> bool:
         """Draw from one bucket; False: nothing was changed, the sides have to be matched again.
 
-        Views were stale, and are fresh now; or something is due first, and the call knows what; or the first
-        limits of a side did not do, and it gets all.
+        Views were stale, and are fresh now; or something is due first, and the request knows what; or the
+        first limits of a side did not do, and it gets all.
         """
         taken = self.taken
         request = call.request(
@@ -309,12 +311,12 @@ class Line:
         if reply.status == Status.MORE:
             if len(self.ask_whole) >= ASK_WHOLE_MAX:
                 self.ask_whole.clear()
-            self.ask_whole |= steps_module.ask_whole(call, reply.more)
+            self.ask_whole |= steps.ask_whole(call, reply.more)
             self.parts.metrics.redis_retried()
             return False
         taken.calls[bucket] = reply.call
         batch.calls[bucket] = request.call
-        steps_module.settle(batch, call, reply)
+        steps.settle(batch, call, reply)
         return True
 
     async def commit(self, batches: list[Batch]) -> None:

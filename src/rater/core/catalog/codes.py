@@ -7,12 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import cached_property, lru_cache
-from typing import Any
 
 from msgspec import Struct
 
 from rater.core.amounts import format_e10
-from rater.core.instants import BEGINNING_MS, NEVER_MS
+from rater.core.instants import BEGINNING_MS
 from rater.core.json_text import quoted
 from rater.core.naming import name_key
 
@@ -78,22 +77,15 @@ class Rate(Struct, gc=False):
     min_time: int
     interval: int
     grace_time: int
-    orig: Any = None
-    """`rating.Plan` of the originating side once it was asked for; like the next two no part of the rate."""
-    term: Any = None
-    """The same of the terminating side."""
-    cached: RateText | None = None
 
     def text(self) -> RateText:
         """Return what of a transaction follows from the rate (CONTRACTS.md, Transaction)."""
-        if self.cached is None:
-            name = "null" if self.code_name is None else quoted(self.code_name)
-            price, fee = _price_text(
-                self.table, self.currency, self.price_e10, self.setup_fee_e10, self.min_time, self.interval,
-                self.grace_time,
-            )  # fmt: skip
-            self.cached = RateText(f'"code":{quoted(self.code)},"code_name":{name},{price}', fee)
-        return self.cached
+        name = "null" if self.code_name is None else quoted(self.code_name)
+        price, fee = _price_text(
+            self.table, self.currency, self.price_e10, self.setup_fee_e10, self.min_time, self.interval,
+            self.grace_time,
+        )  # fmt: skip
+        return RateText(f'"code":"{self.code}","code_name":{name},{price}', fee)
 
 
 @lru_cache(maxsize=16_384)
@@ -101,7 +93,10 @@ def _price_text(
     table: str | None, currency: str, price_e10: int, setup_fee_e10: int, min_time: int, interval: int,
     grace_time: int,
 ) -> tuple[str, str]:  # fmt: skip
-    """Return the JSON of `rate`, and the setup fee: a deck has many codes at one price."""
+    """Return the JSON of `rate`, and the setup fee.
+
+    Remembered, for a deck has many codes at one price: it takes a tenth of all that a call does.
+    """
     fee = format_e10(setup_fee_e10)
     name = "null" if table is None else quoted(table)
     text = (
@@ -127,9 +122,6 @@ class Row(Struct, array_like=True, gc=False):
 _HEAD = 3
 """Digits by which the lengths of a table's codes are told apart."""
 
-Chain = tuple[tuple[int, int, Rate], ...]
-"""(from, until, rate): the first whose from <= at < until is in force. Longer codes come first."""
-
 
 class RateTable:
     """A rate table, searched by number."""
@@ -141,9 +133,8 @@ class RateTable:
         self.name = name
         self.currency = currency
         self.deck = deck
-        self._by_code: dict[str, Row | list[Row] | Rate | Chain] = {}
-        """Rows until their code is asked for; then its rate, which is always in force, or its chain. In one
-        place, for each further one is a miss of the processor's cache, and a deck is larger than that."""
+        self._by_code: dict[str, Row | list[Row]] = {}
+        """A list where a code has several: in few tables, and of those most codes have one."""
         self._fill(rows)
         lengths: dict[str, set[int]] = {}
         for code in self._by_code:
@@ -159,7 +150,7 @@ class RateTable:
         that begin a number the longest counts."""
 
     def _fill(self, rows: Iterable[Row]) -> None:
-        table: dict[str, Any] = self._by_code
+        table = self._by_code
         for row in rows:
             other = table.setdefault(row.code, row)
             if other is row:
@@ -180,48 +171,14 @@ class RateTable:
         counts, if at is before its `effective_to`; else the next shorter code is asked.
         """
         # Not remembered by number: most numbers come once, and an area's few lengths are tried in 0.3 µs.
-        found = self._find(number)
-        if isinstance(found, Rate):
-            return found
-        for start, stop, rate in found:
-            if start <= at_ms < stop:
-                return rate
-        return None
-
-    def _find(self, number: str) -> Rate | Chain:
-        """Return what the longest code that begins the number leads to."""
         by_code = self._by_code
         for length in self._lengths.get(number[:_HEAD], self._shorter):
-            code = number[:length]  # of a shorter number all of it, which is as good
-            if code in by_code:
-                found = by_code[code]
-                return found if isinstance(found, (Rate, tuple)) else self._made(code, found)
-        return ()
-
-    def _made(self, code: str, rows: Row | list[Row]) -> Rate | Chain:
-        """Put in place of a code's rows what they lead to: them, then the shorter codes that begin it."""
-        found: Rate | Chain
-        if isinstance(rows, Row) and rows.from_ms is None and rows.to_ms is None:
-            found = self._rate(rows)  # in force always, so it leaves nothing to shorter codes
-        else:
-            rest = self._find(code[:-1])
-            found = self._intervals(rows) + (
-                ((BEGINNING_MS, NEVER_MS, rest),) if isinstance(rest, Rate) else rest
-            )
-        self._by_code[code] = found
-        return found
-
-    def _intervals(self, rows: Row | list[Row]) -> Chain:
-        """Return the rows of one code as intervals without overlap: a later row ends the one before it."""
-        newest_first = sorted(rows, key=_from, reverse=True) if isinstance(rows, list) else [rows]
-        out = []
-        until = NEVER_MS
-        for row in newest_first:
-            start = _from(row)
-            stop = until if row.to_ms is None else min(until, row.to_ms)
-            out.append((start, stop, self._rate(row)))
-            until = start
-        return tuple(out)
+            rows = by_code.get(number[:length])  # of a shorter number all of it, which is as good
+            if rows is not None:
+                row = rows if isinstance(rows, Row) else _latest(rows, at_ms)
+                if row is not None and _from(row) <= at_ms and (row.to_ms is None or at_ms < row.to_ms):
+                    return self._rate(row)
+        return None
 
     def _rate(self, row: Row) -> Rate:
         name = None if self.deck is None else self.deck.codes.get(row.code)
@@ -229,6 +186,11 @@ class RateTable:
             self.name, self.currency, row.code, name, row.price_e10, row.setup_fee_e10,
             row.min_time, row.interval, row.grace_time,
         )  # fmt: skip
+
+
+def _latest(rows: list[Row], at_ms: int) -> Row | None:
+    """Return the row of one code that began last; None: none has begun."""
+    return max((row for row in rows if _from(row) <= at_ms), key=_from, default=None)
 
 
 def _from(row: Row) -> int:

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from math import gcd
-from typing import Any
 
 from rater.core.amounts import E10
 from rater.core.catalog.codes import Deck, RateTable
+from rater.core.catalog.offers import Offer, Offers
 from rater.core.catalog.packages import package_of
 from rater.core.catalog.rules import Rules
 from rater.core.catalog.specs import (
@@ -20,19 +20,22 @@ from rater.core.catalog.specs import (
 from rater.core.instants import BEGINNING_MS
 from rater.core.zones import Zones
 
+OFFERS_MAX = 4096
+"""Sets of packages whose offers are remembered: what a carrier sells together."""
+
 
 class Catalog:
     """One version of the catalog, ready for rating."""
 
     __slots__ = (
         "_currencies",
+        "_offers",
         "base",
         "decks",
         "packages",
         "rules",
         "service_names",
         "services",
-        "shared",
         "tables",
         "version",
         "zones",
@@ -54,9 +57,21 @@ class Catalog:
             of: package_of(of, history, self.decks, self.zones) for of, history in content.packages.items()
         }
         self.rules = Rules(content.identification)
-        self.shared: dict[Any, Any] = {}
-        """For whoever matches: what clients with the same packages share. Bound it."""
+        self._offers: dict[tuple[str, tuple[Offer, ...]], Offers] = {}
         self._currencies = {name: _by_time(rows) for name, rows in content.currencies.items()}
+
+    def offers(self, service: str, packages: tuple[Offer, ...]) -> Offers:
+        """Return what open packages offer to calls of a service.
+
+        Remembered, for clients with the same packages share it: made for each client anew, their first calls
+        would cost a third more, and the limits' texts and indexes 1.5 kB of each client.
+        """
+        found = self._offers.get((service, packages))
+        if found is None:
+            if len(self._offers) >= OFFERS_MAX:
+                self._offers.clear()
+            found = self._offers[service, packages] = Offers(packages, service)
+        return found
 
     def fx(self, currency: str, at_ms: int) -> int | None:
         """Return what 1 of the currency is worth in the base at an instant, in 10^-10; None: no rate yet."""

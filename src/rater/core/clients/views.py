@@ -1,69 +1,89 @@
-"""What rating reads of a client, and the views that a batch goes by.
+"""What rating reads of a client: its view, what of its packages is open, and the views that a batch goes by.
 
-Source of the rules: RULES.md 2, step 4 (the account's rate table replaces the client's), and section 4
-(Periods).
+Source of the rules: RULES.md 2, steps 4 (the account's rate table replaces the client's) and 8 (which
+packages can apply).
 """
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from operator import attrgetter, itemgetter
-from typing import Any
+from typing import NamedTuple
 from zlib import crc32
 
 from msgspec import Struct
 
-from rater.core.catalog.codes import RateTable
 from rater.core.catalog.compiled import Catalog
-from rater.core.catalog.packages import Package, Service
-from rater.core.clients.periods import Period, _Run, first_anchor, opening
+from rater.core.catalog.offers import Offer, Offers, escaped
+from rater.core.catalog.specs import PackageType
+from rater.core.clients.periods import Period, period_around
 from rater.core.clients.state import ClientPackage, ClientState, read_state
 from rater.core.instants import BEGINNING_MS, NEVER_MS
-from rater.core.periods import (
-    Anchor,
-    anchor_at,
-    boundaries_passed,
-    boundary,
-    period_at,
-    renewal,
-)
+from rater.core.json_text import quoted
+
+SPANS_MAX = 4
+"""Spans remembered of what is open: this period, the last one for late calls, a change of status."""
+
+OPENED_MAX = 64
+"""(account, service, type of package) remembered for one client: accounts are many where it is a reseller."""
+
+
+class PeriodText(NamedTuple):
+    """An open client package as its transactions and counters name it; three empty texts: it is not open.
+
+    id: as JSON. field: how the fields of its counters begin. period: its number.
+    """
+
+    id: str
+    field: str
+    period: str
+
+
+class Opened(Struct, gc=False, eq=False):
+    """What of a client's packages is open to calls of an account and service in [from_ms, until_ms).
+
+    Identity is its equality. catalog: by which it is so. packages, stops_ms: of each client package that the
+    client has, in its order. foreign: the money limits among the offers that are in other currencies than the
+    client's.
+    """
+
+    catalog: Catalog
+    from_ms: int
+    until_ms: int
+    packages: tuple[PeriodText, ...]
+    stops_ms: tuple[int, ...]
+    offers: Offers
+    foreign: int
 
 
 class ClientView:
-    """What rating reads of a client; made from its register, which must not be changed."""
+    """What rating reads of a client; made from its state, which must not be changed."""
 
     __slots__ = (
+        "_opened",
         "accounts",
         "catalog",
         "crc",
         "credit_limit",
         "currency",
         "id",
-        "memo",
         "packages",
-        "register",
+        "state",
         "version",
-    )  # fmt: skip
+    )
 
-    def __init__(self, register: ClientState) -> None:
-        """Read the register."""
-        self.register = register
-        self.id = register.id
-        self.crc = crc32(register.id.encode())
+    def __init__(self, state: ClientState) -> None:
+        """Read the state."""
+        self.state = state
+        self.id = state.id
+        self.crc = crc32(state.id.encode())
         """Its remainder is the client's bucket (`client_bucket`)."""
-        self.version = register.version
-        self.catalog = register.catalog
+        self.version = state.version
+        self.catalog = state.catalog
         """The version of the catalog that it has to be read with, or a newer one."""
-        self.currency = register.currency
-        self.credit_limit = register.credit_limit
-        self.accounts = register.accounts
-        self.packages = register.packages
-        self.memo: dict[tuple[str, str | None, str], Any] = {}
-        """For whoever identifies: lives as long as this version of the client is cached. Bound it."""
-
-    def has_account(self, account: str) -> bool:
-        """Return whether the account is the client's."""
-        return account in self.accounts
+        self.currency = state.currency
+        self.credit_limit = state.credit_limit
+        self.accounts = state.accounts
+        self.packages = state.packages
+        self._opened: dict[tuple[str | None, str, PackageType], tuple[Opened, ...]] = {}
 
     def table_name(self, account: str | None, side: str, service: str) -> str | None:
         """Return the name of the rate table: the account's for this side and service, else the client's."""
@@ -71,101 +91,72 @@ class ClientView:
             own = self.accounts.get(account, {}).get(side, {}).get(service)
             if own is not None:
                 return own
-        return self.register.rate_tables.get(side, {}).get(service)
+        return self.state.rate_tables.get(side, {}).get(service)
 
-    def period(self, held: ClientPackage, package: Package, at_ms: int) -> Period | None:
-        """Return the period of a client package that holds an instant; None: it is not active then."""
-        return self.around(held, package, at_ms)[0]
+    def opened(
+        self, account: str | None, service: str, kind: PackageType, at_ms: int, catalog: Catalog
+    ) -> Opened:
+        """Return what is open to a call at an instant.
 
-    def around(self, held: ClientPackage, package: Package, at_ms: int) -> tuple[Period | None, int, int]:
-        """Return the period that holds an instant, and the [from, until) around it in which that is so.
-
-        A period keeps the version of the package, and the client's time zone with its rules, that were in
-        force when it opened (`opening`). It lies between the dates that the package has in this catalog, and
-        ends at the client package's own end date. The status of the package is not looked at.
+        Remembered, newest first: to work it out anew takes longer than all else of a call.
         """
-        runs = self._runs(held, package)
-        place = bisect_right(runs, at_ms, key=attrgetter("since_ms")) - 1
-        if place < 0:
-            return None, BEGINNING_MS, held.start_ms
-        run, until = runs[place], runs[place + 1].since_ms if place + 1 < len(runs) else NEVER_MS
-        latest = package.latest
-        begin, end = latest.start_ms(run.zone), latest.end_ms(run.zone)
-        if held.end_ms is not None:
-            end = held.end_ms if end is None else min(end, held.end_ms)
-        if end is not None and at_ms >= end:
-            return None, max(run.since_ms, end), until
-        if begin is not None and at_ms < begin:
-            return None, run.since_ms, min(begin, until)
-        found = period_at(run.anchor, run.span, run.zone, at_ms, end)
-        assert found is not None  # noqa: S101 - it is neither before the anchor nor at the end
-        number, start, stop = found
-        version = package.at(opening(held, start))
-        if begin is not None:
-            start = max(start, begin)
-        period = Period(version, run.first + number - 1, start, stop, latest)
-        return period, start, NEVER_MS if stop is None else stop
-
-    def _runs(self, held: ClientPackage, package: Package) -> list[_Run]:
-        """Return the runs.
-
-        A changed length or zone holds from the next renewal, whose start is the anchor. So do other rules of
-        the same zone (a release of tzdata), but what was asked for stays: the local date and time.
-        """
-        zones, opened = package.zones, opening(held, held.start_ms)
-        name = self._zone_name(opened)
-        if name == self._zone_name(held.assigned_ms):
-            asked = first_anchor(held, package, zones.at(name, held.assigned_ms))
-        else:  # as after any change of the zone: the start is the anchor
-            asked = anchor_at(held.start_ms, zones.at(name, opened))
-        local, anchor, changes = asked.local, asked, self._changes(package)
-        if opened < zones.since_ms:
-            # Until the catalog carries time zones, periods are counted as they always were: from the clock at
-            # the first start. Those that opened so keep their bounds.
-            anchor = anchor_at(held.start_ms, zones.at(name, opened))
-            if anchor != asked and zones.carried:
-                changes = sorted({*changes, zones.since_ms})
-        runs = [_Run(anchor, 1, package.at(opened).span, zones.at(name, opened))]
-        for change in changes:
-            run = runs[-1]
-            if run.span is None:
-                break
-            if change <= opening(held, run.since_ms):
-                continue
-            n = boundaries_passed(run.anchor, run.span, run.zone, change) + 1
-            start = boundary(run.anchor, run.span, run.zone, n)
-            if start is None:
-                break
-            opened = opening(held, start)
-            span, name = package.at(opened).span, self._zone_name(opened)
-            zone = zones.at(name, opened)
-            if (span, name) != (run.span, run.zone.key):
-                same_clock = name == run.zone.key and opened >= zones.since_ms
-                anchor = renewal(run.anchor, run.span, run.zone, n) if same_clock else anchor_at(start, zone)
-                local = anchor.local
-                runs.append(_Run(anchor, run.first + n, span, zone))
-            elif (zone, local) != (run.zone, run.anchor.local):
-                runs.append(_Run(Anchor(start, local, n), run.first, span, zone))
-        return runs
-
-    def _changes(self, package: Package) -> list[int]:
-        """Return the instants at which something came into force that periods are cut by, in order."""
-        register = self.register
-        found = {*package.changes(), *package.zones.changes(register.zone)}
-        for since, name in register.zones:
-            found |= {since, *package.zones.changes(name)}
-        return sorted(found)
-
-    def _zone_name(self, at_ms: int) -> str:
-        zones = self.register.zones
-        if not zones:
-            return self.register.zone
-        return zones[max(bisect_right(zones, at_ms, key=itemgetter(0)) - 1, 0)][1]
+        key = account, service, kind
+        spans = self._opened.get(key, ())
+        for one in spans:
+            if one.from_ms <= at_ms < one.until_ms and one.catalog is catalog:
+                return one
+        found = _opened(self, account, service, kind, at_ms, catalog)
+        if len(self._opened) >= OPENED_MAX:
+            self._opened.clear()
+        self._opened[key] = (found, *spans[: SPANS_MAX - 1])
+        return found
 
 
-def view(register: ClientState) -> ClientView:
-    """Return what rating reads of the client."""
-    return ClientView(register)
+def _opened(
+    view: ClientView, account: str | None, service: str, kind: PackageType, at_ms: int, catalog: Catalog
+) -> Opened:
+    start, stop = BEGINNING_MS, NEVER_MS
+    found: list[tuple[int, ClientPackage, Period]] = []
+    texts = [_SHUT] * len(view.packages)
+    stops_ms = [NEVER_MS] * len(view.packages)
+    for group, held in enumerate(view.packages):
+        package = catalog.packages.get(held.package)
+        if package is None or held.account not in (None, account):
+            continue
+        period, since, until = period_around(view.state, held, package, at_ms)
+        start, stop = max(start, since), min(stop, until)
+        since, until = package.status_around(at_ms)
+        start, stop = max(start, since), min(stop, until)
+        if period is not None and period.version.type == kind and package.status_at(at_ms) == "active":
+            found.append((group, held, period))
+            number = period.number
+            texts[group] = PeriodText(quoted(held.id), f"{escaped(held.id)}.{number}", str(number))
+            stops_ms[group] = NEVER_MS if period.stop_ms is None else period.stop_ms
+    expirations = {at: place for place, at in enumerate(sorted({stops_ms[group] for group, _, _ in found}))}
+    by_turn = sorted(range(len(found)), key=lambda n: _turn(found[n][1]))
+    turns = {n: place for place, n in enumerate(by_turn)}
+    offers = tuple(
+        Offer(period.version, period.latest, held.quantity, group, expirations[stops_ms[group]], turns[n])
+        for n, (group, held, period) in enumerate(found)
+    )
+    offered = catalog.offers(service, offers)
+    foreign = offered.foreign(view.currency)
+    return Opened(catalog, start, stop, tuple(texts), tuple(stops_ms), offered, foreign)
+
+
+_SHUT = PeriodText("", "", "")
+
+
+def _turn(held: ClientPackage) -> tuple[object, ...]:
+    """Return which of a client's packages is first where all else is equal (RULES.md 2.1)."""
+    return held.account is None, held.start_ms, id_order(held.id)
+
+
+def id_order(name: str) -> tuple[int, int, str]:
+    """Return what ids are sorted by: ids that are numbers as numbers and first, the others as text."""
+    digits = len(name)
+    # A number of 4,300 digits or more is refused by int(), and is no id that anybody meant as a number.
+    return (0, int(name), name) if name.isascii() and name.isdigit() and digits <= 64 else (1, 0, name)  # noqa: PLR2004
 
 
 class Views:
@@ -218,29 +209,9 @@ class Views:
         Accounts that it has no more are looked up again when they come.
         """
         old = self.find(client)
-        new = self.fetched[client] = self.clients[client] = view(read_state(register))
+        new = self.fetched[client] = self.clients[client] = ClientView(read_state(register))
         self.absent_clients.discard(client)
         if old is not None:
             for account in old.accounts.keys() - new.accounts.keys():
                 self.accounts.pop(account, None)
                 self.owners.pop(account, None)
-
-
-class Route(Struct, gc=False):
-    """What a side, account and service of a client lead to under one catalog; kept with the client's view."""
-
-    catalog: Catalog
-    account: str | None
-    service: Service
-    table: RateTable | None
-    terms: Any = None
-    """`rating.terms_of` calls without packages: worked out with the first call, as all that follows."""
-    checksum: int | None = None
-    """Of client and account, with which the content digest of each call begins."""
-    customer: tuple[Any, ...] = ()
-    """`matching.Opened` for packages of this type, the newest first."""
-    vendor: tuple[Any, ...] = ()
-
-
-ROUTES_MAX = 64
-"""(side, account, service) remembered for one client: accounts are many where a client is a reseller."""

@@ -18,7 +18,7 @@ from rater.core.commands.records import AccountsArgs, ClientsArgs, Command, Even
 from rater.core.instants import milliseconds, rfc3339
 from rater.core.journal.records import CHANGE_INDEX_MIN
 from rater.core.line.batch import Record
-from rater.core.line.draw_request import Call
+from rater.core.line.draw_request import RequestBuilder
 from rater.core.reasons import shown
 
 
@@ -69,7 +69,7 @@ _OF_ANOTHER = "the entry holds rows of another client"
 def chunk_call(
     topic: str, record: Record, command: Command, args: ClientsArgs, states: dict[str, ClientState],
     catalog: Catalog, balances: dict[str, int],
-) -> Call:  # fmt: skip
+) -> RequestBuilder:  # fmt: skip
     """Return the call that brings the chunk's clients to what the load says; unchanged ones are left out.
 
     The last change bears the event that the command is done. balances: client → micros, of those of whom
@@ -90,7 +90,7 @@ def chunk_call(
             raise ValueError(f"client {shown(entry.id)!r}: {shown(str(error))}") from error
         if change is not None:
             changes.append((CHANGE_INDEX_MIN + position, change))
-    call = Call()
+    call = RequestBuilder()
     if changes:
         last = changes[-1][1]
         last.events = (*last.events, event("command_done", command, "done", {}))

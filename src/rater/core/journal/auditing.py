@@ -16,7 +16,7 @@ from zlib import crc32
 import msgspec
 
 from rater.core.amounts import LIMIT, parse_micros
-from rater.core.rating.matching import counter_field
+from rater.core.catalog.offers import counter_field
 from rater.core.reasons import shown
 
 if TYPE_CHECKING:

@@ -1,7 +1,7 @@
 """What is kept of a draw until Kafka has it: enough to publish each decision as it was made.
 
-A call of sides is kept in one piece: a table of what many of them have in common, and a row for each. It is
-written for every side and read after a crash alone, so writing is what has to be cheap: half of the bytes and
+A request of sides is kept in one piece: tables of what many of them share, and a row for each. It is written
+for every side and read after a crash alone, so writing is what has to be cheap: half of the bytes and
 a third of the time of one entry for each side (entries are 1.1 kB, rows 0.15). Changes of clients are kept
 before the sides, whole: their transactions and events are published as they are.
 """
@@ -9,16 +9,15 @@ before the sides, whole: their transactions and events are published as they are
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol, TypeVar
+from typing import NamedTuple, Protocol
 
-import msgspec
 from msgspec import Struct, msgpack
 
 from rater.core.bucket.messages import DrawResult, pack_results, unpack_results
 from rater.core.catalog.codes import RateText
+from rater.core.catalog.offers import LimitText
 from rater.core.clients.changes import Change, ChangeEvent, ChangeTransaction
-from rater.core.rating.matching import Part, Terms
-from rater.core.rating.transaction import Context, Said
+from rater.core.rating.transaction import CallText, Context, TransactionHead
 
 _ROWS = b"\x00"
 """Begins rows; entries begin with a msgpack array, which this is not."""
@@ -26,14 +25,16 @@ _CHANGES = b"\x01"
 """Begins changes, behind which rows or entries of sides stand."""
 
 
-T = TypeVar("T")
-
-
 class Record(Protocol):
     """A Kafka record, as far as it matters here."""
 
-    offset: int
-    timestamp: int
+    @property
+    def offset(self) -> int:
+        """Its place in its partition."""
+
+    @property
+    def timestamp(self) -> int:
+        """Its Kafka timestamp, ms."""
 
 
 class OutcomeEntry(Struct, array_like=True):
@@ -112,7 +113,7 @@ def kept_change(change: Change, topic: str, record: Record, index: int) -> KeptC
     )  # fmt: skip
 
 
-class Kept(Said, array_like=True, gc=False):
+class OutcomeRow(CallText, array_like=True, gc=False):
     """A side's row: its record, its digests, and where in the tables stands what it shares with others."""
 
     topic: int
@@ -120,63 +121,32 @@ class Kept(Said, array_like=True, gc=False):
     record_ms: int
     key: bytes
     content: bytes
-    terms: int
+    head: int
     rate: int
-    parts: int
+    limits: int
 
 
-class Tables:
-    """What the rows of one call share; told apart by identity, for equal ones are the same object.
-
-    All but the topics are to live as long as the call does.
-    """
-
-    __slots__ = ("_at", "parts", "rates", "terms", "topics")
-
-    def __init__(self) -> None:
-        self._at: dict[int, int] = {}
-        self.topics: list[str] = []
-        self.terms: list[msgspec.Raw] = []
-        """As msgpack, which `rating.terms_of` keeps, as the parts are."""
-        self.rates: list[RateText] = []
-        self.parts: list[msgspec.Raw] = []
-
-    def topic(self, topic: str) -> int:
-        """Return the number of a topic: there are a few, and mostly it is the last one again."""
-        topics = self.topics
-        if not topics or topics[-1] != topic:
-            if topic in topics:
-                return topics.index(topic)
-            topics.append(topic)
-        return len(topics) - 1
-
-    def number(self, one: T, among: list[T]) -> int:
-        """Return the number of one among the terms, the rates or the parts."""
-        at = self._at.get(id(one))
-        if at is None:
-            at = self._at[id(one)] = len(among)
-            among.append(one)
-        return at
-
-
-class _Call(Struct, array_like=True):
+class _Request(Struct, array_like=True):
     topics: list[str]
-    terms: list[Terms]
+    heads: list[TransactionHead]
     rates: list[RateText]
-    parts: list[tuple[Part, ...]]
-    rows: list[Kept]
+    limits: list[tuple[LimitText, ...]]
+    rows: list[OutcomeRow]
 
 
 _encode = msgpack.Encoder().encode
-_calls = msgpack.Decoder(_Call)
+_requests = msgpack.Decoder(_Request)
 _entries = msgpack.Decoder(list[OutcomeEntry])
 _applies = msgpack.Decoder(_ApplyContext)
 _changes = msgpack.Decoder(tuple[list[KeptChange], bytes])
 
 
-def pack_rows(tables: Tables, rows: list[Kept]) -> bytes:
-    """Return DrawRequest.context of a call that has sides alone."""
-    return _ROWS + _encode((tables.topics, tables.terms, tables.rates, tables.parts, rows))
+def pack_rows(
+    topics: Sequence[str], heads: Sequence[TransactionHead], rates: Sequence[RateText],
+    limits: Sequence[tuple[LimitText, ...]], rows: Sequence[OutcomeRow],
+) -> bytes:  # fmt: skip
+    """Return DrawRequest.context of sides alone; rows name what they share by its number."""
+    return _ROWS + _encode((topics, heads, rates, limits, rows))
 
 
 def pack_changes(changes: Sequence[KeptChange], sides: bytes) -> bytes:
@@ -229,28 +199,30 @@ def unpack_entries(raw: bytes) -> list[OutcomeEntry]:
     """Return what is kept of sides, in the order of their results: rows, or entries for each alone."""
     if raw[:1] != _ROWS:
         return _entries.decode(raw) if raw else []
-    call = _calls.decode(memoryview(raw)[1:])
+    kept = _requests.decode(memoryview(raw)[1:])
     return [
         OutcomeEntry(
-            call.topics[row.topic], row.offset, row.side, row.record_ms, row.key, row.content,
-            call.terms[row.terms].client,
-            _encode(context_of(row, call.terms[row.terms], call.rates[row.rate], call.parts[row.parts])),
+            kept.topics[row.topic], row.offset, row.side, row.record_ms, row.key, row.content,
+            kept.heads[row.head].client,
+            _encode(context_of(row, kept.heads[row.head], kept.rates[row.rate], kept.limits[row.limits])),
         )
-        for row in call.rows
+        for row in kept.rows
     ]  # fmt: skip
 
 
-def context_of(row: Kept, terms: Terms, rate: RateText, parts: tuple[Part, ...]) -> Context:
+def context_of(
+    row: OutcomeRow, head: TransactionHead, rate: RateText, limits: tuple[LimitText, ...]
+) -> Context:
     """Return what renders a side by itself."""
     return Context(
         row.side, row.source, row.id, row.at_ms, row.caller, row.called, row.amount, row.billed, row.why,
-        row.fx, terms, rate, parts,
+        row.fx, head, rate, limits,
     )  # fmt: skip
 
 
-def row_of(of: Context, key: bytes, content: bytes, record: Record) -> Kept:
+def row_of(of: Context, key: bytes, content: bytes, record: Record) -> OutcomeRow:
     """Return the row of a side that stands by itself; the numbers of what it shares mean nothing."""
-    return Kept(
+    return OutcomeRow(
         of.side, of.source, of.id, of.at_ms, of.caller, of.called, of.amount, of.billed, of.why, of.fx,
         0, record.offset, record.timestamp, key, content, 0, 0, 0,
     )  # fmt: skip

@@ -26,7 +26,6 @@ from msgspec import msgpack
 from rater.core.bucket.messages import FenceReply, Outcome, Reconcile, bucket_of
 from rater.core.journal.outcomes import Decided, KeptChange, OutcomeEntry, Pending, pack_kept, unpack_kept
 from rater.core.journal.records import CHANGE_INDEX_MIN, ChangeRecord, Effect, Identity, State
-from rater.core.rating.matching import fields_of
 from rater.core.rating.transaction import Context
 
 FORGET_GENERATIONS_MAX = 64
@@ -55,7 +54,8 @@ def effects(kept: Decided) -> Effects:
     counters: defaultdict[str, int] = defaultdict(int)
     if result.takes:
         context = _rating.decode(kept.entry.context)
-        fields = fields_of(context.candidates, context.terms.packages)
+        packages = context.head.packages
+        fields = [packages[limit.group].field + limit.field for limit in context.limits]
         for index, taken, _, _ in result.takes:
             counters[fields[index]] += taken
     return Effects(result.amount, dict(counters))

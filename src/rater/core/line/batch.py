@@ -6,18 +6,21 @@ the records.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
 from msgspec import Struct
 
 from rater.core.bucket.messages import DrawResult
-from rater.core.catalog.codes import RateText
+from rater.core.catalog.codes import Rate, RateText
+from rater.core.catalog.offers import Candidate, LimitText
 from rater.core.cdr import Cdr, Party
-from rater.core.journal.outcomes import Decided, Kept, KeptChange
+from rater.core.clients.views import ClientView, Opened
+from rater.core.journal.outcomes import Decided, KeptChange, OutcomeRow
 from rater.core.journal.records import Identity, Outgoing
 from rater.core.line.counts import Counts
-from rater.core.rating.matching import Part, Terms
+from rater.core.rating.pricing import Priced
+from rater.core.rating.transaction import TransactionHead
 from rater.core.reasons import Rejection
 from rater.core.reasons import Side as SideName
 
@@ -59,17 +62,27 @@ class Side(Struct, gc=False):
     cdr: Cdr | None = None
     party: Party | None = None
     rejection: Rejection | None = None
-    kept: Kept | None = None
-    """What its transaction says, with the next three; of a side of a CDR that is drawn."""
-    terms: Terms | None = None
-    rate: RateText | None = None
-    parts: tuple[Part, ...] = ()
+    view: ClientView | None = None
+    """Whose call it is, with the account and the rate: what `identify` found."""
+    account: str | None = None
+    rate: Rate | None = None
+    priced: Priced | None = None
+    opened: Opened | None = None
+    """What is open of the client's packages; None: nothing was looked for."""
+    candidates: Sequence[Candidate] = ()
+    """What it may draw from; cut: the first few of it."""
+    cut: bool = False
+    late: bool = False
+    """A period that it may draw from was over when its record came in."""
+    row: OutcomeRow | None = None
+    """What its transaction says, with the next three: kept with the outcome."""
+    head: TransactionHead | None = None
+    rate_text: RateText | None = None
+    limits: tuple[LimitText, ...] = ()
     whole: bool = False
     """The first limits did not do for it: it is asked with all of them."""
     catalog: int = 0
     """Version of the catalog that a rejection was judged by; 0: by none, so it tells of the batch's."""
-    late: bool = False
-    """A period that it may draw from was over when its record came in."""
     result: DrawResult | None = None
 
     @property

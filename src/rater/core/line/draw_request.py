@@ -1,107 +1,118 @@
-"""One draw request in the making: the changes and the sides of a batch that fall into one bucket."""
+"""One draw request in the making: the sides of a batch that fall into one bucket."""
 
 from __future__ import annotations
 
-from typing import Any
-
-import msgspec
-
-from rater.core.bucket.messages import ClientWrite, DrawItem, DrawRequest, Due, Use
-from rater.core.catalog.codes import RateText
-from rater.core.cdr import CALLS
+from rater.core.bucket.messages import ClientWrite, DrawItem, DrawRequest, Due, ItemCandidate, Use
+from rater.core.catalog.codes import NO_RATE, RateText
+from rater.core.catalog.offers import Candidate, LimitText
+from rater.core.cdr import CALLS, Cdr
 from rater.core.clients.changes import Change
-from rater.core.clients.views import ClientView
-from rater.core.journal.outcomes import Kept, KeptChange, Tables, kept_change, pack_changes, pack_rows
-from rater.core.line.batch import Record, Side, Standing
-from rater.core.rating import duplicates, pricing
-from rater.core.rating import transaction as transaction_module
-from rater.core.rating.matching import Matched, Terms, fields_of
+from rater.core.clients.views import ClientView, Opened
+from rater.core.journal.outcomes import KeptChange, OutcomeRow, kept_change, pack_changes, pack_rows
+from rater.core.journal.outcomes import Record as KafkaRecord
+from rater.core.line.batch import SIDE_NAME, Record, Side, Standing
+from rater.core.rating.duplicates import content_of, keys_of
+from rater.core.rating.pricing import Priced
+from rater.core.rating.transaction import TransactionHead, head_of, names_of
 
 
-class _Numbered:
-    """A client of a call: its place among the uses, and its counter fields as the call numbers them."""
+class RequestBuilder:
+    """Sides become items of a draw request, and rows that are kept with its outcome.
 
-    __slots__ = ("fields", "use")
-
-    def __init__(self, use: int) -> None:
-        self.use = use
-        self.fields: dict[str, int] = {}
-
-
-class Call:
-    """One draw call in the making: the sides of a batch that fall into one bucket."""
+    What several rows share is kept once, and numbered: topics, heads of transactions, rates, limits.
+    """
 
     def __init__(self) -> None:
         self.sides: list[Side] = []
         self.uses: list[Use] = []
-        self.items: list[Any] = []
+        self.items: list[DrawItem] = []
         self.accounts: list[tuple[str, str]] = []
         self.changes: list[KeptChange] = []
         self.due: list[Due] = []
-        """What the bucket answered as due, when the call was made last."""
+        """What the bucket answered as due, when the request was made last."""
         self._writes: list[ClientWrite] = []
-        self._tables = Tables()
-        self._rows: list[Kept] = []
-        """What is kept of the sides."""
-        self._of: dict[str, _Numbered] = {}
+        self._rows: list[OutcomeRow] = []
+        self._clients: dict[str, tuple[int, dict[str, int]]] = {}
+        """Client → its place among the uses, and the numbers of its counters' fields there."""
+        self._topics: dict[str, int] = {}
+        self._heads: dict[tuple[str, str | None, int, str, Opened | None], int] = {}
+        self._head_texts: list[TransactionHead] = []
+        self._rates: dict[str, int] = {}
+        self._rate_texts: list[RateText] = []
+        self._limits: dict[tuple[Candidate, ...], int] = {}
+        self._limit_texts: list[tuple[LimitText, ...]] = []
         self._last: Record | None = None
         self._last_use = -1
 
-    def add(
-        self, side: Side, client: ClientView, priced: pricing.Priced, matched: Matched,
-        terms_of: tuple[Terms, msgspec.Raw], rate: RateText, key: bytes, content: bytes,
-    ) -> None:  # fmt: skip
-        """Add a side: what it may draw from and what it costs."""
-        terms, packed = terms_of
-        record, cdr = side.record, side.cdr
-        assert cdr is not None  # noqa: S101 - decoded before it came here
-        of, tables = self._of.get(client.id), self._tables
-        if of is None:
-            of = self._of[client.id] = _Numbered(len(self.uses))
-            self.uses.append(Use(client.id, client.version, client.credit_limit, []))
-        use = of.use
+    def add(self, side: Side, cdr: Cdr, view: ClientView, priced: Priced, catalog: int) -> None:
+        """Add a side that was identified, priced and matched by this version of the catalog."""
+        record, candidates = side.record, side.candidates
+        packages = () if side.opened is None else side.opened.packages
+        client = self._clients.get(view.id)
+        if client is None:
+            client = self._clients[view.id] = len(self.uses), {}
+            self.uses.append(Use(view.id, view.version, view.credit_limit, []))
+        use, fields = client
         # The fields are those of this side's own periods: another call of the client may be in others.
-        asked = transaction_module.asked_of(matched, fields_of(matched.parts, terms.packages), of.fields)
+        asked = tuple([
+            ItemCandidate(
+                fields.setdefault(packages[one.group].field + one.text.field, len(fields)), one.size,
+                one.group, one.money, one.waive, one.allow, one.cap, one.to_package, one.to_client,
+            )
+            for one in candidates
+        ])  # fmt: skip
         same_record = record is self._last and use == self._last_use
         self._last, self._last_use = record, use
-        keyed = duplicates.key_of(key, client.crc)
+        key, older = keys_of(cdr, side.index, view.crc)
+        content = content_of(cdr, view.id, side.account, None if side.party is None else side.party.rate)
         self.items.append(
-            DrawItem(
-                use, keyed, content, priced.billed, priced.cost, same_record, asked, matched.cut, older=key
-            )
+            DrawItem(use, key, content, priced.billed, priced.cost, same_record, asked, side.cut, older=older)
         )
-        source, name, caller = (cdr.source, cdr.id, cdr.caller) if cdr.plain else transaction_module.said(cdr)
-        side.terms, side.rate, side.parts = terms, rate, matched.parts
-        row = side.kept = Kept(
+        limits = self._limits.setdefault(tuple(candidates), len(self._limits))
+        if limits == len(self._limit_texts):
+            self._limit_texts.append(tuple([one.text for one in candidates]))
+        head = self._heads.setdefault(
+            (view.id, side.account, side.index, cdr.service, side.opened), len(self._heads)
+        )
+        if head == len(self._head_texts):
+            self._head_texts.append(
+                head_of(view, side.account, SIDE_NAME[side.index], cdr.service, packages, catalog)
+            )
+        rate_text = NO_RATE if side.rate is None else side.rate.text()
+        rate = self._rates.setdefault(rate_text.fragment, len(self._rates))
+        if rate == len(self._rate_texts):
+            self._rate_texts.append(rate_text)
+        side.head, side.rate_text, side.limits = self._head_texts[head], rate_text, self._limit_texts[limits]
+        source, name, caller = names_of(cdr)
+        side.row = OutcomeRow(
             side.index, source, name, cdr.at_ms, caller, cdr.called,
             cdr.duration_ms if cdr.service == CALLS else cdr.volume,  # type: ignore[arg-type]
             priced.billed, priced.why, priced.fx,
-            tables.topic(side.topic), record.offset, record.timestamp, keyed, content,
-            tables.number(packed, tables.terms), tables.number(rate, tables.rates),
-            tables.number(matched.packed, tables.parts),
+            self._topics.setdefault(side.topic, len(self._topics)), record.offset, record.timestamp, key,
+            content, head, rate, limits,
         )  # fmt: skip
-        self._rows.append(row)
+        self._rows.append(side.row)
         self.sides.append(side)
 
-    def change(self, change: Change, topic: str, record: Record, index: int) -> None:
+    def change(self, change: Change, topic: str, record: KafkaRecord, index: int) -> None:
         """Add a change that a record asks for: it is carried out before the sides."""
         self._writes.append(change.write)
         self.changes.append(kept_change(change, topic, record, index))
 
-    def request(self, standing: Standing, token: int, call: int, trim: int, floor: int) -> DrawRequest:
-        """Return the call as the store takes it."""
-        for use, of in zip(self.uses, self._of.values(), strict=True):
-            use.fields = list(of.fields)
-        context = pack_rows(self._tables, self._rows) if self._rows else b""
+    def request(self, standing: Standing, token: int, number: int, trim: int, floor: int) -> DrawRequest:
+        """Return the request as the store takes it. number: that which the bucket expects."""
+        for use, (_, fields) in zip(self.uses, self._clients.values(), strict=True):
+            use.fields = list(fields)
+        context = b""
+        if self._rows:
+            context = pack_rows(
+                list(self._topics), self._head_texts, self._rate_texts, self._limit_texts, self._rows
+            )
         if self.changes:
             context = pack_changes(self.changes, context)
         return DrawRequest(
-            lane=standing.lane, token=token, call=call, lane_ms=standing.lane_ms,
+            lane=standing.lane, token=token, call=number, lane_ms=standing.lane_ms,
             generation=standing.lane_ms // standing.generation_ms, trim=trim, floor=floor,
             changes=self._writes, accounts=self.accounts, uses=self.uses, items=self.items,
             context=context, contextless=not context,
         )  # fmt: skip
-
-
-Calls = dict[int, Call]
-"""Bucket → call."""

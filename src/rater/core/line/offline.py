@@ -1,7 +1,7 @@
 """Rating without Kafka and Redis: a catalog and one bucket in memory, record by record.
 
-The same steps as the worker's, in the same order; the twin (`drawing.Bucket`) draws. For `rater rate`, `rater
-explain`, the golden cases, and whoever needs to know what would come out.
+The line's own steps; the twin of functions.lua draws. For `rater rate`, `rater explain`, the golden cases,
+and whoever needs to know what would come out.
 """
 
 from __future__ import annotations
@@ -11,42 +11,52 @@ from typing import NamedTuple
 
 from msgspec import Struct
 
-from rater.core.bucket.messages import ClientWrite, DrawItem, DrawRequest, DrawResult, Outcome, Status, Use
+from rater.core.bucket.messages import DrawReply, DrawRequest, DrawResult, Outcome, Status
 from rater.core.bucket.model import Bucket, Funds, draw_item
 from rater.core.catalog.compiled import Catalog, compile_catalog
+from rater.core.catalog.offers import Candidate
 from rater.core.catalog.specs import ClientEntry, Content
 from rater.core.catalog_files.merging import Existing, Fault, merge, read_files, wanted
-from rater.core.cdr import Arrival, Cdr, Party
-from rater.core.cdr_decoding import decode
 from rater.core.clients.changes import load_change
 from rater.core.clients.state import ClientState, read_state
-from rater.core.clients.views import Views, view
-from rater.core.rating import duplicates as duplicates_module
-from rater.core.rating import pricing
-from rater.core.rating import transaction as transaction_module
+from rater.core.clients.views import ClientView, Views
+from rater.core.instants import DAY_MS, HOUR_MS
+from rater.core.journal.records import CHANGE_INDEX_MIN
+from rater.core.line import steps
+from rater.core.line.batch import Batch, Side, Standing
+from rater.core.line.draw_request import RequestBuilder
 from rater.core.rating.explaining import Passed, not_drawn, passed_over
-from rater.core.rating.identifying import Identified, Missing, identify
-from rater.core.rating.matching import Candidate, Matched, match, package_type
-from rater.core.reasons import Rejection, Side
+from rater.core.rating.matching import package_type
+from rater.core.rating.pricing import Priced
+from rater.core.rating.transaction import refused, rendered
+from rater.core.reasons import Rejection
+from rater.core.reasons import Side as SideName
 
-DAY_MS = 86_400_000
 WINDOW_MS = 7 * DAY_MS
 """The duplicate window's default (CONTRACTS.md, `worker.duplicate_window_days`)."""
 
-_HOUR_MS = 3_600_000
+
+class Record(NamedTuple):
+    """A record of a source, as a Kafka record has it."""
+
+    value: bytes | None
+    timestamp: int
+    offset: int = 0
+    key: bytes | None = None
+    headers: tuple[tuple[str, bytes], ...] = ()
 
 
 class Transaction(NamedTuple):
     """A side that was rated or is a zero transaction; value: the transaction's JSON."""
 
-    side: Side
+    side: SideName
     value: bytes
 
 
 class Duplicate(NamedTuple):
     """A side that was rated before, with the same content."""
 
-    side: Side
+    side: SideName
 
 
 Ended = Transaction | Rejection | Duplicate
@@ -60,24 +70,13 @@ class Explained(Struct):
     and why.
     """
 
-    side: Side | None
+    side: SideName | None
     ended: Transaction | Rejection
-    identified: Identified | None = None
-    priced: pricing.Priced | None = None
-    candidates: tuple[Candidate, ...] = ()
+    priced: Priced | None = None
+    candidates: Sequence[Candidate] = ()
     takes: tuple[tuple[int, int, int] | None, ...] = ()
     passed: tuple[Passed, ...] = ()
     result: DrawResult | None = None
-
-
-class _Ready(NamedTuple):
-    """A side just before its draw."""
-
-    side: Side
-    party: Party
-    identified: Identified
-    priced: pricing.Priced
-    matched: Matched
 
 
 class Rater:
@@ -85,17 +84,15 @@ class Rater:
 
     def __init__(self, window_ms: int = WINDOW_MS) -> None:
         """Start without a catalog: every service is unknown until one is loaded."""
-        self.window_ms = window_ms
         self.content: Content | None = None
         self.catalog: Catalog = compile_catalog(Content(), 0)
-        self.registers: dict[str, ClientState] = {}
+        self.states: dict[str, ClientState] = {}
         self.views = Views()
         self.bucket = Bucket()
-        self.lane_ms = 0
-        self._call = self.bucket.fence(0, 0).call
-        _, self._call = self.bucket.register(0, 0, self._call, 1)
-
-    # ---------------------------------------------------------------- catalog
+        self.standing = Standing(0, "", window_ms, window_ms + HOUR_MS, {}, {}, 0, {})
+        """Where its lane stands: its time never runs backwards."""
+        self._number = self.bucket.fence(0, 0).call
+        _, self._number = self.bucket.register(0, 0, self._number, 1)
 
     def load(
         self, files: Sequence[tuple[str, bytes]], at_ms: int, open_file: Callable[[str], bytes] | None = None
@@ -109,9 +106,7 @@ class Rater:
         owners = {
             account: self.views.accounts[account] for account in accounts if account in self.views.accounts
         }
-        known = {
-            name: self.registers[name] for name in {*clients, *owners.values()} if name in self.registers
-        }
+        known = {name: self.states[name] for name in {*clients, *owners.values()} if name in self.states}
         merged = merge(self.content, file, at_ms, Existing(known, owners))
         if isinstance(merged, list):
             return merged
@@ -122,17 +117,18 @@ class Rater:
         return []
 
     def _change(self, entries: Sequence[ClientEntry], at_ms: int) -> None:
-        writes = []
+        """Carry out what a load changes of clients, as a chunk of it does."""
+        builder, record = RequestBuilder(), Record(None, at_ms)
         for entry in entries:
-            old = self.registers.get(entry.id)
-            change = load_change(old, entry, self.catalog, at_ms=at_ms, actor="")
+            change = load_change(self.states.get(entry.id), entry, self.catalog, at_ms=at_ms, actor="")
             if change is None:
                 continue
-            writes.append(change.write)
-            new = self.registers[entry.id] = read_state(change.write.register)
-            self.views.clients[entry.id] = view(new)
-            self.views.accounts.update(dict.fromkeys(new.accounts, new.id))
-        self._draw(writes, [], [])
+            builder.change(change, "", record, CHANGE_INDEX_MIN + len(builder.changes))
+            state = self.states[entry.id] = read_state(change.write.register)
+            self.views.clients[entry.id] = ClientView(state)
+            self.views.accounts.update(dict.fromkeys(state.accounts, state.id))
+        if builder.changes:
+            self._draw(builder)
 
     def balance(self, client: str) -> int:
         """Return a client's balance in micros of its currency; 0 for one that does not exist."""
@@ -144,148 +140,101 @@ class Rater:
         state = self.bucket.clients.get(client)
         return {} if state is None else dict(state.used)
 
-    # ---------------------------------------------------------------- rating
-
-    def arrival(self, record_ms: int) -> Arrival:
-        """Return what a record's arrival adds; the lane's time never runs backwards."""
-        self.lane_ms = max(self.lane_ms, record_ms)
-        return Arrival(self.lane_ms, self.window_ms, self.catalog.service_names)
-
     def rate(self, raw: bytes | None, record_ms: int) -> list[Ended]:
-        """Rate one record; returns what became of each of its sides."""
-        return self.rate_decoded(decode(raw, self.arrival(record_ms)))
-
-    def rate_decoded(self, found: Cdr | tuple[Rejection, ...]) -> list[Ended]:
-        """Rate a record that was decoded by this rater's `arrival` (source maps)."""
-        if not isinstance(found, Cdr):
-            return list(found)
-        ended: list[Ended] = list(found.rejected)
-        uses: list[Use] = []
-        fields: list[dict[str, int]] = []
-        items: list[DrawItem] = []
-        ready: list[_Ready] = []
-        for side, party in found.sides():
-            one = self._ready(found, side, party)
-            if isinstance(one, Rejection):
-                ended.append(one)
-                continue
-            of = one.identified.view
-            use = next((n for n, known in enumerate(uses) if known.client == of.id), len(uses))
-            if use == len(uses):
-                uses.append(Use(of.id, of.version, of.credit_limit, []))
-                fields.append({})
-            key, content = duplicates_module.digests(found, side, one.identified, party)
-            same_record = any(known.identified.view is of for known in ready)
-            items.append(
-                transaction_module.request(
-                    one.identified, one.priced, one.matched, use, fields[use], key, content, same_record
-                )
-            )
-            ready.append(one)
-        for known, names in zip(uses, fields, strict=True):
-            known.fields = list(names)
-        results = self._draw([], uses, items)
-        ended += [self._ended(found, one, result) for one, result in zip(ready, results, strict=True)]
+        """Rate one record; returns what became of each of its sides, orig first."""
+        batch, sides = self._decoded(raw, record_ms)
+        for builder in self._matched(sides):
+            steps.settle(batch, builder, self._draw(builder))
+        steps.render(batch, self.standing)
+        transactions = iter(batch.transactions)
+        ended: list[Ended] = []
+        for side in batch.sides:
+            if side.rejection is not None:
+                ended.append(side.rejection)
+            elif side.result is not None and side.result.outcome == Outcome.RATED:
+                value = next(transactions)[1]
+                assert value is not None  # noqa: S101 - a transaction has one
+                ended.append(Transaction(_name(side), value))
+            else:
+                ended.append(Duplicate(_name(side)))
         return sorted(ended, key=_place)
 
-    def _ready(self, cdr: Cdr, side: Side, party: Party) -> _Ready | Rejection:
-        identified = self._identify(cdr, side, party)
-        if isinstance(identified, Rejection):
-            return identified
-        priced = pricing.price(cdr, side, identified, self.catalog)
-        if isinstance(priced, Rejection):
-            return priced
-        matched = match(identified, side, cdr.at_ms, priced.billed, priced.sign, self.catalog, whole=True)
-        return matched if isinstance(matched, Rejection) else _Ready(side, party, identified, priced, matched)
+    def _decoded(self, raw: bytes | None, record_ms: int) -> tuple[Batch, list[Side]]:
+        batch = Batch(self.standing, [("cdrs", [Record(raw, record_ms)])])
+        batch.catalog = self.catalog.version
+        return batch, steps.decode(batch, self.standing, {}, self.catalog.service_names)
 
-    def _identify(self, cdr: Cdr, side: Side, party: Party) -> Identified | Rejection:
-        while True:
-            found = identify(cdr, side, party, self.catalog, self.views)
-            if isinstance(found, (Identified, Rejection)):
-                return found
-            assert isinstance(found, Missing)  # noqa: S101 - states and catalog change together here
-            # Everything that exists is in memory, so what is not there does not exist.
-            if found.client is not None:
-                self.views.absent_clients = {found.client}
-            if found.account is not None:
-                self.views.absent_accounts = {found.account}
+    def _matched(self, sides: list[Side]) -> list[RequestBuilder]:
+        """Return the request of sides, if any is to be drawn: all of them, for nobody asks again."""
+        views = Views(self.views.clients, self.views.accounts)
+        views.fetched, views.owners = self.views.clients, self.views.accounts
+        for side in sides:
+            side.whole = True
+        while lacking := steps.identify(sides, self.catalog, views):
+            # All that exists is in memory, so what is not there does not exist.
+            views.absent_clients |= lacking.clients
+            views.absent_accounts |= lacking.accounts
+        steps.price(sides, self.catalog, views)
+        builders, _ = steps.match(sides, self.catalog, views, 1)
+        return list(builders.values())
 
-    def _draw(self, changes: list[ClientWrite], uses: list[Use], items: list[DrawItem]) -> list[DrawResult]:
-        if not changes and not items:
-            return []
-        reply = self.bucket.draw(
-            DrawRequest(
-                lane=0, token=0, call=self._call, lane_ms=self.lane_ms,
-                generation=self.lane_ms // (self.window_ms + _HOUR_MS), trim=self._call, floor=0,
-                changes=changes, accounts=[], uses=uses, items=items, context=b"", contextless=True,
-            )
-        )  # fmt: skip
+    def _draw(self, builder: RequestBuilder) -> DrawReply:
+        request = self._request(builder)
+        reply = self.bucket.draw(request)
         if reply.status != Status.OK:  # one owner, one bucket, views of this very store
             raise AssertionError(reply.status)
-        self._call = reply.call
-        return reply.results
+        self._number = reply.call
+        return reply
 
-    def _ended(self, cdr: Cdr, one: _Ready, result: DrawResult) -> Ended:
-        if result.outcome == Outcome.RATED:
-            return Transaction(one.side, self._render(cdr, one, result))
-        if result.outcome == Outcome.DUPLICATE:
-            return Duplicate(one.side)
-        return transaction_module.refused(result.outcome, cdr.id, one.side)
-
-    def _render(self, cdr: Cdr, one: _Ready, result: DrawResult) -> bytes:
-        context = transaction_module.context(
-            cdr, one.side, one.identified, one.priced, one.matched, self.catalog
-        )
-        return transaction_module.render(context, result)
-
-    # ---------------------------------------------------------------- explaining
+    def _request(self, builder: RequestBuilder) -> DrawRequest:
+        return builder.request(self.standing, 0, self._number, self._number, 0)
 
     def explain(self, raw: bytes | None, record_ms: int) -> list[Explained]:
         """Return how each side of a record would be rated now, as if it had not been rated before.
 
         Nothing changes: the sides are worked out from the same balances and counters.
         """
-        found = decode(raw, Arrival(max(self.lane_ms, record_ms), self.window_ms, self.catalog.service_names))
-        if not isinstance(found, Cdr):
-            return [Explained(one.side, one) for one in found]
-        out = [Explained(one.side, one) for one in found.rejected]
-        return out + [self._explain(found, side, party) for side, party in found.sides()]
+        lane_ms = self.standing.lane_ms
+        batch, sides = self._decoded(raw, record_ms)
+        self.standing.lane_ms = lane_ms
+        requests = {side.index: self._matched([side]) for side in sides}
+        out = []
+        for side in batch.sides:
+            if side.rejection is not None:
+                out.append(Explained(side.name, side.rejection))
+            else:
+                out.append(self._explained(side, self._request(requests[side.index][0])))
+        return out
 
-    def _explain(self, cdr: Cdr, side: Side, party: Party) -> Explained:
-        one = self._ready(cdr, side, party)
-        if isinstance(one, Rejection):
-            return Explained(side, one)
-        of = one.identified.view
-        fields: dict[str, int] = {}
-        item = transaction_module.request(
-            one.identified, one.priced, one.matched, 0, fields, b"", b"", same_record=False
-        )
-        state = self.used(of.id)
-        used = [state.get(name, 0) for name in fields]
-        balance = self.balance(of.id)
-        funds = Funds(balance, balance, of.credit_limit)
-        result = draw_item(item, used, funds)
+    def _explained(self, side: Side, request: DrawRequest) -> Explained:
+        cdr, view, rate, priced, row, head = side.cdr, side.view, side.rate, side.priced, side.row, side.head
+        assert cdr is not None and view is not None and priced is not None  # noqa: S101, PT018 - matched
+        assert row is not None and head is not None and side.rate_text is not None  # noqa: S101, PT018 - matched
+        (item,), (use,) = request.items, request.uses
+        counters = self.used(view.id)
+        used = [counters.get(name, 0) for name in use.fields]
+        balance = self.balance(view.id)
+        funds = Funds(balance, balance, view.credit_limit)
+        result, name = draw_item(item, used, funds), _name(side)
         if result.outcome != Outcome.RATED:
-            return Explained(
-                side, transaction_module.refused(result.outcome, cdr.id, side), one.identified, one.priced
-            )
+            return Explained(name, refused(result.outcome, cdr.id, name), priced)
         gave = {index: (taken, left, covered) for index, taken, left, covered in result.takes}
-        return Explained(
-            side,
-            Transaction(side, self._render(cdr, one, result)),
-            one.identified,
-            one.priced,
-            one.matched.candidates,
-            tuple(gave.get(index) for index in range(len(one.matched.candidates))),
-            not_drawn(of, one.matched.candidates, item, used, funds, result) + self._passed_over(cdr, one),
-            result,
-        )
+        passed = not_drawn(view, side.candidates, item, used, funds, result)
+        if rate is not None and priced.billed:
+            kind = package_type(priced.sign, name)
+            passed += tuple(
+                passed_over(
+                    view, side.account, cdr.service, kind, rate.code, priced.billed, cdr.at_ms, self.catalog
+                )
+            )
+        takes = tuple(gave.get(index) for index in range(len(side.candidates)))
+        transaction = Transaction(name, rendered(row, head, side.rate_text, side.limits, result))
+        return Explained(name, transaction, priced, side.candidates, takes, passed, result)
 
-    def _passed_over(self, cdr: Cdr, one: _Ready) -> tuple[Passed, ...]:
-        if not one.priced.billed:
-            return ()
-        kind = package_type(one.priced.sign, one.side)
-        return tuple(passed_over(one.identified, kind, cdr.at_ms, one.priced.billed, self.catalog))
+
+def _name(side: Side) -> SideName:
+    assert side.name is not None  # noqa: S101 - a side that was drawn has one
+    return side.name
 
 
 def _place(ended: Ended) -> int:

@@ -33,24 +33,24 @@ from rater.core.journal.records import (
     state_record,
 )
 from rater.core.line.batch import SIDE_INDEX, SIDE_NAME, Batch, Record, Side, Standing
-from rater.core.line.draw_request import Call, Calls
-from rater.core.rating import duplicates, pricing
-from rater.core.rating import transaction as transaction_module
+from rater.core.line.draw_request import RequestBuilder
 from rater.core.rating.identifying import Ahead, Identified
 from rater.core.rating.identifying import identify as identify_side
 from rater.core.rating.identifying import wanted as wanted_of
-from rater.core.rating.matching import is_late
 from rater.core.rating.matching import match as match_limits
+from rater.core.rating.matching import package_type
+from rater.core.rating.pricing import price as price_of
+from rater.core.rating.transaction import Context, catalog_of, plain_id, refused, rendered
 from rater.core.reasons import Reason, Rejection
 from rater.core.sources.formats import Skipped
 from rater.core.sources.source_map import SourceMap
 
-RATED = int(Outcome.RATED)
-_RATED = {name: (name, "rated") for name in SIDE_NAME}
-_ZERO = {name: (name, "zero") for name in SIDE_NAME}
-
 _timestamp = attrgetter("timestamp")
-_context = msgspec.msgpack.Decoder(transaction_module.Context)
+_context = msgspec.msgpack.Decoder(Context)
+
+
+Requests = dict[int, RequestBuilder]
+"""Bucket → request."""
 
 
 def decode(
@@ -135,12 +135,9 @@ def replay(batch: Batch, record: Record, decided: Decided) -> None:
     entry = decided.entry
     side, context = Side(entry.topic, record, entry.index), _context.decode(entry.context)
     side.result = decided.result
-    side.kept = row_of(context, entry.key, entry.content, record)
-    side.terms, side.rate, side.parts = context.terms, context.rate, context.candidates
+    side.row = row_of(context, entry.key, entry.content, record)
+    side.head, side.rate_text, side.limits = context.head, context.rate, context.limits
     batch.sides.append(side)
-
-
-Found = list[tuple[Side, Identified]]
 
 
 class Lacking:
@@ -165,27 +162,27 @@ class Lacking:
         return out
 
 
-def identify(sides: Iterable[Side], catalog: Catalog, views: Views) -> tuple[Found, Lacking]:
-    """Return whose call each side is, in their order, and what is lacking: then ask again with all of them.
+def identify(sides: Iterable[Side], catalog: Catalog, views: Views) -> Lacking:
+    """Find whose call each side is, and at which rate; returns what is lacking.
 
-    A rejected side stands with its rejection, which holds when nothing is lacking.
+    Where something is, ask again with all sides when it was had. A rejected side stands with its rejection,
+    which holds when nothing is lacking.
     """
-    found: Found = []
     lacking = Lacking()
     for side in sides:
         side.rejection = None
-        identified = identify_side(side.cdr, side.name, side.party, catalog, views)  # type: ignore[arg-type]
-        if isinstance(identified, Identified):
-            found.append((side, identified))
-        elif isinstance(identified, Rejection):
-            _reject_side(side, identified, _whose_view(side, catalog, views), catalog, views, lacking)
-        elif isinstance(identified, Ahead):
-            lacking.catalog = max(lacking.catalog, identified.catalog)
-        elif identified.client is not None:
-            lacking.clients.add(identified.client)
-        elif identified.account is not None:
-            lacking.accounts.add(identified.account)
-    return found, lacking
+        found = identify_side(side.cdr, side.name, side.party, catalog, views)  # type: ignore[arg-type]
+        if isinstance(found, Identified):
+            side.view, side.account, side.rate = found
+        elif isinstance(found, Rejection):
+            _reject_side(side, found, _whose_view(side, catalog, views), catalog, views, lacking)
+        elif isinstance(found, Ahead):
+            lacking.catalog = max(lacking.catalog, found.catalog)
+        elif found.client is not None:
+            lacking.clients.add(found.client)
+        elif found.account is not None:
+            lacking.accounts.add(found.account)
+    return lacking
 
 
 def _reject_side(
@@ -215,50 +212,61 @@ def _whose_view(side: Side, catalog: Catalog, views: Views) -> str | None:
     return None if client is None or views.find(client) is None else client
 
 
-def match(
-    found: Found, catalog: Catalog, views: Views, buckets: int, ask_whole: Container[str] = ()
-) -> tuple[Calls, Lacking]:
-    """Return the calls of sides, with what each may draw from and what it costs, and what is lacking.
+def price(sides: Iterable[Side], catalog: Catalog, views: Views) -> Lacking:
+    """Work out what each identified side costs before packages; returns what is lacking."""
+    lacking = Lacking()
+    for side in sides:
+        cdr, view = side.cdr, side.view
+        if side.rejection is not None or cdr is None or view is None:
+            continue
+        found = price_of(cdr, SIDE_NAME[side.index], side.rate, view.currency, catalog)
+        if isinstance(found, Rejection):
+            _reject_side(side, found, view.id, catalog, views, lacking)
+        else:
+            side.priced = found
+    return lacking
 
-    Where something is, the calls are not to be made: look it up, identify and match all sides again.
+
+def match(
+    sides: Iterable[Side], catalog: Catalog, views: Views, buckets: int, ask_whole: Container[str] = ()
+) -> tuple[Requests, Lacking]:
+    """Return the requests of priced sides, with what each may draw from, and what is lacking.
+
+    Where something is, the requests are not to be made: have it, then identify, price and match all again.
     ask_whole: clients whose calls are asked with all limits at once; others may be asked with the first few,
     which changes nothing but how often is asked.
     """
-    calls: Calls = {}
+    requests: Requests = {}
     lacking = Lacking()
-    last: Cdr | None = None
-    keys, told = (b"", b""), b""
-    for side, identified in found:
-        cdr, party, index = side.cdr, side.party, side.index
-        assert cdr is not None  # noqa: S101 - decoded before it came here
-        assert party is not None  # noqa: S101 - the same
-        name, client = SIDE_NAME[index], identified.view
-        priced = pricing.price(cdr, name, identified, catalog)
-        if isinstance(priced, Rejection):
-            _reject_side(side, priced, client.id, catalog, views, lacking)
+    for side in sides:
+        cdr, view, priced, rate = side.cdr, side.view, side.priced, side.rate
+        if side.rejection is not None or cdr is None or view is None or priced is None:
             continue
-        whole = side.whole or client.id in ask_whole
-        matched = match_limits(identified, name, cdr.at_ms, priced.billed, priced.sign, catalog, whole=whole)
-        if isinstance(matched, Rejection):
-            _reject_side(side, matched, client.id, catalog, views, lacking)
-            continue
-        if cdr is not last:  # of a CDR's two sides the second shares these
-            last, keys, told = cdr, duplicates.keys(cdr), duplicates.told(cdr)
-        bucket = client.crc % buckets
-        call = calls.get(bucket)
-        if call is None:
-            call = calls[bucket] = Call()
-        side.late = is_late(identified, matched, cdr.at_ms, side.record.timestamp, catalog)
-        content = duplicates.content(told, identified, party)
-        terms, rate = (
-            transaction_module.terms_of(identified, name, catalog),
-            transaction_module.rate_text(identified),
-        )
-        call.add(side, client, priced, matched, terms, rate, keys[index], content)
-    return calls, lacking
+        side.opened, side.candidates, side.cut, side.late = None, (), False, False
+        if priced.billed and rate is not None and view.packages:
+            name = SIDE_NAME[side.index]
+            kind = package_type(priced.sign, name)
+            opened = side.opened = view.opened(side.account, cdr.service, kind, cdr.at_ms, catalog)
+            whole = side.whole or view.id in ask_whole
+            matched = match_limits(
+                opened, view, name, rate.code, priced.billed, cdr.at_ms, catalog, whole=whole
+            )
+            if isinstance(matched, Rejection):
+                _reject_side(side, matched, view.id, catalog, views, lacking)
+                continue
+            side.candidates, side.cut = matched
+            came_ms = side.record.timestamp
+            if came_ms >= opened.until_ms:
+                side.late = any(opened.stops_ms[one.group] <= came_ms for one in side.candidates)
+        bucket = view.crc % buckets
+        builder = requests.get(bucket)
+        if builder is None:
+            builder = requests[bucket] = RequestBuilder()
+        builder.add(side, cdr, view, priced, catalog.version)
+    return requests, lacking
 
 
-def ask_whole(call: Call, items: list[int]) -> set[str]:
+def ask_whole(call: RequestBuilder, items: list[int]) -> set[str]:
     """Note that the first limits of these items did not do; returns their clients.
 
     Other calls of the same clients are asked with all limits as well: each client's limits do not do once.
@@ -277,8 +285,8 @@ def halves(sides: list[Side]) -> list[list[Side]]:
     return [part for part in (sides[:middle], sides[middle:]) if part]
 
 
-def settle(batch: Batch, call: Call, reply: DrawReply) -> None:
-    """Note what became of a call: its changes were carried out, each side has its result."""
+def settle(batch: Batch, call: RequestBuilder, reply: DrawReply) -> None:
+    """Note what became of a request: its changes were carried out, each side has its result."""
     batch.add_changes(call.changes)
     for side, result in zip(call.sides, reply.results, strict=True):
         side.result = result
@@ -288,56 +296,46 @@ def render(batch: Batch, standing: Standing) -> None:
     """Turn every change and every side into what is published of it; changes first."""
     counts, lane, lane_ms = batch.counts, standing.lane, standing.lane_ms
     outcomes: list[tuple[str, str]] = []
-    money = volume = usage = late = 0
+    draws: list[str] = []
+    usage = late = 0
     for change in batch.changes:
         _render_change(batch, standing, change)
     for side in batch.sides:
         if side.rejection is not None:
             _reject(batch, side, side.rejection)
             continue
-        result, row, terms, rate, name = side.result, side.kept, side.terms, side.rate, SIDE_NAME[side.index]
+        result, row, head, name = side.result, side.row, side.head, SIDE_NAME[side.index]
         assert result is not None  # noqa: S101 - settle gave one to each
-        outcome, amount, _, takes = result
-        if outcome == RATED:
-            assert row is not None  # noqa: S101 - every drawn side has them
-            assert terms is not None  # noqa: S101 - the same
-            assert rate is not None  # noqa: S101 - the same
+        assert row is not None  # noqa: S101 - every drawn side has them
+        assert head is not None  # noqa: S101 - the same
+        assert side.rate_text is not None  # noqa: S101 - the same
+        if result.outcome == Outcome.RATED:
             counters = []
-            for at, units, _, _ in takes:
-                part = side.parts[at]
-                # A candidate has a counter of its own.
-                counters.append((terms.packages[part.group][1] + part.field, units))
-                if part.money:
-                    money += 1
-                else:
-                    volume += 1
+            for at, taken, _, _ in result.takes:
+                limit = side.limits[at]
+                counters.append((head.packages[limit.group].field + limit.field, taken))
+                draws.append("money" if limit.money else "volume")
             effect = Effect(
                 side.topic, lane, row.offset, side.index, row.record_ms, lane_ms, row.key, row.content,
-                terms.client, amount, counters,
+                head.client, result.amount, counters,
             )  # fmt: skip
-            batch.transactions.append(
-                (
-                    terms.client.encode(),
-                    transaction_module.rendered(row, terms, rate, side.parts, result),
-                    effect_headers(effect),
-                )
-            )
-            outcomes.append(_RATED[name] if row.why is None else _ZERO[name])
+            transaction = rendered(row, head, side.rate_text, side.limits, result)
+            batch.transactions.append((head.client.encode(), transaction, effect_headers(effect)))
+            outcomes.append((name, "rated" if row.why is None else "zero"))
             usage += 1
             late += side.late
-        elif outcome == Outcome.DUPLICATE:
+        elif result.outcome == Outcome.DUPLICATE:
             outcomes.append((name, "duplicate"))
             counts.duplicates["same"] += 1
         else:
             # As it was decided, also by a predecessor: of its CDR nothing is left but what is kept.
-            assert row is not None  # noqa: S101 - every drawn side has them
-            assert terms is not None  # noqa: S101 - the same
-            side.catalog = transaction_module.catalog_of(terms)
-            _reject(batch, side, transaction_module.refused(outcome, transaction_module.plain_id(row), name))
+            side.catalog = catalog_of(head)
+            side.rejection = refused(result.outcome, plain_id(row), name)
+            _reject(batch, side, side.rejection)
     counts.sides.update(outcomes)
+    counts.draws.update(draws)
     counts.transactions["usage"] += usage
     counts.late += late
-    counts.draws.update({"money": money, "volume": volume})
 
 
 def _render_change(batch: Batch, standing: Standing, change: KeptChange) -> None:

@@ -6,16 +6,14 @@ Source of the rules: RULES.md 2, steps 2 and 4.
 
 from __future__ import annotations
 
-from functools import lru_cache
-from typing import Any
+from typing import NamedTuple
 
 from msgspec import Struct
 
 from rater.core.catalog.codes import Rate
 from rater.core.catalog.compiled import Catalog
-from rater.core.catalog.packages import Service
 from rater.core.cdr import Cdr, GivenRate, Party
-from rater.core.clients.views import ROUTES_MAX, ClientView, Route, Views
+from rater.core.clients.views import ClientView, Views
 from rater.core.reasons import Reason, Rejection, Side, shown
 
 
@@ -32,14 +30,12 @@ class Ahead(Struct, frozen=True):
     catalog: int
 
 
-class Identified(Struct, gc=False):
+class Identified(NamedTuple):
     """Whose call it is and what it is rated at. rate None: unanswered, so none was looked up."""
 
     view: ClientView
-    route: Route
+    account: str | None
     rate: Rate | None
-    opened: Any = None
-    """`matching.Opened`: what of the client was looked at for limits."""
 
 
 def wanted(cdr: Cdr, side: Side, party: Party, catalog: Catalog) -> tuple[str | None, str | None]:
@@ -55,53 +51,38 @@ def wanted(cdr: Cdr, side: Side, party: Party, catalog: Catalog) -> tuple[str | 
     return client, account
 
 
-def identify(
+def identify(  # noqa: PLR0911 - one for each way that it ends
     cdr: Cdr, side: Side, party: Party, catalog: Catalog, views: Views
 ) -> Identified | Rejection | Missing | Ahead:
     """Return whose call it is and its rate; or why not; or what has to be looked up first.
 
     Reasons: service_unknown, client_unknown, account_unknown, account_mismatch, rate_missing. A client's
-    state is read with no catalog older than its own, wherever it came from.
+    state is read with no catalog older than its own, wherever it came from: a service that it brings is too.
     """
-    client, account = party.client, party.account
-    view = views.find(client) if client else None
+    client, account = wanted(cdr, side, party, catalog)
+    if client is None and account is not None:
+        client = views.owner(account)
+    view = None if client is None else views.find(client)
     if view is not None and view.catalog > catalog.version:
         return Ahead(view.catalog)
-    # A route is made for an account of the client, so one that is found needs no further look.
-    route = None if view is None else view.memo.get((side, account, cdr.service))
-    if view is None or route is None or route.catalog is not catalog:
-        if cdr.service not in catalog.services:
-            return _no_service(cdr, side)
-        whose = _whose(cdr, side, party, catalog, views)
-        if not isinstance(whose, tuple):
-            return whose
-        view, account = whose
-        if view.catalog > catalog.version:
-            return Ahead(view.catalog)
-        route = view.memo.get((side, account, cdr.service))
-        if route is None or route.catalog is not catalog:
-            route = route_of(view, side, account, catalog.services[cdr.service], catalog)
+    if cdr.service not in catalog.services:
+        return _no_service(cdr, side)
+    if client is None:
+        if account is None:
+            return _nobody(party, cdr, side)
+        return _no_account(account, side) if account in views.absent_accounts else Missing(None, account)
+    if view is None:
+        return _no_client(client, side) if client in views.absent_clients else Missing(client, None)
+    if account is not None and account not in view.accounts:
+        return _foreign_account(account, client, side, views)
     if not cdr.answered:
-        rate = None
-    elif party.rate is not None:
-        rate = given_rate(party.rate)
-    else:
-        table = route.table
-        rate = None if table is None else table.lookup(cdr.called, cdr.at_ms)
-        if rate is None:
-            return _no_rate(cdr, side, view, account)
-    return Identified(view, route, rate)
-
-
-def route_of(view: ClientView, side: Side, account: str | None, service: Service, catalog: Catalog) -> Route:
-    """Work out where a side, account and service lead to, and keep it with the view."""
-    if len(view.memo) >= ROUTES_MAX:
-        view.memo.clear()
-    # The account's table for this side and service if it has one, else the client's.
-    name = view.table_name(account, side, service.name)
+        return Identified(view, account, None)
+    if party.rate is not None:
+        return Identified(view, account, given_rate(party.rate))
+    name = view.table_name(account, side, cdr.service)
     table = None if name is None else catalog.tables.get(name)
-    route = view.memo[side, account, service.name] = Route(catalog, account, service, table)
-    return route
+    rate = None if table is None else table.lookup(cdr.called, cdr.at_ms)
+    return _no_rate(cdr, side, view, account) if rate is None else Identified(view, account, rate)
 
 
 def _no_service(cdr: Cdr, side: Side) -> Rejection:
@@ -110,25 +91,9 @@ def _no_service(cdr: Cdr, side: Side) -> Rejection:
     return Rejection(Reason.SERVICE_UNKNOWN, detail, shown(cdr.service), side)
 
 
-def _whose(
-    cdr: Cdr, side: Side, party: Party, catalog: Catalog, views: Views
-) -> tuple[ClientView, str | None] | Rejection | Missing:
-    client, account = wanted(cdr, side, party, catalog)
-    if client is None:
-        if account is None:
-            return _nobody(party, cdr, side)
-        client = views.owner(account)
-        if client is None:
-            return _no_account(account, side) if account in views.absent_accounts else Missing(None, account)
-    view = views.find(client)
-    if view is None:
-        if client not in views.absent_clients:
-            return Missing(client, None)
-        detail = f"client {shown(client)!r} does not exist; load it, or correct what names it"
-        return Rejection(Reason.CLIENT_UNKNOWN, detail, shown(client), side)
-    if account is None or view.has_account(account):
-        return view, account
-    return _foreign_account(account, client, side, views)
+def _no_client(client: str, side: Side) -> Rejection:
+    detail = f"client {shown(client)!r} does not exist; load it, or correct what names it"
+    return Rejection(Reason.CLIENT_UNKNOWN, detail, shown(client), side)
 
 
 def _foreign_account(account: str, client: str, side: Side, views: Views) -> Rejection | Missing:
@@ -160,7 +125,6 @@ def _nobody(party: Party, cdr: Cdr, side: Side) -> Rejection:
     return Rejection(Reason.CLIENT_UNKNOWN, detail, shown(value), side)
 
 
-@lru_cache(maxsize=4096)
 def given_rate(given: GivenRate) -> Rate:
     """Return a rate that the CDR brought, as it is: it has no table."""
     return Rate(

@@ -208,7 +208,7 @@ def compile_plan(text: str, name: str, defaults: Mapping[str, object], zones: Zo
     try:
         table = tomllib.loads(text)
     except ValueError as error:  # its own, and what int() says of too many digits
-        problem = f"is not TOML: {error}; see the maps in config/sources for examples"
+        problem = f"is not TOML: {error}; `rater sources show asterisk` prints an example"
         return [MapFault(name, "(the file)", "", problem)]
     except RecursionError:
         return [MapFault(name, "(the file)", "", _TOO_DEEP)]

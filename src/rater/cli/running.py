@@ -8,15 +8,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
-from rater.cli.asking import FAILED, Failed, invocation, run, settings_options
-from rater.cli.moments import SPAN
-from rater.cli.telling import print_json, progress, say
+from rater.cli.options import FAILED, READABLE, WRONG_INPUT, Failed, invocation, run, settings_options
+from rater.cli.printing import print_json, progress, say
+from rater.cli.times import SPAN
 from rater.errors import Fenced, Halt, Retake, Wait
 
 if TYPE_CHECKING:
     from rater.config import Settings
-
-READABLE = click.Path(exists=True, dir_okay=False, readable=True)
+    from rater.core.journal.auditing import Ledger
 
 # Imports inside of functions: `rater --help` must not wait for Kafka's and Redis's client libraries.
 # ruff: noqa: PLC0415
@@ -156,9 +155,9 @@ def check(catalogs: tuple[str, ...]) -> int:
 
 
 def _catalog_faults(files: Iterable[str]) -> list[str]:
-    from rater.cli.catalogs import faults
+    from rater.jobs.load import read_catalog
 
-    return [str(fault) for fault in faults(files)] if files else []
+    return [str(fault) for fault in read_catalog([Path(file) for file in files]).faults] if files else []
 
 
 def _map_faults(settings: Settings) -> list[str]:
@@ -193,35 +192,31 @@ async def _problems(settings: Settings) -> AsyncIterator[Problem]:
 
 async def _zone_problems(settings: Settings) -> list[str]:
     """Tell which time zones are in force; return what is wrong with them."""
-    from rater.app import content_in_force
+    from rater.app import catalogs_of, kafka_client, topics_of
     from rater.catalogs import without_zones
-    from rater.core.zones import INSTALLED, Zones, installed
     from rater.errors import NoCatalog
+    from rater.queries import catalog
 
     try:
-        found = await content_in_force(settings)
+        zones = await catalog.time_zones(kafka_client(settings), topics_of(settings), catalogs_of(settings))
     except NoCatalog as fault:
         return [str(fault)]
-    if found is None:
-        say(f"time zones: tzdata {INSTALLED} is installed here; the first load brings it")
+    if zones.catalog is None:
+        say(f"time zones: tzdata {zones.installed} is installed here; the first load brings it")
         return []
-    version, content = found
-    if not content.zones:
-        return [without_zones(version)]
-    newer = "; the next load from here brings it" if installed().newer(content.zones[-1]) else ""
-    in_force = f"tzdata {Zones(content.zones).name} is in force (catalog {version})"
-    say(f"time zones: {in_force}, {INSTALLED} is installed here{newer}")
+    if zones.in_force is None:
+        return [without_zones(zones.catalog)]
+    newer = "; the next load from here brings it" if zones.load_brings else ""
+    in_force = f"tzdata {zones.in_force} is in force (catalog {zones.catalog})"
+    say(f"time zones: {in_force}, {zones.installed} is installed here{newer}")
     return []
 
 
 async def _redis_problems(settings: Settings) -> list[str]:
-    from rater.app import connect_store
+    from rater.app import opened_store
 
-    store = await connect_store(settings)
-    try:
+    async with opened_store(settings) as store:
         return await store.check()
-    finally:
-        await store.close()
 
 
 @click.command()
@@ -239,9 +234,20 @@ def load(files: tuple[str, ...]) -> int:
       rater load carriers.yaml clients.csv client-packages.csv
     """
     settings = invocation().settings()
-    from rater import app
+    return run(load_files(settings, files), settings)
 
-    return run(app.load(settings, [Path(file) for file in files], say), settings)
+
+async def load_files(settings: Settings, files: Iterable[str]) -> int:
+    """Load and tell what became of it; returns the exit code."""
+    from rater import app
+    from rater.jobs.load import sentences
+
+    loaded = await app.load(settings, [Path(file) for file in files], say)
+    for text in sentences(loaded, settings.topics.partitions):
+        say(text)
+    if isinstance(loaded, list):
+        return WRONG_INPUT
+    return FAILED if loaded.refused or not loaded.applied else 0
 
 
 @click.command()
@@ -259,16 +265,15 @@ def audit(every: int | None) -> int:
       rater --config rater.toml audit
       rater --config rater.toml audit --every 1h --metrics-port 9465
     """
-    settings = invocation().settings()
+    settings, as_json = invocation().settings(), invocation().json
     if every is None:
-        return run(_audit(settings), settings)
-    from rater import app
-
-    run(app.audit_every(settings, say, every, as_json=invocation().json), settings)
+        return run(audit_once(settings, as_json=as_json), settings)
+    run(audit_again(settings, every, as_json=as_json), settings)
     return 0
 
 
-async def _audit(settings: Settings) -> int:
+async def audit_once(settings: Settings, *, as_json: bool = False) -> int:
+    """Audit and print the findings; returns the exit code."""
     from rater import app
 
     with progress("reading the journal", 1) as passed:
@@ -280,4 +285,27 @@ async def _audit(settings: Settings) -> int:
             passed(share - done)
             done = share
 
-        return await app.audit(settings, say, as_json=invocation().json, progress=told)
+        ledger = await app.audit(settings, told)
+    _print_findings(ledger, as_json=as_json)
+    return FAILED if ledger.findings_total else 0
+
+
+async def audit_again(settings: Settings, every_s: int, *, as_json: bool = False) -> None:
+    """Audit again and again until it is stopped, print what each finds, and serve it."""
+    from rater import app
+
+    async with app.audits(settings, every_s) as (port, ledgers):
+        say(f"http://{settings.metrics.host}:{port}/metrics tells what the last audit found")
+        async for ledger in ledgers:
+            _print_findings(ledger, as_json=as_json)
+
+
+def _print_findings(ledger: Ledger, *, as_json: bool) -> None:
+    import msgspec
+
+    for finding in ledger.findings:
+        text = msgspec.json.encode(finding).decode() if as_json else f"{finding.where}: {finding.problem}"
+        click.echo(text)
+    found = ledger.findings_total
+    result = f"{found} {'finding' if found == 1 else 'findings'}" if found else "counters and balances agree"
+    say(f"{ledger.transactions} transactions of {len(ledger.balances)} clients read: {result}")

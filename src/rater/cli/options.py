@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import difflib
 import os
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -11,10 +12,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
-    from rater.config import Settings
+    from rater.config import Settings, Source
 
 FAILED = 1
 WRONG_INPUT = 2
+
+READABLE = click.Path(exists=True, dir_okay=False, readable=True)
 
 _T = TypeVar("_T")
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -90,7 +93,7 @@ def settings_options(*, shown: bool = False, prints: bool = False) -> Callable[[
             click.option(
                 "--config", "-c", type=click.Path(exists=True, dir_okay=False), envvar="RATER_CONFIG",
                 expose_value=False, callback=_keep_config, hidden=not shown,
-                help="The file of settings (TOML); see config/rater.toml.  [env: RATER_CONFIG]",
+                help="The file of settings (TOML); `rater config settings` prints one.  [env: RATER_CONFIG]",
             ),
             click.option(
                 "--set", "assignments", metavar="SECTION.KEY=VALUE", multiple=True,
@@ -122,6 +125,18 @@ def limit_option(default: int) -> Callable[[_Function], _Function]:
         "--limit", type=click.IntRange(0), default=default, show_default=True, metavar="N",
         help="At most so many; 0: all.",
     )  # fmt: skip
+
+
+def find_source(settings: Settings, name: str) -> Source:
+    """Return a source of the settings. Raises WrongInput where there is none of this name."""
+    known = settings.all_sources()
+    if name not in known:
+        near = difflib.get_close_matches(name, known, 1)
+        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
+        raise WrongInput(
+            f"--source {name}: there is no such source; {hint}; or add [sources.{name}] to the settings"
+        )
+    return known[name]
 
 
 def invocation() -> Invocation:

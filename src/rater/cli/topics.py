@@ -5,27 +5,28 @@ from __future__ import annotations
 import base64
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from rater.cli.asking import invocation, limit_option, pulled, settings_options
-from rater.cli.moments import MOMENT, shown_time
-from rater.cli.telling import ROWS_AT_ONCE, Column, Row, column, is_terminal, print_rows, progress
+from rater.cli.options import find_source, invocation, limit_option, pulled, settings_options
+from rater.cli.printing import ROWS_AT_ONCE, Column, Row, column, is_terminal, print_rows, progress
+from rater.cli.times import MOMENT, shown_time
+from rater.core.kinds import TransactionType
 
 if TYPE_CHECKING:
     from rater.config import Settings
-    from rater.stream.browsing import Seen
+    from rater.queries.rejected import Rejected
+    from rater.queries.transactions import Published
 
 # Imports inside of functions: `rater --help` must not wait for Kafka's client library.
 # ruff: noqa: PLC0415
 # click reads \b as "do not wrap", so it must be the character (D301).
 # ruff: noqa: D301
 
-TYPES = ("usage", "activation_fee", "subscription_fee", "refund", "adjustment", "reversal")
+_T = TypeVar("_T")
 
-_DIGITS_MAX = 18
-_DEPTH_MAX = 50
+_TYPES = [of.value for of in TransactionType]
 
 _SINCE = click.option(
     "--since", type=MOMENT, help="Not older than this: RFC 3339, a date (UTC), or 30m, 2h, 7d ago."
@@ -35,7 +36,7 @@ _UNTIL = click.option("--until", type=MOMENT, help="Older than this, in the same
 
 @click.command()
 @click.option("--client", metavar="ID", help="Of this client only.")
-@click.option("--type", "kind", type=click.Choice(TYPES), help="Of this type only.")
+@click.option("--type", "kind", type=click.Choice(_TYPES), help="Of this type only.")
 @_SINCE
 @_UNTIL
 @limit_option(20)
@@ -53,16 +54,30 @@ def transactions(
       rater transactions --client 42 --limit 10
       rater transactions --type usage --since 2h --limit 0 --json
     """
+    from rater.app import kafka_client, topics_of
+    from rater.queries import transactions as queries
+
     settings = invocation().settings()
 
-    def take(seen: Seen) -> Row | None:
-        if seen.value is None or (client is not None and seen.key != client.encode()):
-            return None
-        row = _object(seen.value)
-        return row if kind is None or row.get("type") == kind else None
+    def ask(passed: Callable[[int], None]) -> AsyncIterator[Published]:
+        return queries.transactions(
+            kafka_client(settings), topics_of(settings), client=client,
+            of_type=None if kind is None else TransactionType(kind),
+            since_ms=since, until_ms=until, limit=limit, passed=passed,
+        )  # fmt: skip
 
-    found = _found(settings, settings.topic("transactions"), take, since, until, limit)
-    print_rows(found, _TRANSACTION, as_json=invocation().json, nothing="there is no such transaction")
+    found = _found(settings, settings.topic("transactions"), ask, limit)
+    print_rows(
+        map(transaction_row, found), TRANSACTION, as_json=invocation().json,
+        nothing="there is no such transaction",
+    )  # fmt: skip
+
+
+def transaction_row(one: Published) -> Row:
+    """Return a transaction as it was published; what is none, as text."""
+    if one.transaction is None:
+        return {"unreadable": one.raw.decode("utf-8", "replace")}
+    return one.transaction
 
 
 def _what(row: Row) -> str:
@@ -87,7 +102,7 @@ def _colour(row: Row) -> str:
     return "green" if not str(row.get("amount", "")).startswith("-") else ""
 
 
-_TRANSACTION = [
+TRANSACTION = [
     Column("at", lambda row: shown_time(row.get("at"))),
     column("client"),
     column("account"),
@@ -125,8 +140,9 @@ def rejected_list(
       rater rejected list --reason rate_missing --since 7d --limit 0
       rater rejected list --source pbx1 --json
     """
-    from rater.cli.files import find_source
+    from rater.app import kafka_client, topics_of
     from rater.core.reasons import Reason
+    from rater.queries import rejected as queries
 
     settings = invocation().settings()
     if reason is not None and reason not in set(Reason):
@@ -136,17 +152,18 @@ def rejected_list(
     topic = find_source(settings, name).topic if name is not None else None
     sources = {source.topic: known for known, source in settings.all_sources().items()}
 
-    def take(seen: Seen) -> Row | None:
-        row = _rejected(seen, sources)
-        if reason not in (None, row["reason"]) or topic not in (None, row["topic"]):
-            return None
-        return row
+    def ask(passed: Callable[[int], None]) -> AsyncIterator[Rejected]:
+        return queries.rejected(
+            kafka_client(settings), topics_of(settings), sources,
+            reason=None if reason is None else Reason(reason), source_topic=topic,
+            since_ms=since, until_ms=until, limit=limit, passed=passed,
+        )  # fmt: skip
 
-    found = _found(settings, settings.topic("rejected"), take, since, until, limit)
-    print_rows(found, _REJECTED, as_json=invocation().json, nothing="nothing was rejected")
+    found = _found(settings, settings.topic("rejected"), ask, limit)
+    print_rows(map(rejected_row, found), REJECTED, as_json=invocation().json, nothing="nothing was rejected")
 
 
-_REJECTED = [
+REJECTED = [
     Column("at", lambda row: shown_time(row["at"])),
     column("reason"),
     column("side"),
@@ -157,30 +174,28 @@ _REJECTED = [
 ]
 
 
-def _rejected(seen: Seen, sources: dict[str, str]) -> Row:
+def rejected_row(one: Rejected) -> Row:
+    """Return a rejected record as it is shown: the original bytes as text where they are, else in base64."""
     from rater.core.instants import rfc3339
     from rater.core.sources.values import TIME_MS_MAX
 
-    headers = {name: (raw or b"").decode("utf-8", "replace") for name, raw in seen.headers}
-    topic = headers.get("source_topic")
     return {
-        "at": rfc3339(seen.at_ms) if 0 <= seen.at_ms <= TIME_MS_MAX else None,
-        "reason": headers.get("reason", ""),
-        "side": headers.get("side") or None,
-        "detail": headers.get("detail", ""),
-        "value": headers.get("value", ""),
-        "source": sources.get(topic or ""),
-        "topic": topic,
-        "partition": _whole(headers.get("source_partition")),
-        "offset": _whole(headers.get("source_offset")),
-        "catalog": _whole(headers.get("catalog")),
-        "attempt": _whole(headers.get("attempt")),
-        **_record(seen.value),
+        "at": rfc3339(one.at_ms) if 0 <= one.at_ms <= TIME_MS_MAX else None,
+        "reason": one.reason,
+        "side": one.side,
+        "detail": one.detail,
+        "value": one.value,
+        "source": one.source,
+        "topic": one.topic,
+        "partition": one.partition,
+        "offset": one.offset,
+        "catalog": one.catalog,
+        "attempt": one.attempt,
+        **_record(one.record),
     }
 
 
 def _record(raw: bytes | None) -> dict[str, str | None]:
-    """Return the original bytes: as text where they are, else in base64."""
     if raw is None:
         return {"record": None}
     try:
@@ -189,65 +204,14 @@ def _record(raw: bytes | None) -> dict[str, str | None]:
         return {"record_base64": base64.b64encode(raw).decode("ascii")}
 
 
-def _whole(text: str | None) -> int | str | None:
-    return int(text) if text and text.isdecimal() and len(text) <= _DIGITS_MAX else text or None
-
-
-def _object(raw: bytes) -> dict[str, Any]:
-    import orjson
-
-    try:
-        found = orjson.loads(raw)
-    except orjson.JSONDecodeError:
-        found = None
-    if not isinstance(found, dict) or _is_deep(found):
-        return {"unreadable": raw.decode("utf-8", "replace")}
-    return found
-
-
-def _is_deep(value: Any) -> bool:
-    """Return whether a value is nested deeper than anything of ours, and maybe than can be printed."""
-    level = [value]
-    for _ in range(_DEPTH_MAX):
-        level = [
-            of
-            for one in level
-            for of in (one.values() if isinstance(one, dict) else one)
-            if isinstance(of, dict | list)
-        ]
-        if not level:
-            return False
-    return True
-
-
 def _found(
     settings: Settings,
     topic: str,
-    take: Callable[[Seen], Row | None],
-    since: int | None,
-    until: int | None,
+    ask: Callable[[Callable[[int], None]], AsyncIterator[_T]],
     limit: int,
-) -> Iterator[Row]:
-    """Yield what `take` makes of records, the newest first; as they are found, for all may be millions."""
-    from rater.app import kafka_client
-    from rater.stream.browsing import newest
-
-    partitions = range(settings.topics.partitions)
-
-    async def rows(passed: Callable[[int], None]) -> AsyncIterator[Row]:
-        count = 0
-        seen_all = newest(
-            kafka_client(settings), topic, partitions, since_ms=since, until_ms=until, passed=passed
-        )
-        async for seen in seen_all:
-            row = take(seen)
-            if row is not None:
-                yield row
-                count += 1
-                if count == limit:
-                    return
-
+) -> Iterator[_T]:
+    """Yield what is found in a topic, as it is found, and show how much was looked through."""
     # Not where rows come out while it goes on: the two would write over each other.
     quiet = is_terminal() and (invocation().json or not 0 < limit <= ROWS_AT_ONCE)
     with nullcontext(lambda _: None) if quiet else progress(f"reading {topic}", None) as passed:
-        yield from pulled(settings, rows(passed))
+        yield from pulled(settings, ask(passed))

@@ -1,0 +1,160 @@
+"""What client packages offer together: their limits as candidates, in the order of RULES.md 2.1, by code."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from operator import itemgetter
+from typing import NamedTuple
+
+from msgspec import Struct
+
+from rater.core.amounts import Form
+from rater.core.catalog.packages import Limit, Limits, PackageVersion
+from rater.core.json_text import quoted
+
+
+class LimitText(NamedTuple):
+    """What a transaction says of a limit that gave something; kept with the outcome.
+
+    group: the place of its client package among the client's. field: the end of its counter's field. prefix:
+    the draw's JSON from behind the client package to before the period; tag: from there to before the number
+    taken. fx: JSON objects of the currency rates that were used for it.
+    """
+
+    money: bool
+    waive: bool
+    group: int
+    field: str
+    prefix: str
+    tag: str
+    fx: tuple[str, ...] = ()
+
+
+class Candidate(Struct, gc=False, eq=False):
+    """A limit that a call may draw from; identity is its equality.
+
+    group: the place of its client package among the client's. size (quantity included) and cap (0: none) in
+    counting units, or micros of the package's currency; to_package, to_client: None for the client's own
+    currency; min_call in counting units.
+    """
+
+    group: int
+    package_name: str
+    limit_id: str
+    size: int
+    cap: int
+    min_call: int
+    money: bool
+    waive: bool
+    allow: bool
+    currency: str
+    text: LimitText
+    to_package: Form | None = None
+    to_client: Form | None = None
+
+
+class Offer(NamedTuple):
+    """A client package that is open.
+
+    version: that of its period's opening; latest: the package of the catalog. group: its place among the
+    client's. expiration: its place among those open by the end of its period, the same for the same end.
+    turn: its place where all else is equal.
+    """
+
+    version: PackageVersion
+    latest: PackageVersion
+    quantity: int
+    group: int
+    expiration: int
+    turn: int
+
+
+class Offers:
+    """The limits of open packages for calls of one service.
+
+    Sets of candidates are ints: bit n is candidate n of `candidates`, which are in order. limits: finds those
+    for a code. short: candidates with a shortest call. allowing: those of packages that look at the balance.
+    money: currency and candidates of the money limits.
+    """
+
+    __slots__ = ("allowing", "candidates", "limits", "money", "short")
+
+    def __init__(self, offers: Sequence[Offer], service: str) -> None:
+        """Put the limits in order."""
+        found = [
+            (_order(one, limit), limit, _candidate(one, limit))
+            for one in offers
+            for limit in one.version.limits
+            if limit.service == service
+        ]
+        found.sort(key=itemgetter(0))
+        self.candidates = tuple([candidate for _, _, candidate in found])
+        self.limits = Limits([limit for _, limit, _ in found])
+        self.short = self.allowing = 0
+        money: dict[str, int] = {}
+        for place, one in enumerate(self.candidates):
+            if one.min_call:
+                self.short |= 1 << place
+            if one.allow:
+                self.allowing |= 1 << place
+            if one.money:
+                money[one.currency] = money.get(one.currency, 0) | 1 << place
+        self.money = tuple(money.items())
+
+    def foreign(self, currency: str) -> int:
+        """Return the money limits of other currencies than a client's."""
+        return sum(places for name, places in self.money if name != currency)
+
+    def chosen(self, places: int) -> list[Candidate]:
+        """Return the candidates of a set, in order."""
+        found = []
+        while places:
+            rest = places & (places - 1)
+            found.append(self.candidates[(places - rest).bit_length() - 1])
+            places = rest
+        return found
+
+
+def _order(one: Offer, limit: Limit) -> tuple[object, ...]:
+    """Return what candidates are sorted by (RULES.md 2.1): smaller first, without ties."""
+    return (
+        limit.kind == "money",
+        one.latest.priority,
+        one.expiration,
+        limit.rank(),
+        one.turn,
+        limit.position,
+    )
+
+
+def _candidate(one: Offer, limit: Limit) -> Candidate:
+    version, latest = one.version, one.latest
+    money = limit.kind == "money"
+    waive = latest.waive_setup and not money
+    tag = "null" if latest.tag is None else quoted(latest.tag)
+    currency = f'"currency":{quoted(version.currency)},' if money else ""
+    prefix = (
+        f',"package":{quoted(version.id)},"package_name":{quoted(latest.name)},"limit":{quoted(limit.id)},'
+        f'"kind":"{limit.kind}","period":'
+    )
+    return Candidate(
+        group=one.group, package_name=latest.name, limit_id=limit.id, size=limit.size * one.quantity,
+        cap=0 if money or limit.cap is None else limit.cap, min_call=limit.min_call, money=money, waive=waive,
+        allow=latest.allow, currency=version.currency,
+        text=LimitText(
+            money, waive, one.group, f".{escaped(limit.id)}", prefix, f',"tag":{tag},{currency}"taken":"'
+        ),
+    )  # fmt: skip
+
+
+def counter_field(client_package: str, period: int, limit: str) -> str:
+    """Return the field of the counter "CLIENT_PACKAGE.PERIOD.LIMIT".
+
+    Dots of ids are escaped, so that no two counters share a field: % → %25, . → %2E.
+    """
+    return f"{escaped(client_package)}.{period}.{escaped(limit)}"
+
+
+def escaped(name: str) -> str:
+    """Return an id as it stands in a counter's field."""
+    return name.replace("%", "%25").replace(".", "%2E") if "." in name or "%" in name else name

@@ -1,0 +1,212 @@
+"""What the command line is connected to, as the tests put it there. Nothing here needs a server."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+import rater as package
+from rater.config import Settings
+from rater.core.catalog.compiled import Catalog, compile_catalog
+from rater.core.catalog.specs import Content, LimitSpec, PackageHistory, PackageSpec
+from rater.core.clients.state import ClientPackage, ClientState, write_state
+from rater.stream.browsing import Seen
+from rater.stream.topics import Topics
+
+Capture = pytest.CaptureFixture[str]
+Put = Callable[..., None]
+PutRecords = Callable[..., list[dict[str, Any]]]
+
+
+@pytest.fixture(autouse=True)
+def _clean(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No setting of the machine that the tests run on."""
+    for name in [name for name in os.environ if name.startswith("RATER_")]:
+        monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def app(monkeypatch: pytest.MonkeyPatch) -> Put:
+    """Put a stand-in in the place of `rater.app`."""
+
+    def put(**functions: Any) -> None:
+        stub = SimpleNamespace(**functions)
+        monkeypatch.setitem(sys.modules, "rater.app", stub)
+        monkeypatch.setattr(package, "app", stub, raising=False)
+
+    return put
+
+
+# ------------------------------------------------------------------------------------------- Kafka and Redis
+class _Topics:
+    def __init__(self, problems: list[str]) -> None:
+        self.problems = problems
+
+    async def check(self, _: object) -> list[str]:
+        return self.problems
+
+    async def create(self, _: object, replication: int) -> list[str]:
+        return [f"rater.cdrs: created with 4 partitions and {replication} copies"]
+
+
+@pytest.fixture
+def world(app: Put, monkeypatch: pytest.MonkeyPatch) -> Put:
+    """Let topics and store have these problems, and this catalog be in force."""
+
+    def put(
+        *,
+        topics: list[str] | None = None,
+        store: list[str] | Exception | None = None,
+        loaded: tuple[int, Content] | Exception | None = None,
+    ) -> None:
+        @asynccontextmanager
+        async def opened_store(_: Settings) -> AsyncIterator[Any]:
+            if isinstance(store, Exception):
+                raise store
+
+            async def check() -> list[str]:
+                return store or []
+
+            yield SimpleNamespace(check=check)
+
+        async def in_force(*_: object) -> tuple[int, Content] | None:
+            if isinstance(loaded, Exception):
+                raise loaded
+            return loaded
+
+        app(
+            kafka_client=lambda _: {}, topics_of=lambda _: _Topics(topics or []), opened_store=opened_store,
+            catalogs_of=lambda _: None,
+        )  # fmt: skip
+        monkeypatch.setattr("rater.queries.catalog.in_force", in_force)
+
+    return put
+
+
+# ------------------------------------------------------------------------------------------- what topics hold
+@pytest.fixture
+def topic(monkeypatch: pytest.MonkeyPatch, app: Put) -> PutRecords:
+    """Let records be what a topic holds, the newest first; gives what was asked of it."""
+
+    def put(*records: Seen) -> list[dict[str, Any]]:
+        asked: list[dict[str, Any]] = []
+
+        async def newest(_: object, topic: str, partitions: range, **more: Any) -> AsyncIterator[Seen]:
+            asked.append({"topic": topic, "partitions": list(partitions), **more})
+            for record in records:
+                yield record
+
+        def topics_of(settings: Settings) -> Topics:
+            return Topics(settings.topics.prefix, settings.topics.partitions)
+
+        app(kafka_client=lambda _: {}, topics_of=topics_of)
+        monkeypatch.setattr("rater.stream.browsing.newest", newest)
+        return asked
+
+    return put
+
+
+def seen(raw: bytes | None, key: bytes = b"42", **headers: str) -> Seen:
+    """Return a record of a topic."""
+    return Seen(0, 5, 1_793_692_800_000, key, raw, [(name, text.encode()) for name, text in headers.items()])
+
+
+# ------------------------------------------------------------------------------------------- what Redis holds
+JULY_MS, NOVEMBER_MS = 1_782_864_000_000, 1_793_491_200_000
+CATALOG = compile_catalog(
+    Content(
+        packages={
+            "1": PackageHistory(
+                [
+                    (
+                        0,
+                        PackageSpec(
+                            "1",
+                            "Kiev 100",
+                            "customer",
+                            "USD",
+                            period="1 month",
+                            limits=[
+                                LimitSpec("m1", "volume", "calls", 6_000, code="38044*"),
+                                LimitSpec("b1", "money", "calls", 2_000_000, code="380*"),
+                            ],
+                        ),
+                    )
+                ],
+                [(0, "active")],
+                assigned=True,
+            )
+        }
+    ),
+    7,
+)
+
+
+def register(**packages: tuple[int, int | None]) -> ClientState:
+    """Return a client with client packages, by id the [start, end) of each."""
+    held = [
+        ClientPackage(of, "1", None, 2, JULY_MS, start_ms, end_ms)
+        for of, (start_ms, end_ms) in packages.items()
+    ]
+    return ClientState(
+        id="42",
+        version=3,
+        catalog=7,
+        name="Rose",
+        reseller="1",
+        currency="USD",
+        zone="UTC",
+        credit_limit=0,
+        low_balance=5_000_000,
+        terms=None,
+        tax_profile=None,
+        rate_tables={"orig": {"calls": "retail"}},
+        accounts={"sip-1001": {}},
+        packages=held,
+        opening=0,
+    )
+
+
+class _Store:
+    """A store with one client."""
+
+    def __init__(self, held: ClientState, counters: dict[str, int]) -> None:
+        self.found = (write_state(held), 49_994_000, counters)
+
+    async def client(self, client: str) -> tuple[bytes, int, dict[str, int]] | None:
+        return self.found if client == "42" else None
+
+    async def accounts(self, accounts: list[str]) -> dict[str, str]:
+        return {account: "42" for account in accounts if account == "sip-1001"}
+
+    async def scan_clients(self) -> AsyncIterator[str]:
+        yield "42"
+        yield "gone"
+
+
+@pytest.fixture
+def store(app: Put, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Redis with one client that has an active, a coming and an ended client package."""
+    far_ms = time.time_ns() // 1_000_000 + 10**9
+    held = register(active=(JULY_MS - 10**11, None), coming=(far_ms, None), ended=(0, 1))
+
+    @asynccontextmanager
+    async def opened_store(_: Settings) -> AsyncIterator[_Store]:
+        yield _Store(held, {})
+
+    @asynccontextmanager
+    async def connections(_: Settings) -> AsyncIterator[Any]:
+        yield SimpleNamespace(store=_Store(held, {}), kafka={}, topics=None, catalogs=None)
+
+    async def newest(*_: object) -> Catalog:
+        return CATALOG
+
+    app(opened_store=opened_store, connections=connections)
+    monkeypatch.setattr("rater.queries.catalog.newest", newest)

@@ -1,0 +1,153 @@
+"""`rater sources`, and the keys that `rater ingest` gives."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cli.conftest import Capture
+from rater import shipped
+from rater.cli import main
+from rater.cli.files import key_of
+
+NOW = {
+    "id": "1",
+    "called": "380441234567",
+    "duration_ms": 61_000,
+    "answered_at": "2026-11-03T10:00:00Z",
+    "orig": {"client": "42"},
+}
+
+
+def cdrs(folder: Path, *rows: dict[str, Any] | str) -> str:
+    """Write a file of CDRs."""
+    file = folder / "cdrs.jsonl"
+    file.write_text(
+        "".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows), "utf-8"
+    )
+    return str(file)
+
+
+def test_sources_list_shows_maps_and_who_uses_them(capsys: Capture) -> None:
+    """Each shipped map is a line, with the sources of the settings that use it."""
+    arguments = ["--set", "sources.pbx1.topic=t1", "--set", "sources.pbx1.map=asterisk", "sources", "list"]
+    assert main(arguments) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["map", "format", "used", "by", "description"]
+    assert any(line.startswith("asterisk ") and "pbx1 (t1)" in line for line in lines)
+    assert main([*arguments, "--json"]) == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert {row["map"] for row in rows} >= {
+        None,
+        "freeswitch",
+        "asterisk",
+        "opensips",
+        "kamailio",
+        "cisco-cucm",
+    }
+    assert next(row for row in rows if row["map"] is None)["sources"] == {"default": "rater.cdrs"}
+
+
+def test_sources_test_shows_record_by_record(tmp_path: Path, capsys: Capture) -> None:
+    """Each record is shown with what becomes of it; an old one is not blamed for its age."""
+    file = cdrs(
+        tmp_path, {**NOW, "answered_at": "2011-01-01T00:00:00Z"}, {**NOW, "id": "2", "duration_ms": 0}
+    )
+    assert main(["sources", "test", "default", file]) == 0
+    told = capsys.readouterr()
+    assert "outcome      a call" in told.out
+    assert "outcome      unanswered" in told.out
+    assert "orig         client 42" in told.out
+    assert told.err == f"{file}: 2 records: 1 call, 1 unanswered\n"
+
+
+def test_sources_test_fails_where_a_record_is_refused(tmp_path: Path, capsys: Capture) -> None:
+    """A record that would be rejected is shown with reason and line, and the code is 1."""
+    file = cdrs(tmp_path, NOW, "{", {**NOW, "called": "abc"})
+    assert main(["sources", "test", "default", file, "--json"]) == 1
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [(row["line"], row["outcome"]) for row in rows] == [(1, "call"), (2, "rejected"), (3, "rejected")]
+    assert rows[2]["rejections"][0]["reason"] == "number_invalid"
+    assert rows[0]["cdr"]["orig"] == {"client": "42"}
+
+
+def test_sources_test_uses_the_defaults_of_a_source(tmp_path: Path, capsys: Capture) -> None:
+    """The name of a source of the settings stands for its map with its defaults."""
+    (tmp_path / "rater.toml").write_text(
+        '[sources.pbx]\ntopic = "t"\nmap = "map.toml"\n[sources.pbx.defaults]\nclient = "7"\n', "utf-8"
+    )
+    (tmp_path / "map.toml").write_text(
+        'description = "x"\nformat = "csv"\ncolumns = ["id", "to", "at", "s"]\n[fields]\nid = "id"\n'
+        'called = "to"\nanswered_at = {path = "at", format = "epoch"}\nduration = {path = "s", unit = "s"}\n'
+        '[orig]\nlogin = "id"\n',
+        "utf-8",
+    )
+    (tmp_path / "calls.csv").write_text("1,380441234567,1700000000,5\n", "utf-8")
+    arguments = [
+        "-c",
+        str(tmp_path / "rater.toml"),
+        "sources",
+        "test",
+        "pbx",
+        str(tmp_path / "calls.csv"),
+        "--json",
+    ]
+    assert main(arguments) == 0
+    (row,) = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert row["cdr"]["source"] == "pbx"
+    assert row["cdr"]["orig"]["client"] == "7"
+
+
+@pytest.mark.parametrize(
+    ("raw", "key"),
+    [
+        (b'{"orig": {"client": "42", "account": "a"}, "term": {"client": "7"}}', b"42"),
+        (b'{"orig": {"gateway": "g"}, "term": {"account": "a"}}', b"a"),
+        (b'{"orig": {"client": 42}}', None),
+        (b'{"orig": "x"}', None),
+        (b"[]", None),
+        (b"{", None),
+        (b"\xff", None),
+    ],
+)
+def test_the_key_is_the_client_where_the_record_names_one(raw: bytes, key: bytes | None) -> None:
+    """Order is kept for a client whose records name it; what cannot be read goes anywhere."""
+    assert key_of(raw, None) == key
+
+
+@pytest.mark.parametrize(
+    ("arguments", "file"),
+    [
+        (["config", "example"], "example.yaml"),
+        (["config", "settings"], "rater.toml"),
+        (["config", "acl"], "redis-worker.acl"),
+        (["sources", "show", "asterisk"], "sources/asterisk.toml"),
+    ],
+)
+def test_files_to_begin_with_are_printed_as_they_are(
+    arguments: list[str], file: str, capsys: Capture
+) -> None:
+    """In a checkout they are those of config/, whatever the settings say."""
+    assert main([*arguments, "--set", "kafka.nonsense=1"]) == 0
+    out = capsys.readouterr().out
+    assert out == (Path(__file__).parents[2] / "config" / file).read_text("utf-8")
+
+
+def test_a_file_that_an_installation_lacks_is_told(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Capture
+) -> None:
+    """A damaged installation is named as one, with the remedy."""
+    monkeypatch.setattr(shipped, "config", lambda: tmp_path)
+    assert main(["config", "acl"]) == 1
+    told = capsys.readouterr().err
+    assert told.startswith("rater: redis-worker.acl is missing from this installation")
+    assert "install rater again" in told
+
+
+def test_a_map_that_is_not_there_is_not_shown(capsys: Capture) -> None:
+    """The nearest one is named, as everywhere."""
+    assert main(["sources", "show", "asterix"]) == 2
+    assert "did you mean asterisk?" in capsys.readouterr().err
