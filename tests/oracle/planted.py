@@ -413,7 +413,8 @@ PLANTED = (
         "core/journal/reconciling.py",
         "        if decided is not None:\n            decided.found = True\n        if not lost:\n"
         "            return\n        self._lane_ms = max(self._lane_ms, effect.lane_ms)",
-        "        if not lost:\n            return\n        self._lane_ms = max(self._lane_ms, effect.lane_ms)",
+        "        if not lost:\n"
+        "            return\n        self._lane_ms = max(self._lane_ms, effect.lane_ms)",
         "what was published is published again, or undone",
     ),
     Planted(
@@ -435,7 +436,8 @@ PLANTED = (
         "core/journal/reconciling.py",
         "        if decided is not None:\n            decided.found = True\n        if not lost:\n"
         "            return\n        self._lane_ms = max(self._lane_ms, change.lane_ms)",
-        "        if not lost:\n            return\n        self._lane_ms = max(self._lane_ms, change.lane_ms)",
+        "        if not lost:\n"
+        "            return\n        self._lane_ms = max(self._lane_ms, change.lane_ms)",
         "a change that was published is published again, or undone",
     ),
     Planted(
