@@ -38,7 +38,7 @@ from rater.core.clients.state import write_state
 from rater.core.clients.views import Views
 from rater.core.line import batch as batch_module
 from rater.core.line import steps
-from rater.core.line.batch import Standing
+from rater.core.line.batch import LanePosition, Standing
 from rater.store.keys import Keys
 from rater.store.packing import pack_draw
 
@@ -61,13 +61,13 @@ class Inside:
         self.registers = registers
         self.services = catalog.service_names
         self.views = Views({}, {})
-        self.standing = Standing(0, "commands", 7 * DAY_MS, 8 * DAY_MS, {}, {}, now_ms, {})
+        self.standing = Standing(0, "commands", 7 * DAY_MS, 8 * DAY_MS, LanePosition(lane_ms=now_ms))
         self.spent: Counter[str] = Counter()
         self.sides = 0
         self._at = 0.0
 
     def rate(self, records: Sequence[Any]) -> None:
-        """Take records through the steps, as `worker.Line.rate` does."""
+        """Take records through the steps, as `worker.Line.process` does."""
         self.sides += self._steps(records)
         self._spent("free")  # of all that the steps made
 

@@ -10,22 +10,15 @@ Stacks = Mapping[tuple[str, ...], int]
 
 STAGES = (
     ("collector", ("gc",)),
-    ("decode", ("rater/core/batching:decode",)),
-    ("identify", ("rater/core/batching:identify", "rater/worker:identify", "rater/worker:look_up")),
-    ("match", ("rater/core/batching:match",)),
-    (
-        "draw",
-        (
-            "rater/worker:draw",
-            "rater/worker:draw_one",
-            "rater/core/batching:settle",
-            "rater/store/",
-            "redis/",
-        ),
-    ),
-    ("rate and encode", ("rater/core/batching:render", "rater/core/rating:")),
-    ("commit", ("rater/worker:commit", "rater/stream/lanes:", "aiokafka/producer/")),
-    ("fetch", ("rater/worker:poll", "rater/stream/source:", "aiokafka/consumer/")),
+    ("commands", ("rater/worker/commands:obey",)),
+    ("decode", ("rater/core/line/steps:decode",)),
+    ("identify", ("rater/core/line/steps:identify", "rater/worker/line:have")),
+    ("price", ("rater/core/line/steps:price",)),
+    ("match", ("rater/core/line/steps:match",)),
+    ("draw", ("rater/worker/buckets:", "rater/store/", "redis/")),
+    ("render", ("rater/core/line/steps:render",)),
+    ("commit", ("rater/worker/line:commit", "rater/stream/producer:", "aiokafka/producer/")),
+    ("poll", ("rater/worker/line:poll", "rater/stream/lane_reader:", "aiokafka/consumer/")),
     ("Kafka connections", ("aiokafka/",)),
     ("metrics", ("rater/metrics:", "rater/health:", "aiohttp/", "prometheus_client/")),
 )

@@ -58,7 +58,7 @@ from rater.store.buckets import Buckets
 from rater.stream.journal import control_record, understood
 from rater.stream.topics import Topics
 from rater.worker.line import Line
-from rater.worker.shared import Parts
+from rater.worker.shared import Readiness, Shared, WorkerConnections
 from rater.worker.takeover import take
 
 BUCKETS = 2
@@ -172,16 +172,17 @@ class Lane:
         self.broker.journal[0] = [(key, value, understood(headers)) for key, value, headers in journal]
         put_content(self.broker, loads)
         self.topics = Topics("t.", 1, {})
-        self.parts = Parts(
+        connections = WorkerConnections(
             settings=settings(WINDOW_DAYS), client=cast("Any", self.broker), topics=self.topics, store=store,
             catalogs=Catalogs(self.broker.read), maps={}, metrics=metrics(), worker_id="w",
         )  # fmt: skip
+        self.shared = Shared(connections, Readiness("kafka"))
         self.line: Line
 
     async def take(self) -> None:
         """Take the lane: what is appended to the journal meanwhile are an owner record and a mark."""
         before = len(self.broker.journal[0])
-        self.line = Line(await take(0, self.parts), self.parts)
+        self.line = Line(await take(0, self.shared), self.shared)
         said = [one for _, _, one in self.broker.journal[0][before:]]
         self.journal += [control_record(cast("Any", one)) for one in said]
 
@@ -189,14 +190,14 @@ class Lane:
         self, commands: Sequence[Record], calls: Sequence[Record], *, commit: bool = True
     ) -> dict[str, Any]:
         """Rate what the lane has not read yet of these in one batch; returns all that is published of it."""
-        line, at = self.line, self.line.taken.standing.positions
+        line, at = self.line, self.line.lane.standing.position.positions
         self.broker.commands[0] = list(commands)
         polled = [
             (topic, [one for one in records if one.offset >= at.get(topic, 0)])
             for topic, records in ((self.topics.commands, commands), (self.topics.cdrs, calls))
         ]
-        (batch,) = slices(line.taken.standing, cast("Any", [one for one in polled if one[1]]), ALL)
-        await line.rate(batch)
+        (batch,) = slices(line.lane.standing, cast("Any", [one for one in polled if one[1]]), ALL)
+        await line.process(batch)
         published: dict[str, Any] = {
             "journal": [*batch.controls, *batch.transactions],
             "rejected": batch.rejected,
@@ -258,7 +259,7 @@ def take_over(url: str, prefix: str, state: State, inputs: Inputs) -> dict[str, 
             lane = Lane(store, inputs.loads, list(state.journal))
             before = len(lane.journal)
             await lane.take()
-            pending = sorted(list(one) for one in lane.line.taken.standing.pending)
+            pending = sorted(list(one) for one in lane.line.lane.standing.pending)
             taken = lane.journal[before:]
             waiting = await lane.rate(inputs.commands, inputs.calls)
             again = await lane.rate(inputs.commands, inputs.again)

@@ -45,8 +45,7 @@ def calls(seconds: list[int]) -> list[bytes]:
 def taken_again(lane: Lane, upto: int) -> Lane:
     """Take the lane of a worker that died before it published what it drew. upto: where it stood."""
     again = Lane(lane.content)
-    again.store, again.taken.token = lane.store, 2
-    again.line.parts.store = lane.store  # type: ignore[assignment]
+    again.store.buckets, again.lane.token = lane.store.buckets, 2
     for number, bucket in enumerate(lane.store.buckets):
         fenced = bucket.fence(0, 2)
         positions = {lane.topics.commands: upto}
@@ -54,8 +53,8 @@ def taken_again(lane: Lane, upto: int) -> Lane:
         call, last = fenced.call, of.finish(0, 2, fenced.call, 500)
         if last is not None:
             _, call = bucket.reconcile(last)
-        _, again.taken.calls[number] = bucket.register(0, 2, call, 1)
-        again.taken.standing.pending |= of.pending
+        _, again.lane.cursors[number].expected = bucket.register(0, 2, call, 1)
+        again.lane.standing.pending |= of.pending
     return again
 
 
@@ -71,7 +70,7 @@ def test_a_replay_publishes_the_same_bytes(seconds: list[int]) -> None:
         lane = Lane()
         first = await lane.rate(load_of().commands, calls(seconds))
         again = taken_again(lane, 0)
-        return first, await again.rate(load_of().commands, calls(seconds)), len(again.taken.standing.pending)
+        return first, await again.rate(load_of().commands, calls(seconds)), len(again.lane.standing.pending)
 
     first, again, left = asyncio.run(go())
     assert again.transactions == first.transactions
@@ -103,7 +102,7 @@ def test_a_load_publishes_each_change_with_its_share() -> None:
 def test_a_change_may_have_several_transactions_and_events() -> None:
     """Replayed, it stands first as a whole, then each transaction with its share; events are as they were."""
     lane = Lane()
-    standing = lane.taken.standing
+    standing = lane.lane.standing
     transactions = (
         ChangeTransaction("subscription_fee", -5, b"fee"),
         ChangeTransaction("refund", 3, b"refund"),
@@ -129,7 +128,7 @@ def test_what_was_due_before_a_call_is_replayed_with_it() -> None:
     lane = Lane()
     asyncio.run(lane.rate(load_of().commands))
     kept = KeptChange(lane.topics.cdrs, lane.offset, 2, LOADED_MS, "42", 4, b"r", 0, [], (), ())
-    lane.taken.standing.pending[kept.identity] = kept
+    lane.lane.standing.pending[kept.identity] = kept
     batch = asyncio.run(lane.rate([], calls([60])))
     assert (batch.changes, batch.pending_left, len(batch.sides)) == ([kept], 0, 2)
 

@@ -88,18 +88,17 @@ def test_looking_up_ends_whatever_others_do_to_the_cache() -> None:
     async def go() -> None:
         lane = Lane()
         await lane.rate(load_of().commands)
-        parts, asked = lane.line.parts, 0
+        cache, asked = lane.shared.views, 0
         real = lane.store.views
 
         async def views(*arguments: Any) -> ViewsReply:
             nonlocal asked
             asked += 1
-            parts.views.clear()
-            parts.accounts.clear()
+            cache.clear()
             return await real(*arguments)
 
         lane.store.views = views  # type: ignore[assignment,method-assign]
-        parts.views.clear()
+        cache.clients.clear()
         batch = await lane.rate([], calls())
         assert len(batch.transactions) == len(wanted())
         assert asked <= 2

@@ -8,15 +8,16 @@ from typing import Any, cast
 import pytest
 
 from rater.errors import Fenced, Halt, NoCatalog, Retake, StoreDown, StreamDown
+from rater.worker.faults import worst
 from rater.worker.line import Line
-from rater.worker.process import _worst
+from rater.worker.shared import Readiness, Shared
 
 HALT, FENCED, RETAKE, DOWN, AWAY = Halt("gone"), Fenced(), Retake("emptied"), StoreDown("a"), StreamDown("b")
 NONE, BUG = NoCatalog("none"), KeyError("bug")
 
 
 @pytest.mark.parametrize(
-    ("faults", "worst"),
+    ("faults", "counts"),
     [
         ([DOWN], DOWN),
         ([DOWN, RETAKE], RETAKE),
@@ -37,12 +38,12 @@ NONE, BUG = NoCatalog("none"), KeyError("bug")
         ([ExceptionGroup("inner", [DOWN, HALT]), FENCED], HALT),
     ],
 )
-def test_the_worst_fault_counts(faults: list[Exception], worst: Exception) -> None:
+def test_the_worst_fault_counts(faults: list[Exception], counts: Exception) -> None:
     """What is unknown or a Halt stops the worker; else the lane is dropped, taken again, or waits.
 
     The last of equals is told.
     """
-    assert _worst(ExceptionGroup("faults", faults)) is worst
+    assert worst(ExceptionGroup("faults", faults)) is counts
 
 
 class Torn(Line):
@@ -51,10 +52,10 @@ class Torn(Line):
     is_torn = True
 
     def __init__(self) -> None:
-        """Have neither lane nor parts."""
-        super().__init__(cast("Any", None), cast("Any", None))
+        """Have neither lane nor connections."""
+        super().__init__(cast("Any", None), Shared(cast("Any", None), Readiness("kafka")))
 
-    async def _rate_all(self, *_: object) -> None:
+    async def _process_all(self, *_: object) -> None:
         if self.is_torn:
             raise asyncio.CancelledError
         await asyncio.Event().wait()
@@ -67,7 +68,7 @@ async def test_a_cancellation_that_nobody_asked_for_takes_the_lane_again() -> No
     """Else half of the line would be gone, and the other wait for it for ever."""
     with pytest.raises(ExceptionGroup) as caught:
         await asyncio.wait_for(Torn().run(asyncio.Event()), 5)
-    assert isinstance(_worst(caught.value), Retake)
+    assert isinstance(worst(caught.value), Retake)
 
 
 async def test_a_cancellation_that_was_asked_for_is_obeyed() -> None:

@@ -35,7 +35,7 @@ from rater.store.buckets import Buckets
 from rater.stream.content import read_content
 from rater.stream.topics import Topics
 from rater.worker.process import Worker
-from rater.worker.shared import Parts
+from rater.worker.shared import Readiness, Shared, WorkerConnections
 
 log = structlog.get_logger()
 
@@ -104,7 +104,7 @@ async def connections(settings: Settings) -> AsyncIterator[Connections]:
 @asynccontextmanager
 async def connected(
     settings: Settings, metrics: Metrics | None = None, *, deadline_s: float = 10.0
-) -> AsyncIterator[Parts]:
+) -> AsyncIterator[Shared]:
     """Connect everything that a worker needs; raises Halt or Wait with a sentence of what is wrong.
 
     metrics: those that are served already. deadline_s: so long Kafka may take to answer.
@@ -121,7 +121,7 @@ async def connected(
         problems = await store.check()
         if problems:
             raise Halt("\n".join(problems))
-        yield Parts(
+        own = WorkerConnections(
             settings=settings,
             client=client,
             topics=topics,
@@ -131,6 +131,7 @@ async def connected(
             metrics=metrics or Metrics(),
             worker_id=settings.worker.id or f"{socket.gethostname()}-{os.getpid()}",
         )
+        yield Shared(own, Readiness(settings.kafka.bootstrap_servers))
     finally:
         await store.close()
 
@@ -151,27 +152,27 @@ class Starting:
         """Connect to nothing yet."""
         self.metrics = Metrics()
         self._settings = settings
-        self._parts: Parts | None = None
+        self._shared: Shared | None = None
         self._waits = "the worker is connecting to Kafka and Redis"
         self._told_at = float("-inf")
 
     def reasons(self) -> list[str]:
         """Return why this worker is not ready; nothing when it is."""
-        return [self._waits] if self._parts is None else self._parts.reasons()
+        return [self._waits] if self._shared is None else self._shared.readiness.reasons()
 
-    async def connect(self, stack: AsyncExitStack) -> Parts:
-        """Return the connected parts, which `stack` closes; raises Halt for what waiting does not heal."""
+    async def connect(self, stack: AsyncExitStack) -> Shared:
+        """Return what is connected, which `stack` closes; raises Halt for what waiting does not heal."""
         for deadline_s in chain([FIRST_ATTEMPT_S], repeat(ATTEMPT_S)):
             connecting = connected(self._settings, self.metrics, deadline_s=deadline_s)
             try:
-                self._parts = await stack.enter_async_context(connecting)
+                self._shared = await stack.enter_async_context(connecting)
             except Wait as error:
                 self._wait(error)
                 await asyncio.sleep(AGAIN_S)
             else:
                 break
-        assert self._parts is not None  # noqa: S101 - the attempts do not end before
-        return self._parts
+        assert self._shared is not None  # noqa: S101 - the attempts do not end before
+        return self._shared
 
     def _wait(self, error: Wait) -> None:
         event = f"waiting for {'Kafka' if isinstance(error, StreamDown) else 'Redis'}"
@@ -210,18 +211,18 @@ async def run_worker(settings: Settings) -> None:
         await health.stop()
 
 
-async def _rate(parts: Parts, stopping: asyncio.Event) -> None:
+async def _rate(shared: Shared, stopping: asyncio.Event) -> None:
     """Run a worker that has its connections."""
-    worker = Worker(parts)
+    worker, own = Worker(shared), shared.connections
     worker.stopping = stopping
-    lag = asyncio.create_task(_watch_lag(worker, parts))
+    lag = asyncio.create_task(_watch_lag(worker, own.metrics))
     spare_collector()
-    log.info("worker started", worker=parts.worker_id, group=parts.settings.kafka.group_id)
+    log.info("worker started", worker=own.worker_id, group=own.settings.kafka.group_id)
     try:
         await worker.run()
     finally:
         lag.cancel()
-        log.info("worker stopped", worker=parts.worker_id)
+        log.info("worker stopped", worker=own.worker_id)
 
 
 def _on_signals(stop: Callable[[], None]) -> None:
@@ -291,17 +292,17 @@ async def audits(settings: Settings, every_s: int) -> AsyncIterator[tuple[int, A
 LAG_S = 1.0
 
 
-async def _watch_lag(worker: Worker, parts: Parts) -> None:
+async def _watch_lag(worker: Worker, metrics: Metrics) -> None:
     """Tell the lag of our lanes once a second."""
     told: set[tuple[str, int]] = set()
     while True:
         await asyncio.sleep(LAG_S)
         now_s, known = time.time(), set()
-        for lane, source in worker.sources():
-            for topic, (records, last_ms) in (await source.lag()).items():
+        for lane, reader in worker.readers():
+            for topic, (records, last_ms) in (await reader.lag()).items():
                 seconds = 0.0 if last_ms is None else max(0.0, now_s - last_ms / 1000)
-                parts.metrics.lag(topic, lane, records, seconds)
+                metrics.lag(topic, lane, records, seconds)
                 known.add((topic, lane))
         for place in told - known:
-            parts.metrics.forget_lag(*place)
+            metrics.forget_lag(*place)
         told = known

@@ -30,7 +30,8 @@ OUTCOMES = ("rated", "zero", "rejected", "duplicate")
 DUPLICATES = ("same", "differs")
 TRANSACTIONS = tuple(of.value for of in TransactionType)
 DRAWS = ("volume", "money")
-STAGES = ("decode", "identify", "match", "draw", "rate", "commit")
+STAGES = ("decode", "identify", "price", "match", "draw", "render", "commit")
+"""Steps of the line as they are measured; poll waits for records, so its time says nothing."""
 RESULTS = ("done", "refused")
 DO = (
     "load_catalog", "put_package", "set_package_status", "delete_package", "put_client", "adjust", "assign",

@@ -62,7 +62,7 @@ POINTS = {
     "transaction ended": ("AIOKafkaProducer", "commit_transaction", "after"),
     "after a commit": ("LaneProducer", "commit", "after"),
 }
-"""The awaits of taking.py and worker.py that change something outside, or learn of it."""
+"""The awaits of a worker that change something outside, or learn of it."""
 
 
 def die_at(name: str, passing: int, number: int) -> None:

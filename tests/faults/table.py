@@ -109,7 +109,7 @@ ELSEWHERE: dict[int, list[str]] = {
     ],
     38: ["line/test_poison.py::test_poison_is_rejected_and_its_neighbours_are_rated"],
     41: [
-        "core/test_drawing.py::test_sums_agree_and_nothing_is_overdrawn",
+        "core/bucket/test_drawing.py::test_sums_agree_and_nothing_is_overdrawn",
         "store/test_machine.py::test_twin",
         "golden/12-two-at-once.yaml",
     ],
@@ -143,6 +143,7 @@ SAFEGUARDS: dict[str, tuple[str, tuple[int, ...]]] = {
     "test_await_of_every_delivery": ("await of every delivery", (12, 15, 18)),
     "test_endtxn_hook": ("EndTxn hook", (15,)),
     "test_one_commit_late": ("one commit late", (12, 13)),
+    "test_nothing_trimmed_before_the_predecessor": ("nothing trimmed before the predecessor", (1, 2, 3, 4)),
     "test_include": ("one end in all partitions", (12, 13)),
     "test_catalog_of_a_state": ("catalog of a state", (31,)),
     "test_rejection_of_now": ("rejection of now", (31,)),

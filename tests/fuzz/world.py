@@ -45,9 +45,9 @@ from rater.store.packing import pack_reconcile
 from rater.stream.journal import Mark
 from rater.stream.producer import LaneProducer
 from rater.stream.topics import Topics
+from rater.worker.lane import Lane as OwnLane
 from rater.worker.line import Line
-from rater.worker.shared import Parts
-from rater.worker.takeover import Taken
+from rater.worker.shared import Readiness, Shared, WorkerConnections
 
 LOADED_MS = 1_789_430_400_000  # 2026-09-15, as golden cases are loaded
 BUCKETS = 4
@@ -265,15 +265,17 @@ class Lane:
         self.store = Store()
         self.content = dict(load_of().content if content is None else content)
         self.topics = Topics("t.", 1, {})
-        parts = Parts(
+        connections = WorkerConnections(
             settings=_settings(), client={}, topics=self.topics, store=cast("Any", self.store),
             catalogs=Catalogs(self.read), maps={}, metrics=_metrics(), worker_id="w",
         )  # fmt: skip
         mark = Mark(positions={}, times={}, catalog=0, body=0, lane_ms=LOADED_MS)
-        self.taken = Taken(0, 1, cast("LaneProducer", None), mark, parts)
-        self.taken.calls = list(self.store.calls)
-        self.taken.source = cast("Any", SimpleNamespace(enable_data=_nothing))
-        self.line = Line(self.taken, parts)
+        self.lane = OwnLane(0, 1, cast("LaneProducer", None), mark, connections)
+        for cursor, expected in zip(self.lane.cursors, self.store.calls, strict=True):
+            cursor.expected = expected
+        self.lane.reader = cast("Any", SimpleNamespace(enable_data=_nothing))
+        self.shared = Shared(connections, Readiness("kafka"))
+        self.line = Line(self.lane, self.shared)
         self.offset = 100
 
     async def read(self, offsets: list[int]) -> dict[int, bytes]:
@@ -291,8 +293,8 @@ class Lane:
             if records:
                 polled.append((topic, records))
         self.offset += 100
-        [batch] = batch_module.slices(self.taken.standing, polled, 1_000_000)
-        await self.line.rate(batch)
+        [batch] = batch_module.slices(self.lane.standing, polled, 1_000_000)
+        await self.line.process(batch)
         return batch
 
     def check_store(self) -> None:
@@ -343,11 +345,11 @@ def obeyed(raw: bytes, *, with_catalog: bool) -> None:
         lane = Lane()
         if with_catalog:
             await lane.rate(load_of().commands)
-            assert lane.taken.catalog is not None
+            assert lane.lane.catalog is not None
         batch = await lane.rate([raw, write_command("tick/2", Do.TICK, LOADED_MS, {})], [_cdr(1, "42")])
         _check_events(batch)
         lane.check_store()
-        assert batch.positions[lane.topics.commands] == lane.offset - 100 + 2
+        assert batch.position.positions[lane.topics.commands] == lane.offset - 100 + 2
         assert batch.counts.commands["tick", "done"] >= 1
         if with_catalog:
             assert [side.name for side in batch.sides] == ["orig"]
@@ -385,7 +387,7 @@ def adopted(which: str, raw: bytes) -> None:
         _check_events(batch)
         lane.check_store()
         types = [json.loads(value or b"")["type"] for _, value, _ in batch.events]
-        assert types[0] == ("catalog_loaded" if lane.taken.catalog.version == 2 else "command_refused")  # type: ignore[union-attr]
+        assert types[0] == ("catalog_loaded" if lane.lane.catalog.version == 2 else "command_refused")  # type: ignore[union-attr]
         assert [side.name for side in batch.sides] == ["orig"]
 
     _run(go())
@@ -439,7 +441,7 @@ def taken(said: object) -> None:
                 await Catalogs(lane.read).at(said.catalog, said.body)
             except Halt as error:
                 assert str(error)  # noqa: PT017 - it may be a catalog as well
-            standing = lane.taken.standing
+            standing = lane.lane.standing
             msgspec.msgpack.encode([said.positions, said.times, said.lane_ms])
             standing.lane_ms = max(standing.lane_ms, said.lane_ms)
             await lane.rate(load_of().commands, [_cdr(1, "42")])

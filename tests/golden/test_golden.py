@@ -1,4 +1,4 @@
-"""The golden cases through the core: decode, identify, match, draw (the twin), rate."""
+"""The golden cases through the core: decode, identify, price, match, draw (the twin), render."""
 
 from __future__ import annotations
 

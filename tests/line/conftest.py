@@ -132,8 +132,8 @@ class System:
     @contextlib.asynccontextmanager
     async def worker(self) -> AsyncIterator[Worker]:
         """Run a worker in this process; it is drained at the end, and what it raised is raised."""
-        async with app.connected(self.settings) as parts:
-            worker = Worker(parts)
+        async with app.connected(self.settings) as shared:
+            worker = Worker(shared)
             running = asyncio.create_task(worker.run())
             try:
                 yield worker

@@ -131,7 +131,7 @@ async def test_a_cdr_costs_no_more_than_its_bounds(
 
         async def committed(cdrs: int) -> None:
             async def enough() -> bool:
-                return (worker.parts.metrics.registry.get_sample_value("rater_cdrs_total") or 0) >= cdrs
+                return (worker.connections.metrics.registry.get_sample_value("rater_cdrs_total") or 0) >= cdrs
 
             await system.until(enough)
 

@@ -12,7 +12,9 @@ import pytest
 from redis.asyncio import Redis
 
 from rater import app
-from rater.core.rating import duplicates
+from rater.core.cdr import Cdr
+from rater.core.line import draw_request
+from rater.core.rating.duplicates import keys_of
 from rater.jobs.audit import audit
 from traffic import calls, catalog, distinct_sides
 
@@ -33,6 +35,12 @@ async def reasons_of(system: Any) -> Counter[str]:
     return Counter(dict(record.headers)["reason"].decode() for record in await system.rejected())
 
 
+def older_alone(cdr: Cdr, index: int, _crc: int) -> tuple[bytes, bytes]:
+    """Return the key of a side as earlier versions made it, alone."""
+    _, older = keys_of(cdr, index, 0)
+    return older, older
+
+
 async def test_what_an_earlier_version_rated_is_not_charged_again(
     system_of: SystemOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -40,7 +48,7 @@ async def test_what_an_earlier_version_rated_is_not_charged_again(
     system = await system_of(partitions=2)
     cdrs = calls(60, 7, time.time_ns() // 1_000_000, clients=5, contested=0.5, contested_clients=2)
     with monkeypatch.context() as before:
-        before.setattr(duplicates, "key_of", lambda digest, _: digest)  # as it was until 2026-11
+        before.setattr(draw_request, "keys_of", older_alone)  # as it was until 2026-11
         async with system.worker():
             await system.load(catalog(5, 2))
             await system.send([(raw, None) for raw in cdrs])

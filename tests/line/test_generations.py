@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from rater.worker import line
+from rater.worker import buckets, line
 from traffic import catalog
 
 pytestmark = pytest.mark.kafka
@@ -41,7 +41,7 @@ async def test_old_generations_are_dropped_by_the_slowest_lane(
 
     They do not come back when the store is emptied and built anew.
     """
-    monkeypatch.setattr(line, "EXPIRE_S", 0.0)
+    monkeypatch.setattr(buckets, "EXPIRE_S", 0.0)
     system = await system_of(partitions=2)
     days = [(n, START_MS + n * DAY_MS // 2) for n in range(80)]
     async with system.worker():
@@ -58,7 +58,7 @@ async def test_old_generations_are_dropped_by_the_slowest_lane(
 
         await system.until(dropped)
         kept = await generations(system)
-        monkeypatch.setattr(line, "EXPIRE_S", 3600.0)
+        monkeypatch.setattr(buckets, "EXPIRE_S", 3600.0)
         async with Redis.from_url(system.settings.redis.url) as redis:
             await redis.flushall()
         again = [(call(n, at_ms), days[-1][1] + 2 * DAY_MS) for n, at_ms in days[-4:]]

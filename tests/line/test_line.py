@@ -94,7 +94,7 @@ async def test_a_call_of_a_period_that_is_over_is_counted_late(system_of: System
         usage = {one["cdr"]["id"]: one for one in await system.transactions() if one["type"] == "usage"}
         periods = {name: one["draws"][0]["period"] for name, one in usage.items()}
         assert periods["today"] - periods["late"] in {1, 2}
-        assert worker.parts.metrics.registry.get_sample_value("rater_late_total") == 1
+        assert worker.connections.metrics.registry.get_sample_value("rater_late_total") == 1
 
 
 async def test_loading_twice_changes_nothing(system_of: SystemOf) -> None:
@@ -114,7 +114,7 @@ async def test_a_load_from_a_newer_install_brings_its_time_zones(
     newer = replace(installed(), iana="9999a", package="9999.1")
     async with system.worker() as worker:
         await system.load(catalog(2, 1))
-        registry = worker.parts.metrics.registry
+        registry = worker.connections.metrics.registry
         labels = {"version": __version__, "engine": "python", "python": platform.python_version()}
         assert registry.get_sample_value("rater_build_info", labels | {"tzdata": INSTALLED}) == 1
         monkeypatch.setattr("rater.core.catalog_files.merging.installed", lambda: newer)
@@ -167,7 +167,7 @@ async def test_a_load_that_dies_half_way_changes_nothing(
             patched.setattr(Loader, "_commands", lambda *_: 1 / 0)
             with pytest.raises(ZeroDivisionError):
                 await system.load(catalog(30, 2))
-        assert "rater_catalog_version 1.0" in worker.parts.metrics.exposition().decode()
+        assert "rater_catalog_version 1.0" in worker.connections.metrics.exposition().decode()
         again = await system.load(catalog(30, 2))
         assert (again.version, again.changed) == (2, True)
         assert await findings(system) == []

@@ -268,8 +268,8 @@ async def test_a_broker_that_tells_no_ids(
     system = await system_of()
     cdrs = cdrs_of(60, 3)
     halted = r"cdrs(\[0\])? (is not the topic that was read before: .* another name|no longer has offset 20)"
-    async with app.connected(system.settings) as parts:
-        worker = Worker(parts)
+    async with app.connected(system.settings) as shared:
+        worker = Worker(shared)
         running = asyncio.create_task(worker.run())
         await system.load(catalog(3, 1))
         await system.send([(raw, None) for raw in cdrs[:20]])
@@ -277,7 +277,7 @@ async def test_a_broker_that_tells_no_ids(
         await delete(system, system.topics.cdrs)
 
         async def missed() -> bool:
-            return bool(parts.topic_faults)
+            return bool(shared.readiness.topic_faults)
 
         await system.until(missed)
         await system.topics.create(system.client, 1)
@@ -293,13 +293,13 @@ async def test_records_of_a_topic_without_an_id_are_compared(
     monkeypatch.setattr(metadata.Ask, "_CLASSES", (MetadataRequest_v4,))
     monkeypatch.setattr(watching, "VERIFY_S", 0.0)
     system = await system_of()
-    async with app.connected(system.settings) as parts:
-        worker = Worker(parts)
+    async with app.connected(system.settings) as shared:
+        worker = Worker(shared)
         running = asyncio.create_task(worker.run())
         await system.load(catalog(3, 1))
         await system.send([(raw, None) for raw in cdrs_of(20, 3)])
         await system.settled()
-        (source,) = [source for _, source in worker.sources()]
+        (source,) = [source for _, source in worker.readers()]
         source.committed({system.topics.cdrs: 20}, {system.topics.cdrs: 5})
         with pytest.raises(
             Halt, match=r"cdrs\[0\] is not the topic that was read before: the record at offset"

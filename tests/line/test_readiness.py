@@ -16,7 +16,7 @@ from aiokafka import TopicPartition
 
 from rater.errors import StoreUnknown
 from rater.stream.connecting import reading
-from rater.worker.line import Line
+from rater.worker.buckets import LaneBuckets
 from traffic import calls, catalog
 
 pytestmark = pytest.mark.kafka
@@ -139,43 +139,43 @@ async def test_a_lane_that_makes_no_progress_is_told(
     system = await system_of(environ={"RATER_WORKER__STUCK_AFTER_S": "1"})
     goes_on = asyncio.Event()
     goes_on.set()
-    draw = Line.draw
+    draw = LaneBuckets.draw
 
-    async def held(line: Line, *arguments: Any) -> Any:
+    async def held(buckets: LaneBuckets, *arguments: Any) -> Any:
         await goes_on.wait()
-        return await draw(line, *arguments)
+        return await draw(buckets, *arguments)
 
-    monkeypatch.setattr(Line, "draw", held)
+    monkeypatch.setattr(LaneBuckets, "draw", held)
     (raw,) = calls(1, 1, time.time_ns() // 1_000_000, clients=1, contested_clients=1)[:1]
     async with system.worker() as worker:
         await system.load(catalog(1, 1))
         await system.send([(raw, None)])
         await system.settled()
-        assert worker.parts.stuck == {}
+        assert worker.readiness.stuck == {}
         goes_on.clear()
         with structlog.testing.capture_logs() as told:
             await system.send([(raw, None)])
 
             async def stuck() -> bool:
-                return bool(worker.parts.reasons())
+                return bool(worker.readiness.reasons())
 
             await system.until(stuck)
-            (reason,) = worker.parts.reasons()
+            (reason,) = worker.readiness.reasons()
             assert reason.startswith("lane 0: nothing was committed for ")
             assert reason.endswith(
                 f"{system.topics.cdrs}[0] from offset 1 waits; the lane is at the step draw"
             )
-            assert b"rater_stuck_lanes 1.0" in worker.parts.metrics.exposition()
+            assert b"rater_stuck_lanes 1.0" in worker.connections.metrics.exposition()
             goes_on.set()
 
             async def well() -> bool:
-                return not worker.parts.reasons()
+                return not worker.readiness.reasons()
 
             await system.until(well)
         lines = [line for line in told if "stuck" in line["event"]]
         assert [line["event"] for line in lines] == ["lane stuck", "lane no longer stuck"]
         assert (lines[0]["topic"], lines[0]["offset"], lines[0]["step"]) == (system.topics.cdrs, 1, "draw")
-        assert b"rater_stuck_lanes 0.0" in worker.parts.metrics.exposition()
+        assert b"rater_stuck_lanes 0.0" in worker.connections.metrics.exposition()
 
 
 async def test_a_batch_that_gathers_is_no_lane_that_stands_still(system_of: SystemOf) -> None:
@@ -218,14 +218,14 @@ async def test_a_lane_that_is_taken_again_and_again_makes_no_progress(
 ) -> None:
     """It is told as stuck, also while it is being taken; not when nothing of it waited."""
     system = await system_of(environ={"RATER_WORKER__STUCK_AFTER_S": "2"})
-    fault, draw = asyncio.Event(), Line.draw
+    fault, draw = asyncio.Event(), LaneBuckets.draw
 
-    async def lost(line: Line, *arguments: Any) -> Any:
+    async def lost(buckets: LaneBuckets, *arguments: Any) -> Any:
         if fault.is_set():
             raise StoreUnknown("Redis did not answer")
-        return await draw(line, *arguments)
+        return await draw(buckets, *arguments)
 
-    monkeypatch.setattr(Line, "draw", lost)
+    monkeypatch.setattr(LaneBuckets, "draw", lost)
     (raw,) = calls(1, 1, time.time_ns() // 1_000_000, clients=1, contested_clients=1)[:1]
     async with system.worker() as worker:
         await system.load(catalog(1, 1))
@@ -236,14 +236,14 @@ async def test_a_lane_that_is_taken_again_and_again_makes_no_progress(
             await system.send([(raw, None)])
 
             async def stuck() -> bool:
-                return b"rater_stuck_lanes 1.0" in worker.parts.metrics.exposition()
+                return b"rater_stuck_lanes 1.0" in worker.connections.metrics.exposition()
 
             await system.until(stuck)
-            assert f"{system.topics.cdrs}[0] from offset 1 waits" in worker.parts.stuck[0]
+            assert f"{system.topics.cdrs}[0] from offset 1 waits" in worker.readiness.stuck[0]
             fault.clear()
 
             async def well() -> bool:
-                return not worker.parts.reasons() and not worker.parts.stuck
+                return not worker.readiness.reasons() and not worker.readiness.stuck
 
             await system.until(well)
         lines = [line for line in told if "stuck" in line["event"]]
@@ -288,7 +288,7 @@ async def test_a_record_without_a_time_is_rated(system_of: SystemOf) -> None:
         await system.settled()
         assert (await system.marks())[0].lane_ms == lane_ms
         (seconds,) = re.findall(
-            rb"rater_end_to_end_seconds_sum ([0-9.e+]+)", worker.parts.metrics.exposition()
+            rb"rater_end_to_end_seconds_sum ([0-9.e+]+)", worker.connections.metrics.exposition()
         )
         assert float(seconds) < 1000
     usages = {one["id"].split("/")[1] for one in await system.transactions() if one["type"] == "usage"}

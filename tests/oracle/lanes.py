@@ -1,7 +1,7 @@
 """The worker's own line in one process: its lanes over buckets in memory, Kafka as lists.
 
 What lies between a lane and its servers is stood in for (`standing_in`); all else is the product: taking a
-lane, obeying a load's commands, `Line.rate`, `Line.commit`. While it goes on the invariants are asserted:
+lane, obeying a load's commands, `Line.process`, `Line.commit`. While it goes on the invariants are asserted:
 
 - at a draw that is done, no client's state is newer than the lane's catalog;
 - each counter that a side names is that of its own client package and period;
@@ -61,7 +61,7 @@ from rater.stream import journal, lane_reader, producer, topics
 from rater.stream.journal import Mark, Owner, control_record, understood
 from rater.stream.topics import Topics
 from rater.worker.line import Line
-from rater.worker.shared import Parts
+from rater.worker.shared import Readiness, Shared, WorkerConnections
 from rater.worker.takeover import take
 
 CALLS_MAX = 20_000
@@ -407,7 +407,7 @@ class System:
         self.buckets = [Bucket() for _ in range(buckets)]
         self.inputs: list[list[Input]] = [[] for _ in range(lanes)]
         self.lines: list[Line] = []
-        self.parts = [self._parts() for _ in range(processes)]
+        self.shared = [self._shared() for _ in range(processes)]
         self.content: Content | None = None
         self.contents: dict[int, Content] = {}
         self.version = 0
@@ -435,12 +435,13 @@ class System:
         self._views: dict[bytes, ClientView] = {}
         self.witness = Witness(scenario.window_days) if witness else None
 
-    def _parts(self) -> Parts:
-        return Parts(
+    def _shared(self) -> Shared:
+        connections = WorkerConnections(
             settings=settings(self.scenario.window_days), client=cast("Any", self.broker), topics=self.topics,
             store=cast("Any", Store(self)), catalogs=Catalogs(self.broker.read), maps={}, metrics=metrics(),
             worker_id="w",
         )  # fmt: skip
+        return Shared(connections, Readiness("kafka"))
 
     async def open(self) -> None:
         """Take all lanes."""
@@ -448,13 +449,13 @@ class System:
             self.lines.append(await self._take(lane))
 
     async def _take(self, lane: int) -> Line:
-        parts = self.parts[lane % self.processes]
-        parts.lanes.add(lane)
-        return Line(await take(lane, parts), parts)
+        shared = self.shared[lane % self.processes]
+        shared.readiness.lanes.add(lane)
+        return Line(await take(lane, shared), shared)
 
     async def retake(self, lane: int) -> None:
         """Lose a lane as a crash does, with what it has drawn and not published, and take it again."""
-        self.parts[lane % self.processes] = self._parts()
+        self.shared[lane % self.processes] = self._shared()
         for other in range(self.lanes):
             if other % self.processes == lane % self.processes:
                 self.lines[other] = await self._take(other)
@@ -535,7 +536,7 @@ class System:
     # ------------------------------------------------------------------ work
     def waiting(self, lane: int) -> list[Input]:
         """Return what the lane has not read yet."""
-        positions = self.lines[lane].taken.standing.positions
+        positions = self.lines[lane].lane.standing.position.positions
         commands = positions.get(self.topics.commands, 0)
         records = positions.get(self.topics.cdrs, 0)
         return [
@@ -551,7 +552,7 @@ class System:
         their topic may be read before a command that was written first. commit False: it is drawn only.
         """
         waiting = self.waiting(lane)
-        if commands == 0 and self.lines[lane].taken.catalog is not None:
+        if commands == 0 and self.lines[lane].lane.catalog is not None:
             waiting, commands = [one for one in waiting if not one.command], None
         ahead = [one.record for one in waiting]
         first = next((at for at, one in enumerate(waiting) if not one.command), len(waiting))
@@ -567,25 +568,25 @@ class System:
         if not polled:
             return False
         line = self.lines[lane]
-        for batch in slices(line.taken.standing, cast("Any", polled), sys.maxsize):
+        for batch in slices(line.lane.standing, cast("Any", polled), sys.maxsize):
             await self._rate(lane, line, batch, ahead[first:stop], commit=commit)
         return True
 
     async def _rate(
         self, lane: int, line: Line, batch: Batch, records: list[Record], *, commit: bool
     ) -> None:
-        before = line.taken.standing.lane_ms
+        before = line.lane.standing.lane_ms
         lane_ms = max([before, *(one.timestamp for one in batch.commands)])
         asking = self.asking[lane] = {}
         self.drawn_by[lane] = set()
         self.calls[lane] = 0
         self.looked_up[lane] = set()
-        own = batch.positions.get(self.topics.cdrs, 0)
+        own = batch.last[self.topics.cdrs].offset + 1 if self.topics.cdrs in batch.last else 0
         of_batch = [one for one in records if one.offset < own and one.offset not in self.ended]
         self.rating[lane] = of_batch
         quiet = self.version if self.quiet() or self.lanes == 1 else -1
         self.in_flight += 1
-        await line.rate(batch)
+        await line.process(batch)
         self.in_flight -= 1
         self._order(lane)
         for bucket, asked in asking.items():
@@ -593,10 +594,9 @@ class System:
                 asked.draws <= 1 + asked.stale + asked.more,
                 f"bucket {bucket} was drawn from {asked.draws} times: stale {asked.stale}, more {asked.more}",
             )
-        taken = line.taken
         if commit:
             await line.commit([batch])
-            self.lost[lane] = bool(taken.standing.pending)
+            self.lost[lane] = bool(line.lane.standing.pending)
             self._published(lane, batch, of_batch, lane_ms, alone=quiet == self.version and self.quiet())
             self._check_sums()
         else:
@@ -638,7 +638,7 @@ class System:
             self._check_draw(bucket, call)
 
     def _check_draw(self, bucket: int, call: DrawRequest) -> None:
-        catalog = self.lines[call.lane].taken.catalog
+        catalog = self.lines[call.lane].lane.catalog
         version = 0 if catalog is None else catalog.version
         self.drawn_by[call.lane].add(version)
         held = self.buckets[bucket]
@@ -769,9 +769,10 @@ class System:
     def quiet(self) -> bool:
         """Return whether all lanes have obeyed all commands, and none is in the middle of a batch."""
         return not self.in_flight and all(
-            line.taken.standing.positions.get(self.topics.commands, 0) == len(self.broker.commands[lane])
-            and line.taken.catalog is not None
-            and line.taken.catalog.version == self.version
+            line.lane.standing.position.positions.get(self.topics.commands, 0)
+            == len(self.broker.commands[lane])
+            and line.lane.catalog is not None
+            and line.lane.catalog.version == self.version
             for lane, line in enumerate(self.lines)
         )
 
@@ -855,21 +856,18 @@ def _memos() -> tuple[list[Any], list[dict[Any, Any]]]:
     return list(functions.values()), list(dicts.values())
 
 
-_NO_CACHE = {"client", "maps", "waiting"}
-
-
 def forget(system: System) -> None:
     """Empty every memo: of functions and modules, of views, of lanes, and of the catalogs that they hold."""
     forget_functions()
     forget_views(system)
     made: dict[tuple[int, int], Catalog] = {}
     for lane, line in enumerate(system.lines):
-        line.ask_whole.clear()
-        if line.taken.catalog is not None:
-            key = lane % system.processes, line.taken.catalog.version
+        line.buckets.ask_whole.clear()
+        if line.lane.catalog is not None:
+            key = lane % system.processes, line.lane.catalog.version
             if key not in made:
                 made[key] = compile_catalog(system.contents[key[1]], key[1])
-            line.taken.catalog = made[key]
+            line.lane.catalog = made[key]
 
 
 def forget_rater(rater: Rater) -> None:
@@ -892,14 +890,12 @@ def forget_functions() -> None:
 
 def forget_views(system: System) -> None:
     """Empty what the processes know of clients and accounts."""
-    for parts in system.parts:
-        for name, value in vars(parts).items():
-            if type(value) is dict and name not in _NO_CACHE:
-                value.clear()
+    for shared in system.shared:
+        shared.views.clear()
 
 
 BOUNDS = {
-    "SPANS_MAX", "OPENED_MAX", "OFFERS_MAX", "_RECENT_MAX", "_MEMO_MAX", "VIEWS_MAX", "ASK_WHOLE_MAX",
+    "SPANS_MAX", "OPENED_MAX", "OFFERS_MAX", "_RECENT_MAX", "VIEWS_MAX", "ASK_WHOLE_MAX",
 }  # fmt: skip
 """Of what a view, a catalog, a module and a worker remember."""
 

@@ -87,15 +87,17 @@ PLANTED = (
     Planted(
         "duplicate_at_any_client",
         "core/rating/duplicates.py",
-        'return (int.from_bytes(older, "big") ^ client_crc).to_bytes(KEY_BYTES, "big")',
-        "return older",
+        '(int.from_bytes(older, "big") ^ client_crc).to_bytes(KEY_BYTES, "big"), older',
+        "older, older",
         "14: one id at two clients of a bucket is one call",
     ),
     Planted(
         "mark_of_the_catalog_before",
         "worker/line.py",
-        "            batch.catalog, batch.body = taken.catalog.version, taken.body\n",
-        "            pass\n",
+        "batch.position = standing.position = standing.position.behind(batch.last)",
+        "standing.position = standing.position.behind(batch.last)\n"
+        "        began, now = batch.position, standing.position\n"
+        "        batch.position = type(now)(now.positions, now.times, now.lane_ms, began.catalog, 0)",
         "15: the mark names the catalog that the batch began with, transactions the one it caught up with",
     ),
     Planted(
@@ -274,9 +276,9 @@ PLANTED = (
     Planted(
         "rules_by_gateway",
         "core/catalog/rules.py",
-        "key = (side, gateway, ip, login, caller)",
-        "key = (side, gateway, ip, login)",
-        "callers behind one gateway are taken for the one who came first",
+        "login if by_login else None, caller[:digits])",
+        "login if by_login else None, '')",
+        "a rule with the beginning of the caller's number holds for nobody",
     ),
     Planted(
         "version_a_moment_late",
@@ -303,16 +305,15 @@ PLANTED = (
     Planted(
         "unit_of_another_service",
         "core/rating/pricing.py",
-        "catalog.services[cdr.service].price_unit)",
-        "catalog.services[CALLS].price_unit)",
+        "catalog.services[cdr.service].price_unit",
+        "catalog.services[CALLS].price_unit",
         "a rate's price is per the unit of calls, whatever the service",
     ),
     Planted(
         "cost_of_the_other_side",
         "core/rating/pricing.py",
-        "cost = cost_of(rate.price_e10, rate.setup_fee_e10, side,",
-        "first = price.__dict__.setdefault(str(rate.price_e10), side)\n"
-        "    cost = cost_of(rate.price_e10, rate.setup_fee_e10, first,",
+        'if side == "orig":',
+        'if price.__dict__.setdefault(str(rate.price_e10), side) == "orig":',
         "a terminated call is charged where an originated one came first",
     ),
     Planted(
@@ -332,8 +333,8 @@ PLANTED = (
     Planted(
         "head_of_another_period",
         "core/line/draw_request.py",
-        "side.index, cdr.service, packages\n",
-        "side.index, cdr.service\n",
+        "cdr.service, side.opened), len",
+        "cdr.service, None), len",
         "calls of a client in two periods name the period of the first",
     ),
     Planted(

@@ -285,7 +285,7 @@ class _Run:
 
     async def _put(self, number: int, step: Step) -> None:
         if isinstance(step, LoadStep):
-            self.before = [dict(parts.views) for parts in self.system.parts]
+            self.before = [dict(shared.views.clients) for shared in self.system.shared]
             self.system.load(step)
             self.order.append((-1, number))
         else:
@@ -327,7 +327,7 @@ class _Run:
             self.before = []
             return
         if not setup.cut and self.rng.random() < 0.05:
-            await system.lines[lane].expire()
+            await system.lines[lane].buckets.expire()
         commands = self.rng.choice((None, 0, 0, 1, 2, 3)) if setup.apart else None
         self.resting = False
         await system.step(lane, self._cut(), commands=commands)
@@ -340,11 +340,11 @@ class _Run:
             lanes.forget_functions()
             lanes.forget_views(system)
         if setup.evict and rng.random() < setup.evict:
-            for parts in system.parts:
-                for name in [name for name in parts.views if rng.random() < 0.5]:
-                    parts.views.pop(name, None)
+            for shared in system.shared:
+                for name in [name for name in shared.views.clients if rng.random() < 0.5]:
+                    shared.views.clients.pop(name, None)
                 if rng.random() < setup.evict:
-                    parts.accounts.clear()
+                    shared.views.accounts.clear()
         if setup.stale and rng.random() < setup.stale:
             self._make_stale(lane)
         if setup.between and not self.resting and what in ("draw", "views") and rng.random() < 0.4:
@@ -358,10 +358,10 @@ class _Run:
     def _make_stale(self, lane: int) -> None:
         """Let clients be known as they were before a load, but those that were looked up for this batch."""
         fresh = self.system.looked_up[lane]
-        for parts, before in zip(self.system.parts, self.before, strict=False):
+        for shared, before in zip(self.system.shared, self.before, strict=False):
             for name, view in before.items():
                 if name not in fresh and self.rng.random() < 0.5:
-                    parts.views[name] = view
+                    shared.views.clients[name] = view
 
 
 # ------------------------------------------------------------------ a failing case

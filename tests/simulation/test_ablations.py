@@ -23,13 +23,14 @@ from rater.core.clients.state import ClientState
 from rater.core.clients.views import ClientView
 from rater.core.journal.outcomes import KeptChange
 from rater.core.journal.reconciling import Reconciling
-from rater.core.line import draw_request, steps
+from rater.core.line import draw_request, steps, trimming
 from rater.core.line.batch import Batch, Side
+from rater.core.line.trimming import Settled
 from rater.stream import endtxn, journal
 from rater.stream import producer as producer_module
 from rater.stream.journal import Mark
 from rater.worker import takeover
-from rater.worker.line import Line
+from rater.worker.buckets import LaneBuckets
 from simulation import clients
 from simulation.checking import check as check_world
 from simulation.loads import BACKLOG, UNBROKEN, Backlog, Loads
@@ -119,15 +120,15 @@ def test_journal_tail() -> None:
 
 def test_reconcile() -> None:
     """Without reconciling, what the store lost stays lost: counters and balances are too small."""
-    reconcile = takeover._reconcile  # noqa: SLF001 - what is switched off
+    reconcile = LaneBuckets.reconcile
 
-    async def without(taken: Any, bucket: int, parts: Any, what: Any) -> None:
+    async def without(self: LaneBuckets, bucket: int, what: Any) -> None:
         names = ("balances", "counters", "duplicates", "registers", "accounts")
         nothing: dict[str, Any] = {name: [] for name in names}
-        await reconcile(taken, bucket, parts, replace(what, **nothing))
+        await reconcile(self, bucket, replace(what, **nothing))
 
     losses = profile("losses", weights={"roll_back": 2, "flush": 1})
-    check(mock.patch.object(takeover, "_reconcile", without), losses, "I2 I3 not")
+    check(mock.patch.object(LaneBuckets, "reconcile", without), losses, "I2 I3 not")
 
 
 def test_duplicate_check() -> None:
@@ -216,15 +217,61 @@ def forgotten_ends() -> Profile:
 
 def test_one_commit_late() -> None:
     """Without waiting for the next commit, what is to repeat one that the brokers forgot is dropped: lost."""
-    commit = Line.commit
+    forgettable = trimming.forgettable
 
-    async def without(self: Line, batches: Any) -> None:
-        await commit(self, batches)
-        if self.taken.behind is not None:
-            self.taken.trims, floor = self.taken.behind
-            self.taken.floors = [floor] * len(self.taken.floors)
+    def without(before: Settled | None, now: Settled, pending: int) -> tuple[Settled | None, Settled | None]:
+        _, proven = forgettable(before, now, pending)
+        return proven, proven
 
-    check(mock.patch.object(Line, "commit", without), forgotten_ends(), "I2 I4")
+    check(mock.patch.object(trimming, "forgettable", without), forgotten_ends(), "I2 I4")
+
+
+async def two_crashes(world: World) -> None:
+    """A worker dies with a call drawn; its successor does loads before the call comes again, then dies."""
+    slot = world.add_worker()
+    await world.begin_load(catalog(), applied=True)
+    slot.wanted = False
+    world.server.done = lambda _who, what: world.crash(slot) if what == "draw" else None
+    world.send(0, call_of("n1", "volume"))
+    await world.until(lambda: slot.worker is None)
+    for number in range(4):
+        account = b'{"id": "a-volume"}'
+        await world.begin_load(catalog(2).replace(account, account + b', {"id": "b%d"}' % number))
+    draws = 0
+
+    def third(_who: str, what: str) -> None:
+        nonlocal draws
+        draws += what == "draw"
+        if draws == 3:
+            slot.wanted = False
+            world.crash(slot)
+
+    world.server.done = third
+    slot.wanted = True
+    world.start(slot)
+    await world.until(lambda: draws == 3 and slot.worker is None)
+    world.server.done = lambda _who, _what: None
+    slot.wanted = True
+    world.start(slot)
+    await world.drained(60.0)
+    await world.stop_workers()
+    world.faults += check_world(world)
+
+
+def test_nothing_trimmed_before_the_predecessor(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without waiting for what a predecessor drew and has not published, a second crash loses it."""
+    monkeypatch.setattr("rater.worker.line.COMMIT_RECORDS_MAX", 1)  # each batch in a Kafka transaction
+    forgettable = trimming.forgettable
+
+    def without(before: Settled | None, now: Settled, _: int) -> tuple[Settled | None, Settled | None]:
+        return forgettable(before, now, 0)
+
+    with (
+        mock.patch.object(trimming, "forgettable", without),
+        pytest.raises(Failure, match=r"I4: .* of n1 is lost"),
+    ):
+        World(0, batch_max=1).run(two_crashes)
+    World(0, batch_max=1).run(two_crashes)
 
 
 def test_include() -> None:
@@ -261,7 +308,7 @@ def test_fence(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the token, a late call of a dead owner passes for its successor's: charged, not published."""
     # So the calls of both are counted alike: a rebuild in one part, and nothing beside the line.
     monkeypatch.setattr(takeover, "RECONCILE_EFFECTS_MAX", 5000)
-    monkeypatch.setattr("rater.worker.line.EXPIRE_S", 3600.0)
+    monkeypatch.setattr("rater.worker.buckets.EXPIRE_S", 3600.0)
 
     def without(self: Bucket, lane: int, _token: int, call: int) -> Status:
         stored = self.lanes.get(lane) or model._Lane()  # noqa: SLF001 - its twin's own

@@ -109,7 +109,7 @@ def test_views_of_clients_that_the_store_has_lost() -> None:
         await world.until(lambda: world.broker.faults.batch_refused)
         await asyncio.sleep(0.2)
         assert slot.worker is not None
-        cached += "late" in slot.worker.parts.views
+        cached += "late" in slot.worker.shared.views.clients
         world.server.done = lambda _who, _what: None
         world.server.roll_back()
         world.broker.fetch_max = 2  # so the call is read before the last records of the load

@@ -195,8 +195,8 @@ class World:
         process = slot.process
         assert process is not None
         try:
-            async with app.connected(self.settings) as parts:
-                slot.worker = Worker(parts)
+            async with app.connected(self.settings) as shared:
+                slot.worker = Worker(shared)
                 if not slot.wanted:
                     slot.worker.stopping.set()
                 await slot.worker.run()
@@ -375,7 +375,7 @@ class World:
     async def shared(self) -> None:
         """Wait until each worker has a lane."""
         await self.until(
-            lambda: all(slot.worker is not None and slot.worker.parts.lanes for slot in self.slots)
+            lambda: all(slot.worker is not None and slot.worker.readiness.lanes for slot in self.slots)
         )
 
     async def until(self, condition: Callable[[], object], within_s: float = 60.0) -> None:
@@ -453,7 +453,7 @@ def in_place() -> Iterator[None]:
         # Rarer things often: parts of a rebuild, generations dropped, ticks of idle lanes, all limits.
         put(sys.modules["rater.core.rating.matching"], "FIRST_MAX", 1)
         put(sys.modules["rater.worker.takeover"], "RECONCILE_EFFECTS_MAX", 4)
-        put(sys.modules["rater.worker.line"], "EXPIRE_S", 1.5)
+        put(sys.modules["rater.worker.buckets"], "EXPIRE_S", 1.5)
         put(sys.modules["rater.worker.line"], "TICK_S", 5.0)
         put(asyncio, "to_thread", inline)
         put(sys.modules["rater.jobs.load"], "uuid", SimpleNamespace(uuid4=_uuid))

@@ -1,4 +1,4 @@
-"""Connections: whatever Redis does or fails to do ends in the fault that says what to do about it."""
+"""WorkerConnections: whatever Redis does or fails to do ends in the fault that says what to do about it."""
 
 from __future__ import annotations
 

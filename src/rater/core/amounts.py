@@ -65,27 +65,22 @@ def _parse(text: str, decimals: int) -> int:
 
 def format_e10(value: int) -> str:
     """Return an int of 10^-10 as a decimal without exponent and without trailing zeros."""
-    return _format(value, E10, _E10_DECIMALS)
+    return decimal(value, _E10_DECIMALS)
 
 
 def format_micros(value: int) -> str:
     """Return micros as a decimal without exponent and without trailing zeros: "-0.006", "0", "2"."""
-    # `_format` for this unit, in two thirds of its time: two or three are written for each side.
-    if value < 0:
-        return "-" + format_micros(-value)
-    digits = str(value).zfill(_MICRO_DECIMALS + 1)
-    rest = digits[-_MICRO_DECIMALS:].rstrip("0")
-    return f"{digits[:-_MICRO_DECIMALS]}.{rest}" if rest else digits[:-_MICRO_DECIMALS]
+    return decimal(value, _MICRO_DECIMALS)
 
 
-def _format(value: int, unit: int, decimals: int) -> str:
+def decimal(value: int, decimals: int) -> str:
+    """Return an int of 10^-decimals as a decimal without exponent and without trailing zeros."""
     if not value:
         return "0"
-    whole, rest = divmod(abs(value), unit)
+    digits = str(abs(value)).zfill(decimals + 1)
+    whole, rest = digits[:-decimals], digits[-decimals:].rstrip("0")
     sign = "-" if value < 0 else ""
-    if not rest:
-        return f"{sign}{whole}"
-    return f"{sign}{whole}.{rest:0{decimals}d}".rstrip("0")
+    return f"{sign}{whole}.{rest}" if rest else sign + whole
 
 
 def half_up(n: int, d: int) -> int:

@@ -1,8 +1,9 @@
-"""What the agents of one worker process share: connections, catalogs, cached client views, its state."""
+"""What the lanes of one worker process share: connections, cache of client views, readiness."""
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,41 +15,33 @@ from rater.core.instants import DAY_MS, HOUR_MS
 from rater.core.sources.source_map import SourceMap
 from rater.metrics import Metrics
 from rater.store.buckets import Buckets
+from rater.stream.journal import last_marks
 from rater.stream.topics import Topics
 
 VIEWS_MAX = 250_000
 """Client views kept, about 2 KB each; the cache is emptied when it is full, for the busy ones come back at
 once."""
+AGE_LANES = 4
+"""The batch age is for so many lanes and grows with more: a batch costs 2-3 ms of this process whatever it
+carries, 1-1.5 of it the Kafka transaction (PROTOCOL.md 5.3)."""
+LOOK_BACK_S = 60.0
+"""The last marks of all lanes are read again so often, at most: every lane of a worker needs them at once."""
 
 
-@dataclass
-class Parts:
-    """The connected parts; `app` makes them and closes them in reverse order."""
+@dataclass(frozen=True)
+class WorkerConnections:
+    """What a worker is connected to and set to; `app` makes it and closes it."""
 
     settings: Settings
     client: Mapping[str, Any]
+    """How aiokafka connects."""
     topics: Topics
     store: Buckets
     catalogs: Catalogs
-    maps: dict[str, SourceMap]
+    maps: Mapping[str, SourceMap]
+    """Data topic → the map by which its records are read; none of a topic of records of ours."""
     metrics: Metrics
     worker_id: str
-    views: dict[str, ClientView] = field(default_factory=dict)
-    accounts: dict[str, str] = field(default_factory=dict)
-    waiting: dict[int, str] = field(default_factory=dict)
-    """Lane → why it does not rate now; /readyz shows it."""
-    bare: set[int] = field(default_factory=set)
-    """Our lanes that have no catalog yet: they rate nothing, and that is no fault."""
-    stuck: dict[int, str] = field(default_factory=dict)
-    """Lane → how it makes no progress; the same."""
-    topic_faults: list[str] = field(default_factory=list)
-    """Sentences of what is wrong with topics and may pass; the same."""
-    lanes: set[int] = field(default_factory=set)
-    kafka_away: bool = False
-    slowest_ms: int = 0
-    """No lane is behind this time; as of `looked_back_at`."""
-    looked_back_at: float = float("-inf")
-    looking_back: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @property
     def window_ms(self) -> int:
@@ -60,18 +53,53 @@ class Parts:
         """Length of a generation of duplicate entries: a repeat in the window is in the next at most."""
         return self.window_ms + HOUR_MS
 
-    def batch_views(self) -> Views:
+
+class ViewCache:
+    """Clients' views and accounts' clients, as any lane of the process has fetched them last.
+
+    They may be old: a draw names the version of the view that it used, and is refused then.
+    """
+
+    def __init__(self) -> None:
+        self.clients: dict[str, ClientView] = {}
+        self.accounts: dict[str, str] = {}
+
+    def of_batch(self) -> Views:
         """Return the cache for one batch: what is absent is known for that batch only."""
-        if len(self.views) > VIEWS_MAX:
-            self.views.clear()
+        if len(self.clients) > VIEWS_MAX:
+            self.clients.clear()
         if len(self.accounts) > VIEWS_MAX:
             self.accounts.clear()
-        return Views(self.views, self.accounts)
+        return Views(self.clients, self.accounts)
+
+    def clear(self) -> None:
+        """Forget all."""
+        self.clients.clear()
+        self.accounts.clear()
+
+
+class Readiness:
+    """Whether this worker rates, and why not: /readyz shows it."""
+
+    def __init__(self, servers: str) -> None:
+        """servers: the addresses of Kafka, for the sentence that it does not answer."""
+        self._servers = servers
+        self.lanes: set[int] = set()
+        """Lanes that the group has given us."""
+        self.waiting: dict[int, str] = {}
+        """Lane → why it does not rate now."""
+        self.bare: set[int] = set()
+        """Our lanes that have no catalog yet: they rate nothing, and that is no fault."""
+        self.stuck: dict[int, str] = {}
+        """Lane → how it makes no progress."""
+        self.topic_faults: list[str] = []
+        """Sentences of what is wrong with topics and may pass."""
+        self.kafka_away = False
 
     def reasons(self) -> list[str]:
         """Return why this worker is not ready; nothing when it is."""
         if self.kafka_away:
-            return [f"Kafka at {self.settings.kafka.bootstrap_servers} does not answer"]
+            return [f"Kafka at {self._servers} does not answer"]
         if not self.lanes:
             return [*self.topic_faults, "the group has given this worker no lane yet"]
         bare = [(lane, "there is no catalog yet; load one by `rater load`") for lane in self.bare]
@@ -87,3 +115,41 @@ class Parts:
     def ready(self, lane: int) -> None:
         """Note that a lane rates."""
         self.waiting.pop(lane, None)
+
+
+class SlowestLane:
+    """The lowest time of any lane, as the last marks of all lanes had it when they were read.
+
+    Lane time never runs backwards, so what was read a while ago holds too.
+    """
+
+    def __init__(self) -> None:
+        self._lane_ms = 0
+        self._read_at = float("-inf")
+        self._reading = asyncio.Lock()
+
+    async def lane_ms(self, connections: WorkerConnections) -> int:
+        """Return a time that no lane is behind, ms."""
+        async with self._reading:
+            if time.monotonic() - self._read_at > LOOK_BACK_S:
+                topics = connections.topics
+                marks = await last_marks(connections.client, topics.transactions, topics.partitions)
+                self._lane_ms = min(0 if mark is None else mark.lane_ms for mark in marks)
+                self._read_at = time.monotonic()
+        return self._lane_ms
+
+
+@dataclass(frozen=True)
+class Shared:
+    """One of each for all lanes of the process."""
+
+    connections: WorkerConnections
+    readiness: Readiness
+    views: ViewCache = field(default_factory=ViewCache)
+    slowest: SlowestLane = field(default_factory=SlowestLane)
+
+    @property
+    def batch_age_s(self) -> float:
+        """So long a lane that keeps up lets a batch gather."""
+        lanes = len(self.readiness.lanes)
+        return self.connections.settings.worker.batch_age_ms / 1000 * max(1.0, lanes / AGE_LANES)

@@ -6,13 +6,13 @@ Source of the rules: RULES.md 2, step 4 (rates), and 3.1 (patterns).
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import cached_property, lru_cache
+from functools import cached_property
 
 from msgspec import Struct
 
 from rater.core.amounts import format_e10
 from rater.core.instants import BEGINNING_MS
-from rater.core.json_text import quoted
+from rater.core.json_text import members, quoted
 from rater.core.naming import name_key
 
 CODE_DIGITS_MAX = 64
@@ -64,11 +64,11 @@ NO_RATE = RateText('"code":null,"code_name":null,"rate":null', "0")
 class Rate(Struct, gc=False):
     """What a side of a call is rated at: a row of a rate table, or what the CDR itself gave (no table).
 
-    price_e10 of one price unit and setup_fee_e10 are in 10^-10 of the currency; min_time, interval and
-    grace_time in counting units, interval >= 1.
+    origin: JSON of the table and the currency (`origin_of`). price_e10 of one price unit and setup_fee_e10
+    are in 10^-10 of the currency; min_time, interval and grace_time in counting units, interval >= 1.
     """
 
-    table: str | None
+    origin: str
     currency: str
     code: str
     code_name: str | None
@@ -80,30 +80,19 @@ class Rate(Struct, gc=False):
 
     def text(self) -> RateText:
         """Return what of a transaction follows from the rate (CONTRACTS.md, Transaction)."""
+        fee = format_e10(self.setup_fee_e10)
         name = "null" if self.code_name is None else quoted(self.code_name)
-        price, fee = _price_text(
-            self.table, self.currency, self.price_e10, self.setup_fee_e10, self.min_time, self.interval,
-            self.grace_time,
-        )  # fmt: skip
-        return RateText(f'"code":"{self.code}","code_name":{name},{price}', fee)
+        text = (
+            f'"code":"{self.code}","code_name":{name},"rate":{{{self.origin},"price":"{format_e10(self.price_e10)}",'
+            f'"setup_fee":"{fee}","min_time":{self.min_time},"interval":{self.interval},'
+            f'"grace_time":{self.grace_time}}}'
+        )
+        return RateText(text, fee)
 
 
-@lru_cache(maxsize=16_384)
-def _price_text(
-    table: str | None, currency: str, price_e10: int, setup_fee_e10: int, min_time: int, interval: int,
-    grace_time: int,
-) -> tuple[str, str]:  # fmt: skip
-    """Return the JSON of `rate`, and the setup fee.
-
-    Remembered, for a deck has many codes at one price: it takes a tenth of all that a call does.
-    """
-    fee = format_e10(setup_fee_e10)
-    name = "null" if table is None else quoted(table)
-    text = (
-        f'"rate":{{"table":{name},"currency":{quoted(currency)},"price":"{format_e10(price_e10)}",'
-        f'"setup_fee":"{fee}","min_time":{min_time},"interval":{interval},"grace_time":{grace_time}}}'
-    )
-    return text, fee
+def origin_of(table: str | None, currency: str) -> str:
+    """Return what a transaction says of where a rate is from. table None: the CDR brought it."""
+    return members({"table": table, "currency": currency})
 
 
 class Row(Struct, array_like=True, gc=False):
@@ -126,15 +115,16 @@ _HEAD = 3
 class RateTable:
     """A rate table, searched by number."""
 
-    __slots__ = ("_by_code", "_lengths", "_shorter", "currency", "deck", "name")
+    __slots__ = ("_by_code", "_lengths", "_origin", "_shorter", "currency", "deck", "name")
 
     def __init__(self, name: str, currency: str, deck: Deck | None, rows: Iterable[Row]) -> None:
         """Take the rows of the table."""
         self.name = name
         self.currency = currency
         self.deck = deck
+        self._origin = origin_of(name, currency)
         self._by_code: dict[str, Row | list[Row]] = {}
-        """A list where a code has several: in few tables, and of those most codes have one."""
+        """A list where a code has several, the one that begins last first; most codes have one."""
         self._fill(rows)
         lengths: dict[str, set[int]] = {}
         for code in self._by_code:
@@ -153,12 +143,13 @@ class RateTable:
         table = self._by_code
         for row in rows:
             other = table.setdefault(row.code, row)
-            if other is row:
-                continue
             if isinstance(other, list):
                 other.append(row)
-            else:
+            elif other is not row:
                 table[row.code] = [other, row]
+        for several in table.values():
+            if isinstance(several, list):
+                several.sort(key=_from, reverse=True)
 
     def __len__(self) -> int:
         """Return the number of codes."""
@@ -173,24 +164,18 @@ class RateTable:
         # Not remembered by number: most numbers come once, and an area's few lengths are tried in 0.3 µs.
         by_code = self._by_code
         for length in self._lengths.get(number[:_HEAD], self._shorter):
-            rows = by_code.get(number[:length])  # of a shorter number all of it, which is as good
-            if rows is not None:
-                row = rows if isinstance(rows, Row) else _latest(rows, at_ms)
-                if row is not None and _from(row) <= at_ms and (row.to_ms is None or at_ms < row.to_ms):
-                    return self._rate(row)
+            found = by_code.get(number[:length])  # of a shorter number all of it, which is as good
+            for row in (found,) if isinstance(found, Row) else found or ():
+                if row.from_ms is not None and at_ms < row.from_ms:
+                    continue
+                if row.to_ms is not None and row.to_ms <= at_ms:
+                    break
+                name = None if self.deck is None else self.deck.codes.get(row.code)
+                return Rate(
+                    self._origin, self.currency, row.code, name, row.price_e10, row.setup_fee_e10,
+                    row.min_time, row.interval, row.grace_time,
+                )  # fmt: skip
         return None
-
-    def _rate(self, row: Row) -> Rate:
-        name = None if self.deck is None else self.deck.codes.get(row.code)
-        return Rate(
-            self.name, self.currency, row.code, name, row.price_e10, row.setup_fee_e10,
-            row.min_time, row.interval, row.grace_time,
-        )  # fmt: skip
-
-
-def _latest(rows: list[Row], at_ms: int) -> Row | None:
-    """Return the row of one code that began last; None: none has begun."""
-    return max((row for row in rows if _from(row) <= at_ms), key=_from, default=None)
 
 
 def _from(row: Row) -> int:

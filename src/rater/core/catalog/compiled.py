@@ -63,8 +63,8 @@ class Catalog:
     def offers(self, service: str, packages: tuple[Offer, ...]) -> Offers:
         """Return what open packages offer to calls of a service.
 
-        Remembered, for clients with the same packages share it: made for each client anew, their first calls
-        would cost a third more, and the limits' texts and indexes 1.5 kB of each client.
+        Remembered, for clients with the same packages share it: else the first call of each would cost a
+        fifth more (benchmarks/line.py, `new`).
         """
         found = self._offers.get((service, packages))
         if found is None:

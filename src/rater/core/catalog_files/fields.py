@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import gc
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from difflib import get_close_matches
 from functools import cache, lru_cache
 from typing import Any
@@ -31,18 +29,6 @@ _DAY_MS = 86_400_000
 CURRENCY = re.compile(r"[A-Za-z0-9]{1,16}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 _WHOLE = re.compile(r"-?[0-9]{1,18}")
-
-
-@contextmanager
-def uncollected() -> Iterator[None]:
-    """Let Python's cycle collector wait: searching many new objects without cycles takes half of the time."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 class Fault(Struct, frozen=True):

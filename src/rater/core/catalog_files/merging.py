@@ -30,7 +30,7 @@ from rater.core.catalog.specs import (
     from_objects,
     objects,
 )
-from rater.core.catalog_files.fields import Fault, uncollected, what
+from rater.core.catalog_files.fields import Fault, what
 from rater.core.catalog_files.rows import CatalogFile, OpenFile, Placed, read_files
 from rater.core.clients.changes import first_start, same_client, same_package
 from rater.core.clients.periods import whole_second
@@ -79,7 +79,6 @@ def wanted(file: CatalogFile) -> tuple[set[str], set[str]]:
     return clients, accounts
 
 
-@uncollected()
 def merge(content: Content | None, file: CatalogFile, at_ms: int, existing: Existing) -> Merged | list[Fault]:
     """Return the content with the files' rows and the clients that they change, or every fault.
 

@@ -64,7 +64,6 @@ from rater.core.catalog_files.fields import (
     is_over,
     names_of,
     plain,
-    uncollected,
     unquoted,
     what,
 )
@@ -478,7 +477,6 @@ def _rates(source: Source, rows: _Rows) -> list[Row]:
 
 
 # ------------------------------------------------------------------------------------------------- files
-@uncollected()
 def read_files(files: Sequence[tuple[str, bytes]], open_file: OpenFile) -> CatalogFile:
     """Return the checked rows of files (name, content) that are loaded together, and their faults.
 

@@ -6,10 +6,12 @@ the records.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from operator import attrgetter
 from typing import Any, Protocol
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from rater.core.bucket.messages import DrawResult
 from rater.core.catalog.codes import Rate, RateText
@@ -28,6 +30,9 @@ SIDE_INDEX = {"orig": 0, "term": 1}
 SIDE_NAME: tuple[SideName, SideName] = ("orig", "term")
 
 
+_timestamp = attrgetter("timestamp")
+
+
 class Record(Protocol):
     """A Kafka record as the client library hands it out."""
 
@@ -38,19 +43,56 @@ class Record(Protocol):
     headers: Any
 
 
+class LanePosition(Struct, frozen=True):
+    """Where a lane stands behind a batch; the mark of a Kafka transaction says it of its last batch.
+
+    A value that is never changed: the lane goes on to the next one while batches that wait for their commit
+    carry theirs. What the reader has fetched beyond it is the reader's own (`LaneReader.next`).
+    """
+
+    positions: Mapping[str, int] = {}
+    """Topic → offset behind its last record; none of a topic that nothing was read of."""
+    times: Mapping[str, int] = {}
+    """Topic → timestamp of that record, ms."""
+    lane_ms: int = 0
+    """The lane's time: the highest timestamp of its records, ms."""
+    catalog: int = 0
+    """Version of the catalog that the lane rates by; 0: it has none."""
+    body: int = 0
+    """Offset of that catalog's body in partition 0 of the commands topic."""
+
+    def behind(self, last: Mapping[str, Record]) -> LanePosition:
+        """Return the position behind these records, the last ones of their topics."""
+        return replace(
+            self,
+            positions={**self.positions, **{topic: record.offset + 1 for topic, record in last.items()}},
+            times={**self.times, **{topic: record.timestamp for topic, record in last.items()}},
+        )
+
+
 class Standing(Struct):
-    """Where a lane stands before a batch, and the rules that hold for it."""
+    """A lane as the steps know it: where it stands, the rules that hold for it, and what it was left."""
 
     lane: int
     commands_topic: str
     window_ms: int
+    """The duplicate window."""
     generation_ms: int
-    positions: dict[str, int]
-    times: dict[str, int]
-    lane_ms: int
-    pending: dict[Identity, Decided]
+    """Length of a generation of duplicates."""
+    position: LanePosition
+    """Behind the last batch that was processed; while one is, its time and its catalog are those of now."""
+    pending: dict[Identity, Decided] = {}
     """Outcomes that were decided before and not published: found by (topic, offset, index), never decided
     again."""
+
+    @property
+    def lane_ms(self) -> int:
+        """The lane's time, ms."""
+        return self.position.lane_ms
+
+    @lane_ms.setter
+    def lane_ms(self, lane_ms: int) -> None:
+        self.position = replace(self.position, lane_ms=lane_ms)
 
 
 class Side(Struct, gc=False):
@@ -108,6 +150,8 @@ class Batch:
         self.commands_topic = standing.commands_topic
         self.lane = standing.lane
         self.records = sum(len(records) for _, records in polled)
+        self.last: dict[str, Record] = {topic: records[-1] for topic, records in polled if records}
+        """The last record of each topic."""
         self.sides: list[Side] = []
         self.changes: list[KeptChange] = []
         """Changes of clients that were carried out, now or by a predecessor."""
@@ -119,18 +163,10 @@ class Batch:
         self.ticks: list[Outgoing] = []
         """Commands of the lane to itself."""
         self.counts = Counts()
-        self.calls: dict[int, int] = {}
-        """Bucket → number of the last call that carried something of this batch."""
-        self.positions: dict[str, int] = dict(standing.positions)
-        self.times: dict[str, int] = dict(standing.times)
-        for topic, records in polled:
-            if records:
-                self.positions[topic] = records[-1].offset + 1
-                self.times[topic] = records[-1].timestamp
-        self.lane_ms = standing.lane_ms
-        self.catalog = 0
-        """Version of the catalog that the lane has behind the batch; before: that it begins with."""
-        self.body = 0
+        self.requests: dict[int, int] = {}
+        """Bucket → number of the last request that carried something of this batch."""
+        self.position = standing.position
+        """Where the lane stands behind the batch; until it is decided: where it began."""
         self.pending_left = 0
         """Outcomes of a predecessor that had not come again when this batch was rated."""
 
@@ -142,13 +178,18 @@ class Batch:
                 self.events.append((event.key, event.value, []))
                 self.counts.events[event.type] += 1
 
+    @property
+    def catalog(self) -> int:
+        """Version of the catalog that the lane has behind the batch; before: that it begins with."""
+        return self.position.catalog
+
     def release(self) -> None:
-        """Let go of what only rating needed: what is published stays."""
-        self.polled, self.sides, self.changes = [], [], []
+        """Let go of what only processing needed: what is published stays."""
+        self.polled, self.commands, self.last, self.sides, self.changes = [], [], {}, [], []
 
 
 def slices(standing: Standing, polled: list[tuple[str, list[Any]]], records_max: int) -> list[Batch]:
-    """Cut what came in into equal batches of at most `records_max` records, moving the standing behind each.
+    """Cut what came in into equal batches of at most `records_max` records.
 
     The lane's time stays within one generation of duplicates in a batch: its keys all go into that one.
     """
@@ -165,10 +206,10 @@ def slices(standing: Standing, polled: list[tuple[str, list[Any]]], records_max:
                 at += len(part)
                 room -= len(part)
                 if room <= 0:
-                    batches.append(_cut(standing, piece))
+                    batches.append(Batch(standing, piece))
                     piece, room = [], size
         if piece:
-            batches.append(_cut(standing, piece))
+            batches.append(Batch(standing, piece))
     return batches
 
 
@@ -177,7 +218,7 @@ def _by_generation(
 ) -> list[list[tuple[str, list[Any]]]]:
     """Part what came in where the lane's time enters another generation: seldom, or after a long absence."""
     lane_ms, length_ms = standing.lane_ms, standing.generation_ms
-    latest_ms = max((record.timestamp for _, records in polled for record in records), default=0)
+    latest_ms = max([max(map(_timestamp, records), default=0) for _, records in polled], default=0)
     if latest_ms // length_ms <= lane_ms // length_ms:
         return [polled]
     groups: list[list[tuple[str, list[Any]]]] = [[]]
@@ -192,9 +233,3 @@ def _by_generation(
             lane_ms = max(lane_ms, record.timestamp)
         groups[-1].append((topic, records[start:]))
     return [group for group in groups if group]
-
-
-def _cut(standing: Standing, piece: list[tuple[str, list[Any]]]) -> Batch:
-    batch = Batch(standing, piece)
-    standing.positions, standing.times = dict(batch.positions), dict(batch.times)
-    return batch

@@ -103,7 +103,7 @@ class RequestBuilder:
         """Return the request as the store takes it. number: that which the bucket expects."""
         for use, (_, fields) in zip(self.uses, self._clients.values(), strict=True):
             use.fields = list(fields)
-        context = b""
+        lane_ms, context = standing.lane_ms, b""
         if self._rows:
             context = pack_rows(
                 list(self._topics), self._head_texts, self._rate_texts, self._limit_texts, self._rows
@@ -111,8 +111,8 @@ class RequestBuilder:
         if self.changes:
             context = pack_changes(self.changes, context)
         return DrawRequest(
-            lane=standing.lane, token=token, call=number, lane_ms=standing.lane_ms,
-            generation=standing.lane_ms // standing.generation_ms, trim=trim, floor=floor,
+            lane=standing.lane, token=token, call=number, lane_ms=lane_ms,
+            generation=lane_ms // standing.generation_ms, trim=trim, floor=floor,
             changes=self._writes, accounts=self.accounts, uses=self.uses, items=self.items,
             context=context, contextless=not context,
         )  # fmt: skip

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from rater.core.bucket.messages import DrawReply, DrawRequest, DrawResult, Outcome, Status
 from rater.core.bucket.model import Bucket, Funds, draw_item
@@ -23,7 +24,7 @@ from rater.core.clients.views import ClientView, Views
 from rater.core.instants import DAY_MS, HOUR_MS
 from rater.core.journal.records import CHANGE_INDEX_MIN
 from rater.core.line import steps
-from rater.core.line.batch import Batch, Side, Standing
+from rater.core.line.batch import Batch, LanePosition, Side, Standing
 from rater.core.line.draw_request import RequestBuilder
 from rater.core.rating.explaining import Passed, not_drawn, passed_over
 from rater.core.rating.matching import package_type
@@ -89,7 +90,7 @@ class Rater:
         self.states: dict[str, ClientState] = {}
         self.views = Views()
         self.bucket = Bucket()
-        self.standing = Standing(0, "", window_ms, window_ms + HOUR_MS, {}, {}, 0, {})
+        self.standing = Standing(0, "", window_ms, window_ms + HOUR_MS, LanePosition())
         """Where its lane stands: its time never runs backwards."""
         self._number = self.bucket.fence(0, 0).call
         _, self._number = self.bucket.register(0, 0, self._number, 1)
@@ -113,6 +114,7 @@ class Rater:
         if merged.changed:
             self.content = merged.content
             self.catalog = compile_catalog(merged.content, self.catalog.version + 1)
+            self.standing.position = replace(self.standing.position, catalog=self.catalog.version)
             self._change(merged.entries, at_ms)
         return []
 
@@ -161,7 +163,6 @@ class Rater:
 
     def _decoded(self, raw: bytes | None, record_ms: int) -> tuple[Batch, list[Side]]:
         batch = Batch(self.standing, [("cdrs", [Record(raw, record_ms)])])
-        batch.catalog = self.catalog.version
         return batch, steps.decode(batch, self.standing, {}, self.catalog.service_names)
 
     def _matched(self, sides: list[Side]) -> list[RequestBuilder]:

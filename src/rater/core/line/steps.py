@@ -89,7 +89,7 @@ def decode(
                 continue  # it is no call, says the source's map
             else:
                 _take_rejected(batch, topic, record, found, replayed)
-    batch.lane_ms = standing.lane_ms = lane_ms
+    standing.lane_ms = lane_ms
     return sides
 
 
@@ -171,7 +171,7 @@ def identify(sides: Iterable[Side], catalog: Catalog, views: Views) -> Lacking:
     lacking = Lacking()
     for side in sides:
         side.rejection = None
-        found = identify_side(side.cdr, side.name, side.party, catalog, views)  # type: ignore[arg-type]
+        found = identify_side(side.cdr, SIDE_NAME[side.index], side.party, catalog, views)  # type: ignore[arg-type]
         if isinstance(found, Identified):
             side.view, side.account, side.rate = found
         elif isinstance(found, Rejection):

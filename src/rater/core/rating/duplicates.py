@@ -31,12 +31,7 @@ def keys_of(cdr: Cdr, index: int, client_crc: int) -> tuple[bytes, bytes]:
     """
     both = blake2b(f"{cdr.source}/{cdr.id}".encode(), digest_size=2 * KEY_BYTES).digest()
     older = both[KEY_BYTES:] if index else both[:KEY_BYTES]
-    return key_of(older, client_crc), older
-
-
-def key_of(older: bytes, client_crc: int) -> bytes:
-    """Return a key of now from one of earlier versions."""
-    return (int.from_bytes(older, "big") ^ client_crc).to_bytes(KEY_BYTES, "big")
+    return (int.from_bytes(older, "big") ^ client_crc).to_bytes(KEY_BYTES, "big"), older
 
 
 def content_of(cdr: Cdr, client: str, account: str | None, given: GivenRate | None) -> bytes:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from msgspec import Struct
 
-from rater.core.catalog.codes import Rate
+from rater.core.catalog.codes import Rate, origin_of
 from rater.core.catalog.compiled import Catalog
 from rater.core.cdr import Cdr, GivenRate, Party
 from rater.core.clients.views import ClientView, Views
@@ -128,8 +128,8 @@ def _nobody(party: Party, cdr: Cdr, side: Side) -> Rejection:
 def given_rate(given: GivenRate) -> Rate:
     """Return a rate that the CDR brought, as it is: it has no table."""
     return Rate(
-        None, given.currency, given.code, given.code_name, given.price_e10, given.setup_fee_e10,
-        given.min_time, given.interval, given.grace_time,
+        origin_of(None, given.currency), given.currency, given.code, given.code_name,
+        given.price_e10, given.setup_fee_e10, given.min_time, given.interval, given.grace_time,
     )  # fmt: skip
 
 

@@ -5,7 +5,6 @@ Source of the rules: RULES.md 2, steps 3, 6 and 7, and 2.2.
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Literal
 
 from msgspec import Struct
@@ -75,28 +74,21 @@ def price(cdr: Cdr, side: Side, rate: Rate | None, currency: str, catalog: Catal
         billed = billed_units(raw, rate.min_time, rate.interval)
     if in_grace:
         return _GRACE
-    cost = cost_of(rate.price_e10, rate.setup_fee_e10, side, catalog.services[cdr.service].price_unit)
+    unit = catalog.services[cdr.service].price_unit
+    a, s, d = rate.price_e10, rate.setup_fee_e10 * unit, unit * _E10_IN_MICRO
+    if side == "orig":
+        a, s = -a, -s
     fx: tuple[str, ...] = ()
     if rate.currency != currency:
         pair = catalog.convert(rate.currency, currency, cdr.at_ms)
         if pair is None:
             return currency_unknown(catalog, (rate.currency, currency), cdr.at_ms, side)
-        cost = form(cost.a * pair[0], cost.s * pair[0], cost.d * pair[1])
+        a, s, d = a * pair[0], s * pair[0], d * pair[1]
         fx = fx_objects(catalog, (rate.currency, currency), cdr.at_ms)
-    exact = cost.a * billed + cost.s
-    if billed > LIMIT or (2 * abs(exact) + cost.d) // (2 * cost.d) > LIMIT:
+    exact = a * billed + s
+    if billed > LIMIT or (2 * abs(exact) + d) // (2 * d) > LIMIT:
         return _out_of_range(rate.currency, format_e10(rate.price_e10), billed, side)
-    return Priced(None, billed, cost, (exact > 0) - (exact < 0), fx)
-
-
-@lru_cache(maxsize=16_384)
-def cost_of(price_e10: int, setup_fee_e10: int, side: Side, unit: int) -> Form:
-    """Return the signed cost in micros of the rate's currency, as a form of the overage.
-
-    Remembered, for a deck has many codes at one price: to reduce a form is a tenth of all that a call takes.
-    """
-    a, s, d = price_e10, setup_fee_e10 * unit, unit * _E10_IN_MICRO
-    return form(-a, -s, d) if side == "orig" else form(a, s, d)
+    return Priced(None, billed, form(a, s, d), (exact > 0) - (exact < 0), fx)
 
 
 def _out_of_range(currency: str, text: str, billed: int, side: Side) -> Rejection:

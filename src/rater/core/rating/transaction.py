@@ -17,7 +17,7 @@ from rater.core.catalog.offers import LimitText
 from rater.core.cdr import CALLS, Cdr
 from rater.core.clients.views import ClientView, PeriodText
 from rater.core.instants import rfc3339
-from rater.core.json_text import quoted
+from rater.core.json_text import members, quoted
 from rater.core.rating.pricing import Why
 from rater.core.reasons import Reason, Rejection, Side, shown
 
@@ -86,11 +86,10 @@ def head_of(
     catalog: int,
 ) -> TransactionHead:  # fmt: skip
     """Return what stands in the transactions of all calls of this side, account, service and packages."""
-    of = "null" if account is None else quoted(account)
+    of = {"client": view.id, "account": account, "side": side, "service": service}
     return TransactionHead(
         view.id,
-        f'{side}","client":{quoted(view.id)},"account":{of},'
-        f'"side":"{side}","service":{quoted(service)},"cdr":{{"source":"',
+        f'{side}",{members(of)},"cdr":{{"source":"',
         "" if service == CALLS else 'null,"volume":',
         f',"currency":{quoted(view.currency)},"catalog":{catalog}',
         packages,

@@ -292,7 +292,8 @@ def cut_short(literal: str) -> bool:
     So Lua and older PHP print numbers of 15 digits and more. As a time or a duration it is near enough.
     """
     mantissa, exponent, power = literal.lower().partition("e")
-    digits = len(mantissa.strip("+-0").replace(".", "").lstrip("0"))
+    # Zeros at the end count: %.14g writes none, so who wrote them wrote all digits.
+    digits = len(mantissa.lstrip("+-0").replace(".", "").lstrip("0"))
     return bool(exponent) and digits <= _LUA_DIGITS <= int(power)
 
 

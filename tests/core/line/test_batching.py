@@ -21,7 +21,7 @@ from rater.core.clients.views import ClientView, Views
 from rater.core.journal.outcomes import unpack_entries
 from rater.core.line import batch as batch_module
 from rater.core.line import steps as steps_module
-from rater.core.line.batch import Side
+from rater.core.line.batch import LanePosition, Side
 from rater.core.line.offline import Rater
 from rater.core.rating import matching
 from rater.core.rating.transaction import Context
@@ -92,7 +92,7 @@ def test_two_periods_of_a_client_in_one_call() -> None:
     found = [found_in(rater, view, number, at) for number, at in enumerate(times)]
     calls, _ = steps_module.match(found, rater.catalog, Views(), 1)
     (call,) = calls.values()
-    standing = batch_module.Standing(0, "commands", 864_000_000, 867_600_000, {}, {}, AT_MS, {})
+    standing = batch_module.Standing(0, "commands", 864_000_000, 867_600_000, LanePosition(lane_ms=AT_MS))
     request = call.request(standing, 0, 1, 0, 0)
     assert [use.fields for use in request.uses] == [["7.4.a", "7.5.a"]]
     assert [[one.field for one in item.candidates] for item in request.items] == [[0], [1], [0]]
@@ -117,7 +117,9 @@ def test_what_calls_of_a_request_share_is_kept_once() -> None:
         for place, client in enumerate(("42", "43"))
     ]
     requests, _ = steps_module.match(sides, rater.catalog, Views(), 1)
-    request = requests[0].request(batch_module.Standing(0, "c", 1, 1, {}, {}, AT_MS, {}), 0, 1, 0, 0)
+    request = requests[0].request(
+        batch_module.Standing(0, "c", 1, 1, LanePosition(lane_ms=AT_MS)), 0, 1, 0, 0
+    )
     kept = [_context.decode(entry.context) for entry in unpack_entries(request.context)]
     assert [
         (of.head.client, of.head.packages[one.group].field + one.field, of.id)
@@ -179,7 +181,7 @@ def drawn(
         rater = Rater()
         assert not rater.load([("catalog.json", json.dumps(catalog).encode())], AT_MS)
         view = ClientView(rater.states["42"])
-        standing = batch_module.Standing(0, "commands", 864_000_000, 867_600_000, {}, {}, AT_MS, {})
+        standing = batch_module.Standing(0, "commands", 864_000_000, 867_600_000, LanePosition(lane_ms=AT_MS))
         number, expected = 0, rater.bucket.lanes[0].call
         for batch in batches:
             asked, whole = 0, set[str]()
@@ -200,10 +202,14 @@ def drawn(
 
 def test_what_came_in_is_cut_into_equal_batches() -> None:
     """None is left out, each topic keeps its order, and the positions stand behind the last ones."""
-    standing = batch_module.Standing(0, "commands", 86_400_000, 90_000_000, {}, {}, AT_MS, {})
+    standing = batch_module.Standing(0, "commands", 86_400_000, 90_000_000, LanePosition(lane_ms=AT_MS))
     records = [SimpleNamespace(offset=number, timestamp=AT_MS) for number in range(250)]
     batches = batch_module.slices(standing, [("cdrs", records), ("commands", records)], 120)
     assert [batch.records for batch in batches] == [100, 100, 100, 100, 100]
     assert [record for batch in batches for record in batch.commands] == records
     assert [record for batch in batches for _, part in batch.polled for record in part] == records
-    assert standing.positions == {"cdrs": 250, "commands": 250}
+    position = standing.position
+    for batch in batches:
+        position = position.behind(batch.last)
+    assert position.positions == {"cdrs": 250, "commands": 250}
+    assert position.times == {"cdrs": AT_MS, "commands": AT_MS}

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from rater.core.cdr import Arrival, Cdr, Party
@@ -23,7 +23,7 @@ from rater.core.sources.cutting import records
 from rater.core.sources.source_map import MapFault, Skipped, SourceMap, compile_map, describe
 from rater.core.zones import Release, Zones, installed
 
-_ROOT = Path(__file__).parents[2]
+_ROOT = Path(__file__).parents[3]
 _DATA = _ROOT / "tests" / "data" / "sources"
 _FILES = {
     "freeswitch": "freeswitch.jsonl",
@@ -616,6 +616,7 @@ def test_floats_of_ids_and_durations() -> None:
 _compiled_small = _compiled(_SMALL)
 
 
+@example(125_000_000_000_000, 0, 14, "e")  # 1.25000000000000e14: nothing was cut off
 @given(st.integers(0, 2**53 - 1), st.integers(0, 20), st.integers(-3, 20), st.sampled_from(["e", "E", "e+"]))
 def test_every_spelling_of_a_whole_number(number: int, zeros: int, moved: int, power: str) -> None:
     """All digits and the point anywhere, with the exponent that goes with it: it is that number."""

@@ -16,12 +16,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rater.core.bucket.messages import DrawResult, Outcome
-from rater.core.catalog.codes import Rate
-from rater.core.catalog.offers import Candidate, LimitText, Offers
+from rater.core.catalog.codes import Rate, origin_of
+from rater.core.catalog.offers import LimitText
 from rater.core.cdr import Arrival, Cdr, GivenRate, Party
 from rater.core.cdr_decoding import decode
-from rater.core.clients.views import Opened, PeriodText
-from rater.core.instants import BEGINNING_MS, NEVER_MS, rfc3339
+from rater.core.instants import rfc3339
 from rater.core.journal.outcomes import Pending, unpack_entries
 from rater.core.line import batch as batch_module
 from rater.core.line import steps as steps_module
@@ -36,6 +35,9 @@ AT_MS = 1_793_872_800_000
 CATALOG = """
 currencies: {base: USD, rates: {EUR: "1.08", GBP: "1.27", JPY: "0.0067"}}
 clients: [{id: "42", name: Rose, currency: USD}, {id: "43", name: Violet, currency: GBP}]
+packages: [{id: P, name: P, type: customer, currency: USD, limits: [
+  {id: m, type: volume, service: calls, code: "*", limit: 9}]}]
+client_packages: [{id: "7", client: "42", package: P, start_date: 2026-11-01, activate_in_past: true}]
 """
 PRICES = st.decimals(-3, 3, places=10, allow_nan=False, allow_infinity=False)
 
@@ -74,7 +76,9 @@ def priced_at(
 def rate_of(price: Decimal, fee: Decimal = Decimal(0), currency: str = "USD", **rest: int) -> Rate:
     """Return a rate of code 380."""
     units: dict[str, Any] = {"min_time": 0, "interval": 1, "grace_time": 0, **rest}
-    return Rate(None, currency, "380", None, int(price * 10**10), int(fee * 10**10), **units)
+    return Rate(
+        origin_of(None, currency), currency, "380", None, int(price * 10**10), int(fee * 10**10), **units
+    )
 
 
 # ---------------------------------------------------------------- billed volume
@@ -203,9 +207,11 @@ def test_the_key_names_the_side() -> None:
 
 def test_the_key_of_earlier_versions_is_in_the_same_group() -> None:
     """The client changes the last four bytes alone: the store groups by the first."""
-    key, older = duplicates_module.keys_of(call(), 0, 0x01020304)
-    assert key[:4] == older[:4]
-    assert [a ^ b for a, b in zip(key[4:], older[4:], strict=True)] == [1, 2, 3, 4]
+    for index in (0, 1):
+        key, older = duplicates_module.keys_of(call(), index, 0x01020304)
+        assert key[:4] == older[:4]
+        assert [a ^ b for a, b in zip(key[4:], older[4:], strict=True)] == [1, 2, 3, 4]
+        assert duplicates_module.keys_of(call(), index, 0) == (older, older)
 
 
 def test_the_content_is_what_is_rated() -> None:
@@ -242,7 +248,9 @@ def test_given_rates_compare_by_value() -> None:
 
 # ---------------------------------------------------------------- the transaction
 
-STANDING = batch_module.Standing(0, "commands", 86_400_000, 90_000_000, {}, {}, AT_MS, {})
+STANDING = batch_module.Standing(
+    0, "commands", 86_400_000, 90_000_000, batch_module.LanePosition(lane_ms=AT_MS)
+)
 
 
 def built(
@@ -259,13 +267,10 @@ def built(
     side = batch_module.Side("cdrs", Record(b"", AT_MS), index, cdr, party)
     side.view, side.account, side.rate, side.priced = rater.views.clients[client], account, rate, found
     if limits:
-        side.opened = Opened(
-            rater.catalog, BEGINNING_MS, NEVER_MS, (PeriodText('"7"', "7.1", "1"),), (NEVER_MS,),
-            Offers((), cdr.service), 0,
-        )  # fmt: skip
+        side.opened = side.view.opened(account, cdr.service, "customer", cdr.at_ms, rater.catalog)
+        (one,) = side.opened.offers.candidates
         side.candidates = [
-            Candidate(0, "P", "m", 9, 0, 0, of.money, of.waive, allow=False, currency="USD", text=of)
-            for of in limits
+            msgspec.structs.replace(one, money=of.money, waive=of.waive, text=of) for of in limits
         ]
     builder = RequestBuilder()
     builder.add(side, cdr, side.view, found, rater.catalog.version)
@@ -334,7 +339,7 @@ def test_texts_are_escaped_where_they_need_it(
     cdr = decode(raw, Arrival(AT_MS, 86_400_000, frozenset({"calls", "messages"})))
     assert isinstance(cdr, Cdr)
     assert cdr.plain == (b"\\" not in raw)
-    rate = Rate(None, "USD", "38", None, 10**9, 0, 0, 1, 5) if cdr.answered else None
+    rate = Rate(origin_of(None, "USD"), "USD", "38", None, 10**9, 0, 0, 1, 5) if cdr.answered else None
     priced = priced_at(rater, rate, cdr)
     assert isinstance(priced, pricing.Priced)
     one, other = (

@@ -1,0 +1,228 @@
+"""A lane's requests to its buckets.
+
+Each bears the lane's token and the number that the bucket expects (`BucketCursor`), so that one of a dead
+owner, or one that comes twice, is refused. While a lane rates it waits for a store that is down or closed;
+while it is taken nothing is waited for here: taking it begins again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Protocol, TypeVar
+
+from rater.core.bucket.messages import EXPIRE_GENERATIONS_MAX, FenceReply, Reconcile, Status, ViewsReply
+from rater.core.clients.views import Views
+from rater.core.line import steps
+from rater.core.line.batch import Batch, Side
+from rater.core.line.draw_request import RequestBuilder
+from rater.core.line.steps import Requests
+from rater.errors import Fenced, Halt, Retake, StoreDown
+from rater.worker.lane import Lane
+from rater.worker.shared import Shared
+
+PROBE_S = 1.0
+"""An idle lane asks its buckets this often whether they still know it: else a flushed store stays closed for
+all."""
+EXPIRE_S = 60.0
+"""How often a lane lets each bucket drop generations of duplicates that nobody can ask for any more."""
+CLOSED_RETRY_S = 0.05
+"""How long to wait for the other lanes to register at a bucket's gate before asking again."""
+DOWN_RETRY_S = 0.2
+"""How long to wait before a call that did nothing is repeated while the store is away."""
+ASK_WHOLE_MAX = 10_000
+"""Clients remembered as such whose first limits did not do; emptied when full: what it saves is a repeat."""
+
+
+class Reply(Protocol):
+    """What every reply of the store has."""
+
+    @property
+    def status(self) -> Status:
+        """What became of the call."""
+
+
+R = TypeVar("R", bound=Reply)
+
+
+class LaneBuckets:
+    """The buckets as one lane calls them."""
+
+    def __init__(self, lane: Lane, shared: Shared) -> None:
+        """Call for this lane. What is shared stands here too, for those who work with both."""
+        self.lane = lane
+        self.connections = shared.connections
+        self.views = shared.views
+        self.readiness = shared.readiness
+        self.ask_whole: set[str] = set()
+        """Clients that are asked with all of their limits at once. Only how often is asked depends on it."""
+        self._asked_at = self._expired_at = time.monotonic()
+
+    # ------------------------------------------------------------------ taking the lane
+    async def fence(self, bucket: int) -> FenceReply:
+        """Make the lane ours in a bucket; returns what the bucket keeps of it, or that a rival has it."""
+        reply = await self.connections.store.fence(bucket, self.lane.number, self.lane.token)
+        if reply.status == Status.OK:
+            self.lane.cursors[bucket].expected = reply.call
+        return reply
+
+    async def reconcile(self, bucket: int, what: Reconcile) -> None:
+        """Add corrections to a bucket. Raises Fenced (a rival took the lane), Retake."""
+        self._go_on(bucket, *await self.connections.store.reconcile(bucket, what))
+
+    async def register(self, bucket: int) -> None:
+        """Register the lane at a bucket's gate. Raises Fenced (a rival took the lane), Retake."""
+        lane, expected = self.lane, self.lane.cursors[bucket].expected
+        reply = await self.connections.store.register(bucket, lane.number, lane.token, expected)
+        self._go_on(bucket, *reply)
+
+    def _go_on(self, bucket: int, status: Status, expected: int) -> None:
+        if status == Status.FENCED:
+            raise Fenced
+        if status != Status.OK:
+            raise Retake(status.name)
+        self.lane.cursors[bucket].expected = expected
+
+    # ------------------------------------------------------------------ rating
+    async def look_up(self, bucket: int, clients: set[str], accounts: set[str], views: Views) -> None:
+        """Fetch views of one bucket into the cache."""
+        lane, store = self.lane, self.connections.store
+        reply = await self._asked(
+            lambda: store.views(
+                bucket, lane.number, lane.token, lane.cursors[bucket].expected, list(clients), list(accounts)
+            )
+        )
+        views.learn(clients, accounts, reply.registers, reply.accounts)
+
+    async def draw(self, batch: Batch, requests: Requests, views: Views) -> list[Side]:
+        """Draw from all buckets at once; returns the sides that have to be matched again."""
+        tasks = [
+            asyncio.create_task(self.draw_one(batch, bucket, builder, views))
+            for bucket, builder in requests.items()
+        ]
+        try:
+            drawn = await asyncio.gather(*tasks)
+        except BaseException:
+            # Else one that waits for its bucket would go on asking, and tell of a lane that is not ours.
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            raise
+        return [
+            side
+            for builder, done in zip(requests.values(), drawn, strict=True)
+            if not done
+            for side in builder.sides
+        ]
+
+    async def draw_one(self, batch: Batch, bucket: int, builder: RequestBuilder, views: Views) -> bool:
+        """Draw from one bucket; False: nothing was changed, the sides have to be matched again.
+
+        Views were stale, and are fresh now; or something is due first, and the request knows what; or the
+        first limits of a side did not do, and it gets all.
+        """
+        lane, cursor = self.lane, self.lane.cursors[bucket]
+        request = builder.request(lane.standing, lane.token, cursor.expected, cursor.trim, cursor.floor)
+        reply = await self._asked(lambda: self.connections.store.draw(bucket, request))
+        if reply.status == Status.STALE:
+            for client, register in reply.stale:
+                views.put(client, register)
+            self.connections.metrics.redis_retried()
+            return False
+        if reply.status == Status.DUE:
+            builder.due = reply.due
+            self.connections.metrics.redis_retried()
+            return False
+        if reply.status == Status.MORE:
+            if len(self.ask_whole) >= ASK_WHOLE_MAX:
+                self.ask_whole.clear()
+            self.ask_whole |= steps.ask_whole(builder, reply.more)
+            self.connections.metrics.redis_retried()
+            return False
+        cursor.expected = reply.call
+        batch.requests[bucket] = request.call
+        steps.settle(batch, builder, reply)
+        return True
+
+    # ------------------------------------------------------------------ now and then
+    async def probe_if_idle(self) -> None:
+        """Ask every bucket whether it still knows us, unless one was asked anything in the last PROBE_S."""
+        if time.monotonic() - self._asked_at >= PROBE_S:
+            for bucket in range(self.connections.store.count):
+                await self._asked(partial(self._probe, bucket), patient=False)
+
+    async def _probe(self, bucket: int) -> ViewsReply:
+        lane, store = self.lane, self.connections.store
+        status = await store.probe(bucket, lane.number, lane.token, lane.cursors[bucket].expected)
+        return ViewsReply(status, {}, {})
+
+    async def expire_if_due(self) -> None:
+        """Expire once in EXPIRE_S."""
+        if time.monotonic() - self._expired_at >= EXPIRE_S:
+            await self.expire()
+
+    async def expire(self) -> None:
+        """Let every bucket drop generations of duplicates that are over for all lanes."""
+        self._expired_at = time.monotonic()
+        for bucket in range(self.connections.store.count):
+            while await self._expire(bucket) == EXPIRE_GENERATIONS_MAX:
+                pass
+
+    async def _expire(self, bucket: int) -> int:
+        """Return how many generations were dropped."""
+        lane, cursor = self.lane, self.lane.cursors[bucket]
+        length_ms, store = self.connections.generation_ms, self.connections.store
+        reply = await self._asked(
+            lambda: store.expire(
+                bucket, lane.number, lane.token, cursor.expected, lane.standing.lane_ms, length_ms
+            ),
+            patient=False,
+        )
+        if reply.status == Status.OK:
+            cursor.expected = reply.call
+        return reply.dropped
+
+    # ------------------------------------------------------------------ inside
+    async def _asked(self, ask: Callable[[], Awaitable[R]], *, patient: bool = True) -> R:
+        """Ask a bucket; wait while it is down or closed; leave the line when it does not know us.
+
+        patient: wait for a closed one too; else that is the reply.
+        """
+        metrics, readiness, number = self.connections.metrics, self.readiness, self.lane.number
+        while True:
+            self._asked_at = time.monotonic()
+            try:
+                reply = await ask()
+            except StoreDown as error:
+                readiness.unready(number, str(error))
+                metrics.redis_retried()
+                await asyncio.sleep(DOWN_RETRY_S)
+                continue
+            if reply.status == Status.CLOSED:
+                readiness.unready(
+                    number, "the store lost history; waiting until every lane has reconciled it"
+                )
+                if not patient:
+                    return reply
+                metrics.redis_retried()
+                await asyncio.sleep(CLOSED_RETRY_S)
+                continue
+            _check(reply.status)
+            readiness.ready(number)
+            return reply
+
+
+def _check(status: Status) -> None:
+    """Raise what to do about a bucket that does not answer as one of ours."""
+    if status == Status.FENCED:
+        raise Fenced
+    if status == Status.REGRESSED:
+        raise Retake("the store does not know this lane as it was left: it went backwards or was emptied")
+    if status == Status.LOST:
+        raise Halt(
+            "a client's keys are gone from Redis while the rest of its bucket is there; nothing but rater "
+            "may write or evict keys of its prefix. Delete all keys of the prefix: they are rebuilt from "
+            "Kafka"
+        )

@@ -1,0 +1,133 @@
+"""A lane that is ours: all of its state, once."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Iterator, Sequence
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from rater.core.catalog.compiled import Catalog
+from rater.core.line import trimming
+from rater.core.line.batch import Batch, LanePosition, Standing
+from rater.core.line.trimming import Settled
+from rater.metrics import Metrics
+from rater.stream.journal import Mark
+from rater.stream.lane_reader import LaneReader
+from rater.stream.producer import LaneProducer
+from rater.worker.shared import WorkerConnections
+
+
+class BucketCursor(Struct):
+    """How far the lane has come with one bucket."""
+
+    expected: int = 0
+    """Number that the bucket expects the lane's next request to have."""
+    trim: int = 0
+    """Outcomes of requests up to this number may be forgotten by the bucket."""
+    floor: int = 0
+    """Offset of the journal: the bucket agrees with what lies before."""
+    published: int = 0
+    """Number of the last request of which all is published, but for what is pending."""
+
+
+class Progress:
+    """What the lane is doing, for whoever watches it."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+        self._stages: list[str] = []
+        """Stages that are under way: one batch is committed while the next is processed."""
+        self.committed_at = time.monotonic()
+        """When something was committed last, or nothing waited."""
+        self.unfinished: dict[str, int] = {}
+        """Topic → first offset of what waited when the lane was lost, until something is committed again."""
+
+    @contextlib.contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Measure a stage of the line, and know of it while it lasts."""
+        self._stages.append(name)
+        try:
+            with self._metrics.stage(name):
+                yield
+        finally:
+            self._stages.remove(name)
+
+    @property
+    def step(self) -> str:
+        """The stage of the first record that is not committed."""
+        return "commit" if "commit" in self._stages else self._stages[-1] if self._stages else "poll"
+
+    def committed(self) -> None:
+        """Note that something was committed."""
+        self.committed_at, self.unfinished = time.monotonic(), {}
+
+
+class Lane:
+    """A lane that is ours: who we are there, where it stands, and what each bucket expects of it."""
+
+    reader: LaneReader
+    """Of its input; there once buckets and journal agree."""
+
+    def __init__(
+        self,
+        number: int,
+        token: int,
+        producer: LaneProducer,
+        mark: Mark,
+        connections: WorkerConnections,
+        *,
+        anew: frozenset[str] = frozenset(),
+    ) -> None:
+        """Stand at `mark`, with nothing known of the buckets yet. anew: see the attribute."""
+        self.number = number
+        self.token = token
+        """The fence token: offset of our owner record."""
+        self.producer = producer
+        self.ids = mark.ids
+        """Input topic → its id."""
+        self.anew = anew
+        """Topics that are other ones than those of which outcomes are kept, and read from their beginning."""
+        self.catalog: Catalog | None = None
+        """What `standing.position` names."""
+        position = LanePosition(mark.positions, mark.times, mark.lane_ms, mark.catalog, mark.body)
+        self.standing = Standing(
+            number, connections.topics.commands, connections.window_ms, connections.generation_ms, position
+        )
+        self.cursors = [BucketCursor() for _ in range(connections.store.count)]
+        self.progress = Progress(connections.metrics)
+        self._unproven: Settled | None = None
+        """What buckets may forget when the next commit has succeeded."""
+
+    def adopt(self, catalog: Catalog, body: int) -> None:
+        """Rate by this catalog from now on; body: offset of its body."""
+        self.catalog = catalog
+        self.standing.position = replace(self.standing.position, catalog=catalog.version, body=body)
+
+    def mark(self, position: LanePosition) -> Mark:
+        """Return the mark of a Kafka transaction that ends at this position."""
+        return Mark(
+            positions=dict(position.positions), times=dict(position.times), catalog=position.catalog,
+            body=position.body, lane_ms=position.lane_ms, token=self.token, ids=self.ids,
+        )  # fmt: skip
+
+    def committed(self, batches: Sequence[Batch], mark_offset: int) -> None:
+        """Note that batches were committed; tells the buckets, with the next draws, what they may forget."""
+        last = batches[-1]
+        for batch in batches:
+            for bucket, request in batch.requests.items():
+                self.cursors[bucket].published = request
+        now = Settled(tuple(cursor.published for cursor in self.cursors), mark_offset + 1)
+        settled, self._unproven = trimming.forgettable(self._unproven, now, last.pending_left)
+        if settled is not None:
+            for cursor, request in zip(self.cursors, settled.requests, strict=True):
+                cursor.trim, cursor.floor = request, settled.floor
+        self.reader.committed(last.position.positions, last.position.times)
+        self.progress.committed()
+
+    async def close(self) -> None:
+        """Let go of the producer and the reader; what was not committed stays undecided or pending."""
+        await asyncio.gather(self.producer.close(), self.reader.close(), return_exceptions=True)
