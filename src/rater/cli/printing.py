@@ -1,4 +1,4 @@
-"""What is told.
+"""Printing: tables and sentences for people, JSON for programs.
 
 Data to standard output (tables, plain text, JSON lines), talk and progress to standard error.
 """

@@ -1,4 +1,4 @@
-"""Lanes: who owns one, and writing for it.
+"""Writing in Kafka transactions: for a lane, and for whoever writes beside the lanes.
 
 `LaneProducer` is the one writer of a lane's partitions; starting it fences the writer before (PROTOCOL.md
 5.1). `Writer` writes elsewhere under an id of its own. `Ownership` is the consumer group on `rater.commands`,

@@ -17,7 +17,7 @@ from rater.core.catalog.specs import PackageType
 from rater.core.clients.periods import Period, period_around
 from rater.core.clients.state import ClientPackage, ClientState, read_state
 from rater.core.instants import BEGINNING_MS, NEVER_MS
-from rater.core.json_text import quoted
+from rater.core.json_text import members, quoted
 
 SPANS_MAX = 4
 """Spans remembered of what is open: this period, the last one for late calls, a change of status."""
@@ -67,6 +67,7 @@ class ClientView:
         "id",
         "packages",
         "state",
+        "text",
         "version",
     )
 
@@ -83,6 +84,8 @@ class ClientView:
         self.credit_limit = state.credit_limit
         self.accounts = state.accounts
         self.packages = state.packages
+        self.text = members({"client": state.id})
+        """As its transactions name it."""
         self._opened: dict[tuple[str | None, str, PackageType], tuple[Opened, ...]] = {}
 
     def table_name(self, account: str | None, side: str, service: str) -> str | None:

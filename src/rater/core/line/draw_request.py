@@ -83,7 +83,7 @@ class RequestBuilder:
         if rate == len(self._rate_texts):
             self._rate_texts.append(rate_text)
         side.head, side.rate_text, side.limits = self._head_texts[head], rate_text, self._limit_texts[limits]
-        source, name, caller = names_of(cdr)
+        source, name, caller = (cdr.source, cdr.id, cdr.caller) if cdr.plain else names_of(cdr)
         side.row = OutcomeRow(
             side.index, source, name, cdr.at_ms, caller, cdr.called,
             cdr.duration_ms if cdr.service == CALLS else cdr.volume,  # type: ignore[arg-type]

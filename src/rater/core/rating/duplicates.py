@@ -19,6 +19,8 @@ KEY_BYTES = 8
 CONTENT_BYTES = 4
 """Of the checksum that tells a duplicate that differs."""
 
+_blank = blake2b(digest_size=2 * KEY_BYTES)
+"""A copy of it is had in two thirds of the time of a new one."""
 _encode = msgspec.msgpack.Encoder().encode
 
 
@@ -29,7 +31,9 @@ def keys_of(cdr: Cdr, index: int, client_crc: int) -> tuple[bytes, bytes]:
     bytes of the first take the client's CRC-32 in; the others are those of the older one, which the store
     groups entries by, so both lie in one group.
     """
-    both = blake2b(f"{cdr.source}/{cdr.id}".encode(), digest_size=2 * KEY_BYTES).digest()
+    digest = _blank.copy()
+    digest.update(f"{cdr.source}/{cdr.id}".encode())  # `source` has no slash: the text is of one pair
+    both = digest.digest()
     older = both[KEY_BYTES:] if index else both[:KEY_BYTES]
     return (int.from_bytes(older, "big") ^ client_crc).to_bytes(KEY_BYTES, "big"), older
 

@@ -17,7 +17,7 @@ from rater.core.catalog.offers import LimitText
 from rater.core.cdr import CALLS, Cdr
 from rater.core.clients.views import ClientView, PeriodText
 from rater.core.instants import rfc3339
-from rater.core.json_text import members, quoted
+from rater.core.json_text import quoted
 from rater.core.rating.pricing import Why
 from rater.core.reasons import Reason, Rejection, Side, shown
 
@@ -86,10 +86,10 @@ def head_of(
     catalog: int,
 ) -> TransactionHead:  # fmt: skip
     """Return what stands in the transactions of all calls of this side, account, service and packages."""
-    of = {"client": view.id, "account": account, "side": side, "service": service}
+    of = "null" if account is None else quoted(account)
     return TransactionHead(
         view.id,
-        f'{side}",{members(of)},"cdr":{{"source":"',
+        f'{side}",{view.text},"account":{of},"side":"{side}","service":{quoted(service)},"cdr":{{"source":"',
         "" if service == CALLS else 'null,"volume":',
         f',"currency":{quoted(view.currency)},"catalog":{catalog}',
         packages,
@@ -97,9 +97,7 @@ def head_of(
 
 
 def names_of(cdr: Cdr) -> tuple[str, str, str | None]:
-    """Return source, id and caller as JSON has them between quotes."""
-    if cdr.plain:
-        return cdr.source, cdr.id, cdr.caller
+    """Return source, id and caller as JSON has them between quotes; of a plain one they are as they are."""
     source, name = quoted(cdr.source)[1:-1], quoted(cdr.id)[1:-1]
     return source, name, None if cdr.caller is None else quoted(cdr.caller)[1:-1]
 

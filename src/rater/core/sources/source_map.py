@@ -1,4 +1,4 @@
-"""Mapping: a switch's own record becomes a CDR (CONTRACTS.md, Sources; language of maps: mapfile.py).
+"""A source map applied: a switch's own record becomes a CDR (CONTRACTS.md, Sources).
 
 `compile_map` reads a map once; `SourceMap.apply` then turns the bytes of each record into the object that
 `rater.core.cdr.decode_object` takes. Pure: no file is read here, `rater.sources` finds maps and
