@@ -254,8 +254,8 @@ PLANTED = (
     Planted(
         "rate_goes_on",
         "core/catalog/codes.py",
-        "row.to_ms is None or at_ms < row.to_ms",
-        "row.to_ms is None or at_ms <= row.to_ms",
+        "row.to_ms is not None and row.to_ms <= at_ms",
+        "row.to_ms is not None and row.to_ms < at_ms",
         "a rate is in force at the instant of its end",
     ),
     Planted(
@@ -326,14 +326,14 @@ PLANTED = (
     Planted(
         "head_of_another_client",
         "core/line/draw_request.py",
-        "(view.id, side.account, side.index, cdr.service, side.opened)",
-        "(side.account, side.index, cdr.service, side.opened)",
+        "(view.id, side.account, side.index, cdr.service, opened)",
+        "(side.account, side.index, cdr.service, opened)",
         "calls of two clients of a bucket that have nothing open share what says whose they are",
     ),
     Planted(
         "head_of_another_period",
         "core/line/draw_request.py",
-        "cdr.service, side.opened), len",
+        "cdr.service, opened), len",
         "cdr.service, None), len",
         "calls of a client in two periods name the period of the first",
     ),

@@ -112,8 +112,7 @@ class Side(Struct, gc=False):
     opened: Opened | None = None
     """What is open of the client's packages; None: nothing was looked for."""
     candidates: Sequence[Candidate] = ()
-    """What it may draw from; cut: the first few of it."""
-    cut: bool = False
+    """What it may draw from."""
     late: bool = False
     """A period that it may draw from was over when its record came in."""
     row: OutcomeRow | None = None

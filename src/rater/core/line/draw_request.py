@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rater.core.bucket.messages import ClientWrite, DrawItem, DrawRequest, Due, ItemCandidate, Use
 from rater.core.catalog.codes import NO_RATE, RateText
 from rater.core.catalog.offers import Candidate, LimitText
@@ -44,10 +46,13 @@ class RequestBuilder:
         self._last: Record | None = None
         self._last_use = -1
 
-    def add(self, side: Side, cdr: Cdr, view: ClientView, priced: Priced, catalog: int) -> None:
+    def add(
+        self, side: Side, cdr: Cdr, view: ClientView, priced: Priced, opened: Opened | None,
+        candidates: Sequence[Candidate], cut: bool, catalog: int,  # noqa: FBT001 - as matching returns it
+    ) -> None:  # fmt: skip
         """Add a side that was identified, priced and matched by this version of the catalog."""
-        record, candidates = side.record, side.candidates
-        packages = () if side.opened is None else side.opened.packages
+        record = side.record
+        packages = () if opened is None else opened.packages
         client = self._clients.get(view.id)
         if client is None:
             client = self._clients[view.id] = len(self.uses), {}
@@ -66,13 +71,13 @@ class RequestBuilder:
         key, older = keys_of(cdr, side.index, view.crc)
         content = content_of(cdr, view.id, side.account, None if side.party is None else side.party.rate)
         self.items.append(
-            DrawItem(use, key, content, priced.billed, priced.cost, same_record, asked, side.cut, older=older)
+            DrawItem(use, key, content, priced.billed, priced.cost, same_record, asked, cut, older)
         )
         limits = self._limits.setdefault(tuple(candidates), len(self._limits))
         if limits == len(self._limit_texts):
             self._limit_texts.append(tuple([one.text for one in candidates]))
         head = self._heads.setdefault(
-            (view.id, side.account, side.index, cdr.service, side.opened), len(self._heads)
+            (view.id, side.account, side.index, cdr.service, opened), len(self._heads)
         )
         if head == len(self._head_texts):
             self._head_texts.append(

@@ -14,11 +14,12 @@ from msgspec.structs import replace
 
 from rater.core.bucket.messages import DrawReply, Outcome
 from rater.core.catalog.compiled import Catalog
+from rater.core.catalog.offers import Candidate
 from rater.core.cdr import Arrival, Cdr
 from rater.core.cdr_decoding import decode as decode_cdr
 from rater.core.cdr_decoding import decode_object
 from rater.core.clients.state import client_bucket
-from rater.core.clients.views import Views
+from rater.core.clients.views import Opened, Views
 from rater.core.journal.outcomes import Decided, KeptChange, row_of
 from rater.core.journal.records import (
     CDR_INDICES,
@@ -242,11 +243,13 @@ def match(
         cdr, view, priced, rate = side.cdr, side.view, side.priced, side.rate
         if side.rejection is not None or cdr is None or view is None or priced is None:
             continue
-        side.opened, side.candidates, side.cut, side.late = None, (), False, False
+        opened: Opened | None = None
+        candidates: Sequence[Candidate] = ()
+        cut = side.late = False
         if priced.billed and rate is not None and view.packages:
             name = SIDE_NAME[side.index]
             kind = package_type(priced.sign, name)
-            opened = side.opened = view.opened(side.account, cdr.service, kind, cdr.at_ms, catalog)
+            opened = view.opened(side.account, cdr.service, kind, cdr.at_ms, catalog)
             whole = side.whole or view.id in ask_whole
             matched = match_limits(
                 opened, view, name, rate.code, priced.billed, cdr.at_ms, catalog, whole=whole
@@ -254,15 +257,16 @@ def match(
             if isinstance(matched, Rejection):
                 _reject_side(side, matched, view.id, catalog, views, lacking)
                 continue
-            side.candidates, side.cut = matched
+            candidates, cut = matched
             came_ms = side.record.timestamp
             if came_ms >= opened.until_ms:
-                side.late = any(opened.stops_ms[one.group] <= came_ms for one in side.candidates)
+                side.late = any(opened.stops_ms[one.group] <= came_ms for one in candidates)
+        side.opened, side.candidates = opened, candidates
         bucket = view.crc % buckets
         builder = requests.get(bucket)
         if builder is None:
             builder = requests[bucket] = RequestBuilder()
-        builder.add(side, cdr, view, priced, catalog.version)
+        builder.add(side, cdr, view, priced, opened, candidates, cut, catalog.version)
     return requests, lacking
 
 
