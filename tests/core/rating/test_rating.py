@@ -21,8 +21,7 @@ from rater.core.catalog.offers import LimitText
 from rater.core.cdr import Arrival, Cdr, GivenRate, Party
 from rater.core.cdr_decoding import decode
 from rater.core.instants import rfc3339
-from rater.core.journal.outcomes import unpack_entries
-from rater.core.journal.reconciling import Pending
+from rater.core.journal.outcomes import Pending, unpack_entries
 from rater.core.line import batch as batch_module
 from rater.core.line import steps as steps_module
 from rater.core.line.draw_request import RequestBuilder
@@ -315,7 +314,7 @@ def test_a_kept_context_gives_the_same_bytes(
     result = DrawResult(Outcome.RATED, amount, sufficient, tuple((n, 1, 2, 3) for n in range(len(limits))))
     (entry,) = unpack_entries(builder.request(STANDING, 0, 1, 0, 0).context)
     batch = batch_module.Batch(STANDING, [])
-    steps_module.replay(batch, "cdrs", made.record, 0, Pending(entry, result))
+    steps_module.replay(batch, made.record, Pending(entry, result))
     (kept,) = batch.sides
     assert kept.cdr is None
     assert text_of(kept, result) == text_of(made, result)
