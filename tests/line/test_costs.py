@@ -37,7 +37,7 @@ BOUNDS = {
     "bytes produced": 115.0,   # 93, compressed
     "bytes journaled": 1050.0, # 931 in 1.2 transactions
     "bytes alive": 4500.0,     # 3900 at most
-    "function calls": 185.0,   # 158, of Python's functions and C's, all of the worker's: plain on purpose (benchmarks/line.py)
+    "function calls": 185.0,   # 158, of Python's functions and C's, all of the worker's
 }  # fmt: skip
 WRITES = ("ProduceRequest", "AddPartitionsToTxnRequest", "EndTxnRequest")
 """Kafka requests that grow with the CDRs, beside fetches; others go by the clock, or belong to the start."""
