@@ -219,6 +219,6 @@ class Link:
 
 def _deny(address: Address, error: Exception) -> Never:
     raise Halt(
-        f"Redis at {address.host}:{address.port} denied access: {str(error).rstrip('.')}. Check redis.username and "
-        "redis.password, and grant the user what `rater config acl` lists"
+        f"Redis at {address.host}:{address.port} denied access: {str(error).rstrip('.')}. Check "
+        "redis.username and redis.password, and grant the user what `rater config acl` lists"
     ) from error
