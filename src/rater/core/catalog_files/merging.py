@@ -31,7 +31,9 @@ from rater.core.catalog.specs import (
     objects,
 )
 from rater.core.catalog_files.fields import Fault, what
-from rater.core.catalog_files.rows import CatalogFile, OpenFile, Placed, read_files
+from rater.core.catalog_files.placed import CatalogFile, Placed
+from rater.core.catalog_files.rate_rows import OpenFile
+from rater.core.catalog_files.rows import read_files
 from rater.core.clients.changes import first_start, same_client, same_package
 from rater.core.clients.periods import whole_second
 from rater.core.clients.state import ClientPackage, ClientState
