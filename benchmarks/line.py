@@ -88,7 +88,7 @@ class Inside:
             self._spent("pack")
             reply = _reply(request)
             self._at = time.thread_time()
-            steps.settle(call, reply)
+            steps.settle(batch, call, reply)
         steps.render(batch, self.standing)
         self._spent("render")
         return len(batch.sides)

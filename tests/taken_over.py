@@ -50,8 +50,8 @@ from rater.core.commands.records import (
     ObjectPlace,
     write_command,
 )
-from rater.core.journal.outcomes import OutcomeEntry, unpack_entries
-from rater.core.journal.reconciling import Pending, effects
+from rater.core.journal.outcomes import KeptChange, OutcomeEntry, Pending, unpack_entries, unpack_kept
+from rater.core.journal.reconciling import effects
 from rater.core.line.batch import slices
 from rater.local.redis import Redis
 from rater.store.buckets import Buckets
@@ -281,24 +281,34 @@ def digest(raw: bytes) -> str:
     return sha256(raw).hexdigest()[:16]
 
 
-def decisions(state: State) -> Iterator[tuple[str, int, OutcomeEntry, DrawResult | bool]]:
-    """Yield each decision that is kept, as today's code reads it: key in Redis, call, entry, result."""
+def decisions(state: State) -> Iterator[tuple[str, int, OutcomeEntry, DrawResult | KeptChange | None]]:
+    """Yield each decision that is kept, as today's code reads it: key in Redis, call, entry, result.
+
+    An apply of then is a change, or None where it was not done.
+    """
     for key, fields in state.redis:
         if not isinstance(fields, dict) or key.split(":")[1] != "o":
             continue
         for call in sorted(int(field[:-1]) for field in fields if field.endswith(b"c")):
-            applied, results = unpack_results(fields[b"%dr" % call])
-            decided: list[DrawResult | bool] = [*applied, *results]
-            for entry, result in zip(unpack_entries(fields[b"%dc" % call]), decided, strict=True):
-                yield key, call, entry, result
+            context, packed = fields[b"%dc" % call], fields[b"%dr" % call]
+            changes = [one for one in unpack_kept(context, packed) if isinstance(one, KeptChange)]
+            done = {one.identity: one for one in changes}
+            applied, results = unpack_results(packed)
+            decided: list[DrawResult | None] = [*(None for _ in applied), *results]
+            for entry, result in zip(unpack_entries(context), decided, strict=True):
+                yield key, call, entry, result or done.get((entry.topic, entry.offset, entry.index))
 
 
 def kept(state: State) -> list[Any]:
     """Return the same in plain lists, with what each did to its client's sums; contexts by their digest."""
     found = []
     for key, call, entry, result in decisions(state):
-        balance, counters = effects(Pending(entry, result))
-        plain = result if isinstance(result, bool) else [*result[:3], [list(one) for one in result[3]]]
+        if isinstance(result, DrawResult):
+            balance, counters = effects(Pending(entry, result))
+            plain: Any = [*result[:3], [list(one) for one in result[3]]]
+        else:
+            balance, counters = (0, {}) if result is None else effects(result)
+            plain = result is not None
         found.append([
             key, call, entry.topic, entry.offset, entry.index, entry.record_ms, entry.key, entry.content,
             entry.client, digest(entry.context), plain, balance, [list(one) for one in counters.items()],

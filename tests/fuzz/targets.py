@@ -30,7 +30,7 @@ from rater.core.cdr import MAX_BYTES, Arrival, Cdr
 from rater.core.cdr_decoding import decode_object
 from rater.core.instants import DAY_MS
 from rater.core.journal.auditing import Ledger
-from rater.core.journal.records import Effect, State
+from rater.core.journal.records import ChangeRecord, Effect, State
 from rater.core.line.offline import Duplicate, Ended, Rater, Transaction
 from rater.core.reasons import VALUE_CHARS_MAX, Reason, Rejection
 from rater.core.sources.source_map import Skipped, SourceMap, compile_map, describe
@@ -355,10 +355,14 @@ def journal_seeds() -> list[Input]:
                     [("3.1.m1", 60)])  # fmt: skip
     register = world.register()
     state = State("t.commands", 5, 2, "42", 1, register, [("sip-1", "42")])
+    change = ChangeRecord(
+        "t.commands", 5, 2, world.LOADED_MS, world.LOADED_MS, "42", 1, register, 50, [("3.1.m1", 60)]
+    )
     mark = Mark({"t.commands": 8, "t.cdrs": 6}, {"t.cdrs": world.LOADED_MS}, 1, 3, world.LOADED_MS)
     pack = msgspec.msgpack.encode
     records: list[tuple[list[tuple[str, bytes]], bytes | None, bytes | None]] = [
-        ([("control", pack(said))], None, None) for said in (state, mark, Owner("w", "g"), ["content"])
+        ([("control", pack(said))], None, None)
+        for said in (state, change, mark, Owner("w", "g"), ["content"])
     ]
     records += [([("e", pack(effect))], b"42", value) for value in world.transactions()]
     headers = [("reason", b"malformed"), ("detail", b"is no text"), ("value", b"5"), ("side", b"orig"),

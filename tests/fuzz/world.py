@@ -34,7 +34,7 @@ from rater.core.commands.records import (
     write_command,
 )
 from rater.core.journal.reconciling import Reconciling
-from rater.core.journal.records import COMMAND_INDEX_MIN, Effect, State
+from rater.core.journal.records import Effect, State
 from rater.core.line import batch as batch_module
 from rater.core.line.batch import Batch
 from rater.core.line.offline import Rater, Transaction
@@ -233,7 +233,7 @@ class Store:
 
     async def draw(self, bucket: int, call: DrawRequest) -> DrawReply:
         """Draw; what Lua cannot hold exactly is refused as loudly as packing refuses it."""
-        msgspec.msgpack.encode([(one.client, one.version, one.delta, one.register) for one in call.applies])
+        msgspec.msgpack.encode([(one.client, one.version, one.delta, one.register) for one in call.changes])
         msgspec.msgpack.encode(call.accounts)
         return self.buckets[bucket].draw(call)
 
@@ -352,7 +352,7 @@ def obeyed(raw: bytes, *, with_catalog: bool) -> None:
         assert batch.position.positions[lane.topics.commands] == lane.offset - 100 + 2
         assert batch.counts.commands["tick", "done"] >= 1
         if with_catalog:
-            assert [side.name for side in batch.sides if side.index < COMMAND_INDEX_MIN] == ["orig"]
+            assert [side.name for side in batch.sides] == ["orig"]
             assert len(batch.transactions) + len(batch.rejected) >= 1
         after = await lane.rate(load_of().commands, [_cdr(2, "43")])
         _check_events(after)
@@ -388,7 +388,7 @@ def adopted(which: str, raw: bytes) -> None:
         lane.check_store()
         types = [json.loads(value or b"")["type"] for _, value, _ in batch.events]
         assert types[0] == ("catalog_loaded" if lane.lane.catalog.version == 2 else "command_refused")  # type: ignore[union-attr]
-        assert [side.name for side in batch.sides if side.index < COMMAND_INDEX_MIN] == ["orig"]
+        assert [side.name for side in batch.sides] == ["orig"]
 
     _run(go())
 

@@ -51,7 +51,7 @@ from rater.core.commands.records import (
     write_command,
 )
 from rater.core.journal.outcomes import unpack_entries
-from rater.core.journal.records import COMMAND_INDEX_MIN, Effect, Outgoing
+from rater.core.journal.records import CHANGE_INDEX_MIN, Effect, Outgoing
 from rater.core.line.batch import Batch, slices
 from rater.core.line.offline import Duplicate, Rater, Transaction
 from rater.core.rating.transaction import Context
@@ -612,10 +612,10 @@ class System:
         """Check a draw, and what was asked before it in the same batch."""
         asked = self.asking[call.lane].setdefault(bucket, _Asking())
         if not call.items:
-            self._touched.update(one.client for one in call.applies)
+            self._touched.update(one.client for one in call.changes)
             # One load at a time is on its way.
             self._needs.update(
-                (one.client, self.version) for one in call.applies if reply.status == Status.OK
+                (one.client, self.version) for one in call.changes if reply.status == Status.OK
             )
             return
         asked.draws += 1
@@ -649,7 +649,7 @@ class System:
                 f"lane {call.lane} draws for client {use.client}, whose state needs catalog "
                 f"{self._needs[use.client]}, with catalog {version}",
             )
-        entries = unpack_entries(call.context)[len(call.applies) :]
+        entries = unpack_entries(call.context)
         for item, entry in zip(call.items, entries, strict=True):
             if not item.candidates:
                 continue
@@ -694,7 +694,7 @@ class System:
             self._touched.add(said.client)
             for field, delta in said.counters:
                 self._counters[said.client][field] += delta
-            if said.index >= COMMAND_INDEX_MIN:
+            if said.index >= CHANGE_INDEX_MIN:
                 continue
             said.lane_ms = 0
             transaction = json.loads(value or b"")

@@ -160,8 +160,8 @@ PLANTED = (
     Planted(
         "old_view_passes",
         "core/bucket/model.py",
-        "use.client for use, version in zip(call.uses, versions, strict=True) if use.version != version",
-        "use.client for use, version in zip(call.uses, versions, strict=True) if use.version > version",
+        "            if version != use.version:",
+        "            if version < use.version:",
         "a draw that rests on an old view of a client is accepted",
     ),
     Planted(
@@ -254,8 +254,8 @@ PLANTED = (
     Planted(
         "rate_goes_on",
         "core/catalog/codes.py",
-        "row.to_ms is None or at_ms < row.to_ms",
-        "row.to_ms is None or at_ms <= row.to_ms",
+        "row.to_ms is not None and row.to_ms <= at_ms",
+        "row.to_ms is not None and row.to_ms < at_ms",
         "a rate is in force at the instant of its end",
     ),
     Planted(
@@ -326,14 +326,14 @@ PLANTED = (
     Planted(
         "head_of_another_client",
         "core/line/draw_request.py",
-        "(view.id, side.account, side.index, cdr.service, side.opened)",
-        "(side.account, side.index, cdr.service, side.opened)",
+        "(view.id, side.account, side.index, cdr.service, opened)",
+        "(side.account, side.index, cdr.service, opened)",
         "calls of two clients of a bucket that have nothing open share what says whose they are",
     ),
     Planted(
         "head_of_another_period",
         "core/line/draw_request.py",
-        "cdr.service, side.opened), len",
+        "cdr.service, opened), len",
         "cdr.service, None), len",
         "calls of a client in two periods name the period of the first",
     ),
@@ -412,8 +412,10 @@ PLANTED = (
     Planted(
         "found_is_pending",
         "core/journal/reconciling.py",
-        "        if kept is not None:\n            kept.found = True\n        if not lost:",
-        "        if not lost:",
+        "        if decided is not None:\n            decided.found = True\n        if not lost:\n"
+        "            return\n        self._lane_ms = max(self._lane_ms, effect.lane_ms)",
+        "        if not lost:\n"
+        "            return\n        self._lane_ms = max(self._lane_ms, effect.lane_ms)",
         "what was published is published again, or undone",
     ),
     Planted(
@@ -425,10 +427,19 @@ PLANTED = (
     ),
     Planted(
         "opening_again",
-        "core/commands/loads.py",
-        "opening = new.opening if old is None else 0",
+        "core/clients/changes.py",
+        "opening = new.opening if state is None else 0",
         "opening = new.opening",
         "each change of a client brings its opening balance again",
+    ),
+    Planted(
+        "change_stays_pending",
+        "core/journal/reconciling.py",
+        "        if decided is not None:\n            decided.found = True\n        if not lost:\n"
+        "            return\n        self._lane_ms = max(self._lane_ms, change.lane_ms)",
+        "        if not lost:\n"
+        "            return\n        self._lane_ms = max(self._lane_ms, change.lane_ms)",
+        "a change that was published is published again, or undone",
     ),
     Planted(
         "row_of_neighbour",

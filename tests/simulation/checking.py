@@ -6,7 +6,7 @@ Names I1 ... are those of tests/README.md, The fault suite.
 from __future__ import annotations
 
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -62,6 +62,8 @@ def check(world: World) -> list[str]:
         *_amounts(transactions),
         *_order(world, transactions, undone),
         *_marks(world),
+        *_changes(world, transactions),
+        *_events(world),
         *_nothing_hangs(world),
         *compare(world, transactions, rejected, answered=False),
         *world.server.again,
@@ -75,6 +77,8 @@ def check_any(world: World) -> list[str]:
         *_once(transactions, rejected),
         *_sums(world, transactions),
         *_marks(world),
+        *_changes(world, transactions),
+        *_events(world),
         *_nothing_hangs(world),
         *compare(world, transactions, rejected, answered=True),
         *world.server.again,
@@ -110,7 +114,7 @@ def _once(transactions: list[Transaction], rejected: dict[Record, list[Rejected]
     by_id: dict[tuple[str, str], str] = {}
     for one in transactions:
         known = by_side.setdefault((one.record, one.index), one.where)
-        if known != one.where:
+        if known != one.where and one.index < len(SIDES):  # a change may have several
             yield f"I1: {one.where} and {known} are of one record {one.record} side {one.index}"
         known = by_id.setdefault((one.said["id"], one.said["client"]), one.where)
         if known != one.where:
@@ -278,6 +282,53 @@ def _order(world: World, transactions: list[Transaction], undone: dict[str, set[
         if record[2] < before:
             yield f"I8: {transaction.where} of {record} comes after one of @{before}"
         last[record[0], record[1]] = max(record[2], before)
+
+
+def _changes(world: World, transactions: list[Transaction]) -> Iterator[str]:
+    """I12: each change of a client is published once and whole; the store holds the last one of each."""
+    shares: dict[tuple[Record, int], int] = defaultdict(int)
+    for one in transactions:
+        shares[one.record, one.index] += int(one.effect[9])
+    versions: dict[str, dict[int, bytes]] = defaultdict(dict)
+    for lane in range(world.lanes):
+        for entry in world.visible((world.topics.transactions, lane)):
+            said = msgspec.msgpack.decode(dict(entry.headers).get("control", b"\xc0"))
+            if not said or said[0] != "change":
+                continue
+            topic, offset, index, _, _, client, version, register, delta, _ = said[1:]
+            where = f"transactions[{lane}]@{entry.offset}"
+            if version in versions[client]:
+                yield f"I12: {where} is {client}'s version {version}, which was published before"
+            versions[client][version] = register
+            if shares[(topic, lane, offset), index] != delta:
+                made = shares[(topic, lane, offset), index]
+                yield f"I12: {where} adds {delta} to {client}, its transactions {made}"
+    for bucket in world.server.buckets:
+        for client in bucket.clients:
+            last = max(versions[client], default=0)
+            held = bucket.clients[client].version
+            if held != last or bucket.registers.get(client) != versions[client].get(last):
+                yield f"I12: {client} is of version {held} in the store, and of {last} in the journal"
+
+
+def _events(world: World) -> Iterator[str]:
+    """I13: each command is answered by one event, whatever died meanwhile."""
+    told: Counter[str] = Counter()
+    for lane in range(world.lanes):
+        events = world.visible((world.topics.events, lane))
+        told.update(json.loads(entry.value or b"")["id"] for entry in events)
+    for name, times in told.items():
+        if times > 1:
+            yield f"I13: the event {name} is told {times} times"
+    for lane in range(world.lanes):
+        for entry in world.visible((world.topics.commands, lane)):
+            said = json.loads(entry.value) if entry.value and entry.value[:1] == b"{" else {}
+            if said.get("do") != "load_catalog":
+                continue
+            manifest = said["args"].get("part") == "manifest"
+            done = f"catalog_loaded/{lane}" if manifest else "done"
+            if not any(f"{said['id']}/{what}" in told for what in (done, f"refused/{lane}")):
+                yield f"I13: nothing tells that {said['id']} is done ({done})"
 
 
 def _marks(world: World) -> Iterator[str]:

@@ -217,11 +217,7 @@ class Shelf:
         if reply.status != Status.OK:
             return
         at_s = asyncio.get_running_loop().time()
-        server.states += [
-            State(at_s, apply.client, apply.register)
-            for apply, done in zip(call.applies, reply.applied, strict=True)
-            if done
-        ]
+        server.states += [State(at_s, change.client, change.register) for change in call.changes]
         if call.items:
             clients = [call.uses[item.use].client for item in call.items]
             outcomes = [int(result.outcome) for result in reply.results]

@@ -21,8 +21,10 @@ from rater.core.bucket.messages import Status
 from rater.core.bucket.model import Bucket
 from rater.core.clients.state import ClientState
 from rater.core.clients.views import ClientView
+from rater.core.journal.outcomes import KeptChange
+from rater.core.journal.reconciling import Reconciling
 from rater.core.line import draw_request, steps, trimming
-from rater.core.line.batch import Side
+from rater.core.line.batch import Batch, Side
 from rater.core.line.trimming import Settled
 from rater.stream import endtxn, journal
 from rater.stream import producer as producer_module
@@ -365,3 +367,29 @@ def test_counter_of_a_period() -> None:
 def test_all_limits_once_asked() -> None:
     """Without noting whose first limits did not do, they are asked again and again: a lane stands still."""
     check(mock.patch.object(steps, "ask_whole", return_value=set()), BACKLOG, "P", Backlog)
+
+
+def test_effect_once() -> None:
+    """Without taking a change by its record alone, its transactions are added to a lost store besides."""
+    change = Reconciling._change  # noqa: SLF001 - what is switched off
+
+    def without(self: Any, record: Any, *, lost: bool) -> None:
+        change(self, record, lost=lost)
+        self._changed = None
+
+    losses = profile("losses", weights={"roll_back": 2, "flush": 1})
+    check(mock.patch.object(Reconciling, "_change", without), losses, "I2")
+
+
+def test_events_are_kept() -> None:
+    """Without its events in the outcome, a change that was drawn and not published is never told of."""
+
+    def without(batch: Batch, record: Any, decided: Any) -> None:
+        if isinstance(decided, KeptChange):
+            batch.changes.append(decided)
+        else:
+            replay(batch, record, decided)
+
+    replay = steps.replay
+    crashes = profile("crashes", weights={"crash": 1}, second_load=1.0)
+    check(mock.patch.object(steps, "replay", without), crashes, "I13")

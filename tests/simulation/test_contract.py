@@ -18,7 +18,7 @@ from aiokafka.producer import sender as aiokafka_sender
 
 from rater.core.amounts import Form
 from rater.core.bucket.messages import (
-    Apply,
+    ClientWrite,
     DrawItem,
     DrawRequest,
     Outcome,
@@ -445,7 +445,7 @@ def call(number: int, **what: Any) -> DrawRequest:
     """Return a call of lane 0 with token 5."""
     own: dict[str, Any] = {
         "lane": 0, "token": 5, "call": number, "lane_ms": 1000, "generation": 3, "trim": 0, "floor": 0,
-        "applies": [], "accounts": [], "uses": [], "items": [], "context": b"c",
+        "changes": [], "accounts": [], "uses": [], "items": [], "context": b"c",
     }  # fmt: skip
     return DrawRequest(**{**own, **what})
 
@@ -456,14 +456,14 @@ def item(key: bytes, cost: int) -> DrawItem:
 
 
 async def test_store_from_fence_to_draw(store: Any) -> None:
-    """Fence, register, apply, draw, find a duplicate, be stale, be fenced: all answers are the same."""
+    """Fence, register, change, draw, find a duplicate, be stale, be fenced: all answers are the same."""
     fenced = await store.fence(0, 0, 5)
     assert (fenced.status, fenced.call, fenced.outcomes) == (Status.OK, 1, [])
     assert (await store.draw(0, call(1))).status == Status.REGRESSED
     assert await store.register(0, 0, 5, 1) == (Status.OK, 2)
-    made = call(2, applies=[Apply(CLIENT, 0, b"view", 1, 70)], accounts=[("acc", CLIENT)])
+    made = call(2, changes=[ClientWrite(CLIENT, 0, 1, b"view", delta=70)], accounts=[("acc", CLIENT)])
     reply = await store.draw(0, made)
-    assert (reply.status, reply.call, reply.applied) == (Status.OK, 3, [True])
+    assert (reply.status, reply.call) == (Status.OK, 3)
     reply = await store.draw(0, call(3, uses=[Use(CLIENT, 1, 0, [])], items=[item(b"k", -7), item(b"k", -7)]))
     assert [result.outcome for result in reply.results] == [Outcome.RATED, Outcome.DUPLICATE]
     stale = await store.draw(0, call(4, uses=[Use(CLIENT, 9, 0, [])], items=[item(b"l", -7)]))

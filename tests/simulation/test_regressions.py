@@ -225,3 +225,37 @@ def test_a_package_in_place_of_another(workers: int) -> None:
 
     for seed in range(5):
         World(seed, lanes=2).run(story)
+
+
+def test_a_change_is_published_though_the_store_fell_back() -> None:
+    """What was decided of a client and not published stays so when the store falls back to that moment.
+
+    It knows of no later owner then, and draws are taken back. But a register cannot be: the client would be
+    in no journal, and its opening balance nowhere, for the load finds it there when its record comes again.
+    """
+
+    async def story(world: World) -> None:
+        slot = world.add_worker()
+        await world.begin_load(catalog(), applied=True)
+
+        def dies(at: str) -> None:
+            def done(_who: str, what: str) -> None:
+                if what == at and "late" in world.server.buckets[0].clients:
+                    slot.wanted = False
+                    world.crash(slot)
+
+            slot.wanted, world.server.done = True, done
+
+        dies("draw")
+        await world.begin_load(catalog(2))
+        world.server.save()
+        dies("register")
+        world.start(slot)
+        await world.until(lambda: slot.process is not None and not slot.process.alive)
+        world.server.done = lambda _who, _what: None
+        world.server.roll_back(keep_run=True)
+        slot.wanted = True
+        world.start(slot)
+        await finished(world)
+
+    World(1).run(story)

@@ -16,10 +16,12 @@ from redis.asyncio import Redis as AsyncRedis
 from rater.core.amounts import LIMIT, Form
 from rater.core.bucket.messages import (
     EXPIRE_GENERATIONS_MAX,
-    Apply,
+    ClientWrite,
+    CounterChange,
     DrawItem,
     DrawReply,
     DrawRequest,
+    Due,
     ItemCandidate,
     Outcome,
     Reconcile,
@@ -32,6 +34,7 @@ from rater.local.child import HOST
 from rater.local.redis import Redis
 from rater.store.buckets import Buckets
 from rater.store.keys import Keys, meta_key
+from rater.store.packing import pack_draw
 
 LENGTH_MS = 1000
 CLIENT = "c"
@@ -65,14 +68,14 @@ class Lane:
         return self
 
     async def draw(
-        self, items: list[DrawItem], uses: list[Use], applies: list[Apply] | None = None, **options: Any
+        self, items: list[DrawItem], uses: list[Use], changes: list[ClientWrite] | None = None, **options: Any
     ) -> DrawReply:
         """Draw, with what is not given left empty."""
         given: dict[str, Any] = {
             "lane_ms": 0, "generation": 0, "trim": 0, "floor": 0, "accounts": [], "context": b"", **options,
         }  # fmt: skip
         call = DrawRequest(
-            lane=0, token=self.token, call=self.call, applies=applies or [], uses=uses, items=items, **given
+            lane=0, token=self.token, call=self.call, changes=changes or [], uses=uses, items=items, **given
         )
         reply = await self.store.draw(0, call)
         self.call = reply.call
@@ -80,7 +83,7 @@ class Lane:
 
     async def create(self, *clients: str) -> None:
         """Make clients of version 1 without money."""
-        await self.draw([], [], [Apply(client, 0, b"register", 1, 0) for client in clients])
+        await self.draw([], [], [ClientWrite(client, 0, 1, b"register") for client in clients])
 
     async def charge(self, micros: int) -> int:
         """Charge the client so much; returns what became of it."""
@@ -136,8 +139,8 @@ async def test_balance_beyond_doubles_stays_exact(redis_url: str, prefix: str, b
         await lane.reconcile(balances=[(CLIENT, beyond)])
         for micros in (1, -1, 0):
             assert await lane.charge(micros) == Outcome.OUT_OF_RANGE
-        reply = await lane.draw([], [], [Apply(CLIENT, 1, b"", 2, -1 if beyond > 0 else 1)])
-        assert reply.applied == [False]
+        reply = await lane.draw([], [], [ClientWrite(CLIENT, 1, 2, b"", delta=-1 if beyond > 0 else 1)])
+        assert (reply.status, reply.due) == (Status.DUE, [Due(CLIENT, None, beyond, {})])
         assert await lane.balance() == beyond
         await lane.reconcile(balances=[(CLIENT, 7 - beyond)])
         assert await lane.charge(1) == Outcome.RATED
@@ -175,16 +178,26 @@ async def test_odd_counter_is_not_drawn_from(redis_url: str, prefix: str, used: 
         assert await store.client(CLIENT) == (b"register", -1, {"1.1.a": used})
 
 
-async def test_opening_balance_beyond_the_limit_is_not_applied(redis_url: str, prefix: str) -> None:
-    """An apply whose delta no double holds is refused, though the sum would be within the range."""
+async def test_change_of_a_balance_beyond_the_limit_is_due(redis_url: str, prefix: str) -> None:
+    """A change that would take the balance out of the range does nothing, and tells what lies there."""
     async with connected(redis_url, prefix) as store:
         lane = await Lane(store).take()
-        reply = await lane.draw([], [], [Apply(CLIENT, 0, b"", 1, -LIMIT)])
-        assert reply.applied == [True]
-        for delta in (LIMIT + 1, 2**64, -1, -(2**70)):
-            reply = await lane.draw([], [], [Apply(CLIENT, 1, b"", 2, delta)])
-            assert reply.applied == [False]
+        assert (await lane.draw([], [], [ClientWrite(CLIENT, 0, 1, b"", delta=-LIMIT)])).status == Status.OK
+        for delta in (-1, -LIMIT):
+            reply = await lane.draw([], [], [ClientWrite(CLIENT, 1, 2, b"", delta=delta)])
+            assert (reply.status, reply.due) == (Status.DUE, [Due(CLIENT, None, -LIMIT, {})])
         assert await lane.balance() == -LIMIT
+
+
+async def test_a_worker_of_an_earlier_version_is_stopped(redis_url: str, prefix: str) -> None:
+    """Its applies are no changes: the function that it calls refuses them by a sentence, and does nothing."""
+    async with connected(redis_url, prefix) as store:
+        lane = await Lane(store).take()
+        before = dump(redis_url, prefix)
+        call = _call(lane.call, changes=[ClientWrite(CLIENT, 0, 1, b"register", delta=5)])
+        with pytest.raises(Halt, match="a worker of an earlier version is at work: stop it"):
+            await store._call(0, "draw", pack_draw(call, Keys(prefix, 0, 1)))  # noqa: SLF001 - as it would call
+        assert dump(redis_url, prefix) == before
 
 
 def hard_costs() -> list[tuple[Form, int]]:
@@ -211,7 +224,7 @@ async def test_costs_are_rounded_exactly(redis_url: str, prefix: str) -> None:
         size = 500
         names = [f"c{at}" for at in range(size)]
         await lane.create(*names)
-        twin.draw(_call(number, applies=[Apply(name, 0, b"register", 1, 0) for name in names]))
+        twin.draw(_call(number, changes=[ClientWrite(name, 0, 1, b"register") for name in names]))
         for at in range(0, len(costs), size):
             part = costs[at : at + size]
             items = [
@@ -227,7 +240,7 @@ async def test_costs_are_rounded_exactly(redis_url: str, prefix: str) -> None:
 
 
 def _call(number: int, **what: Any) -> DrawRequest:
-    given = {"applies": [], "accounts": [], "uses": [], "items": [], "context": b"", **what}
+    given = {"changes": [], "accounts": [], "uses": [], "items": [], "context": b"", **what}
     return DrawRequest(lane=0, token=1, call=number, lane_ms=0, generation=0, trim=0, floor=0, **given)
 
 
@@ -250,7 +263,19 @@ async def test_large_calls(redis_url: str, prefix: str) -> None:
         ]
         call = _call(
             lane.call,
-            applies=[Apply(f"c{at}", 0, b"register", 1, at) for at in range(count)],
+            changes=[
+                ClientWrite(
+                    f"c{at}",
+                    0,
+                    1,
+                    b"register",
+                    delta=at,
+                    counters=[
+                        CounterChange(f"2.{number}.a", 0, 0, 7) for number in range(0 if at else count)
+                    ],
+                )
+                for at in range(count)
+            ],
             uses=[Use("c0", 1, 0, fields)],
             items=[*items, *items[:10]],
             accounts=[(f"a{at}", f"c{at}") for at in range(count)],
@@ -262,7 +287,8 @@ async def test_large_calls(redis_url: str, prefix: str) -> None:
         views = await store.views(0, 0, 1, reply.call, names, accounts)
         assert views == twin.views(0, 1, reply.call, names, accounts)
         register, balance, used = await store.client("c0") or (b"", 0, {})
-        assert (register, balance, used) == (b"register", 0, dict.fromkeys(fields, 60))
+        moved = {f"2.{number}.a": 7 for number in range(count)}
+        assert (register, balance, used) == (b"register", 0, dict.fromkeys(fields, 60) | moved)
 
 
 # ------------------------------------------------------------------ provisioning and reading
@@ -286,8 +312,8 @@ async def test_reading_for_people(redis_url: str, prefix: str) -> None:
             call = (await store.fence(bucket, 0, 1)).call
             _, call = await store.register(bucket, 0, 1, call)
             mine = [name for name in names if store._by_bucket([name]).get(bucket)]  # noqa: SLF001
-            applies = [Apply(name, 0, name.encode(), 1, 5) for name in mine]
-            request = _call(call, applies=applies, accounts=[(name, name) for name in mine])
+            changes = [ClientWrite(name, 0, 1, name.encode(), delta=5) for name in mine]
+            request = _call(call, changes=changes, accounts=[(name, name) for name in mine])
             assert (await store.draw(bucket, request)).status == Status.OK
         assert sorted([name async for name in store.scan_clients()]) == sorted(names)
         assert await store.registers([*names[:3], "nobody"]) == {name: name.encode() for name in names[:3]}
@@ -476,7 +502,7 @@ async def test_emptied_behind_a_stale_view(redis_url: str, prefix: str) -> None:
     """Where the fresh register is gone before it was read, the lane is taken again."""
     async with connected(redis_url, prefix) as store, AsyncRedis.from_url(redis_url) as server:
         lane = await Lane(store).take()
-        await lane.draw([], [], [Apply(CLIENT, 0, b"register", 2, 0)])
+        await lane.draw([], [], [ClientWrite(CLIENT, 0, 2, b"register")])
         await server.delete(Keys(prefix, 0, 1).register + CLIENT)
         assert (await lane.draw([], [Use(CLIENT, 1, 0, [])])).status == Status.REGRESSED
 
@@ -565,6 +591,7 @@ redis.register_function('rater_v2_fence', other)
 redis.register_function('rater_v2_reconcile', other)
 redis.register_function('rater_v2_register', other)
 redis.register_function('rater_v2_draw', other)
+redis.register_function('rater_v2_change', other)
 redis.register_function('rater_v2_expire', other)
 redis.register_function('rater_v2_views', other)
 redis.register_function('rater_v2_probe', other)
@@ -576,6 +603,7 @@ STEPS: dict[str, Callable[[Buckets], Any]] = {
     "reconcile": lambda store: store.reconcile(0, Reconcile(0, 1, 0, 0)),
     "register": lambda store: store.register(0, 0, 1, 0),
     "draw": lambda store: store.draw(0, _call(0, uses=[Use(CLIENT, 1, 0, [])])),
+    "change": lambda store: store.draw(0, _call(0, changes=[ClientWrite(CLIENT, 0, 1, b"")])),
     "views": lambda store: store.views(0, 0, 1, 0, [CLIENT], ["a"]),
     "probe": lambda store: store.probe(0, 0, 1, 0),
     "expire": lambda store: store.expire(0, 0, 1, 0, 0, LENGTH_MS),
@@ -586,9 +614,12 @@ STEPS: dict[str, Callable[[Buckets], Any]] = {
     ("reply", "steps"),
     [
         *((reply, tuple(STEPS)) for reply in ("'OK'", "{}", "false", "7", "{0}", "{99, 1}", "{0, 'x'}")),
-        ("{0, 1}", ("fence", "draw", "views", "expire")),
-        ("{0, 1, 'x'}", ("fence", "draw", "views")),
-        ("{5, 1, {7}}", ("draw",)),
+        ("{0, 1}", ("fence", "draw", "change", "views", "expire")),
+        ("{0, 1, 'x'}", ("fence", "draw", "change", "views")),
+        ("{5, 1, {7}}", ("draw", "change")),
+        ("{7, 1, {7}}", ("draw", "change")),
+        ("{7, 1, {{0, -1, 'x'}}}", ("change",)),
+        ("{7, 1, {{0, -1, 5, 6}}}", ("change",)),
     ],
 )
 async def test_reply_of_other_functions(

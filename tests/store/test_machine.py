@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import random
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
 
@@ -24,7 +26,17 @@ from hypothesis.stateful import (
 )
 
 from rater.core.amounts import LIMIT, Form
-from rater.core.bucket.messages import Apply, DrawItem, DrawRequest, ItemCandidate, Reconcile, Use
+from rater.core.bucket.messages import (
+    ClientWrite,
+    CounterChange,
+    DrawItem,
+    DrawReply,
+    DrawRequest,
+    ItemCandidate,
+    Reconcile,
+    Status,
+    Use,
+)
 from rater.core.bucket.model import Bucket
 from rater.store.buckets import Buckets
 from rater.store.keys import Keys
@@ -98,14 +110,37 @@ def items(draw: st.DrawFn) -> DrawItem:
     )
 
 
-applies = st.builds(
-    Apply,
-    client=clients,
-    expected=st.integers(0, 2),
-    register=st.binary(max_size=5),
-    version=st.integers(1, 3),
-    delta=sums,
+far = st.one_of(st.integers(-500, 500), st.sampled_from([-LIMIT, LIMIT]), st.integers(-LIMIT, LIMIT))
+lows = st.one_of(*[st.integers(-LIMIT, -1000)] * 5, st.integers(-300, 0), far)
+highs = st.one_of(*[st.integers(1000, LIMIT)] * 5, st.integers(0, 600), far)
+deltas = st.one_of(*[st.integers(-20, 200)] * 5, far)
+
+counted = st.lists(
+    st.builds(CounterChange, st.sampled_from([*FIELDS, "1.1.moved"]), lows, highs, deltas),
+    max_size=3,
+    unique_by=lambda counter: counter.field,
 )
+changed = st.lists(
+    st.builds(
+        ClientWrite,
+        client=clients,
+        expected=st.integers(0, 2),
+        version=st.integers(1, 3),
+        register=st.binary(max_size=5),
+        least=lows,
+        most=highs,
+        delta=deltas,
+        counters=counted,
+    ),
+    min_size=1,
+    max_size=3,
+    unique_by=lambda change: change.client,
+)
+
+
+wrong = st.sampled_from([None, None, None, None, 0, 1, 2])
+"""Which use names a wrong version."""
+wakes = st.one_of(st.none(), st.integers(-300, 300))
 
 
 class Machine(RuleBasedStateMachine):
@@ -167,6 +202,11 @@ class Machine(RuleBasedStateMachine):
             self.fence(lane, 1)
             self.register(lane, 0, 0)
 
+    def open(self) -> None:
+        """Take all lanes anew where the gate is shut, for nothing is drawn behind it."""
+        if self.twin.open != self.twin.run_id:
+            self.take_all()
+
     @rule(lane=lanes, token=st.sampled_from([-1, 0, 0, 1, 1, 1]))
     def fence(self, lane: int, token: int) -> None:
         """Take a lane."""
@@ -187,55 +227,84 @@ class Machine(RuleBasedStateMachine):
         lane_ms=times,
         trim=st.integers(0, 3),
         floor=st.integers(0, 50),
-        applied=st.lists(applies, max_size=3),
         index=accounts,
         drawn=st.lists(items(), max_size=6),
-        versions=st.lists(st.sampled_from([0, 0, 0, 0, 0, 1]), min_size=3, max_size=3),
+        wrong=wrong,
         credit=st.one_of(st.integers(-100, 100), st.integers(-LIMIT, LIMIT)),
         contextless=st.booleans(),
     )
-    def draw(
+    def draw(self, lane: int, token: int, call: int, drawn: list[DrawItem], **what: Any) -> None:
+        """Draw."""
+        self.ask(lane, token, call, [], drawn, **what)
+
+    @rule(
+        lane=lanes,
+        token=off,
+        call=off,
+        changes=changed,
+        right=st.sampled_from([True, True, True, False]),
+        drawn=st.lists(items(), max_size=2),
+        wrong=wrong,
+        wake=wakes,
+    )
+    def change(
         self,
         lane: int,
         token: int,
         call: int,
-        lane_ms: int,
-        trim: int,
-        floor: int,
-        applied: list[Apply],
-        index: list[tuple[str, str]],
-        drawn: list[DrawItem],
-        versions: list[int],
-        credit: int,
-        contextless: bool,  # noqa: FBT001
+        changes: list[ClientWrite],
+        right: bool,  # noqa: FBT001
+        **what: Any,
     ) -> None:
-        """Apply and draw; the uses name the right versions most of the time, and only clients that exist."""
+        """Change clients, and draw what the changes leave; mostly they expect the version that is there."""
+        self.open()
+        for change in changes:
+            known = self.twin.clients.get(change.client)
+            if right:
+                change.expected = (known and known.version) or 0
+        self.ask(lane, token, call, changes, **what)
+
+    def ask(
+        self,
+        lane: int,
+        token: int,
+        call: int,
+        changes: list[ClientWrite],
+        drawn: list[DrawItem],
+        *,
+        wrong: int | None = None,
+        wake: int | None = None,
+        **what: Any,
+    ) -> DrawReply:
+        """Make a call; its uses name clients that exist or come to, but for one that is wrong."""
         token, call = self.owner(lane, token, call)
         after = {name: held.version for name, held in self.twin.clients.items()}
-        for apply in applied:
-            if (after.get(apply.client) or 0) == apply.expected:
-                after[apply.client] = apply.version
-        there = [name for name in CLIENTS if after.get(name) or versions[0]]
+        after |= {change.client: change.version for change in changes}
+        there = [name for name in CLIENTS if after.get(name) or wrong == 0]
         uses = [
-            Use(name, (after.get(name) or 0) + wrong, credit, FIELDS)
-            for name, wrong in zip(there, versions, strict=False)
+            Use(name, (after.get(name) or 0) + (number == wrong), what.get("credit", 0), FIELDS, wake)
+            for number, name in enumerate(there)
         ]
+        lane_ms = what.get("lane_ms", 5 * LENGTH_MS)
         request = DrawRequest(
             lane=lane,
             token=token,
             call=call,
             lane_ms=lane_ms,
             generation=lane_ms // LENGTH_MS,
-            trim=max(0, call - trim),
-            floor=floor,
-            applies=applied,
-            accounts=index,
+            trim=max(0, call - what.get("trim", 0)),
+            floor=what.get("floor", 0),
+            changes=changes,
+            accounts=what.get("index", []),
             uses=uses,
             items=[item for item in drawn if item.use < len(uses)],
             context=b"context %d" % call,
-            contextless=contextless,
+            contextless=what.get("contextless", False),
         )
-        assert self.run(self.store.draw(0, request)) == self.twin.draw(request)
+        reply = self.run(self.store.draw(0, request))
+        assert reply == self.twin.draw(request)
+        assert isinstance(reply, DrawReply)
+        return reply
 
     @rule(
         lane=lanes,
@@ -430,3 +499,78 @@ def test_twin(machine: type[Machine]) -> None:
             suppress_health_check=list(HealthCheck),
         ),
     )
+
+
+def some_changes(rng: random.Random, twin: Bucket) -> list[ClientWrite]:
+    """Return changes of which most can be done: their conditions lie about what is there."""
+
+    def interval(held: int) -> tuple[int, int]:
+        least = rng.choice((-LIMIT, held, held - rng.randrange(100)))
+        most = rng.choice((LIMIT, held, held + rng.randrange(100)))
+        miss = rng.choice((0,) * 15 + (1, -1))
+        return min(least + miss, LIMIT), max(most + miss, -LIMIT)
+
+    found = []
+    for client in rng.sample(CLIENTS, rng.randrange(1, 4)):
+        known = twin.clients.get(client)
+        version = (known.version if known else None) or 0
+        sums = known.used if known else {}
+        counters = [
+            CounterChange(field, *interval(sums.get(field, 0)), rng.choice((0, 0, 1, 30, -30)))
+            for field in rng.sample([*FIELDS, "1.1.moved"], rng.choice((0, 0, 1, 2, 5)))
+        ]
+        found.append(
+            ClientWrite(
+                client,
+                version + (rng.random() < 0.03),
+                version + 1,
+                rng.randbytes(3),
+                *interval(known.balance if known else 0),
+                rng.choice((0, 5, 200, -40, -40, LIMIT)),
+                counters,
+            )
+        )
+    return found
+
+
+def some_items(rng: random.Random) -> list[DrawItem]:
+    """Return sides that cost and bring a little, of few limits."""
+    return [
+        DrawItem(
+            use=rng.randrange(len(CLIENTS)),
+            key=rng.randbytes(8) if rng.random() < 0.9 else DIGESTS[0],
+            content=rng.choice(CONTENTS),
+            billed=60,
+            cost=Form(rng.choice((-1, -1, 1, 1, 2)), 0, 1),
+            same_record=rng.random() < 0.2,
+            candidates=tuple(
+                ItemCandidate(field, rng.randrange(400), 0, money, False, False, 0, None, None)  # noqa: FBT003
+                for field, money in zip(rng.sample(range(4), 2), (False, rng.random() < 0.5), strict=True)
+            )
+            * (rng.random() < 0.7),
+            cut=rng.random() < 0.05,
+        )
+        for _ in range(rng.randrange(6))
+    ]
+
+
+def test_changes(machine: type[Machine]) -> None:
+    """Changes that hold or are due, and rises to what a client waits for, are the same on both sides."""
+    answered: Counter[str] = Counter()
+    for seed in range(60):
+        rng, one = random.Random(seed), machine()  # noqa: S311 - a test
+        one.take_all()
+        for _ in range(25):
+            changes = some_changes(rng, one.twin) if rng.random() < 0.6 else []
+            wake = rng.choice((None, 0, 100, rng.randrange(-300, 300)))
+            wrong = 0 if rng.random() < 0.03 else None
+            reply = one.ask(rng.randrange(LANES), 0, 0, changes, some_items(rng), wrong=wrong, wake=wake)
+            answered[reply.status.name] += 1
+            answered["changed"] += bool(changes) and reply.status == Status.OK
+            answered["drawn on"] += bool(changes) and any(result.takes for result in reply.results)
+            answered["woken"] += bool(reply.woken)
+            answered["due before an item"] += any(due.item is not None for due in reply.due)
+            one.same_state()
+        one.teardown()
+    seen = ("OK", "STALE", "MORE", "DUE", "changed", "drawn on", "woken", "due before an item")
+    assert min(answered[name] for name in seen) >= 5, answered

@@ -8,9 +8,19 @@ import pytest
 from msgspec import msgpack
 
 from rater.core.amounts import LIMIT, Form, limbs
-from rater.core.bucket.messages import Apply, DrawItem, DrawRequest, ItemCandidate, Reconcile, Status, Use
+from rater.core.bucket.messages import (
+    ClientWrite,
+    CounterChange,
+    DrawItem,
+    DrawRequest,
+    Due,
+    ItemCandidate,
+    Reconcile,
+    Status,
+    Use,
+)
 from rater.store.keys import Keys
-from rater.store.packing import Args, pack_draw, pack_reconcile, unpack_fence
+from rater.store.packing import Args, changes, pack_draw, pack_reconcile, unpack_due, unpack_fence
 
 KEYS = Keys("p", 0, 1)
 HEAD = 10  # numbers of the payload before the uses
@@ -18,7 +28,7 @@ HEAD = 10  # numbers of the payload before the uses
 
 def packed(**what: Any) -> Args:
     """Return the arguments of a draw that has only what is given."""
-    given = {"applies": [], "accounts": [], "uses": [], "items": [], "context": b"context", **what}
+    given = {"changes": [], "accounts": [], "uses": [], "items": [], "context": b"context", **what}
     return pack_draw(DrawRequest(0, 1, 2, 3, 4, 5, 6, **given), KEYS)
 
 
@@ -33,25 +43,27 @@ def item(cost: Form, billed: int = 60, *candidates: ItemCandidate) -> DrawItem:
 
 
 def test_draw_is_laid_out_as_the_functions_read_it() -> None:
-    """Keys and arguments stand in the order that the header of rater_v2_draw states."""
+    """Keys and arguments stand in the order that the header of rater_v2_change states."""
     money = ItemCandidate(1, 90, 2, True, False, True, 7, Form(3, 0, 2), None)  # noqa: FBT003 - its own order
     args = packed(
-        applies=[Apply("new", 0, b"register", 1, -5)],
+        changes=[ClientWrite("new", 0, 1, b"register", 3, 9, -5, [CounterChange("1.1.a", 0, 4, 2)])],
         accounts=[("account", "new")],
-        uses=[Use("c", 8, 100, ["1.1.a", "1.1.b"])],
+        uses=[Use("c", 8, 100, ["1.1.a", "1.1.b"], wake=7), Use("d", 1, 0, [])],
         items=[item(Form(-1, 2, 3), 60, money)],
     )
     assert args.keys == [
         "p{0}:g", "p{0}:l:0", "p{0}:o:0", "p{0}:u:4", "p{0}:u:3", "p{0}:u:5",
-        "p{0}:c:c", "p{0}:c:new", "p{0}:r:new", KEYS.accounts("account"),
+        "p{0}:c:c", "p{0}:c:d", "p{0}:c:new", "p{0}:r:new", KEYS.accounts("account"),
     ]  # fmt: skip
     assert args.argv[:3] == [0, 1, 2]
-    assert args.argv[4:] == [b"12345678same12345678", b"context", b"register"]
+    assert args.argv[4:6] == [b"12345678same12345678", b"context"]
+    assert msgpack.decode(args.argv[6]) == [3, 0, 1, 3, 9, -5, 1, "1.1.a", 0, 4, 2, 7, 2**54]
+    assert args.argv[7:] == [b"register"]
     code = 1 + 4 + 8 + 16 + 32 * 2  # money, allow, cap, conversion, group 2
     assert payload(args) == [
-        3, 4, 5, 6, 1, 2, 1, 1, 1, 1,
+        3, 4, 5, 6, 1, 3, 2, 1, 1, 1,
         8, 100, 2, "1.1.a", "1.1.b",
-        2, 0, 1, -5,
+        1, 0, 0,
         "account", "new",
         0, 4 * 8 + 2, 60, -1, 2, 3, 4, 90, code, 7, 3, 2, 1, 1,
     ]  # fmt: skip
@@ -84,16 +96,24 @@ def test_conversion_of_nothing_fits() -> None:
     assert flat[-4:] == [limbs(2**70), limbs(3)] * 2
 
 
-@pytest.mark.parametrize(("delta", "goes"), [(LIMIT, LIMIT), (-LIMIT, -LIMIT), (0, 0)])
-def test_deltas_within_the_range_go_as_they_are(delta: int, goes: int) -> None:
-    """A balance delta up to 2^53 is packed unchanged."""
-    assert payload(packed(applies=[Apply("c", 0, b"", 1, delta)]))[-1] == goes
+def test_sides_alone_go_as_they_always_did() -> None:
+    """A call without changes has no argument more, and is for rater_v2_draw."""
+    call = DrawRequest(0, 1, 2, 3, 4, 5, 6, [], [], [Use("c", 1, 0, [])], [item(Form(1, 0, 1))], b"context")
+    assert not changes(call)
+    args = pack_draw(call, KEYS)
+    assert args.argv[4:] == [b"12345678same12345678", b"context"]
+    assert payload(args) == [3, 4, 5, 6, 1, 1, 1, 0, 0, 1, 1, 0, 0, 0, 0, 60, 1, 0, 1]
+    assert changes(DrawRequest(0, 1, 2, 3, 4, 5, 6, [], [], [Use("c", 1, 0, [], wake=0)], [], b""))
 
 
-@pytest.mark.parametrize("delta", [LIMIT + 1, -LIMIT - 1, 2**64, -(2**70)])
-def test_deltas_beyond_the_range_are_seen_to_be(delta: int) -> None:
-    """A delta beyond 2^53 is packed as one that is beyond it as a double, too."""
-    assert abs(float(payload(packed(applies=[Apply("c", 0, b"", 1, delta)]))[-1])) > LIMIT
+def test_what_is_due_comes_with_its_numbers() -> None:
+    """Balance and counters of a change come by their names, also beyond what doubles hold."""
+    change = ClientWrite("b", 0, 1, b"", counters=[CounterChange("x", 0, 1, 0), CounterChange("y", 0, 1, 0)])
+    call = DrawRequest(0, 1, 2, 3, 4, 5, 6, [change], [], [Use("a", 1, 0, [])], [], b"")
+    assert unpack_due([[1, -1, b"9007199254740993", 5, b"-9007199254740993"], [0, 3, 7]], call) == [
+        Due("b", None, 2**53 + 1, {"x": 5, "y": -(2**53) - 1}),
+        Due("a", 3, 7, {}),
+    ]
 
 
 def test_sums_go_as_text() -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from rater.core.journal.auditing import Finding, Ledger
-from rater.core.journal.records import Effect
+from rater.core.journal.records import ChangeRecord, Effect
 from rater.store.buckets import Buckets
 from rater.stream.journal import end_offsets, read_range
 from rater.stream.topics import Topics
@@ -79,6 +79,8 @@ async def _read_on(
             for offset, _, value, said in records:
                 if value is not None:
                     ledger.add(lane, offset, value, said if isinstance(said, Effect) else None)
+                else:
+                    ledger.control(lane, offset, said if isinstance(said, ChangeRecord) else None)
             done += records[-1][0] + 1 - positions[lane]
             positions[lane] = records[-1][0] + 1
             if progress is not None:

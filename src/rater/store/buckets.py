@@ -25,12 +25,13 @@ from rater.core.bucket.messages import (
     Status,
     ViewsReply,
     bucket_of,
+    clients_of,
     unpack_results,
 )
 from rater.errors import Halt, StoreDown
 from rater.store.keys import Keys, client_of, meta_key, registers_pattern
 from rater.store.link import Address, FunctionMissing, Link
-from rater.store.packing import Args, pack_draw, pack_reconcile, unpack_fence
+from rater.store.packing import Args, changes, pack_draw, pack_reconcile, unpack_due, unpack_fence
 
 LIBRARY = "rater_v2"
 VERSION_MIN = 7
@@ -135,26 +136,35 @@ class Buckets:
 
     # ------------------------------------------------------------------ rating
     async def draw(self, bucket: int, call: DrawRequest) -> DrawReply:
-        """Apply, then draw: all of it, or nothing and a status."""
+        """Change clients, then draw: all of it, or nothing and a status."""
         keys = self._keys[bucket]
         args = pack_draw(call, keys)
-        with self._understood(bucket, "draw"):
-            reply = await self._call(bucket, "draw", args)
+        function = "change" if changes(call) else "draw"
+        with self._understood(bucket, function):
+            reply = await self._call(bucket, function, args)
             status, number = _head(reply)
-            if status == Status.OK:
-                applied, results = unpack_results(reply[2])
-                return DrawReply(status, number, results, applied, [], reply[2])
-            stale: list[tuple[str, bytes]] = []
-            if status == Status.STALE:
-                clients = [call.uses[index].client for index in reply[2]]
-                fresh = await self._read(bucket, [keys.register + client for client in clients])
-                if None in fresh:  # emptied since the script ran
-                    return DrawReply(Status.REGRESSED, number, [], [], [])
-                stale = [
-                    (client, blob) for client, blob in zip(clients, fresh, strict=True) if blob is not None
-                ]
-            more = reply[2] if status == Status.MORE else []
-            return DrawReply(status, number, [], [], stale, more=more)
+            match status:
+                case Status.OK:
+                    woken, results = unpack_results(reply[2])
+                    return DrawReply(status, number, results, woken, [], reply[2])
+                case Status.STALE:
+                    return await self._stale(bucket, call, number, reply[2])
+                case Status.DUE:
+                    return DrawReply(status, number, due=unpack_due(reply[2], call))
+                case Status.MORE:
+                    return DrawReply(status, number, more=reply[2])
+            return DrawReply(status, number)
+
+    async def _stale(self, bucket: int, call: DrawRequest, number: int, indices: list[int]) -> DrawReply:
+        """Return the answer STALE, with the registers as they are now."""
+        named = clients_of(call)
+        clients = [named[index] for index in indices]
+        base = self._keys[bucket].register
+        fresh = await self._read(bucket, [base + client for client in clients])
+        if None in fresh:  # emptied since the script ran
+            return DrawReply(Status.REGRESSED, number)
+        stale = [(client, blob) for client, blob in zip(clients, fresh, strict=True) if blob is not None]
+        return DrawReply(Status.STALE, number, stale=stale)
 
     async def views(
         self, bucket: int, lane: int, token: int, call: int, clients: list[str], accounts: list[str]

@@ -24,7 +24,7 @@
 --
 -- Every reply is an array that begins with status and the call number expected next.
 
-local OK, FENCED, CLOSED, REGRESSED, LOST, STALE, MORE = 0, 1, 2, 3, 4, 5, 6
+local OK, FENCED, CLOSED, REGRESSED, LOST, STALE, MORE, DUE = 0, 1, 2, 3, 4, 5, 6, 7
 local RATED, DUPLICATE, DIFFERS, OUT_OF_RANGE = 0, 1, 2, 3
 local LIMIT = 9007199254740992  -- 2^53
 local LIMB = 10000000           -- 10^7: the product of two limbs is 10^14, about 90 of them add up below 2^53
@@ -195,26 +195,33 @@ local function value_at(a, s, d, x)
 end
 
 -------------------------------------------------------------------------------------------------------------- draw
--- rater_v2_draw: apply client registers, then draw and charge items, in order; all of it or nothing.
+-- rater_v2_draw: draw and charge items, in order; all of it or nothing.
+-- rater_v2_change: the same behind changes of clients, and for clients that wait for a balance.
 --
--- KEYS  1 g | 2 l:LANE | 3 o:LANE | 4-6 u:GEN, u:GEN-1, u:GEN+1 | then c:CLIENT of each use, then of applies that are
---       not among them | then r:CLIENT of each apply | then a:SHARD of each account entry
+-- KEYS  1 g | 2 l:LANE | 3 o:LANE | 4-6 u:GEN, u:GEN-1, u:GEN+1 | then c:CLIENT of each use, then of changes that are
+--       not among them | then r:CLIENT of each change | then a:SHARD of each account entry
 -- ARGV  1 lane | 2 token | 3 call | 4 payload, msgpack flat list (below) | 5 key .. content .. older key of each item,
 --       20 bytes each; the older key is without the client, as rater_v1 remembered it, and lies in the same group |
---       6 context | 7.. the registers of the applies
---       payload: lane_ms, generation, trim, floor, keep (1: the outcome), clients, uses, applies, accounts, items;
+--       6 context |
+--       of rater_v2_change besides: 7 changes, msgpack flat list (below) | 8.. the registers of the changes
+--       payload: lane_ms, generation, trim, floor, keep (1: the outcome), clients, uses, changes, accounts, items;
 --         per use: version, credit limit, n, n field names
---         per apply: client index, expected, version, delta
 --         per account entry: account, client ("": remove)
 --         per item: use (of a cut item -1 - use), head, billed, a, s, d, candidates;   head = 4 * length of candidates + 2 * (one has `allow`)
 --           + 1 * (second side of the same record)
 --         per candidate: field index + 3, size, code, cap if code says so, to package (a, d) and to client (a, d) if
 --           code says so;   code = money + 2 waive + 4 allow + 8 cap + 16 conversion + 32 group. Volumes come first
 --           and have no conversion.
--- Reply status, call, and: OK: results packed (core/bucket/model.py `pack_results`) | STALE: indices from 0 of stale uses
+--       changes, each: client index, expected, version, least, most, delta, n, then n times field, least, most, delta;
+--         then per use: the balance that it waits for, 2^54 for none
+-- Reply status, call, and: OK: results packed (core/bucket `pack_results`) | STALE: indices from 0 of stale clients
+--       | DUE: per client {its index from 0, the item from 0 before which something is due, -1: a change's conditions do
+--       not hold, balance, the counters of the change in its order}; sums beyond +-2^53 as text
 --       | MORE: indices from 0 of cut items whose candidates left volume or money over
--- Holds keys are asked in three generations; the gate is open; LOST, STALE and MORE change nothing; the items see the
---       clients as the applies leave them.
+-- Holds keys are asked in three generations; the gate is open; LOST, STALE, DUE and MORE change nothing; the items see
+--       the clients as the changes leave them. A client has one change at most, and a field comes once in it.
+
+local CHANGE, COUNTER = 7, 4  -- numbers of a change before its counters, and of each of these
 
 -- A draw's picture of its clients: `has[i]` = v, b, then the counters as numbers; odd[i]: one of these is not from 0 to
 -- 2^53, as only a fault of the store can leave it, and nothing is drawn from any.
@@ -236,7 +243,10 @@ local function read_clients(keys, v, at, uses, clients)
       local text, used = row[j], 0
       if text then
         used = tonumber(text)
-        if used < 0 or used >= LIMIT and kept(text) ~= LIMIT then odd[i] = true end
+        if used < 0 or used >= LIMIT and kept(text) ~= LIMIT then
+          odd[i] = true
+          used = kept(text)
+        end
       end
       row[j] = used
     end
@@ -250,29 +260,96 @@ local function read_clients(keys, v, at, uses, clients)
   return has, version, balance, odd
 end
 
-local function apply_all(v, at, applies, version, balance, results)
-  local done = {}
-  for k = 1, applies do
-    local i, delta = v[at], v[at + 3]
-    local possible = delta <= LIMIT and delta >= -LIMIT and fits(balance[i], delta)
-    if (version[i] or 0) == v[at + 1] and possible then
-      version[i], balance[i], done[k] = v[at + 2], balance[i] + delta, i
+-- The clients whose version is another than was named, by index; nil when one is gone. A use names the version that
+-- holds after the changes, which are noted in `version`.
+local function stale_clients(v, starts, uses, clients, c, changes, version)
+  local old, at = {}, 1
+  for _ = 1, changes do
+    local i = c[at]
+    if (version[i] or 0) == c[at + 1] then
+      version[i] = c[at + 2]
+    elseif version[i] then
+      old[i] = true
+    else
+      return nil
     end
-    results[k + 1] = done[k] and 1 or 0
-    at = at + 4
+    at = at + CHANGE + COUNTER * c[at + 6]
   end
-  return done, at
-end
-
--- Which uses name another version than the one that is there; nil when a client is gone.
-local function stale_uses(v, at, uses, version)
-  local stale = {}
   for i = 1, uses do
     if not version[i] then return nil end
-    if version[i] ~= v[at] then stale[#stale + 1] = i - 1 end
-    at = at + 3 + v[at + 2]
+    if version[i] ~= v[starts[i]] then old[i] = true end
+  end
+  local stale = {}
+  for i = 1, clients do
+    if old[i] then stale[#stale + 1] = i - 1 end
   end
   return stale
+end
+
+-- The counters that a change names, as they are kept.
+local function counters_of(key, c, at, n)
+  local texts = {}
+  for from = 1, n, CHUNK do
+    local names, upto = {}, min(from + CHUNK - 1, n)
+    for k = from, upto do names[k - from + 1] = c[at + COUNTER * (k - 1)] end
+    local part = call('HMGET', key, unpack(names))
+    for k = 1, #part do texts[from + k - 1] = part[k] end
+  end
+  return texts
+end
+
+-- Note a counter that a change has altered, where a use of the client names it: its items draw on it from now on.
+local function note_counter(v, from, row, changed, field, value)
+  for j = 1, v[from + 2] do
+    if v[from + 2 + j] == field then
+      row[2 + j], changed[2 + j] = value, true
+      return true
+    end
+  end
+end
+
+local function is_odd(row, n)
+  for j = 3, 2 + n do
+    if row[j] < 0 or row[j] > LIMIT then return true end
+  end
+end
+
+-- All changes, in order. Returns what is due (see the reply), and per client the counters to be written that no use
+-- names, flat; notes the rest in `balance`, `has`, `drawn` and `odd`, as the items do.
+local function change_all(keys, v, starts, c, changes, has, balance, odd, drawn)
+  local due, more, at = {}, {}, 1
+  for _ = 1, changes do
+    local i, delta, n = c[at], c[at + 5], c[at + 6]
+    local first, held = at + CHANGE, balance[i]
+    local texts = counters_of(keys[6 + i], c, first, n)
+    local holds = held >= c[at + 3] and held <= c[at + 4] and fits(held, delta)
+    for k = 1, n do
+      local from, value = first + COUNTER * (k - 1), kept(texts[k])
+      if value < c[from + 1] or value > c[from + 2] or not fits(value, c[from + 3]) then holds = false end
+    end
+    if holds then
+      local flat, changed, from = {}, {}, starts[i]
+      balance[i] = held + delta
+      for k = 1, n do
+        local place = first + COUNTER * (k - 1)
+        local field, value = c[place], kept(texts[k]) + c[place + 3]
+        if c[place + 3] ~= 0 and not (from and note_counter(v, from, has[i], changed, field, value)) then
+          flat[#flat + 1], flat[#flat + 2] = field, value
+        end
+      end
+      more[i], drawn[i] = flat, from and changed
+      odd[i] = from and is_odd(has[i], v[from + 2])
+    else
+      local one = {i - 1, -1, fits(held, 0) and held or has[i][2]}
+      for k = 1, n do
+        local value = kept(texts[k])
+        one[3 + k] = fits(value, 0) and value or texts[k]
+      end
+      due[#due + 1] = one
+    end
+    at = first + COUNTER * n
+  end
+  return due, more, at
 end
 
 -- How many half bytes of a key name its group while the generation has so many entries.
@@ -448,11 +525,34 @@ local function draw_item(v, at, stop, row, funded, out, n)
   return n, cost, need
 end
 
+-- Add the takes in out[from .. last] to the counters in `row`; at: where the item's candidates begin in v.
+local function note_takes(v, at, row, out, from, last, changed)
+  for t = from, last, 4 do
+    local c = at
+    for _ = 1, out[t] do  -- the position of candidate out[t]; nearly always the first or second
+      local code = v[c + 2] % 32
+      c = c + 3 + (code % 16 >= 8 and 1 or 0) + (code >= 16 and 4 or 0)
+    end
+    local slot = v[c]
+    row[slot] = row[slot] + out[t + 1]
+    changed[slot] = true
+  end
+end
+
+-- Put the items that woke their clients before the n - 1 numbers of results that follow the head.
+local function put_woken(out, n, woken)
+  local head = #woken
+  for k = n, 2, -1 do out[k + head] = out[k] end
+  for k = 1, head do out[1 + k] = woken[k] end
+  out[1] = head
+end
+
 -- All items, in order. Returns the packed results, the list item, item ... of those whose keys have to be
--- remembered, and the list of those that need more candidates; notes in `drawn` which counters of which client have
--- changed.
-local function draw_all(v, at, items, starts, has, balance, odd, drawn, entry, key, known, out)
-  local n, seen, fresh, f, before, more = #out, {}, {}, 0, {}, {}
+-- remembered, the list of those that need more candidates, and what is due before items; notes in `drawn` which
+-- counters of which client have changed. c[wakes + i]: the balance that client i waits for.
+local function draw_all(v, at, items, starts, has, balance, odd, drawn, entry, key, known, c, wakes)
+  local out = {0}
+  local n, seen, fresh, f, before, more, woken, rose, due = 1, {}, {}, 0, {}, {}, {}, {}, {}
   for k = 1, items do
     local i, head = v[at] + 1, v[at + 1]
     local cut = i < 1
@@ -460,6 +560,10 @@ local function draw_all(v, at, items, starts, has, balance, odd, drawn, entry, k
     local flags = head % 4
     local stop = at + 6 + (head - flags) / 4
     local held = balance[i]
+    if rose[i] then
+      due[#due + 1] = {i - 1, k - 1, held}
+      rose[i] = nil
+    end
     if flags % 2 == 0 or not before[i] then before[i] = held end
     local other = seen[key[k]] or known[k]
     if other then
@@ -474,22 +578,18 @@ local function draw_all(v, at, items, starts, has, balance, odd, drawn, entry, k
       end
       if cut and (amount ~= 0 or over ~= 0 or not fits(held, 0)) then more[#more + 1] = k - 1 end
       if amount and amount <= LIMIT and amount >= -LIMIT and fits(held, amount) then
-        local row, takes = has[i], (last - n - 2) / 4
-        for t = n + 3, last, 4 do
-          local c = at + 6
-          for _ = 1, out[t] do  -- the position of candidate out[t]; nearly always the first or second
-            local code = v[c + 2] % 32
-            c = c + 3 + (code % 16 >= 8 and 1 or 0) + (code >= 16 and 4 or 0)
-          end
-          local slot = v[c]
-          row[slot] = row[slot] + out[t + 1]
+        if last > n + 2 then
           if not drawn[i] then drawn[i] = {} end
-          drawn[i][slot] = true
+          note_takes(v, at + 6, has[i], out, n + 3, last, drawn[i])
         end
-        out[n + 1] = RATED + (flags >= 2 and (funded and 8 or 4) or 0) + 16 * takes
+        out[n + 1] = RATED + (flags >= 2 and (funded and 8 or 4) or 0) + 4 * (last - n - 2)
         out[n + 2] = amount
         n = last
         balance[i] = held + amount
+        if c and amount > 0 and held < c[wakes + i] and balance[i] >= c[wakes + i] then
+          rose[i] = true
+          woken[#woken + 1] = k - 1
+        end
         seen[key[k]] = sub(entry[k], KEY + 1)
         f = f + 1
         fresh[f] = k
@@ -501,7 +601,8 @@ local function draw_all(v, at, items, starts, has, balance, odd, drawn, entry, k
     end
     at = stop
   end
-  return cmsgpack.pack(out), fresh, more
+  if #woken > 0 then put_woken(out, n, woken) end
+  return cmsgpack.pack(out), fresh, more, due
 end
 
 -- HSET of a flat list of any length.
@@ -548,12 +649,13 @@ local function index_account(key, account, client)
   if client == '' then call('HDEL', key, account) else call('HSET', key, account, client) end
 end
 
--- WRITE of a draw: versions, balances and counters that changed.
-local function write_clients(keys, v, starts, clients, has, version, balance, applied, drawn)
+-- WRITE of a draw: versions, balances and counters that changed. more: of a changed client, counters of no use.
+local function write_clients(keys, v, starts, clients, has, version, balance, more, drawn)
   for i = 1, clients do
-    local row, flat, n, changed = has[i], {}, 0, drawn[i]
-    if applied[i] then flat[1], flat[2], n = 'v', version[i], 2 end
-    if applied[i] or balance[i] ~= kept(row[2]) then
+    local row, flat, n, changed = has[i], more[i] or {}, 0, drawn[i]
+    n = #flat
+    if more[i] then flat[n + 1], flat[n + 2], n = 'v', version[i], n + 2 end
+    if more[i] or balance[i] ~= kept(row[2]) then
       flat[n + 1], flat[n + 2] = 'b', balance[i]
       n = n + 2
     end
@@ -582,41 +684,40 @@ local function trim_outcomes(key, last)
   for from = 1, n, CHUNK do call('HDEL', key, unpack(gone, from, min(from + CHUNK - 1, n))) end
 end
 
-local function draw(keys, argv)
+local function draw(keys, argv, changing)
   local lane, number = argv[1], tonumber(argv[3])
   local status, expected, journaled = gate(keys[1], keys[2], lane, tonumber(argv[2]), number)
   if status ~= OK then return {status, expected} end
   local v = cmsgpack.unpack(argv[4])
-  local clients, uses, applies, accounts, items = v[6], v[7], v[8], v[9], v[10]
+  local clients, uses, changes, accounts, items = v[6], v[7], v[8], v[9], v[10]
+  local c = changing and cmsgpack.unpack(argv[7])
+  if changes > 0 and not c then
+    return redis.error_reply('RATER_VERSION a worker of an earlier version is at work: stop it, then start it anew')
+  end
   local starts, at = {}, 11
   for i = 1, uses do
     starts[i] = at
     at = at + 3 + v[at + 2]
   end
   local has, version, balance, odd = read_clients(keys, v, 11, uses, clients)
-  local out = {applies}
-  local done
-  done, at = apply_all(v, at, applies, version, balance, out)
-  local stale = stale_uses(v, 11, uses, version)
+  local stale = stale_clients(v, starts, uses, clients, c, changes, version)
   if not stale then return {LOST, expected} end
   if #stale > 0 then return {STALE, expected, stale} end
+  local drawn = {}
+  local due, more, wakes = change_all(keys, v, starts, c, changes, has, balance, odd, drawn)
+  if #due > 0 then return {DUE, expected, due} end
   local entries = at
   at = at + 2 * accounts
   local entry, key, known, own = read_known(keys, argv[5], items)
-  local drawn = {}
-  local packed, fresh, more = draw_all(v, at, items, starts, has, balance, odd, drawn, entry, key, known, out)
-  if #more > 0 then return {MORE, expected, more} end
+  local packed, fresh, cut
+  packed, fresh, cut, due = draw_all(v, at, items, starts, has, balance, odd, drawn, entry, key, known, c, wakes - 1)
+  if #due > 0 then return {DUE, expected, due} end
+  if #cut > 0 then return {MORE, expected, cut} end
   -- WRITE
-  local applied = {}
-  for k = 1, applies do
-    if done[k] then
-      applied[done[k]] = true
-      call('SET', keys[6 + clients + k], argv[6 + k])
-    end
-  end
-  write_clients(keys, v, starts, clients, has, version, balance, applied, drawn)
+  for k = 1, changes do call('SET', keys[6 + clients + k], argv[7 + k]) end
+  write_clients(keys, v, starts, clients, has, version, balance, more, drawn)
   for k = 1, accounts do
-    index_account(keys[6 + clients + applies + k], v[entries + 2 * k - 2], v[entries + 2 * k - 1])
+    index_account(keys[6 + clients + changes + k], v[entries + 2 * k - 2], v[entries + 2 * k - 1])
   end
   if #fresh > 0 then
     remember(keys[4], own, fresh, entry)
@@ -629,6 +730,8 @@ local function draw(keys, argv)
   call('HSET', keys[2], 'call', expected + 1, 'floor', journal, 'base', journal)
   return {OK, expected + 1, packed}
 end
+
+local function change(keys, argv) return draw(keys, argv, true) end
 
 ------------------------------------------------------------------------------------------------------ taking a lane
 -- The commands of all WRITE phases.
@@ -838,6 +941,7 @@ redis.register_function('rater_v2_fence', bound(fence))
 redis.register_function('rater_v2_reconcile', bound(reconcile))
 redis.register_function('rater_v2_register', bound(register))
 redis.register_function('rater_v2_draw', bound(draw))
+redis.register_function('rater_v2_change', bound(change))
 redis.register_function{function_name = 'rater_v2_expire', callback = bound(expire), flags = {'allow-oom'}}
 redis.register_function{function_name = 'rater_v2_views', callback = bound(views), flags = {'no-writes'}}
 redis.register_function{function_name = 'rater_v2_probe', callback = bound(probe), flags = {'no-writes'}}

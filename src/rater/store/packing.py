@@ -5,16 +5,18 @@ Packing a draw is the worker's dearest step per CDR after decoding, so it makes 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from msgspec import msgpack
 
-from rater.core.amounts import LIMIT, Form, wire
-from rater.core.bucket.messages import DrawItem, DrawRequest, FenceReply, Reconcile, Status
+from rater.core.amounts import Form, wire
+from rater.core.bucket.messages import DrawItem, DrawRequest, Due, FenceReply, Reconcile, Status, clients_of
 from rater.store.keys import Keys
 
 _PLAIN_MAX = 2**52  # as in amounts.wire
 _OUT_OF_RANGE = 2**54
+"""What no balance reaches: of a client that waits for none."""
 _FIRST_FIELD = 3  # Lua counts from 1, and a client's version and balance come before its counters
 
 _MONEY, _WAIVE, _ALLOW, _CAP, _CONVERSION, _GROUP = 1, 2, 4, 8, 16, 32
@@ -29,26 +31,19 @@ class Args(NamedTuple):
 
 
 def pack_draw(call: DrawRequest, keys: Keys) -> Args:
-    """Return the arguments of rater_v2_draw."""
-    clients = {use.client: index for index, use in enumerate(call.uses)}
-    for apply in call.applies:
-        clients.setdefault(apply.client, len(clients))
+    """Return the arguments of rater_v2_draw; of rater_v2_change where `changes` says so."""
+    clients = clients_of(call)
     generation = call.generation
     names = [keys.state, keys.lane(call.lane), keys.outcomes(call.lane)]
     names += map(keys.generation, (generation, generation - 1, generation + 1))
     names += [keys.client + client for client in clients]
-    names += [keys.register + apply.client for apply in call.applies]
+    names += [keys.register + change.client for change in call.changes]
     names += [keys.accounts(account) for account, _ in call.accounts]
     flat: list[Any] = [call.lane_ms, generation, call.trim, call.floor, int(not call.contextless)]
-    flat += (len(clients), len(call.uses), len(call.applies), len(call.accounts), len(call.items))
+    flat += (len(clients), len(call.uses), len(call.changes), len(call.accounts), len(call.items))
     for use in call.uses:
         flat += (use.version, use.credit_limit, len(use.fields))
         flat += use.fields
-    for apply in call.applies:
-        delta = apply.delta
-        if not -LIMIT <= delta <= LIMIT:  # a double may be another integer; refused, whatever it is
-            delta = _OUT_OF_RANGE
-        flat += (clients[apply.client] + 1, apply.expected, apply.version, delta)
     for account, client in call.accounts:
         flat += (account, client)
     digests: list[bytes] = []
@@ -63,7 +58,26 @@ def pack_draw(call: DrawRequest, keys: Keys) -> Args:
         flat += (place, head + 1 if item.same_record else head, billed, a, s, d)
         flat += packed
     argv = [call.lane, call.token, call.call, msgpack.encode(flat), b"".join(digests), call.context]
-    return Args(names, argv + [apply.register for apply in call.applies])
+    if changes(call):
+        argv.append(_pack_changes(call, clients))
+        argv += [change.register for change in call.changes]
+    return Args(names, argv)
+
+
+def changes(call: DrawRequest) -> bool:
+    """Return whether the call is one of rater_v2_change: it changes clients, or some of them wait."""
+    return bool(call.changes) or any(use.wake is not None for use in call.uses)
+
+
+def _pack_changes(call: DrawRequest, clients: Sequence[str]) -> bytes:
+    index = {client: number for number, client in enumerate(clients, 1)}
+    flat: list[Any] = []
+    for of in call.changes:
+        flat += (index[of.client], of.expected, of.version, of.least, of.most, of.delta, len(of.counters))
+        for counter in of.counters:
+            flat += counter
+    flat += [_OUT_OF_RANGE if use.wake is None else use.wake for use in call.uses]
+    return msgpack.encode(flat)
 
 
 def _packed(item: DrawItem) -> tuple[int, list[Any]]:
@@ -154,6 +168,18 @@ def pack_reconcile(what: Reconcile, keys: Keys) -> Args:  # noqa: C901 - one sho
         sums, registers, forget, duplicates, lowest, accounts, pending,
     ]  # fmt: skip
     return Args(names, [what.lane, what.token, what.call, msgpack.encode(lists), *blobs])
+
+
+def unpack_due(rows: list[list[Any]], call: DrawRequest) -> list[Due]:
+    """Return what rater_v2_change answered as due. Sums beyond what doubles hold come as text."""
+    named = clients_of(call)
+    fields = {change.client: [of.field for of in change.counters] for change in call.changes}
+    due = []
+    for index, item, balance, *values in rows:
+        client = named[index]
+        counters = {} if item >= 0 else dict(zip(fields[client], map(int, values), strict=True))
+        due.append(Due(client, None if item < 0 else item, int(balance), counters))
+    return due
 
 
 def unpack_fence(reply: list[Any]) -> FenceReply:

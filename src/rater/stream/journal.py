@@ -19,7 +19,7 @@ from msgspec import Meta, Struct
 
 from rater.core.clients.state import read_state
 from rater.core.clients.views import ClientView
-from rater.core.journal.records import CONTROL_HEADER, EFFECT_HEADER, Effect, Outgoing, State
+from rater.core.journal.records import CONTROL_HEADER, EFFECT_HEADER, ChangeRecord, Effect, Outgoing, State
 from rater.core.reasons import shown
 from rater.errors import Halt, StreamDown
 from rater.stream.connecting import Connection, reading
@@ -64,7 +64,7 @@ class Piece(Struct, array_like=True, frozen=True, tag="content"):
     """The record's value is part of a catalog's content; only in `rater.commands`."""
 
 
-Control = Mark | Owner | State | Piece
+Control = Mark | Owner | ChangeRecord | State | Piece
 Read = tuple[int, bytes | None, bytes | None, Effect | Control | None]
 """A record of the journal: offset, key, value, and what its header says."""
 
@@ -92,7 +92,7 @@ def understood(headers: Sequence[tuple[str, bytes]]) -> Effect | Control | None:
             continue
         try:
             said: Effect | Control = (_effects if name == EFFECT_HEADER else _controls).decode(raw)
-            if isinstance(said, State) and said.client:
+            if isinstance(said, ChangeRecord | State) and said.client:
                 _check_register(said)
         except _UNREADABLE as error:
             raise Halt(
@@ -103,11 +103,11 @@ def understood(headers: Sequence[tuple[str, bytes]]) -> Effect | Control | None:
     return None
 
 
-def _check_register(state: State) -> None:
-    """Raise ValueError unless the state holds its client's register: Redis is to hold what can be read."""
+def _check_register(state: ChangeRecord | State) -> None:
+    """Raise ValueError unless it holds its client's register: Redis is to hold what can be read."""
     register = read_state(state.register)
     if (register.id, register.version) != (state.client, state.version):
-        message = f"a state of client {state.client!r} holds the register of {register.id!r}"
+        message = f"a change of client {state.client!r} holds the register of {register.id!r}"
         raise ValueError(message)
     ClientView(register)
 

@@ -120,7 +120,8 @@ class LaneBuckets:
     async def draw_one(self, batch: Batch, bucket: int, builder: RequestBuilder, views: Views) -> bool:
         """Draw from one bucket; False: nothing was changed, the sides have to be matched again.
 
-        Views were stale, and are fresh now; or the first limits of a side did not do, and it gets all.
+        Views were stale, and are fresh now; or something is due first, and the request knows what; or the
+        first limits of a side did not do, and it gets all.
         """
         lane, cursor = self.lane, self.lane.cursors[bucket]
         request = builder.request(lane.standing, lane.token, cursor.expected, cursor.trim, cursor.floor)
@@ -128,6 +129,10 @@ class LaneBuckets:
         if reply.status == Status.STALE:
             for client, register in reply.stale:
                 views.put(client, register)
+            self.connections.metrics.redis_retried()
+            return False
+        if reply.status == Status.DUE:
+            builder.due = reply.due
             self.connections.metrics.redis_retried()
             return False
         if reply.status == Status.MORE:
@@ -138,7 +143,7 @@ class LaneBuckets:
             return False
         cursor.expected = reply.call
         batch.requests[bucket] = request.call
-        steps.settle(builder, reply)
+        steps.settle(batch, builder, reply)
         return True
 
     # ------------------------------------------------------------------ now and then

@@ -24,6 +24,7 @@ from rater.core.commands.records import (
     manifest_of,
     read_command,
 )
+from rater.core.journal.outcomes import KeptChange
 from rater.core.journal.records import CONTROL_HEADER
 from rater.core.line import steps
 from rater.core.line.batch import Batch
@@ -75,16 +76,17 @@ async def obey(buckets: LaneBuckets, batch: Batch, record: Any) -> None:
 
 
 def _replayed(buckets: LaneBuckets, batch: Batch, record: Any) -> bool:
-    """Settle a command whose outcome is kept; the whole of it was one call."""
+    """Settle what is kept of a command; returns whether that was the whole of it.
+
+    It was where its events are kept too. Outcomes of versions before 2026-12 have none, and may lack a part:
+    then the command is carried out as if it were new, for what was done needs nothing more.
+    """
     pending, topic = buckets.lane.standing.pending, batch.commands_topic
-    kept = sorted(key for key in pending if key[0] == topic and key[1] == record.offset)
-    for key in kept:
-        steps.replay(batch, topic, record, key[2], pending.pop(key))
-    if kept:
-        command = read_command(record.value)
-        if not isinstance(command, str):
-            _tell(batch, "command_done", command, "done", {})
-    return bool(kept)
+    found = sorted(key for key in pending if key[0] == topic and key[1] == record.offset)
+    kept = [pending.pop(key) for key in found]
+    for decided in kept:
+        steps.replay(batch, record, decided)
+    return any(isinstance(one, KeptChange) and one.events for one in kept)
 
 
 async def _load(buckets: LaneBuckets, batch: Batch, record: Any, command: Command) -> str:
@@ -109,7 +111,8 @@ async def _do_load(buckets: LaneBuckets, batch: Batch, record: Any, command: Com
     if fault is not None:
         raise _Refused(fault)
     if isinstance(args, ClientsArgs):
-        await _apply_clients(buckets, batch, record, command, args)
+        if await _change_clients(buckets, batch, record, command, args):
+            return  # the last change tells that it is done
     else:
         call = RequestBuilder()
         call.accounts = args.entries
@@ -158,27 +161,28 @@ async def catch_up(buckets: LaneBuckets, version: int) -> None:
             raise Retake(f"catalog {version} is needed by a client and not in {topic}[{lane.number}]")
 
 
-async def _apply_clients(
+async def _change_clients(
     buckets: LaneBuckets, batch: Batch, record: Any, command: Command, args: ClientsArgs
-) -> None:
+) -> bool:
+    """Bring the clients of a chunk to what the load says; returns whether anything was changed."""
     lane, ids = buckets.lane, {entry.id for entry in args.entries}
+    balances: dict[str, int] = {}
     assert lane.catalog is not None  # noqa: S101 - the load's manifest stands before its chunks in each partition
     while True:
         views = buckets.views.of_batch()
         await buckets.look_up(args.bucket, ids, set(), views)
-        registers = {client: view.state for client, view in views.fetched.items()}
+        states = {client: view.state for client, view in views.fetched.items()}
         try:
-            call = chunk_call(batch.commands_topic, record, command, args, registers, lane.catalog)
+            call = chunk_call(batch.commands_topic, record, command, args, states, lane.catalog, balances)
         except ValueError as error:
             raise _Refused(str(error)) from error
         for client in ids:
             views.clients.pop(client, None)  # the next call looks up what this one makes of it
-        if not call.applies:
-            return
-        await buckets.draw_one(batch, args.bucket, call, views)
-        batch.sides += call.sides
-        if all(side.result for side in call.sides):
-            return
+        if not call.changes:
+            return False
+        if await buckets.draw_one(batch, args.bucket, call, views):
+            return True
+        balances |= {due.client: due.balance for due in call.due}
 
 
 def _refuse(buckets: LaneBuckets, batch: Batch, command: Command, reason: str) -> None:
@@ -190,6 +194,6 @@ def _refuse(buckets: LaneBuckets, batch: Batch, command: Command, reason: str) -
 
 
 def _tell(batch: Batch, kind: str, command: Command, what: str, data: dict[str, Any]) -> None:
-    key = (command.client or command.id).encode()
-    batch.events.append((key, event(kind, command, what, data), []))
+    told = event(kind, command, what, data)
+    batch.events.append((told.key, told.value, []))
     batch.counts.events[kind] += 1

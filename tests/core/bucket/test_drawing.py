@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from rater.core.amounts import LIMIT, Form, half_up
 from rater.core.bucket.messages import (
-    Apply,
+    ClientWrite,
     DrawItem,
     DrawRequest,
     DrawResult,
@@ -99,17 +99,21 @@ def bucket(balance: int = 0) -> tuple[Bucket, int]:
     made = Bucket()
     call = made.fence(0, 1).call
     _, call = made.register(0, 1, call, 1)
-    reply = made.draw(request(call, [], [], [Apply("42", 0, b"r", 1, balance)]))
+    reply = made.draw(request(call, [], [], [ClientWrite("42", 0, 1, b"r", delta=balance)]))
     assert reply.status == Status.OK
     return made, reply.call
 
 
 def request(
-    call: int, fields: list[str], asked: list[DrawItem], applies: list[Apply] | None = None, credit: int = 0
+    call: int,
+    fields: list[str],
+    asked: list[DrawItem],
+    changes: list[ClientWrite] | None = None,
+    credit: int = 0,
 ) -> DrawRequest:
     """Return a call of lane 0 for client 42."""
-    uses = [] if applies else [Use("42", 1, credit, fields)]
-    return DrawRequest(0, 1, call, 0, 5, 0, 0, applies or [], [], uses, asked, b"")
+    uses = [] if changes else [Use("42", 1, credit, fields)]
+    return DrawRequest(0, 1, call, 0, 5, 0, 0, changes or [], [], uses, asked, b"")
 
 
 @settings(max_examples=400, deadline=None)
@@ -282,7 +286,7 @@ _RESULTS = st.builds(
 ) | st.sampled_from([DrawResult(code, 0, None, ()) for code in (1, 2, 3)])
 
 
-@given(st.lists(st.booleans(), max_size=3), st.lists(_RESULTS, max_size=6))
-def test_packed_results_come_back(applied: list[bool], results: list[DrawResult]) -> None:
+@given(st.lists(st.integers(0, 9), max_size=3), st.lists(_RESULTS, max_size=6))
+def test_packed_results_come_back(woken: list[int], results: list[DrawResult]) -> None:
     """What the store keeps of an outcome is the outcome."""
-    assert unpack_results(pack_results(applied, results)) == (applied, results)
+    assert unpack_results(pack_results(woken, results)) == (woken, results)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from zlib import crc32
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rater.core.amounts import LIMIT
 from rater.core.catalog.compiled import Catalog, compile_catalog
 from rater.core.catalog.specs import (
     AccountSpec,
@@ -21,7 +23,7 @@ from rater.core.catalog.specs import (
     PackageHistory,
     PackageSpec,
 )
-from rater.core.clients.changes import apply_entry
+from rater.core.clients.changes import apply_entry, load_change
 from rater.core.clients.periods import Period, period_around, period_of
 from rater.core.clients.state import ClientState, client_bucket, read_state, write_state
 from rater.core.clients.views import ClientView
@@ -100,6 +102,44 @@ def test_a_register_is_written_and_read() -> None:
     assert write_state(read_state(raw)) == raw
     with pytest.raises(msgspec.MsgspecError):
         read_state(b"\x01")
+
+
+def test_a_load_of_a_new_client_is_one_change() -> None:
+    """It makes version 1 of one that must not exist, with its opening balance as one adjustment."""
+    change = load_change(
+        None, ClientEntry("42", client(balance=5), [held()]), MONTHLY, at_ms=LOADED, actor="anna"
+    )
+    assert change is not None
+    write = change.write
+    assert (write.client, write.expected, write.version, write.delta, write.counters) == ("42", 0, 1, 5, [])
+    assert write.register == write_state(register_of(held(), balance=5))
+    assert (write.least, write.most) == (-LIMIT, LIMIT - 5)
+    ((kind, amount, value),) = change.transactions
+    assert (kind, amount, change.events) == ("adjustment", 5, ())
+    said = json.loads(value)
+    assert (said["id"], said["amount"], said["actor"]) == ("adjust/42/opening", "0.000005", "anna")
+
+
+def test_a_load_of_a_known_client_moves_no_money() -> None:
+    """Its version rises by one and its balance stays, whatever the row says; else there is no change."""
+    state = register_of(held(), balance=5)
+    asked: dict[str, Any] = {"catalog": MONTHLY, "at_ms": LOADED, "actor": "anna"}
+    renamed = load_change(state, ClientEntry("42", client(name="Rose", balance=9), []), **asked)
+    assert renamed is not None
+    assert (renamed.write.expected, renamed.write.version, renamed.write.delta) == (1, 2, 0)
+    assert renamed.transactions == ()
+    assert load_change(state, ClientEntry("42", client(balance=9), [held()]), **asked) is None
+
+
+@pytest.mark.parametrize(("there", "opening"), [(LIMIT, 1), (-LIMIT, -1), (2**60, 5), (LIMIT - 4, 5)])
+def test_an_opening_balance_has_to_fit(there: int, opening: int) -> None:
+    """Where a known balance leaves no room the load is refused; the condition says the same to the bucket."""
+    entry = ClientEntry("42", client(balance=opening), [])
+    change = load_change(None, entry, MONTHLY, at_ms=LOADED, actor="")
+    assert change is not None
+    assert not change.write.least <= there <= change.write.most
+    with pytest.raises(ValueError, match="cannot be added"):
+        load_change(None, entry, MONTHLY, at_ms=LOADED, actor="", balance=there)
 
 
 @settings(deadline=None)

@@ -10,7 +10,7 @@ from msgspec import msgpack
 
 from rater.core.amounts import Form
 from rater.core.bucket.messages import (
-    Apply,
+    ClientWrite,
     DrawItem,
     DrawRequest,
     DrawResult,
@@ -26,10 +26,19 @@ from rater.core.bucket.messages import (
 from rater.core.bucket.model import Bucket
 from rater.core.catalog.codes import NO_RATE
 from rater.core.catalog.offers import LimitText
+from rater.core.clients.changes import ChangeEvent, ChangeTransaction
 from rater.core.clients.views import PeriodText
-from rater.core.journal.outcomes import OutcomeEntry
-from rater.core.journal.reconciling import FORGET_GENERATIONS_MAX, Pending, Reconciling, effects
-from rater.core.journal.records import ApplyContext, Effect, State
+from rater.core.journal.outcomes import (
+    Decided,
+    KeptChange,
+    OutcomeEntry,
+    Pending,
+    pack_changes,
+    pack_kept,
+    unpack_kept,
+)
+from rater.core.journal.reconciling import FORGET_GENERATIONS_MAX, Reconciling, effects
+from rater.core.journal.records import ChangeRecord, Effect, State
 from rater.core.rating.transaction import Context, TransactionHead
 
 TOPIC = "calls"
@@ -69,6 +78,37 @@ def effect(offset: int, money: int, units: int = 0, **other: Any) -> Effect:
     return Effect(**{**given, **other})
 
 
+COMMANDS = "commands"
+CHANGED = (COMMANDS, 3, 2)
+"""Identity of `changed(3, ...)`."""
+
+
+def changed(offset: int, delta: int, counters: list[tuple[str, int]] | None = None) -> KeptChange:
+    """Return what is kept of a change with two transactions and an event."""
+    parts = (ChangeTransaction("adjustment", delta - 4, b"one"), ChangeTransaction("fee", 4, b"two"))
+    told = (ChangeEvent("command_done", b"id", b"told"),)
+    return KeptChange(COMMANDS, offset, 2, LANE_MS, CLIENT, 7, b"seven", delta, counters or [], parts, told)
+
+
+def journaled(kept: KeptChange, at: int) -> list[tuple[int, ChangeRecord | Effect]]:
+    """Return what the journal says of a change from an offset on: the whole of it, then its shares."""
+    whole = ChangeRecord(
+        kept.topic, kept.offset, kept.index, LANE_MS, LANE_MS, kept.client, kept.version, kept.register,
+        kept.delta, kept.counters,
+    )  # fmt: skip
+    shares = [
+        Effect(kept.topic, 0, kept.offset, kept.index, LANE_MS, LANE_MS, b"", b"", kept.client, of.amount, [])
+        for of in kept.transactions
+    ]
+    return list(enumerate([whole, *shares], at))
+
+
+def keeps(*kept: KeptChange, **given: Any) -> FenceReply:
+    """Return what a bucket keeps of calls of changes, one each."""
+    outcomes = [(5 + at, pack_changes([one], b""), pack_results([], [])) for at, one in enumerate(kept)]
+    return FenceReply(Status.OK, 9, given.pop("floor", 0), outcomes, LANE_MS, **given)
+
+
 def fenced(*kept: tuple[OutcomeEntry, DrawResult], floor: int = 0, base: int | None = None) -> FenceReply:
     """Return what a bucket keeps of a lane: each outcome by a call of its own, from 5 on."""
     outcomes = [
@@ -106,23 +146,19 @@ def corrections(what: Reconcile) -> dict[str, Any]:
 
 
 def test_effects_of_a_decision() -> None:
-    """Only what was rated or applied has effects; takes from one counter add up."""
+    """Only what was rated or changed has effects; takes from one counter add up."""
     twice = DrawResult(Outcome.RATED, -7, None, ((0, 2, 0, 0), (0, 3, 0, 0)))
     assert effects(Pending(entry(1), twice)) == (-7, {FIELD: 5})
     for outcome in (Outcome.DUPLICATE, Outcome.DIFFERS, Outcome.OUT_OF_RANGE):
         assert effects(Pending(entry(1), DrawResult(outcome, 0, None, ()))) == (0, {})
-    applied = OutcomeEntry(
-        TOPIC, 1, 2, 0, b"", b"", CLIENT, msgpack.encode(ApplyContext(1, b"", 12, transaction=None))
-    )
-    assert effects(Pending(applied, True)) == (12, {})  # noqa: FBT003 - a result
-    assert effects(Pending(applied, False)) == (0, {})  # noqa: FBT003 - a result
+    assert effects(changed(1, 12, [(FIELD, 3)])) == (12, {FIELD: 3})
 
 
 def test_decided_and_not_published_is_pending() -> None:
     """What is kept from the positions on and is not in the journal stays as it is, to be published."""
     step = reconciling(fenced((entry(3), rated(5)), (entry(4), rated(6))), position=3)
     assert step.finish(0, 1, 9, 100) is None
-    assert {identity: decided.result for identity, decided in step.pending.items()} == {
+    assert {identity: getattr(kept, "result", None) for identity, kept in step.pending.items()} == {
         (TOPIC, 3, 0): rated(5),
         (TOPIC, 4, 0): rated(6),
     }
@@ -292,6 +328,93 @@ def test_parts_add_up() -> None:
     assert (last.floor, last.final, last.balances) == (100, True, [(CLIENT, -7)])
 
 
+# ------------------------------------------------------------------ changes of clients
+def test_a_lost_change_is_added_once() -> None:
+    """What a change did is taken from its record alone: its transactions, several, are shares of it."""
+    step = reconciling(fenced(floor=50), positions={COMMANDS: 9})
+    step.read(journaled(changed(3, 12, [(FIELD, -2)]), 50))
+    what = finish(step)
+    assert corrections(what) == {
+        "balances": [(CLIENT, 12)],
+        "counters": [(CLIENT, FIELD, -2)],
+        "registers": [(CLIENT, 7, b"seven")],
+    }
+    assert what.lane_ms == LANE_MS
+
+
+def test_a_change_cut_by_a_part_is_added_once() -> None:
+    """Shares that lie beyond the floor of a rebuild that stopped behind their change add nothing."""
+    step = reconciling(fenced(floor=51, base=50), positions={COMMANDS: 9})
+    step.read(journaled(changed(3, 12), 50))
+    assert corrections(finish(step)) == {}
+
+
+def test_a_published_change_is_dropped() -> None:
+    """A change that is kept as the journal has it changes nothing; the outcome goes."""
+    kept = changed(3, 12, [(FIELD, -2)])
+    step = reconciling(keeps(kept), positions={COMMANDS: 9})
+    step.read(journaled(kept, 50))
+    assert corrections(finish(step)) == {"registers": [(CLIENT, 7, b"seven")], "drop_calls": [5]}
+
+
+def test_a_change_that_is_not_published_stays_pending_whole() -> None:
+    """It stays with all that is published of it, also beside sides and where the bucket fell back.
+
+    A register cannot be undone; taken back by half, an opening balance would be lost.
+    """
+    kept = changed(3, 12, [(FIELD, -2)])
+    reply = keeps(kept, token=20)
+    reply.outcomes.append((7, msgpack.encode([entry(4)]), pack_results([], [rated(6)])))
+    step = reconciling(reply, positions={COMMANDS: 3}, ready_token=30)
+    what = finish(step)
+    assert step.pending == {CHANGED: kept}
+    assert what.balances == [(CLIENT, 6)]
+    assert [unpack_kept(context, packed) for _, context, packed in what.pending] == [[kept]]
+
+
+def test_a_change_whose_record_was_passed_is_taken_back() -> None:
+    """What it did to sums is undone: its record does not come again."""
+    step = reconciling(keeps(changed(3, 12, [(FIELD, -2)])), positions={COMMANDS: 9})
+    what = corrections(finish(step))
+    assert what == {"balances": [(CLIENT, -12)], "counters": [(CLIENT, FIELD, 2)], "drop_calls": [5]}
+
+
+def test_what_stays_together_comes_back() -> None:
+    """Changes and sides of one call come back as they were, also which side woke its client."""
+    kept: list[Decided] = [
+        changed(3, 12),
+        Pending(entry(4), rated(6)),
+        Pending(entry(5), rated(1), woke=True),
+    ]
+    assert unpack_kept(*pack_kept(kept)) == kept
+    assert unpack_kept(*pack_kept(kept[1:2])) == kept[1:2]
+    assert unpack_kept(*pack_kept([])) == []
+
+
+def test_applies_of_the_version_before_are_changes() -> None:
+    """Of a call of applies those that were done are pending, with their adjustment; the others were not."""
+    entries = [
+        OutcomeEntry(
+            COMMANDS, 3, index, LANE_MS, b"", b"", f"c{index}", msgpack.encode(["apply", 1, b"r", *of])
+        )
+        for index, of in ((2, (12, b"opening")), (3, (0, None)), (4, (5, b"left out")))
+    ]
+    packed = msgpack.encode([3, 1, 1, 0])
+    opening = (ChangeTransaction("adjustment", 12, b"opening"),)
+    assert unpack_kept(msgpack.encode(entries), packed) == [
+        KeptChange(COMMANDS, 3, 2, LANE_MS, "c2", 1, b"r", 12, [], opening, ()),
+        KeptChange(COMMANDS, 3, 3, LANE_MS, "c3", 1, b"r", 0, [], (), ()),
+    ]
+
+
+def test_the_journal_of_the_version_before_is_read_as_it_is() -> None:
+    """A register stands in a record of its own there, and the transaction's header is the effect."""
+    step = reconciling(fenced(floor=50), positions={COMMANDS: 9})
+    opening = effect(3, -12, topic=COMMANDS, index=2, key=b"", content=b"")
+    step.read([(50, State(COMMANDS, 3, 2, CLIENT, 1, b"one", [])), (51, opening)])
+    assert corrections(finish(step)) == {"balances": [(CLIENT, 12)], "registers": [(CLIENT, 1, b"one")]}
+
+
 # ------------------------------------------------------------------ any history
 @st.composite
 def histories(draw: st.DrawFn) -> dict[str, Any]:
@@ -318,7 +441,7 @@ def _draw(bucket: Bucket, call: int, offsets: list[int], trim: int, floor: int) 
     reply = bucket.draw(
         DrawRequest(
             lane=0, token=1, call=call, trim=trim, floor=floor,
-            lane_ms=LANE_MS, generation=LANE_MS // LENGTH_MS, applies=[], accounts=[],
+            lane_ms=LANE_MS, generation=LANE_MS // LENGTH_MS, changes=[], accounts=[],
             uses=[Use(CLIENT, 1, 0, [FIELD])], items=items,
             context=msgpack.encode([entry(at) for at in offsets]),
         )
@@ -338,7 +461,7 @@ def test_a_reconciled_bucket_is_journal_plus_pending(history: dict[str, Any]) ->
     bucket = Bucket()
     bucket.fence(0, 1)
     _, call = bucket.register(0, 1, 1, 1)
-    opening = Apply(CLIENT, 0, b"", 1, 0)
+    opening = ClientWrite(CLIENT, 0, 1, b"")
     call = bucket.draw(DrawRequest(0, 1, call, 0, 0, 0, 0, [opening], [], [], [], b"", contextless=True)).call
     journal: list[tuple[int, Effect]] = []
     for at, published in enumerate(history["as_decided"]):
@@ -356,6 +479,7 @@ def test_a_reconciled_bucket_is_journal_plus_pending(history: dict[str, Any]) ->
     expected = [(said.balance, said.counters[0][1], said.key) for _, said in journal]
     for decided in step.pending.values():
         balance, counters = effects(decided)
+        assert isinstance(decided, Pending)
         expected.append((balance, counters[FIELD], decided.entry.key))
     client = bucket.clients[CLIENT]
     assert client.balance == sum(balance for balance, _, _ in expected)

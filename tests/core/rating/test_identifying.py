@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from ipaddress import ip_address, ip_network
 from typing import Any
 
@@ -9,7 +10,6 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rater.core.catalog.codes import origin_of
 from rater.core.catalog.rules import Rules
 from rater.core.catalog.specs import IdentificationRule
 from rater.core.cdr import Arrival, Cdr, GivenRate, Party
@@ -131,12 +131,12 @@ def test_the_rate() -> None:
         found = of(rater, party)
         assert isinstance(found, Identified)
         assert found.rate is not None
-        prices.append((found.rate.origin, found.rate.code, found.rate.price_e10))
+        prices.append((json.loads(found.rate.price.rate)["table"], found.rate.code, found.rate.price_e10))
     assert prices == [
-        (origin_of("retail", "USD"), "380", 10**9),
-        (origin_of("office", "USD"), "380", 10**8),
-        (origin_of("retail", "USD"), "380", 10**9),
-        (origin_of(None, "USD"), "7", 5 * 10**9),
+        ("retail", "380", 10**9),
+        ("office", "380", 10**8),
+        ("retail", "380", 10**9),
+        (None, "7", 5 * 10**9),
     ]
     unanswered = of(rater, Party("42", rate=given_rate), answered=False, called="1")
     assert isinstance(unanswered, Identified)

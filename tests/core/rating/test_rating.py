@@ -16,13 +16,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rater.core.bucket.messages import DrawResult, Outcome
-from rater.core.catalog.codes import Rate, origin_of
+from rater.core.catalog.codes import Rate, price_text
 from rater.core.catalog.offers import LimitText
 from rater.core.cdr import Arrival, Cdr, GivenRate, Party
 from rater.core.cdr_decoding import decode
 from rater.core.instants import rfc3339
-from rater.core.journal.outcomes import unpack_entries
-from rater.core.journal.reconciling import Pending
+from rater.core.journal.outcomes import Pending, unpack_entries
 from rater.core.line import batch as batch_module
 from rater.core.line import steps as steps_module
 from rater.core.line.draw_request import RequestBuilder
@@ -77,9 +76,15 @@ def priced_at(
 def rate_of(price: Decimal, fee: Decimal = Decimal(0), currency: str = "USD", **rest: int) -> Rate:
     """Return a rate of code 380."""
     units: dict[str, Any] = {"min_time": 0, "interval": 1, "grace_time": 0, **rest}
-    return Rate(
-        origin_of(None, currency), currency, "380", None, int(price * 10**10), int(fee * 10**10), **units
-    )
+    return rated(currency, "380", int(price * 10**10), int(fee * 10**10), *units.values())
+
+
+def rated(
+    currency: str, code: str, price_e10: int, fee_e10: int, min_time: int, interval: int, grace_time: int
+) -> Rate:
+    """Return a rate without a table."""
+    price = price_e10, fee_e10, min_time, interval, grace_time
+    return Rate(currency, code, None, *price, price_text(None, currency, *price))
 
 
 # ---------------------------------------------------------------- billed volume
@@ -274,7 +279,8 @@ def built(
             msgspec.structs.replace(one, money=of.money, waive=of.waive, text=of) for of in limits
         ]
     builder = RequestBuilder()
-    builder.add(side, cdr, side.view, found, rater.catalog.version)
+    version = rater.catalog.version
+    builder.add(side, cdr, side.view, found, side.opened, side.candidates, False, version)  # noqa: FBT003
     return side, builder
 
 
@@ -303,12 +309,12 @@ def test_a_kept_context_gives_the_same_bytes(
     rater = loaded()
     limits = [LimitText(money, waive, 0, ".m", ',"period":', ',"taken":"', ("{}",)) for money, waive in kinds]
     priced = pricing.Priced(None, billed, pricing.NOTHING, 0)
-    rate = msgspec.structs.replace(rate_of(Decimal(1)), setup_fee_e10=fee_e10)
+    rate = rated("USD", "380", 10**10, fee_e10, 0, 1, 0)
     made, builder = built(rater, call(id=name, caller=name, plain=False), rate, priced=priced, limits=limits)
     result = DrawResult(Outcome.RATED, amount, sufficient, tuple((n, 1, 2, 3) for n in range(len(limits))))
     (entry,) = unpack_entries(builder.request(STANDING, 0, 1, 0, 0).context)
     batch = batch_module.Batch(STANDING, [])
-    steps_module.replay(batch, "cdrs", made.record, 0, Pending(entry, result))
+    steps_module.replay(batch, made.record, Pending(entry, result))
     (kept,) = batch.sides
     assert kept.cdr is None
     assert text_of(kept, result) == text_of(made, result)
@@ -340,7 +346,7 @@ def test_texts_are_escaped_where_they_need_it(
     cdr = decode(raw, Arrival(AT_MS, 86_400_000, frozenset({"calls", "messages"})))
     assert isinstance(cdr, Cdr)
     assert cdr.plain == (b"\\" not in raw)
-    rate = Rate(origin_of(None, "USD"), "USD", "38", None, 10**9, 0, 0, 1, 5) if cdr.answered else None
+    rate = rated("USD", "38", 10**9, 0, 0, 1, 5) if cdr.answered else None
     priced = priced_at(rater, rate, cdr)
     assert isinstance(priced, pricing.Priced)
     one, other = (

@@ -12,7 +12,7 @@ from zlib import crc32
 
 from msgspec import Struct, msgpack
 
-from rater.core.amounts import Form
+from rater.core.amounts import LIMIT, Form
 
 EXPIRE_GENERATIONS_MAX = 16
 """Generations dropped by one call of expire: the keys of a call are named before it is made."""
@@ -32,6 +32,7 @@ class Status(IntEnum):
     REGRESSED = 3  # the server's idea of this lane is not ours: take the lane again
     LOST = 4  # a client that we hold a view of is gone: take the lane again
     STALE = 5  # a client's view is older than the server's: use the fresh ones, identify again, repeat
+    DUE = 7  # something of a client is due before this can be done: plan it with these numbers, repeat
     MORE = 6  # the first limits of an item did not do: name all of them, repeat
 
 
@@ -73,6 +74,8 @@ class Use(Struct):
     version: int
     credit_limit: int
     fields: list[str]
+    wake: int | None = None
+    """The balance, in micros, at which something of the client becomes due; None: at none."""
 
 
 class DrawItem(Struct, gc=False):
@@ -102,18 +105,48 @@ class DrawResult(NamedTuple):
     takes: tuple[tuple[int, int, int, int], ...]
 
 
-class Apply(Struct):
-    """A client's new state; done only if its version is the expected one (0: it does not exist yet)."""
+class CounterChange(NamedTuple):
+    """What a change asks of a counter, and what it adds: it must lie in [least, most].
+
+    delta 0: it is only asked. Numbers are within +-2^53.
+    """
+
+    field: str
+    least: int
+    most: int
+    delta: int
+
+
+class ClientWrite(Struct):
+    """A client's new state, and the conditions under which it was decided.
+
+    Done only if the client's version is the expected one (0: it does not exist yet), its balance in [least,
+    most], and each counter in its interval; the sums must stay within +-2^53 besides, as all numbers here
+    are. A field comes once.
+    """
 
     client: str
     expected: int
-    register: bytes
     version: int
-    delta: int  # added to the balance
+    register: bytes
+    least: int = -LIMIT
+    most: int = LIMIT
+    delta: int = 0  # added to the balance
+    counters: list[CounterChange] = []
+
+
+class Due(NamedTuple):
+    """What has to be done of a client before its items; balance: there, counters: field -> value."""
+
+    client: str
+    item: int | None
+    """The item of the call that the change has to stand before; None: a change's conditions do not hold."""
+    balance: int
+    counters: dict[str, int]
 
 
 class DrawRequest(Struct):
-    """One call of one lane at one bucket: applies first, then items, in order; all or nothing."""
+    """One call of one lane at one bucket: changes first, then items, in order; all or nothing."""
 
     lane: int
     token: int
@@ -122,24 +155,30 @@ class DrawRequest(Struct):
     generation: int  # lane_ms // length of a generation; new keys go here, its two neighbours are asked too
     trim: int  # outcomes of calls up to this one are committed and are dropped
     floor: int  # journal offset below which every effect is in the bucket and trimmed
-    applies: list[Apply]
+    changes: list[ClientWrite]  # one of a client
     accounts: list[tuple[str, str]]  # account index: account -> client; client "" removes the entry
-    uses: list[Use]  # versions are those that hold after the applies of this call
+    uses: list[Use]  # versions are those that hold after the changes of this call
     items: list[DrawItem]
     context: bytes  # kept with the outcome, opaque here (reconciling.CallContext)
     contextless: bool = False  # keep no outcome: for calls that nobody will replay
 
 
+def clients_of(call: DrawRequest) -> list[str]:
+    """Return the clients that a call names: those of its uses, then those of its changes alone."""
+    return list(dict.fromkeys([*(use.client for use in call.uses), *(of.client for of in call.changes)]))
+
+
 class DrawReply(Struct):
-    """The answer to a DrawRequest; results, applied and packed are empty unless the status is OK."""
+    """The answer to a DrawRequest; results, woken and packed are empty unless the status is OK."""
 
     status: Status
     call: int  # the number that the next call must carry
-    results: list[DrawResult]
-    applied: list[bool]
-    stale: list[tuple[str, bytes]]  # status STALE: the fresh registers
-    packed: bytes = b""  # results and applied as they were kept with the outcome
+    results: list[DrawResult] = []
+    woken: list[int] = []  # items that took a balance to what their client waits for, each the client's last
+    stale: list[tuple[str, bytes]] = []  # status STALE: the fresh registers
+    packed: bytes = b""  # results and woken as they were kept with the outcome
     more: list[int] = []  # status MORE: the items
+    due: list[Due] = []  # status DUE
 
 
 class FenceReply(Struct):
@@ -186,14 +225,13 @@ class ViewsReply(Struct):
     accounts: dict[str, str]
 
 
-def pack_results(applied: list[bool], results: list[DrawResult]) -> bytes:
-    """Return applied and results as the store keeps them: one flat msgpack list of ints.
+def pack_results(woken: list[int], results: list[DrawResult]) -> bytes:
+    """Return woken and results as the store keeps them: one flat msgpack list of ints.
 
-    [number of applies, 1 | 0 each, then per item: code, and if it was rated: amount, (index, taken, left,
-    covered)*];
+    [number of woken, each, then per item: code, and if it was rated: amount, (index, taken, left, covered)*];
     code = outcome + 4 * (balance_sufficient: 0 None, 1 False, 2 True) + 16 * number of takes.
     """
-    flat = [len(applied), *map(int, applied)]
+    flat = [len(woken), *woken]
     for outcome, amount, sufficient, takes in results:
         judged = 0 if sufficient is None else 1 + sufficient
         flat.append(outcome + 4 * judged + 16 * len(takes))
@@ -210,11 +248,14 @@ _flat_decoder = msgpack.Decoder(list[int])
 _new = tuple.__new__  # a third of the time of DrawResult(...): this runs for every side
 
 
-def unpack_results(packed: bytes) -> tuple[list[bool], list[DrawResult]]:
-    """Return (applied, results) of what `pack_results` or the store packed."""
+def unpack_results(packed: bytes) -> tuple[list[int], list[DrawResult]]:
+    """Return (woken, results) of what `pack_results` or the store packed.
+
+    Of a call that a version before 2026-12 made, woken has 1 or 0 for each of its applies: done, or not.
+    """
     flat = _flat_decoder.decode(packed)
     at = flat[0] + 1
-    applied = [done == 1 for done in flat[1:at]]
+    woken = flat[1:at]
     results: list[DrawResult] = []
     end = len(flat)
     while at < end:
@@ -236,4 +277,4 @@ def unpack_results(packed: bytes) -> tuple[list[bool], list[DrawResult]]:
             takes = tuple(zip(rest, rest, rest, rest, strict=True))
             results.append(_new(DrawResult, (0, flat[at + 1], _JUDGED[code >> 2 & 3], takes)))
             at = stop
-    return applied, results
+    return woken, results

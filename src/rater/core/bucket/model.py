@@ -11,17 +11,19 @@ from typing import NamedTuple
 from rater.core.amounts import LIMIT
 from rater.core.bucket.messages import (
     EXPIRE_GENERATIONS_MAX,
-    Apply,
+    ClientWrite,
     DrawItem,
     DrawReply,
     DrawRequest,
     DrawResult,
+    Due,
     FenceReply,
     ItemCandidate,
     Outcome,
     Reconcile,
     Status,
     ViewsReply,
+    clients_of,
     pack_results,
 )
 
@@ -151,6 +153,10 @@ class _Draft:
         self.registers: dict[str, bytes] = {}
         self.keys: dict[bytes, bytes] = {}
         self.more: list[int] = []
+        self.due: list[Due] = []
+        self.woken: list[int] = []
+        self.rose: set[str] = set()
+        """Clients whose balance has come to what they wait for."""
 
     def version(self, client: str) -> int | None:
         if client not in self.versions:
@@ -159,22 +165,51 @@ class _Draft:
             self.balances[client] = 0 if stored is None else stored.balance
         return self.versions[client]
 
-    def apply(self, apply: Apply) -> bool:
-        stored = self.version(apply.client)
-        before = self.balances[apply.client]
-        balance = before + apply.delta
-        if (stored or 0) != apply.expected:
-            return False
-        if not all(-LIMIT <= number <= LIMIT for number in (apply.delta, before, balance)):
-            return False
-        self.versions[apply.client] = apply.version
-        self.balances[apply.client] = balance
-        self.registers[apply.client] = apply.register
-        return True
+    def admit(self, call: DrawRequest) -> list[str] | None:
+        """Return the clients whose version is not the one that was named; None: one of them is gone."""
+        stale: set[str] = set()
+        for change in call.changes:
+            version = self.version(change.client)
+            if (version or 0) == change.expected:
+                self.versions[change.client] = change.version
+            elif version is None:
+                return None
+            else:
+                stale.add(change.client)
+        for use in call.uses:
+            version = self.version(use.client)
+            if version is None:
+                return None
+            if version != use.version:
+                stale.add(use.client)
+        return [client for client in clients_of(call) if client in stale]
+
+    def change(self, change: ClientWrite) -> None:
+        """Do a change if its conditions hold; else note that it is due."""
+        balance = self.balances[change.client]
+        held = {of.field: self.used_of(change.client, of.field) for of in change.counters}
+        if (
+            change.least <= balance <= change.most
+            and _fits(balance, change.delta)
+            and all(
+                of.least <= held[of.field] <= of.most and _fits(held[of.field], of.delta)
+                for of in change.counters
+            )
+        ):
+            self.balances[change.client] = balance + change.delta
+            self.registers[change.client] = change.register
+            for of in change.counters:
+                if of.delta:
+                    self.used[change.client, of.field] = held[of.field] + of.delta
+        else:
+            self.due.append(Due(change.client, None, balance, held))
 
     def item(self, call: DrawRequest, number: int, item: DrawItem) -> DrawResult:
         use = call.uses[item.use]
         balance = self.balances[use.client]
+        if use.client in self.rose:
+            self.rose.remove(use.client)
+            self.due.append(Due(use.client, number, balance, {}))
         before = self.before.get(use.client, balance) if item.same_record else balance
         self.before[use.client] = before
         known = self.keys.get(item.key) or self.bucket.known(call.generation, item.key, item.older)
@@ -188,6 +223,9 @@ class _Draft:
         if result.outcome == Outcome.RATED:
             self.keys[item.key] = item.content
             self.balances[use.client] += result.amount
+            if use.wake is not None and balance < use.wake <= balance + result.amount:
+                self.rose.add(use.client)
+                self.woken.append(number)
             for index, taken, _, _ in result.takes:
                 candidate = item.candidates[index]
                 self.used[use.client, use.fields[candidate.field]] = used[candidate.field] + taken
@@ -210,6 +248,10 @@ class _Draft:
         self.bucket.registers.update(self.registers)
         for key, content in self.keys.items():
             self.bucket.remember(generation, key, content)
+
+
+def _fits(held: int, delta: int) -> bool:
+    return -LIMIT <= held <= LIMIT and -LIMIT <= held + delta <= LIMIT
 
 
 class Bucket:
@@ -323,30 +365,36 @@ class Bucket:
         return Status.OK, self._bump(lane)
 
     def draw(self, call: DrawRequest) -> DrawReply:
-        """Apply, then draw, then keep the outcome: all of it, or nothing and a status."""
+        """Change clients, then draw, then keep the outcome: all of it, or nothing and a status."""
         status = self._gate(call.lane, call.token, call.call)
         if status != Status.OK:
-            return DrawReply(status, self._expected(call.lane), [], [], [])
+            return DrawReply(status, self._expected(call.lane))
         draft = _Draft(self)
-        applied = [draft.apply(apply) for apply in call.applies]
-        versions = [draft.version(use.client) for use in call.uses]
-        if None in versions:
-            return DrawReply(Status.LOST, call.call, [], [], [])
-        stale = [
-            use.client for use, version in zip(call.uses, versions, strict=True) if use.version != version
-        ]
+        stale = draft.admit(call)
+        if stale is None:
+            return DrawReply(Status.LOST, call.call)
         if stale:
-            fresh = [(client, self.registers[client]) for client in stale if client in self.registers]
-            # A client of which no register is there: on a server it was emptied since the script ran.
-            status = Status.STALE if len(fresh) == len(stale) else Status.REGRESSED
-            return DrawReply(status, call.call, [], [], fresh if status == Status.STALE else [])
-        results = [draft.item(call, number, item) for number, item in enumerate(call.items)]
+            return self._stale(call, stale)
+        for change in call.changes:
+            draft.change(change)
+        results = []
+        if not draft.due:
+            results = [draft.item(call, number, item) for number, item in enumerate(call.items)]
+        if draft.due:
+            return DrawReply(Status.DUE, call.call, due=draft.due)
         if draft.more:
-            return DrawReply(Status.MORE, call.call, [], [], [], more=draft.more)
+            return DrawReply(Status.MORE, call.call, more=draft.more)
         draft.write(call.generation)
-        packed = pack_results(applied, results)
+        packed = pack_results(draft.woken, results)
         self._keep(call, packed)
-        return DrawReply(Status.OK, self._bump(call.lane), results, applied, [], packed)
+        return DrawReply(Status.OK, self._bump(call.lane), results, draft.woken, [], packed)
+
+    def _stale(self, call: DrawRequest, clients: list[str]) -> DrawReply:
+        fresh = [(client, self.registers[client]) for client in clients if client in self.registers]
+        # A client of which no register is there: on a server it was emptied since the script ran.
+        if len(fresh) < len(clients):
+            return DrawReply(Status.REGRESSED, call.call)
+        return DrawReply(Status.STALE, call.call, stale=fresh)
 
     def _keep(self, call: DrawRequest, packed: bytes) -> None:
         """The lane's own part of a draw: account index, outcome, trim, floor, time."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import cached_property
+from typing import NamedTuple
 
 from msgspec import Struct
 
@@ -47,6 +48,16 @@ class Deck:
         return self._by_name.get(name_key(name), frozenset())
 
 
+class PriceText(NamedTuple):
+    """What of a transaction follows from a rate's table and price.
+
+    rate: the JSON of `rate`. setup_fee: as it is written.
+    """
+
+    rate: str
+    setup_fee: str
+
+
 class RateText(Struct, array_like=True, gc=False):
     """What of a transaction follows from the rate.
 
@@ -64,11 +75,10 @@ NO_RATE = RateText('"code":null,"code_name":null,"rate":null', "0")
 class Rate(Struct, gc=False):
     """What a side of a call is rated at: a row of a rate table, or what the CDR itself gave (no table).
 
-    origin: JSON of the table and the currency (`origin_of`). price_e10 of one price unit and setup_fee_e10
-    are in 10^-10 of the currency; min_time, interval and grace_time in counting units, interval >= 1.
+    price_e10 of one price unit and setup_fee_e10 are in 10^-10 of the currency; min_time, interval and
+    grace_time in counting units, interval >= 1. price: how transactions write it, and the table.
     """
 
-    origin: str
     currency: str
     code: str
     code_name: str | None
@@ -77,22 +87,26 @@ class Rate(Struct, gc=False):
     min_time: int
     interval: int
     grace_time: int
+    price: PriceText
 
     def text(self) -> RateText:
         """Return what of a transaction follows from the rate (CONTRACTS.md, Transaction)."""
-        fee = format_e10(self.setup_fee_e10)
         name = "null" if self.code_name is None else quoted(self.code_name)
-        text = (
-            f'"code":"{self.code}","code_name":{name},"rate":{{{self.origin},"price":"{format_e10(self.price_e10)}",'
-            f'"setup_fee":"{fee}","min_time":{self.min_time},"interval":{self.interval},'
-            f'"grace_time":{self.grace_time}}}'
-        )
-        return RateText(text, fee)
+        price, fee = self.price
+        return RateText(f'"code":"{self.code}","code_name":{name},"rate":{price}', fee)
 
 
-def origin_of(table: str | None, currency: str) -> str:
-    """Return what a transaction says of where a rate is from. table None: the CDR brought it."""
-    return members({"table": table, "currency": currency})
+def price_text(
+    table: str | None, currency: str, price_e10: int, setup_fee_e10: int, min_time: int, interval: int,
+    grace_time: int,
+) -> PriceText:  # fmt: skip
+    """Return what a transaction says of a price; arguments as in `Rate`. table None: the CDR brought it."""
+    fee = format_e10(setup_fee_e10)
+    rate = {
+        "table": table, "currency": currency, "price": format_e10(price_e10), "setup_fee": fee,
+        "min_time": min_time, "interval": interval, "grace_time": grace_time,
+    }  # fmt: skip
+    return PriceText(f"{{{members(rate)}}}", fee)
 
 
 class Row(Struct, array_like=True, gc=False):
@@ -115,16 +129,17 @@ _HEAD = 3
 class RateTable:
     """A rate table, searched by number."""
 
-    __slots__ = ("_by_code", "_lengths", "_origin", "_shorter", "currency", "deck", "name")
+    __slots__ = ("_by_code", "_lengths", "_prices", "_shorter", "currency", "deck", "name")
 
     def __init__(self, name: str, currency: str, deck: Deck | None, rows: Iterable[Row]) -> None:
         """Take the rows of the table."""
         self.name = name
         self.currency = currency
         self.deck = deck
-        self._origin = origin_of(name, currency)
         self._by_code: dict[str, Row | list[Row]] = {}
         """A list where a code has several, the one that begins last first; most codes have one."""
+        self._prices: dict[tuple[int, int, int, int, int], PriceText] = {}
+        """How transactions write each price of the table: a deck has many codes at one price."""
         self._fill(rows)
         lengths: dict[str, set[int]] = {}
         for code in self._by_code:
@@ -142,6 +157,9 @@ class RateTable:
     def _fill(self, rows: Iterable[Row]) -> None:
         table = self._by_code
         for row in rows:
+            price = row.price_e10, row.setup_fee_e10, row.min_time, row.interval, row.grace_time
+            if price not in self._prices:
+                self._prices[price] = price_text(self.name, self.currency, *price)
             other = table.setdefault(row.code, row)
             if isinstance(other, list):
                 other.append(row)
@@ -171,10 +189,8 @@ class RateTable:
                 if row.to_ms is not None and row.to_ms <= at_ms:
                     break
                 name = None if self.deck is None else self.deck.codes.get(row.code)
-                return Rate(
-                    self._origin, self.currency, row.code, name, row.price_e10, row.setup_fee_e10,
-                    row.min_time, row.interval, row.grace_time,
-                )  # fmt: skip
+                price = row.price_e10, row.setup_fee_e10, row.min_time, row.interval, row.grace_time
+                return Rate(self.currency, row.code, name, *price, self._prices[price])
         return None
 
 

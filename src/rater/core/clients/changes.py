@@ -1,23 +1,100 @@
-"""How a client's state changes: what a load says of it, and assignment.
+"""How a client's state changes: the one place that decides it, as a value.
 
-Source of the rules: RULES.md section 4 (Assign, Periods).
+A `Change` is decided here by pure functions, carried out whole or not at all by one call of the bucket, kept
+whole with its outcome and published from what was kept. Why: decisions/0060-one-change.md. Source of the
+rules: RULES.md section 4 (Assign, Periods).
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 import msgspec
+from msgspec import Struct
 
+from rater.core.amounts import LIMIT, format_micros
+from rater.core.bucket.messages import ClientWrite
 from rater.core.catalog.compiled import Catalog
 from rater.core.catalog.packages import PackageVersion
 from rater.core.catalog.specs import ClientEntry, ClientPackageSpec, ClientSpec
 from rater.core.clients.periods import whole_second
-from rater.core.clients.state import ClientPackage, ClientState
+from rater.core.clients.state import ClientPackage, ClientState, write_state
+from rater.core.instants import rfc3339
 from rater.core.periods import (
     when_ms,
 )
+
+_encode = msgspec.json.Encoder().encode
+
+
+class ChangeTransaction(NamedTuple):
+    """One transaction of a change: its type, its signed micros of the client's currency, its JSON."""
+
+    type: str
+    amount: int
+    value: bytes
+
+
+class ChangeEvent(NamedTuple):
+    """One event of a change: its type, its key, its JSON."""
+
+    type: str
+    key: bytes
+    value: bytes
+
+
+class Change(Struct):
+    """What becomes of a client: the new state and its conditions, and all that is published of it.
+
+    The amounts of the transactions add up to the write's delta.
+    """
+
+    write: ClientWrite
+    transactions: tuple[ChangeTransaction, ...] = ()
+    events: tuple[ChangeEvent, ...] = ()
+
+
+def load_change(
+    state: ClientState | None, entry: ClientEntry, catalog: Catalog, *, at_ms: int, actor: str,
+    balance: int | None = None,
+) -> Change | None:  # fmt: skip
+    """Return what a load makes of a client; None: nothing.
+
+    at_ms, actor: of the command that brings the entry. balance: micros that are known to lie there, None
+    when that is not known. Raises ValueError, with a sentence, for what cannot be applied (`apply_entry`),
+    and when the opening balance would take the sum out of range.
+    """
+    new = apply_entry(state, entry, catalog, at_ms)
+    if new is state:
+        return None
+    opening = new.opening if state is None else 0
+    least, most = max(-LIMIT, -LIMIT - opening), min(LIMIT, LIMIT - opening)
+    if balance is not None and not least <= balance <= most:
+        raise ValueError(
+            f"its opening balance of {format_micros(opening)} cannot be added to the "
+            f"{format_micros(balance)} that are there: balances are at most {format_micros(LIMIT)}"
+        )
+    transactions: tuple[ChangeTransaction, ...] = ()
+    if opening:
+        value = _opening(new, opening, actor, at_ms, catalog.version)
+        transactions = (ChangeTransaction("adjustment", opening, value),)
+    return Change(
+        ClientWrite(
+            client=new.id, expected=0 if state is None else state.version, version=new.version,
+            register=write_state(new), least=least, most=most, delta=opening,
+        ),
+        transactions,
+    )  # fmt: skip
+
+
+def _opening(state: ClientState, opening: int, actor: str, at_ms: int, catalog: int) -> bytes:
+    """Return the adjustment that sets a new client's balance (CONTRACTS.md, Catalog file: `balance`)."""
+    return _encode({
+        "id": f"adjust/{state.id}/opening", "revision": 1, "type": "adjustment", "client": state.id,
+        "account": None, "at": rfc3339(at_ms), "actor": actor, "reason": "opening balance",
+        "key": "opening", "amount": format_micros(opening), "currency": state.currency, "catalog": catalog,
+    })  # fmt: skip
 
 
 def _told(spec: ClientSpec) -> dict[str, Any]:

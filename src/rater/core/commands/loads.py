@@ -8,23 +8,18 @@ from __future__ import annotations
 
 from typing import Any
 
-import msgspec
-
-from rater.core.amounts import LIMIT, format_micros
-from rater.core.bucket.messages import Apply
+from rater.core.amounts import LIMIT
 from rater.core.catalog.compiled import Catalog
 from rater.core.catalog.specs import ClientEntry
 from rater.core.catalog_files.fields import QUANTITY_MAX, TEXT_CHARS_MAX
-from rater.core.clients.changes import apply_entry
-from rater.core.clients.state import ClientState, client_bucket, write_state
+from rater.core.clients.changes import ChangeEvent, load_change
+from rater.core.clients.state import ClientState, client_bucket
 from rater.core.commands.records import AccountsArgs, ClientsArgs, Command, Event, write_event
 from rater.core.instants import milliseconds, rfc3339
-from rater.core.journal.records import COMMAND_INDEX_MIN, ApplyContext
-from rater.core.line.batch import Record, Side
+from rater.core.journal.records import CHANGE_INDEX_MIN
+from rater.core.line.batch import Record
 from rater.core.line.draw_request import RequestBuilder
 from rater.core.reasons import shown
-
-_encode = msgspec.json.Encoder().encode
 
 
 def chunk_fault(args: ClientsArgs | AccountsArgs, catalog: Catalog | None, buckets: int) -> str | None:
@@ -72,51 +67,44 @@ _OF_ANOTHER = "the entry holds rows of another client"
 
 
 def chunk_call(
-    topic: str, record: Record, command: Command, args: ClientsArgs, registers: dict[str, ClientState],
-    catalog: Catalog,
+    topic: str, record: Record, command: Command, args: ClientsArgs, states: dict[str, ClientState],
+    catalog: Catalog, balances: dict[str, int],
 ) -> RequestBuilder:  # fmt: skip
     """Return the call that brings the chunk's clients to what the load says; unchanged ones are left out.
 
-    Raises ValueError with a sentence where an entry has a date, zone or number that is none.
+    The last change bears the event that the command is done. balances: client → micros, of those of whom
+    the bucket told them. Raises ValueError with a sentence where an entry has a date, zone or number that is
+    none.
     """
-    at_ms = milliseconds(command.at)
-    call = RequestBuilder()
+    changes = []
     for position, entry in enumerate(args.entries):
-        old = registers.get(entry.id)
+        old = states.get(entry.id)
         if old is None and entry.client is None:
             continue  # its client was refused or never came: nothing to assign to
         try:
-            new = apply_entry(old, entry, catalog, at_ms)
-            register = write_state(new)
+            change = load_change(
+                old, entry, catalog, at_ms=milliseconds(command.at), actor=command.actor,
+                balance=balances.get(entry.id),
+            )  # fmt: skip
         except (ValueError, OverflowError) as error:
             raise ValueError(f"client {shown(entry.id)!r}: {shown(str(error))}") from error
-        if new is old:
-            continue
-        side = Side(topic, record, COMMAND_INDEX_MIN + position)
-        opening = new.opening if old is None else 0
-        transaction = _opening(new, opening, command, at_ms, catalog.version) if opening else None
-        call.apply(
-            side,
-            Apply(new.id, 0 if old is None else old.version, register, new.version, opening),
-            ApplyContext(new.version, register, opening, transaction),
-        )
+        if change is not None:
+            changes.append((CHANGE_INDEX_MIN + position, change))
+    call = RequestBuilder()
+    if changes:
+        last = changes[-1][1]
+        last.events = (*last.events, event("command_done", command, "done", {}))
+    for index, change in changes:
+        call.change(change, topic, record, index)
     return call
 
 
-def _opening(register: ClientState, opening: int, command: Command, at_ms: int, catalog: int) -> bytes:
-    """Return the adjustment that sets a new client's balance (CONTRACTS.md, Catalog file: `balance`)."""
-    return _encode({
-        "id": f"adjust/{register.id}/opening", "revision": 1, "type": "adjustment", "client": register.id,
-        "account": None, "at": rfc3339(at_ms), "actor": command.actor, "reason": "opening balance",
-        "key": "opening", "amount": format_micros(opening), "currency": register.currency, "catalog": catalog,
-    })  # fmt: skip
-
-
-def event(kind: str, command: Command, what: str, data: dict[str, Any]) -> bytes:
+def event(kind: str, command: Command, what: str, data: dict[str, Any]) -> ChangeEvent:
     """Return the event that tells what became of a command; its id is the same at each replay."""
-    return write_event(
+    value = write_event(
         Event(
             id=f"{command.id}/{what}", type=kind, at=rfc3339(milliseconds(command.at)), actor=command.actor,
             cause=command.id, data=data,
         )
     )  # fmt: skip
+    return ChangeEvent(kind, (command.client or command.id).encode(), value)

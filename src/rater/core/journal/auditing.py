@@ -2,7 +2,8 @@
 
 A fold over the values of `rater.transactions` (not over the packed headers that the worker reconciles by, so
 that a fault in those is found too). Promises checked: every transaction once, each side of each CDR rated
-once, header and value agree, counters = sum of draws, balances = sum of amounts.
+once, header and value agree, the transactions of a change add up to what it did, counters = sum of draws and
+changes, balances = sum of amounts.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from rater.core.reasons import shown
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from rater.core.journal.records import Effect
+    from rater.core.journal.records import ChangeRecord, Effect, Identity
 
 PROBLEMS_MAX = 1000
 """Findings that are kept whole; beyond it they are only counted (a lost topic would fill the memory)."""
@@ -30,7 +31,7 @@ PROBLEMS_MAX = 1000
 class Finding(msgspec.Struct, frozen=True):
     """One thing that is not as it must be: where, and what."""
 
-    kind: str  # repeated | other_client | unreadable | header | counter | balance
+    kind: str  # repeated | other_client | unreadable | header | change | counter | balance
     where: str
     problem: str
 
@@ -54,6 +55,15 @@ class _Transaction(msgspec.Struct):
     cdr: dict[str, Any] | None = None
 
 
+class _Open(msgspec.Struct):
+    """A change whose transactions are being read. left: micros that they have still to add up to."""
+
+    identity: Identity
+    where: str
+    said: str
+    left: int
+
+
 _decoder = msgspec.json.Decoder(_Transaction)
 
 
@@ -69,10 +79,13 @@ class Ledger:
         self.findings_total = 0
         self._seen: dict[int, tuple[int, int, int]] = {}
         """Digest of a transaction's id → partition, offset, CRC-32 of its client."""
+        self._open: dict[int, _Open] = {}
+        """Partition → the change that was read last."""
 
     def add(self, partition: int, offset: int, value: bytes, effect: Effect | None) -> None:
         """Fold in one transaction; `effect` is its packed header, None where it has none."""
         where = f"rater.transactions[{partition}]@{offset}"
+        self._share(partition, effect)
         try:
             transaction = _decoder.decode(value)
             amount = parse_micros(transaction.amount)
@@ -89,6 +102,35 @@ class Ledger:
         for field, units in taken:
             self.counters[transaction.client][field] += units
         self._compare_header(where, name, transaction.client, amount, taken, effect)
+
+    def control(self, partition: int, offset: int, change: ChangeRecord | None) -> None:
+        """Fold in a control record; change: of a client, None for any other. Its transactions follow."""
+        self._close(partition)
+        if change is None:
+            return
+        for field, delta in change.counters:
+            self.counters[change.client][field] += delta
+        self._open[partition] = _Open(
+            (change.topic, change.offset, change.index), f"rater.transactions[{partition}]@{offset}",
+            f"the change of client {shown(change.client)} to version {change.version} added "
+            f"{change.delta} micros",
+            change.delta,
+        )  # fmt: skip
+
+    def _share(self, partition: int, effect: Effect | None) -> None:
+        """Take a transaction's effect off the change before it, if it is one of its transactions."""
+        of = self._open.get(partition)
+        if of is None:
+            return
+        if effect is not None and (effect.topic, effect.offset, effect.index) == of.identity:
+            of.left -= effect.balance
+        else:
+            self._close(partition)
+
+    def _close(self, partition: int) -> None:
+        of = self._open.pop(partition, None)
+        if of is not None and of.left:
+            self.find("change", of.where, f"{of.said}, its transactions leave {of.left} of it open")
 
     def _once(self, where: str, name: str, client: str, place: tuple[int, int]) -> None:
         """Note a transaction; one of the same id at another client is another call, or a wrong rule."""

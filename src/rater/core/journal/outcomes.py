@@ -2,33 +2,43 @@
 
 A request of sides is kept in one piece: tables of what many of them share, and a row for each. It is written
 for every side and read after a crash alone, so writing is what has to be cheap: half of the bytes and
-a third of the time of one entry for each side (entries are 1.1 kB, rows 0.15).
+a third of the time of one entry for each side (entries are 1.1 kB, rows 0.15). Changes of clients are kept
+before the sides, whole: their transactions and events are published as they are.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from msgspec import Struct, msgpack
 
+from rater.core.bucket.messages import DrawResult, pack_results, unpack_results
 from rater.core.catalog.codes import RateText
 from rater.core.catalog.offers import LimitText
+from rater.core.clients.changes import Change, ChangeEvent, ChangeTransaction
 from rater.core.rating.transaction import CallText, Context, TransactionHead
 
 _ROWS = b"\x00"
 """Begins rows; entries begin with a msgpack array, which this is not."""
+_CHANGES = b"\x01"
+"""Begins changes, behind which rows or entries of sides stand."""
 
 
 class Record(Protocol):
     """A Kafka record, as far as it matters here."""
 
-    offset: int
-    timestamp: int
+    @property
+    def offset(self) -> int:
+        """Its place in its partition."""
+
+    @property
+    def timestamp(self) -> int:
+        """Its Kafka timestamp, ms."""
 
 
 class OutcomeEntry(Struct, array_like=True):
-    """What is kept of one decision besides its result: the record, and what renders the transaction."""
+    """What is kept of a side besides its result: the record, and what renders the transaction."""
 
     topic: str
     offset: int
@@ -37,7 +47,70 @@ class OutcomeEntry(Struct, array_like=True):
     key: bytes
     content: bytes
     client: str
-    context: bytes  # msgpack of rating.Context; for an apply: of ApplyContext
+    context: bytes  # msgpack of rating's Context; in an older version's call of applies: of _ApplyContext
+
+
+class _ApplyContext(Struct, array_like=True, tag="apply"):
+    """What a version before 2026-12 kept of a client's new state."""
+
+    version: int
+    register: bytes
+    delta: int
+    transaction: bytes | None
+
+
+class Pending(NamedTuple):
+    """A side that was decided and is not published yet."""
+
+    entry: OutcomeEntry
+    result: DrawResult
+    woke: bool = False
+    """It took its client's balance to what the client waits for."""
+
+    @property
+    def client(self) -> str:
+        """Whose side it is."""
+        return self.entry.client
+
+    @property
+    def identity(self) -> tuple[str, int, int]:
+        """Topic, offset, index."""
+        return self.entry.topic, self.entry.offset, self.entry.index
+
+
+class KeptChange(Struct, array_like=True):
+    """A change that was carried out: the record it came of, what it did, and all that is published of it."""
+
+    topic: str
+    offset: int
+    index: int
+    record_ms: int
+    client: str
+    version: int
+    register: bytes
+    delta: int
+    counters: list[tuple[str, int]]
+    transactions: tuple[ChangeTransaction, ...]
+    events: tuple[ChangeEvent, ...]
+
+    @property
+    def identity(self) -> tuple[str, int, int]:
+        """Topic, offset, index."""
+        return self.topic, self.offset, self.index
+
+
+Decided = Pending | KeptChange
+"""A decision that was made and is not published yet."""
+
+
+def kept_change(change: Change, topic: str, record: Record, index: int) -> KeptChange:
+    """Return what is kept of a change that a record asks for."""
+    write = change.write
+    return KeptChange(
+        topic, record.offset, index, record.timestamp, write.client, write.version, write.register,
+        write.delta, [(of.field, of.delta) for of in write.counters if of.delta], change.transactions,
+        change.events,
+    )  # fmt: skip
 
 
 class OutcomeRow(CallText, array_like=True, gc=False):
@@ -64,25 +137,68 @@ class _Request(Struct, array_like=True):
 _encode = msgpack.Encoder().encode
 _requests = msgpack.Decoder(_Request)
 _entries = msgpack.Decoder(list[OutcomeEntry])
-
-
-def pack_entries(entries: Sequence[OutcomeEntry]) -> bytes:
-    """Return DrawRequest.context of these decisions: the applies, then the items, in their order."""
-    return _encode(entries)
+_applies = msgpack.Decoder(_ApplyContext)
+_changes = msgpack.Decoder(tuple[list[KeptChange], bytes])
 
 
 def pack_rows(
     topics: Sequence[str], heads: Sequence[TransactionHead], rates: Sequence[RateText],
     limits: Sequence[tuple[LimitText, ...]], rows: Sequence[OutcomeRow],
 ) -> bytes:  # fmt: skip
-    """Return the same of a request that has sides alone; rows name what they share by its number."""
+    """Return DrawRequest.context of sides alone; rows name what they share by its number."""
     return _ROWS + _encode((topics, heads, rates, limits, rows))
 
 
+def pack_changes(changes: Sequence[KeptChange], sides: bytes) -> bytes:
+    """Return DrawRequest.context of a call of changes. sides: as `pack_rows` packs those of the same call."""
+    return _CHANGES + _encode((changes, sides))
+
+
+def pack_kept(kept: Sequence[Decided]) -> tuple[bytes, bytes]:
+    """Return context and packed results of one call that decided all of these."""
+    sides = [one for one in kept if isinstance(one, Pending)]
+    changes = [one for one in kept if isinstance(one, KeptChange)]
+    woken = [place for place, side in enumerate(sides) if side.woke]
+    context = _encode([side.entry for side in sides])
+    if changes or woken:
+        context = pack_changes(changes, context)
+    return context, pack_results(woken, [side.result for side in sides])
+
+
+def unpack_kept(context: bytes, packed: bytes) -> list[Decided]:
+    """Return the decisions of a call, as it was made or as `pack_kept` put it together, changes first.
+
+    Of applies of versions before 2026-12 those that were done are changes too, without events.
+    """
+    head, results = unpack_results(packed)
+    if context[:1] == _CHANGES:
+        changes, sides = _changes.decode(memoryview(context)[1:])
+        return [*changes, *_sides(unpack_entries(sides), results, head)]
+    entries = unpack_entries(context)
+    if context[:1] == _ROWS:
+        return [*_sides(entries, results, head)]
+    applies = [_applied(entry) for entry, done in zip(entries, head, strict=False) if done]
+    return [*applies, *_sides(entries[len(head) :], results, [])]
+
+
+def _sides(entries: list[OutcomeEntry], results: list[DrawResult], woken: list[int]) -> list[Pending]:
+    pairs = enumerate(zip(entries, results, strict=True))
+    return [Pending(entry, result, place in woken) for place, (entry, result) in pairs]
+
+
+def _applied(entry: OutcomeEntry) -> KeptChange:
+    of = _applies.decode(entry.context)
+    opening = () if of.transaction is None else (ChangeTransaction("adjustment", of.delta, of.transaction),)
+    return KeptChange(
+        entry.topic, entry.offset, entry.index, entry.record_ms, entry.client, of.version, of.register,
+        of.delta, [], opening, (),
+    )  # fmt: skip
+
+
 def unpack_entries(raw: bytes) -> list[OutcomeEntry]:
-    """Return the decisions that `pack_entries` or `pack_rows` packed, in the order of the results."""
+    """Return what is kept of sides, in the order of their results: rows, or entries for each alone."""
     if raw[:1] != _ROWS:
-        return _entries.decode(raw)
+        return _entries.decode(raw) if raw else []
     kept = _requests.decode(memoryview(raw)[1:])
     return [
         OutcomeEntry(

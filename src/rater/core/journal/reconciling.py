@@ -6,13 +6,13 @@ bucket's floor on are compared with the outcomes that the bucket keeps:
 - in the journal and kept: nothing to do, or the difference of both;
 - in the journal, not kept: the store lost it (it was flushed or rolled back), so its effects are added;
 - kept, not in the journal, at or above the lane's positions: decided and not yet published: `pending`. The
-record
-  comes again, and is published as it was decided;
+  record comes again, and is published as it was decided;
 - kept, not in the journal, below the positions: something else was published for the record: undone.
 
+What a change of a client did is taken once, by its record; the transactions behind it are shares of it.
+
 A long rebuild goes in parts. After a crash between two, records in base .. floor are in the bucket already,
-but may
-still be those of kept outcomes, so they are read again and only looked up.
+but may still be those of kept outcomes, so they are read again and only looked up.
 """
 
 from __future__ import annotations
@@ -23,28 +23,13 @@ from typing import NamedTuple
 
 from msgspec import msgpack
 
-from rater.core.bucket.messages import (
-    DrawResult,
-    FenceReply,
-    Outcome,
-    Reconcile,
-    bucket_of,
-    pack_results,
-    unpack_results,
-)
-from rater.core.journal.outcomes import OutcomeEntry, pack_entries, unpack_entries
-from rater.core.journal.records import COMMAND_INDEX_MIN, ApplyContext, Effect, Identity, State
+from rater.core.bucket.messages import FenceReply, Outcome, Reconcile, bucket_of
+from rater.core.journal.outcomes import Decided, KeptChange, OutcomeEntry, Pending, pack_kept, unpack_kept
+from rater.core.journal.records import CHANGE_INDEX_MIN, ChangeRecord, Effect, Identity, State
 from rater.core.rating.transaction import Context
 
 FORGET_GENERATIONS_MAX = 64
 """Generations that a key which is undone is looked for in; one is a day and an hour at least."""
-
-
-class Pending(NamedTuple):
-    """A decision that was made and is not published yet."""
-
-    entry: OutcomeEntry
-    result: DrawResult | bool  # bool: whether an apply was done
 
 
 class Effects(NamedTuple):
@@ -55,21 +40,20 @@ class Effects(NamedTuple):
 
 
 _rating = msgpack.Decoder(Context)
-_applies = msgpack.Decoder(ApplyContext)
 
 _NOTHING = Effects(0, {})
 
 
-def effects(decided: Pending) -> Effects:
+def effects(kept: Decided) -> Effects:
     """Return what a decision did to its client's sums."""
-    entry, result = decided
-    if isinstance(result, bool):
-        return Effects(_applies.decode(entry.context).delta, {}) if result else _NOTHING
+    if isinstance(kept, KeptChange):
+        return Effects(kept.delta, dict(kept.counters))
+    result = kept.result
     if result.outcome != Outcome.RATED:
         return _NOTHING
     counters: defaultdict[str, int] = defaultdict(int)
     if result.takes:
-        context = _rating.decode(entry.context)
+        context = _rating.decode(kept.entry.context)
         packages = context.head.packages
         fields = [packages[limit.group].field + limit.field for limit in context.limits]
         for index, taken, _, _ in result.takes:
@@ -77,14 +61,13 @@ def effects(decided: Pending) -> Effects:
     return Effects(result.amount, dict(counters))
 
 
-class _Kept:
+class _Compared:
     """A kept decision, and whether the journal has it."""
 
-    __slots__ = ("call", "decided", "found")
+    __slots__ = ("found", "kept")
 
-    def __init__(self, call: int, decided: Pending) -> None:
-        self.call = call
-        self.decided = decided
+    def __init__(self, kept: Decided) -> None:
+        self.kept = kept
         self.found = False
 
 
@@ -106,13 +89,14 @@ class Reconciling:
         positions: topic -> next offset, of the lane's last mark. generation_ms: length of a duplicate
         generation. ready_token: the last owner who had all buckets in order (`Mark.token`). When the bucket
         does not know of it, it fell back to before, and others may have drawn meanwhile what it keeps as
-        drawn: nothing of that stays pending.
+        drawn: no side stays pending then. Changes do: a register cannot be undone, and half a change is
+        wrong.
         """
         self._fell_back = fenced.token < ready_token
         self.read_from = min(fenced.floor, fenced.base)
         self.first_generation = 0
         """Duplicates of earlier ones are left out: no lane can ask for them any more."""
-        self.pending: dict[Identity, Pending] = {}
+        self.pending: dict[Identity, Decided] = {}
         self._floor = fenced.floor
         self._generation = fenced.lane_ms // generation_ms
         self._bucket = bucket
@@ -120,14 +104,16 @@ class Reconciling:
         self._positions = positions
         self._generation_ms = generation_ms
         self._unfinished = fenced.base < fenced.floor
-        self._kept: dict[Identity, _Kept] = {}
+        self._kept: dict[Identity, _Compared] = {
+            kept.identity: _Compared(kept)
+            for _, context, packed in fenced.outcomes
+            for kept in unpack_kept(context, packed)
+        }
         self._calls = [call for call, _, _ in fenced.outcomes]
-        for call, context, packed in fenced.outcomes:
-            applied, results = unpack_results(packed)
-            decided: list[DrawResult | bool] = [*applied, *results]
-            for entry, result in zip(unpack_entries(context), decided, strict=True):
-                self._kept[entry.topic, entry.offset, entry.index] = _Kept(call, Pending(entry, result))
-        self._keys = {kept.decided.entry.key for kept in self._kept.values()}
+        self._changed: Identity | None = None
+        """Of the last change that was read: what follows under it are shares of its effect."""
+        decided = [each.kept for each in self._kept.values()]
+        self._keys = {kept.entry.key for kept in decided if isinstance(kept, Pending)}
         self._journaled: set[bytes] = set()  # of these keys: those that the journal has
         self._clear()
 
@@ -155,42 +141,66 @@ class Reconciling:
             if isinstance(said, Effect):
                 if bucket_of(said.client, self._buckets) == self._bucket:
                     self._effect(said, lost=offset >= self._floor)
+            elif isinstance(said, ChangeRecord):
+                if bucket_of(said.client, self._buckets) == self._bucket:
+                    self._change(said, lost=offset >= self._floor)
             elif isinstance(said, State):
                 self._state(said, lost=offset >= self._floor)
 
+    def _change(self, change: ChangeRecord, *, lost: bool) -> None:
+        """Take one change, the whole of its effect; lost: unless it is kept, the bucket does not have it."""
+        self._changed = identity = (change.topic, change.offset, change.index)
+        decided = self._kept.get(identity)
+        if decided is not None:
+            decided.found = True
+        if not lost:
+            return
+        self._lane_ms = max(self._lane_ms, change.lane_ms)
+        self._add(change.client, Effects(change.delta, dict(change.counters)), 1)
+        if decided is not None:
+            self._add(decided.kept.client, effects(decided.kept), -1)
+        self._register(change.client, change.version, change.register)
+
+    def _register(self, client: str, version: int, register: bytes) -> None:
+        there = self._registers.get(client)
+        if there is None or there[0] <= version:
+            self._registers[client] = (version, register)
+
     def _effect(self, effect: Effect, *, lost: bool) -> None:
         """Take one transaction; lost: unless it is kept, the bucket does not have it."""
-        kept = self._kept.get((effect.topic, effect.offset, effect.index))
+        identity = effect.topic, effect.offset, effect.index
+        if identity == self._changed:
+            return  # its share of what the change did
+        decided = self._kept.get(identity)
         if effect.key in self._keys:
             self._journaled.add(effect.key)
-        if kept is not None:
-            kept.found = True
+        if decided is not None:
+            decided.found = True
         if not lost:
             return
         self._lane_ms = max(self._lane_ms, effect.lane_ms)
         self._add(effect.client, Effects(effect.balance, dict(effect.counters)), 1)
         known = None
-        if kept is not None:
-            entry = kept.decided.entry
-            self._add(entry.client, effects(kept.decided), -1)
-            if _remembered(kept.decided):
-                known = (entry.key, entry.content)
-                if entry.key != effect.key:
-                    self._forget_key(entry)
+        if decided is not None:
+            kept = decided.kept
+            self._add(kept.client, effects(kept), -1)
+            if isinstance(kept, Pending) and _remembered(kept):
+                known = (kept.entry.key, kept.entry.content)
+                if kept.entry.key != effect.key:
+                    self._forget_key(kept.entry)
         generation = effect.lane_ms // self._generation_ms
-        usable = effect.index < COMMAND_INDEX_MIN and effect.key
+        usable = effect.index < CHANGE_INDEX_MIN and effect.key
         if usable and generation >= self.first_generation and known != (effect.key, effect.content):
             self._duplicates.append((generation, effect.key, effect.content))
 
     def _state(self, state: State, *, lost: bool) -> None:
-        """Take one change of registers and of the account index."""
+        """Take entries of the account index, and what a version before 2026-12 wrote of a client."""
         if state.client and bucket_of(state.client, self._buckets) == self._bucket:
-            kept = self._kept.get((state.topic, state.offset, state.index))
-            if kept is not None:
-                kept.found = True
-            there = self._registers.get(state.client)
-            if lost and (there is None or there[0] <= state.version):
-                self._registers[state.client] = (state.version, state.register)
+            decided = self._kept.get((state.topic, state.offset, state.index))
+            if decided is not None:
+                decided.found = True
+            if lost:
+                self._register(state.client, state.version, state.register)
         if lost:
             for account, client in state.accounts:
                 if bucket_of(account, self._buckets) == self._bucket:
@@ -216,19 +226,19 @@ class Reconciling:
         """Return the last corrections, None when there are none; fills `pending`.
 
         owner_offset: of the owner record, up to which the journal was read. What stays pending is put
-        together under
-        `call`, unless all that is kept stays.
+        together under `call`, unless all that is kept stays.
         """
-        staying: list[Pending] = []
-        for identity, kept in self._kept.items():
-            if kept.found:
+        staying: list[Decided] = []
+        for identity, decided in self._kept.items():
+            if decided.found:
                 continue
-            topic, offset, _ = identity
-            if self._fell_back or offset < self._positions.get(topic, 0):
-                self._undo(kept.decided)
+            kept, (topic, offset, _) = decided.kept, identity
+            fell_back = self._fell_back and isinstance(kept, Pending)
+            if fell_back or offset < self._positions.get(topic, 0):
+                self._undo(kept)
             else:
-                staying.append(kept.decided)
-                self.pending[identity] = kept.decided
+                staying.append(kept)
+                self.pending[identity] = kept
         rewrite = len(staying) < len(self._kept)
         if not (self.size or rewrite or self._unfinished):
             return None
@@ -236,13 +246,13 @@ class Reconciling:
         if rewrite:
             what.drop_calls = self._calls
             if staying:
-                what.pending = [(call, *_packed(staying))]
+                what.pending = [(call, *pack_kept(staying))]
         return what
 
-    def _undo(self, decided: Pending) -> None:
-        self._add(decided.entry.client, effects(decided), -1)
-        if _remembered(decided):
-            self._forget_key(decided.entry)
+    def _undo(self, kept: Decided) -> None:
+        self._add(kept.client, effects(kept), -1)
+        if isinstance(kept, Pending) and _remembered(kept):
+            self._forget_key(kept.entry)
 
     def _forget_key(self, entry: OutcomeEntry) -> None:
         """Take a key out of the duplicates, unless another transaction stands for it."""
@@ -271,17 +281,6 @@ class Reconciling:
         return what
 
 
-def _remembered(decided: Pending) -> bool:
-    """Return whether the decision put its key among those that duplicates are found by."""
-    result = decided.result
-    return not isinstance(result, bool) and result.outcome == Outcome.RATED
-
-
-def _packed(staying: list[Pending]) -> tuple[bytes, bytes]:
-    """Return context and results of one call that decided all of these."""
-    applies = [decided for decided in staying if isinstance(decided.result, bool)]
-    items = [decided for decided in staying if not isinstance(decided.result, bool)]
-    entries = [decided.entry for decided in (*applies, *items)]
-    applied = [bool(decided.result) for decided in applies]
-    results = [decided.result for decided in items if not isinstance(decided.result, bool)]
-    return pack_entries(entries), pack_results(applied, results)
+def _remembered(side: Pending) -> bool:
+    """Return whether the side put its key among those that duplicates are found by."""
+    return side.result.outcome == Outcome.RATED

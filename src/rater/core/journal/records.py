@@ -1,4 +1,4 @@
-"""What stands in the journal beside transactions: effects, states of clients, how they are written.
+"""What stands in the journal beside transactions: effects, changes of clients, how they are written.
 
 The journal is the truth (PROTOCOL.md section 2): each transaction bears, as a header, what it did to the
 store.
@@ -12,8 +12,13 @@ from msgspec import Meta, Struct, msgpack
 
 from rater.core.amounts import LIMIT
 
-COMMAND_INDEX_MIN = 2
-"""Index of the first item of a command; below are the two sides of a CDR."""
+CHANGE_INDEX_MIN = 2
+"""Index of the first change of a record; below are the two sides of a CDR.
+
+Of a CDR 2 and 3 are changes that were due before orig and term, 4 and 5 what these woke; of a command 2 + the
+client's place in it (decisions/0060-one-change.md, 4).
+"""
+CDR_INDICES = range(6)
 
 EFFECT_HEADER = "e"
 """Of a transaction in the journal: what it did to the store, so that reconciling parses no JSON."""
@@ -34,12 +39,15 @@ _Sum = Annotated[int, Meta(ge=-LIMIT, le=LIMIT)]
 
 
 class Effect(Struct, array_like=True):
-    """What one transaction did to the store, and the record it came from (the journal's header `e`)."""
+    """What one transaction did to the store, and the record it came from (the journal's header `e`).
+
+    Of a transaction of a change: its share of what the change did, which stands before it as a whole.
+    """
 
     topic: str
     partition: Annotated[int, Meta(ge=0)]
     offset: Annotated[int, Meta(ge=0)]
-    index: Annotated[int, Meta(ge=0)]  # 0 orig, 1 term, 2 and more: item of a command
+    index: Annotated[int, Meta(ge=0)]  # 0 orig, 1 term, 2 and more: a change
     record_ms: _Sum
     lane_ms: Annotated[int, Meta(ge=0, le=LIMIT)]
     key: Annotated[bytes, Meta(max_length=8)]  # digest of the duplicate key; none for what has no duplicates
@@ -49,10 +57,28 @@ class Effect(Struct, array_like=True):
     counters: list[tuple[str, _Sum]]  # counter field, what was added
 
 
-class State(Struct, array_like=True, tag="state"):
-    """A client's new register, by the command record that changed it; the highest version wins.
+class ChangeRecord(Struct, array_like=True, tag="change"):
+    """A client's change as a whole: its new register (the highest version wins), what was added to its sums.
 
-    client "": only entries of the account index.
+    Its transactions follow, each with an `Effect` of the same identity that is its share.
+    """
+
+    topic: str
+    offset: Annotated[int, Meta(ge=0)]
+    index: Annotated[int, Meta(ge=0)]
+    record_ms: _Sum
+    lane_ms: Annotated[int, Meta(ge=0, le=LIMIT)]
+    client: str
+    version: Annotated[int, Meta(ge=1, le=LIMIT)]
+    register: bytes
+    delta: _Sum  # micros added to the balance
+    counters: list[tuple[str, _Sum]]  # counter field, what was added
+
+
+class State(Struct, array_like=True, tag="state"):
+    """Entries of the account index, by the command record that changed them; client "".
+
+    Versions before 2026-12 wrote a client's new register so, and its effect with the transaction.
     """
 
     topic: str
@@ -77,10 +103,6 @@ def state_record(state: State) -> Outgoing:
     return state.client.encode() or None, None, [(CONTROL_HEADER, _pack(state))]
 
 
-class ApplyContext(Struct, array_like=True, tag="apply"):
-    """What an apply is published with."""
-
-    version: int  # of the register
-    register: bytes
-    delta: int  # micros added to the balance
-    transaction: bytes | None  # JSON of the opening adjustment
+def change_record(change: ChangeRecord) -> Outgoing:
+    """Return the journal's record of a change; its key is its client, as of a transaction."""
+    return change.client.encode(), None, [(CONTROL_HEADER, _pack(change))]

@@ -6,7 +6,7 @@ the records.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from operator import attrgetter
 from typing import Any, Protocol
 
@@ -18,13 +18,8 @@ from rater.core.catalog.codes import Rate, RateText
 from rater.core.catalog.offers import Candidate, LimitText
 from rater.core.cdr import Cdr, Party
 from rater.core.clients.views import ClientView, Opened
-from rater.core.journal.outcomes import OutcomeRow
-from rater.core.journal.reconciling import Pending
-from rater.core.journal.records import (
-    COMMAND_INDEX_MIN,
-    ApplyContext,
-    Outgoing,
-)
+from rater.core.journal.outcomes import Decided, KeptChange, OutcomeRow
+from rater.core.journal.records import Identity, Outgoing
 from rater.core.line.counts import Counts
 from rater.core.rating.pricing import Priced
 from rater.core.rating.transaction import TransactionHead
@@ -86,7 +81,7 @@ class Standing(Struct):
     """Length of a generation of duplicates."""
     position: LanePosition
     """Behind the last batch that was processed; while one is, its time and its catalog are those of now."""
-    pending: dict[tuple[str, int, int], Pending] = {}
+    pending: dict[Identity, Decided] = {}
     """Outcomes that were decided before and not published: found by (topic, offset, index), never decided
     again."""
 
@@ -101,7 +96,7 @@ class Standing(Struct):
 
 
 class Side(Struct, gc=False):
-    """One side of a CDR (or one item of a command) on its way through the line."""
+    """One side of a CDR on its way through the line."""
 
     topic: str
     record: Any
@@ -117,8 +112,7 @@ class Side(Struct, gc=False):
     opened: Opened | None = None
     """What is open of the client's packages; None: nothing was looked for."""
     candidates: Sequence[Candidate] = ()
-    """What it may draw from; cut: the first few of it."""
-    cut: bool = False
+    """What it may draw from."""
     late: bool = False
     """A period that it may draw from was over when its record came in."""
     row: OutcomeRow | None = None
@@ -130,14 +124,12 @@ class Side(Struct, gc=False):
     """The first limits did not do for it: it is asked with all of them."""
     catalog: int = 0
     """Version of the catalog that a rejection was judged by; 0: by none, so it tells of the batch's."""
-    applied: tuple[str, ApplyContext] | None = None
-    """Of an item of a command: its client, and what it is published with."""
-    result: DrawResult | bool | None = None
+    result: DrawResult | None = None
 
     @property
     def name(self) -> SideName | None:
-        """Which side; None: of a record of which that is not known, or an item of a command."""
-        return SIDE_NAME[self.index] if 0 <= self.index < COMMAND_INDEX_MIN else None
+        """Which side; None: of a record of which that is not known."""
+        return SIDE_NAME[self.index] if self.index >= 0 else None
 
     @property
     def offset(self) -> int:
@@ -160,6 +152,8 @@ class Batch:
         self.last: dict[str, Record] = {topic: records[-1] for topic, records in polled if records}
         """The last record of each topic."""
         self.sides: list[Side] = []
+        self.changes: list[KeptChange] = []
+        """Changes of clients that were carried out, now or by a predecessor."""
         self.events: list[Outgoing] = []
         self.controls: list[Outgoing] = []
         """Control records of the journal beside the mark (states of the account index)."""
@@ -175,6 +169,14 @@ class Batch:
         self.pending_left = 0
         """Outcomes of a predecessor that had not come again when this batch was rated."""
 
+    def add_changes(self, changes: Iterable[KeptChange]) -> None:
+        """Take what was carried out: its events as they were made with it; the rest is rendered."""
+        for change in changes:
+            self.changes.append(change)
+            for event in change.events:
+                self.events.append((event.key, event.value, []))
+                self.counts.events[event.type] += 1
+
     @property
     def catalog(self) -> int:
         """Version of the catalog that the lane has behind the batch; before: that it begins with."""
@@ -182,7 +184,7 @@ class Batch:
 
     def release(self) -> None:
         """Let go of what only processing needed: what is published stays."""
-        self.polled, self.commands, self.last, self.sides = [], [], {}, []
+        self.polled, self.commands, self.last, self.sides, self.changes = [], [], {}, [], []
 
 
 def slices(standing: Standing, polled: list[tuple[str, list[Any]]], records_max: int) -> list[Batch]:

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import msgspec
+from collections.abc import Sequence
 
-from rater.core.bucket.messages import Apply, DrawItem, DrawRequest, ItemCandidate, Use
+from rater.core.bucket.messages import ClientWrite, DrawItem, DrawRequest, Due, ItemCandidate, Use
 from rater.core.catalog.codes import NO_RATE, RateText
 from rater.core.catalog.offers import Candidate, LimitText
 from rater.core.cdr import CALLS, Cdr
+from rater.core.clients.changes import Change
 from rater.core.clients.views import ClientView, Opened
-from rater.core.journal.outcomes import OutcomeEntry, OutcomeRow, pack_entries, pack_rows
-from rater.core.journal.records import ApplyContext
+from rater.core.journal.outcomes import KeptChange, OutcomeRow, kept_change, pack_changes, pack_rows
+from rater.core.journal.outcomes import Record as KafkaRecord
 from rater.core.line.batch import SIDE_NAME, Record, Side, Standing
 from rater.core.rating.duplicates import content_of, keys_of
 from rater.core.rating.pricing import Priced
 from rater.core.rating.transaction import TransactionHead, head_of, names_of
-
-_pack = msgspec.msgpack.Encoder().encode
 
 
 class RequestBuilder:
@@ -29,10 +28,11 @@ class RequestBuilder:
         self.sides: list[Side] = []
         self.uses: list[Use] = []
         self.items: list[DrawItem] = []
-        self.applies: list[Apply] = []
         self.accounts: list[tuple[str, str]] = []
-        self.entries: list[OutcomeEntry] = []
-        """What is kept of the applies."""
+        self.changes: list[KeptChange] = []
+        self.due: list[Due] = []
+        """What the bucket answered as due, when the request was made last."""
+        self._writes: list[ClientWrite] = []
         self._rows: list[OutcomeRow] = []
         self._clients: dict[str, tuple[int, dict[str, int]]] = {}
         """Client → its place among the uses, and the numbers of its counters' fields there."""
@@ -46,10 +46,13 @@ class RequestBuilder:
         self._last: Record | None = None
         self._last_use = -1
 
-    def add(self, side: Side, cdr: Cdr, view: ClientView, priced: Priced, catalog: int) -> None:
+    def add(
+        self, side: Side, cdr: Cdr, view: ClientView, priced: Priced, opened: Opened | None,
+        candidates: Sequence[Candidate], cut: bool, catalog: int,  # noqa: FBT001 - as matching returns it
+    ) -> None:  # fmt: skip
         """Add a side that was identified, priced and matched by this version of the catalog."""
-        record, candidates = side.record, side.candidates
-        packages = () if side.opened is None else side.opened.packages
+        record = side.record
+        packages = () if opened is None else opened.packages
         client = self._clients.get(view.id)
         if client is None:
             client = self._clients[view.id] = len(self.uses), {}
@@ -68,13 +71,13 @@ class RequestBuilder:
         key, older = keys_of(cdr, side.index, view.crc)
         content = content_of(cdr, view.id, side.account, None if side.party is None else side.party.rate)
         self.items.append(
-            DrawItem(use, key, content, priced.billed, priced.cost, same_record, asked, side.cut, older=older)
+            DrawItem(use, key, content, priced.billed, priced.cost, same_record, asked, cut, older)
         )
         limits = self._limits.setdefault(tuple(candidates), len(self._limits))
         if limits == len(self._limit_texts):
             self._limit_texts.append(tuple([one.text for one in candidates]))
         head = self._heads.setdefault(
-            (view.id, side.account, side.index, cdr.service, side.opened), len(self._heads)
+            (view.id, side.account, side.index, cdr.service, opened), len(self._heads)
         )
         if head == len(self._head_texts):
             self._head_texts.append(
@@ -96,30 +99,25 @@ class RequestBuilder:
         self._rows.append(side.row)
         self.sides.append(side)
 
-    def apply(self, side: Side, apply: Apply, context: ApplyContext) -> None:
-        """Add a client's new state, which an item of a command asks for; a call of applies has no sides."""
-        self.applies.append(apply)
-        side.applied = apply.client, context
-        self.entries.append(
-            OutcomeEntry(
-                side.topic, side.offset, side.index, side.record.timestamp, b"", b"", apply.client,
-                _pack(context),
-            )
-        )  # fmt: skip
-        self.sides.append(side)
+    def change(self, change: Change, topic: str, record: KafkaRecord, index: int) -> None:
+        """Add a change that a record asks for: it is carried out before the sides."""
+        self._writes.append(change.write)
+        self.changes.append(kept_change(change, topic, record, index))
 
     def request(self, standing: Standing, token: int, number: int, trim: int, floor: int) -> DrawRequest:
         """Return the request as the store takes it. number: that which the bucket expects."""
         for use, (_, fields) in zip(self.uses, self._clients.values(), strict=True):
             use.fields = list(fields)
-        lane_ms, context = standing.lane_ms, pack_entries(self.entries)
+        lane_ms, context = standing.lane_ms, b""
         if self._rows:
             context = pack_rows(
                 list(self._topics), self._head_texts, self._rate_texts, self._limit_texts, self._rows
             )
+        if self.changes:
+            context = pack_changes(self.changes, context)
         return DrawRequest(
             lane=standing.lane, token=token, call=number, lane_ms=lane_ms,
             generation=lane_ms // standing.generation_ms, trim=trim, floor=floor,
-            applies=self.applies, accounts=self.accounts, uses=self.uses, items=self.items,
-            context=context, contextless=not self.sides,
+            changes=self._writes, accounts=self.accounts, uses=self.uses, items=self.items,
+            context=context, contextless=not context,
         )  # fmt: skip

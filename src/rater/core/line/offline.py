@@ -12,16 +12,17 @@ from typing import NamedTuple
 from msgspec import Struct
 from msgspec.structs import replace
 
-from rater.core.bucket.messages import Apply, DrawReply, DrawRequest, DrawResult, Outcome, Status
+from rater.core.bucket.messages import DrawReply, DrawRequest, DrawResult, Outcome, Status
 from rater.core.bucket.model import Bucket, Funds, draw_item
 from rater.core.catalog.compiled import Catalog, compile_catalog
 from rater.core.catalog.offers import Candidate
 from rater.core.catalog.specs import ClientEntry, Content
 from rater.core.catalog_files.merging import Existing, Fault, merge, read_files, wanted
-from rater.core.clients.changes import apply_entry
-from rater.core.clients.state import ClientState, write_state
+from rater.core.clients.changes import load_change
+from rater.core.clients.state import ClientState, read_state
 from rater.core.clients.views import ClientView, Views
 from rater.core.instants import DAY_MS, HOUR_MS
+from rater.core.journal.records import CHANGE_INDEX_MIN
 from rater.core.line import steps
 from rater.core.line.batch import Batch, LanePosition, Side, Standing
 from rater.core.line.draw_request import RequestBuilder
@@ -114,23 +115,21 @@ class Rater:
             self.content = merged.content
             self.catalog = compile_catalog(merged.content, self.catalog.version + 1)
             self.standing.position = replace(self.standing.position, catalog=self.catalog.version)
-            self._apply(merged.entries, at_ms)
+            self._change(merged.entries, at_ms)
         return []
 
-    def _apply(self, entries: Sequence[ClientEntry], at_ms: int) -> None:
-        builder = RequestBuilder()
+    def _change(self, entries: Sequence[ClientEntry], at_ms: int) -> None:
+        """Carry out what a load changes of clients, as a chunk of it does."""
+        builder, record = RequestBuilder(), Record(None, at_ms)
         for entry in entries:
-            old = self.states.get(entry.id)
-            new = apply_entry(old, entry, self.catalog, at_ms)
-            if new is old:
+            change = load_change(self.states.get(entry.id), entry, self.catalog, at_ms=at_ms, actor="")
+            if change is None:
                 continue
-            self.states[entry.id] = new
-            self.views.clients[entry.id] = ClientView(new)
-            self.views.accounts.update(dict.fromkeys(new.accounts, new.id))
-            opening = new.opening if old is None else 0
-            expected = 0 if old is None else old.version
-            builder.applies.append(Apply(new.id, expected, write_state(new), new.version, opening))
-        if builder.applies:
+            builder.change(change, "", record, CHANGE_INDEX_MIN + len(builder.changes))
+            state = self.states[entry.id] = read_state(change.write.register)
+            self.views.clients[entry.id] = ClientView(state)
+            self.views.accounts.update(dict.fromkeys(state.accounts, state.id))
+        if builder.changes:
             self._draw(builder)
 
     def balance(self, client: str) -> int:
@@ -147,14 +146,14 @@ class Rater:
         """Rate one record; returns what became of each of its sides, orig first."""
         batch, sides = self._decoded(raw, record_ms)
         for builder in self._matched(sides):
-            steps.settle(builder, self._draw(builder))
+            steps.settle(batch, builder, self._draw(builder))
         steps.render(batch, self.standing)
         transactions = iter(batch.transactions)
         ended: list[Ended] = []
         for side in batch.sides:
             if side.rejection is not None:
                 ended.append(side.rejection)
-            elif isinstance(side.result, DrawResult) and side.result.outcome == Outcome.RATED:
+            elif side.result is not None and side.result.outcome == Outcome.RATED:
                 value = next(transactions)[1]
                 assert value is not None  # noqa: S101 - a transaction has one
                 ended.append(Transaction(_name(side), value))

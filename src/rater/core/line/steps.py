@@ -12,22 +12,24 @@ from operator import attrgetter
 import msgspec
 from msgspec.structs import replace
 
-from rater.core.bucket.messages import DrawReply, DrawResult, Outcome
+from rater.core.bucket.messages import DrawReply, Outcome
 from rater.core.catalog.compiled import Catalog
+from rater.core.catalog.offers import Candidate
 from rater.core.cdr import Arrival, Cdr
 from rater.core.cdr_decoding import decode as decode_cdr
 from rater.core.cdr_decoding import decode_object
 from rater.core.clients.state import client_bucket
-from rater.core.clients.views import Views
-from rater.core.journal.outcomes import row_of
-from rater.core.journal.reconciling import Pending
+from rater.core.clients.views import Opened, Views
+from rater.core.journal.outcomes import Decided, KeptChange, row_of
 from rater.core.journal.records import (
-    COMMAND_INDEX_MIN,
-    ApplyContext,
+    CDR_INDICES,
+    CHANGE_INDEX_MIN,
+    ChangeRecord,
     Effect,
     Headers,
     Outgoing,
     State,
+    change_record,
     effect_headers,
     state_record,
 )
@@ -46,7 +48,6 @@ from rater.core.sources.source_map import SourceMap
 
 _timestamp = attrgetter("timestamp")
 _context = msgspec.msgpack.Decoder(Context)
-_apply_context = msgspec.msgpack.Decoder(ApplyContext)
 
 
 Requests = dict[int, RequestBuilder]
@@ -116,27 +117,27 @@ def _map(
 
 
 def _replayed(batch: Batch, standing: Standing, topic: str, record: Record) -> list[int]:
-    """Take the sides of a record that were decided before out of the pending ones; they need no decision."""
+    """Take what was decided of a record before out of the pending; returns its indices."""
     found = []
-    for index in (0, 1):
-        pending = standing.pending.pop((topic, record.offset, index), None)
-        if pending is not None:
-            replay(batch, topic, record, index, pending)
+    for index in CDR_INDICES:
+        decided = standing.pending.pop((topic, record.offset, index), None)
+        if decided is not None:
+            replay(batch, record, decided)
             found.append(index)
     return found
 
 
-def replay(batch: Batch, topic: str, record: Record, index: int, pending: Pending) -> None:
-    """Settle a side, or an item of a command, by the outcome that was kept of it."""
-    side, entry = Side(topic, record, index), pending.entry
-    side.result = pending.result
-    if index < COMMAND_INDEX_MIN:
-        context = _context.decode(entry.context)
-        side.row = row_of(context, entry.key, entry.content, record)
-        side.head, side.rate_text, side.limits = context.head, context.rate, context.limits
-    else:
-        side.applied = entry.client, _apply_context.decode(entry.context)
+def replay(batch: Batch, record: Record, decided: Decided) -> None:
+    """Settle a side, or a change, by the outcome that was kept of it."""
     batch.counts.replayed += 1
+    if isinstance(decided, KeptChange):
+        batch.add_changes([decided])
+        return
+    entry = decided.entry
+    side, context = Side(entry.topic, record, entry.index), _context.decode(entry.context)
+    side.result = decided.result
+    side.row = row_of(context, entry.key, entry.content, record)
+    side.head, side.rate_text, side.limits = context.head, context.rate, context.limits
     batch.sides.append(side)
 
 
@@ -242,11 +243,13 @@ def match(
         cdr, view, priced, rate = side.cdr, side.view, side.priced, side.rate
         if side.rejection is not None or cdr is None or view is None or priced is None:
             continue
-        side.opened, side.candidates, side.cut, side.late = None, (), False, False
+        opened: Opened | None = None
+        candidates: Sequence[Candidate] = ()
+        cut = side.late = False
         if priced.billed and rate is not None and view.packages:
             name = SIDE_NAME[side.index]
             kind = package_type(priced.sign, name)
-            opened = side.opened = view.opened(side.account, cdr.service, kind, cdr.at_ms, catalog)
+            opened = view.opened(side.account, cdr.service, kind, cdr.at_ms, catalog)
             whole = side.whole or view.id in ask_whole
             matched = match_limits(
                 opened, view, name, rate.code, priced.billed, cdr.at_ms, catalog, whole=whole
@@ -254,15 +257,16 @@ def match(
             if isinstance(matched, Rejection):
                 _reject_side(side, matched, view.id, catalog, views, lacking)
                 continue
-            side.candidates, side.cut = matched
+            candidates, cut = matched
             came_ms = side.record.timestamp
             if came_ms >= opened.until_ms:
-                side.late = any(opened.stops_ms[one.group] <= came_ms for one in side.candidates)
+                side.late = any(opened.stops_ms[one.group] <= came_ms for one in candidates)
+        side.opened, side.candidates = opened, candidates
         bucket = view.crc % buckets
         builder = requests.get(bucket)
         if builder is None:
             builder = requests[bucket] = RequestBuilder()
-        builder.add(side, cdr, view, priced, catalog.version)
+        builder.add(side, cdr, view, priced, opened, candidates, cut, catalog.version)
     return requests, lacking
 
 
@@ -285,30 +289,27 @@ def halves(sides: list[Side]) -> list[list[Side]]:
     return [part for part in (sides[:middle], sides[middle:]) if part]
 
 
-def settle(call: RequestBuilder, reply: DrawReply) -> None:
-    """Note what became of a call's sides (applies come first, then items, in order)."""
-    applied = len(reply.applied)
-    for side, done in zip(call.sides, reply.applied, strict=False):
-        side.result = done
-    for side, result in zip(call.sides[applied:], reply.results, strict=True):
+def settle(batch: Batch, call: RequestBuilder, reply: DrawReply) -> None:
+    """Note what became of a request: its changes were carried out, each side has its result."""
+    batch.add_changes(call.changes)
+    for side, result in zip(call.sides, reply.results, strict=True):
         side.result = result
 
 
 def render(batch: Batch, standing: Standing) -> None:
-    """Turn every side into what is published of it."""
+    """Turn every change and every side into what is published of it; changes first."""
     counts, lane, lane_ms = batch.counts, standing.lane, standing.lane_ms
     outcomes: list[tuple[str, str]] = []
     draws: list[str] = []
     usage = late = 0
+    for change in batch.changes:
+        _render_change(batch, standing, change)
     for side in batch.sides:
         if side.rejection is not None:
             _reject(batch, side, side.rejection)
             continue
-        if side.index >= COMMAND_INDEX_MIN:
-            _state(batch, standing, side)
-            continue
         result, row, head, name = side.result, side.row, side.head, SIDE_NAME[side.index]
-        assert isinstance(result, DrawResult)  # noqa: S101 - settle gave one to each
+        assert result is not None  # noqa: S101 - settle gave one to each
         assert row is not None  # noqa: S101 - every drawn side has them
         assert head is not None  # noqa: S101 - the same
         assert side.rate_text is not None  # noqa: S101 - the same
@@ -341,25 +342,26 @@ def render(batch: Batch, standing: Standing) -> None:
     counts.late += late
 
 
-def _state(batch: Batch, standing: Standing, side: Side) -> None:
-    """Publish a client's new state, and its opening balance as an adjustment."""
-    if not side.result or side.applied is None:
-        return
-    client, context = side.applied
-    state = State(side.topic, side.offset, side.index, client, context.version, context.register, [])
-    batch.transactions.append(state_record(state))
-    if context.transaction is not None:
-        effect = Effect(
-            side.topic, standing.lane, side.offset, side.index, side.record.timestamp, standing.lane_ms,
-            b"", b"", client, context.delta, [],
+def _render_change(batch: Batch, standing: Standing, change: KeptChange) -> None:
+    """Publish a change: its whole effect, then its transactions, each with its share."""
+    lane, lane_ms, key = standing.lane, standing.lane_ms, change.client.encode()
+    whole = ChangeRecord(
+        change.topic, change.offset, change.index, change.record_ms, lane_ms, change.client, change.version,
+        change.register, change.delta, change.counters,
+    )  # fmt: skip
+    batch.transactions.append(change_record(whole))
+    for kind, amount, value in change.transactions:
+        share = Effect(
+            change.topic, lane, change.offset, change.index, change.record_ms, lane_ms, b"", b"",
+            change.client, amount, [],
         )  # fmt: skip
-        batch.transactions.append((client.encode(), context.transaction, effect_headers(effect)))
-        batch.counts.transactions["adjustment"] += 1
+        batch.transactions.append((key, value, effect_headers(share)))
+        batch.counts.transactions[kind] += 1
 
 
 def account_state(topic: str, offset: int, accounts: list[tuple[str, str]]) -> Outgoing:
     """Return the control record that keeps entries of the account index."""
-    return state_record(State(topic, offset, COMMAND_INDEX_MIN, "", 0, b"", accounts))
+    return state_record(State(topic, offset, CHANGE_INDEX_MIN, "", 0, b"", accounts))
 
 
 def _reject(batch: Batch, side: Side, rejection: Rejection) -> None:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from msgspec import Struct
 
-from rater.core.catalog.codes import Rate, origin_of
+from rater.core.catalog.codes import Rate, price_text
 from rater.core.catalog.compiled import Catalog
 from rater.core.cdr import Cdr, GivenRate, Party
 from rater.core.clients.views import ClientView, Views
@@ -127,10 +127,9 @@ def _nobody(party: Party, cdr: Cdr, side: Side) -> Rejection:
 
 def given_rate(given: GivenRate) -> Rate:
     """Return a rate that the CDR brought, as it is: it has no table."""
-    return Rate(
-        origin_of(None, given.currency), given.currency, given.code, given.code_name,
-        given.price_e10, given.setup_fee_e10, given.min_time, given.interval, given.grace_time,
-    )  # fmt: skip
+    price = given.price_e10, given.setup_fee_e10, given.min_time, given.interval, given.grace_time
+    text = price_text(None, given.currency, *price)
+    return Rate(given.currency, given.code, given.code_name, *price, text)
 
 
 def _no_rate(cdr: Cdr, side: Side, view: ClientView, account: str | None) -> Rejection:

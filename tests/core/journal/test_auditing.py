@@ -1,0 +1,58 @@
+"""What the audit finds in changes of clients: sums that their transactions do not make, and counters."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from rater.core.journal.auditing import Ledger
+from rater.core.journal.records import ChangeRecord, Effect
+
+SHARES = (12, -5)
+
+
+def change(delta: int, counters: list[tuple[str, int]] | None = None) -> ChangeRecord:
+    """Return a change of client c by record 3."""
+    return ChangeRecord("commands", 3, 2, 0, 0, "c", 7, b"", delta, counters or [])
+
+
+def share(micros: int, **other: Any) -> tuple[bytes, Effect]:
+    """Return a transaction of record 3, or of another, and its header."""
+    given: dict[str, Any] = {
+        "topic": "commands", "partition": 0, "offset": 3, "index": 2, "record_ms": 0, "lane_ms": 0,
+        "key": b"", "content": b"", "client": "c", "balance": micros, "counters": [], **other,
+    }  # fmt: skip
+    said = {"id": f"adjust/c/{micros}", "revision": 1, "type": "adjustment", "client": "c", "amount": "0"}
+    return json.dumps(said | {"amount": f"{micros / 10**6:.6f}"}).encode(), Effect(**given)
+
+
+@pytest.mark.parametrize(
+    ("delta", "found"),
+    [
+        (7, []),
+        (8, ["the change of client c to version 7 added 8 micros, its transactions leave 1 of it open"]),
+    ],
+)
+def test_transactions_of_a_change_add_up_to_it(delta: int, found: list[str]) -> None:
+    """What a change did to a balance is what its transactions move, which the next record ends."""
+    ledger = Ledger()
+    ledger.control(0, 10, change(delta, [("1.1.a", 4), ("1.1.a", -1)]))
+    for at, micros in enumerate(SHARES, 11):
+        ledger.add(0, at, *share(micros))
+    assert not ledger.findings
+    ledger.control(0, 13, None)
+    assert [(one.kind, one.problem) for one in ledger.findings] == [("change", problem) for problem in found]
+    assert ledger.compare("c", (sum(SHARES), {"1.1.a": 3})) == []
+
+
+def test_a_transaction_of_another_record_is_no_share() -> None:
+    """It ends the change before it, and moves money by itself; another partition's does neither."""
+    ledger = Ledger()
+    ledger.control(0, 10, change(12))
+    ledger.add(1, 4, *share(5, offset=9))
+    assert not ledger.findings
+    ledger.add(0, 11, *share(12, offset=4))
+    assert [one.where for one in ledger.findings] == ["rater.transactions[0]@10"]
+    assert ledger.balances["c"] == 17
