@@ -53,11 +53,10 @@ class RequestBuilder:
         """Add a side that was identified, priced and matched by this version of the catalog."""
         record = side.record
         packages = () if opened is None else opened.packages
-        client = self._clients.get(view.id)
-        if client is None:
-            client = self._clients[view.id] = len(self.uses), {}
+        use, fields = client = self._clients.get(view.id) or (len(self.uses), {})
+        if use == len(self.uses):
+            self._clients[view.id] = client
             self.uses.append(Use(view.id, view.version, view.credit_limit, []))
-        use, fields = client
         # The fields are those of this side's own periods: another call of the client may be in others.
         asked = tuple([
             ItemCandidate(

@@ -15,15 +15,8 @@ from typing import Any, NamedTuple
 from rater.core.cdr import ID_CHARS_MAX, MAX_BYTES, SIDES
 from rater.core.reasons import Reason, Rejection, Side, shown
 from rater.core.sources.formats import Inexact, Problem, Skipped, Slots
-from rater.core.sources.map_language import (
-    DEFAULTS,
-    Condition,
-    Extract,
-    MapFault,
-    Plan,
-    SidePlan,
-    compile_plan,
-)
+from rater.core.sources.map_compiling import compile_plan
+from rater.core.sources.map_language import DEFAULTS, Condition, Extract, MapFault, Plan, SidePlan
 from rater.core.sources.values import rfc3339
 from rater.core.zones import Zones
 
