@@ -50,7 +50,7 @@ def taken_again(lane: Lane, upto: int) -> Lane:
         fenced = bucket.fence(0, 2)
         positions = {lane.topics.commands: upto}
         of = Reconciling(fenced, bucket=number, buckets=4, positions=positions, generation_ms=10**9)
-        call, last = fenced.call, of.finish(0, 2, fenced.call, 500)
+        call, last = fenced.number, of.finish(0, 2, fenced.number, 500)
         if last is not None:
             _, call = bucket.reconcile(last)
         _, again.lane.cursors[number].expected = bucket.register(0, 2, call, 1)
@@ -137,12 +137,12 @@ def rated(lane: Lane, before: Callable[[int], None]) -> Batch:
     """Carry a load out; before: called with the number of each draw of changes, before it is made."""
     real, draws = lane.store.draw, 0
 
-    async def draw(bucket: int, call: DrawRequest) -> DrawReply:
+    async def draw(bucket: int, request: DrawRequest) -> DrawReply:
         nonlocal draws
-        if call.changes and bucket == ROSE:
+        if request.changes and bucket == ROSE:
             draws += 1
             before(draws)
-        return await real(bucket, call)
+        return await real(bucket, request)
 
     lane.store.draw = draw  # type: ignore[method-assign]
     batch = asyncio.run(lane.rate(load_of().commands))
@@ -152,8 +152,8 @@ def rated(lane: Lane, before: Callable[[int], None]) -> Batch:
 
 def correct(bucket: Bucket, **what: Any) -> None:
     """Have another lane correct what a bucket holds."""
-    call = bucket.fence(9, 1).call
-    assert bucket.reconcile(Reconcile(lane=9, token=1, call=call, floor=0, **what))[0] == Status.OK
+    call = bucket.fence(9, 1).number
+    assert bucket.reconcile(Reconcile(lane=9, token=1, number=call, floor=0, **what))[0] == Status.OK
 
 
 def test_a_change_of_an_old_version_is_planned_again() -> None:

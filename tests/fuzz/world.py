@@ -219,23 +219,25 @@ class Store:
         self.buckets = [Bucket() for _ in range(BUCKETS)]
         self.calls = []
         for bucket in self.buckets:
-            call = bucket.fence(0, 1).call
+            call = bucket.fence(0, 1).number
             _, call = bucket.register(0, 1, call, 1)
             self.calls.append(call)
 
     async def views(
-        self, bucket: int, lane: int, token: int, call: int, clients: list[str], accounts: list[str]
+        self, bucket: int, lane: int, token: int, number: int, clients: list[str], accounts: list[str]
     ) -> ViewsReply:
         """Return registers and index entries."""
         for name in (*clients, *accounts):
             name.encode()
-        return self.buckets[bucket].views(lane, token, call, clients, accounts)
+        return self.buckets[bucket].views(lane, token, number, clients, accounts)
 
-    async def draw(self, bucket: int, call: DrawRequest) -> DrawReply:
+    async def draw(self, bucket: int, request: DrawRequest) -> DrawReply:
         """Draw; what Lua cannot hold exactly is refused as loudly as packing refuses it."""
-        msgspec.msgpack.encode([(one.client, one.version, one.delta, one.register) for one in call.changes])
-        msgspec.msgpack.encode(call.accounts)
-        return self.buckets[bucket].draw(call)
+        msgspec.msgpack.encode(
+            [(one.client, one.version, one.delta, one.register) for one in request.changes]
+        )
+        msgspec.msgpack.encode(request.accounts)
+        return self.buckets[bucket].draw(request)
 
 
 class _Record(NamedTuple):

@@ -287,18 +287,18 @@ class Store:
         return system.buckets[bucket]
 
     async def views(
-        self, bucket: int, lane: int, token: int, call: int, clients: list[str], accounts: list[str]
+        self, bucket: int, lane: int, token: int, number: int, clients: list[str], accounts: list[str]
     ) -> ViewsReply:
         """See Buckets."""
         held = await self._before("views", lane, bucket, clients)
         self.system.looked_up[lane].update(clients)
-        return held.views(lane, token, call, clients, accounts)
+        return held.views(lane, token, number, clients, accounts)
 
-    async def draw(self, bucket: int, call: DrawRequest) -> DrawReply:
+    async def draw(self, bucket: int, request: DrawRequest) -> DrawReply:
         """See Buckets."""
-        held = await self._before("draw", call.lane, bucket, [use.client for use in call.uses])
-        reply = held.draw(call)
-        self.system.drawn(bucket, call, reply)
+        held = await self._before("draw", request.lane, bucket, [use.client for use in request.uses])
+        reply = held.draw(request)
+        self.system.drawn(bucket, request, reply)
         return reply
 
     async def fence(self, bucket: int, lane: int, token: int) -> FenceReply:
@@ -309,20 +309,20 @@ class Store:
         """See Buckets."""
         return self.system.buckets[bucket].reconcile(what)
 
-    async def register(self, bucket: int, lane: int, token: int, call: int) -> tuple[Status, int]:
+    async def register(self, bucket: int, lane: int, token: int, number: int) -> tuple[Status, int]:
         """See Buckets."""
-        return self.system.buckets[bucket].register(lane, token, call, self.system.lanes)
+        return self.system.buckets[bucket].register(lane, token, number, self.system.lanes)
 
-    async def probe(self, bucket: int, lane: int, token: int, call: int) -> Status:
+    async def probe(self, bucket: int, lane: int, token: int, number: int) -> Status:
         """See Buckets."""
-        return self.system.buckets[bucket].probe(lane, token, call)
+        return self.system.buckets[bucket].probe(lane, token, number)
 
     async def expire(
-        self, bucket: int, lane: int, token: int, call: int, lane_ms: int, length_ms: int
+        self, bucket: int, lane: int, token: int, number: int, lane_ms: int, length_ms: int
     ) -> ExpireReply:
         """See Buckets."""
         held = self.system.buckets[bucket]
-        return ExpireReply(*held.expire(lane, token, call, self.system.lanes, lane_ms, length_ms))
+        return ExpireReply(*held.expire(lane, token, number, self.system.lanes, lane_ms, length_ms))
 
 
 class _Asking:
@@ -608,14 +608,14 @@ class System:
         self.rating[lane] = []
 
     # ------------------------------------------------------------------ invariants
-    def drawn(self, bucket: int, call: DrawRequest, reply: DrawReply) -> None:
+    def drawn(self, bucket: int, request: DrawRequest, reply: DrawReply) -> None:
         """Check a draw, and what was asked before it in the same batch."""
-        asked = self.asking[call.lane].setdefault(bucket, _Asking())
-        if not call.items:
-            self._touched.update(one.client for one in call.changes)
+        asked = self.asking[request.lane].setdefault(bucket, _Asking())
+        if not request.items:
+            self._touched.update(one.client for one in request.changes)
             # One load at a time is on its way.
             self._needs.update(
-                (one.client, self.version) for one in call.changes if reply.status == Status.OK
+                (one.client, self.version) for one in request.changes if reply.status == Status.OK
             )
             return
         asked.draws += 1
@@ -626,34 +626,34 @@ class System:
         elif reply.status == Status.MORE:
             asked.more += 1
             for item in reply.more:
-                key = call.items[item].key
+                key = request.items[item].key
                 hold(
                     key not in asked.named,
-                    f"a side of {call.uses[call.items[item].use].client} needs all its limits, and is asked "
-                    f"again with the first of them ({asked.more} times MORE, {len(call.items)} sides)",
+                    f"a side of {request.uses[request.items[item].use].client} needs all its limits, and is "
+                    f"asked again with the first of them ({asked.more} times MORE, {len(request.items)} sides)",
                 )
                 asked.named.add(key)
         elif reply.status == Status.OK:
             asked.done += 1
-            self._check_draw(bucket, call)
+            self._check_draw(bucket, request)
 
-    def _check_draw(self, bucket: int, call: DrawRequest) -> None:
-        catalog = self.lines[call.lane].lane.catalog
+    def _check_draw(self, bucket: int, request: DrawRequest) -> None:
+        catalog = self.lines[request.lane].lane.catalog
         version = 0 if catalog is None else catalog.version
-        self.drawn_by[call.lane].add(version)
+        self.drawn_by[request.lane].add(version)
         held = self.buckets[bucket]
-        for use in call.uses:
+        for use in request.uses:
             self._touched.add(use.client)
             hold(
                 self._needs[use.client] <= version,
-                f"lane {call.lane} draws for client {use.client}, whose state needs catalog "
+                f"lane {request.lane} draws for client {use.client}, whose state needs catalog "
                 f"{self._needs[use.client]}, with catalog {version}",
             )
-        entries = unpack_entries(call.context)
-        for item, entry in zip(call.items, entries, strict=True):
+        entries = unpack_entries(request.context)
+        for item, entry in zip(request.items, entries, strict=True):
             if not item.candidates:
                 continue
-            use, said = call.uses[item.use], _context.decode(entry.context)
+            use, said = request.uses[item.use], _context.decode(entry.context)
             named = [use.fields[one.field] for one in item.candidates]
             view = self._view(held.registers[use.client])
             for one, field in zip(said.limits, named, strict=True):
@@ -669,7 +669,7 @@ class System:
                         f"a call of client {use.client} at {said.at_ms} names the counter {field}, "
                         f"and its own is {own}"
                     )
-        self._order(call.lane)
+        self._order(request.lane)
 
     def _view(self, raw: bytes) -> ClientView:
         found = self._views.get(raw)

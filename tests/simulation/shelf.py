@@ -200,29 +200,32 @@ class Shelf:
     def _told(self, what: str, lane: int, bucket: int, status: Status) -> None:
         self.server.tell(self._who(), f"{what} lane {lane} bucket {bucket}: {Status(status).name}")
 
-    def _note(self, bucket: int, call: DrawRequest, reply: DrawReply) -> None:
+    def _note(self, bucket: int, request: DrawRequest, reply: DrawReply) -> None:
         server, registers = self.server, self.server.buckets[bucket].registers
-        token, named = server.more.get((call.lane, bucket), (call.token, set()))
-        if reply.status == Status.MORE and call.items:
+        token, named = server.more.get((request.lane, bucket), (request.token, set()))
+        if reply.status == Status.MORE and request.items:
             # A stale view, or another owner of the lane, has it all asked again from the beginning.
-            asked = {call.items[item].key for item in reply.more}
-            if token == call.token and asked & named:
+            asked = {request.items[item].key for item in reply.more}
+            if token == request.token and asked & named:
                 server.again.append(
-                    f"P: lane {call.lane} bucket {bucket}: {len(asked & named)} of {len(call.items)} sides "
-                    "need all limits, and are asked with the first ones again"
+                    f"P: lane {request.lane} bucket {bucket}: {len(asked & named)} of {len(request.items)} "
+                    "sides need all limits, and are asked with the first ones again"
                 )
-            server.more[call.lane, bucket] = call.token, asked | named if token == call.token else asked
+            server.more[request.lane, bucket] = (
+                request.token,
+                asked | named if token == request.token else asked,
+            )
             return
-        server.more.pop((call.lane, bucket), None)
+        server.more.pop((request.lane, bucket), None)
         if reply.status != Status.OK:
             return
         at_s = asyncio.get_running_loop().time()
-        server.states += [State(at_s, change.client, change.register) for change in call.changes]
-        if call.items:
-            clients = [call.uses[item.use].client for item in call.items]
+        server.states += [State(at_s, change.client, change.register) for change in request.changes]
+        if request.items:
+            clients = [request.uses[item.use].client for item in request.items]
             outcomes = [int(result.outcome) for result in reply.results]
             held = {client: registers[client] for client in clients}
-            server.drawn.append(Drawn(call.lane, call.context, clients, outcomes, held))
+            server.drawn.append(Drawn(request.lane, request.context, clients, outcomes, held))
 
     # ------------------------------------------------------------------ as Buckets has them
     async def fence(self, bucket: int, lane: int, token: int) -> FenceReply:
@@ -234,7 +237,7 @@ class Shelf:
             self.server.tell(
                 self._who(),
                 f"fence lane {lane} bucket {bucket} token {token}: {Status(reply.status).name}, call "
-                f"{reply.call}, floor {reply.floor}, kept {kept}",
+                f"{reply.number}, floor {reply.floor}, kept {kept}",
             )
             return reply
 
@@ -255,54 +258,55 @@ class Shelf:
 
         return await self._ask("reconcile", call)
 
-    async def register(self, bucket: int, lane: int, token: int, call: int) -> tuple[Status, int]:
+    async def register(self, bucket: int, lane: int, token: int, number: int) -> tuple[Status, int]:
         """See Buckets."""
 
         def register() -> tuple[Status, int]:
-            status, number = self.server.buckets[bucket].register(lane, token, call, self.lanes)
-            self._told("register", lane, bucket, status)
-            return status, number
+            reply = self.server.buckets[bucket].register(lane, token, number, self.lanes)
+            self._told("register", lane, bucket, reply[0])
+            return reply
 
         return await self._ask("register", register)
 
-    async def draw(self, bucket: int, call: DrawRequest) -> DrawReply:
+    async def draw(self, bucket: int, request: DrawRequest) -> DrawReply:
         """See Buckets."""
 
         def draw() -> DrawReply:
-            reply = self.server.buckets[bucket].draw(call)
-            self._note(bucket, call, reply)
+            reply = self.server.buckets[bucket].draw(request)
+            self._note(bucket, request, reply)
             results = " ".join(
-                f"{call.uses[item.use].client}:{('rated', 'duplicate', 'differs', 'range')[result.outcome]}"
+                f"{request.uses[item.use].client}:"
+                f"{('rated', 'duplicate', 'differs', 'range')[result.outcome]}"
                 f"({result.amount},{','.join(str(take[1]) for take in result.takes)})"
-                for item, result in zip(call.items, reply.results, strict=False)
+                for item, result in zip(request.items, reply.results, strict=False)
             )
-            self._told(f"draw {call.call} [{results}]", call.lane, bucket, reply.status)
+            self._told(f"draw {request.number} [{results}]", request.lane, bucket, reply.status)
             return reply
 
         return await self._ask("draw", draw)
 
     async def views(
-        self, bucket: int, lane: int, token: int, call: int, clients: list[str], accounts: list[str]
+        self, bucket: int, lane: int, token: int, number: int, clients: list[str], accounts: list[str]
     ) -> ViewsReply:
         """See Buckets."""
 
         def views() -> ViewsReply:
-            return self.server.buckets[bucket].views(lane, token, call, clients, accounts)
+            return self.server.buckets[bucket].views(lane, token, number, clients, accounts)
 
         return await self._ask("views", views)
 
-    async def probe(self, bucket: int, lane: int, token: int, call: int) -> Status:
+    async def probe(self, bucket: int, lane: int, token: int, number: int) -> Status:
         """See Buckets."""
-        return await self._ask("probe", lambda: self.server.buckets[bucket].probe(lane, token, call))
+        return await self._ask("probe", lambda: self.server.buckets[bucket].probe(lane, token, number))
 
     async def expire(
-        self, bucket: int, lane: int, token: int, call: int, lane_ms: int, length_ms: int
+        self, bucket: int, lane: int, token: int, number: int, lane_ms: int, length_ms: int
     ) -> ExpireReply:
         """See Buckets."""
 
         def expire() -> ExpireReply:
             held = self.server.buckets[bucket]
-            return ExpireReply(*held.expire(lane, token, call, self.lanes, lane_ms, length_ms))
+            return ExpireReply(*held.expire(lane, token, number, self.lanes, lane_ms, length_ms))
 
         return await self._ask("expire", expire)
 

@@ -190,10 +190,10 @@ class Machine(RuleBasedStateMachine):
         self.clear()
         self.run(self.store.close())
 
-    def owner(self, lane: int, token: int, call: int) -> tuple[int, int]:
+    def owner(self, lane: int, token: int, number: int) -> tuple[int, int]:
         """Return a token (an offset, so none is negative) and a call number, so far from the right ones."""
         known = self.twin.lanes.get(lane)
-        return max(0, token + (known.token if known else 0)), call + (known.call if known else 0)
+        return max(0, token + (known.token if known else 0)), number + (known.number if known else 0)
 
     @initialize()
     def take_all(self) -> None:
@@ -214,11 +214,11 @@ class Machine(RuleBasedStateMachine):
         assert self.run(self.store.fence(0, lane, token)) == self.twin.fence(lane, token)
 
     @rule(lane=lanes, token=off, call=off)
-    def register(self, lane: int, token: int, call: int) -> None:
+    def register(self, lane: int, token: int, number: int) -> None:
         """Register a lane at the gate."""
-        token, call = self.owner(lane, token, call)
-        expected = self.twin.register(lane, token, call, LANES)
-        assert self.run(self.store.register(0, lane, token, call)) == expected
+        token, number = self.owner(lane, token, number)
+        expected = self.twin.register(lane, token, number, LANES)
+        assert self.run(self.store.register(0, lane, token, number)) == expected
 
     @rule(
         lane=lanes,
@@ -233,9 +233,9 @@ class Machine(RuleBasedStateMachine):
         credit=st.one_of(st.integers(-100, 100), st.integers(-LIMIT, LIMIT)),
         contextless=st.booleans(),
     )
-    def draw(self, lane: int, token: int, call: int, drawn: list[DrawItem], **what: Any) -> None:
+    def draw(self, lane: int, token: int, number: int, drawn: list[DrawItem], **what: Any) -> None:
         """Draw."""
-        self.ask(lane, token, call, [], drawn, **what)
+        self.ask(lane, token, number, [], drawn, **what)
 
     @rule(
         lane=lanes,
@@ -251,7 +251,7 @@ class Machine(RuleBasedStateMachine):
         self,
         lane: int,
         token: int,
-        call: int,
+        number: int,
         changes: list[ClientWrite],
         right: bool,  # noqa: FBT001
         **what: Any,
@@ -262,13 +262,13 @@ class Machine(RuleBasedStateMachine):
             known = self.twin.clients.get(change.client)
             if right:
                 change.expected = (known and known.version) or 0
-        self.ask(lane, token, call, changes, **what)
+        self.ask(lane, token, number, changes, **what)
 
     def ask(
         self,
         lane: int,
         token: int,
-        call: int,
+        number: int,
         changes: list[ClientWrite],
         drawn: list[DrawItem],
         *,
@@ -277,7 +277,7 @@ class Machine(RuleBasedStateMachine):
         **what: Any,
     ) -> DrawReply:
         """Make a call; its uses name clients that exist or come to, but for one that is wrong."""
-        token, call = self.owner(lane, token, call)
+        token, number = self.owner(lane, token, number)
         after = {name: held.version for name, held in self.twin.clients.items()}
         after |= {change.client: change.version for change in changes}
         there = [name for name in CLIENTS if after.get(name) or wrong == 0]
@@ -289,16 +289,16 @@ class Machine(RuleBasedStateMachine):
         request = DrawRequest(
             lane=lane,
             token=token,
-            call=call,
+            number=number,
             lane_ms=lane_ms,
             generation=lane_ms // LENGTH_MS,
-            trim=max(0, call - what.get("trim", 0)),
+            trim=max(0, number - what.get("trim", 0)),
             floor=what.get("floor", 0),
             changes=changes,
             accounts=what.get("index", []),
             uses=uses,
             items=[item for item in drawn if item.use < len(uses)],
-            context=b"context %d" % call,
+            context=b"context %d" % number,
             contextless=what.get("contextless", False),
         )
         reply = self.run(self.store.draw(0, request))
@@ -327,21 +327,21 @@ class Machine(RuleBasedStateMachine):
         self,
         lane: int,
         token: int,
-        call: int,
+        number: int,
         pending: bool,  # noqa: FBT001
         index: list[tuple[str, str]],
         **what: Any,
     ) -> None:
         """Correct a bucket: the gate need not be open."""
-        token, call = self.owner(lane, token, call)
+        token, number = self.owner(lane, token, number)
         known = self.twin.lanes.get(lane)
         request = Reconcile(
             lane=lane,
             token=token,
-            call=call,
+            number=number,
             accounts=index,
             drop_calls=sorted(known.outcomes)[:2] if known else [],
-            pending=[(call, b"again", b"\x91\x00")] if pending else [],
+            pending=[(number, b"again", b"\x91\x00")] if pending else [],
             **what,
         )
         assert self.run(self.store.reconcile(0, request)) == self.twin.reconcile(request)
@@ -353,24 +353,24 @@ class Machine(RuleBasedStateMachine):
         asked=st.lists(clients, max_size=3, unique=True),
         accounts=st.lists(st.sampled_from(ACCOUNTS), max_size=3, unique=True),
     )
-    def views(self, lane: int, token: int, call: int, asked: list[str], accounts: list[str]) -> None:
+    def views(self, lane: int, token: int, number: int, asked: list[str], accounts: list[str]) -> None:
         """Ask for registers and accounts."""
-        token, call = self.owner(lane, token, call)
-        answer = self.run(self.store.views(0, lane, token, call, asked, accounts))
-        assert answer == self.twin.views(lane, token, call, asked, accounts)
+        token, number = self.owner(lane, token, number)
+        answer = self.run(self.store.views(0, lane, token, number, asked, accounts))
+        assert answer == self.twin.views(lane, token, number, asked, accounts)
 
     @rule(lane=lanes, token=off, call=off)
-    def probe(self, lane: int, token: int, call: int) -> None:
+    def probe(self, lane: int, token: int, number: int) -> None:
         """Ask whether a draw would be heard."""
-        token, call = self.owner(lane, token, call)
-        assert self.run(self.store.probe(0, lane, token, call)) == self.twin.probe(lane, token, call)
+        token, number = self.owner(lane, token, number)
+        assert self.run(self.store.probe(0, lane, token, number)) == self.twin.probe(lane, token, number)
 
     @rule(lane=lanes, token=off, call=off, lane_ms=times)
-    def expire(self, lane: int, token: int, call: int, lane_ms: int) -> None:
+    def expire(self, lane: int, token: int, number: int, lane_ms: int) -> None:
         """Drop old generations."""
-        token, call = self.owner(lane, token, call)
-        expected = self.twin.expire(lane, token, call, LANES, lane_ms, LENGTH_MS)
-        assert self.run(self.store.expire(0, lane, token, call, lane_ms, LENGTH_MS)) == expected
+        token, number = self.owner(lane, token, number)
+        expected = self.twin.expire(lane, token, number, LANES, lane_ms, LENGTH_MS)
+        assert self.run(self.store.expire(0, lane, token, number, lane_ms, LENGTH_MS)) == expected
 
     @rule()
     def flush(self) -> None:
@@ -457,7 +457,7 @@ def twin_state(twin: Bucket, keys: Keys) -> dict[str, Any]:
         state[b"gen_min"] = b"%d" % twin.generation_min
     found[keys.state] = state
     for number, lane in twin.lanes.items():
-        fields = {b"token": lane.token, b"call": lane.call, b"floor": lane.floor, b"base": lane.base}
+        fields = {b"token": lane.token, b"call": lane.number, b"floor": lane.floor, b"base": lane.base}
         found[keys.lane(number)] = {name: b"%d" % value for name, value in fields.items() if value}
         outcomes: dict[bytes, bytes] = {}
         for call, (context, packed) in lane.outcomes.items():

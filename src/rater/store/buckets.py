@@ -43,7 +43,7 @@ class ExpireReply(NamedTuple):
     """What a bucket dropped. call: number of the next call."""
 
     status: Status
-    call: int
+    number: int
     dropped: int
 
 
@@ -128,18 +128,18 @@ class Buckets:
             reply = await self._call(bucket, "reconcile", pack_reconcile(what, self._keys[bucket]))
             return _head(reply)
 
-    async def register(self, bucket: int, lane: int, token: int, call: int) -> tuple[Status, int]:
+    async def register(self, bucket: int, lane: int, token: int, number: int) -> tuple[Status, int]:
         """Note that the lane agrees with the bucket; the last of all lanes opens its gate."""
-        argv = [lane, token, call, self.lanes]
+        argv = [lane, token, number, self.lanes]
         with self._understood(bucket, "register"):
             return _head(await self._call(bucket, "register", Args(self._lane_keys(bucket, lane), argv)))
 
     # ------------------------------------------------------------------ rating
-    async def draw(self, bucket: int, call: DrawRequest) -> DrawReply:
+    async def draw(self, bucket: int, request: DrawRequest) -> DrawReply:
         """Change clients, then draw: all of it, or nothing and a status."""
         keys = self._keys[bucket]
-        args = pack_draw(call, keys)
-        function = "change" if changes(call) else "draw"
+        args = pack_draw(request, keys)
+        function = "change" if changes(request) else "draw"
         with self._understood(bucket, function):
             reply = await self._call(bucket, function, args)
             status, number = _head(reply)
@@ -148,16 +148,16 @@ class Buckets:
                     woken, results = unpack_results(reply[2])
                     return DrawReply(status, number, results, woken, [], reply[2])
                 case Status.STALE:
-                    return await self._stale(bucket, call, number, reply[2])
+                    return await self._stale(bucket, request, number, reply[2])
                 case Status.DUE:
-                    return DrawReply(status, number, due=unpack_due(reply[2], call))
+                    return DrawReply(status, number, due=unpack_due(reply[2], request))
                 case Status.MORE:
                     return DrawReply(status, number, more=reply[2])
             return DrawReply(status, number)
 
-    async def _stale(self, bucket: int, call: DrawRequest, number: int, indices: list[int]) -> DrawReply:
+    async def _stale(self, bucket: int, request: DrawRequest, number: int, indices: list[int]) -> DrawReply:
         """Return the answer STALE, with the registers as they are now."""
-        named = clients_of(call)
+        named = clients_of(request)
         clients = [named[index] for index in indices]
         base = self._keys[bucket].register
         fresh = await self._read(bucket, [base + client for client in clients])
@@ -167,14 +167,14 @@ class Buckets:
         return DrawReply(Status.STALE, number, stale=stale)
 
     async def views(
-        self, bucket: int, lane: int, token: int, call: int, clients: list[str], accounts: list[str]
+        self, bucket: int, lane: int, token: int, number: int, clients: list[str], accounts: list[str]
     ) -> ViewsReply:
         """Return client registers and account index entries; what is absent does not exist."""
         keys = self._keys[bucket]
         names = self._lane_keys(bucket, lane)
         names += [keys.register + client for client in clients]
         names += map(keys.accounts, accounts)
-        argv = [lane, token, call, len(clients), *accounts]
+        argv = [lane, token, number, len(clients), *accounts]
         with self._understood(bucket, "views"):
             reply = await self._call(bucket, "views", Args(names, argv))
             status, _ = _head(reply)
@@ -189,14 +189,14 @@ class Buckets:
                 {account: str(owner, "utf-8") for account, owner in owners if owner is not None},
             )
 
-    async def probe(self, bucket: int, lane: int, token: int, call: int) -> Status:
+    async def probe(self, bucket: int, lane: int, token: int, number: int) -> Status:
         """Return whether a draw would be heard."""
-        args = Args(self._lane_keys(bucket, lane), [lane, token, call])
+        args = Args(self._lane_keys(bucket, lane), [lane, token, number])
         with self._understood(bucket, "probe"):
             return _head(await self._call(bucket, "probe", args))[0]
 
     async def expire(
-        self, bucket: int, lane: int, token: int, call: int, lane_ms: int, length_ms: int
+        self, bucket: int, lane: int, token: int, number: int, lane_ms: int, length_ms: int
     ) -> ExpireReply:
         """Drop duplicate generations that no lane can ask for any more, and note the lane's time.
 
@@ -209,7 +209,7 @@ class Buckets:
             names = self._lane_keys(bucket, lane)
             if first is not None:
                 names += [keys.generation(int(first) + ahead) for ahead in range(EXPIRE_GENERATIONS_MAX)]
-            argv = [lane, token, call, self.lanes, length_ms, first or b"", lane_ms]
+            argv = [lane, token, number, self.lanes, length_ms, first or b"", lane_ms]
             reply = await self._call(bucket, "expire", Args(names, argv))
             return ExpireReply(*_head(reply), reply[2])
 

@@ -65,7 +65,7 @@ class LaneBuckets:
         """Make the lane ours in a bucket; returns what the bucket keeps of it, or that a rival has it."""
         reply = await self.connections.store.fence(bucket, self.lane.number, self.lane.token)
         if reply.status == Status.OK:
-            self.lane.cursors[bucket].expected = reply.call
+            self.lane.cursors[bucket].expected = reply.number
         return reply
 
     async def reconcile(self, bucket: int, what: Reconcile) -> None:
@@ -141,8 +141,8 @@ class LaneBuckets:
             self.ask_whole |= steps.ask_whole(builder, reply.more)
             self.connections.metrics.redis_retried()
             return False
-        cursor.expected = reply.call
-        batch.requests[bucket] = request.call
+        cursor.expected = reply.number
+        batch.requests[bucket] = request.number
         steps.settle(batch, builder, reply)
         return True
 
@@ -181,7 +181,7 @@ class LaneBuckets:
             patient=False,
         )
         if reply.status == Status.OK:
-            cursor.expected = reply.call
+            cursor.expected = reply.number
         return reply.dropped
 
     # ------------------------------------------------------------------ inside

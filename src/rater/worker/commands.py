@@ -114,9 +114,9 @@ async def _do_load(buckets: LaneBuckets, batch: Batch, record: Any, command: Com
         if await _change_clients(buckets, batch, record, command, args):
             return  # the last change tells that it is done
     else:
-        call = RequestBuilder()
-        call.accounts = args.entries
-        await buckets.draw_one(batch, args.bucket, call, buckets.views.of_batch())
+        request = RequestBuilder()
+        request.accounts = args.entries
+        await buckets.draw_one(batch, args.bucket, request, buckets.views.of_batch())
         batch.controls.append(steps.account_state(batch.commands_topic, record.offset, args.entries))
     _tell(batch, "command_done", command, "done", {})
 
@@ -173,16 +173,16 @@ async def _change_clients(
         await buckets.look_up(args.bucket, ids, set(), views)
         states = {client: view.state for client, view in views.fetched.items()}
         try:
-            call = chunk_call(batch.commands_topic, record, command, args, states, lane.catalog, balances)
+            request = chunk_call(batch.commands_topic, record, command, args, states, lane.catalog, balances)
         except ValueError as error:
             raise _Refused(str(error)) from error
         for client in ids:
             views.clients.pop(client, None)  # the next call looks up what this one makes of it
-        if not call.changes:
+        if not request.changes:
             return False
-        if await buckets.draw_one(batch, args.bucket, call, views):
+        if await buckets.draw_one(batch, args.bucket, request, views):
             return True
-        balances |= {due.client: due.balance for due in call.due}
+        balances |= {due.client: due.balance for due in request.due}
 
 
 def _refuse(buckets: LaneBuckets, batch: Batch, command: Command, reason: str) -> None:

@@ -433,21 +433,21 @@ def histories(draw: st.DrawFn) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _draw(bucket: Bucket, call: int, offsets: list[int], trim: int, floor: int) -> int:
+def _draw(bucket: Bucket, number: int, offsets: list[int], trim: int, floor: int) -> int:
     items = [
         DrawItem(0, key_of(at), b"same", at + 1, Form(0, -10 - at, 1), same_record=False, candidates=(LIMIT,))
         for at in offsets
     ]
     reply = bucket.draw(
         DrawRequest(
-            lane=0, token=1, call=call, trim=trim, floor=floor,
+            lane=0, token=1, number=number, trim=trim, floor=floor,
             lane_ms=LANE_MS, generation=LANE_MS // LENGTH_MS, changes=[], accounts=[],
             uses=[Use(CLIENT, 1, 0, [FIELD])], items=items,
             context=msgpack.encode([entry(at) for at in offsets]),
         )
     )  # fmt: skip
     assert reply.status == Status.OK
-    return reply.call
+    return reply.number
 
 
 @given(histories())
@@ -460,9 +460,11 @@ def test_a_reconciled_bucket_is_journal_plus_pending(history: dict[str, Any]) ->
     """
     bucket = Bucket()
     bucket.fence(0, 1)
-    _, call = bucket.register(0, 1, 1, 1)
+    _, request = bucket.register(0, 1, 1, 1)
     opening = ClientWrite(CLIENT, 0, 1, b"")
-    call = bucket.draw(DrawRequest(0, 1, call, 0, 0, 0, 0, [opening], [], [], [], b"", contextless=True)).call
+    request = bucket.draw(
+        DrawRequest(0, 1, request, 0, 0, 0, 0, [opening], [], [], [], b"", contextless=True)
+    ).number
     journal: list[tuple[int, Effect]] = []
     for at, published in enumerate(history["as_decided"]):
         if published is not None:
@@ -472,8 +474,8 @@ def test_a_reconciled_bucket_is_journal_plus_pending(history: dict[str, Any]) ->
     for number, size in enumerate(history["sizes"][: history["kept_calls"]]):
         # Only what was published as it was decided may have been trimmed, with its effects below the floor.
         whole = all(history["as_decided"][:offset]) and offset <= position
-        trim, floor = (call - 1, 100 + offset) if number < history["trims"] and whole else (0, 0)
-        call = _draw(bucket, call, list(range(offset, offset + size)), trim, floor)
+        trim, floor = (request - 1, 100 + offset) if number < history["trims"] and whole else (0, 0)
+        request = _draw(bucket, request, list(range(offset, offset + size)), trim, floor)
         offset += size
     step = _compare(bucket, journal, position, history)
     expected = [(said.balance, said.counters[0][1], said.key) for _, said in journal]
@@ -488,7 +490,7 @@ def test_a_reconciled_bucket_is_journal_plus_pending(history: dict[str, Any]) ->
     again = bucket.fence(0, 999)
     assert again.base == again.floor
     left = reconciling(again, position=position)
-    assert left.finish(0, 999, again.call, 300) is None
+    assert left.finish(0, 999, again.number, 300) is None
     assert left.pending == step.pending
     assert {at for _, at, _ in step.pending} == set(range(position, offset))
 
@@ -501,7 +503,7 @@ def _compare(
     token = 2
     while True:
         reply = bucket.fence(0, token)
-        call = reply.call
+        call = reply.number
         step = reconciling(reply, position=position)
         rest = [(at, said) for at, said in journal if at >= step.read_from]
         sizes = list(history["reads"])

@@ -182,7 +182,7 @@ def drawn(
         assert not rater.load([("catalog.json", json.dumps(catalog).encode())], AT_MS)
         view = ClientView(rater.states["42"])
         standing = batch_module.Standing(0, "commands", 864_000_000, 867_600_000, LanePosition(lane_ms=AT_MS))
-        number, expected = 0, rater.bucket.lanes[0].call
+        number, expected = 0, rater.bucket.lanes[0].number
         for batch in batches:
             asked, whole = 0, set[str]()
             while True:
@@ -196,7 +196,7 @@ def drawn(
                 asked += 1
                 assert asked == 1
             assert reply.status == Status.OK
-            number, expected = number + len(batch), reply.call
+            number, expected = number + len(batch), reply.number
             yield tuple(reply.results)
 
 

@@ -150,7 +150,7 @@ class DrawRequest(Struct):
 
     lane: int
     token: int
-    call: int  # must be the number that the bucket expects
+    number: int  # must be the number that the bucket expects
     lane_ms: int
     generation: int  # lane_ms // length of a generation; new keys go here, its two neighbours are asked too
     trim: int  # outcomes of calls up to this one are committed and are dropped
@@ -163,16 +163,18 @@ class DrawRequest(Struct):
     contextless: bool = False  # keep no outcome: for calls that nobody will replay
 
 
-def clients_of(call: DrawRequest) -> list[str]:
+def clients_of(request: DrawRequest) -> list[str]:
     """Return the clients that a call names: those of its uses, then those of its changes alone."""
-    return list(dict.fromkeys([*(use.client for use in call.uses), *(of.client for of in call.changes)]))
+    return list(
+        dict.fromkeys([*(use.client for use in request.uses), *(of.client for of in request.changes)])
+    )
 
 
 class DrawReply(Struct):
     """The answer to a DrawRequest; results, woken and packed are empty unless the status is OK."""
 
     status: Status
-    call: int  # the number that the next call must carry
+    number: int  # the number that the next call must carry
     results: list[DrawResult] = []
     woken: list[int] = []  # items that took a balance to what their client waits for, each the client's last
     stale: list[tuple[str, bytes]] = []  # status STALE: the fresh registers
@@ -185,7 +187,7 @@ class FenceReply(Struct):
     """What the bucket keeps of a lane; outcomes: (call number, context, packed results), in that order."""
 
     status: Status
-    call: int
+    number: int
     floor: int
     outcomes: list[tuple[int, bytes, bytes]]
     lane_ms: int
@@ -201,7 +203,7 @@ class Reconcile(Struct):
 
     lane: int
     token: int
-    call: int
+    number: int
     floor: int
     lane_ms: int = 0
     drop_calls: list[int] = []

@@ -90,13 +90,13 @@ def chunk_call(
             raise ValueError(f"client {shown(entry.id)!r}: {shown(str(error))}") from error
         if change is not None:
             changes.append((CHANGE_INDEX_MIN + position, change))
-    call = RequestBuilder()
+    request = RequestBuilder()
     if changes:
         last = changes[-1][1]
         last.events = (*last.events, event("command_done", command, "done", {}))
     for index, change in changes:
-        call.change(change, topic, record, index)
-    return call
+        request.change(change, topic, record, index)
+    return request
 
 
 def event(kind: str, command: Command, what: str, data: dict[str, Any]) -> ChangeEvent:

@@ -217,12 +217,12 @@ class Reconciling:
             if not self._counters[client, field]:
                 del self._counters[client, field]
 
-    def part(self, lane: int, token: int, call: int, upto: int) -> Reconcile:
+    def part(self, lane: int, token: int, number: int, upto: int) -> Reconcile:
         """Return the corrections so far. upto: journal offset behind the last record that was read."""
         self._unfinished = True
-        return self._reconcile(lane, token, call, upto, final=False)
+        return self._reconcile(lane, token, number, upto, final=False)
 
-    def finish(self, lane: int, token: int, call: int, owner_offset: int) -> Reconcile | None:
+    def finish(self, lane: int, token: int, number: int, owner_offset: int) -> Reconcile | None:
         """Return the last corrections, None when there are none; fills `pending`.
 
         owner_offset: of the owner record, up to which the journal was read. What stays pending is put
@@ -242,11 +242,11 @@ class Reconciling:
         rewrite = len(staying) < len(self._kept)
         if not (self.size or rewrite or self._unfinished):
             return None
-        what = self._reconcile(lane, token, call, owner_offset, final=True)
+        what = self._reconcile(lane, token, number, owner_offset, final=True)
         if rewrite:
             what.drop_calls = self._calls
             if staying:
-                what.pending = [(call, *pack_kept(staying))]
+                what.pending = [(number, *pack_kept(staying))]
         return what
 
     def _undo(self, kept: Decided) -> None:
@@ -261,11 +261,11 @@ class Reconciling:
             first = max(entry.record_ms // self._generation_ms, self._generation - FORGET_GENERATIONS_MAX)
             self._forget += [(number, entry.key) for number in range(first, self._generation + 1)]
 
-    def _reconcile(self, lane: int, token: int, call: int, floor: int, *, final: bool) -> Reconcile:
+    def _reconcile(self, lane: int, token: int, number: int, floor: int, *, final: bool) -> Reconcile:
         what = Reconcile(
             lane=lane,
             token=token,
-            call=call,
+            number=number,
             floor=floor,
             lane_ms=self._lane_ms,
             balances=list(self._balances.items()),

@@ -115,7 +115,7 @@ class RequestBuilder:
         if self.changes:
             context = pack_changes(self.changes, context)
         return DrawRequest(
-            lane=standing.lane, token=token, call=number, lane_ms=lane_ms,
+            lane=standing.lane, token=token, number=number, lane_ms=lane_ms,
             generation=lane_ms // standing.generation_ms, trim=trim, floor=floor,
             changes=self._writes, accounts=self.accounts, uses=self.uses, items=self.items,
             context=context, contextless=not context,

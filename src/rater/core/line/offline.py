@@ -92,7 +92,7 @@ class Rater:
         self.bucket = Bucket()
         self.standing = Standing(0, "", window_ms, window_ms + HOUR_MS, LanePosition())
         """Where its lane stands: its time never runs backwards."""
-        self._number = self.bucket.fence(0, 0).call
+        self._number = self.bucket.fence(0, 0).number
         _, self._number = self.bucket.register(0, 0, self._number, 1)
 
     def load(
@@ -184,7 +184,7 @@ class Rater:
         reply = self.bucket.draw(request)
         if reply.status != Status.OK:  # one owner, one bucket, views of this very store
             raise AssertionError(reply.status)
-        self._number = reply.call
+        self._number = reply.number
         return reply
 
     def _request(self, builder: RequestBuilder) -> DrawRequest:

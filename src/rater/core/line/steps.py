@@ -270,14 +270,14 @@ def match(
     return requests, lacking
 
 
-def ask_whole(call: RequestBuilder, items: list[int]) -> set[str]:
+def ask_whole(request: RequestBuilder, items: list[int]) -> set[str]:
     """Note that the first limits of these items did not do; returns their clients.
 
     Other calls of the same clients are asked with all limits as well: each client's limits do not do once.
     """
-    clients = {call.uses[call.items[item].use].client for item in items}
-    for side, item in zip(call.sides, call.items, strict=True):
-        side.whole = side.whole or call.uses[item.use].client in clients
+    clients = {request.uses[request.items[item].use].client for item in items}
+    for side, item in zip(request.sides, request.items, strict=True):
+        side.whole = side.whole or request.uses[item.use].client in clients
     return clients
 
 
@@ -289,10 +289,10 @@ def halves(sides: list[Side]) -> list[list[Side]]:
     return [part for part in (sides[:middle], sides[middle:]) if part]
 
 
-def settle(batch: Batch, call: RequestBuilder, reply: DrawReply) -> None:
+def settle(batch: Batch, request: RequestBuilder, reply: DrawReply) -> None:
     """Note what became of a request: its changes were carried out, each side has its result."""
-    batch.add_changes(call.changes)
-    for side, result in zip(call.sides, reply.results, strict=True):
+    batch.add_changes(request.changes)
+    for side, result in zip(request.sides, reply.results, strict=True):
         side.result = result
 
 
