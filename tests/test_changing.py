@@ -92,7 +92,7 @@ def test_a_load_publishes_each_change_with_its_share() -> None:
     changes = {one.client: one for one in said(batch, ChangeRecord)}
     assert {name: one.delta for name, one in changes.items()} == {"42": 50_000_000, "43": 0}
     assert [(one.client, one.balance) for one in said(batch, Effect)] == [("42", 50_000_000)]
-    assert all(read_state(one.register).version == one.version == 1 for one in changes.values())
+    assert all(read_state(one.state).version == one.version == 1 for one in changes.values())
     told = [json.loads(value or b"")["id"] for _, value, _ in batch.events]
     assert sorted(told) == sorted(
         [f"load1/{n}/{'done' if n else 'catalog_loaded/0'}" for n in range(len(load_of().commands))]
@@ -160,18 +160,18 @@ def test_a_change_of_an_old_version_is_planned_again() -> None:
     """A client that came to be since its state was read keeps its balance; the row is applied to it."""
     other = Lane()
     asyncio.run(other.rate(load_of().commands))
-    state = read_state(other.store.buckets[ROSE].registers["42"])
+    state = read_state(other.store.buckets[ROSE].states["42"])
     lane = Lane()
 
     def made(draws: int) -> None:
         if draws == 1:
             lily = structs.replace(state, version=7, name="Lily")
-            correct(lane.store.buckets[ROSE], registers=[("42", 7, write_state(lily))])
+            correct(lane.store.buckets[ROSE], states=[("42", 7, write_state(lily))])
 
     batch = rated(lane, made)
     (change,) = [one for one in said(batch, ChangeRecord) if one.client == "42"]
     assert (change.version, change.delta) == (8, 0)
-    assert read_state(change.register).name == "Rose"
+    assert read_state(change.state).name == "Rose"
 
 
 def test_an_opening_balance_that_cannot_be_added_is_refused() -> None:

@@ -60,8 +60,8 @@ def stale(lane: Lane, bucket: int, request: DrawRequest) -> DrawReply | None:
     """Answer that views are old, unless the call is of one record."""
     if len({item.older[:4] for item in request.items}) < 2 or len(request.items) < 3:
         return None
-    registers = lane.store.buckets[bucket].registers
-    fresh = [(use.client, registers[use.client]) for use in request.uses]
+    states = lane.store.buckets[bucket].states
+    fresh = [(use.client, states[use.client]) for use in request.uses]
     return DrawReply(Status.STALE, request.number, [], [], fresh)
 
 

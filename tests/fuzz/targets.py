@@ -30,7 +30,7 @@ from rater.core.cdr import MAX_BYTES, Arrival, Cdr
 from rater.core.cdr_decoding import decode_object
 from rater.core.instants import DAY_MS
 from rater.core.journal.auditing import Ledger
-from rater.core.journal.records import ChangeRecord, Effect, State
+from rater.core.journal.records import ChangeRecord, Effect, StateRecord
 from rater.core.line.offline import Duplicate, Ended, Rater, Transaction
 from rater.core.reasons import VALUE_CHARS_MAX, Reason, Rejection
 from rater.core.sources.source_map import Skipped, SourceMap, compile_map, describe
@@ -353,10 +353,10 @@ def journal_seeds() -> list[Input]:
     """Return records of every kind that the journal holds: (headers, key, value, timestamp), as msgpack."""
     effect = Effect("t.cdrs", 0, 5, 0, world.LOADED_MS, world.LOADED_MS, b"k" * 8, b"c" * 4, "42", -6000,
                     [("3.1.m1", 60)])  # fmt: skip
-    register = world.register()
-    state = State("t.commands", 5, 2, "42", 1, register, [("sip-1", "42")])
+    client = world.register()
+    state = StateRecord("t.commands", 5, 2, "42", 1, client, [("sip-1", "42")])
     change = ChangeRecord(
-        "t.commands", 5, 2, world.LOADED_MS, world.LOADED_MS, "42", 1, register, 50, [("3.1.m1", 60)]
+        "t.commands", 5, 2, world.LOADED_MS, world.LOADED_MS, "42", 1, client, 50, [("3.1.m1", 60)]
     )
     mark = Mark({"t.commands": 8, "t.cdrs": 6}, {"t.cdrs": world.LOADED_MS}, 1, 3, world.LOADED_MS)
     pack = msgspec.msgpack.encode

@@ -34,7 +34,7 @@ from rater.core.commands.records import (
     write_command,
 )
 from rater.core.journal.reconciling import Reconciling
-from rater.core.journal.records import Effect, State
+from rater.core.journal.records import Effect, StateRecord
 from rater.core.line import batch as batch_module
 from rater.core.line.batch import Batch
 from rater.core.line.offline import Rater, Transaction
@@ -233,9 +233,7 @@ class Store:
 
     async def draw(self, bucket: int, request: DrawRequest) -> DrawReply:
         """Draw; what Lua cannot hold exactly is refused as loudly as packing refuses it."""
-        msgspec.msgpack.encode(
-            [(one.client, one.version, one.delta, one.register) for one in request.changes]
-        )
+        msgspec.msgpack.encode([(one.client, one.version, one.delta, one.state) for one in request.changes])
         msgspec.msgpack.encode(request.accounts)
         return self.buckets[bucket].draw(request)
 
@@ -302,7 +300,7 @@ class Lane:
     def check_store(self) -> None:
         """Nothing in a bucket is another bucket's, or cannot be read."""
         for number, bucket in enumerate(self.store.buckets):
-            for name, raw in bucket.registers.items():
+            for name, raw in bucket.states.items():
                 register = read_state(raw)
                 assert register.id == name, f"{name!r} holds the register of {register.id!r}"
                 assert client_bucket(name, BUCKETS) == number, f"{name!r} is in bucket {number}"
@@ -401,7 +399,7 @@ def register() -> bytes:
     """Return a client's register, as a state has it."""
     rater = Rater()
     assert not rater.load([("rich.yaml", RICH)], LOADED_MS, open_part)
-    return rater.bucket.registers["42"]
+    return rater.bucket.states["42"]
 
 
 @cache
@@ -420,7 +418,7 @@ def transactions() -> list[bytes]:
 
 def taken(said: object) -> None:
     """Take a lane whose journal says so: the bucket is brought to it, or it halts with a sentence."""
-    if isinstance(said, Effect | State):
+    if isinstance(said, Effect | StateRecord):
         for number in range(BUCKETS):
             bucket = Bucket()
             reconciling = Reconciling(
@@ -433,7 +431,7 @@ def taken(said: object) -> None:
             pack_reconcile(what, Keys("p", number, BUCKETS))
             status, _ = bucket.reconcile(what)
             assert status == Status.OK
-            for raw in bucket.registers.values():
+            for raw in bucket.states.values():
                 ClientView(read_state(raw))
     elif isinstance(said, Mark):
 

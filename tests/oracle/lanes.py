@@ -118,7 +118,7 @@ class Final(NamedTuple):
 
     balances: dict[str, int]
     counters: dict[tuple[str, str], int]
-    registers: dict[str, bytes]
+    states: dict[str, bytes]
     accounts: dict[str, str]
 
 
@@ -473,7 +473,7 @@ class System:
         }
         known: dict[str, ClientState] = {}
         for name in {*clients, *owners.values()}:
-            raw = self.buckets[client_bucket(name, len(self.buckets))].registers.get(name)
+            raw = self.buckets[client_bucket(name, len(self.buckets))].states.get(name)
             if raw is not None:
                 known[name] = read_state(raw)
         merged = merge(self.content, file, step.at_ms, Existing(known, owners))
@@ -630,7 +630,8 @@ class System:
                 hold(
                     key not in asked.named,
                     f"a side of {request.uses[request.items[item].use].client} needs all its limits, and is "
-                    f"asked again with the first of them ({asked.more} times MORE, {len(request.items)} sides)",
+                    f"asked again with the first of them ({asked.more} times MORE, "
+                    f"{len(request.items)} sides)",
                 )
                 asked.named.add(key)
         elif reply.status == Status.OK:
@@ -655,7 +656,7 @@ class System:
                 continue
             use, said = request.uses[item.use], _context.decode(entry.context)
             named = [use.fields[one.field] for one in item.candidates]
-            view = self._view(held.registers[use.client])
+            view = self._view(held.states[use.client])
             for one, field in zip(said.limits, named, strict=True):
                 package = view.packages[one.group]
                 period = (
@@ -798,14 +799,14 @@ class System:
     def final(self) -> Final:
         """Return what the buckets hold."""
         self._check_sums(every=True)
-        balances, counters, registers, accounts = {}, {}, {}, {}
+        balances, counters, states, accounts = {}, {}, {}, {}
         for held in self.buckets:
-            registers.update(held.registers)
+            states.update(held.states)
             accounts.update(held.accounts)
             for name, client in held.clients.items():
                 balances[name] = client.balance
                 counters.update({(name, field): units for field, units in client.used.items() if units})
-        return Final(balances, counters, registers, accounts)
+        return Final(balances, counters, states, accounts)
 
 
 def _escaped(name: str) -> str:

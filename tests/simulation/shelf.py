@@ -36,7 +36,7 @@ class Drawn(NamedTuple):
     context: bytes
     clients: list[str]
     outcomes: list[int]
-    registers: dict[str, bytes]
+    states: dict[str, bytes]
     """Client -> its state, as it was drawn on."""
 
 
@@ -45,7 +45,7 @@ class State(NamedTuple):
 
     at_s: float
     client: str
-    register: bytes
+    state: bytes
 
 
 class Server:
@@ -201,7 +201,7 @@ class Shelf:
         self.server.tell(self._who(), f"{what} lane {lane} bucket {bucket}: {Status(status).name}")
 
     def _note(self, bucket: int, request: DrawRequest, reply: DrawReply) -> None:
-        server, registers = self.server, self.server.buckets[bucket].registers
+        server, states = self.server, self.server.buckets[bucket].states
         token, named = server.more.get((request.lane, bucket), (request.token, set()))
         if reply.status == Status.MORE and request.items:
             # A stale view, or another owner of the lane, has it all asked again from the beginning.
@@ -220,11 +220,11 @@ class Shelf:
         if reply.status != Status.OK:
             return
         at_s = asyncio.get_running_loop().time()
-        server.states += [State(at_s, change.client, change.register) for change in request.changes]
+        server.states += [State(at_s, change.client, change.state) for change in request.changes]
         if request.items:
             clients = [request.uses[item.use].client for item in request.items]
             outcomes = [int(result.outcome) for result in reply.results]
-            held = {client: registers[client] for client in clients}
+            held = {client: states[client] for client in clients}
             server.drawn.append(Drawn(request.lane, request.context, clients, outcomes, held))
 
     # ------------------------------------------------------------------ as Buckets has them
@@ -315,25 +315,25 @@ class Shelf:
 
         def look() -> tuple[bytes, int, dict[str, int]] | None:
             held = self.server.buckets[bucket_of(client, self.count)]
-            register = held.registers.get(client)
-            if register is None:
+            state = held.states.get(client)
+            if state is None:
                 return None
             sums = held.clients[client]
-            return register, sums.balance, dict(sums.used)
+            return state, sums.balance, dict(sums.used)
 
         return await self._ask("client", look)
 
-    async def registers(self, clients: Iterable[str]) -> dict[str, bytes]:
+    async def states(self, clients: Iterable[str]) -> dict[str, bytes]:
         """See Buckets."""
         names = list(clients)
 
         def look() -> dict[str, bytes]:
             held = [
-                (name, self.server.buckets[bucket_of(name, self.count)].registers.get(name)) for name in names
+                (name, self.server.buckets[bucket_of(name, self.count)].states.get(name)) for name in names
             ]
             return {name: blob for name, blob in held if blob is not None}
 
-        return await self._ask("registers", look)
+        return await self._ask("states", look)
 
     async def accounts(self, accounts: Iterable[str]) -> dict[str, str]:
         """See Buckets."""
@@ -352,7 +352,7 @@ class Shelf:
         for bucket in range(self.count):
 
             def scan(bucket: int = bucket) -> list[str]:
-                return list(self.server.buckets[bucket].registers)
+                return list(self.server.buckets[bucket].states)
 
             for name in await self._ask("scan", scan):
                 yield name

@@ -123,7 +123,7 @@ def test_reconcile() -> None:
     reconcile = LaneBuckets.reconcile
 
     async def without(self: LaneBuckets, bucket: int, what: Any) -> None:
-        names = ("balances", "counters", "duplicates", "registers", "accounts")
+        names = ("balances", "counters", "duplicates", "states", "accounts")
         nothing: dict[str, Any] = {name: [] for name in names}
         await reconcile(self, bucket, replace(what, **nothing))
 

@@ -444,7 +444,7 @@ LATER = next(f"d{n}" for n in range(9) if bucket_of(f"d{n}", 2) == 0)
 def call(number: int, **what: Any) -> DrawRequest:
     """Return a call of lane 0 with token 5."""
     own: dict[str, Any] = {
-        "lane": 0, "token": 5, "call": number, "lane_ms": 1000, "generation": 3, "trim": 0, "floor": 0,
+        "lane": 0, "token": 5, "number": number, "lane_ms": 1000, "generation": 3, "trim": 0, "floor": 0,
         "changes": [], "accounts": [], "uses": [], "items": [], "context": b"c",
     }  # fmt: skip
     return DrawRequest(**{**own, **what})
@@ -469,10 +469,10 @@ async def test_store_from_fence_to_draw(store: Any) -> None:
     stale = await store.draw(0, call(4, uses=[Use(CLIENT, 9, 0, [])], items=[item(b"l", -7)]))
     assert (stale.status, stale.stale) == (Status.STALE, [(CLIENT, b"view")])
     assert (await store.draw(0, call(4, uses=[Use(LATER, 1, 0, [])]))).status == Status.LOST
-    assert (await store.views(0, 0, 5, 4, [CLIENT, LATER], [])).registers == {CLIENT: b"view"}
+    assert (await store.views(0, 0, 5, 4, [CLIENT, LATER], [])).states == {CLIENT: b"view"}
     assert await store.client(CLIENT) == (b"view", 63, {})
     assert await store.client(LATER) is None
-    assert await store.registers([CLIENT, LATER]) == {CLIENT: b"view"}
+    assert await store.states([CLIENT, LATER]) == {CLIENT: b"view"}
     assert [name async for name in store.scan_clients()] == [CLIENT]
     again = await store.fence(0, 0, 6)
     assert (again.number, [number for number, _, _ in again.outcomes], again.lane_ms) == (5, [2, 3], 1000)
@@ -486,7 +486,7 @@ async def test_store_reconciles(store: Any) -> None:
     what = Reconcile(
         lane=0, token=5, number=1, floor=9, lane_ms=50, balances=[(CLIENT, 4)],
         counters=[(CLIENT, "p.0.l", 3)],
-        registers=[(CLIENT, 2, b"view")], accounts=[("acc", CLIENT)], pending=[(1, b"kept", b"\x91\x00")],
+        states=[(CLIENT, 2, b"view")], accounts=[("acc", CLIENT)], pending=[(1, b"kept", b"\x91\x00")],
     )  # fmt: skip
     assert await store.reconcile(0, what) == (Status.OK, 2)
     assert await store.reconcile(0, what) == (Status.REGRESSED, 2)

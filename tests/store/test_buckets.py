@@ -292,9 +292,9 @@ async def test_large_calls(redis_url: str, prefix: str) -> None:
         names, accounts = [f"c{at}" for at in range(count)], [f"a{at}" for at in range(count)]
         views = await store.views(0, 0, 1, reply.number, names, accounts)
         assert views == twin.views(0, 1, reply.number, names, accounts)
-        register, balance, used = await store.client("c0") or (b"", 0, {})
+        state, balance, used = await store.client("c0") or (b"", 0, {})
         moved = {f"2.{number}.a": 7 for number in range(count)}
-        assert (register, balance, used) == (b"register", 0, dict.fromkeys(fields, 60) | moved)
+        assert (state, balance, used) == (b"register", 0, dict.fromkeys(fields, 60) | moved)
 
 
 # ------------------------------------------------------------------ provisioning and reading
@@ -322,7 +322,7 @@ async def test_reading_for_people(redis_url: str, prefix: str) -> None:
             request = _call(call, changes=changes, accounts=[(name, name) for name in mine])
             assert (await store.draw(bucket, request)).status == Status.OK
         assert sorted([name async for name in store.scan_clients()]) == sorted(names)
-        assert await store.registers([*names[:3], "nobody"]) == {name: name.encode() for name in names[:3]}
+        assert await store.states([*names[:3], "nobody"]) == {name: name.encode() for name in names[:3]}
         assert await store.accounts([*names[:3], "none"]) == {name: name for name in names[:3]}
         assert await store.client(names[7]) == (names[7].encode(), 5, {})
         assert await store.client("nobody") is None
@@ -509,7 +509,7 @@ async def test_emptied_behind_a_stale_view(redis_url: str, prefix: str) -> None:
     async with connected(redis_url, prefix) as store, AsyncRedis.from_url(redis_url) as server:
         lane = await Lane(store).take()
         await lane.draw([], [], [ClientWrite(CLIENT, 0, 2, b"register")])
-        await server.delete(Keys(prefix, 0, 1).register + CLIENT)
+        await server.delete(Keys(prefix, 0, 1).client_state + CLIENT)
         assert (await lane.draw([], [Use(CLIENT, 1, 0, [])])).status == Status.REGRESSED
 
 
@@ -537,7 +537,7 @@ async def test_workers_of_the_version_before_wait(redis_url: str, prefix: str) -
     And the other way round: what it had open does not open this version's gate.
     """
     async with connected(redis_url, prefix, lanes=2) as store, AsyncRedis.from_url(redis_url) as server:
-        state = Keys(prefix, 0, 1).state
+        state = Keys(prefix, 0, 1).gate
         before: dict[Any, Any] = {"open": "run", "r:0": "run", "r:1": "run", "t:0": "7"}
         await server.hset(state, mapping=before)
         call = (await store.fence(0, 0, 1)).number
@@ -649,7 +649,7 @@ async def _everything(store: Buckets) -> None:
     await lane.reconcile(
         balances=[(CLIENT, 5)],
         counters=[(CLIENT, "1.1.a", 1)],
-        registers=[(CLIENT, 1, b"register")],
+        states=[(CLIENT, 1, b"register")],
         accounts=[("a", CLIENT)],
         duplicates=[(0, b"12345678", b"same")],
         forget=[(0, b"12345678")],
@@ -664,7 +664,7 @@ async def _everything(store: Buckets) -> None:
     _, lane.number, dropped = await store.expire(0, 0, 1, lane.number, 9 * LENGTH_MS, LENGTH_MS)
     assert dropped
     assert await store.client(CLIENT) is not None
-    assert await store.registers([CLIENT])
+    assert await store.states([CLIENT])
     assert await store.accounts(["b"])
     assert [name async for name in store.scan_clients()] == [CLIENT]
     assert await store.check() == []

@@ -126,7 +126,7 @@ changed = st.lists(
         client=clients,
         expected=st.integers(0, 2),
         version=st.integers(1, 3),
-        register=st.binary(max_size=5),
+        state=st.binary(max_size=5),
         least=lows,
         most=highs,
         delta=deltas,
@@ -213,7 +213,7 @@ class Machine(RuleBasedStateMachine):
         token, _ = self.owner(lane, token, 0)
         assert self.run(self.store.fence(0, lane, token)) == self.twin.fence(lane, token)
 
-    @rule(lane=lanes, token=off, call=off)
+    @rule(lane=lanes, token=off, number=off)
     def register(self, lane: int, token: int, number: int) -> None:
         """Register a lane at the gate."""
         token, number = self.owner(lane, token, number)
@@ -223,7 +223,7 @@ class Machine(RuleBasedStateMachine):
     @rule(
         lane=lanes,
         token=off,
-        call=off,
+        number=off,
         lane_ms=times,
         trim=st.integers(0, 3),
         floor=st.integers(0, 50),
@@ -240,7 +240,7 @@ class Machine(RuleBasedStateMachine):
     @rule(
         lane=lanes,
         token=off,
-        call=off,
+        number=off,
         changes=changed,
         right=st.sampled_from([True, True, True, False]),
         drawn=st.lists(items(), max_size=2),
@@ -309,7 +309,7 @@ class Machine(RuleBasedStateMachine):
     @rule(
         lane=lanes,
         token=off,
-        call=off,
+        number=off,
         floor=st.integers(0, 50),
         lane_ms=times,
         balances=st.lists(st.tuples(clients, sums), max_size=3),
@@ -318,7 +318,7 @@ class Machine(RuleBasedStateMachine):
             st.tuples(st.integers(0, 12), st.sampled_from(DIGESTS), st.sampled_from(CONTENTS)), max_size=3
         ),
         forget=st.lists(st.tuples(st.integers(0, 12), st.sampled_from(DIGESTS)), max_size=3),
-        registers=st.lists(st.tuples(clients, st.integers(1, 4), st.binary(max_size=4)), max_size=3),
+        states=st.lists(st.tuples(clients, st.integers(1, 4), st.binary(max_size=4)), max_size=3),
         index=accounts,
         pending=st.booleans(),
         final=st.booleans(),
@@ -349,7 +349,7 @@ class Machine(RuleBasedStateMachine):
     @rule(
         lane=lanes,
         token=off,
-        call=off,
+        number=off,
         asked=st.lists(clients, max_size=3, unique=True),
         accounts=st.lists(st.sampled_from(ACCOUNTS), max_size=3, unique=True),
     )
@@ -359,13 +359,13 @@ class Machine(RuleBasedStateMachine):
         answer = self.run(self.store.views(0, lane, token, number, asked, accounts))
         assert answer == self.twin.views(lane, token, number, asked, accounts)
 
-    @rule(lane=lanes, token=off, call=off)
+    @rule(lane=lanes, token=off, number=off)
     def probe(self, lane: int, token: int, number: int) -> None:
         """Ask whether a draw would be heard."""
         token, number = self.owner(lane, token, number)
         assert self.run(self.store.probe(0, lane, token, number)) == self.twin.probe(lane, token, number)
 
-    @rule(lane=lanes, token=off, call=off, lane_ms=times)
+    @rule(lane=lanes, token=off, number=off, lane_ms=times)
     def expire(self, lane: int, token: int, number: int, lane_ms: int) -> None:
         """Drop old generations."""
         token, number = self.owner(lane, token, number)
@@ -381,10 +381,10 @@ class Machine(RuleBasedStateMachine):
     @rule()
     def restart(self) -> None:
         """Begin another run of the server with the data kept: what was registered before no longer counts."""
-        fields: Any = self.admin.hkeys(self.keys.state)
+        fields: Any = self.admin.hkeys(self.keys.gate)
         for name in fields:
             if name == b"opened" or name.startswith(b"run:"):
-                self.admin.hset(self.keys.state, name, "before")
+                self.admin.hset(self.keys.gate, name, "before")
         self.twin.run_id += "'"
 
     @rule()
@@ -417,13 +417,13 @@ class Machine(RuleBasedStateMachine):
         names = sorted(self.names())
         asked = self.admin.pipeline(transaction=False)
         for name in names:
-            if name.startswith(self.keys.register.encode()):
+            if name.startswith(self.keys.client_state.encode()):
                 asked.get(name)
             else:
                 asked.hgetall(name)
         found = {name.decode(): value for name, value in zip(names, asked.execute(), strict=True)}
         for key, fields in found.items():
-            if key == self.keys.state:
+            if key == self.keys.gate:
                 found[key] = {name: value for name, value in fields.items() if name[:2] not in (b"op", b"ru")}
             elif key.startswith((self.keys.lane(0)[:-1], self.keys.client)):  # 0 is the same as none
                 found[key] = {name: value for name, value in fields.items() if value != b"0"}
@@ -455,19 +455,19 @@ def twin_state(twin: Bucket, keys: Keys) -> dict[str, Any]:
     state = {b"t:%d" % lane: b"%d" % ms for lane, ms in twin.times.items()}
     if twin.generation_min is not None:
         state[b"gen_min"] = b"%d" % twin.generation_min
-    found[keys.state] = state
+    found[keys.gate] = state
     for number, lane in twin.lanes.items():
         fields = {b"token": lane.token, b"call": lane.number, b"floor": lane.floor, b"base": lane.base}
         found[keys.lane(number)] = {name: b"%d" % value for name, value in fields.items() if value}
         outcomes: dict[bytes, bytes] = {}
-        for call, (context, packed) in lane.outcomes.items():
-            outcomes |= {b"%dc" % call: context, b"%dr" % call: packed}
+        for one, (context, packed) in lane.outcomes.items():
+            outcomes |= {b"%dc" % one: context, b"%dr" % one: packed}
         found[keys.outcomes(number)] = outcomes
     for name, client in twin.clients.items():
         fields = {b"v": client.version or 0, b"b": client.balance}
         fields |= {field.encode(): used for field, used in client.used.items()}
         found[keys.client + name] = {field: b"%d" % value for field, value in fields.items() if value}
-    found |= {keys.register + name: register for name, register in twin.registers.items()}
+    found |= {keys.client_state + name: register for name, register in twin.states.items()}
     for account, name in twin.accounts.items():
         found.setdefault(keys.accounts(account), {})[account.encode()] = name.encode()
     found |= {keys.generation(number): dict(held) for number, held in twin.generations.items()}

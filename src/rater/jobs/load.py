@@ -255,8 +255,8 @@ class Loader:
     async def _existing(self, file: CatalogFile) -> Existing:
         clients, accounts = wanted(file)
         owners = await self.store.accounts(list(accounts))
-        registers = await self.store.registers(list(set(clients) | set(owners.values())))
-        known: dict[str, ClientState] = {name: read_state(raw) for name, raw in registers.items()}
+        states = await self.store.states(list(set(clients) | set(owners.values())))
+        known: dict[str, ClientState] = {name: read_state(raw) for name, raw in states.items()}
         return Existing(known, owners)
 
     async def _write_content(

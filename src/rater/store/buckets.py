@@ -29,7 +29,7 @@ from rater.core.bucket.messages import (
     unpack_results,
 )
 from rater.errors import Halt, StoreDown
-from rater.store.keys import Keys, client_of, meta_key, registers_pattern
+from rater.store.keys import Keys, client_of, meta_key, states_pattern
 from rater.store.link import Address, FunctionMissing, Link
 from rater.store.packing import Args, changes, pack_draw, pack_reconcile, unpack_due, unpack_fence
 
@@ -118,7 +118,7 @@ class Buckets:
     async def fence(self, bucket: int, lane: int, token: int) -> FenceReply:
         """Make `token` the lane's owner; returns what the bucket keeps of the lane."""
         keys = self._keys[bucket]
-        names = [keys.state, keys.lane(lane), keys.outcomes(lane)]
+        names = [keys.gate, keys.lane(lane), keys.outcomes(lane)]
         with self._understood(bucket, "fence"):
             return unpack_fence(await self._call(bucket, "fence", Args(names, [lane, token])))
 
@@ -156,10 +156,10 @@ class Buckets:
             return DrawReply(status, number)
 
     async def _stale(self, bucket: int, request: DrawRequest, number: int, indices: list[int]) -> DrawReply:
-        """Return the answer STALE, with the registers as they are now."""
+        """Return the answer STALE, with the states as they are now."""
         named = clients_of(request)
         clients = [named[index] for index in indices]
-        base = self._keys[bucket].register
+        base = self._keys[bucket].client_state
         fresh = await self._read(bucket, [base + client for client in clients])
         if None in fresh:  # emptied since the script ran
             return DrawReply(Status.REGRESSED, number)
@@ -169,10 +169,10 @@ class Buckets:
     async def views(
         self, bucket: int, lane: int, token: int, number: int, clients: list[str], accounts: list[str]
     ) -> ViewsReply:
-        """Return client registers and account index entries; what is absent does not exist."""
+        """Return client states and account index entries; what is absent does not exist."""
         keys = self._keys[bucket]
         names = self._lane_keys(bucket, lane)
-        names += [keys.register + client for client in clients]
+        names += [keys.client_state + client for client in clients]
         names += map(keys.accounts, accounts)
         argv = [lane, token, number, len(clients), *accounts]
         with self._understood(bucket, "views"):
@@ -181,11 +181,11 @@ class Buckets:
             if status != Status.OK:
                 return ViewsReply(status, {}, {})
             at = 2 + len(clients)
-            registers = zip(clients, reply[2:at], strict=True)
+            states = zip(clients, reply[2:at], strict=True)
             owners = zip(accounts, reply[at:], strict=True)
             return ViewsReply(
                 status,
-                {client: blob for client, blob in registers if blob is not None},
+                {client: blob for client, blob in states if blob is not None},
                 {account: str(owner, "utf-8") for account, owner in owners if owner is not None},
             )
 
@@ -205,7 +205,7 @@ class Buckets:
         """
         keys = self._keys[bucket]
         with self._understood(bucket, "expire"):
-            first = await self._link.ask(keys.state, "HGET", keys.state, "gen_min")
+            first = await self._link.ask(keys.gate, "HGET", keys.gate, "gen_min")
             names = self._lane_keys(bucket, lane)
             if first is not None:
                 names += [keys.generation(int(first) + ahead) for ahead in range(EXPIRE_GENERATIONS_MAX)]
@@ -215,25 +215,25 @@ class Buckets:
 
     # ------------------------------------------------------------------ reading, for people
     async def client(self, client: str) -> tuple[bytes, int, dict[str, int]] | None:
-        """Return (register, balance in micros, counter field -> used), None when there is no such client.
+        """Return (state, balance in micros, counter field -> used), None when there is no such client.
 
-        The register and the sums are read one after the other: a draw may lie between.
+        The state and the sums are read one after the other: a draw may lie between.
         """
         bucket = bucket_of(client, self.count)
         keys = self._keys[bucket]
-        register = await self._link.ask(keys.state, "GET", keys.register + client)
-        if register is None:
+        state = await self._link.ask(keys.gate, "GET", keys.client_state + client)
+        if state is None:
             return None
-        fields = await self._link.ask(keys.state, "HGETALL", keys.client + client)
+        fields = await self._link.ask(keys.gate, "HGETALL", keys.client + client)
         sums = {str(name, "utf-8"): int(value) for name, value in zip(fields[::2], fields[1::2], strict=True)}
         sums.pop("v", None)
-        return register, sums.pop("b", 0), sums
+        return state, sums.pop("b", 0), sums
 
-    async def registers(self, clients: Iterable[str]) -> dict[str, bytes]:
-        """Return the registers of those clients that exist."""
+    async def states(self, clients: Iterable[str]) -> dict[str, bytes]:
+        """Return the states of those clients that exist."""
         found: dict[str, bytes] = {}
         for bucket, names in self._by_bucket(clients).items():
-            base = self._keys[bucket].register
+            base = self._keys[bucket].client_state
             blobs = await self._read(bucket, [base + name for name in names])
             found |= {name: blob for name, blob in zip(names, blobs, strict=True) if blob is not None}
         return found
@@ -258,7 +258,7 @@ class Buckets:
             cursor = b"0"
             while True:
                 cursor, names = await self._link.ask_at(
-                    address, "SCAN", cursor, "MATCH", registers_pattern(self._prefix), "COUNT", _SCAN_COUNT
+                    address, "SCAN", cursor, "MATCH", states_pattern(self._prefix), "COUNT", _SCAN_COUNT
                 )
                 for name in names:
                     client = client_of(self._prefix, str(name, "utf-8"))
@@ -276,13 +276,13 @@ class Buckets:
             yield
         except (LookupError, TypeError, ValueError, MsgspecError) as error:
             raise Halt(
-                f"Redis answered {LIBRARY}_{function} at {self._keys[bucket].state} with what this version "
+                f"Redis answered {LIBRARY}_{function} at {self._keys[bucket].gate} with what this version "
                 f"cannot read ({type(error).__name__}: {error}). Load this version's functions.lua there, "
                 f"and let nothing else write keys that begin with {self._prefix}{{"
             ) from error
 
     def _lane_keys(self, bucket: int, lane: int) -> list[str]:
-        return [self._keys[bucket].state, self._keys[bucket].lane(lane)]
+        return [self._keys[bucket].gate, self._keys[bucket].lane(lane)]
 
     def _by_bucket(self, names: Iterable[str]) -> dict[int, list[str]]:
         grouped: defaultdict[int, list[str]] = defaultdict(list)
@@ -293,11 +293,11 @@ class Buckets:
     async def _read(self, bucket: int, names: list[str]) -> list[bytes | None]:
         found: list[bytes | None] = []
         for at in range(0, len(names), _READ_MAX):
-            found += await self._link.ask(self._keys[bucket].state, "MGET", *names[at : at + _READ_MAX])
+            found += await self._link.ask(self._keys[bucket].gate, "MGET", *names[at : at + _READ_MAX])
         return found
 
     async def _call(self, bucket: int, function: str, args: Args) -> Any:
-        key = self._keys[bucket].state
+        key = self._keys[bucket].gate
         name = f"{LIBRARY}_{function}"
         try:
             return await self._link.ask(key, "FCALL", name, len(args.keys), *args.keys, *args.argv)

@@ -34,10 +34,10 @@ def pack_draw(request: DrawRequest, keys: Keys) -> Args:
     """Return the arguments of rater_v2_draw; of rater_v2_change where `changes` says so."""
     clients = clients_of(request)
     generation = request.generation
-    names = [keys.state, keys.lane(request.lane), keys.outcomes(request.lane)]
+    names = [keys.gate, keys.lane(request.lane), keys.outcomes(request.lane)]
     names += map(keys.generation, (generation, generation - 1, generation + 1))
     names += [keys.client + client for client in clients]
-    names += [keys.register + change.client for change in request.changes]
+    names += [keys.client_state + change.client for change in request.changes]
     names += [keys.accounts(account) for account, _ in request.accounts]
     flat: list[Any] = [request.lane_ms, generation, request.trim, request.floor, int(not request.contextless)]
     flat += (len(clients), len(request.uses), len(request.changes), len(request.accounts), len(request.items))
@@ -67,7 +67,7 @@ def pack_draw(request: DrawRequest, keys: Keys) -> Args:
     ]
     if changes(request):
         argv.append(_pack_changes(request, clients))
-        argv += [change.register for change in request.changes]
+        argv += [change.state for change in request.changes]
     return Args(names, argv)
 
 
@@ -132,7 +132,7 @@ _BLOBS = 4
 def pack_reconcile(what: Reconcile, keys: Keys) -> Args:  # noqa: C901 - one short loop for each list
     """Return the arguments of rater_v2_reconcile."""
     index: dict[str, int] = {}
-    names = [keys.state, keys.lane(what.lane), keys.outcomes(what.lane)]
+    names = [keys.gate, keys.lane(what.lane), keys.outcomes(what.lane)]
 
     def at(key: str) -> int:
         """Where Lua finds this key in KEYS."""
@@ -154,9 +154,9 @@ def pack_reconcile(what: Reconcile, keys: Keys) -> Args:  # noqa: C901 - one sho
         sums += (at(keys.client + client), "b", str(delta))
     for client, field, delta in what.counters:
         sums += (at(keys.client + client), field, str(delta))
-    registers: list[Any] = []
-    for client, version, register in what.registers:
-        registers += (at(keys.client + client), at(keys.register + client), version, blob(register))
+    states: list[Any] = []
+    for client, version, state in what.states:
+        states += (at(keys.client + client), at(keys.client_state + client), version, blob(state))
     forget: list[Any] = []
     for generation, key in what.forget:
         forget += (at(keys.generation(generation)), blob(key))
@@ -172,7 +172,7 @@ def pack_reconcile(what: Reconcile, keys: Keys) -> Args:  # noqa: C901 - one sho
         pending += (str(number), blob(context), blob(packed))
     lists = [
         what.floor, int(what.final), what.lane_ms, [str(number) for number in what.drop_calls],
-        sums, registers, forget, duplicates, lowest, accounts, pending,
+        sums, states, forget, duplicates, lowest, accounts, pending,
     ]  # fmt: skip
     return Args(names, [what.lane, what.token, what.number, msgpack.encode(lists), *blobs])
 

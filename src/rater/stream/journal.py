@@ -3,7 +3,7 @@
 A transaction carries in the header `e` what it did to the store, so that reconciling parses no JSON. Records
 with a null value and a header `control` are ours: *mark* (where the lane stands; the last record of each
 Kafka transaction), *owner* (who took the lane; its offset is the fence token) and *state* (a client's new
-register).
+state).
 """
 
 from __future__ import annotations
@@ -19,7 +19,14 @@ from msgspec import Meta, Struct
 
 from rater.core.clients.state import read_state
 from rater.core.clients.views import ClientView
-from rater.core.journal.records import CONTROL_HEADER, EFFECT_HEADER, ChangeRecord, Effect, Outgoing, State
+from rater.core.journal.records import (
+    CONTROL_HEADER,
+    EFFECT_HEADER,
+    ChangeRecord,
+    Effect,
+    Outgoing,
+    StateRecord,
+)
 from rater.core.reasons import shown
 from rater.errors import Halt, StreamDown
 from rater.stream.connecting import Connection, reading
@@ -64,7 +71,7 @@ class Piece(Struct, array_like=True, frozen=True, tag="content"):
     """The record's value is part of a catalog's content; only in `rater.commands`."""
 
 
-Control = Mark | Owner | ChangeRecord | State | Piece
+Control = Mark | Owner | ChangeRecord | StateRecord | Piece
 Read = tuple[int, bytes | None, bytes | None, Effect | Control | None]
 """A record of the journal: offset, key, value, and what its header says."""
 
@@ -92,8 +99,8 @@ def understood(headers: Sequence[tuple[str, bytes]]) -> Effect | Control | None:
             continue
         try:
             said: Effect | Control = (_effects if name == EFFECT_HEADER else _controls).decode(raw)
-            if isinstance(said, ChangeRecord | State) and said.client:
-                _check_register(said)
+            if isinstance(said, ChangeRecord | StateRecord) and said.client:
+                _check_state(said)
         except _UNREADABLE as error:
             raise Halt(
                 f"the journal has a header {name!r} that cannot be read ({shown(str(error))}): it was "
@@ -103,13 +110,13 @@ def understood(headers: Sequence[tuple[str, bytes]]) -> Effect | Control | None:
     return None
 
 
-def _check_register(state: ChangeRecord | State) -> None:
-    """Raise ValueError unless it holds its client's register: Redis is to hold what can be read."""
-    register = read_state(state.register)
-    if (register.id, register.version) != (state.client, state.version):
-        message = f"a change of client {state.client!r} holds the register of {register.id!r}"
+def _check_state(of: ChangeRecord | StateRecord) -> None:
+    """Raise ValueError unless it holds its client's state: Redis is to hold what can be read."""
+    state = read_state(of.state)
+    if (state.id, state.version) != (of.client, of.version):
+        message = f"a change of client {of.client!r} holds the state of {state.id!r}"
         raise ValueError(message)
-    ClientView(register)
+    ClientView(state)
 
 
 async def read_range(

@@ -94,7 +94,7 @@ class LaneBuckets:
                 bucket, lane.number, lane.token, lane.cursors[bucket].expected, list(clients), list(accounts)
             )
         )
-        views.learn(clients, accounts, reply.registers, reply.accounts)
+        views.learn(clients, accounts, reply.states, reply.accounts)
 
     async def draw(self, batch: Batch, requests: Requests, views: Views) -> list[Side]:
         """Draw from all buckets at once; returns the sides that have to be matched again."""
@@ -127,8 +127,8 @@ class LaneBuckets:
         request = builder.request(lane.standing, lane.token, cursor.expected, cursor.trim, cursor.floor)
         reply = await self._asked(lambda: self.connections.store.draw(bucket, request))
         if reply.status == Status.STALE:
-            for client, register in reply.stale:
-                views.put(client, register)
+            for client, state in reply.stale:
+                views.put(client, state)
             self.connections.metrics.redis_retried()
             return False
         if reply.status == Status.DUE:

@@ -98,9 +98,9 @@ def loaded(*texts: str, at: int = NOW) -> Rater:
 def state(rater: Rater) -> Any:
     """Return all that a load can change."""
     content = rater.content or Content()
-    registers = {name: write_state(register) for name, register in rater.states.items()}
+    states = {name: write_state(state) for name, state in rater.states.items()}
     balances = {name: rater.balance(name) for name in rater.states}
-    return objects(content), registers, balances, dict(rater.views.accounts), rater.catalog.version
+    return objects(content), states, balances, dict(rater.views.accounts), rater.catalog.version
 
 
 # -------------------------------------------------------------------------------- faults of a file by itself

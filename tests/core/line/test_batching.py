@@ -74,11 +74,11 @@ def test_calls_of_a_client_share_the_view_that_was_fetched() -> None:
     """What was fetched for a batch holds for all of its sides, whatever others put into the cache."""
     rater = Rater()
     assert not rater.load([("catalog.json", json.dumps(CATALOG).encode())], AT_MS)
-    register = rater.states["42"]
-    views = Views({"42": ClientView(msgspec.structs.replace(register, version=2))})
-    sides = [found_in(rater, ClientView(register), number, NOON) for number in range(2)]
-    views.put("42", write_state(msgspec.structs.replace(register, version=3)))
-    views.clients["42"] = ClientView(msgspec.structs.replace(register, version=4))
+    state = rater.states["42"]
+    views = Views({"42": ClientView(msgspec.structs.replace(state, version=2))})
+    sides = [found_in(rater, ClientView(state), number, NOON) for number in range(2)]
+    views.put("42", write_state(msgspec.structs.replace(state, version=3)))
+    views.clients["42"] = ClientView(msgspec.structs.replace(state, version=4))
     assert not steps_module.identify(sides, rater.catalog, views)
     assert [of.view.version for of in sides if of.view is not None] == [3, 3]
 

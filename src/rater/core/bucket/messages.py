@@ -128,7 +128,7 @@ class ClientWrite(Struct):
     client: str
     expected: int
     version: int
-    register: bytes
+    state: bytes
     least: int = -LIMIT
     most: int = LIMIT
     delta: int = 0  # added to the balance
@@ -177,7 +177,7 @@ class DrawReply(Struct):
     number: int  # the number that the next call must carry
     results: list[DrawResult] = []
     woken: list[int] = []  # items that took a balance to what their client waits for, each the client's last
-    stale: list[tuple[str, bytes]] = []  # status STALE: the fresh registers
+    stale: list[tuple[str, bytes]] = []  # status STALE: the fresh states
     packed: bytes = b""  # results and woken as they were kept with the outcome
     more: list[int] = []  # status MORE: the items
     due: list[Due] = []  # status DUE
@@ -198,7 +198,7 @@ class FenceReply(Struct):
 class Reconcile(Struct):
     """Corrections that make a bucket agree with the journal.
 
-    Sums are added; registers win by their version; what is forgotten goes before what is remembered.
+    Sums are added; states win by their version; what is forgotten goes before what is remembered.
     """
 
     lane: int
@@ -210,8 +210,8 @@ class Reconcile(Struct):
     balances: list[tuple[str, int]] = []
     counters: list[tuple[str, str, int]] = []
     duplicates: list[tuple[int, bytes, bytes]] = []  # (generation, key, content)
-    registers: list[tuple[str, int, bytes]] = []
-    """(client, version, register): set unless a higher version is there."""
+    states: list[tuple[str, int, bytes]] = []
+    """(client, version, state): set unless a higher version is there."""
     accounts: list[tuple[str, str]] = []
     pending: list[tuple[int, bytes, bytes]] = []
     """(call number, context, packed results): outcomes put in place of old ones."""
@@ -223,7 +223,7 @@ class ViewsReply(Struct):
     """Registers and account index entries as they are; what does not exist is absent from the mappings."""
 
     status: Status
-    registers: dict[str, bytes]
+    states: dict[str, bytes]
     accounts: dict[str, str]
 
 

@@ -150,7 +150,7 @@ class _Draft:
         self.balances: dict[str, int] = {}
         self.before: dict[str, int] = {}
         self.used: dict[tuple[str, str], int] = {}
-        self.registers: dict[str, bytes] = {}
+        self.states: dict[str, bytes] = {}
         self.keys: dict[bytes, bytes] = {}
         self.more: list[int] = []
         self.due: list[Due] = []
@@ -197,7 +197,7 @@ class _Draft:
             )
         ):
             self.balances[change.client] = balance + change.delta
-            self.registers[change.client] = change.register
+            self.states[change.client] = change.state
             for of in change.counters:
                 if of.delta:
                     self.used[change.client, of.field] = held[of.field] + of.delta
@@ -245,7 +245,7 @@ class _Draft:
                 stored.version, stored.balance = version, self.balances[client]
         for (client, field), used in self.used.items():
             self.bucket.clients[client].used[field] = used
-        self.bucket.registers.update(self.registers)
+        self.bucket.states.update(self.states)
         for key, content in self.keys.items():
             self.bucket.remember(generation, key, content)
 
@@ -266,7 +266,7 @@ class Bucket:
         self.generation_min: int | None = None
         self.lanes: dict[int, _Lane] = {}
         self.clients: dict[str, _Client] = {}
-        self.registers: dict[str, bytes] = {}
+        self.states: dict[str, bytes] = {}
         self.accounts: dict[str, str] = {}
         self.generations: dict[int, dict[bytes, bytes]] = {}
 
@@ -335,11 +335,11 @@ class Bucket:
         for client, field, delta in what.counters:
             used = self.clients.setdefault(client, _Client()).used
             used[field] = used.get(field, 0) + delta
-        for client, version, register in what.registers:
+        for client, version, state in what.states:
             stored = self.clients.setdefault(client, _Client())
             if stored.version is None or version >= stored.version:
                 stored.version = version
-                self.registers[client] = register
+                self.states[client] = state
         for generation, key in what.forget:
             self.generations.get(generation, {}).pop(key, None)
         for generation, key, content in what.duplicates:
@@ -390,8 +390,8 @@ class Bucket:
         return DrawReply(Status.OK, self._bump(request.lane), results, draft.woken, [], packed)
 
     def _stale(self, request: DrawRequest, clients: list[str]) -> DrawReply:
-        fresh = [(client, self.registers[client]) for client in clients if client in self.registers]
-        # A client of which no register is there: on a server it was emptied since the script ran.
+        fresh = [(client, self.states[client]) for client in clients if client in self.states]
+        # A client of which no state is there: on a server it was emptied since the script ran.
         if len(fresh) < len(clients):
             return DrawReply(Status.REGRESSED, request.number)
         return DrawReply(Status.STALE, request.number, stale=fresh)
@@ -421,13 +421,13 @@ class Bucket:
     def views(
         self, lane: int, token: int, number: int, clients: list[str], accounts: list[str]
     ) -> ViewsReply:
-        """Return registers and account index entries; changes nothing."""
+        """Return states and account index entries; changes nothing."""
         status = self._gate(lane, token, number)
         if status != Status.OK:
             return ViewsReply(status, {}, {})
         return ViewsReply(
             status,
-            {client: self.registers[client] for client in clients if client in self.registers},
+            {client: self.states[client] for client in clients if client in self.states},
             {account: self.accounts[account] for account in accounts if account in self.accounts},
         )
 

@@ -41,8 +41,8 @@ def _held(
     """Return what the client has already, by id."""
     found = held.get(client)
     if found is None:
-        register = merging.existing.clients.get(client)
-        found = held[client] = {of.id: of for of in register.packages} if register is not None else {}
+        state = merging.existing.clients.get(client)
+        found = held[client] = {of.id: of for of in state.packages} if state is not None else {}
     return found
 
 
@@ -99,8 +99,8 @@ def _check_runs(merging: Merging, placed: Placed[ClientPackageSpec], package: Pa
 def _check_aligned(merging: Merging, placed: Placed[ClientPackageSpec], package: PackageSpec) -> None:
     """Refuse a package whose period does not go with the client's payment terms."""
     client = placed.value.client
-    spec, register = merging.brought.get(client), merging.existing.clients.get(client)
-    terms = spec.payment_terms if spec is not None else register.terms if register is not None else None
+    spec, state = merging.brought.get(client), merging.existing.clients.get(client)
+    terms = spec.payment_terms if spec is not None else state.terms if state is not None else None
     if terms is None:
         problem = "aligned to payment terms, which the client has not; give the client payment_terms"
         merging.fault(placed, "package", package.id, problem)
@@ -113,10 +113,10 @@ def _check_aligned(merging: Merging, placed: Placed[ClientPackageSpec], package:
 
 
 def _zone(merging: Merging, client: str) -> ZoneInfo:
-    spec, register = merging.brought.get(client), merging.existing.clients.get(client)
+    spec, state = merging.brought.get(client), merging.existing.clients.get(client)
     if spec is not None:
         return merging.zones.at(spec.time_zone, merging.at_ms)
-    return merging.zones.at("UTC" if register is None else register.zone, merging.at_ms)
+    return merging.zones.at("UTC" if state is None else state.zone, merging.at_ms)
 
 
 def _edit(merging: Merging, placed: Placed[ClientPackageSpec], held: ClientPackage) -> None:

@@ -17,20 +17,20 @@ def merge_clients(merging: Merging) -> None:
     """Merge clients, and list those that change with their client packages."""
     packages = merge_client_packages(merging)
     for placed in merging.file.clients:
-        register = merging.existing.clients.get(placed.value.id)
-        spec = _client(merging, placed, register)
+        state = merging.existing.clients.get(placed.value.id)
+        spec = _client(merging, placed, state)
         own = packages.pop(spec.id, [])
-        same = register is not None and same_client(register, spec)
+        same = state is not None and same_client(state, spec)
         if own or not same:
             merging.entries.append(ClientEntry(spec.id, None if same else spec, own))
     merging.entries.extend(ClientEntry(of, None, own) for of, own in packages.items())
 
 
-def _client(merging: Merging, placed: Placed[ClientSpec], register: ClientState | None) -> ClientSpec:
+def _client(merging: Merging, placed: Placed[ClientSpec], state: ClientState | None) -> ClientSpec:
     """Return the client with its references as what they mean is spelt, checked."""
     spec, content = placed.value, merging.new
-    if register is not None and register.currency != spec.currency:
-        problem = f"the client's currency is {register.currency} and cannot change any more; keep it"
+    if state is not None and state.currency != spec.currency:
+        problem = f"the client's currency is {state.currency} and cannot change any more; keep it"
         merging.fault(placed, "currency", spec.currency, problem)
     merging.check_currency(placed, spec.currency)
     merging.check_known(placed, "reseller", spec.reseller, content.resellers, "reseller")

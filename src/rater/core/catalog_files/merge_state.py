@@ -25,7 +25,7 @@ class Existing(NamedTuple):
     """What exists of the clients and accounts that a file names (`wanted`)."""
 
     clients: Mapping[str, ClientState | None]
-    """Client id → register; None or absent: there is no such client."""
+    """Client id → state; None or absent: there is no such client."""
     accounts: Mapping[str, str]
     """Account → its client."""
 
@@ -177,13 +177,13 @@ class Merging:
 
     def check_owner(self, placed: Placed[Any], client: str, account: str | None) -> None:
         """Refuse a client that does not exist, and an account that is not its own."""
-        register = self.existing.clients.get(client)
-        if client not in self.brought and register is None:
+        state = self.existing.clients.get(client)
+        if client not in self.brought and state is None:
             self.check_known(placed, "client", client, (), "client")
             return
         if account is None or self.owners.get(account) == client:
             return
-        if register is not None and account in register.accounts:
+        if state is not None and account in state.accounts:
             return
         owner = self.owners.get(account) or self.existing.accounts.get(account)
         if owner:
@@ -194,8 +194,8 @@ class Merging:
     def holder(self, client_package: str) -> str | None:
         """Return which client has the client package already, of those that the file names."""
         if self._clients_of is None:
-            registers = [register for register in self.existing.clients.values() if register is not None]
-            self._clients_of = {of.id: register.id for register in registers for of in register.packages}
+            states = [state for state in self.existing.clients.values() if state is not None]
+            self._clients_of = {of.id: state.id for state in states for of in state.packages}
         return self._clients_of.get(client_package)
 
     def client_sure(self, client: str) -> bool:

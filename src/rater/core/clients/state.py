@@ -61,13 +61,13 @@ _encode = msgspec.msgpack.Encoder(order="deterministic").encode
 
 
 def read_state(raw: bytes) -> ClientState:
-    """Return the register in the bytes; msgspec.MsgspecError when there is none."""
+    """Return the state in the bytes; msgspec.MsgspecError when there is none."""
     return _decode(raw)
 
 
-def write_state(register: ClientState) -> bytes:
-    """Return the register as bytes; equal registers give equal bytes."""
-    return _encode(register)
+def write_state(state: ClientState) -> bytes:
+    """Return the state as bytes; equal states give equal bytes."""
+    return _encode(state)
 
 
 def client_bucket(client_id: str, buckets: int) -> int:

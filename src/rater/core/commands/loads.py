@@ -1,4 +1,4 @@
-"""What a chunk of a catalog load does: new registers, opening balances, and the event that tells of it.
+"""What a chunk of a catalog load does: new states, opening balances, and the event that tells of it.
 
 `rater load` writes what was checked; but whoever may write to the topic may write anything, and what is done
 is done to balances. So a chunk that cannot be one of a load is refused as a whole (`chunk_fault`).

@@ -126,7 +126,7 @@ class Rater:
             if change is None:
                 continue
             builder.change(change, "", record, CHANGE_INDEX_MIN + len(builder.changes))
-            state = self.states[entry.id] = read_state(change.write.register)
+            state = self.states[entry.id] = read_state(change.write.state)
             self.views.clients[entry.id] = ClientView(state)
             self.views.accounts.update(dict.fromkeys(state.accounts, state.id))
         if builder.changes:

@@ -28,7 +28,7 @@ from rater.core.journal.records import (
     Effect,
     Headers,
     Outgoing,
-    State,
+    StateRecord,
     change_record,
     effect_headers,
     state_record,
@@ -347,7 +347,7 @@ def _render_change(batch: Batch, standing: Standing, change: KeptChange) -> None
     lane, lane_ms, key = standing.lane, standing.lane_ms, change.client.encode()
     whole = ChangeRecord(
         change.topic, change.offset, change.index, change.record_ms, lane_ms, change.client, change.version,
-        change.register, change.delta, change.counters,
+        change.state, change.delta, change.counters,
     )  # fmt: skip
     batch.transactions.append(change_record(whole))
     for kind, amount, value in change.transactions:
@@ -361,7 +361,7 @@ def _render_change(batch: Batch, standing: Standing, change: KeptChange) -> None
 
 def account_state(topic: str, offset: int, accounts: list[tuple[str, str]]) -> Outgoing:
     """Return the control record that keeps entries of the account index."""
-    return state_record(State(topic, offset, CHANGE_INDEX_MIN, "", 0, b"", accounts))
+    return state_record(StateRecord(topic, offset, CHANGE_INDEX_MIN, "", 0, b"", accounts))
 
 
 def _reject(batch: Batch, side: Side, rejection: Rejection) -> None:
