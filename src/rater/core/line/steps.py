@@ -16,8 +16,8 @@ from rater.core.bucket.messages import DrawReply, Outcome
 from rater.core.catalog.compiled import Catalog
 from rater.core.catalog.offers import Candidate
 from rater.core.cdr import Arrival, Cdr
+from rater.core.cdr_decoding import check
 from rater.core.cdr_decoding import decode as decode_cdr
-from rater.core.cdr_decoding import decode_object
 from rater.core.clients.state import client_bucket
 from rater.core.clients.views import Opened, Views
 from rater.core.journal.outcomes import Decided, KeptChange, row_of
@@ -110,7 +110,7 @@ def _map(
     mapped = source_map.apply(value or b"")
     if not isinstance(mapped, dict):
         return mapped
-    found = decode_object(mapped, arrival)
+    found = check(mapped, arrival)
     if isinstance(found, Cdr):
         return found if not found.rejected else replace(found, rejected=source_map.named(found.rejected))
     return source_map.named(found)
