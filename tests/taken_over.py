@@ -36,10 +36,10 @@ import redis
 
 from oracle.lanes import Broker, Record, metrics, settings, standing_in
 from rater.catalogs import Catalogs, object_digest
-from rater.core.bucket.messages import DrawResult, unpack_results
+from rater.core.bucket.messages import DrawResult, bucket_of, unpack_results
 from rater.core.catalog.specs import ClientEntry, Content
 from rater.core.catalog_files.merging import Existing, Merged, merge, objects, read_files, wanted
-from rater.core.clients.state import client_bucket, read_state
+from rater.core.clients.state import read_state
 from rater.core.commands.records import (
     AccountsArgs,
     ClientsArgs,
@@ -471,9 +471,9 @@ class _Maker:
         accounts: list[list[tuple[str, str]]] = [[] for _ in range(BUCKETS)]
         clients: list[list[ClientEntry]] = [[] for _ in range(BUCKETS)]
         for entry in entries:
-            clients[client_bucket(entry.id, BUCKETS)].append(entry)
+            clients[bucket_of(entry.id, BUCKETS)].append(entry)
             for account in entry.client.accounts if entry.client is not None else ():
-                accounts[client_bucket(account.id, BUCKETS)].append((account.id, entry.id))
+                accounts[bucket_of(account.id, BUCKETS)].append((account.id, entry.id))
         return [
             *(AccountsArgs(version, bucket, own) for bucket, own in enumerate(accounts) if own),
             *(ClientsArgs(version, bucket, own) for bucket, own in enumerate(clients) if own),

@@ -19,10 +19,10 @@ import msgspec
 from golden.cases import load_cases
 from rater.catalogs import Catalogs, object_digest
 from rater.config import Settings, load
-from rater.core.bucket.messages import DrawReply, DrawRequest, Status, ViewsReply
+from rater.core.bucket.messages import DrawReply, DrawRequest, Status, ViewsReply, bucket_of
 from rater.core.bucket.model import Bucket
 from rater.core.catalog_files.merging import Existing, Merged, merge, objects, read_files
-from rater.core.clients.state import client_bucket, read_state
+from rater.core.clients.state import read_state
 from rater.core.clients.views import ClientView
 from rater.core.commands.records import (
     AccountsArgs,
@@ -181,9 +181,9 @@ def load_of(version: int = 1) -> Load:
             (account.id, entry.id)
             for entry in merged.entries
             for account in (entry.client.accounts if entry.client is not None else ())
-            if client_bucket(account.id, BUCKETS) == bucket
+            if bucket_of(account.id, BUCKETS) == bucket
         ]
-        clients = [entry for entry in merged.entries if client_bucket(entry.id, BUCKETS) == bucket]
+        clients = [entry for entry in merged.entries if bucket_of(entry.id, BUCKETS) == bucket]
         parts += [AccountsArgs(version, bucket, accounts)] if accounts else []
         parts += [ClientsArgs(version, bucket, clients)] if clients else []
     commands = [
@@ -305,12 +305,12 @@ class Lane:
             for name, raw in bucket.registers.items():
                 register = read_state(raw)
                 assert register.id == name, f"{name!r} holds the register of {register.id!r}"
-                assert client_bucket(name, BUCKETS) == number, f"{name!r} is in bucket {number}"
+                assert bucket_of(name, BUCKETS) == number, f"{name!r} is in bucket {number}"
                 ClientView(register)
             for account, owner in bucket.accounts.items():
                 assert account
                 assert owner
-                assert client_bucket(account, BUCKETS) == number, f"{account!r} is in bucket {number}"
+                assert bucket_of(account, BUCKETS) == number, f"{account!r} is in bucket {number}"
 
 
 async def _nothing() -> None:

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from rater.catalogs import Catalogs, object_digest
+from rater.core.bucket.messages import bucket_of
 from rater.core.catalog.specs import ClientEntry, Content
 from rater.core.catalog_files.merging import (
     CatalogFile,
@@ -33,7 +34,7 @@ from rater.core.catalog_files.merging import (
     wanted,
     warnings,
 )
-from rater.core.clients.state import ClientState, client_bucket, read_state
+from rater.core.clients.state import ClientState, read_state
 from rater.core.commands.records import (
     CHUNK_CLIENTS_MAX,
     AccountsArgs,
@@ -299,9 +300,9 @@ class Loader:
         accounts: dict[int, list[tuple[str, str]]] = {}
         clients: dict[int, list[ClientEntry]] = {}
         for entry in merged.entries:
-            clients.setdefault(client_bucket(entry.id, buckets), []).append(entry)
+            clients.setdefault(bucket_of(entry.id, buckets), []).append(entry)
             for account in entry.client.accounts if entry.client is not None else ():
-                accounts.setdefault(client_bucket(account.id, buckets), []).append((account.id, entry.id))
+                accounts.setdefault(bucket_of(account.id, buckets), []).append((account.id, entry.id))
         # The account index first: a call that names an account alone must find it once its client is there.
         for bucket, index in sorted(accounts.items()):
             parts += [

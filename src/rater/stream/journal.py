@@ -20,6 +20,7 @@ from msgspec import Meta, Struct
 from rater.core.clients.state import read_state
 from rater.core.clients.views import ClientView
 from rater.core.journal.records import CONTROL_HEADER, EFFECT_HEADER, ChangeRecord, Effect, Outgoing, State
+from rater.core.json_text import UNREADABLE
 from rater.core.reasons import shown
 from rater.errors import Halt, StreamDown
 from rater.stream.connecting import Connection, reading
@@ -78,10 +79,6 @@ def control_record(control: Mark | Owner | Piece) -> Outgoing:
     return None, None, [(CONTROL_HEADER, _encoder.encode(control))]
 
 
-# What msgspec raises on bytes: its own, UnicodeDecodeError (a ValueError), RecursionError; TypeError: null.
-_UNREADABLE = (msgspec.MsgspecError, ValueError, RecursionError, TypeError)
-
-
 def understood(headers: Sequence[tuple[str, bytes]]) -> Effect | Control | None:
     """Return what a record's headers say; None: nothing of ours.
 
@@ -94,7 +91,7 @@ def understood(headers: Sequence[tuple[str, bytes]]) -> Effect | Control | None:
             said: Effect | Control = (_effects if name == EFFECT_HEADER else _controls).decode(raw)
             if isinstance(said, ChangeRecord | State) and said.client:
                 _check_register(said)
-        except _UNREADABLE as error:
+        except (*UNREADABLE, TypeError) as error:
             raise Halt(
                 f"the journal has a header {name!r} that cannot be read ({shown(str(error))}): it was "
                 "written by a newer version of rater or by something else; run the version that wrote it"

@@ -9,11 +9,12 @@ from __future__ import annotations
 from typing import Any
 
 from rater.core.amounts import LIMIT
+from rater.core.bucket.messages import bucket_of
 from rater.core.catalog.compiled import Catalog
 from rater.core.catalog.specs import ClientEntry
 from rater.core.catalog_files.fields import QUANTITY_MAX, TEXT_CHARS_MAX
 from rater.core.clients.changes import ChangeEvent, load_change
-from rater.core.clients.state import ClientState, client_bucket
+from rater.core.clients.state import ClientState
 from rater.core.commands.records import AccountsArgs, ClientsArgs, Command, Event, write_event
 from rater.core.instants import milliseconds, rfc3339
 from rater.core.journal.records import CHANGE_INDEX_MIN
@@ -39,7 +40,7 @@ def chunk_fault(args: ClientsArgs | AccountsArgs, catalog: Catalog | None, bucke
     if len(set(names)) < len(names):
         return "the chunk names something twice"
     for name in names:
-        if client_bucket(name, buckets) != args.bucket:
+        if bucket_of(name, buckets) != args.bucket:
             return f"{shown(name)!r} does not belong to bucket {args.bucket} of {buckets}"
     return None
 

@@ -17,6 +17,7 @@ from msgspec import Meta
 
 from rater.core.catalog.specs import ClientEntry
 from rater.core.instants import instant, milliseconds
+from rater.core.json_text import UNREADABLE
 from rater.core.reasons import shown
 from rater.core.sources.values import TIME_MS_MAX
 
@@ -86,9 +87,6 @@ _command = msgspec.json.Decoder(Command)
 _load_args: msgspec.json.Decoder[LoadArgs] = msgspec.json.Decoder(LoadArgs)
 _encoder = msgspec.json.Encoder()
 
-# What msgspec raises on bytes: its own, UnicodeDecodeError (a ValueError), RecursionError on deep nesting.
-_UNREADABLE = (msgspec.MsgspecError, ValueError, RecursionError)
-
 
 class ObjectPlace(msgspec.Struct, array_like=True):
     """Where one object of the catalog's content lies: its pieces are content records of partition 0."""
@@ -112,7 +110,7 @@ def read_command(raw: bytes | None) -> Command | str:
         return "an empty record is no command"
     try:
         command = _command.decode(raw)
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         return f"not a command: {shown(str(error))}"
     if not 0 <= milliseconds(command.at) <= TIME_MS_MAX:
         return f"not a command: `at` is {command.at}; the years 1970 to 9999 are taken"
@@ -123,7 +121,7 @@ def load_args(command: Command) -> LoadArgs | str:
     """Return the arguments of a `load_catalog`, or a sentence that tells what is wrong with them."""
     try:
         return _load_args.decode(command.args)
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         return f"args of load_catalog: {shown(str(error))}"
 
 
@@ -178,5 +176,5 @@ def read_event(raw: bytes) -> Event | None:
     """Return the event in a record's value; None: it is none of ours."""
     try:
         return _event.decode(raw)
-    except _UNREADABLE:
+    except UNREADABLE:
         return None

@@ -12,13 +12,12 @@ from operator import attrgetter
 import msgspec
 from msgspec.structs import replace
 
-from rater.core.bucket.messages import DrawReply, Outcome
+from rater.core.bucket.messages import DrawReply, Outcome, bucket_of
 from rater.core.catalog.compiled import Catalog
 from rater.core.catalog.offers import Candidate
 from rater.core.cdr import Arrival, Cdr
 from rater.core.cdr_decoding import check
 from rater.core.cdr_decoding import decode as decode_cdr
-from rater.core.clients.state import client_bucket
 from rater.core.clients.views import Opened, Views
 from rater.core.journal.outcomes import Decided, KeptChange, row_of
 from rater.core.journal.records import (
@@ -157,9 +156,9 @@ class Lacking:
         """Return bucket → (clients, accounts) to look up there."""
         out: dict[int, tuple[set[str], set[str]]] = {}
         for client in self.clients:
-            out.setdefault(client_bucket(client, buckets), (set(), set()))[0].add(client)
+            out.setdefault(bucket_of(client, buckets), (set(), set()))[0].add(client)
         for account in self.accounts:
-            out.setdefault(client_bucket(account, buckets), (set(), set()))[1].add(account)
+            out.setdefault(bucket_of(account, buckets), (set(), set()))[1].add(account)
         return out
 
 
@@ -262,7 +261,7 @@ def match(
             if came_ms >= opened.until_ms:
                 side.late = any(opened.stops_ms[one.group] <= came_ms for one in candidates)
         side.opened, side.candidates = opened, candidates
-        bucket = view.crc % buckets
+        bucket = bucket_of(view.id, buckets)
         builder = requests.get(bucket)
         if builder is None:
             builder = requests[bucket] = RequestBuilder()
