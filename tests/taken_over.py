@@ -43,7 +43,6 @@ from rater.core.clients.state import read_state
 from rater.core.commands.records import (
     AccountsArgs,
     ClientsArgs,
-    Do,
     LoadArgs,
     ManifestArgs,
     ManifestBody,
@@ -52,6 +51,7 @@ from rater.core.commands.records import (
 )
 from rater.core.journal.outcomes import KeptChange, OutcomeEntry, Pending, unpack_entries, unpack_kept
 from rater.core.journal.reconciling import effects
+from rater.core.kinds import Do
 from rater.core.line.batch import slices
 from rater.local.redis import Redis
 from rater.store.buckets import Buckets

@@ -27,7 +27,6 @@ from rater.core.clients.views import ClientView
 from rater.core.commands.records import (
     AccountsArgs,
     ClientsArgs,
-    Do,
     ManifestArgs,
     ManifestBody,
     ObjectPlace,
@@ -35,6 +34,7 @@ from rater.core.commands.records import (
 )
 from rater.core.journal.reconciling import Reconciling
 from rater.core.journal.records import Effect, State
+from rater.core.kinds import Do, Result
 from rater.core.line import batch as batch_module
 from rater.core.line.batch import Batch
 from rater.core.line.offline import Rater, Transaction
@@ -352,7 +352,7 @@ def obeyed(raw: bytes, *, with_catalog: bool) -> None:
         _check_events(batch)
         lane.check_store()
         assert batch.position.positions[lane.topics.commands] == lane.offset - 100 + 2
-        assert batch.counts.commands["tick", "done"] >= 1
+        assert batch.counts.commands["tick", Result.DONE] >= 1
         if with_catalog:
             assert [side.name for side in batch.sides] == ["orig"]
             assert len(batch.transactions) + len(batch.rejected) >= 1

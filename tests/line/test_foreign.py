@@ -23,7 +23,8 @@ import pytest
 from rater import app
 from rater.cli import main
 from rater.core.bucket.messages import bucket_of
-from rater.core.commands.records import AccountsArgs, ClientsArgs, Do, ManifestArgs, write_command
+from rater.core.commands.records import AccountsArgs, ClientsArgs, ManifestArgs, write_command
+from rater.core.kinds import Do
 from rater.jobs.audit import audit
 from traffic import catalog
 

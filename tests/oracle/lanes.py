@@ -51,7 +51,6 @@ from rater.core.clients.views import ClientView
 from rater.core.commands.records import (
     AccountsArgs,
     ClientsArgs,
-    Do,
     LoadArgs,
     ManifestArgs,
     ManifestBody,
@@ -60,6 +59,7 @@ from rater.core.commands.records import (
 )
 from rater.core.journal.outcomes import unpack_entries
 from rater.core.journal.records import CHANGE_INDEX_MIN, Effect, Outgoing
+from rater.core.kinds import Do, DuplicateKind
 from rater.core.line.batch import Batch, slices
 from rater.core.line.offline import Duplicate, Rater, Transaction
 from rater.core.rating.transaction import Context
@@ -638,7 +638,8 @@ class System:
                 hold(
                     key not in asked.named,
                     f"a side of {request.uses[request.items[item].use].client} needs all its limits, and is "
-                    f"asked again with the first of them ({asked.more} times MORE, {len(request.items)} sides)",
+                    f"asked again with the first of them ({asked.more} times MORE, "
+                    f"{len(request.items)} sides)",
                 )
                 asked.named.add(key)
         elif reply.status == Status.OK:
@@ -771,7 +772,7 @@ class System:
                 for one in sides:
                     if one.outcome == "rejected":
                         self.witness.check(record.value or b"", lane_ms, one)
-        told = batch.counts.duplicates.get("same", 0)
+        told = batch.counts.duplicates[DuplicateKind.SAME]
         hold(duplicates == told, f"{duplicates} duplicates in a batch that counts {told} (lane {lane})")
 
     def quiet(self) -> bool:

@@ -39,7 +39,6 @@ from rater.core.commands.records import (
     CHUNK_CLIENTS_MAX,
     AccountsArgs,
     ClientsArgs,
-    Do,
     LoadArgs,
     ManifestArgs,
     ManifestBody,
@@ -48,6 +47,7 @@ from rater.core.commands.records import (
     read_event,
     write_command,
 )
+from rater.core.kinds import Do, EventType
 from rater.errors import Fenced, Halt, NoCatalog
 from rater.store.buckets import Buckets
 from rater.stream.content import Writer, undecided
@@ -338,7 +338,7 @@ class Loader:
                 event = read_event(raw)
                 if event is not None and (event.cause or "").startswith(load_id):
                     heard = time.monotonic()
-                    if event.type == "command_refused" and isinstance(event.data, dict):
+                    if event.type == EventType.COMMAND_REFUSED and isinstance(event.data, dict):
                         refused.append(str(event.data.get("reason")))
                         missing.discard(f"{event.cause}/done")
                         missing.discard(f"{event.cause}/catalog_loaded/{event.data.get('lane')}")

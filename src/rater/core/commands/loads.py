@@ -18,6 +18,7 @@ from rater.core.clients.state import ClientState
 from rater.core.commands.records import AccountsArgs, ClientsArgs, Command, Event, write_event
 from rater.core.instants import milliseconds, rfc3339
 from rater.core.journal.records import CHANGE_INDEX_MIN
+from rater.core.kinds import EventType
 from rater.core.line.batch import Record
 from rater.core.line.draw_request import RequestBuilder
 from rater.core.reasons import shown
@@ -94,13 +95,13 @@ def chunk_call(
     request = RequestBuilder()
     if changes:
         last = changes[-1][1]
-        last.events = (*last.events, event("command_done", command, "done", {}))
+        last.events = (*last.events, event(EventType.COMMAND_DONE, command, "done", {}))
     for index, change in changes:
         request.change(change, topic, record, index)
     return request
 
 
-def event(kind: str, command: Command, what: str, data: dict[str, Any]) -> ChangeEvent:
+def event(kind: EventType, command: Command, what: str, data: dict[str, Any]) -> ChangeEvent:
     """Return the event that tells what became of a command; its id is the same at each replay."""
     value = write_event(
         Event(

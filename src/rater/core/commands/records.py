@@ -9,7 +9,6 @@ transaction of their own: whatever dies in between has changed nothing, because 
 from __future__ import annotations
 
 from datetime import datetime
-from enum import StrEnum
 from typing import Annotated, Any
 
 import msgspec
@@ -18,6 +17,7 @@ from msgspec import Meta
 from rater.core.catalog.specs import ClientEntry
 from rater.core.instants import instant, milliseconds
 from rater.core.json_text import UNREADABLE
+from rater.core.kinds import Do
 from rater.core.reasons import shown
 from rater.core.sources.values import TIME_MS_MAX
 
@@ -29,13 +29,6 @@ _Name = Annotated[str, Meta(min_length=1, max_length=200)]
 _Text = Annotated[str, Meta(max_length=1000)]
 _Version = Annotated[int, Meta(ge=1, lt=2**53)]
 _Whole = Annotated[int, Meta(ge=0, lt=2**53)]
-
-
-class Do(StrEnum):
-    """What a command asks for (closed list of CONTRACTS.md; those that this stage does)."""
-
-    LOAD_CATALOG = "load_catalog"
-    TICK = "tick"
 
 
 class Command(msgspec.Struct, omit_defaults=False):
