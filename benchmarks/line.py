@@ -36,6 +36,7 @@ from rater.core.catalog_files.merging import Existing, Merged, merge, read_files
 from rater.core.clients.changes import apply_entry
 from rater.core.clients.state import write_state
 from rater.core.clients.views import Views
+from rater.core.instants import DAY_MS
 from rater.core.line import batch as batch_module
 from rater.core.line import steps
 from rater.core.line.batch import LanePosition, Standing
@@ -49,7 +50,6 @@ SMALL = 250
 CLIENTS = 100_000
 PACKAGES = 50
 ROUNDS = 5
-DAY_MS = 86_400_000
 KEYS = Keys("rater", 0, BUCKETS)
 
 

@@ -36,14 +36,13 @@ import redis
 
 from oracle.lanes import Broker, Record, metrics, settings, standing_in
 from rater.catalogs import Catalogs, object_digest
-from rater.core.bucket.messages import DrawResult, unpack_results
+from rater.core.bucket.messages import DrawResult, bucket_of, unpack_results
 from rater.core.catalog.specs import ClientEntry, Content
 from rater.core.catalog_files.merging import Existing, Merged, merge, objects, read_files, wanted
-from rater.core.clients.state import client_bucket, read_state
+from rater.core.clients.state import read_state
 from rater.core.commands.records import (
     AccountsArgs,
     ClientsArgs,
-    Do,
     LoadArgs,
     ManifestArgs,
     ManifestBody,
@@ -52,6 +51,7 @@ from rater.core.commands.records import (
 )
 from rater.core.journal.outcomes import KeptChange, OutcomeEntry, Pending, unpack_entries, unpack_kept
 from rater.core.journal.reconciling import effects
+from rater.core.kinds import Do
 from rater.core.line.batch import slices
 from rater.local.redis import Redis
 from rater.store.buckets import Buckets
@@ -471,9 +471,9 @@ class _Maker:
         accounts: list[list[tuple[str, str]]] = [[] for _ in range(BUCKETS)]
         clients: list[list[ClientEntry]] = [[] for _ in range(BUCKETS)]
         for entry in entries:
-            clients[client_bucket(entry.id, BUCKETS)].append(entry)
+            clients[bucket_of(entry.id, BUCKETS)].append(entry)
             for account in entry.client.accounts if entry.client is not None else ():
-                accounts[client_bucket(account.id, BUCKETS)].append((account.id, entry.id))
+                accounts[bucket_of(account.id, BUCKETS)].append((account.id, entry.id))
         return [
             *(AccountsArgs(version, bucket, own) for bucket, own in enumerate(accounts) if own),
             *(ClientsArgs(version, bucket, own) for bucket, own in enumerate(clients) if own),

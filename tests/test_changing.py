@@ -15,10 +15,10 @@ from msgspec import structs
 
 from fuzz.world import LOADED_MS, Lane, Store, load_of
 from rater.core.amounts import LIMIT
-from rater.core.bucket.messages import DrawReply, DrawRequest, Reconcile, Status
+from rater.core.bucket.messages import DrawReply, DrawRequest, Reconcile, Status, bucket_of
 from rater.core.bucket.model import Bucket
 from rater.core.clients.changes import ChangeEvent, ChangeTransaction
-from rater.core.clients.state import client_bucket, read_state, write_state
+from rater.core.clients.state import read_state, write_state
 from rater.core.instants import instant
 from rater.core.journal.outcomes import KeptChange
 from rater.core.journal.reconciling import Reconciling
@@ -27,7 +27,7 @@ from rater.core.line import steps
 from rater.core.line.batch import Batch
 from rater.stream.journal import understood
 
-ROSE = client_bucket("42", Store.count)
+ROSE = bucket_of("42", Store.count)
 
 
 def calls(seconds: list[int]) -> list[bytes]:

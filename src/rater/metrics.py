@@ -12,7 +12,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from types import MappingProxyType
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Gauge, Info
@@ -21,35 +21,25 @@ from prometheus_client.registry import Collector
 
 from rater import __version__
 from rater.core.catalog.compiled import Catalog
-from rater.core.kinds import TransactionType
+from rater.core.catalog.specs import LimitType
+from rater.core.kinds import (
+    Do,
+    DuplicateKind,
+    EventType,
+    Result,
+    SideLabel,
+    SideOutcome,
+    Stage,
+    TransactionType,
+)
 from rater.core.line.counts import Counts
 from rater.core.reasons import Reason
 from rater.core.zones import INSTALLED
 
 OTHER = "other"
-SIDES = ("orig", "term", "none")
-OUTCOMES = ("rated", "zero", "rejected", "duplicate")
-DUPLICATES = ("same", "differs")
-TRANSACTIONS = tuple(of.value for of in TransactionType)
-DRAWS = ("volume", "money")
-STAGES = ("decode", "identify", "price", "match", "draw", "render", "commit")
-"""Steps of the line as they are measured; poll waits for records, so its time says nothing."""
-RESULTS = ("done", "refused")
-DO = (
-    "load_catalog", "put_package", "set_package_status", "delete_package", "put_client", "adjust", "assign",
-    "edit_end_date", "stop_now", "stop_at_period_end", "cancel", "remove", "tick", "did_assign",
-    "did_release",
-    "invoice_pending_charge", "rerate",
-)  # fmt: skip
-EVENTS = (
-    "assigned", "activated", "renewed", "renewed_late", "charge_pending",
-    "pending_charge_invoiced", "charge_cleared",
-    "stop_scheduled", "stopped", "cancelled", "archived", "removed", "end_date_changed", "package_changed",
-    "client_changed", "limit_threshold", "limit_expiring", "low_balance", "balance_restored", "did_assigned",
-    "did_on_hold", "did_freed", "rerate_needed", "rerate_started", "rerate_done", "catalog_loaded",
-    "command_done",
-    "command_refused",
-)  # fmt: skip
+SIDES: tuple[SideLabel, ...] = get_args(SideLabel)
+STAGES: tuple[Stage, ...] = get_args(Stage)
+DRAWS: tuple[LimitType, ...] = get_args(LimitType)
 
 # A stage takes from half a millisecond (decode of a few records) to seconds (a commit while a broker
 # restarts).
@@ -116,9 +106,9 @@ class _Counter:
         """Add to a counter without labels."""
         self._counter.inc(number)
 
-    def add(self, numbers: Mapping[str, int] | Mapping[tuple[str, str], int]) -> None:
-        """Add label value(s) → number."""
-        for key, number in numbers.items():
+    def add(self, numbers: Iterable[tuple[str | tuple[str, str], int]]) -> None:
+        """Add numbers of (label value or values, number)."""
+        for key, number in numbers:
             values = (key,) if isinstance(key, str) else key
             known = [
                 value if value in allowed else OTHER
@@ -146,7 +136,8 @@ TABLE = (
     Metric("info", "rater_build", "The version that runs, and its time zones."),
     Metric("counter", "rater_cdrs", "Records read from the topics of CDRs."),
     Metric(
-        "counter", "rater_sides", "Sides of CDRs, by how they ended.", {"side": SIDES, "outcome": OUTCOMES}
+        "counter", "rater_sides", "Sides of CDRs, by how they ended.",
+        {"side": SIDES, "outcome": tuple(SideOutcome)},
     ),
     Metric(
         "counter", "rater_rejected", "Sides (or whole records) rejected, by reason.",
@@ -154,15 +145,17 @@ TABLE = (
     ),
     Metric(
         "counter", "rater_duplicates", "Sides seen before, with the same or with other content.",
-        {"kind": DUPLICATES},
+        {"kind": tuple(DuplicateKind)},
     ),
     Metric("counter", "rater_late", "Rated sides whose period was over when their record came in."),
-    Metric("counter", "rater_transactions", "Transactions published, by type.", {"type": TRANSACTIONS}),
+    Metric(
+        "counter", "rater_transactions", "Transactions published, by type.", {"type": tuple(TransactionType)}
+    ),
     Metric("counter", "rater_draws", "Draws from limits, by kind.", {"kind": DRAWS}),
-    Metric("counter", "rater_events", "Events published, by type.", {"type": EVENTS}),
+    Metric("counter", "rater_events", "Events published, by type.", {"type": tuple(EventType)}),
     Metric(
         "counter", "rater_commands", "Commands carried out, by what they do and how they ended.",
-        {"do": DO, "result": RESULTS},
+        {"do": tuple(Do), "result": tuple(Result)},
     ),
     Metric(
         "histogram", "rater_stage_seconds", "Time that a batch spends in each step of the line.",
@@ -229,14 +222,14 @@ class Metrics:
     def add(self, counts: Counts, *, committed_ms: int) -> None:
         """Add what a batch did. committed_ms: when it was committed, by the clock of Kafka's timestamps."""
         self._counters["rater_cdrs"].inc(counts.cdrs)
-        self._counters["rater_sides"].add(counts.sides)
-        self._counters["rater_rejected"].add(counts.rejected)
-        self._counters["rater_duplicates"].add(counts.duplicates)
+        self._counters["rater_sides"].add(counts.sides.items())
+        self._counters["rater_rejected"].add(counts.rejected.items())
+        self._counters["rater_duplicates"].add(counts.duplicates.items())
         self._counters["rater_late"].inc(counts.late)
-        self._counters["rater_transactions"].add(counts.transactions)
-        self._counters["rater_draws"].add(counts.draws)
-        self._counters["rater_events"].add(counts.events)
-        self._counters["rater_commands"].add(counts.commands)
+        self._counters["rater_transactions"].add(counts.transactions.items())
+        self._counters["rater_draws"].add(counts.draws.items())
+        self._counters["rater_events"].add(counts.events.items())
+        self._counters["rater_commands"].add(counts.commands.items())
         self._counters["rater_replayed"].inc(counts.replayed)
         self._histograms["rater_batch_records"].add(counts.cdrs)
         for arrived_ms, records in counts.arrivals.items():
@@ -248,8 +241,8 @@ class Metrics:
                 )
 
     @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Measure one step of the line; `name` is one of STAGES."""
+    def stage(self, name: Stage) -> Iterator[None]:
+        """Measure one step of the line."""
         start = time.perf_counter()
         try:
             yield

@@ -27,7 +27,7 @@ from rater.cli.printing import print_rows
 from rater.core.amounts import parse_micros
 from rater.core.catalog_files.merging import Fault
 from rater.core.cdr import MAX_BYTES, Arrival, Cdr
-from rater.core.cdr_decoding import decode_object
+from rater.core.cdr_decoding import check
 from rater.core.instants import DAY_MS
 from rater.core.journal.auditing import Ledger
 from rater.core.journal.records import ChangeRecord, Effect, StateRecord
@@ -216,9 +216,7 @@ def check_source(kind: str, raw: bytes) -> None:
     began = time.process_time()
     found = made.apply(raw)
     if isinstance(found, dict):
-        taken = decode_object(
-            found, Arrival(world.LOADED_MS + 50 * DAY_MS, 100 * DAY_MS, frozenset({"calls"}))
-        )
+        taken = check(found, Arrival(world.LOADED_MS + 50 * DAY_MS, 100 * DAY_MS, frozenset({"calls"})))
         refused = made.named(taken.rejected if isinstance(taken, Cdr) else taken)
         assert isinstance(taken, Cdr) or refused
     else:

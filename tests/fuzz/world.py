@@ -19,15 +19,14 @@ import msgspec
 from golden.cases import load_cases
 from rater.catalogs import Catalogs, object_digest
 from rater.config import Settings, load
-from rater.core.bucket.messages import DrawReply, DrawRequest, Status, ViewsReply
+from rater.core.bucket.messages import DrawReply, DrawRequest, Status, ViewsReply, bucket_of
 from rater.core.bucket.model import Bucket
 from rater.core.catalog_files.merging import Existing, Merged, merge, objects, read_files
-from rater.core.clients.state import client_bucket, read_state
+from rater.core.clients.state import read_state
 from rater.core.clients.views import ClientView
 from rater.core.commands.records import (
     AccountsArgs,
     ClientsArgs,
-    Do,
     ManifestArgs,
     ManifestBody,
     ObjectPlace,
@@ -35,6 +34,7 @@ from rater.core.commands.records import (
 )
 from rater.core.journal.reconciling import Reconciling
 from rater.core.journal.records import Effect, StateRecord
+from rater.core.kinds import Do, Result
 from rater.core.line import batch as batch_module
 from rater.core.line.batch import Batch
 from rater.core.line.offline import Rater, Transaction
@@ -181,9 +181,9 @@ def load_of(version: int = 1) -> Load:
             (account.id, entry.id)
             for entry in merged.entries
             for account in (entry.client.accounts if entry.client is not None else ())
-            if client_bucket(account.id, BUCKETS) == bucket
+            if bucket_of(account.id, BUCKETS) == bucket
         ]
-        clients = [entry for entry in merged.entries if client_bucket(entry.id, BUCKETS) == bucket]
+        clients = [entry for entry in merged.entries if bucket_of(entry.id, BUCKETS) == bucket]
         parts += [AccountsArgs(version, bucket, accounts)] if accounts else []
         parts += [ClientsArgs(version, bucket, clients)] if clients else []
     commands = [
@@ -303,12 +303,12 @@ class Lane:
             for name, raw in bucket.states.items():
                 register = read_state(raw)
                 assert register.id == name, f"{name!r} holds the register of {register.id!r}"
-                assert client_bucket(name, BUCKETS) == number, f"{name!r} is in bucket {number}"
+                assert bucket_of(name, BUCKETS) == number, f"{name!r} is in bucket {number}"
                 ClientView(register)
             for account, owner in bucket.accounts.items():
                 assert account
                 assert owner
-                assert client_bucket(account, BUCKETS) == number, f"{account!r} is in bucket {number}"
+                assert bucket_of(account, BUCKETS) == number, f"{account!r} is in bucket {number}"
 
 
 async def _nothing() -> None:
@@ -350,7 +350,7 @@ def obeyed(raw: bytes, *, with_catalog: bool) -> None:
         _check_events(batch)
         lane.check_store()
         assert batch.position.positions[lane.topics.commands] == lane.offset - 100 + 2
-        assert batch.counts.commands["tick", "done"] >= 1
+        assert batch.counts.commands["tick", Result.DONE] >= 1
         if with_catalog:
             assert [side.name for side in batch.sides] == ["orig"]
             assert len(batch.transactions) + len(batch.rejected) >= 1

@@ -32,18 +32,25 @@ from oracle.scenario import LoadStep, RecordStep, Scenario
 from rater.catalogs import Catalogs, object_digest
 from rater.config import Settings
 from rater.config import load as load_settings
-from rater.core.bucket.messages import DrawReply, DrawRequest, FenceReply, Reconcile, Status, ViewsReply
+from rater.core.bucket.messages import (
+    DrawReply,
+    DrawRequest,
+    FenceReply,
+    Reconcile,
+    Status,
+    ViewsReply,
+    bucket_of,
+)
 from rater.core.bucket.model import Bucket
 from rater.core.catalog.compiled import Catalog, compile_catalog
 from rater.core.catalog.specs import ClientEntry, Content
 from rater.core.catalog_files.merging import Existing, Merged, merge, objects, read_files, wanted
 from rater.core.clients.periods import period_of
-from rater.core.clients.state import ClientState, client_bucket, read_state
+from rater.core.clients.state import ClientState, read_state
 from rater.core.clients.views import ClientView
 from rater.core.commands.records import (
     AccountsArgs,
     ClientsArgs,
-    Do,
     LoadArgs,
     ManifestArgs,
     ManifestBody,
@@ -52,6 +59,7 @@ from rater.core.commands.records import (
 )
 from rater.core.journal.outcomes import unpack_entries
 from rater.core.journal.records import CHANGE_INDEX_MIN, Effect, Outgoing
+from rater.core.kinds import Do, DuplicateKind
 from rater.core.line.batch import Batch, slices
 from rater.core.line.offline import Duplicate, Rater, Transaction
 from rater.core.rating.transaction import Context
@@ -468,12 +476,12 @@ class System:
         owners = {
             account: owner
             for account in accounts
-            if (owner := self.buckets[client_bucket(account, len(self.buckets))].accounts.get(account))
+            if (owner := self.buckets[bucket_of(account, len(self.buckets))].accounts.get(account))
             is not None
         }
         known: dict[str, ClientState] = {}
         for name in {*clients, *owners.values()}:
-            raw = self.buckets[client_bucket(name, len(self.buckets))].states.get(name)
+            raw = self.buckets[bucket_of(name, len(self.buckets))].states.get(name)
             if raw is not None:
                 known[name] = read_state(raw)
         merged = merge(self.content, file, step.at_ms, Existing(known, owners))
@@ -506,9 +514,9 @@ class System:
         accounts: dict[int, list[tuple[str, str]]] = {}
         clients: dict[int, list[ClientEntry]] = {}
         for entry in entries:
-            clients.setdefault(client_bucket(entry.id, count), []).append(entry)
+            clients.setdefault(bucket_of(entry.id, count), []).append(entry)
             for account in entry.client.accounts if entry.client is not None else ():
-                accounts.setdefault(client_bucket(account.id, count), []).append((account.id, entry.id))
+                accounts.setdefault(bucket_of(account.id, count), []).append((account.id, entry.id))
         parts: list[tuple[int, LoadArgs]] = [
             *(
                 (bucket, AccountsArgs(self.version, bucket, index))
@@ -764,7 +772,7 @@ class System:
                 for one in sides:
                     if one.outcome == "rejected":
                         self.witness.check(record.value or b"", lane_ms, one)
-        told = batch.counts.duplicates.get("same", 0)
+        told = batch.counts.duplicates[DuplicateKind.SAME]
         hold(duplicates == told, f"{duplicates} duplicates in a batch that counts {told} (lane {lane})")
 
     def quiet(self) -> bool:
@@ -783,7 +791,7 @@ class System:
             return
         names = {name for held in self.buckets for name in held.clients} if every else self._touched
         for name in names:
-            held = self.buckets[client_bucket(name, len(self.buckets))].clients.get(name)
+            held = self.buckets[bucket_of(name, len(self.buckets))].clients.get(name)
             if held is None:
                 continue
             hold(

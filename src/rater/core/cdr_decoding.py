@@ -1,13 +1,14 @@
-"""A record's bytes, or a decoded mapping, become a checked CDR, or the first reason against it.
+"""A record's bytes, or the fields that a source map read, become a checked CDR or rejections.
 
 Nothing raises here, whatever the bytes. The fast way is one typed decode; whatever it does not take goes the
-slow way (`cdr_diagnosis`), which is complete: the fast one only saves time. Source of the rules: CONTRACTS.md
-"CDR" and "Reject reasons"; RULES.md 2, steps 1, 3 and 5, and 2.3.
+slow way (`cdr_diagnosis`), which is complete: the fast one only saves time. Bytes and fields of a map differ
+in how their instants are read; the checks are the same ones. Source of the rules: CONTRACTS.md "CDR" and
+"Reject reasons"; RULES.md 2, steps 1, 3 and 5, and 2.3.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Annotated
 
 import msgspec
@@ -26,29 +27,23 @@ from rater.core.cdr import (
     Cdr,
     Party,
 )
-from rater.core.cdr_diagnosis import UNREADABLE, Instant, diagnose, diagnose_bytes
-from rater.core.instants import EPOCH
+from rater.core.cdr_diagnosis import REFUSED, Instant, Times, diagnose, diagnose_bytes, known_ms
+from rater.core.instants import milliseconds
 from rater.core.reasons import Rejection
 
-_DAY_MS = 86_400_000
-_SECOND_MS = 1000
-_US_OF_MS = 1000
 _BACKSLASH = ord("\\")
 
 # Of the fast way: what is larger has to be looked at, so it goes the slow way.
 _Amount = Annotated[int, Meta(ge=0, lt=WRAPPED_MIN)]
 
 
-class _Record(Struct, gc=False):
-    """The fields that are needed, as JSON has them."""
+class _Fields(Struct, gc=False):
+    """The fields that are needed, but for the instants."""
 
     id: str
     called: str
     source: str = "default"
     service: str = CALLS
-    setup_at: Instant | None = None
-    answered_at: Instant | None = None
-    ended_at: Instant | None = None
     duration_ms: _Amount | None = None
     volume: _Amount | None = None
     caller: str | None = None
@@ -56,9 +51,23 @@ class _Record(Struct, gc=False):
     term: Party | None = None
 
 
-_decode_record: Callable[[bytes], _Record] = msgspec.json.Decoder(_Record).decode
+class _Written(_Fields, gc=False):
+    """The fields as JSON has them."""
 
-_FAST_FAULTS = (*UNREADABLE, TypeError)
+    setup_at: Instant | None = None
+    answered_at: Instant | None = None
+    ended_at: Instant | None = None
+
+
+class _Mapped(_Fields, gc=False):
+    """The fields as a source map gives them: instants are ms since 1970 UTC."""
+
+    setup_at: int | None = None
+    answered_at: int | None = None
+    ended_at: int | None = None
+
+
+_decode_record: Callable[[bytes], _Written] = msgspec.json.Decoder(_Written).decode
 
 
 def decode(raw: bytes | None, arrival: Arrival) -> Cdr | tuple[Rejection, ...]:
@@ -70,44 +79,44 @@ def decode(raw: bytes | None, arrival: Arrival) -> Cdr | tuple[Rejection, ...]:
         if raw is not None and len(raw) <= MAX_BYTES:
             if not raw.isascii():
                 raw.decode()  # msgspec does not look into the fields that it skips
+            record = _decode_record(raw)
+            setup, answered, ended = record.setup_at, record.answered_at, record.ended_at
+            times = (
+                None if setup is None else milliseconds(setup),
+                None if answered is None else milliseconds(answered),
+                None if ended is None else milliseconds(ended),
+            )
             # JSON has no control characters in texts, so without a backslash every text is as it was written.
-            found = _checked(_decode_record(raw), arrival, _BACKSLASH not in raw)
+            found = _checked(record, times, arrival, _BACKSLASH not in raw)
             if found is not None:
                 return found
-    except _FAST_FAULTS:
+    except REFUSED:
         pass  # the slow way finds out why
     return diagnose_bytes(raw, arrival)
 
 
-def decode_object(record: object, arrival: Arrival) -> Cdr | tuple[Rejection, ...]:
-    """Return the same as `decode` for a record that is decoded already (source maps, files). Never raises."""
+def check(fields: Mapping[str, object], arrival: Arrival) -> Cdr | tuple[Rejection, ...]:
+    """Return the same as `decode` for the fields that a source map read. Never raises.
+
+    fields: as in the JSON of CONTRACTS.md "CDR", but instants are ms since 1970 UTC.
+    """
     try:
-        raw = msgspec.json.encode(record)
-        found = _checked(_decode_record(raw), arrival, _BACKSLASH not in raw)
-    except (*UNREADABLE, TypeError, OverflowError):
+        record = msgspec.convert(fields, _Mapped)
+        times = record.setup_at, record.answered_at, record.ended_at
+        # The encoder says soonest whether JSON escapes anything in texts. It refuses half characters, too.
+        found = _checked(record, times, arrival, _BACKSLASH not in msgspec.json.encode(fields))
+    except REFUSED:
         found = None
-    return diagnose(record, arrival) if found is None else found
+    return diagnose(fields, arrival, known_ms) if found is None else found
 
 
-def _checked(record: _Record, arrival: Arrival, plain: bool) -> Cdr | None:  # noqa: FBT001 - as Cdr has it
+def _checked(record: _Fields, times: Times, arrival: Arrival, plain: bool) -> Cdr | None:  # noqa: FBT001 - as Cdr has it
     """Return the CDR when nothing is wrong with the record; None sends it the slow way, which says what."""
     service, source, called, caller = record.service, record.source, record.called, record.caller
-    orig, term, setup, answered, ended = (
-        record.orig, record.term, record.setup_at, record.answered_at, record.ended_at
-    )  # fmt: skip
-    duration_ms = record.duration_ms
+    orig, term, duration_ms = record.orig, record.term, record.duration_ms
+    setup_ms, answered_ms, ended_ms = times
     amount = duration_ms if service == CALLS else record.volume
-    # `milliseconds` written out for each: three calls would be a tenth of decoding.
-    setup_ms = answered_ms = ended_ms = None
-    if setup is not None:
-        since = setup - EPOCH
-        setup_ms = since.days * _DAY_MS + since.seconds * _SECOND_MS + since.microseconds // _US_OF_MS
-    if ended is not None:
-        since = ended - EPOCH
-        ended_ms = since.days * _DAY_MS + since.seconds * _SECOND_MS + since.microseconds // _US_OF_MS
-    if answered is not None:
-        since = answered - EPOCH
-        answered_ms = since.days * _DAY_MS + since.seconds * _SECOND_MS + since.microseconds // _US_OF_MS
+    if answered_ms is not None:
         at_ms: int | None = answered_ms
     else:
         at_ms = (ended_ms if setup_ms is None else setup_ms) if not amount else None

@@ -30,19 +30,21 @@ from rater.core.cdr import (
     Cdr,
     Party,
 )
-from rater.core.instants import milliseconds
+from rater.core.instants import SECOND_MS, milliseconds
+from rater.core.json_text import UNREADABLE
 from rater.core.reasons import Reason, Rejection, Side, shown
 
 Instant = Annotated[datetime, Meta(tz=True)]
 """A time with an offset, as msgspec reads RFC 3339."""
-_SECOND_MS = 1000
+Times = tuple[int | None, int | None, int | None]
+"""Set up, answered, ended: ms since 1970 UTC."""
 
 _decode_fields: Callable[[bytes], dict[str, msgspec.Raw]] = msgspec.json.Decoder(
     dict[str, msgspec.Raw]
 ).decode
 
-# What msgspec raises on bytes: its own, UnicodeDecodeError (a ValueError), RecursionError on deep nesting.
-UNREADABLE = (msgspec.MsgspecError, ValueError, RecursionError)
+REFUSED = (*UNREADABLE, TypeError, OverflowError)
+"""What else a record raises. OverflowError: an int of more than 64 bits, an instant that is none in UTC."""
 
 
 class _Unreadable:
@@ -79,7 +81,7 @@ def diagnose_bytes(raw: bytes | None, arrival: Arrival) -> Cdr | tuple[Rejection
         return (_Fault(Reason.TOO_LARGE, detail, len(raw)).at(None),)
     try:
         raw.decode()
-        return diagnose(_untyped(raw), arrival)
+        return diagnose(_untyped(raw), arrival, _parsed)
     except RecursionError:
         detail = "the record is nested too deep; send one flat JSON object"
     except UNREADABLE as error:
@@ -107,13 +109,19 @@ def _field(raw: msgspec.Raw) -> object:
         return _Unreadable(shown(bytes(raw)))
 
 
-def diagnose(record: object, arrival: Arrival) -> Cdr | tuple[Rejection, ...]:
-    """Return the CDR, or the first reason for each side. `record`: anything."""
+def diagnose(
+    record: object, arrival: Arrival, instant: Callable[[object], int]
+) -> Cdr | tuple[Rejection, ...]:
+    """Return the CDR, or the first reason for each side.
+
+    record: anything. instant: gives the ms of an instant as the record has it, TypeError or ValueError where
+    that is none.
+    """
     if not isinstance(record, Mapping):
         detail = f"the record is a {type(record).__name__}; send one JSON object"
         return (_Fault(Reason.MALFORMED, detail, record).at(None),)
     fields: Mapping[str, object] = record
-    fault, cdr = _common(fields, arrival)
+    fault, cdr = _common(fields, arrival, instant)
     sides = [side for side in SIDES if fields.get(side) is not None]
     if not sides:
         missing = _Fault(Reason.MISSING_FIELD, "neither `orig` nor `term` is there; name the side to rate")
@@ -138,12 +146,14 @@ def _first(one: _Fault | None, other: _Fault) -> _Fault:
     return one if one is not None and _RANK[one.reason] <= _RANK[other.reason] else other
 
 
-def _common(fields: Mapping[str, object], arrival: Arrival) -> tuple[_Fault, None] | tuple[None, Cdr]:
+def _common(
+    fields: Mapping[str, object], arrival: Arrival, instant: Callable[[object], int]
+) -> tuple[_Fault, None] | tuple[None, Cdr]:
     """Return the first fault of what both sides share, or the CDR still without sides."""
     fault = _text_fault(fields) or _missing(fields, arrival.services)
     if fault is not None:
         return fault, None
-    times = _times(fields)
+    times = _times(fields, instant)
     if isinstance(times, _Fault):
         return times, None
     setup_ms, answered_ms, ended_ms = times
@@ -246,32 +256,34 @@ def _amount_name(fields: Mapping[str, object], services: frozenset[str]) -> str:
     return "volume"
 
 
-def _times(fields: Mapping[str, object]) -> tuple[int | None, int | None, int | None] | _Fault:
+def _times(fields: Mapping[str, object], instant: Callable[[object], int]) -> Times | _Fault:
     """Return set up, answered, ended in ms, or the first that is no time."""
     found: list[int | None] = []
     for name in ("setup_at", "answered_at", "ended_at"):
         value = fields.get(name)
         try:
-            # A datetime or a number is no RFC 3339 text, though msgspec would take the one.
-            found.append(
-                milliseconds(msgspec.convert(value, Instant)) if isinstance(value, str) else _none(value)
-            )
-        except (ValueError, TypeError, OverflowError, msgspec.MsgspecError):
+            found.append(None if value is None else instant(value))
+        except REFUSED:
             detail = f"`{name}` is no time; send RFC 3339 with an offset, such as 2026-11-03T10:00:00.000Z"
             return _Fault(Reason.BAD_TIME, detail, value)
     setup_ms, answered_ms, ended_ms = found
     return setup_ms, answered_ms, ended_ms
 
 
-def _none(value: object) -> int | None:
-    if value is not None:
-        raise TypeError
-    return None
+def _parsed(value: object) -> int:
+    if not isinstance(value, str):
+        raise TypeError  # msgspec would take numbers
+    return milliseconds(msgspec.convert(value, Instant))
+
+
+def known_ms(value: object) -> int:
+    """Return an instant that is ms already."""
+    return msgspec.convert(value, int)
 
 
 def _late_or_early(at_ms: int, arrival: Arrival) -> _Fault | None:
     if at_ms > arrival.last_ms:
-        ahead_s = (at_ms - arrival.lane_ms) // _SECOND_MS
+        ahead_s = (at_ms - arrival.lane_ms) // SECOND_MS
         detail = (
             f"the call is {ahead_s} s ahead of its record, more than an hour; check the clock of the switch"
         )
@@ -279,10 +291,10 @@ def _late_or_early(at_ms: int, arrival: Arrival) -> _Fault | None:
             detail = "the call is beyond the year 9998; check the clock of the switch"
         return _Fault(Reason.TIME_IN_FUTURE, detail, at_ms)
     if at_ms < arrival.first_ms:
-        age_s = (arrival.lane_ms - at_ms) // _SECOND_MS
+        age_s = (arrival.lane_ms - at_ms) // SECOND_MS
         detail = (
             f"the call is {age_s} s older than its record, the duplicate window is "
-            f"{arrival.window_ms // _SECOND_MS} s; lengthen worker.duplicate_window_days, then send it again"
+            f"{arrival.window_ms // SECOND_MS} s; lengthen worker.duplicate_window_days, then send it again"
         )
         return _Fault(Reason.TOO_OLD, detail, at_ms)
     return None
@@ -310,7 +322,7 @@ def _not_over(at_ms: int, duration: object, arrival: Arrival) -> _Fault | None:
     if not isinstance(duration, int) or at_ms + duration <= arrival.last_ms:
         return None
     detail = (
-        f"by `duration_ms` the call ends {(at_ms + duration - arrival.lane_ms) // _SECOND_MS} s after its "
+        f"by `duration_ms` the call ends {(at_ms + duration - arrival.lane_ms) // SECOND_MS} s after its "
         "record came, more than an hour; correct the switch, or the unit of the duration in the source's map"
     )
     if arrival.last_ms == CALENDAR_MS_MAX:
@@ -341,7 +353,7 @@ def _party(value: object, side: Side) -> Party | _Fault:
         return msgspec.json.decode(text, type=Party)
     except RecursionError:
         return _Fault(Reason.MALFORMED, f"`{side}` is nested too deep; send one flat object", "")
-    except (ValueError, TypeError, OverflowError, msgspec.MsgspecError) as error:
+    except REFUSED as error:
         missing = _missing_in_rate(value)
         if missing:
             detail = f"`{side}.rate` lacks {', '.join(missing)}; a given rate needs code, price and currency"
@@ -360,6 +372,6 @@ def _missing_in_rate(value: object) -> list[str]:
     filled = {**rate, **{name: _RATE_FILL[name] for name in missing}}
     try:
         msgspec.convert({**value, "rate": filled}, Party)
-    except (ValueError, TypeError, msgspec.MsgspecError):
+    except REFUSED:
         return []
     return missing

@@ -27,6 +27,7 @@ from rater.core.journal.records import (
     Outgoing,
     StateRecord,
 )
+from rater.core.json_text import UNREADABLE
 from rater.core.reasons import shown
 from rater.errors import Halt, StreamDown
 from rater.stream.connecting import Connection, reading
@@ -85,10 +86,6 @@ def control_record(control: Mark | Owner | Piece) -> Outgoing:
     return None, None, [(CONTROL_HEADER, _encoder.encode(control))]
 
 
-# What msgspec raises on bytes: its own, UnicodeDecodeError (a ValueError), RecursionError; TypeError: null.
-_UNREADABLE = (msgspec.MsgspecError, ValueError, RecursionError, TypeError)
-
-
 def understood(headers: Sequence[tuple[str, bytes]]) -> Effect | Control | None:
     """Return what a record's headers say; None: nothing of ours.
 
@@ -101,7 +98,7 @@ def understood(headers: Sequence[tuple[str, bytes]]) -> Effect | Control | None:
             said: Effect | Control = (_effects if name == EFFECT_HEADER else _controls).decode(raw)
             if isinstance(said, ChangeRecord | StateRecord) and said.client:
                 _check_state(said)
-        except _UNREADABLE as error:
+        except (*UNREADABLE, TypeError) as error:
             raise Halt(
                 f"the journal has a header {name!r} that cannot be read ({shown(str(error))}): it was "
                 "written by a newer version of rater or by something else; run the version that wrote it"

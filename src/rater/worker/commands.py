@@ -18,7 +18,6 @@ from rater.core.commands.loads import chunk_call, chunk_fault, event
 from rater.core.commands.records import (
     ClientsArgs,
     Command,
-    Do,
     ManifestArgs,
     load_args,
     manifest_of,
@@ -26,6 +25,7 @@ from rater.core.commands.records import (
 )
 from rater.core.journal.outcomes import KeptChange
 from rater.core.journal.records import CONTROL_HEADER
+from rater.core.kinds import Do, EventType, Result
 from rater.core.line import steps
 from rater.core.line.batch import Batch
 from rater.core.line.draw_request import RequestBuilder
@@ -63,14 +63,14 @@ async def obey(buckets: LaneBuckets, batch: Batch, record: Any) -> None:
     if isinstance(command, str):
         log.warning("not a command", lane=buckets.lane.number, offset=record.offset, reason=command)
         return
-    result = "done"
+    result = Result.DONE
     match command.do:
         case Do.LOAD_CATALOG:
             result = await _load(buckets, batch, record, command)
         case Do.TICK:
             pass  # its record's time moves the lane's
         case _:
-            result = "refused"
+            result = Result.REFUSED
             _refuse(buckets, batch, command, f"this version does not know the command {command.do!r}")
     batch.counts.commands[command.do, result] += 1
 
@@ -89,13 +89,13 @@ def _replayed(buckets: LaneBuckets, batch: Batch, record: Any) -> bool:
     return any(isinstance(one, KeptChange) and one.events for one in kept)
 
 
-async def _load(buckets: LaneBuckets, batch: Batch, record: Any, command: Command) -> str:
+async def _load(buckets: LaneBuckets, batch: Batch, record: Any, command: Command) -> Result:
     try:
         await _do_load(buckets, batch, record, command)
     except (_Refused, NoCatalog) as error:
         _refuse(buckets, batch, command, str(error))
-        return "refused"
-    return "done"
+        return Result.REFUSED
+    return Result.DONE
 
 
 async def _do_load(buckets: LaneBuckets, batch: Batch, record: Any, command: Command) -> None:
@@ -105,7 +105,7 @@ async def _do_load(buckets: LaneBuckets, batch: Batch, record: Any, command: Com
     if isinstance(args, ManifestArgs):
         await adopt(buckets, args.version, args.offset)
         data = {"version": args.version, "lane": buckets.lane.number}
-        _tell(batch, "catalog_loaded", command, f"catalog_loaded/{buckets.lane.number}", data)
+        _tell(batch, EventType.CATALOG_LOADED, command, f"catalog_loaded/{buckets.lane.number}", data)
         return
     fault = chunk_fault(args, buckets.lane.catalog, buckets.connections.store.count)
     if fault is not None:
@@ -118,7 +118,7 @@ async def _do_load(buckets: LaneBuckets, batch: Batch, record: Any, command: Com
         request.accounts = args.entries
         await buckets.draw_one(batch, args.bucket, request, buckets.views.of_batch())
         batch.controls.append(steps.account_state(batch.commands_topic, record.offset, args.entries))
-    _tell(batch, "command_done", command, "done", {})
+    _tell(batch, EventType.COMMAND_DONE, command, "done", {})
 
 
 async def adopt(buckets: LaneBuckets, version: int, body: int) -> None:
@@ -190,10 +190,10 @@ def _refuse(buckets: LaneBuckets, batch: Batch, command: Command, reason: str) -
     lane = buckets.lane.number
     log.warning("command refused", lane=lane, command=command.id, do=command.do, reason=reason)
     # Of a manifest every lane has a copy.
-    _tell(batch, "command_refused", command, f"refused/{lane}", {"reason": reason, "lane": lane})
+    _tell(batch, EventType.COMMAND_REFUSED, command, f"refused/{lane}", {"reason": reason, "lane": lane})
 
 
-def _tell(batch: Batch, kind: str, command: Command, what: str, data: dict[str, Any]) -> None:
+def _tell(batch: Batch, kind: EventType, command: Command, what: str, data: dict[str, Any]) -> None:
     told = event(kind, command, what, data)
     batch.events.append((told.key, told.value, []))
     batch.counts.events[kind] += 1

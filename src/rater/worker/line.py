@@ -11,7 +11,8 @@ import time
 from collections import deque
 
 from rater.core.clients.views import Views
-from rater.core.commands.records import Do, write_command
+from rater.core.commands.records import write_command
+from rater.core.kinds import Do
 from rater.core.line import steps
 from rater.core.line.batch import Batch, Side, Standing, slices
 from rater.core.line.steps import Lacking, Requests

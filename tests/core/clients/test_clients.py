@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rater.core.amounts import LIMIT
+from rater.core.bucket.messages import bucket_of
 from rater.core.catalog.compiled import Catalog, compile_catalog
 from rater.core.catalog.specs import (
     AccountSpec,
@@ -25,7 +26,7 @@ from rater.core.catalog.specs import (
 )
 from rater.core.clients.changes import apply_entry, load_change
 from rater.core.clients.periods import Period, period_around, period_of
-from rater.core.clients.state import ClientState, client_bucket, read_state, write_state
+from rater.core.clients.state import ClientState, read_state, write_state
 from rater.core.clients.views import ClientView
 from rater.core.line.offline import Rater, Transaction
 from rater.core.periods import canonical_when, when_ms, zone_of
@@ -146,7 +147,7 @@ def test_an_opening_balance_has_to_fit(there: int, opening: int) -> None:
 @given(st.text(min_size=1), st.integers(1, 64))
 def test_the_bucket_is_the_checksum_of_the_id(client_id: str, buckets: int) -> None:
     """A client's bucket is CRC-32 of its id modulo the number of buckets: others compute it too."""
-    assert client_bucket(client_id, buckets) == crc32(client_id.encode()) % buckets
+    assert bucket_of(client_id, buckets) == crc32(client_id.encode()) % buckets
 
 
 def test_a_new_client_has_what_the_load_says() -> None:

@@ -17,6 +17,7 @@ from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 from rater.core.catalog.specs import AccountSpec, ClientPackageSpec, ClientSpec, TermsSpec
 from rater.core.catalog_files.fields import CURRENCY, QUANTITY_MAX, TEXT_CHARS_MAX, is_over, micros
 from rater.core.cdr import SIDES
+from rater.core.json_text import UNREADABLE
 from rater.core.periods import canonical_when, parse_span, zone_of
 
 _Text = Annotated[str, Meta(min_length=1, max_length=TEXT_CHARS_MAX)]
@@ -144,7 +145,7 @@ def parse(raw: bytes) -> Parsed | None:
         }
         rest = _encode(sections)
         msgspec.json.decode(rest)  # what is wrong in it has its place in the whole file
-    except (msgspec.MsgspecError, ValueError, RecursionError):
+    except UNREADABLE:
         return None
     if _APART.search(raw) or _ESCAPED.search(raw):
         return None

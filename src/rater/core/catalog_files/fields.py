@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from rater.core.amounts import COUNT_MAX, E10, parse_e10, parse_micros
 from rater.core.catalog.codes import CODE_DIGITS_MAX
+from rater.core.instants import DAY_MS
 from rater.core.periods import canonical_when, parse_span, when_ms, zone_of
 from rater.core.reasons import shown
 
@@ -26,7 +27,6 @@ HINTS_MAX = 1000
 """A hint takes 0.1 ms: a file with so many faults was not misspelt."""
 
 _UTC = zone_of("UTC")
-_DAY_MS = 86_400_000
 CURRENCY = re.compile(r"[A-Za-z0-9]{1,16}")
 CURRENCY_PROBLEM = "not a currency; write 1 to 16 letters or digits, such as USD"
 CODE = re.compile(rf"[0-9]{{1,{CODE_DIGITS_MAX}}}")
@@ -64,7 +64,7 @@ def plain(text: str) -> bool:
 
 def is_over(start: str, end: str) -> bool:
     """Return whether an end is not after the start; a day of doubt where one is a date at the client."""
-    doubt = 0 if len(start) == len(end) else _DAY_MS
+    doubt = 0 if len(start) == len(end) else DAY_MS
     return when_ms(end, _UTC) <= when_ms(start, _UTC) - doubt
 
 

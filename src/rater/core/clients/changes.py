@@ -21,6 +21,7 @@ from rater.core.catalog.specs import ClientEntry, ClientPackageSpec, ClientSpec
 from rater.core.clients.periods import whole_second
 from rater.core.clients.state import ClientPackage, ClientState, write_state
 from rater.core.instants import rfc3339
+from rater.core.kinds import TransactionType
 from rater.core.periods import (
     when_ms,
 )
@@ -78,7 +79,7 @@ def load_change(
     transactions: tuple[ChangeTransaction, ...] = ()
     if opening:
         value = _opening(new, opening, actor, at_ms, catalog.version)
-        transactions = (ChangeTransaction("adjustment", opening, value),)
+        transactions = (ChangeTransaction(TransactionType.ADJUSTMENT, opening, value),)
     return Change(
         ClientWrite(
             client=new.id, expected=0 if state is None else state.version, version=new.version,
@@ -91,9 +92,10 @@ def load_change(
 def _opening(state: ClientState, opening: int, actor: str, at_ms: int, catalog: int) -> bytes:
     """Return the adjustment that sets a new client's balance (CONTRACTS.md, Catalog file: `balance`)."""
     return _encode({
-        "id": f"adjust/{state.id}/opening", "revision": 1, "type": "adjustment", "client": state.id,
-        "account": None, "at": rfc3339(at_ms), "actor": actor, "reason": "opening balance",
-        "key": "opening", "amount": format_micros(opening), "currency": state.currency, "catalog": catalog,
+        "id": f"adjust/{state.id}/opening", "revision": 1, "type": TransactionType.ADJUSTMENT,
+        "client": state.id, "account": None, "at": rfc3339(at_ms), "actor": actor,
+        "reason": "opening balance", "key": "opening", "amount": format_micros(opening),
+        "currency": state.currency, "catalog": catalog,
     })  # fmt: skip
 
 

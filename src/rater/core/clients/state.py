@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from zlib import crc32
-
 import msgspec
 from msgspec import Struct
 
@@ -68,8 +66,3 @@ def read_state(raw: bytes) -> ClientState:
 def write_state(state: ClientState) -> bytes:
     """Return the state as bytes; equal states give equal bytes."""
     return _encode(state)
-
-
-def client_bucket(client_id: str, buckets: int) -> int:
-    """Return the bucket of a client: CRC-32 of its id modulo the number of buckets."""
-    return crc32(client_id.encode()) % buckets

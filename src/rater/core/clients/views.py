@@ -76,7 +76,7 @@ class ClientView:
         self.state = state
         self.id = state.id
         self.crc = crc32(state.id.encode())
-        """Its remainder is the client's bucket (`client_bucket`)."""
+        """Part of the keys of its duplicates (`duplicates.keys_of`)."""
         self.version = state.version
         self.catalog = state.catalog
         """The version of the catalog that it has to be read with, or a newer one."""

@@ -17,6 +17,7 @@ from rater.core.bucket.messages import DrawResult, pack_results, unpack_results
 from rater.core.catalog.codes import RateText
 from rater.core.catalog.offers import LimitText
 from rater.core.clients.changes import Change, ChangeEvent, ChangeTransaction
+from rater.core.kinds import TransactionType
 from rater.core.rating.transaction import CallText, Context, TransactionHead
 
 _ROWS = b"\x00"
@@ -188,7 +189,11 @@ def _sides(entries: list[OutcomeEntry], results: list[DrawResult], woken: list[i
 
 def _applied(entry: OutcomeEntry) -> KeptChange:
     of = _applies.decode(entry.context)
-    opening = () if of.transaction is None else (ChangeTransaction("adjustment", of.delta, of.transaction),)
+    opening = (
+        ()
+        if of.transaction is None
+        else (ChangeTransaction(TransactionType.ADJUSTMENT, of.delta, of.transaction),)
+    )
     return KeptChange(
         entry.topic, entry.offset, entry.index, entry.record_ms, entry.client, of.version, of.state,
         of.delta, [], opening, (),

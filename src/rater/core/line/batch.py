@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from rater.core.bucket.messages import DrawResult
 from rater.core.catalog.codes import Rate, RateText
 from rater.core.catalog.offers import Candidate, LimitText
-from rater.core.cdr import Cdr, Party
+from rater.core.cdr import SIDES, Cdr, Party
 from rater.core.clients.views import ClientView, Opened
 from rater.core.journal.outcomes import Decided, KeptChange, OutcomeRow
 from rater.core.journal.records import Identity, Outgoing
@@ -26,8 +26,7 @@ from rater.core.rating.transaction import TransactionHead
 from rater.core.reasons import Rejection
 from rater.core.reasons import Side as SideName
 
-SIDE_INDEX = {"orig": 0, "term": 1}
-SIDE_NAME: tuple[SideName, SideName] = ("orig", "term")
+SIDE_INDEX = {side: index for index, side in enumerate(SIDES)}
 
 
 _timestamp = attrgetter("timestamp")
@@ -129,7 +128,7 @@ class Side(Struct, gc=False):
     @property
     def name(self) -> SideName | None:
         """Which side; None: of a record of which that is not known."""
-        return SIDE_NAME[self.index] if self.index >= 0 else None
+        return SIDES[self.index] if self.index >= 0 else None
 
     @property
     def offset(self) -> int:

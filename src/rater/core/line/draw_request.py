@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from rater.core.bucket.messages import ClientWrite, DrawItem, DrawRequest, Due, ItemCandidate, Use
 from rater.core.catalog.codes import NO_RATE, RateText
 from rater.core.catalog.offers import Candidate, LimitText
-from rater.core.cdr import CALLS, Cdr
+from rater.core.cdr import CALLS, SIDES, Cdr
 from rater.core.clients.changes import Change
 from rater.core.clients.views import ClientView, Opened
 from rater.core.journal.outcomes import KeptChange, OutcomeRow, kept_change, pack_changes, pack_rows
 from rater.core.journal.outcomes import Record as KafkaRecord
-from rater.core.line.batch import SIDE_NAME, Record, Side, Standing
+from rater.core.line.batch import Record, Side, Standing
 from rater.core.rating.duplicates import content_of, keys_of
 from rater.core.rating.pricing import Priced
 from rater.core.rating.transaction import TransactionHead, head_of, names_of
@@ -80,7 +80,7 @@ class RequestBuilder:
         )
         if head == len(self._head_texts):
             self._head_texts.append(
-                head_of(view, side.account, SIDE_NAME[side.index], cdr.service, packages, catalog)
+                head_of(view, side.account, SIDES[side.index], cdr.service, packages, catalog)
             )
         rate_text = NO_RATE if side.rate is None else side.rate.text()
         rate = self._rates.setdefault(rate_text.fragment, len(self._rates))

@@ -12,13 +12,13 @@ from operator import attrgetter
 import msgspec
 from msgspec.structs import replace
 
-from rater.core.bucket.messages import DrawReply, Outcome
+from rater.core.bucket.messages import DrawReply, Outcome, bucket_of
 from rater.core.catalog.compiled import Catalog
 from rater.core.catalog.offers import Candidate
-from rater.core.cdr import Arrival, Cdr
+from rater.core.catalog.specs import LimitType
+from rater.core.cdr import SIDES, Arrival, Cdr
+from rater.core.cdr_decoding import check
 from rater.core.cdr_decoding import decode as decode_cdr
-from rater.core.cdr_decoding import decode_object
-from rater.core.clients.state import client_bucket
 from rater.core.clients.views import Opened, Views
 from rater.core.journal.outcomes import Decided, KeptChange, row_of
 from rater.core.journal.records import (
@@ -33,7 +33,8 @@ from rater.core.journal.records import (
     effect_headers,
     state_record,
 )
-from rater.core.line.batch import SIDE_INDEX, SIDE_NAME, Batch, Record, Side, Standing
+from rater.core.kinds import DuplicateKind, SideOutcome, TransactionType
+from rater.core.line.batch import SIDE_INDEX, Batch, Record, Side, Standing
 from rater.core.line.draw_request import RequestBuilder
 from rater.core.rating.identifying import Ahead, Identified
 from rater.core.rating.identifying import identify as identify_side
@@ -43,6 +44,7 @@ from rater.core.rating.matching import package_type
 from rater.core.rating.pricing import price as price_of
 from rater.core.rating.transaction import Context, catalog_of, plain_id, refused, rendered
 from rater.core.reasons import Reason, Rejection
+from rater.core.reasons import Side as SideName
 from rater.core.sources.formats import Skipped
 from rater.core.sources.source_map import SourceMap
 
@@ -98,7 +100,7 @@ def _take_rejected(
     batch: Batch, topic: str, record: Record, rejected: tuple[Rejection, ...], replayed: Sequence[int]
 ) -> None:
     for rejection in rejected:
-        index = SIDE_INDEX.get(rejection.side or "", -1)
+        index = -1 if rejection.side is None else SIDE_INDEX[rejection.side]
         if index not in replayed:
             by = batch.catalog if rejection.reason is Reason.SERVICE_UNKNOWN else 0
             batch.sides.append(Side(topic, record, index, rejection=rejection, catalog=by))
@@ -110,7 +112,7 @@ def _map(
     mapped = source_map.apply(value or b"")
     if not isinstance(mapped, dict):
         return mapped
-    found = decode_object(mapped, arrival)
+    found = check(mapped, arrival)
     if isinstance(found, Cdr):
         return found if not found.rejected else replace(found, rejected=source_map.named(found.rejected))
     return source_map.named(found)
@@ -157,9 +159,9 @@ class Lacking:
         """Return bucket → (clients, accounts) to look up there."""
         out: dict[int, tuple[set[str], set[str]]] = {}
         for client in self.clients:
-            out.setdefault(client_bucket(client, buckets), (set(), set()))[0].add(client)
+            out.setdefault(bucket_of(client, buckets), (set(), set()))[0].add(client)
         for account in self.accounts:
-            out.setdefault(client_bucket(account, buckets), (set(), set()))[1].add(account)
+            out.setdefault(bucket_of(account, buckets), (set(), set()))[1].add(account)
         return out
 
 
@@ -172,7 +174,7 @@ def identify(sides: Iterable[Side], catalog: Catalog, views: Views) -> Lacking:
     lacking = Lacking()
     for side in sides:
         side.rejection = None
-        found = identify_side(side.cdr, SIDE_NAME[side.index], side.party, catalog, views)  # type: ignore[arg-type]
+        found = identify_side(side.cdr, SIDES[side.index], side.party, catalog, views)  # type: ignore[arg-type]
         if isinstance(found, Identified):
             side.view, side.account, side.rate = found
         elif isinstance(found, Rejection):
@@ -220,7 +222,7 @@ def price(sides: Iterable[Side], catalog: Catalog, views: Views) -> Lacking:
         cdr, view = side.cdr, side.view
         if side.rejection is not None or cdr is None or view is None:
             continue
-        found = price_of(cdr, SIDE_NAME[side.index], side.rate, view.currency, catalog)
+        found = price_of(cdr, SIDES[side.index], side.rate, view.currency, catalog)
         if isinstance(found, Rejection):
             _reject_side(side, found, view.id, catalog, views, lacking)
         else:
@@ -247,7 +249,7 @@ def match(
         candidates: Sequence[Candidate] = ()
         cut = side.late = False
         if priced.billed and rate is not None and view.packages:
-            name = SIDE_NAME[side.index]
+            name = SIDES[side.index]
             kind = package_type(priced.sign, name)
             opened = view.opened(side.account, cdr.service, kind, cdr.at_ms, catalog)
             whole = side.whole or view.id in ask_whole
@@ -262,7 +264,7 @@ def match(
             if came_ms >= opened.until_ms:
                 side.late = any(opened.stops_ms[one.group] <= came_ms for one in candidates)
         side.opened, side.candidates = opened, candidates
-        bucket = view.crc % buckets
+        bucket = bucket_of(view.id, buckets)
         builder = requests.get(bucket)
         if builder is None:
             builder = requests[bucket] = RequestBuilder()
@@ -299,8 +301,8 @@ def settle(batch: Batch, request: RequestBuilder, reply: DrawReply) -> None:
 def render(batch: Batch, standing: Standing) -> None:
     """Turn every change and every side into what is published of it; changes first."""
     counts, lane, lane_ms = batch.counts, standing.lane, standing.lane_ms
-    outcomes: list[tuple[str, str]] = []
-    draws: list[str] = []
+    outcomes: list[tuple[SideName, SideOutcome]] = []
+    draws: list[LimitType] = []
     usage = late = 0
     for change in batch.changes:
         _render_change(batch, standing, change)
@@ -308,7 +310,7 @@ def render(batch: Batch, standing: Standing) -> None:
         if side.rejection is not None:
             _reject(batch, side, side.rejection)
             continue
-        result, row, head, name = side.result, side.row, side.head, SIDE_NAME[side.index]
+        result, row, head, name = side.result, side.row, side.head, SIDES[side.index]
         assert result is not None  # noqa: S101 - settle gave one to each
         assert row is not None  # noqa: S101 - every drawn side has them
         assert head is not None  # noqa: S101 - the same
@@ -325,12 +327,12 @@ def render(batch: Batch, standing: Standing) -> None:
             )  # fmt: skip
             transaction = rendered(row, head, side.rate_text, side.limits, result)
             batch.transactions.append((head.client.encode(), transaction, effect_headers(effect)))
-            outcomes.append((name, "rated" if row.why is None else "zero"))
+            outcomes.append((name, SideOutcome.RATED if row.why is None else SideOutcome.ZERO))
             usage += 1
             late += side.late
         elif result.outcome == Outcome.DUPLICATE:
-            outcomes.append((name, "duplicate"))
-            counts.duplicates["same"] += 1
+            outcomes.append((name, SideOutcome.DUPLICATE))
+            counts.duplicates[DuplicateKind.SAME] += 1
         else:
             # As it was decided, also by a predecessor: of its CDR nothing is left but what is kept.
             side.catalog = catalog_of(head)
@@ -338,7 +340,7 @@ def render(batch: Batch, standing: Standing) -> None:
             _reject(batch, side, side.rejection)
     counts.sides.update(outcomes)
     counts.draws.update(draws)
-    counts.transactions["usage"] += usage
+    counts.transactions[TransactionType.USAGE] += usage
     counts.late += late
 
 
@@ -378,7 +380,7 @@ def _reject(batch: Batch, side: Side, rejection: Rejection) -> None:
         ("attempt", next((value for name, value in record.headers or () if name == "attempt"), b"1")),
     ]
     batch.rejected.append((record.key, record.value, headers))
-    batch.counts.rejected[rejection.reason.value] += 1
-    batch.counts.sides[rejection.side or "none", "rejected"] += 1
+    batch.counts.rejected[rejection.reason] += 1
+    batch.counts.sides[rejection.side or "none", SideOutcome.REJECTED] += 1
     if rejection.reason is Reason.DUPLICATE_DIFFERS:
-        batch.counts.duplicates["differs"] += 1
+        batch.counts.duplicates[DuplicateKind.DIFFERS] += 1
