@@ -7,6 +7,7 @@ import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from hashlib import blake2b
+from importlib import resources
 from typing import Any
 
 import pytest
@@ -721,6 +722,22 @@ async def test_functions_loaded_by_an_administrator(
         pass
     async with connected(server.url, prefix, username=prefix, password=password) as store:
         await Lane(store).take()
+
+
+@pytest.mark.parametrize("rights", ["+function|list", ""])
+async def test_functions_of_an_earlier_version_that_stay_are_told(
+    start_redis: Callable[..., Redis], user_rights: Any, prefix: str, rights: str
+) -> None:
+    """Functions that lack what is called, and may not be replaced, are told at once: none waits for them."""
+    server = start_redis()
+    code = resources.files("rater.store").joinpath("functions.lua").read_text("utf-8")
+    with redis.Redis.from_url(server.url) as admin:
+        admin.function_load(code.replace("redis.register_function('rater_v2_change', bound(change))\n", ""))
+        rules = [rule for rule in user_rights.rights(prefix) if not rule.startswith("+function")]
+        password = user_rights.set_user(admin, prefix, [*rules, *rights.split()])
+    with pytest.raises(Halt, match=r"grant \+function\|load, or let an administrator load them"):
+        async with connected(server.url, prefix, username=prefix, password=password):
+            pass
 
 
 async def test_other_prefix_is_out_of_reach(

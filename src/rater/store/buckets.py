@@ -318,8 +318,9 @@ class Buckets:
         return True if fields[b"library_code"] == self._code else None
 
     async def _answers(self, address: Address) -> bool:
+        """Return whether the function that came last is there: a library of an earlier version lacks it."""
         try:
-            await self._link.ask_at(address, "FCALL", f"{LIBRARY}_probe", 0)
+            await self._link.ask_at(address, "FCALL", f"{LIBRARY}_change", 0)
         except FunctionMissing:
             return False
         except Halt as error:
@@ -328,17 +329,18 @@ class Buckets:
         return True
 
     async def _load(self, address: Address) -> None:
-        """Load the library where it is absent or differs; where it is not allowed, an older one must do."""
+        """Load the library where it is absent or differs; if that is not allowed, one with all of it does."""
         state = await self._loaded(address)
         if state is True:
             return
         try:
             await self._link.ask_at(address, "FUNCTION", "LOAD", "REPLACE", self._code)
         except Halt as error:
-            if state is False:
+            if state is False or not await self._answers(address):
                 raise Halt(
-                    f"{error}. The functions {LIBRARY} are missing there: grant +function|load, or let an "
-                    "administrator load them: redis-cli -x FUNCTION LOAD REPLACE < functions.lua"
+                    f"{error}. The functions {LIBRARY} are missing there, or those of an earlier version are "
+                    "there: grant +function|load, or let an administrator load them: "
+                    "redis-cli -x FUNCTION LOAD REPLACE < functions.lua"
                 ) from error
 
     async def _provision(self) -> None:
