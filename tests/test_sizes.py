@@ -12,7 +12,6 @@ FUNCTION_MAX, CLASS_MAX, FILE_MAX = 50, 250, 450
 
 LONG = {
     "core/bucket/model.py": "functions.lua as a whole in Python, to be read beside it",
-    "store/buckets.py:Buckets": "one method for each function of functions.lua, and no decision of its own",
 }
 """Path, or path:name → why it is longer."""
 

@@ -7,11 +7,9 @@ repeat), Halt when the configuration is at fault. Nothing is repeated here.
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import contextmanager
-from importlib import resources
 from typing import Any, NamedTuple, Self
 
 from msgspec import MsgspecError
@@ -28,13 +26,12 @@ from rater.core.bucket.messages import (
     clients_of,
     unpack_results,
 )
-from rater.errors import Halt, StoreDown
-from rater.store.keys import Keys, client_of, meta_key, states_pattern
-from rater.store.link import Address, FunctionMissing, Link
+from rater.errors import Halt
+from rater.store.keys import Keys, client_of, states_pattern
+from rater.store.link import FunctionMissing, Link
 from rater.store.packing import Args, changes, pack_draw, pack_reconcile, unpack_due, unpack_fence
+from rater.store.provisioning import LIBRARY, Library, provision
 
-LIBRARY = "rater_v2"
-VERSION_MIN = 7
 _READ_MAX = 1000  # keys of one reading command
 _SCAN_COUNT = 1000
 
@@ -57,7 +54,7 @@ class Buckets:
         self._link = link
         self._prefix = prefix
         self._keys = [Keys(prefix, bucket, buckets) for bucket in range(buckets)]
-        self._code = resources.files("rater.store").joinpath("functions.lua").read_bytes()
+        self._library = Library(link)
 
     @classmethod
     async def connect(
@@ -82,8 +79,8 @@ class Buckets:
         try:
             await link.open()
             for address in await link.primaries():
-                await store._load(address)
-            await store._provision()
+                await store._library.load(address)
+            await provision(link, prefix, buckets, lanes)
         except BaseException:
             await link.close()
             raise
@@ -95,24 +92,7 @@ class Buckets:
 
     async def check(self) -> list[str]:
         """Return a sentence for each thing about the servers that must be changed, each with its remedy."""
-        problems: list[str] = []
-        for address in await self._link.primaries():
-            where = f"Redis at {address.host}:{address.port}"
-            info = _info(await self._link.ask_at(address, "INFO", "everything"))
-            version = info.get("redis_version", "?")
-            if not version.split(".")[0].isdigit() or int(version.split(".")[0]) < VERSION_MIN:
-                problems.append(f"{where} is version {version}; use Redis 7 or Valkey 7.2, or newer")
-            policy = info.get("maxmemory_policy", "?")
-            if policy != "noeviction":
-                problems.append(
-                    f"{where} has maxmemory-policy {policy}, which deletes balances when memory is short; "
-                    "set it to noeviction"
-                )
-            if await self._loaded(address) is False:
-                problems.append(
-                    f"{where} lacks the functions {LIBRARY}; load rater/store/functions.lua there"
-                )
-        return problems
+        return await self._library.check()
 
     # ------------------------------------------------------------------ taking a lane
     async def fence(self, bucket: int, lane: int, token: int) -> FenceReply:
@@ -302,69 +282,11 @@ class Buckets:
         try:
             return await self._link.ask(key, "FCALL", name, len(args.keys), *args.keys, *args.argv)
         except FunctionMissing:
-            await self._load(await self._link.address(key))
+            await self._library.load(await self._link.address(key))
             raise
-
-    # ------------------------------------------------------------------ provisioning
-    async def _loaded(self, address: Address) -> bool | None:
-        """Return whether the library is there; None: it is, with other code."""
-        try:
-            found = await self._link.ask_at(address, "FUNCTION", "LIST", "LIBRARYNAME", LIBRARY, "WITHCODE")
-        except Halt:  # not allowed to list: a call shows whether it is there
-            return await self._answers(address)
-        if not found:
-            return False
-        fields = dict(zip(found[0][::2], found[0][1::2], strict=True))
-        return True if fields[b"library_code"] == self._code else None
-
-    async def _answers(self, address: Address) -> bool:
-        """Return whether the function that came last is there: a library of an earlier version lacks it."""
-        try:
-            await self._link.ask_at(address, "FCALL", f"{LIBRARY}_change", 0)
-        except FunctionMissing:
-            return False
-        except Halt as error:
-            # Without keys the function fails as it begins, which shows that it is there.
-            return "user_function" in str(error)
-        return True
-
-    async def _load(self, address: Address) -> None:
-        """Load the library where it is absent or differs; if that is not allowed, one with all of it does."""
-        state = await self._loaded(address)
-        if state is True:
-            return
-        try:
-            await self._link.ask_at(address, "FUNCTION", "LOAD", "REPLACE", self._code)
-        except Halt as error:
-            if state is False or not await self._answers(address):
-                raise Halt(
-                    f"{error}. The functions {LIBRARY} are missing there, or those of an earlier version are "
-                    "there: grant +function|load, or let an administrator load them: "
-                    "redis-cli -x FUNCTION LOAD REPLACE < functions.lua"
-                ) from error
-
-    async def _provision(self) -> None:
-        """Fix the numbers of buckets and lanes, or compare with those that are fixed."""
-        key = meta_key(self._prefix)
-        for name, number in (("buckets", self.count), ("lanes", self.lanes)):
-            await self._link.ask(key, "HSETNX", key, name, number)
-            fixed = await self._link.ask(key, "HGET", key, name)
-            if fixed is None:
-                raise StoreDown(f"{key} has just been deleted; is Redis being flushed?")
-            if fixed != b"%d" % number:
-                raise Halt(
-                    f"{key} in Redis says {name} = {str(fixed, 'utf-8', 'replace')}, and {number} are asked "
-                    f"for; {name} cannot be changed after provisioning: set the number back, or use another "
-                    "redis.prefix"
-                )
 
 
 def _head(reply: list[Any]) -> tuple[Status, int]:
     """Return what every reply begins with: the status and the number of the next call."""
     status, number, *_ = reply
     return Status(status), int(number)
-
-
-def _info(reply: bytes) -> dict[str, str]:
-    """Return the fields of an INFO reply."""
-    return dict(re.findall(r"^([a-z0-9_]+):([^\r\n]*)", str(reply, "utf-8", "replace"), re.MULTILINE))
