@@ -71,8 +71,7 @@ class Buckets:
         """Connect, load the functions where absent or different, fix buckets and lanes at first use.
 
         username and password go before those in the URL. Raises Halt when the store was provisioned with
-        other
-        numbers of buckets or lanes.
+        other numbers of buckets or lanes.
         """
         link = Link(url, username, password, timeout_s)
         store = cls(link, prefix=prefix, buckets=buckets, lanes=lanes)

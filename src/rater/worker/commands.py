@@ -49,7 +49,7 @@ AGAIN_S = 2.0
 """How long to wait before a manifest that points at no catalog is looked at again, and then refused."""
 
 
-async def obey(buckets: LaneBuckets, batch: Batch, record: Any) -> None:
+async def carry_out(buckets: LaneBuckets, batch: Batch, record: Any) -> None:
     """Carry out one record of the commands topic.
 
     What is no command is passed over with a line in the log; one that cannot be carried out is refused with

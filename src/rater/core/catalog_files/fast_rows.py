@@ -131,9 +131,10 @@ _encode = msgspec.json.Encoder().encode
 def parse(raw: bytes) -> Parsed | None:
     """Return what a JSON file holds; None: it is read field by field.
 
-    Of names that come twice msgspec takes the last one, silently. But the file has as many `":` as what was
-    read of it, written again, unless there are such names (or a quote apart from its colon, or either of them
-    escaped, which is seldom and left to reading field by field).
+    Of names that come twice in an object msgspec keeps the last and says nothing. So what was read is written
+    again, and the number of `":` in it is compared with the file's: where they differ, the file is read field
+    by field, which tells of such names. So is one with a quote apart from its colon, or with either escaped,
+    where this count would not be right.
     """
     raw = raw.removeprefix(b"\xef\xbb\xbf")
     try:

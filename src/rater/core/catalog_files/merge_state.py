@@ -33,8 +33,8 @@ class Existing(NamedTuple):
 class Merging:
     """One load under way.
 
-    Rows that are at fault already are merged like the others, as nothing comes of it: for the faults that
-    they have besides. What follows from a fault is not told (`faulty`, `lost`), nor a value twice (`told`).
+    Faulty rows are merged too, so that one run finds all of their faults; the result is thrown away then.
+    `faulty` and `lost` silence faults that follow from others, `told` those that were told before.
     """
 
     def __init__(

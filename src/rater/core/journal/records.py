@@ -35,7 +35,7 @@ Identity = tuple[str, int, int]
 
 
 _Sum = Annotated[int, Meta(ge=-LIMIT, le=LIMIT)]
-"""What nobody of us wrote is not added to anybody's sums."""
+"""A delta outside of ±2⁵³ in the journal was not written by rater, and is refused."""
 
 
 class Effect(Struct, array_like=True):
