@@ -191,7 +191,7 @@ class Rater:
         return builder.request(self.standing, 0, self._number, self._number, 0)
 
     def explain(self, raw: bytes | None, record_ms: int) -> list[Explained]:
-        """Return how each side of a record would be rated now, as if it had not been rated before.
+        """Return how each side of a record, orig first, would be rated now, as if it had not been before.
 
         Nothing changes: the sides are worked out from the same balances and counters.
         """
@@ -199,13 +199,13 @@ class Rater:
         batch, sides = self._decoded(raw, record_ms)
         self.standing.lane_ms = lane_ms
         requests = {side.index: self._matched([side]) for side in sides}
-        out = []
-        for side in batch.sides:
-            if side.rejection is not None:
-                out.append(Explained(side.name, side.rejection))
-            else:
-                out.append(self._explained(side, self._request(requests[side.index][0])))
-        return out
+        out = [
+            Explained(side.name, side.rejection)
+            if side.rejection is not None
+            else self._explained(side, self._request(requests[side.index][0]))
+            for side in batch.sides
+        ]
+        return sorted(out, key=_place)
 
     def _explained(self, side: Side, request: DrawRequest) -> Explained:
         cdr, view, rate, priced, row, head = side.cdr, side.view, side.rate, side.priced, side.row, side.head
@@ -238,7 +238,7 @@ def _name(side: Side) -> SideName:
     return side.name
 
 
-def _place(ended: Ended) -> int:
+def _place(ended: Ended | Explained) -> int:
     return 1 if ended.side == "term" else 0
 
 
