@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from rater.core.bucket.messages import DrawResult
 from rater.core.catalog.codes import Rate, RateText
+from rater.core.catalog.compiled import Catalog
 from rater.core.catalog.offers import Candidate, LimitText
 from rater.core.cdr import SIDES, Cdr, Party
 from rater.core.clients.views import ClientView, Opened
@@ -103,6 +104,8 @@ class Side(Struct, gc=False):
     cdr: Cdr | None = None
     party: Party | None = None
     rejection: Rejection | None = None
+    identified_by: Catalog | None = None
+    """The catalog that the next three rest on."""
     view: ClientView | None = None
     """Whose call it is, with the account and the rate: what `identify` found."""
     account: str | None = None

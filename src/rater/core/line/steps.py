@@ -168,12 +168,15 @@ class Lacking:
 def identify(sides: Iterable[Side], catalog: Catalog, views: Views) -> Lacking:
     """Find whose call each side is, and at which rate; returns what is lacking.
 
-    Where something is, ask again with all sides when it was had. A rejected side stands with its rejection,
-    which holds when nothing is lacking.
+    Where something is, ask again with all sides when it was had: those whose client's view holds still stay
+    as they are. A rejected side stands with its rejection, which holds when nothing is lacking.
     """
     lacking = Lacking()
     for side in sides:
-        side.rejection = None
+        view = side.view
+        if view is not None and side.identified_by is catalog and views.find(view.id) is view:
+            continue
+        side.rejection, side.view, side.identified_by = None, None, catalog
         found = identify_side(side.cdr, SIDES[side.index], side.party, catalog, views)  # type: ignore[arg-type]
         if isinstance(found, Identified):
             side.view, side.account, side.rate = found
@@ -264,7 +267,7 @@ def match(
             if came_ms >= opened.until_ms:
                 side.late = any(opened.stops_ms[one.group] <= came_ms for one in candidates)
         side.opened, side.candidates = opened, candidates
-        bucket = bucket_of(view.id, buckets)
+        bucket = view.crc % buckets
         builder = requests.get(bucket)
         if builder is None:
             builder = requests[bucket] = RequestBuilder()
