@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from rater.core.clients.state import ClientState, write_state
-from rater.core.journal.records import CONTROL_HEADER, StateRecord, state_record
+from rater.core.journal.records import CONTROL_HEADER, ChangeRecord, StateRecord, change_record, state_record
 from rater.errors import Halt, StreamDown
 from rater.stream.journal import (
     Mark,
@@ -138,6 +138,16 @@ def test_a_state_is_keyed_by_its_client() -> None:
     state = StateRecord("t.commands", 5, 0, "42", 3, write_state(client), [("acc", "42")])
     key, value, headers = state_record(state)
     assert (key, value, understood(headers)) == (b"42", None, state)
+
+
+@pytest.mark.parametrize("client", ["", "43"])
+def test_a_change_of_another_client_than_its_state_halts(client: str) -> None:
+    """A change holds the state of the client that it names, and it names one: else nobody takes it."""
+    state = ClientState("42", 3, 1, "Rose", None, "USD", "UTC", 0, None, None, None, {}, {}, [], 0)
+    change = ChangeRecord("t.commands", 5, 2, 0, 0, client, 3, write_state(state), 0, [])
+    _, _, headers = change_record(change)
+    with pytest.raises(Halt, match=r"'control' that cannot be read"):
+        understood(headers)
 
 
 async def test_foreign_transaction_in_the_journal_is_told(scene: Scene) -> None:

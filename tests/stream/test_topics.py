@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 import ssl
 from typing import TYPE_CHECKING, Any
 
@@ -170,6 +171,15 @@ async def test_a_broker_that_is_away_is_named() -> None:
     [found] = await Topics("t.", 1).check(NOWHERE, deadline_s=0.2)
     assert re.match(r"Kafka is not reachable at kafka\.bootstrap_servers = '127\.0\.0\.1:1' \(127", found)
     assert found.endswith("start it, or correct kafka.bootstrap_servers or kafka.security_protocol")
+
+
+async def test_a_broker_that_never_answers_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where something listens and says nothing, the sentence tells that, soon, and no word of the library."""
+    monkeypatch.setattr("rater.stream.topics.WHY_TIMEOUT_MS", 200)
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # the system connects, nobody accepts
+        servers = "{}:{}".format(*silent.getsockname())
+        [found] = await Topics("t.", 1).check({"bootstrap_servers": servers}, deadline_s=0.2)
+    assert f"({servers}: no answer within 0.2 s); start it" in found
 
 
 async def test_a_broker_that_names_no_broker_is_away(

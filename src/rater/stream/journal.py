@@ -2,8 +2,8 @@
 
 A transaction carries in the header `e` what it did to the store, so that reconciling parses no JSON. Records
 with a null value and a header `control` are ours: *mark* (where the lane stands; the last record of each
-Kafka transaction), *owner* (who took the lane; its offset is the fence token) and *state* (a client's new
-state).
+Kafka transaction), *owner* (who took the lane; its offset is the fence token), *change* (what a client was
+changed to) and *state* (entries of the account index).
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def understood(headers: Sequence[tuple[str, bytes]]) -> Effect | Control | None:
             continue
         try:
             said: Effect | Control = (_effects if name == EFFECT_HEADER else _controls).decode(raw)
-            if isinstance(said, ChangeRecord | StateRecord) and said.client:
+            if isinstance(said, ChangeRecord) or (isinstance(said, StateRecord) and said.client):
                 _check_state(said)
         except (*UNREADABLE, TypeError) as error:
             raise Halt(

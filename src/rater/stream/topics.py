@@ -367,6 +367,10 @@ async def _settings(admin: AIOKafkaAdminClient, names: list[str]) -> dict[str, d
     return found
 
 
+WHY_TIMEOUT_MS = 3000
+"""So long a broker may take to say why it does not let us in: nobody is told of anything meanwhile."""
+
+
 async def _why_down(client: Connection, error: StreamDown) -> str:
     """Return why no broker lets us in; aiokafka only logs the reason, so each is tried once more by hand.
 
@@ -379,12 +383,14 @@ async def _why_down(client: Connection, error: StreamDown) -> str:
             connection = await create_conn(
                 host,
                 port,
-                request_timeout_ms=REQUEST_TIMEOUT_MS,
+                request_timeout_ms=WHY_TIMEOUT_MS,
                 **{key: value for key, value in client.items() if key != "bootstrap_servers"},
             )
         except FORBIDDEN as refused:
             raise Halt(refusal(refused)) from refused
-        except (KafkaError, OSError, TimeoutError) as failure:
+        except TimeoutError:
+            why = f"{host}:{port}: no answer within {WHY_TIMEOUT_MS / 1000:g} s"
+        except (KafkaError, OSError) as failure:
             why = f"{host}:{port}: {_root(failure)}"
         else:
             connection.close()
