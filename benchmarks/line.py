@@ -36,6 +36,7 @@ from rater.core.catalog_files.merging import Existing, Merged, merge, read_files
 from rater.core.clients.changes import apply_entry
 from rater.core.clients.state import write_state
 from rater.core.clients.views import Views
+from rater.core.instants import DAY_MS
 from rater.core.line import batch as batch_module
 from rater.core.line import steps
 from rater.core.line.batch import LanePosition, Standing
@@ -49,16 +50,15 @@ SMALL = 250
 CLIENTS = 100_000
 PACKAGES = 50
 ROUNDS = 5
-DAY_MS = 86_400_000
 KEYS = Keys("rater", 0, BUCKETS)
 
 
 class Inside:
     """A lane without its servers: registers in a dict, replies that give every call its first candidate."""
 
-    def __init__(self, catalog: Catalog, registers: dict[str, bytes], now_ms: int) -> None:
+    def __init__(self, catalog: Catalog, states: dict[str, bytes], now_ms: int) -> None:
         self.catalog = catalog
-        self.registers = registers
+        self.states = states
         self.services = catalog.service_names
         self.views = Views({}, {})
         self.standing = Standing(0, "commands", 7 * DAY_MS, 8 * DAY_MS, LanePosition(lane_ms=now_ms))
@@ -100,7 +100,7 @@ class Inside:
             if not lacking:
                 return
             for clients, _ in lacking.by_bucket(BUCKETS).values():
-                self.views.learn(clients, set(), {client: self.registers[client] for client in clients}, {})
+                self.views.learn(clients, set(), {client: self.states[client] for client in clients}, {})
 
     def _spent(self, stage: str) -> None:
         now = time.thread_time()
@@ -133,12 +133,12 @@ def prepared(world: World, cdrs: int) -> tuple[Inside, list[Any]]:
     merged = merge(None, file, now_ms, Existing({}, {}))
     assert isinstance(merged, Merged), merged
     catalog = compile_catalog(merged.content, 1)
-    registers = {entry.id: write_state(apply_entry(None, entry, catalog, now_ms)) for entry in merged.entries}
+    states = {entry.id: write_state(apply_entry(None, entry, catalog, now_ms)) for entry in merged.entries}
     records = [
         SimpleNamespace(offset=n, timestamp=now_ms, key=None, value=raw, headers=())
         for n, raw in enumerate(world.calls(cdrs, "line"))
     ]
-    return Inside(catalog, registers, now_ms), records
+    return Inside(catalog, states, now_ms), records
 
 
 def measure(clients: int) -> None:

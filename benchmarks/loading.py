@@ -152,10 +152,10 @@ def measure(form: str, files: list[tuple[str, bytes]]) -> None:
     assert isinstance(merged, Merged), merged[:3]
     first = process_time()
     catalog = compile_catalog(merged.content, 1)
-    registers = {entry.id: apply_entry(None, entry, catalog, NOW_MS) for entry in merged.entries}
-    owners = {account: register.id for register in registers.values() for account in register.accounts}
+    states = {entry.id: apply_entry(None, entry, catalog, NOW_MS) for entry in merged.entries}
+    owners = {account: state.id for state in states.values() for account in state.accounts}
     before = process_time()
-    again = merge(merged.content, file, NOW_MS, Existing(registers, owners))
+    again = merge(merged.content, file, NOW_MS, Existing(states, owners))
     assert isinstance(again, Merged), again[:3]
     assert not again.changed
     steps = {"read": read - began, "merge": first - read, "merge again": process_time() - before}

@@ -10,7 +10,7 @@ Stacks = Mapping[tuple[str, ...], int]
 
 STAGES = (
     ("collector", ("gc",)),
-    ("commands", ("rater/worker/commands:obey",)),
+    ("commands", ("rater/worker/commands:carry_out",)),
     ("decode", ("rater/core/line/steps:decode",)),
     ("identify", ("rater/core/line/steps:identify", "rater/worker/line:have")),
     ("price", ("rater/core/line/steps:price",)),

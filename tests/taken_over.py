@@ -36,14 +36,13 @@ import redis
 
 from oracle.lanes import Broker, Record, metrics, settings, standing_in
 from rater.catalogs import Catalogs, object_digest
-from rater.core.bucket.messages import DrawResult, unpack_results
+from rater.core.bucket.messages import DrawResult, bucket_of, unpack_results
 from rater.core.catalog.specs import ClientEntry, Content
 from rater.core.catalog_files.merging import Existing, Merged, merge, objects, read_files, wanted
-from rater.core.clients.state import client_bucket, read_state
+from rater.core.clients.state import read_state
 from rater.core.commands.records import (
     AccountsArgs,
     ClientsArgs,
-    Do,
     LoadArgs,
     ManifestArgs,
     ManifestBody,
@@ -52,6 +51,7 @@ from rater.core.commands.records import (
 )
 from rater.core.journal.outcomes import KeptChange, OutcomeEntry, Pending, unpack_entries, unpack_kept
 from rater.core.journal.reconciling import effects
+from rater.core.kinds import Do
 from rater.core.line.batch import slices
 from rater.local.redis import Redis
 from rater.store.buckets import Buckets
@@ -74,7 +74,7 @@ Raw = tuple[bytes | None, bytes | None, list[tuple[str, bytes]]]
 """A record of Kafka: key, value, headers."""
 
 
-class State(NamedTuple):
+class StateRecord(NamedTuple):
     """What is there when a worker is killed. redis: (key without prefix, fields of a hash or a text)."""
 
     redis: list[tuple[str, dict[bytes, bytes] | bytes]]
@@ -122,12 +122,12 @@ def read(value: Any) -> Any:
     return value
 
 
-def state_of(given: dict[str, Any]) -> State:
+def state_of(given: dict[str, Any]) -> StateRecord:
     """Return a state of the file."""
     journal = [
         (key, value, [(name, raw) for name, raw in headers]) for key, value, headers in read(given["journal"])
     ]
-    return State([(key, content) for key, content in read(given["redis"])], journal)
+    return StateRecord([(key, content) for key, content in read(given["redis"])], journal)
 
 
 def inputs_of(given: dict[str, Any]) -> Inputs:
@@ -247,7 +247,7 @@ def run(work: Callable[[], Awaitable[Any]]) -> Any:
         return asyncio.run(go())
 
 
-def take_over(url: str, prefix: str, state: State, inputs: Inputs) -> dict[str, Any]:
+def take_over(url: str, prefix: str, state: StateRecord, inputs: Inputs) -> dict[str, Any]:
     """Take the lane over from a state, and rate on; returns all that is published, and the sums then.
 
     `taken`: owner record and mark. `waiting`: what the lane had not published. `again`: what came then.
@@ -281,7 +281,7 @@ def digest(raw: bytes) -> str:
     return sha256(raw).hexdigest()[:16]
 
 
-def decisions(state: State) -> Iterator[tuple[str, int, OutcomeEntry, DrawResult | KeptChange | None]]:
+def decisions(state: StateRecord) -> Iterator[tuple[str, int, OutcomeEntry, DrawResult | KeptChange | None]]:
     """Yield each decision that is kept, as today's code reads it: key in Redis, call, entry, result.
 
     An apply of then is a change, or None where it was not done.
@@ -299,7 +299,7 @@ def decisions(state: State) -> Iterator[tuple[str, int, OutcomeEntry, DrawResult
                 yield key, call, entry, result or done.get((entry.topic, entry.offset, entry.index))
 
 
-def kept(state: State) -> list[Any]:
+def kept(state: StateRecord) -> list[Any]:
     """Return the same in plain lists, with what each did to its client's sums; contexts by their digest."""
     found = []
     for key, call, entry, result in decisions(state):
@@ -454,7 +454,7 @@ class _Maker:
         raw, version, body = json.dumps(file), len(self.loads) + 1, 3000 + len(self.loads)
         checked = read_files([("catalog.json", raw.encode())], _no_part)
         clients, accounts = wanted(checked)
-        found = await self.store.registers(clients)
+        found = await self.store.states(clients)
         known = {name: read_state(one) for name, one in found.items()}
         before = put_content(Broker(1), self.loads)
         existing = Existing(known, await self.store.accounts(accounts))
@@ -471,9 +471,9 @@ class _Maker:
         accounts: list[list[tuple[str, str]]] = [[] for _ in range(BUCKETS)]
         clients: list[list[ClientEntry]] = [[] for _ in range(BUCKETS)]
         for entry in entries:
-            clients[client_bucket(entry.id, BUCKETS)].append(entry)
+            clients[bucket_of(entry.id, BUCKETS)].append(entry)
             for account in entry.client.accounts if entry.client is not None else ():
-                accounts[client_bucket(account.id, BUCKETS)].append((account.id, entry.id))
+                accounts[bucket_of(account.id, BUCKETS)].append((account.id, entry.id))
         return [
             *(AccountsArgs(version, bucket, own) for bucket, own in enumerate(accounts) if own),
             *(ClientsArgs(version, bucket, own) for bucket, own in enumerate(clients) if own),
@@ -503,7 +503,7 @@ class _Maker:
 
 def make(url: str) -> dict[str, Any]:
     """Return what the file holds, rated on a Redis that is given away."""
-    states: list[State] = []
+    states: list[StateRecord] = []
     drawn: list[Any] = []
     given: dict[str, Any] = {}
 
@@ -512,7 +512,7 @@ def make(url: str) -> dict[str, Any]:
         maker = _Maker(store)
         drawn.extend(await maker.rate_until_killed())
         await store.close()
-        states.append(State(keyspace(client, "a"), list(maker.journal)))
+        states.append(StateRecord(keyspace(client, "a"), list(maker.journal)))
         new = [Record(2 * len(maker.calls) + n, AGAIN_MS + 10 * n, b"k", raw) for n, raw in enumerate(NEW)]
         given.update(
             loads=maker.loads,
@@ -526,7 +526,7 @@ def make(url: str) -> dict[str, Any]:
         lane = Lane(store, inputs_of(given).loads, list(states[0].journal))
         await lane.take()
         await store.close()
-        states.append(State(keyspace(client, "b"), lane.journal))
+        states.append(StateRecord(keyspace(client, "b"), lane.journal))
 
     with redis.Redis.from_url(url) as client:
         run(first)

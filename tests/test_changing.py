@@ -15,10 +15,10 @@ from msgspec import structs
 
 from fuzz.world import LOADED_MS, Lane, Store, load_of
 from rater.core.amounts import LIMIT
-from rater.core.bucket.messages import DrawReply, DrawRequest, Reconcile, Status
+from rater.core.bucket.messages import DrawReply, DrawRequest, Reconcile, Status, bucket_of
 from rater.core.bucket.model import Bucket
 from rater.core.clients.changes import ChangeEvent, ChangeTransaction
-from rater.core.clients.state import client_bucket, read_state, write_state
+from rater.core.clients.state import read_state, write_state
 from rater.core.instants import instant
 from rater.core.journal.outcomes import KeptChange
 from rater.core.journal.reconciling import Reconciling
@@ -27,7 +27,7 @@ from rater.core.line import steps
 from rater.core.line.batch import Batch
 from rater.stream.journal import understood
 
-ROSE = client_bucket("42", Store.count)
+ROSE = bucket_of("42", Store.count)
 
 
 def calls(seconds: list[int]) -> list[bytes]:
@@ -50,7 +50,7 @@ def taken_again(lane: Lane, upto: int) -> Lane:
         fenced = bucket.fence(0, 2)
         positions = {lane.topics.commands: upto}
         of = Reconciling(fenced, bucket=number, buckets=4, positions=positions, generation_ms=10**9)
-        call, last = fenced.call, of.finish(0, 2, fenced.call, 500)
+        call, last = fenced.number, of.finish(0, 2, fenced.number, 500)
         if last is not None:
             _, call = bucket.reconcile(last)
         _, again.lane.cursors[number].expected = bucket.register(0, 2, call, 1)
@@ -92,7 +92,7 @@ def test_a_load_publishes_each_change_with_its_share() -> None:
     changes = {one.client: one for one in said(batch, ChangeRecord)}
     assert {name: one.delta for name, one in changes.items()} == {"42": 50_000_000, "43": 0}
     assert [(one.client, one.balance) for one in said(batch, Effect)] == [("42", 50_000_000)]
-    assert all(read_state(one.register).version == one.version == 1 for one in changes.values())
+    assert all(read_state(one.state).version == one.version == 1 for one in changes.values())
     told = [json.loads(value or b"")["id"] for _, value, _ in batch.events]
     assert sorted(told) == sorted(
         [f"load1/{n}/{'done' if n else 'catalog_loaded/0'}" for n in range(len(load_of().commands))]
@@ -137,12 +137,12 @@ def rated(lane: Lane, before: Callable[[int], None]) -> Batch:
     """Carry a load out; before: called with the number of each draw of changes, before it is made."""
     real, draws = lane.store.draw, 0
 
-    async def draw(bucket: int, call: DrawRequest) -> DrawReply:
+    async def draw(bucket: int, request: DrawRequest) -> DrawReply:
         nonlocal draws
-        if call.changes and bucket == ROSE:
+        if request.changes and bucket == ROSE:
             draws += 1
             before(draws)
-        return await real(bucket, call)
+        return await real(bucket, request)
 
     lane.store.draw = draw  # type: ignore[method-assign]
     batch = asyncio.run(lane.rate(load_of().commands))
@@ -152,26 +152,26 @@ def rated(lane: Lane, before: Callable[[int], None]) -> Batch:
 
 def correct(bucket: Bucket, **what: Any) -> None:
     """Have another lane correct what a bucket holds."""
-    call = bucket.fence(9, 1).call
-    assert bucket.reconcile(Reconcile(lane=9, token=1, call=call, floor=0, **what))[0] == Status.OK
+    call = bucket.fence(9, 1).number
+    assert bucket.reconcile(Reconcile(lane=9, token=1, number=call, floor=0, **what))[0] == Status.OK
 
 
 def test_a_change_of_an_old_version_is_planned_again() -> None:
     """A client that came to be since its state was read keeps its balance; the row is applied to it."""
     other = Lane()
     asyncio.run(other.rate(load_of().commands))
-    state = read_state(other.store.buckets[ROSE].registers["42"])
+    state = read_state(other.store.buckets[ROSE].states["42"])
     lane = Lane()
 
     def made(draws: int) -> None:
         if draws == 1:
             lily = structs.replace(state, version=7, name="Lily")
-            correct(lane.store.buckets[ROSE], registers=[("42", 7, write_state(lily))])
+            correct(lane.store.buckets[ROSE], states=[("42", 7, write_state(lily))])
 
     batch = rated(lane, made)
     (change,) = [one for one in said(batch, ChangeRecord) if one.client == "42"]
     assert (change.version, change.delta) == (8, 0)
-    assert read_state(change.register).name == "Rose"
+    assert read_state(change.state).name == "Rose"
 
 
 def test_an_opening_balance_that_cannot_be_added_is_refused() -> None:

@@ -37,9 +37,9 @@ def drawn(answer: Any) -> tuple[list[int], list[str]]:
         await lane.rate(load_of().commands)
         real = lane.store.draw
 
-        async def draw(bucket: int, call: DrawRequest) -> DrawReply:
-            asked.append(len(call.items))
-            return answer(lane, bucket, call) or await real(bucket, call)
+        async def draw(bucket: int, request: DrawRequest) -> DrawReply:
+            asked.append(len(request.items))
+            return answer(lane, bucket, request) or await real(bucket, request)
 
         lane.store.draw = draw  # type: ignore[method-assign]
         batch = await lane.rate([], calls())
@@ -56,20 +56,20 @@ def wanted() -> list[str]:
     return [f"default/n{n}/{side}" for n, of in enumerate(sides, 1) for side in of]
 
 
-def stale(lane: Lane, bucket: int, call: DrawRequest) -> DrawReply | None:
+def stale(lane: Lane, bucket: int, request: DrawRequest) -> DrawReply | None:
     """Answer that views are old, unless the call is of one record."""
-    if len({item.older[:4] for item in call.items}) < 2 or len(call.items) < 3:
+    if len({item.older[:4] for item in request.items}) < 2 or len(request.items) < 3:
         return None
-    registers = lane.store.buckets[bucket].registers
-    fresh = [(use.client, registers[use.client]) for use in call.uses]
-    return DrawReply(Status.STALE, call.call, [], [], fresh)
+    states = lane.store.buckets[bucket].states
+    fresh = [(use.client, states[use.client]) for use in request.uses]
+    return DrawReply(Status.STALE, request.number, [], [], fresh)
 
 
-def more(_lane: Lane, _bucket: int, call: DrawRequest) -> DrawReply | None:
+def more(_lane: Lane, _bucket: int, request: DrawRequest) -> DrawReply | None:
     """Answer that the first limits did not do, unless the call is of one record."""
-    if len(call.items) < 3:
+    if len(request.items) < 3:
         return None
-    return DrawReply(Status.MORE, call.call, [], [], [], more=[0])
+    return DrawReply(Status.MORE, request.number, [], [], [], more=[0])
 
 
 @pytest.mark.parametrize("answer", [stale, more])

@@ -10,6 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from rater import __version__
 from rater.core.catalog.compiled import compile_catalog
 from rater.core.catalog.specs import Content
+from rater.core.kinds import DuplicateKind, Result, SideOutcome
 from rater.core.line.counts import Counts
 from rater.core.reasons import Reason
 from rater.core.zones import INSTALLED, Release
@@ -54,7 +55,9 @@ def test_every_name_of_the_contract_is_there() -> None:
     metrics = Metrics()
     metrics.lag("rater.cdrs", 0, 1, 0.5)
     metrics.add(
-        Counts(cdrs=1, sides=Counter([("orig", "rated")]), commands=Counter([("tick", "done")])),
+        Counts(
+            cdrs=1, sides=Counter([("orig", SideOutcome.RATED)]), commands=Counter([("tick", Result.DONE)])
+        ),
         committed_ms=0,
     )
     seen = {name for name, _ in values(metrics)}
@@ -80,10 +83,10 @@ def test_a_batch_is_added_once() -> None:
     """What a batch counted comes out under its labels."""
     metrics = Metrics()
     counts = Counts(cdrs=3, late=1, replayed=2)
-    counts.sides["orig", "rated"] += 2
-    counts.sides["term", "rejected"] += 1
+    counts.sides["orig", SideOutcome.RATED] += 2
+    counts.sides["term", SideOutcome.REJECTED] += 1
     counts.rejected[Reason.RATE_MISSING] += 1
-    counts.duplicates["same"] += 4
+    counts.duplicates[DuplicateKind.SAME] += 4
     counts.transactions["usage"] += 2
     counts.draws["volume"] += 5
     counts.arrivals[900] += 3
@@ -108,13 +111,13 @@ def test_labels_are_bounded() -> None:
     """A value that is on no list (a client, a number) never becomes a label."""
     metrics = Metrics()
     counts = Counts()
-    counts.rejected["client 42 is strange"] += 1
-    counts.commands["steal", "done"] += 1
+    counts.events["client 42 is strange"] += 1
+    counts.commands["steal", Result.DONE] += 1
     metrics.add(counts, committed_ms=0)
     text = metrics.exposition().decode()
-    assert "42" not in "".join(line for line in text.splitlines() if line.startswith("rater_rejected"))
+    assert "42" not in "".join(line for line in text.splitlines() if line.startswith("rater_events"))
     found = values(metrics)
-    assert found["rater_rejected_total", (("reason", OTHER),)] == 1
+    assert found["rater_events_total", (("type", OTHER),)] == 1
     assert found["rater_commands_total", (("do", OTHER), ("result", "done"))] == 1
 
 

@@ -23,7 +23,7 @@ from rater.core.journal.records import (
     CHANGE_INDEX_MIN,
     ChangeRecord,
     Effect,
-    State,
+    StateRecord,
     effect_headers,
     state_record,
 )
@@ -57,7 +57,9 @@ def as_then(records: Sequence[Any]) -> list[Any]:
     for record in records:
         said = understood([(name, raw) for name, raw in record[2]])
         if isinstance(said, ChangeRecord):
-            state = State(said.topic, said.offset, said.index, said.client, said.version, said.register, [])
+            state = StateRecord(
+                said.topic, said.offset, said.index, said.client, said.version, said.state, []
+            )
             found.append(read(json.loads(json.dumps(told(state_record(state))))))
         else:
             found.append(record)
@@ -103,23 +105,23 @@ def test_headers_are_read(killed: dict[str, Any]) -> None:
             assert len(said.counters) == len(transaction.get("draws", ()))
             assert (said.index >= CHANGE_INDEX_MIN) == (transaction["type"] == "adjustment")
             assert effect_headers(said) == headers
-        elif isinstance(said, State):
+        elif isinstance(said, StateRecord):
             assert state_record(said) == (key, value, headers)
         else:
             assert control_record(cast("Any", said)) == (key, value, headers)
-    assert kinds == {"Owner", "Mark", "State", "Effect"}
+    assert kinds == {"Owner", "Mark", "StateRecord", "Effect"}
 
 
 @pytest.mark.parametrize("killed", KILLED, ids=NAMES)
 def test_registers_are_read(killed: dict[str, Any]) -> None:
     """Every client's register is read and gives a view; written again it has the same bytes."""
-    registers = {key.split(":")[2]: raw for key, raw in state_of(killed).redis if key.split(":")[1] == "r"}
-    assert registers.keys() == {"42", "43", "44", "45", "50", "51", "52", "V"}
-    for client, raw in registers.items():
+    states = {key.split(":")[2]: raw for key, raw in state_of(killed).redis if key.split(":")[1] == "r"}
+    assert states.keys() == {"42", "43", "44", "45", "50", "51", "52", "V"}
+    for client, raw in states.items():
         assert isinstance(raw, bytes)
-        register = read_state(raw)
-        assert register.id == ClientView(register).id == client
-        assert write_state(register) == raw
+        state = read_state(raw)
+        assert state.id == ClientView(state).id == client
+        assert write_state(state) == raw
 
 
 def test_what_was_drawn_is_published_as_decided(taken: tuple[dict[str, Any], dict[str, Any]]) -> None:

@@ -17,6 +17,7 @@ import structlog
 from rater.core.catalog.compiled import compile_catalog
 from rater.core.catalog_files.merging import from_objects
 from rater.core.commands.records import ManifestBody
+from rater.core.json_text import UNREADABLE
 from rater.core.reasons import shown
 from rater.core.zones import INSTALLED
 from rater.errors import NoCatalog
@@ -37,8 +38,6 @@ VERSIONS_KEPT = 3
 serve."""
 
 
-# What msgspec raises on bytes: its own, UnicodeDecodeError (a ValueError), RecursionError on deep nesting.
-_UNREADABLE = (msgspec.MsgspecError, ValueError, RecursionError)
 _REMEDY = "the topic was recreated, or something else wrote to it: restore it, or load the catalog anew"
 
 
@@ -91,7 +90,7 @@ class Catalogs:
         raw = (await self._read([body_offset]))[body_offset]
         try:
             body = msgspec.msgpack.decode(raw, type=ManifestBody)
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             message = f"rater.commands[0]@{body_offset} is no catalog body ({shown(str(error))}): {_REMEDY}"
             raise NoCatalog(message) from error
         offsets = [offset for place in body.objects for offset in place.offsets]
@@ -114,7 +113,7 @@ class Catalogs:
                 raise NoCatalog(message)
         try:
             content = from_objects({place.name: objects[place.digest] for place in body.objects})
-        except (*_UNREADABLE, KeyError) as error:
+        except (*UNREADABLE, KeyError) as error:
             message = (
                 f"the content of catalog {body.version} cannot be read ({shown(repr(error))}): {_REMEDY}"
             )

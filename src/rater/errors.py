@@ -15,7 +15,7 @@ class Halt(Exception):  # noqa: N818 - named for what the caller does
 
 
 class NoCatalog(Halt):
-    """What a manifest points at is not there or is no catalog: nothing to rate by, and no command to obey."""
+    """What a manifest points at is not there or is no catalog: nothing to rate by, no command to do."""
 
 
 class StoreDown(Wait):

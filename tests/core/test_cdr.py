@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rater.core.cdr import MAX_BYTES, Arrival, Cdr, GivenRate, Party
-from rater.core.cdr_decoding import decode, decode_object
+from rater.core.cdr_decoding import check, decode
+from rater.core.instants import milliseconds, rfc3339
 from rater.core.line.offline import Rater, Transaction
 from rater.core.reasons import VALUE_CHARS_MAX, Reason, Rejection
 
@@ -36,6 +37,20 @@ def taken(**changes: object) -> Cdr:
     found = sent(**changes)
     assert isinstance(found, Cdr)
     return found
+
+
+TIME_NAMES = ("setup_at", "answered_at", "ended_at")
+
+
+def mapped(record: dict[str, Any]) -> dict[str, Any]:
+    """Return the record as a source map gives it: instants in ms. What is no instant stays as it is."""
+    return {name: ms_of(value) if name in TIME_NAMES else value for name, value in record.items()}
+
+
+def ms_of(value: object) -> object:
+    """Return the ms of an RFC 3339 text, anything else as it is."""
+    at = datetime.fromisoformat(value) if isinstance(value, str) and value[:1] == "2" else None
+    return value if at is None or at.tzinfo is None else milliseconds(at)
 
 
 # ---------------------------------------------------------------- a naive reading of the contract
@@ -136,13 +151,62 @@ def test_the_first_reason_of_the_list_is_given(record: dict[str, Any]) -> None:
     if not sides:
         expected[None] = min([*shared, Reason.MISSING_FIELD], key=order)
     raw = json.dumps(present).encode()
-    for found in (decode(raw, ARRIVAL), decode_object(present, ARRIVAL)):
+    ways = [decode(raw, ARRIVAL)]
+    if 5 not in (record[name] for name in TIME_NAMES):  # it would be a time: 5 ms after 1970
+        ways.append(check(mapped(present), ARRIVAL))
+    for found in ways:
         rejected = found.rejected if isinstance(found, Cdr) else found
         got: dict[str | None, Reason | None] = {one.side: one.reason for one in rejected}
         assert len(got) == len(rejected)
         if isinstance(found, Cdr):
             got |= {side: None for side, _ in found.sides()}
         assert got == expected, record
+
+
+_TEXTS = (
+    st.sampled_from(["", "a", "380441234567", "+1", 'a"b', "a\\b", "a\x1fb", "a\x7fb", "é", "a/b"])
+    | st.text()
+)
+_NO_TEXTS = st.sampled_from([["x"], 5, 1.0, True, {}, 2**64])
+_AROUND = st.integers(-8 * DAY_MS, 2 * 3_600_000).map(lambda ms: AT_MS + ms)
+_PARTY = st.dictionaries(
+    st.sampled_from(["client", "account", "gateway", "ip", "login"]), _TEXTS | _NO_TEXTS, max_size=3
+)
+_GIVEN: dict[str, Any] = {"code": "380", "price": "0.1", "currency": "USD", "interval": 0}
+_RATES = st.dictionaries(st.sampled_from(sorted(_GIVEN)), st.just(None)).map(
+    lambda some: {"rate": {name: _GIVEN[name] for name in some}}
+)
+MAPPED = st.fixed_dictionaries(
+    {"id": _TEXTS, "called": st.sampled_from(["380441234567", "+380"]), "orig": _PARTY},
+    optional={
+        "source": _TEXTS, "service": st.sampled_from(["calls", "messages", "fax", ""]), "caller": _TEXTS,
+        "setup_at": _AROUND, "answered_at": st.just(AT_MS) | _AROUND | st.integers(0, 253_402_300_799_999),
+        "ended_at": _AROUND, "duration_ms": st.just(60_000) | st.sampled_from(AMOUNTS),
+        "volume": st.sampled_from(AMOUNTS), "term": _PARTY | _RATES,
+    },
+)  # fmt: skip
+ANY_MAPPED = st.tuples(
+    st.just({"duration_ms": 60_000, "answered_at": AT_MS}) | st.just({}),
+    MAPPED,
+    st.dictionaries(st.sampled_from(["id", "source", "called", "caller", "orig"]), _NO_TEXTS, max_size=1),
+).map(lambda parts: {**parts[1], **parts[0], **parts[2]})
+
+
+@settings(max_examples=500)
+@given(ANY_MAPPED)
+def test_fields_of_a_map_are_judged_as_their_json(fields: dict[str, Any]) -> None:
+    """What a map read becomes the very CDR, or the very rejections, that its JSON becomes."""
+    written = {name: rfc3339(value) if name in TIME_NAMES else value for name, value in fields.items()}
+    raw = json.dumps(written, ensure_ascii=False).encode()
+    assert check(fields, ARRIVAL) == decode(raw, ARRIVAL)
+
+
+@pytest.mark.parametrize("changes", [{"caller": "\ud800"}, {"orig": {"client": "\ud800"}}])
+def test_half_a_character_of_a_map(changes: dict[str, Any]) -> None:
+    """A text that no UTF-8 can write is refused, as no transaction could hold it."""
+    found = check(mapped({**GOOD, **changes}), ARRIVAL)
+    assert not isinstance(found, Cdr)
+    assert [one.reason for one in found] == [Reason.MALFORMED]
 
 
 @given(st.binary(max_size=200) | st.recursive(

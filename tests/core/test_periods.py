@@ -14,6 +14,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from rater.core.instants import milliseconds
 from rater.core.periods import (
     Anchor,
     Span,
@@ -25,7 +26,6 @@ from rater.core.periods import (
     parse_span,
     period_at,
     surely_shorter,
-    to_ms,
     when_ms,
     zone_of,
 )
@@ -57,7 +57,7 @@ SPANS = st.one_of(
 
 def at(text: str, zone: ZoneInfo = UTC_ZONE) -> int:
     """Return the instant of a local time (the first of two)."""
-    return to_ms(datetime.fromisoformat(text).replace(tzinfo=zone))
+    return milliseconds(datetime.fromisoformat(text).replace(tzinfo=zone))
 
 
 def local(at_ms: int, zone: ZoneInfo) -> datetime:

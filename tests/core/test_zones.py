@@ -261,15 +261,13 @@ def cairo(*, carries_since: str | None) -> tuple[ClientView, Catalog]:
     held = ClientPackage(
         "3", "1", None, 1, at("2026-04-10"), when_ms("2026-04-24", zone), None, start_date="2026-04-24"
     )
-    register = ClientState(
-        "42", 1, 1, "", None, "USD", "Africa/Cairo", 0, None, None, None, {}, {}, [held], 0
-    )
+    state = ClientState("42", 1, 1, "", None, "USD", "Africa/Cairo", 0, None, None, None, {}, {}, [held], 0)
     package = PackageSpec("1", "n", "customer", "USD", period="1 month")
     zones = [] if carries_since is None else [replace(HERE, since_ms=at(carries_since))]
     content = Content(
         packages={"1": PackageHistory([(0, package)], [(0, "active")], assigned=True)}, zones=zones
     )
-    return ClientView(register), compile_catalog(content, 1)
+    return ClientView(state), compile_catalog(content, 1)
 
 
 @pytest.mark.parametrize(
@@ -340,8 +338,8 @@ def seen_with(releases: list[Release], lengths: dict[int, str | None]) -> tuple[
     )
     start = when_ms("2026-04-24", Zones(releases).at(HAVANA, _START))
     held = ClientPackage("3", "1", None, 1, _START, start, None, start_date="2026-04-24")
-    register = ClientState("42", 1, 1, "", None, "USD", HAVANA, 0, None, None, None, {}, {}, [held], 0)
-    return ClientView(register), compile_catalog(content, 1)
+    state = ClientState("42", 1, 1, "", None, "USD", HAVANA, 0, None, None, None, {}, {}, [held], 0)
+    return ClientView(state), compile_catalog(content, 1)
 
 
 _LENGTHS: Any = st.dictionaries(

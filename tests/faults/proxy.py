@@ -29,9 +29,9 @@ class Rule:
     """
 
     def __init__(
-        self, matches: set[int] | bytes, action: Action, *, times: int = 1, seconds: float = 0
+        self, matches: set[int] | tuple[bytes, ...], action: Action, *, times: int = 1, seconds: float = 0
     ) -> None:
-        """matches: Kafka's API keys, or a text in a Redis command."""
+        """matches: Kafka's API keys, or texts of which a Redis command has one."""
         self.matches = matches
         self.action = action
         self.times = times
@@ -43,8 +43,8 @@ class Rule:
         """Tell whether this request is one of those, and count it."""
         if self.hits >= self.times:
             return False
-        if isinstance(self.matches, bytes):
-            matched = self.matches in request
+        if isinstance(self.matches, tuple):
+            matched = any(text in request for text in self.matches)
         else:
             matched = struct.unpack(">h", request[4:6])[0] in self.matches
         if matched:

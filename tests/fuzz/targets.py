@@ -27,10 +27,10 @@ from rater.cli.printing import print_rows
 from rater.core.amounts import parse_micros
 from rater.core.catalog_files.merging import Fault
 from rater.core.cdr import MAX_BYTES, Arrival, Cdr
-from rater.core.cdr_decoding import decode_object
+from rater.core.cdr_decoding import check
 from rater.core.instants import DAY_MS
 from rater.core.journal.auditing import Ledger
-from rater.core.journal.records import ChangeRecord, Effect, State
+from rater.core.journal.records import ChangeRecord, Effect, StateRecord
 from rater.core.line.offline import Duplicate, Ended, Rater, Transaction
 from rater.core.reasons import VALUE_CHARS_MAX, Reason, Rejection
 from rater.core.sources.source_map import Skipped, SourceMap, compile_map, describe
@@ -216,9 +216,7 @@ def check_source(kind: str, raw: bytes) -> None:
     began = time.process_time()
     found = made.apply(raw)
     if isinstance(found, dict):
-        taken = decode_object(
-            found, Arrival(world.LOADED_MS + 50 * DAY_MS, 100 * DAY_MS, frozenset({"calls"}))
-        )
+        taken = check(found, Arrival(world.LOADED_MS + 50 * DAY_MS, 100 * DAY_MS, frozenset({"calls"})))
         refused = made.named(taken.rejected if isinstance(taken, Cdr) else taken)
         assert isinstance(taken, Cdr) or refused
     else:
@@ -353,10 +351,10 @@ def journal_seeds() -> list[Input]:
     """Return records of every kind that the journal holds: (headers, key, value, timestamp), as msgpack."""
     effect = Effect("t.cdrs", 0, 5, 0, world.LOADED_MS, world.LOADED_MS, b"k" * 8, b"c" * 4, "42", -6000,
                     [("3.1.m1", 60)])  # fmt: skip
-    register = world.register()
-    state = State("t.commands", 5, 2, "42", 1, register, [("sip-1", "42")])
+    client = world.register()
+    state = StateRecord("t.commands", 5, 2, "42", 1, client, [("sip-1", "42")])
     change = ChangeRecord(
-        "t.commands", 5, 2, world.LOADED_MS, world.LOADED_MS, "42", 1, register, 50, [("3.1.m1", 60)]
+        "t.commands", 5, 2, world.LOADED_MS, world.LOADED_MS, "42", 1, client, 50, [("3.1.m1", 60)]
     )
     mark = Mark({"t.commands": 8, "t.cdrs": 6}, {"t.cdrs": world.LOADED_MS}, 1, 3, world.LOADED_MS)
     pack = msgspec.msgpack.encode

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from fuzz import targets
 from fuzz.mutating import NAMES, TEXTS, dumped
 from rater.core.commands.records import read_event
-from rater.core.journal.records import Effect, State
+from rater.core.journal.records import Effect, StateRecord
 from rater.stream.journal import Mark, Owner
 
 SOME = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=60)
@@ -75,7 +75,7 @@ SAID: st.SearchStrategy[Any] = st.one_of(
         INT,
         st.lists(st.tuples(TEXT, INT), max_size=3),
     ),
-    st.builds(State, TEXT, INT, INT, TEXT, INT, BYTES, st.lists(st.tuples(TEXT, TEXT), max_size=3)),
+    st.builds(StateRecord, TEXT, INT, INT, TEXT, INT, BYTES, st.lists(st.tuples(TEXT, TEXT), max_size=3)),
     st.builds(Mark, st.dictionaries(TEXT, INT), st.dictionaries(TEXT, INT), INT, INT, INT),
     st.builds(Owner, TEXT, TEXT),
 )

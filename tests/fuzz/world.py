@@ -19,22 +19,22 @@ import msgspec
 from golden.cases import load_cases
 from rater.catalogs import Catalogs, object_digest
 from rater.config import Settings, load
-from rater.core.bucket.messages import DrawReply, DrawRequest, Status, ViewsReply
+from rater.core.bucket.messages import DrawReply, DrawRequest, Status, ViewsReply, bucket_of
 from rater.core.bucket.model import Bucket
 from rater.core.catalog_files.merging import Existing, Merged, merge, objects, read_files
-from rater.core.clients.state import client_bucket, read_state
+from rater.core.clients.state import read_state
 from rater.core.clients.views import ClientView
 from rater.core.commands.records import (
     AccountsArgs,
     ClientsArgs,
-    Do,
     ManifestArgs,
     ManifestBody,
     ObjectPlace,
     write_command,
 )
 from rater.core.journal.reconciling import Reconciling
-from rater.core.journal.records import Effect, State
+from rater.core.journal.records import Effect, StateRecord
+from rater.core.kinds import Do, Result
 from rater.core.line import batch as batch_module
 from rater.core.line.batch import Batch
 from rater.core.line.offline import Rater, Transaction
@@ -181,9 +181,9 @@ def load_of(version: int = 1) -> Load:
             (account.id, entry.id)
             for entry in merged.entries
             for account in (entry.client.accounts if entry.client is not None else ())
-            if client_bucket(account.id, BUCKETS) == bucket
+            if bucket_of(account.id, BUCKETS) == bucket
         ]
-        clients = [entry for entry in merged.entries if client_bucket(entry.id, BUCKETS) == bucket]
+        clients = [entry for entry in merged.entries if bucket_of(entry.id, BUCKETS) == bucket]
         parts += [AccountsArgs(version, bucket, accounts)] if accounts else []
         parts += [ClientsArgs(version, bucket, clients)] if clients else []
     commands = [
@@ -219,23 +219,23 @@ class Store:
         self.buckets = [Bucket() for _ in range(BUCKETS)]
         self.calls = []
         for bucket in self.buckets:
-            call = bucket.fence(0, 1).call
+            call = bucket.fence(0, 1).number
             _, call = bucket.register(0, 1, call, 1)
             self.calls.append(call)
 
     async def views(
-        self, bucket: int, lane: int, token: int, call: int, clients: list[str], accounts: list[str]
+        self, bucket: int, lane: int, token: int, number: int, clients: list[str], accounts: list[str]
     ) -> ViewsReply:
         """Return registers and index entries."""
         for name in (*clients, *accounts):
             name.encode()
-        return self.buckets[bucket].views(lane, token, call, clients, accounts)
+        return self.buckets[bucket].views(lane, token, number, clients, accounts)
 
-    async def draw(self, bucket: int, call: DrawRequest) -> DrawReply:
+    async def draw(self, bucket: int, request: DrawRequest) -> DrawReply:
         """Draw; what Lua cannot hold exactly is refused as loudly as packing refuses it."""
-        msgspec.msgpack.encode([(one.client, one.version, one.delta, one.register) for one in call.changes])
-        msgspec.msgpack.encode(call.accounts)
-        return self.buckets[bucket].draw(call)
+        msgspec.msgpack.encode([(one.client, one.version, one.delta, one.state) for one in request.changes])
+        msgspec.msgpack.encode(request.accounts)
+        return self.buckets[bucket].draw(request)
 
 
 class _Record(NamedTuple):
@@ -300,15 +300,15 @@ class Lane:
     def check_store(self) -> None:
         """Nothing in a bucket is another bucket's, or cannot be read."""
         for number, bucket in enumerate(self.store.buckets):
-            for name, raw in bucket.registers.items():
+            for name, raw in bucket.states.items():
                 register = read_state(raw)
                 assert register.id == name, f"{name!r} holds the register of {register.id!r}"
-                assert client_bucket(name, BUCKETS) == number, f"{name!r} is in bucket {number}"
+                assert bucket_of(name, BUCKETS) == number, f"{name!r} is in bucket {number}"
                 ClientView(register)
             for account, owner in bucket.accounts.items():
                 assert account
                 assert owner
-                assert client_bucket(account, BUCKETS) == number, f"{account!r} is in bucket {number}"
+                assert bucket_of(account, BUCKETS) == number, f"{account!r} is in bucket {number}"
 
 
 async def _nothing() -> None:
@@ -350,7 +350,7 @@ def obeyed(raw: bytes, *, with_catalog: bool) -> None:
         _check_events(batch)
         lane.check_store()
         assert batch.position.positions[lane.topics.commands] == lane.offset - 100 + 2
-        assert batch.counts.commands["tick", "done"] >= 1
+        assert batch.counts.commands["tick", Result.DONE] >= 1
         if with_catalog:
             assert [side.name for side in batch.sides] == ["orig"]
             assert len(batch.transactions) + len(batch.rejected) >= 1
@@ -399,7 +399,7 @@ def register() -> bytes:
     """Return a client's register, as a state has it."""
     rater = Rater()
     assert not rater.load([("rich.yaml", RICH)], LOADED_MS, open_part)
-    return rater.bucket.registers["42"]
+    return rater.bucket.states["42"]
 
 
 @cache
@@ -418,7 +418,7 @@ def transactions() -> list[bytes]:
 
 def taken(said: object) -> None:
     """Take a lane whose journal says so: the bucket is brought to it, or it halts with a sentence."""
-    if isinstance(said, Effect | State):
+    if isinstance(said, Effect | StateRecord):
         for number in range(BUCKETS):
             bucket = Bucket()
             reconciling = Reconciling(
@@ -431,7 +431,7 @@ def taken(said: object) -> None:
             pack_reconcile(what, Keys("p", number, BUCKETS))
             status, _ = bucket.reconcile(what)
             assert status == Status.OK
-            for raw in bucket.registers.values():
+            for raw in bucket.states.values():
                 ClientView(read_state(raw))
     elif isinstance(said, Mark):
 

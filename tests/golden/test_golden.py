@@ -10,8 +10,8 @@ import pytest
 
 from golden.cases import EDITED_AT, LOADED_AT, Case, Got, compare, load_cases
 from rater.core.catalog.offers import counter_field
+from rater.core.instants import milliseconds
 from rater.core.line.offline import Duplicate, Ended, Rater
-from rater.core.periods import to_ms
 from rater.core.reasons import PassOver, Reason, Rejection
 
 CASES = load_cases()
@@ -33,7 +33,7 @@ def loaded(case: Case) -> Rater:
     rater = Rater()
     for catalog, at in ((case.catalog, LOADED_AT), (case.edited, EDITED_AT)):
         if catalog is not None:
-            assert not rater.load([(f"{case.name}.yaml", catalog)], to_ms(at))
+            assert not rater.load([(f"{case.name}.yaml", catalog)], milliseconds(at))
     return rater
 
 

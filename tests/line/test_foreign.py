@@ -22,8 +22,9 @@ import pytest
 
 from rater import app
 from rater.cli import main
-from rater.core.clients.state import client_bucket
-from rater.core.commands.records import AccountsArgs, ClientsArgs, Do, ManifestArgs, write_command
+from rater.core.bucket.messages import bucket_of
+from rater.core.commands.records import AccountsArgs, ClientsArgs, ManifestArgs, write_command
+from rater.core.kinds import Do
 from rater.jobs.audit import audit
 from traffic import catalog
 
@@ -63,7 +64,7 @@ async def rated(system: Any, numbers: range) -> None:
 async def test_commands_that_nobody_understands(system_of: SystemOf) -> None:
     """Whatever lies on the commands topic: calls are rated, also after a restart, and the next load works."""
     system = await system_of()
-    other = 1 - client_bucket("c1", 2)  # one of which c1 is not, among any even number of buckets
+    other = 1 - bucket_of("c1", 2)  # one of which c1 is not, among any even number of buckets
     refused = {
         "unknown": b'{"id": "unknown", "do": "dance", "at": "2026-11-26T10:00:00Z"}',
         "args": command("args", {"part": "x"}).replace(b'"x"', b'"\xff"'),
@@ -72,7 +73,7 @@ async def test_commands_that_nobody_understands(system_of: SystemOf) -> None:
         "ahead": command("ahead", ClientsArgs(99, 0, [])),
         "bucket": command("bucket", AccountsArgs(1, 1_000_000, [])),
         "foreign": command("foreign", AccountsArgs(1, other, [("c1", "c2")])),
-        "bent": command("bent", ClientsArgs(1, client_bucket("c1", 4), [])).replace(
+        "bent": command("bent", ClientsArgs(1, bucket_of("c1", 4), [])).replace(
             b'"entries":[]',
             b'"entries":[{"id":"c1","client":{"id":"c1","currency":"USD","time_zone":"Nowhere"}}]',
         ),

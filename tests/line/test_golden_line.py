@@ -12,8 +12,8 @@ import pytest
 from golden.cases import Got, compare, load_cases
 from golden.together import Tagged, edited_at, lanes, later_at, merged, tagged
 from rater import app
+from rater.core.instants import milliseconds
 from rater.core.journal.records import Effect
-from rater.core.periods import to_ms
 from rater.core.rating import matching
 from rater.jobs.audit import audit
 
@@ -38,8 +38,8 @@ async def test_golden_cases(
     system = await system_of(partitions=len(spread))
     await allow_the_future(system)
     async with system.worker():
-        await system.load(merged(cases), at_ms=to_ms(later_at()), name="catalog.json")
-        await system.load(merged(cases, edited=True), at_ms=to_ms(edited_at()), name="edited.json")
+        await system.load(merged(cases), at_ms=milliseconds(later_at()), name="catalog.json")
+        await system.load(merged(cases, edited=True), at_ms=milliseconds(edited_at()), name="edited.json")
         for partition, lane in enumerate(spread):
             await system.send([record for one in lane for record in one.case.records], partition=partition)
         await system.settled()

@@ -32,18 +32,25 @@ from oracle.scenario import LoadStep, RecordStep, Scenario
 from rater.catalogs import Catalogs, object_digest
 from rater.config import Settings
 from rater.config import load as load_settings
-from rater.core.bucket.messages import DrawReply, DrawRequest, FenceReply, Reconcile, Status, ViewsReply
+from rater.core.bucket.messages import (
+    DrawReply,
+    DrawRequest,
+    FenceReply,
+    Reconcile,
+    Status,
+    ViewsReply,
+    bucket_of,
+)
 from rater.core.bucket.model import Bucket
 from rater.core.catalog.compiled import Catalog, compile_catalog
 from rater.core.catalog.specs import ClientEntry, Content
 from rater.core.catalog_files.merging import Existing, Merged, merge, objects, read_files, wanted
 from rater.core.clients.periods import period_of
-from rater.core.clients.state import ClientState, client_bucket, read_state
+from rater.core.clients.state import ClientState, read_state
 from rater.core.clients.views import ClientView
 from rater.core.commands.records import (
     AccountsArgs,
     ClientsArgs,
-    Do,
     LoadArgs,
     ManifestArgs,
     ManifestBody,
@@ -52,6 +59,7 @@ from rater.core.commands.records import (
 )
 from rater.core.journal.outcomes import unpack_entries
 from rater.core.journal.records import CHANGE_INDEX_MIN, Effect, Outgoing
+from rater.core.kinds import Do, DuplicateKind
 from rater.core.line.batch import Batch, slices
 from rater.core.line.offline import Duplicate, Rater, Transaction
 from rater.core.rating.transaction import Context
@@ -118,7 +126,7 @@ class Final(NamedTuple):
 
     balances: dict[str, int]
     counters: dict[tuple[str, str], int]
-    registers: dict[str, bytes]
+    states: dict[str, bytes]
     accounts: dict[str, str]
 
 
@@ -287,18 +295,18 @@ class Store:
         return system.buckets[bucket]
 
     async def views(
-        self, bucket: int, lane: int, token: int, call: int, clients: list[str], accounts: list[str]
+        self, bucket: int, lane: int, token: int, number: int, clients: list[str], accounts: list[str]
     ) -> ViewsReply:
         """See Buckets."""
         held = await self._before("views", lane, bucket, clients)
         self.system.looked_up[lane].update(clients)
-        return held.views(lane, token, call, clients, accounts)
+        return held.views(lane, token, number, clients, accounts)
 
-    async def draw(self, bucket: int, call: DrawRequest) -> DrawReply:
+    async def draw(self, bucket: int, request: DrawRequest) -> DrawReply:
         """See Buckets."""
-        held = await self._before("draw", call.lane, bucket, [use.client for use in call.uses])
-        reply = held.draw(call)
-        self.system.drawn(bucket, call, reply)
+        held = await self._before("draw", request.lane, bucket, [use.client for use in request.uses])
+        reply = held.draw(request)
+        self.system.drawn(bucket, request, reply)
         return reply
 
     async def fence(self, bucket: int, lane: int, token: int) -> FenceReply:
@@ -309,20 +317,20 @@ class Store:
         """See Buckets."""
         return self.system.buckets[bucket].reconcile(what)
 
-    async def register(self, bucket: int, lane: int, token: int, call: int) -> tuple[Status, int]:
+    async def register(self, bucket: int, lane: int, token: int, number: int) -> tuple[Status, int]:
         """See Buckets."""
-        return self.system.buckets[bucket].register(lane, token, call, self.system.lanes)
+        return self.system.buckets[bucket].register(lane, token, number, self.system.lanes)
 
-    async def probe(self, bucket: int, lane: int, token: int, call: int) -> Status:
+    async def probe(self, bucket: int, lane: int, token: int, number: int) -> Status:
         """See Buckets."""
-        return self.system.buckets[bucket].probe(lane, token, call)
+        return self.system.buckets[bucket].probe(lane, token, number)
 
     async def expire(
-        self, bucket: int, lane: int, token: int, call: int, lane_ms: int, length_ms: int
+        self, bucket: int, lane: int, token: int, number: int, lane_ms: int, length_ms: int
     ) -> ExpireReply:
         """See Buckets."""
         held = self.system.buckets[bucket]
-        return ExpireReply(*held.expire(lane, token, call, self.system.lanes, lane_ms, length_ms))
+        return ExpireReply(*held.expire(lane, token, number, self.system.lanes, lane_ms, length_ms))
 
 
 class _Asking:
@@ -468,12 +476,12 @@ class System:
         owners = {
             account: owner
             for account in accounts
-            if (owner := self.buckets[client_bucket(account, len(self.buckets))].accounts.get(account))
+            if (owner := self.buckets[bucket_of(account, len(self.buckets))].accounts.get(account))
             is not None
         }
         known: dict[str, ClientState] = {}
         for name in {*clients, *owners.values()}:
-            raw = self.buckets[client_bucket(name, len(self.buckets))].registers.get(name)
+            raw = self.buckets[bucket_of(name, len(self.buckets))].states.get(name)
             if raw is not None:
                 known[name] = read_state(raw)
         merged = merge(self.content, file, step.at_ms, Existing(known, owners))
@@ -506,9 +514,9 @@ class System:
         accounts: dict[int, list[tuple[str, str]]] = {}
         clients: dict[int, list[ClientEntry]] = {}
         for entry in entries:
-            clients.setdefault(client_bucket(entry.id, count), []).append(entry)
+            clients.setdefault(bucket_of(entry.id, count), []).append(entry)
             for account in entry.client.accounts if entry.client is not None else ():
-                accounts.setdefault(client_bucket(account.id, count), []).append((account.id, entry.id))
+                accounts.setdefault(bucket_of(account.id, count), []).append((account.id, entry.id))
         parts: list[tuple[int, LoadArgs]] = [
             *(
                 (bucket, AccountsArgs(self.version, bucket, index))
@@ -608,14 +616,14 @@ class System:
         self.rating[lane] = []
 
     # ------------------------------------------------------------------ invariants
-    def drawn(self, bucket: int, call: DrawRequest, reply: DrawReply) -> None:
+    def drawn(self, bucket: int, request: DrawRequest, reply: DrawReply) -> None:
         """Check a draw, and what was asked before it in the same batch."""
-        asked = self.asking[call.lane].setdefault(bucket, _Asking())
-        if not call.items:
-            self._touched.update(one.client for one in call.changes)
+        asked = self.asking[request.lane].setdefault(bucket, _Asking())
+        if not request.items:
+            self._touched.update(one.client for one in request.changes)
             # One load at a time is on its way.
             self._needs.update(
-                (one.client, self.version) for one in call.changes if reply.status == Status.OK
+                (one.client, self.version) for one in request.changes if reply.status == Status.OK
             )
             return
         asked.draws += 1
@@ -626,36 +634,37 @@ class System:
         elif reply.status == Status.MORE:
             asked.more += 1
             for item in reply.more:
-                key = call.items[item].key
+                key = request.items[item].key
                 hold(
                     key not in asked.named,
-                    f"a side of {call.uses[call.items[item].use].client} needs all its limits, and is asked "
-                    f"again with the first of them ({asked.more} times MORE, {len(call.items)} sides)",
+                    f"a side of {request.uses[request.items[item].use].client} needs all its limits, and is "
+                    f"asked again with the first of them ({asked.more} times MORE, "
+                    f"{len(request.items)} sides)",
                 )
                 asked.named.add(key)
         elif reply.status == Status.OK:
             asked.done += 1
-            self._check_draw(bucket, call)
+            self._check_draw(bucket, request)
 
-    def _check_draw(self, bucket: int, call: DrawRequest) -> None:
-        catalog = self.lines[call.lane].lane.catalog
+    def _check_draw(self, bucket: int, request: DrawRequest) -> None:
+        catalog = self.lines[request.lane].lane.catalog
         version = 0 if catalog is None else catalog.version
-        self.drawn_by[call.lane].add(version)
+        self.drawn_by[request.lane].add(version)
         held = self.buckets[bucket]
-        for use in call.uses:
+        for use in request.uses:
             self._touched.add(use.client)
             hold(
                 self._needs[use.client] <= version,
-                f"lane {call.lane} draws for client {use.client}, whose state needs catalog "
+                f"lane {request.lane} draws for client {use.client}, whose state needs catalog "
                 f"{self._needs[use.client]}, with catalog {version}",
             )
-        entries = unpack_entries(call.context)
-        for item, entry in zip(call.items, entries, strict=True):
+        entries = unpack_entries(request.context)
+        for item, entry in zip(request.items, entries, strict=True):
             if not item.candidates:
                 continue
-            use, said = call.uses[item.use], _context.decode(entry.context)
+            use, said = request.uses[item.use], _context.decode(entry.context)
             named = [use.fields[one.field] for one in item.candidates]
-            view = self._view(held.registers[use.client])
+            view = self._view(held.states[use.client])
             for one, field in zip(said.limits, named, strict=True):
                 package = view.packages[one.group]
                 period = (
@@ -669,7 +678,7 @@ class System:
                         f"a call of client {use.client} at {said.at_ms} names the counter {field}, "
                         f"and its own is {own}"
                     )
-        self._order(call.lane)
+        self._order(request.lane)
 
     def _view(self, raw: bytes) -> ClientView:
         found = self._views.get(raw)
@@ -763,7 +772,7 @@ class System:
                 for one in sides:
                     if one.outcome == "rejected":
                         self.witness.check(record.value or b"", lane_ms, one)
-        told = batch.counts.duplicates.get("same", 0)
+        told = batch.counts.duplicates[DuplicateKind.SAME]
         hold(duplicates == told, f"{duplicates} duplicates in a batch that counts {told} (lane {lane})")
 
     def quiet(self) -> bool:
@@ -782,7 +791,7 @@ class System:
             return
         names = {name for held in self.buckets for name in held.clients} if every else self._touched
         for name in names:
-            held = self.buckets[client_bucket(name, len(self.buckets))].clients.get(name)
+            held = self.buckets[bucket_of(name, len(self.buckets))].clients.get(name)
             if held is None:
                 continue
             hold(
@@ -798,14 +807,14 @@ class System:
     def final(self) -> Final:
         """Return what the buckets hold."""
         self._check_sums(every=True)
-        balances, counters, registers, accounts = {}, {}, {}, {}
+        balances, counters, states, accounts = {}, {}, {}, {}
         for held in self.buckets:
-            registers.update(held.registers)
+            states.update(held.states)
             accounts.update(held.accounts)
             for name, client in held.clients.items():
                 balances[name] = client.balance
                 counters.update({(name, field): units for field, units in client.used.items() if units})
-        return Final(balances, counters, registers, accounts)
+        return Final(balances, counters, states, accounts)
 
 
 def _escaped(name: str) -> str:

@@ -295,11 +295,11 @@ def _changes(world: World, transactions: list[Transaction]) -> Iterator[str]:
             said = msgspec.msgpack.decode(dict(entry.headers).get("control", b"\xc0"))
             if not said or said[0] != "change":
                 continue
-            topic, offset, index, _, _, client, version, register, delta, _ = said[1:]
+            topic, offset, index, _, _, client, version, state, delta, _ = said[1:]
             where = f"transactions[{lane}]@{entry.offset}"
             if version in versions[client]:
                 yield f"I12: {where} is {client}'s version {version}, which was published before"
-            versions[client][version] = register
+            versions[client][version] = state
             if shares[(topic, lane, offset), index] != delta:
                 made = shares[(topic, lane, offset), index]
                 yield f"I12: {where} adds {delta} to {client}, its transactions {made}"
@@ -307,7 +307,7 @@ def _changes(world: World, transactions: list[Transaction]) -> Iterator[str]:
         for client in bucket.clients:
             last = max(versions[client], default=0)
             held = bucket.clients[client].version
-            if held != last or bucket.registers.get(client) != versions[client].get(last):
+            if held != last or bucket.states.get(client) != versions[client].get(last):
                 yield f"I12: {client} is of version {held} in the store, and of {last} in the journal"
 
 

@@ -78,7 +78,7 @@ def compare(
 
 
 def _items(drawn: Any) -> list[Item]:
-    states = {client: read_state(raw).catalog for client, raw in drawn.registers.items()}
+    states = {client: read_state(raw).catalog for client, raw in drawn.states.items()}
     return [
         Item(
             (entry.topic, drawn.lane, entry.offset), SIDES[entry.index], client, OUTCOMES[outcome],
@@ -216,7 +216,7 @@ def _each_rejection(
     drawn = {(item.place, item.side) for items in draws for item in items}
     states: dict[str, list[tuple[float, int]]] = defaultdict(list)
     for state in world.server.states:
-        states[state.client].append((state.at_s, read_state(state.register).catalog))
+        states[state.client].append((state.at_s, read_state(state.state).catalog))
     for place, several in rejected.items():
         record = sent.get(place)
         for one in several if record is not None else ():

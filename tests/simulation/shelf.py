@@ -36,7 +36,7 @@ class Drawn(NamedTuple):
     context: bytes
     clients: list[str]
     outcomes: list[int]
-    registers: dict[str, bytes]
+    states: dict[str, bytes]
     """Client -> its state, as it was drawn on."""
 
 
@@ -45,7 +45,7 @@ class State(NamedTuple):
 
     at_s: float
     client: str
-    register: bytes
+    state: bytes
 
 
 class Server:
@@ -200,29 +200,32 @@ class Shelf:
     def _told(self, what: str, lane: int, bucket: int, status: Status) -> None:
         self.server.tell(self._who(), f"{what} lane {lane} bucket {bucket}: {Status(status).name}")
 
-    def _note(self, bucket: int, call: DrawRequest, reply: DrawReply) -> None:
-        server, registers = self.server, self.server.buckets[bucket].registers
-        token, named = server.more.get((call.lane, bucket), (call.token, set()))
-        if reply.status == Status.MORE and call.items:
+    def _note(self, bucket: int, request: DrawRequest, reply: DrawReply) -> None:
+        server, states = self.server, self.server.buckets[bucket].states
+        token, named = server.more.get((request.lane, bucket), (request.token, set()))
+        if reply.status == Status.MORE and request.items:
             # A stale view, or another owner of the lane, has it all asked again from the beginning.
-            asked = {call.items[item].key for item in reply.more}
-            if token == call.token and asked & named:
+            asked = {request.items[item].key for item in reply.more}
+            if token == request.token and asked & named:
                 server.again.append(
-                    f"P: lane {call.lane} bucket {bucket}: {len(asked & named)} of {len(call.items)} sides "
-                    "need all limits, and are asked with the first ones again"
+                    f"P: lane {request.lane} bucket {bucket}: {len(asked & named)} of {len(request.items)} "
+                    "sides need all limits, and are asked with the first ones again"
                 )
-            server.more[call.lane, bucket] = call.token, asked | named if token == call.token else asked
+            server.more[request.lane, bucket] = (
+                request.token,
+                asked | named if token == request.token else asked,
+            )
             return
-        server.more.pop((call.lane, bucket), None)
+        server.more.pop((request.lane, bucket), None)
         if reply.status != Status.OK:
             return
         at_s = asyncio.get_running_loop().time()
-        server.states += [State(at_s, change.client, change.register) for change in call.changes]
-        if call.items:
-            clients = [call.uses[item.use].client for item in call.items]
+        server.states += [State(at_s, change.client, change.state) for change in request.changes]
+        if request.items:
+            clients = [request.uses[item.use].client for item in request.items]
             outcomes = [int(result.outcome) for result in reply.results]
-            held = {client: registers[client] for client in clients}
-            server.drawn.append(Drawn(call.lane, call.context, clients, outcomes, held))
+            held = {client: states[client] for client in clients}
+            server.drawn.append(Drawn(request.lane, request.context, clients, outcomes, held))
 
     # ------------------------------------------------------------------ as Buckets has them
     async def fence(self, bucket: int, lane: int, token: int) -> FenceReply:
@@ -234,7 +237,7 @@ class Shelf:
             self.server.tell(
                 self._who(),
                 f"fence lane {lane} bucket {bucket} token {token}: {Status(reply.status).name}, call "
-                f"{reply.call}, floor {reply.floor}, kept {kept}",
+                f"{reply.number}, floor {reply.floor}, kept {kept}",
             )
             return reply
 
@@ -255,54 +258,55 @@ class Shelf:
 
         return await self._ask("reconcile", call)
 
-    async def register(self, bucket: int, lane: int, token: int, call: int) -> tuple[Status, int]:
+    async def register(self, bucket: int, lane: int, token: int, number: int) -> tuple[Status, int]:
         """See Buckets."""
 
         def register() -> tuple[Status, int]:
-            status, number = self.server.buckets[bucket].register(lane, token, call, self.lanes)
-            self._told("register", lane, bucket, status)
-            return status, number
+            reply = self.server.buckets[bucket].register(lane, token, number, self.lanes)
+            self._told("register", lane, bucket, reply[0])
+            return reply
 
         return await self._ask("register", register)
 
-    async def draw(self, bucket: int, call: DrawRequest) -> DrawReply:
+    async def draw(self, bucket: int, request: DrawRequest) -> DrawReply:
         """See Buckets."""
 
         def draw() -> DrawReply:
-            reply = self.server.buckets[bucket].draw(call)
-            self._note(bucket, call, reply)
+            reply = self.server.buckets[bucket].draw(request)
+            self._note(bucket, request, reply)
             results = " ".join(
-                f"{call.uses[item.use].client}:{('rated', 'duplicate', 'differs', 'range')[result.outcome]}"
+                f"{request.uses[item.use].client}:"
+                f"{('rated', 'duplicate', 'differs', 'range')[result.outcome]}"
                 f"({result.amount},{','.join(str(take[1]) for take in result.takes)})"
-                for item, result in zip(call.items, reply.results, strict=False)
+                for item, result in zip(request.items, reply.results, strict=False)
             )
-            self._told(f"draw {call.call} [{results}]", call.lane, bucket, reply.status)
+            self._told(f"draw {request.number} [{results}]", request.lane, bucket, reply.status)
             return reply
 
         return await self._ask("draw", draw)
 
     async def views(
-        self, bucket: int, lane: int, token: int, call: int, clients: list[str], accounts: list[str]
+        self, bucket: int, lane: int, token: int, number: int, clients: list[str], accounts: list[str]
     ) -> ViewsReply:
         """See Buckets."""
 
         def views() -> ViewsReply:
-            return self.server.buckets[bucket].views(lane, token, call, clients, accounts)
+            return self.server.buckets[bucket].views(lane, token, number, clients, accounts)
 
         return await self._ask("views", views)
 
-    async def probe(self, bucket: int, lane: int, token: int, call: int) -> Status:
+    async def probe(self, bucket: int, lane: int, token: int, number: int) -> Status:
         """See Buckets."""
-        return await self._ask("probe", lambda: self.server.buckets[bucket].probe(lane, token, call))
+        return await self._ask("probe", lambda: self.server.buckets[bucket].probe(lane, token, number))
 
     async def expire(
-        self, bucket: int, lane: int, token: int, call: int, lane_ms: int, length_ms: int
+        self, bucket: int, lane: int, token: int, number: int, lane_ms: int, length_ms: int
     ) -> ExpireReply:
         """See Buckets."""
 
         def expire() -> ExpireReply:
             held = self.server.buckets[bucket]
-            return ExpireReply(*held.expire(lane, token, call, self.lanes, lane_ms, length_ms))
+            return ExpireReply(*held.expire(lane, token, number, self.lanes, lane_ms, length_ms))
 
         return await self._ask("expire", expire)
 
@@ -311,25 +315,25 @@ class Shelf:
 
         def look() -> tuple[bytes, int, dict[str, int]] | None:
             held = self.server.buckets[bucket_of(client, self.count)]
-            register = held.registers.get(client)
-            if register is None:
+            state = held.states.get(client)
+            if state is None:
                 return None
             sums = held.clients[client]
-            return register, sums.balance, dict(sums.used)
+            return state, sums.balance, dict(sums.used)
 
         return await self._ask("client", look)
 
-    async def registers(self, clients: Iterable[str]) -> dict[str, bytes]:
+    async def states(self, clients: Iterable[str]) -> dict[str, bytes]:
         """See Buckets."""
         names = list(clients)
 
         def look() -> dict[str, bytes]:
             held = [
-                (name, self.server.buckets[bucket_of(name, self.count)].registers.get(name)) for name in names
+                (name, self.server.buckets[bucket_of(name, self.count)].states.get(name)) for name in names
             ]
             return {name: blob for name, blob in held if blob is not None}
 
-        return await self._ask("registers", look)
+        return await self._ask("states", look)
 
     async def accounts(self, accounts: Iterable[str]) -> dict[str, str]:
         """See Buckets."""
@@ -348,7 +352,7 @@ class Shelf:
         for bucket in range(self.count):
 
             def scan(bucket: int = bucket) -> list[str]:
-                return list(self.server.buckets[bucket].registers)
+                return list(self.server.buckets[bucket].states)
 
             for name in await self._ask("scan", scan):
                 yield name

@@ -123,7 +123,7 @@ def test_reconcile() -> None:
     reconcile = LaneBuckets.reconcile
 
     async def without(self: LaneBuckets, bucket: int, what: Any) -> None:
-        names = ("balances", "counters", "duplicates", "registers", "accounts")
+        names = ("balances", "counters", "duplicates", "states", "accounts")
         nothing: dict[str, Any] = {name: [] for name in names}
         await reconcile(self, bucket, replace(what, **nothing))
 
@@ -140,8 +140,8 @@ def test_duplicate_check() -> None:
 def test_gate() -> None:
     """Without the gate, a store that lost history rates a call again that an idle lane has rated."""
 
-    def without(self: Bucket, lane: int, token: int, call: int) -> Status:
-        return self._guard(lane, token, call)
+    def without(self: Bucket, lane: int, token: int, number: int) -> Status:
+        return self._guard(lane, token, number)
 
     losses = profile("losses over lanes", lanes=(2, 3), weights={"roll_back": 2, "flush": 1}, duplicates=0.5)
     check(mock.patch.object(Bucket, "_gate", without), losses, "I3 I6")
@@ -310,9 +310,9 @@ def test_fence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(takeover, "RECONCILE_EFFECTS_MAX", 5000)
     monkeypatch.setattr("rater.worker.buckets.EXPIRE_S", 3600.0)
 
-    def without(self: Bucket, lane: int, _token: int, call: int) -> Status:
+    def without(self: Bucket, lane: int, _token: int, number: int) -> Status:
         stored = self.lanes.get(lane) or model._Lane()  # noqa: SLF001 - its twin's own
-        return Status.OK if call == stored.call else Status.REGRESSED
+        return Status.OK if number == stored.number else Status.REGRESSED
 
     with (
         mock.patch.object(Bucket, "_guard", without),

@@ -444,7 +444,7 @@ LATER = next(f"d{n}" for n in range(9) if bucket_of(f"d{n}", 2) == 0)
 def call(number: int, **what: Any) -> DrawRequest:
     """Return a call of lane 0 with token 5."""
     own: dict[str, Any] = {
-        "lane": 0, "token": 5, "call": number, "lane_ms": 1000, "generation": 3, "trim": 0, "floor": 0,
+        "lane": 0, "token": 5, "number": number, "lane_ms": 1000, "generation": 3, "trim": 0, "floor": 0,
         "changes": [], "accounts": [], "uses": [], "items": [], "context": b"c",
     }  # fmt: skip
     return DrawRequest(**{**own, **what})
@@ -458,24 +458,24 @@ def item(key: bytes, cost: int) -> DrawItem:
 async def test_store_from_fence_to_draw(store: Any) -> None:
     """Fence, register, change, draw, find a duplicate, be stale, be fenced: all answers are the same."""
     fenced = await store.fence(0, 0, 5)
-    assert (fenced.status, fenced.call, fenced.outcomes) == (Status.OK, 1, [])
+    assert (fenced.status, fenced.number, fenced.outcomes) == (Status.OK, 1, [])
     assert (await store.draw(0, call(1))).status == Status.REGRESSED
     assert await store.register(0, 0, 5, 1) == (Status.OK, 2)
     made = call(2, changes=[ClientWrite(CLIENT, 0, 1, b"view", delta=70)], accounts=[("acc", CLIENT)])
     reply = await store.draw(0, made)
-    assert (reply.status, reply.call) == (Status.OK, 3)
+    assert (reply.status, reply.number) == (Status.OK, 3)
     reply = await store.draw(0, call(3, uses=[Use(CLIENT, 1, 0, [])], items=[item(b"k", -7), item(b"k", -7)]))
     assert [result.outcome for result in reply.results] == [Outcome.RATED, Outcome.DUPLICATE]
     stale = await store.draw(0, call(4, uses=[Use(CLIENT, 9, 0, [])], items=[item(b"l", -7)]))
     assert (stale.status, stale.stale) == (Status.STALE, [(CLIENT, b"view")])
     assert (await store.draw(0, call(4, uses=[Use(LATER, 1, 0, [])]))).status == Status.LOST
-    assert (await store.views(0, 0, 5, 4, [CLIENT, LATER], [])).registers == {CLIENT: b"view"}
+    assert (await store.views(0, 0, 5, 4, [CLIENT, LATER], [])).states == {CLIENT: b"view"}
     assert await store.client(CLIENT) == (b"view", 63, {})
     assert await store.client(LATER) is None
-    assert await store.registers([CLIENT, LATER]) == {CLIENT: b"view"}
+    assert await store.states([CLIENT, LATER]) == {CLIENT: b"view"}
     assert [name async for name in store.scan_clients()] == [CLIENT]
     again = await store.fence(0, 0, 6)
-    assert (again.call, [number for number, _, _ in again.outcomes], again.lane_ms) == (5, [2, 3], 1000)
+    assert (again.number, [number for number, _, _ in again.outcomes], again.lane_ms) == (5, [2, 3], 1000)
     assert (await store.draw(0, call(4))).status == Status.FENCED
     assert (await store.fence(0, 0, 5)).status == Status.FENCED
 
@@ -484,12 +484,13 @@ async def test_store_reconciles(store: Any) -> None:
     """Corrections are added, outcomes dropped and put in place, and the floor is raised."""
     await store.fence(0, 0, 5)
     what = Reconcile(
-        lane=0, token=5, call=1, floor=9, lane_ms=50, balances=[(CLIENT, 4)], counters=[(CLIENT, "p.0.l", 3)],
-        registers=[(CLIENT, 2, b"view")], accounts=[("acc", CLIENT)], pending=[(1, b"kept", b"\x91\x00")],
+        lane=0, token=5, number=1, floor=9, lane_ms=50, balances=[(CLIENT, 4)],
+        counters=[(CLIENT, "p.0.l", 3)],
+        states=[(CLIENT, 2, b"view")], accounts=[("acc", CLIENT)], pending=[(1, b"kept", b"\x91\x00")],
     )  # fmt: skip
     assert await store.reconcile(0, what) == (Status.OK, 2)
     assert await store.reconcile(0, what) == (Status.REGRESSED, 2)
     assert await store.client(CLIENT) == (b"view", 4, {"p.0.l": 3})
     fenced = await store.fence(0, 0, 6)
     assert (fenced.floor, fenced.base, fenced.outcomes) == (9, 9, [(1, b"kept", b"\x91\x00")])
-    assert await store.probe(0, 0, 6, fenced.call) == Status.REGRESSED
+    assert await store.probe(0, 0, 6, fenced.number) == Status.REGRESSED

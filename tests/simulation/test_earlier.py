@@ -28,12 +28,12 @@ def as_earlier(bucket: Bucket, left_out: str | None) -> int:
         entries, done = [], []
         for one in changes:
             opening = one.transactions[0].value if one.transactions else None
-            apply = msgpack.encode(["apply", one.version, one.register, one.delta, opening])
+            apply = msgpack.encode(["apply", one.version, one.state, one.delta, opening])
             place = (one.topic, one.offset, one.index, one.record_ms)
             entries.append([*place, b"", b"", one.client, apply])
             done.append(int(one.client != left_out))
         if left_out is not None:
-            del bucket.clients[left_out], bucket.registers[left_out]
+            del bucket.clients[left_out], bucket.states[left_out]
         bucket.lanes[0].outcomes[number] = msgpack.encode(entries), msgpack.encode([len(done), *done])
         found += len(changes)
     return found

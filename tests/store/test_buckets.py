@@ -59,13 +59,13 @@ class Lane:
     def __init__(self, store: Buckets) -> None:
         self.store = store
         self.token = 1
-        self.call = 0
+        self.number = 0
         self._keys = 0
 
     async def take(self) -> Lane:
         """Take the lane and register it."""
-        self.call = (await self.store.fence(0, 0, self.token)).call
-        _, self.call = await self.store.register(0, 0, self.token, self.call)
+        self.number = (await self.store.fence(0, 0, self.token)).number
+        _, self.number = await self.store.register(0, 0, self.token, self.number)
         return self
 
     async def draw(
@@ -75,11 +75,17 @@ class Lane:
         given: dict[str, Any] = {
             "lane_ms": 0, "generation": 0, "trim": 0, "floor": 0, "accounts": [], "context": b"", **options,
         }  # fmt: skip
-        call = DrawRequest(
-            lane=0, token=self.token, call=self.call, changes=changes or [], uses=uses, items=items, **given
+        request = DrawRequest(
+            lane=0,
+            token=self.token,
+            number=self.number,
+            changes=changes or [],
+            uses=uses,
+            items=items,
+            **given,
         )
-        reply = await self.store.draw(0, call)
-        self.call = reply.call
+        reply = await self.store.draw(0, request)
+        self.number = reply.number
         return reply
 
     async def create(self, *clients: str) -> None:
@@ -97,8 +103,8 @@ class Lane:
 
     async def reconcile(self, **what: Any) -> Status:
         """Add corrections."""
-        request = Reconcile(lane=0, token=self.token, call=self.call, floor=0, **what)
-        status, self.call = await self.store.reconcile(0, request)
+        request = Reconcile(lane=0, token=self.token, number=self.number, floor=0, **what)
+        status, self.number = await self.store.reconcile(0, request)
         return status
 
     async def balance(self) -> int:
@@ -195,9 +201,9 @@ async def test_a_worker_of_an_earlier_version_is_stopped(redis_url: str, prefix:
     async with connected(redis_url, prefix) as store:
         lane = await Lane(store).take()
         before = dump(redis_url, prefix)
-        call = _call(lane.call, changes=[ClientWrite(CLIENT, 0, 1, b"register", delta=5)])
+        request = _call(lane.number, changes=[ClientWrite(CLIENT, 0, 1, b"register", delta=5)])
         with pytest.raises(Halt, match="a worker of an earlier version is at work: stop it"):
-            await store._call(0, "draw", pack_draw(call, Keys(prefix, 0, 1)))  # noqa: SLF001 - as it would call
+            await store._call(0, "draw", pack_draw(request, Keys(prefix, 0, 1)))  # noqa: SLF001 - as it would call
         assert dump(redis_url, prefix) == before
 
 
@@ -233,16 +239,16 @@ async def test_costs_are_rounded_exactly(redis_url: str, prefix: str) -> None:
                 for k, (cost, units) in enumerate(part)
             ]
             uses = [Use(name, 1, 0, []) for name in names[: len(part)]]
-            call = _call(lane.call, uses=uses, items=items)
-            expected = twin.draw(call)
-            reply = await store.draw(0, call)
+            request = _call(lane.number, uses=uses, items=items)
+            expected = twin.draw(request)
+            reply = await store.draw(0, request)
             assert reply == expected
-            lane.call = reply.call
+            lane.number = reply.number
 
 
 def _call(number: int, **what: Any) -> DrawRequest:
     given = {"changes": [], "accounts": [], "uses": [], "items": [], "context": b"", **what}
-    return DrawRequest(lane=0, token=1, call=number, lane_ms=0, generation=0, trim=0, floor=0, **given)
+    return DrawRequest(lane=0, token=1, number=number, lane_ms=0, generation=0, trim=0, floor=0, **given)
 
 
 async def test_large_calls(redis_url: str, prefix: str) -> None:
@@ -262,8 +268,8 @@ async def test_large_calls(redis_url: str, prefix: str) -> None:
             DrawItem(0, b"%08d" % at, b"same", 60, NOTHING, same_record=False, candidates=candidates[at])
             for at in range(count)
         ]
-        call = _call(
-            lane.call,
+        request = _call(
+            lane.number,
             changes=[
                 ClientWrite(
                     f"c{at}",
@@ -281,15 +287,15 @@ async def test_large_calls(redis_url: str, prefix: str) -> None:
             items=[*items, *items[:10]],
             accounts=[(f"a{at}", f"c{at}") for at in range(count)],
         )
-        reply = await store.draw(0, call)
-        assert reply == twin.draw(call)
+        reply = await store.draw(0, request)
+        assert reply == twin.draw(request)
         assert reply.results[-1].outcome == Outcome.DUPLICATE
         names, accounts = [f"c{at}" for at in range(count)], [f"a{at}" for at in range(count)]
-        views = await store.views(0, 0, 1, reply.call, names, accounts)
-        assert views == twin.views(0, 1, reply.call, names, accounts)
-        register, balance, used = await store.client("c0") or (b"", 0, {})
+        views = await store.views(0, 0, 1, reply.number, names, accounts)
+        assert views == twin.views(0, 1, reply.number, names, accounts)
+        state, balance, used = await store.client("c0") or (b"", 0, {})
         moved = {f"2.{number}.a": 7 for number in range(count)}
-        assert (register, balance, used) == (b"register", 0, dict.fromkeys(fields, 60) | moved)
+        assert (state, balance, used) == (b"register", 0, dict.fromkeys(fields, 60) | moved)
 
 
 # ------------------------------------------------------------------ provisioning and reading
@@ -310,14 +316,14 @@ async def test_reading_for_people(redis_url: str, prefix: str) -> None:
     names = [f"client {number}" for number in range(20)]
     async with connected(redis_url, prefix, buckets=3) as store:
         for bucket in range(3):
-            call = (await store.fence(bucket, 0, 1)).call
+            call = (await store.fence(bucket, 0, 1)).number
             _, call = await store.register(bucket, 0, 1, call)
             mine = [name for name in names if store._by_bucket([name]).get(bucket)]  # noqa: SLF001
             changes = [ClientWrite(name, 0, 1, name.encode(), delta=5) for name in mine]
             request = _call(call, changes=changes, accounts=[(name, name) for name in mine])
             assert (await store.draw(bucket, request)).status == Status.OK
         assert sorted([name async for name in store.scan_clients()]) == sorted(names)
-        assert await store.registers([*names[:3], "nobody"]) == {name: name.encode() for name in names[:3]}
+        assert await store.states([*names[:3], "nobody"]) == {name: name.encode() for name in names[:3]}
         assert await store.accounts([*names[:3], "none"]) == {name: name for name in names[:3]}
         assert await store.client(names[7]) == (names[7].encode(), 5, {})
         assert await store.client("nobody") is None
@@ -372,9 +378,9 @@ async def test_generations_go_with_the_slowest_lane(redis_url: str, prefix: str)
         fast = Lane(store)
         calls = {}
         for lane in (0, 1):
-            calls[lane] = (await store.fence(0, lane, 1)).call
+            calls[lane] = (await store.fence(0, lane, 1)).number
             _, calls[lane] = await store.register(0, lane, 1, calls[lane])
-        fast.call = calls[0]
+        fast.number = calls[0]
         await fast.create(CLIENT)
         item = DrawItem(0, b"12345678", b"same", 0, NOTHING, same_record=False, candidates=())
         assert (await fast.draw([item], [Use(CLIENT, 1, 0, [])], generation=3)).status == Status.OK
@@ -383,7 +389,7 @@ async def test_generations_go_with_the_slowest_lane(redis_url: str, prefix: str)
         for slow_ms in (0, 4 * LENGTH_MS + 999):
             _, slow, dropped = await store.expire(0, 1, 1, slow, slow_ms, LENGTH_MS)
             assert dropped == 0
-            _, fast.call, dropped = await store.expire(0, 0, 1, fast.call, 90 * LENGTH_MS, LENGTH_MS)
+            _, fast.number, dropped = await store.expire(0, 0, 1, fast.number, 90 * LENGTH_MS, LENGTH_MS)
             assert dropped == 0
         assert (await fast.draw([item], [Use(CLIENT, 1, 0, [])], generation=4)).results[0].outcome == 1
         _, slow, dropped = await store.expire(0, 1, 1, slow, 5 * LENGTH_MS, LENGTH_MS)
@@ -429,7 +435,7 @@ async def test_generations_go_in_bounded_steps(redis_url: str, prefix: str) -> N
         await lane.reconcile(duplicates=[(0, b"12345678", b"same"), (40, b"12345678", b"same")])
         steps = []
         for _ in range(4):
-            _, lane.call, dropped = await store.expire(0, 0, 1, lane.call, 42 * LENGTH_MS, LENGTH_MS)
+            _, lane.number, dropped = await store.expire(0, 0, 1, lane.number, 42 * LENGTH_MS, LENGTH_MS)
             steps.append(dropped)
         assert steps == [EXPIRE_GENERATIONS_MAX, EXPIRE_GENERATIONS_MAX, 9, 0]
         assert not [key for key in dump(redis_url, prefix) if b":u:" in key]
@@ -449,7 +455,7 @@ async def test_short_memory(start_redis: Callable[..., Redis], prefix: str) -> N
             with pytest.raises(StoreDown, match=f"127.0.0.1:{server.port} does nothing.*maxmemory"):
                 await lane.charge(1)
             assert dump(server.url, prefix) == before
-            _, lane.call, dropped = await store.expire(0, 0, 1, lane.call, 9 * LENGTH_MS, LENGTH_MS)
+            _, lane.number, dropped = await store.expire(0, 0, 1, lane.number, 9 * LENGTH_MS, LENGTH_MS)
             assert dropped == 8
             admin.config_set("maxmemory", 0)
         assert await lane.charge(1) == Outcome.RATED
@@ -466,7 +472,7 @@ async def test_replica_is_not_written(start_redis: Callable[..., Redis], prefix:
             with pytest.raises(StoreDown, match=r"does nothing.*ReadOnlyError"):
                 await lane.charge(1)
             admin.replicaof("NO", "ONE")
-        assert await store.probe(0, 0, lane.token, lane.call) == Status.REGRESSED
+        assert await store.probe(0, 0, lane.token, lane.number) == Status.REGRESSED
         await lane.take()
         assert await lane.charge(1) == Outcome.RATED
 
@@ -492,7 +498,7 @@ async def test_emptied_store_knows_nobody(start_redis: Callable[..., Redis], pre
         await lane.create(CLIENT)
         with redis.Redis.from_url(server.url) as admin:
             admin.flushall()
-        assert await store.probe(0, 0, 1, lane.call) == Status.REGRESSED
+        assert await store.probe(0, 0, 1, lane.number) == Status.REGRESSED
         reply = await lane.draw([], [Use(CLIENT, 1, 0, [])])
         assert reply.status == Status.REGRESSED
         await lane.take()
@@ -504,7 +510,7 @@ async def test_emptied_behind_a_stale_view(redis_url: str, prefix: str) -> None:
     async with connected(redis_url, prefix) as store, AsyncRedis.from_url(redis_url) as server:
         lane = await Lane(store).take()
         await lane.draw([], [], [ClientWrite(CLIENT, 0, 2, b"register")])
-        await server.delete(Keys(prefix, 0, 1).register + CLIENT)
+        await server.delete(Keys(prefix, 0, 1).client_state + CLIENT)
         assert (await lane.draw([], [Use(CLIENT, 1, 0, [])])).status == Status.REGRESSED
 
 
@@ -514,7 +520,7 @@ async def test_another_run_is_closed_until_all_agree(start_redis: Callable[..., 
     async with connected(server.url, prefix, lanes=2) as store:
         calls = {}
         for lane in (0, 1):
-            calls[lane] = (await store.fence(0, lane, 1)).call
+            calls[lane] = (await store.fence(0, lane, 1)).number
             _, calls[lane] = await store.register(0, lane, 1, calls[lane])
         assert await store.probe(0, 0, 1, calls[0]) == Status.OK
         await asyncio.to_thread(server.restart)
@@ -532,10 +538,10 @@ async def test_workers_of_the_version_before_wait(redis_url: str, prefix: str) -
     And the other way round: what it had open does not open this version's gate.
     """
     async with connected(redis_url, prefix, lanes=2) as store, AsyncRedis.from_url(redis_url) as server:
-        state = Keys(prefix, 0, 1).state
+        state = Keys(prefix, 0, 1).gate
         before: dict[Any, Any] = {"open": "run", "r:0": "run", "r:1": "run", "t:0": "7"}
         await server.hset(state, mapping=before)
-        call = (await store.fence(0, 0, 1)).call
+        call = (await store.fence(0, 0, 1)).number
         assert await store.probe(0, 0, 1, call) == Status.REGRESSED
         _, call = await store.register(0, 0, 1, call)
         assert await store.probe(0, 0, 1, call) == Status.CLOSED
@@ -554,7 +560,7 @@ async def test_a_server_that_leads_again_is_closed(
     calls = {}
     async with connected(first.url, prefix, lanes=2) as store:
         for lane in (0, 1):
-            calls[lane] = (await store.fence(0, lane, 1)).call
+            calls[lane] = (await store.fence(0, lane, 1)).number
             _, calls[lane] = await store.register(0, lane, 1, calls[lane])
         assert await store.probe(0, 0, 1, calls[0]) == Status.OK
         await lead(second, first)
@@ -644,7 +650,7 @@ async def _everything(store: Buckets) -> None:
     await lane.reconcile(
         balances=[(CLIENT, 5)],
         counters=[(CLIENT, "1.1.a", 1)],
-        registers=[(CLIENT, 1, b"register")],
+        states=[(CLIENT, 1, b"register")],
         accounts=[("a", CLIENT)],
         duplicates=[(0, b"12345678", b"same")],
         forget=[(0, b"12345678")],
@@ -654,12 +660,12 @@ async def _everything(store: Buckets) -> None:
     assert (await lane.draw([item], [Use(CLIENT, 1, 0, ["1.1.a"])], trim=1)).status == Status.OK
     assert (await lane.draw([], [Use(CLIENT, 9, 0, [])])).stale == [(CLIENT, b"register")]
     await lane.draw([], [], accounts=[("a", ""), ("b", CLIENT)])
-    await store.views(0, 0, 1, lane.call, [CLIENT], ["b"])
-    await store.probe(0, 0, 1, lane.call)
-    _, lane.call, dropped = await store.expire(0, 0, 1, lane.call, 9 * LENGTH_MS, LENGTH_MS)
+    await store.views(0, 0, 1, lane.number, [CLIENT], ["b"])
+    await store.probe(0, 0, 1, lane.number)
+    _, lane.number, dropped = await store.expire(0, 0, 1, lane.number, 9 * LENGTH_MS, LENGTH_MS)
     assert dropped
     assert await store.client(CLIENT) is not None
-    assert await store.registers([CLIENT])
+    assert await store.states([CLIENT])
     assert await store.accounts(["b"])
     assert [name async for name in store.scan_clients()] == [CLIENT]
     assert await store.check() == []

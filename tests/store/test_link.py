@@ -100,8 +100,8 @@ async def test_a_refusal_did_nothing(reply: bytes) -> None:
 @pytest.mark.parametrize(
     ("reply", "says"),
     [
-        (b"-NOAUTH Authentication required.\r\n", "config/redis-worker.acl"),
-        (b"-NOPERM User rater has no permissions to run the 'get' command\r\n", "'get'.*redis-worker.acl"),
+        (b"-NOAUTH Authentication required.\r\n", "rater config acl"),
+        (b"-NOPERM User rater has no permissions to run the 'get' command\r\n", "'get'.*rater config acl"),
         (
             b"-WRONGTYPE Operation against a key holding the wrong kind of value\r\n",
             "WRONGTYPE.*redis.prefix",

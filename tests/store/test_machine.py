@@ -126,7 +126,7 @@ changed = st.lists(
         client=clients,
         expected=st.integers(0, 2),
         version=st.integers(1, 3),
-        register=st.binary(max_size=5),
+        state=st.binary(max_size=5),
         least=lows,
         most=highs,
         delta=deltas,
@@ -190,10 +190,10 @@ class Machine(RuleBasedStateMachine):
         self.clear()
         self.run(self.store.close())
 
-    def owner(self, lane: int, token: int, call: int) -> tuple[int, int]:
+    def owner(self, lane: int, token: int, number: int) -> tuple[int, int]:
         """Return a token (an offset, so none is negative) and a call number, so far from the right ones."""
         known = self.twin.lanes.get(lane)
-        return max(0, token + (known.token if known else 0)), call + (known.call if known else 0)
+        return max(0, token + (known.token if known else 0)), number + (known.number if known else 0)
 
     @initialize()
     def take_all(self) -> None:
@@ -213,17 +213,17 @@ class Machine(RuleBasedStateMachine):
         token, _ = self.owner(lane, token, 0)
         assert self.run(self.store.fence(0, lane, token)) == self.twin.fence(lane, token)
 
-    @rule(lane=lanes, token=off, call=off)
-    def register(self, lane: int, token: int, call: int) -> None:
+    @rule(lane=lanes, token=off, number=off)
+    def register(self, lane: int, token: int, number: int) -> None:
         """Register a lane at the gate."""
-        token, call = self.owner(lane, token, call)
-        expected = self.twin.register(lane, token, call, LANES)
-        assert self.run(self.store.register(0, lane, token, call)) == expected
+        token, number = self.owner(lane, token, number)
+        expected = self.twin.register(lane, token, number, LANES)
+        assert self.run(self.store.register(0, lane, token, number)) == expected
 
     @rule(
         lane=lanes,
         token=off,
-        call=off,
+        number=off,
         lane_ms=times,
         trim=st.integers(0, 3),
         floor=st.integers(0, 50),
@@ -233,14 +233,14 @@ class Machine(RuleBasedStateMachine):
         credit=st.one_of(st.integers(-100, 100), st.integers(-LIMIT, LIMIT)),
         contextless=st.booleans(),
     )
-    def draw(self, lane: int, token: int, call: int, drawn: list[DrawItem], **what: Any) -> None:
+    def draw(self, lane: int, token: int, number: int, drawn: list[DrawItem], **what: Any) -> None:
         """Draw."""
-        self.ask(lane, token, call, [], drawn, **what)
+        self.ask(lane, token, number, [], drawn, **what)
 
     @rule(
         lane=lanes,
         token=off,
-        call=off,
+        number=off,
         changes=changed,
         right=st.sampled_from([True, True, True, False]),
         drawn=st.lists(items(), max_size=2),
@@ -251,7 +251,7 @@ class Machine(RuleBasedStateMachine):
         self,
         lane: int,
         token: int,
-        call: int,
+        number: int,
         changes: list[ClientWrite],
         right: bool,  # noqa: FBT001
         **what: Any,
@@ -262,13 +262,13 @@ class Machine(RuleBasedStateMachine):
             known = self.twin.clients.get(change.client)
             if right:
                 change.expected = (known and known.version) or 0
-        self.ask(lane, token, call, changes, **what)
+        self.ask(lane, token, number, changes, **what)
 
     def ask(
         self,
         lane: int,
         token: int,
-        call: int,
+        number: int,
         changes: list[ClientWrite],
         drawn: list[DrawItem],
         *,
@@ -277,7 +277,7 @@ class Machine(RuleBasedStateMachine):
         **what: Any,
     ) -> DrawReply:
         """Make a call; its uses name clients that exist or come to, but for one that is wrong."""
-        token, call = self.owner(lane, token, call)
+        token, number = self.owner(lane, token, number)
         after = {name: held.version for name, held in self.twin.clients.items()}
         after |= {change.client: change.version for change in changes}
         there = [name for name in CLIENTS if after.get(name) or wrong == 0]
@@ -289,16 +289,16 @@ class Machine(RuleBasedStateMachine):
         request = DrawRequest(
             lane=lane,
             token=token,
-            call=call,
+            number=number,
             lane_ms=lane_ms,
             generation=lane_ms // LENGTH_MS,
-            trim=max(0, call - what.get("trim", 0)),
+            trim=max(0, number - what.get("trim", 0)),
             floor=what.get("floor", 0),
             changes=changes,
             accounts=what.get("index", []),
             uses=uses,
             items=[item for item in drawn if item.use < len(uses)],
-            context=b"context %d" % call,
+            context=b"context %d" % number,
             contextless=what.get("contextless", False),
         )
         reply = self.run(self.store.draw(0, request))
@@ -309,7 +309,7 @@ class Machine(RuleBasedStateMachine):
     @rule(
         lane=lanes,
         token=off,
-        call=off,
+        number=off,
         floor=st.integers(0, 50),
         lane_ms=times,
         balances=st.lists(st.tuples(clients, sums), max_size=3),
@@ -318,7 +318,7 @@ class Machine(RuleBasedStateMachine):
             st.tuples(st.integers(0, 12), st.sampled_from(DIGESTS), st.sampled_from(CONTENTS)), max_size=3
         ),
         forget=st.lists(st.tuples(st.integers(0, 12), st.sampled_from(DIGESTS)), max_size=3),
-        registers=st.lists(st.tuples(clients, st.integers(1, 4), st.binary(max_size=4)), max_size=3),
+        states=st.lists(st.tuples(clients, st.integers(1, 4), st.binary(max_size=4)), max_size=3),
         index=accounts,
         pending=st.booleans(),
         final=st.booleans(),
@@ -327,21 +327,21 @@ class Machine(RuleBasedStateMachine):
         self,
         lane: int,
         token: int,
-        call: int,
+        number: int,
         pending: bool,  # noqa: FBT001
         index: list[tuple[str, str]],
         **what: Any,
     ) -> None:
         """Correct a bucket: the gate need not be open."""
-        token, call = self.owner(lane, token, call)
+        token, number = self.owner(lane, token, number)
         known = self.twin.lanes.get(lane)
         request = Reconcile(
             lane=lane,
             token=token,
-            call=call,
+            number=number,
             accounts=index,
             drop_calls=sorted(known.outcomes)[:2] if known else [],
-            pending=[(call, b"again", b"\x91\x00")] if pending else [],
+            pending=[(number, b"again", b"\x91\x00")] if pending else [],
             **what,
         )
         assert self.run(self.store.reconcile(0, request)) == self.twin.reconcile(request)
@@ -349,28 +349,28 @@ class Machine(RuleBasedStateMachine):
     @rule(
         lane=lanes,
         token=off,
-        call=off,
+        number=off,
         asked=st.lists(clients, max_size=3, unique=True),
         accounts=st.lists(st.sampled_from(ACCOUNTS), max_size=3, unique=True),
     )
-    def views(self, lane: int, token: int, call: int, asked: list[str], accounts: list[str]) -> None:
+    def views(self, lane: int, token: int, number: int, asked: list[str], accounts: list[str]) -> None:
         """Ask for registers and accounts."""
-        token, call = self.owner(lane, token, call)
-        answer = self.run(self.store.views(0, lane, token, call, asked, accounts))
-        assert answer == self.twin.views(lane, token, call, asked, accounts)
+        token, number = self.owner(lane, token, number)
+        answer = self.run(self.store.views(0, lane, token, number, asked, accounts))
+        assert answer == self.twin.views(lane, token, number, asked, accounts)
 
-    @rule(lane=lanes, token=off, call=off)
-    def probe(self, lane: int, token: int, call: int) -> None:
+    @rule(lane=lanes, token=off, number=off)
+    def probe(self, lane: int, token: int, number: int) -> None:
         """Ask whether a draw would be heard."""
-        token, call = self.owner(lane, token, call)
-        assert self.run(self.store.probe(0, lane, token, call)) == self.twin.probe(lane, token, call)
+        token, number = self.owner(lane, token, number)
+        assert self.run(self.store.probe(0, lane, token, number)) == self.twin.probe(lane, token, number)
 
-    @rule(lane=lanes, token=off, call=off, lane_ms=times)
-    def expire(self, lane: int, token: int, call: int, lane_ms: int) -> None:
+    @rule(lane=lanes, token=off, number=off, lane_ms=times)
+    def expire(self, lane: int, token: int, number: int, lane_ms: int) -> None:
         """Drop old generations."""
-        token, call = self.owner(lane, token, call)
-        expected = self.twin.expire(lane, token, call, LANES, lane_ms, LENGTH_MS)
-        assert self.run(self.store.expire(0, lane, token, call, lane_ms, LENGTH_MS)) == expected
+        token, number = self.owner(lane, token, number)
+        expected = self.twin.expire(lane, token, number, LANES, lane_ms, LENGTH_MS)
+        assert self.run(self.store.expire(0, lane, token, number, lane_ms, LENGTH_MS)) == expected
 
     @rule()
     def flush(self) -> None:
@@ -381,10 +381,10 @@ class Machine(RuleBasedStateMachine):
     @rule()
     def restart(self) -> None:
         """Begin another run of the server with the data kept: what was registered before no longer counts."""
-        fields: Any = self.admin.hkeys(self.keys.state)
+        fields: Any = self.admin.hkeys(self.keys.gate)
         for name in fields:
             if name == b"opened" or name.startswith(b"run:"):
-                self.admin.hset(self.keys.state, name, "before")
+                self.admin.hset(self.keys.gate, name, "before")
         self.twin.run_id += "'"
 
     @rule()
@@ -417,13 +417,13 @@ class Machine(RuleBasedStateMachine):
         names = sorted(self.names())
         asked = self.admin.pipeline(transaction=False)
         for name in names:
-            if name.startswith(self.keys.register.encode()):
+            if name.startswith(self.keys.client_state.encode()):
                 asked.get(name)
             else:
                 asked.hgetall(name)
         found = {name.decode(): value for name, value in zip(names, asked.execute(), strict=True)}
         for key, fields in found.items():
-            if key == self.keys.state:
+            if key == self.keys.gate:
                 found[key] = {name: value for name, value in fields.items() if name[:2] not in (b"op", b"ru")}
             elif key.startswith((self.keys.lane(0)[:-1], self.keys.client)):  # 0 is the same as none
                 found[key] = {name: value for name, value in fields.items() if value != b"0"}
@@ -455,19 +455,19 @@ def twin_state(twin: Bucket, keys: Keys) -> dict[str, Any]:
     state = {b"t:%d" % lane: b"%d" % ms for lane, ms in twin.times.items()}
     if twin.generation_min is not None:
         state[b"gen_min"] = b"%d" % twin.generation_min
-    found[keys.state] = state
+    found[keys.gate] = state
     for number, lane in twin.lanes.items():
-        fields = {b"token": lane.token, b"call": lane.call, b"floor": lane.floor, b"base": lane.base}
+        fields = {b"token": lane.token, b"call": lane.number, b"floor": lane.floor, b"base": lane.base}
         found[keys.lane(number)] = {name: b"%d" % value for name, value in fields.items() if value}
         outcomes: dict[bytes, bytes] = {}
-        for call, (context, packed) in lane.outcomes.items():
-            outcomes |= {b"%dc" % call: context, b"%dr" % call: packed}
+        for one, (context, packed) in lane.outcomes.items():
+            outcomes |= {b"%dc" % one: context, b"%dr" % one: packed}
         found[keys.outcomes(number)] = outcomes
     for name, client in twin.clients.items():
         fields = {b"v": client.version or 0, b"b": client.balance}
         fields |= {field.encode(): used for field, used in client.used.items()}
         found[keys.client + name] = {field: b"%d" % value for field, value in fields.items() if value}
-    found |= {keys.register + name: register for name, register in twin.registers.items()}
+    found |= {keys.client_state + name: register for name, register in twin.states.items()}
     for account, name in twin.accounts.items():
         found.setdefault(keys.accounts(account), {})[account.encode()] = name.encode()
     found |= {keys.generation(number): dict(held) for number, held in twin.generations.items()}

@@ -98,9 +98,11 @@ def test_conversion_of_nothing_fits() -> None:
 
 def test_sides_alone_go_as_they_always_did() -> None:
     """A call without changes has no argument more, and is for rater_v2_draw."""
-    call = DrawRequest(0, 1, 2, 3, 4, 5, 6, [], [], [Use("c", 1, 0, [])], [item(Form(1, 0, 1))], b"context")
-    assert not changes(call)
-    args = pack_draw(call, KEYS)
+    request = DrawRequest(
+        0, 1, 2, 3, 4, 5, 6, [], [], [Use("c", 1, 0, [])], [item(Form(1, 0, 1))], b"context"
+    )
+    assert not changes(request)
+    args = pack_draw(request, KEYS)
     assert args.argv[4:] == [b"12345678same12345678", b"context"]
     assert payload(args) == [3, 4, 5, 6, 1, 1, 1, 0, 0, 1, 1, 0, 0, 0, 0, 60, 1, 0, 1]
     assert changes(DrawRequest(0, 1, 2, 3, 4, 5, 6, [], [], [Use("c", 1, 0, [], wake=0)], [], b""))
@@ -109,8 +111,8 @@ def test_sides_alone_go_as_they_always_did() -> None:
 def test_what_is_due_comes_with_its_numbers() -> None:
     """Balance and counters of a change come by their names, also beyond what doubles hold."""
     change = ClientWrite("b", 0, 1, b"", counters=[CounterChange("x", 0, 1, 0), CounterChange("y", 0, 1, 0)])
-    call = DrawRequest(0, 1, 2, 3, 4, 5, 6, [change], [], [Use("a", 1, 0, [])], [], b"")
-    assert unpack_due([[1, -1, b"9007199254740993", 5, b"-9007199254740993"], [0, 3, 7]], call) == [
+    request = DrawRequest(0, 1, 2, 3, 4, 5, 6, [change], [], [Use("a", 1, 0, [])], [], b"")
+    assert unpack_due([[1, -1, b"9007199254740993", 5, b"-9007199254740993"], [0, 3, 7]], request) == [
         Due("b", None, 2**53 + 1, {"x": 5, "y": -(2**53) - 1}),
         Due("a", 3, 7, {}),
     ]
@@ -139,7 +141,7 @@ def test_fence_gives_outcomes_in_order_of_calls() -> None:
     fields = [b"10r", b"R10", b"9c", b"C9", b"10c", b"C10", b"9r", b"R9"]
     reply = unpack_fence([0, 11, 5, 4, 77, fields, 3])
     assert reply.outcomes == [(9, b"C9", b"R9"), (10, b"C10", b"R10")]
-    assert (reply.status, reply.call, reply.floor, reply.base, reply.lane_ms) == (Status.OK, 11, 5, 4, 77)
+    assert (reply.status, reply.number, reply.floor, reply.base, reply.lane_ms) == (Status.OK, 11, 5, 4, 77)
     assert reply.token == 3
 
 

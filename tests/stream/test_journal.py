@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from rater.core.clients.state import ClientState, write_state
-from rater.core.journal.records import CONTROL_HEADER, ChangeRecord, State, change_record, state_record
+from rater.core.journal.records import CONTROL_HEADER, ChangeRecord, StateRecord, change_record, state_record
 from rater.errors import Halt, StreamDown
 from rater.stream.journal import (
     Mark,
@@ -134,10 +134,8 @@ async def test_what_cannot_be_read_halts(scene: Scene) -> None:
 
 def test_a_state_is_keyed_by_its_client() -> None:
     """A state lies with its client's transactions, and is read as it was written."""
-    register = ClientState(
-        "42", 3, 1, "Rose", None, "USD", "UTC", 0, None, None, None, {}, {"acc": {}}, [], 0
-    )
-    state = State("t.commands", 5, 0, "42", 3, write_state(register), [("acc", "42")])
+    client = ClientState("42", 3, 1, "Rose", None, "USD", "UTC", 0, None, None, None, {}, {"acc": {}}, [], 0)
+    state = StateRecord("t.commands", 5, 0, "42", 3, write_state(client), [("acc", "42")])
     key, value, headers = state_record(state)
     assert (key, value, understood(headers)) == (b"42", None, state)
 

@@ -234,14 +234,14 @@ def _result(raw: bytes, source_map: SourceMap | None) -> Mapped | Skipped | tupl
     """Return what becomes of a record: the rules of the map, then those of CDRs."""
     import orjson
 
-    from rater.core.cdr_decoding import decode, decode_object
+    from rater.core.cdr_decoding import check, decode
 
     if source_map is None:
         judged = decode(raw, _arrival())
         return judged if isinstance(judged, tuple) else orjson.loads(raw)
     mapped = source_map.apply(raw)
     if isinstance(mapped, dict):
-        judged = decode_object(mapped, _arrival())
+        judged = check(mapped, _arrival())
         return source_map.named(judged) if isinstance(judged, tuple) else mapped
     return mapped
 
@@ -273,7 +273,7 @@ def _outcome(result: Mapped | Skipped | tuple[Rejection, ...]) -> str:
 
 
 def _show(record: Record, result: Mapped | Skipped | tuple[Rejection, ...]) -> None:
-    from rater.core.sources.source_map import Skipped, describe
+    from rater.core.sources.source_map import Skipped, as_json, describe
 
     if not invocation().json:
         print_pairs([("line", str(record.line)), *describe(record.raw, result)])
@@ -288,5 +288,5 @@ def _show(record: Record, result: Mapped | Skipped | tuple[Rejection, ...]) -> N
             for one in result
         ]
     else:
-        told["cdr"] = result
+        told["cdr"] = as_json(result)
     print_json(told)

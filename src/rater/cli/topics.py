@@ -81,7 +81,7 @@ def transaction_row(one: Published) -> Row:
 
 
 def _what(row: Row) -> str:
-    if row.get("type") == "usage":
+    if row.get("type") == TransactionType.USAGE:
         return str(row.get("code_name") or row.get("code") or row.get("why") or "")
     return str(row.get("package_name") or row.get("reason") or row.get("id") or "")
 

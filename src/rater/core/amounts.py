@@ -97,8 +97,7 @@ class Form(NamedTuple):
     """A rounded linear form: the value at x is half_up(a * x + s, d).
 
     Cost of a call: x = overage in counting units, value = signed micros in the client's currency; s carries
-    the
-    setup fee. Conversion of money: x = micros of one currency, value = micros of the other, s = 0.
+    the setup fee. Conversion of money: x = micros of one currency, value = micros of the other, s = 0.
     """
 
     a: int
@@ -125,19 +124,15 @@ def wire(of: Form, x_max: int) -> tuple[WireNumber, WireNumber, WireNumber]:
 
     Either all three are plain ints, or all three are limb lists; a reader looks at the type of d alone.
 
-    - Plain, when |a| * x_max + |s| < 2^52 and d < 2^52. Lua computes, in doubles, n = |a * x + s|,
-      r = math.fmod(n, d), q = (n - r) / d, and adds 1 to q when 2 * r >= d; then puts the sign of a * x + s
-      back.
+    - Plain, when |a| * x_max + |s| < 2^52 and d < 2^52. Lua computes, in doubles, n = |a * x + s|, r =
+      math.fmod(n, d), q = (n - r) / d, and adds 1 to q when 2 * r >= d; then puts the sign of a * x + s back.
       Every intermediate is an integer below 2^53, so every step is exact. (`n % d` and floor(n / d) are not:
-      the
-      division may round up to the next integer.)
+      the division may round up to the next integer.)
     - Limbs, else: each number is [sign, l0, l1, ...] with sign 1 or -1 and |number| = sum of l_i * 10^(7 i),
-    l_i in
-      0 .. 10^7 - 1, least significant first, at least one limb (zero is [1, 0]), no zero limb at the top
-      otherwise.
-      The reader splits x the same way, multiplies limb by limb, adds s by sign, divides by d with remainder,
-      rounds
-      half up by magnitude. A quotient above 2^53 is reported as out of range, not rounded.
+      l_i in 0 .. 10^7 - 1, least significant first, at least one limb (zero is [1, 0]), no zero limb at the
+      top otherwise. The reader splits x the same way, multiplies limb by limb, adds s by sign, divides by d
+      with remainder, rounds half up by magnitude. A quotient above 2^53 is reported as out of range, not
+      rounded.
     """
     a, s, d = of
     if abs(a) * x_max + abs(s) < _PLAIN_MAX and d < _PLAIN_MAX:

@@ -11,10 +11,11 @@ from typing import Annotated, Final
 from msgspec import Meta, Struct
 
 from rater.core.amounts import COUNT_MAX, parse_e10
+from rater.core.instants import HOUR_MS
 from rater.core.reasons import Rejection, Side
 
 MAX_BYTES = 65_536  # CONTRACTS.md: at most 64 KiB
-FUTURE_MS_MAX = 3_600_000  # RULES.md 2, step 5: one more than an hour ahead is refused
+FUTURE_MS_MAX = HOUR_MS  # RULES.md 2, step 5: one more than an hour ahead is refused
 CALENDAR_MS_MAX = 253_370_764_799_999
 """The end of the year 9998: later local times may be none in UTC. Bounds calls where no lane time is."""
 WRAPPED_MIN, WRAPPED_END = 2**32 - 2**16, 2**32

@@ -1,60 +1,49 @@
-"""A record's bytes, or a decoded mapping, become a checked CDR, or the first reason against it.
+"""A record's bytes, or the fields that a source map read, become a checked CDR or rejections.
 
 Nothing raises here, whatever the bytes. The fast way is one typed decode; whatever it does not take goes the
-slow way, which reads the record untyped and looks for the first reason in the order of the list. The slow way
-is complete: the fast one only saves time. Source of the rules: CONTRACTS.md "CDR" and "Reject reasons";
-RULES.md 2, steps 1, 3 and 5, and 2.3.
+slow way (`cdr_diagnosis`), which is complete: the fast one only saves time. Bytes and fields of a map differ
+in how their instants are read; the checks are the same ones. Source of the rules: CONTRACTS.md "CDR" and
+"Reject reasons"; RULES.md 2, steps 1, 3 and 5, and 2.3.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 from msgspec import Meta, Struct
 
-from rater.core.amounts import LIMIT
 from rater.core.cdr import (
-    CALENDAR_MS_MAX,
     CALLER_CHARS_MAX,
     CALLS,
     DIGITS_MAX,
     ID_CHARS_MAX,
     MAX_BYTES,
     RESERVED_SOURCES,
-    SIDES,
     SOURCE_CHARS_MAX,
-    WRAPPED_END,
     WRAPPED_MIN,
     Arrival,
     Cdr,
     Party,
 )
-from rater.core.reasons import Reason, Rejection, Side, shown
+from rater.core.cdr_diagnosis import REFUSED, Instant, Times, diagnose, diagnose_bytes, known_ms
+from rater.core.instants import milliseconds
+from rater.core.reasons import Rejection
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_DAY_MS = 86_400_000
-_SECOND_MS = 1000
-_US_OF_MS = 1000
 _BACKSLASH = ord("\\")
 
-_Instant = Annotated[datetime, Meta(tz=True)]
 # Of the fast way: what is larger has to be looked at, so it goes the slow way.
 _Amount = Annotated[int, Meta(ge=0, lt=WRAPPED_MIN)]
 
 
-class _Record(Struct, gc=False):
-    """The fields that are needed, as JSON has them."""
+class _Fields(Struct, gc=False):
+    """The fields that are needed, but for the instants."""
 
     id: str
     called: str
     source: str = "default"
     service: str = CALLS
-    setup_at: _Instant | None = None
-    answered_at: _Instant | None = None
-    ended_at: _Instant | None = None
     duration_ms: _Amount | None = None
     volume: _Amount | None = None
     caller: str | None = None
@@ -62,14 +51,23 @@ class _Record(Struct, gc=False):
     term: Party | None = None
 
 
-_decode_record: Callable[[bytes], _Record] = msgspec.json.Decoder(_Record).decode
-_decode_fields: Callable[[bytes], dict[str, msgspec.Raw]] = msgspec.json.Decoder(
-    dict[str, msgspec.Raw]
-).decode
+class _Written(_Fields, gc=False):
+    """The fields as JSON has them."""
 
-# What msgspec raises on bytes: its own, UnicodeDecodeError (a ValueError), RecursionError on deep nesting.
-_UNREADABLE = (msgspec.MsgspecError, ValueError, RecursionError)
-_FAST_FAULTS = (*_UNREADABLE, TypeError)
+    setup_at: Instant | None = None
+    answered_at: Instant | None = None
+    ended_at: Instant | None = None
+
+
+class _Mapped(_Fields, gc=False):
+    """The fields as a source map gives them: instants are ms since 1970 UTC."""
+
+    setup_at: int | None = None
+    answered_at: int | None = None
+    ended_at: int | None = None
+
+
+_decode_record: Callable[[bytes], _Written] = msgspec.json.Decoder(_Written).decode
 
 
 def decode(raw: bytes | None, arrival: Arrival) -> Cdr | tuple[Rejection, ...]:
@@ -81,51 +79,44 @@ def decode(raw: bytes | None, arrival: Arrival) -> Cdr | tuple[Rejection, ...]:
         if raw is not None and len(raw) <= MAX_BYTES:
             if not raw.isascii():
                 raw.decode()  # msgspec does not look into the fields that it skips
+            record = _decode_record(raw)
+            setup, answered, ended = record.setup_at, record.answered_at, record.ended_at
+            times = (
+                None if setup is None else milliseconds(setup),
+                None if answered is None else milliseconds(answered),
+                None if ended is None else milliseconds(ended),
+            )
             # JSON has no control characters in texts, so without a backslash every text is as it was written.
-            found = _checked(_decode_record(raw), arrival, _BACKSLASH not in raw)
+            found = _checked(record, times, arrival, _BACKSLASH not in raw)
             if found is not None:
                 return found
-    except _FAST_FAULTS:
+    except REFUSED:
         pass  # the slow way finds out why
-    return _diagnose_bytes(raw, arrival)
+    return diagnose_bytes(raw, arrival)
 
 
-def decode_object(record: object, arrival: Arrival) -> Cdr | tuple[Rejection, ...]:
-    """Return the same as `decode` for a record that is decoded already (source maps, files). Never raises."""
+def check(fields: Mapping[str, object], arrival: Arrival) -> Cdr | tuple[Rejection, ...]:
+    """Return the same as `decode` for the fields that a source map read. Never raises.
+
+    fields: as in the JSON of CONTRACTS.md "CDR", but instants are ms since 1970 UTC.
+    """
     try:
-        raw = msgspec.json.encode(record)
-        found = _checked(_decode_record(raw), arrival, _BACKSLASH not in raw)
-    except (*_UNREADABLE, TypeError, OverflowError):
+        record = msgspec.convert(fields, _Mapped)
+        times = record.setup_at, record.answered_at, record.ended_at
+        # The encoder says soonest whether JSON escapes anything in texts. It refuses half characters, too.
+        found = _checked(record, times, arrival, _BACKSLASH not in msgspec.json.encode(fields))
+    except REFUSED:
         found = None
-    return _diagnose(record, arrival) if found is None else found
+    return diagnose(fields, arrival, known_ms) if found is None else found
 
 
-def _ms(moment: datetime | None) -> int | None:
-    if moment is None:
-        return None
-    since = moment - _EPOCH
-    return since.days * _DAY_MS + since.seconds * _SECOND_MS + since.microseconds // _US_OF_MS
-
-
-def _checked(record: _Record, arrival: Arrival, plain: bool) -> Cdr | None:  # noqa: FBT001 - as Cdr has it
+def _checked(record: _Fields, times: Times, arrival: Arrival, plain: bool) -> Cdr | None:  # noqa: FBT001 - as Cdr has it
     """Return the CDR when nothing is wrong with the record; None sends it the slow way, which says what."""
     service, source, called, caller = record.service, record.source, record.called, record.caller
-    orig, term, setup, answered, ended = (
-        record.orig, record.term, record.setup_at, record.answered_at, record.ended_at
-    )  # fmt: skip
-    duration_ms = record.duration_ms
+    orig, term, duration_ms = record.orig, record.term, record.duration_ms
+    setup_ms, answered_ms, ended_ms = times
     amount = duration_ms if service == CALLS else record.volume
-    # `_ms` written out for each: three calls would be a tenth of decoding.
-    setup_ms = answered_ms = ended_ms = None
-    if setup is not None:
-        since = setup - _EPOCH
-        setup_ms = since.days * _DAY_MS + since.seconds * _SECOND_MS + since.microseconds // _US_OF_MS
-    if ended is not None:
-        since = ended - _EPOCH
-        ended_ms = since.days * _DAY_MS + since.seconds * _SECOND_MS + since.microseconds // _US_OF_MS
-    if answered is not None:
-        since = answered - _EPOCH
-        answered_ms = since.days * _DAY_MS + since.seconds * _SECOND_MS + since.microseconds // _US_OF_MS
+    if answered_ms is not None:
         at_ms: int | None = answered_ms
     else:
         at_ms = (ended_ms if setup_ms is None else setup_ms) if not amount else None
@@ -150,320 +141,3 @@ def _checked(record: _Record, arrival: Arrival, plain: bool) -> Cdr | None:  # n
         source, record.id, service, setup_ms, answered_ms, ended_ms, at_ms, duration_ms, record.volume,
         amount > 0, caller, called, orig, term, (), plain,
     )  # fmt: skip
-
-
-class _Unreadable:
-    """A JSON number that no Python number holds: stands for its field, whose own reason is then given.
-
-    A plain class, which msgspec refuses to encode: inside a side it makes that side malformed.
-    """
-
-    def __init__(self, text: str) -> None:
-        self.text = text
-
-    def __repr__(self) -> str:
-        return self.text
-
-
-class _Fault(Struct, frozen=True):
-    reason: Reason
-    detail: str
-    value: object = ""
-
-    def at(self, side: Side | None) -> Rejection:
-        return Rejection(self.reason, self.detail, shown(self.value), side)
-
-
-_RANK = {reason: rank for rank, reason in enumerate(Reason)}
-
-
-def _diagnose_bytes(raw: bytes | None, arrival: Arrival) -> Cdr | tuple[Rejection, ...]:
-    if raw is None:
-        return (_Fault(Reason.MALFORMED, "the record has no value; send one JSON object").at(None),)
-    if len(raw) > MAX_BYTES:
-        detail = f"the record has {len(raw)} bytes; at most {MAX_BYTES} are taken"
-        return (_Fault(Reason.TOO_LARGE, detail, len(raw)).at(None),)
-    try:
-        raw.decode()
-        return _diagnose(_untyped(raw), arrival)
-    except RecursionError:
-        detail = "the record is nested too deep; send one flat JSON object"
-    except _UNREADABLE as error:
-        detail = (
-            f"the record is no JSON in UTF-8 ({error}); send one JSON object"
-            if raw
-            else "the record is empty"
-        )
-    return (_Fault(Reason.MALFORMED, detail, raw).at(None),)
-
-
-def _untyped(raw: bytes) -> object:
-    """Return the decoded record; where a number is beyond all bounds, that field alone is unreadable."""
-    try:
-        return msgspec.json.decode(raw)
-    except msgspec.ValidationError:
-        fields = _decode_fields(raw)
-    return {name: _field(text) for name, text in fields.items()}
-
-
-def _field(raw: msgspec.Raw) -> object:
-    try:
-        return msgspec.json.decode(raw)
-    except msgspec.ValidationError:
-        return _Unreadable(shown(bytes(raw)))
-
-
-def _diagnose(record: object, arrival: Arrival) -> Cdr | tuple[Rejection, ...]:
-    """Return the CDR, or the first reason for each side. `record`: anything."""
-    if not isinstance(record, Mapping):
-        detail = f"the record is a {type(record).__name__}; send one JSON object"
-        return (_Fault(Reason.MALFORMED, detail, record).at(None),)
-    fields: Mapping[str, object] = record
-    fault, cdr = _common(fields, arrival)
-    sides = [side for side in SIDES if fields.get(side) is not None]
-    if not sides:
-        missing = _Fault(Reason.MISSING_FIELD, "neither `orig` nor `term` is there; name the side to rate")
-        return (_first(fault, missing).at(None),)
-    parties: dict[str, Party] = {}
-    rejected: list[Rejection] = []
-    for side in sides:
-        party = _party(fields[side], side)
-        if isinstance(party, _Fault):
-            rejected.append(_first(fault, party).at(side))
-        elif fault is not None:
-            rejected.append(fault.at(side))
-        else:
-            parties[side] = party
-    if cdr is None or not parties:
-        return tuple(rejected)
-    return msgspec.structs.replace(cdr, rejected=tuple(rejected), **parties)
-
-
-def _first(one: _Fault | None, other: _Fault) -> _Fault:
-    """Return the fault that comes first in the list of reasons; of equal ones, the first given."""
-    return one if one is not None and _RANK[one.reason] <= _RANK[other.reason] else other
-
-
-def _common(fields: Mapping[str, object], arrival: Arrival) -> tuple[_Fault, None] | tuple[None, Cdr]:
-    """Return the first fault of what both sides share, or the CDR still without sides."""
-    fault = _text_fault(fields) or _missing(fields, arrival.services)
-    if fault is not None:
-        return fault, None
-    times = _times(fields)
-    if isinstance(times, _Fault):
-        return times, None
-    setup_ms, answered_ms, ended_ms = times
-    at_ms = next(
-        (ms for ms in (answered_ms, setup_ms, ended_ms) if ms is not None), 0
-    )  # `_missing` saw to one
-    service = str(fields.get("service") or CALLS)
-    called = str(fields["called"]).removeprefix("+")
-    fault = (
-        _late_or_early(at_ms, arrival)
-        or _bad_amount(fields)
-        or _not_over(at_ms, fields.get("duration_ms"), arrival)
-        or _bad_target(called, str(fields["called"]), service, arrival)
-    )
-    if fault is not None:
-        return fault, None
-    caller: Any = fields.get("caller")
-    duration: Any = fields.get("duration_ms")
-    volume: Any = fields.get("volume")
-    return None, Cdr(
-        source=str(fields.get("source") or "default"),
-        id=str(fields["id"]),
-        service=service,
-        setup_ms=setup_ms,
-        answered_ms=answered_ms,
-        ended_ms=ended_ms,
-        at_ms=at_ms,
-        duration_ms=duration,
-        volume=volume,
-        answered=(duration if service == CALLS else volume) > 0,
-        caller=None if caller is None else caller[:CALLER_CHARS_MAX],
-        called=called,
-        orig=None,
-        term=None,
-    )
-
-
-def _text_fault(fields: Mapping[str, object]) -> _Fault | None:
-    for name in ("id", "source", "service", "called", "caller"):
-        value = fields.get(name)
-        if value is not None and not isinstance(value, str):
-            return _Fault(Reason.MALFORMED, f"`{name}` is no text; send it as a JSON string", value)
-        if value is not None and not _encodable(value):
-            return _Fault(Reason.MALFORMED, f"`{name}` holds half a character; send UTF-8", value)
-    name = str(fields.get("id") or "")
-    if len(name) > ID_CHARS_MAX:
-        return _Fault(
-            Reason.MALFORMED, f"`id` is longer than {ID_CHARS_MAX} characters; send a shorter one", name
-        )
-    source = fields.get("source")
-    if source is not None and (
-        not 0 < len(str(source)) <= SOURCE_CHARS_MAX or "/" in str(source) or source in RESERVED_SOURCES
-    ):
-        detail = (
-            f"`source` has to be 1 to {SOURCE_CHARS_MAX} characters without `/`, and not cp or adjust, with "
-            "which ids of fees and adjustments begin; rename the source"
-        )
-        return _Fault(Reason.MALFORMED, detail, source)
-    if fields.get("service") == "":
-        return _Fault(Reason.MALFORMED, "`service` is empty; name a service or leave the field out", "")
-    return None
-
-
-def _encodable(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _missing(fields: Mapping[str, object], services: frozenset[str]) -> _Fault | None:
-    for name in ("id", "called"):
-        if not fields.get(name):
-            return _Fault(
-                Reason.MISSING_FIELD, f"`{name}` is missing or empty; every CDR needs it", fields.get(name)
-            )
-    name = _amount_name(fields, services)
-    amount = fields.get(name)
-    if amount is None:
-        return _Fault(
-            Reason.MISSING_FIELD, f"`{name}` is missing; say how much is to be rated, 0 if unanswered"
-        )
-    if fields.get("answered_at") is not None:
-        return None
-    if isinstance(amount, bool) or amount != 0:
-        detail = f"`answered_at` is missing and `{name}` is not 0; say when it was answered"
-        return _Fault(Reason.MISSING_FIELD, detail, amount)
-    if fields.get("setup_at") is None and fields.get("ended_at") is None:
-        detail = "`answered_at`, `setup_at` and `ended_at` are missing; an unanswered call needs one of them"
-        return _Fault(Reason.MISSING_FIELD, detail)
-    return None
-
-
-def _amount_name(fields: Mapping[str, object], services: frozenset[str]) -> str:
-    """Return which field says how much; of a service that nobody knows, either does: that is its fault."""
-    service = fields.get("service") or CALLS
-    if service == CALLS or (service not in services and fields.get("volume") is None):
-        return "duration_ms"
-    return "volume"
-
-
-def _times(fields: Mapping[str, object]) -> tuple[int | None, int | None, int | None] | _Fault:
-    """Return set up, answered, ended in ms, or the first that is no time."""
-    found: list[int | None] = []
-    for name in ("setup_at", "answered_at", "ended_at"):
-        value = fields.get(name)
-        try:
-            # A datetime or a number is no RFC 3339 text, though msgspec would take the one.
-            found.append(_ms(msgspec.convert(value, _Instant)) if isinstance(value, str) else _none(value))
-        except (ValueError, TypeError, OverflowError, msgspec.MsgspecError):
-            detail = f"`{name}` is no time; send RFC 3339 with an offset, such as 2026-11-03T10:00:00.000Z"
-            return _Fault(Reason.BAD_TIME, detail, value)
-    setup_ms, answered_ms, ended_ms = found
-    return setup_ms, answered_ms, ended_ms
-
-
-def _none(value: object) -> int | None:
-    if value is not None:
-        raise TypeError
-    return None
-
-
-def _late_or_early(at_ms: int, arrival: Arrival) -> _Fault | None:
-    if at_ms > arrival.last_ms:
-        ahead_s = (at_ms - arrival.lane_ms) // _SECOND_MS
-        detail = (
-            f"the call is {ahead_s} s ahead of its record, more than an hour; check the clock of the switch"
-        )
-        if arrival.last_ms == CALENDAR_MS_MAX:
-            detail = "the call is beyond the year 9998; check the clock of the switch"
-        return _Fault(Reason.TIME_IN_FUTURE, detail, at_ms)
-    if at_ms < arrival.first_ms:
-        age_s = (arrival.lane_ms - at_ms) // _SECOND_MS
-        detail = (
-            f"the call is {age_s} s older than its record, the duplicate window is "
-            f"{arrival.window_ms // _SECOND_MS} s; lengthen worker.duplicate_window_days, then send it again"
-        )
-        return _Fault(Reason.TOO_OLD, detail, at_ms)
-    return None
-
-
-def _bad_amount(fields: Mapping[str, object]) -> _Fault | None:
-    for name in ("duration_ms", "volume"):
-        value = fields.get(name)
-        if value is None:
-            continue
-        if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < LIMIT:
-            detail = f"`{name}` is not a whole number from 0 to 2^53 - 1; send it as one"
-            return _Fault(Reason.BAD_DURATION, detail, value)
-        if WRAPPED_MIN <= value < WRAPPED_END:
-            detail = (
-                f"`{name}` is {value - WRAPPED_END} in 32 bits without sign, a count below zero; correct the "
-                "switch"
-            )
-            return _Fault(Reason.BAD_DURATION, detail, value)
-    return None
-
-
-def _not_over(at_ms: int, duration: object, arrival: Arrival) -> _Fault | None:
-    """Return the fault of a call that its record cannot have come after. duration: ms, checked, or None."""
-    if not isinstance(duration, int) or at_ms + duration <= arrival.last_ms:
-        return None
-    detail = (
-        f"by `duration_ms` the call ends {(at_ms + duration - arrival.lane_ms) // _SECOND_MS} s after its "
-        "record came, more than an hour; correct the switch, or the unit of the duration in the source's map"
-    )
-    if arrival.last_ms == CALENDAR_MS_MAX:
-        detail = "by `duration_ms` the call ends beyond the year 9998; correct the switch or the source's map"
-    return _Fault(Reason.BAD_DURATION, detail, duration)
-
-
-def _bad_target(called: str, written: str, service: str, arrival: Arrival) -> _Fault | None:
-    if not (called.isdigit() and called.isascii() and len(called) <= DIGITS_MAX):
-        detail = (
-            f"`called` is not 1 to {DIGITS_MAX} digits after an optional +; let the source's map normalise "
-            "it, or the switch write it as text where it was a number with a fraction or an exponent"
-        )
-        return _Fault(Reason.NUMBER_INVALID, detail, written)
-    if service not in arrival.services:
-        detail = f"`service` {shown(service)!r} is not in the catalog; load it, or correct the source's map"
-        return _Fault(Reason.SERVICE_UNKNOWN, detail, service)
-    return None
-
-
-# What stands in for absent fields of a given rate, to tell a missing field from a wrong one.
-_RATE_FILL = {"code": "0", "price": "0", "currency": "XXX"}
-
-
-def _party(value: object, side: Side) -> Party | _Fault:
-    try:
-        text = msgspec.json.encode(value)
-        return msgspec.json.decode(text, type=Party)
-    except RecursionError:
-        return _Fault(Reason.MALFORMED, f"`{side}` is nested too deep; send one flat object", "")
-    except (ValueError, TypeError, OverflowError, msgspec.MsgspecError) as error:
-        missing = _missing_in_rate(value)
-        if missing:
-            detail = f"`{side}.rate` lacks {', '.join(missing)}; a given rate needs code, price and currency"
-            return _Fault(Reason.MISSING_FIELD, detail, value)
-        return _Fault(
-            Reason.MALFORMED, f"`{side}` cannot be read ({error}); correct the field that it names", value
-        )
-
-
-def _missing_in_rate(value: object) -> list[str]:
-    """Return the names that the given rate lacks when nothing else is wrong with the side."""
-    rate = value.get("rate") if isinstance(value, dict) else None
-    if not isinstance(value, dict) or not isinstance(rate, dict):
-        return []
-    missing = [name for name in _RATE_FILL if rate.get(name) is None]
-    filled = {**rate, **{name: _RATE_FILL[name] for name in missing}}
-    try:
-        msgspec.convert({**value, "rate": filled}, Party)
-    except (ValueError, TypeError, msgspec.MsgspecError):
-        return []
-    return missing

@@ -16,9 +16,12 @@ NEVER_MS = 2**62
 
 
 def instant(at_ms: int) -> datetime:
-    """Return the instant of milliseconds since the epoch (exact: no float is used)."""
-    seconds, milliseconds = divmod(at_ms, SECOND_MS)
-    return datetime.fromtimestamp(seconds, UTC).replace(microsecond=milliseconds * 1000)
+    """Return the instant of milliseconds since the epoch (exact: no float is used).
+
+    OverflowError outside of the years 1 to 9999.
+    """
+    seconds, ms = divmod(at_ms, SECOND_MS)
+    return EPOCH + timedelta(0, seconds, ms * 1000)
 
 
 def milliseconds(at: datetime) -> int:

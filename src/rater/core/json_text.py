@@ -1,10 +1,13 @@
-"""Texts as JSON writes them."""
+"""Texts as JSON writes them, and what reading of bytes may raise."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 import msgspec
+
+UNREADABLE = (msgspec.MsgspecError, ValueError, RecursionError)
+"""What msgspec raises on bytes: its own, UnicodeDecodeError (a ValueError), RecursionError on deep lists."""
 
 _encoder = msgspec.json.Encoder()
 

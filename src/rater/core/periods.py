@@ -14,15 +14,14 @@ from functools import lru_cache
 from typing import Literal, NamedTuple, get_args
 from zoneinfo import ZoneInfo
 
+from rater.core.instants import EPOCH, HOUR_MS, instant, milliseconds
+
 Unit = Literal["hour", "day", "month", "year"]
 
 _MAX: dict[Unit, int] = {"hour": 24, "day": 99_999, "month": 12, "year": 99_999}
 _LARGER: dict[Unit, str] = {"hour": "days", "day": "years", "month": "years", "year": "no period at all"}
 _SPAN = re.compile(r"([0-9]{1,9}) (hour|day|month|year)s?")
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MS = timedelta(milliseconds=1)
-_HOUR_MS = 3_600_000
 _DAYS_SHORTEST = (0, 28, 59, 89, 120, 150, 181, 212, 242, 273, 303, 334)
 """Days of so many months in a row at least: beginning in February, then 31, 30, 31, …"""
 _DAYS_LONGEST = (0, 31, 62, 92, 123, 153, 184, 215, 245, 276, 306, 337)
@@ -110,11 +109,6 @@ def _hours(span: Span, year: int, months: tuple[int, ...], clocks: int) -> int:
 
 
 # ----------------------------------------------------------------------------------------- instants and dates
-def to_ms(at: datetime) -> int:
-    """Return the milliseconds since 1970 UTC of an aware instant, rounded down."""
-    return (at - _EPOCH) // _MS
-
-
 @lru_cache(maxsize=512)
 def zone_of(name: str) -> ZoneInfo:
     """Return the time zone of an IANA name; ValueError with a sentence when there is none."""
@@ -145,8 +139,8 @@ def canonical_when(text: str) -> str:
         at = at.replace(tzinfo=UTC) if date is not None else at.astimezone(UTC)
     except (ValueError, OverflowError):
         raise ValueError("no such date or time; correct it") from None
-    if not _EPOCH.year <= at.year <= _YEAR_MAX:
-        raise ValueError(f"out of range; years are {_EPOCH.year} to {_YEAR_MAX}")
+    if not EPOCH.year <= at.year <= _YEAR_MAX:
+        raise ValueError(f"out of range; years are {EPOCH.year} to {_YEAR_MAX}")
     return text if date is not None else at.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
@@ -154,7 +148,7 @@ def canonical_when(text: str) -> str:
 def when_ms(when: str, zone: ZoneInfo) -> int:
     """Return the instant of a canonical date (00:00 in the zone) or instant."""
     midnight = midnight_of(when)
-    return to_ms(datetime.fromisoformat(when)) if midnight is None else _local_ms(midnight, zone)
+    return milliseconds(datetime.fromisoformat(when)) if midnight is None else _local_ms(midnight, zone)
 
 
 def midnight_of(when: str) -> datetime | None:
@@ -164,11 +158,11 @@ def midnight_of(when: str) -> datetime | None:
 
 def _local_ms(local: datetime, zone: ZoneInfo) -> int:
     """Return the instant of a local time; fold 0 is the rule: gaps go forward, the first of two counts."""
-    return to_ms(local.replace(tzinfo=zone, fold=0).astimezone(UTC))
+    return milliseconds(local.replace(tzinfo=zone, fold=0).astimezone(UTC))
 
 
 def _local(at_ms: int, zone: ZoneInfo) -> datetime:
-    return (_EPOCH + at_ms * _MS).astimezone(zone).replace(tzinfo=None)
+    return instant(at_ms).astimezone(zone).replace(tzinfo=None)
 
 
 # ---------------------------------------------------------------------------------------------------- periods
@@ -198,7 +192,7 @@ def boundary(anchor: Anchor, span: Span, zone: ZoneInfo, n: int) -> int | None:
     if n == anchor.first:
         return anchor.at_ms
     if span.unit == "hour":
-        return anchor.at_ms + (n - anchor.first) * span.count * _HOUR_MS
+        return anchor.at_ms + (n - anchor.first) * span.count * HOUR_MS
     local = _calendar(anchor.local, n * span.count, span.unit)
     return None if local is None else _local_ms(local, zone)
 
@@ -280,7 +274,7 @@ def _around(anchor: Anchor, span: Span, zone: ZoneInfo, at_ms: int) -> tuple[int
 def _guess(anchor: Anchor, span: Span, zone: ZoneInfo, at_ms: int) -> int:
     """Return about which boundary was passed last; the caller corrects it, by one or two at most."""
     if span.unit == "hour":
-        return anchor.first + (at_ms - anchor.at_ms) // (span.count * _HOUR_MS)
+        return anchor.first + (at_ms - anchor.at_ms) // (span.count * HOUR_MS)
     local, at = anchor.local, _local(at_ms, zone)
     if span.unit == "day":
         return (at - local).days // span.count

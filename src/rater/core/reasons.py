@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import reprlib
 from enum import StrEnum
-from typing import Literal
+from itertools import islice
+from typing import Any, Literal
 
 import msgspec
 
@@ -68,6 +69,30 @@ class Rejection(msgspec.Struct, frozen=True):
     side: Side | None
 
 
+class _Begin(reprlib.Repr):
+    """Writes the begin of a value, about as Python does, and looks at no more of it.
+
+    A YAML of 1 KB may unfold to TB, a list be nested deeper than the stack.
+    """
+
+    def repr_int(self, x: int, level: int) -> str:
+        """Return an int's digits; of one with more than 4,300 Python writes none."""
+        try:
+            return super().repr_int(x, level)
+        except ValueError:
+            return "<int>"
+
+    def repr_dict(self, x: dict[Any, Any], level: int) -> str:
+        """Return the first members; the library would sort all of them first."""
+        return super().repr_dict(dict(islice(x.items(), self.maxdict + 1)), level)
+
+
+_BEGIN = _Begin()
+_BEGIN.maxlevel = 3
+_BEGIN.maxlist = _BEGIN.maxtuple = _BEGIN.maxdict = 8
+_BEGIN.maxstring = _BEGIN.maxlong = _BEGIN.maxother = VALUE_CHARS_MAX
+
+
 def shown(value: object) -> str:
     """Return the value as text for `Rejection.value`: bounded, encodable as UTF-8, never raises."""
     if isinstance(value, str):
@@ -75,63 +100,6 @@ def shown(value: object) -> str:
     elif isinstance(value, bytes):
         text = value[:VALUE_CHARS_MAX].decode("utf-8", "backslashreplace")
     else:
-        text = _repr(value)
+        text = _BEGIN.repr(value)
     # A lone surrogate cannot be written to a Kafka header; escape it rather than lose it.
     return text.encode("utf-8", "backslashreplace").decode("utf-8")[:VALUE_CHARS_MAX]
-
-
-def _repr(value: object) -> str:
-    """Return the beginning of the value's repr.
-
-    No more of it is looked at: a YAML of 1 KB may unfold to TB, and lists are nested deeper than the stack.
-    """
-    out: list[str] = []
-    size = 0
-    stack: list[Iterator[object]] = [iter((value,))]
-    while stack and size < VALUE_CHARS_MAX:
-        one = next(stack[-1], stack)
-        if one is stack:
-            stack.pop()
-            continue
-        if isinstance(one, list):
-            stack.append(_inside("[", one, "]"))
-        elif isinstance(one, dict):
-            stack.append(_inside("{", map(_Pair, one.items()), "}"))
-        elif isinstance(one, _Pair):
-            stack.append(iter((one[0], _Piece(": "), one[1])))
-        elif isinstance(one, tuple):
-            stack.append(_inside("(", one, ")"))
-        else:
-            out.append(one if isinstance(one, _Piece) else _scalar(one))
-            size += len(out[-1])
-    return "".join(out)[:VALUE_CHARS_MAX]
-
-
-class _Pair(tuple[object, object]):
-    """A member of a dict."""
-
-    __slots__ = ()
-
-
-class _Piece(str):
-    """Text that stands in a repr as it is."""
-
-    __slots__ = ()
-
-
-def _inside(begin: str, items: Iterable[object], end: str) -> Iterator[object]:
-    yield _Piece(begin)
-    for number, item in enumerate(items):
-        if number:
-            yield _Piece(", ")
-        yield item
-    yield _Piece(end)
-
-
-def _scalar(value: object) -> str:
-    if isinstance(value, str | bytes):
-        value = value[:VALUE_CHARS_MAX]
-    try:
-        return repr(value)
-    except (ValueError, RecursionError):  # an int of more than 4,300 digits, or other things nested too deep
-        return f"<{type(value).__name__}>"

@@ -10,10 +10,11 @@ import math
 import random
 from collections import deque
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from datetime import datetime
 from itertools import accumulate
 from typing import Any, Final
 
+from rater.core.instants import DAY_MS, rfc3339
 from rater.demo import catalog, prices
 
 Json = dict[str, Any]
@@ -36,7 +37,6 @@ _LONGEST_S = 7_200  # a switch's usual limit
 _LATENESS_MS_MAX = 3_000  # from hanging up to the record
 _RECENT = 400  # a duplicate comes soon after
 _CARRIER_EVERY = 6  # in the order of traffic
-_DAY_MS = 86_400_000
 _SOURCES = ("fs1", "fs2", "sbc1")
 _CALLERS = ("44", "49", "380", "1", "48", "33")
 
@@ -120,7 +120,7 @@ class _Switch:
         zone = self._country()
         record |= {
             "service": service,
-            "answered_at": _text(ended_ms),
+            "answered_at": rfc3339(ended_ms),
             "volume": 1 if service == "messages" else 1 + int(chance.expovariate(1 / 4_000)),  # KiB
             "called": self._number_in(zone) if service == "messages" else zone.code,
             "orig": {"client": retail.client, "account": retail.accounts[0]},
@@ -132,15 +132,15 @@ class _Switch:
         ringing_ms = chance.randrange(1_500, 32_000)
         if chance.random() < UNANSWERED:
             record |= {
-                "setup_at": _text(ended_ms - ringing_ms), "ended_at": _text(ended_ms), "duration_ms": 0,
+                "setup_at": rfc3339(ended_ms - ringing_ms), "ended_at": rfc3339(ended_ms), "duration_ms": 0,
             }  # fmt: skip
             return
         seconds = min(chance.lognormvariate(math.log(_MEDIAN_S), _SIGMA), _LONGEST_S)
         duration_ms = max(1, int(seconds * 1000))
         answered_ms = ended_ms - duration_ms
         record |= {
-            "setup_at": _text(answered_ms - ringing_ms), "answered_at": _text(answered_ms),
-            "ended_at": _text(ended_ms), "duration_ms": duration_ms,
+            "setup_at": rfc3339(answered_ms - ringing_ms), "answered_at": rfc3339(answered_ms),
+            "ended_at": rfc3339(ended_ms), "duration_ms": duration_ms,
         }  # fmt: skip
 
     def _parties(self, record: Json, luck: float) -> None:
@@ -216,11 +216,6 @@ def _neighbour(address: str, chance: random.Random) -> str:
     return f"{head}.{int(last) // 8 * 8 + chance.randrange(1, 7)}"
 
 
-def _text(moment_ms: int) -> str:
-    seconds, milliseconds = divmod(moment_ms, 1000)
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{milliseconds:03d}Z"
-
-
 def _changed(record: Json) -> Json:
     amount = "volume" if "volume" in record else "duration_ms"
     more = {**record, amount: record[amount] + 61_000}
@@ -290,12 +285,12 @@ def _moved(record: Json, by_ms: int) -> None:
     for name in ("setup_at", "answered_at", "ended_at"):
         if name in record:
             moment = datetime.fromisoformat(record[name])
-            record[name] = _text(int(moment.timestamp()) * 1000 + by_ms)
+            record[name] = rfc3339(int(moment.timestamp()) * 1000 + by_ms)
 
 
 def _tomorrow(record: Json) -> None:
-    _moved(record, _DAY_MS)
+    _moved(record, DAY_MS)
 
 
 def _last_month(record: Json) -> None:
-    _moved(record, -30 * _DAY_MS)
+    _moved(record, -30 * DAY_MS)

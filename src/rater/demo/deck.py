@@ -1,9 +1,8 @@
 """The demo's code deck: where a number lies in the world, as a carrier's price list would name it.
 
 `deck.csv` beside this file is derived from the data of Google's libphonenumber (deck.LICENSE.md says how).
-The
-package `phonenumbers` is needed only to rebuild it: `python -m rater.demo.deck`. Names are
-"COUNTRY", "COUNTRY PLACE" or "COUNTRY Mobile CARRIER".
+The package `phonenumbers` is needed only to rebuild it: `python -m rater.demo.deck`. Names are "COUNTRY",
+"COUNTRY PLACE" or "COUNTRY Mobile CARRIER".
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Struct
 
 from rater.core.amounts import parse_micros
+from rater.core.json_text import UNREADABLE
 
 LATEST: Final = 40
 """Transactions kept to be shown."""
@@ -120,7 +121,7 @@ class Tally:
             seen = self._decoder.decode(value)
             amount = parse_micros(seen.amount)
             taken = [_taken(draw) for draw in seen.draws]
-        except (msgspec.MsgspecError, ValueError):
+        except UNREADABLE:
             self.unreadable += 1
             return
         self._once(seen.id)

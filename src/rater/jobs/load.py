@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from rater.catalogs import Catalogs, object_digest
+from rater.core.bucket.messages import bucket_of
 from rater.core.catalog.specs import ClientEntry, Content
 from rater.core.catalog_files.merging import (
     CatalogFile,
@@ -33,12 +34,11 @@ from rater.core.catalog_files.merging import (
     wanted,
     warnings,
 )
-from rater.core.clients.state import ClientState, client_bucket, read_state
+from rater.core.clients.state import ClientState, read_state
 from rater.core.commands.records import (
     CHUNK_CLIENTS_MAX,
     AccountsArgs,
     ClientsArgs,
-    Do,
     LoadArgs,
     ManifestArgs,
     ManifestBody,
@@ -47,6 +47,7 @@ from rater.core.commands.records import (
     read_event,
     write_command,
 )
+from rater.core.kinds import Do, EventType
 from rater.errors import Fenced, Halt, NoCatalog
 from rater.store.buckets import Buckets
 from rater.stream.content import Writer, undecided
@@ -255,8 +256,8 @@ class Loader:
     async def _existing(self, file: CatalogFile) -> Existing:
         clients, accounts = wanted(file)
         owners = await self.store.accounts(list(accounts))
-        registers = await self.store.registers(list(set(clients) | set(owners.values())))
-        known: dict[str, ClientState] = {name: read_state(raw) for name, raw in registers.items()}
+        states = await self.store.states(list(set(clients) | set(owners.values())))
+        known: dict[str, ClientState] = {name: read_state(raw) for name, raw in states.items()}
         return Existing(known, owners)
 
     async def _write_content(
@@ -299,9 +300,9 @@ class Loader:
         accounts: dict[int, list[tuple[str, str]]] = {}
         clients: dict[int, list[ClientEntry]] = {}
         for entry in merged.entries:
-            clients.setdefault(client_bucket(entry.id, buckets), []).append(entry)
+            clients.setdefault(bucket_of(entry.id, buckets), []).append(entry)
             for account in entry.client.accounts if entry.client is not None else ():
-                accounts.setdefault(client_bucket(account.id, buckets), []).append((account.id, entry.id))
+                accounts.setdefault(bucket_of(account.id, buckets), []).append((account.id, entry.id))
         # The account index first: a call that names an account alone must find it once its client is there.
         for bucket, index in sorted(accounts.items()):
             parts += [
@@ -337,7 +338,7 @@ class Loader:
                 event = read_event(raw)
                 if event is not None and (event.cause or "").startswith(load_id):
                     heard = time.monotonic()
-                    if event.type == "command_refused" and isinstance(event.data, dict):
+                    if event.type == EventType.COMMAND_REFUSED and isinstance(event.data, dict):
                         refused.append(str(event.data.get("reason")))
                         missing.discard(f"{event.cause}/done")
                         missing.discard(f"{event.cause}/catalog_loaded/{event.data.get('lane')}")

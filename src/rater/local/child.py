@@ -50,14 +50,14 @@ def _supervise(log: str, command: Sequence[str]) -> int:
     signal.signal(signal.SIGTERM, lambda _number, _frame: child.kill())
     print(f"pid {child.pid}", flush=True)  # noqa: T201 - the pipe to the parent
 
-    def obey() -> None:
+    def send_signals() -> None:
         for line in sys.stdin:
             child.send_signal(int(line))
             with suppress(BrokenPipeError):
                 print("sent", flush=True)  # noqa: T201 - the pipe to the parent
         child.kill()
 
-    threading.Thread(target=obey, daemon=True).start()
+    threading.Thread(target=send_signals, daemon=True).start()
     code = child.wait()
     return code if code >= 0 else 128 - code
 

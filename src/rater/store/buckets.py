@@ -7,11 +7,9 @@ repeat), Halt when the configuration is at fault. Nothing is repeated here.
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import contextmanager
-from importlib import resources
 from typing import Any, NamedTuple, Self
 
 from msgspec import MsgspecError
@@ -28,13 +26,12 @@ from rater.core.bucket.messages import (
     clients_of,
     unpack_results,
 )
-from rater.errors import Halt, StoreDown
-from rater.store.keys import Keys, client_of, meta_key, registers_pattern
-from rater.store.link import Address, FunctionMissing, Link
+from rater.errors import Halt
+from rater.store.keys import Keys, client_of, states_pattern
+from rater.store.link import FunctionMissing, Link
 from rater.store.packing import Args, changes, pack_draw, pack_reconcile, unpack_due, unpack_fence
+from rater.store.provisioning import LIBRARY, Library, provision
 
-LIBRARY = "rater_v2"
-VERSION_MIN = 7
 _READ_MAX = 1000  # keys of one reading command
 _SCAN_COUNT = 1000
 
@@ -43,7 +40,7 @@ class ExpireReply(NamedTuple):
     """What a bucket dropped. call: number of the next call."""
 
     status: Status
-    call: int
+    number: int
     dropped: int
 
 
@@ -57,7 +54,7 @@ class Buckets:
         self._link = link
         self._prefix = prefix
         self._keys = [Keys(prefix, bucket, buckets) for bucket in range(buckets)]
-        self._code = resources.files("rater.store").joinpath("functions.lua").read_bytes()
+        self._library = Library(link)
 
     @classmethod
     async def connect(
@@ -74,16 +71,15 @@ class Buckets:
         """Connect, load the functions where absent or different, fix buckets and lanes at first use.
 
         username and password go before those in the URL. Raises Halt when the store was provisioned with
-        other
-        numbers of buckets or lanes.
+        other numbers of buckets or lanes.
         """
         link = Link(url, username, password, timeout_s)
         store = cls(link, prefix=prefix, buckets=buckets, lanes=lanes)
         try:
             await link.open()
             for address in await link.primaries():
-                await store._load(address)
-            await store._provision()
+                await store._library.load(address)
+            await provision(link, prefix, buckets, lanes)
         except BaseException:
             await link.close()
             raise
@@ -95,30 +91,13 @@ class Buckets:
 
     async def check(self) -> list[str]:
         """Return a sentence for each thing about the servers that must be changed, each with its remedy."""
-        problems: list[str] = []
-        for address in await self._link.primaries():
-            where = f"Redis at {address.host}:{address.port}"
-            info = _info(await self._link.ask_at(address, "INFO", "everything"))
-            version = info.get("redis_version", "?")
-            if not version.split(".")[0].isdigit() or int(version.split(".")[0]) < VERSION_MIN:
-                problems.append(f"{where} is version {version}; use Redis 7 or Valkey 7.2, or newer")
-            policy = info.get("maxmemory_policy", "?")
-            if policy != "noeviction":
-                problems.append(
-                    f"{where} has maxmemory-policy {policy}, which deletes balances when memory is short; "
-                    "set it to noeviction"
-                )
-            if await self._loaded(address) is False:
-                problems.append(
-                    f"{where} lacks the functions {LIBRARY}; load rater/store/functions.lua there"
-                )
-        return problems
+        return await self._library.check()
 
     # ------------------------------------------------------------------ taking a lane
     async def fence(self, bucket: int, lane: int, token: int) -> FenceReply:
         """Make `token` the lane's owner; returns what the bucket keeps of the lane."""
         keys = self._keys[bucket]
-        names = [keys.state, keys.lane(lane), keys.outcomes(lane)]
+        names = [keys.gate, keys.lane(lane), keys.outcomes(lane)]
         with self._understood(bucket, "fence"):
             return unpack_fence(await self._call(bucket, "fence", Args(names, [lane, token])))
 
@@ -128,18 +107,18 @@ class Buckets:
             reply = await self._call(bucket, "reconcile", pack_reconcile(what, self._keys[bucket]))
             return _head(reply)
 
-    async def register(self, bucket: int, lane: int, token: int, call: int) -> tuple[Status, int]:
+    async def register(self, bucket: int, lane: int, token: int, number: int) -> tuple[Status, int]:
         """Note that the lane agrees with the bucket; the last of all lanes opens its gate."""
-        argv = [lane, token, call, self.lanes]
+        argv = [lane, token, number, self.lanes]
         with self._understood(bucket, "register"):
             return _head(await self._call(bucket, "register", Args(self._lane_keys(bucket, lane), argv)))
 
     # ------------------------------------------------------------------ rating
-    async def draw(self, bucket: int, call: DrawRequest) -> DrawReply:
+    async def draw(self, bucket: int, request: DrawRequest) -> DrawReply:
         """Change clients, then draw: all of it, or nothing and a status."""
         keys = self._keys[bucket]
-        args = pack_draw(call, keys)
-        function = "change" if changes(call) else "draw"
+        args = pack_draw(request, keys)
+        function = "change" if changes(request) else "draw"
         with self._understood(bucket, function):
             reply = await self._call(bucket, function, args)
             status, number = _head(reply)
@@ -148,18 +127,18 @@ class Buckets:
                     woken, results = unpack_results(reply[2])
                     return DrawReply(status, number, results, woken, [], reply[2])
                 case Status.STALE:
-                    return await self._stale(bucket, call, number, reply[2])
+                    return await self._stale(bucket, request, number, reply[2])
                 case Status.DUE:
-                    return DrawReply(status, number, due=unpack_due(reply[2], call))
+                    return DrawReply(status, number, due=unpack_due(reply[2], request))
                 case Status.MORE:
                     return DrawReply(status, number, more=reply[2])
             return DrawReply(status, number)
 
-    async def _stale(self, bucket: int, call: DrawRequest, number: int, indices: list[int]) -> DrawReply:
-        """Return the answer STALE, with the registers as they are now."""
-        named = clients_of(call)
+    async def _stale(self, bucket: int, request: DrawRequest, number: int, indices: list[int]) -> DrawReply:
+        """Return the answer STALE, with the states as they are now."""
+        named = clients_of(request)
         clients = [named[index] for index in indices]
-        base = self._keys[bucket].register
+        base = self._keys[bucket].client_state
         fresh = await self._read(bucket, [base + client for client in clients])
         if None in fresh:  # emptied since the script ran
             return DrawReply(Status.REGRESSED, number)
@@ -167,36 +146,36 @@ class Buckets:
         return DrawReply(Status.STALE, number, stale=stale)
 
     async def views(
-        self, bucket: int, lane: int, token: int, call: int, clients: list[str], accounts: list[str]
+        self, bucket: int, lane: int, token: int, number: int, clients: list[str], accounts: list[str]
     ) -> ViewsReply:
-        """Return client registers and account index entries; what is absent does not exist."""
+        """Return client states and account index entries; what is absent does not exist."""
         keys = self._keys[bucket]
         names = self._lane_keys(bucket, lane)
-        names += [keys.register + client for client in clients]
+        names += [keys.client_state + client for client in clients]
         names += map(keys.accounts, accounts)
-        argv = [lane, token, call, len(clients), *accounts]
+        argv = [lane, token, number, len(clients), *accounts]
         with self._understood(bucket, "views"):
             reply = await self._call(bucket, "views", Args(names, argv))
             status, _ = _head(reply)
             if status != Status.OK:
                 return ViewsReply(status, {}, {})
             at = 2 + len(clients)
-            registers = zip(clients, reply[2:at], strict=True)
+            states = zip(clients, reply[2:at], strict=True)
             owners = zip(accounts, reply[at:], strict=True)
             return ViewsReply(
                 status,
-                {client: blob for client, blob in registers if blob is not None},
+                {client: blob for client, blob in states if blob is not None},
                 {account: str(owner, "utf-8") for account, owner in owners if owner is not None},
             )
 
-    async def probe(self, bucket: int, lane: int, token: int, call: int) -> Status:
+    async def probe(self, bucket: int, lane: int, token: int, number: int) -> Status:
         """Return whether a draw would be heard."""
-        args = Args(self._lane_keys(bucket, lane), [lane, token, call])
+        args = Args(self._lane_keys(bucket, lane), [lane, token, number])
         with self._understood(bucket, "probe"):
             return _head(await self._call(bucket, "probe", args))[0]
 
     async def expire(
-        self, bucket: int, lane: int, token: int, call: int, lane_ms: int, length_ms: int
+        self, bucket: int, lane: int, token: int, number: int, lane_ms: int, length_ms: int
     ) -> ExpireReply:
         """Drop duplicate generations that no lane can ask for any more, and note the lane's time.
 
@@ -205,35 +184,35 @@ class Buckets:
         """
         keys = self._keys[bucket]
         with self._understood(bucket, "expire"):
-            first = await self._link.ask(keys.state, "HGET", keys.state, "gen_min")
+            first = await self._link.ask(keys.gate, "HGET", keys.gate, "gen_min")
             names = self._lane_keys(bucket, lane)
             if first is not None:
                 names += [keys.generation(int(first) + ahead) for ahead in range(EXPIRE_GENERATIONS_MAX)]
-            argv = [lane, token, call, self.lanes, length_ms, first or b"", lane_ms]
+            argv = [lane, token, number, self.lanes, length_ms, first or b"", lane_ms]
             reply = await self._call(bucket, "expire", Args(names, argv))
             return ExpireReply(*_head(reply), reply[2])
 
     # ------------------------------------------------------------------ reading, for people
     async def client(self, client: str) -> tuple[bytes, int, dict[str, int]] | None:
-        """Return (register, balance in micros, counter field -> used), None when there is no such client.
+        """Return (state, balance in micros, counter field -> used), None when there is no such client.
 
-        The register and the sums are read one after the other: a draw may lie between.
+        The state and the sums are read one after the other: a draw may lie between.
         """
         bucket = bucket_of(client, self.count)
         keys = self._keys[bucket]
-        register = await self._link.ask(keys.state, "GET", keys.register + client)
-        if register is None:
+        state = await self._link.ask(keys.gate, "GET", keys.client_state + client)
+        if state is None:
             return None
-        fields = await self._link.ask(keys.state, "HGETALL", keys.client + client)
+        fields = await self._link.ask(keys.gate, "HGETALL", keys.client + client)
         sums = {str(name, "utf-8"): int(value) for name, value in zip(fields[::2], fields[1::2], strict=True)}
         sums.pop("v", None)
-        return register, sums.pop("b", 0), sums
+        return state, sums.pop("b", 0), sums
 
-    async def registers(self, clients: Iterable[str]) -> dict[str, bytes]:
-        """Return the registers of those clients that exist."""
+    async def states(self, clients: Iterable[str]) -> dict[str, bytes]:
+        """Return the states of those clients that exist."""
         found: dict[str, bytes] = {}
         for bucket, names in self._by_bucket(clients).items():
-            base = self._keys[bucket].register
+            base = self._keys[bucket].client_state
             blobs = await self._read(bucket, [base + name for name in names])
             found |= {name: blob for name, blob in zip(names, blobs, strict=True) if blob is not None}
         return found
@@ -258,7 +237,7 @@ class Buckets:
             cursor = b"0"
             while True:
                 cursor, names = await self._link.ask_at(
-                    address, "SCAN", cursor, "MATCH", registers_pattern(self._prefix), "COUNT", _SCAN_COUNT
+                    address, "SCAN", cursor, "MATCH", states_pattern(self._prefix), "COUNT", _SCAN_COUNT
                 )
                 for name in names:
                     client = client_of(self._prefix, str(name, "utf-8"))
@@ -276,13 +255,13 @@ class Buckets:
             yield
         except (LookupError, TypeError, ValueError, MsgspecError) as error:
             raise Halt(
-                f"Redis answered {LIBRARY}_{function} at {self._keys[bucket].state} with what this version "
+                f"Redis answered {LIBRARY}_{function} at {self._keys[bucket].gate} with what this version "
                 f"cannot read ({type(error).__name__}: {error}). Load this version's functions.lua there, "
                 f"and let nothing else write keys that begin with {self._prefix}{{"
             ) from error
 
     def _lane_keys(self, bucket: int, lane: int) -> list[str]:
-        return [self._keys[bucket].state, self._keys[bucket].lane(lane)]
+        return [self._keys[bucket].gate, self._keys[bucket].lane(lane)]
 
     def _by_bucket(self, names: Iterable[str]) -> dict[int, list[str]]:
         grouped: defaultdict[int, list[str]] = defaultdict(list)
@@ -293,78 +272,20 @@ class Buckets:
     async def _read(self, bucket: int, names: list[str]) -> list[bytes | None]:
         found: list[bytes | None] = []
         for at in range(0, len(names), _READ_MAX):
-            found += await self._link.ask(self._keys[bucket].state, "MGET", *names[at : at + _READ_MAX])
+            found += await self._link.ask(self._keys[bucket].gate, "MGET", *names[at : at + _READ_MAX])
         return found
 
     async def _call(self, bucket: int, function: str, args: Args) -> Any:
-        key = self._keys[bucket].state
+        key = self._keys[bucket].gate
         name = f"{LIBRARY}_{function}"
         try:
             return await self._link.ask(key, "FCALL", name, len(args.keys), *args.keys, *args.argv)
         except FunctionMissing:
-            await self._load(await self._link.address(key))
+            await self._library.load(await self._link.address(key))
             raise
-
-    # ------------------------------------------------------------------ provisioning
-    async def _loaded(self, address: Address) -> bool | None:
-        """Return whether the library is there; None: it is, with other code."""
-        try:
-            found = await self._link.ask_at(address, "FUNCTION", "LIST", "LIBRARYNAME", LIBRARY, "WITHCODE")
-        except Halt:  # not allowed to list: a call shows whether it is there
-            return await self._answers(address)
-        if not found:
-            return False
-        fields = dict(zip(found[0][::2], found[0][1::2], strict=True))
-        return True if fields[b"library_code"] == self._code else None
-
-    async def _answers(self, address: Address) -> bool:
-        """Return whether the function that came last is there: a library of an earlier version lacks it."""
-        try:
-            await self._link.ask_at(address, "FCALL", f"{LIBRARY}_change", 0)
-        except FunctionMissing:
-            return False
-        except Halt as error:
-            # Without keys the function fails as it begins, which shows that it is there.
-            return "user_function" in str(error)
-        return True
-
-    async def _load(self, address: Address) -> None:
-        """Load the library where it is absent or differs; if that is not allowed, one with all of it does."""
-        state = await self._loaded(address)
-        if state is True:
-            return
-        try:
-            await self._link.ask_at(address, "FUNCTION", "LOAD", "REPLACE", self._code)
-        except Halt as error:
-            if state is False or not await self._answers(address):
-                raise Halt(
-                    f"{error}. The functions {LIBRARY} are missing there, or those of an earlier version are "
-                    "there: grant +function|load, or let an administrator load them: "
-                    "redis-cli -x FUNCTION LOAD REPLACE < functions.lua"
-                ) from error
-
-    async def _provision(self) -> None:
-        """Fix the numbers of buckets and lanes, or compare with those that are fixed."""
-        key = meta_key(self._prefix)
-        for name, number in (("buckets", self.count), ("lanes", self.lanes)):
-            await self._link.ask(key, "HSETNX", key, name, number)
-            fixed = await self._link.ask(key, "HGET", key, name)
-            if fixed is None:
-                raise StoreDown(f"{key} has just been deleted; is Redis being flushed?")
-            if fixed != b"%d" % number:
-                raise Halt(
-                    f"{key} in Redis says {name} = {str(fixed, 'utf-8', 'replace')}, and {number} are asked "
-                    f"for; {name} cannot be changed after provisioning: set the number back, or use another "
-                    "redis.prefix"
-                )
 
 
 def _head(reply: list[Any]) -> tuple[Status, int]:
     """Return what every reply begins with: the status and the number of the next call."""
     status, number, *_ = reply
     return Status(status), int(number)
-
-
-def _info(reply: bytes) -> dict[str, str]:
-    """Return the fields of an INFO reply."""
-    return dict(re.findall(r"^([a-z0-9_]+):([^\r\n]*)", str(reply, "utf-8", "replace"), re.MULTILINE))

@@ -15,16 +15,16 @@ ACCOUNT_SHARDS = 64
 class Keys:
     """The keys of one bucket."""
 
-    __slots__ = ("_base", "_buckets", "client", "register", "state")
+    __slots__ = ("_base", "_buckets", "client", "client_state", "gate")
 
     def __init__(self, prefix: str, bucket: int, buckets: int) -> None:
         """Name the keys of `bucket`, one of `buckets`."""
         base = f"{prefix}{{{bucket}}}:"
         self._base = base
         self._buckets = buckets
-        self.state = f"{base}g"
+        self.gate = f"{base}g"
         self.client = f"{base}c:"  # to be followed by the client's id
-        self.register = f"{base}r:"  # the same
+        self.client_state = f"{base}r:"  # the same
 
     def lane(self, lane: int) -> str:
         """Return the hash of a lane's token, call, floor and base."""
@@ -49,8 +49,8 @@ def meta_key(prefix: str) -> str:
     return f"{prefix}{{0}}:meta"
 
 
-def registers_pattern(prefix: str) -> str:
-    """Return the SCAN pattern of all clients' registers.
+def states_pattern(prefix: str) -> str:
+    """Return the SCAN pattern of all clients' states.
 
     A prefix holds no character that is special there.
     """
@@ -58,6 +58,6 @@ def registers_pattern(prefix: str) -> str:
 
 
 def client_of(prefix: str, key: str) -> str | None:
-    """Return the client whose register this key is, None when it is another key."""
+    """Return the client whose state this key is, None when it is another key."""
     found = re.fullmatch(rf"{re.escape(prefix)}\{{[0-9]+\}}:r:(.*)", key, re.DOTALL)
     return found[1] if found else None

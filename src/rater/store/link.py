@@ -1,11 +1,9 @@
 """Connections to Redis, one server or a cluster, and what each fault means for a call.
 
 A call is sent once. What went wrong before anything was sent, or is refused by Redis before a function
-begins, did
-nothing: StoreDown. A reply that does not come leaves it open: StoreUnknown. redis-py's own cluster client
-repeats
-commands by itself in some of these cases, so this module keeps the map of the cluster and uses its
-connections only.
+begins, did nothing: StoreDown. A reply that does not come leaves it open: StoreUnknown. redis-py's own
+cluster client repeats commands by itself in some of these cases, so this module keeps the map of the cluster
+and uses its connections only.
 """
 
 from __future__ import annotations

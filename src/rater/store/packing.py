@@ -30,24 +30,24 @@ class Args(NamedTuple):
     argv: list[Any]
 
 
-def pack_draw(call: DrawRequest, keys: Keys) -> Args:
+def pack_draw(request: DrawRequest, keys: Keys) -> Args:
     """Return the arguments of rater_v2_draw; of rater_v2_change where `changes` says so."""
-    clients = clients_of(call)
-    generation = call.generation
-    names = [keys.state, keys.lane(call.lane), keys.outcomes(call.lane)]
+    clients = clients_of(request)
+    generation = request.generation
+    names = [keys.gate, keys.lane(request.lane), keys.outcomes(request.lane)]
     names += map(keys.generation, (generation, generation - 1, generation + 1))
     names += [keys.client + client for client in clients]
-    names += [keys.register + change.client for change in call.changes]
-    names += [keys.accounts(account) for account, _ in call.accounts]
-    flat: list[Any] = [call.lane_ms, generation, call.trim, call.floor, int(not call.contextless)]
-    flat += (len(clients), len(call.uses), len(call.changes), len(call.accounts), len(call.items))
-    for use in call.uses:
+    names += [keys.client_state + change.client for change in request.changes]
+    names += [keys.accounts(account) for account, _ in request.accounts]
+    flat: list[Any] = [request.lane_ms, generation, request.trim, request.floor, int(not request.contextless)]
+    flat += (len(clients), len(request.uses), len(request.changes), len(request.accounts), len(request.items))
+    for use in request.uses:
         flat += (use.version, use.credit_limit, len(use.fields))
         flat += use.fields
-    for account, client in call.accounts:
+    for account, client in request.accounts:
         flat += (account, client)
     digests: list[bytes] = []
-    for item in call.items:
+    for item in request.items:
         digests += (item.key, item.content, item.older or item.key)
         billed, (a, s, d) = item.billed, item.cost
         place = ~item.use if item.cut else item.use
@@ -57,26 +57,33 @@ def pack_draw(call: DrawRequest, keys: Keys) -> Args:
         head, packed = _packed(item)
         flat += (place, head + 1 if item.same_record else head, billed, a, s, d)
         flat += packed
-    argv = [call.lane, call.token, call.call, msgpack.encode(flat), b"".join(digests), call.context]
-    if changes(call):
-        argv.append(_pack_changes(call, clients))
-        argv += [change.register for change in call.changes]
+    argv = [
+        request.lane,
+        request.token,
+        request.number,
+        msgpack.encode(flat),
+        b"".join(digests),
+        request.context,
+    ]
+    if changes(request):
+        argv.append(_pack_changes(request, clients))
+        argv += [change.state for change in request.changes]
     return Args(names, argv)
 
 
-def changes(call: DrawRequest) -> bool:
+def changes(request: DrawRequest) -> bool:
     """Return whether the call is one of rater_v2_change: it changes clients, or some of them wait."""
-    return bool(call.changes) or any(use.wake is not None for use in call.uses)
+    return bool(request.changes) or any(use.wake is not None for use in request.uses)
 
 
-def _pack_changes(call: DrawRequest, clients: Sequence[str]) -> bytes:
+def _pack_changes(request: DrawRequest, clients: Sequence[str]) -> bytes:
     index = {client: number for number, client in enumerate(clients, 1)}
     flat: list[Any] = []
-    for of in call.changes:
+    for of in request.changes:
         flat += (index[of.client], of.expected, of.version, of.least, of.most, of.delta, len(of.counters))
         for counter in of.counters:
             flat += counter
-    flat += [_OUT_OF_RANGE if use.wake is None else use.wake for use in call.uses]
+    flat += [_OUT_OF_RANGE if use.wake is None else use.wake for use in request.uses]
     return msgpack.encode(flat)
 
 
@@ -125,7 +132,7 @@ _BLOBS = 4
 def pack_reconcile(what: Reconcile, keys: Keys) -> Args:  # noqa: C901 - one short loop for each list
     """Return the arguments of rater_v2_reconcile."""
     index: dict[str, int] = {}
-    names = [keys.state, keys.lane(what.lane), keys.outcomes(what.lane)]
+    names = [keys.gate, keys.lane(what.lane), keys.outcomes(what.lane)]
 
     def at(key: str) -> int:
         """Where Lua finds this key in KEYS."""
@@ -147,9 +154,9 @@ def pack_reconcile(what: Reconcile, keys: Keys) -> Args:  # noqa: C901 - one sho
         sums += (at(keys.client + client), "b", str(delta))
     for client, field, delta in what.counters:
         sums += (at(keys.client + client), field, str(delta))
-    registers: list[Any] = []
-    for client, version, register in what.registers:
-        registers += (at(keys.client + client), at(keys.register + client), version, blob(register))
+    states: list[Any] = []
+    for client, version, state in what.states:
+        states += (at(keys.client + client), at(keys.client_state + client), version, blob(state))
     forget: list[Any] = []
     for generation, key in what.forget:
         forget += (at(keys.generation(generation)), blob(key))
@@ -165,15 +172,15 @@ def pack_reconcile(what: Reconcile, keys: Keys) -> Args:  # noqa: C901 - one sho
         pending += (str(number), blob(context), blob(packed))
     lists = [
         what.floor, int(what.final), what.lane_ms, [str(number) for number in what.drop_calls],
-        sums, registers, forget, duplicates, lowest, accounts, pending,
+        sums, states, forget, duplicates, lowest, accounts, pending,
     ]  # fmt: skip
-    return Args(names, [what.lane, what.token, what.call, msgpack.encode(lists), *blobs])
+    return Args(names, [what.lane, what.token, what.number, msgpack.encode(lists), *blobs])
 
 
-def unpack_due(rows: list[list[Any]], call: DrawRequest) -> list[Due]:
+def unpack_due(rows: list[list[Any]], request: DrawRequest) -> list[Due]:
     """Return what rater_v2_change answered as due. Sums beyond what doubles hold come as text."""
-    named = clients_of(call)
-    fields = {change.client: [of.field for of in change.counters] for change in call.changes}
+    named = clients_of(request)
+    fields = {change.client: [of.field for of in change.counters] for change in request.changes}
     due = []
     for index, item, balance, *values in rows:
         client = named[index]

@@ -12,13 +12,14 @@ from typing import Any, NamedTuple
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
+from rater.core.instants import HOUR_MS
 from rater.errors import Halt, StreamDown
 from rater.stream.connecting import Connection, reading
 
 STEP = 200
 """Offsets of the first step back in a partition; each further step is twice as long, up to `STEP_MAX`."""
 STEP_MAX = 20_000
-CLOCKS_MS = 3_600_000
+CLOCKS_MS = HOUR_MS
 """Timestamps may fall: clocks of machines differ, and transaction markers lie between. But not by so much."""
 DEADLINE_S = 20.0
 """So long a command waits for Kafka."""

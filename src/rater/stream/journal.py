@@ -19,7 +19,15 @@ from msgspec import Meta, Struct
 
 from rater.core.clients.state import read_state
 from rater.core.clients.views import ClientView
-from rater.core.journal.records import CONTROL_HEADER, EFFECT_HEADER, ChangeRecord, Effect, Outgoing, State
+from rater.core.journal.records import (
+    CONTROL_HEADER,
+    EFFECT_HEADER,
+    ChangeRecord,
+    Effect,
+    Outgoing,
+    StateRecord,
+)
+from rater.core.json_text import UNREADABLE
 from rater.core.reasons import shown
 from rater.errors import Halt, StreamDown
 from rater.stream.connecting import Connection, reading
@@ -64,7 +72,7 @@ class Piece(Struct, array_like=True, frozen=True, tag="content"):
     """The record's value is part of a catalog's content; only in `rater.commands`."""
 
 
-Control = Mark | Owner | ChangeRecord | State | Piece
+Control = Mark | Owner | ChangeRecord | StateRecord | Piece
 Read = tuple[int, bytes | None, bytes | None, Effect | Control | None]
 """A record of the journal: offset, key, value, and what its header says."""
 
@@ -78,10 +86,6 @@ def control_record(control: Mark | Owner | Piece) -> Outgoing:
     return None, None, [(CONTROL_HEADER, _encoder.encode(control))]
 
 
-# What msgspec raises on bytes: its own, UnicodeDecodeError (a ValueError), RecursionError; TypeError: null.
-_UNREADABLE = (msgspec.MsgspecError, ValueError, RecursionError, TypeError)
-
-
 def understood(headers: Sequence[tuple[str, bytes]]) -> Effect | Control | None:
     """Return what a record's headers say; None: nothing of ours.
 
@@ -92,9 +96,9 @@ def understood(headers: Sequence[tuple[str, bytes]]) -> Effect | Control | None:
             continue
         try:
             said: Effect | Control = (_effects if name == EFFECT_HEADER else _controls).decode(raw)
-            if isinstance(said, ChangeRecord) or (isinstance(said, State) and said.client):
-                _check_register(said)
-        except _UNREADABLE as error:
+            if isinstance(said, ChangeRecord) or (isinstance(said, StateRecord) and said.client):
+                _check_state(said)
+        except (*UNREADABLE, TypeError) as error:
             raise Halt(
                 f"the journal has a header {name!r} that cannot be read ({shown(str(error))}): it was "
                 "written by a newer version of rater or by something else; run the version that wrote it"
@@ -103,13 +107,13 @@ def understood(headers: Sequence[tuple[str, bytes]]) -> Effect | Control | None:
     return None
 
 
-def _check_register(state: ChangeRecord | State) -> None:
-    """Raise ValueError unless it holds its client's register: Redis is to hold what can be read."""
-    register = read_state(state.register)
-    if (register.id, register.version) != (state.client, state.version):
-        message = f"a change of client {state.client!r} holds the register of {register.id!r}"
+def _check_state(of: ChangeRecord | StateRecord) -> None:
+    """Raise ValueError unless it holds its client's state: Redis is to hold what can be read."""
+    state = read_state(of.state)
+    if (state.id, state.version) != (of.client, of.version):
+        message = f"a change of client {of.client!r} holds the state of {state.id!r}"
         raise ValueError(message)
-    ClientView(register)
+    ClientView(state)
 
 
 async def read_range(

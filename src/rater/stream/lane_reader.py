@@ -6,23 +6,21 @@ while reading, our own next offsets are not trusted further: the lane is taken a
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Mapping
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
-from aiokafka.errors import KafkaError, OffsetOutOfRangeError
+from aiokafka.errors import OffsetOutOfRangeError
 
-from rater.errors import Halt, Retake, StreamDown
-from rater.stream.connecting import FORBIDDEN, Connection, consumer, later, reading, refusal, shut, started
-from rater.stream.topics import Topics, missing, partition_counts, topic_ids
+from rater.errors import Halt, Retake
+from rater.stream.connecting import FORBIDDEN, Connection, consumer, refusal, shut, started
+from rater.stream.group_offsets import GroupOffsets
+from rater.stream.position_check import PositionCheck, lost
+from rater.stream.topics import Topics, missing, partition_counts
 
 FETCH_MAX_WAIT_MS = 100
 """How long a seek or a resumed partition waits for the poll that is out."""
-COMMIT_WAIT_S = 1.0
-"""How long an end may take to commit group offsets: they are for lag tools only."""
 OPEN_DEADLINE_S = 60.0
-VERIFY_DEADLINE_S = 30.0
 COMMANDS_BYTES = 256 * 1024
 """Of one poll: no command is added beyond. One of a load brings hundreds of clients in 170 kB and takes
 some 10 ms, a fetch of compressed ones a hundred of them, and calls wait behind what was polled with them."""
@@ -71,14 +69,12 @@ class LaneReader:
         self._idle_ms: dict[str, int] = {}
         """Per topic when nothing waited last, by our clock, ms."""
         self._client = client
-        self._ids = ids or {}
+        self._check = PositionCheck(client, topics, lane, ids or {}, open_deadline_s)
         self._group = f"{group}.lanes"
         self._open_deadline_s = open_deadline_s
         self._places: dict[str, TopicPartition] = {}
         self._consumer: AIOKafkaConsumer | None = None
-        self._committing: asyncio.Task[None] | None = None
-        self._offsets: dict[TopicPartition, int] = {}
-        """The group's offsets, as they were committed last."""
+        self._offsets = GroupOffsets()
 
     async def open(self) -> None:
         """Verify the positions and begin to read.
@@ -92,7 +88,7 @@ class LaneReader:
         for topic, place in self._places.items():
             begin = begins[place]
             if topic not in self.next and topic == self.topics.commands and begin > 0:
-                raise Halt(_lost(place, 0, begin))
+                raise Halt(lost(place, 0, begin))
             self.published[topic] = self.next.setdefault(topic, begin)
         self._consumer = await started(self._reader, self._open_deadline_s)
         self._consumer.assign(places)
@@ -123,51 +119,7 @@ class LaneReader:
 
         Returns their first offsets. Raises StreamDown when the broker stays away.
         """
-        positions, times = self._marked
-        places = list(self._places.values())
-        # One record of each topic is looked at: a fetch of one byte brings one batch.
-        async with reading(
-            self._client, places, deadline_s=self._open_deadline_s, max_partition_fetch_bytes=1
-        ) as reader:
-            begins: dict[TopicPartition, int] = await reader.beginning_offsets(places)
-            ends = await reader.end_offsets(places)
-            for topic, place in self._places.items():
-                begin, end = begins[place], ends[place]
-                position = positions.get(topic, begin)
-                if begin > position:
-                    raise Halt(_lost(place, position, begin))
-                if end < position:
-                    raise Halt(self._another(topic, ends_before(end, position)))
-                if topic in times and begin < position:
-                    await self._compare(reader, place, position - 1, end, times[topic])
-        return begins
-
-    def _another(self, topic: str, why: str) -> str:
-        return self.topics.another(topic, self.lane, why, self._ids.get(topic, ""))
-
-    async def _compare(
-        self, reader: AIOKafkaConsumer, place: TopicPartition, offset: int, end: int, known_ms: int
-    ) -> None:
-        """Raise Halt unless the last record read is the same: a recreated topic may have grown past it."""
-        reader.pause(*reader.assignment())
-        reader.resume(place)
-        reader.seek(place, offset)
-        until = time.monotonic() + VERIFY_DEADLINE_S
-        records: list[ConsumerRecord] = []
-        while not records and await reader.position(place) < end:
-            if time.monotonic() > until:
-                raise StreamDown(f"{place.topic}[{place.partition}]@{offset} could not be read")
-            records = (await reader.getmany(place, timeout_ms=500, max_records=1)).get(place, [])
-        if not records or records[0].offset != offset:
-            why = f"there is no record at offset {offset}, the last one that was read"
-            raise Halt(self._another(place.topic, why))
-        found_ms = records[0].timestamp
-        if found_ms != known_ms:
-            why = (
-                f"the record at offset {offset} is of {found_ms} ms, but the one that was read was of "
-                f"{known_ms} ms"
-            )
-            raise Halt(self._another(place.topic, why))
+        return await self._check.places(self._places, *self._marked)
 
     async def poll(self, timeout_ms: int) -> list[tuple[str, list[ConsumerRecord]]]:
         """Return what has come in, by topic; at most one fetch of each, empty after `timeout_ms` without any.
@@ -187,7 +139,7 @@ class LaneReader:
             else:
                 polled = await self._consumer.getmany(*data) if data else {}
         except OffsetOutOfRangeError as error:
-            raise Halt(await self._out_of_range(error)) from error
+            raise Halt(await self._check.out_of_range(error)) from error
         except FORBIDDEN as error:
             raise Halt(refusal(error)) from error
         except Exception as error:
@@ -210,21 +162,6 @@ class LaneReader:
             self.next[topic] = records[-1].offset + 1
             self.times[topic] = records[-1].timestamp
         return list(polled.items())
-
-    async def _out_of_range(self, error: OffsetOutOfRangeError) -> str:
-        places = error.args[0] if error.args and isinstance(error.args[0], dict) else {}
-        place, offset = next(iter(places.items()), (TopicPartition("a topic", self.lane), -1))
-        known = self._ids.get(place.topic, "")
-        identity = (await topic_ids(self._client, [place.topic]))[place.topic] if known else ""
-        if identity and identity != known:
-            return self.topics.another(
-                place.topic, self.lane, f"its id is {identity}, but was {known}", identity
-            )
-        return (
-            f"{place.topic}[{place.partition}] no longer has offset {offset}: records that nobody has rated "
-            "were removed (retention), or the topic was recreated; lengthen its retention.ms and restore "
-            "the records"
-        )
 
     async def enable_data(self) -> None:
         """Read the data topics too, from now on: there is a catalog."""
@@ -312,40 +249,28 @@ class LaneReader:
 
     async def commit_offsets(self) -> None:
         """Commit the group's offsets where they have changed; does not wait, and errors do not matter."""
-        offsets: dict[TopicPartition, int] = {}
+        if self._consumer is None or self._offsets.busy():
+            return
+        consumer, offsets = self._consumer, dict[TopicPartition, int]()
         for topic, place in self._places.items():
-            reader = self._consumer
-            if reader is None or (self._committing is not None and not self._committing.done()):
-                return
             offsets[place] = self.published[topic]
             if self.next[topic] == self.published[topic] and not self.held:
                 # Past the markers behind the last record: for Kafka's tools they would wait for ever.
-                offsets[place] = max(offsets[place], await reader.position(place))
-        if self._consumer is not None and offsets != self._offsets:
-            self._offsets = offsets
-            self._committing = later(self._commit(self._consumer, offsets))
-
-    async def _commit(self, reader: AIOKafkaConsumer, offsets: dict[TopicPartition, int]) -> None:
-        try:
-            await reader.commit(offsets)
-        except (KafkaError, OSError, TimeoutError, asyncio.CancelledError):
-            self._offsets = {}
+                offsets[place] = max(offsets[place], await consumer.position(place))
+            if self._consumer is None or self._offsets.busy():  # meanwhile it was closed, or another commits
+                return
+        self._offsets.commit(consumer, offsets)
 
     async def commit_last(self) -> None:
         """Commit the group's offsets as they are in the end; waits for it, but not for long."""
-        await self._until_committed()
+        await self._offsets.committed()
         await self.commit_offsets()
-        await self._until_committed()
-
-    async def _until_committed(self) -> None:
-        if self._committing is not None:
-            # not cancelled: aiokafka shields the request, and its late error would be nobody's
-            await asyncio.wait({self._committing}, timeout=COMMIT_WAIT_S)
+        await self._offsets.committed()
 
     async def close(self) -> None:
         """Let go; never raises. Closing again does nothing."""
         reader, self._consumer = self._consumer, None
-        await self._until_committed()
+        await self._offsets.committed()
         if reader is not None:
             await shut(reader)
 
@@ -358,16 +283,3 @@ def _count(commands: list[ConsumerRecord]) -> int:
         if total >= COMMANDS_BYTES:
             return count
     return len(commands)
-
-
-def _lost(place: TopicPartition, position: int, begin: int) -> str:
-    return (
-        f"{place.topic}[{place.partition}] begins at offset {begin}, but was read up to {position} only: "
-        "records that nobody has read were removed (retention, delete-records); restore them, and lengthen "
-        "retention.ms"
-    )
-
-
-def ends_before(end: int, position: int) -> str:
-    """Return why a topic that ends at `end` is not the one that was read up to `position`."""
-    return f"it ends at offset {end}, but was read up to {position}"

@@ -17,6 +17,7 @@ from aiokafka.errors import (
     for_code,
 )
 
+from rater.core.instants import DAY_MS
 from rater.errors import Halt, StreamDown
 from rater.stream import metadata
 from rater.stream.connecting import (
@@ -30,7 +31,6 @@ from rater.stream.connecting import (
     started,
 )
 
-DAY_MS = 86_400_000
 DEFAULT_BYTES = 1_048_588
 """The largest batch of records that Kafka takes by default."""
 INPUT_BYTES_MAX = 10 * 2**20

@@ -17,8 +17,9 @@ from aiokafka.errors import KafkaError
 
 from rater.errors import Halt, StreamDown
 from rater.stream.connecting import FORBIDDEN, NOBODY, Connection, consumer, refusal, shut, started
-from rater.stream.lane_reader import LaneReader, ends_before
+from rater.stream.lane_reader import LaneReader
 from rater.stream.metadata import Found
+from rater.stream.position_check import ends_before
 from rater.stream.topics import Topics, administrator, described, missing
 
 ANSWER_S = 2.0

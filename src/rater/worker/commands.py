@@ -18,7 +18,6 @@ from rater.core.commands.loads import chunk_call, chunk_fault, event
 from rater.core.commands.records import (
     ClientsArgs,
     Command,
-    Do,
     ManifestArgs,
     load_args,
     manifest_of,
@@ -26,6 +25,7 @@ from rater.core.commands.records import (
 )
 from rater.core.journal.outcomes import KeptChange
 from rater.core.journal.records import CONTROL_HEADER
+from rater.core.kinds import Do, EventType, Result
 from rater.core.line import steps
 from rater.core.line.batch import Batch
 from rater.core.line.draw_request import RequestBuilder
@@ -49,7 +49,7 @@ AGAIN_S = 2.0
 """How long to wait before a manifest that points at no catalog is looked at again, and then refused."""
 
 
-async def obey(buckets: LaneBuckets, batch: Batch, record: Any) -> None:
+async def carry_out(buckets: LaneBuckets, batch: Batch, record: Any) -> None:
     """Carry out one record of the commands topic.
 
     What is no command is passed over with a line in the log; one that cannot be carried out is refused with
@@ -63,14 +63,14 @@ async def obey(buckets: LaneBuckets, batch: Batch, record: Any) -> None:
     if isinstance(command, str):
         log.warning("not a command", lane=buckets.lane.number, offset=record.offset, reason=command)
         return
-    result = "done"
+    result = Result.DONE
     match command.do:
         case Do.LOAD_CATALOG:
             result = await _load(buckets, batch, record, command)
         case Do.TICK:
             pass  # its record's time moves the lane's
         case _:
-            result = "refused"
+            result = Result.REFUSED
             _refuse(buckets, batch, command, f"this version does not know the command {command.do!r}")
     batch.counts.commands[command.do, result] += 1
 
@@ -89,13 +89,13 @@ def _replayed(buckets: LaneBuckets, batch: Batch, record: Any) -> bool:
     return any(isinstance(one, KeptChange) and one.events for one in kept)
 
 
-async def _load(buckets: LaneBuckets, batch: Batch, record: Any, command: Command) -> str:
+async def _load(buckets: LaneBuckets, batch: Batch, record: Any, command: Command) -> Result:
     try:
         await _do_load(buckets, batch, record, command)
     except (_Refused, NoCatalog) as error:
         _refuse(buckets, batch, command, str(error))
-        return "refused"
-    return "done"
+        return Result.REFUSED
+    return Result.DONE
 
 
 async def _do_load(buckets: LaneBuckets, batch: Batch, record: Any, command: Command) -> None:
@@ -105,7 +105,7 @@ async def _do_load(buckets: LaneBuckets, batch: Batch, record: Any, command: Com
     if isinstance(args, ManifestArgs):
         await adopt(buckets, args.version, args.offset)
         data = {"version": args.version, "lane": buckets.lane.number}
-        _tell(batch, "catalog_loaded", command, f"catalog_loaded/{buckets.lane.number}", data)
+        _tell(batch, EventType.CATALOG_LOADED, command, f"catalog_loaded/{buckets.lane.number}", data)
         return
     fault = chunk_fault(args, buckets.lane.catalog, buckets.connections.store.count)
     if fault is not None:
@@ -114,11 +114,11 @@ async def _do_load(buckets: LaneBuckets, batch: Batch, record: Any, command: Com
         if await _change_clients(buckets, batch, record, command, args):
             return  # the last change tells that it is done
     else:
-        call = RequestBuilder()
-        call.accounts = args.entries
-        await buckets.draw_one(batch, args.bucket, call, buckets.views.of_batch())
+        request = RequestBuilder()
+        request.accounts = args.entries
+        await buckets.draw_one(batch, args.bucket, request, buckets.views.of_batch())
         batch.controls.append(steps.account_state(batch.commands_topic, record.offset, args.entries))
-    _tell(batch, "command_done", command, "done", {})
+    _tell(batch, EventType.COMMAND_DONE, command, "done", {})
 
 
 async def adopt(buckets: LaneBuckets, version: int, body: int) -> None:
@@ -173,16 +173,16 @@ async def _change_clients(
         await buckets.look_up(args.bucket, ids, set(), views)
         states = {client: view.state for client, view in views.fetched.items()}
         try:
-            call = chunk_call(batch.commands_topic, record, command, args, states, lane.catalog, balances)
+            request = chunk_call(batch.commands_topic, record, command, args, states, lane.catalog, balances)
         except ValueError as error:
             raise _Refused(str(error)) from error
         for client in ids:
             views.clients.pop(client, None)  # the next call looks up what this one makes of it
-        if not call.changes:
+        if not request.changes:
             return False
-        if await buckets.draw_one(batch, args.bucket, call, views):
+        if await buckets.draw_one(batch, args.bucket, request, views):
             return True
-        balances |= {due.client: due.balance for due in call.due}
+        balances |= {due.client: due.balance for due in request.due}
 
 
 def _refuse(buckets: LaneBuckets, batch: Batch, command: Command, reason: str) -> None:
@@ -190,10 +190,10 @@ def _refuse(buckets: LaneBuckets, batch: Batch, command: Command, reason: str) -
     lane = buckets.lane.number
     log.warning("command refused", lane=lane, command=command.id, do=command.do, reason=reason)
     # Of a manifest every lane has a copy.
-    _tell(batch, "command_refused", command, f"refused/{lane}", {"reason": reason, "lane": lane})
+    _tell(batch, EventType.COMMAND_REFUSED, command, f"refused/{lane}", {"reason": reason, "lane": lane})
 
 
-def _tell(batch: Batch, kind: str, command: Command, what: str, data: dict[str, Any]) -> None:
+def _tell(batch: Batch, kind: EventType, command: Command, what: str, data: dict[str, Any]) -> None:
     told = event(kind, command, what, data)
     batch.events.append((told.key, told.value, []))
     batch.counts.events[kind] += 1

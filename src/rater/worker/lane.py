@@ -11,6 +11,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from rater.core.catalog.compiled import Catalog
+from rater.core.kinds import Stage
 from rater.core.line import trimming
 from rater.core.line.batch import Batch, LanePosition, Standing
 from rater.core.line.trimming import Settled
@@ -39,7 +40,7 @@ class Progress:
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
-        self._stages: list[str] = []
+        self._stages: list[Stage] = []
         """Stages that are under way: one batch is committed while the next is processed."""
         self.committed_at = time.monotonic()
         """When something was committed last, or nothing waited."""
@@ -47,7 +48,7 @@ class Progress:
         """Topic → first offset of what waited when the lane was lost, until something is committed again."""
 
     @contextlib.contextmanager
-    def stage(self, name: str) -> Iterator[None]:
+    def stage(self, name: Stage) -> Iterator[None]:
         """Measure a stage of the line, and know of it while it lasts."""
         self._stages.append(name)
         try:

@@ -1,7 +1,12 @@
 """The straight line of one lane while we own it.
 
-poll → decode → identify → price → match → draw → render → commit. How a lane is taken is in takeover.py, what
-the steps decide in core/line/steps.py, what they promise together in README.md ("The protocol in one page").
+poll → decode → identify → price → match → draw → render → commit. What the steps decide is in
+core/line/steps.py; what they promise together in README.md ("The protocol in one page"); how a lane is taken
+in takeover.py.
+
+A client's change is no step: `rater.commands` brings it, commands.py has it decided (core/clients/changes.py)
+and drawn by the same request to the bucket. There a renewal will be decided too, when a command finds it due,
+or a call does: the draw answers `Status.DUE` then (decisions/0060-one-change.md).
 """
 
 from __future__ import annotations
@@ -11,12 +16,13 @@ import time
 from collections import deque
 
 from rater.core.clients.views import Views
-from rater.core.commands.records import Do, write_command
+from rater.core.commands.records import write_command
+from rater.core.kinds import Do
 from rater.core.line import steps
 from rater.core.line.batch import Batch, Side, Standing, slices
 from rater.core.line.steps import Lacking, Requests
 from rater.worker.buckets import PROBE_S, LaneBuckets
-from rater.worker.commands import catch_up, obey
+from rater.worker.commands import carry_out, catch_up
 from rater.worker.faults import ours
 from rater.worker.lane import Lane
 from rater.worker.shared import Shared
@@ -110,7 +116,7 @@ class Line:
         """Bring a batch from bytes to transactions; nothing of it is visible before `commit`."""
         lane, standing = self.lane, self.lane.standing
         for record in batch.commands:
-            await obey(self.buckets, batch, record)
+            await carry_out(self.buckets, batch, record)
         batch.position = standing.position  # commands may have brought a catalog
         with lane.progress.stage("decode"):
             sides = self._decode(batch)

@@ -97,15 +97,15 @@ def items(draw: st.DrawFn) -> tuple[list[Limit], list[DrawItem]]:
 def bucket(balance: int = 0) -> tuple[Bucket, int]:
     """Return a bucket with client 42, and the number of the next call."""
     made = Bucket()
-    call = made.fence(0, 1).call
+    call = made.fence(0, 1).number
     _, call = made.register(0, 1, call, 1)
     reply = made.draw(request(call, [], [], [ClientWrite("42", 0, 1, b"r", delta=balance)]))
     assert reply.status == Status.OK
-    return made, reply.call
+    return made, reply.number
 
 
 def request(
-    call: int,
+    number: int,
     fields: list[str],
     asked: list[DrawItem],
     changes: list[ClientWrite] | None = None,
@@ -113,7 +113,7 @@ def request(
 ) -> DrawRequest:
     """Return a call of lane 0 for client 42."""
     uses = [] if changes else [Use("42", 1, credit, fields)]
-    return DrawRequest(0, 1, call, 0, 5, 0, 0, changes or [], [], uses, asked, b"")
+    return DrawRequest(0, 1, number, 0, 5, 0, 0, changes or [], [], uses, asked, b"")
 
 
 @settings(max_examples=400, deadline=None)
@@ -245,7 +245,7 @@ def test_repeats() -> None:
     made, call = bucket()
     same, other = item("k"), item("k", content=b"else")
     first = made.draw(request(call, [], [same, same, other]))
-    again = made.draw(request(first.call, [], [other, same]))
+    again = made.draw(request(first.number, [], [other, same]))
     outcomes = [result.outcome for result in (*first.results, *again.results)]
     assert outcomes == [Outcome.RATED, Outcome.DUPLICATE, Outcome.DIFFERS, Outcome.DIFFERS, Outcome.DUPLICATE]
     assert made.clients["42"].balance == -60
@@ -273,7 +273,7 @@ def test_beyond_the_range_nothing_is_drawn() -> None:
     reply = made.draw(request(call, ["1.1.0"], [asked]))
     assert reply.results == [DrawResult(Outcome.OUT_OF_RANGE, 0, None, ())]
     assert made.clients["42"].used.get("1.1.0", 0) == 0
-    again = made.draw(request(reply.call, ["1.1.0"], [asked]))
+    again = made.draw(request(reply.number, ["1.1.0"], [asked]))
     assert again.results[0].outcome == Outcome.OUT_OF_RANGE
     # A fee that the price outweighs may be beyond the range once the minutes are free.
     fee = item("f", 10, Form(-LIMIT, LIMIT + 1, 1), (minutes,))

@@ -24,8 +24,7 @@ from rater.core.catalog.specs import (
     PackageSpec,
     objects,
 )
-from rater.core.catalog_files import fast_rows, fields
-from rater.core.catalog_files import rows as rows_module
+from rater.core.catalog_files import client_rows, fast_rows, fields
 from rater.core.catalog_files.fields import names_of
 from rater.core.catalog_files.merging import CatalogFile, Existing, Fault, merge, read_files, warnings
 from rater.core.clients.state import write_state
@@ -99,9 +98,9 @@ def loaded(*texts: str, at: int = NOW) -> Rater:
 def state(rater: Rater) -> Any:
     """Return all that a load can change."""
     content = rater.content or Content()
-    registers = {name: write_state(register) for name, register in rater.states.items()}
+    states = {name: write_state(state) for name, state in rater.states.items()}
     balances = {name: rater.balance(name) for name in rater.states}
-    return objects(content), registers, balances, dict(rater.views.accounts), rater.catalog.version
+    return objects(content), states, balances, dict(rater.views.accounts), rater.catalog.version
 
 
 # -------------------------------------------------------------------------------- faults of a file by itself
@@ -1633,7 +1632,7 @@ def one_by_one(files: dict[str, str | bytes]) -> CatalogFile:
     """Return what files say, read field by field."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fast_rows, "parse", lambda _: None)
-        patch.setattr(rows_module, "_at_once", lambda *_: None)
+        patch.setattr(client_rows, "_at_once", lambda *_: None)
         return read_all(files)
 
 
@@ -1705,7 +1704,7 @@ def test_texts_do_not_look_like_names_that_come_twice(texts: list[str]) -> None:
 
 def test_usual_rows_are_read_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """A file of clients and what they have is read without looking at one field after the other."""
-    monkeypatch.setattr(rows_module, "Fields", _NoRow)
+    monkeypatch.setattr(client_rows, "Fields", _NoRow)
     for name, text in (("c.yaml", BASE), ("c.json", json.dumps(yaml.safe_load(BASE), default=str))):
         found = read(text, name)
         assert [placed.value.id for placed in found.clients] == ["42", "43"]

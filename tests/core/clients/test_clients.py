@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rater.core.amounts import LIMIT
+from rater.core.bucket.messages import bucket_of
 from rater.core.catalog.compiled import Catalog, compile_catalog
 from rater.core.catalog.specs import (
     AccountSpec,
@@ -25,7 +26,7 @@ from rater.core.catalog.specs import (
 )
 from rater.core.clients.changes import apply_entry, load_change
 from rater.core.clients.periods import Period, period_around, period_of
-from rater.core.clients.state import ClientState, client_bucket, read_state, write_state
+from rater.core.clients.state import ClientState, read_state, write_state
 from rater.core.clients.views import ClientView
 from rater.core.line.offline import Rater, Transaction
 from rater.core.periods import canonical_when, when_ms, zone_of
@@ -94,11 +95,11 @@ def text(at_ms: int) -> str:
 # ------------------------------------------------------------------------------------------------------ loads
 def test_a_register_is_written_and_read() -> None:
     """What Redis keeps is what was written, byte for byte the same for the same client."""
-    register = register_of(
+    state = register_of(
         held(end_date="2027-01-01"), balance=5, accounts=[AccountSpec("a", {"orig": {"calls": "retail"}})]
     )
-    raw = write_state(register)
-    assert read_state(raw) == register
+    raw = write_state(state)
+    assert read_state(raw) == state
     assert write_state(read_state(raw)) == raw
     with pytest.raises(msgspec.MsgspecError):
         read_state(b"\x01")
@@ -112,7 +113,7 @@ def test_a_load_of_a_new_client_is_one_change() -> None:
     assert change is not None
     write = change.write
     assert (write.client, write.expected, write.version, write.delta, write.counters) == ("42", 0, 1, 5, [])
-    assert write.register == write_state(register_of(held(), balance=5))
+    assert write.state == write_state(register_of(held(), balance=5))
     assert (write.least, write.most) == (-LIMIT, LIMIT - 5)
     ((kind, amount, value),) = change.transactions
     assert (kind, amount, change.events) == ("adjustment", 5, ())
@@ -146,13 +147,13 @@ def test_an_opening_balance_has_to_fit(there: int, opening: int) -> None:
 @given(st.text(min_size=1), st.integers(1, 64))
 def test_the_bucket_is_the_checksum_of_the_id(client_id: str, buckets: int) -> None:
     """A client's bucket is CRC-32 of its id modulo the number of buckets: others compute it too."""
-    assert client_bucket(client_id, buckets) == crc32(client_id.encode()) % buckets
+    assert bucket_of(client_id, buckets) == crc32(client_id.encode()) % buckets
 
 
 def test_a_new_client_has_what_the_load_says() -> None:
     """A new client is version 1, needs the catalog that it came with, and opens with its balance."""
     catalog = catalog_of((0, package()), number=17)
-    register = register_of(
+    state = register_of(
         catalog=catalog,
         name="Rose",
         balance=50,
@@ -160,9 +161,9 @@ def test_a_new_client_has_what_the_load_says() -> None:
         low_balance=5,
         accounts=[AccountSpec("sip-1")],
     )
-    assert (register.version, register.catalog, register.opening) == (1, 17, 50)
-    assert (register.name, register.currency, register.zone) == ("Rose", "USD", "Europe/Kyiv")
-    assert (register.credit_limit, register.low_balance, register.accounts) == (7, 5, {"sip-1": {}})
+    assert (state.version, state.catalog, state.opening) == (1, 17, 50)
+    assert (state.name, state.currency, state.zone) == ("Rose", "USD", "Europe/Kyiv")
+    assert (state.credit_limit, state.low_balance, state.accounts) == (7, 5, {"sip-1": {}})
 
 
 def test_an_entry_for_nobody_is_an_error() -> None:
@@ -173,40 +174,40 @@ def test_an_entry_for_nobody_is_an_error() -> None:
 
 def test_the_same_entry_again_changes_nothing() -> None:
     """The same row changes no version; nor does another balance, or a row without the accounts."""
-    register = register_of(held(), balance=5, accounts=[AccountSpec("a")])
+    state = register_of(held(), balance=5, accounts=[AccountSpec("a")])
     for spec in (client(balance=5, accounts=[AccountSpec("a")]), client(balance=9), None):
         entry = ClientEntry("42", spec, [held()])
-        assert apply_entry(register, entry, MONTHLY, LOADED + DAY_MS) is register
+        assert apply_entry(state, entry, MONTHLY, LOADED + DAY_MS) is state
 
 
 def test_a_change_is_a_new_version_of_the_client() -> None:
     """Changed fields are taken, accounts are added, the old register stays as it was."""
-    register = register_of(held(), accounts=[AccountSpec("a"), AccountSpec("b")])
-    before = write_state(register)
+    state = register_of(held(), accounts=[AccountSpec("a"), AccountSpec("b")])
+    before = write_state(state)
     spec = client(name="New", accounts=[AccountSpec("b", {"orig": {"calls": "r"}}), AccountSpec("c")])
-    changed = apply_entry(register, ClientEntry("42", spec), catalog_of((0, package()), number=2), LOADED)
+    changed = apply_entry(state, ClientEntry("42", spec), catalog_of((0, package()), number=2), LOADED)
     assert (changed.version, changed.catalog, changed.name) == (2, 2, "New")
     assert changed.accounts == {"a": {}, "b": {"orig": {"calls": "r"}}, "c": {}}
-    assert changed.packages == register.packages
-    assert write_state(register) == before
+    assert changed.packages == state.packages
+    assert write_state(state) == before
 
 
 def test_what_is_assigned_keeps_all_but_its_end() -> None:
     """Two loads at once may disagree: of a client package that is there only the end date changes."""
-    register = register_of(held(quantity=2))
+    state = register_of(held(quantity=2))
     entry = ClientEntry("42", None, [held(quantity=5, end_date="2026-12-01"), held(id="4")])
-    changed = apply_entry(register, entry, MONTHLY, LOADED)
+    changed = apply_entry(state, entry, MONTHLY, LOADED)
     assert [(of.id, of.quantity, of.end_ms) for of in changed.packages] == [
         ("3", 2, at("2026-12-01", "Europe/Kyiv")),
         ("4", 1, None),
     ]
-    assert register.packages[0].end_ms is None
+    assert state.packages[0].end_ms is None
 
 
 def test_a_client_package_of_nothing_is_left_out() -> None:
     """A package that the catalog lacks is not assigned; the rest of the entry is."""
-    register = register_of(held(package="77"), held(id="4"))
-    assert [of.id for of in register.packages] == ["4"]
+    state = register_of(held(package="77"), held(id="4"))
+    assert [of.id for of in state.packages] == ["4"]
 
 
 def test_the_accounts_table_replaces_the_clients() -> None:
@@ -248,14 +249,14 @@ def test_the_first_period_starts(
 ) -> None:
     """At the latest of the assignment's start, the package's and, unless activated in the past, the load."""
     catalog = catalog_of((0, package(period="1 month", start_date=package_start)))
-    register = register_of(held(start_date=start, activate_in_past=in_past), catalog=catalog)
-    assert text(register.packages[0].start_ms) == first
+    state = register_of(held(start_date=start, activate_in_past=in_past), catalog=catalog)
+    assert text(state.packages[0].start_ms) == first
 
 
 def test_instants_are_whole_seconds() -> None:
     """A load at 12:00:00.999 assigns at 12:00:00."""
-    register = register_of(held(), at_ms=LOADED + 999)
-    assert (register.packages[0].start_ms, register.packages[0].assigned_ms) == (LOADED, LOADED)
+    state = register_of(held(), at_ms=LOADED + 999)
+    assert (state.packages[0].start_ms, state.packages[0].assigned_ms) == (LOADED, LOADED)
 
 
 def test_a_bare_date_is_the_clients_also_when_the_zone_changes_with_it() -> None:
@@ -268,14 +269,14 @@ def test_a_bare_date_is_the_clients_also_when_the_zone_changes_with_it() -> None
 # --------------------------------------------------------------------------------------------------- periods
 def test_periods_are_at_the_client() -> None:
     """Period n begins n-1 months after the anchor, on the client's clock, across the change of clocks."""
-    register = register_of(held(start_date="2026-10-01", activate_in_past=True))
-    assert bounds(period(register, MONTHLY, at("2026-10-31T21:59:59Z"))) == (
+    state = register_of(held(start_date="2026-10-01", activate_in_past=True))
+    assert bounds(period(state, MONTHLY, at("2026-10-31T21:59:59Z"))) == (
         1, "2026-09-30T21:00Z", "2026-10-31T22:00Z",
     )  # fmt: skip
-    assert bounds(period(register, MONTHLY, at("2026-10-31T22:00:00Z"))) == (
+    assert bounds(period(state, MONTHLY, at("2026-10-31T22:00:00Z"))) == (
         2, "2026-10-31T22:00Z", "2026-11-30T22:00Z",
     )  # fmt: skip
-    assert period(register, MONTHLY, at("2026-09-30T20:59:59Z")) is None
+    assert period(state, MONTHLY, at("2026-09-30T20:59:59Z")) is None
 
 
 @pytest.mark.parametrize(
@@ -290,27 +291,25 @@ def test_periods_are_at_the_client() -> None:
 def test_the_earlier_end_bounds_the_last_period(own: str | None, packages: str | None, stop: str) -> None:
     """A period is bounded by the earlier end date of package and client package; none holds from it on."""
     catalog = catalog_of((0, package(period="1 month", end_date=packages)))
-    register = register_of(
-        held(start_date="2026-11-01", activate_in_past=True, end_date=own), catalog=catalog
-    )
-    assert bounds(period(register, catalog, at("2026-12-02"))) == (2, "2026-11-30T22:00Z", stop)
-    assert period(register, catalog, at("2026-12-10")) is None
+    state = register_of(held(start_date="2026-11-01", activate_in_past=True, end_date=own), catalog=catalog)
+    assert bounds(period(state, catalog, at("2026-12-02"))) == (2, "2026-11-30T22:00Z", stop)
+    assert period(state, catalog, at("2026-12-10")) is None
 
 
 def test_without_period_it_runs_once_until_its_end() -> None:
     """A package without period has one period, also when it gets a period later: it is not renewed."""
     catalog = catalog_of((0, package()), (at("2026-12-01"), package(period="1 day")))
-    register = register_of(held(), catalog=catalog)
-    assert bounds(period(register, catalog, at("2028-01-01"))) == (1, "2026-11-10T12:00Z", None)
+    state = register_of(held(), catalog=catalog)
+    assert bounds(period(state, catalog, at("2028-01-01"))) == (1, "2026-11-10T12:00Z", None)
 
 
 def test_a_period_keeps_the_version_that_it_opened_with() -> None:
     """What a period grants and costs is that of its opening; the other settings are those of the catalog."""
     edited = at("2026-12-15")
     catalog = catalog_of((0, package(period="1 month")), (edited, package(period="1 month", priority=7)))
-    register = register_of(held(start_date="2026-11-01", activate_in_past=True), catalog=catalog)
+    state = register_of(held(start_date="2026-11-01", activate_in_past=True), catalog=catalog)
     for day, version in (("2026-11-05", 0), ("2026-12-31T21:59:59Z", 0), ("2026-12-31T22:00:00Z", 1)):
-        found = period(register, catalog, at(day))
+        found = period(state, catalog, at(day))
         assert found is not None
         assert found.version is catalog.packages["1"].versions[version], day
         assert found.latest.priority == 7, day
@@ -323,11 +322,11 @@ def test_the_dates_of_a_package_are_those_of_the_catalog(span: str | None) -> No
         (0, package(period=span)),
         (at("2026-11-20"), package(period=span, start_date="2026-11-05", end_date="2026-11-25")),
     )
-    register = register_of(held(start_date="2026-11-01", activate_in_past=True), catalog=catalog)
-    assert period(register, catalog, at("2026-11-04T21:59:59Z")) is None
+    state = register_of(held(start_date="2026-11-01", activate_in_past=True), catalog=catalog)
+    assert period(state, catalog, at("2026-11-04T21:59:59Z")) is None
     for day in ("2026-11-04T22:00:00Z", "2026-11-24T21:59:59Z"):
-        assert bounds(period(register, catalog, at(day))) == (1, "2026-11-04T22:00Z", "2026-11-24T22:00Z")
-    assert period(register, catalog, at("2026-11-24T22:00:00Z")) is None
+        assert bounds(period(state, catalog, at(day))) == (1, "2026-11-04T22:00Z", "2026-11-24T22:00Z")
+    assert period(state, catalog, at("2026-11-24T22:00:00Z")) is None
 
 
 def test_an_earlier_start_of_a_package_moves_no_anchor() -> None:
@@ -336,9 +335,9 @@ def test_an_earlier_start_of_a_package_moves_no_anchor() -> None:
         (0, package(period="1 month", start_date="2026-12-01")),
         (at("2026-11-20"), package(period="1 month", start_date="2026-11-01")),
     )
-    register = register_of(held(), catalog=catalog)
-    assert period(register, catalog, at("2026-11-25")) is None
-    assert bounds(period(register, catalog, at("2026-12-05"))) == (
+    state = register_of(held(), catalog=catalog)
+    assert period(state, catalog, at("2026-11-25")) is None
+    assert bounds(period(state, catalog, at("2026-12-05"))) == (
         1,
         "2026-11-30T22:00Z",
         "2026-12-31T22:00Z",
@@ -437,13 +436,11 @@ def test_the_span_around_an_instant_is_of_one_period(
             for n, (begin, stop) in enumerate(dates)
         ),
     )
-    register = register_of(
-        held(start_date="2026-11-01", activate_in_past=True, end_date=end), catalog=catalog
-    )
+    state = register_of(held(start_date="2026-11-01", activate_in_past=True, end_date=end), catalog=catalog)
     moved = apply_entry(
-        register, ClientEntry("42", client(time_zone="America/New_York")), catalog, at("2026-11-12")
+        state, ClientEntry("42", client(time_zone="America/New_York")), catalog, at("2026-11-12")
     )
-    for of in (ClientView(register), ClientView(moved)):
+    for of in (ClientView(state), ClientView(moved)):
         instant = at("2026-11-01") + hour * 3_600_000
         found, since, until = period_around(of.state, of.packages[0], catalog.packages["1"], instant)
         assert since <= instant < until
@@ -456,8 +453,8 @@ def test_periods_opened_in_the_past_have_the_version_of_the_assignment() -> None
     catalog = catalog_of(
         (0, package(period="1 month")), (at("2026-11-05"), package(period="10 days", priority=7))
     )
-    register = register_of(held(start_date="2026-10-01", activate_in_past=True), catalog=catalog)
-    found = period(register, catalog, at("2026-10-15"))
+    state = register_of(held(start_date="2026-10-01", activate_in_past=True), catalog=catalog)
+    found = period(state, catalog, at("2026-10-15"))
     assert bounds(found) == (2, "2026-10-10T21:00Z", "2026-10-20T21:00Z")
     assert found is not None
     assert found.version.priority == 7
@@ -466,13 +463,13 @@ def test_periods_opened_in_the_past_have_the_version_of_the_assignment() -> None
 def test_a_changed_length_holds_from_the_next_renewal() -> None:
     """The next renewal is still when it was; its start becomes the anchor, and numbers go on."""
     catalog = catalog_of((0, package(period="1 month")), (at("2026-12-15"), package(period="10 days")))
-    register = register_of(held(start_date="2026-11-01", activate_in_past=True), catalog=catalog)
+    state = register_of(held(start_date="2026-11-01", activate_in_past=True), catalog=catalog)
     wanted = [
         ("2026-12-20", (2, "2026-11-30T22:00Z", "2026-12-31T22:00Z")),
         ("2027-01-05", (3, "2026-12-31T22:00Z", "2027-01-10T22:00Z")),
         ("2027-01-15", (4, "2027-01-10T22:00Z", "2027-01-20T22:00Z")),
     ]
-    assert [bounds(period(register, catalog, at(day))) for day, _ in wanted] == [found for _, found in wanted]
+    assert [bounds(period(state, catalog, at(day))) for day, _ in wanted] == [found for _, found in wanted]
 
 
 @pytest.mark.parametrize(
@@ -486,8 +483,8 @@ def test_a_changed_length_holds_from_the_next_renewal() -> None:
 def test_a_load_comes_after_what_is_due_at_its_instant(edited: str, version: int, stop: str) -> None:
     """A renewal at the very instant of a load is done before it: the load holds from the next one."""
     catalog = catalog_of((0, package(period="1 month")), (at(edited), package(period="1 day")))
-    register = register_of(held(start_date="2026-11-01", activate_in_past=True), catalog=catalog)
-    found = period(register, catalog, at("2026-12-01"))
+    state = register_of(held(start_date="2026-11-01", activate_in_past=True), catalog=catalog)
+    found = period(state, catalog, at("2026-12-01"))
     assert bounds(found) == (2, "2026-11-30T22:00Z", stop)
     assert found is not None
     assert found.version is catalog.packages["1"].versions[version]
@@ -496,20 +493,20 @@ def test_a_load_comes_after_what_is_due_at_its_instant(edited: str, version: int
 def test_what_a_load_assigns_opens_with_what_it_brings() -> None:
     """A package that is edited and assigned by one load opens as edited, and in the zone of that load."""
     catalog = catalog_of((0, package()), (LOADED, package(period="1 day")))
-    register = register_of(catalog=catalog)
+    state = register_of(catalog=catalog)
     entry = ClientEntry("42", client(time_zone="America/New_York"), [held()])
-    register = apply_entry(register, entry, catalog, LOADED)
-    assert bounds(period(register, catalog, LOADED)) == (1, "2026-11-10T12:00Z", "2026-11-11T12:00Z")
-    assert bounds(period(register, catalog, at("2027-03-20"))) == (
+    state = apply_entry(state, entry, catalog, LOADED)
+    assert bounds(period(state, catalog, LOADED)) == (1, "2026-11-10T12:00Z", "2026-11-11T12:00Z")
+    assert bounds(period(state, catalog, at("2027-03-20"))) == (
         130, "2027-03-19T11:00Z", "2027-03-20T11:00Z",
     )  # fmt: skip
 
 
 def test_a_changed_zone_holds_from_the_next_renewal() -> None:
     """The period that runs ends when it would have; then the new zone's clock counts from there."""
-    register = register_of(held(start_date="2026-11-01", activate_in_past=True))
+    state = register_of(held(start_date="2026-11-01", activate_in_past=True))
     moved = apply_entry(
-        register, ClientEntry("42", client(time_zone="America/New_York")), MONTHLY, at("2026-11-15")
+        state, ClientEntry("42", client(time_zone="America/New_York")), MONTHLY, at("2026-11-15")
     )
     wanted = [
         ("2026-11-20", (1, "2026-10-31T22:00Z", "2026-11-30T22:00Z")),
@@ -522,11 +519,11 @@ def test_a_changed_zone_holds_from_the_next_renewal() -> None:
 def test_a_package_ends_at_the_midnight_of_the_period_that_it_cuts() -> None:
     """A changed zone moves no end of a period that runs, so a late call finds the period that it was in."""
     catalog = catalog_of((0, package(end_date="2026-12-01")))
-    register = register_of(held(start_date="2026-11-01", activate_in_past=True), catalog=catalog)
+    state = register_of(held(start_date="2026-11-01", activate_in_past=True), catalog=catalog)
     moved = apply_entry(
-        register, ClientEntry("42", client(time_zone="America/New_York")), catalog, at("2026-11-15")
+        state, ClientEntry("42", client(time_zone="America/New_York")), catalog, at("2026-11-15")
     )
-    for of in (register, moved):
+    for of in (state, moved):
         assert bounds(period(of, catalog, at("2026-11-20"))) == (1, "2026-10-31T22:00Z", "2026-11-30T22:00Z")
         assert period(of, catalog, at("2026-11-30T22:00:00Z")) is None
 
@@ -572,21 +569,21 @@ def test_a_midnight_that_does_not_exist_moves_only_its_own_period(
 ) -> None:
     """In Cairo 24 April 2026 begins at 01:00: later months begin at 00:00, unless 01:00 was asked for."""
     catalog = catalog_of((0, package(period="1 month", start_date=of_package)))
-    register = register_of(
+    state = register_of(
         held(start_date=own), catalog=catalog, at_ms=at("2026-04-10"), time_zone="Africa/Cairo"
     )
-    assert bounds(period(register, catalog, at("2026-04-25"))) == (1, "2026-04-23T22:00Z", later)
-    following = period(register, catalog, at("2026-05-25"))
+    assert bounds(period(state, catalog, at("2026-04-25"))) == (1, "2026-04-23T22:00Z", later)
+    following = period(state, catalog, at("2026-05-25"))
     assert following is not None
     assert (following.number, text(following.start_ms)) == (2, later)
 
 
 def test_a_zone_that_changes_before_the_first_period_makes_its_start_the_anchor() -> None:
     """The date was asked for in Kyiv; in Beirut that instant is 01:00, for it has no midnight."""
-    register = register_of(held(start_date="2026-03-29"), at_ms=at("2026-03-10"))
+    state = register_of(held(start_date="2026-03-29"), at_ms=at("2026-03-10"))
     entry = ClientEntry("42", client(time_zone="Asia/Beirut"))
-    register = apply_entry(register, entry, MONTHLY, at("2026-03-20"))
-    assert bounds(period(register, MONTHLY, at("2026-04-01"))) == (
+    state = apply_entry(state, entry, MONTHLY, at("2026-03-20"))
+    assert bounds(period(state, MONTHLY, at("2026-04-01"))) == (
         1,
         "2026-03-28T22:00Z",
         "2026-04-28T22:00Z",
@@ -596,10 +593,10 @@ def test_a_zone_that_changes_before_the_first_period_makes_its_start_the_anchor(
 def test_a_renewal_in_a_gap_keeps_the_clock_that_was_asked_for() -> None:
     """A changed length counts from the renewal's 00:00, also where that began at 01:00."""
     catalog = catalog_of((0, package(period="1 month")), (at("2026-04-10"), package(period="10 days")))
-    register = register_of(
+    state = register_of(
         held(start_date="2026-03-24"), catalog=catalog, at_ms=at("2026-03-10"), time_zone="Africa/Cairo"
     )
-    assert bounds(period(register, catalog, at("2026-04-25"))) == (
+    assert bounds(period(state, catalog, at("2026-04-25"))) == (
         2,
         "2026-04-23T22:00Z",
         "2026-05-03T21:00Z",
@@ -610,11 +607,11 @@ def test_an_hour_that_comes_twice_is_the_first_of_the_two() -> None:
     """In Havana 2 November 2025 has two midnights: a date asks for the first; elapsed hours count both."""
     for span, stop in (("1 day", "2025-11-03T05:00Z"), ("24 hours", "2025-11-03T04:00Z")):
         catalog = catalog_of((0, package(period=span)))
-        register = register_of(
+        state = register_of(
             held(start_date="2025-11-02"), catalog=catalog, at_ms=at("2025-10-10"),
             time_zone="America/Havana",
         )  # fmt: skip
-        assert bounds(period(register, catalog, at("2025-11-02T05:30:00Z"))) == (1, "2025-11-02T04:00Z", stop)
+        assert bounds(period(state, catalog, at("2025-11-02T05:30:00Z"))) == (1, "2025-11-02T04:00Z", stop)
 
 
 def test_two_clients_in_two_zones_have_their_own_midnights() -> None:
@@ -622,8 +619,8 @@ def test_two_clients_in_two_zones_have_their_own_midnights() -> None:
     instant = at("2026-12-01T02:00:00Z")
     numbers = []
     for zone in ("Europe/Kyiv", "America/New_York"):
-        register = register_of(held(start_date="2026-11-01", activate_in_past=True), time_zone=zone)
-        found = period(register, MONTHLY, instant)
+        state = register_of(held(start_date="2026-11-01", activate_in_past=True), time_zone=zone)
+        found = period(state, MONTHLY, instant)
         assert found is not None
         numbers.append(found.number)
     assert numbers == [2, 1]
@@ -631,14 +628,14 @@ def test_two_clients_in_two_zones_have_their_own_midnights() -> None:
 
 def test_a_remembered_period_is_not_given_to_another_instant() -> None:
     """Asking back and forth gives the same as asking each time anew."""
-    register = register_of(held(start_date="2026-09-01", activate_in_past=True, end_date="2026-12-10"))
+    state = register_of(held(start_date="2026-09-01", activate_in_past=True, end_date="2026-12-10"))
     instants = [
         at(day)
         for day in ("2026-10-05", "2026-12-05", "2026-10-05", "2026-08-01", "2026-12-20", "2026-09-05")
     ]
-    seen = ClientView(register)
+    seen = ClientView(state)
     assert [period(seen, MONTHLY, instant) for instant in instants] == [
-        period(register, MONTHLY, instant) for instant in instants
+        period(state, MONTHLY, instant) for instant in instants
     ]
 
 
@@ -669,19 +666,19 @@ def test_periods_tile_time_whatever_changes(
         (0, package(period=first)), *((since, package(period=of)) for since, of in sorted(lengths.items()))
     )
     start = text(LOADED + start_day * DAY_MS).replace("Z", ":00Z")
-    register = register_of(held(start_date=start, activate_in_past=True), catalog=catalog)
+    state = register_of(held(start_date=start, activate_in_past=True), catalog=catalog)
     for since, zone in sorted(zones.items()):
-        register = apply_entry(register, ClientEntry("42", client(time_zone=zone)), catalog, since)
-    instant = register.packages[0].start_ms + after
-    found = period(register, catalog, instant)
+        state = apply_entry(state, ClientEntry("42", client(time_zone=zone)), catalog, since)
+    instant = state.packages[0].start_ms + after
+    found = period(state, catalog, instant)
     assert found is not None
     assert found.start_ms <= instant
-    assert period(register, catalog, found.start_ms) == found
+    assert period(state, catalog, found.start_ms) == found
     if found.stop_ms is None:
         return
     assert instant < found.stop_ms
-    assert period(register, catalog, found.stop_ms - 1) == found
-    following = period(register, catalog, found.stop_ms)
+    assert period(state, catalog, found.stop_ms - 1) == found
+    following = period(state, catalog, found.stop_ms)
     assert following is not None
     assert (following.number, following.start_ms) == (found.number + 1, found.stop_ms)
 
@@ -703,9 +700,9 @@ def test_a_change_touches_no_period_that_has_opened(
     ]
     since, span, zone = later
     catalog, edited = catalog_of(*versions), catalog_of(*versions, (since, package(period=span)))
-    register = register_of(held(), catalog=catalog)
-    moved = apply_entry(register, ClientEntry("42", client(time_zone=zone)), edited, since)
-    before, now = period(register, catalog, LOADED + after), period(moved, edited, LOADED + after)
+    state = register_of(held(), catalog=catalog)
+    moved = apply_entry(state, ClientEntry("42", client(time_zone=zone)), edited, since)
+    before, now = period(state, catalog, LOADED + after), period(moved, edited, LOADED + after)
     assert before is not None
     assert now is not None
     assert (now.number, now.start_ms, now.stop_ms) == (before.number, before.start_ms, before.stop_ms)

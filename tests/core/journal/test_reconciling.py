@@ -38,7 +38,7 @@ from rater.core.journal.outcomes import (
     unpack_kept,
 )
 from rater.core.journal.reconciling import FORGET_GENERATIONS_MAX, Reconciling, effects
-from rater.core.journal.records import ChangeRecord, Effect, State
+from rater.core.journal.records import ChangeRecord, Effect, StateRecord
 from rater.core.rating.transaction import Context, TransactionHead
 
 TOPIC = "calls"
@@ -93,7 +93,7 @@ def changed(offset: int, delta: int, counters: list[tuple[str, int]] | None = No
 def journaled(kept: KeptChange, at: int) -> list[tuple[int, ChangeRecord | Effect]]:
     """Return what the journal says of a change from an offset on: the whole of it, then its shares."""
     whole = ChangeRecord(
-        kept.topic, kept.offset, kept.index, LANE_MS, LANE_MS, kept.client, kept.version, kept.register,
+        kept.topic, kept.offset, kept.index, LANE_MS, LANE_MS, kept.client, kept.version, kept.state,
         kept.delta, kept.counters,
     )  # fmt: skip
     shares = [
@@ -136,7 +136,7 @@ def corrections(what: Reconcile) -> dict[str, Any]:
         "balances",
         "counters",
         "duplicates",
-        "registers",
+        "states",
         "accounts",
         "pending",
         "forget",
@@ -278,7 +278,7 @@ def test_other_buckets_are_passed() -> None:
     """Only what lies in the bucket is corrected: clients, and account index entries by their own hash."""
     names = [f"client {number}" for number in range(20)]
     records = [(50 + at, effect(at, 1, client=name)) for at, name in enumerate(names)]
-    states = [(80, State(TOPIC, 90, 2, "", 0, b"", [(name, "owner") for name in names]))]
+    states = [(80, StateRecord(TOPIC, 90, 2, "", 0, b"", [(name, "owner") for name in names]))]
     for bucket in range(3):
         mine = [name for name in names if bucket_of(name, 3) == bucket]
         step = reconciling(fenced(), position=99, bucket=bucket, buckets=3)
@@ -292,8 +292,8 @@ def test_highest_version_of_a_register_holds() -> None:
     """Registers come by version, whatever the order of their records; the last of equals holds."""
     step = reconciling(fenced(floor=50), position=9)
     versions = [(49, 9, b"below the floor"), (50, 2, b"two"), (51, 1, b"one"), (52, 2, b"two again")]
-    step.read([(at, State("cmd", at, 2, CLIENT, version, blob, [])) for at, version, blob in versions])
-    assert corrections(finish(step)) == {"registers": [(CLIENT, 2, b"two again")]}
+    step.read([(at, StateRecord("cmd", at, 2, CLIENT, version, blob, [])) for at, version, blob in versions])
+    assert corrections(finish(step)) == {"states": [(CLIENT, 2, b"two again")]}
 
 
 def test_between_base_and_floor_is_only_looked_up() -> None:
@@ -337,7 +337,7 @@ def test_a_lost_change_is_added_once() -> None:
     assert corrections(what) == {
         "balances": [(CLIENT, 12)],
         "counters": [(CLIENT, FIELD, -2)],
-        "registers": [(CLIENT, 7, b"seven")],
+        "states": [(CLIENT, 7, b"seven")],
     }
     assert what.lane_ms == LANE_MS
 
@@ -354,7 +354,7 @@ def test_a_published_change_is_dropped() -> None:
     kept = changed(3, 12, [(FIELD, -2)])
     step = reconciling(keeps(kept), positions={COMMANDS: 9})
     step.read(journaled(kept, 50))
-    assert corrections(finish(step)) == {"registers": [(CLIENT, 7, b"seven")], "drop_calls": [5]}
+    assert corrections(finish(step)) == {"states": [(CLIENT, 7, b"seven")], "drop_calls": [5]}
 
 
 def test_a_change_that_is_not_published_stays_pending_whole() -> None:
@@ -411,8 +411,8 @@ def test_the_journal_of_the_version_before_is_read_as_it_is() -> None:
     """A register stands in a record of its own there, and the transaction's header is the effect."""
     step = reconciling(fenced(floor=50), positions={COMMANDS: 9})
     opening = effect(3, -12, topic=COMMANDS, index=2, key=b"", content=b"")
-    step.read([(50, State(COMMANDS, 3, 2, CLIENT, 1, b"one", [])), (51, opening)])
-    assert corrections(finish(step)) == {"balances": [(CLIENT, 12)], "registers": [(CLIENT, 1, b"one")]}
+    step.read([(50, StateRecord(COMMANDS, 3, 2, CLIENT, 1, b"one", [])), (51, opening)])
+    assert corrections(finish(step)) == {"balances": [(CLIENT, 12)], "states": [(CLIENT, 1, b"one")]}
 
 
 # ------------------------------------------------------------------ any history
@@ -433,21 +433,21 @@ def histories(draw: st.DrawFn) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _draw(bucket: Bucket, call: int, offsets: list[int], trim: int, floor: int) -> int:
+def _draw(bucket: Bucket, number: int, offsets: list[int], trim: int, floor: int) -> int:
     items = [
         DrawItem(0, key_of(at), b"same", at + 1, Form(0, -10 - at, 1), same_record=False, candidates=(LIMIT,))
         for at in offsets
     ]
     reply = bucket.draw(
         DrawRequest(
-            lane=0, token=1, call=call, trim=trim, floor=floor,
+            lane=0, token=1, number=number, trim=trim, floor=floor,
             lane_ms=LANE_MS, generation=LANE_MS // LENGTH_MS, changes=[], accounts=[],
             uses=[Use(CLIENT, 1, 0, [FIELD])], items=items,
             context=msgpack.encode([entry(at) for at in offsets]),
         )
     )  # fmt: skip
     assert reply.status == Status.OK
-    return reply.call
+    return reply.number
 
 
 @given(histories())
@@ -460,9 +460,11 @@ def test_a_reconciled_bucket_is_journal_plus_pending(history: dict[str, Any]) ->
     """
     bucket = Bucket()
     bucket.fence(0, 1)
-    _, call = bucket.register(0, 1, 1, 1)
+    _, request = bucket.register(0, 1, 1, 1)
     opening = ClientWrite(CLIENT, 0, 1, b"")
-    call = bucket.draw(DrawRequest(0, 1, call, 0, 0, 0, 0, [opening], [], [], [], b"", contextless=True)).call
+    request = bucket.draw(
+        DrawRequest(0, 1, request, 0, 0, 0, 0, [opening], [], [], [], b"", contextless=True)
+    ).number
     journal: list[tuple[int, Effect]] = []
     for at, published in enumerate(history["as_decided"]):
         if published is not None:
@@ -472,8 +474,8 @@ def test_a_reconciled_bucket_is_journal_plus_pending(history: dict[str, Any]) ->
     for number, size in enumerate(history["sizes"][: history["kept_calls"]]):
         # Only what was published as it was decided may have been trimmed, with its effects below the floor.
         whole = all(history["as_decided"][:offset]) and offset <= position
-        trim, floor = (call - 1, 100 + offset) if number < history["trims"] and whole else (0, 0)
-        call = _draw(bucket, call, list(range(offset, offset + size)), trim, floor)
+        trim, floor = (request - 1, 100 + offset) if number < history["trims"] and whole else (0, 0)
+        request = _draw(bucket, request, list(range(offset, offset + size)), trim, floor)
         offset += size
     step = _compare(bucket, journal, position, history)
     expected = [(said.balance, said.counters[0][1], said.key) for _, said in journal]
@@ -488,7 +490,7 @@ def test_a_reconciled_bucket_is_journal_plus_pending(history: dict[str, Any]) ->
     again = bucket.fence(0, 999)
     assert again.base == again.floor
     left = reconciling(again, position=position)
-    assert left.finish(0, 999, again.call, 300) is None
+    assert left.finish(0, 999, again.number, 300) is None
     assert left.pending == step.pending
     assert {at for _, at, _ in step.pending} == set(range(position, offset))
 
@@ -501,7 +503,7 @@ def _compare(
     token = 2
     while True:
         reply = bucket.fence(0, token)
-        call = reply.call
+        call = reply.number
         step = reconciling(reply, position=position)
         rest = [(at, said) for at, said in journal if at >= step.read_from]
         sizes = list(history["reads"])

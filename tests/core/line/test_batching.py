@@ -74,11 +74,11 @@ def test_calls_of_a_client_share_the_view_that_was_fetched() -> None:
     """What was fetched for a batch holds for all of its sides, whatever others put into the cache."""
     rater = Rater()
     assert not rater.load([("catalog.json", json.dumps(CATALOG).encode())], AT_MS)
-    register = rater.states["42"]
-    views = Views({"42": ClientView(msgspec.structs.replace(register, version=2))})
-    sides = [found_in(rater, ClientView(register), number, NOON) for number in range(2)]
-    views.put("42", write_state(msgspec.structs.replace(register, version=3)))
-    views.clients["42"] = ClientView(msgspec.structs.replace(register, version=4))
+    state = rater.states["42"]
+    views = Views({"42": ClientView(msgspec.structs.replace(state, version=2))})
+    sides = [found_in(rater, ClientView(state), number, NOON) for number in range(2)]
+    views.put("42", write_state(msgspec.structs.replace(state, version=3)))
+    views.clients["42"] = ClientView(msgspec.structs.replace(state, version=4))
     assert not steps_module.identify(sides, rater.catalog, views)
     assert [of.view.version for of in sides if of.view is not None] == [3, 3]
 
@@ -182,7 +182,7 @@ def drawn(
         assert not rater.load([("catalog.json", json.dumps(catalog).encode())], AT_MS)
         view = ClientView(rater.states["42"])
         standing = batch_module.Standing(0, "commands", 864_000_000, 867_600_000, LanePosition(lane_ms=AT_MS))
-        number, expected = 0, rater.bucket.lanes[0].call
+        number, expected = 0, rater.bucket.lanes[0].number
         for batch in batches:
             asked, whole = 0, set[str]()
             while True:
@@ -196,7 +196,7 @@ def drawn(
                 asked += 1
                 assert asked == 1
             assert reply.status == Status.OK
-            number, expected = number + len(batch), reply.call
+            number, expected = number + len(batch), reply.number
             yield tuple(reply.results)
 
 

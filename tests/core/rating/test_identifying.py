@@ -114,9 +114,9 @@ def test_a_newer_view_takes_accounts_away() -> None:
     """An account that a client has no more is looked up again, for it may be another's now."""
     rater = loaded()
     views = Views({}, {"sip-1": "42", "sip-2": "42"})
-    register = rater.states["42"]
-    views.put("42", write_state(register))
-    fewer = msgspec.structs.replace(register, catalog=7, accounts={"sip-2": {}})
+    state = rater.states["42"]
+    views.put("42", write_state(state))
+    fewer = msgspec.structs.replace(state, catalog=7, accounts={"sip-2": {}})
     views.put("42", write_state(fewer))
     assert views.accounts == {"sip-2": "42"}
     assert of(rater, Party("42"), views) == Ahead(7)

@@ -128,7 +128,7 @@ class ClientWrite(Struct):
     client: str
     expected: int
     version: int
-    register: bytes
+    state: bytes
     least: int = -LIMIT
     most: int = LIMIT
     delta: int = 0  # added to the balance
@@ -150,7 +150,7 @@ class DrawRequest(Struct):
 
     lane: int
     token: int
-    call: int  # must be the number that the bucket expects
+    number: int  # must be the number that the bucket expects
     lane_ms: int
     generation: int  # lane_ms // length of a generation; new keys go here, its two neighbours are asked too
     trim: int  # outcomes of calls up to this one are committed and are dropped
@@ -163,19 +163,21 @@ class DrawRequest(Struct):
     contextless: bool = False  # keep no outcome: for calls that nobody will replay
 
 
-def clients_of(call: DrawRequest) -> list[str]:
+def clients_of(request: DrawRequest) -> list[str]:
     """Return the clients that a call names: those of its uses, then those of its changes alone."""
-    return list(dict.fromkeys([*(use.client for use in call.uses), *(of.client for of in call.changes)]))
+    return list(
+        dict.fromkeys([*(use.client for use in request.uses), *(of.client for of in request.changes)])
+    )
 
 
 class DrawReply(Struct):
     """The answer to a DrawRequest; results, woken and packed are empty unless the status is OK."""
 
     status: Status
-    call: int  # the number that the next call must carry
+    number: int  # the number that the next call must carry
     results: list[DrawResult] = []
     woken: list[int] = []  # items that took a balance to what their client waits for, each the client's last
-    stale: list[tuple[str, bytes]] = []  # status STALE: the fresh registers
+    stale: list[tuple[str, bytes]] = []  # status STALE: the fresh states
     packed: bytes = b""  # results and woken as they were kept with the outcome
     more: list[int] = []  # status MORE: the items
     due: list[Due] = []  # status DUE
@@ -185,7 +187,7 @@ class FenceReply(Struct):
     """What the bucket keeps of a lane; outcomes: (call number, context, packed results), in that order."""
 
     status: Status
-    call: int
+    number: int
     floor: int
     outcomes: list[tuple[int, bytes, bytes]]
     lane_ms: int
@@ -196,20 +198,20 @@ class FenceReply(Struct):
 class Reconcile(Struct):
     """Corrections that make a bucket agree with the journal.
 
-    Sums are added; registers win by their version; what is forgotten goes before what is remembered.
+    Sums are added; states win by their version; what is forgotten goes before what is remembered.
     """
 
     lane: int
     token: int
-    call: int
+    number: int
     floor: int
     lane_ms: int = 0
     drop_calls: list[int] = []
     balances: list[tuple[str, int]] = []
     counters: list[tuple[str, str, int]] = []
     duplicates: list[tuple[int, bytes, bytes]] = []  # (generation, key, content)
-    registers: list[tuple[str, int, bytes]] = []
-    """(client, version, register): set unless a higher version is there."""
+    states: list[tuple[str, int, bytes]] = []
+    """(client, version, state): set unless a higher version is there."""
     accounts: list[tuple[str, str]] = []
     pending: list[tuple[int, bytes, bytes]] = []
     """(call number, context, packed results): outcomes put in place of old ones."""
@@ -221,7 +223,7 @@ class ViewsReply(Struct):
     """Registers and account index entries as they are; what does not exist is absent from the mappings."""
 
     status: Status
-    registers: dict[str, bytes]
+    states: dict[str, bytes]
     accounts: dict[str, str]
 
 

@@ -50,11 +50,11 @@ class _Client:
 class _Lane:
     """What a bucket knows of a lane; outcomes: call number -> (context, packed results)."""
 
-    __slots__ = ("base", "call", "floor", "outcomes", "token")
+    __slots__ = ("base", "floor", "number", "outcomes", "token")
 
     def __init__(self) -> None:
         self.token = -1
-        self.call = 0
+        self.number = 0
         self.floor = 0
         self.base = 0
         self.outcomes: dict[int, tuple[bytes, bytes]] = {}
@@ -150,7 +150,7 @@ class _Draft:
         self.balances: dict[str, int] = {}
         self.before: dict[str, int] = {}
         self.used: dict[tuple[str, str], int] = {}
-        self.registers: dict[str, bytes] = {}
+        self.states: dict[str, bytes] = {}
         self.keys: dict[bytes, bytes] = {}
         self.more: list[int] = []
         self.due: list[Due] = []
@@ -165,10 +165,10 @@ class _Draft:
             self.balances[client] = 0 if stored is None else stored.balance
         return self.versions[client]
 
-    def admit(self, call: DrawRequest) -> list[str] | None:
+    def admit(self, request: DrawRequest) -> list[str] | None:
         """Return the clients whose version is not the one that was named; None: one of them is gone."""
         stale: set[str] = set()
-        for change in call.changes:
+        for change in request.changes:
             version = self.version(change.client)
             if (version or 0) == change.expected:
                 self.versions[change.client] = change.version
@@ -176,13 +176,13 @@ class _Draft:
                 return None
             else:
                 stale.add(change.client)
-        for use in call.uses:
+        for use in request.uses:
             version = self.version(use.client)
             if version is None:
                 return None
             if version != use.version:
                 stale.add(use.client)
-        return [client for client in clients_of(call) if client in stale]
+        return [client for client in clients_of(request) if client in stale]
 
     def change(self, change: ClientWrite) -> None:
         """Do a change if its conditions hold; else note that it is due."""
@@ -197,22 +197,22 @@ class _Draft:
             )
         ):
             self.balances[change.client] = balance + change.delta
-            self.registers[change.client] = change.register
+            self.states[change.client] = change.state
             for of in change.counters:
                 if of.delta:
                     self.used[change.client, of.field] = held[of.field] + of.delta
         else:
             self.due.append(Due(change.client, None, balance, held))
 
-    def item(self, call: DrawRequest, number: int, item: DrawItem) -> DrawResult:
-        use = call.uses[item.use]
+    def item(self, request: DrawRequest, number: int, item: DrawItem) -> DrawResult:
+        use = request.uses[item.use]
         balance = self.balances[use.client]
         if use.client in self.rose:
             self.rose.remove(use.client)
             self.due.append(Due(use.client, number, balance, {}))
         before = self.before.get(use.client, balance) if item.same_record else balance
         self.before[use.client] = before
-        known = self.keys.get(item.key) or self.bucket.known(call.generation, item.key, item.older)
+        known = self.keys.get(item.key) or self.bucket.known(request.generation, item.key, item.older)
         if known is not None:
             same = known == item.content
             return DrawResult(Outcome.DUPLICATE if same else Outcome.DIFFERS, 0, None, ())
@@ -245,7 +245,7 @@ class _Draft:
                 stored.version, stored.balance = version, self.balances[client]
         for (client, field), used in self.used.items():
             self.bucket.clients[client].used[field] = used
-        self.bucket.registers.update(self.registers)
+        self.bucket.states.update(self.states)
         for key, content in self.keys.items():
             self.bucket.remember(generation, key, content)
 
@@ -266,35 +266,35 @@ class Bucket:
         self.generation_min: int | None = None
         self.lanes: dict[int, _Lane] = {}
         self.clients: dict[str, _Client] = {}
-        self.registers: dict[str, bytes] = {}
+        self.states: dict[str, bytes] = {}
         self.accounts: dict[str, str] = {}
         self.generations: dict[int, dict[bytes, bytes]] = {}
 
-    def _guard(self, lane: int, token: int, call: int) -> Status:
+    def _guard(self, lane: int, token: int, number: int) -> Status:
         """A lane's own token and the number that is expected, or nothing is done."""
         stored = self.lanes.get(lane) or _Lane()
         if token < stored.token:
             return Status.FENCED
-        if token > stored.token or call != stored.call:
+        if token > stored.token or number != stored.number:
             return Status.REGRESSED
         return Status.OK
 
-    def _gate(self, lane: int, token: int, call: int) -> Status:
+    def _gate(self, lane: int, token: int, number: int) -> Status:
         """The guard, and every lane registered under the server's current run.
 
         A lane that is not registered itself is REGRESSED: waiting for others would never end.
         """
-        status = self._guard(lane, token, call)
+        status = self._guard(lane, token, number)
         if status != Status.OK or self.open == self.run_id:
             return status
         return Status.CLOSED if self.registered.get(lane) == self.run_id else Status.REGRESSED
 
     def _expected(self, lane: int) -> int:
-        return self.lanes[lane].call if lane in self.lanes else 0
+        return self.lanes[lane].number if lane in self.lanes else 0
 
     def _bump(self, lane: int) -> int:
-        self.lanes[lane].call += 1
-        return self.lanes[lane].call
+        self.lanes[lane].number += 1
+        return self.lanes[lane].number
 
     def known(self, generation: int, key: bytes, older: bytes = b"") -> bytes | None:
         """Return the content under which a key was rated, asking this generation and its neighbours.
@@ -318,7 +318,7 @@ class Bucket:
         """Make `token` the lane's owner; returns what is kept of it. A repeat with one token is harmless."""
         stored = self.lanes.setdefault(lane, _Lane())
         if token < stored.token:
-            return FenceReply(Status.FENCED, stored.call, 0, [], 0)
+            return FenceReply(Status.FENCED, stored.number, 0, [], 0)
         before, stored.token = stored.token, token
         outcomes = [(call, *stored.outcomes[call]) for call in sorted(stored.outcomes)]
         lane_ms = self.times.get(lane, 0)
@@ -326,7 +326,7 @@ class Bucket:
 
     def reconcile(self, what: Reconcile) -> tuple[Status, int]:
         """Add corrections; the gate is not asked, for this is what opens it."""
-        status = self._guard(what.lane, what.token, what.call)
+        status = self._guard(what.lane, what.token, what.number)
         if status != Status.OK:
             return status, self._expected(what.lane)
         lane = self.lanes[what.lane]
@@ -335,11 +335,11 @@ class Bucket:
         for client, field, delta in what.counters:
             used = self.clients.setdefault(client, _Client()).used
             used[field] = used.get(field, 0) + delta
-        for client, version, register in what.registers:
+        for client, version, state in what.states:
             stored = self.clients.setdefault(client, _Client())
             if stored.version is None or version >= stored.version:
                 stored.version = version
-                self.registers[client] = register
+                self.states[client] = state
         for generation, key in what.forget:
             self.generations.get(generation, {}).pop(key, None)
         for generation, key, content in what.duplicates:
@@ -354,9 +354,9 @@ class Bucket:
         self._raise_time(what.lane, what.lane_ms)
         return Status.OK, self._bump(what.lane)
 
-    def register(self, lane: int, token: int, call: int, lanes: int) -> tuple[Status, int]:
+    def register(self, lane: int, token: int, number: int, lanes: int) -> tuple[Status, int]:
         """Note that the lane agrees with this run of the server; the last of all lanes opens the gate."""
-        status = self._guard(lane, token, call)
+        status = self._guard(lane, token, number)
         if status != Status.OK:
             return status, self._expected(lane)
         self.registered[lane] = self.run_id
@@ -364,48 +364,48 @@ class Bucket:
             self.open = self.run_id
         return Status.OK, self._bump(lane)
 
-    def draw(self, call: DrawRequest) -> DrawReply:
+    def draw(self, request: DrawRequest) -> DrawReply:
         """Change clients, then draw, then keep the outcome: all of it, or nothing and a status."""
-        status = self._gate(call.lane, call.token, call.call)
+        status = self._gate(request.lane, request.token, request.number)
         if status != Status.OK:
-            return DrawReply(status, self._expected(call.lane))
+            return DrawReply(status, self._expected(request.lane))
         draft = _Draft(self)
-        stale = draft.admit(call)
+        stale = draft.admit(request)
         if stale is None:
-            return DrawReply(Status.LOST, call.call)
+            return DrawReply(Status.LOST, request.number)
         if stale:
-            return self._stale(call, stale)
-        for change in call.changes:
+            return self._stale(request, stale)
+        for change in request.changes:
             draft.change(change)
         results = []
         if not draft.due:
-            results = [draft.item(call, number, item) for number, item in enumerate(call.items)]
+            results = [draft.item(request, number, item) for number, item in enumerate(request.items)]
         if draft.due:
-            return DrawReply(Status.DUE, call.call, due=draft.due)
+            return DrawReply(Status.DUE, request.number, due=draft.due)
         if draft.more:
-            return DrawReply(Status.MORE, call.call, more=draft.more)
-        draft.write(call.generation)
+            return DrawReply(Status.MORE, request.number, more=draft.more)
+        draft.write(request.generation)
         packed = pack_results(draft.woken, results)
-        self._keep(call, packed)
-        return DrawReply(Status.OK, self._bump(call.lane), results, draft.woken, [], packed)
+        self._keep(request, packed)
+        return DrawReply(Status.OK, self._bump(request.lane), results, draft.woken, [], packed)
 
-    def _stale(self, call: DrawRequest, clients: list[str]) -> DrawReply:
-        fresh = [(client, self.registers[client]) for client in clients if client in self.registers]
-        # A client of which no register is there: on a server it was emptied since the script ran.
+    def _stale(self, request: DrawRequest, clients: list[str]) -> DrawReply:
+        fresh = [(client, self.states[client]) for client in clients if client in self.states]
+        # A client of which no state is there: on a server it was emptied since the script ran.
         if len(fresh) < len(clients):
-            return DrawReply(Status.REGRESSED, call.call)
-        return DrawReply(Status.STALE, call.call, stale=fresh)
+            return DrawReply(Status.REGRESSED, request.number)
+        return DrawReply(Status.STALE, request.number, stale=fresh)
 
-    def _keep(self, call: DrawRequest, packed: bytes) -> None:
+    def _keep(self, request: DrawRequest, packed: bytes) -> None:
         """The lane's own part of a draw: account index, outcome, trim, floor, time."""
-        lane = self.lanes[call.lane]
-        self._index(call.accounts)
-        if not call.contextless:
-            lane.outcomes[call.call] = (call.context, packed)
-        for number in [number for number in lane.outcomes if number <= min(call.trim, call.call - 1)]:
+        lane = self.lanes[request.lane]
+        self._index(request.accounts)
+        if not request.contextless:
+            lane.outcomes[request.number] = (request.context, packed)
+        for number in [number for number in lane.outcomes if number <= min(request.trim, request.number - 1)]:
             del lane.outcomes[number]
-        lane.floor = lane.base = max(lane.floor, call.floor)
-        self._raise_time(call.lane, call.lane_ms)
+        lane.floor = lane.base = max(lane.floor, request.floor)
+        self._raise_time(request.lane, request.lane_ms)
 
     def _raise_time(self, lane: int, lane_ms: int) -> None:
         if lane_ms > self.times.get(lane, 0):
@@ -418,30 +418,32 @@ class Bucket:
             else:
                 self.accounts.pop(account, None)
 
-    def views(self, lane: int, token: int, call: int, clients: list[str], accounts: list[str]) -> ViewsReply:
-        """Return registers and account index entries; changes nothing."""
-        status = self._gate(lane, token, call)
+    def views(
+        self, lane: int, token: int, number: int, clients: list[str], accounts: list[str]
+    ) -> ViewsReply:
+        """Return states and account index entries; changes nothing."""
+        status = self._gate(lane, token, number)
         if status != Status.OK:
             return ViewsReply(status, {}, {})
         return ViewsReply(
             status,
-            {client: self.registers[client] for client in clients if client in self.registers},
+            {client: self.states[client] for client in clients if client in self.states},
             {account: self.accounts[account] for account in accounts if account in self.accounts},
         )
 
-    def probe(self, lane: int, token: int, call: int) -> Status:
+    def probe(self, lane: int, token: int, number: int) -> Status:
         """Return whether a draw would be heard; changes nothing."""
-        return self._gate(lane, token, call)
+        return self._gate(lane, token, number)
 
     def expire(
-        self, lane: int, token: int, call: int, lanes: int, lane_ms: int, length_ms: int
+        self, lane: int, token: int, number: int, lanes: int, lane_ms: int, length_ms: int
     ) -> tuple[Status, int, int]:
         """Drop generations that no lane can ask for any more; returns (status, call, how many were dropped).
 
         A lane without a time holds everything back: what it will bring is not known. lane_ms: the lane's own
         time, which the bucket else learns by draws alone, and not every lane draws from every bucket.
         """
-        status = self._gate(lane, token, call)
+        status = self._gate(lane, token, number)
         if status != Status.OK:
             return status, self._expected(lane), 0
         self._raise_time(lane, lane_ms)

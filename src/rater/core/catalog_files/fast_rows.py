@@ -17,6 +17,7 @@ from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 from rater.core.catalog.specs import AccountSpec, ClientPackageSpec, ClientSpec, TermsSpec
 from rater.core.catalog_files.fields import CURRENCY, QUANTITY_MAX, TEXT_CHARS_MAX, is_over, micros
 from rater.core.cdr import SIDES
+from rater.core.json_text import UNREADABLE
 from rater.core.periods import canonical_when, parse_span, zone_of
 
 _Text = Annotated[str, Meta(min_length=1, max_length=TEXT_CHARS_MAX)]
@@ -130,9 +131,10 @@ _encode = msgspec.json.Encoder().encode
 def parse(raw: bytes) -> Parsed | None:
     """Return what a JSON file holds; None: it is read field by field.
 
-    Of names that come twice msgspec takes the last one, silently. But the file has as many `":` as what was
-    read of it, written again, unless there are such names (or a quote apart from its colon, or either of them
-    escaped, which is seldom and left to reading field by field).
+    Of names that come twice in an object msgspec keeps the last and says nothing. So what was read is written
+    again, and the number of `":` in it is compared with the file's: where they differ, the file is read field
+    by field, which tells of such names. So is one with a quote apart from its colon, or with either escaped,
+    where this count would not be right.
     """
     raw = raw.removeprefix(b"\xef\xbb\xbf")
     try:
@@ -144,7 +146,7 @@ def parse(raw: bytes) -> Parsed | None:
         }
         rest = _encode(sections)
         msgspec.json.decode(rest)  # what is wrong in it has its place in the whole file
-    except (msgspec.MsgspecError, ValueError, RecursionError):
+    except UNREADABLE:
         return None
     if _APART.search(raw) or _ESCAPED.search(raw):
         return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from functools import cache, lru_cache
 from typing import Any
@@ -11,6 +11,8 @@ from typing import Any
 from msgspec import Struct
 
 from rater.core.amounts import COUNT_MAX, E10, parse_e10, parse_micros
+from rater.core.catalog.codes import CODE_DIGITS_MAX
+from rater.core.instants import DAY_MS
 from rater.core.periods import canonical_when, parse_span, when_ms, zone_of
 from rater.core.reasons import shown
 
@@ -25,8 +27,10 @@ HINTS_MAX = 1000
 """A hint takes 0.1 ms: a file with so many faults was not misspelt."""
 
 _UTC = zone_of("UTC")
-_DAY_MS = 86_400_000
 CURRENCY = re.compile(r"[A-Za-z0-9]{1,16}")
+CURRENCY_PROBLEM = "not a currency; write 1 to 16 letters or digits, such as USD"
+CODE = re.compile(rf"[0-9]{{1,{CODE_DIGITS_MAX}}}")
+CODE_PROBLEM = f"not digits alone; write 1 to {CODE_DIGITS_MAX} of them"
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 _WHOLE = re.compile(r"-?[0-9]{1,18}")
 
@@ -60,7 +64,7 @@ def plain(text: str) -> bool:
 
 def is_over(start: str, end: str) -> bool:
     """Return whether an end is not after the start; a day of doubt where one is a date at the client."""
-    doubt = 0 if len(start) == len(end) else _DAY_MS
+    doubt = 0 if len(start) == len(end) else DAY_MS
     return when_ms(end, _UTC) <= when_ms(start, _UTC) - doubt
 
 
@@ -85,6 +89,9 @@ class Source:
             path = what(path)
         self.faults.append(Fault(self.name, path, what(value), problem))
 
+
+Rows = Iterable[tuple[str, Mapping[Any, Any]]]
+"""(path, row) of each."""
 
 REQUIRED: Any = object()
 """Instead of a default: the field has none."""
@@ -277,6 +284,12 @@ class Fields:
         for item in items:
             row.form(item, form, problem) if form is not None else row.text(item)
         return values
+
+
+def check_dates(row: Fields, start: str | None, end: str | None) -> None:
+    """Refuse an end that is not after the start."""
+    if start and end and is_over(start, end):
+        row.fault("end_date", f"not after start_date ({start}); change one of them")
 
 
 def nearest(name: object, names: Collection[str]) -> str:

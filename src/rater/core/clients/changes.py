@@ -21,6 +21,7 @@ from rater.core.catalog.specs import ClientEntry, ClientPackageSpec, ClientSpec
 from rater.core.clients.periods import whole_second
 from rater.core.clients.state import ClientPackage, ClientState, write_state
 from rater.core.instants import rfc3339
+from rater.core.kinds import TransactionType
 from rater.core.periods import (
     when_ms,
 )
@@ -78,11 +79,11 @@ def load_change(
     transactions: tuple[ChangeTransaction, ...] = ()
     if opening:
         value = _opening(new, opening, actor, at_ms, catalog.version)
-        transactions = (ChangeTransaction("adjustment", opening, value),)
+        transactions = (ChangeTransaction(TransactionType.ADJUSTMENT, opening, value),)
     return Change(
         ClientWrite(
             client=new.id, expected=0 if state is None else state.version, version=new.version,
-            register=write_state(new), least=least, most=most, delta=opening,
+            state=write_state(new), least=least, most=most, delta=opening,
         ),
         transactions,
     )  # fmt: skip
@@ -91,9 +92,10 @@ def load_change(
 def _opening(state: ClientState, opening: int, actor: str, at_ms: int, catalog: int) -> bytes:
     """Return the adjustment that sets a new client's balance (CONTRACTS.md, Catalog file: `balance`)."""
     return _encode({
-        "id": f"adjust/{state.id}/opening", "revision": 1, "type": "adjustment", "client": state.id,
-        "account": None, "at": rfc3339(at_ms), "actor": actor, "reason": "opening balance",
-        "key": "opening", "amount": format_micros(opening), "currency": state.currency, "catalog": catalog,
+        "id": f"adjust/{state.id}/opening", "revision": 1, "type": TransactionType.ADJUSTMENT,
+        "client": state.id, "account": None, "at": rfc3339(at_ms), "actor": actor,
+        "reason": "opening balance", "key": "opening", "amount": format_micros(opening),
+        "currency": state.currency, "catalog": catalog,
     })  # fmt: skip
 
 
@@ -111,10 +113,10 @@ def _told(spec: ClientSpec) -> dict[str, Any]:
     }
 
 
-def same_client(register: ClientState, spec: ClientSpec) -> bool:
+def same_client(state: ClientState, spec: ClientSpec) -> bool:
     """Return whether a row of the client changes nothing. Its balance never does, absent accounts stay."""
-    return all(getattr(register, name) == value for name, value in _told(spec).items()) and all(
-        register.accounts.get(account.id) == account.rate_tables for account in spec.accounts
+    return all(getattr(state, name) == value for name, value in _told(spec).items()) and all(
+        state.accounts.get(account.id) == account.rate_tables for account in spec.accounts
     )
 
 
@@ -130,29 +132,27 @@ def same_package(held: ClientPackage, spec: ClientPackageSpec) -> bool:
     )
 
 
-def apply_entry(
-    register: ClientState | None, entry: ClientEntry, catalog: Catalog, at_ms: int
-) -> ClientState:
+def apply_entry(state: ClientState | None, entry: ClientEntry, catalog: Catalog, at_ms: int) -> ClientState:
     """Return the client with what a load says of it; the same object when that changes nothing.
 
     The load has been checked against the state of its time (`loading.merge`). What may not change any more
     and differs nevertheless (two loads at once) is left as it is: the currency, and all of a client package
     but its end date. ValueError: there is no such client and the entry does not bring it.
     """
-    if register is None:
+    if state is None:
         if entry.client is None:
             raise ValueError(f"client {entry.id!r} does not exist, and the entry does not bring it")
         return _new(entry.client, entry.packages, catalog, at_ms)
     changes: dict[str, Any] = {}
-    if entry.client is not None and not same_client(register, entry.client):
-        changes = _client_changes(register, entry.client, at_ms)
-    zone = catalog.zones.at(changes.get("zone", register.zone), at_ms)
-    packages = _packages(register.packages, entry.packages, catalog, zone, at_ms)
-    if packages is not register.packages:
+    if entry.client is not None and not same_client(state, entry.client):
+        changes = _client_changes(state, entry.client, at_ms)
+    zone = catalog.zones.at(changes.get("zone", state.zone), at_ms)
+    packages = _packages(state.packages, entry.packages, catalog, zone, at_ms)
+    if packages is not state.packages:
         changes["packages"] = packages
     if not changes:
-        return register
-    return msgspec.structs.replace(register, version=register.version + 1, catalog=catalog.version, **changes)
+        return state
+    return msgspec.structs.replace(state, version=state.version + 1, catalog=catalog.version, **changes)
 
 
 def _new(spec: ClientSpec, packages: list[ClientPackageSpec], catalog: Catalog, at_ms: int) -> ClientState:
@@ -164,11 +164,11 @@ def _new(spec: ClientSpec, packages: list[ClientPackageSpec], catalog: Catalog, 
     )  # fmt: skip
 
 
-def _client_changes(register: ClientState, spec: ClientSpec, at_ms: int) -> dict[str, Any]:
+def _client_changes(state: ClientState, spec: ClientSpec, at_ms: int) -> dict[str, Any]:
     changes = _told(spec)
-    changes["accounts"] = register.accounts | {of.id: of.rate_tables for of in spec.accounts}
-    if spec.time_zone != register.zone:
-        changes["zones"] = (*(register.zones or ((0, register.zone),)), (at_ms, spec.time_zone))
+    changes["accounts"] = state.accounts | {of.id: of.rate_tables for of in spec.accounts}
+    if spec.time_zone != state.zone:
+        changes["zones"] = (*(state.zones or ((0, state.zone),)), (at_ms, spec.time_zone))
     return changes
 
 

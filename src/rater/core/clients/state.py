@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from zlib import crc32
-
 import msgspec
 from msgspec import Struct
 
@@ -61,15 +59,10 @@ _encode = msgspec.msgpack.Encoder(order="deterministic").encode
 
 
 def read_state(raw: bytes) -> ClientState:
-    """Return the register in the bytes; msgspec.MsgspecError when there is none."""
+    """Return the state in the bytes; msgspec.MsgspecError when there is none."""
     return _decode(raw)
 
 
-def write_state(register: ClientState) -> bytes:
-    """Return the register as bytes; equal registers give equal bytes."""
-    return _encode(register)
-
-
-def client_bucket(client_id: str, buckets: int) -> int:
-    """Return the bucket of a client: CRC-32 of its id modulo the number of buckets."""
-    return crc32(client_id.encode()) % buckets
+def write_state(state: ClientState) -> bytes:
+    """Return the state as bytes; equal states give equal bytes."""
+    return _encode(state)

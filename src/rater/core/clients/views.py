@@ -76,7 +76,7 @@ class ClientView:
         self.state = state
         self.id = state.id
         self.crc = crc32(state.id.encode())
-        """Its remainder is the client's bucket (`client_bucket`)."""
+        """Part of the keys of its duplicates (`duplicates.keys_of`)."""
         self.version = state.version
         self.catalog = state.catalog
         """The version of the catalog that it has to be read with, or a newer one."""
@@ -194,12 +194,12 @@ class Views:
         return self.owners.get(account) or self.accounts.get(account)
 
     def learn(
-        self, clients: set[str], accounts: set[str], registers: dict[str, bytes], owners: dict[str, str]
+        self, clients: set[str], accounts: set[str], states: dict[str, bytes], owners: dict[str, str]
     ) -> None:
         """Take in what the store answered to these questions: what it did not name does not exist."""
-        for client, register in registers.items():
-            self.put(client, register)
-        for client in clients - registers.keys():
+        for client, state in states.items():
+            self.put(client, state)
+        for client in clients - states.keys():
             self.absent_clients.add(client)
             self.fetched.pop(client, None)
             self.clients.pop(client, None)
@@ -207,13 +207,13 @@ class Views:
         self.owners.update(owners)
         self.absent_accounts |= accounts - owners.keys()
 
-    def put(self, client: str, register: bytes) -> None:
-        """Take a client's newest register.
+    def put(self, client: str, state: bytes) -> None:
+        """Take a client's newest state.
 
         Accounts that it has no more are looked up again when they come.
         """
         old = self.find(client)
-        new = self.fetched[client] = self.clients[client] = ClientView(read_state(register))
+        new = self.fetched[client] = self.clients[client] = ClientView(read_state(state))
         self.absent_clients.discard(client)
         if old is not None:
             for account in old.accounts.keys() - new.accounts.keys():

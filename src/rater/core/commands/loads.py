@@ -1,4 +1,4 @@
-"""What a chunk of a catalog load does: new registers, opening balances, and the event that tells of it.
+"""What a chunk of a catalog load does: new states, opening balances, and the event that tells of it.
 
 `rater load` writes what was checked; but whoever may write to the topic may write anything, and what is done
 is done to balances. So a chunk that cannot be one of a load is refused as a whole (`chunk_fault`).
@@ -9,14 +9,16 @@ from __future__ import annotations
 from typing import Any
 
 from rater.core.amounts import LIMIT
+from rater.core.bucket.messages import bucket_of
 from rater.core.catalog.compiled import Catalog
 from rater.core.catalog.specs import ClientEntry
 from rater.core.catalog_files.fields import QUANTITY_MAX, TEXT_CHARS_MAX
 from rater.core.clients.changes import ChangeEvent, load_change
-from rater.core.clients.state import ClientState, client_bucket
+from rater.core.clients.state import ClientState
 from rater.core.commands.records import AccountsArgs, ClientsArgs, Command, Event, write_event
 from rater.core.instants import milliseconds, rfc3339
 from rater.core.journal.records import CHANGE_INDEX_MIN
+from rater.core.kinds import EventType
 from rater.core.line.batch import Record
 from rater.core.line.draw_request import RequestBuilder
 from rater.core.reasons import shown
@@ -39,7 +41,7 @@ def chunk_fault(args: ClientsArgs | AccountsArgs, catalog: Catalog | None, bucke
     if len(set(names)) < len(names):
         return "the chunk names something twice"
     for name in names:
-        if client_bucket(name, buckets) != args.bucket:
+        if bucket_of(name, buckets) != args.bucket:
             return f"{shown(name)!r} does not belong to bucket {args.bucket} of {buckets}"
     return None
 
@@ -90,16 +92,16 @@ def chunk_call(
             raise ValueError(f"client {shown(entry.id)!r}: {shown(str(error))}") from error
         if change is not None:
             changes.append((CHANGE_INDEX_MIN + position, change))
-    call = RequestBuilder()
+    request = RequestBuilder()
     if changes:
         last = changes[-1][1]
-        last.events = (*last.events, event("command_done", command, "done", {}))
+        last.events = (*last.events, event(EventType.COMMAND_DONE, command, "done", {}))
     for index, change in changes:
-        call.change(change, topic, record, index)
-    return call
+        request.change(change, topic, record, index)
+    return request
 
 
-def event(kind: str, command: Command, what: str, data: dict[str, Any]) -> ChangeEvent:
+def event(kind: EventType, command: Command, what: str, data: dict[str, Any]) -> ChangeEvent:
     """Return the event that tells what became of a command; its id is the same at each replay."""
     value = write_event(
         Event(

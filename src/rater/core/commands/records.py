@@ -9,7 +9,6 @@ transaction of their own: whatever dies in between has changed nothing, because 
 from __future__ import annotations
 
 from datetime import datetime
-from enum import StrEnum
 from typing import Annotated, Any
 
 import msgspec
@@ -17,6 +16,8 @@ from msgspec import Meta
 
 from rater.core.catalog.specs import ClientEntry
 from rater.core.instants import instant, milliseconds
+from rater.core.json_text import UNREADABLE
+from rater.core.kinds import Do
 from rater.core.reasons import shown
 from rater.core.sources.values import TIME_MS_MAX
 
@@ -28,13 +29,6 @@ _Name = Annotated[str, Meta(min_length=1, max_length=200)]
 _Text = Annotated[str, Meta(max_length=1000)]
 _Version = Annotated[int, Meta(ge=1, lt=2**53)]
 _Whole = Annotated[int, Meta(ge=0, lt=2**53)]
-
-
-class Do(StrEnum):
-    """What a command asks for (closed list of CONTRACTS.md; those that this stage does)."""
-
-    LOAD_CATALOG = "load_catalog"
-    TICK = "tick"
 
 
 class Command(msgspec.Struct, omit_defaults=False):
@@ -86,9 +80,6 @@ _command = msgspec.json.Decoder(Command)
 _load_args: msgspec.json.Decoder[LoadArgs] = msgspec.json.Decoder(LoadArgs)
 _encoder = msgspec.json.Encoder()
 
-# What msgspec raises on bytes: its own, UnicodeDecodeError (a ValueError), RecursionError on deep nesting.
-_UNREADABLE = (msgspec.MsgspecError, ValueError, RecursionError)
-
 
 class ObjectPlace(msgspec.Struct, array_like=True):
     """Where one object of the catalog's content lies: its pieces are content records of partition 0."""
@@ -112,7 +103,7 @@ def read_command(raw: bytes | None) -> Command | str:
         return "an empty record is no command"
     try:
         command = _command.decode(raw)
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         return f"not a command: {shown(str(error))}"
     if not 0 <= milliseconds(command.at) <= TIME_MS_MAX:
         return f"not a command: `at` is {command.at}; the years 1970 to 9999 are taken"
@@ -123,7 +114,7 @@ def load_args(command: Command) -> LoadArgs | str:
     """Return the arguments of a `load_catalog`, or a sentence that tells what is wrong with them."""
     try:
         return _load_args.decode(command.args)
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         return f"args of load_catalog: {shown(str(error))}"
 
 
@@ -178,5 +169,5 @@ def read_event(raw: bytes) -> Event | None:
     """Return the event in a record's value; None: it is none of ours."""
     try:
         return _event.decode(raw)
-    except _UNREADABLE:
+    except UNREADABLE:
         return None

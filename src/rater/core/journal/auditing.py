@@ -17,6 +17,7 @@ import msgspec
 
 from rater.core.amounts import LIMIT, parse_micros
 from rater.core.catalog.offers import counter_field
+from rater.core.json_text import UNREADABLE
 from rater.core.reasons import shown
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ class Ledger:
             taken = [
                 (counter_field(d.client_package, d.period, d.limit), _taken(d)) for d in transaction.draws
             ]
-        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        except UNREADABLE as error:
             self.find("unreadable", where, f"no transaction can be read here: {shown(str(error))}")
             return
         self.transactions += 1

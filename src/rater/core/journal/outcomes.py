@@ -17,6 +17,7 @@ from rater.core.bucket.messages import DrawResult, pack_results, unpack_results
 from rater.core.catalog.codes import RateText
 from rater.core.catalog.offers import LimitText
 from rater.core.clients.changes import Change, ChangeEvent, ChangeTransaction
+from rater.core.kinds import TransactionType
 from rater.core.rating.transaction import CallText, Context, TransactionHead
 
 _ROWS = b"\x00"
@@ -54,7 +55,7 @@ class _ApplyContext(Struct, array_like=True, tag="apply"):
     """What a version before 2026-12 kept of a client's new state."""
 
     version: int
-    register: bytes
+    state: bytes
     delta: int
     transaction: bytes | None
 
@@ -87,7 +88,7 @@ class KeptChange(Struct, array_like=True):
     record_ms: int
     client: str
     version: int
-    register: bytes
+    state: bytes
     delta: int
     counters: list[tuple[str, int]]
     transactions: tuple[ChangeTransaction, ...]
@@ -107,7 +108,7 @@ def kept_change(change: Change, topic: str, record: Record, index: int) -> KeptC
     """Return what is kept of a change that a record asks for."""
     write = change.write
     return KeptChange(
-        topic, record.offset, index, record.timestamp, write.client, write.version, write.register,
+        topic, record.offset, index, record.timestamp, write.client, write.version, write.state,
         write.delta, [(of.field, of.delta) for of in write.counters if of.delta], change.transactions,
         change.events,
     )  # fmt: skip
@@ -188,9 +189,13 @@ def _sides(entries: list[OutcomeEntry], results: list[DrawResult], woken: list[i
 
 def _applied(entry: OutcomeEntry) -> KeptChange:
     of = _applies.decode(entry.context)
-    opening = () if of.transaction is None else (ChangeTransaction("adjustment", of.delta, of.transaction),)
+    opening = (
+        ()
+        if of.transaction is None
+        else (ChangeTransaction(TransactionType.ADJUSTMENT, of.delta, of.transaction),)
+    )
     return KeptChange(
-        entry.topic, entry.offset, entry.index, entry.record_ms, entry.client, of.version, of.register,
+        entry.topic, entry.offset, entry.index, entry.record_ms, entry.client, of.version, of.state,
         of.delta, [], opening, (),
     )  # fmt: skip
 

@@ -25,7 +25,7 @@ from msgspec import msgpack
 
 from rater.core.bucket.messages import FenceReply, Outcome, Reconcile, bucket_of
 from rater.core.journal.outcomes import Decided, KeptChange, OutcomeEntry, Pending, pack_kept, unpack_kept
-from rater.core.journal.records import CHANGE_INDEX_MIN, ChangeRecord, Effect, Identity, State
+from rater.core.journal.records import CHANGE_INDEX_MIN, ChangeRecord, Effect, Identity, StateRecord
 from rater.core.rating.transaction import Context
 
 FORGET_GENERATIONS_MAX = 64
@@ -89,7 +89,7 @@ class Reconciling:
         positions: topic -> next offset, of the lane's last mark. generation_ms: length of a duplicate
         generation. ready_token: the last owner who had all buckets in order (`Mark.token`). When the bucket
         does not know of it, it fell back to before, and others may have drawn meanwhile what it keeps as
-        drawn: no side stays pending then. Changes do: a register cannot be undone, and half a change is
+        drawn: no side stays pending then. Changes do: a state cannot be undone, and half a change is
         wrong.
         """
         self._fell_back = fenced.token < ready_token
@@ -122,14 +122,14 @@ class Reconciling:
         self._balances: defaultdict[str, int] = defaultdict(int)
         self._counters: defaultdict[tuple[str, str], int] = defaultdict(int)
         self._duplicates: list[tuple[int, bytes, bytes]] = []
-        self._registers: dict[str, tuple[int, bytes]] = {}
+        self._states: dict[str, tuple[int, bytes]] = {}
         self._accounts: dict[str, str] = {}
         self._forget: list[tuple[int, bytes]] = []
 
     @property
     def size(self) -> int:
         """How many corrections have come together since the last `part`."""
-        sums = len(self._balances) + len(self._counters) + len(self._registers)
+        sums = len(self._balances) + len(self._counters) + len(self._states)
         return sums + len(self._duplicates) + len(self._accounts) + len(self._forget)
 
     def read(self, records: Iterable[tuple[int, object]]) -> None:
@@ -144,7 +144,7 @@ class Reconciling:
             elif isinstance(said, ChangeRecord):
                 if bucket_of(said.client, self._buckets) == self._bucket:
                     self._change(said, lost=offset >= self._floor)
-            elif isinstance(said, State):
+            elif isinstance(said, StateRecord):
                 self._state(said, lost=offset >= self._floor)
 
     def _change(self, change: ChangeRecord, *, lost: bool) -> None:
@@ -159,12 +159,12 @@ class Reconciling:
         self._add(change.client, Effects(change.delta, dict(change.counters)), 1)
         if decided is not None:
             self._add(decided.kept.client, effects(decided.kept), -1)
-        self._register(change.client, change.version, change.register)
+        self._register(change.client, change.version, change.state)
 
-    def _register(self, client: str, version: int, register: bytes) -> None:
-        there = self._registers.get(client)
+    def _register(self, client: str, version: int, state: bytes) -> None:
+        there = self._states.get(client)
         if there is None or there[0] <= version:
-            self._registers[client] = (version, register)
+            self._states[client] = (version, state)
 
     def _effect(self, effect: Effect, *, lost: bool) -> None:
         """Take one transaction; lost: unless it is kept, the bucket does not have it."""
@@ -193,14 +193,14 @@ class Reconciling:
         if usable and generation >= self.first_generation and known != (effect.key, effect.content):
             self._duplicates.append((generation, effect.key, effect.content))
 
-    def _state(self, state: State, *, lost: bool) -> None:
+    def _state(self, state: StateRecord, *, lost: bool) -> None:
         """Take entries of the account index, and what a version before 2026-12 wrote of a client."""
         if state.client and bucket_of(state.client, self._buckets) == self._bucket:
             decided = self._kept.get((state.topic, state.offset, state.index))
             if decided is not None:
                 decided.found = True
             if lost:
-                self._register(state.client, state.version, state.register)
+                self._register(state.client, state.version, state.state)
         if lost:
             for account, client in state.accounts:
                 if bucket_of(account, self._buckets) == self._bucket:
@@ -217,12 +217,12 @@ class Reconciling:
             if not self._counters[client, field]:
                 del self._counters[client, field]
 
-    def part(self, lane: int, token: int, call: int, upto: int) -> Reconcile:
+    def part(self, lane: int, token: int, number: int, upto: int) -> Reconcile:
         """Return the corrections so far. upto: journal offset behind the last record that was read."""
         self._unfinished = True
-        return self._reconcile(lane, token, call, upto, final=False)
+        return self._reconcile(lane, token, number, upto, final=False)
 
-    def finish(self, lane: int, token: int, call: int, owner_offset: int) -> Reconcile | None:
+    def finish(self, lane: int, token: int, number: int, owner_offset: int) -> Reconcile | None:
         """Return the last corrections, None when there are none; fills `pending`.
 
         owner_offset: of the owner record, up to which the journal was read. What stays pending is put
@@ -242,11 +242,11 @@ class Reconciling:
         rewrite = len(staying) < len(self._kept)
         if not (self.size or rewrite or self._unfinished):
             return None
-        what = self._reconcile(lane, token, call, owner_offset, final=True)
+        what = self._reconcile(lane, token, number, owner_offset, final=True)
         if rewrite:
             what.drop_calls = self._calls
             if staying:
-                what.pending = [(call, *pack_kept(staying))]
+                what.pending = [(number, *pack_kept(staying))]
         return what
 
     def _undo(self, kept: Decided) -> None:
@@ -261,17 +261,17 @@ class Reconciling:
             first = max(entry.record_ms // self._generation_ms, self._generation - FORGET_GENERATIONS_MAX)
             self._forget += [(number, entry.key) for number in range(first, self._generation + 1)]
 
-    def _reconcile(self, lane: int, token: int, call: int, floor: int, *, final: bool) -> Reconcile:
+    def _reconcile(self, lane: int, token: int, number: int, floor: int, *, final: bool) -> Reconcile:
         what = Reconcile(
             lane=lane,
             token=token,
-            call=call,
+            number=number,
             floor=floor,
             lane_ms=self._lane_ms,
             balances=list(self._balances.items()),
             counters=[(client, field, delta) for (client, field), delta in self._counters.items()],
             duplicates=self._duplicates,
-            registers=[(client, *register) for client, register in self._registers.items()],
+            states=[(client, *state) for client, state in self._states.items()],
             accounts=list(self._accounts.items()),
             forget=self._forget,
             final=final,

@@ -35,7 +35,7 @@ Identity = tuple[str, int, int]
 
 
 _Sum = Annotated[int, Meta(ge=-LIMIT, le=LIMIT)]
-"""What nobody of us wrote is not added to anybody's sums."""
+"""A delta outside of ±2⁵³ in the journal was not written by rater, and is refused."""
 
 
 class Effect(Struct, array_like=True):
@@ -58,7 +58,7 @@ class Effect(Struct, array_like=True):
 
 
 class ChangeRecord(Struct, array_like=True, tag="change"):
-    """A client's change as a whole: its new register (the highest version wins), what was added to its sums.
+    """A client's change as a whole: its new state (the highest version wins), what was added to its sums.
 
     Its transactions follow, each with an `Effect` of the same identity that is its share.
     """
@@ -70,15 +70,15 @@ class ChangeRecord(Struct, array_like=True, tag="change"):
     lane_ms: Annotated[int, Meta(ge=0, le=LIMIT)]
     client: str
     version: Annotated[int, Meta(ge=1, le=LIMIT)]
-    register: bytes
+    state: bytes
     delta: _Sum  # micros added to the balance
     counters: list[tuple[str, _Sum]]  # counter field, what was added
 
 
-class State(Struct, array_like=True, tag="state"):
+class StateRecord(Struct, array_like=True, tag="state"):
     """Entries of the account index, by the command record that changed them; client "".
 
-    Versions before 2026-12 wrote a client's new register so, and its effect with the transaction.
+    Versions before 2026-12 wrote a client's new state so, and its effect with the transaction.
     """
 
     topic: str
@@ -86,7 +86,7 @@ class State(Struct, array_like=True, tag="state"):
     index: int
     client: str
     version: int
-    register: bytes
+    state: bytes
     accounts: list[tuple[str, str]]  # (account, client), of the account index
 
 
@@ -98,7 +98,7 @@ def effect_headers(effect: Effect) -> Headers:
     return [(EFFECT_HEADER, _pack(effect))]
 
 
-def state_record(state: State) -> Outgoing:
+def state_record(state: StateRecord) -> Outgoing:
     """Return the journal's record of a state; its key is its client, as of a transaction."""
     return state.client.encode() or None, None, [(CONTROL_HEADER, _pack(state))]
 

@@ -15,8 +15,9 @@ from msgspec.structs import replace
 
 from rater.core.bucket.messages import DrawResult
 from rater.core.catalog.codes import Rate, RateText
+from rater.core.catalog.compiled import Catalog
 from rater.core.catalog.offers import Candidate, LimitText
-from rater.core.cdr import Cdr, Party
+from rater.core.cdr import SIDES, Cdr, Party
 from rater.core.clients.views import ClientView, Opened
 from rater.core.journal.outcomes import Decided, KeptChange, OutcomeRow
 from rater.core.journal.records import Identity, Outgoing
@@ -26,8 +27,7 @@ from rater.core.rating.transaction import TransactionHead
 from rater.core.reasons import Rejection
 from rater.core.reasons import Side as SideName
 
-SIDE_INDEX = {"orig": 0, "term": 1}
-SIDE_NAME: tuple[SideName, SideName] = ("orig", "term")
+SIDE_INDEX = {side: index for index, side in enumerate(SIDES)}
 
 
 _timestamp = attrgetter("timestamp")
@@ -104,6 +104,8 @@ class Side(Struct, gc=False):
     cdr: Cdr | None = None
     party: Party | None = None
     rejection: Rejection | None = None
+    identified_by: Catalog | None = None
+    """The catalog that the next three rest on."""
     view: ClientView | None = None
     """Whose call it is, with the account and the rate: what `identify` found."""
     account: str | None = None
@@ -129,7 +131,7 @@ class Side(Struct, gc=False):
     @property
     def name(self) -> SideName | None:
         """Which side; None: of a record of which that is not known."""
-        return SIDE_NAME[self.index] if self.index >= 0 else None
+        return SIDES[self.index] if self.index >= 0 else None
 
     @property
     def offset(self) -> int:

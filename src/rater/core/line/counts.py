@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
+from rater.core.catalog.specs import LimitType
+from rater.core.kinds import DuplicateKind, Result, SideLabel, SideOutcome
+from rater.core.reasons import Reason
+
 
 @dataclass(slots=True)
 class Counts:
@@ -12,22 +16,22 @@ class Counts:
 
     cdrs: int = 0
     """Records read."""
-    sides: Counter[tuple[str, str]] = field(default_factory=Counter)
-    """(side, outcome) → sides; side orig | term | none, outcome rated | zero | rejected | duplicate."""
-    rejected: Counter[str] = field(default_factory=Counter)
+    sides: Counter[tuple[SideLabel, SideOutcome]] = field(default_factory=Counter)
+    """(side, outcome) → sides."""
+    rejected: Counter[Reason] = field(default_factory=Counter)
     """Reason → sides."""
-    duplicates: Counter[str] = field(default_factory=Counter)
-    """same | differs → sides."""
+    duplicates: Counter[DuplicateKind] = field(default_factory=Counter)
+    """Kind → sides."""
     late: int = 0
     """Rated sides that might draw from a period which was over when their record came in."""
     transactions: Counter[str] = field(default_factory=Counter)
-    """Type → transactions."""
-    draws: Counter[str] = field(default_factory=Counter)
-    """volume | money → draws."""
+    """`TransactionType` → transactions. A predecessor of a newer version may have kept another type."""
+    draws: Counter[LimitType] = field(default_factory=Counter)
+    """Type of the limit → draws."""
     events: Counter[str] = field(default_factory=Counter)
-    """Type → events."""
-    commands: Counter[tuple[str, str]] = field(default_factory=Counter)
-    """(do, result) → commands; result done | refused."""
+    """`EventType` → events; likewise."""
+    commands: Counter[tuple[str, Result]] = field(default_factory=Counter)
+    """(`Do`, result) → commands. Whoever may write to the topic may ask for something else."""
     replayed: int = 0
     """Sides published again from a kept outcome."""
     arrivals: Counter[int] = field(default_factory=Counter)

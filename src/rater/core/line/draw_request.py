@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from rater.core.bucket.messages import ClientWrite, DrawItem, DrawRequest, Due, ItemCandidate, Use
 from rater.core.catalog.codes import NO_RATE, RateText
 from rater.core.catalog.offers import Candidate, LimitText
-from rater.core.cdr import CALLS, Cdr
+from rater.core.cdr import CALLS, SIDES, Cdr
 from rater.core.clients.changes import Change
 from rater.core.clients.views import ClientView, Opened
 from rater.core.journal.outcomes import KeptChange, OutcomeRow, kept_change, pack_changes, pack_rows
 from rater.core.journal.outcomes import Record as KafkaRecord
-from rater.core.line.batch import SIDE_NAME, Record, Side, Standing
+from rater.core.line.batch import Record, Side, Standing
 from rater.core.rating.duplicates import content_of, keys_of
 from rater.core.rating.pricing import Priced
 from rater.core.rating.transaction import TransactionHead, head_of, names_of
@@ -53,11 +53,10 @@ class RequestBuilder:
         """Add a side that was identified, priced and matched by this version of the catalog."""
         record = side.record
         packages = () if opened is None else opened.packages
-        client = self._clients.get(view.id)
-        if client is None:
-            client = self._clients[view.id] = len(self.uses), {}
+        use, fields = client = self._clients.get(view.id) or (len(self.uses), {})
+        if use == len(self.uses):
+            self._clients[view.id] = client
             self.uses.append(Use(view.id, view.version, view.credit_limit, []))
-        use, fields = client
         # The fields are those of this side's own periods: another call of the client may be in others.
         asked = tuple([
             ItemCandidate(
@@ -81,7 +80,7 @@ class RequestBuilder:
         )
         if head == len(self._head_texts):
             self._head_texts.append(
-                head_of(view, side.account, SIDE_NAME[side.index], cdr.service, packages, catalog)
+                head_of(view, side.account, SIDES[side.index], cdr.service, packages, catalog)
             )
         rate_text = NO_RATE if side.rate is None else side.rate.text()
         rate = self._rates.setdefault(rate_text.fragment, len(self._rates))
@@ -116,7 +115,7 @@ class RequestBuilder:
         if self.changes:
             context = pack_changes(self.changes, context)
         return DrawRequest(
-            lane=standing.lane, token=token, call=number, lane_ms=lane_ms,
+            lane=standing.lane, token=token, number=number, lane_ms=lane_ms,
             generation=lane_ms // standing.generation_ms, trim=trim, floor=floor,
             changes=self._writes, accounts=self.accounts, uses=self.uses, items=self.items,
             context=context, contextless=not context,

@@ -92,7 +92,7 @@ class Rater:
         self.bucket = Bucket()
         self.standing = Standing(0, "", window_ms, window_ms + HOUR_MS, LanePosition())
         """Where its lane stands: its time never runs backwards."""
-        self._number = self.bucket.fence(0, 0).call
+        self._number = self.bucket.fence(0, 0).number
         _, self._number = self.bucket.register(0, 0, self._number, 1)
 
     def load(
@@ -126,7 +126,7 @@ class Rater:
             if change is None:
                 continue
             builder.change(change, "", record, CHANGE_INDEX_MIN + len(builder.changes))
-            state = self.states[entry.id] = read_state(change.write.register)
+            state = self.states[entry.id] = read_state(change.write.state)
             self.views.clients[entry.id] = ClientView(state)
             self.views.accounts.update(dict.fromkeys(state.accounts, state.id))
         if builder.changes:
@@ -184,14 +184,14 @@ class Rater:
         reply = self.bucket.draw(request)
         if reply.status != Status.OK:  # one owner, one bucket, views of this very store
             raise AssertionError(reply.status)
-        self._number = reply.call
+        self._number = reply.number
         return reply
 
     def _request(self, builder: RequestBuilder) -> DrawRequest:
         return builder.request(self.standing, 0, self._number, self._number, 0)
 
     def explain(self, raw: bytes | None, record_ms: int) -> list[Explained]:
-        """Return how each side of a record would be rated now, as if it had not been rated before.
+        """Return how each side of a record, orig first, would be rated now, as if it had not been before.
 
         Nothing changes: the sides are worked out from the same balances and counters.
         """
@@ -199,13 +199,13 @@ class Rater:
         batch, sides = self._decoded(raw, record_ms)
         self.standing.lane_ms = lane_ms
         requests = {side.index: self._matched([side]) for side in sides}
-        out = []
-        for side in batch.sides:
-            if side.rejection is not None:
-                out.append(Explained(side.name, side.rejection))
-            else:
-                out.append(self._explained(side, self._request(requests[side.index][0])))
-        return out
+        out = [
+            Explained(side.name, side.rejection)
+            if side.rejection is not None
+            else self._explained(side, self._request(requests[side.index][0]))
+            for side in batch.sides
+        ]
+        return sorted(out, key=_place)
 
     def _explained(self, side: Side, request: DrawRequest) -> Explained:
         cdr, view, rate, priced, row, head = side.cdr, side.view, side.rate, side.priced, side.row, side.head
@@ -238,7 +238,7 @@ def _name(side: Side) -> SideName:
     return side.name
 
 
-def _place(ended: Ended) -> int:
+def _place(ended: Ended | Explained) -> int:
     return 1 if ended.side == "term" else 0
 
 

@@ -12,13 +12,13 @@ from operator import attrgetter
 import msgspec
 from msgspec.structs import replace
 
-from rater.core.bucket.messages import DrawReply, Outcome
+from rater.core.bucket.messages import DrawReply, Outcome, bucket_of
 from rater.core.catalog.compiled import Catalog
 from rater.core.catalog.offers import Candidate
-from rater.core.cdr import Arrival, Cdr
+from rater.core.catalog.specs import LimitType
+from rater.core.cdr import SIDES, Arrival, Cdr
+from rater.core.cdr_decoding import check
 from rater.core.cdr_decoding import decode as decode_cdr
-from rater.core.cdr_decoding import decode_object
-from rater.core.clients.state import client_bucket
 from rater.core.clients.views import Opened, Views
 from rater.core.journal.outcomes import Decided, KeptChange, row_of
 from rater.core.journal.records import (
@@ -28,12 +28,13 @@ from rater.core.journal.records import (
     Effect,
     Headers,
     Outgoing,
-    State,
+    StateRecord,
     change_record,
     effect_headers,
     state_record,
 )
-from rater.core.line.batch import SIDE_INDEX, SIDE_NAME, Batch, Record, Side, Standing
+from rater.core.kinds import DuplicateKind, SideOutcome, TransactionType
+from rater.core.line.batch import SIDE_INDEX, Batch, Record, Side, Standing
 from rater.core.line.draw_request import RequestBuilder
 from rater.core.rating.identifying import Ahead, Identified
 from rater.core.rating.identifying import identify as identify_side
@@ -43,6 +44,7 @@ from rater.core.rating.matching import package_type
 from rater.core.rating.pricing import price as price_of
 from rater.core.rating.transaction import Context, catalog_of, plain_id, refused, rendered
 from rater.core.reasons import Reason, Rejection
+from rater.core.reasons import Side as SideName
 from rater.core.sources.formats import Skipped
 from rater.core.sources.source_map import SourceMap
 
@@ -98,7 +100,7 @@ def _take_rejected(
     batch: Batch, topic: str, record: Record, rejected: tuple[Rejection, ...], replayed: Sequence[int]
 ) -> None:
     for rejection in rejected:
-        index = SIDE_INDEX.get(rejection.side or "", -1)
+        index = -1 if rejection.side is None else SIDE_INDEX[rejection.side]
         if index not in replayed:
             by = batch.catalog if rejection.reason is Reason.SERVICE_UNKNOWN else 0
             batch.sides.append(Side(topic, record, index, rejection=rejection, catalog=by))
@@ -110,7 +112,7 @@ def _map(
     mapped = source_map.apply(value or b"")
     if not isinstance(mapped, dict):
         return mapped
-    found = decode_object(mapped, arrival)
+    found = check(mapped, arrival)
     if isinstance(found, Cdr):
         return found if not found.rejected else replace(found, rejected=source_map.named(found.rejected))
     return source_map.named(found)
@@ -157,22 +159,25 @@ class Lacking:
         """Return bucket → (clients, accounts) to look up there."""
         out: dict[int, tuple[set[str], set[str]]] = {}
         for client in self.clients:
-            out.setdefault(client_bucket(client, buckets), (set(), set()))[0].add(client)
+            out.setdefault(bucket_of(client, buckets), (set(), set()))[0].add(client)
         for account in self.accounts:
-            out.setdefault(client_bucket(account, buckets), (set(), set()))[1].add(account)
+            out.setdefault(bucket_of(account, buckets), (set(), set()))[1].add(account)
         return out
 
 
 def identify(sides: Iterable[Side], catalog: Catalog, views: Views) -> Lacking:
     """Find whose call each side is, and at which rate; returns what is lacking.
 
-    Where something is, ask again with all sides when it was had. A rejected side stands with its rejection,
-    which holds when nothing is lacking.
+    Where something is, ask again with all sides when it was had: those whose client's view holds still stay
+    as they are. A rejected side stands with its rejection, which holds when nothing is lacking.
     """
     lacking = Lacking()
     for side in sides:
-        side.rejection = None
-        found = identify_side(side.cdr, SIDE_NAME[side.index], side.party, catalog, views)  # type: ignore[arg-type]
+        view = side.view
+        if view is not None and side.identified_by is catalog and views.find(view.id) is view:
+            continue
+        side.rejection, side.view, side.identified_by = None, None, catalog
+        found = identify_side(side.cdr, SIDES[side.index], side.party, catalog, views)  # type: ignore[arg-type]
         if isinstance(found, Identified):
             side.view, side.account, side.rate = found
         elif isinstance(found, Rejection):
@@ -220,7 +225,7 @@ def price(sides: Iterable[Side], catalog: Catalog, views: Views) -> Lacking:
         cdr, view = side.cdr, side.view
         if side.rejection is not None or cdr is None or view is None:
             continue
-        found = price_of(cdr, SIDE_NAME[side.index], side.rate, view.currency, catalog)
+        found = price_of(cdr, SIDES[side.index], side.rate, view.currency, catalog)
         if isinstance(found, Rejection):
             _reject_side(side, found, view.id, catalog, views, lacking)
         else:
@@ -247,7 +252,7 @@ def match(
         candidates: Sequence[Candidate] = ()
         cut = side.late = False
         if priced.billed and rate is not None and view.packages:
-            name = SIDE_NAME[side.index]
+            name = SIDES[side.index]
             kind = package_type(priced.sign, name)
             opened = view.opened(side.account, cdr.service, kind, cdr.at_ms, catalog)
             whole = side.whole or view.id in ask_whole
@@ -270,14 +275,14 @@ def match(
     return requests, lacking
 
 
-def ask_whole(call: RequestBuilder, items: list[int]) -> set[str]:
+def ask_whole(request: RequestBuilder, items: list[int]) -> set[str]:
     """Note that the first limits of these items did not do; returns their clients.
 
     Other calls of the same clients are asked with all limits as well: each client's limits do not do once.
     """
-    clients = {call.uses[call.items[item].use].client for item in items}
-    for side, item in zip(call.sides, call.items, strict=True):
-        side.whole = side.whole or call.uses[item.use].client in clients
+    clients = {request.uses[request.items[item].use].client for item in items}
+    for side, item in zip(request.sides, request.items, strict=True):
+        side.whole = side.whole or request.uses[item.use].client in clients
     return clients
 
 
@@ -289,18 +294,18 @@ def halves(sides: list[Side]) -> list[list[Side]]:
     return [part for part in (sides[:middle], sides[middle:]) if part]
 
 
-def settle(batch: Batch, call: RequestBuilder, reply: DrawReply) -> None:
+def settle(batch: Batch, request: RequestBuilder, reply: DrawReply) -> None:
     """Note what became of a request: its changes were carried out, each side has its result."""
-    batch.add_changes(call.changes)
-    for side, result in zip(call.sides, reply.results, strict=True):
+    batch.add_changes(request.changes)
+    for side, result in zip(request.sides, reply.results, strict=True):
         side.result = result
 
 
 def render(batch: Batch, standing: Standing) -> None:
     """Turn every change and every side into what is published of it; changes first."""
     counts, lane, lane_ms = batch.counts, standing.lane, standing.lane_ms
-    outcomes: list[tuple[str, str]] = []
-    draws: list[str] = []
+    outcomes: list[tuple[SideName, SideOutcome]] = []
+    draws: list[LimitType] = []
     usage = late = 0
     for change in batch.changes:
         _render_change(batch, standing, change)
@@ -308,7 +313,7 @@ def render(batch: Batch, standing: Standing) -> None:
         if side.rejection is not None:
             _reject(batch, side, side.rejection)
             continue
-        result, row, head, name = side.result, side.row, side.head, SIDE_NAME[side.index]
+        result, row, head, name = side.result, side.row, side.head, SIDES[side.index]
         assert result is not None  # noqa: S101 - settle gave one to each
         assert row is not None  # noqa: S101 - every drawn side has them
         assert head is not None  # noqa: S101 - the same
@@ -325,12 +330,12 @@ def render(batch: Batch, standing: Standing) -> None:
             )  # fmt: skip
             transaction = rendered(row, head, side.rate_text, side.limits, result)
             batch.transactions.append((head.client.encode(), transaction, effect_headers(effect)))
-            outcomes.append((name, "rated" if row.why is None else "zero"))
+            outcomes.append((name, SideOutcome.RATED if row.why is None else SideOutcome.ZERO))
             usage += 1
             late += side.late
         elif result.outcome == Outcome.DUPLICATE:
-            outcomes.append((name, "duplicate"))
-            counts.duplicates["same"] += 1
+            outcomes.append((name, SideOutcome.DUPLICATE))
+            counts.duplicates[DuplicateKind.SAME] += 1
         else:
             # As it was decided, also by a predecessor: of its CDR nothing is left but what is kept.
             side.catalog = catalog_of(head)
@@ -338,7 +343,7 @@ def render(batch: Batch, standing: Standing) -> None:
             _reject(batch, side, side.rejection)
     counts.sides.update(outcomes)
     counts.draws.update(draws)
-    counts.transactions["usage"] += usage
+    counts.transactions[TransactionType.USAGE] += usage
     counts.late += late
 
 
@@ -347,7 +352,7 @@ def _render_change(batch: Batch, standing: Standing, change: KeptChange) -> None
     lane, lane_ms, key = standing.lane, standing.lane_ms, change.client.encode()
     whole = ChangeRecord(
         change.topic, change.offset, change.index, change.record_ms, lane_ms, change.client, change.version,
-        change.register, change.delta, change.counters,
+        change.state, change.delta, change.counters,
     )  # fmt: skip
     batch.transactions.append(change_record(whole))
     for kind, amount, value in change.transactions:
@@ -361,7 +366,7 @@ def _render_change(batch: Batch, standing: Standing, change: KeptChange) -> None
 
 def account_state(topic: str, offset: int, accounts: list[tuple[str, str]]) -> Outgoing:
     """Return the control record that keeps entries of the account index."""
-    return state_record(State(topic, offset, CHANGE_INDEX_MIN, "", 0, b"", accounts))
+    return state_record(StateRecord(topic, offset, CHANGE_INDEX_MIN, "", 0, b"", accounts))
 
 
 def _reject(batch: Batch, side: Side, rejection: Rejection) -> None:
@@ -378,7 +383,7 @@ def _reject(batch: Batch, side: Side, rejection: Rejection) -> None:
         ("attempt", next((value for name, value in record.headers or () if name == "attempt"), b"1")),
     ]
     batch.rejected.append((record.key, record.value, headers))
-    batch.counts.rejected[rejection.reason.value] += 1
-    batch.counts.sides[rejection.side or "none", "rejected"] += 1
+    batch.counts.rejected[rejection.reason] += 1
+    batch.counts.sides[rejection.side or "none", SideOutcome.REJECTED] += 1
     if rejection.reason is Reason.DUPLICATE_DIFFERS:
-        batch.counts.duplicates["differs"] += 1
+        batch.counts.duplicates[DuplicateKind.DIFFERS] += 1

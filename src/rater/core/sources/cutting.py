@@ -44,8 +44,7 @@ def records(stream: BinaryIO, source_map: SourceMap | None = None) -> Iterator[R
     names (`orig.client` and so on for the sides); those of CSV come as JSON.
 
     Raises ValueError with a sentence where the file as a whole is wrong: a CSV header that names no id, a
-    JSON list
-    on one line that is too long to be read.
+    JSON list on one line that is too long to be read.
     """
     lines = _lines(stream)
     if source_map is None:

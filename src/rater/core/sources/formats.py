@@ -16,6 +16,7 @@ from urllib.parse import unquote
 
 import msgspec
 
+from rater.core.json_text import UNREADABLE
 from rater.core.reasons import Reason, shown
 from rater.core.sources.values import cut_short, written_out
 
@@ -126,7 +127,7 @@ class JsonReader:
             values = self._fast(raw) if self._fast else self._values(_decode(raw))
         except msgspec.ValidationError:  # JSON of another shape than the map expects
             values = self._reread(raw)
-        except (ValueError, RecursionError, msgspec.MsgspecError) as error:
+        except UNREADABLE as error:
             return _no_json(raw, error)
         if values.__class__ is Problem:
             return values
@@ -138,7 +139,7 @@ class JsonReader:
         """Look at the record piece by piece."""
         try:
             return self._values(_decode(raw))
-        except (ValueError, RecursionError, msgspec.MsgspecError) as error:
+        except UNREADABLE as error:
             return _no_json(raw, error)
 
     def _values(self, document: object) -> Any:
@@ -341,7 +342,7 @@ class FlatReader:
         """Return the slots. A Problem: no JSON, or no object."""
         try:
             document = _decode(raw)
-        except (ValueError, RecursionError, msgspec.MsgspecError) as error:
+        except UNREADABLE as error:
             return _no_json(raw, error)
         if not isinstance(document, dict):
             return Problem(Reason.MALFORMED, "the record is no JSON object", shown(raw))

@@ -1,7 +1,7 @@
 """A source map applied: a switch's own record becomes a CDR (CONTRACTS.md, Sources).
 
 `compile_map` reads a map once; `SourceMap.apply` then turns the bytes of each record into the object that
-`rater.core.cdr.decode_object` takes. Pure: no file is read here, `rater.sources` finds maps and
+`rater.core.cdr_decoding.check` takes. Pure: no file is read here, `rater.sources` finds maps and
 `rater.ingesting` cuts files into records.
 """
 
@@ -13,24 +13,25 @@ from hashlib import blake2b
 from typing import Any, NamedTuple
 
 from rater.core.cdr import ID_CHARS_MAX, MAX_BYTES, SIDES
+from rater.core.instants import rfc3339
 from rater.core.reasons import Reason, Rejection, Side, shown
 from rater.core.sources.formats import Inexact, Problem, Skipped, Slots
+from rater.core.sources.map_compiling import compile_plan
 from rater.core.sources.map_language import (
     DEFAULTS,
+    TIMES,
     Condition,
     Extract,
     MapFault,
     Plan,
     SidePlan,
-    compile_plan,
 )
-from rater.core.sources.values import rfc3339
 from rater.core.zones import Zones
 
-__all__ = ["DEFAULTS", "MapFault", "Row", "Skipped", "SourceMap", "compile_map", "describe"]
+__all__ = ["DEFAULTS", "MapFault", "Row", "Skipped", "SourceMap", "as_json", "compile_map", "describe"]
 
 Mapped = dict[str, Any]
-"""A CDR as an object: the JSON of CONTRACTS.md, decoded."""
+"""A CDR as an object: the JSON of CONTRACTS.md, decoded, but instants are ms since 1970 UTC."""
 
 _PRECEDENCE = {reason: rank for rank, reason in enumerate(Reason)}
 _SHOWN_MAX = 60  # of a record, on a line of a terminal
@@ -122,7 +123,7 @@ class SourceMap:
         return self._mapped(slots)
 
     def named(self, rejections: tuple[Rejection, ...]) -> tuple[Rejection, ...]:
-        """Return what `cdr.decode_object` said of a mapped record, with the switch's field names added."""
+        """Return what `cdr_decoding.check` said of a mapped record, with the switch's field names added."""
         return tuple(self._with_origin(one) for one in rejections)
 
     def _mapped(self, slots: Slots) -> Mapped | tuple[Rejection, ...]:
@@ -169,7 +170,7 @@ class SourceMap:
         for name, take in plan.times if answered else plan.times_unanswered:
             value = take(slots)
             if value.__class__ is int:
-                cdr[name] = rfc3339(value)
+                cdr[name] = value
             elif value is not None:
                 problems.append(_in_field(name, value))
         name, take = plan.amount
@@ -269,6 +270,14 @@ def _in_field(name: str, problem: Problem) -> Problem:
 # For people
 
 
+def as_json(cdr: Mapped) -> dict[str, Any]:
+    """Return the CDR as CONTRACTS.md writes it: instants as texts (those that are stay so)."""
+    return {
+        name: rfc3339(value) if name in TIMES and isinstance(value, int) else value
+        for name, value in cdr.items()
+    }
+
+
 class Row(NamedTuple):
     """One line of `rater sources test`: a label and its text."""
 
@@ -279,7 +288,7 @@ class Row(NamedTuple):
 def describe(raw: bytes, result: Mapped | Skipped | tuple[Rejection, ...]) -> list[Row]:
     """Return what became of a record, for people: outcome, id, times, duration, numbers, sides; or why not.
 
-    result: what `SourceMap.apply` returned, or the rejections of `cdr.decode_object` after it.
+    result: what `SourceMap.apply` returned, or the rejections of `cdr_decoding.check` after it.
     """
     if isinstance(result, Skipped):
         return [Row("outcome", f"skipped: {result.reason}"), Row("record", _excerpt(raw))]
@@ -290,6 +299,7 @@ def describe(raw: bytes, result: Mapped | Skipped | tuple[Rejection, ...]) -> li
         if sides := ", ".join(one.side for one in result if one.side):
             rows.append(Row("sides", sides))
         return [*rows, Row("record", _excerpt(raw))]
+    result = as_json(result)
     rows = [Row("outcome", "unanswered" if _unanswered(result) else "a call")]
     for name in ("id", "source", "service", "setup_at", "answered_at", "ended_at"):
         if name in result:

@@ -1,0 +1,239 @@
+"""What can be set: sections and keys, with their units, defaults, bounds and meaning.
+
+Units end the names (`_ms`, `_s`, `_days`). Secrets never show in a `repr`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit, urlunsplit
+
+import msgspec
+from msgspec import Meta, Struct
+
+SECRETS = frozenset({"password", "sasl_password"})
+"""Keys whose value is never shown. Each has a twin KEY_file: a file that holds it (secrets of containers)."""
+
+OWN_TOPICS = ("cdrs", "transactions", "commands", "rejected", "events", "snapshots")
+"""The system's own topics, without prefix: no source may read them (CONTRACTS.md, Topics)."""
+
+DEFAULT_SOURCE = "default"
+"""The source that is always there: PREFIXcdrs, whose records are CDRs already."""
+
+_HIDDEN = "***"
+_NAME_CHARACTERS = "letters, digits, dots, dashes or underscores"
+
+
+class Section(Struct, frozen=True, kw_only=True):
+    """A table of the settings. Shows itself without secrets."""
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{name}={value!r}" for name, value in self.__rich_repr__())
+        return f"{type(self).__name__}({shown})"
+
+    def __rich_repr__(self) -> Iterator[tuple[str, Any]]:  # type: ignore[override]
+        for name in self.__struct_fields__:
+            yield name, redacted(name, getattr(self, name))
+
+
+class Kafka(Section, frozen=True, kw_only=True):
+    """How to reach Kafka, and the group that shares out the lanes."""
+
+    bootstrap_servers: Annotated[
+        str,
+        Meta(
+            pattern=r"^\s*[^\s,]+(\s*,\s*[^\s,]+)*\s*$",
+            description="brokers as HOST:PORT, commas between several",
+        ),
+    ] = "localhost:9092"
+    # It also begins every transactional id, so two installations on one Kafka need two groups.
+    group_id: Annotated[
+        str,
+        Meta(
+            pattern=r"^[A-Za-z0-9._-]{1,200}$", description=f"the consumer group: 1 to 200 {_NAME_CHARACTERS}"
+        ),
+    ] = "rater"
+    # Heartbeats share the event loop with rating: the client library's 10 s would declare a busy worker dead.
+    session_timeout_ms: Annotated[
+        int,
+        Meta(ge=1_000, le=1_800_000, description="of silence, after which a worker's lanes go to others"),
+    ] = 30_000
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "PLAIN"
+    sasl_username: str | None = None
+    sasl_password: str | None = None
+    sasl_password_file: str | None = None
+    ssl_cafile: Annotated[
+        str | None, Meta(description="PEM file of the authorities; none: the machine's")
+    ] = None
+    ssl_certfile: Annotated[str | None, Meta(description="PEM file of our certificate")] = None
+    ssl_keyfile: Annotated[str | None, Meta(description="PEM file of its key")] = None
+    ssl_check_hostname: bool = True
+
+
+class Redis(Section, frozen=True, kw_only=True):
+    """How to reach Redis or Valkey, and how the state lies in it."""
+
+    url: Annotated[
+        str,
+        Meta(
+            pattern=r"^(rediss?://[^\s/]+|unix:///)",
+            description="redis://HOST:PORT/DB, rediss://HOST:PORT/DB with TLS, or unix:///PATH",
+        ),
+    ] = "redis://localhost:6379/0"
+    username: str | None = None
+    password: str | None = None
+    password_file: str | None = None
+    prefix: Annotated[
+        str,
+        Meta(
+            pattern=r"^[A-Za-z0-9._-]{1,64}$",
+            description=f"the begin of every key: 1 to 64 {_NAME_CHARACTERS}",
+        ),
+    ] = "rater"
+    # Few and full: a call with 20 CDRs costs four times as much for each CDR as one with 500.
+    buckets: Annotated[
+        int, Meta(ge=1, le=1024, description="four for each Redis master; fixed when first used")
+    ] = 4
+    timeout_s: Annotated[
+        float, Meta(ge=0.05, le=60, description="seconds, after which the result of a call counts as unknown")
+    ] = 5.0
+
+
+class Topics(Section, frozen=True, kw_only=True):
+    """The system's own topics."""
+
+    prefix: Annotated[
+        str,
+        Meta(
+            pattern=r"^[A-Za-z0-9._-]{0,100}$", description=f"the begin of each own topic: {_NAME_CHARACTERS}"
+        ),
+    ] = "rater."
+    partitions: Annotated[
+        int, Meta(ge=1, le=1024, description="lanes: as many workers can share the work")
+    ] = 4
+    replication_factor: Annotated[
+        int, Meta(ge=1, le=15, description="copies of each topic: 3, on a single broker 1")
+    ] = 3
+    recreated: Annotated[
+        str,
+        Meta(
+            pattern=r"^([A-Za-z0-9_-]{22}(, *[A-Za-z0-9_-]{22})*)?$",
+            description="ids, of 22 characters, of topics that may be read anew; commas between several",
+        ),
+    ] = ""
+
+    @property
+    def recreated_ids(self) -> frozenset[str]:
+        """`recreated`, taken apart."""
+        return frozenset(one.strip() for one in self.recreated.split(",") if one.strip())
+
+
+class Metrics(Section, frozen=True, kw_only=True):
+    """Where /metrics, /livez and /readyz are served."""
+
+    host: Annotated[str, Meta(min_length=1, description="the address to listen on; 0.0.0.0 for all")] = (
+        "127.0.0.1"
+    )
+    port: Annotated[int, Meta(ge=0, le=65_535, description="the port to listen on; 0 takes a free one")] = (
+        9464
+    )
+
+
+class Worker(Section, frozen=True, kw_only=True):
+    """The rating worker."""
+
+    id: Annotated[
+        str,
+        Meta(
+            pattern=r"^[A-Za-z0-9._:-]{0,200}$",
+            description="its name: letters, digits, dots, dashes; none: HOST-PID",
+        ),
+    ] = ""
+    duplicate_window_days: Annotated[
+        int,
+        Meta(ge=1, le=366, description="duplicates are known so long; older calls are refused as too_old"),
+    ] = 7
+    # Some thousand records bring a Kafka transaction's fixed cost (about 3 ms of CPU) below a microsecond for
+    # each.
+    batch_records_max: Annotated[int, Meta(ge=1, le=50_000, description="a batch is closed with so many")] = (
+        4_000
+    )
+    batch_age_ms: Annotated[
+        int, Meta(ge=1, le=10_000, description="a lane that keeps up begins no batch sooner after the last")
+    ] = 50
+    stuck_after_s: Annotated[
+        int, Meta(ge=1, le=86_400, description="a lane that commits nothing for so long is told as stuck")
+    ] = 30
+
+
+class Logs(Section, frozen=True, kw_only=True):
+    """What is told on standard error."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Annotated[
+        Literal["auto", "json", "text"], Meta(description="auto: text on a terminal, else JSON")
+    ] = "auto"
+
+
+class Source(Section, frozen=True, kw_only=True):
+    """Where CDRs come from: a topic, and the map that reads its records."""
+
+    topic: Annotated[
+        str,
+        Meta(pattern=r"^[A-Za-z0-9._-]{1,249}$", description=f"its Kafka topic: 1 to 249 {_NAME_CHARACTERS}"),
+    ]
+    # None: the records are CDRs already. The name of a shipped map, or the path of a TOML file.
+    map: Annotated[str | None, Meta(description="the name of a shipped map, or the path of a map's file")] = (
+        None
+    )
+    defaults: Annotated[dict[str, Any], Meta(description="fields of the CDR, for records that have none")] = (
+        msgspec.field(default_factory=dict)
+    )
+
+
+class Settings(Section, frozen=True, kw_only=True):
+    """All settings, checked."""
+
+    kafka: Kafka = Kafka()
+    redis: Redis = Redis()
+    topics: Topics = Topics()
+    metrics: Metrics = Metrics()
+    worker: Worker = Worker()
+    logs: Logs = Logs()
+    sources: dict[str, Source] = msgspec.field(default_factory=dict)
+
+    def topic(self, name: str) -> str:
+        """Return the full name of one of `OWN_TOPICS`."""
+        return self.topics.prefix + name
+
+    def all_sources(self) -> dict[str, Source]:
+        """Return the sources by name, the built-in one first."""
+        return {DEFAULT_SOURCE: Source(topic=self.topic("cdrs")), **self.sources}
+
+
+SECTIONS: dict[str, type[Section]] = {
+    "kafka": Kafka, "redis": Redis, "topics": Topics, "metrics": Metrics, "worker": Worker, "logs": Logs,
+}  # fmt: skip
+
+
+def masked_url(url: str) -> str:
+    """Return the URL without what may be a secret: the password, and the query (it may hold one too)."""
+    parts = urlsplit(url)
+    user, at, host = parts.netloc.rpartition("@")
+    name, colon, _ = user.partition(":")
+    netloc = f"{name}{colon}{_HIDDEN if colon else ''}{at}{host}"
+    return urlunsplit((parts.scheme, netloc, parts.path, _HIDDEN if parts.query else "", ""))
+
+
+def redacted(key: str, value: Any) -> Any:
+    """Return a setting's value without what may be a secret."""
+    if key in SECRETS and value is not None:
+        return _HIDDEN
+    if key == "url" and isinstance(value, str):
+        try:
+            return masked_url(value)
+        except ValueError:  # "Invalid IPv6 URL"
+            return _HIDDEN
+    return value

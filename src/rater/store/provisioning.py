@@ -1,0 +1,101 @@
+"""What servers need before anything is kept there: the functions, and numbers fixed at first use."""
+
+from __future__ import annotations
+
+import re
+from importlib import resources
+
+from rater.errors import Halt, StoreDown
+from rater.store.keys import meta_key
+from rater.store.link import Address, FunctionMissing, Link
+
+LIBRARY = "rater_v2"
+VERSION_MIN = 7
+
+
+class Library:
+    """The functions on the servers: whether they are there, and loading them."""
+
+    def __init__(self, link: Link) -> None:
+        """Use these connections."""
+        self._link = link
+        self._code = resources.files("rater.store").joinpath("functions.lua").read_bytes()
+
+    async def check(self) -> list[str]:
+        """Return a sentence for each thing about the servers that must be changed, each with its remedy."""
+        problems: list[str] = []
+        for address in await self._link.primaries():
+            where = f"Redis at {address.host}:{address.port}"
+            info = _info(await self._link.ask_at(address, "INFO", "everything"))
+            version = info.get("redis_version", "?")
+            if not version.split(".")[0].isdigit() or int(version.split(".")[0]) < VERSION_MIN:
+                problems.append(f"{where} is version {version}; use Redis 7 or Valkey 7.2, or newer")
+            policy = info.get("maxmemory_policy", "?")
+            if policy != "noeviction":
+                problems.append(
+                    f"{where} has maxmemory-policy {policy}, which deletes balances when memory is short; "
+                    "set it to noeviction"
+                )
+            if await self._loaded(address) is False:
+                problems.append(
+                    f"{where} lacks the functions {LIBRARY}; load rater/store/functions.lua there"
+                )
+        return problems
+
+    async def _loaded(self, address: Address) -> bool | None:
+        """Return whether the library is there; None: it is, with other code."""
+        try:
+            found = await self._link.ask_at(address, "FUNCTION", "LIST", "LIBRARYNAME", LIBRARY, "WITHCODE")
+        except Halt:  # not allowed to list: a call shows whether it is there
+            return await self._answers(address)
+        if not found:
+            return False
+        fields = dict(zip(found[0][::2], found[0][1::2], strict=True))
+        return True if fields[b"library_code"] == self._code else None
+
+    async def _answers(self, address: Address) -> bool:
+        """Return whether the function that came last is there: a library of an earlier version lacks it."""
+        try:
+            await self._link.ask_at(address, "FCALL", f"{LIBRARY}_change", 0)
+        except FunctionMissing:
+            return False
+        except Halt as error:
+            # Without keys the function fails as it begins, which shows that it is there.
+            return "user_function" in str(error)
+        return True
+
+    async def load(self, address: Address) -> None:
+        """Load the library where it is absent or differs; if that is not allowed, one with all of it does."""
+        state = await self._loaded(address)
+        if state is True:
+            return
+        try:
+            await self._link.ask_at(address, "FUNCTION", "LOAD", "REPLACE", self._code)
+        except Halt as error:
+            if state is False or not await self._answers(address):
+                raise Halt(
+                    f"{error}. The functions {LIBRARY} are missing there, or those of an earlier version are "
+                    "there: grant +function|load, or let an administrator load them: "
+                    "redis-cli -x FUNCTION LOAD REPLACE < functions.lua"
+                ) from error
+
+
+async def provision(link: Link, prefix: str, buckets: int, lanes: int) -> None:
+    """Fix the numbers of buckets and lanes, or compare with those that are fixed. Raises Halt, StoreDown."""
+    key = meta_key(prefix)
+    for name, number in (("buckets", buckets), ("lanes", lanes)):
+        await link.ask(key, "HSETNX", key, name, number)
+        fixed = await link.ask(key, "HGET", key, name)
+        if fixed is None:
+            raise StoreDown(f"{key} has just been deleted; is Redis being flushed?")
+        if fixed != b"%d" % number:
+            raise Halt(
+                f"{key} in Redis says {name} = {str(fixed, 'utf-8', 'replace')}, and {number} are asked "
+                f"for; {name} cannot be changed after provisioning: set the number back, or use another "
+                "redis.prefix"
+            )
+
+
+def _info(reply: bytes) -> dict[str, str]:
+    """Return the fields of an INFO reply."""
+    return dict(re.findall(r"^([a-z0-9_]+):([^\r\n]*)", str(reply, "utf-8", "replace"), re.MULTILINE))
