@@ -45,7 +45,7 @@ PLANTED = (
     Planted(
         "more_is_forgotten",
         "core/line/steps.py",
-        "        side.whole = side.whole or call.uses[item.use].client in clients\n    return clients",
+        "        side.whole = side.whole or request.uses[item.use].client in clients\n    return clients",
         "        pass\n    return set()",
         "2: that the first limits did not do is forgotten while the sides are matched again",
     ),
@@ -225,15 +225,15 @@ PLANTED = (
     Planted(
         "version_stays",
         "core/clients/changes.py",
-        "register, version=register.version + 1, catalog=catalog.version, **changes",
-        "register, version=register.version + ('name' in changes), catalog=catalog.version, **changes",
+        "state, version=state.version + 1, catalog=catalog.version, **changes",
+        "state, version=state.version + ('name' in changes), catalog=catalog.version, **changes",
         "new client packages do not make the views of other workers old",
     ),
     Planted(
         "catalog_stays",
         "core/clients/changes.py",
-        "register, version=register.version + 1, catalog=catalog.version, **changes",
-        "register, version=register.version + 1, catalog=register.catalog, **changes",
+        "state, version=state.version + 1, catalog=catalog.version, **changes",
+        "state, version=state.version + 1, catalog=state.catalog, **changes",
         "a changed client does not say which catalog it needs",
     ),
     Planted(

@@ -55,11 +55,6 @@ def name_key(name: str) -> str:
     return " ".join(text.translate(_ALIKE).split())
 
 
-def same_name(one: str, other: str) -> bool:
-    """Return whether two spellings are one name."""
-    return one == other or name_key(one) == name_key(other)
-
-
 def mixed(name: str) -> str | None:
     """Return the first word with letters of two alphabets that look alike, a Cyrillic one among Latin ones.
 
