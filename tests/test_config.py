@@ -81,6 +81,7 @@ def test_environment_wins_over_file_and_flags_over_both(tmp_path: Path) -> None:
         ("kafka = 1", ["`kafka` is a section"]),
         ("[kafka.group_id]\nx = 1", ["kafka.group_id", "the consumer group"]),
         ('[redis]\nurl = "localhost"', ["redis.url", "redis://HOST:PORT/DB"]),
+        ('[redis]\nurl = "redis://:secret@h:po"', ["redis.url", "'po'", "redis://HOST:PORT/DB"]),
         ('[kafka]\nsecurity_protocol = "TLS"', ["one of PLAINTEXT, SASL_PLAINTEXT"]),
         ('[kafka]\nsecurity_protocol = "SASL_SSL"', ["needs kafka.sasl_username"]),
         ('[kafka]\nsasl_username = "a"', ["are not used with"]),
@@ -102,7 +103,8 @@ def test_what_is_wrong_is_a_sentence_with_place_and_remedy(
 ) -> None:
     """A wrong setting is named with its file, key and value, and what to do."""
     found = "\n".join(problems(text, tmp_path))
-    assert "rater.toml" in found or "kafka." in found or "sources." in found
+    assert "rater.toml" in found or "kafka." in found or "sources." in found or "redis." in found
+    assert "secret" not in found
     for part in parts:
         assert part in found
 

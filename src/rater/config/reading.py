@@ -12,6 +12,7 @@ import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, get_type_hints
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -220,6 +221,11 @@ def _read_secrets(values: dict[str, dict[str, Any]], problems: list[str]) -> Non
 def _across(settings: Settings) -> Iterator[str]:
     """Yield what is wrong between settings that are right each by itself."""
     yield from _security(settings.kafka)
+    url = settings.redis.url
+    try:
+        _ = urlsplit(url).port
+    except ValueError as error:
+        yield f"redis.url = {_shown('url', url)}: {error}; give redis://HOST:PORT/DB"
     own = {settings.topic(name) for name in OWN_TOPICS}
     topics: dict[str, str] = {}
     for name, source in settings.sources.items():
