@@ -238,6 +238,23 @@ def test_url_that_cannot_be_read() -> None:
         Link("http://localhost", None, None, TIMEOUT_S)
 
 
+def test_a_parameter_that_no_connection_has_is_told() -> None:
+    """What stands behind the `?` of the URL is for the library: what it refuses is no defect of ours."""
+    with pytest.raises(Halt, match=r"redis\.url: .*'ssl_ca_certs'.*rediss://"):
+        Link("redis://localhost/0?ssl_ca_certs=ca.pem", None, None, TIMEOUT_S)
+    with pytest.raises(Halt, match=r"redis\.url: .*never"):
+        Link("rediss://localhost/0?ssl_cert_reqs=never", None, None, TIMEOUT_S)
+    Link("rediss://localhost/0?ssl_ca_certs=ca.pem", None, None, TIMEOUT_S)
+
+
+async def test_replies_stay_bytes(start_redis: Callable[..., Redis]) -> None:
+    """No parameter of the URL turns replies into texts, which no part of the store expects."""
+    link = Link(f"{start_redis().url}/0?decode_responses=true", None, None, TIMEOUT_S)
+    await link.open()
+    assert await link.ask("key", "ECHO", "text") == b"text"
+    await link.close()
+
+
 @pytest.mark.parametrize("password", [None, "wrong"])
 async def test_wrong_password(start_redis: Callable[..., Redis], password: str | None) -> None:
     """A password that is missing or wrong stops the worker; the sentence never shows it."""

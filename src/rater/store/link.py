@@ -71,8 +71,16 @@ class Link:
             "retry": Retry(NoBackoff(), 0),
             "protocol": 2,
             "driver_info": None,  # CLIENT SETINFO would be one more right to grant
+            "decode_responses": False,
         }
         self._class: type[Connection] = options.pop("connection_class", Connection)
+        try:
+            self._class(**options)
+        except (TypeError, RedisError) as error:
+            raise Halt(
+                f"redis.url: what stands behind its `?` is refused ({error}); correct it or take it away, or "
+                "begin the URL with rediss:// if it is of TLS"
+            ) from error
         self._seed = Address(options.pop("host", options.get("path", "localhost")), options.pop("port", 6379))
         self._options = options
         self._pools: dict[Address, ConnectionPool] = {}
