@@ -8,7 +8,15 @@ import msgspec
 import pytest
 
 from rater.core.clients.state import ClientState, write_state
-from rater.core.journal.records import CONTROL_HEADER, ChangeRecord, StateRecord, change_record, state_record
+from rater.core.journal.records import (
+    CONTROL_HEADER,
+    ChangeRecord,
+    Effect,
+    StateRecord,
+    change_record,
+    effect_headers,
+    state_record,
+)
 from rater.errors import Halt, StreamDown
 from rater.stream.journal import (
     Mark,
@@ -180,3 +188,11 @@ def test_marks_of_earlier_versions_are_read() -> None:
         earlier = msgspec.msgpack.encode(fields[:count])
         assert understood([(CONTROL_HEADER, earlier)]) == read
         assert read.ids == {}
+
+
+@pytest.mark.parametrize("field", ["v", "b"])
+def test_a_header_adds_to_no_version_and_no_balance(field: str) -> None:
+    """Counters lie beside a client's version and balance: a header that names these is none of ours."""
+    effect = Effect("t.cdrs", 0, 5, 0, 1, 1, b"k" * 8, b"c" * 4, "42", -6000, [(field, 60)])
+    with pytest.raises(Halt, match="'e' that cannot be read"):
+        understood(effect_headers(effect))

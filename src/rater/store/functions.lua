@@ -298,14 +298,13 @@ local function counters_of(key, c, at, n)
   return texts
 end
 
--- Note a counter that a change has altered, where a use of the client names it: its items draw on it from now on.
-local function note_counter(v, from, row, changed, field, value)
-  for j = 1, v[from + 2] do
-    if v[from + 2 + j] == field then
-      row[2 + j], changed[2 + j] = value, true
-      return true
-    end
+-- Where a use names each of its counters: its items draw on what a change of the client has made of them.
+local function places_of(v, from)
+  local places = {}
+  if from then
+    for j = 1, v[from + 2] do places[v[from + 2 + j]] = j + 2 end
   end
+  return places
 end
 
 local function is_odd(row, n)
@@ -329,11 +328,15 @@ local function change_all(keys, v, starts, c, changes, has, balance, odd, drawn)
     end
     if holds then
       local flat, changed, from = {}, {}, starts[i]
+      local places = places_of(v, from)
       balance[i] = held + delta
       for k = 1, n do
         local place = first + COUNTER * (k - 1)
         local field, value = c[place], kept(texts[k]) + c[place + 3]
-        if c[place + 3] ~= 0 and not (from and note_counter(v, from, has[i], changed, field, value)) then
+        local at_use = places[field]
+        if c[place + 3] ~= 0 and at_use then
+          has[i][at_use], changed[at_use] = value, true
+        elseif c[place + 3] ~= 0 then
           flat[#flat + 1], flat[#flat + 2] = field, value
         end
       end

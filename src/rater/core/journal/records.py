@@ -38,6 +38,10 @@ _Sum = Annotated[int, Meta(ge=-LIMIT, le=LIMIT)]
 """A delta outside of ±2⁵³ in the journal was not written by rater, and is refused."""
 
 
+_Field = Annotated[str, Meta(pattern=r"\.")]
+"""Of a counter: beside it stand, in Redis, the client's version and balance, whose names have no dot."""
+
+
 class Effect(Struct, array_like=True):
     """What one transaction did to the store, and the record it came from (the journal's header `e`).
 
@@ -54,7 +58,7 @@ class Effect(Struct, array_like=True):
     content: Annotated[bytes, Meta(max_length=4)]  # digest of the rating content
     client: str
     balance: _Sum  # micros added to the balance
-    counters: list[tuple[str, _Sum]]  # counter field, what was added
+    counters: list[tuple[_Field, _Sum]]  # counter field, what was added
 
 
 class ChangeRecord(Struct, array_like=True, tag="change"):
@@ -72,7 +76,7 @@ class ChangeRecord(Struct, array_like=True, tag="change"):
     version: Annotated[int, Meta(ge=1, le=LIMIT)]
     state: bytes
     delta: _Sum  # micros added to the balance
-    counters: list[tuple[str, _Sum]]  # counter field, what was added
+    counters: list[tuple[_Field, _Sum]]  # counter field, what was added
 
 
 class StateRecord(Struct, array_like=True, tag="state"):
