@@ -27,6 +27,7 @@ from faults import auditor, compared
 from faults.backlog import GROUPS, Backlog
 from rater import app
 from rater.local.redis import Redis as RedisServer
+from rater.store.keys import Keys
 
 pytestmark = pytest.mark.kafka
 
@@ -63,6 +64,17 @@ async def put(system: Any, backlog: Backlog, rng: random.Random | None) -> None:
     system.sent = {(system.topics.cdrs, lane): end for lane, end in ends.items()}
 
 
+async def rebuilt(system: Any, store: RedisServer) -> None:
+    """Wait until every bucket is open: a flush may come after the last record, and not be made good yet."""
+    keys = system.settings.redis
+    names = [Keys(keys.prefix, bucket, keys.buckets).gate for bucket in range(keys.buckets)]
+    until = time.monotonic() + STILL_S
+    async with Redis.from_url(store.url) as redis:
+        while not all([await redis.hexists(name, "opened") for name in names]):
+            assert time.monotonic() < until, "the store is not rebuilt"
+            await asyncio.sleep(0.05)
+
+
 async def worked_off(system: Any, rng: random.Random, store: RedisServer) -> None:
     """Start two workers; kill one or flush Redis at moments that are drawn, until all is behind a mark."""
     moments = [(rng.random() * 0.9, what) for what in ["kill"] * KILLS + ["flush"] * FLUSHES]
@@ -92,6 +104,7 @@ async def worked_off(system: Any, rng: random.Random, store: RedisServer) -> Non
                 living.append(system.start_worker())
         await asyncio.sleep(0.05)
     assert not moments
+    await rebuilt(system, store)
     for worker in living:
         assert system.stop_worker(worker) == 0
 
