@@ -92,8 +92,13 @@ def _packed(item: DrawItem) -> tuple[int, list[Any]]:
     head = 0
     packed: list[Any] = []
     for field, size, group, money, waive, allow, cap, to_package, to_client in item.candidates:
-        code = _GROUP * group + _MONEY * money + _WAIVE * waive + _ALLOW * allow
+        code = _GROUP * group
+        if money:
+            code += _MONEY
+        if waive:
+            code += _WAIVE
         if allow:
+            code += _ALLOW
             head |= _JUDGED
         converts = money and (to_package is not None or to_client is not None)
         if cap:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from rater.core.bucket.messages import DrawResult, Outcome
 from rater.core.catalog.codes import Rate, price_text
-from rater.core.catalog.offers import LimitText
+from rater.core.catalog.offers import LimitText, pack_text
 from rater.core.cdr import Arrival, Cdr, GivenRate, Party
 from rater.core.cdr_decoding import decode
 from rater.core.instants import rfc3339
@@ -276,7 +276,8 @@ def built(
         side.opened = side.view.opened(account, cdr.service, "customer", cdr.at_ms, rater.catalog)
         (one,) = side.opened.offers.candidates
         side.candidates = [
-            msgspec.structs.replace(one, money=of.money, waive=of.waive, text=of) for of in limits
+            msgspec.structs.replace(one, money=of.money, waive=of.waive, text=of, packed=pack_text(of))
+            for of in limits
         ]
     builder = RequestBuilder()
     version = rater.catalog.version

@@ -6,11 +6,14 @@ from collections.abc import Sequence
 from operator import itemgetter
 from typing import NamedTuple
 
+import msgspec
 from msgspec import Struct
 
 from rater.core.amounts import Form
 from rater.core.catalog.packages import Limit, Limits, PackageVersion
 from rater.core.json_text import quoted
+
+_encode = msgspec.msgpack.Encoder().encode
 
 
 class LimitText(NamedTuple):
@@ -30,12 +33,17 @@ class LimitText(NamedTuple):
     fx: tuple[str, ...] = ()
 
 
+def pack_text(text: LimitText) -> msgspec.Raw:
+    """Return a limit's text as msgpack."""
+    return msgspec.Raw(_encode(text))
+
+
 class Candidate(Struct, gc=False, eq=False):
     """A limit that a call may draw from; identity is its equality.
 
     group: the place of its client package among the client's. size (quantity included) and cap (0: none) in
     counting units, or micros of the package's currency; to_package, to_client: None for the client's own
-    currency; min_call in counting units.
+    currency; min_call in counting units. packed: text as msgpack, for what is kept of each draw has it.
     """
 
     group: int
@@ -49,6 +57,7 @@ class Candidate(Struct, gc=False, eq=False):
     allow: bool
     currency: str
     text: LimitText
+    packed: msgspec.Raw
     to_package: Form | None = None
     to_client: Form | None = None
 
@@ -137,13 +146,14 @@ def _candidate(one: Offer, limit: Limit) -> Candidate:
         f',"package":{quoted(version.id)},"package_name":{quoted(latest.name)},"limit":{quoted(limit.id)},'
         f'"kind":"{limit.kind}","period":'
     )
+    text = LimitText(
+        money, waive, one.group, f".{escaped(limit.id)}", prefix, f',"tag":{tag},{currency}"taken":"'
+    )
     return Candidate(
         group=one.group, package_name=latest.name, limit_id=limit.id, size=limit.size * one.quantity,
         cap=0 if money or limit.cap is None else limit.cap, min_call=limit.min_call, money=money, waive=waive,
         allow=latest.allow, currency=version.currency,
-        text=LimitText(
-            money, waive, one.group, f".{escaped(limit.id)}", prefix, f',"tag":{tag},{currency}"taken":"'
-        ),
+        text=text, packed=pack_text(text),
     )  # fmt: skip
 
 

@@ -6,14 +6,17 @@ packages can apply).
 
 from __future__ import annotations
 
+from sys import intern
 from typing import NamedTuple
 from zlib import crc32
 
+import msgspec
 from msgspec import Struct
 
 from rater.core.catalog.compiled import Catalog
 from rater.core.catalog.offers import Offer, Offers, escaped
 from rater.core.catalog.specs import PackageType
+from rater.core.cdr import SIDES
 from rater.core.clients.periods import Period, period_around
 from rater.core.clients.state import ClientPackage, ClientState, read_state
 from rater.core.instants import BEGINNING_MS, NEVER_MS
@@ -41,14 +44,15 @@ class Opened(Struct, gc=False, eq=False):
     """What of a client's packages is open to calls of an account and service in [from_ms, until_ms).
 
     Identity is its equality. catalog: by which it is so. packages, stops_ms: of each client package that the
-    client has, in its order. foreign: the money limits among the offers that are in other currencies than the
-    client's.
+    client has, in its order; packed: packages as msgpack, for what is kept of each draw has them. foreign:
+    the money limits among the offers that are in other currencies than the client's.
     """
 
     catalog: Catalog
     from_ms: int
     until_ms: int
     packages: tuple[PeriodText, ...]
+    packed: msgspec.Raw
     stops_ms: tuple[int, ...]
     offers: Offers
     foreign: int
@@ -65,8 +69,10 @@ class ClientView:
         "credit_limit",
         "currency",
         "id",
+        "orig_tables",
         "packages",
         "state",
+        "term_tables",
         "text",
         "version",
     )
@@ -86,6 +92,11 @@ class ClientView:
         self.packages = state.packages
         self.text = members({"client": state.id})
         """As its transactions name it."""
+        # Names of a few tables, of as many clients as there are: one text each, and no way through the state.
+        self.orig_tables, self.term_tables = (
+            {intern(service): intern(name) for service, name in state.rate_tables.get(side, {}).items()}
+            for side in SIDES
+        )
         self._opened: dict[tuple[str | None, str, PackageType], tuple[Opened, ...]] = {}
 
     def table_name(self, account: str | None, side: str, service: str) -> str | None:
@@ -94,7 +105,7 @@ class ClientView:
             own = self.accounts.get(account, {}).get(side, {}).get(service)
             if own is not None:
                 return own
-        return self.state.rate_tables.get(side, {}).get(service)
+        return (self.orig_tables if side == "orig" else self.term_tables).get(service)
 
     def opened(
         self, account: str | None, service: str, kind: PackageType, at_ms: int, catalog: Catalog
@@ -145,10 +156,12 @@ def _opened(
     )
     offered = catalog.offers(service, offers)
     foreign = offered.foreign(view.currency)
-    return Opened(catalog, start, stop, tuple(texts), tuple(stops_ms), offered, foreign)
+    packed = msgspec.Raw(_encode(texts))
+    return Opened(catalog, start, stop, tuple(texts), packed, tuple(stops_ms), offered, foreign)
 
 
 _SHUT = PeriodText("", "", "")
+_encode = msgspec.msgpack.Encoder().encode
 
 
 def _turn(held: ClientPackage) -> tuple[object, ...]:

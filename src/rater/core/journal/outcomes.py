@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
-from msgspec import Struct, msgpack
+from msgspec import Raw, Struct, msgpack
 
 from rater.core.bucket.messages import DrawResult, pack_results, unpack_results
 from rater.core.catalog.codes import RateText
@@ -127,6 +127,11 @@ class OutcomeRow(CallText, array_like=True, gc=False):
     limits: int
 
 
+HeadRow = tuple[str, str, str, str, Raw]
+"""A `TransactionHead` as it is kept, its packages packed: that is done once for many draws of a client."""
+NOTHING_OPEN = Raw(msgpack.encode(()))
+
+
 class _Request(Struct, array_like=True):
     topics: list[str]
     heads: list[TransactionHead]
@@ -143,8 +148,8 @@ _changes = msgpack.Decoder(tuple[list[KeptChange], bytes])
 
 
 def pack_rows(
-    topics: Sequence[str], heads: Sequence[TransactionHead], rates: Sequence[RateText],
-    limits: Sequence[tuple[LimitText, ...]], rows: Sequence[OutcomeRow],
+    topics: Sequence[str], heads: Sequence[HeadRow], rates: Sequence[RateText],
+    limits: Sequence[Sequence[Raw]], rows: Sequence[OutcomeRow],
 ) -> bytes:  # fmt: skip
     """Return DrawRequest.context of sides alone; rows name what they share by its number."""
     return _ROWS + _encode((topics, heads, rates, limits, rows))

@@ -4,13 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import msgspec
+
 from rater.core.bucket.messages import ClientWrite, DrawItem, DrawRequest, Due, ItemCandidate, Use
 from rater.core.catalog.codes import NO_RATE, RateText
 from rater.core.catalog.offers import Candidate, LimitText
 from rater.core.cdr import CALLS, SIDES, Cdr
 from rater.core.clients.changes import Change
 from rater.core.clients.views import ClientView, Opened
-from rater.core.journal.outcomes import KeptChange, OutcomeRow, kept_change, pack_changes, pack_rows
+from rater.core.journal.outcomes import (
+    NOTHING_OPEN,
+    HeadRow,
+    KeptChange,
+    OutcomeRow,
+    kept_change,
+    pack_changes,
+    pack_rows,
+)
 from rater.core.journal.outcomes import Record as KafkaRecord
 from rater.core.line.batch import Record, Side, Standing
 from rater.core.rating.duplicates import content_of, keys_of
@@ -39,10 +49,12 @@ class RequestBuilder:
         self._topics: dict[str, int] = {}
         self._heads: dict[tuple[str, str | None, int, str, Opened | None], int] = {}
         self._head_texts: list[TransactionHead] = []
+        self._head_rows: list[HeadRow] = []
         self._rates: dict[str, int] = {}
         self._rate_texts: list[RateText] = []
         self._limits: dict[tuple[Candidate, ...], int] = {}
         self._limit_texts: list[tuple[LimitText, ...]] = []
+        self._limit_rows: list[list[msgspec.Raw]] = []
         self._last: Record | None = None
         self._last_use = -1
 
@@ -75,13 +87,8 @@ class RequestBuilder:
         limits = self._limits.setdefault(tuple(candidates), len(self._limits))
         if limits == len(self._limit_texts):
             self._limit_texts.append(tuple([one.text for one in candidates]))
-        head = self._heads.setdefault(
-            (view.id, side.account, side.index, cdr.service, opened), len(self._heads)
-        )
-        if head == len(self._head_texts):
-            self._head_texts.append(
-                head_of(view, side.account, SIDES[side.index], cdr.service, packages, catalog)
-            )
+            self._limit_rows.append([one.packed for one in candidates])
+        head = self._head(side, cdr, view, opened, catalog)
         rate_text = NO_RATE if side.rate is None else side.rate.text()
         rate = self._rates.setdefault(rate_text.fragment, len(self._rates))
         if rate == len(self._rate_texts):
@@ -98,6 +105,19 @@ class RequestBuilder:
         self._rows.append(side.row)
         self.sides.append(side)
 
+    def _head(self, side: Side, cdr: Cdr, view: ClientView, opened: Opened | None, catalog: int) -> int:
+        """Return the number of what the side's transaction shares with others of its client."""
+        head = self._heads.setdefault(
+            (view.id, side.account, side.index, cdr.service, opened), len(self._heads)
+        )
+        if head == len(self._head_texts):
+            packages = () if opened is None else opened.packages
+            text = head_of(view, side.account, SIDES[side.index], cdr.service, packages, catalog)
+            self._head_texts.append(text)
+            packed = NOTHING_OPEN if opened is None else opened.packed
+            self._head_rows.append((text.client, text.ids, text.amount, text.end, packed))
+        return head
+
     def change(self, change: Change, topic: str, record: KafkaRecord, index: int) -> None:
         """Add a change that a record asks for: it is carried out before the sides."""
         self._writes.append(change.write)
@@ -110,7 +130,7 @@ class RequestBuilder:
         lane_ms, context = standing.lane_ms, b""
         if self._rows:
             context = pack_rows(
-                list(self._topics), self._head_texts, self._rate_texts, self._limit_texts, self._rows
+                list(self._topics), self._head_rows, self._rate_texts, self._limit_rows, self._rows
             )
         if self.changes:
             context = pack_changes(self.changes, context)

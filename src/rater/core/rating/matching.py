@@ -9,7 +9,7 @@ import msgspec
 
 from rater.core.amounts import Form
 from rater.core.catalog.compiled import Catalog
-from rater.core.catalog.offers import Candidate
+from rater.core.catalog.offers import Candidate, pack_text
 from rater.core.catalog.specs import PackageType
 from rater.core.clients.views import ClientView, Opened
 from rater.core.rating.currencies import currency_unknown, fx_objects
@@ -68,4 +68,6 @@ def _converted(
         return currency_unknown(catalog, pair, at_ms, side)
     n, d = found
     text = one.text._replace(fx=fx_objects(catalog, pair, at_ms))
-    return msgspec.structs.replace(one, to_package=Form(n, 0, d), to_client=Form(d, 0, n), text=text)
+    return msgspec.structs.replace(
+        one, to_package=Form(n, 0, d), to_client=Form(d, 0, n), text=text, packed=pack_text(text)
+    )
