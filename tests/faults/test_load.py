@@ -79,6 +79,16 @@ async def flowing(rig: Rig) -> None:
     await rig.progress(everywhere=True)
 
 
+async def together(rig: Rig) -> None:
+    """Wait until two workers share the lanes and each lane goes on, so that none is still being taken.
+
+    The second worker joins later than the first one rates, and then the first one takes its own lanes anew.
+    """
+    await flowing(rig)
+    await shared(rig, 2)
+    await rig.progress(everywhere=True)
+
+
 async def alone(start: Start, seed: int, **options: Any) -> tuple[Rig, Slot]:
     """Start an installation with one worker, never a second, and wait until it rates all lanes."""
     rig = await start(seed, workers=1, **options)
@@ -181,7 +191,7 @@ async def test_many_clients_in_one_bucket(start: Start, figure: Figure) -> None:
     rig = await start(
         34, source=calls_of("many", cycle(clients)), catalog=traffic.catalog(CLIENTS, 0), buckets=1
     )
-    await flowing(rig)
+    await together(rig)
     owners = len(rig.watched.owners)
     rig.rate_per_s = 1500
     await rig.progress(20_000, everywhere=True)
@@ -243,8 +253,7 @@ async def test_redis_far_away(start: Start, figure: Figure, times: int) -> None:
     cannot be taken over such a way.
     """
     rig = await start(36)
-    await flowing(rig)
-    await shared(rig, 2)  # the second worker may join a little later than the first one rates
+    await together(rig)
     for slot in rig.slots:
         slot.redis.delay_s = SLOW_S
     owners = len(rig.watched.owners)
