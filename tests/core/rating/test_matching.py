@@ -237,7 +237,7 @@ def loaded(
     return rater
 
 
-def ask(rater: Rater, view: ClientView, call: Call) -> tuple[list[Candidate], list[int]] | Rejection:
+def ask(rater: Rater, view: ClientView, call: Call) -> tuple[tuple[Candidate, ...], list[int]] | Rejection:
     """Match a call of client 42; with the periods of the candidates."""
     side, account, service, at_ms, catalog = call.side, call.account, call.service, call.at_ms, rater.catalog
     opened = view.opened(account, service, package_type(call.sign, side), at_ms, catalog)
@@ -259,7 +259,7 @@ def passed_of(rater: Rater, view: ClientView, call: Call) -> dict[tuple[str, str
     return {(one.client_package, one.limit_id): one.reason for one in found}
 
 
-def asked(rater: Rater, view: ClientView, call: Call) -> tuple[list[Candidate], list[int]]:
+def asked(rater: Rater, view: ClientView, call: Call) -> tuple[tuple[Candidate, ...], list[int]]:
     """Return the same of a call that is not refused."""
     found = ask(rater, view, call)
     assert not isinstance(found, Rejection)

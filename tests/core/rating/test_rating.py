@@ -275,13 +275,15 @@ def built(
     if limits:
         side.opened = side.view.opened(account, cdr.service, "customer", cdr.at_ms, rater.catalog)
         (one,) = side.opened.offers.candidates
-        side.candidates = [
-            msgspec.structs.replace(one, money=of.money, waive=of.waive, text=of, packed=pack_text(of))
-            for of in limits
-        ]
+        side.candidates = tuple(
+            [
+                msgspec.structs.replace(one, money=of.money, waive=of.waive, text=of, packed=pack_text(of))
+                for of in limits
+            ]
+        )
     builder = RequestBuilder()
     version = rater.catalog.version
-    builder.add(side, cdr, side.view, found, side.opened, side.candidates, False, version)  # noqa: FBT003
+    builder.add(side, cdr, side.view, found, version)
     return side, builder
 
 

@@ -114,14 +114,14 @@ class Offers:
         """Return the money limits of other currencies than a client's."""
         return sum(places for name, places in self.money if name != currency)
 
-    def chosen(self, places: int) -> list[Candidate]:
+    def chosen(self, places: int) -> tuple[Candidate, ...]:
         """Return the candidates of a set, in order."""
         found = []
         while places:
             rest = places & (places - 1)
             found.append(self.candidates[(places - rest).bit_length() - 1])
             places = rest
-        return found
+        return tuple(found)
 
 
 def _order(one: Offer, limit: Limit) -> tuple[object, ...]:

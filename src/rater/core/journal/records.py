@@ -42,7 +42,7 @@ _Field = Annotated[str, Meta(pattern=r"\.")]
 """Of a counter: beside it stand, in Redis, the client's version and balance, whose names have no dot."""
 
 
-class Effect(Struct, array_like=True):
+class Effect(Struct, array_like=True, gc=False):
     """What one transaction did to the store, and the record it came from (the journal's header `e`).
 
     Of a transaction of a change: its share of what the change did, which stands before it as a whole.

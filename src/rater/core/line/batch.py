@@ -6,7 +6,7 @@ the records.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from operator import attrgetter
 from typing import Any, Protocol
 
@@ -29,8 +29,8 @@ from rater.core.reasons import Side as SideName
 
 SIDE_INDEX = {side: index for index, side in enumerate(SIDES)}
 
-
-_timestamp = attrgetter("timestamp")
+timestamp = attrgetter("timestamp")
+"""Of a record, ms."""
 
 
 class Record(Protocol):
@@ -113,8 +113,10 @@ class Side(Struct, gc=False):
     priced: Priced | None = None
     opened: Opened | None = None
     """What is open of the client's packages; None: nothing was looked for."""
-    candidates: Sequence[Candidate] = ()
+    candidates: tuple[Candidate, ...] = ()
     """What it may draw from."""
+    cut: bool = False
+    """They are the first few: it is asked again with all of them where these do not do."""
     late: bool = False
     """A period that it may draw from was over when its record came in."""
     row: OutcomeRow | None = None
@@ -219,7 +221,7 @@ def _by_generation(
 ) -> list[list[tuple[str, list[Any]]]]:
     """Part what came in where the lane's time enters another generation: seldom, or after a long absence."""
     lane_ms, length_ms = standing.lane_ms, standing.generation_ms
-    latest_ms = max([max(map(_timestamp, records), default=0) for _, records in polled], default=0)
+    latest_ms = max([max(map(timestamp, records), default=0) for _, records in polled], default=0)
     if latest_ms // length_ms <= lane_ms // length_ms:
         return [polled]
     groups: list[list[tuple[str, list[Any]]]] = [[]]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import msgspec
 
 from rater.core.bucket.messages import ClientWrite, DrawItem, DrawRequest, Due, ItemCandidate, Use
@@ -11,7 +9,7 @@ from rater.core.catalog.codes import NO_RATE, RateText
 from rater.core.catalog.offers import Candidate, LimitText
 from rater.core.cdr import CALLS, SIDES, Cdr
 from rater.core.clients.changes import Change
-from rater.core.clients.views import ClientView, Opened
+from rater.core.clients.views import ClientView, Opened, PeriodText
 from rater.core.journal.outcomes import (
     NOTHING_OPEN,
     HeadRow,
@@ -47,23 +45,17 @@ class RequestBuilder:
         self._clients: dict[str, tuple[int, dict[str, int]]] = {}
         """Client → its place among the uses, and the numbers of its counters' fields there."""
         self._topics: dict[str, int] = {}
-        self._heads: dict[tuple[str, str | None, int, str, Opened | None], int] = {}
-        self._head_texts: list[TransactionHead] = []
-        self._head_rows: list[HeadRow] = []
-        self._rates: dict[str, int] = {}
-        self._rate_texts: list[RateText] = []
-        self._limits: dict[tuple[Candidate, ...], int] = {}
-        self._limit_texts: list[tuple[LimitText, ...]] = []
-        self._limit_rows: list[list[msgspec.Raw]] = []
+        self._heads: dict[
+            tuple[str, str | None, int, str, Opened | None], tuple[int, TransactionHead, HeadRow]
+        ] = {}
+        self._rates: dict[str, tuple[int, RateText]] = {}
+        self._limits: dict[tuple[Candidate, ...], tuple[int, tuple[LimitText, ...], list[msgspec.Raw]]] = {}
         self._last: Record | None = None
         self._last_use = -1
 
-    def add(
-        self, side: Side, cdr: Cdr, view: ClientView, priced: Priced, opened: Opened | None,
-        candidates: Sequence[Candidate], cut: bool, catalog: int,  # noqa: FBT001 - as matching returns it
-    ) -> None:  # fmt: skip
-        """Add a side that was identified, priced and matched by this version of the catalog."""
-        record = side.record
+    def add(self, side: Side, cdr: Cdr, view: ClientView, priced: Priced, catalog: int) -> None:
+        """Add a side that was matched by this version of the catalog; the others are what it stands on."""
+        record, opened, candidates = side.record, side.opened, side.candidates
         packages = () if opened is None else opened.packages
         use, fields = client = self._clients.get(view.id) or (len(self.uses), {})
         if use == len(self.uses):
@@ -82,41 +74,39 @@ class RequestBuilder:
         key, older = keys_of(cdr, side.index, view.crc)
         content = content_of(cdr, view.id, side.account, None if side.party is None else side.party.rate)
         self.items.append(
-            DrawItem(use, key, content, priced.billed, priced.cost, same_record, asked, cut, older)
+            DrawItem(use, key, content, priced.billed, priced.cost, same_record, asked, side.cut, older)
         )
-        limits = self._limits.setdefault(tuple(candidates), len(self._limits))
-        if limits == len(self._limit_texts):
-            self._limit_texts.append(tuple([one.text for one in candidates]))
-            self._limit_rows.append([one.packed for one in candidates])
-        head = self._head(side, cdr, view, opened, catalog)
+        limits = self._limits.get(candidates)
+        if limits is None:
+            texts = tuple([one.text for one in candidates])
+            limits = self._limits[candidates] = len(self._limits), texts, [one.packed for one in candidates]
+        head = self._head(side, cdr, view, packages, catalog)
         rate_text = NO_RATE if side.rate is None else side.rate.text()
-        rate = self._rates.setdefault(rate_text.fragment, len(self._rates))
-        if rate == len(self._rate_texts):
-            self._rate_texts.append(rate_text)
-        side.head, side.rate_text, side.limits = self._head_texts[head], rate_text, self._limit_texts[limits]
+        rate = self._rates.setdefault(rate_text.fragment, (len(self._rates), rate_text))
+        side.head, side.rate_text, side.limits = head[1], rate[1], limits[1]
         source, name, caller = (cdr.source, cdr.id, cdr.caller) if cdr.plain else names_of(cdr)
         side.row = OutcomeRow(
             side.index, source, name, cdr.at_ms, caller, cdr.called,
             cdr.duration_ms if cdr.service == CALLS else cdr.volume,  # type: ignore[arg-type]
             priced.billed, priced.why, priced.fx,
             self._topics.setdefault(side.topic, len(self._topics)), record.offset, record.timestamp, key,
-            content, head, rate, limits,
+            content, head[0], rate[0], limits[0],
         )  # fmt: skip
         self._rows.append(side.row)
         self.sides.append(side)
 
-    def _head(self, side: Side, cdr: Cdr, view: ClientView, opened: Opened | None, catalog: int) -> int:
-        """Return the number of what the side's transaction shares with others of its client."""
-        head = self._heads.setdefault(
-            (view.id, side.account, side.index, cdr.service, opened), len(self._heads)
-        )
-        if head == len(self._head_texts):
-            packages = () if opened is None else opened.packages
+    def _head(
+        self, side: Side, cdr: Cdr, view: ClientView, packages: tuple[PeriodText, ...], catalog: int
+    ) -> tuple[int, TransactionHead, HeadRow]:
+        """Return what the side's transaction shares with others of its client, and its number."""
+        key = view.id, side.account, side.index, cdr.service, side.opened
+        found = self._heads.get(key)
+        if found is None:
             text = head_of(view, side.account, SIDES[side.index], cdr.service, packages, catalog)
-            self._head_texts.append(text)
-            packed = NOTHING_OPEN if opened is None else opened.packed
-            self._head_rows.append((text.client, text.ids, text.amount, text.end, packed))
-        return head
+            packed = NOTHING_OPEN if side.opened is None else side.opened.packed
+            row = text.client, text.ids, text.amount, text.end, packed
+            found = self._heads[key] = len(self._heads), text, row
+        return found
 
     def change(self, change: Change, topic: str, record: KafkaRecord, index: int) -> None:
         """Add a change that a record asks for: it is carried out before the sides."""
@@ -130,8 +120,10 @@ class RequestBuilder:
         lane_ms, context = standing.lane_ms, b""
         if self._rows:
             context = pack_rows(
-                list(self._topics), self._head_rows, self._rate_texts, self._limit_rows, self._rows
-            )
+                list(self._topics), [row for _, _, row in self._heads.values()],
+                [text for _, text in self._rates.values()], [row for _, _, row in self._limits.values()],
+                self._rows,
+            )  # fmt: skip
         if self.changes:
             context = pack_changes(self.changes, context)
         return DrawRequest(

@@ -7,19 +7,17 @@ next begins: that is what makes one call for each bucket possible.
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Mapping, Sequence
-from operator import attrgetter
 
 import msgspec
 from msgspec.structs import replace
 
 from rater.core.bucket.messages import DrawReply, Outcome, bucket_of
 from rater.core.catalog.compiled import Catalog
-from rater.core.catalog.offers import Candidate
 from rater.core.catalog.specs import LimitType
 from rater.core.cdr import SIDES, Arrival, Cdr
 from rater.core.cdr_decoding import check
 from rater.core.cdr_decoding import decode as decode_cdr
-from rater.core.clients.views import Opened, Views
+from rater.core.clients.views import Views
 from rater.core.journal.outcomes import Decided, KeptChange, row_of
 from rater.core.journal.records import (
     CDR_INDICES,
@@ -34,7 +32,7 @@ from rater.core.journal.records import (
     state_record,
 )
 from rater.core.kinds import DuplicateKind, SideOutcome, TransactionType
-from rater.core.line.batch import SIDE_INDEX, Batch, Record, Side, Standing
+from rater.core.line.batch import SIDE_INDEX, Batch, Record, Side, Standing, timestamp
 from rater.core.line.draw_request import RequestBuilder
 from rater.core.rating.identifying import Ahead, Identified
 from rater.core.rating.identifying import identify as identify_side
@@ -48,7 +46,6 @@ from rater.core.reasons import Side as SideName
 from rater.core.sources.formats import Skipped
 from rater.core.sources.source_map import SourceMap
 
-_timestamp = attrgetter("timestamp")
 _context = msgspec.msgpack.Decoder(Context)
 
 
@@ -68,7 +65,7 @@ def decode(
     for topic, records in batch.polled:
         source_map = maps.get(topic)
         batch.counts.cdrs += len(records)
-        batch.counts.arrivals.update(map(_timestamp, records))
+        batch.counts.arrivals.update(map(timestamp, records))
         for record in records:
             if record.timestamp > lane_ms:
                 lane_ms = record.timestamp
@@ -248,13 +245,11 @@ def match(
         cdr, view, priced, rate = side.cdr, side.view, side.priced, side.rate
         if side.rejection is not None or cdr is None or view is None or priced is None:
             continue
-        opened: Opened | None = None
-        candidates: Sequence[Candidate] = ()
-        cut = side.late = False
+        side.opened, side.candidates, side.cut, side.late = None, (), False, False
         if priced.billed and rate is not None and view.packages:
             name = SIDES[side.index]
             kind = package_type(priced.sign, name)
-            opened = view.opened(side.account, cdr.service, kind, cdr.at_ms, catalog)
+            opened = side.opened = view.opened(side.account, cdr.service, kind, cdr.at_ms, catalog)
             whole = side.whole or view.id in ask_whole
             matched = match_limits(
                 opened, view, name, rate.code, priced.billed, cdr.at_ms, catalog, whole=whole
@@ -262,16 +257,15 @@ def match(
             if isinstance(matched, Rejection):
                 _reject_side(side, matched, view.id, catalog, views, lacking)
                 continue
-            candidates, cut = matched
+            side.candidates, side.cut = matched
             came_ms = side.record.timestamp
             if came_ms >= opened.until_ms:
-                side.late = any(opened.stops_ms[one.group] <= came_ms for one in candidates)
-        side.opened, side.candidates = opened, candidates
+                side.late = any(opened.stops_ms[one.group] <= came_ms for one in side.candidates)
         bucket = view.crc % buckets
         builder = requests.get(bucket)
         if builder is None:
             builder = requests[bucket] = RequestBuilder()
-        builder.add(side, cdr, view, priced, opened, candidates, cut, catalog.version)
+        builder.add(side, cdr, view, priced, catalog.version)
     return requests, lacking
 
 

@@ -27,7 +27,7 @@ def package_type(cost_sign: int, side: Side) -> PackageType:
 def match(
     opened: Opened, view: ClientView, side: Side, code: str, billed: int, at_ms: int, catalog: Catalog,
     *, whole: bool,
-) -> tuple[list[Candidate], bool] | Rejection:  # fmt: skip
+) -> tuple[tuple[Candidate, ...], bool] | Rejection:  # fmt: skip
     """Return the limits that a call may draw from, in the order of RULES.md 2.1, and whether there are more.
 
     code: that of the rate that was found. whole: all of them, for who does not ask again; else maybe the
@@ -47,21 +47,24 @@ def match(
             return offers.chosen(first), True
     candidates = offers.chosen(places)
     if places & offers.short:
-        candidates = [one for one in candidates if billed >= one.min_call]
+        candidates = tuple([one for one in candidates if billed >= one.min_call])
     if foreign:
-        for at, one in enumerate(candidates):
-            if one.money and one.currency != view.currency:
-                converted = _converted(one, view.currency, at_ms, catalog, side)
-                if isinstance(converted, Rejection):
-                    return converted
-                candidates[at] = converted
+        every = []
+        for one in candidates:
+            found = _converted(one, view.currency, at_ms, catalog, side)
+            if isinstance(found, Rejection):
+                return found
+            every.append(found)
+        candidates = tuple(every)
     return candidates, False
 
 
 def _converted(
     one: Candidate, currency: str, at_ms: int, catalog: Catalog, side: Side
 ) -> Candidate | Rejection:
-    """Return a money limit of another currency than the client's, with how its money is converted."""
+    """Return a limit; a money limit of another currency than the client's with how it is converted."""
+    if not one.money or one.currency == currency:
+        return one
     pair = (currency, one.currency)
     found = catalog.convert(*pair, at_ms)
     if found is None:
