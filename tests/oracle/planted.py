@@ -254,8 +254,8 @@ PLANTED = (
     Planted(
         "rate_goes_on",
         "core/catalog/codes.py",
-        "row.to_ms is not None and row.to_ms <= at_ms",
-        "row.to_ms is not None and row.to_ms < at_ms",
+        "if rate.to_ms <= at_ms",
+        "if rate.to_ms < at_ms",
         "a rate is in force at the instant of its end",
     ),
     Planted(
@@ -326,15 +326,15 @@ PLANTED = (
     Planted(
         "head_of_another_client",
         "core/line/draw_request.py",
-        "(view.id, side.account, side.index, cdr.service, opened)",
-        "(side.account, side.index, cdr.service, opened)",
+        "key = view.id, side.account,",
+        "key = side.account,",
         "calls of two clients of a bucket that have nothing open share what says whose they are",
     ),
     Planted(
         "head_of_another_period",
         "core/line/draw_request.py",
-        "cdr.service, opened), len",
-        "cdr.service, None), len",
+        "cdr.service, side.opened\n",
+        "cdr.service, None\n",
         "calls of a client in two periods name the period of the first",
     ),
     Planted(

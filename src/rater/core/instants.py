@@ -32,5 +32,4 @@ def milliseconds(at: datetime) -> int:
 
 def rfc3339(at_ms: int) -> str:
     """Return an instant as records write it: UTC with milliseconds and a Z."""
-    seconds, ms = divmod(at_ms, SECOND_MS)
-    return (_NAIVE_EPOCH + timedelta(0, seconds, ms * 1000)).isoformat("T", "milliseconds") + "Z"
+    return (_NAIVE_EPOCH + timedelta(0, 0, at_ms * 1000)).isoformat("T", "milliseconds") + "Z"

@@ -55,6 +55,6 @@ def test_a_rate_keeps_the_spelling_of_its_codes_row() -> None:
     deck = Deck("d", {"1242": "Bahamas", "124235": "BAHAMAS "})
     table = RateTable("t", "USD", deck, [Row("1242", 1), Row("124235", 1)])
     rates = [table.lookup(number, 0) for number in ("12421", "1242351")]
-    assert [rate and rate.code_name for rate in rates] == ["Bahamas", "BAHAMAS "]
+    assert [rate and rate.name for rate in rates] == ['"Bahamas"', '"BAHAMAS "']
     assert deck.codes_named("bahamas") == {"1242", "124235"}
     assert deck.codes_named("Bahama") == frozenset()

@@ -332,8 +332,8 @@ def test_a_rate_has_the_code_name_of_its_tables_deck() -> None:
     named, bare = (catalog.tables[name].lookup("380441234567", 0) for name in ("named", "bare"))
     assert named is not None
     assert bare is not None
-    assert (named.code, named.code_name, named.currency) == ("38044", "Ukraine Kiev", "USD")
-    assert (bare.code, bare.code_name, bare.currency) == ("38044", None, "EUR")
+    assert (named.code, named.name, named.currency) == ("38044", '"Ukraine Kiev"', "USD")
+    assert (bare.code, bare.name, bare.currency) == ("38044", "null", "EUR")
 
 
 def test_content_is_kept_as_objects() -> None:

@@ -84,7 +84,7 @@ def rated(
 ) -> Rate:
     """Return a rate without a table."""
     price = price_e10, fee_e10, min_time, interval, grace_time
-    return Rate(currency, code, None, *price, price_text(None, currency, *price))
+    return Rate(currency, code, "null", *price, price_text(None, currency, *price))
 
 
 # ---------------------------------------------------------------- billed volume

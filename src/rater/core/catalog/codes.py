@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import cached_property
+from operator import attrgetter
 from typing import NamedTuple
 
 from msgspec import Struct
 
 from rater.core.amounts import format_e10
-from rater.core.instants import BEGINNING_MS
+from rater.core.instants import BEGINNING_MS, NEVER_MS
 from rater.core.json_text import members, quoted
 from rater.core.naming import name_key
 
@@ -76,24 +77,26 @@ class Rate(Struct, gc=False):
     """What a side of a call is rated at: a row of a rate table, or what the CDR itself gave (no table).
 
     price_e10 of one price unit and setup_fee_e10 are in 10^-10 of the currency; min_time, interval and
-    grace_time in counting units, interval >= 1. price: how transactions write it, and the table.
+    grace_time in counting units, interval >= 1. name: the code's name as JSON has it, or null; price: how
+    transactions write it, and the table. A table's row is in force in [from_ms, to_ms).
     """
 
     currency: str
     code: str
-    code_name: str | None
+    name: str
     price_e10: int
     setup_fee_e10: int
     min_time: int
     interval: int
     grace_time: int
     price: PriceText
+    from_ms: int = BEGINNING_MS
+    to_ms: int = NEVER_MS
 
     def text(self) -> RateText:
         """Return what of a transaction follows from the rate (CONTRACTS.md, Transaction)."""
-        name = "null" if self.code_name is None else quoted(self.code_name)
         price, fee = self.price
-        return RateText(f'"code":"{self.code}","code_name":{name},"rate":{price}', fee)
+        return RateText(f'"code":"{self.code}","code_name":{self.name},"rate":{price}', fee)
 
 
 def price_text(
@@ -107,6 +110,11 @@ def price_text(
         "min_time": min_time, "interval": interval, "grace_time": grace_time,
     }  # fmt: skip
     return PriceText(f"{{{members(rate)}}}", fee)
+
+
+def name_text(name: str | None) -> str:
+    """Return what a transaction says of a code's name."""
+    return "null" if name is None else quoted(name)
 
 
 class Row(Struct, array_like=True, gc=False):
@@ -129,17 +137,15 @@ _HEAD = 3
 class RateTable:
     """A rate table, searched by number."""
 
-    __slots__ = ("_by_code", "_lengths", "_prices", "_shorter", "currency", "deck", "name")
+    __slots__ = ("_by_code", "_lengths", "_shorter", "currency", "deck", "name")
 
     def __init__(self, name: str, currency: str, deck: Deck | None, rows: Iterable[Row]) -> None:
         """Take the rows of the table."""
         self.name = name
         self.currency = currency
         self.deck = deck
-        self._by_code: dict[str, Row | list[Row]] = {}
+        self._by_code: dict[str, Rate | list[Rate]] = {}
         """A list where a code has several, the one that begins last first; most codes have one."""
-        self._prices: dict[tuple[int, int, int, int, int], PriceText] = {}
-        """How transactions write each price of the table: a deck has many codes at one price."""
         self._fill(rows)
         lengths: dict[str, set[int]] = {}
         for code in self._by_code:
@@ -156,18 +162,26 @@ class RateTable:
 
     def _fill(self, rows: Iterable[Row]) -> None:
         table = self._by_code
+        codes: dict[str, str] = {} if self.deck is None else self.deck.codes
+        # A deck has many codes of one name, and at one price.
+        names = {name: name_text(name) for name in (None, *codes.values())}
+        prices: dict[tuple[int, int, int, int, int], PriceText] = {}
         for row in rows:
             price = row.price_e10, row.setup_fee_e10, row.min_time, row.interval, row.grace_time
-            if price not in self._prices:
-                self._prices[price] = price_text(self.name, self.currency, *price)
-            other = table.setdefault(row.code, row)
+            text = prices.get(price)
+            if text is None:
+                text = prices[price] = price_text(self.name, self.currency, *price)
+            start = BEGINNING_MS if row.from_ms is None else row.from_ms
+            stop = NEVER_MS if row.to_ms is None else row.to_ms
+            rate = Rate(self.currency, row.code, names[codes.get(row.code)], *price, text, start, stop)
+            other = table.setdefault(row.code, rate)
             if isinstance(other, list):
-                other.append(row)
-            elif other is not row:
-                table[row.code] = [other, row]
+                other.append(rate)
+            elif other is not rate:
+                table[row.code] = [other, rate]
         for several in table.values():
             if isinstance(several, list):
-                several.sort(key=_from, reverse=True)
+                several.sort(key=attrgetter("from_ms"), reverse=True)
 
     def __len__(self) -> int:
         """Return the number of codes."""
@@ -183,19 +197,13 @@ class RateTable:
         by_code = self._by_code
         for length in self._lengths.get(number[:_HEAD], self._shorter):
             found = by_code.get(number[:length])  # of a shorter number all of it, which is as good
-            for row in (found,) if isinstance(found, Row) else found or ():
-                if row.from_ms is not None and at_ms < row.from_ms:
+            for rate in (found,) if isinstance(found, Rate) else found or ():
+                if at_ms < rate.from_ms:
                     continue
-                if row.to_ms is not None and row.to_ms <= at_ms:
+                if rate.to_ms <= at_ms:
                     break
-                name = None if self.deck is None else self.deck.codes.get(row.code)
-                price = row.price_e10, row.setup_fee_e10, row.min_time, row.interval, row.grace_time
-                return Rate(self.currency, row.code, name, *price, self._prices[price])
+                return rate
         return None
-
-
-def _from(row: Row) -> int:
-    return BEGINNING_MS if row.from_ms is None else row.from_ms
 
 
 EXACT = 0

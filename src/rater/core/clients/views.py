@@ -68,6 +68,7 @@ class ClientView:
         "crc",
         "credit_limit",
         "currency",
+        "currency_text",
         "id",
         "orig_tables",
         "packages",
@@ -92,6 +93,8 @@ class ClientView:
         self.packages = state.packages
         self.text = members({"client": state.id})
         """As its transactions name it."""
+        self.currency_text = members({"currency": state.currency})
+        """The same of its currency."""
         # Names of a few tables, of as many clients as there are: one text each, and no way through the state.
         self.orig_tables, self.term_tables = (
             {intern(service): intern(name) for service, name in state.rate_tables.get(side, {}).items()}

@@ -176,7 +176,7 @@ def identify(sides: Iterable[Side], catalog: Catalog, views: Views) -> Lacking:
         side.rejection, side.view, side.identified_by = None, None, catalog
         found = identify_side(side.cdr, SIDES[side.index], side.party, catalog, views)  # type: ignore[arg-type]
         if isinstance(found, Identified):
-            side.view, side.account, side.rate = found
+            side.view, side.account, side.rate = found.view, found.account, found.rate
         elif isinstance(found, Rejection):
             _reject_side(side, found, _whose_view(side, catalog, views), catalog, views, lacking)
         elif isinstance(found, Ahead):

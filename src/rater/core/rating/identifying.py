@@ -6,11 +6,9 @@ Source of the rules: RULES.md 2, steps 2 and 4.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from msgspec import Struct
 
-from rater.core.catalog.codes import Rate, price_text
+from rater.core.catalog.codes import Rate, name_text, price_text
 from rater.core.catalog.compiled import Catalog
 from rater.core.cdr import Cdr, GivenRate, Party
 from rater.core.clients.views import ClientView, Views
@@ -30,7 +28,7 @@ class Ahead(Struct, frozen=True):
     catalog: int
 
 
-class Identified(NamedTuple):
+class Identified(Struct, gc=False):
     """Whose call it is and what it is rated at. rate None: unanswered, so none was looked up."""
 
     view: ClientView
@@ -129,7 +127,7 @@ def given_rate(given: GivenRate) -> Rate:
     """Return a rate that the CDR brought, as it is: it has no table."""
     price = given.price_e10, given.setup_fee_e10, given.min_time, given.interval, given.grace_time
     text = price_text(None, given.currency, *price)
-    return Rate(given.currency, given.code, given.code_name, *price, text)
+    return Rate(given.currency, given.code, name_text(given.code_name), *price, text)
 
 
 def _no_rate(cdr: Cdr, side: Side, view: ClientView, account: str | None) -> Rejection:

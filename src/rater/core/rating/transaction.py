@@ -91,7 +91,7 @@ def head_of(
         view.id,
         f'{side}",{view.text},"account":{of},"side":"{side}","service":{quoted(service)},"cdr":{{"source":"',
         "" if service == CALLS else 'null,"volume":',
-        f',"currency":{quoted(view.currency)},"catalog":{catalog}',
+        f',{view.currency_text},"catalog":{catalog}',
         packages,
     )
 
