@@ -12,6 +12,7 @@ from cli.conftest import Capture
 from rater import shipped
 from rater.cli import main
 from rater.cli.files import key_of
+from rater.core.sources.cutting import Record
 
 NOW = {
     "id": "1",
@@ -115,7 +116,7 @@ def test_sources_test_uses_the_defaults_of_a_source(tmp_path: Path, capsys: Capt
 )
 def test_the_key_is_the_client_where_the_record_names_one(raw: bytes, key: bytes | None) -> None:
     """Order is kept for a client whose records name it; what cannot be read goes anywhere."""
-    assert key_of(raw, None) == key
+    assert key_of(Record(1, raw), None) == key
 
 
 @pytest.mark.parametrize(

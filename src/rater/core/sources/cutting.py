@@ -25,10 +25,15 @@ _BOM = b"\xef\xbb\xbf"
 
 
 class Record(NamedTuple):
-    """One record of a file. line: where it begins, from 1; raw: its bytes, as they are in the file."""
+    """One record of a file.
+
+    line: where it begins, from 1; raw: its bytes, as they are in the file; columns: of CSV with a map, the
+    header row that it stands below, None: below none.
+    """
 
     line: int
     raw: bytes
+    columns: bytes | None = None
 
 
 class _Line(NamedTuple):
@@ -43,8 +48,8 @@ def records(stream: BinaryIO, source_map: SourceMap | None = None) -> Iterator[R
     source_map: whose records they are. None: CDRs, as JSON or as CSV with a header row of the CDR's field
     names (`orig.client` and so on for the sides); those of CSV come as JSON.
 
-    Raises ValueError with a sentence where the file as a whole is wrong: a CSV header that names no id, a
-    JSON list on one line that is too long to be read.
+    Raises ValueError with a sentence where the file as a whole is wrong: a CSV header row by which the rows
+    below it cannot be read, a JSON list on one line that is too long to be read.
     """
     lines = _lines(stream)
     if source_map is None:
@@ -55,7 +60,7 @@ def records(stream: BinaryIO, source_map: SourceMap | None = None) -> Iterator[R
         is_json = first.text.lstrip()[:1] in (b"{", b"[")
         yield from _json(together) if is_json else _cdrs_of_csv(together)
     elif source_map.format == "csv":
-        yield from _csv(lines, source_map.separator.encode())
+        yield from _rows(lines, source_map)
     elif source_map.format == "esl":
         yield from _events(lines)
     else:
@@ -182,6 +187,18 @@ class _Cutter:
 
 
 # CSV
+
+
+def _rows(lines: Iterable[_Line], source_map: SourceMap) -> Iterator[Record]:
+    """Yield rows with the header row above them: of files that were put together each has its own."""
+    columns: bytes | None = None
+    for row in _csv(lines, source_map.separator.encode()):
+        if source_map.is_header(row.raw):
+            if fault := source_map.header_fault(row.raw):
+                msg = f"line {row.line}: {fault}"
+                raise ValueError(msg)
+            columns = row.raw
+        yield row if columns is None else row._replace(columns=columns)
 
 
 def _csv(lines: Iterable[_Line], separator: bytes) -> Iterator[Record]:
