@@ -108,6 +108,28 @@ def test_csv_lines() -> None:
     assert _cut(b'"a","b"\r\n\r\n"c","d"', _CSV) == [(1, b'"a","b"'), (3, b'"c","d"')]
 
 
+def test_header_rows_go_with_their_rows() -> None:
+    """Each row has the header row above it; those above the first have none. A byte order mark is no row."""
+    first, second = b"dst,src,uniqueid,answer", b"\xef\xbb\xbfsrc,dst,uniqueid,answer"
+    needed = b",start,end,billsec,disposition,accountcode,channel,dstchannel,lastapp"
+    data = b"\n".join([b"0,0", first + needed, b"1,2", b"", b"3,4", second + needed, b"5,6"])
+    found = [(one.line, one.raw, one.columns) for one in records(io.BytesIO(data), _CSV)]
+    assert found == [
+        (1, b"0,0", None),
+        (2, first + needed, first + needed),
+        (3, b"1,2", first + needed),
+        (5, b"3,4", first + needed),
+        (6, second + needed, second + needed),
+        (7, b"5,6", second + needed),
+    ]
+
+
+def test_a_header_row_that_cannot_be_read() -> None:
+    """The file is refused with line, column and remedy."""
+    with pytest.raises(ValueError, match=r"line 2: the header row names no channel, .* more, which the map"):
+        _cut(b"0,0\nsrc,dst,uniqueid\n", _CSV)
+
+
 def test_quoted_newlines() -> None:
     """A line break in quotes is of the cell, and doubled quotes do not end it."""
     data = b'"a","x ""y""\nz","b"\n"c","d"\n'

@@ -37,8 +37,9 @@ def ingest(files: tuple[str, ...], name: str) -> int:
     """Send the records of files to a source's topic, with progress.
 
     A file holds CDRs (JSON lines, a JSON list, or CSV with a header row) for a source without a map, else the
-    records that its map reads. Records go as they are; the worker rates or rejects them. Again is harmless:
-    within `worker.duplicate_window_days` the ids are known.
+    records that its map reads. Records go as they are, rows of CSV with the header row above them, by which
+    they are read; the worker rates or rejects them. Again is harmless: within `worker.duplicate_window_days`
+    the ids are known.
 
     \b
     Examples:

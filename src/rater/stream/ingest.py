@@ -86,7 +86,7 @@ class Ingest:
             batch = self._filling.get(partition)
             if batch is None:
                 batch = self._filling[partition] = self._producer.create_batch()
-            if batch.append(timestamp=None, key=key, value=value, headers=headers) is not None:
+            if batch.append(timestamp=None, key=key, value=value, headers=list(headers)) is not None:
                 return
             await self._send(partition, batch)
             partition = self._turn if key is None else partition
