@@ -20,6 +20,7 @@ COLUMNS = "columns"
 _SEPARATORS = ",;\t|"  # that files are written with, for the sentence that names the right one
 _NAMES_MIN = 2  # known names in a header row
 _NAMES_TOLD = 5
+_BEFORE_NAMES = b' \t"\xef\xbb\xbf'
 _ORDERS_MAX = 32  # header rows that are kept: a topic has few
 _END = "\0end"  # a cell behind the last one: an open quote swallows it
 
@@ -77,6 +78,7 @@ class CsvReader:
         self._paths = tuple(paths)
         self._columns = tuple(columns)
         self._names = frozenset(name.casefold() for name in columns)
+        self._digits = any("0" <= name[:1] <= "9" for name in columns)
         self._optional = frozenset(optional)
         self._separator = separator
         self._clean = plain if url_encoded else str.strip
@@ -112,6 +114,8 @@ class CsvReader:
 
     def is_header(self, raw: bytes) -> bool:
         """Return whether a line is a header row, be it with another separator or faulty."""
+        if raw.lstrip(_BEFORE_NAMES)[:1].isdigit() and not self._digits:
+            return False  # most lines are rows, and most of those need not be parsed for it
         text = _text(raw)
         return self._is_header_with(text, self._separator) or self._other_separator(text) is not None
 
