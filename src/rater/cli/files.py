@@ -39,7 +39,7 @@ def ingest(files: tuple[str, ...], name: str) -> int:
     A file holds CDRs (JSON lines, a JSON list, or CSV with a header row) for a source without a map, else the
     records that its map reads. Records go as they are, rows of CSV with the header row above them, by which
     they are read; the worker rates or rejects them. Again is harmless: within `worker.duplicate_window_days`
-    the ids are known.
+    the ids are known. A last row of CSV without a line break, which may be cut off, is not sent: exit code 1.
 
     \b
     Examples:
@@ -49,53 +49,57 @@ def ingest(files: tuple[str, ...], name: str) -> int:
     settings = invocation().settings()
     source = find_source(settings, name)
     source_map = _opened(name, source) if source.map is not None else None
-    if source_map is not None and source_map.format == "csv":
-        _check(files, source_map)
-    sent = run(_send(settings, source.topic, source_map, files), settings)
+    _check(files, source_map)
+    sent, left = run(_send(settings, source.topic, source_map, files), settings)
     if invocation().json:
         for file, number in sent.items():
             print_json({"file": file, "source": name, "topic": source.topic, "records": number})
     else:
         for file, number in sent.items():
             click.echo(f"{file}: {number} records sent to {source.topic}")
-    return 0
+    for file, line in left.items():
+        say(
+            f"{file}: line {line} has no line break and may be cut off, so it was not sent; "
+            "send the file again when it is whole, or end the line"
+        )
+    return FAILED if left else 0
 
 
-def _check(files: tuple[str, ...], source_map: SourceMap) -> None:
-    """Read CSV files once before anything is sent: a header row that is wrong half-way stops all of them."""
+def _check(files: tuple[str, ...], source_map: SourceMap | None) -> None:
+    """Read files of CSV once before anything is sent: a wrong header row half-way stops all of them."""
+    if source_map is not None and source_map.format != "csv":
+        return
     for file in files:
         with open(file, "rb") as stream:  # noqa: PTH123 - a stream of bytes
             if not stream.seekable():  # a pipe cannot be read twice
                 continue
             for _ in _records(stream, source_map, file):
                 pass
-            if stream.tell() and not _ends_whole(stream):
-                say(f"{file}: the last line has no line break; send it again if it is still being written")
-
-
-def _ends_whole(stream: BinaryIO) -> bool:
-    stream.seek(-1, os.SEEK_END)
-    return stream.read(1) in b"\r\n"
 
 
 async def _send(
     settings: Settings, topic: str, source_map: SourceMap | None, files: tuple[str, ...]
-) -> dict[str, int]:
+) -> tuple[dict[str, int], dict[str, int]]:
+    """Return file → records sent, and file → line that was not, for it may be cut off."""
     from rater.app import kafka_client
     from rater.core.sources.csv_reading import COLUMNS
     from rater.stream.ingest import Ingest
 
     sent: dict[str, int] = dict.fromkeys(files, 0)
+    left: dict[str, int] = {}
     async with Ingest(kafka_client(settings), topic) as out:
         for file in files:
             with open(file, "rb") as stream, progress(file, os.fstat(stream.fileno()).st_size) as passed:  # noqa: ASYNC230, PTH123
                 for record in _records(stream, source_map, file):
+                    if not record.ended:
+                        left[file] = record.line
+                        continue
                     headers = () if record.columns is None else ((COLUMNS, record.columns),)
                     await out.send(record.raw, key_of(record, source_map), headers)
                     sent[file] += 1
                     passed(len(record.raw) + 1)  # with its line break, near enough
             await out.flush()
-    return sent
+    return sent, left
 
 
 def key_of(record: Record, source_map: SourceMap | None) -> bytes | None:

@@ -88,7 +88,9 @@ def _named(party: Party) -> str:
 def _summaries(name: str, **defaults: object) -> list[str]:
     source_map = _shipped(name, **defaults)
     with (_DATA / _FILES[name]).open("rb") as file:
-        return [_summary(_became(source_map, *record[1:])) for record in records(file, source_map)]
+        return [
+            _summary(_became(source_map, record.raw, record.columns)) for record in records(file, source_map)
+        ]
 
 
 # The shipped maps

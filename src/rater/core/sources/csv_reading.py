@@ -151,21 +151,10 @@ class CsvReader:
         return known >= _NAMES_MIN
 
     def _cells(self, text: str, separator: str) -> list[str] | Problem:
-        if '"' in text or "\n" in text or "\r" in text:
-            try:
-                rows = list(csv.reader([f"{text}{separator}{_END}"], delimiter=separator))
-            except csv.Error as error:
-                why = "it has several lines" if "new-line" in str(error) else str(error)
-                return Problem(
-                    Reason.MALFORMED, f"the line is no CSV ({why}); one line is one record", shown(text)
-                )
-            cells = rows[0] if len(rows) == 1 else []
-            if cells[-1:] != [_END]:
-                detail = "a quote is never closed: the line was cut off, or a quote in a cell is not doubled"
-                return Problem(Reason.MALFORMED, detail, shown(text))
-            cells.pop()
-        else:
-            cells = text.split(separator)
+        try:
+            cells = cells_of(text, separator)
+        except ValueError as error:
+            return Problem(Reason.MALFORMED, str(error), shown(text))
         if len(cells) > 1:
             return cells
         if not text.strip():
@@ -242,6 +231,22 @@ class CsvReader:
             "columns; give the source a map with its columns (with ? behind those that may be lacking)"
         )
         return Partial(_Partial(slots, missing), Problem(Reason.MALFORMED, detail, shown(cells[-1])))
+
+
+def cells_of(text: str, separator: str) -> list[str]:
+    """Return the cells of a line without its line break. Raises ValueError with a sentence: it is no CSV."""
+    if '"' not in text and "\n" not in text and "\r" not in text:
+        return text.split(separator)
+    try:
+        (cells,) = csv.reader([f"{text}{separator}{_END}"], delimiter=separator)
+    except csv.Error as error:
+        why = "it has several lines" if "new-line" in str(error) else str(error)
+        msg = f"the line is no CSV ({why}); one line is one record"
+        raise ValueError(msg) from error
+    if cells.pop() != _END:
+        msg = "a quote is never closed: the line was cut off, or a quote in a cell is not doubled"
+        raise ValueError(msg)
+    return cells
 
 
 def _text(raw: bytes) -> str:
