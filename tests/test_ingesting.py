@@ -108,6 +108,28 @@ def test_csv_lines() -> None:
     assert _cut(b'"a","b"\r\n\r\n"c","d"', _CSV) == [(1, b'"a","b"'), (3, b'"c","d"')]
 
 
+def test_header_rows_go_with_their_rows() -> None:
+    """Each row has the header row above it; those above the first have none. A byte order mark is no row."""
+    first, second = b"dst,src,uniqueid,answer", b"\xef\xbb\xbfsrc,dst,uniqueid,answer"
+    needed = b",start,end,billsec,disposition,accountcode,channel,dstchannel,lastapp"
+    data = b"\n".join([b"0,0", first + needed, b"1,2", b"", b"3,4", second + needed, b"5,6"])
+    found = [(one.line, one.raw, one.columns) for one in records(io.BytesIO(data), _CSV)]
+    assert found == [
+        (1, b"0,0", None),
+        (2, first + needed, first + needed),
+        (3, b"1,2", first + needed),
+        (5, b"3,4", first + needed),
+        (6, second + needed, second + needed),
+        (7, b"5,6", second + needed),
+    ]
+
+
+def test_a_header_row_that_cannot_be_read() -> None:
+    """The file is refused with line, column and remedy."""
+    with pytest.raises(ValueError, match=r"line 2: the header row names no channel, .* more, which the map"):
+        _cut(b"0,0\nsrc,dst,uniqueid\n", _CSV)
+
+
 def test_quoted_newlines() -> None:
     """A line break in quotes is of the cell, and doubled quotes do not end it."""
     data = b'"a","x ""y""\nz","b"\n"c","d"\n'
@@ -133,8 +155,8 @@ def test_cdrs_of_csv() -> None:
     data = (
         b"id, called,duration_ms,answered_at,orig.client,term.gateway,tag\n"
         b'1,380441234567,65039,2026-11-03T10:00:00Z,"42",,x\n'
-        b"2,380441234567,-1,,,gw-kiev\n"
-        b"3,380441234567,1.5,,,\n"
+        b"2,380441234567,-1,,,gw-kiev,\n"
+        b"3,380441234567,1.5,,,,\n"
     )
     made = [json.loads(raw) for _, raw in _cut(data, None)]
     assert made == [
@@ -156,6 +178,42 @@ def test_cell_too_many() -> None:
         (2, b"1,380,44"),
         (3, b'{"id":"2","called":"380"}'),
     ]
+
+
+def test_cdrs_of_csv_that_were_cut() -> None:
+    """A row with fewer cells than the header row, or an open quote, is left as it is: it becomes no CDR."""
+    whole = b'"1","380441234567","65039","42"'
+    for cut in {*range(1, len(whole))} - {whole.rindex(b",") + 1}:  # there its last cell is empty: see below
+        made = [raw for _, raw in _cut(b"id,called,duration_ms,orig.client\n" + whole[:cut], None)]
+        assert made == [whole[:cut]]
+
+
+def test_cdrs_of_csv_files_put_together() -> None:
+    """Each header row holds for the rows below it, in whatever order it names the fields."""
+    data = b"id,called\n1,380\n\xef\xbb\xbfcalled, id,,\n381,2,,\n"
+    assert _cut(data, None) == [(2, b'{"id":"1","called":"380"}'), (4, b'{"called":"381","id":"2"}')]
+
+
+def test_cdrs_of_csv_with_a_column_twice() -> None:
+    """Which of two columns is meant is not guessed; the file is refused, also half-way."""
+    with pytest.raises(ValueError, match="line 3: the header row names called twice"):
+        _cut(b"id,called\n1,380\nid,called,called\n", None)
+
+
+@pytest.mark.parametrize(
+    ("data", "source_map"),
+    [
+        (b"a,b\nc,d", _CSV),
+        (b'a,b\nc,"d\nd"', _CSV),
+        (b"id,called,caller\n1,2,", None),
+        (b"Event-Name: A\nx: 1", _ESL),
+    ],
+)
+def test_a_last_line_without_its_break(data: bytes, source_map: SourceMap | None) -> None:
+    """A row or an event at whose end no line break stands may be cut off, and is marked; with it, none is."""
+    found = list(records(io.BytesIO(data), source_map))
+    assert [one.ended for one in found] == [*[True] * (len(found) - 1), False]
+    assert all(one.ended for one in records(io.BytesIO(data + b"\r\n"), source_map))
 
 
 def test_no_header() -> None:

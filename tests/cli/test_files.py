@@ -12,6 +12,7 @@ from cli.conftest import Capture
 from rater import shipped
 from rater.cli import main
 from rater.cli.files import key_of
+from rater.core.sources.cutting import Record
 
 NOW = {
     "id": "1",
@@ -101,6 +102,65 @@ def test_sources_test_uses_the_defaults_of_a_source(tmp_path: Path, capsys: Capt
     assert row["cdr"]["orig"]["client"] == "7"
 
 
+CALL = {
+    "id": "1", "from": "2001", "to": "380441234567", "at": "1700000000", "s": "5",
+}  # fmt: skip
+MAP = """
+description = "x"
+format = "csv"
+columns = ["id", "from", "to", "at", "s"]
+[fields]
+id = "id"
+caller = "from"
+called = "to"
+answered_at = {path = "at", format = "epoch"}
+duration = {path = "s", unit = "s"}
+[orig]
+account = "from"
+"""
+
+
+def of_csv(folder: Path, *lines: str) -> tuple[str, str]:
+    """Write a map and a file of CSV; returns their paths."""
+    (folder / "own.toml").write_text(MAP, "utf-8")
+    (folder / "calls.csv").write_text("".join(f"{line}\n" for line in lines), "utf-8")
+    return str(folder / "own.toml"), str(folder / "calls.csv")
+
+
+def test_sources_test_reads_by_the_header_row(tmp_path: Path, capsys: Capture) -> None:
+    """In whatever order its columns stand, each call has the numbers that its header row names."""
+    names = ["to", "s", "from", "id", "at"]
+    paths = of_csv(tmp_path, ",".join(names), ",".join(CALL[name] for name in names), "1,2")
+    assert main(["sources", "test", *paths, "--json"]) == 1
+    header, call, cut = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert header == {"line": 1, "outcome": "skipped", "reason": "header row"}
+    assert (call["cdr"]["caller"], call["cdr"]["called"]) == ("2001", "380441234567")
+    assert "the row has 2 cells and needs 5" in cut["rejections"][0]["detail"]
+
+
+@pytest.mark.parametrize(
+    ("header", "said"),
+    [
+        ("id,to,at,s", "the header row names no from, which the map reads"),
+        ("id,from,to,at,s,to", "names to twice"),
+        ("id;from;to;at;s", "has ';' between columns, and the map ','"),
+    ],
+)
+def test_a_header_row_that_is_wrong_stops_a_file(
+    header: str, said: str, tmp_path: Path, capsys: Capture
+) -> None:
+    """Before anything is sent, of any file: Kafka is not asked for; file and line are told, the code is 2."""
+    own, file = of_csv(tmp_path, ",".join(CALL.values()), header)
+    (tmp_path / "good.csv").write_text(",".join(CALL.values()), "utf-8")
+    source = ["--set", "sources.own.topic=t", "--set", f"sources.own.map={own}"]
+    source += ["--set", "kafka.bootstrap_servers=127.0.0.1:1"]
+    assert main([*source, "ingest", str(tmp_path / "good.csv"), file, "--source", "own"]) == 2
+    told = capsys.readouterr().err
+    assert f"rater: {file}: line 2: the header row" in told
+    assert said in told
+    assert main(["sources", "test", own, file]) == 2
+
+
 @pytest.mark.parametrize(
     ("raw", "key"),
     [
@@ -115,7 +175,7 @@ def test_sources_test_uses_the_defaults_of_a_source(tmp_path: Path, capsys: Capt
 )
 def test_the_key_is_the_client_where_the_record_names_one(raw: bytes, key: bytes | None) -> None:
     """Order is kept for a client whose records name it; what cannot be read goes anywhere."""
-    assert key_of(raw, None) == key
+    assert key_of(Record(1, raw), None) == key
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,7 @@ from rater.core.journal.auditing import Ledger
 from rater.core.journal.records import ChangeRecord, Effect, StateRecord
 from rater.core.line.offline import Duplicate, Ended, Rater, Transaction
 from rater.core.reasons import VALUE_CHARS_MAX, Reason, Rejection
+from rater.core.sources.cutting import records
 from rater.core.sources.source_map import Skipped, SourceMap, compile_map, describe
 from rater.errors import Halt
 from rater.jobs.audit import _sums
@@ -49,6 +50,8 @@ RECORD_S_MAX = 1.0
 """Of the processor, for one record of 64 KiB at most: what is not linear takes minutes."""
 FILE_S_MAX = 5.0
 """The same, for a catalog or map file: most have some KB."""
+
+BOM = b"\xef\xbb\xbf"
 
 Input = tuple[str, bytes]
 
@@ -185,8 +188,6 @@ def source_map(name: str) -> SourceMap:
 
 
 def _cut(name: str) -> Iterator[bytes]:
-    from rater.core.sources.cutting import records  # noqa: PLC0415 - of seeds only
-
     made = source_map(name)
     for path in sorted(DATA.glob(f"{name.removesuffix('-csv')}.*")):
         if (path.suffix == ".csv") == (made.format == "csv"):
@@ -210,11 +211,11 @@ def mutated_record(mutator: Mutator, given: Input) -> bytes:
     return mutator.lines(raw.replace(mark, b"\n")).replace(b"\n", mark)
 
 
-def check_source(kind: str, raw: bytes) -> None:
+def check_source(kind: str, raw: bytes, columns: bytes | None = None) -> None:
     """A record of a switch becomes a CDR that is taken or refused, is skipped, or is refused at once."""
     made = source_map(kind)
     began = time.process_time()
-    found = made.apply(raw)
+    found = made.apply(raw, columns)
     if isinstance(found, dict):
         taken = check(found, Arrival(world.LOADED_MS + 50 * DAY_MS, 100 * DAY_MS, frozenset({"calls"})))
         refused = made.named(taken.rejected if isinstance(taken, Cdr) else taken)
@@ -229,6 +230,41 @@ def check_source(kind: str, raw: bytes) -> None:
         check_rejection(one)
     for _, text in describe(raw, found):
         text.encode("utf-8", "backslashreplace")
+
+
+def file_seeds() -> list[Input]:
+    """Return files of CSV with a header row, in the map's order and in others."""
+    rows = [line.split(",") for line in (DATA / "cisco-cucm.csv").read_text("utf-8").splitlines()]
+    orders = [[*range(len(rows[0]))], [*range(len(rows[0]) - 1, -1, -1)]]
+    orders.append(orders[0][30:] + orders[0][:30])
+    files = [
+        "\n".join(",".join(row[at] for at in order) for row in rows if len(row) == len(rows[0]))
+        for order in orders
+    ]
+    return [("cisco-cucm", one.encode()) for one in (*files, "\n".join(files))]
+
+
+def mutated_file(mutator: Mutator, given: Input) -> bytes:
+    """Change a file of CSV: its rows, its cells, its bytes."""
+    _, raw = given
+    choice = mutator.random.random()
+    if choice < 0.4:
+        return mutator.lines(raw)
+    return mutator.lines(raw.replace(b",", b"\n")).replace(b"\n", b",") if choice < 0.7 else mutator.cut(raw)
+
+
+def check_file(kind: str, raw: bytes) -> None:
+    """A file is refused in a sentence, or each of its rows by itself is what a record may be."""
+    began = time.process_time()
+    try:
+        found = list(records(io.BytesIO(raw), source_map(kind)))
+    except ValueError as error:
+        sentence(str(error))
+        return
+    quick(began, FILE_S_MAX)
+    assert b"".join(b"".join(one.raw for one in found).split()) == b"".join(raw.removeprefix(BOM).split())
+    for one in found:
+        check_source(kind, one.raw, one.columns)
 
 
 # ------------------------------------------------------------------ source maps
@@ -458,6 +494,7 @@ def mutated_map(mutator: Mutator, given: Input) -> bytes:
 TARGETS = {
     "cdrs": Target(cdr_seeds, mutated_json, check_cdr, 5_000),
     "sources": Target(source_seeds, mutated_record, check_source, 6_000),
+    "files": Target(file_seeds, mutated_file, check_file, 500),
     "maps": Target(map_seeds, mutated_map, check_map, 2_000),
     "catalogs": Target(catalog_seeds, mutated_catalog, check_catalog, 500),
     "commands": Target(command_seeds, mutated_json, check_command, 400),

@@ -37,8 +37,9 @@ def ingest(files: tuple[str, ...], name: str) -> int:
     """Send the records of files to a source's topic, with progress.
 
     A file holds CDRs (JSON lines, a JSON list, or CSV with a header row) for a source without a map, else the
-    records that its map reads. Records go as they are; the worker rates or rejects them. Again is harmless:
-    within `worker.duplicate_window_days` the ids are known.
+    records that its map reads. Records go as they are, rows of CSV with the header row above them, by which
+    they are read; the worker rates or rejects them. Again is harmless: within `worker.duplicate_window_days`
+    the ids are known. A last row of CSV without a line break, which may be cut off, is not sent: exit code 1.
 
     \b
     Examples:
@@ -48,35 +49,60 @@ def ingest(files: tuple[str, ...], name: str) -> int:
     settings = invocation().settings()
     source = find_source(settings, name)
     source_map = _opened(name, source) if source.map is not None else None
-    sent = run(_send(settings, source.topic, source_map, files), settings)
+    _check(files, source_map)
+    sent, left = run(_send(settings, source.topic, source_map, files), settings)
     if invocation().json:
         for file, number in sent.items():
             print_json({"file": file, "source": name, "topic": source.topic, "records": number})
     else:
         for file, number in sent.items():
             click.echo(f"{file}: {number} records sent to {source.topic}")
-    return 0
+    for file, line in left.items():
+        say(
+            f"{file}: line {line} has no line break and may be cut off, so it was not sent; "
+            "send the file again when it is whole, or end the line"
+        )
+    return FAILED if left else 0
+
+
+def _check(files: tuple[str, ...], source_map: SourceMap | None) -> None:
+    """Read files of CSV once before anything is sent: a wrong header row half-way stops all of them."""
+    if source_map is not None and source_map.format != "csv":
+        return
+    for file in files:
+        with open(file, "rb") as stream:  # noqa: PTH123 - a stream of bytes
+            if not stream.seekable():  # a pipe cannot be read twice
+                continue
+            for _ in _records(stream, source_map, file):
+                pass
 
 
 async def _send(
     settings: Settings, topic: str, source_map: SourceMap | None, files: tuple[str, ...]
-) -> dict[str, int]:
+) -> tuple[dict[str, int], dict[str, int]]:
+    """Return file → records sent, and file → line that was not, for it may be cut off."""
     from rater.app import kafka_client
+    from rater.core.sources.csv_reading import COLUMNS
     from rater.stream.ingest import Ingest
 
     sent: dict[str, int] = dict.fromkeys(files, 0)
+    left: dict[str, int] = {}
     async with Ingest(kafka_client(settings), topic) as out:
         for file in files:
             with open(file, "rb") as stream, progress(file, os.fstat(stream.fileno()).st_size) as passed:  # noqa: ASYNC230, PTH123
                 for record in _records(stream, source_map, file):
-                    await out.send(record.raw, key_of(record.raw, source_map))
+                    if not record.ended:
+                        left[file] = record.line
+                        continue
+                    headers = () if record.columns is None else ((COLUMNS, record.columns),)
+                    await out.send(record.raw, key_of(record, source_map), headers)
                     sent[file] += 1
                     passed(len(record.raw) + 1)  # with its line break, near enough
             await out.flush()
-    return sent
+    return sent, left
 
 
-def key_of(raw: bytes, source_map: SourceMap | None) -> bytes | None:
+def key_of(record: Record, source_map: SourceMap | None) -> bytes | None:
     """Return the Kafka key of a record: the client that it names, else the account; so their order is kept.
 
     None: it names neither; any lane will do.
@@ -84,7 +110,7 @@ def key_of(raw: bytes, source_map: SourceMap | None) -> bytes | None:
     import orjson
 
     try:
-        cdr = orjson.loads(raw) if source_map is None else source_map.apply(raw)
+        cdr = orjson.loads(record.raw) if source_map is None else source_map.apply(record.raw, record.columns)
     except orjson.JSONDecodeError:
         return None
     if not isinstance(cdr, dict):
@@ -198,7 +224,7 @@ def sources_test(name: str, file: str) -> int:
     outcomes: Counter[str] = Counter()
     with open(file, "rb") as stream:  # noqa: PTH123 - a stream of bytes
         for record in _records(stream, source_map, file):
-            result = _result(record.raw, source_map)
+            result = _result(record, source_map)
             outcomes[_outcome(result)] += 1
             _show(record, result)
     told = ", ".join(f"{number} {outcome}" for outcome, number in outcomes.items())
@@ -230,16 +256,16 @@ def _records(stream: BinaryIO, source_map: SourceMap | None, file: str) -> Itera
         raise WrongInput(f"{file}: {fault}") from fault
 
 
-def _result(raw: bytes, source_map: SourceMap | None) -> Mapped | Skipped | tuple[Rejection, ...]:
+def _result(record: Record, source_map: SourceMap | None) -> Mapped | Skipped | tuple[Rejection, ...]:
     """Return what becomes of a record: the rules of the map, then those of CDRs."""
     import orjson
 
     from rater.core.cdr_decoding import check, decode
 
     if source_map is None:
-        judged = decode(raw, _arrival())
-        return judged if isinstance(judged, tuple) else orjson.loads(raw)
-    mapped = source_map.apply(raw)
+        judged = decode(record.raw, _arrival())
+        return judged if isinstance(judged, tuple) else orjson.loads(record.raw)
+    mapped = source_map.apply(record.raw, record.columns)
     if isinstance(mapped, dict):
         judged = check(mapped, _arrival())
         return source_map.named(judged) if isinstance(judged, tuple) else mapped

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -70,7 +71,9 @@ class Ingest:
             }
         )
 
-    async def send(self, value: bytes, key: bytes | None = None) -> None:
+    async def send(
+        self, value: bytes, key: bytes | None = None, headers: Sequence[tuple[str, bytes]] = ()
+    ) -> None:
         """Send one record: with a key to the partition that any Kafka client chooses, else round robin.
 
         Waits while too much is unconfirmed. Raises StreamDown when a batch was not confirmed (send again: it
@@ -83,7 +86,7 @@ class Ingest:
             batch = self._filling.get(partition)
             if batch is None:
                 batch = self._filling[partition] = self._producer.create_batch()
-            if batch.append(timestamp=None, key=key, value=value, headers=[]) is not None:
+            if batch.append(timestamp=None, key=key, value=value, headers=list(headers)) is not None:
                 return
             await self._send(partition, batch)
             partition = self._turn if key is None else partition

@@ -59,8 +59,10 @@ def _faults(text: str, **defaults: object) -> list[MapFault]:
     return found
 
 
-def _became(source_map: SourceMap, raw: bytes) -> Cdr | Skipped | tuple[Rejection, ...]:
-    mapped = source_map.apply(raw)
+def _became(
+    source_map: SourceMap, raw: bytes, columns: bytes | None = None
+) -> Cdr | Skipped | tuple[Rejection, ...]:
+    mapped = source_map.apply(raw, columns)
     if not isinstance(mapped, dict):
         return mapped
     found = check(mapped, _ARRIVAL)
@@ -86,7 +88,9 @@ def _named(party: Party) -> str:
 def _summaries(name: str, **defaults: object) -> list[str]:
     source_map = _shipped(name, **defaults)
     with (_DATA / _FILES[name]).open("rb") as file:
-        return [_summary(_became(source_map, record.raw)) for record in records(file, source_map)]
+        return [
+            _summary(_became(source_map, record.raw, record.columns)) for record in records(file, source_map)
+        ]
 
 
 # The shipped maps
@@ -128,6 +132,10 @@ _EXPECTED = {
         f"call of 65000 ms from 101 to 380441234567, 0 ms, {_KIEV}, orig: malformed",
         "rejected: malformed of orig, malformed of term",  # dst is an object
         f"call of 65000 ms from 101 to 380441234567, 0 ms, orig: gateway=trunk-a login=trunk-a, {_KIEV}",
+        "skipped: a Local channel into an application, which calls nobody",
+        "skipped: a Local channel that reached nobody",
+        f"call of 65000 ms from 101 to 380441234567, 0 ms, {_KIEV}",  # a queue has called
+        "rejected: missing_field of None",  # answered, and neither side is named
     ],
     "asterisk-csv": [
         f"call of 65000 ms from 101 to 380441234567, 0 ms, {_OFFICE}, {_KIEV}",
@@ -138,6 +146,9 @@ _EXPECTED = {
         "rejected: bad_time of orig, bad_time of term",
         "rejected: number_invalid of orig",  # the extension h
         "rejected: bad_duration of orig, bad_duration of term",  # -1
+        "skipped: a Local channel into an application, which calls nobody",
+        "skipped: a Local channel that reached nobody",
+        f"call of 65000 ms from 101 to 380441234567, 0 ms, {_KIEV}",  # a queue has called
         "rejected: malformed of None",
     ],
     "cisco-cucm": [
@@ -152,6 +163,9 @@ _EXPECTED = {
         "rejected: bad_time of orig, bad_time of term",
         "rejected: bad_duration of orig, bad_duration of term",
         f"call of 65000 ms from 2001 to 380441234567, 0 ms, {_TRUNK}, orig: malformed",  # 34 bits of address
+        "skipped: a leg into a conference bridge",
+        "rejected: missing_field of orig, missing_field of term",  # answered, and nothing was dialled
+        "rejected: missing_field of orig, missing_field of term",  # it lasted, and nobody answered
     ],
     "opensips": [
         _DIALOG,
@@ -679,7 +693,7 @@ def test_floats_in_texts(written: str, letters: str) -> None:
     """A CSV cell, an event's value or a JSON string that has been a float is that number, or is none."""
     text = _SMALL + '[numbers]\nrules = [{prefix = "00", to = ""}]\n'
     assert _mapped(text, {**_RECORD, "to": written}, letters=letters)["called"] == _TEXTS[written]
-    columns = text.replace('"json"', f'"csv"\ncolumns = {json.dumps([*_RECORD, "peer"])}')
+    columns = text.replace('"json"', f'"csv"\ncolumns = {json.dumps([*_RECORD, "peer?"])}')
     row = ",".join(map(str, {**_RECORD, "to": written}.values()))
     mapped = _compiled(columns, letters=letters).apply(row.encode())
     assert isinstance(mapped, dict)

@@ -43,6 +43,7 @@ from rater.core.rating.pricing import price as price_of
 from rater.core.rating.transaction import Context, catalog_of, plain_id, refused, rendered
 from rater.core.reasons import Reason, Rejection
 from rater.core.reasons import Side as SideName
+from rater.core.sources.csv_reading import COLUMNS
 from rater.core.sources.formats import Skipped
 from rater.core.sources.source_map import SourceMap
 
@@ -72,9 +73,7 @@ def decode(
                 arrival = Arrival(lane_ms, standing.window_ms, services)
             replayed = _replayed(batch, standing, topic, record) if standing.pending else ()
             found = (
-                decode_cdr(record.value, arrival)
-                if source_map is None
-                else _map(record.value, arrival, source_map)
+                decode_cdr(record.value, arrival) if source_map is None else _map(record, arrival, source_map)
             )
             if isinstance(found, Cdr):
                 if found.orig is not None and 0 not in replayed:
@@ -103,16 +102,24 @@ def _take_rejected(
             batch.sides.append(Side(topic, record, index, rejection=rejection, catalog=by))
 
 
-def _map(
-    value: bytes | None, arrival: Arrival, source_map: SourceMap
-) -> Cdr | tuple[Rejection, ...] | Skipped:
-    mapped = source_map.apply(value or b"")
+def _map(record: Record, arrival: Arrival, source_map: SourceMap) -> Cdr | tuple[Rejection, ...] | Skipped:
+    columns = _header(record, COLUMNS) if source_map.format == "csv" else None
+    mapped = source_map.apply(record.value or b"", columns)
     if not isinstance(mapped, dict):
         return mapped
     found = check(mapped, arrival)
     if isinstance(found, Cdr):
         return found if not found.rejected else replace(found, rejected=source_map.named(found.rejected))
     return source_map.named(found)
+
+
+def _header(record: Record, name: str) -> bytes | None:
+    """Return the value of a record's header, of several the first."""
+    for found, value in record.headers or ():
+        if found == name:
+            header: bytes | None = value
+            return header
+    return None
 
 
 def _replayed(batch: Batch, standing: Standing, topic: str, record: Record) -> list[int]:
@@ -374,8 +381,10 @@ def _reject(batch: Batch, side: Side, rejection: Rejection) -> None:
         ("source_partition", b"%d" % batch.lane),
         ("source_offset", b"%d" % side.offset),
         ("catalog", b"%d" % (side.catalog or batch.catalog)),
-        ("attempt", next((value for name, value in record.headers or () if name == "attempt"), b"1")),
+        ("attempt", _header(record, "attempt") or b"1"),
     ]
+    if (columns := _header(record, COLUMNS)) is not None:  # the record says nothing without it
+        headers.append((COLUMNS, columns))
     batch.rejected.append((record.key, record.value, headers))
     batch.counts.rejected[rejection.reason] += 1
     batch.counts.sides[rejection.side or "none", SideOutcome.REJECTED] += 1

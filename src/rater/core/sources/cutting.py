@@ -6,7 +6,6 @@ in a record, so that what cannot be read is rejected with its line and not lost.
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Generator, Iterable, Iterator
 from itertools import chain
@@ -14,6 +13,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 import msgspec
 
+from rater.core.sources.csv_reading import cells_of
 from rater.core.sources.map_language import PARTY
 from rater.core.sources.source_map import SourceMap
 
@@ -25,16 +25,28 @@ _BOM = b"\xef\xbb\xbf"
 
 
 class Record(NamedTuple):
-    """One record of a file. line: where it begins, from 1; raw: its bytes, as they are in the file."""
+    """One record of a file.
+
+    line: where it begins, from 1; raw: its bytes, as they are in the file; columns: of CSV with a map, the
+    header row that it stands below, None: below none; ended: False of a row of CSV, or an event as text,
+    whose last line has no line break: it may be cut off, or be written just now.
+    """
 
     line: int
     raw: bytes
+    columns: bytes | None = None
+    ended: bool = True
 
 
 class _Line(NamedTuple):
     number: int
     text: bytes  # with its line break
     cut: bool
+
+    @property
+    def ended(self) -> bool:
+        """Whether it has its line break, or had it where it was too long."""
+        return self.cut or self.text.endswith(b"\n")
 
 
 def records(stream: BinaryIO, source_map: SourceMap | None = None) -> Iterator[Record]:
@@ -43,8 +55,8 @@ def records(stream: BinaryIO, source_map: SourceMap | None = None) -> Iterator[R
     source_map: whose records they are. None: CDRs, as JSON or as CSV with a header row of the CDR's field
     names (`orig.client` and so on for the sides); those of CSV come as JSON.
 
-    Raises ValueError with a sentence where the file as a whole is wrong: a CSV header that names no id, a
-    JSON list on one line that is too long to be read.
+    Raises ValueError with a sentence where the file as a whole is wrong: a CSV header row by which the rows
+    below it cannot be read, a JSON list on one line that is too long to be read.
     """
     lines = _lines(stream)
     if source_map is None:
@@ -55,7 +67,7 @@ def records(stream: BinaryIO, source_map: SourceMap | None = None) -> Iterator[R
         is_json = first.text.lstrip()[:1] in (b"{", b"[")
         yield from _json(together) if is_json else _cdrs_of_csv(together)
     elif source_map.format == "csv":
-        yield from _csv(lines, source_map.separator.encode())
+        yield from _rows(lines, source_map)
     elif source_map.format == "esl":
         yield from _events(lines)
     else:
@@ -184,6 +196,18 @@ class _Cutter:
 # CSV
 
 
+def _rows(lines: Iterable[_Line], source_map: SourceMap) -> Iterator[Record]:
+    """Yield rows with the header row above them: of files that were put together each has its own."""
+    columns: bytes | None = None
+    for row in _csv(lines, source_map.separator.encode()):
+        if source_map.is_header(row.raw):
+            if fault := source_map.header_fault(row.raw):
+                msg = f"line {row.line}: {fault}"
+                raise ValueError(msg)
+            columns = row.raw
+        yield row if columns is None else row._replace(columns=columns)
+
+
 def _csv(lines: Iterable[_Line], separator: bytes) -> Iterator[Record]:
     """Yield lines; one that ends inside of quotes goes on in the next."""
     lines = iter(lines)
@@ -205,7 +229,7 @@ def _csv(lines: Iterable[_Line], separator: bytes) -> Iterator[Record]:
             waiting = [*parts[1:], *waiting]
             parts = parts[:1]
         raw = b"".join(part.text for part in parts)[:RECORD_BYTES_MAX]
-        yield Record(line.number, raw.rstrip(b"\r\n"))
+        yield Record(line.number, raw.rstrip(b"\r\n"), ended=parts[-1].ended)
 
 
 _QUOTED = re.compile(rb'(?:[^"]|"")*')
@@ -270,6 +294,7 @@ class _Block:
 
     def _empty(self) -> None:
         self.named = False
+        self._ended = True
         self._begin = 0
         self._parts: list[bytes] = []
         self._size = 0
@@ -277,6 +302,7 @@ class _Block:
     def add(self, line: _Line, *, named: bool) -> None:
         self._begin = self._begin or line.number
         self.named = self.named or named
+        self._ended = line.ended
         part = line.text[: RECORD_BYTES_MAX - self._size]
         if part:
             self._parts.append(part)
@@ -285,7 +311,7 @@ class _Block:
     def taken(self) -> Iterator[Record]:
         """Yield the event, if there is one, and begin the next."""
         if self._parts:
-            yield Record(self._begin, b"".join(self._parts).rstrip(b"\r\n"))
+            yield Record(self._begin, b"".join(self._parts).rstrip(b"\r\n"), ended=self._ended)
         self._empty()
 
 
@@ -299,35 +325,45 @@ _CDR_COLUMNS = frozenset({
 
 
 def _cdrs_of_csv(lines: Iterable[_Line]) -> Iterator[Record]:
-    """Yield CDRs as JSON from a CSV file with a header row."""
-    rows = _csv(lines, b",")
-    header = next(rows)
-    names = [name.strip() for name in _cells(header.raw)]
+    """Yield CDRs as JSON from a CSV file with a header row; of files that were put together each has its own.
+
+    A row with fewer cells than its header row, or an open quote, was cut off; one with more has cells that
+    moved. As it is, it is no JSON, and is rejected.
+    """
+    names: list[str] = []
+    for row in _csv(lines, b","):
+        try:
+            cells = cells_of(row.raw.decode("utf-8", "backslashreplace").strip("\ufeff"), ",")
+        except ValueError:
+            cells = []
+        found = [cell.strip() for cell in cells]
+        if not names or {"id", "called"} <= set(found):
+            names = _names(row, found)
+            continue
+        whole = len(cells) >= len(names) and not any(found[len(names) :])
+        yield row._replace(raw=_cdr(names, found) if whole else row.raw)
+
+
+def _names(header: Record, names: list[str]) -> list[str]:
     if not {"id", "called"} <= set(names):
+        shown = ", ".join(names) or header.raw.decode("utf-8", "backslashreplace")
         msg = (
-            f"line {header.line} is no header row of CDRs: {', '.join(names)[:200]}; name the columns "
+            f"line {header.line} is no header row of CDRs: {shown[:200]}; name the columns "
             f"id, called, duration_ms, answered_at, orig.client and so on, or give the source a map"
         )
         raise ValueError(msg)
-    for row in rows:
-        cells = _cells(row.raw)
-        # Cells beyond the header: a comma without quotes has moved the others. As it is, it is rejected.
-        moved = any(cell.strip() for cell in cells[len(names) :])
-        yield Record(row.line, row.raw if moved else _cdr(names, cells))
-
-
-def _cells(raw: bytes) -> list[str]:
-    text = raw.decode("utf-8", "backslashreplace")
-    try:
-        return next(csv.reader([text]), [])
-    except csv.Error:
-        return text.split(",")
+    twice = next((name for name in names if name in _CDR_COLUMNS and names.count(name) > 1), None)
+    if twice is not None:
+        msg = f"line {header.line}: the header row names {twice} twice; take one away"
+        raise ValueError(msg)
+    while not names[-1]:
+        names.pop()
+    return names
 
 
 def _cdr(names: list[str], cells: list[str]) -> bytes:
     cdr: dict[str, Any] = {}
-    for name, cell in zip(names, cells, strict=False):
-        text = cell.strip()
+    for name, text in zip(names, cells, strict=False):
         if not text or name not in _CDR_COLUMNS:
             continue
         is_whole = name in ("duration_ms", "volume") and re.fullmatch(r"-?[0-9]{1,18}", text)

@@ -7,7 +7,6 @@ number. Readers never raise, on any bytes.
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Callable, Sequence
 from operator import attrgetter
@@ -89,7 +88,7 @@ def _number(literal: str) -> str:
 _decode: Callable[[bytes], Any] = msgspec.json.Decoder(float_hook=_number).decode
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Undo URL encoding. A plus sign stays one: FreeSWITCH writes a blank as %20."""
     return unquote(text, errors="backslashreplace").strip() if "%" in text else text.strip()
 
@@ -132,7 +131,7 @@ class JsonReader:
         if values.__class__ is Problem:
             return values
         if self._url_encoded:
-            return [_plain(value) if value.__class__ is str else _other(value) for value in values]
+            return [plain(value) if value.__class__ is str else _other(value) for value in values]
         return [value.strip() if value.__class__ is str else _other(value) for value in values]
 
     def _reread(self, raw: bytes) -> Any:
@@ -239,69 +238,6 @@ def _shape(tree: Tree) -> tuple[type[msgspec.Struct], dict[str, str]]:
     return msgspec.defstruct("Shape", fields, frozen=True, array_like=array, rename=rename), names
 
 
-# CSV
-
-
-class CsvReader:
-    """Reads one line of CSV. columns: the names in their order; paths: those that the map reads."""
-
-    def __init__(
-        self, paths: Sequence[str], columns: Sequence[str], *, separator: str = ",", url_encoded: bool = False
-    ) -> None:
-        self._used = [(list(columns).index(path), path) for path in paths]
-        self._names = frozenset(columns)
-        self._separator = separator
-        self._url_encoded = url_encoded
-
-    def read(self, raw: bytes) -> Slots | Skipped | Problem:
-        """Return the slots; cells after the last known column are ignored, missing ones are empty.
-
-        Skipped: the header row. A Problem: no CSV, one cell only, a header row in another order than the
-        map's.
-        """
-        # A byte that is no UTF-8, in a name of Latin-1 say, is no reason to lose a call: it is shown as \xe9.
-        cells = self._cells(raw.decode("utf-8", "backslashreplace").strip("\r\n\ufeff"))
-        if isinstance(cells, Problem):
-            return cells
-        if cells[0] in self._names and cells[1] in self._names:
-            return self._header(cells)
-        clean = _plain if self._url_encoded else str.strip
-        count = len(cells)
-        return [clean(cells[index]) if index < count else None for index, _ in self._used]
-
-    def _cells(self, text: str) -> list[str] | Problem:
-        if '"' in text:
-            try:
-                rows = list(csv.reader([text], delimiter=self._separator))
-            except csv.Error as error:
-                return Problem(
-                    Reason.MALFORMED, f"the line is no CSV ({error}); one line is one record", shown(text)
-                )
-            cells = rows[0] if len(rows) == 1 else []
-        else:
-            cells = text.split(self._separator)
-        if len(cells) > 1:
-            return cells
-        if not text.strip():
-            return Problem(Reason.MALFORMED, "the line is empty", "")
-        return Problem(
-            Reason.MALFORMED,
-            f"the line has no {self._separator!r} between columns; give the map the separator that the "
-            f"switch writes",
-            shown(text),
-        )
-
-    def _header(self, cells: list[str]) -> Skipped | Problem:
-        for index, name in self._used:
-            if index < len(cells) and cells[index].strip().casefold() != name.casefold():
-                detail = (
-                    f"column {index + 1} is {cells[index]!r} in the header row and {name!r} in the map; "
-                    "give a map whose columns stand in the file's order"
-                )
-                return Problem(Reason.MALFORMED, detail, shown(cells[index]))
-        return Skipped("header row")
-
-
 # FreeSWITCH events
 
 
@@ -328,7 +264,7 @@ class EslReader:
             name, _, value = line.partition(":")
             position = self._index.get(name)
             if position is not None and slots[position] is None:
-                slots[position] = _plain(value)
+                slots[position] = plain(value)
         return slots
 
 

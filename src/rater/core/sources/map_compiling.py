@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 from rater.core.sources.conditions import Conditions
+from rater.core.sources.csv_reading import CsvReader
 from rater.core.sources.expressions import FAULTY, Expressions, Given
-from rater.core.sources.formats import CsvReader, EslReader, JsonReader, RecordReader
+from rater.core.sources.formats import EslReader, JsonReader, RecordReader
 from rater.core.sources.map_language import (
     DEFAULTS,
     FORMATS,
@@ -104,6 +105,8 @@ class _Head(NamedTuple):
     unwrap: str | None
     url_encoded: bool
     columns: list[str] | None
+    optional: frozenset[str]
+    """Columns that a file may lack."""
     separator: str
 
 
@@ -119,22 +122,30 @@ def _head(pieces: Pieces, table: dict[str, Any], defaults: Mapping[str, object])
             pieces.fault(key, table[key], f"is of {' and '.join(formats)} only; take it away")
     if not isinstance(table.get("url_encoded", False), bool):
         pieces.fault("url_encoded", table["url_encoded"], "is true or false, without quotes")
-    columns = None
+    columns, optional = None, frozenset[str]()
     if form == "csv":
-        columns = pieces.texts(table, "columns", "")
+        named = pieces.texts(table, "columns", "")
+        columns = [name.removesuffix("?") for name in named]
+        optional = frozenset(name.removesuffix("?") for name in named if name.endswith("?"))
         if len(columns) < _CSV_COLUMNS_MIN or len(set(columns)) < len(columns):
             problem = "needs two or more names, each once, in the order of the file"
             pieces.fault("columns", table.get("columns", ""), problem)
         if len(pieces.text(table, "separator", "") or ",") != 1:
             pieces.fault("separator", table["separator"], 'is one character, such as ";" or "\\t"')
     encoded = table.get("url_encoded") is True
-    return _Head(form, zone, unwrap, encoded, columns, str(table.get("separator", ",")))
+    return _Head(form, zone, unwrap, encoded, columns, optional, str(table.get("separator", ",")))
 
 
-def _reader(head: _Head, paths: list[str]) -> RecordReader:
+def _reader(head: _Head, paths: list[str]) -> RecordReader | CsvReader:
     if head.columns is not None:
         known = [path for path in paths if path in head.columns]
-        return CsvReader(known, head.columns, separator=head.separator, url_encoded=head.url_encoded)
+        return CsvReader(
+            known,
+            head.columns,
+            optional=head.optional,
+            separator=head.separator,
+            url_encoded=head.url_encoded,
+        )
     if head.format == "esl":
         return EslReader(paths)
     return JsonReader(paths, unwrap=head.unwrap, url_encoded=head.url_encoded)

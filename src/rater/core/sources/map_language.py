@@ -8,7 +8,7 @@ does not compute: no code, no loops. `#` begins a comment. Every key that is not
     zone = "Europe/Kyiv"           # IANA zone of times that carry no offset
     unwrap = "params"              # json: the member that holds the record, where there is one (JSON-RPC)
     url_encoded = true             # json, csv: values are %XX-encoded (those of events as text always are)
-    columns = ["a", "b"]           # csv: the names of the columns, in their order
+    columns = ["a", "b?"]          # csv: the names of the columns, in their order; "?": a file may lack it
     separator = ";"                # csv: one character, default ","
 
     [[where]]                      # must hold, in this order, else the record is skipped: it is no call
@@ -63,6 +63,10 @@ A CONDITION is an expression's keys and one of `equals = "x"`, `in = ["x"]`, `no
 value), `exists = true|false`, `matches = "regex"`, `not_matches = "regex"` (holds without a value); or
 `any = [CONDITION, ...]`, of which one must hold.
 
+A row of CSV is read in the order of `columns`, or in that of the header row that comes with it: `rater
+ingest` sends each row with its file's, as the record header `columns`. A row that lacks a column which the
+map reads, and which has no "?", is rejected.
+
 JSON numbers are texts like all others: 65, and 65.0 too, is "65". One with a fraction, of 2^53 and more, or
 with an exponent in the place of digits (3.80441e+11) is a duration or a time; as a telephone number, an
 account or an id it is refused. Texts stay as they are written, `"65.0"` too, but for telephone numbers.
@@ -87,6 +91,7 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
+from rater.core.sources.csv_reading import CsvReader
 from rater.core.sources.formats import RecordReader, Slots
 
 DEFAULTS = {
@@ -145,7 +150,7 @@ class SidePlan:
 class Plan:
     """A map that was checked and compiled."""
 
-    reader: RecordReader
+    reader: RecordReader | CsvReader
     format: str
     separator: str
     where: tuple[tuple[Condition, str], ...]

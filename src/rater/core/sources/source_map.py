@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from rater.core.cdr import ID_CHARS_MAX, MAX_BYTES, SIDES
 from rater.core.instants import rfc3339
 from rater.core.reasons import Reason, Rejection, Side, shown
+from rater.core.sources.csv_reading import CsvReader, Partial, Unread
 from rater.core.sources.formats import Inexact, Problem, Skipped, Slots
 from rater.core.sources.map_compiling import compile_plan
 from rater.core.sources.map_language import (
@@ -103,8 +104,10 @@ class SourceMap:
         self._under = made
         return made
 
-    def apply(self, raw: bytes) -> Mapped | Skipped | tuple[Rejection, ...]:
+    def apply(self, raw: bytes, columns: bytes | None = None) -> Mapped | Skipped | tuple[Rejection, ...]:
         """Return the CDR as an object, Skipped for what is no call, or rejections. Never raises.
+
+        columns: of CSV, the header row of the record's file, where it has one: its record header `columns`.
 
         Rejections are as those of `cdr.decode`: one for each side that could be read, else one without side;
         of several faults the first in order of precedence. What needs the time of arrival or the catalog is
@@ -114,13 +117,40 @@ class SourceMap:
         if len(raw) > MAX_BYTES:
             detail = f"the record has {len(raw)} bytes; at most {MAX_BYTES} are taken"
             return (self._rejection(Problem(Reason.TOO_LARGE, detail, str(len(raw)))),)
-        slots = self._plan.reader.read(raw)
+        reader = self._plan.reader
+        slots = (
+            reader.read(raw)
+            if columns is None or not isinstance(reader, CsvReader)
+            else reader.read(raw, columns)
+        )
         if not isinstance(slots, list):
-            return slots if isinstance(slots, Skipped) else (self._rejection(slots),)
+            return self._unmapped(slots)
         for condition, reason in self._plan.where:
             if not condition(slots):
                 return Skipped(reason)
         return self._mapped(slots)
+
+    def _unmapped(self, found: Skipped | Problem | Partial) -> Skipped | tuple[Rejection, ...]:
+        """Return what becomes of what is no whole record: a partial one may be seen not to be a call."""
+        if isinstance(found, Skipped):
+            return found
+        if isinstance(found, Problem):
+            return (self._rejection(found),)
+        try:
+            for condition, reason in self._plan.where:
+                if not condition(found.slots):
+                    return Skipped(reason)
+        except Unread:
+            pass
+        return (self._rejection(found.problem),)
+
+    def is_header(self, raw: bytes) -> bool:
+        """Return whether a line is a header row of CSV, be it a faulty one."""
+        return isinstance(self._plan.reader, CsvReader) and self._plan.reader.is_header(raw)
+
+    def header_fault(self, raw: bytes) -> str:
+        """Return why the rows below a header row cannot be read by it: a sentence; "": they can."""
+        return self._plan.reader.header_fault(raw) if isinstance(self._plan.reader, CsvReader) else ""
 
     def named(self, rejections: tuple[Rejection, ...]) -> tuple[Rejection, ...]:
         """Return what `cdr_decoding.check` said of a mapped record, with the switch's field names added."""
