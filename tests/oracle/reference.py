@@ -38,6 +38,8 @@ WRAPPED = range(2**32 - 65_536, 2**32)
 HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
 NEVER_MS = 10**18
+MS_DIGITS = 13
+"""Of a time in milliseconds, from 2001 to 2286."""
 """An instant after all that a calendar can say, for periods of thousands of years."""
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 SIDES = ("orig", "term")
@@ -936,8 +938,9 @@ class Reference:
     def rate(self, raw: bytes | None, record_ms: int, lane: int = 0) -> list[dict[str, Any]]:
         """Rate one Kafka record, a plain CDR, now; return what becomes of each side, orig first.
 
-        record_ms: the record's timestamp, -1: none. Each outcome has `side` and `outcome`: `transaction` with
-        `value`, `rejected` with `reason` and `value` (None where its wording is not known), or `duplicate`.
+        record_ms: the record's timestamp; none where it is -1 or in another unit. Each outcome has `side` and
+        `outcome`: `transaction` with `value`, `rejected` with `reason` and `value` (None where its wording is
+        not known), or `duplicate`.
         """
         now = self._time(record_ms, lane)
         try:
@@ -955,7 +958,8 @@ class Reference:
 
     def _time(self, record_ms: int, lane: int) -> int | None:
         """Step 5: the lane's time, the highest so far of its records and of all loads; None: none known."""
-        now = max(self._lanes.get(lane, -1), record_ms, self.catalog.loaded_ms)
+        told = record_ms if len(str(record_ms)) == MS_DIGITS else -1
+        now = max(self._lanes.get(lane, -1), told, self.catalog.loaded_ms)
         self._lanes[lane] = now
         return None if now < 0 else now
 
