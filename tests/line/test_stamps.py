@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from rater.stream.stamps import remarks
 from rater.worker import line
 from traffic import catalog
 
@@ -106,3 +107,37 @@ async def test_records_with_a_time_bring_no_tick(system_of: SystemOf) -> None:
         await system.settled()
     assert await system.rejected() == []
     assert await ticks(system) == []
+
+
+async def test_check_tells_which_topic_has_records_without_a_time(system_of: SystemOf, prefix: str) -> None:
+    """What kind of time the newest records of each partition have instead, and the setting that mends it."""
+    system = await system_of(partitions=2, environ={"RATER_SOURCES__PBX__TOPIC": f"{prefix}.pbx"})
+    (cdrs, own), now = system.topics.data, now_ms()
+    assert await remarks(system.client, system.topics) == []
+    await system.send([(b"x", now), (b"x", now - 30 * 24 * HOUR_MS)])
+    assert await remarks(system.client, system.topics) == []
+    await system.send([(b"x", now), (b"x", -1), (b"x", now)], partition=1)
+    await system.send([(b"x", now // 1000)] * 30, topic=own)
+    told = await remarks(system.client, system.topics)
+    assert [text.partition(",")[0] for text in told] == [
+        f"{cdrs}: 1 of the newest records have no Kafka timestamp (the last is [1]@1: -1)",
+        f"{own}: 20 of the newest records have a Kafka timestamp in seconds",
+    ]
+    assert all("message.timestamp.type=LogAppendTime" in text for text in told)
+    await system.send([(b"x", now)] * 20, partition=1)  # mended at the producer
+    await system.configure([own], {"message.timestamp.type": "LogAppendTime"})
+    assert await remarks(system.client, system.topics) == []
+
+
+async def test_check_tells_of_a_topic_that_takes_the_far_future(system_of: SystemOf) -> None:
+    """One record of next year would make all calls of its lane too old; the broker's time does not."""
+    system = await system_of()
+    topics = [system.topics.cdrs, system.topics.commands]
+    await system.configure(topics, {"message.timestamp.after.max.ms": str(FOREVER_MS)})
+    told = await remarks(system.client, system.topics)
+    assert [text.partition(" is ")[0] for text in told] == [
+        f"{name}: message.timestamp.after.max.ms" for name in topics
+    ]
+    stamped = {"message.timestamp.type": "LogAppendTime"}
+    await system.configure(topics, {"message.timestamp.after.max.ms": str(FOREVER_MS), **stamped})
+    assert await remarks(system.client, system.topics) == []

@@ -9,7 +9,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 from rater.core.instants import HOUR_MS, SECOND_MS, is_stamp
 from rater.stream.connecting import Connection, reading
-from rater.stream.topics import Topics, configured
+from rater.stream.topics import Topics, configured, partition_counts
 
 NEWEST = 20
 """Offsets that are looked at, at the end of each partition: what is sent now."""
@@ -26,12 +26,10 @@ async def remarks(client: Connection, topics: Topics, *, deadline_s: float = DEA
     settings = await configured(client, [*topics.data, topics.commands], deadline_s=deadline_s)
     written = [name for name, found in settings.items() if found.get(TIMESTAMP_TYPE) != BROKERS]
     told = [text for name in written if (text := _far_ahead(name, settings[name]))]
-    for name in topics.data:
-        if name in written:
-            undated = await _undated(client, name, deadline_s)
-            if undated:
-                told.append(_without_time(name, undated))
-    return told
+    undated: dict[str, list[ConsumerRecord]] = {}
+    for record in await _undated(client, [name for name in topics.data if name in written], deadline_s):
+        undated.setdefault(record.topic, []).append(record)
+    return [*told, *(_without_time(name, records) for name, records in sorted(undated.items()))]
 
 
 def _far_ahead(name: str, settings: Mapping[str, str]) -> str:
@@ -61,12 +59,12 @@ def _without_time(name: str, records: Sequence[ConsumerRecord]) -> str:
     )
 
 
-async def _undated(client: Connection, name: str, deadline_s: float) -> list[ConsumerRecord]:
+async def _undated(client: Connection, names: list[str], deadline_s: float) -> list[ConsumerRecord]:
     """Return those of the newest records whose timestamp tells nothing, of each partition in order."""
+    counts = await partition_counts(client, names, deadline_s=deadline_s)
+    places = [TopicPartition(name, number) for name in names for number in range(counts[name] or 0)]
     found: list[ConsumerRecord] = []
-    async with reading(client, [], deadline_s=deadline_s) as reader:
-        places = [TopicPartition(name, number) for number in sorted(reader.partitions_for_topic(name) or ())]
-        reader.assign(places)
+    async with reading(client, places, deadline_s=deadline_s) as reader:
         begins, ends = await reader.beginning_offsets(places), await reader.end_offsets(places)
         for place in places:
             reader.seek(place, max(begins[place], ends[place] - NEWEST))

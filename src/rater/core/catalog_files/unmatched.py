@@ -97,8 +97,8 @@ def _abroad(said: _Said) -> list[str]:
     prefixes = _written_so(rule.caller_prefix or "" for rule in said.rules)
     found.append(("caller_prefix of identification rules", prefixes))
     return [
-        f"{place}: no number begins with 00, an international prefix, once its source's map has read it; write "
-        f"{some([code.lstrip('0') for code in codes])} in place of {some(codes)}"
+        f"{place}: no number begins with 00, an international prefix, once its source's map has read it; "
+        f"write {some([code.lstrip('0') for code in codes])} in place of {some(codes)}"
         for place, codes in found
         if codes
     ]
