@@ -38,6 +38,7 @@ async def ticks(system: Any) -> list[dict[str, Any]]:
     return [one for one in found if one["do"] == "tick"]
 
 
+@pytest.mark.fault("F37")
 async def test_records_without_a_time_are_rated(system_of: SystemOf) -> None:
     """None, one in seconds, one in 1970, one in microseconds or nanoseconds: all calls of now are rated.
 

@@ -45,7 +45,7 @@ would hold back what is dropped by the slowest lane. Kafka refuses a record an h
 does no harm."""
 STALE_S = 600.0
 """Records without a time are judged by a lane's time that is no older, and else by a tick that is read first:
-at most one in so many seconds (decisions/0061-records-without-a-time.md)."""
+at most one in so many seconds (decisions/0080-records-without-a-time.md)."""
 ROUNDS_MAX = 8
 """So often sides are matched again because a client's state changed meanwhile, or the first limits did not
 do; nearly all come to rest in two. Then they are taken apart, in the end to one record with all limits."""
