@@ -119,9 +119,10 @@ class Rules:
 
 def _digits(caller: str) -> str:
     """Return a caller's number without a `+` in front and what sets its digits apart; else as it is."""
-    if not caller.isdecimal() and _NUMBER.fullmatch(caller := caller.strip()):
+    number = caller.removeprefix("+")
+    if not number.isdecimal() and _NUMBER.fullmatch(caller := caller.strip()):
         return caller.translate(_SEPARATORS).removeprefix("+")
-    return caller
+    return number
 
 
 def _shape(rule: IdentificationRule) -> tuple[_Shape, _Key]:
