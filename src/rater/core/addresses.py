@@ -15,7 +15,6 @@ _ADDRESS_CHARS_MAX = 64
 """IPv6 has 45, a port and a zone. What is longer is none, and is not remembered: a CDR has 64 KiB."""
 _WITH_PORT = re.compile(r"\[([^\[\]]+)\](?::[0-9]{1,5})?|([0-9.]+):[0-9]{1,5}")
 """Of IPv6 without brackets the last group is no port."""
-_ZONE = re.compile(r"%[^/]*")
 _MAPPED_BITS = 96
 
 
@@ -44,9 +43,11 @@ def network_of(text: str) -> IpNetwork:
 
     Raises ValueError with what is wrong, and the remedy where it is known.
     """
-    text = _ZONE.sub("", text.strip())
-    given = ip_network(text, strict=False)
-    host = ip_address(text.partition("/")[0])
+    first, slash, bits = text.strip().partition("/")
+    if ":" in first:
+        first = first.partition("%")[0]
+    given = ip_network(first + slash + bits, strict=False)
+    host = ip_address(first)
     if host != given.network_address:
         raise ValueError(
             f"bits of a host are set: write {given} for the network, or {host} for the one address"
