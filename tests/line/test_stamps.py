@@ -98,6 +98,25 @@ async def test_a_busy_lane_ticks_again(system_of: SystemOf, monkeypatch: pytest.
     assert times == sorted(times)
 
 
+async def test_a_lane_whose_records_have_an_old_time_ticks(
+    system_of: SystemOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A producer whose clock stands still moves nothing: its lane goes on by a tick now and then."""
+    monkeypatch.setattr(line, "TICK_S", 1.0)
+    system = await system_of()
+    began = now_ms()
+    async with system.worker():
+        await system.load(catalog(5, 1), at_ms=began // 1000 * 1000)
+        for number in range(40):
+            await system.send([(call(number, now_ms()), began - 3 * 24 * HOUR_MS)])
+            await system.settled()
+        (mark,) = (await system.marks()).values()
+    took_s = (now_ms() - began) / 1000
+    assert 2 <= len(await ticks(system)) <= took_s + 1
+    assert mark.lane_ms >= began + (took_s - 3) * 1000
+    assert await system.rejected() == []
+
+
 async def test_records_with_a_time_bring_no_tick(system_of: SystemOf) -> None:
     """Of a backlog whose records have their times nothing is judged by now, however old it is."""
     system = await system_of()

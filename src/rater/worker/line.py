@@ -40,9 +40,9 @@ grows (PROTOCOL.md 5.3)."""
 REST_MS = 4
 """How long what has gathered in the broker meanwhile may take to come."""
 TICK_S = 3600.0
-"""A lane without records writes itself a command so often: its record's time moves the lane's, which else
-would hold back what is dropped by the slowest lane. Kafka refuses a record an hour ahead, so a wrong clock
-does no harm."""
+"""A lane whose time does not move, for nothing comes or records with old times, writes itself a command so
+often: its record's time moves the lane's, which else would hold back what is dropped by the slowest lane.
+Kafka refuses a record an hour ahead, so a wrong clock does no harm."""
 STALE_S = 600.0
 """Records without a time are judged by a lane's time that is no older, and else by a tick that is read first:
 at most one in so many seconds (decisions/0080-records-without-a-time.md)."""
@@ -62,6 +62,8 @@ class Line:
         self.buckets = LaneBuckets(lane, shared)
         self.moved_at = time.monotonic()
         """When something came in last."""
+        self.risen_at, self.risen_to = self.moved_at, 0
+        """When the lane's time was seen to rise last, or was to by a tick; and what it was."""
         self.undated: list[tuple[str, list[Any]]] = []
         """Polled, some without a time: they wait for the tick."""
         self.tick = b""
@@ -118,13 +120,10 @@ class Line:
                 # That brought what the library fetched ahead when the last batch went; this brings the rest.
                 polled += await reader.poll(timeout_ms=REST_MS)
             self.moved_at = time.monotonic()
-        elif time.monotonic() - self.moved_at >= TICK_S:
-            self.moved_at = time.monotonic()
-            return [self._tick()]
         else:
             await self.buckets.probe_if_idle()
         if not self._lacks_time(polled):
-            return self._slices(polled)
+            return [*self._slices(polled), *([self._tick()] if self._stands_still() else [])]
         commands, self.ticked_at = self.connections.topics.commands, time.monotonic()
         self.undated = [part for part in polled if part[0] != commands]
         return [*self._slices([part for part in polled if part[0] == commands]), self._tick()]
@@ -246,10 +245,17 @@ class Line:
             for record in records
         )
 
+    def _stands_still(self) -> bool:
+        """Return whether the lane's time has not moved for TICK_S."""
+        lane_ms = self.lane.standing.lane_ms
+        if lane_ms > self.risen_to:
+            self.risen_at, self.risen_to = time.monotonic(), lane_ms
+        return time.monotonic() - self.risen_at >= TICK_S
+
     def _tick(self) -> Batch:
         """Return a batch that is nothing but a command of a lane to itself, with the time of now."""
         standing, at_ms = self.lane.standing, time.time_ns() // 1_000_000
-        batch = Batch(standing, [])
+        batch, self.risen_at = Batch(standing, []), time.monotonic()
         self.tick = write_command(f"tick/{standing.lane}/{at_ms}", Do.TICK, at_ms, {})
         batch.ticks.append((None, self.tick, []))
         return batch
