@@ -13,7 +13,10 @@ from rater.stream.topics import Topics, configured, partition_counts
 
 NEWEST = 20
 """Offsets that are looked at, at the end of each partition: what is sent now."""
-TIMESTAMP_TYPE, AFTER_MAX_MS = "message.timestamp.type", "message.timestamp.after.max.ms"
+TIMESTAMP_TYPE = "message.timestamp.type"
+AHEAD_MAX = ("message.timestamp.after.max.ms", "message.timestamp.difference.max.ms")
+"""How far ahead of the broker a record may be; the second is that of Kafka before 3.6. By default an hour
+from 4.0 on, without a bound before."""
 BROKERS = "LogAppendTime"
 DEADLINE_S = 20.0
 
@@ -25,20 +28,21 @@ async def remarks(client: Connection, topics: Topics, *, deadline_s: float = DEA
     """
     settings = await configured(client, [*topics.data, topics.commands], deadline_s=deadline_s)
     written = [name for name, found in settings.items() if found.get(TIMESTAMP_TYPE) != BROKERS]
-    told = [text for name in written if (text := _far_ahead(name, settings[name]))]
+    told = [text for name in written if (text := far_ahead(name, settings[name]))]
     undated: dict[str, list[ConsumerRecord]] = {}
     for record in await _undated(client, [name for name in topics.data if name in written], deadline_s):
         undated.setdefault(record.topic, []).append(record)
     return [*told, *(_without_time(name, records) for name, records in sorted(undated.items()))]
 
 
-def _far_ahead(name: str, settings: Mapping[str, str]) -> str:
+def far_ahead(name: str, settings: Mapping[str, str]) -> str:
     """Return the sentence on a topic that takes records of a far future; "": it does not, or says nothing."""
-    after_ms = int(settings.get(AFTER_MAX_MS) or HOUR_MS)
-    if after_ms <= HOUR_MS:
+    key = next((key for key in AHEAD_MAX if key in settings), "")
+    ahead_ms = int(settings.get(key, HOUR_MS))
+    if ahead_ms <= HOUR_MS:
         return ""
     return (
-        f"{name}: {AFTER_MAX_MS} is {after_ms}, so one record with a time of the future makes all later "
+        f"{name}: {key} is {ahead_ms}, so one record with a time of the future makes all later "
         f"calls of its lane too_old; set it to {HOUR_MS}, or {TIMESTAMP_TYPE} to {BROKERS}"
     )
 
