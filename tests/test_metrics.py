@@ -79,6 +79,9 @@ def test_the_build_tells_the_time_zones_in_use() -> None:
         assert found == (0 if catalog is None else catalog.version)
 
 
+AT_MS = 1_790_000_000_000
+
+
 def test_a_batch_is_added_once() -> None:
     """What a batch counted comes out under its labels."""
     metrics = Metrics()
@@ -89,9 +92,11 @@ def test_a_batch_is_added_once() -> None:
     counts.duplicates[DuplicateKind.SAME] += 4
     counts.transactions["usage"] += 2
     counts.draws["volume"] += 5
-    counts.arrivals[900] += 3
-    metrics.add(counts, committed_ms=1_000)
-    metrics.add(counts, committed_ms=1_000)
+    counts.arrivals[AT_MS] += 3
+    for none in (-1, 0, AT_MS // 1000, AT_MS * 1000):  # no time, in seconds, in microseconds
+        counts.arrivals[none] += 1
+    metrics.add(counts, committed_ms=AT_MS + 100)
+    metrics.add(counts, committed_ms=AT_MS + 100)
     found = values(metrics)
     assert found["rater_cdrs_total", ()] == 6
     assert found["rater_sides_total", (("outcome", "rated"), ("side", "orig"))] == 4
@@ -163,8 +168,8 @@ def test_a_record_without_a_time_is_counted_without_latency() -> None:
     metrics = Metrics()
     counts = Counts(cdrs=2)
     counts.arrivals[-1] += 1
-    counts.arrivals[900] += 1
-    metrics.add(counts, committed_ms=1_000)
+    counts.arrivals[AT_MS] += 1
+    metrics.add(counts, committed_ms=AT_MS + 100)
     found = values(metrics)
     assert found["rater_cdrs_total", ()] == 2
     assert found["rater_end_to_end_seconds_count", ()] == 1

@@ -22,6 +22,7 @@ from prometheus_client.registry import Collector
 from rater import __version__
 from rater.core.catalog.compiled import Catalog
 from rater.core.catalog.specs import LimitType
+from rater.core.instants import is_stamp
 from rater.core.kinds import (
     Do,
     DuplicateKind,
@@ -233,9 +234,9 @@ class Metrics:
         self._counters["rater_replayed"].inc(counts.replayed)
         self._histograms["rater_batch_records"].add(counts.cdrs)
         for arrived_ms, records in counts.arrivals.items():
-            # Some records bear no time (-1), and how long they waited nobody knows. Two machines' clocks: one
-            # may seem to come from the near future.
-            if arrived_ms > 0:
+            # Some records bear no time, and how long they waited nobody knows. Two machines' clocks: one may
+            # seem to come from the near future.
+            if is_stamp(arrived_ms):
                 self._histograms["rater_end_to_end_seconds"].add(
                     max(0, committed_ms - arrived_ms) / 1000, records
                 )

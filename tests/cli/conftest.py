@@ -58,13 +58,14 @@ class _Topics:
 
 @pytest.fixture
 def world(app: Put, monkeypatch: pytest.MonkeyPatch) -> Put:
-    """Let topics and store have these problems, and this catalog be in force."""
+    """Let topics and store have these problems, records these times, and this catalog be in force."""
 
     def put(
         *,
         topics: list[str] | None = None,
         store: list[str] | Exception | None = None,
         loaded: tuple[int, Content] | Exception | None = None,
+        stamps: list[str] | None = None,
     ) -> None:
         @asynccontextmanager
         async def opened_store(_: Settings) -> AsyncIterator[Any]:
@@ -85,7 +86,12 @@ def world(app: Put, monkeypatch: pytest.MonkeyPatch) -> Put:
             kafka_client=lambda _: {}, topics_of=lambda _: _Topics(topics or []), opened_store=opened_store,
             catalogs_of=lambda _: None,
         )  # fmt: skip
+
+        async def remarks(*_: object) -> list[str]:
+            return stamps or []
+
         monkeypatch.setattr("rater.queries.catalog.in_force", in_force)
+        monkeypatch.setattr("rater.stream.stamps.remarks", remarks)
 
     return put
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from cli.conftest import Capture, Put
 from rater.cli import main
-from rater.core.catalog.specs import Content
+from rater.core.catalog.codes import Row
+from rater.core.catalog.specs import Content, RateTableSpec
 from rater.core.zones import INSTALLED, Release, installed
 from rater.errors import NoCatalog, StreamDown
 
@@ -45,6 +46,47 @@ def test_check_tells_which_time_zones_are_in_force(world: Put, capsys: Capture) 
         world(loaded=loaded)
         assert main(["check"]) == 1
         assert capsys.readouterr().out.startswith(problem)
+
+
+WARNED = Content(
+    rate_tables={"retail": RateTableSpec("retail", "USD", None, [Row("0044", 1), Row("380", 1)])},
+    zones=[installed()],
+)
+
+
+def test_a_warning_is_told_and_fails_nothing(world: Put, capsys: Capture) -> None:
+    """Records without a time, and what is odd in the catalog in force: told on lines, code 0."""
+    world(stamps=["rater.cdrs: no Kafka timestamp; set it"], loaded=(7, WARNED))
+    assert main(["check"]) == 0
+    told = capsys.readouterr()
+    first, second = told.out.splitlines()
+    assert first == "topics: warning: rater.cdrs: no Kafka timestamp; set it"
+    assert second.startswith("catalog: warning: rate table retail: no number begins with 00")
+    assert told.err.splitlines()[-1] == "no problems, 2 warnings"
+    assert main(["check", "--json"]) == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert rows[0] == {"where": "topics", "warning": "rater.cdrs: no Kafka timestamp; set it"}
+    world(stamps=["rater.cdrs: no Kafka timestamp; set it"], store=["redis: evicts; set it"])
+    assert main(["check"]) == 1
+    assert capsys.readouterr().err.splitlines()[-1] == "rater: 1 problem"
+
+
+def test_a_catalog_file_is_looked_at_beside_what_is_in_force(
+    world: Put, capsys: Capture, tmp_path: Path
+) -> None:
+    """A limit of a file may be for a code that was loaded before; without servers the file counts alone."""
+    limits = [
+        {"id": code, "type": "volume", "service": "calls", "code": code, "limit": 1}
+        for code in ("380", "38044")
+    ]
+    rows = [{"id": "1", "name": "P", "type": "customer", "currency": "USD", "limits": limits}]
+    file = tmp_path / "catalog.json"
+    file.write_text(json.dumps({"packages": rows}), "utf-8")
+    for loaded, told in (((7, WARNED), ["38044"]), (None, [])):
+        world(loaded=loaded)
+        assert main(["check", "--catalog", str(file)]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert [line.partition(", limit ")[2].partition(":")[0] for line in lines] == told
 
 
 def test_check_tells_each_problem_on_a_line(world: Put, capsys: Capture, tmp_path: Path) -> None:

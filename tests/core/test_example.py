@@ -27,6 +27,7 @@ from rater.core.catalog.specs import (
     TaxSpec,
     TermsSpec,
 )
+from rater.core.catalog_files.unmatched import unmatched
 from rater.core.line.offline import Rater, Transaction
 from rater.core.periods import canonical_when, when_ms, zone_of
 
@@ -94,6 +95,14 @@ def test_it_loads_without_faults(catalog: bytes) -> None:
     assert rater.catalog.version == 1
     assert rater.load([("catalog.yaml", catalog)], NOW + 86_400_000) == []
     assert rater.catalog.version == 1
+
+
+def test_nothing_of_it_matches_nothing(catalog: bytes) -> None:
+    """Each limit, exclude and rule of it can hold."""
+    rater = Rater()
+    assert rater.load([("catalog.yaml", catalog)], NOW) == []
+    assert rater.content is not None
+    assert unmatched(rater.content) == []
 
 
 def test_it_shows_every_field(catalog: bytes) -> None:

@@ -9,6 +9,8 @@ from typing import Any
 import orjson
 import pytest
 
+from rater.core.catalog_files.unmatched import unmatched
+from rater.core.line.offline import Rater
 from rater.demo import catalog, deck, prices
 
 NOW_MS = 1_795_588_000_000  # 25 Nov 2026
@@ -37,6 +39,14 @@ def test_packages_of_all_kinds_are_there(example: dict[str, Any]) -> None:
     assert {package["type"] for package in example["packages"]} == {"customer", "vendor"}
     assert any(package.get("client_balance") == "allow" for package in example["packages"])
     assert {limit["service"] for limit in limits} == {"calls", "messages", "data"}
+
+
+def test_nothing_of_it_matches_nothing() -> None:
+    """Each limit, exclude and rule of it can hold."""
+    rater = Rater()
+    assert rater.load([("catalog.json", catalog.file_bytes(NOW_MS))], NOW_MS) == []
+    assert rater.content is not None
+    assert unmatched(rater.content) == []
 
 
 def test_references_lead_somewhere(example: dict[str, Any]) -> None:

@@ -149,6 +149,7 @@ SAFEGUARDS: dict[str, tuple[str, tuple[int, ...]]] = {
     "test_rejection_of_now": ("rejection of now", (31,)),
     "test_counter_of_a_period": ("counter of a period", (37,)),
     "test_all_limits_once_asked": ("all limits once asked", (40,)),
+    "test_tick_before_records_without_a_time": ("tick before records without a time", (37,)),
     "test_effect_once": ("effect of a change once", (25, 26, 27, 28)),
     "test_events_are_kept": ("events of a change kept", (1, 2, 3, 4)),
 }

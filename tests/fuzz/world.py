@@ -238,6 +238,10 @@ class Store:
         return self.buckets[bucket].draw(request)
 
 
+TIMES = (LOADED_MS, -9, LOADED_MS, LOADED_MS // 1000, LOADED_MS * 1000, LOADED_MS * 10**6)
+"""Of records: some tell nothing."""
+
+
 class _Record(NamedTuple):
     offset: int
     timestamp: int
@@ -289,7 +293,10 @@ class Lane:
         """Carry out a batch."""
         polled = []
         for topic, values in ((self.topics.commands, commands), (self.topics.cdrs, cdrs)):
-            records = [_Record(self.offset + n, LOADED_MS + n, b"k", value) for n, value in enumerate(values)]
+            records = [
+                _Record(self.offset + n, TIMES[n % len(TIMES)] + n, b"k", value)
+                for n, value in enumerate(values)
+            ]
             if records:
                 polled.append((topic, records))
         self.offset += 100

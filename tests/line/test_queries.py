@@ -178,7 +178,9 @@ async def test_the_catalog_in_force(system_of: SystemOf) -> None:
     parts = system.client, system.topics, app.catalogs_of(system.settings)
     assert await catalog.newest(*parts) is None
     assert await catalog.in_force(*parts) is None
-    assert await catalog.time_zones(*parts) == TimeZones(INSTALLED, None, None, load_brings=True)
+    assert catalog.time_zones(await catalog.in_force(*parts)) == TimeZones(
+        INSTALLED, None, None, load_brings=True
+    )
     async with system.worker():
         await system.load(json.dumps(CATALOG).encode())
     compiled, found = await catalog.newest(*parts), await catalog.in_force(*parts)
@@ -186,4 +188,6 @@ async def test_the_catalog_in_force(system_of: SystemOf) -> None:
     assert found is not None
     assert (compiled.version, found[0]) == (1, 1)
     assert sorted(compiled.packages) == sorted(found[1].packages) == ["1", "2"]
-    assert await catalog.time_zones(*parts) == TimeZones(INSTALLED, 1, INSTALLED, load_brings=False)
+    assert catalog.time_zones(await catalog.in_force(*parts)) == TimeZones(
+        INSTALLED, 1, INSTALLED, load_brings=False
+    )

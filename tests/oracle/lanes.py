@@ -28,7 +28,7 @@ from typing import Any, NamedTuple, cast
 import msgspec
 import structlog
 
-from oracle.scenario import LoadStep, RecordStep, Scenario
+from oracle.scenario import LoadStep, RecordStep, Scenario, is_time
 from rater.catalogs import Catalogs, object_digest
 from rater.config import Settings
 from rater.config import load as load_settings
@@ -584,7 +584,7 @@ class System:
         self, lane: int, line: Line, batch: Batch, records: list[Record], *, commit: bool
     ) -> None:
         before = line.lane.standing.lane_ms
-        lane_ms = max([before, *(one.timestamp for one in batch.commands)])
+        lane_ms = max([before, *filter(is_time, (one.timestamp for one in batch.commands))])
         asking = self.asking[lane] = {}
         self.drawn_by[lane] = set()
         self.calls[lane] = 0
@@ -755,7 +755,7 @@ class System:
         """Infer the duplicates, which leave nothing, and check that each side ended once."""
         duplicates = 0
         for record in records:
-            lane_ms = max(lane_ms, record.timestamp)
+            lane_ms = max(lane_ms, record.timestamp if is_time(record.timestamp) else 0)
             sides = ended[record.offset]
             there = [one.side for one in sides]
             if None not in there:

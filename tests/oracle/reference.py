@@ -38,6 +38,8 @@ WRAPPED = range(2**32 - 65_536, 2**32)
 HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
 NEVER_MS = 10**18
+MS_DIGITS = 13
+"""Of a time in milliseconds, from 2001 to 2286."""
 """An instant after all that a calendar can say, for periods of thousands of years."""
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 SIDES = ("orig", "term")
@@ -711,22 +713,65 @@ def holds(rule: Row, call: Call) -> bool:
     named = call.named
     return (
         rule["side"] == call.side
-        and (rule.get("gateway") is None or rule["gateway"] == named["gateway"])
-        and (rule.get("login") is None or rule["login"] == named["login"])
+        and same_name(rule.get("gateway"), named["gateway"])
+        and same_name(rule.get("login"), named["login"])
         and (rule.get("ip") is None or in_network(named["ip"], rule["ip"]))
         and (
             rule.get("caller_prefix") is None
-            or (call.caller or "").removeprefix("+").startswith(rule["caller_prefix"])
+            or caller_digits(call.caller or "").startswith(rule["caller_prefix"].removeprefix("+"))
         )
     )
 
 
+def same_name(wanted: str | None, named: str | None) -> bool:
+    """Tell if a name is the one that a rule wants, but for blanks around; without one, any is."""
+    return wanted is None or wanted.strip() == (named or "").strip()
+
+
+def caller_digits(written: str) -> str:
+    """Return a number without `+` and what sets its digits apart; other texts as they are."""
+    text = written.strip()
+    if text[:1] not in tuple("+(0123456789"):
+        return written
+    return "".join(one for one in text if one not in " \t\u00a0-.()").removeprefix("+")
+
+
 def in_network(address: str | None, network: str) -> bool:
-    """Tell if an address, IPv4 or IPv6, is in the network; what is no address is in none."""
+    """Tell if an address, IPv4 or IPv6, is in the network; what is no address is in none.
+
+    All of IPv4 is looked for where it lies in IPv6, behind ::ffff:0:0/96; a network that is wider than that
+    has none of it.
+    """
+    first, _, bits = network.strip().partition("/")
     try:
-        return address is not None and ip_address(address) in ip_network(network, strict=False)
+        wanted, asked = as_ipv6(first), as_ipv6(bare_address(address or ""))
     except ValueError:
         return False
+    size = int(ip_network(network.strip(), strict=False).prefixlen) if bits else 128
+    if "." in first and ":" not in first and bits:
+        size += 96
+    if asked >> 32 == MAPPED and size < 96:
+        return False
+    return wanted >> 128 - size == asked >> 128 - size
+
+
+MAPPED = 0xFFFF
+
+
+def as_ipv6(text: str) -> int:
+    """Return an address as the number of one of IPv6. Raises ValueError."""
+    address = ip_address(text)
+    return (MAPPED << 32) + int(address) if address.version == 4 else int(address)
+
+
+def bare_address(written: str) -> str:
+    """Return what stands in brackets, or before the port of IPv4, without a zone."""
+    text = written.strip()
+    if text.startswith("["):
+        text = text[1:].partition("]")[0]
+    elif text.count(":") == 1:
+        text = text.partition(":")[0]
+    return text.partition("%")[0]
 
 
 def identify_rate(catalog: Catalog, call: Call, client: str, account: str | None) -> Rate:
@@ -936,8 +981,9 @@ class Reference:
     def rate(self, raw: bytes | None, record_ms: int, lane: int = 0) -> list[dict[str, Any]]:
         """Rate one Kafka record, a plain CDR, now; return what becomes of each side, orig first.
 
-        record_ms: the record's timestamp, -1: none. Each outcome has `side` and `outcome`: `transaction` with
-        `value`, `rejected` with `reason` and `value` (None where its wording is not known), or `duplicate`.
+        record_ms: the record's timestamp; none where it is -1 or in another unit. Each outcome has `side` and
+        `outcome`: `transaction` with `value`, `rejected` with `reason` and `value` (None where its wording is
+        not known), or `duplicate`.
         """
         now = self._time(record_ms, lane)
         try:
@@ -955,7 +1001,8 @@ class Reference:
 
     def _time(self, record_ms: int, lane: int) -> int | None:
         """Step 5: the lane's time, the highest so far of its records and of all loads; None: none known."""
-        now = max(self._lanes.get(lane, -1), record_ms, self.catalog.loaded_ms)
+        told = record_ms if len(str(record_ms)) == MS_DIGITS else -1
+        now = max(self._lanes.get(lane, -1), told, self.catalog.loaded_ms)
         self._lanes[lane] = now
         return None if now < 0 else now
 

@@ -130,6 +130,11 @@ PERIODS = (
 Row = dict[str, Any]
 
 
+def is_time(record_ms: int) -> bool:
+    """Return whether a record's timestamp is one: in ms, of this century."""
+    return 10**12 <= record_ms < 10**13
+
+
 def ms(text: str) -> int:
     """Return the ms since 1970 of an RFC 3339 text."""
     return int(datetime.fromisoformat(text).timestamp()) * 1000
@@ -187,6 +192,9 @@ class _Maker:
         """Whether balances are about 0, and packages ask for them."""
         self.edges: list[int] = []
         """Instants at which something begins or ends."""
+        self.stamps = Random(f"stamps {seed}")  # noqa: S311 - the same again
+        self.undated = self.stamps.choice((0.0, 0.0, 0.0, 0.3))
+        """How many records have no time, or one in another unit."""
         self.zone: str | None = None
         if rng.random() < 0.15:  # calls around a change of clocks, of clients whose periods begin then
             change, self.zone = rng.choice(CLOCKS)
@@ -240,7 +248,8 @@ class _Maker:
 
     def whole(self) -> int:
         """Return the next whole second: the instant of a load that follows."""
-        latest = max((step.record_ms for step in self.steps if isinstance(step, RecordStep)), default=0)
+        times = (step.record_ms for step in self.steps if isinstance(step, RecordStep))
+        latest = max(filter(is_time, times), default=0)
         return -(-max(self.now, latest) // 1000) * 1000
 
     def send(self, raw: bytes, lane_key: str, call: Row | None = None) -> None:
@@ -250,6 +259,8 @@ class _Maker:
         if rng.random() < 0.1:
             record_ms = max(self.now - rng.randrange(2000), self.floor())
         lane = crc32(lane_key.encode()) % 2 if self.keyed else rng.randrange(2)
+        if self.stamps.random() < self.undated:
+            record_ms = self.stamps.choice((-1, record_ms // 1000, record_ms * 1000))
         self.steps.append(RecordStep(record_ms, raw, lane))
         self.sent.append((raw, call or {}))
         self.now += (

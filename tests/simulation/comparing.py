@@ -17,8 +17,10 @@ import msgspec
 
 from oracle.reference import Catalog, Reference
 from rater.core.clients.state import read_state
+from rater.core.instants import is_stamp
 from rater.core.journal.outcomes import unpack_entries
 from rater.core.rating.transaction import Context, catalog_of
+from simulation.clockwork import EPOCH_S
 
 if TYPE_CHECKING:
     from simulation.checking import Rejected, Transaction
@@ -205,7 +207,12 @@ def _with(record: Sent, sides: list[str]) -> bytes:
 
 
 def _at_ms(world: World, place: Place) -> int:
-    return world.broker.partition(place[:2]).entries[place[2]].at_ms
+    """Return when a record came, as its lane knows: to the ms, and where it has no time nearly so."""
+    entry = world.broker.partition(place[:2]).entries[place[2]]
+    if is_stamp(entry.at_ms):
+        return entry.at_ms
+    sent = next(one for one in world.sent if (one.topic, one.lane, one.offset) == place)
+    return int((EPOCH_S + sent.at_s) * 1000)
 
 
 def _each_rejection(

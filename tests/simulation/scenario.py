@@ -14,7 +14,7 @@ from typing import Any
 from simulation.broker import Faults
 from simulation.checking import check
 from simulation.clockwork import EPOCH_S, Process
-from simulation.world import Slot, World
+from simulation.world import STALE_S, Slot, World
 
 MINUTES = 2
 """Of the small volume limits."""
@@ -48,6 +48,8 @@ class Profile:
                               "request_held", "store_slow")  # fmt: skip
     second_load: float = 0.5
     late_duplicates: int = 3
+    undated: float = 0.0
+    """How many of the runs have records without a time, and calls as late as their arrival allows."""
 
 
 def catalog(version: int = 1) -> bytes:
@@ -85,8 +87,8 @@ def call_of(name: str, client: str, seconds: int = 30) -> dict[str, Any]:
     }  # fmt: skip
 
 
-MIXED = Profile()
-HARD = Profile(name="hard", faults=(8, 20), duplicates=0.4, bad=0.2, late_duplicates=10)
+MIXED = Profile(undated=0.3)
+HARD = Profile(name="hard", faults=(8, 20), duplicates=0.4, bad=0.2, late_duplicates=10, undated=0.3)
 """Fault upon fault: what goes wrong while something else is being mended."""
 
 
@@ -106,6 +108,10 @@ class Scenario:
         )
         self.world.broker.batch_records_max = rng.choice((0, 0, 1, 3))
         self.world.broker.fetch_max = rng.choice((0, 0, 0, 7))
+        self.stamps = random.Random(f"{seed} stamps")  # noqa: S311 - the same
+        self.undated = self.stamps.random() < profile.undated
+        self.ends: dict[str, str] = {}
+        """Call → when it was answered, where it is as late as its first record's arrival allows."""
 
     def run(self) -> World:
         """Run it; raises Failure."""
@@ -172,8 +178,21 @@ class Scenario:
                 cdr = self._cdr(number)
             made.append(cdr)
             at_s = at_s + rng.random() * 0.05 if rng.random() < 0.6 else rng.random() * TRAFFIC_S
-            actions.append((at_s, partial(world.send, lane, cdr, topic)))
+            actions.append((at_s, partial(self._send_call if self.undated else world.send, lane, cdr, topic)))
         return actions
+
+    def _send_call(self, lane: int, cdr: dict[str, Any] | bytes, topic: str) -> None:
+        """Send a call that ends nearly an hour after its arrival, every second one without a time.
+
+        It is rated if the lane's time is no older than STALE_S, and refused by that of the load before it.
+        """
+        now_s = EPOCH_S + self.world.loop.now
+        stamp = self.stamps.choice((None, None, None, -1, int(now_s), int(now_s * 10**6)))
+        if isinstance(cdr, dict):
+            latest = now_s + 3600 - 2 * STALE_S - cdr["duration_ms"] / 1000
+            told = datetime.fromtimestamp(int(latest), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+            cdr = {**cdr, "answered_at": self.ends.setdefault(cdr["id"], told)}
+        self.world.send(lane, cdr, topic, stamp)
 
     def _cdr(self, number: int) -> dict[str, Any]:
         rng = self.rng

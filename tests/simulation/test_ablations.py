@@ -31,6 +31,7 @@ from rater.stream import producer as producer_module
 from rater.stream.journal import Mark
 from rater.worker import takeover
 from rater.worker.buckets import LaneBuckets
+from rater.worker.line import Line
 from simulation import clients
 from simulation.checking import check as check_world
 from simulation.loads import BACKLOG, UNBROKEN, Backlog, Loads
@@ -367,6 +368,12 @@ def test_counter_of_a_period() -> None:
 def test_all_limits_once_asked() -> None:
     """Without noting whose first limits did not do, they are asked again and again: a lane stands still."""
     check(mock.patch.object(steps, "ask_whole", return_value=set()), BACKLOG, "P", Backlog)
+
+
+def test_tick_before_records_without_a_time() -> None:
+    """Without a tick before records that have no time, an old time of the lane refuses calls of now."""
+    undated = profile("undated", faults=(0, 2), weights={"crash": 1}, undated=1.0)
+    check(mock.patch.object(Line, "_lacks_time", return_value=False), undated, "O")
 
 
 def test_effect_once() -> None:

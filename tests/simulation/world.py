@@ -34,6 +34,10 @@ TIMEOUT_S = 5.0
 STOP_S = 60.0
 
 
+STALE_S = 1.0
+"""As `rater.worker.line.STALE_S`, which is minutes."""
+
+
 class Sent(msgspec.Struct):
     """One input record as it was sent."""
 
@@ -264,10 +268,12 @@ class World:
                 self.faults.append(f"{len(late)} workers do not end within {STOP_S:g} s")
 
     # ------------------------------------------------------------------ input
-    def send(self, lane: int, cdr: dict[str, Any] | bytes, topic: str = "cdrs") -> Sent:
-        """Append one input record."""
+    def send(
+        self, lane: int, cdr: dict[str, Any] | bytes, topic: str = "cdrs", stamp: int | None = None
+    ) -> Sent:
+        """Append one input record. stamp: its timestamp; None: that of now."""
         raw = cdr if isinstance(cdr, bytes) else json.dumps(cdr).encode()
-        (offset,) = self.broker.put((topic, lane), [(None, raw, (), None)])
+        (offset,) = self.broker.put((topic, lane), [(None, raw, (), stamp)])
         sent = Sent(topic, lane, offset, raw, None if isinstance(cdr, bytes) else cdr, self.loop.now)
         self.sent.append(sent)
         self.tell("input", f"{topic}[{lane}]@{offset} {raw.decode(errors='replace')}")
@@ -455,6 +461,7 @@ def in_place() -> Iterator[None]:
         put(sys.modules["rater.worker.takeover"], "RECONCILE_EFFECTS_MAX", 4)
         put(sys.modules["rater.worker.buckets"], "EXPIRE_S", 1.5)
         put(sys.modules["rater.worker.line"], "TICK_S", 5.0)
+        put(sys.modules["rater.worker.line"], "STALE_S", STALE_S)
         put(asyncio, "to_thread", inline)
         put(sys.modules["rater.jobs.load"], "uuid", SimpleNamespace(uuid4=_uuid))
         put(app, "Buckets", shelf.Shelf)

@@ -270,6 +270,36 @@ async def test_lag_counts_what_is_not_committed(scene: Scene) -> None:
     assert (records, (since_ms or 0) >= quiet_ms) == (1, True)
 
 
+async def test_a_time_that_tells_nothing_is_no_wait(scene: Scene) -> None:
+    """Who stamps in seconds has not waited since 1970, but since nothing waited last, if that is known."""
+    topics, began_ms = scene.topics, time.time_ns() // 1_000_000
+    await scene.put(topics.cdrs, [b"a", b"b"], first_ms=NOW_MS // 1000)
+    source = await scene.source({topics.cdrs: 1}, {topics.cdrs: NOW_MS // 1000})
+    await values(source, 1)
+    assert (await source.lag())[topics.cdrs] == (1, None)
+    source.committed(source.next, source.times)
+    await _until_lag(source, topics.cdrs, 0)
+    await scene.put(topics.cdrs, [b"c"], first_ms=NOW_MS // 1000)
+    await _until_lag(source, topics.cdrs, 1)
+    assert ((await source.lag())[topics.cdrs][1] or 0) >= began_ms
+
+
+async def test_commands_are_polled_alone(scene: Scene) -> None:
+    """What waits for a command stays where it is, also while commands are held; nothing is passed over."""
+    topics, sent = scene.topics, [bytes([number]) * (COMMANDS_BYTES // 2) for number in range(4)]
+    await scene.put(topics.cdrs, [b"call"])
+    await scene.put(topics.commands, sent)
+    source = await scene.source({})
+    found: list[bytes | None] = []
+    while len(found) < len(sent):
+        for topic, records in await source.poll(timeout_ms=1000, commands_only=True):
+            assert topic == topics.commands
+            found += [record.value for record in records]
+    assert found == sent
+    assert topics.cdrs not in source.times
+    assert await values(source, 1) == [("cdrs", b"call")]
+
+
 async def test_lag_counts_what_is_not_fetched(scene: Scene) -> None:
     """While there is no catalog data is not fetched: its ends are those that the watch was told."""
     topics = scene.topics

@@ -1,17 +1,16 @@
-"""Commands that set up and run: demo, worker, topics, check, load, audit."""
+"""Commands that set up and run: demo, worker, topics, load, audit."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import click
 
 from rater.cli.options import FAILED, READABLE, WRONG_INPUT, Failed, invocation, run, settings_options
 from rater.cli.printing import print_json, progress, say
 from rater.cli.times import SPAN
-from rater.errors import Fenced, Halt, Retake, Wait
 
 if TYPE_CHECKING:
     from rater.config import Settings
@@ -111,112 +110,6 @@ async def _create_topics(settings: Settings) -> tuple[list[str], list[str]]:
     client, wanted = kafka_client(settings), topics_of(settings)
     told = await wanted.create(client, settings.topics.replication_factor)
     return told, await wanted.check(client)
-
-
-class Problem(NamedTuple):
-    """What `check` found. where: settings, catalog, kafka, topics, redis or sources."""
-
-    where: str
-    text: str
-
-
-@click.command()
-@click.option("--catalog", "catalogs", type=READABLE, multiple=True, help="Check this catalog file too.")
-@settings_options(prints=True)
-def check(catalogs: tuple[str, ...]) -> int:
-    """Check settings, source maps, catalog files, Kafka with its topics, and Redis; change nothing.
-
-    Each problem is a line that says what, where and the remedy; exit code 1 if there is one. Which release of
-    the time zones is in force, and which is installed here, is told on standard error.
-
-    \b
-    Examples:
-      rater --config rater.toml check
-      rater --config rater.toml check --catalog catalog.yaml
-    """
-    asked = invocation()
-    settings = asked.read()
-    problems = [Problem("catalog", text) for text in _catalog_faults(catalogs)]
-    if isinstance(settings, list):
-        problems[:0] = [Problem("settings", text) for text in settings]
-    else:
-        problems += [Problem("sources", text) for text in _map_faults(settings)]
-        problems += run(_servers(settings), settings)
-    for problem in problems:
-        if asked.json:
-            print_json({"where": problem.where, "problem": problem.text})
-        else:
-            click.echo(f"{problem.where}: {problem.text}")
-    if problems:
-        say(f"rater: {len(problems)} {'problem' if len(problems) == 1 else 'problems'}")
-        return FAILED
-    say("all is well: settings, sources, Kafka, topics, Redis" + (", catalog" if catalogs else ""))
-    return 0
-
-
-def _catalog_faults(files: Iterable[str]) -> list[str]:
-    from rater.jobs.load import read_catalog
-
-    return [str(fault) for fault in read_catalog([Path(file) for file in files]).faults] if files else []
-
-
-def _map_faults(settings: Settings) -> list[str]:
-    from rater.source_maps import open_maps
-
-    _, faults = open_maps(settings.sources)
-    return faults
-
-
-async def _servers(settings: Settings) -> list[Problem]:
-    return [problem async for problem in _problems(settings)]
-
-
-async def _problems(settings: Settings) -> AsyncIterator[Problem]:
-    from rater.app import kafka_client, topics_of
-
-    try:
-        found = await topics_of(settings).check(kafka_client(settings))
-        for text in found:
-            yield Problem("topics", text)
-        if not found:
-            for text in await _zone_problems(settings):
-                yield Problem("catalog", text)
-    except (Wait, Halt, Fenced, Retake, OSError) as fault:
-        yield Problem("kafka", str(fault))
-    try:
-        for text in await _redis_problems(settings):
-            yield Problem("redis", text)
-    except (Wait, Halt, OSError) as fault:
-        yield Problem("redis", str(fault))
-
-
-async def _zone_problems(settings: Settings) -> list[str]:
-    """Tell which time zones are in force; return what is wrong with them."""
-    from rater.app import catalogs_of, kafka_client, topics_of
-    from rater.catalogs import without_zones
-    from rater.errors import NoCatalog
-    from rater.queries import catalog
-
-    try:
-        zones = await catalog.time_zones(kafka_client(settings), topics_of(settings), catalogs_of(settings))
-    except NoCatalog as fault:
-        return [str(fault)]
-    if zones.catalog is None:
-        say(f"time zones: tzdata {zones.installed} is installed here; the first load brings it")
-        return []
-    if zones.in_force is None:
-        return [without_zones(zones.catalog)]
-    newer = "; the next load from here brings it" if zones.load_brings else ""
-    in_force = f"tzdata {zones.in_force} is in force (catalog {zones.catalog})"
-    say(f"time zones: {in_force}, {zones.installed} is installed here{newer}")
-    return []
-
-
-async def _redis_problems(settings: Settings) -> list[str]:
-    from rater.app import opened_store
-
-    async with opened_store(settings) as store:
-        return await store.check()
 
 
 @click.command()

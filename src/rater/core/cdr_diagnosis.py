@@ -285,7 +285,8 @@ def _late_or_early(at_ms: int, arrival: Arrival) -> _Fault | None:
     if at_ms > arrival.last_ms:
         ahead_s = (at_ms - arrival.lane_ms) // SECOND_MS
         detail = (
-            f"the call is {ahead_s} s ahead of its record, more than an hour; check the clock of the switch"
+            f"the call is {ahead_s} s ahead of the latest Kafka timestamp of its lane, more than an hour; "
+            "check the clock of the switch, and of who stamps its records"
         )
         if arrival.last_ms == CALENDAR_MS_MAX:
             detail = "the call is beyond the year 9998; check the clock of the switch"
@@ -293,8 +294,9 @@ def _late_or_early(at_ms: int, arrival: Arrival) -> _Fault | None:
     if at_ms < arrival.first_ms:
         age_s = (arrival.lane_ms - at_ms) // SECOND_MS
         detail = (
-            f"the call is {age_s} s older than its record, the duplicate window is "
-            f"{arrival.window_ms // SECOND_MS} s; lengthen worker.duplicate_window_days, then send it again"
+            f"the call is {age_s} s older than the latest Kafka timestamp of its lane, and the duplicate "
+            f"window is {arrival.window_ms // SECOND_MS} s; lengthen worker.duplicate_window_days, then send "
+            "it again"
         )
         return _Fault(Reason.TOO_OLD, detail, at_ms)
     return None

@@ -13,6 +13,21 @@ BEGINNING_MS = -(2**62)
 """Before every instant."""
 NEVER_MS = 2**62
 """After every instant."""
+STAMP_MS_MIN, STAMP_MS_END = 10**12, 10**13
+"""Kafka timestamps are 13 digits, from September 2001 to November 2286: -1 is none, seconds have 10 digits,
+microseconds 16."""
+UNSTAMPED_MS = -1
+"""Kafka's timestamp of a record that bears none."""
+
+
+def is_stamp(timestamp: int) -> bool:
+    """Return whether a Kafka timestamp tells when: not -1, nor what was written in another unit than ms."""
+    return STAMP_MS_MIN <= timestamp < STAMP_MS_END
+
+
+def stamp_of(timestamp: int) -> int:
+    """Return a Kafka timestamp, UNSTAMPED_MS in place of one that tells nothing."""
+    return timestamp if STAMP_MS_MIN <= timestamp < STAMP_MS_END else UNSTAMPED_MS
 
 
 def instant(at_ms: int) -> datetime:

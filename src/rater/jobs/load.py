@@ -34,6 +34,7 @@ from rater.core.catalog_files.merging import (
     wanted,
     warnings,
 )
+from rater.core.catalog_files.unmatched import unmatched
 from rater.core.clients.state import ClientState, read_state
 from rater.core.commands.records import (
     CHUNK_CLIENTS_MAX,
@@ -195,7 +196,8 @@ class Loader:
             await tail.close()
 
     def _note(self, file: CatalogFile, present: _Present, merged: Merged) -> None:
-        for note in [*warnings(file, present.content), *merged.notes]:
+        notes = [*warnings(file, present.content), *unmatched(merged.content, file), *merged.notes]
+        for note in notes:
             self.say(f"note: {note}")
 
     def _unchanged(self, file: CatalogFile, present: _Present, merged: Merged) -> Loaded:

@@ -52,9 +52,8 @@ async def in_force(
     return body.version, content
 
 
-async def time_zones(kafka: Mapping[str, Any], topics: Topics, catalogs: Catalogs) -> TimeZones:
-    """Return which release of the time zones is in force, and which is installed here. Raises as `newest`."""
-    found = await in_force(kafka, topics, catalogs)
+def time_zones(found: tuple[int, Content] | None) -> TimeZones:
+    """Return which release of the time zones is in force, and which is installed here. found: `in_force`."""
     if found is None:
         return TimeZones(INSTALLED, None, None, load_brings=True)
     version, content = found

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import OffsetOutOfRangeError
 
+from rater.core.instants import is_stamp
 from rater.errors import Halt, Retake
 from rater.stream.connecting import FORBIDDEN, Connection, consumer, refusal, shut, started
 from rater.stream.group_offsets import GroupOffsets
@@ -64,7 +65,7 @@ class LaneReader:
         """Positions and times of the last mark."""
         self.ends: dict[TopicPartition, int] = {}
         """Ends as whoever watches the topics was told: of what is not fetched the library knows none."""
-        self._published_ms: dict[str, int] = {topic: at for topic, at in times.items() if at > 0}
+        self._published_ms: dict[str, int] = {topic: at for topic, at in times.items() if is_stamp(at)}
         """Per topic the timestamp of the last record before that offset that bears one."""
         self._idle_ms: dict[str, int] = {}
         """Per topic when nothing waited last, by our clock, ms."""
@@ -121,21 +122,24 @@ class LaneReader:
         """
         return await self._check.places(self._places, *self._marked)
 
-    async def poll(self, timeout_ms: int) -> list[tuple[str, list[ConsumerRecord]]]:
+    async def poll(
+        self, timeout_ms: int, *, commands_only: bool = False
+    ) -> list[tuple[str, list[ConsumerRecord]]]:
         """Return what has come in, by topic; at most one fetch of each, empty after `timeout_ms` without any.
 
         Of commands about COMMANDS_BYTES: those fetched beyond them come with the next polls, and until then
-        nothing but data is fetched. Raises Retake after any error (records may have been passed over),
-        Halt when unread records are gone.
+        nothing but data is fetched. commands_only: the others stay where they are. Raises Retake after any
+        error (records may have been passed over), Halt when unread records are gone.
         """
         if self._consumer is None:
             raise Retake(f"the source of lane {self.lane} is closed")
         if self.outdated:
             raise Retake(self.outdated)
         try:
-            data = self._data()
+            data = [] if commands_only else self._data()
             if not self.held:
-                polled = await self._consumer.getmany(timeout_ms=timeout_ms)
+                places = [self._places[self.topics.commands]] if commands_only else []
+                polled = await self._consumer.getmany(*places, timeout_ms=timeout_ms)
             else:
                 polled = await self._consumer.getmany(*data) if data else {}
         except OffsetOutOfRangeError as error:
@@ -174,7 +178,7 @@ class LaneReader:
         self._marked = positions, times
         for topic, at in positions.items():
             self.published[topic] = max(at, self.published.get(topic, 0))
-        self._published_ms.update((topic, at) for topic, at in times.items() if at > 0)
+        self._published_ms.update((topic, at) for topic, at in times.items() if is_stamp(at))
 
     async def lag(self) -> dict[str, tuple[int, int | None]]:
         """Return per topic how many records are not committed, and since when (ms) they wait at the most.

@@ -300,6 +300,14 @@ async def partition_counts(
         return await _counts(admin, names)
 
 
+async def configured(
+    client: Connection, names: list[str], *, deadline_s: float = 30.0
+) -> dict[str, dict[str, str]]:
+    """Return the settings of topics that are there. Raises StreamDown, Halt."""
+    async with _admin(client, deadline_s) as admin:
+        return await _settings(admin, names)
+
+
 async def topic_ids(client: Connection, names: list[str], *, deadline_s: float = 30.0) -> dict[str, str]:
     """Return each topic's id, "" where the broker tells none.
 

@@ -14,12 +14,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
+from typing import Any
 
 from rater.core.clients.views import Views
 from rater.core.commands.records import write_command
+from rater.core.instants import is_stamp
 from rater.core.kinds import Do
 from rater.core.line import steps
-from rater.core.line.batch import Batch, Side, Standing, slices
+from rater.core.line.batch import Batch, Side, slices
 from rater.core.line.steps import Lacking, Requests
 from rater.worker.buckets import PROBE_S, LaneBuckets
 from rater.worker.commands import carry_out, catch_up
@@ -38,9 +40,12 @@ grows (PROTOCOL.md 5.3)."""
 REST_MS = 4
 """How long what has gathered in the broker meanwhile may take to come."""
 TICK_S = 3600.0
-"""A lane without records writes itself a command so often: its record's time moves the lane's, which else
-would hold back what is dropped by the slowest lane. Kafka refuses a record an hour ahead, so a wrong clock
-does no harm."""
+"""A lane whose time does not move, for nothing comes or records with old times, writes itself a command so
+often: its record's time moves the lane's, which else would hold back what is dropped by the slowest lane.
+Kafka refuses a record an hour ahead, so a wrong clock does no harm."""
+STALE_S = 600.0
+"""Records without a time are judged by a lane's time that is no older, and else by a tick that is read first:
+at most one in so many seconds (decisions/0080-records-without-a-time.md)."""
 ROUNDS_MAX = 8
 """So often sides are matched again because a client's state changed meanwhile, or the first limits did not
 do; nearly all come to rest in two. Then they are taken apart, in the end to one record with all limits."""
@@ -57,6 +62,14 @@ class Line:
         self.buckets = LaneBuckets(lane, shared)
         self.moved_at = time.monotonic()
         """When something came in last."""
+        self.risen_at, self.risen_to = self.moved_at, 0
+        """When the lane's time was seen to rise last, or was to by a tick; and what it was."""
+        self.undated: list[tuple[str, list[Any]]] = []
+        """Polled, some without a time: they wait for the tick."""
+        self.tick = b""
+        """The last command of the lane to itself."""
+        self.ticked_at = float("-inf")
+        """When that was made for records without a time."""
 
     async def run(self, stop: asyncio.Event) -> None:
         """Process and commit, overlapping; returns when `stop` is set and all that was drawn is committed."""
@@ -96,7 +109,9 @@ class Line:
     # ------------------------------------------------------------------ the line
     async def poll(self) -> list[Batch]:
         """Return what has come in, in slices; a lane that keeps up lets a batch gather for the batch age."""
-        lane, reader = self.lane, self.lane.reader
+        if self.undated:
+            return await self._poll_commands()
+        reader = self.lane.reader
         if self._keeps_up():
             await asyncio.sleep(self.moved_at + self.shared.batch_age_s - time.monotonic())
         polled = await reader.poll(timeout_ms=int(PROBE_S * 1000))
@@ -105,12 +120,20 @@ class Line:
                 # That brought what the library fetched ahead when the last batch went; this brings the rest.
                 polled += await reader.poll(timeout_ms=REST_MS)
             self.moved_at = time.monotonic()
-        elif time.monotonic() - self.moved_at >= TICK_S:
-            self.moved_at = time.monotonic()
-            return [_tick(lane.standing)]
         else:
             await self.buckets.probe_if_idle()
-        return slices(lane.standing, polled, self.connections.settings.worker.batch_records_max)
+        if not self._lacks_time(polled):
+            return [*self._slices(polled), *([self._tick()] if self._stands_still() else [])]
+        commands, self.ticked_at = self.connections.topics.commands, time.monotonic()
+        self.undated = [part for part in polled if part[0] != commands]
+        return [*self._slices([part for part in polled if part[0] == commands]), self._tick()]
+
+    async def _poll_commands(self) -> list[Batch]:
+        """Return the commands that have come in; with the tick what waits for it, behind them."""
+        polled = await self.lane.reader.poll(timeout_ms=int(PROBE_S * 1000), commands_only=True)
+        if any(record.value == self.tick for _, records in polled for record in records):
+            polled, self.undated = polled + self.undated, []
+        return self._slices(polled)
 
     async def process(self, batch: Batch) -> None:
         """Bring a batch from bytes to transactions; nothing of it is visible before `commit`."""
@@ -202,6 +225,41 @@ class Line:
             await catch_up(self.buckets, lacking.catalog)
 
     # ------------------------------------------------------------------ inside
+    def _slices(self, polled: list[tuple[str, list[Any]]]) -> list[Batch]:
+        return slices(self.lane.standing, polled, self.connections.settings.worker.batch_records_max)
+
+    def _lacks_time(self, polled: list[tuple[str, list[Any]]]) -> bool:
+        """Return whether there are calls without a time, and nothing recent that they could be judged by.
+
+        The clock only says when to ask: what comes of it is a record's, as Kafka has it.
+        """
+        if time.monotonic() - self.ticked_at < STALE_S:
+            return False
+        if time.time_ns() // 1_000_000 - self.lane.standing.lane_ms < STALE_S * 1000:
+            return False
+        commands = self.connections.topics.commands
+        return any(
+            not is_stamp(record.timestamp)
+            for topic, records in polled
+            if topic != commands
+            for record in records
+        )
+
+    def _stands_still(self) -> bool:
+        """Return whether the lane's time has not moved for TICK_S."""
+        lane_ms = self.lane.standing.lane_ms
+        if lane_ms > self.risen_to:
+            self.risen_at, self.risen_to = time.monotonic(), lane_ms
+        return time.monotonic() - self.risen_at >= TICK_S
+
+    def _tick(self) -> Batch:
+        """Return a batch that is nothing but a command of a lane to itself, with the time of now."""
+        standing, at_ms = self.lane.standing, time.time_ns() // 1_000_000
+        batch, self.risen_at = Batch(standing, []), time.monotonic()
+        self.tick = write_command(f"tick/{standing.lane}/{at_ms}", Do.TICK, at_ms, {})
+        batch.ticks.append((None, self.tick, []))
+        return batch
+
     def _keeps_up(self) -> bool:
         """Return whether hardly anything waits: neither in the broker nor commands that were fetched."""
         reader = self.lane.reader
@@ -213,11 +271,3 @@ class Line:
             return steps.decode(batch, self.lane.standing, maps, frozenset())
         maps = {topic: found.under(catalog.zones) for topic, found in maps.items()}
         return steps.decode(batch, self.lane.standing, maps, catalog.service_names)
-
-
-def _tick(standing: Standing) -> Batch:
-    """Return a batch that is nothing but a command of a lane to itself, with the time of now."""
-    batch, at_ms = Batch(standing, []), time.time_ns() // 1_000_000
-    command = write_command(f"tick/{standing.lane}/{at_ms}", Do.TICK, at_ms, {})
-    batch.ticks.append((None, command, []))
-    return batch

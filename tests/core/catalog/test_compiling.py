@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ipaddress import ip_address, ip_network
+from itertools import product
 from typing import Any
 
 import msgspec
@@ -260,14 +261,104 @@ def test_the_order_of_the_file_counts_across_the_shapes_of_rules() -> None:
     assert rules.find("term", "g", None, "l", None) is None
 
 
-@pytest.mark.parametrize("ip", ["203.0.113.7", " 203.0.113.7 ", "::ffff:203.0.113.7"])
-def test_an_address_is_known_in_its_forms(ip: str) -> None:
-    """An IPv4 address that comes as IPv6, or with blanks, is the same address."""
-    rules = Rules([IdentificationRule("orig", "42", ip="203.0.113.0/24")])
+IPV4 = (
+    "203.0.113.7", " 203.0.113.7 ", "203.0.113.7:5060", "[203.0.113.7]:5060", "::ffff:203.0.113.7",
+    "::FFFF:cb00:7107", "[::ffff:203.0.113.7]:5060", "0:0:0:0:0:ffff:203.0.113.7",
+)  # fmt: skip
+IPV6 = (
+    "2001:db8::7", "2001:DB8:0::0007", "[2001:db8::7]", "[2001:db8::7]:5060", " [2001:DB8::7]:5060 ",
+    "2001:db8::7%eth0", "[2001:db8::7%eth0]:5060",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("network", "ip"),
+    [
+        *product(("203.0.113.0/24", "::ffff:203.0.113.0/120", "::ffff:0:0/96", "0.0.0.0/0"), IPV4),
+        *product(("2001:db8::/32", "2001:db8::7/128", "::/0"), IPV6),
+    ],
+)  # fmt: skip
+def test_an_address_is_known_in_its_forms(network: str, ip: str) -> None:
+    """An address is the same in brackets, with port, zone, blanks, and an IPv4 one written as IPv6.
+
+    So are networks, also those that were loaded when they were kept as they were written.
+    """
+    rules = Rules([IdentificationRule("orig", "42", ip=network)])
     assert rules.find("orig", None, ip, None, None) == ("42", None)
 
 
-@pytest.mark.parametrize("ip", [None, "", "pbx.example", "203.0.113.7:5060", "2001:db8::1"])
+def test_ipv6_as_a_whole_has_no_ipv4() -> None:
+    """What holds for all of IPv6 holds for no IPv4 address, and the reverse, however they are written."""
+    rules = Rules(
+        [IdentificationRule("orig", "6", ip="::/0"), IdentificationRule("orig", "4", ip="0.0.0.0/0")]
+    )
+    assert {rules.find("orig", None, ip, None, None) for ip in IPV4} == {("4", None)}
+    assert {rules.find("orig", None, ip, None, None) for ip in IPV6} == {("6", None)}
+
+
+@pytest.mark.parametrize(
+    ("caller", "holds"),
+    [
+        ("14155550100", True), ("+14155550100", True), (" +1 415 555 0100 ", True),
+        ("+1 (415) 555-0100", True),
+        ("1\u00a0415\u00a05550100", True), ("1.415.555.0100", True), ("(1) 415", True),
+        ("0014155550100", False), ("-1415", False), ("sip:14155550100@x", False), ("x1415", False),
+        ("", False), (None, False),
+    ],
+)  # fmt: skip
+def test_a_caller_is_compared_by_its_digits(caller: str | None, holds: bool) -> None:  # noqa: FBT001 - a row
+    """What sets groups of digits apart plays no part; 00 is a map's matter, and -1 is no number."""
+    rules = Rules([IdentificationRule("orig", "42", caller_prefix="1415")])
+    assert (rules.find("orig", None, None, None, caller) is not None) is holds
+
+
+@pytest.mark.parametrize(
+    ("login", "holds"), [("Anna", True), (" Anna\t", True), ("anna", False), ("An na", False)]
+)
+def test_logins_and_gateways_are_compared_without_blanks_around(login: str, holds: bool) -> None:  # noqa: FBT001
+    """Blanks around are nobody's name; letter case is, for the user of a SIP address has it."""
+    for rule in ("Anna", "Anna "):
+        rules = Rules(
+            [IdentificationRule("orig", "42", login=rule), IdentificationRule("term", "7", gateway=rule)]
+        )
+        assert (rules.find("orig", None, None, login, None) is not None) is holds
+        assert (rules.find("term", login, None, None, None) is not None) is holds
+
+
+@settings(deadline=None)
+@given(
+    _RULES, _maybe("g1", "g2"), _maybe(*_ADDRESSES), _maybe("l1", "l2"), _maybe("14155550100", "+4420", "7")
+)
+def test_a_rule_behind_another_never_holds(
+    rules: list[IdentificationRule],
+    gateway: str | None,
+    ip: str | None,
+    login: str | None,
+    caller: str | None,
+) -> None:
+    """Without a rule that is told to be never reached each side finds the same; what is told has a reason."""
+    index = Rules(rules)
+    behind = index.behind(rules)
+    left = Rules([rule for at, rule in enumerate(rules) if at not in {position for position, _ in behind}])
+    for side in ("orig", "term"):
+        assert index.find(side, gateway, ip, login, caller) == left.find(side, gateway, ip, login, caller)
+    assert all(first < position for position, first in behind)
+
+
+def test_which_rules_are_never_reached() -> None:
+    """One that asks for no more, and not for another thing, comes before."""
+    rule = IdentificationRule
+    rules = [
+        rule("orig", "1", ip="203.0.113.0/24"), rule("orig", "2", ip="203.0.113.7/32"),
+        rule("orig", "3", ip="203.0.0.0/16"), rule("term", "4", ip="203.0.113.7/32"),
+        rule("orig", "5", caller_prefix="14"), rule("orig", "6", caller_prefix="1415", login="l"),
+        rule("orig", "7", caller_prefix="1", login="l"), rule("orig", "8", login="m"), rule("orig", "9"),
+        rule("orig", "10", gateway="g"), rule("orig", "11", ip="2001:db8::/32"),
+    ]  # fmt: skip
+    assert Rules(rules).behind(rules) == [(1, 0), (5, 4), (9, 8), (10, 8)]
+
+
+@pytest.mark.parametrize("ip", [None, "", "pbx.example", "203.0.113.7:", "203.0.113.7:x", "2001:db8::1"])
 def test_what_is_no_address_is_in_no_network(ip: str | None) -> None:
     """A rule with a network does not hold without an address; another rule still may."""
     rules = Rules([IdentificationRule("orig", "42", ip="0.0.0.0/0"), IdentificationRule("orig", "43")])

@@ -424,7 +424,7 @@ FAULTS: list[tuple[str, str, str, str]] = [
     ("identification: [{side: orig}]", "identification[0].client", "null", "missing"),
     (
         'identification: [{side: orig, client: "1", ip: 203.0.113.1/24}]',
-        "identification[0].ip", "203.0.113.1/24", "has host bits set",
+        "identification[0].ip", "203.0.113.1/24", "write 203.0.113.0/24 for the network",
     ),
     (
         'identification: [{side: orig, client: "1", caller_prefix: "1a"}]',

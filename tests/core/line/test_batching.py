@@ -10,6 +10,7 @@ from typing import Any
 from unittest import mock
 
 import msgspec
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -19,10 +20,12 @@ from rater.core.cdr_decoding import decode
 from rater.core.clients.state import write_state
 from rater.core.clients.views import ClientView, Views
 from rater.core.journal.outcomes import unpack_entries
+from rater.core.journal.records import Effect
 from rater.core.line import batch as batch_module
 from rater.core.line import steps as steps_module
 from rater.core.line.batch import LanePosition, Side
 from rater.core.line.offline import Rater
+from rater.core.line.offline import Record as OfflineRecord
 from rater.core.rating import matching
 from rater.core.rating.transaction import Context
 
@@ -213,3 +216,57 @@ def test_what_came_in_is_cut_into_equal_batches() -> None:
         position = position.behind(batch.last)
     assert position.positions == {"cdrs": 250, "commands": 250}
     assert position.times == {"cdrs": AT_MS, "commands": AT_MS}
+
+
+UNTOLD = (-1, 0, 1, AT_MS // 1000, 10**12 - 1, 10**13, AT_MS * 1000, AT_MS * 10**6, -62_135_596_800_000)
+"""No time, and what is one in seconds, micro- and nanoseconds, or of the year 1, which is Go's zero."""
+
+
+def test_a_time_that_tells_nothing_moves_nothing() -> None:
+    """Neither the lane's time, nor the generation that a batch is of; each record is in one all the same."""
+    standing = batch_module.Standing(0, "commands", 86_400_000, 90_000_000, LanePosition(lane_ms=AT_MS))
+    times = [*UNTOLD, AT_MS + 90_000_000, *UNTOLD, AT_MS, AT_MS + 180_000_000, -1]
+    records = [
+        SimpleNamespace(offset=number, timestamp=at, value=b"", key=None, headers=())
+        for number, at in enumerate(times)
+    ]
+    odd = [one for one in records if one.timestamp in UNTOLD]
+    (batch,) = batch_module.slices(standing, [("commands", odd), ("cdrs", odd)], 10_000)
+    steps_module.decode(batch, standing, {}, frozenset())
+    assert standing.lane_ms == AT_MS
+    batches = batch_module.slices(standing, [("cdrs", records)], 10_000)
+    assert [record for batch in batches for _, part in batch.polled for record in part] == records
+    generations = []
+    for batch in batches:
+        steps_module.decode(batch, standing, {}, frozenset())
+        generations.append(standing.lane_ms // 90_000_000 - AT_MS // 90_000_000)
+    assert generations == [0, 1, 2]
+    assert standing.lane_ms == AT_MS + 180_000_000
+
+
+@pytest.mark.parametrize("untold", UNTOLD)
+def test_a_call_is_rated_whatever_its_record_has_for_a_time(untold: int) -> None:
+    """It is judged by what the lane knows, is late for nobody, and is undone where a duplicate was kept.
+
+    What is kept and published of it has -1: another number would be no time either, or none that the journal
+    takes.
+    """
+    rater = Rater()
+    assert not rater.load([("catalog.json", json.dumps({**CATALOG, **DAILY}).encode())], AT_MS)
+    call = {"called": "380501234567", "duration_ms": 1000, "orig": {"client": "42"}}
+    raws = [json.dumps({**call, "id": name, "answered_at": NOON}).encode() for name in ("a", "b", "a")]
+    rater.standing.lane_ms = AT_MS
+    batch = batch_module.Batch(
+        rater.standing, [("cdrs", [OfflineRecord(raw, untold, n) for n, raw in enumerate(raws)])]
+    )
+    sides = steps_module.decode(batch, rater.standing, {}, rater.catalog.service_names)
+    assert len(sides) == 3
+    for builder in rater._matched(sides):  # noqa: SLF001 - what `rate` does, of several records
+        steps_module.settle(batch, builder, rater._draw(builder))  # noqa: SLF001 - the same
+    steps_module.render(batch, rater.standing)
+    assert (batch.rejected, batch.counts.late, len(batch.transactions)) == ([], 0, 2)
+    for _, _, headers in batch.transactions:
+        effect = msgspec.msgpack.decode(dict(headers)["e"], type=Effect)
+        assert (effect.record_ms, effect.lane_ms) == (-1, AT_MS)
+    kept = [entry for call in rater.bucket.lanes[0].outcomes.values() for entry in unpack_entries(call[0])]
+    assert {entry.record_ms for entry in kept if entry.key} == {-1}

@@ -5,18 +5,16 @@ Source of the rule: RULES.md 2, step 2.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from functools import lru_cache
-from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+import re
+from collections.abc import Iterable, Sequence
 
-from rater.core.catalog.specs import (
-    IdentificationRule,
-)
+from rater.core.addresses import IpAddress, address_of, network_of
+from rater.core.catalog.specs import IdentificationRule
 
-_ADDRESSES_MAX = 65_536
-"""Addresses remembered as they are read: switches are few, and to read one is 1.3 of a side's 25 µs."""
-_ADDRESS_CHARS_MAX = 64
-"""IPv6 has 45 and a zone. What is longer is none, and is not remembered: a CDR has 64 KiB."""
+_SEPARATORS = str.maketrans("", "", " -.()\t\u00a0")
+"""What people and switches set groups of digits apart by (RFC 3966)."""
+_NUMBER = re.compile(r"[+(0-9].*", re.DOTALL)
+"""Else it is no number: -1 says that there is none."""
 
 _Place = tuple[int, str, str | None]
 """(position in the file, client, account)."""
@@ -24,7 +22,8 @@ _Place = tuple[int, str, str | None]
 _Shape = tuple[bool, int, int, bool, int]
 """gateway given, IP version (0 none), prefix bits, login given, digits of the caller prefix (0 none)."""
 
-_Address = IPv4Address | IPv6Address
+_Key = tuple[str | None, int, str | None, str]
+"""gateway, network without the bits of hosts, login, caller prefix."""
 
 
 class _Group:
@@ -35,9 +34,11 @@ class _Group:
     def __init__(self, shape: _Shape, position: int) -> None:
         self.shape = shape
         self.first = position
-        self.places: dict[tuple[object, ...], _Place] = {}
+        self.places: dict[_Key, _Place] = {}
 
-    def find(self, gateway: str | None, ip: _Address | None, login: str | None, caller: str) -> _Place | None:
+    def find(
+        self, gateway: str | None, ip: IpAddress | None, login: str | None, caller: str
+    ) -> _Place | None:
         by_gateway, version, bits, by_login, digits = self.shape
         network = 0
         if version:
@@ -46,6 +47,23 @@ class _Group:
             network = int(ip) >> (ip.max_prefixlen - bits)
         key = (gateway if by_gateway else None, network, login if by_login else None, caller[:digits])
         return self.places.get(key)
+
+    def wider(self, shape: _Shape, key: _Key) -> _Place | None:
+        """Return the rule that holds wherever one of this shape and key does."""
+        by_gateway, version, bits, by_login, digits = self.shape
+        gateway, network, login, prefix = key
+        asks_less = (
+            by_gateway <= shape[0]
+            and (not version or (version == shape[1] and bits <= shape[2]))
+            and by_login <= shape[3]
+            and digits <= shape[4]
+        )
+        if not asks_less:
+            return None
+        network = network >> (shape[2] - bits) if version else 0
+        return self.places.get(
+            (gateway if by_gateway else None, network, login if by_login else None, prefix[:digits])
+        )
 
 
 class Rules:
@@ -72,8 +90,9 @@ class Rules:
         self, side: str, gateway: str | None, ip: str | None, login: str | None, caller: str | None
     ) -> tuple[str, str | None] | None:
         """Return (client, account or None) of the first rule that holds; None: no rule does."""
-        address = None if ip is None or len(ip) > _ADDRESS_CHARS_MAX else _address(ip)
-        number = "" if caller is None else caller.removeprefix("+")
+        address = None if ip is None else address_of(ip)
+        number = "" if caller is None else _digits(caller)
+        gateway, login = gateway and gateway.strip(), login and login.strip()
         best: _Place | None = None
         for group in self._groups[side]:
             if best is not None and best[0] < group.first:
@@ -83,24 +102,37 @@ class Rules:
                 best = place
         return None if best is None else (best[1], best[2])
 
+    def behind(self, rules: Sequence[IdentificationRule]) -> list[tuple[int, int]]:
+        """Return (position, position of an earlier one that holds wherever it does) of rules never reached.
 
-def _shape(rule: IdentificationRule) -> tuple[_Shape, tuple[object, ...]]:
+        rules: those that were indexed.
+        """
+        found: list[tuple[int, int]] = []
+        for position, rule in enumerate(rules):
+            shape, key = _shape(rule)
+            wider = (group.wider(shape, key) for group in self._groups[rule.side])
+            first = min((place[0] for place in wider if place is not None), default=position)
+            if first < position:
+                found.append((position, first))
+        return found
+
+
+def _digits(caller: str) -> str:
+    """Return a caller's number without a `+` in front and what sets its digits apart; else as it is."""
+    number = caller.removeprefix("+")
+    if not number.isdecimal() and _NUMBER.fullmatch(caller := caller.strip()):
+        return caller.translate(_SEPARATORS).removeprefix("+")
+    return number
+
+
+def _shape(rule: IdentificationRule) -> tuple[_Shape, _Key]:
     version = bits = network = 0
     if rule.ip is not None:
-        given = ip_network(rule.ip)
+        given = network_of(rule.ip)
         version, bits = given.version, given.prefixlen
         network = int(given.network_address) >> (given.max_prefixlen - bits)
     prefix = rule.caller_prefix or ""
-    shape = (rule.gateway is not None, version, bits, rule.login is not None, len(prefix))
-    return shape, (rule.gateway, network, rule.login, prefix)
-
-
-@lru_cache(maxsize=_ADDRESSES_MAX)
-def _address(text: str) -> _Address | None:
-    """Return the address; None when the text is none, then no rule with a network holds."""
-    try:
-        address = ip_address(text.strip())
-    except ValueError:
-        return None
-    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
-    return mapped or address
+    # Stripped, as calls are: what was loaded before 2026-12 may have blanks.
+    gateway, login = rule.gateway and rule.gateway.strip(), rule.login and rule.login.strip()
+    shape = (gateway is not None, version, bits, login is not None, len(prefix))
+    return shape, (gateway, network, login, prefix)

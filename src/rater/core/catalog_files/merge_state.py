@@ -143,7 +143,8 @@ class Merging:
             + [
                 f"{kind} {spelt(name)} ({some(paths)}) is {spelt(meant)}"
                 for (kind, name, meant), paths in self._read_as.items()
-            ]
+            ],
+            "names",
         )
 
     def check_currency(self, placed: Placed[Any], name: str) -> None:

@@ -29,7 +29,7 @@ def warnings(file: CatalogFile, content: Content | None = None) -> list[str]:
         out.append("dids: kept, but nothing is decided by them yet")
     if ids := [placed.value.id for placed in file.clients if placed.value.low_balance is not None]:
         out.append(f"low_balance of clients ({some(ids)}): kept, but no event tells of it yet")
-    out += few([note for placed in file.code_decks for note in _code_names(placed.value)])
+    out += few([note for placed in file.code_decks for note in _code_names(placed.value)], "names")
     out += _hidden_ids(file)
     before = content.packages if content is not None else {}
     for spec in packages:
@@ -115,10 +115,10 @@ def _hidden_ids(file: CatalogFile) -> list[str]:
 _NOTES_SHOWN = 20
 
 
-def few(notes: list[str]) -> list[str]:
+def few(notes: list[str], kind: str) -> list[str]:
     """Return the first of the notes, and how many more there are: a deck may have them by the thousand."""
     more = len(notes) - _NOTES_SHOWN
-    return notes if more <= 0 else [*notes[:_NOTES_SHOWN], f"and {more} more notes on names like these"]
+    return notes if more <= 0 else [*notes[:_NOTES_SHOWN], f"and {more} more notes on {kind} like these"]
 
 
 def some(ids: list[str]) -> str:

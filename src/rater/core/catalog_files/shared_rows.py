@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from ipaddress import ip_network
 from typing import Any
 
+from rater.core.addresses import network_of
 from rater.core.amounts import format_e10
 from rater.core.catalog.codes import CODE_DIGITS_MAX
 from rater.core.catalog.specs import (
@@ -65,14 +65,22 @@ def read_identification_rule(source: Source, path: str, values: Mapping[Any, Any
     network = row.text("ip", None)
     if network:
         try:
-            network = str(ip_network(network))
+            network = str(network_of(network))
         except ValueError as error:
-            row.fault("ip", f"not a network ({error}); write it like 203.0.113.0/24")
+            row.fault("ip", f"not a network ({error}); write it like 203.0.113.0/24, without a port")
     return IdentificationRule(
         side=row.choice("side", SIDES), client=row.text("client"), account=row.text("account", None),
-        gateway=row.text("gateway", None), ip=network, login=row.text("login", None),
+        gateway=_stripped(row, "gateway"), ip=network, login=_stripped(row, "login"),
         caller_prefix=prefix and prefix.removeprefix("+"),
     )  # fmt: skip
+
+
+def _stripped(row: Fields, name: str) -> str | None:
+    """Return a text without blanks around it: so it is compared."""
+    value: str | None = row.text(name, None)
+    if value and not value.strip():
+        row.fault(name, "is blank; give a text, or leave it out")
+    return value and value.strip()
 
 
 def read_did(source: Source, path: str, values: Mapping[Any, Any]) -> DidSpec:

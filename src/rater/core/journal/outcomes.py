@@ -17,6 +17,7 @@ from rater.core.bucket.messages import DrawResult, pack_results, unpack_results
 from rater.core.catalog.codes import RateText
 from rater.core.catalog.offers import LimitText
 from rater.core.clients.changes import Change, ChangeEvent, ChangeTransaction
+from rater.core.instants import stamp_of
 from rater.core.kinds import TransactionType
 from rater.core.rating.transaction import CallText, Context, TransactionHead
 
@@ -108,7 +109,7 @@ def kept_change(change: Change, topic: str, record: Record, index: int) -> KeptC
     """Return what is kept of a change that a record asks for."""
     write = change.write
     return KeptChange(
-        topic, record.offset, index, record.timestamp, write.client, write.version, write.state,
+        topic, record.offset, index, stamp_of(record.timestamp), write.client, write.version, write.state,
         write.delta, [(of.field, of.delta) for of in write.counters if of.delta], change.transactions,
         change.events,
     )  # fmt: skip
@@ -234,5 +235,5 @@ def row_of(of: Context, key: bytes, content: bytes, record: Record) -> OutcomeRo
     """Return the row of a side that stands by itself; the numbers of what it shares mean nothing."""
     return OutcomeRow(
         of.side, of.source, of.id, of.at_ms, of.caller, of.called, of.amount, of.billed, of.why, of.fx,
-        0, record.offset, record.timestamp, key, content, 0, 0, 0,
+        0, record.offset, stamp_of(record.timestamp), key, content, 0, 0, 0,
     )  # fmt: skip

@@ -19,6 +19,7 @@ from rater.core.catalog.compiled import Catalog
 from rater.core.catalog.offers import Candidate, LimitText
 from rater.core.cdr import SIDES, Cdr, Party
 from rater.core.clients.views import ClientView, Opened
+from rater.core.instants import is_stamp
 from rater.core.journal.outcomes import Decided, KeptChange, OutcomeRow
 from rater.core.journal.records import Identity, Outgoing
 from rater.core.line.counts import Counts
@@ -55,7 +56,7 @@ class LanePosition(Struct, frozen=True):
     times: Mapping[str, int] = {}
     """Topic → timestamp of that record, ms."""
     lane_ms: int = 0
-    """The lane's time: the highest timestamp of its records, ms."""
+    """The lane's time: the highest timestamp of its records (`is_stamp`), ms."""
     catalog: int = 0
     """Version of the catalog that the lane rates by; 0: it has none."""
     body: int = 0
@@ -228,6 +229,8 @@ def _by_generation(
     for topic, records in polled:
         start = 0
         for at, record in enumerate(records):
+            if not is_stamp(record.timestamp):
+                continue
             if record.timestamp // length_ms > lane_ms // length_ms:
                 if at > start:
                     groups[-1].append((topic, records[start:at]))

@@ -10,6 +10,7 @@ from rater.core.catalog.offers import Candidate, LimitText
 from rater.core.cdr import CALLS, SIDES, Cdr
 from rater.core.clients.changes import Change
 from rater.core.clients.views import ClientView, Opened, PeriodText
+from rater.core.instants import stamp_of
 from rater.core.journal.outcomes import (
     NOTHING_OPEN,
     HeadRow,
@@ -89,8 +90,8 @@ class RequestBuilder:
             side.index, source, name, cdr.at_ms, caller, cdr.called,
             cdr.duration_ms if cdr.service == CALLS else cdr.volume,  # type: ignore[arg-type]
             priced.billed, priced.why, priced.fx,
-            self._topics.setdefault(side.topic, len(self._topics)), record.offset, record.timestamp, key,
-            content, head[0], rate[0], limits[0],
+            self._topics.setdefault(side.topic, len(self._topics)), record.offset,
+            stamp_of(record.timestamp), key, content, head[0], rate[0], limits[0],
         )  # fmt: skip
         self._rows.append(side.row)
         self.sides.append(side)

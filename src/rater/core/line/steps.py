@@ -18,6 +18,7 @@ from rater.core.cdr import SIDES, Arrival, Cdr
 from rater.core.cdr_decoding import check
 from rater.core.cdr_decoding import decode as decode_cdr
 from rater.core.clients.views import Views
+from rater.core.instants import STAMP_MS_END, is_stamp
 from rater.core.journal.outcomes import Decided, KeptChange, row_of
 from rater.core.journal.records import (
     CDR_INDICES,
@@ -59,16 +60,15 @@ def decode(
 ) -> list[Side]:
     """Return the sides that have to be rated; what was decided before, or cannot be read, is settled."""
     sides: list[Side] = []
-    every, lane_ms = batch.sides, standing.lane_ms
-    for record in batch.commands:
-        lane_ms = max(lane_ms, record.timestamp)
+    every = batch.sides
+    lane_ms = max([standing.lane_ms, *filter(is_stamp, map(timestamp, batch.commands))])
     arrival = Arrival(lane_ms, standing.window_ms, services)
     for topic, records in batch.polled:
         source_map = maps.get(topic)
         batch.counts.cdrs += len(records)
         batch.counts.arrivals.update(map(timestamp, records))
         for record in records:
-            if record.timestamp > lane_ms:
+            if record.timestamp > lane_ms and is_stamp(record.timestamp):
                 lane_ms = record.timestamp
                 arrival = Arrival(lane_ms, standing.window_ms, services)
             replayed = _replayed(batch, standing, topic, record) if standing.pending else ()
@@ -266,7 +266,7 @@ def match(
                 continue
             side.candidates, side.cut = matched
             came_ms = side.record.timestamp
-            if came_ms >= opened.until_ms:
+            if opened.until_ms <= came_ms < STAMP_MS_END:
                 side.late = any(opened.stops_ms[one.group] <= came_ms for one in side.candidates)
         bucket = view.crc % buckets
         builder = requests.get(bucket)
