@@ -46,8 +46,8 @@ does not compute: no code, no loops. `#` begins a comment. Every key that is not
 
 An EXPRESSION is a path, a list of alternatives (the first that has a value counts), or a table:
 
-    path = "a.b.0"        json: names joined by dots, numbers index lists, "$." begins outside of `unwrap`;
-                          csv: a column; esl: a header
+    path = "a.b.0"        json: names joined by dots, numbers index lists, "$." begins outside of `unwrap`,
+                          and 0 is also what stands in the place of a list; csv: a column; esl: a header
     path = ["a", "b"]     alternatives
     value = "calls"       a constant
     join = ["a", "b?"]    several joined by `separator` (default "-"); without a value where one without "?"
@@ -88,6 +88,7 @@ A row of CSV is read in the order of `columns`, or in that of the header row tha
 ingest` sends each row with its file's, as the record header `columns`. A row that lacks a column which the
 map reads, and which has no "?", is rejected.
 
+Bytes that a format does not allow are shown in the texts (`\\xe9`, `\\x01`); nothing is lost by them.
 JSON numbers are texts like all others: 65, and 65.0 too, is "65". One with a fraction, of 2^53 and more, or
 with an exponent in the place of digits (3.80441e+11) is a duration or a time; as a telephone number, an
 account or an id it is refused. Texts stay as they are written, `"65.0"` too, but for telephone numbers.
