@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from rater.core.visible_text import visible
+
 Side = Literal["orig", "term"]
 
 # Bound of `Rejection.value`: it becomes a Kafka header and a line on a screen; the original bytes are kept
@@ -106,8 +108,4 @@ def shown(value: object) -> str:
         text = _BEGIN.repr(value)
     text = text[:VALUE_CHARS_MAX]
     # Half a character (a lone surrogate) cannot be written to a Kafka header, and is not printable either.
-    return text if text.isprintable() else "".join(map(_seen, text))[:VALUE_CHARS_MAX]
-
-
-def _seen(char: str) -> str:
-    return char if char.isprintable() else char.encode("unicode_escape").decode()
+    return visible(text)[:VALUE_CHARS_MAX]

@@ -12,6 +12,7 @@ from rater.core.cdr import Arrival, Cdr
 from rater.core.cdr_decoding import check
 from rater.core.reasons import Reason, Rejection
 from rater.core.sources.source_map import SourceMap
+from rater.core.zones import Zones
 from rater.source_maps import open_map
 
 _DATA = Path(__file__).parents[2] / "data" / "sources" / "freeswitch.jsonl"
@@ -54,6 +55,21 @@ def test_a_single_callflow_is_an_object(number: int) -> None:
     single = {**leg, "callflow": leg["callflow"][0]}
     assert isinstance(_became(leg), Cdr)
     assert _became(single) == _became(leg)
+
+
+def test_documents_grow() -> None:
+    """A document of nearly 1 MiB is read, one byte more is too_large; a source may say another size."""
+    raw = json.dumps({**_leg(0), "x": "<~>"}).encode()
+    for size, bytes_max in ((2**20, 2**20), (70_000, 70_000), (2**21, 2**21)):
+        large = raw.replace(b"<~>", b"x" * (size - len(raw) + 3))
+        assert len(large) == size
+        made = open_map("freeswitch", {"source": "s1"}, bytes_max=bytes_max)
+        assert isinstance(made, SourceMap)
+        assert made.apply(large) == made.apply(raw)
+        assert made.under(Zones()).bytes_max == bytes_max
+        refused = made.apply(large + b" ")
+        assert isinstance(refused, tuple)
+        assert (refused[0].reason, refused[0].value) == (Reason.TOO_LARGE, str(size + 1))
 
 
 def test_two_callflows() -> None:

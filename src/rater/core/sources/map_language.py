@@ -1,4 +1,4 @@
-"""The language of source maps, and the plan that a map is compiled to (CONTRACTS.md, Sources).
+r"""The language of source maps, and the plan that a map is compiled to (CONTRACTS.md, Sources).
 
 A map is a TOML file that says which field of a switch's record gives which field of a CDR. It declares, it
 does not compute: no code, no loops. `#` begins a comment. Every key that is not named here is a fault.
@@ -88,7 +88,7 @@ A row of CSV is read in the order of `columns`, or in that of the header row tha
 ingest` sends each row with its file's, as the record header `columns`. A row that lacks a column which the
 map reads, and which has no "?", is rejected.
 
-Bytes that a format does not allow are shown in the texts (`\\xe9`, `\\x01`); nothing is lost by them.
+Bytes that a format does not allow are shown in the texts (`\xe9`, `\x01`); nothing is lost by them.
 JSON numbers are texts like all others: 65, and 65.0 too, is "65". One with a fraction, of 2^53 and more, or
 with an exponent in the place of digits (3.80441e+11) is a duration or a time; as a telephone number, an
 account or an id it is refused. Texts stay as they are written, `"65.0"` too, but for telephone numbers.
