@@ -62,7 +62,10 @@ def ascii_form(text: str) -> str:
 
 
 def without_trunk_zero(text: str) -> str:
-    """Return `+44 (0)20 …` as it is dialled: without the zero that is for callers in the country."""
+    """Return `+44 (0)20 …` as it is dialled: without the zero that is for callers in the country.
+
+    Takes time by the square of the length: not for texts of more than CHARS_MAX.
+    """
     return _TRUNK_ZERO.sub(r"\1", text, 1) if "(" in text else text
 
 

@@ -12,7 +12,7 @@ from string import ascii_letters
 from typing import NamedTuple
 from urllib.parse import unquote
 
-from rater.core.number_text import ascii_form, without_trunk_zero
+from rater.core.number_text import CHARS_MAX, ascii_form, without_trunk_zero
 from rater.core.sources.values import EXACT_END, POINT_MAX, SCHEME, cut_short, written_out
 
 
@@ -74,6 +74,8 @@ def normalise(text: str, numbering: Numbering) -> str:
     """
     if not (text.isdecimal() and text.isascii()):
         text = _user(ascii_form(text))
+        if len(text) > CHARS_MAX:
+            return text
         whole = _whole(_dialled_first(text, with_letters=numbering.letters is None))
         if whole is None:
             return text
