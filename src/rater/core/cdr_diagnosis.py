@@ -314,7 +314,10 @@ def _bad_amount(fields: Mapping[str, object]) -> _Fault | None:
         if value is None:
             continue
         if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < LIMIT:
-            detail = f"`{name}` is not a whole number from 0 to 2^53 - 1; send it as one"
+            detail = (
+                f"`{name}` is not a whole number from 0 to 2^53 - 1; send it as one, or correct its unit in "
+                "the source's map"
+            )
             return _Fault(Reason.BAD_DURATION, detail, value)
         if WRAPPED_MIN <= value < WRAPPED_END:
             detail = (

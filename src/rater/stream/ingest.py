@@ -106,7 +106,7 @@ class Ingest:
         """Return whether the topic takes a record that fills a batch by itself, as far as we may know.
 
         Asked before: a batch that the broker refuses leaves a gap in the library's sequence numbers, and the
-        broker then refuses all that comes after it.
+        broker then refuses all that comes after it (findings/aiokafka-refused-batch.sh).
         """
         if self._room is None:
             self._room = await self._room_in_topic()

@@ -8,9 +8,11 @@ from __future__ import annotations
 import copy
 import io
 import json
+import re
 import tomllib
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from hypothesis import example, given, settings
@@ -304,6 +306,39 @@ def test_forms_of_numbers(name: str) -> None:
     for written, meant in _NUMBERS.items():
         fields[_FIELD_OF_NUMBER[name]] = written
         mapped = source_map.apply(json.dumps(record).encode())
+        assert isinstance(mapped, dict), written
+        assert mapped["called"] == meant, written
+
+
+_ENDINGS = {
+    "0044201234567": "44201234567",
+    "0044201234567#": "44201234567",
+    "+44201234567#": "44201234567",
+    "0044201234567,,123": "44201234567",
+    "0044201234567!0132": "44201234567",
+    "0044201234567p9": "44201234567",
+    "+44 (0)201234567": "44201234567",
+    "\u202a+44\u00a020\u2011123\u20114567\u202c": "44201234567",
+    "0044\u200b201234567": "44201234567",
+    "\u0660\u0660\u0664\u0664201234567": "44201234567",
+    "\u221244201234567": "-44201234567",
+    "0044201234567#5": "0044201234567#5",
+}
+
+
+@pytest.mark.parametrize("name", _FILES)
+def test_what_a_number_looks_like_in_every_map(name: str) -> None:
+    """A number that people can read is read by every shipped map, in its format's own writing."""
+    source_map = _shipped(name)
+    raws = [record.raw for record in records(io.BytesIO((_DATA / _FILES[name]).read_bytes()), source_map)]
+    raw = next(raw for raw in raws if isinstance(found := _became(source_map, raw), Cdr) and found.answered)
+    for written, meant in _ENDINGS.items():
+        piece = written.encode()
+        if name == "freeswitch-esl":
+            piece = quote(written).encode()
+        elif source_map.format == "csv":
+            piece = f'"{written}"'.encode() if b'"00380' not in raw else piece
+        mapped = source_map.apply(re.sub(rb"(?:\+|00)380441234567(?![0-9@])", piece, raw))
         assert isinstance(mapped, dict), written
         assert mapped["called"] == meant, written
 
