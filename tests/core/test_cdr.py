@@ -408,8 +408,9 @@ def test_forms_of_a_number(number: str) -> None:
     """Blanks, hyphens, parentheses, digits of any script, marks of no width: it is what one sees."""
     cdr = taken(called=number, caller=number)
     assert cdr.called == "380441234567"
-    assert cdr.caller == (number if number.isascii() else "380441234567")
-    assert taken(caller="Олена \u2013 1").caller == "Олена \u2013 1"
+    assert cdr.caller == (number if number == "+380441234567" else "380441234567")
+    for name in ("Олена \u2013 1", "anonymous", "", "+", "a-1", "Olena K.", "0" * 64):
+        assert taken(caller=name).caller == name
 
 
 @pytest.mark.parametrize(

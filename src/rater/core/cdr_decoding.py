@@ -143,7 +143,7 @@ def _checked(record: _Fields, times: Times, arrival: Arrival, plain: bool) -> Cd
         or (orig is None and term is None)
     ):
         return None
-    if caller is not None and (len(caller) > CALLER_CHARS_MAX or not caller.isascii()):
+    if caller is not None and not (caller.isalnum() and caller.isascii() and len(caller) <= CALLER_CHARS_MAX):
         caller = caller_text(caller)
     return Cdr(
         source, record.id, service, setup_ms, answered_ms, ended_ms, at_ms, duration_ms, record.volume,

@@ -193,8 +193,9 @@ def _common(
 
 
 def caller_text(caller: str) -> str:
-    """Return a caller as it is kept: as it came, but digits where it is a number of other than ASCII."""
-    return (caller if caller.isascii() else digits_of(caller))[:CALLER_CHARS_MAX]
+    """Return a caller as it is kept: as it came, but digits where it is a number with something between."""
+    written_plainly = caller.isascii() and caller.removeprefix("+").isalnum()
+    return (caller if written_plainly else digits_of(caller))[:CALLER_CHARS_MAX]
 
 
 def _text_fault(fields: Mapping[str, object]) -> _Fault | None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from rater.core.cdr import Arrival
 from rater.core.cdr_decoding import decode
 from rater.core.reasons import Reason
-from rater.core.sources.damaged import mended_json, text_of
+from rater.core.sources.damaged import controls_shown, mended_json, text_of
 from rater.core.sources.source_map import SourceMap, compile_map
 from rater.source_maps import open_map
 
@@ -199,6 +199,6 @@ def test_any_bytes_in_a_string(piece: bytes) -> None:
 @given(st.binary(max_size=100))
 def test_any_bytes_are_text(raw: bytes) -> None:
     """A line has no control characters but tabs and ends of lines, and can be written."""
-    text = text_of(raw)
+    text = controls_shown(text_of(raw))
     text.encode()
     assert not re.search(r"[\x00-\x08\x0b\x0c\x0e-\x1f]", text)

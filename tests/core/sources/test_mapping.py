@@ -903,6 +903,32 @@ def test_match_on_a_float() -> None:
 
 # Numbers that cannot be
 
+
+def test_nobody_pays_for_what_was_not_answered() -> None:
+    """A duration below zero of a call that nobody answered is a zero transaction, in every map."""
+    lines = (_DATA / "asterisk.jsonl").read_bytes().splitlines()
+    missed = {"asterisk": json.dumps({**json.loads(lines[1]), "billsec": -5}).encode()}
+    missed["opensips"] = json.dumps(
+        {**json.loads((_DATA / "opensips.jsonl").read_bytes().splitlines()[0])["params"], "sip_code": "486",
+         "duration": "-5", "ms_duration": "-5000"}
+    ).encode()  # fmt: skip
+    row = (_DATA / "asterisk.csv").read_bytes().split(b"\n")[1]
+    missed["asterisk-csv"] = re.sub(rb",0,(?=\"?NO ANSWER)", b",-5,", row)
+    rows = (_DATA / "cisco-cucm.csv").read_bytes().splitlines()
+    missed["cisco-cucm"] = (
+        rows[2].replace(b"1793700000", b"0").replace(b",65,", b",-5,").replace(b'"65"', b'"-5"')
+    )
+    for name, raw in missed.items():
+        assert b"-5" in raw, name
+        found = _became(_shipped(name), raw)
+        assert isinstance(found, Cdr), (name, found)
+        assert (found.answered, found.duration_ms) == (False, 0), name
+    both = rows[2].replace(b"1793700000", b"0")
+    found = _became(_shipped("cisco-cucm"), both)
+    assert isinstance(found, tuple)
+    assert {one.reason for one in found} == {Reason.MISSING_FIELD}  # it lasted, so it is not given away
+
+
 _WRAPS_S = ["4294967290", "4294967295", "18446744073709551610", "18446744073709551615", "136298900000", "-6"]
 _WRAPS_MS = [*_WRAPS_S, "4294967290000", "18446744073709545"]
 _WRONG = {

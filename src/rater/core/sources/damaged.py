@@ -11,14 +11,17 @@ import re
 BOM = "\ufeff"
 
 _KEPT = "\t\n\r"  # blanks, and what parts lines
-_CONTROLS = bytes(code for code in range(32) if chr(code) not in _KEPT)
-_SHOWN = {code: f"\\x{code:02x}" for code in _CONTROLS}
+_SHOWN = {code: f"\\x{code:02x}" for code in range(32) if chr(code) not in _KEPT}
 
 
 def text_of(raw: bytes) -> str:
-    r"""Return the text of a record that is lines or cells; a byte that is no text is shown as \xe9, \x01."""
-    text = raw.decode("utf-8", "backslashreplace").lstrip(BOM)
-    return text if len(raw.translate(None, _CONTROLS)) == len(raw) else text.translate(_SHOWN)
+    r"""Return the text of a record that is lines or cells; a byte that is no UTF-8 is shown as \xe9."""
+    return raw.decode("utf-8", "backslashreplace").removeprefix(BOM)
+
+
+def controls_shown(text: str) -> str:
+    r"""Return the text with control characters, but tabs and ends of lines, shown as \x01."""
+    return text if text.isprintable() else text.translate(_SHOWN)
 
 
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*+"?', re.DOTALL)

@@ -17,7 +17,7 @@ import msgspec
 
 from rater.core.json_text import UNREADABLE
 from rater.core.reasons import Reason, shown
-from rater.core.sources.damaged import mended_json, text_of
+from rater.core.sources.damaged import controls_shown, mended_json, text_of
 from rater.core.sources.values import cut_short, written_out
 
 
@@ -272,7 +272,7 @@ class EslReader:
             name, _, value = line.partition(":")
             position = self._index.get(name)
             if position is not None and slots[position] is None:
-                slots[position] = plain(value)
+                slots[position] = plain(controls_shown(value))
         return slots
 
 

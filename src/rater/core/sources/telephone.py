@@ -72,8 +72,7 @@ def normalise(text: str, numbering: Numbering) -> str:
     comes back as it was, for `number_invalid` to show. One that has been a float on its way (380441234567.0)
     is the whole number that it was; where that is not sure, it is none.
     """
-    if not (text.isdecimal() and text.isascii()):
-        text = _user(ascii_form(text))
+    if not _is_plain(text) and not _is_plain(text := _user(ascii_form(text))):
         if len(text) > CHARS_MAX:
             return text
         whole = _whole(_dialled_first(text, with_letters=numbering.letters is None))
@@ -90,6 +89,12 @@ def normalise(text: str, numbering: Numbering) -> str:
         if text.startswith(rule.prefix) and rule.digits_min <= len(text) <= rule.digits_max:
             return rule.to + text[len(rule.prefix) :] if text.isdecimal() and text.isascii() else text
     return text
+
+
+def _is_plain(text: str) -> bool:
+    """Return whether it is digits, after an optional +: most are."""
+    digits = text[1:] if text[:1] == "+" else text
+    return digits.isdecimal() and digits.isascii()
 
 
 def _stripped(text: str, numbering: Numbering) -> str:
