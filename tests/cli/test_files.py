@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 
@@ -180,6 +180,41 @@ def test_sources_test_knows_how_large_a_record_may_be(tmp_path: Path, capsys: Ca
     assert refused["rejections"][0]["reason"] == "too_large"
     assert (
         "at most 65536 are taken: raise its source's record_bytes_max" in refused["rejections"][0]["detail"]
+    )
+
+
+def test_ingest_tells_what_a_topic_does_not_take(
+    tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The others are sent; file and line, size, topic and remedy are told; the exit code is 1."""
+
+    class Topic:
+        """Takes records of up to 500 bytes."""
+
+        def __init__(self, _: object, topic: str) -> None:
+            assert topic == "t"
+
+        async def __aenter__(self) -> Self:
+            return self
+
+        async def __aexit__(self, *_: object) -> None:
+            return
+
+        async def send(self, value: bytes, _: bytes | None, __: object) -> bool:
+            return len(value) <= 500
+
+        async def flush(self) -> None:
+            return
+
+    monkeypatch.setattr("rater.stream.ingest.Ingest", Topic)
+    file = cdrs(tmp_path, NOW, {**NOW, "x": "x" * 500}, NOW)
+    source = ["--set", "sources.a.topic=t", "ingest", file, "--source", "a"]
+    assert main(source) == 1
+    told = capsys.readouterr()
+    assert told.out == f"{file}: 2 records sent to t\n"
+    size = len(json.dumps({**NOW, "x": "x" * 500}))
+    assert told.err.startswith(
+        f"{file}: line 2 has {size} bytes, more than t takes, so it was not sent; raise "
     )
 
 

@@ -1138,6 +1138,10 @@ def test_all_faults_are_named() -> None:
         (_SMALL.replace('path = "d", unit = "s"', 'from = "answered_at"'), "fields.duration.to"),
         (_SMALL.replace('path = "d", unit = "s"', 'from = "at", to = "setup_at"'), "fields.duration.from"),
         (
+            _SMALL.replace('path = "d", unit = "s"', 'from = "answered_at", to = "answered_at"'),
+            "fields.duration",
+        ),
+        (
             _SMALL.replace('path = "d", unit = "s"', 'from = "answered_at", to = "ended_at"'),
             "fields.duration.to",
         ),

@@ -221,6 +221,10 @@ class Expressions:
         for key, name in zip(("from", "to"), ends, strict=True):
             if name and name not in self.times:
                 self._pieces.fault(f"{where}.{key}", name, f'is not given; add {name} = "FIELD" to [fields]')
+        if ends[0] and ends[0] == ends[1]:
+            self._pieces.fault(
+                where, ends[0], "is both from and to, so every call would last 0; name two times"
+            )
         begin, end = (self.times.get(name, FAULTY) for name in ends)
         return Given(spanned(begin.take, end.take), f"{begin.origin} and {end.origin}")
 

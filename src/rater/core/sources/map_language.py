@@ -1,7 +1,7 @@
 r"""The language of source maps, and the plan that a map is compiled to (CONTRACTS.md, Sources).
 
-A map is a TOML file that says which field of a switch's record gives which field of a CDR. It declares, it
-does not compute: no code, no loops. `#` begins a comment. Every key that is not named here is a fault.
+A map is a TOML file that says which field of a switch's record gives which field of a CDR. It declares:
+no code, no loops. `#` begins a comment. Every key that is not named here is a fault.
 
     description = "what it reads, for people"
     format = "json"                # json: one object | csv: one line | esl: a FreeSWITCH event, text or JSON
