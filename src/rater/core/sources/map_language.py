@@ -22,7 +22,7 @@ no code, no loops. `#` begins a comment. Every key that is not named here is a f
 
     [numbers]                      # caller and called: how numbers are written here
     strip = ["9#"]                 # technical prefixes: the longest that fits is taken off
-    suffix = ["#", "*1"]           # technical ends, the same; without it: ["#"], which ends dialling
+    suffix = ["#", "*1"]           # technical ends, the same; without it # and ##, which end dialling
     letters = "keypad"             # keep (default: such a number is invalid), drop, keypad (2 is ABC)
     rules = [
       {prefix = "00", to = ""}, {prefix = "0", to = "380", digits = 10}, {digits = [7, 9], to = "38044"},

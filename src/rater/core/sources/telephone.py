@@ -39,7 +39,7 @@ class Numbering(NamedTuple):
     letters: Mapping[int, int | None] | None = None
 
 
-SUFFIX = ("#",)
+SUFFIX = ("##", "#")
 """What is taken off the end of numbers where neither map nor source says otherwise: it ends dialling."""
 
 LETTERS: dict[str, Mapping[int, int | None] | None] = {
@@ -61,6 +61,7 @@ _DIALLED = _PREFIX_CHARS + "0123456789"
 _WITH_LETTERS = re.compile(r"\+?(?=[A-Za-z]*[0-9])(?=[0-9]*[A-Za-z])[0-9A-Za-z]+")
 # What telephones and dial strings wait by before they dial on; of letters, in RFC 2806, p and w.
 _PAUSE = re.compile(r"(?<=[0-9#]) *[,!]")
+_THOUSANDS = re.compile(r"\+?[0-9]{1,3}(?:,[0-9]{3})+")  # as a spreadsheet shows 380,441,234,567
 _PAUSE_LETTER = re.compile(r"([-+0-9 .()#*]*[0-9#])[pPwW][0-9*#pPwW,!]*")
 
 
@@ -113,7 +114,9 @@ def _dialled_first(text: str, *, with_letters: bool) -> str:
     """Return what is dialled to make the call. with_letters: p and w are pauses, too, and no letters."""
     if with_letters and (found := _PAUSE_LETTER.fullmatch(text)):
         return found[1]
-    return text[: pause.start()] if (pause := _PAUSE.search(text)) else text
+    if not (pause := _PAUSE.search(text)) or _THOUSANDS.fullmatch(text):
+        return text
+    return text[: pause.start()]
 
 
 def _whole(text: str) -> str | None:
