@@ -92,6 +92,15 @@ def test_environment_wins_over_file_and_flags_over_both(tmp_path: Path) -> None:
         ('[sources.a]\ntopic = "t"\n[sources.b]\ntopic = "t"', ["one topic has one source"]),
         ('[sources.a]\ntopic = "rater.commands"', ["a topic of the system itself"]),
         ('[sources.default]\ntopic = "t"', ["choose another"]),
+        (
+            '[sources.a]\ntopic = "t"\nrecord_bytes_max = 70000',
+            ["of sources with a map", "65536", "take it away"],
+        ),
+        (
+            '[sources.a]\ntopic = "t"\nmap = "m"\nrecord_bytes_max = 9000000',
+            ["record_bytes_max = 9000000", "from 1024 to 8388608", "too_large"],
+        ),
+        ('[sources.a]\ntopic = "t"\nmap = "m"\nrecord_bytes_max = "1 MB"', ["'1 MB'", "a whole number"]),
         ('[sources.cp]\ntopic = "t"', ["sources.cp", "ids of fees", "choose another name"]),
         ('[sources."a/b"]\ntopic = "t"', ["a source's name has"]),
         ("sources = 1", ["a source is a table"]),
@@ -165,7 +174,9 @@ def test_sources_come_from_variables_too(tmp_path: Path) -> None:
     """A variable reaches a source of the file whose name it can only spell roughly, and can add one."""
     file = tmp_path / "rater.toml"
     file.write_text(
-        '[sources.PBX-1]\ntopic = "a"\nmap = "maps/x.toml"\n[sources.PBX-1.defaults]\nzone = "UTC"\n', "utf-8"
+        '[sources.PBX-1]\ntopic = "a"\nmap = "maps/x.toml"\nrecord_bytes_max = 2097152\n'
+        '[sources.PBX-1.defaults]\nzone = "UTC"\n',
+        "utf-8",
     )
     settings = good(
         str(file),
@@ -175,6 +186,8 @@ def test_sources_come_from_variables_too(tmp_path: Path) -> None:
         },
     )  # fmt: skip
     assert settings.sources["PBX-1"].topic == "b"
+    assert settings.sources["PBX-1"].record_bytes_max == 2**21
+    assert settings.sources["new"].record_bytes_max == 2**20
     assert settings.sources["PBX-1"].defaults == {"zone": "UTC", "client": "42"}
     assert settings.sources["PBX-1"].map == str(tmp_path / "maps/x.toml")
     assert settings.sources["new"].topic == "c"

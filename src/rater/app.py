@@ -66,7 +66,8 @@ def kafka_client(settings: Settings) -> dict[str, Any]:
 def topics_of(settings: Settings) -> Topics:
     """Return the topics as the settings name them."""
     data = {name: source.topic for name, source in settings.sources.items()}
-    return Topics(settings.topics.prefix, settings.topics.partitions, data)
+    sizes = {name: source.record_bytes_max for name, source in settings.sources.items() if source.map}
+    return Topics(settings.topics.prefix, settings.topics.partitions, data, sizes)
 
 
 async def connect_store(settings: Settings) -> Buckets:

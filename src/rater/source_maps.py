@@ -8,6 +8,7 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 
 from rater.config import Source
+from rater.core.cdr import MAPPED_BYTES
 from rater.core.sources.source_map import MapFault, SourceMap, compile_map
 from rater.shipped import config
 
@@ -25,13 +26,20 @@ def shipped() -> dict[str, Traversable]:
     return dict(sorted(maps.items()))
 
 
-def open_map(name: str, defaults: Mapping[str, object] | None = None) -> SourceMap | list[MapFault]:
+def open_map(
+    name: str, defaults: Mapping[str, object] | None = None, *, bytes_max: int = MAPPED_BYTES
+) -> SourceMap | list[MapFault]:
     """Return the map of this name or path, compiled with a source's defaults, or what is wrong.
 
-    name: of a shipped map; with a slash or `.toml` in it, the path of a file.
+    name: of a shipped map; with a slash or `.toml` in it, the path of a file. bytes_max: of a record.
     """
     text = map_text(name)
-    return [text] if isinstance(text, MapFault) else compile_map(text, name, defaults)
+    return [text] if isinstance(text, MapFault) else compile_map(text, name, defaults, bytes_max=bytes_max)
+
+
+def open_source(name: str, source: Source, map_name: str) -> SourceMap | list[MapFault]:
+    """Return the map that a source of the settings names, as the source has it, or what is wrong."""
+    return open_map(map_name, {"source": name, **source.defaults}, bytes_max=source.record_bytes_max)
 
 
 def open_maps(sources: Mapping[str, Source]) -> tuple[dict[str, SourceMap], list[str]]:
@@ -41,7 +49,7 @@ def open_maps(sources: Mapping[str, Source]) -> tuple[dict[str, SourceMap], list
     for name, source in sources.items():
         if source.map is None:
             continue
-        opened = open_map(source.map, {"source": name, **source.defaults})
+        opened = open_source(name, source, source.map)
         if isinstance(opened, SourceMap):
             maps[source.topic] = opened
         else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 
@@ -14,6 +14,7 @@ from rater.cli import main
 from rater.cli.files import key_of
 from rater.core.sources.cutting import Record
 
+DATA = Path(__file__).parents[1] / "data" / "sources"
 NOW = {
     "id": "1",
     "called": "380441234567",
@@ -159,6 +160,72 @@ def test_a_header_row_that_is_wrong_stops_a_file(
     assert f"rater: {file}: line 2: the header row" in told
     assert said in told
     assert main(["sources", "test", own, file]) == 2
+
+
+def test_sources_test_knows_how_large_a_record_may_be(tmp_path: Path, capsys: Capture) -> None:
+    """A document of 80 kB is read, and refused where the source has a limit below."""
+    leg = json.loads((DATA / "freeswitch.jsonl").read_bytes().splitlines()[0])
+    leg["app_log"]["applications"] *= 1_400
+    (tmp_path / "legs.jsonl").write_text(json.dumps(leg) + "\n", "utf-8")
+    assert 80_000 < (tmp_path / "legs.jsonl").stat().st_size < 100_000
+    (tmp_path / "rater.toml").write_text(
+        '[sources.small]\ntopic = "t"\nmap = "freeswitch"\nrecord_bytes_max = 65536\n'
+        '[sources.fs]\ntopic = "u"\nmap = "freeswitch"\n', "utf-8"
+    )  # fmt: skip
+    test = ["-c", str(tmp_path / "rater.toml"), "sources", "test", "--json"]
+    for name, code in (("fs", 0), ("freeswitch", 0), ("small", 1)):
+        assert main([*test, name, str(tmp_path / "legs.jsonl")]) == code
+    *read, refused = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [row["cdr"]["duration_ms"] for row in read] == [65_039, 65_039]
+    assert refused["rejections"][0]["reason"] == "too_large"
+    assert (
+        "at most 65536 are taken: raise its source's record_bytes_max" in refused["rejections"][0]["detail"]
+    )
+
+
+def test_ingest_tells_what_a_topic_does_not_take(
+    tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The others are sent; file and line, size, topic and remedy are told; the exit code is 1."""
+
+    class Topic:
+        """Takes records of up to 500 bytes."""
+
+        def __init__(self, _: object, topic: str) -> None:
+            assert topic == "t"
+
+        async def __aenter__(self) -> Self:
+            return self
+
+        async def __aexit__(self, *_: object) -> None:
+            return
+
+        async def send(self, value: bytes, _: bytes | None, __: object) -> bool:
+            return len(value) <= 500
+
+        async def flush(self) -> None:
+            return
+
+    monkeypatch.setattr("rater.stream.ingest.Ingest", Topic)
+    file = cdrs(tmp_path, NOW, {**NOW, "x": "x" * 500}, NOW)
+    source = ["--set", "sources.a.topic=t", "ingest", file, "--source", "a"]
+    assert main(source) == 1
+    told = capsys.readouterr()
+    assert told.out == f"{file}: 2 records sent to t\n"
+    size = len(json.dumps({**NOW, "x": "x" * 500}))
+    assert told.err.startswith(
+        f"{file}: line 2 has {size} bytes, more than t takes, so it was not sent; raise "
+    )
+
+
+def test_sources_test_shows_what_cannot_be_seen(tmp_path: Path, capsys: Capture) -> None:
+    """On the terminal, too: what has no width, odd blanks, what would command it."""
+    file = cdrs(tmp_path, {**NOW, "called": "38\u200b0\x1b[2J"}, {**NOW, "called": "\u202a+380 44\u202c"})
+    assert main(["sources", "test", "default", file]) == 1
+    told = capsys.readouterr().out
+    assert r"38\u200b0\x1b[2J" in told
+    assert "called       38044\n" in told
+    assert "\u200b" not in told
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,9 @@ def test_plain_lists_are_aligned_text(capsys: Capture) -> None:
     A head, columns aligned, a record on a line, and nothing that commands a terminal.
     """
     assert print_rows(ROWS, COLUMNS, as_json=False) == 2
-    assert capsys.readouterr().out == ("name      number  none\nb [31m c       7\nlängere     1234\n")
+    assert capsys.readouterr().out == (
+        "name         number  none\nb\\x1b[31m c       7\nlängere        1234\n"
+    )
 
 
 def test_json_lists_are_an_object_on_each_line(capsys: Capture) -> None:

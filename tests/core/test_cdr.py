@@ -15,7 +15,7 @@ from rater.core.cdr import MAX_BYTES, Arrival, Cdr, GivenRate, Party
 from rater.core.cdr_decoding import check, decode
 from rater.core.instants import milliseconds, rfc3339
 from rater.core.line.offline import Rater, Transaction
-from rater.core.reasons import VALUE_CHARS_MAX, Reason, Rejection
+from rater.core.reasons import VALUE_CHARS_MAX, Reason, Rejection, shown
 
 DAY_MS = 86_400_000
 AT = "2026-11-05T10:00:00Z"
@@ -67,7 +67,9 @@ RECORDS = st.fixed_dictionaries({
     "id": st.sampled_from([None, "", "a", "x" * 200, "x" * 201, 5]),
     "source": st.sampled_from([None, "", "fs1", "a/b", "cp", "adjust", "x" * 65, 5]),
     "service": st.sampled_from([None, "calls", "messages", "fax", "", 5]),
-    "called": st.sampled_from([None, "", "+", "380", "+380", "++380", "38x", "٣٨٠", "1" * 64, "1" * 65, 5]),
+    "called": st.sampled_from(
+        [None, "", "+", "380", "+380", "++380", "38x", "٣٨٠", "3 8-0", "1" * 64, "1" * 65, 5]
+    ),
     "caller": st.sampled_from([None, "", "14155550100", 5]),
     "setup_at": st.sampled_from(TIMES), "answered_at": st.sampled_from(TIMES),
     "ended_at": st.sampled_from(TIMES),
@@ -121,6 +123,8 @@ def common_reason(record: dict[str, Any]) -> Reason | None:  # noqa: C901, PLR09
     if ahead_ms + (record["duration_ms"] or 0) > 3_600_000:
         return Reason.BAD_DURATION
     number = record["called"].removeprefix("+")
+    if number in ("٣٨٠", "3 8-0"):
+        number = "380"
     if not 0 < len(number) <= 64 or set(number) - set("0123456789"):
         return Reason.NUMBER_INVALID
     return None if service in ARRIVAL.services else Reason.SERVICE_UNKNOWN
@@ -392,12 +396,44 @@ def test_large_volumes_are_taken() -> None:
         assert taken(service="messages", volume=volume).volume == volume
 
 
-@pytest.mark.parametrize("number", ["++380", "+", "38x", "380 44", "٣٨٠", "²", "1" * 65])
+_FORMS = [
+    "380441234567", "+380441234567", "+380 44 123-45-67", "+380 (44) 1234567", "+380 (0)44 1234567",
+    "٣٨٠٤٤١٢٣٤٥٦٧", "380\u00a044\u20111234567", "\u202a+380441234567\u202c", "\ufeff380441234567",
+    "\u3000+380\u200944 123\u201445\u201367 ", "\uff13\uff18\uff10441234567", " 380441234567\t",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("number", _FORMS)
+def test_forms_of_a_number(number: str) -> None:
+    """Blanks, hyphens, parentheses, digits of any script, marks of no width: it is what one sees."""
+    cdr = taken(called=number, caller=number)
+    assert cdr.called == "380441234567"
+    assert cdr.caller == (number if number == "+380441234567" else "380441234567")
+    for name in ("Олена \u2013 1", "anonymous", "", "+", "a-1", "Olena K.", "0" * 64):
+        assert taken(caller=name).caller == name
+
+
+@pytest.mark.parametrize(
+    "number",
+    ["++380", "+", "38x", "²", "1" * 65, "-380", "\u2212380", "(-380)", "380.0", "380,1", "380#", "38\u00bd",
+     "\u200b", "- -", "38 " * 100, "380\x01", "380\x00"],
+)  # fmt: skip
 def test_no_number(number: str) -> None:
-    """After one + there are 1 to 64 digits, 0 to 9 alone: other scripts have digits too."""
+    """What is more than 1 to 64 digits and what parts them is none, a number below zero neither."""
     found = sent(called=number)
     assert not isinstance(found, Cdr)
     assert found[0].reason is Reason.NUMBER_INVALID
+    assert found[0].value.isprintable()
+
+
+def test_what_cannot_be_seen_is_shown() -> None:
+    """The value of a rejection shows blanks and marks that look like nothing, and half a character."""
+    found = sent(called="38\u200b0\u00a0x\x01")
+    assert not isinstance(found, Cdr)
+    assert found[0].value == r"38\u200b0\xa0x\x01"
+    assert shown("a\ud800b") == r"a\ud800b"
+    assert shown("Київ \u2013 1") == "Київ \u2013 1"
+    assert len(shown("\u200b" * 300)) == 200
 
 
 def test_one_side_does_not_stop_the_other() -> None:

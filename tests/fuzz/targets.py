@@ -268,9 +268,39 @@ def check_file(kind: str, raw: bytes) -> None:
 
 
 # ------------------------------------------------------------------ source maps
+COMPUTED = b"""
+format = "json"
+[numbers]
+strip = ["9#"]
+suffix = ["#", "*1"]
+[fields]
+id = "linkedid"
+answered_at = {path = "answer", format = "%m/%d/%Y %I:%M:%S %p", zone = "UTC"}
+ended_at = "end"
+duration = [
+  {path = "length", unit = "h:m:s"},
+  {sum = [{path = "durationsec", unit = "min"}, "billsec?"], unit = "s", scale = "1/60"},
+  {from = "answered_at", to = "ended_at"},
+]
+called = "dst"
+[orig]
+account = "accountcode"
+"""
+VOLUMES = (
+    COMPUTED.partition(b"duration = ")[0]
+    + b"""
+volume = {sum = ["durationsec", "billsec?"], scale = "1/1024"}
+called = "dst"
+[orig]
+account = "accountcode"
+"""
+)
+
+
 def map_seeds() -> list[Input]:
-    """Return the text of each shipped map."""
-    return [("toml", path.read_bytes()) for path in shipped().values()]
+    """Return the text of each shipped map, and of two that compute."""
+    own = [("toml", text) for text in (COMPUTED, VOLUMES)]
+    return [*(("toml", path.read_bytes()) for path in shipped().values()), *own * 3]
 
 
 def check_map(_: str, raw: bytes) -> None:

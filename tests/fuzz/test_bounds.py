@@ -66,6 +66,32 @@ def test_a_record(name: str) -> None:
             targets.check_rejection(one)
 
 
+SIZE = MB // 4
+DAMAGED: dict[str, Callable[[], bytes]] = {
+    "control characters alone": lambda: b'{"a":"' + b"\x01" * (SIZE - 8) + b'"}',
+    "bytes of no text": lambda: b'{"a":"' + b"\xe9" * (SIZE - 8) + b'"}',
+    "backslashes of nothing": lambda: b'{"a":"' + b"\\q" * (SIZE // 2 - 8) + b'"}',
+    "empty texts and a bad one": lambda: b'{"a":[' + b'"",' * (SIZE // 3 - 8) + b'"\x01"]}',
+    "a text that does not end": lambda: b'{"a":"' + b'\\"' * (SIZE // 2 - 8),
+    "quotes": lambda: b'"' * SIZE,
+    "zeros that may be a number": lambda: b'{"dst":"\x01","src":"' + b"00" * (SIZE // 2 - 20) + b'(x"}',
+    "pauses": lambda: b'{"dst":"' + b"1,p" * (SIZE // 3 - 20) + b'"}',
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_a_damaged_record(name: str) -> None:
+    """Mending a record costs time and memory that are linear in its size."""
+    raw = DAMAGED[name]()
+    assert len(raw) <= SIZE
+    for name_of_map in ("freeswitch", "asterisk-csv", "freeswitch-esl"):
+        made = targets.source_map(name_of_map)
+        with bounded(48 * SIZE):
+            began = time.process_time()
+            made.apply(raw)
+            targets.quick(began, 2 * targets.RECORD_S_MAX)
+
+
 def test_many_different_records_are_not_kept() -> None:
     """What records name (gateways, logins, addresses, rates) is remembered for speed, but not 64 KiB each."""
     made = Rater()

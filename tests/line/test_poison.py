@@ -45,6 +45,10 @@ POISON: list[tuple[str, bytes | None, str]] = [
     ("an unknown code", cdr(9, called="999123"), "rate_missing"),
     ("a time without offset", cdr(10, answered_at="2026-11-26T10:00:00"), "bad_time"),
     ("a negative duration", cdr(11, duration_ms=-1), "bad_duration"),
+    ("a control character that nobody reads", cdr(12, x="~").replace(b"~", b"\x01"), "malformed"),
+    ("a control character in the number", cdr(13, called="38044\x01234567"), "number_invalid"),
+    ("a minus of typography", cdr(14, called="\u2212380441234567"), "number_invalid"),
+    ("digits behind a comma", cdr(15, called="380441234567,,123"), "number_invalid"),
     ("an empty value", b"", "malformed"),
     ("no value", None, "malformed"),
 ]  # fmt: skip

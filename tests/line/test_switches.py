@@ -7,6 +7,7 @@ import csv
 import io
 import json
 import os
+import random
 import sys
 import time
 from collections import Counter
@@ -51,6 +52,8 @@ ENDS = {
     "opensips": {"rated": 2, "zero": 1, "bad_duration": 2, "bad_time": 2, "missing_field": 1,
                  "number_invalid": 2},
 }  # fmt: skip
+LARGE = 2**20
+"""Bytes that a source takes unless it says otherwise."""
 RATES = {"rates": [{"code": str(digit), "price": "0.10"} for digit in range(10)]}
 CATALOG = json.dumps({
     "currencies": {"base": "USD"},
@@ -177,3 +180,30 @@ async def test_a_file_is_read_by_its_header_row(system_of: SystemOf, tmp_path: P
         ("b", "2001", "380441234567"),
     ]
     assert len(await system.rejected()) == 5
+
+
+async def test_large_and_damaged_documents(system_of: SystemOf) -> None:
+    """Documents of 80 kB and of 1 MiB are rated, also with bad bytes; what is larger is rejected whole."""
+    topic = "switch-fs-large"
+    system = await system_of(
+        environ={"RATER_SOURCES__FS__MAP": "freeswitch", "RATER_SOURCES__FS__TOPIC": topic}
+    )
+    leg = json.loads((DATA / FILES["freeswitch"]).read_bytes().splitlines()[0])
+    sent = []
+    for number, size in enumerate((80_000, LARGE, LARGE, LARGE + 1)):
+        leg["variables"]["uuid"] = f"leg-{number}"
+        raw = json.dumps({**leg, "app_log": "~"}).encode()
+        noise = random.Random(number).randbytes(size // 2).hex().encode()  # noqa: S311 - no secret
+        sent.append(raw.replace(b"~", noise[: size - len(raw) + 1]))
+        assert len(sent[-1]) == size
+    sent[2] = sent[2].replace(b'"default"', b'"def\x01ult"').replace(b'"XML"', b'"X\xe9L"')
+    async with system.worker():
+        await system.load(CATALOG, at_ms=LOADED_MS)
+        await system.send([(raw, SENT_MS) for raw in sent], topic=topic)
+        await system.settled()
+    usage = [one for one in await system.transactions() if "cdr" in one]
+    assert sorted(one["cdr"]["id"] for one in usage) == ["leg-0", "leg-1", "leg-2"]
+    assert {one["billed"] for one in usage} == {66}
+    (rejected,) = await system.rejected()
+    assert dict(rejected.headers)["reason"] == b"too_large"
+    assert rejected.value == sent[3]

@@ -14,7 +14,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.client import AIOKafkaClient
 
 from rater.errors import Halt, StreamDown
-from rater.stream.topics import RECORD_BYTES_MAX, Topics, partition_counts
+from rater.stream.topics import RECORD_BYTES_MAX, Topics, configured, partition_counts
 
 if TYPE_CHECKING:
     from stream.conftest import Guarded, MakeTopics
@@ -35,7 +35,9 @@ async def test_topics_are_created_as_specified_and_only_once(
     client: dict[str, Any], admin: AIOKafkaAdminClient, prefix: str
 ) -> None:
     """Each topic gets its partitions and settings in the broker; again changes nothing, and says so."""
-    made = Topics(prefix, 2, {"pbx": f"{prefix}pbx", "built-in": f"{prefix}cdrs"})
+    made = Topics(
+        prefix, 2, {"pbx": f"{prefix}pbx", "built-in": f"{prefix}cdrs"}, {"pbx": 8 * 2**20, "built-in": 2**22}
+    )
     said = await made.create(client, 1)
     assert len(said) == len(made.specs(1)) == 7
     assert all(re.search(r": created with 2 partitions and 1 copies$", line) for line in said)
@@ -46,6 +48,8 @@ async def test_topics_are_created_as_specified_and_only_once(
     forever = await settings_of(admin, made.transactions)
     assert (forever["retention.ms"], forever["retention.bytes"]) == ("-1", "-1")
     assert (await settings_of(admin, made.cdrs))["retention.ms"] == str(7 * 86_400_000)
+    sizes = [(await settings_of(admin, topic))["max.message.bytes"] for topic in made.data]
+    assert sizes == ["1048588", str(8 * 2**20 + 2**16)]
     assert await made.check(client) == []
     again = await made.create(client, 1)
     assert all(line.endswith("is there already with 2 partitions, nothing was changed") for line in again)
@@ -86,6 +90,12 @@ FAULTS: list[tuple[str, str, str, str]] = [
     ("snapshots", "cleanup.policy", "delete", "it loses what idle clients have; set it to compact"),
     ("events", "unclean.leader.election.enable", "true", "it loses what is confirmed; set it to false"),
     ("transactions", "max.message.bytes", "1048587", "we write batches of up to 1 MiB; set it to 11534336"),
+    (
+        "pbx",
+        "max.message.bytes",
+        "2097151",
+        "and its source takes records of 2097152, which it would turn away; set it to 2162688",
+    ),
     ("cdrs", "max.message.bytes", "10485761", "the largest record we can reject; set it to 10485760"),
 ]
 
@@ -101,11 +111,23 @@ async def test_each_setting_that_loses_data_is_named_with_its_remedy(
     says: str,
 ) -> None:
     """One wrong setting of one topic gives one sentence, with the topic, the setting, why and the remedy."""
-    made = Topics(prefix, 1, {"pbx": f"{prefix}pbx"})
+    made = Topics(prefix, 1, {"pbx": f"{prefix}pbx"}, {"pbx": 2**21})
     own = {spec.name: (1, spec.settings) for spec in made.specs(1)}
     wrong = f"{prefix}{which}"
     await make_topics({**own, wrong: (1, {**own[wrong][1], setting: value})})
     assert await made.check(client) == [f"{wrong}: {setting} is {value}, {says}"]
+
+
+async def test_a_topic_as_it_was_made_before_is_no_fault(
+    client: dict[str, Any], make_topics: MakeTopics, prefix: str
+) -> None:
+    """Topics of Kafka's own size stay in use: nobody has asked for larger records, and they are told."""
+    made = Topics(prefix, 1, {"pbx": f"{prefix}pbx"}, {"pbx": 2**20})
+    await make_topics({f"{prefix}pbx": (1, {"max.message.bytes": "500000", "retention.bytes": "-1"})})
+    await made.create(client, 1)
+    assert await made.check(client) == []
+    found = await configured(client, [f"{prefix}pbx"])
+    assert found[f"{prefix}pbx"]["max.message.bytes"] == "500000"
 
 
 async def test_a_rejected_topic_that_is_too_small_is_named(

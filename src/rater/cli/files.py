@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
-from rater.cli.options import FAILED, READABLE, WrongInput, find_source, invocation, run, settings_options
+from rater.cli.options import (
+    FAILED,
+    READABLE,
+    WrongInput,
+    find_source,
+    invocation,
+    run,
+    settings_options,
+)
 from rater.cli.printing import Column, column, print_json, print_pairs, print_rows, progress, say
 
 if TYPE_CHECKING:
@@ -50,19 +58,16 @@ def ingest(files: tuple[str, ...], name: str) -> int:
     source = find_source(settings, name)
     source_map = _opened(name, source) if source.map is not None else None
     _check(files, source_map)
-    sent, left = run(_send(settings, source.topic, source_map, files), settings)
+    sent, refused = run(_send(settings, source.topic, source_map, files), settings)
     if invocation().json:
         for file, number in sent.items():
             print_json({"file": file, "source": name, "topic": source.topic, "records": number})
     else:
         for file, number in sent.items():
             click.echo(f"{file}: {number} records sent to {source.topic}")
-    for file, line in left.items():
-        say(
-            f"{file}: line {line} has no line break and may be cut off, so it was not sent; "
-            "send the file again when it is whole, or end the line"
-        )
-    return FAILED if left else 0
+    for told in refused:
+        say(told)
+    return FAILED if refused else 0
 
 
 def _check(files: tuple[str, ...], source_map: SourceMap | None) -> None:
@@ -77,29 +82,42 @@ def _check(files: tuple[str, ...], source_map: SourceMap | None) -> None:
                 pass
 
 
+_CUT_OFF = (
+    "has no line break and may be cut off, so it was not sent; send the file again when it is whole, or end "
+    "the line"
+)
+_TOO_LARGE = (
+    "has {} bytes, more than {} takes, so it was not sent; raise the topic's max.message.bytes and send the "
+    "file again"
+)
+
+
 async def _send(
     settings: Settings, topic: str, source_map: SourceMap | None, files: tuple[str, ...]
-) -> tuple[dict[str, int], dict[str, int]]:
-    """Return file → records sent, and file → line that was not, for it may be cut off."""
+) -> tuple[dict[str, int], list[str]]:
+    """Return file → records sent, and a sentence for each that was not."""
     from rater.app import kafka_client
     from rater.core.sources.csv_reading import COLUMNS
     from rater.stream.ingest import Ingest
 
     sent: dict[str, int] = dict.fromkeys(files, 0)
-    left: dict[str, int] = {}
+    refused: list[str] = []
     async with Ingest(kafka_client(settings), topic) as out:
         for file in files:
             with open(file, "rb") as stream, progress(file, os.fstat(stream.fileno()).st_size) as passed:  # noqa: ASYNC230, PTH123
                 for record in _records(stream, source_map, file):
-                    if not record.ended:
-                        left[file] = record.line
-                        continue
                     headers = () if record.columns is None else ((COLUMNS, record.columns),)
-                    await out.send(record.raw, key_of(record, source_map), headers)
-                    sent[file] += 1
+                    if not record.ended:
+                        refused.append(f"{file}: line {record.line} {_CUT_OFF}")
+                    elif await out.send(record.raw, key_of(record, source_map), headers):
+                        sent[file] += 1
+                    else:
+                        refused.append(
+                            f"{file}: line {record.line} {_TOO_LARGE.format(len(record.raw), topic)}"
+                        )
                     passed(len(record.raw) + 1)  # with its line break, near enough
             await out.flush()
-    return sent, left
+    return sent, refused
 
 
 def key_of(record: Record, source_map: SourceMap | None) -> bytes | None:
@@ -234,12 +252,12 @@ def sources_test(name: str, file: str) -> int:
 
 def _opened(name: str, source: Source | None) -> SourceMap | None:
     """Return the map of a source of the settings (None: it has none), or of this name or path."""
-    from rater.source_maps import open_map
+    from rater.source_maps import open_map, open_source
 
     if source is not None:
         if source.map is None:
             return None
-        found = open_map(source.map, {"source": name, **source.defaults})
+        found = open_source(name, source, source.map)
     else:
         found = open_map(name)
     if isinstance(found, list):
@@ -264,7 +282,7 @@ def _result(record: Record, source_map: SourceMap | None) -> Mapped | Skipped | 
 
     if source_map is None:
         judged = decode(record.raw, _arrival())
-        return judged if isinstance(judged, tuple) else orjson.loads(record.raw)
+        return judged if isinstance(judged, tuple) else {**orjson.loads(record.raw), "called": judged.called}
     mapped = source_map.apply(record.raw, record.columns)
     if isinstance(mapped, dict):
         judged = check(mapped, _arrival())

@@ -15,10 +15,13 @@ from typing import Any, NamedTuple
 
 import click
 
+from rater.core.visible_text import visible
+
 ROWS_AT_ONCE = 500
 """Rows whose widths are aligned with each other in plain text: a list of a million needs no more memory."""
 
 _BAR_CELLS = 12
+_BLANKS = str.maketrans("\t\n\r", "   ")
 
 Row = Mapping[str, Any]
 
@@ -115,11 +118,11 @@ def _print_table(rows: Sequence[Row], columns: Sequence[Column]) -> None:
 
 
 def _line(text: str) -> str:
-    """Return a cell's text on one line, without what would command the terminal.
+    """Return a cell's text on one line, with escapes for what cannot be seen or would command the terminal.
 
     It may come from a switch.
     """
-    return "".join(char if char.isprintable() else " " for char in text)
+    return visible(text.translate(_BLANKS))
 
 
 def print_pairs(pairs: Iterable[tuple[str, str]]) -> None:

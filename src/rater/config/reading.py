@@ -27,7 +27,7 @@ from rater.config.settings import (
     Source,
     redacted,
 )
-from rater.core.cdr import RESERVED_SOURCES
+from rater.core.cdr import MAX_BYTES, RESERVED_SOURCES
 
 ENVIRONMENT_PREFIX = "RATER_"
 
@@ -196,6 +196,11 @@ def _sources(tables: dict[str, dict[str, Any]], problems: list[str]) -> dict[str
                 problems.append(
                     f'sources.{name}: has no topic; add topic = "NAME" of the Kafka topic it reads'
                 )
+        elif "record_bytes_max" in table and not table.get("map"):
+            problems.append(
+                f"sources.{name}.record_bytes_max = {table['record_bytes_max']}: is of sources with a map, "
+                f"and a CDR has at most {MAX_BYTES} bytes; take it away"
+            )
         else:
             sources[name] = Source(**table)
     return sources

@@ -12,6 +12,8 @@ from urllib.parse import urlsplit, urlunsplit
 import msgspec
 from msgspec import Meta, Struct
 
+from rater.core.cdr import MAPPED_BYTES, MAPPED_BYTES_MAX
+
 SECRETS = frozenset({"password", "sasl_password"})
 """Keys whose value is never shown. Each has a twin KEY_file: a file that holds it (secrets of containers)."""
 
@@ -188,6 +190,10 @@ class Source(Section, frozen=True, kw_only=True):
     map: Annotated[str | None, Meta(description="the name of a shipped map, or the path of a map's file")] = (
         None
     )
+    # A FreeSWITCH document grows with each application that the call ran through: 80 kB and more are usual.
+    record_bytes_max: Annotated[
+        int, Meta(ge=1024, le=MAPPED_BYTES_MAX, description="bytes of a record; a larger one is too_large")
+    ] = MAPPED_BYTES
     defaults: Annotated[dict[str, Any], Meta(description="fields of the CDR, for records that have none")] = (
         msgspec.field(default_factory=dict)
     )

@@ -15,6 +15,10 @@ from rater.core.instants import HOUR_MS
 from rater.core.reasons import Rejection, Side
 
 MAX_BYTES = 65_536  # CONTRACTS.md: at most 64 KiB
+MAPPED_BYTES = 2**20
+"""The largest record of a switch's own form that a source takes, unless it says otherwise."""
+MAPPED_BYTES_MAX = 8 * 2**20
+"""What it may say: below what an input topic may take (10 MiB), and a rejected record comes whole."""
 FUTURE_MS_MAX = HOUR_MS  # RULES.md 2, step 5: one more than an hour ahead is refused
 CALENDAR_MS_MAX = 253_370_764_799_999
 """The end of the year 9998: later local times may be none in UTC. Bounds calls where no lane time is."""

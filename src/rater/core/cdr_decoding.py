@@ -27,7 +27,15 @@ from rater.core.cdr import (
     Cdr,
     Party,
 )
-from rater.core.cdr_diagnosis import REFUSED, Instant, Times, diagnose, diagnose_bytes, known_ms
+from rater.core.cdr_diagnosis import (
+    REFUSED,
+    Instant,
+    Times,
+    caller_text,
+    diagnose,
+    diagnose_bytes,
+    known_ms,
+)
 from rater.core.instants import milliseconds
 from rater.core.reasons import Rejection
 
@@ -135,8 +143,8 @@ def _checked(record: _Fields, times: Times, arrival: Arrival, plain: bool) -> Cd
         or (orig is None and term is None)
     ):
         return None
-    if caller is not None and len(caller) > CALLER_CHARS_MAX:
-        caller = caller[:CALLER_CHARS_MAX]
+    if caller is not None and not (caller.isalnum() and caller.isascii() and len(caller) <= CALLER_CHARS_MAX):
+        caller = caller_text(caller)
     return Cdr(
         source, record.id, service, setup_ms, answered_ms, ended_ms, at_ms, duration_ms, record.volume,
         amount > 0, caller, called, orig, term, (), plain,

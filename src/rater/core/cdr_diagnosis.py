@@ -32,6 +32,7 @@ from rater.core.cdr import (
 )
 from rater.core.instants import SECOND_MS, milliseconds
 from rater.core.json_text import UNREADABLE
+from rater.core.number_text import digits_of
 from rater.core.reasons import Reason, Rejection, Side, shown
 
 Instant = Annotated[datetime, Meta(tz=True)]
@@ -161,7 +162,7 @@ def _common(
         (ms for ms in (answered_ms, setup_ms, ended_ms) if ms is not None), 0
     )  # `_missing` saw to one
     service = str(fields.get("service") or CALLS)
-    called = str(fields["called"]).removeprefix("+")
+    called = digits_of(str(fields["called"]))
     fault = (
         _late_or_early(at_ms, arrival)
         or _bad_amount(fields)
@@ -184,11 +185,17 @@ def _common(
         duration_ms=duration,
         volume=volume,
         answered=(duration if service == CALLS else volume) > 0,
-        caller=None if caller is None else caller[:CALLER_CHARS_MAX],
+        caller=None if caller is None else caller_text(caller),
         called=called,
         orig=None,
         term=None,
     )
+
+
+def caller_text(caller: str) -> str:
+    """Return a caller as it is kept: as it came, but digits where it is a number with something between."""
+    written_plainly = caller.isascii() and caller.removeprefix("+").isalnum()
+    return (caller if written_plainly else digits_of(caller))[:CALLER_CHARS_MAX]
 
 
 def _text_fault(fields: Mapping[str, object]) -> _Fault | None:
@@ -308,7 +315,10 @@ def _bad_amount(fields: Mapping[str, object]) -> _Fault | None:
         if value is None:
             continue
         if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < LIMIT:
-            detail = f"`{name}` is not a whole number from 0 to 2^53 - 1; send it as one"
+            detail = (
+                f"`{name}` is not a whole number from 0 to 2^53 - 1; send it as one, or correct its unit in "
+                "the source's map"
+            )
             return _Fault(Reason.BAD_DURATION, detail, value)
         if WRAPPED_MIN <= value < WRAPPED_END:
             detail = (
@@ -335,8 +345,9 @@ def _not_over(at_ms: int, duration: object, arrival: Arrival) -> _Fault | None:
 def _bad_target(called: str, written: str, service: str, arrival: Arrival) -> _Fault | None:
     if not (called.isdigit() and called.isascii() and len(called) <= DIGITS_MAX):
         detail = (
-            f"`called` is not 1 to {DIGITS_MAX} digits after an optional +; let the source's map normalise "
-            "it, or the switch write it as text where it was a number with a fraction or an exponent"
+            f"`called` is not 1 to {DIGITS_MAX} digits after an optional +, but for what parts them; "
+            "let the source's map normalise it, or the switch write it as text where it was a number with a "
+            "fraction or an exponent"
         )
         return _Fault(Reason.NUMBER_INVALID, detail, written)
     if service not in arrival.services:

@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from rater.core.visible_text import visible
+
 Side = Literal["orig", "term"]
 
 # Bound of `Rejection.value`: it becomes a Kafka header and a line on a screen; the original bytes are kept
@@ -94,12 +96,16 @@ _BEGIN.maxstring = _BEGIN.maxlong = _BEGIN.maxother = VALUE_CHARS_MAX
 
 
 def shown(value: object) -> str:
-    """Return the value as text for `Rejection.value`: bounded, encodable as UTF-8, never raises."""
+    """Return the value as text for `Rejection.value`: bounded, encodable as UTF-8, never raises.
+
+    What cannot be seen is escaped: control characters, blanks but the usual one, what has no width.
+    """
     if isinstance(value, str):
         text = value[:VALUE_CHARS_MAX]
     elif isinstance(value, bytes):
         text = value[:VALUE_CHARS_MAX].decode("utf-8", "backslashreplace")
     else:
         text = _BEGIN.repr(value)
-    # A lone surrogate cannot be written to a Kafka header; escape it rather than lose it.
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")[:VALUE_CHARS_MAX]
+    text = text[:VALUE_CHARS_MAX]
+    # Half a character (a lone surrogate) cannot be written to a Kafka header, and is not printable either.
+    return visible(text)[:VALUE_CHARS_MAX]

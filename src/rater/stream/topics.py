@@ -57,11 +57,19 @@ class Spec(NamedTuple):
 class Topics:
     """The names of all topics. partitions: lanes; sources: source name -> its own topic."""
 
-    def __init__(self, prefix: str, partitions: int, sources: Mapping[str, str] | None = None) -> None:
-        """prefix: begins each of the system's own topics."""
+    def __init__(
+        self,
+        prefix: str,
+        partitions: int,
+        sources: Mapping[str, str] | None = None,
+        record_bytes: Mapping[str, int] | None = None,
+    ) -> None:
+        """prefix: begins each of the system's own topics. record_bytes: source name -> its largest record."""
         self.prefix = prefix
         self.partitions = partitions
         self.sources = {name: topic for name, topic in (sources or {}).items() if topic != f"{prefix}cdrs"}
+        self.record_bytes = {topic: (record_bytes or {}).get(name, 0) for name, topic in self.sources.items()}
+        """Topic -> the largest record that its source takes; 0: a CDR."""
         self.cdrs = f"{prefix}cdrs"
         self.transactions = f"{prefix}transactions"
         self.commands = f"{prefix}commands"
@@ -82,10 +90,6 @@ class Topics:
             "cleanup.policy": ("delete", "compaction would take away calls: the key is the client"),
             "retention.ms": (str(7 * DAY_MS), "calls must outlive the longest time without a worker"),
             "retention.bytes": ("-1", "a size limit takes away calls that nobody has rated, when many come"),
-            "max.message.bytes": (
-                str(DEFAULT_BYTES),
-                "a CDR has 64 KiB; larger records come whole to be rejected",
-            ),
         }
         stamped = {
             "message.timestamp.type": (
@@ -100,7 +104,7 @@ class Topics:
             "retention.bytes": ("-1", "one bad file must not push out what nobody has seen yet"),
         }
         own = {
-            **dict.fromkeys(self.data, inputs),
+            **{topic: {**inputs, **self._size_of(topic)} for topic in self.data},
             self.transactions: {**forever, **stamped},
             self.commands: forever,
             self.rejected: {
@@ -111,6 +115,11 @@ class Topics:
             self.snapshots: {"cleanup.policy": ("compact", "only a client's last state is needed")},
         }
         return [self._spec(name, settings, replication) for name, settings in own.items()]
+
+    def _size_of(self, topic: str) -> dict[str, tuple[str, str]]:
+        size = max(DEFAULT_BYTES, self.record_bytes.get(topic, 0) + HEADERS_BYTES)
+        reason = "its source takes records of this size; larger ones should come whole to be rejected"
+        return {"max.message.bytes": (str(size), reason)}
 
     def _spec(self, name: str, settings: dict[str, tuple[str, str]], replication: int) -> Spec:
         if replication >= REPLICAS_SAFE:
@@ -242,6 +251,14 @@ class Topics:
                     "max.message.bytes",
                     str(INPUT_BYTES_MAX),
                     "the largest record we can reject",
+                )
+            elif DEFAULT_BYTES < self.record_bytes.get(name, 0) > size > 0:
+                yield _set(
+                    name,
+                    settings[name],
+                    "max.message.bytes",
+                    str(self.record_bytes[name] + HEADERS_BYTES),
+                    f"and its source takes records of {self.record_bytes[name]}, which it would turn away",
                 )
             elif size > room:
                 yield (

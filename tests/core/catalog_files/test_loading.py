@@ -177,6 +177,8 @@ FAULTS: list[tuple[str, str, str, str]] = [
     # services, resellers, taxes
     ("services: [{name: s, unit: u}]", "services[0].price_unit", "null", "missing"),
     ("services: [{name: s, unit: u, price_unit: 0}]", "services[0].price_unit", "0", "out of range"),
+    ("services: [{name: s, unit: u, price_unit: 1099511627777}]", "services[0].price_unit", "1099511627777",
+     "write 1 to 1099511627776"),
     ("services: [{name: s, unit: u, price_unit: 1.0}]", "services[0].price_unit", "1.0", "whole number"),
     ("services: [{name: s, unit: u, price_unit: true}]", "services[0].price_unit", "true", "whole number"),
     ("services: [{name: s, unit: u, price_unit: 010}]", "services[0].price_unit", "010", "leading zeros"),

@@ -8,9 +8,11 @@ from __future__ import annotations
 import copy
 import io
 import json
+import re
 import tomllib
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from hypothesis import example, given, settings
@@ -265,7 +267,36 @@ _NUMBERS = {
     "*98": "*98",
     "s": "s",
     "sip:olena.k@pbx.example.com": "olena.k",
-    "٣٨٠": "٣٨٠",  # digits, but of no telephone
+    "٣٨٠٤٤١٢٣٤٥٦٧": "380441234567",  # digits of Arabic
+    "\uff0b\uff13\uff18\uff10\uff14\uff14\uff11\uff12\uff13\uff14\uff15\uff16\uff17": "380441234567",
+    "+380\u00a044\u2011123\u201145\u201367": "380441234567",  # a blank that does not break, hyphens, a dash
+    "\u202a+380441234567\u202c": "380441234567",  # marks of direction, as a phone book copies them
+    "\ufeff38044\u200b1234\u00ad567": "380441234567",
+    "sip:%E2%80%8B380441234567@pbx.example.com": "380441234567",
+    "\u2212380441234567": "-380441234567",  # a minus is no hyphen between digits
+    "38044\u00bd234567": "38044\u00bd234567",  # a half is no digit
+    "00380441234567#": "380441234567",
+    "+380441234567 #": "380441234567",
+    "sip:00380441234567%23@pbx.example.com": "380441234567",
+    "00380441234567#,,123#": "380441234567",
+    "380441234567,,123": "380441234567",
+    "380441234567 ,123": "380441234567",
+    "380441234567!0132": "380441234567",
+    "380441234567p123": "380441234567",
+    "380441234567WW9#": "380441234567",
+    "tel:380441234567;postd=pp22": "380441234567",
+    "+380 (0)44 123 45 67": "380441234567",
+    "00380(0)441234567": "380441234567",
+    "00380441234567##": "380441234567",
+    "380,441,234,567": "380,441,234,567",  # of a spreadsheet, or 380 and what is dialled after
+    "+380,441": "+380,441",
+    "3804,412": "3804",
+    "380,,441": "380",
+    "#": "#",
+    ",,123": ",,123",
+    "*21*380441234567#": "*21*380441234567",  # forwarding is switched on, nobody is called
+    "380441234567#1": "380441234567#1",
+    "380441234567px": "380441234567px",
     "0441234567": "0441234567",  # national: whose, the map does not know
 }
 _FIELD_OF_NUMBER = {"asterisk": "dst", "opensips": "called", "kamailio": "dst_user"}
@@ -280,6 +311,39 @@ def test_forms_of_numbers(name: str) -> None:
     for written, meant in _NUMBERS.items():
         fields[_FIELD_OF_NUMBER[name]] = written
         mapped = source_map.apply(json.dumps(record).encode())
+        assert isinstance(mapped, dict), written
+        assert mapped["called"] == meant, written
+
+
+_ENDINGS = {
+    "0044201234567": "44201234567",
+    "0044201234567#": "44201234567",
+    "+44201234567#": "44201234567",
+    "0044201234567,,123": "44201234567",
+    "0044201234567!0132": "44201234567",
+    "0044201234567p9": "44201234567",
+    "+44 (0)201234567": "44201234567",
+    "\u202a+44\u00a020\u2011123\u20114567\u202c": "44201234567",
+    "0044\u200b201234567": "44201234567",
+    "\u0660\u0660\u0664\u0664201234567": "44201234567",
+    "\u221244201234567": "-44201234567",
+    "0044201234567#5": "0044201234567#5",
+}
+
+
+@pytest.mark.parametrize("name", _FILES)
+def test_what_a_number_looks_like_in_every_map(name: str) -> None:
+    """A number that people can read is read by every shipped map, in its format's own writing."""
+    source_map = _shipped(name)
+    raws = [record.raw for record in records(io.BytesIO((_DATA / _FILES[name]).read_bytes()), source_map)]
+    raw = next(raw for raw in raws if isinstance(found := _became(source_map, raw), Cdr) and found.answered)
+    for written, meant in _ENDINGS.items():
+        piece = written.encode()
+        if name == "freeswitch-esl":
+            piece = quote(written).encode()
+        elif source_map.format == "csv":
+            piece = f'"{written}"'.encode() if b'"00380' not in raw else piece
+        mapped = source_map.apply(re.sub(rb"(?:\+|00)380441234567(?![0-9@])", piece, raw))
         assert isinstance(mapped, dict), written
         assert mapped["called"] == meant, written
 
@@ -326,6 +390,14 @@ def _mapped(text: str, record: dict[str, Any], **defaults: object) -> dict[str, 
         ({"rules": [{"digits": 7, "to": "38044"}]}, "12345678", "12345678"),
         ({"strip": ["9", "9#"]}, "9#380441234567", "380441234567"),  # the longest
         ({"strip": ["tp-"]}, "sip:tp-380441234567@gw", "380441234567"),
+        ({"strip": ["tp-"]}, "tp-380441234567,,1", "380441234567"),
+        ({"suffix": ["*1", "1*1"]}, "380441234561*1", "38044123456"),  # the longest, and the map's no more
+        ({"suffix": ["*1"]}, "380441234567#", "380441234567#"),
+        ({"suffix": []}, "380441234567#", "380441234567#"),
+        ({"suffix": ["99"]}, "38044123456799", "380441234567"),
+        ({"rules": [{"digits": 7, "to": "38044"}]}, "1234567#", "380441234567"),  # counted without it
+        ({"letters": "keypad"}, "1800FLOWERS#", "18003569377"),
+        ({"letters": "keypad"}, "1800p1234", "180071234"),  # letters are dialled here, and p is one
         ({}, "1-800-FLOWERS", "1-800-FLOWERS"),
         ({"letters": "keypad"}, "1-800-FLOWERS", "18003569377"),
         ({"letters": "drop"}, "A380441234567", "380441234567"),
@@ -402,6 +474,13 @@ def test_local_times_are_read_by_the_catalogs_zones() -> None:
         ('"epoch_ms"', "1793700000039", "2026-11-03T10:00:00.039Z"),
         ('"epoch_us"', "1793700000039999", "2026-11-03T10:00:00.039Z"),
         ('"epoch"', "-1", None),
+        ('"%m/%d/%Y %I:%M:%S %p", zone = "UTC"', "11/03/2026 10:00:00 AM", "2026-11-03T10:00:00.000Z"),
+        ('"%m/%d/%Y %I:%M:%S %p", zone = "UTC"', "11/3/2026 9:59:59\u202fpm", "2026-11-03T21:59:59.000Z"),
+        ('"%m/%d/%Y %I:%M:%S %p", zone = "UTC"', "11/03/2026 12:00:00 AM", "2026-11-03T00:00:00.000Z"),
+        ('"%m/%d/%Y %I:%M:%S %p", zone = "UTC"', "11/03/2026 12:30:00 P.M.", "2026-11-03T12:30:00.000Z"),
+        ('"%m/%d/%Y %I:%M:%S %p", zone = "UTC"', "11/03/2026 13:00:00 PM", None),
+        ('"%m/%d/%Y %I:%M:%S %p", zone = "UTC"', "11/03/2026 0:00:00 AM", None),
+        ('"%m/%d/%Y %I:%M:%S %p", zone = "UTC"', "11/03/2026 10:00:00", None),
         ('"%d.%m.%Y %H:%M:%S", zone = "Europe/Kyiv"', "03.11.2026 12:00:00", "2026-11-03T10:00:00.000Z"),
         ('"%d.%m.%Y %H:%M:%S", zone = "Europe/Kyiv"', "31.04.2026 12:00:00", None),
         ('"%a %b %d %H:%M:%S.%f %Y %z"', "Tue Nov  3 12:00:00.5 2026 +0200", "2026-11-03T10:00:00.500Z"),
@@ -443,6 +522,19 @@ def test_time_without_zone() -> None:
         ("s", "-1", "-1"),
         ("s", "1:05", "1:05"),
         ("s", True, "true"),
+        ("min", "8.1667", 490_002),
+        ("min", 1.5, 90_000),
+        ("h:m:s", "00:08:10", 490_000),
+        ("h:m:s", "0:01:05.0395", 65_040),
+        ("h:m:s", "100:00:00", 360_000_000),
+        ("h:m:s", "08:10", "08:10"),  # hours and minutes, or minutes and seconds
+        ("h:m:s", "00:60:00", "00:60:00"),
+        ("h:m:s", "-00:00:05", "-00:00:05"),
+        ("h:m:s", "65", "65"),
+        ("m:s", "08:10", 490_000),
+        ("m:s", "90:00.5", 5_400_500),
+        ("m:s", "00:08:10", "00:08:10"),
+        ("m:s", "1:5", 65_000),
     ],
 )
 def test_durations(unit: str, written: object, meant: object) -> None:
@@ -473,6 +565,96 @@ def test_volume() -> None:
     mapped = _mapped(text, _RECORD)
     assert (mapped["service"], mapped["volume"]) == ("data", 65)
     assert "duration_ms" not in mapped
+
+
+def _amount_of(expression: str, record: dict[str, Any]) -> object:
+    """Return the duration or volume that an expression in the place of the small map's gives."""
+    text = _SMALL.replace('duration = {path = "d", unit = "s"}', expression)
+    mapped = _mapped(text, {**_RECORD, **record})
+    return mapped.get("duration_ms", mapped.get("volume"))
+
+
+@pytest.mark.parametrize(
+    ("expression", "record", "meant"),
+    [
+        ('{path = "d", unit = "ms", scale = 10}', {"d": 6513}, 65_130),
+        ('{path = "d", unit = "s", scale = "1/8000"}', {"d": 520_313}, 65_039),  # samples of 8 kHz
+        ('{path = "d", unit = "s", scale = "0.1"}', {"d": "0.0049"}, 0),
+        ('{path = "d", unit = "s", scale = "0.1"}', {"d": "0.005"}, 1),
+        ('{path = "d", unit = "s", scale = 10}', {"d": "-5"}, "-5"),
+        ('{path = "d", unit = "s", scale = 10}', {"d": "x"}, "x"),
+        ('{path = "d", match = "PT(.+)S", unit = "s", scale = 1}', {"d": "PT65.039S"}, 65_039),
+        ('{sum = [{path = "m", unit = "min"}, {path = "d", unit = "s"}]}', {"m": 1, "d": "5.0394"}, 65_039),
+        ('{sum = ["d", "m?"], unit = "s"}', {"d": "0.0003"}, 0),
+        ('{sum = ["d", "m?"], unit = "s"}', {"d": "0.0003", "m": "0.0003"}, 1),  # rounded once
+        ('{sum = ["d", {path = "m", unit = "ms"}], unit = "s", scale = 2}', {"d": 1, "m": 1}, 2_002),
+        ('{sum = ["d", "m"], unit = "s"}', {"d": 1, "m": "x"}, "x"),
+        ('[{sum = ["d", "m"], unit = "s"}, {path = "d", unit = "s"}]', {"d": 65}, 65_000),
+        ('{sum = [["n", "d"], {path = "m", unit = "h:m:s"}], unit = "s"}', {"d": 1, "m": "0:01:04"}, 65_000),
+    ],
+)
+def test_durations_that_are_computed(expression: str, record: dict[str, Any], meant: object) -> None:
+    """Ticks, samples, minutes beside seconds: computed exactly, and rounded once to milliseconds, half up."""
+    assert _amount_of(f"duration = {expression}", record) == meant
+
+
+@pytest.mark.parametrize(
+    ("expression", "record", "meant"),
+    [
+        ('{sum = ["in", "out"], scale = "1/1024"}', {"in": 1_120_000, "out": "4000000"}, 5_000),
+        ('{sum = ["in", "out?"], scale = "1/1024"}', {"in": 1}, 1),
+        ('{sum = ["in?", "out?"], scale = "1/1024"}', {"out": 1025}, 2),
+        ('{sum = ["in", "out"], scale = "1/1024"}', {"in": 512, "out": 512}, 1),  # not 1 + 1
+        ('{sum = ["in", "out"], scale = "1/1024"}', {"in": 0, "out": 0}, 0),
+        ('{sum = ["in", "out"], scale = "1/1024"}', {"in": -1, "out": 5000}, "-1"),
+        ('{sum = ["in", "out"], scale = "1/1024"}', {"in": 2**62, "out": 0}, 2**52),
+        ('{path = "in", scale = 1024}', {"in": "1.5"}, 1_536),
+        ('{path = "in", scale = "1/1024"}', {"in": 5_120_000.0}, 5_000),
+        ('{path = "in", scale = "1/3"}', {"in": 1}, 1),
+        ('"in"', {"in": "1.5"}, "1.5"),
+        ('"in"', {"in": "7"}, 7),
+    ],
+)
+def test_volumes_that_are_computed(expression: str, record: dict[str, Any], meant: object) -> None:
+    """Octets of both ways become counting units: what is left of one counts as a whole one."""
+    assert _amount_of(f"volume = {expression}", record) == meant
+
+
+def test_a_sum_without_a_value() -> None:
+    """Where a part without `?` is missing, or all are, the record has no volume: it is not 0."""
+    for parts, there in (('["in", "out"]', "in"), ('["in?", "out?"]', "x")):
+        text = _SMALL.replace('duration = {path = "d", unit = "s"}', f"volume = {{sum = {parts}}}")
+        found = _compiled(text).apply(json.dumps({**_RECORD, there: 5}).encode())
+        assert isinstance(found, tuple)
+        assert found[0].reason == Reason.MISSING_FIELD
+        assert found[0].detail.startswith("volume: nothing in in + out; ")
+
+
+_SPAN = _SMALL.replace(
+    'duration = {path = "d", unit = "s"}',
+    'ended_at = "end"\nduration = [{path = "d", unit = "s"}, {from = "answered_at", to = "ended_at"}]',
+).replace('format = "epoch"', 'format = "iso"')
+
+
+def test_duration_between_two_times() -> None:
+    """A record with answer and release and no duration: to the millisecond; below zero is bad_duration."""
+    record = {**_RECORD, "d": "", "at": "2026-11-03T10:00:00.120Z"}
+    for end, meant in {
+        "2026-11-03T10:01:05.250Z": 65_130,
+        "2026-11-03T12:01:05.250+02:00": 65_130,
+        "2026-11-03T10:00:00.120Z": 0,
+        "2026-11-03T09:59:59.120Z": "-1000",
+    }.items():
+        assert _mapped(_SPAN, {**record, "end": end})["duration_ms"] == meant
+    assert _mapped(_SPAN, {**record, "end": "2026-11-03T10:01:05Z", "d": 7})["duration_ms"] == 7_000
+    for fields, reason in (
+        ({}, Reason.MISSING_FIELD),
+        ({"end": "soon"}, Reason.BAD_TIME),
+        ({"end": "2026-11-03T10:01:05Z", "at": ""}, Reason.MISSING_FIELD),
+    ):
+        found = _compiled(_SPAN).apply(json.dumps({**record, **fields}).encode())
+        assert isinstance(found, tuple)
+        assert {one.reason for one in found} == {reason}
 
 
 def test_large_index_of_a_list() -> None:
@@ -726,6 +908,32 @@ def test_match_on_a_float() -> None:
 
 # Numbers that cannot be
 
+
+def test_nobody_pays_for_what_was_not_answered() -> None:
+    """A duration below zero of a call that nobody answered is a zero transaction, in every map."""
+    lines = (_DATA / "asterisk.jsonl").read_bytes().splitlines()
+    missed = {"asterisk": json.dumps({**json.loads(lines[1]), "billsec": -5}).encode()}
+    missed["opensips"] = json.dumps(
+        {**json.loads((_DATA / "opensips.jsonl").read_bytes().splitlines()[0])["params"], "sip_code": "486",
+         "duration": "-5", "ms_duration": "-5000"}
+    ).encode()  # fmt: skip
+    row = (_DATA / "asterisk.csv").read_bytes().split(b"\n")[1]
+    missed["asterisk-csv"] = re.sub(rb",0,(?=\"?NO ANSWER)", b",-5,", row)
+    rows = (_DATA / "cisco-cucm.csv").read_bytes().splitlines()
+    missed["cisco-cucm"] = (
+        rows[2].replace(b"1793700000", b"0").replace(b",65,", b",-5,").replace(b'"65"', b'"-5"')
+    )
+    for name, raw in missed.items():
+        assert b"-5" in raw, name
+        found = _became(_shipped(name), raw)
+        assert isinstance(found, Cdr), (name, found)
+        assert (found.answered, found.duration_ms) == (False, 0), name
+    both = rows[2].replace(b"1793700000", b"0")
+    found = _became(_shipped("cisco-cucm"), both)
+    assert isinstance(found, tuple)
+    assert {one.reason for one in found} == {Reason.MISSING_FIELD}  # it lasted, so it is not given away
+
+
 _WRAPS_S = ["4294967290", "4294967295", "18446744073709551610", "18446744073709551615", "136298900000", "-6"]
 _WRAPS_MS = [*_WRAPS_S, "4294967290000", "18446744073709545"]
 _WRONG = {
@@ -923,6 +1131,33 @@ def test_all_faults_are_named() -> None:
         (_SMALL.replace('"json"', '"esl"\nunwrap = "params"'), "unwrap"),
         (_SMALL.replace("[orig]", "[[orig]]"), "orig"),
         (_SMALL.partition("[orig]")[0], "orig"),
+        (_SMALL.replace('unit = "s"', 'unit = "s", scale = 0'), "fields.duration.scale"),
+        (_SMALL.replace('unit = "s"', 'unit = "s", scale = "1/0"'), "fields.duration.scale"),
+        (_SMALL.replace('unit = "s"', 'unit = "s", scale = 0.1'), "fields.duration.scale"),
+        (_SMALL.replace('unit = "s"', 'unit = "s", scale = true'), "fields.duration.scale"),
+        (_SMALL.replace('unit = "s"', 'unit = "h"'), "fields.duration.unit"),
+        (_SMALL.replace('unit = "s"', "scale = 2"), "fields.duration.unit"),
+        (_SMALL.replace('path = "d", unit = "s"', 'sum = ["d"]'), "fields.duration.sum[0].unit"),
+        (_SMALL.replace('path = "d"', "sum = []"), "fields.duration.sum"),
+        (_SMALL.replace('path = "d"', 'path = "d", sum = ["d"]'), "fields.duration.path"),
+        (_SMALL.replace('path = "d", unit = "s"', 'from = "answered_at"'), "fields.duration.to"),
+        (_SMALL.replace('path = "d", unit = "s"', 'from = "at", to = "setup_at"'), "fields.duration.from"),
+        (
+            _SMALL.replace('path = "d", unit = "s"', 'from = "answered_at", to = "answered_at"'),
+            "fields.duration",
+        ),
+        (
+            _SMALL.replace('path = "d", unit = "s"', 'from = "answered_at", to = "ended_at"'),
+            "fields.duration.to",
+        ),
+        (
+            _SMALL.replace('duration = {path = "d", unit = "s"}', 'volume = {path = "d", unit = "s"}'),
+            "fields.volume.unit",
+        ),
+        (_SMALL.replace('"epoch"', '"%Y-%m-%d %I:%M", zone = "UTC"'), "fields.answered_at.format"),
+        (_SMALL.replace('"epoch"', '"%Y-%m-%d %H:%M %p", zone = "UTC"'), "fields.answered_at.format"),
+        (_SMALL.replace('"epoch"', '"%Y-%m-%d %H %I:%M %p", zone = "UTC"'), "fields.answered_at.format"),
+        (_SMALL + '[numbers]\nsuffix = "#"', "numbers.suffix"),
         ("fields = 1\norig = 2\nwhere = 3\nnumbers = 4\nformat = 5", "fields"),
     ],
 )

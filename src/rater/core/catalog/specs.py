@@ -44,8 +44,12 @@ class CurrencySpec(Struct):
     rates: list[CurrencyRow]
 
 
+PRICE_UNIT_MAX = 2**40
+"""Counting units of one price unit: octets that are sold by the TiB."""
+
+
 class ServiceSpec(Struct, frozen=True):
-    """What is counted: a counting unit, and how many of them make one price unit."""
+    """What is counted: a counting unit, and how many of them (at most PRICE_UNIT_MAX) make one price unit."""
 
     name: str
     unit: str

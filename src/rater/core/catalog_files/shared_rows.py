@@ -10,6 +10,7 @@ from rater.core.addresses import network_of
 from rater.core.amounts import format_e10
 from rater.core.catalog.codes import CODE_DIGITS_MAX
 from rater.core.catalog.specs import (
+    PRICE_UNIT_MAX,
     CurrencyRow,
     CurrencySpec,
     DidSpec,
@@ -38,7 +39,9 @@ _PREFIX = re.compile(rf"\+?[0-9]{{1,{CODE_DIGITS_MAX}}}")
 def read_service(source: Source, path: str, values: Mapping[Any, Any]) -> ServiceSpec:
     """Return a service."""
     row = Fields(source, path, values, ServiceSpec)
-    return ServiceSpec(row.name("name"), row.text("unit"), row.integer("price_unit", REQUIRED, 1, 1_000_000))
+    return ServiceSpec(
+        row.name("name"), row.text("unit"), row.integer("price_unit", REQUIRED, 1, PRICE_UNIT_MAX)
+    )
 
 
 def read_reseller(source: Source, path: str, values: Mapping[Any, Any]) -> ResellerSpec:

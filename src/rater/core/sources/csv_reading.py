@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from rater.core.cdr import MAX_BYTES
 from rater.core.reasons import Reason, shown
+from rater.core.sources.damaged import controls_shown, text_of
 from rater.core.sources.formats import Problem, Skipped, Slot, Slots, plain
 
 COLUMNS = "columns"
@@ -250,8 +251,7 @@ def cells_of(text: str, separator: str) -> list[str]:
 
 
 def _text(raw: bytes) -> str:
-    # A byte that is no UTF-8, in a name of Latin-1 say, is no reason to lose a call: it is shown as \xe9.
-    return raw.decode("utf-8", "backslashreplace").strip("\r\n\ufeff")
+    return controls_shown(text_of(raw).strip("\r\n"))
 
 
 def _fault(lacking: list[str], twice: list[str]) -> str:

@@ -13,12 +13,13 @@ from typing import Any, BinaryIO, NamedTuple
 
 import msgspec
 
+from rater.core.cdr import MAPPED_BYTES_MAX
 from rater.core.sources.csv_reading import cells_of
 from rater.core.sources.map_language import PARTY
 from rater.core.sources.source_map import SourceMap
 
-RECORD_BYTES_MAX = 1 << 20
-"""What is longer is cut there: far above the 64 KiB of a CDR, so it is rejected as too_large all the same."""
+RECORD_BYTES_MAX = MAPPED_BYTES_MAX + 1
+"""What is longer is cut there: more than any source takes, so it is rejected as too_large all the same."""
 
 _CSV_LINES_MAX = 16  # of one record with line breaks in quotes; more are a quote that somebody forgot
 _BOM = b"\xef\xbb\xbf"

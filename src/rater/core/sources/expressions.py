@@ -3,36 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import ceil
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
+from rater.core.amounts import half_up
 from rater.core.reasons import Reason
 from rater.core.sources.extractors import (
+    added,
     changed,
     converted,
-    count,
+    exactly,
     first,
     int32,
     joined,
     matched,
     measured,
     present,
+    rounded,
+    scaled,
+    spanned,
     summed,
 )
 from rater.core.sources.formats import OUTER, Slots
-from rater.core.sources.map_language import TEXT_KEYS, Extract
+from rater.core.sources.map_language import TEXT_KEYS, TIMES, Extract
 from rater.core.sources.pieces import Pieces
+from rater.core.sources.telephone import Numbering, normalise
 from rater.core.sources.values import (
+    CLOCKS,
     UNITS,
-    Numbering,
     address,
     carries_zone,
+    count,
     duration_reader,
-    normalise,
+    exact_reader,
+    factor,
     time_reader,
 )
 
-_KIND_KEYS = {"time": {"format", "zone", "plus"}, "duration": {"unit"}, "ip": {"form"}}
+_KIND_KEYS = {
+    "time": {"format", "zone", "plus"}, "duration": {"unit", "scale"}, "volume": {"scale"}, "ip": {"form"},
+}  # fmt: skip
 _PATH_NAMES_MAX = 32
 
 
@@ -48,6 +59,11 @@ def _nothing(_: Slots) -> None:
 
 
 FAULTY = Given(_nothing, "")
+
+
+def _is_exact(value: object) -> bool:
+    """Return whether an amount is computed with, before it is rounded."""
+    return isinstance(value, dict) and ("sum" in value or "scale" in value or value.get("unit") in CLOCKS)
 
 
 class Expressions:
@@ -74,6 +90,8 @@ class Expressions:
         """
         self.slots: dict[str, int] = {}
         """Path in a record → its place in the slots."""
+        self.times: dict[str, Given] = {}
+        """The CDR's times that were compiled; a duration may be the span between two."""
         self._pieces = pieces
         self._format = form
         self._unwrap = unwrap
@@ -141,20 +159,12 @@ class Expressions:
         return Given(takes[0] if len(takes) == 1 else first(takes), origin)
 
     def _join(self, value: dict[str, Any], where: str) -> Given:
-        parts: list[tuple[Extract, bool]] = []
-        origins: list[str] = []
-        for index, one in enumerate(self._pieces.items(value, "join", f"{where}.")):
-            optional = isinstance(one, str) and one.endswith("?")
-            given = self.text(one[:-1] if optional else one, f"{where}.join[{index}]")
-            parts.append((given.take, optional))
-            origins.append(given.origin)
-        if not parts:
-            self._pieces.fault(f"{where}.join", value["join"], "is empty; name the fields to join")
         if not isinstance(value.get("sorted", False), bool):
             self._pieces.fault(f"{where}.sorted", value["sorted"], "is true or false, without quotes")
         separator = self._pieces.text(value, "separator", f"{where}.") if "separator" in value else "-"
-        return Given(
-            joined(tuple(parts), separator, in_order=value.get("sorted") is True), " + ".join(origins)
+        in_order = value.get("sorted") is True
+        return self._parts(
+            value, "join", where, self.text, lambda parts: joined(parts, separator, in_order=in_order)
         )
 
     def time(self, value: object, where: str) -> Given:
@@ -192,18 +202,90 @@ class Expressions:
         """Compile to what gives a duration, ms; the text where it is none."""
         if isinstance(value, list):
             return self._alternatives(value, where, self.duration)
+        if isinstance(value, dict) and {"from", "to"} & value.keys():
+            return self._span(value, where)
+        if _is_exact(value):
+            given = self._exact(value, where, "duration", "")
+            return Given(rounded(given.take, lambda ms: half_up(*ms.as_integer_ratio())), given.origin)
         given = self.text(value, where, "duration")
-        unit = self._pieces.one_of(
-            value if isinstance(value, dict) else {}, "unit", tuple(UNITS), f"{where}.unit"
-        )
-        if not unit:
-            return FAULTY
-        return Given(measured(given.take, duration_reader(unit)), given.origin)
+        unit = self._unit(value, where)
+        return Given(measured(given.take, duration_reader(unit)), given.origin) if unit else FAULTY
+
+    def _unit(self, value: object, where: str) -> str:
+        table = value if isinstance(value, dict) else {}
+        return self._pieces.one_of(table, "unit", (*UNITS, *CLOCKS), f"{where}.unit")
+
+    def _span(self, value: dict[str, Any], where: str) -> Given:
+        self._pieces.keys(value, {"from", "to"}, where)
+        ends = [self._pieces.one_of(value, key, TIMES, f"{where}.{key}") for key in ("from", "to")]
+        for key, name in zip(("from", "to"), ends, strict=True):
+            if name and name not in self.times:
+                self._pieces.fault(f"{where}.{key}", name, f'is not given; add {name} = "FIELD" to [fields]')
+        if ends[0] and ends[0] == ends[1]:
+            self._pieces.fault(
+                where, ends[0], "is both from and to, so every call would last 0; name two times"
+            )
+        begin, end = (self.times.get(name, FAULTY) for name in ends)
+        return Given(spanned(begin.take, end.take), f"{begin.origin} and {end.origin}")
 
     def volume(self, value: object, where: str) -> Given:
         """Compile to what gives a number of counting units; the text where it is none."""
-        given = self.text(value, where)
+        if isinstance(value, list):
+            return self._alternatives(value, where, self.volume)
+        if _is_exact(value):
+            given = self._exact(value, where, "volume", "")
+            return Given(rounded(given.take, ceil), given.origin)
+        given = self.text(value, where, "volume")
         return Given(measured(given.take, count), given.origin)
+
+    def _exact(self, value: object, where: str, kind: str, unit: str) -> Given:
+        """Compile an amount to what gives it exactly.
+
+        kind: duration or volume. unit: of the sum that it is a part of, else "".
+        """
+        if isinstance(value, list):
+            return self._alternatives(value, where, lambda one, at: self._exact(one, at, kind, unit))
+        table = value if isinstance(value, dict) else {}
+        if "sum" in table:
+            self._pieces.keys(table, {"sum"} | _KIND_KEYS[kind], where)
+        if kind == "duration" and ("unit" in table or not (unit or "sum" in table)):
+            unit = self._unit(table, where)
+        if "sum" in table:
+            given = self._sum(table, where, kind, unit)
+        else:
+            given = self.text(value, where, kind)
+            given = given._replace(take=exactly(given.take, exact_reader(unit)))
+        if "scale" not in table:
+            return given
+        times = factor(table["scale"])
+        if times is None:
+            problem = 'is no factor; give a whole number above 0, or in quotes "0.001" or "1/1024"'
+            self._pieces.fault(f"{where}.scale", table["scale"], problem)
+            return FAULTY
+        return given._replace(take=scaled(given.take, times))
+
+    def _sum(self, table: dict[str, Any], where: str, kind: str, unit: str) -> Given:
+        return self._parts(table, "sum", where, lambda one, at: self._exact(one, at, kind, unit), added)
+
+    def _parts(
+        self,
+        table: dict[str, Any],
+        key: str,
+        where: str,
+        read: Callable[[object, str], Given],
+        put: Callable[[tuple[tuple[Extract, bool], ...]], Extract],
+    ) -> Given:
+        """Compile what is put together of several, of which those with a `?` behind may lack a value."""
+        parts: list[tuple[Extract, bool]] = []
+        origins: list[str] = []
+        for index, one in enumerate(self._pieces.items(table, key, f"{where}.")):
+            optional = isinstance(one, str) and one.endswith("?")
+            given = read(one[:-1] if isinstance(one, str) and optional else one, f"{where}.{key}[{index}]")
+            parts.append((given.take, optional))
+            origins.append(given.origin)
+        if not parts:
+            self._pieces.fault(f"{where}.{key}", table[key], "is empty; name the fields to put together")
+        return Given(put(tuple(parts)), " + ".join(origins))
 
     def number(self, value: object, where: str) -> Given:
         """Compile to what gives a telephone number as the map writes them."""

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from fractions import Fraction
 from typing import Any
 
 from rater.core.reasons import Reason, shown
 from rater.core.sources.formats import Inexact, Problem, Slots
 from rater.core.sources.map_language import Condition, Extract
-from rater.core.sources.values import AMOUNT_MAX, TIME_MS_MAX, Reader, int32_address
+from rater.core.sources.values import TIME_MS_MAX, Reader, int32_address
 
 
 def any_of(options: tuple[Condition, ...]) -> Condition:
@@ -120,6 +121,70 @@ def measured(take: Extract, read: Reader) -> Extract:
     return measured
 
 
+def exactly(take: Extract, read: Callable[[str], Fraction | None]) -> Extract:
+    """Return an extractor of exact amounts; what is none stays a text, as in `measured`."""
+
+    def exactly(slots: Slots) -> Any:
+        text = take(slots)
+        if not isinstance(text, str):
+            return text
+        amount = read(text)
+        return str(text) if amount is None else amount
+
+    return exactly
+
+
+def added(parts: tuple[tuple[Extract, bool], ...]) -> Extract:
+    """Return an extractor of the sum of exact amounts; parts: (extractor, whether it may lack a value).
+
+    Without any value there is no sum.
+    """
+
+    def added(slots: Slots) -> Any:
+        total: Fraction | None = None
+        for part, optional in parts:
+            amount = part(slots)
+            if amount.__class__ is Fraction:
+                total = amount if total is None else total + amount
+            elif amount is not None or not optional:
+                return amount
+        return total
+
+    return added
+
+
+def scaled(take: Extract, times: Fraction) -> Extract:
+    """Return an extractor of the exact amount times a factor."""
+
+    def scaled(slots: Slots) -> Any:
+        amount = take(slots)
+        return amount * times if amount.__class__ is Fraction else amount
+
+    return scaled
+
+
+def rounded(take: Extract, whole: Callable[[Fraction], int]) -> Extract:
+    """Return an extractor of the whole amount, rounded once."""
+
+    def rounded(slots: Slots) -> Any:
+        amount = take(slots)
+        return whole(amount) if amount.__class__ is Fraction else amount
+
+    return rounded
+
+
+def spanned(begin: Extract, end: Extract) -> Extract:
+    """Return an extractor of the ms from one time to the other; below zero it is a text, as in `measured`."""
+
+    def spanned(slots: Slots) -> Any:
+        first, last = begin(slots), end(slots)
+        if first.__class__ is int and last.__class__ is int:
+            return last - first if last >= first else str(last - first)
+        return first if first.__class__ is Problem else last if last.__class__ is Problem else None
+
+    return spanned
+
+
 def summed(take: Extract, more: Extract, detail: str) -> Extract:
     """Return an extractor of a time, ms, with a duration added; detail: of the problem where it cannot be."""
 
@@ -153,10 +218,3 @@ def int32(take: Extract, detail: str) -> Extract:
 def fits(pattern: re.Pattern[str], value: object) -> bool:
     """Return whether it is a text that the pattern fits as a whole."""
     return isinstance(value, str) and pattern.fullmatch(value) is not None
-
-
-def count(text: str) -> int | None:
-    """Return the whole number that the digits are, or None."""
-    if text.isdecimal() and text.isascii() and len(text) <= len(str(AMOUNT_MAX)):
-        return int(text)
-    return None

@@ -17,6 +17,7 @@ import msgspec
 
 from rater.core.json_text import UNREADABLE
 from rater.core.reasons import Reason, shown
+from rater.core.sources.damaged import controls_shown, mended_json, text_of
 from rater.core.sources.values import cut_short, written_out
 
 
@@ -85,7 +86,7 @@ def _number(literal: str) -> str:
 
 
 # Takes floats as they are written: as binary ones they might be other numbers.
-_decode: Callable[[bytes], Any] = msgspec.json.Decoder(float_hook=_number).decode
+_decode: Callable[[bytes | str], Any] = msgspec.json.Decoder(float_hook=_number).decode
 
 
 def plain(text: str) -> str:
@@ -124,24 +125,17 @@ class JsonReader:
         """Return the slots. A Problem: no JSON, or no object."""
         try:
             values = self._fast(raw) if self._fast else self._values(_decode(raw))
-        except msgspec.ValidationError:  # JSON of another shape than the map expects
-            values = self._reread(raw)
-        except UNREADABLE as error:
-            return _no_json(raw, error)
+        except UNREADABLE:  # JSON of another shape than the map expects, or none
+            values = self._values(_document(raw))
         if values.__class__ is Problem:
             return values
         if self._url_encoded:
             return [plain(value) if value.__class__ is str else _other(value) for value in values]
         return [value.strip() if value.__class__ is str else _other(value) for value in values]
 
-    def _reread(self, raw: bytes) -> Any:
-        """Look at the record piece by piece."""
-        try:
-            return self._values(_decode(raw))
-        except UNREADABLE as error:
-            return _no_json(raw, error)
-
     def _values(self, document: object) -> Any:
+        if isinstance(document, Problem):
+            return document
         if not isinstance(document, dict):
             kind = "a list" if isinstance(document, list) else "a single value"
             return Problem(
@@ -153,6 +147,20 @@ class JsonReader:
         return [_follow(document, keys) for keys in (self._wrapped if wrapped else self._bare)]
 
 
+def _document(raw: bytes) -> Any:
+    """Return the decoded record, all of it, or a Problem: it is no JSON, however its strings are read."""
+    try:
+        return _decode(raw)
+    except RecursionError as error:
+        return _no_json(raw, error)
+    except UNREADABLE as error:
+        why = error
+    try:
+        return _decode(mended_json(raw))
+    except UNREADABLE:
+        return _no_json(raw, why)
+
+
 def _no_json(raw: bytes, error: Exception) -> Problem:
     if not raw.strip():
         return Problem(Reason.MALFORMED, "the record is empty", "")
@@ -162,12 +170,12 @@ def _no_json(raw: bytes, error: Exception) -> Problem:
 
 def _follow(value: object, keys: Sequence[str]) -> object:
     for key in keys:
-        if isinstance(value, dict):
-            value = value.get(key)
-        elif isinstance(value, list) and key.isdecimal() and int(key) < len(value):
-            value = value[int(key)]
+        if isinstance(value, list):
+            value = value[int(key)] if key.isdecimal() and int(key) < len(value) else None
+        elif key == "0" and not (isinstance(value, dict) and key in value):
+            continue  # many programs write a list of one as its only member
         else:
-            return None
+            value = value.get(key) if isinstance(value, dict) else None
     return value
 
 
@@ -253,9 +261,9 @@ class EslReader:
 
     def read(self, raw: bytes) -> Slots | Skipped | Problem:
         """Return the slots. Of a header that comes twice the first counts, as in FreeSWITCH itself."""
-        if raw.lstrip()[:1] == b"{":
+        text = text_of(raw)
+        if text.lstrip()[:1] == "{":
             return self._json.read(raw)
-        text = raw.decode("utf-8", "backslashreplace")
         if not self._FIRST_LINE.match(text):
             detail = "the record is no event: neither lines of `Name: value` nor a JSON object"
             return Problem(Reason.MALFORMED, detail if text.strip() else "the record is empty", shown(raw))
@@ -264,7 +272,7 @@ class EslReader:
             name, _, value = line.partition(":")
             position = self._index.get(name)
             if position is not None and slots[position] is None:
-                slots[position] = plain(value)
+                slots[position] = plain(controls_shown(value))
         return slots
 
 
@@ -276,10 +284,9 @@ class FlatReader:
 
     def read(self, raw: bytes) -> Slots | Skipped | Problem:
         """Return the slots. A Problem: no JSON, or no object."""
-        try:
-            document = _decode(raw)
-        except UNREADABLE as error:
-            return _no_json(raw, error)
+        document = _document(raw)
+        if isinstance(document, Problem):
+            return document
         if not isinstance(document, dict):
             return Problem(Reason.MALFORMED, "the record is no JSON object", shown(raw))
         values = [document.get(path) for path in self._paths]

@@ -73,7 +73,14 @@ def _plan(pieces: Pieces, table: dict[str, Any], defaults: Mapping[str, object])
     conditions = Conditions(pieces, expressions)
     where = conditions.wheres(table)
     answered = conditions.all_of(table, "answered")
-    given = {key: _field(expressions, key, fields[key]) for key in fields if key in _FIELDS}
+    expressions.times = {
+        key: expressions.time(fields[key], f"fields.{key}") for key in TIMES if key in fields
+    }
+    given = {
+        key: expressions.times.get(key) or _field(expressions, key, fields[key])
+        for key in fields
+        if key in _FIELDS
+    }
     for key in ("id", "called"):
         if key not in fields:
             pieces.fault(f"fields.{key}", "", f'is missing; name what gives it: {key} = "FIELD"')
@@ -155,7 +162,7 @@ def _check_defaults(pieces: Pieces, defaults: Mapping[str, object]) -> None:
     for key, value in defaults.items():
         if key not in DEFAULTS:
             pieces.unknown(key, DEFAULTS, "defaults.", value)
-        elif key not in ("orig", "term", "gateways", "strip", "rules") and not (
+        elif key not in ("orig", "term", "gateways", "strip", "suffix", "rules") and not (
             isinstance(value, str) and value
         ):
             pieces.fault(f"defaults.{key}", value, 'is a text; quote it: "42"')
@@ -173,8 +180,6 @@ def _check_defaults(pieces: Pieces, defaults: Mapping[str, object]) -> None:
 
 def _field(expressions: Expressions, key: str, value: object) -> Given:
     where = f"fields.{key}"
-    if key in TIMES:
-        return expressions.time(value, where)
     if key == "duration":
         return expressions.duration(value, where)
     if key == "volume":

@@ -1,7 +1,7 @@
-"""The language of source maps, and the plan that a map is compiled to (CONTRACTS.md, Sources).
+r"""The language of source maps, and the plan that a map is compiled to (CONTRACTS.md, Sources).
 
-A map is a TOML file that says which field of a switch's record gives which field of a CDR. It declares, it
-does not compute: no code, no loops. `#` begins a comment. Every key that is not named here is a fault.
+A map is a TOML file that says which field of a switch's record gives which field of a CDR. It declares:
+no code, no loops. `#` begins a comment. Every key that is not named here is a fault.
 
     description = "what it reads, for people"
     format = "json"                # json: one object | csv: one line | esl: a FreeSWITCH event, text or JSON
@@ -22,6 +22,7 @@ does not compute: no code, no loops. `#` begins a comment. Every key that is not
 
     [numbers]                      # caller and called: how numbers are written here
     strip = ["9#"]                 # technical prefixes: the longest that fits is taken off
+    suffix = ["#", "*1"]           # technical ends, the same; without it # and ##, which end dialling
     letters = "keypad"             # keep (default: such a number is invalid), drop, keypad (2 is ABC)
     rules = [
       {prefix = "00", to = ""}, {prefix = "0", to = "380", digits = 10}, {digits = [7, 9], to = "38044"},
@@ -32,7 +33,7 @@ does not compute: no code, no loops. `#` begins a comment. Every key that is not
     setup_at = {path = "start", format = "iso"}
     answered_at = ...
     ended_at = ...
-    duration = {path = "billsec", unit = "s"}       # or volume = "octets" (whole counting units)
+    duration = {path = "billsec", unit = "s"}       # or a volume, see AMOUNTS
     called = "dst"
     caller = "src"
     service = "kind"               # or {value = "messages"}; without it: calls
@@ -45,8 +46,8 @@ does not compute: no code, no loops. `#` begins a comment. Every key that is not
 
 An EXPRESSION is a path, a list of alternatives (the first that has a value counts), or a table:
 
-    path = "a.b.0"        json: names joined by dots, numbers index lists, "$." begins outside of `unwrap`;
-                          csv: a column; esl: a header
+    path = "a.b.0"        json: names joined by dots, numbers index lists, "$." begins outside of `unwrap`,
+                          and 0 is also what stands in the place of a list; csv: a column; esl: a header
     path = ["a", "b"]     alternatives
     value = "calls"       a constant
     join = ["a", "b?"]    several joined by `separator` (default "-"); without a value where one without "?"
@@ -54,10 +55,30 @@ An EXPRESSION is a path, a list of alternatives (the first that has a value coun
     match = "x-(.+)"      a regular expression for the whole text; its first group is the value, if it fits
     absent = ["0"]        texts that mean "no value"; an empty text always does
     format, zone, plus    times: `iso` (default), `epoch`, `epoch_ms`, `epoch_us` (0 means "no value"), or a
-                          pattern of %Y %y %m %b %d %H %M %S %f %z %a %%; zone of this field; `plus`: a
-                          duration added to it
-    unit                  durations: s | ms | us, decimals allowed, rounded half up to milliseconds
+                          pattern of %Y %y %m %b %d %H %I %p %M %S %f %z %a %% (`%m/%d/%Y %I:%M:%S %p`; %I
+                          and %p go together; a blank is any blank); zone of this field; `plus`: a duration
+                          added to it
     form = "int32"        ip: a 32-bit number, signed or not, first octet lowest (Cisco)
+
+AMOUNTS. A map gives a duration, or the volume of a service that is not counted in time, in its counting units
+as the catalog has them: `data` is counted in KiB, so octets have to be scaled.
+
+    duration = {path = "billsec", unit = "s"}                     # s | ms | us | min, decimals allowed
+    duration = {path = "length", unit = "h:m:s"}                  # 00:08:10, 1:00:00.5; or m:s, 08:10
+    duration = {path = "ticks", unit = "ms", scale = 10}          # 6513 ticks of 10 ms are 65.130 s
+    duration = {from = "answered_at", to = "ended_at"}            # two of the [fields], to the millisecond
+    duration = {sum = [{path = "min", unit = "min"}, {path = "sec", unit = "s"}]}
+    volume = "pieces"                                             # whole counting units, else bad_duration
+    volume = {sum = ["octets_in", "octets_out?"], scale = "1/1024"}    # octets of both ways in KiB
+
+    unit                  of what is read; in a sum of all of it, unless a part has its own
+    sum                   amounts added up: paths, or tables with what an amount has; without a value where
+                          one without "?" has none
+    scale                 a factor above 0: a whole number, or in quotes a decimal or a fraction
+
+Amounts are computed exactly and rounded once, at the end: durations half up to milliseconds, scaled or summed
+volumes up to whole counting units (1025 octets are 2 KiB). An amount that is none, or below zero, is
+bad_duration. `from` and `to` need both times: say by [[answered]] which calls were not answered.
 
 A CONDITION is an expression's keys and one of `equals = "x"`, `in = ["x"]`, `not_in = ["x"]` (holds without a
 value), `exists = true|false`, `matches = "regex"`, `not_matches = "regex"` (holds without a value); or
@@ -67,15 +88,19 @@ A row of CSV is read in the order of `columns`, or in that of the header row tha
 ingest` sends each row with its file's, as the record header `columns`. A row that lacks a column which the
 map reads, and which has no "?", is rejected.
 
+Bytes that a format does not allow are shown in the texts (`\xe9`, `\x01`); nothing is lost by them.
 JSON numbers are texts like all others: 65, and 65.0 too, is "65". One with a fraction, of 2^53 and more, or
 with an exponent in the place of digits (3.80441e+11) is a duration or a time; as a telephone number, an
 account or an id it is refused. Texts stay as they are written, `"65.0"` too, but for telephone numbers.
 
 Numbers, such as `"Al" <sip:+380-44@pbx;a=b>;tag=7`, lose scheme, host, parameters and visual separators by
-themselves; `strip` comes next, then `letters`; one with `+` is international and done; else the first rule
-that fits puts `to` in the place of `prefix`. `digits` counts the prefix in. `380441234567.0` and
-`3.80441234567E+11` are 380441234567. What is no number, or not surely one (`555.00`), stays as it is, and is
-rejected as number_invalid.
+themselves, and what is dialled after the answer: from a comma or `!` on (`380441234567,,123`), or p or w with
+digits where letters are kept. Digits of any script, blanks and hyphens of Unicode are as those of ASCII, and
+what has no width is left out. `suffix` comes next, then `strip`, then `letters`; one with `+` is
+international and done (the zero of `+44 (0)20` is not dialled); else the first rule that fits puts `to` in
+the place of `prefix`. `digits` counts the prefix in. `380441234567.0` and `3.80441234567E+11` are
+380441234567. What is no number, or not surely one (`555.00`), stays as it is, and is rejected as
+number_invalid.
 
 A source of the settings gives defaults (`[sources.pbx1.defaults]`), which win over the map where they are
 rules and fill in where they are values: `DEFAULTS`.
@@ -104,12 +129,13 @@ DEFAULTS = {
     "term": "the same of the other side",
     "gateways": "names (or beginnings, `gw-*`) of the gateways that are carriers: only they give a term side",
     "strip": "technical prefixes, instead of the map's",
+    "suffix": "technical ends of numbers, instead of the map's",
     "rules": "number rules, instead of the map's",
     "letters": "what becomes of letters in numbers (keep, drop, keypad), instead of the map's",
     "country": "country code: numbers that begin with trunk_prefix get it instead, after all rules",
     "trunk_prefix": 'what national numbers begin with where `country` is given, default "0"',
 }
-"""What a source may give: texts, but `gateways`, `strip`, `rules` are lists, `orig` and `term` tables."""
+"""What a source may give: texts; `gateways`, `strip`, `suffix`, `rules` are lists, `orig`, `term` tables."""
 
 FORMATS = ("json", "csv", "esl")
 TIMES = ("setup_at", "answered_at", "ended_at")

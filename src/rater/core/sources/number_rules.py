@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rater.core.sources.pieces import Pieces
-from rater.core.sources.values import LETTERS, Numbering, NumberRule
+from rater.core.sources.telephone import LETTERS, SUFFIX, Numbering, NumberRule
 
 _DIGITS_MAX = 64
 
@@ -14,10 +14,8 @@ _DIGITS_MAX = 64
 def numbering(pieces: Pieces, table: dict[str, Any], defaults: Mapping[str, object]) -> Numbering:
     """Return how a map's table and its source's defaults say that numbers are written."""
     numbers = pieces.table(table, "numbers")
-    pieces.keys(numbers, {"strip", "rules", "letters"}, "numbers")
-    of_strip = (defaults, "defaults.") if "strip" in defaults else (numbers, "numbers.")
+    pieces.keys(numbers, {"strip", "suffix", "rules", "letters"}, "numbers")
     of_rules = (defaults, "defaults.") if "rules" in defaults else (numbers, "numbers.")
-    strip = pieces.texts(of_strip[0], "strip", of_strip[1])
     rules = [
         rule
         for index, one in enumerate(pieces.items(of_rules[0], "rules", of_rules[1]))
@@ -29,8 +27,22 @@ def numbering(pieces: Pieces, table: dict[str, Any], defaults: Mapping[str, obje
     letters = "keep"
     if "letters" in of_letters[0]:
         letters = pieces.one_of(of_letters[0], "letters", tuple(LETTERS), f"{of_letters[1]}letters")
-    by_length = tuple(sorted(strip, key=len, reverse=True))
-    return Numbering(by_length, tuple(rules), LETTERS.get(letters))
+    strip = _longest_first(pieces, "strip", defaults, numbers)
+    suffix = _longest_first(pieces, "suffix", defaults, numbers)
+    if "suffix" not in defaults and "suffix" not in numbers:
+        suffix = SUFFIX
+    return Numbering(strip, suffix, tuple(rules), LETTERS.get(letters))
+
+
+def _longest_first(
+    pieces: Pieces, key: str, defaults: Mapping[str, object], numbers: dict[str, Any]
+) -> tuple[str, ...]:
+    texts = (
+        pieces.texts(defaults, key, "defaults.")
+        if key in defaults
+        else pieces.texts(numbers, key, "numbers.")
+    )
+    return tuple(sorted(texts, key=len, reverse=True))
 
 
 def _rule(pieces: Pieces, one: object, where: str) -> NumberRule | None:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
-from rater.core.cdr import ID_CHARS_MAX, MAX_BYTES, SIDES
+from rater.core.cdr import ID_CHARS_MAX, MAPPED_BYTES, SIDES
 from rater.core.instants import rfc3339
 from rater.core.reasons import Reason, Rejection, Side, shown
 from rater.core.sources.csv_reading import CsvReader, Partial, Unread
@@ -43,13 +43,18 @@ _INEXACT = (
 
 
 def compile_map(
-    text: str, name: str, defaults: Mapping[str, object] | None = None, zones: Zones | None = None
+    text: str,
+    name: str,
+    defaults: Mapping[str, object] | None = None,
+    zones: Zones | None = None,
+    *,
+    bytes_max: int = MAPPED_BYTES,
 ) -> SourceMap | list[MapFault]:
     """Return the compiled map, or every fault of it: which key, which value, what to do.
 
     text: the TOML; name: the map's name or path, for messages; defaults: what the source's settings say
     (`DEFAULTS`), with `source` for the source's own name; zones: by which local times are read, those
-    installed here where there is no catalog yet.
+    installed here where there is no catalog yet; bytes_max: of a record, what is larger is too_large.
     """
     given = dict(defaults or {})
     plan = compile_plan(text, name, given, zones or Zones())
@@ -58,14 +63,14 @@ def compile_map(
     digest = blake2b(
         f"{text}\0{sorted(given.items(), key=str)!r}".encode("utf-8", "backslashreplace"), digest_size=8
     )
-    return SourceMap(name, digest.hexdigest(), plan, text, given)
+    return SourceMap(name, digest.hexdigest(), plan, text, given, bytes_max)
 
 
 class SourceMap:
     """A compiled map: the same bytes give the same result, always, under one catalog (`under`).
 
     name: as given. version: 16 hex digits of the map's text and the source's defaults. format and separator:
-    how files of such records are cut (`rater.ingesting`).
+    how files of such records are cut (`rater.ingesting`). bytes_max: of a record.
     """
 
     __slots__ = (
@@ -74,13 +79,16 @@ class SourceMap:
         "_plan",
         "_text",
         "_under",
+        "bytes_max",
         "format",
         "name",
         "separator",
         "version",
     )
 
-    def __init__(self, name: str, version: str, plan: Plan, text: str, defaults: dict[str, object]) -> None:
+    def __init__(
+        self, name: str, version: str, plan: Plan, text: str, defaults: dict[str, object], bytes_max: int
+    ) -> None:
         self.name = name
         self.version = version
         self.format = plan.format
@@ -89,6 +97,7 @@ class SourceMap:
         self._naming = re.compile(rf"\b({'|'.join(plan.origins)})\b")
         self._text = text
         self._defaults = defaults
+        self.bytes_max = bytes_max
         self._under = self
 
     def under(self, zones: Zones) -> SourceMap:
@@ -99,7 +108,7 @@ class SourceMap:
         for known in (self, self._under):
             if all(zones.latest(zone.key) is zone for zone in known._plan.zones):  # noqa: SLF001 - of this class
                 return known
-        made = compile_map(self._text, self.name, self._defaults, zones)
+        made = compile_map(self._text, self.name, self._defaults, zones, bytes_max=self.bytes_max)
         assert isinstance(made, SourceMap)  # noqa: S101 - it was without faults, and a known zone stays known
         self._under = made
         return made
@@ -114,8 +123,11 @@ class SourceMap:
         not judged here: a duration that is none stays a text, and a number keeps its letters, for `cdr` to
         reject.
         """
-        if len(raw) > MAX_BYTES:
-            detail = f"the record has {len(raw)} bytes; at most {MAX_BYTES} are taken"
+        if len(raw) > self.bytes_max:
+            detail = (
+                f"the record has {len(raw)} bytes; at most {self.bytes_max} are taken: raise its source's "
+                "record_bytes_max, or have the switch write less"
+            )
             return (self._rejection(Problem(Reason.TOO_LARGE, detail, str(len(raw)))),)
         reader = self._plan.reader
         slots = (

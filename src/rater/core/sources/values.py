@@ -1,4 +1,4 @@
-"""Texts of a switch become values of a CDR: times, durations, numbers, addresses (CONTRACTS.md, Sources).
+"""Texts of a switch become values of a CDR: times, durations, volumes, addresses (CONTRACTS.md, Sources).
 
 A reader is compiled once from what a map says and returns None for a text that it does not understand: what
 to do about that is the caller's. Nothing here raises on any text, and no float is involved.
@@ -7,23 +7,24 @@ to do about that is the caller's. Nothing here raises on any text, and no float 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
+from fractions import Fraction
 from functools import lru_cache
-from string import ascii_letters
-from typing import NamedTuple
-from urllib.parse import unquote
 from zoneinfo import ZoneInfo
 
-from rater.core.instants import milliseconds
+from rater.core.instants import SECOND_MS, milliseconds
 
 Reader = Callable[[str], int | None]
 
 EPOCHS = {"epoch": 1_000_000, "epoch_ms": 1_000, "epoch_us": 1}
 """Formats of times that count from 1970, and the microseconds of one unit."""
 
-UNITS = {"s": 1_000_000, "ms": 1_000, "us": 1}
+UNITS = {"s": 1_000_000, "ms": 1_000, "us": 1, "min": 60_000_000}
 """Units of durations, in microseconds."""
+
+CLOCKS = ("h:m:s", "m:s")
+"""Durations as a clock shows them; seconds may have decimals."""
 
 TIME_MS_MAX = 253_402_300_799_999
 """The end of the year 9999: what RFC 3339 can write."""
@@ -42,8 +43,8 @@ _WHOLE_DIGITS_MAX = 20
 # Floats
 
 _FLOAT = re.compile(r"(-?)([0-9]{1,60})(?:\.([0-9]{1,60}))?(?:[eE]([+-]?[0-9]{1,4}))?")
-_EXACT_END = 2**53  # from here on a binary float is not exact: what was written may be another number
-_POINT_MIN, _POINT_MAX = -9, len(str(_EXACT_END))
+EXACT_END = 2**53  # from here on a binary float is not exact: what was written may be another number
+_POINT_MIN, POINT_MAX = -9, len(str(EXACT_END))
 _LOSSY_DIGITS_MAX = 7  # C's %g keeps 6 digits of a number, %e 7
 _LUA_DIGITS = 14
 _LOSSY_FROM_DIGITS = 8  # the shortest number that they shorten
@@ -65,12 +66,23 @@ def written_out(literal: str) -> str:
         return "0"
     point = len(given) - len(fraction) + int(power or "0")  # place of the point in the digits
     lossy = len(digits) <= _LOSSY_DIGITS_MAX and point >= _LOSSY_FROM_DIGITS and len(given) < point
-    if lossy or not _POINT_MIN <= point <= _POINT_MAX:
+    if lossy or not _POINT_MIN <= point <= POINT_MAX:
         return literal
     if len(digits) > point:
         return f"{sign}{digits[: max(point, 0)] or '0'}.{'0' * -point}{digits[max(point, 0) :]}"
     text = digits.ljust(point, "0")
-    return literal if int(text) >= _EXACT_END else sign + text
+    return literal if int(text) >= EXACT_END else sign + text
+
+
+def cut_short(literal: str) -> bool:
+    """Return whether C's %.14g may have left out digits of a whole number: 3.8044123456789e+14 is one of ten.
+
+    So Lua and older PHP print numbers of 15 digits and more. As a time or a duration it is near enough.
+    """
+    mantissa, exponent, power = literal.lower().partition("e")
+    # Zeros at the end count: %.14g writes none, so who wrote them wrote all digits.
+    digits = len(mantissa.lstrip("+-0").replace(".", "").lstrip("0"))
+    return bool(exponent) and digits <= _LUA_DIGITS <= int(power)
 
 
 # Times
@@ -80,9 +92,9 @@ def time_reader(form: str, zone: ZoneInfo | None) -> Reader | str:
     """Return a reader of texts into ms since 1970 UTC, or a sentence that says what is wrong with the format.
 
     form: `iso` (RFC 3339 and its relatives: `T` or a blank, any offset), `epoch`, `epoch_ms`, `epoch_us`, or
-    a pattern like `%d.%m.%Y %H:%M:%S`. zone: of texts that carry no offset; a local time that comes twice is
-    the first, one that is left out in spring counts from before the change. Fractions of a millisecond are
-    cut off.
+    a pattern like `%d.%m.%Y %H:%M:%S`, in which a blank stands for any. zone: of texts that carry no offset;
+    a local time that comes twice is the first, one that is left out in spring counts from before the change.
+    Fractions of a millisecond are cut off.
     """
     if form in EPOCHS:
         return _epoch_reader(EPOCHS[form])
@@ -149,6 +161,8 @@ _DIRECTIVES = {
     "b": r"(?P<b>[A-Za-z]{3})",
     "d": r" ?(?P<d>[0-9]{1,2})",
     "H": r"(?P<H>[0-9]{1,2})",
+    "I": r"(?P<I>[0-9]{1,2})",
+    "p": r"(?P<p>[AaPp]\.?[Mm]\.?)",
     "M": r"(?P<M>[0-9]{2})",
     "S": r"(?P<S>[0-9]{2})",
     "f": r"(?P<f>[0-9]{1,9})",
@@ -162,6 +176,7 @@ _MONTHS = {
     for number, name in enumerate("jan feb mar apr may jun jul aug sep oct nov dec".split(), start=1)  # noqa: SIM905 - a row of twelve is read better than a column
 }
 _CENTURY = 2000
+_HALF_DAY = 12
 
 
 def _pattern_reader(form: str, zone: ZoneInfo | None) -> Reader | str:
@@ -173,12 +188,11 @@ def _pattern_reader(form: str, zone: ZoneInfo | None) -> Reader | str:
             return f"has %{name}, which is none of {known}"
         if names.count(name) > 1 and name != "%":
             return f"has %{name} more than once; keep one"
-    for either in ("Yy", "mb", "d", "H", "M"):
-        if not set(either) & set(names):
-            return f"has no %{either[0]}; a time needs a year, a month, a day, hours and minutes"
+    if fault := _incomplete(set(names)):
+        return fault
     if form.endswith("%") and (len(form) - len(form.rstrip("%"))) % 2:
         return "ends in a single %; write %% for the character"
-    pattern = re.compile("".join(re.escape(p) if i % 2 == 0 else _DIRECTIVES[p] for i, p in enumerate(parts)))
+    pattern = re.compile("".join(_literal(p) if i % 2 == 0 else _DIRECTIVES[p] for i, p in enumerate(parts)))
 
     def read(text: str) -> int | None:
         found = pattern.fullmatch(text)
@@ -192,6 +206,21 @@ def _pattern_reader(form: str, zone: ZoneInfo | None) -> Reader | str:
     return read
 
 
+def _incomplete(names: set[str]) -> str:
+    """Return what a pattern lacks, or has of two kinds; "": nothing."""
+    for either in ("Yy", "mb", "d", "HI", "M"):
+        if not set(either) & names:
+            return f"has no %{either[0]}; a time needs a year, a month, a day, hours and minutes"
+    if ("I" in names) != ("p" in names) or {"H", "I"} <= names:
+        return "has %I without %p, or %p without %I, or %H besides; write %I and %p, or %H alone"
+    return ""
+
+
+def _literal(text: str) -> str:
+    """Return what matches a pattern's own characters. Newer programs write U+202F before AM and PM."""
+    return r"\s".join(map(re.escape, text.split(" ")))
+
+
 def _moment(given: dict[str, str]) -> datetime:
     year = int(given["Y"]) if given.get("Y") else _CENTURY + int(given["y"])
     month = int(given["m"]) if given.get("m") else _MONTHS[given["b"].lower()]
@@ -200,12 +229,22 @@ def _moment(given: dict[str, str]) -> datetime:
         year,
         month,
         int(given["d"]),
-        int(given["H"]),
+        _hour(given),
         int(given["M"]),
         int(given.get("S") or "0"),
         int(fraction.ljust(6, "0")[:6]) if fraction else 0,
         tzinfo=_offset(given.get("z", "")),
     )
+
+
+def _hour(given: dict[str, str]) -> int:
+    """Return the hour of the day: 12 AM is 0, 12 PM is 12. Raises ValueError for 0 AM and 13 PM."""
+    if "I" not in given:
+        return int(given["H"])
+    hour = int(given["I"])
+    if not 1 <= hour <= _HALF_DAY:
+        raise ValueError
+    return hour % _HALF_DAY + (_HALF_DAY if given["p"][0] in "Pp" else 0)
 
 
 def _offset(text: str) -> timezone | None:
@@ -217,7 +256,7 @@ def _offset(text: str) -> timezone | None:
     return timezone(timedelta(minutes=-minutes if text[0] == "-" else minutes))
 
 
-# Durations
+# Durations and volumes
 
 
 def duration_reader(unit: str) -> Reader:
@@ -234,127 +273,66 @@ def duration_reader(unit: str) -> Reader:
     return read
 
 
-# Numbers
-
-
-class NumberRule(NamedTuple):
-    """Numbers that begin with `prefix` and have so many digits (prefix included) get `to` in its place."""
-
-    prefix: str
-    to: str
-    digits_min: int
-    digits_max: int
-
-
-class Numbering(NamedTuple):
-    """How numbers are written at a switch.
-
-    strip: technical prefixes, the first that fits is taken off. rules: then the first that fits. letters:
-    what each letter of a number becomes, as `str.translate` takes it; None keeps them.
-    """
-
-    strip: tuple[str, ...] = ()
-    rules: tuple[NumberRule, ...] = ()
-    letters: Mapping[int, int | None] | None = None
-
-
-LETTERS: dict[str, Mapping[int, int | None] | None] = {
-    "keep": None,
-    "drop": str.maketrans("", "", ascii_letters),
-    "keypad": str.maketrans(ascii_letters, "22233344455566677778889999" * 2),
+_CLOCK = {
+    "h:m:s": re.compile(r"([0-9]{1,9}):([0-5]?[0-9]):([0-5]?[0-9])(?:\.([0-9]{1,60}))?"),
+    "m:s": re.compile(r"(0*)([0-9]{1,9}):([0-5]?[0-9])(?:\.([0-9]{1,60}))?"),
 }
-"""What may be done with letters: kept (such a number is invalid), left out, or dialled (E.161, 2 is ABC)."""
+_HOUR_S, _MINUTE_S = 3600, 60
 
 
-_NAME_ADDRESS = re.compile(r"[^<]*<([^<>]*)>.*", re.DOTALL)  # "Alice" <sip:1001@pbx>;tag=7
-_SCHEME = re.compile(r"(?:sips?|tel):", re.IGNORECASE)
-_SEPARATORS = str.maketrans("", "", " -.()")  # RFC 3966: visual separators, and the blank that people add
+def exact_reader(unit: str) -> Callable[[str], Fraction | None]:
+    """Return a reader of texts into exact amounts, not rounded.
 
-
-def cut_short(literal: str) -> bool:
-    """Return whether C's %.14g may have left out digits of a whole number: 3.8044123456789e+14 is one of ten.
-
-    So Lua and older PHP print numbers of 15 digits and more. As a time or a duration it is near enough.
+    unit: a key of `UNITS` or one of `CLOCKS`, then it reads milliseconds; "": a decimal as it is. Negative
+    ones are not read.
     """
-    mantissa, exponent, power = literal.lower().partition("e")
-    # Zeros at the end count: %.14g writes none, so who wrote them wrote all digits.
-    digits = len(mantissa.lstrip("+-0").replace(".", "").lstrip("0"))
-    return bool(exponent) and digits <= _LUA_DIGITS <= int(power)
+    if unit in _CLOCK:
+        clock = _CLOCK[unit]
+        return lambda text: _clock_ms(clock.fullmatch(text))
+    factor = Fraction(UNITS[unit], _US_OF_MS) if unit else Fraction(1)
+
+    def read(text: str) -> Fraction | None:
+        found = _DECIMAL.fullmatch(text)
+        return None if found is None else _fraction(found[1], found[2]) * factor
+
+    return read
 
 
-# Of texts with one point. Somebody may have set a group of digits apart by it (555.1234), but hardly a single
-# digit, nor zeros alone, and E.164 has no more than 15 digits.
-_FLOAT_NUMBER = re.compile(r"(\+?[0-9]+)\.([0-9]|0+|(?<=[0-9]{10}\.)[0-9]{6,})")
-_EXPONENT_NUMBER = re.compile(r"[0-9]\.[0-9]+[eE][+-]?[0-9]{1,4}")
-_ZEROS_OF_A_GROUP = (2, 3, 4)
-_PREFIX_CHARS = "+*#"
-_DIALLED = _PREFIX_CHARS + "0123456789"
-_WITH_LETTERS = re.compile(r"\+?(?=[A-Za-z]*[0-9])(?=[0-9]*[A-Za-z])[0-9A-Za-z]+")
-
-
-def normalise(text: str, numbering: Numbering) -> str:
-    """Return the digits of a number as a switch writes it: a URI, `+`, `00`, a technical prefix, bare.
-
-    A number written with `+` is international already and no rule touches it. What is no number (letters,
-    `s`, `*98`, -1) comes back as it was, for `number_invalid` to show. One that has been a float on its way
-    (380441234567.0) is the whole number that it was; where that is not sure, it is none.
-    """
-    if not (text.isdecimal() and text.isascii()):
-        text = _user(text)
-        whole = _whole(text)
-        if whole is None:
-            return text
-        text = _bare(whole)
-    for prefix in numbering.strip:
-        if text.startswith(prefix):
-            text = text[len(prefix) :]
-            break
-    if numbering.letters is not None and _WITH_LETTERS.fullmatch(plain := text.translate(_SEPARATORS)):
-        text = plain.translate(numbering.letters)
-    if text[:1] == "+":
-        digits = text[1:]
-        return digits if digits.isdecimal() and digits.isascii() else text
-    for rule in numbering.rules:
-        if text.startswith(rule.prefix) and rule.digits_min <= len(text) <= rule.digits_max:
-            return rule.to + text[len(rule.prefix) :] if text.isdecimal() and text.isascii() else text
-    return text
-
-
-def _whole(text: str) -> str | None:
-    """Return a number as it was before it became a float; other texts as they are. None: it is no number."""
-    if text.startswith(("-", ".")):
+def _clock_ms(found: re.Match[str] | None) -> Fraction | None:
+    if found is None:
         return None
-    if "." not in text:
-        return text
-    if found := _FLOAT_NUMBER.fullmatch(text):
-        whole, fraction = found.groups()
-        # 555.0000 may be 555 or 5550000; from 2^53 on digits are lost.
-        sure = not fraction.strip("0") and len(fraction) not in _ZEROS_OF_A_GROUP
-        return whole if sure and len(whole) <= _POINT_MAX and int(whole) < _EXACT_END else None
-    if _EXPONENT_NUMBER.fullmatch(text):
-        whole = written_out(text)
-        return whole if whole.isdecimal() and not cut_short(text) else None
-    return text
+    hours, minutes, seconds, fraction = found.groups(default="")
+    whole = int(hours or "0") * _HOUR_S + int(minutes) * _MINUTE_S + int(seconds)
+    return _fraction(str(whole), fraction) * SECOND_MS
 
 
-def _user(text: str) -> str:
-    """Return the user part of a URI."""
-    if "<" in text and (found := _NAME_ADDRESS.fullmatch(text)):
-        text = found[1]
-    if scheme := _SCHEME.match(text):
-        text = text[scheme.end() :]
-    text = text.partition("@")[0].partition(";")[0].partition(":")[0].strip()
-    return unquote(text, errors="backslashreplace") if "%" in text else text
+def _fraction(whole: str, fraction: str | None) -> Fraction:
+    fraction = fraction or ""
+    return Fraction(int(whole + fraction), 10 ** len(fraction))
 
 
-def _bare(text: str) -> str:
-    """Return a number without its visual separators."""
-    plain = text.translate(_SEPARATORS)
-    return plain if plain.strip(_PREFIX_CHARS) and not plain.strip(_DIALLED) else text
+_FACTOR = re.compile(r"([0-9]{1,18})(?:\.([0-9]{1,18}))?(?:/([0-9]{1,18}))?")
+
+
+def factor(value: object) -> Fraction | None:
+    """Return the factor that a map gives: 10, "0.001", "1/1024"; None: it is none, or not above 0."""
+    text = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+    found = _FACTOR.fullmatch(text) if isinstance(text, str) else None
+    if found is None or not int(found[3] or "1"):
+        return None
+    return _fraction(found[1], found[2]) / int(found[3] or "1") or None
+
+
+def count(text: str) -> int | None:
+    """Return the whole number that the digits are, or None."""
+    if text.isdecimal() and text.isascii() and len(text) <= len(str(AMOUNT_MAX)):
+        return int(text)
+    return None
 
 
 # Addresses
 
+SCHEME = re.compile(r"(?:sips?|tel):", re.IGNORECASE)
 _HOST_PORT = re.compile(r"\[?([^\[\]]+?)\]?(?::[0-9]{1,5})?")
 _WORD_BITS = 32
 _ADDRESS_CHARS_MAX = 300  # a URI with a host name of 253 characters; bounds what the cache holds
@@ -367,7 +345,7 @@ def address(text: str) -> str:
 
 @lru_cache(maxsize=4096)  # gateways are few: 0.1 µs instead of 0.6
 def _address(text: str) -> str:
-    if scheme := _SCHEME.match(text):
+    if scheme := SCHEME.match(text):
         text = text[scheme.end() :].partition("@")[2].partition(";")[0] or text
     if text.count(":") > 1 and not text.startswith("["):
         return text  # IPv6 as it is: the last group is no port
