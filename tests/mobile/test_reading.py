@@ -379,6 +379,21 @@ def test_givenof_other_domains_are_rejected_by_name() -> None:
     assert mapped(data, R)[1] == ["malformed"]
 
 
+@pytest.mark.parametrize("form", [T, R])
+def test_records_between_noise(form: str) -> None:
+    """Whatever lies between records, each of them is found, and all of the noise is told or counted."""
+    noise = random.Random(1)  # noqa: S311 - nothing secret
+    one = made.event(made.mo_call()) if form == T else made.mo_record()
+    parts = b"".join(one + noise.randbytes(200) for _ in range(600))
+    rows, told = read(b"\x61\x80\x63\x80" + parts if form == T else parts, form)
+    found = [
+        row for row in rows if row.get("event", {}).keys() >= {"basicCallInformation"} or "digest" in row
+    ]
+    assert len(found) == 600
+    assert sum(len(row["octets"]) // 2 for row in rows if "fault" in row) > 600 * 190
+    assert any("more places cannot be read" in sentence for sentence in told)
+
+
 def test_filler_between_records() -> None:
     """Blocks are filled up with zeros, or with ones."""
     rows, told = read(made.mo_record() + b"\0" * 300 + made.mt_record() + b"\xff" * 300, R)

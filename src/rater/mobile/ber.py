@@ -18,7 +18,8 @@ sessions with hundreds of containers tens of thousands; a longer one is a length
 
 CLASSES = ("universal", "application", "context", "private")
 _CHUNK = 1 << 18
-_DEPTH_MAX = 40  # the types of both formats have less than twenty levels
+_FILLER_STEP = 1 << 12
+_DEPTH_MAX = 24  # the types of both formats have less than twenty levels
 _TAG_OCTETS_MAX = 3
 _LENGTH_OCTETS_MAX = 4
 _MULTIPLE = 0x1F  # a number of 31 and more stands in the octets that follow
@@ -141,6 +142,8 @@ def _closing(octets: Octets, at: int, end: int, depth: int) -> int:
             if not is_constructed:
                 raise Broken(at, f"{tag_name(tag)} is primitive and has no length")
             at = _closing(octets, at + size, end, depth + 1) + 2
+        elif at + size + length > end:
+            raise Broken(at, f"{tag_name(tag)} has a length of {length}, more than there are octets")
         else:
             at += size + length
 
@@ -177,6 +180,13 @@ class Window:
         del self._held[:count]
         self.offset += len(taken)
         return taken
+
+    def skip(self, filler: bytes) -> bool:
+        """Go beyond octets of these values; return whether there were any."""
+        held = bytes(self.ahead(_FILLER_STEP)[:_FILLER_STEP])
+        count = len(held) - len(held.lstrip(filler))
+        self.take(count)
+        return count > 0
 
     def size_of_next(self, at: int = 0) -> int:
         """Return how many octets the next element has, header and all. at: octets in front of it.

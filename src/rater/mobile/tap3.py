@@ -65,8 +65,7 @@ class TapFile:
             msg = f"begins with {what}; a TAP 3 file begins with 0x61 (transfer batch) or 0x62 (notification)"
             raise ValueError(msg)
         while held := window.ahead(_HEADER_OCTETS_MAX):
-            if held[0] in _FILLER:
-                window.take(1)
+            if held[0] in _FILLER and window.skip(_FILLER):
                 continue
             try:
                 tag, _, _, size = header(held, 0, len(held))
@@ -120,15 +119,15 @@ class TapFile:
         window = self._window
         try:
             size = window.size_of_next()
+            octets = window.ahead(size)
             take = self._heads.get(tag)
-            if tag == _MESSAGES:
-                window.take(size)
-            elif take is None:
+            if take is None and tag != _MESSAGES:
                 yield self._walk.lost(f"{tag_name(tag)} is nothing that TAP 3.12 knows", size)
-            else:
-                octets = window.ahead(size)
+                return
+            self._walk.check(octets, 0, size)
+            if take is not None:
                 self._keep(tag, take(octets, element(octets, 0, size)))
-                window.take(size)
+            window.take(size)
         except Broken as broken:
             yield self._walk.lost(f"{broken.why} (octet {window.offset + broken.at})")
 

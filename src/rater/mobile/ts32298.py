@@ -101,9 +101,7 @@ class CdrFile:
     def _bare(self) -> Iterator[Found | Lost]:
         window = self._window
         while held := window.ahead(1):
-            if held[0] in _FILLER:
-                window.take(1)
-            else:
+            if held[0] not in _FILLER or not window.skip(_FILLER):
                 yield self._record()
 
     def _framed(self) -> Iterator[Found | Lost]:

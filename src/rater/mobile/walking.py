@@ -11,14 +11,18 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
-from rater.mobile.ber import ELEMENT_BYTES_MAX, Broken, Octets, Window, element, tag_name
+from rater.mobile.ber import ELEMENT_BYTES_MAX, Broken, Octets, Window, element, header, tag_name
 from rater.mobile.types import UNKNOWN, Take
 
 LOST_OCTETS_MAX = 4096
 """Of what cannot be read so many octets are kept, to be looked at."""
 
-_SEARCH_OCTETS_MAX = 1 << 26
-"""What the search for records may look at in one file; beyond it a file is made to waste time."""
+_SEARCH_OCTETS_MAX = 1 << 28
+"""What the search for records may read in one file, octets that are read again counted again. A search in
+damage of megabytes reads a few times its size; what reads more was made to waste time."""
+_TRY_OCTETS = 16  # what a try costs at least
+_SOUGHT_MAX, _SOUGHT_INDEFINITE_MAX = 1 << 17, 1 << 13
+"""The longest record that is found by a search; of indefinite length, whose end has to be looked for."""
 
 
 class Found(NamedTuple):
@@ -71,7 +75,8 @@ class Walk:
             size = window.size_of_next(before)
             held = window.ahead(before + size)
             name, value = self._read(held, before, before + size)
-            self._check(held, before, before + size, value)
+            if UNKNOWN in value:
+                self.check(held, before, before + size)
         except Broken as broken:
             return self.lost(
                 f"{broken.why} (octet {offset + broken.at})", before + size if size else 0, before
@@ -108,20 +113,22 @@ class Walk:
         while self._left > 0 and (found := self._heads.search(held, at, until)):
             at = found.start()
             try:
-                size = element(held, at, min(end, at + ELEMENT_BYTES_MAX)).next - at
-                self._left -= size
+                is_endless = header(held, at, end).length is None
+                most = _SOUGHT_INDEFINITE_MAX if is_endless else _SOUGHT_MAX
+                size = element(held, at, min(end, at + most)).next - at
                 name, value = self._read(held, at, at + size)
             except Broken as broken:
-                self._left -= max(broken.at - at, 0) + 64  # it is read as far, and something is done for each
+                self._left -= max(broken.at - at, 0) + _TRY_OCTETS  # so far it was read
             else:
+                self._left -= size + _TRY_OCTETS
                 if UNKNOWN not in value and self._is_one(name, value):
                     return at
             at += 1
         return None
 
-    def _check(self, octets: Octets, begin: int, end: int, value: dict[str, Any]) -> None:
-        """Raise Broken where a length was too large and took in the next record, as an unknown field."""
-        if UNKNOWN in value and self._next(octets, begin + 1, end, end) is not None:
+    def check(self, octets: Octets, begin: int, end: int) -> None:
+        """Raise Broken where a record is inside of an element, whose length was too large and took it in."""
+        if self._next(octets, begin + 1, end, end) is not None:
             raise Broken(begin, "another record is inside of it")
 
     def _read(self, octets: Octets, begin: int, end: int) -> tuple[str, dict[str, Any]]:
