@@ -206,9 +206,9 @@ _EXPECTED = {
         "rejected: number_invalid of orig, number_invalid of term",  # 380441234567.5
     ],
     "tap3": [
+        f"1 of messages from 12025550101 to 380441234567, 1200000 ms, {_ROAMER}",
         f"call of 65000 ms from 12025550101 to 380441234567, 0 ms, {_ROAMER}",
         f"call of 61000 ms from 442079460123 to 8483847849, 600000 ms, term: account={_IMSI}",
-        f"1 of messages from 12025550101 to 380501234567, 1200000 ms, {_ROAMER}",
         f"2442 of data from 12025550101 to 8483847849, 1800000 ms, {_ROAMER}",
         "skipped: no call, message or data session",
         "rejected: bad_time of orig",  # no UTC offset of its code
