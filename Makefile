@@ -68,7 +68,9 @@ $(STAMP): requirements.lock pyproject.toml
 		echo "'$(PYTHON)' cannot make a virtual environment: install its venv package (Debian: python3-venv)" >&2; \
 		exit 1; }
 	@# --no-deps: the lock is complete, and pip would look past it for what a dependency asks for with extras.
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
+	@# pip would compile all of pycrate's protocols, 150 MB of sources, of which two are imported: most of a minute.
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --no-deps --require-hashes -r requirements.lock
+	@$(BIN)/python -m compileall -q -q -j 0 -x pycrate_asn1dir .venv/lib || true
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 

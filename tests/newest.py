@@ -68,7 +68,17 @@ def made(python: Python) -> bool:
     content = f"{python.path} {python.version} {hashlib.sha256(LOCK.read_bytes()).hexdigest()}"
     if STAMP.is_file() and STAMP.read_text("utf-8") == content:
         return True
-    install = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--retries", "1"]
+    # Without bytecode: most of it would be of modules that no test imports.
+    install = [
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+        "--no-compile",
+        "--retries",
+        "1",
+    ]
     for command in (
         [python.path, "-m", "venv", "--clear", str(VENV)],
         [str(VENV / "bin" / "python"), *install, "--no-deps", "--require-hashes", "-r", str(LOCK)],

@@ -27,6 +27,8 @@ def test_shipped_maps_compile() -> None:
         "freeswitch-esl",
         "kamailio",
         "opensips",
+        "tap3",
+        "ts32298",
     ]
     for name in shipped():
         found = open_map(name, {"source": "pbx1"})

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import sys
 from pathlib import Path
 from typing import Any, Self
 
 import pytest
 
+import mobile_files as made
 from cli.conftest import Capture
 from rater import shipped
 from rater.cli import main
@@ -278,3 +281,58 @@ def test_a_map_that_is_not_there_is_not_shown(capsys: Capture) -> None:
     """The nearest one is named, as everywhere."""
     assert main(["sources", "show", "asterix"]) == 2
     assert "did you mean asterisk?" in capsys.readouterr().err
+
+
+def _mobile(folder: Path, data: bytes) -> str:
+    file = folder / "file"
+    file.write_bytes(data)
+    return str(file)
+
+
+def test_sources_test_reads_files_of_mobile_networks(tmp_path: Path, capsys: Capture) -> None:
+    """Each record is shown by the shipped map, packed or not; one that cannot be read makes the code 1."""
+    call = made.mo_call()
+    for data in (made.tap_file([call]), gzip.compress(made.tap_file([call]))):
+        assert main(["sources", "test", "tap3", _mobile(tmp_path, data), "--format", "tap3", "--json"]) == 0
+        told = capsys.readouterr()
+        row = json.loads(told.out)
+        assert (row["outcome"], row["cdr"]["duration_ms"]) == ("call", 65_000)
+    file = _mobile(tmp_path, made.mo_record() + made.mt_record()[:-5])
+    assert main(["sources", "test", "ts32298", file, "--format", "ts32298"]) == 1
+    told = capsys.readouterr()
+    assert "octets cannot be read" in told.out
+    assert f"{file}: 2 records: 1 call, 1 rejected" in told.err
+    at = len(made.mo_record())
+    assert f"{file}: octet {at}: {len(made.mt_record()) - 5} octets cannot be read" in told.err
+
+
+@pytest.mark.parametrize(
+    ("data", "arguments", "sentence"),
+    [
+        (b"id,called\n", ["tap3", "--format", "tap3"], "begins with 0x69; a TAP 3 file begins with"),
+        (made.tap_file([]), ["tap3"], "is no text but BER"),
+        (made.tap_file([]), ["default"], "is no text but BER"),
+        (gzip.compress(made.mo_record()), ["ts32298"], "is no text but BER"),
+        (made.tap_file([]), ["asterisk", "--format", "tap3"], "the source needs a map with `fault`"),
+        (made.tap_file([]), ["asterisk-csv", "--format", "tap3"], "the source needs a map with `fault`"),
+        (made.tap_file([]), ["default", "--format", "tap3"], "the source needs a map with `fault`"),
+        (gzip.compress(b'{"id": 1}\n' * 9000)[:60], ["default"], "the packed file is damaged"),
+    ],
+)
+def test_a_file_that_is_of_another_format_is_refused(
+    data: bytes, arguments: list[str], sentence: str, tmp_path: Path, capsys: Capture
+) -> None:
+    """One sentence and code 2, no rejection for each line of what is no line."""
+    name, *options = arguments
+    assert main(["sources", "test", name, _mobile(tmp_path, data), *options]) == 2
+    assert sentence in capsys.readouterr().err
+
+
+def test_a_file_of_mobile_networks_without_the_extra(
+    tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It says what to install."""
+    monkeypatch.setitem(sys.modules, "pycrate_asn1dir.TAP3", None)
+    file = _mobile(tmp_path, made.tap_file([]))
+    assert main(["sources", "test", "tap3", file, "--format", "tap3"]) == 2
+    assert "pip install 'rater[asn1]'" in capsys.readouterr().err

@@ -18,6 +18,7 @@ from typing import Any
 
 import msgspec
 
+import mobile_files
 import traffic
 from fuzz import world
 from fuzz.mutating import Mutator, dumped, packed
@@ -37,6 +38,7 @@ from rater.core.sources.cutting import records
 from rater.core.sources.source_map import Skipped, SourceMap, compile_map, describe
 from rater.errors import Halt
 from rater.jobs.audit import _sums
+from rater.mobile import reading
 from rater.queries.rejected import rejected_of
 from rater.queries.transactions import published
 from rater.source_maps import open_map, shipped
@@ -521,6 +523,50 @@ def mutated_map(mutator: Mutator, given: Input) -> bytes:
     return mutator.lines(given[1]) if mutator.random.random() < 0.6 else mutator.cut(given[1])
 
 
+# ------------------------------------------------------------------ files of mobile networks
+@cache
+def mobile_seeds() -> list[Input]:
+    """Return files of both formats, with lengths of both forms, bare and with headers."""
+    events = [
+        mobile_files.mo_call(), mobile_files.mt_call(), mobile_files.mo_sms(), mobile_files.gprs(),
+        mobile_files.supplementary(),
+    ]  # fmt: skip
+    cdrs = [
+        mobile_files.mo_record(), mobile_files.mt_record(), mobile_files.sms_record(),
+        mobile_files.session_record(), mobile_files.session_record("sGWRecord"), mobile_files.trunk_record(),
+    ]  # fmt: skip
+    return [
+        *(("tap3", mobile_files.tap_file(events, is_indefinite=one)) for one in (False, True)),
+        ("tap3", mobile_files.tap_file(events[:1]) + mobile_files.tap_file(events[1:])),
+        ("ts32298", b"".join(cdrs)),
+        *(("ts32298", mobile_files.framed(cdrs, release=one)) for one in (3, 7)),
+    ]
+
+
+def mutated_octets(mutator: Mutator, given: Input) -> bytes:
+    """Change the octets of a file."""
+    kind, raw = given
+    return mutator.cut(raw, [other for form, other in mobile_seeds() if form == kind])
+
+
+def check_mobile(kind: str, raw: bytes) -> None:
+    """A file is refused by a sentence, or all of it becomes records that are taken, skipped or refused."""
+    began = time.process_time()
+    told: list[str] = []
+    try:
+        rows = [record.raw for record in reading.records(io.BytesIO(raw), kind, told.append)]
+    except ValueError as fault:
+        sentence(str(fault))
+        return
+    quick(began, RECORD_S_MAX)
+    for one in told:
+        sentence(one)
+    for row in rows:
+        assert json.loads(row)["format"] == kind
+        check_source(kind, row)
+    assert told or not any(b'"fault":' in row[:40] for row in rows), "a fault is not told"
+
+
 TARGETS = {
     "cdrs": Target(cdr_seeds, mutated_json, check_cdr, 5_000),
     "sources": Target(source_seeds, mutated_record, check_source, 6_000),
@@ -530,5 +576,6 @@ TARGETS = {
     "commands": Target(command_seeds, mutated_json, check_command, 400),
     "bodies": Target(body_seeds, mutated_msgpack, check_body, 300),
     "journal": Target(journal_seeds, mutated_journal, check_journal, 4_000),
+    "mobile": Target(mobile_seeds, mutated_octets, check_mobile, 3_000),
     "lists": Target(journal_seeds, mutated_journal, check_lists, 2_000),
 }

@@ -35,6 +35,8 @@ FILES = {
     "freeswitch-esl": "freeswitch-esl.txt",
     "kamailio": "kamailio.jsonl",
     "opensips": "opensips.jsonl",
+    "tap3": "tap3.jsonl",
+    "ts32298": "ts32298.jsonl",
 }
 ENDS = {
     "asterisk": {"rated": 6, "zero": 4, "bad_duration": 2, "bad_time": 2, "client_unknown": 1, "malformed": 3,
@@ -51,6 +53,8 @@ ENDS = {
                  "number_invalid": 2},
     "opensips": {"rated": 2, "zero": 1, "bad_duration": 2, "bad_time": 2, "missing_field": 1,
                  "number_invalid": 2},
+    "tap3": {"rated": 4, "zero": 1, "bad_time": 1, "malformed": 1, "missing_field": 1},
+    "ts32298": {"rated": 4, "zero": 2, "bad_time": 1, "malformed": 1, "missing_field": 2},
 }  # fmt: skip
 LARGE = 2**20
 """Bytes that a source takes unless it says otherwise."""
@@ -63,6 +67,10 @@ CATALOG = json.dumps({
         {"id": "office", "name": "Office", "currency": "USD", "time_zone": "UTC", "balance": "0",
          "rate_tables": {"orig": {"calls": "all"}, "term": {"calls": "all"}},
          "accounts": [{"id": "sip-101"}, {"id": "sip-1001"}]},
+        {"id": "mobile", "name": "Mobile", "currency": "USD", "time_zone": "UTC", "balance": "0",
+         "rate_tables": {"orig": {"calls": "all", "messages": "all", "data": "all"},
+                         "term": {"calls": "all"}},
+         "accounts": [{"id": "001010123456789"}]},
         {"id": "carrier", "name": "Carrier", "currency": "USD", "time_zone": "UTC", "balance": "0",
          "rate_tables": {"orig": {"calls": "all"}, "term": {"calls": "all"}}},
     ],

@@ -6,8 +6,9 @@ import os
 import time
 from collections import Counter
 from collections.abc import Iterator
+from io import BufferedReader
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import click
 
@@ -35,30 +36,41 @@ if TYPE_CHECKING:
 # ruff: noqa: D301
 
 
+_format_option = click.option(
+    "--format", "form", type=click.Choice(("tap3", "ts32298")),
+    help="Files of mobile networks: TAP 3, or records of 3GPP TS 32.298. Needs rater[asn1].",
+)  # fmt: skip
+
+
 @click.command()
 @click.argument("files", type=READABLE, nargs=-1, required=True)
 @click.option(
     "--source", "name", metavar="NAME", required=True, help="A source of the settings, or `default`."
 )
+@_format_option
 @settings_options(prints=True)
-def ingest(files: tuple[str, ...], name: str) -> int:
+def ingest(files: tuple[str, ...], name: str, form: str | None) -> int:
     """Send the records of files to a source's topic, with progress.
 
     A file holds CDRs (JSON lines, a JSON list, or CSV with a header row) for a source without a map, else the
     records that its map reads. Records go as they are, rows of CSV with the header row above them, by which
     they are read; the worker rates or rejects them. Again is harmless: within `worker.duplicate_window_days`
     the ids are known. A last row of CSV without a line break, which may be cut off, is not sent: exit code 1.
+    Records of a --format go as JSON; what cannot be read goes too, to be rejected by name: exit code 1.
+    Packed files (gzip) are unpacked.
 
     \b
     Examples:
       rater ingest cdrs.jsonl --source default
-      rater --config rater.toml ingest Master.csv Master.csv.1 --source pbx1
+      rater --config rater.toml ingest Master.csv Master.csv.1.gz --source pbx1
+      rater --config rater.toml ingest CDDEUD1UKRKS00001 --source roaming --format tap3
     """
     settings = invocation().settings()
     source = find_source(settings, name)
     source_map = _opened(name, source) if source.map is not None else None
-    _check(files, source_map)
-    sent, refused = run(_send(settings, source.topic, source_map, files), settings)
+    if form is None:
+        _check(files, source_map)
+    sent, refused = run(_send(settings, source.topic, source_map, files, form), settings)
     if invocation().json:
         for file, number in sent.items():
             print_json({"file": file, "source": name, "topic": source.topic, "records": number})
@@ -78,7 +90,7 @@ def _check(files: tuple[str, ...], source_map: SourceMap | None) -> None:
         with open(file, "rb") as stream:  # noqa: PTH123 - a stream of bytes
             if not stream.seekable():  # a pipe cannot be read twice
                 continue
-            for _ in _records(stream, source_map, file):
+            for _ in _records(stream, source_map, file, None, []):
                 pass
 
 
@@ -93,9 +105,9 @@ _TOO_LARGE = (
 
 
 async def _send(
-    settings: Settings, topic: str, source_map: SourceMap | None, files: tuple[str, ...]
+    settings: Settings, topic: str, source_map: SourceMap | None, files: tuple[str, ...], form: str | None
 ) -> tuple[dict[str, int], list[str]]:
-    """Return file → records sent, and a sentence for each that was not."""
+    """Return file → records sent, and a sentence for each that was not, or could not be read."""
     from rater.app import kafka_client
     from rater.core.sources.csv_reading import COLUMNS
     from rater.stream.ingest import Ingest
@@ -105,19 +117,26 @@ async def _send(
     async with Ingest(kafka_client(settings), topic) as out:
         for file in files:
             with open(file, "rb") as stream, progress(file, os.fstat(stream.fileno()).st_size) as passed:  # noqa: ASYNC230, PTH123
-                for record in _records(stream, source_map, file):
+                behind = 0
+                for record in _records(stream, source_map, file, form, refused):
                     headers = () if record.columns is None else ((COLUMNS, record.columns),)
                     if not record.ended:
                         refused.append(f"{file}: line {record.line} {_CUT_OFF}")
                     elif await out.send(record.raw, key_of(record, source_map), headers):
                         sent[file] += 1
                     else:
-                        refused.append(
-                            f"{file}: line {record.line} {_TOO_LARGE.format(len(record.raw), topic)}"
-                        )
-                    passed(len(record.raw) + 1)  # with its line break, near enough
+                        place = f"{file}: {_unit(form)} {record.line}"
+                        refused.append(f"{place} {_TOO_LARGE.format(len(record.raw), topic)}")
+                    at = stream.tell() if stream.seekable() else behind + len(record.raw) + 1
+                    passed(at - behind)
+                    behind = at
             await out.flush()
     return sent, refused
+
+
+def _unit(form: str | None) -> str:
+    """Return what the places of records are counted in."""
+    return "line" if form is None else "record"
 
 
 def key_of(record: Record, source_map: SourceMap | None) -> bytes | None:
@@ -222,8 +241,9 @@ def sources_show(name: str) -> None:
 @sources.command("test")
 @click.argument("name", metavar="MAP")
 @click.argument("file", type=READABLE)
+@_format_option
 @settings_options(prints=True)
-def sources_test(name: str, file: str) -> int:
+def sources_test(name: str, file: str, form: str | None) -> int:
     """Show what becomes of a file, record by record. Exit code 1 where one is refused.
 
     MAP is the name of a shipped map, the path of a map's file, or a source of the settings (then with its
@@ -235,19 +255,23 @@ def sources_test(name: str, file: str) -> int:
       rater sources test asterisk-csv Master.csv
       rater sources test ./my-switch.toml records.json --json
       rater --config rater.toml sources test pbx1 records.json
+      rater sources test tap3 CDDEUD1UKRUM00001 --format tap3
     """
     settings = invocation().settings()
     source = settings.all_sources().get(name)
     source_map = _opened(name, source)
     outcomes: Counter[str] = Counter()
+    sentences: list[str] = []
     with open(file, "rb") as stream:  # noqa: PTH123 - a stream of bytes
-        for record in _records(stream, source_map, file):
+        for record in _records(stream, source_map, file, form, sentences):
             result = _result(record, source_map)
             outcomes[_outcome(result)] += 1
-            _show(record, result)
+            _show(_unit(form), record, result)
     told = ", ".join(f"{number} {outcome}" for outcome, number in outcomes.items())
     say(f"{file}: {sum(outcomes.values())} records" + (f": {told}" if told else ""))
-    return FAILED if outcomes["rejected"] else 0
+    for sentence in sentences:
+        say(sentence)
+    return FAILED if outcomes["rejected"] or sentences else 0
 
 
 def _opened(name: str, source: Source | None) -> SourceMap | None:
@@ -265,11 +289,30 @@ def _opened(name: str, source: Source | None) -> SourceMap | None:
     return found
 
 
-def _records(stream: BinaryIO, source_map: SourceMap | None, file: str) -> Iterator[Record]:
+def _records(
+    stream: BufferedReader, source_map: SourceMap | None, file: str, form: str | None, told: list[str]
+) -> Iterator[Record]:
+    """Yield a file's records; told: gets a sentence for each fault that did not end the reading."""
     from rater.core.sources.cutting import records
+    from rater.mobile import packing, reading
 
+    whole = packing.unpacked(stream)
+    is_text = source_map is None or source_map.format == "json"
     try:
-        yield from records(stream, source_map)
+        if form is not None:
+            if source_map is None or not source_map.takes_faults:
+                raise WrongInput(f"--format {form}: the source needs a map with `fault`, such as {form}")
+            yield from reading.records(whole, form, lambda sentence: told.append(f"{file}: {sentence}"))
+            return
+        if is_text and reading.looks_like(whole.peek(2)):
+            raise WrongInput(
+                f"{file}: is no text but BER; say of which format it is: --format tap3, or ts32298"
+            )
+        yield from records(cast("BinaryIO", whole), source_map)
+    except reading.Missing as fault:
+        raise WrongInput(str(fault)) from fault
+    except packing.PACKING_FAULTS as fault:
+        raise WrongInput(f"{file}: the packed file is damaged ({fault}); send it again as it was") from fault
     except ValueError as fault:
         raise WrongInput(f"{file}: {fault}") from fault
 
@@ -316,14 +359,14 @@ def _outcome(result: Mapped | Skipped | tuple[Rejection, ...]) -> str:
     return "unanswered" if result.get("volume", result.get("duration_ms")) == 0 else "call"
 
 
-def _show(record: Record, result: Mapped | Skipped | tuple[Rejection, ...]) -> None:
+def _show(unit: str, record: Record, result: Mapped | Skipped | tuple[Rejection, ...]) -> None:
     from rater.core.sources.source_map import Skipped, as_json, describe
 
     if not invocation().json:
-        print_pairs([("line", str(record.line)), *describe(record.raw, result)])
+        print_pairs([(unit, str(record.line)), *describe(record.raw, result)])
         click.echo()
         return
-    told: dict[str, Any] = {"line": record.line, "outcome": _outcome(result)}
+    told: dict[str, Any] = {unit: record.line, "outcome": _outcome(result)}
     if isinstance(result, Skipped):
         told["reason"] = result.reason
     elif isinstance(result, tuple):

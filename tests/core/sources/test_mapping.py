@@ -35,9 +35,13 @@ _FILES = {
     "cisco-cucm": "cisco-cucm.csv",
     "opensips": "opensips.jsonl",
     "kamailio": "kamailio.jsonl",
+    "tap3": "tap3.jsonl",
+    "ts32298": "ts32298.jsonl",
 }
 _NOON_MS = 1_793_700_000_000  # 2026-11-03 10:00 UTC, when the calls of the samples are answered
-_ARRIVAL = Arrival(lane_ms=_NOON_MS + 600_000, window_ms=7 * 86_400_000, services=frozenset({"calls"}))
+_ARRIVAL = Arrival(
+    lane_ms=_NOON_MS + 600_000, window_ms=7 * 86_400_000, services=frozenset({"calls", "messages", "data"})
+)
 
 
 def _shipped(name: str, **defaults: object) -> SourceMap:
@@ -76,7 +80,10 @@ def _summary(found: Cdr | Skipped | tuple[Rejection, ...]) -> str:
         return f"skipped: {found.reason}"
     if isinstance(found, tuple):
         return "rejected: " + ", ".join(f"{one.reason} of {one.side}" for one in found)
-    what = f"call of {found.duration_ms} ms" if found.answered else "zero"
+    amount = (
+        f"call of {found.duration_ms} ms" if found.volume is None else f"{found.volume} of {found.service}"
+    )
+    what = amount if found.answered else "zero"
     sides = "".join(f", {side}: {_named(party)}" for side, party in found.sides())
     refused = "".join(f", {one.side}: {one.reason}" for one in found.rejected)
     return f"{what} from {found.caller} to {found.called}, {found.at_ms - _NOON_MS} ms{sides}{refused}"
@@ -114,6 +121,8 @@ _SIP = "orig: account=sip-1001 ip=192.0.2.55"
 _PHONE = "orig: gateway=SEP00000000A001 ip=192.0.2.200"
 _TRUNK = "term: gateway=SIP-Trunk-Kyiv ip=203.0.113.7"
 _DIALOG = f"call of 65039 ms from 1001 to 380441234567, 0 ms, {_SIP}, {_KIEV} ip=203.0.113.7"
+_IMSI = "001010123456789"
+_ROAMER = f"orig: account={_IMSI}"
 _EXPECTED = {
     "freeswitch": _FREESWITCH,
     "freeswitch-esl": [
@@ -195,6 +204,31 @@ _EXPECTED = {
         "rejected: bad_duration of orig, bad_duration of term",  # 136298900000 of 136 s
         f"call of 65039 ms from 1001 to 380441234567, 0 ms, {_SIP}, {_KIEV}",  # 380441234567.0, a number
         "rejected: number_invalid of orig, number_invalid of term",  # 380441234567.5
+    ],
+    "tap3": [
+        f"1 of messages from 12025550101 to 380441234567, 1200000 ms, {_ROAMER}",
+        f"call of 65000 ms from 12025550101 to 380441234567, 0 ms, {_ROAMER}",
+        f"call of 61000 ms from 442079460123 to 8483847849, 600000 ms, term: account={_IMSI}",
+        f"2442 of data from 12025550101 to 8483847849, 1800000 ms, {_ROAMER}",
+        "skipped: no call, message or data session",
+        "rejected: bad_time of orig",  # no UTC offset of its code
+        "rejected: missing_field of orig",  # what was dialled abroad alone
+        f"zero from 12025550101 to 380441234567, 0 ms, {_ROAMER}",
+        "skipped: of a test file (fileTypeIndicator T)",
+        "rejected: malformed of None",  # broken BER
+    ],
+    "ts32298": [
+        f"call of 65000 ms from 12025550101 to 380441234567, 5000 ms, {_ROAMER}",
+        f"zero from 12025550101 to 380441234567, 0 ms, {_ROAMER}",
+        f"call of 61000 ms from 442079460123 to 12025550101, 603000 ms, term: account={_IMSI}",
+        f"1 of messages from 12025550101 to 380501234567, 1200000 ms, {_ROAMER}",
+        f"zero from 12025550101 to 380501234567, 1200000 ms, {_ROAMER}",  # not delivered
+        f"2442 of data from 12025550101 to 00101, 1800000 ms, {_ROAMER}",
+        "skipped: no subscriber's call, message or data session",
+        "rejected: bad_time of orig",
+        "rejected: missing_field of orig",  # it goes on with a call, and says not since when
+        "rejected: missing_field of orig",  # no network
+        "rejected: malformed of None",  # cut off
     ],
 }
 
@@ -1285,3 +1319,52 @@ def _toml(value: object) -> str:
     if isinstance(value, list):
         return "[" + ", ".join(map(_toml, value)) + "]"
     return json.dumps(value)
+
+
+_SERVICES = """
+format = "json"
+fault = "fault"
+[fields]
+id = "id"
+called = "to"
+service = "kind"
+setup_at = {path = "at", format = "epoch"}
+answered_at = {path = "at", format = "epoch"}
+duration = {path = "seconds", unit = "s"}
+volume = "pieces"
+[orig]
+account = "who"
+"""
+
+
+def test_duration_and_volume_of_several_services() -> None:
+    """Calls have a duration, records of other services a volume; what a record lacks is named."""
+    record = {"id": "1", "to": "380", "at": 1_793_700_000, "who": "a", "seconds": 65, "pieces": 2}
+    call = _mapped(_SERVICES, {**record, "kind": "calls"})
+    assert (call["duration_ms"], "volume" in call) == (65_000, False)
+    assert _mapped(_SERVICES, record)["duration_ms"] == 65_000  # without a service: calls
+    message = _mapped(_SERVICES, {**record, "kind": "messages"})
+    assert (message["volume"], "duration_ms" in message) == (2, False)
+    for kind, lacking, told in (("calls", "seconds", "duration_ms"), ("data", "pieces", "volume")):
+        raw = json.dumps({**record, "kind": kind, lacking: None}).encode()
+        refused = _compiled(_SERVICES).apply(raw)
+        assert isinstance(refused, tuple)
+        assert refused[0].detail.startswith(f"{told}: nothing in {lacking}")
+    assert [fault.path for fault in _faults(_SERVICES.replace('service = "kind"\n', ""))] == [
+        "fields.duration"
+    ]
+
+
+def test_a_record_that_says_why_it_could_not_be_read() -> None:
+    """It is malformed with that sentence, whatever else it has."""
+    raw = json.dumps({"fault": "octet 7: \x01", "id": "1"}).encode()
+    (refused,) = _rejected(_compiled(_SERVICES).apply(raw))
+    assert (refused.reason, refused.side) == (Reason.MALFORMED, None)
+    assert refused.detail == "octet 7: \\x01 (map own)"
+    (refused,) = _rejected(_compiled(_SERVICES).apply(b'{"fault": {}}'))
+    assert refused.reason is Reason.MALFORMED
+
+
+def _rejected(found: object) -> tuple[Rejection, ...]:
+    assert isinstance(found, tuple)
+    return found

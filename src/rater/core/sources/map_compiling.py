@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 from rater.core.sources.conditions import Conditions
 from rater.core.sources.csv_reading import CsvReader
-from rater.core.sources.expressions import FAULTY, Expressions, Given
+from rater.core.sources.expressions import Expressions, Given
 from rater.core.sources.formats import EslReader, JsonReader, RecordReader
 from rater.core.sources.map_language import (
     DEFAULTS,
@@ -27,7 +27,7 @@ from rater.core.sources.pieces import Pieces
 from rater.core.zones import Zones
 
 _TOP = frozenset({
-    "description", "format", "zone", "unwrap", "url_encoded", "columns", "separator",
+    "description", "format", "zone", "unwrap", "url_encoded", "columns", "separator", "fault",
     "where", "answered", "numbers", "fields", "orig", "term",
 })  # fmt: skip
 _FIELDS = frozenset({"id", "service", *TIMES, "duration", "volume", "caller", "called"})
@@ -84,19 +84,21 @@ def _plan(pieces: Pieces, table: dict[str, Any], defaults: Mapping[str, object])
     for key in ("id", "called"):
         if key not in fields:
             pieces.fault(f"fields.{key}", "", f'is missing; name what gives it: {key} = "FIELD"')
-    amount = _amount(pieces, fields, given)
+    amounts = _amounts(pieces, fields, given)
+    fault = expressions.text(table["fault"], "fault").take if "fault" in table else None
     times = tuple((key, given[key].take) for key in TIMES if key in given)
     sides = _Sides(pieces, expressions, conditions, defaults).plans(table)
     return Plan(
         reader=_reader(head, list(expressions.slots)),
         format=head.format,
         separator=head.separator,
+        fault=fault,
         where=where,
         constants={key: str(defaults[key]) for key in ("source", "service") if defaults.get(key)},
         fields=tuple((key, given[key].take) for key in ("id", "service", "caller", "called") if key in given),
         times=times,
         times_unanswered=tuple(one for one in times if one[0] != "answered_at"),
-        amount=amount,
+        amounts=amounts,
         answered=answered,
         sides=sides,
         origins={("duration_ms" if key == "duration" else key): one.origin for key, one in given.items()},
@@ -189,13 +191,17 @@ def _field(expressions: Expressions, key: str, value: object) -> Given:
     return expressions.text(value, where)
 
 
-def _amount(pieces: Pieces, fields: dict[str, Any], given: dict[str, Given]) -> tuple[str, Extract]:
-    if ("duration" in fields) == ("volume" in fields):
-        problem = 'give one of duration = {path = "FIELD", unit = "s"} and volume = "FIELD"'
+def _amounts(
+    pieces: Pieces, fields: dict[str, Any], given: dict[str, Given]
+) -> tuple[tuple[str, Extract], ...]:
+    names = [name for name in ("duration", "volume") if name in fields]
+    if not names or (len(names) > 1 and "service" not in fields):
+        problem = (
+            'give one of duration = {path = "FIELD", unit = "s"} and volume = "FIELD"; both only where '
+            'service = "FIELD" tells of which a record is'
+        )
         pieces.fault("fields.duration", fields.get("duration", ""), problem)
-    if "volume" in fields:
-        return "volume", given.get("volume", FAULTY).take
-    return "duration_ms", given.get("duration", FAULTY).take
+    return tuple(("duration_ms" if name == "duration" else name, given[name].take) for name in names)
 
 
 class _Sides:

@@ -10,6 +10,8 @@ no code, no loops. `#` begins a comment. Every key that is not named here is a f
     url_encoded = true             # json, csv: values are %XX-encoded (those of events as text always are)
     columns = ["a", "b?"]          # csv: the names of the columns, in their order; "?": a file may lack it
     separator = ";"                # csv: one character, default ","
+    fault = "fault"                # why `rater ingest --format` could not read something: a record that
+                                   # has this is malformed, with that sentence
 
     [[where]]                      # must hold, in this order, else the record is skipped: it is no call
     path = "Event-Name"
@@ -78,7 +80,8 @@ as the catalog has them: `data` is counted in KiB, so octets have to be scaled.
 
 Amounts are computed exactly and rounded once, at the end: durations half up to milliseconds, scaled or summed
 volumes up to whole counting units (1025 octets are 2 KiB). An amount that is none, or below zero, is
-bad_duration. `from` and `to` need both times: say by [[answered]] which calls were not answered.
+bad_duration. A map of several services gives both: `duration` is read where the record's `service` is calls,
+`volume` elsewhere. `from` and `to` need both times: say by [[answered]] which calls were not answered.
 
 A CONDITION is an expression's keys and one of `equals = "x"`, `in = ["x"]`, `not_in = ["x"]` (holds without a
 value), `exists = true|false`, `matches = "regex"`, `not_matches = "regex"` (holds without a value); or
@@ -179,6 +182,7 @@ class Plan:
     reader: RecordReader | CsvReader
     format: str
     separator: str
+    fault: Extract | None
     where: tuple[tuple[Condition, str], ...]
     constants: dict[str, object]
     fields: tuple[tuple[str, Extract], ...]
@@ -186,8 +190,8 @@ class Plan:
     times: tuple[tuple[str, Extract], ...]
     times_unanswered: tuple[tuple[str, Extract], ...]
     """Without `answered_at`: of an unanswered call it is not read, whatever stands there."""
-    amount: tuple[str, Extract]
-    """`duration_ms` or `volume`, and what gives it."""
+    amounts: tuple[tuple[str, Extract], ...]
+    """`duration_ms` or `volume`, and what gives it; of both, the first is that of calls."""
     answered: tuple[Condition, ...]
     sides: tuple[tuple[str, SidePlan], ...]
     origins: dict[str, str]

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
-from rater.core.cdr import ID_CHARS_MAX, MAPPED_BYTES, SIDES
+from rater.core.cdr import CALLS, ID_CHARS_MAX, MAPPED_BYTES, SIDES
 from rater.core.instants import rfc3339
 from rater.core.reasons import Reason, Rejection, Side, shown
 from rater.core.sources.csv_reading import CsvReader, Partial, Unread
@@ -100,6 +100,11 @@ class SourceMap:
         self.bytes_max = bytes_max
         self._under = self
 
+    @property
+    def takes_faults(self) -> bool:
+        """Whether it has `fault`, and so reads the records of `rater ingest --format`."""
+        return self._plan.fault is not None
+
     def under(self, zones: Zones) -> SourceMap:
         """Return the map that reads local times by these zones: those of the lane's catalog.
 
@@ -137,6 +142,9 @@ class SourceMap:
         )
         if not isinstance(slots, list):
             return self._unmapped(slots)
+        if self._plan.fault is not None and (fault := self._plan.fault(slots)) is not None:
+            told = fault if isinstance(fault, Problem) else Problem(Reason.MALFORMED, shown(fault), "")
+            return (self._rejection(told),)
         for condition, reason in self._plan.where:
             if not condition(slots):
                 return Skipped(reason)
@@ -215,15 +223,19 @@ class SourceMap:
                 cdr[name] = value
             elif value is not None:
                 problems.append(_in_field(name, value))
-        name, take = plan.amount
+        name, take = self._amount(cdr)
         value = take(slots) if answered else 0
         if value.__class__ is Problem:
             problems.append(_in_field(name, value))
         elif value is not None:
             cdr[name] = value
 
+    def _amount(self, cdr: Mapped) -> tuple[str, Extract]:
+        amounts = self._plan.amounts
+        return amounts[0] if len(amounts) == 1 or cdr.get("service", CALLS) == CALLS else amounts[1]
+
     def _complete(self, cdr: Mapped, problems: list[Problem]) -> None:
-        for name in ("id", "called", self._plan.amount[0]):
+        for name in ("id", "called", self._amount(cdr)[0]):
             if name in cdr:
                 continue
             if not any(problem.detail.startswith(f"{name}: ") for problem in problems):
