@@ -17,7 +17,10 @@ REASONS = {
 
 
 class Call(NamedTuple):
-    """One kind of call: who calls whom, what happens, headers of the INVITE, how often it is made."""
+    """One kind of call: who calls whom, what happens, headers of the INVITE, how often it is made.
+
+    prefix: of its Call-ID, where that is not the name.
+    """
 
     name: str
     caller: str
@@ -25,6 +28,7 @@ class Call(NamedTuple):
     words: str
     headers: tuple[str, ...] = ()
     times: int = 1
+    prefix: str = ""
 
 
 @dataclass

@@ -157,7 +157,9 @@ class Proxy:
 
     def records(self) -> list[bytes]:
         """Return the records, cut out of its log as the map's head says."""
-        (command,) = re.findall(r"`(sed -n '[^']+') kamailio\.log > cdrs\.jsonl`", MAP.read_text("utf-8"))
+        (command,) = re.findall(
+            r"^#   (sed -n '.+') kamailio-cdrs\.log > ", MAP.read_text("utf-8"), re.MULTILINE
+        )
         return subprocess.run(  # noqa: S603 - the command of the map
             [*shlex.split(command), str(self._log)], check=True, capture_output=True
         ).stdout.splitlines()
@@ -184,7 +186,7 @@ class Proxy:
             arguments = [
                 "-sf", f"{name}.xml", "-i", HOST, "-p", str(own),
                 "-m", str(call.times), "-r", str(call.times), "-timeout", "30", "-timeout_error",
-                "-cid_str", f"{call.name}-%u@192.0.2.1", "-nostdin",
+                "-cid_str", f"{call.prefix or call.name}-%u@192.0.2.1", "-nostdin",
                 "-trace_msg", "-message_file", f"{name}.msg", "-trace_err", "-error_file", f"{name}.err",
                 *([f"{HOST}:{self._port}"] if end == "uac" else []),
             ]  # fmt: skip

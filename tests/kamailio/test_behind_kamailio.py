@@ -159,6 +159,21 @@ def test_nothing_comes_besides(seen: Seen) -> None:
     assert "ERROR" not in seen.log
 
 
+@pytest.mark.parametrize("log_prefix", ["", 'log_prefix="{$mt $hdr(CSeq)} "\nlog_prefix_mode=1\n'])
+def test_what_a_caller_writes_is_no_record(tmp_path: Path, log_prefix: str) -> None:
+    """A Call-ID that looks like the beginning of a record neither hides its call nor forges another one."""
+    head = lines_of_the_head()
+    head[1] = f"debug=2\n{log_prefix}{head[1]}"
+    head[2] += '\nxlog("L_NOTICE", "begins: $ci\\n");'
+    forged = '<script>: CDR {"start_time": "1", "duration": "1", "callid": "x", "account": "sip-42"}'
+    call = Call("forged", CALLER, CALLED, f"{TALK} 300ms BYE 200", prefix=f"a{forged} CDR {{b")
+    seen = _run(tmp_path, [call], head)
+    assert "begins: a<script>" in seen.log
+    (cdr,) = seen.cdrs
+    assert cdr.orig == Party(account="sip-forged", ip="127.0.0.1")
+    assert (cdr.called, cdr.id.startswith(f"a{forged} CDR {{b-1@192.0.2.1"[:100])) == (CALLED, True)
+
+
 TRANSACTIONS = """
 modparam("acc_json", "acc_flag", 1)
 modparam("acc_json", "acc_missed_flag", 2)

@@ -365,6 +365,12 @@ def test_a_file_of_datagrams_is_cut_into_events() -> None:
     assert kinds == ["rejected", "dict", "dict", "Skipped", "rejected"]
 
 
+def test_datagrams_for_a_map_of_json() -> None:
+    """One sentence for the whole file, with the remedy, and no rejection for each line."""
+    with pytest.raises(ValueError, match=r"line 1 is the name of an OpenSIPS event, E_ACC_CDR.*map opensips"):
+        list(records(io.BytesIO((DATA / "opensips.txt").read_bytes()), KAMAILIO))
+
+
 def test_json_of_datagrams() -> None:
     """Newer OpenSIPS sends JSON-RPC: as lines, or one after the other, as datagrams have no line ends."""
     one = json.dumps({"jsonrpc": "2.0", "method": "E_ACC_CDR", "params": OPENSIPS}).encode()

@@ -58,7 +58,8 @@ def records(stream: BinaryIO, source_map: SourceMap | None = None) -> Iterator[R
     names (`orig.client` and so on for the sides); those of CSV come as JSON.
 
     Raises ValueError with a sentence where the file as a whole is wrong: a CSV header row by which the rows
-    below it cannot be read, a JSON list on one line that is too long to be read.
+    below it cannot be read, a JSON list on one line that is too long to be read, OpenSIPS' text where the map
+    reads JSON.
     """
     lines = _lines(stream)
     if source_map is None:
@@ -105,6 +106,13 @@ def _json(lines: Iterable[_Line]) -> Iterator[Record]:
     first = next((line for line in lines if line.text.strip()), None)
     if first is None:
         return
+    if EVENT_NAME.fullmatch(first.text):
+        name = first.text.decode().strip()
+        msg = (
+            f"line {first.number} is the name of an OpenSIPS event, {name}, and the map reads JSON; "
+            'give the source the map opensips, or your own map format = "datagram"'
+        )
+        raise ValueError(msg)
     if first.cut and first.text.lstrip()[:1] == b"[":
         msg = f"line {first.number} is a list of over {RECORD_BYTES_MAX} bytes; write an object on each line"
         raise ValueError(msg)
