@@ -19,7 +19,7 @@ REASONS = {
 class Call(NamedTuple):
     """One kind of call: who calls whom, what happens, headers of the INVITE, how often it is made.
 
-    prefix: of its Call-ID, where that is not the name.
+    prefix: of its Call-ID; tag: of the caller. Both are made of the name where they are not given.
     """
 
     name: str
@@ -29,6 +29,7 @@ class Call(NamedTuple):
     headers: tuple[str, ...] = ()
     times: int = 1
     prefix: str = ""
+    tag: str = ""
 
 
 @dataclass
@@ -74,7 +75,7 @@ class Scenarios:
             f"{method} {to} SIP/2.0",
             f"Via: SIP/2.0/UDP [local_ip]:[local_port];branch=z9hG4bK-{{name}}-[call_number]-{branch}",
             *(["[routes]"] if self._answered else []),
-            "From: <sip:{caller}@192.0.2.1>;tag={name}-f",
+            "From: <sip:{caller}@192.0.2.1>;tag={tag}",
             "To: <sip:{called}@192.0.2.2>" + (";tag={name}-t" if self._answered or method == "ACK" else ""),
             f"CSeq: {self._cseq} {method}",
             "Contact: <sip:linea@[local_ip]:[local_port]>",
@@ -93,7 +94,7 @@ class Scenarios:
             f"Via: SIP/2.0/UDP [local_ip]:[local_port];branch=z9hG4bK-{{name}}-[call_number]-own{self._own}",
             "[routes]",
             "From: <sip:{called}@192.0.2.2>;tag={name}-t",
-            "To: <sip:{caller}@192.0.2.1>;tag={name}-f",
+            "To: <sip:{caller}@192.0.2.1>;tag={tag}",
             f"CSeq: {self._own} {method}",
             "Contact: <sip:gwline@[local_ip]:[local_port]>",
         ]
@@ -125,6 +126,9 @@ class Scenarios:
 
 
 def _sent(lines: list[str], call: Call) -> str:
-    named = [line.format(name=call.name, caller=call.caller, called=call.called) for line in lines]
+    named = [
+        line.format(name=call.name, caller=call.caller, called=call.called, tag=call.tag or f"{call.name}-f")
+        for line in lines
+    ]
     text = "\n".join([*named, "Call-ID: [call_id]", "Max-Forwards: 70", "Content-Length: 0"])
     return f"<send><![CDATA[\n{text}\n\n]]></send>\n"
