@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.stamp
 
-.PHONY: demo test test-newest test-faults test-backlog test-oracle test-planted fault-figure fault-table bench bench-growth lint venv lock clean
+.PHONY: demo test test-newest test-faults test-backlog test-oracle test-planted test-kamailio fault-figure fault-table bench bench-growth lint venv lock clean
 
 demo: $(STAMP)
 	$(BIN)/rater demo
@@ -37,6 +37,11 @@ test-oracle: $(STAMP)
 # Which faults that are planted in a copy of the product the same cases see, and by what: some 20 minutes.
 test-planted: $(STAMP)
 	PYTHONPATH=src:tests $(BIN)/python -m oracle.planted --jobs 2
+
+# Calls by SIPp through a real Kamailio, set up as config/sources/kamailio.toml tells: a minute. Debian: kamailio,
+# kamailio-extra-modules, sip-tester; RATER_KAMAILIO=FOLDER where they are unpacked and not installed.
+test-kamailio: $(STAMP)
+	RATER_KAMAILIO=$(or $(RATER_KAMAILIO),/) $(BIN)/pytest tests/kamailio $(PYTEST_ARGS)
 
 # One line of numbers, with kills and restarts going on.
 fault-figure: $(STAMP)

@@ -63,6 +63,41 @@ def test_documents_on_one_line() -> None:
     assert _cut(b'{\n"a":1}{"b":2} {"c":\n3}') == [(1, b'{\n"a":1}'), (2, b'{"b":2}'), (2, b'{"c":\n3}')]
 
 
+def test_documents_glued_together() -> None:
+    """Documents that follow each other on lines that are whole by themselves are apart, too."""
+    assert _cut(b'{"a":1}{"b":2}\n{"c":"}{"} {"d":{}}\n{"e":4}') == [
+        (1, b'{"a":1}'),
+        (1, b'{"b":2}'),
+        (2, b'{"c":"}{"}'),
+        (2, b'{"d":{}}'),
+        (3, b'{"e":4}'),
+    ]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"7(29544) NOTICE: acc [acc_cdr.c:395]: write_cdr_entry(): ACC: call ended: duration=1.2",
+        b"{1 2 INVITE c7a1@192.0.2.55} NOTICE: acc [acc.c:279]: acc_log_request(): ACC: transaction answered",
+        b"[acc_cdr.c:395] started",
+        b"done [3/4] {x} }] of it",
+        b"[1, 2]",
+    ],
+)
+def test_a_line_of_a_log_is_one_record(line: bytes) -> None:
+    """Brackets in text that is no JSON do not cut it: one line, one rejection."""
+    assert _cut(line + b"\n" + line) == [(1, line), (2, line)]
+    assert _cut(b'{"a":1}\n' + line) == [(1, b'{"a":1}'), (2, line)]
+
+
+def test_json_behind_the_head_of_a_log() -> None:
+    """A record that a log wrote behind its own text is a record of its own."""
+    assert _cut(b'7(1) ALERT: [x] CDR {"a":{"b":1}}\n') == [
+        (1, b"7(1) ALERT: [x] CDR"),
+        (1, b'{"a":{"b":1}}'),
+    ]
+
+
 def test_garbage_between_documents() -> None:
     """What stands between documents is a record of its own, to be rejected with its line."""
     assert _cut(b'{\n"a":1\n}\nwhat is this\n{\n"b":2\n}\n}\n') == [

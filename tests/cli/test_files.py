@@ -59,14 +59,17 @@ def test_sources_list_shows_maps_and_who_uses_them(capsys: Capture) -> None:
 def test_sources_test_shows_record_by_record(tmp_path: Path, capsys: Capture) -> None:
     """Each record is shown with what becomes of it; an old one is not blamed for its age."""
     file = cdrs(
-        tmp_path, {**NOW, "answered_at": "2011-01-01T00:00:00Z"}, {**NOW, "id": "2", "duration_ms": 0}
+        tmp_path,
+        {**NOW, "answered_at": "2011-01-01T00:00:00Z"},
+        {**NOW, "id": "2", "duration_ms": 0, "answered_at": None, "setup_at": NOW["answered_at"]},
+        {**NOW, "id": "3", "duration_ms": 0},
     )
     assert main(["sources", "test", "default", file]) == 0
     told = capsys.readouterr()
     assert "outcome      a call" in told.out
     assert "outcome      unanswered" in told.out
     assert "orig         client 42" in told.out
-    assert told.err == f"{file}: 2 records: 1 call, 1 unanswered\n"
+    assert told.err == f"{file}: 3 records: 2 call, 1 unanswered\n"
 
 
 def test_sources_test_fails_where_a_record_is_refused(tmp_path: Path, capsys: Capture) -> None:

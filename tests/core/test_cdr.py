@@ -269,7 +269,7 @@ def test_the_calls_time() -> None:
     early, late = "2026-11-05T09:59:00.250Z", "2026-11-05T10:01:00Z"
     assert taken(setup_at=early, ended_at=late).at_ms == AT_MS
     nobody = taken(duration_ms=0, answered_at=None, setup_at=early, ended_at=late)
-    assert (nobody.at_ms, nobody.answered) == (AT_MS - 59_750, False)
+    assert (nobody.at_ms, nobody.used) == (AT_MS - 59_750, False)
     assert taken(duration_ms=0, answered_at=None, ended_at=late).at_ms == AT_MS + 60_000
 
 

@@ -233,7 +233,7 @@ class Open(Reference):
         value = self._head(call, client, account, currency)
         rate, cost, candidates = None, None, []
         if call.raw == 0:
-            value.update(outcome="zero", why="unanswered")
+            value.update(outcome="zero", why="unanswered" if call.times[1] is None else "grace")
         else:
             rate = reference.identify_rate(catalog, call, client, account)
             value.update(code=rate.code, code_name=rate.code_name, rate=rate.shown())

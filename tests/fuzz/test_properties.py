@@ -29,7 +29,10 @@ def test_a_cdr(raw: bytes) -> None:
 
 
 @SOME
-@given(st.sampled_from(["asterisk", "asterisk-csv", "cisco-cucm", "freeswitch-esl", "kamailio"]), RECORD)
+@given(
+    st.sampled_from(["asterisk", "asterisk-csv", "cisco-cucm", "freeswitch-esl", "kamailio", "opensips"]),
+    RECORD,
+)
 def test_a_record_of_a_switch(name: str, raw: bytes) -> None:
     """Any bytes: taken, skipped, or refused."""
     targets.check_source(name, raw)

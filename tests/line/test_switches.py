@@ -27,16 +27,16 @@ SystemOf = Callable[..., Awaitable[Any]]
 DATA = Path(__file__).parents[1] / "data" / "sources"
 LOADED_MS = 1_793_664_000_000  # 2026-11-03T00:00:00Z
 SENT_MS = 1_793_703_600_000  # 2026-11-03T11:00:00Z, soon after the calls of the files
-FILES = {
-    "asterisk": "asterisk.jsonl",
-    "asterisk-csv": "asterisk.csv",
-    "cisco-cucm": "cisco-cucm.csv",
-    "freeswitch": "freeswitch.jsonl",
-    "freeswitch-esl": "freeswitch-esl.txt",
-    "kamailio": "kamailio.jsonl",
-    "opensips": "opensips.jsonl",
-    "tap3": "tap3.jsonl",
-    "ts32298": "ts32298.jsonl",
+FILES: dict[str, tuple[str, ...]] = {
+    "asterisk": ("asterisk.jsonl",),
+    "asterisk-csv": ("asterisk.csv",),
+    "cisco-cucm": ("cisco-cucm.csv",),
+    "freeswitch": ("freeswitch.jsonl",),
+    "freeswitch-esl": ("freeswitch-esl.txt",),
+    "kamailio": ("kamailio.jsonl",),
+    "opensips": ("opensips.txt", "opensips.jsonl"),  # the same events as text: their JSON adds nothing
+    "tap3": ("tap3.jsonl",),
+    "ts32298": ("ts32298.jsonl",),
 }
 ENDS = {
     "asterisk": {"rated": 6, "zero": 4, "bad_duration": 2, "bad_time": 2, "client_unknown": 1, "malformed": 3,
@@ -49,9 +49,8 @@ ENDS = {
                    "number_invalid": 1},
     "freeswitch-esl": {"rated": 2, "zero": 1, "bad_duration": 1, "bad_time": 1, "client_unknown": 1,
                        "number_invalid": 1},
-    "kamailio": {"rated": 6, "zero": 4, "bad_duration": 4, "bad_time": 2, "missing_field": 2,
-                 "number_invalid": 2},
-    "opensips": {"rated": 2, "zero": 1, "bad_duration": 2, "bad_time": 2, "missing_field": 1,
+    "kamailio": {"rated": 8, "zero": 10, "missing_field": 1},
+    "opensips": {"rated": 2, "zero": 1, "bad_duration": 2, "bad_time": 2, "missing_field": 3,
                  "number_invalid": 2},
     "tap3": {"rated": 4, "zero": 1, "bad_time": 1, "malformed": 1, "missing_field": 1},
     "ts32298": {"rated": 4, "zero": 2, "bad_time": 1, "malformed": 1, "missing_field": 2},
@@ -82,11 +81,14 @@ CATALOG = json.dumps({
 
 
 def pieces(name: str) -> list[bytes]:
-    """Return the records of a file as the switch would have sent them."""
+    """Return the records of a map's files as the switch would have sent them."""
     opened = open_map(name, {"source": name})
     assert isinstance(opened, SourceMap)
-    with (DATA / FILES[name]).open("rb") as file:
-        return [record.raw for record in records(file, opened)]
+    found: list[bytes] = []
+    for one in FILES[name]:
+        with (DATA / one).open("rb") as file:
+            found += [record.raw for record in records(file, opened)]
+    return found
 
 
 async def test_every_map_through_the_line(system_of: SystemOf) -> None:
@@ -196,7 +198,7 @@ async def test_large_and_damaged_documents(system_of: SystemOf) -> None:
     system = await system_of(
         environ={"RATER_SOURCES__FS__MAP": "freeswitch", "RATER_SOURCES__FS__TOPIC": topic}
     )
-    leg = json.loads((DATA / FILES["freeswitch"]).read_bytes().splitlines()[0])
+    leg = json.loads((DATA / FILES["freeswitch"][0]).read_bytes().splitlines()[0])
     sent = []
     for number, size in enumerate((80_000, LARGE, LARGE, LARGE + 1)):
         leg["variables"]["uuid"] = f"leg-{number}"

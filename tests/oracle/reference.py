@@ -1045,7 +1045,8 @@ class Reference:
         currency = self.catalog.client(client)["currency"]
         value = self._head(call, client, account, currency)
         if call.raw == 0:
-            return {**value, "outcome": "zero", "why": "unanswered"}, {}, 0
+            why = "unanswered" if call.times[1] is None else "grace"
+            return {**value, "outcome": "zero", "why": why}, {}, 0
         rate = identify_rate(self.catalog, call, client, account)
         value.update(code=rate.code, code_name=rate.code_name, rate=rate.shown())
         billed = billed_volume(call, rate)

@@ -350,13 +350,13 @@ def _arrival() -> Arrival:
 
 
 def _outcome(result: Mapped | Skipped | tuple[Rejection, ...]) -> str:
-    from rater.core.sources.source_map import Skipped
+    from rater.core.sources.source_map import Skipped, unanswered
 
     if isinstance(result, Skipped):
         return "skipped"
     if isinstance(result, tuple):
         return "rejected"
-    return "unanswered" if result.get("volume", result.get("duration_ms")) == 0 else "call"
+    return "unanswered" if unanswered(result) else "call"
 
 
 def _show(unit: str, record: Record, result: Mapped | Skipped | tuple[Rejection, ...]) -> None:

@@ -85,9 +85,9 @@ class Party(Struct, frozen=True, gc=False):
 class Cdr(Struct, frozen=True, gc=False):
     """A checked CDR. Instants are ms since 1970 UTC; `called` is digits alone, its leading `+` stripped.
 
-    at_ms is the call's time: answered, else set up, else ended. answered False: the volume is 0, so every
-    side is a zero transaction. A side that could not be read is None here and stands in `rejected`; the other
-    one goes on.
+    at_ms is the call's time: answered, else set up, else ended. used False: the volume is 0, so every side
+    is a zero transaction, answered (answered_ms) or not. A side that could not be read is None here and
+    stands in `rejected`; the other one goes on.
     """
 
     source: str
@@ -99,7 +99,7 @@ class Cdr(Struct, frozen=True, gc=False):
     at_ms: int
     duration_ms: int | None
     volume: int | None
-    answered: bool
+    used: bool
     caller: str | None
     called: str
     orig: Party | None

@@ -184,7 +184,7 @@ def _common(
         at_ms=at_ms,
         duration_ms=duration,
         volume=volume,
-        answered=(duration if service == CALLS else volume) > 0,
+        used=(duration if service == CALLS else volume) > 0,
         caller=None if caller is None else caller_text(caller),
         called=called,
         orig=None,

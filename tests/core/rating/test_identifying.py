@@ -123,7 +123,7 @@ def test_a_newer_view_takes_accounts_away() -> None:
 
 
 def test_the_rate() -> None:
-    """The account's table replaces the client's; a given rate both; unanswered calls look none up."""
+    """The account's table replaces the client's; a given rate both; calls of nothing look none up."""
     rater = loaded()
     given_rate = GivenRate("7", "0.5", "USD")
     prices = []
@@ -138,9 +138,9 @@ def test_the_rate() -> None:
         ("retail", "380", 10**9),
         (None, "7", 5 * 10**9),
     ]
-    unanswered = of(rater, Party("42", rate=given_rate), answered=False, called="1")
-    assert isinstance(unanswered, Identified)
-    assert unanswered.rate is None
+    nothing = of(rater, Party("42", rate=given_rate), used=False, called="1")
+    assert isinstance(nothing, Identified)
+    assert nothing.rate is None
 
 
 def test_a_service_that_went_away() -> None:

@@ -182,11 +182,12 @@ def test_zero_transactions() -> None:
     rater = loaded()
     whys = []
     of = rate_of(Decimal(1), Decimal(1), grace_time=5)
-    for cdr, rate in ((call(), None), (call(5000), of), (call(5001), of)):
+    unanswered = call(0, answered_ms=None)
+    for cdr, rate in ((unanswered, None), (call(0), None), (call(5000), of), (call(5001), of)):
         found = priced_at(rater, rate, cdr)
         assert isinstance(found, pricing.Priced)
         whys.append((found.why, found.billed, found.cost.at(0)))
-    assert whys == [("unanswered", 0, 0), ("grace", 0, 0), (None, 6, -1_000_000)]
+    assert whys == [("unanswered", 0, 0), ("grace", 0, 0), ("grace", 0, 0), (None, 6, -1_000_000)]
 
 
 # ---------------------------------------------------------------- duplicates
@@ -349,7 +350,7 @@ def test_texts_are_escaped_where_they_need_it(
     cdr = decode(raw, Arrival(AT_MS, 86_400_000, frozenset({"calls", "messages"})))
     assert isinstance(cdr, Cdr)
     assert cdr.plain == (b"\\" not in raw)
-    rate = rated("USD", "38", 10**9, 0, 0, 1, 5) if cdr.answered else None
+    rate = rated("USD", "38", 10**9, 0, 0, 1, 5) if cdr.used else None
     priced = priced_at(rater, rate, cdr)
     assert isinstance(priced, pricing.Priced)
     one, other = (
@@ -435,7 +436,7 @@ def check_recomputed(of: dict[str, Any], scene: dict[str, Any]) -> None:
 def test_a_zero_transaction_names_nothing() -> None:
     """What was not looked up is null, and draws are empty."""
     rater = loaded()
-    made, _ = built(rater, call(), None)
+    made, _ = built(rater, call(0, answered_ms=None), None)
     transaction = json.loads(text_of(made, DrawResult(Outcome.RATED, 0, None, ())))
     assert made.row is not None
     assert made.row.why == "unanswered"

@@ -122,7 +122,7 @@ def test_billmsec_of_a_call_that_nobody_answered(name: str, answered: str | None
         del leg["variables"]["answer_uepoch"]
     found = _became(leg if name == "freeswitch" else _event(leg), name)
     assert isinstance(found, Cdr)
-    assert (found.answered, found.duration_ms, found.answered_ms) == (False, 0, None)
+    assert (found.used, found.duration_ms, found.answered_ms) == (False, 0, None)
     assert found.at_ms == found.setup_ms
 
 

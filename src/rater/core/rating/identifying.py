@@ -29,7 +29,7 @@ class Ahead(Struct, frozen=True):
 
 
 class Identified(Struct, gc=False):
-    """Whose call it is and what it is rated at. rate None: unanswered, so none was looked up."""
+    """Whose call it is and what it is rated at. rate None: nothing was used, so none was looked up."""
 
     view: ClientView
     account: str | None
@@ -73,7 +73,7 @@ def identify(  # noqa: PLR0911 - one for each way that it ends
         return _no_client(client, side) if client in views.absent_clients else Missing(client, None)
     if account is not None and account not in view.accounts:
         return _foreign_account(account, client, side, views)
-    if not cdr.answered:
+    if not cdr.used:
         return Identified(view, account, None)
     if party.rate is not None:
         return Identified(view, account, given_rate(party.rate))

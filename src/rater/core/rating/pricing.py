@@ -62,8 +62,8 @@ def price(cdr: Cdr, side: Side, rate: Rate | None, currency: str, catalog: Catal
 
     currency: the client's. Nothing is drawn and nothing charged here. Exact: one rounding, in `Form.at`.
     """
-    if rate is None:
-        return _UNANSWERED
+    if rate is None:  # nothing was used; 0 is within any grace time
+        return _UNANSWERED if cdr.answered_ms is None else _GRACE
     if cdr.service == CALLS:
         raw_ms = cdr.duration_ms or 0
         in_grace = raw_ms <= rate.grace_time * SECOND_MS

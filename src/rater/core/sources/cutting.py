@@ -15,6 +15,7 @@ import msgspec
 
 from rater.core.cdr import MAPPED_BYTES_MAX
 from rater.core.sources.csv_reading import cells_of
+from rater.core.sources.datagrams import EVENT_NAME
 from rater.core.sources.map_language import PARTY
 from rater.core.sources.source_map import SourceMap
 
@@ -57,7 +58,8 @@ def records(stream: BinaryIO, source_map: SourceMap | None = None) -> Iterator[R
     names (`orig.client` and so on for the sides); those of CSV come as JSON.
 
     Raises ValueError with a sentence where the file as a whole is wrong: a CSV header row by which the rows
-    below it cannot be read, a JSON list on one line that is too long to be read.
+    below it cannot be read, a JSON list on one line that is too long to be read, OpenSIPS' text where the map
+    reads JSON.
     """
     lines = _lines(stream)
     if source_map is None:
@@ -70,7 +72,9 @@ def records(stream: BinaryIO, source_map: SourceMap | None = None) -> Iterator[R
     elif source_map.format == "csv":
         yield from _rows(lines, source_map)
     elif source_map.format == "esl":
-        yield from _events(lines)
+        yield from _events(lines, _ESL_FIRST, leads=False)
+    elif source_map.format == "datagram":
+        yield from _events(lines, EVENT_NAME, leads=True)
     else:
         yield from _json(lines)
 
@@ -90,6 +94,10 @@ def _lines(stream: BinaryIO) -> Iterator[_Line]:
 
 _TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"?|[{}\[\]]', re.DOTALL)
 _CLOSING = {b"{": 1, b"[": 1, b"}": -1, b"]": -1}
+_OPENS = re.compile(
+    rb'\{\s*(?:["}]|\Z)|\[\s*(?:[{\[\]]|\Z)'
+)  # else a bracket between records is text: [acc.c:39]
+_GLUED = re.compile(rb"\}\s*\{")  # between documents that follow each other without a line break
 
 
 def _json(lines: Iterable[_Line]) -> Iterator[Record]:
@@ -98,12 +106,23 @@ def _json(lines: Iterable[_Line]) -> Iterator[Record]:
     first = next((line for line in lines if line.text.strip()), None)
     if first is None:
         return
+    if EVENT_NAME.fullmatch(first.text):
+        name = first.text.decode().strip()
+        msg = (
+            f"line {first.number} is the name of an OpenSIPS event, {name}, and the map reads JSON; "
+            'give the source the map opensips, or your own map format = "datagram"'
+        )
+        raise ValueError(msg)
     if first.cut and first.text.lstrip()[:1] == b"[":
         msg = f"line {first.number} is a list of over {RECORD_BYTES_MAX} bytes; write an object on each line"
         raise ValueError(msg)
     together = chain([first], lines)
     if _is_whole(first.text):
-        yield from (Record(line.number, line.text.rstrip(b"\r\n")) for line in together if line.text.strip())
+        for line in together:
+            if _GLUED.search(line.text) and not line.cut:
+                yield from _documents([line])
+            elif line.text.strip():
+                yield Record(line.number, line.text.rstrip(b"\r\n"))
     else:
         yield from _documents(together)
 
@@ -139,6 +158,10 @@ class _Cutter:
             step = _CLOSING.get(token[0], 0)
             if step > 0:
                 if self._depth == self._base and not self._parts:
+                    if not _OPENS.match(line.text, token.start()):
+                        continue
+                    if token[0] == b"[" and line.text[done : token.start()].strip():
+                        continue  # a list stands by itself
                     yield from self._between(line, line.text[done : token.start()])
                     done = token.start()
                     if token[0] == b"[" and self._base == 0:
@@ -163,12 +186,11 @@ class _Cutter:
         self._depth = self._base
 
     def _close(self, line: _Line, done: int, token: re.Match[bytes]) -> Generator[Record, None, int]:
-        if not self._parts:  # the end of the list, or a bracket too many
-            yield from self._between(line, line.text[done : token.start()])
+        if not self._parts:
             if self._base == 0 or token[0] == b"}":
-                yield Record(line.number, token[0])
-            else:
-                self._base = self._depth = 0
+                return done  # a bracket too many is part of the text between records
+            yield from self._between(line, line.text[done : token.start()])
+            self._base = self._depth = 0
             return token.end()
         self._depth -= 1
         if self._depth > self._base:
@@ -261,14 +283,17 @@ def _ends_open(text: bytes, separator: bytes, *, inside: bool = False) -> bool:
             return False
 
 
-# FreeSWITCH events
+# Events of FreeSWITCH and OpenSIPS
+
+_ESL_FIRST = re.compile(rb"Event-Name:.*", re.DOTALL)
 
 
-_EVENT = b"Event-Name:"  # the first line of every event
+def _events(lines: Iterable[_Line], name: re.Pattern[bytes], *, leads: bool) -> Iterator[Record]:
+    """Yield events: blocks of lines, an empty line or the name of a new event between; or JSON.
 
-
-def _events(lines: Iterable[_Line]) -> Iterator[Record]:
-    """Yield events: blocks of `Name: value` lines, an empty line or a new `Event-Name` between; or JSON."""
+    name: of the line that names an event. leads: it is always the first of its event, so whatever stands
+    before it is none of it; else only a second one begins another event.
+    """
     lines = iter(lines)
     first = next((line for line in lines if line.text.strip()), None)
     if first is None:
@@ -279,11 +304,11 @@ def _events(lines: Iterable[_Line]) -> Iterator[Record]:
         return
     block = _Block()
     for line in together:
-        begins = line.text.startswith(_EVENT)
+        begins = name.fullmatch(line.text) is not None
         if not line.text.strip() or (begins and block.named):
             yield from block.taken()
         if line.text.strip():
-            block.add(line, named=begins)
+            block.add(line, named=begins or leads)
     yield from block.taken()
 
 

@@ -135,8 +135,9 @@ class Expressions:
         return Given(lambda _: constant or None, f'"{constant}"')
 
     def _path(self, path: str, where: str) -> Given:
-        names = path.removeprefix(OUTER).split(".") if self._format == "json" else [path]
-        outside = path.startswith(OUTER) and self._unwrap is None and self._format == "json"
+        is_json = self._format in ("json", "datagram")
+        names = path.removeprefix(OUTER).split(".") if is_json else [path]
+        outside = path.startswith(OUTER) and self._unwrap is None and is_json
         if outside or not all(names) or len(names) > _PATH_NAMES_MAX:
             problem = (
                 f'is no path; write up to {_PATH_NAMES_MAX} names joined by dots, like "variables.uuid" '

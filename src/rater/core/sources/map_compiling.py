@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 
 from rater.core.sources.conditions import Conditions
 from rater.core.sources.csv_reading import CsvReader
+from rater.core.sources.datagrams import DatagramReader
 from rater.core.sources.expressions import Expressions, Given
 from rater.core.sources.formats import EslReader, JsonReader, RecordReader
 from rater.core.sources.map_language import (
@@ -33,7 +34,8 @@ _TOP = frozenset({
 _FIELDS = frozenset({"id", "service", *TIMES, "duration", "volume", "caller", "called"})
 _CSV_COLUMNS_MIN = 2  # a line is told from garbage, and a header row from a record, by more than one cell
 _OF_FORMATS = {
-    "unwrap": ("json",), "url_encoded": ("json", "csv"), "columns": ("csv",), "separator": ("csv",),
+    "unwrap": ("json", "datagram"), "url_encoded": ("json", "csv"),
+    "columns": ("csv",), "separator": ("csv",),
 }  # fmt: skip
 """Key → the formats that it belongs to."""
 _TOO_DEEP = "is nested too deep; take brackets away"
@@ -157,6 +159,8 @@ def _reader(head: _Head, paths: list[str]) -> RecordReader | CsvReader:
         )
     if head.format == "esl":
         return EslReader(paths)
+    if head.format == "datagram":
+        return DatagramReader(paths, unwrap=head.unwrap)
     return JsonReader(paths, unwrap=head.unwrap, url_encoded=head.url_encoded)
 
 

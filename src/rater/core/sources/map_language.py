@@ -5,8 +5,9 @@ no code, no loops. `#` begins a comment. Every key that is not named here is a f
 
     description = "what it reads, for people"
     format = "json"                # json: one object | csv: one line | esl: a FreeSWITCH event, text or JSON
+                                   # | datagram: an OpenSIPS event, datagram text or JSON
     zone = "Europe/Kyiv"           # IANA zone of times that carry no offset
-    unwrap = "params"              # json: the member that holds the record, where there is one (JSON-RPC)
+    unwrap = "params"              # json, datagram: the member that holds the record, if there (JSON-RPC)
     url_encoded = true             # json, csv: values are %XX-encoded (those of events as text always are)
     columns = ["a", "b?"]          # csv: the names of the columns, in their order; "?": a file may lack it
     separator = ";"                # csv: one character, default ","
@@ -49,7 +50,9 @@ no code, no loops. `#` begins a comment. Every key that is not named here is a f
 An EXPRESSION is a path, a list of alternatives (the first that has a value counts), or a table:
 
     path = "a.b.0"        json: names joined by dots, numbers index lists, "$." begins outside of `unwrap`,
-                          and 0 is also what stands in the place of a list; csv: a column; esl: a header
+                          and 0 is also what stands in the place of a list; csv: a column; esl: a header;
+                          datagram: as json, and in datagram text `a.b.0` is the attribute of this name and
+                          `$.method` the event's name
     path = ["a", "b"]     alternatives
     value = "calls"       a constant
     join = ["a", "b?"]    several joined by `separator` (default "-"); without a value where one without "?"
@@ -140,7 +143,7 @@ DEFAULTS = {
 }
 """What a source may give: texts; `gateways`, `strip`, `suffix`, `rules` are lists, `orig`, `term` tables."""
 
-FORMATS = ("json", "csv", "esl")
+FORMATS = ("json", "csv", "esl", "datagram")
 TIMES = ("setup_at", "answered_at", "ended_at")
 PARTY = ("client", "account", "gateway", "ip", "login")
 

@@ -29,7 +29,17 @@ from rater.core.sources.map_language import (
 )
 from rater.core.zones import Zones
 
-__all__ = ["DEFAULTS", "MapFault", "Row", "Skipped", "SourceMap", "as_json", "compile_map", "describe"]
+__all__ = [
+    "DEFAULTS",
+    "MapFault",
+    "Row",
+    "Skipped",
+    "SourceMap",
+    "as_json",
+    "compile_map",
+    "describe",
+    "unanswered",
+]
 
 Mapped = dict[str, Any]
 """A CDR as an object: the JSON of CONTRACTS.md, decoded, but instants are ms since 1970 UTC."""
@@ -354,7 +364,7 @@ def describe(raw: bytes, result: Mapped | Skipped | tuple[Rejection, ...]) -> li
             rows.append(Row("sides", sides))
         return [*rows, Row("record", _excerpt(raw))]
     result = as_json(result)
-    rows = [Row("outcome", "unanswered" if _unanswered(result) else "a call")]
+    rows = [Row("outcome", "unanswered" if unanswered(result) else "a call")]
     for name in ("id", "source", "service", "setup_at", "answered_at", "ended_at"):
         if name in result:
             rows.append(Row(name, str(result[name])))
@@ -369,8 +379,9 @@ def describe(raw: bytes, result: Mapped | Skipped | tuple[Rejection, ...]) -> li
     return rows
 
 
-def _unanswered(cdr: Mapped) -> bool:
-    return cdr.get("volume", cdr.get("duration_ms")) == 0
+def unanswered(cdr: Mapped) -> bool:
+    """Return whether nothing was used and the CDR does not say that it was answered (RULES.md 2, step 3)."""
+    return cdr.get("volume", cdr.get("duration_ms")) == 0 and cdr.get("answered_at") is None
 
 
 def _seconds(duration: object) -> str:

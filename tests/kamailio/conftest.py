@@ -1,0 +1,16 @@
+"""These tests start a real Kamailio: `make test-kamailio` alone runs them, which sets RATER_KAMAILIO."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave them out, unless they are asked for."""
+    if "RATER_KAMAILIO" in os.environ:
+        return
+    out = [item for item in items if item.get_closest_marker("kamailio") is not None]
+    config.hook.pytest_deselected(items=out)
+    items[:] = [item for item in items if item not in out]
