@@ -495,6 +495,7 @@ def period_at(catalog: Catalog, versions: list[Version], at_ms: int) -> Period |
 # --- Reading a record (CONTRACTS.md, CDR) ----------------------------------------------------------------
 
 LARGEST_RECORD = 64 * 1024
+SEEN_MAX = 256
 TIMES = ("setup_at", "answered_at", "ended_at")
 CONDITIONS = ("gateway", "ip", "login", "caller_prefix")
 SIDE_FIELDS = ("client", "account", "gateway", "ip", "login")
@@ -620,7 +621,7 @@ def read_call(record: Row, side: str, now_ms: int | None, window_ms: int, servic
     _check_duration(record, times[1], now_ms)  # bad_duration
     raw: int = record[volume_field(record, services)]
     called: str = record["called"]
-    number = called.removeprefix("+")
+    number = seen_number(called)
     if not re.fullmatch("[0-9]+", number):
         raise Rejected("number_invalid", called)
     rate = None
@@ -630,9 +631,38 @@ def read_call(record: Row, side: str, now_ms: int | None, window_ms: int, servic
     service = "calls" if record.get("service") is None else record["service"]
     return Call(
         source=source, id=record["id"], side=side, service=service, number=number, written=called,
-        caller=record.get("caller"), times=times, at_ms=at_ms, raw=raw,
+        caller=seen_caller(record.get("caller")), times=times, at_ms=at_ms, raw=raw,
         duration_ms=record.get("duration_ms"), named=named_by, given=rate,
     )  # fmt: skip
+
+
+def seen_number(written: str) -> str:
+    """Return the digits of a number as people see them (RULES.md 2, step 1); else the text as it is."""
+    if len(written) > SEEN_MAX:
+        return written
+    text = ""
+    for one in written:
+        kind = unicodedata.category(one)
+        if kind == "Nd":
+            text += str(unicodedata.decimal(one))
+        elif kind == "Pd" or one in "\u2212\u2043":
+            text += "-"
+        elif one.isspace():
+            text += " "
+        elif kind != "Cf":
+            text += unicodedata.normalize("NFKC", one)
+    abroad = re.match(r"((?:\+|00)[0-9 -]*[0-9] *)\( *0 *\)", text.lstrip())
+    if abroad is not None:  # (0): dialled within the country alone
+        text = abroad[1] + text.lstrip()[abroad.end() :]
+    looks_so = re.fullmatch(r" *\+? *\(? *[0-9]([ ()-]*[0-9])*[ )]*", text)
+    return "".join(one for one in text if one in "0123456789") if looks_so else written
+
+
+def seen_caller(written: str | None) -> str | None:
+    """Return a caller as it is kept: digits where signs stand between them, else as it came."""
+    if written is None or (written.isascii() and written.removeprefix("+").isalnum()):
+        return written
+    return seen_number(written)
 
 
 def volume_field(record: Row, services: Container[str]) -> str:

@@ -811,6 +811,7 @@ class _Maker:
             call["source"] = rng.choice(("fs1", "fs2"))
         if rng.random() < 0.1:
             call["called"] = "+" + call["called"]
+        self.write_as_people_do(call)
         kind = rng.random()
         if kind < 0.05:
             call["duration_ms"] = 0
@@ -824,6 +825,31 @@ class _Maker:
             call["duration_ms"] = rng.choice((10**10, 20_000_000_000, 2**53 - 2))
         if rng.random() < 0.05:
             call["tags"] = {"node": "a3"}
+
+    def write_as_people_do(self, call: Row) -> None:
+        """Write some numbers with what sets digits apart on paper and on screens."""
+        for name in ("called", "caller"):
+            if call.get(name) and self.rng.random() < 0.1:
+                call[name] = self.as_people_write(call[name])
+
+    def as_people_write(self, number: str) -> str:
+        """Return the number so written."""
+        rng = self.rng
+        digits = number.removeprefix("+")
+        plus = "+" if number != digits or rng.random() < 0.5 else ""
+        at = rng.randrange(1, 5)
+        parts = (digits[:at], digits[at:-4], digits[-4:])
+        match rng.randrange(5):
+            case 0:
+                return f"{plus}{parts[0]} ({parts[1]}) {parts[2]}"
+            case 1:
+                return f" {plus}{'-'.join(parts)}\t"
+            case 2:
+                return f"\u202a{plus}{parts[0]}\u00a0{parts[1]}\u2011{parts[2]}\u202c"
+            case 3:
+                return plus + "".join(chr(0x0660 + int(one)) for one in digits)  # Arabic-Indic digits
+            case _:
+                return f"+{parts[0]} (0) {parts[1]}-{parts[2]}"
 
     def party(self, side: str, client: str, account: str | None) -> Row:
         rng = self.rng
