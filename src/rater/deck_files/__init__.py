@@ -1,0 +1,104 @@
+"""Files of carriers' decks: unpacked, and read as a workbook or as text; what they mean is core/decks."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path, PurePosixPath
+
+from rater.core.decks.reading import Sheet
+from rater.core.file_forms import HEAD_BYTES, packing
+from rater.deck_files.texts import text_sheet
+from rater.deck_files.unreadable import UNPACKED_MAX, Unreadable
+from rater.deck_files.workbooks import workbook_sheet
+
+__all__ = ["Unreadable", "read_sheet"]
+
+_DEPTH_MAX = 2
+"""A deck in a .zip in a .gz is one; more is none."""
+
+
+def read_sheet(path: Path, wanted: str | None, columns: Mapping[str, str]) -> Sheet:
+    """Return the sheet of a deck's file: a workbook (XLSX), or text in any encoding, packed or not.
+
+    wanted: the name of a workbook's sheet. columns: field → header or letter, to find the header row by.
+    Raises Unreadable with a sentence, also while the rows are read.
+    """
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise Unreadable(str(path), "", (error.strerror or "cannot be read").lower()) from None
+    return _opened(str(path), raw, wanted, columns, 0)
+
+
+def _opened(file: str, raw: bytes, wanted: str | None, columns: Mapping[str, str], depth: int) -> Sheet:
+    kind = packing(raw[:HEAD_BYTES])
+    if kind is None:
+        return text_sheet(file, raw, columns)
+    if depth > _DEPTH_MAX:
+        raise Unreadable(file, "", "is packed again and again; unpack it")
+    if kind == "packed with gzip":
+        return _opened(file, _gunzipped(file, raw), wanted, columns, depth + 1)
+    if not raw.startswith(b"PK"):
+        raise Unreadable(file, "", f"is {kind}; save the deck as a workbook (.xlsx) or as CSV")
+    try:
+        archive = zipfile.ZipFile(io.BytesIO(raw))
+    except (zipfile.BadZipFile, ValueError, NotImplementedError, OSError) as error:
+        raise Unreadable(file, "", f"is a damaged archive or workbook ({error}); fetch it again") from None
+    with archive:
+        names = set(archive.namelist())
+        if "xl/workbook.xml" in names:
+            return workbook_sheet(file, raw, archive, wanted, columns)
+        if "xl/workbook.bin" in names or "content.xml" in names:
+            raise Unreadable(file, "", "is a workbook of another form (XLSB or ODS); save it as .xlsx")
+        member = _only_member(file, archive)
+        return _opened(
+            f"{file}/{member.filename}", _member(file, archive, member), wanted, columns, depth + 1
+        )
+
+
+def _gunzipped(file: str, raw: bytes) -> bytes:
+    try:
+        with gzip.GzipFile(fileobj=io.BytesIO(raw)) as stream:
+            out = stream.read(UNPACKED_MAX + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        raise Unreadable(file, "", f"is damaged gzip ({error}); fetch it again") from None
+    return _small(file, out)
+
+
+def _small(file: str, raw: bytes) -> bytes:
+    if len(raw) > UNPACKED_MAX:
+        raise Unreadable(file, "", f"has more than {UNPACKED_MAX >> 20} MiB unpacked; no deck is so large")
+    return raw
+
+
+def _members(archive: zipfile.ZipFile) -> Iterator[zipfile.ZipInfo]:
+    """Yield the files that may be a deck: not folders, nor what systems put beside."""
+    for info in archive.infolist():
+        path = PurePosixPath(info.filename)
+        hidden = any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
+        if not info.is_dir() and not hidden:
+            yield info
+
+
+def _only_member(file: str, archive: zipfile.ZipFile) -> zipfile.ZipInfo:
+    members = list(_members(archive))
+    if len(members) != 1:
+        names = ", ".join(info.filename for info in members[:5]) or "none"
+        raise Unreadable(
+            file, "", f"holds {len(members)} files ({names}); unpack it, and import the deck itself"
+        )
+    return members[0]
+
+
+def _member(file: str, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
+    if info.flag_bits & 1:
+        raise Unreadable(file, info.filename, "is locked with a password; unpack it")
+    try:
+        with archive.open(info) as stream:
+            return _small(file, stream.read(UNPACKED_MAX + 1))
+    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, NotImplementedError, RuntimeError) as error:
+        raise Unreadable(file, info.filename, f"cannot be unpacked ({error}); unpack it by hand") from None
