@@ -9,7 +9,8 @@ HEAD_BYTES = 4096
 SEPARATORS = {",": "commas", ";": "`;`", "\t": "tabs", "|": "`|`"}
 """Of cells, and how sentences call them."""
 
-_ZIP = b"PK\x03\x04"
+_ZIP = b"PK\x03\x04", b"PK\x05\x06"
+"""The second: one without members."""
 _UTF16 = "UTF-16 text"
 _PACKED = (
     (b"\x1f\x8b", "packed with gzip"),

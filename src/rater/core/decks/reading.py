@@ -239,10 +239,13 @@ class _Reading:
             return True
         if not isinstance(head, str) or not any(letter.isalpha() for letter in head):
             return False
-        if is_nothing(status) and (not costs or (isinstance(price, str) and not _has_digit(price))):
-            titles = self.header.titles.values()
-            if head.strip() not in titles:
-                self.legend.append(what(head.strip()[:60]))
+        titles = self.header.titles.values()
+        if head.strip() in titles and text_of(price) in titles:
+            return True
+        # Where no header row is known, it and the letter above it are text too.
+        above = not self.header.row and not self.rows and isinstance(price, str) and not _has_digit(price)
+        if above or (not costs and is_nothing(status)):
+            self.legend.append(what(head.strip()[:60]))
             return True
         return False
 

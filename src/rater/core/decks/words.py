@@ -117,6 +117,8 @@ def field_of(title: str) -> str | None:
         return "country"
     tokens = set(re.sub(rf"([{_SIGNS}])", r" \1 ", words).split())
     money = {token for token in tokens if token in _SIGNS or (len(token) == 3 and token.upper() in _MONEY)}  # noqa: PLR2004 - letters of a currency
+    if not tokens & _PRICE and not (money and tokens & {"min", "minute"}):
+        return None
     rest = tokens - _PRICE - _PRICE_BESIDE - money
     if rest and rest <= _SECONDS:
         raise Unit(f"{title!r} is the price of a second; rates are of a minute: have them multiplied by 60")
