@@ -31,8 +31,12 @@ class Profile(Struct, frozen=True, kw_only=True):
     columns: Annotated[dict[str, str], Meta(description="field → header or letter of its column")] = field(
         default_factory=dict
     )
-    dates: Annotated[DateOrder | None, Meta(description="the order of day, month and year")] = None
-    decimal: Annotated[Literal[".", ","] | None, Meta(description="the decimal mark of prices")] = None
+    dates: Annotated[
+        DateOrder | None, Meta(description="one of dmy, mdy, ymd: the order of day, month and year")
+    ] = None
+    decimal: Annotated[
+        Literal[".", ","] | None, Meta(description='"." or ",": the decimal mark of prices')
+    ] = None
     zone: Annotated[str, Meta(description="the time zone of dates, such as Europe/Kyiv")] = "UTC"
     increment: Annotated[
         str | None, Meta(description="MINIMAL/INTERVAL in seconds, of codes that are new and have none")
