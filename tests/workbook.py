@@ -92,9 +92,12 @@ def sheet(rows: Iterable[Sequence[Value]]) -> str:
 
 
 def workbook(
-    sheets: Mapping[str, Iterable[Sequence[Value]]], hidden: Iterable[str] = (), extra: str = ""
+    sheets: Mapping[str, Iterable[Sequence[Value]]],
+    hidden: Iterable[str] = (),
+    extra: str = "",
+    first: bytes | None = None,
 ) -> bytes:
-    """Return a workbook's bytes. extra: XML of more rows for the first sheet."""
+    """Return a workbook's bytes. extra: XML of more rows for the first sheet; first: all XML of it."""
     listed, related = [], []
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as parts:
@@ -109,7 +112,8 @@ def workbook(
             text = sheet(rows)
             if number == 1:
                 text = text.replace("</sheetData>", f"{extra}</sheetData>")
-            parts.writestr(f"xl/worksheets/sheet{number}.xml", text)
+            raw = first if first is not None and number == 1 else text.encode()
+            parts.writestr(f"xl/worksheets/sheet{number}.xml", raw)
         parts.writestr(
             "xl/workbook.xml",
             f'{HEAD}<workbook xmlns="{MAIN}" xmlns:r="{OFFICE}">'

@@ -5,17 +5,16 @@ from __future__ import annotations
 import gzip
 import io
 import zipfile
-import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
 from rater.core.decks.reading import Sheet
 from rater.core.file_forms import HEAD_BYTES, packing
 from rater.deck_files.texts import text_sheet
-from rater.deck_files.unreadable import UNPACKED_MAX, Unreadable
+from rater.deck_files.unreadable import DAMAGED, UNPACKED_MAX, Unreadable
 from rater.deck_files.workbooks import workbook_sheet
 
-__all__ = ["Unreadable", "read_sheet"]
+__all__ = ["Unreadable", "read_sheet", "sheet_of"]
 
 _DEPTH_MAX = 2
 """A deck in a .zip in a .gz is one; more is none."""
@@ -31,22 +30,23 @@ def read_sheet(path: Path, wanted: str | None, columns: Mapping[str, str]) -> Sh
         raw = path.read_bytes()
     except OSError as error:
         raise Unreadable(str(path), "", (error.strerror or "cannot be read").lower()) from None
-    return _opened(str(path), raw, wanted, columns, 0)
+    return sheet_of(str(path), raw, wanted, columns)
 
 
-def _opened(file: str, raw: bytes, wanted: str | None, columns: Mapping[str, str], depth: int) -> Sheet:
+def sheet_of(file: str, raw: bytes, wanted: str | None, columns: Mapping[str, str], depth: int = 0) -> Sheet:
+    """Return the sheet of a file's bytes; as `read_sheet`. depth: how often it was packed."""
     kind = packing(raw[:HEAD_BYTES])
     if kind is None:
         return text_sheet(file, raw, columns)
     if depth > _DEPTH_MAX:
         raise Unreadable(file, "", "is packed again and again; unpack it")
     if kind == "packed with gzip":
-        return _opened(file, _gunzipped(file, raw), wanted, columns, depth + 1)
+        return sheet_of(file, _gunzipped(file, raw), wanted, columns, depth + 1)
     if not raw.startswith(b"PK"):
         raise Unreadable(file, "", f"is {kind}; save the deck as a workbook (.xlsx) or as CSV")
     try:
         archive = zipfile.ZipFile(io.BytesIO(raw))
-    except (zipfile.BadZipFile, ValueError, NotImplementedError, OSError) as error:
+    except DAMAGED as error:
         raise Unreadable(file, "", f"is a damaged archive or workbook ({error}); fetch it again") from None
     with archive:
         names = set(archive.namelist())
@@ -55,7 +55,7 @@ def _opened(file: str, raw: bytes, wanted: str | None, columns: Mapping[str, str
         if "xl/workbook.bin" in names or "content.xml" in names:
             raise Unreadable(file, "", "is a workbook of another form (XLSB or ODS); save it as .xlsx")
         member = _only_member(file, archive)
-        return _opened(
+        return sheet_of(
             f"{file}/{member.filename}", _member(file, archive, member), wanted, columns, depth + 1
         )
 
@@ -64,7 +64,7 @@ def _gunzipped(file: str, raw: bytes) -> bytes:
     try:
         with gzip.GzipFile(fileobj=io.BytesIO(raw)) as stream:
             out = stream.read(UNPACKED_MAX + 1)
-    except (OSError, EOFError, zlib.error) as error:
+    except DAMAGED as error:
         raise Unreadable(file, "", f"is damaged gzip ({error}); fetch it again") from None
     return _small(file, out)
 
@@ -100,5 +100,5 @@ def _member(file: str, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes
     try:
         with archive.open(info) as stream:
             return _small(file, stream.read(UNPACKED_MAX + 1))
-    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, NotImplementedError, RuntimeError) as error:
+    except DAMAGED as error:
         raise Unreadable(file, info.filename, f"cannot be unpacked ({error}); unpack it by hand") from None

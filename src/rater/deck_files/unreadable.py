@@ -2,8 +2,19 @@
 
 from __future__ import annotations
 
+import lzma
+import struct
+import zipfile
+import zlib
+
 UNPACKED_MAX = 256 << 20
 """Bytes of a deck's text, unpacked: 300,000 rows have some 20 MB."""
+
+DAMAGED = (
+    zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, OSError, EOFError, NotImplementedError,
+    RuntimeError, ValueError,
+)  # fmt: skip
+"""What reading of a damaged archive raises."""
 
 
 class Unreadable(Exception):  # noqa: N818 - named for what it is

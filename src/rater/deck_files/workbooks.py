@@ -11,7 +11,6 @@ import html
 import io
 import re
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -20,7 +19,7 @@ from rater.core.decks.cells import Cell, letters
 from rater.core.decks.headers import HEADER_ROWS, find_header, place_of
 from rater.core.decks.reading import Sheet
 from rater.core.naming import name_key
-from rater.deck_files.unreadable import Unreadable
+from rater.deck_files.unreadable import DAMAGED, Unreadable
 
 if TYPE_CHECKING:
     from python_calamine import CalamineSheet, CalamineWorkbook
@@ -138,8 +137,8 @@ class _Scan(NamedTuple):
     zeros: dict[int, str]
 
 
-_CELLS = re.compile(rb'[<:]c\s[^>]*?\br\s*=\s*["\']([A-Za-z]{1,4})([0-9]{1,8})["\']')
-_ROWS = re.compile(rb'[<:]row\s[^>]*?\br\s*=\s*["\']([0-9]{1,8})["\']')
+_CELLS = re.compile(rb'[<:]c\s[^>]*?\br\s*=\s*["\']([A-Za-z]{1,10})([0-9]{1,20})["\']')
+_ROWS = re.compile(rb'[<:]row\s[^>]*?\br\s*=\s*["\']([0-9]{1,20})["\']')
 _ERROR = re.compile(
     rb'[<:]c\s(?=[^>]*\bt\s*=\s*["\']e["\'])[^>]*?\br\s*=\s*["\']([A-Za-z]+)([0-9]+)["\'][^>]*>'
     rb"(?:(?![<:]c\s).)*?[<:]v\b[^>]*>([^<]*)<",
@@ -223,14 +222,7 @@ class _Parts:
             return self.archive.read(path).decode("utf-8", "replace")
         except KeyError:
             raise Unreadable(self.file, path, "is missing in the workbook; save it as .xlsx again") from None
-        except (
-            zipfile.BadZipFile,
-            zlib.error,
-            EOFError,
-            NotImplementedError,
-            RuntimeError,
-            OSError,
-        ) as error:
+        except DAMAGED as error:
             raise self._damaged(error) from None
 
     def _chunks(self, path: str) -> Iterator[bytes]:
@@ -244,14 +236,7 @@ class _Parts:
                     if cut > 0:
                         yield rest[:cut]
                         rest = rest[cut:]
-        except (
-            zipfile.BadZipFile,
-            zlib.error,
-            EOFError,
-            NotImplementedError,
-            RuntimeError,
-            OSError,
-        ) as error:
+        except DAMAGED as error:
             raise self._damaged(error) from None
         yield rest
 
