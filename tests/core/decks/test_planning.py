@@ -316,7 +316,7 @@ def test_the_table_says_what_the_deck_says(kind: str, before: list[Any], after: 
     first = planned(*rows(before), content=Content(base="USD"), table="t", currency="USD", create=True)
     content = loaded(first, Content(base="USD"))
     made = planned(*rows(after), content=content, table="t", kind=kind)
-    old, new = (RateTable("t", "USD", None, one.table.rates) for one in (first, made))
+    old, new = first.table.rates, made.table.rates
     days = {code: [day(when) if when else NOW for at, _, when in after if at == code] for code, _, _ in after}
     said = {(code, day(when) if when else NOW): price for code, price, when in after}
     starts = min(NOW if not when else max(NOW, day(when)) for _, _, when in after)
@@ -337,9 +337,8 @@ def test_the_table_says_what_the_deck_says(kind: str, before: list[Any], after: 
                 assert (row and row.price_e10) == (was and was.price_e10)
 
 
-def _of(table: RateTable, code: str) -> list[Row]:
-    rows = table._by_code.get(code, [])  # noqa: SLF001 - the rows of one code
-    return [rows] if isinstance(rows, Row) else list(reversed(rows))
+def _of(rows: list[Row], code: str) -> list[Row]:
+    return [row for row in rows if row.code == code]
 
 
 def _holds(row: Row, at_ms: int) -> bool:

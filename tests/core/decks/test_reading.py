@@ -12,7 +12,7 @@ from rater.core.catalog_files.fields import Fault
 from rater.core.decks.cells import Cell
 from rater.core.decks.headers import Header, find_header
 from rater.core.decks.profile import Profile
-from rater.core.decks.reading import Deck, Sheet, read_deck
+from rater.core.decks.reading import RateDeck, Sheet, read_deck
 from rater.core.decks.words import Unit, field_of, status_of
 from rater.core.periods import when_ms, zone_of
 
@@ -25,14 +25,14 @@ def read(rows: Rows, *, name: str = "Rates", zeros: Mapping[int, str] | None = N
     return read_deck(sheet, Profile(**profile), "USD", None)
 
 
-def deck(rows: Rows, **profile: Any) -> Deck:
+def deck(rows: Rows, **profile: Any) -> RateDeck:
     """Return a deck that has no faults."""
     found = read(rows, **profile)
-    assert isinstance(found, Deck), [str(fault) for fault in found]
+    assert isinstance(found, RateDeck), [str(fault) for fault in found]
     return found
 
 
-def told(found: Deck | list[Fault]) -> list[str]:
+def told(found: RateDeck | list[Fault]) -> list[str]:
     """Return the faults as they are told."""
     assert isinstance(found, list)
     return [str(fault) for fault in found]
@@ -234,7 +234,7 @@ def test_country_and_code_that_do_not_fit() -> None:
 def test_zeros_that_a_format_shows() -> None:
     """Zeros in front that are no part of the number: told of whole codes, refused of area codes."""
     found = read([["Code", "Rate"], [380.0, "0.1"]], zeros={0: "00000"})
-    assert isinstance(found, Deck)
+    assert isinstance(found, RateDeck)
     assert "shown with zeros in front (format 00000)" in found.notes[0]
     faults = told(read([["Country Code", "Area Code", "Rate"], [39.0, 6.0, "0.1"]], zeros={1: "00"}))
     assert "Rates!B1: Area Code: numbers that are shown with zeros in front (format 00)" in faults[0]
@@ -249,7 +249,7 @@ def test_a_date_above_the_rows_is_not_passed_over() -> None:
     )
     sheet = Sheet("acme.xlsx", "Rates", enumerate(rows, 1))
     found = read_deck(sheet, Profile(), "USD", day("2026-12-01"))
-    assert isinstance(found, Deck)
+    assert isinstance(found, RateDeck)
     assert [row.from_ms for row in found.rows] == [day("2026-12-01")]
 
 

@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from rater.core.catalog.codes import Row
 from rater.core.decks.profile import INCREMENT, Profile
-from rater.core.decks.reading import Deck, DeckRow
+from rater.core.decks.reading import DeckRow, RateDeck
 from rater.core.instants import BEGINNING_MS
 
 Kind = Literal[
@@ -70,13 +70,13 @@ class Difference(NamedTuple):
     """New codes of which neither deck nor profile says an increment: billed by the second."""
 
 
-def difference(old: Sequence[Row] | None, deck: Deck, profile: Profile, now_ms: int) -> Difference:
+def difference(old: Sequence[Row] | None, deck: RateDeck, profile: Profile, now_ms: int) -> Difference:
     """Return what a deck changes in a table's rows at an instant; None: a table that is made now."""
     return _Comparing(old, deck, profile, now_ms).result()
 
 
 class _Comparing:
-    def __init__(self, old: Sequence[Row] | None, deck: Deck, profile: Profile, now_ms: int) -> None:
+    def __init__(self, old: Sequence[Row] | None, deck: RateDeck, profile: Profile, now_ms: int) -> None:
         self.is_new, self.deck, self.profile, self.now_ms = old is None, deck, profile, now_ms
         self.old = {code: list(rows) for code, rows in groupby(old or (), key=lambda row: row.code)}
         self.new = dict(self.old)

@@ -10,7 +10,7 @@ from rater.core.catalog_files.merging import CatalogFile, Existing, merge
 from rater.core.catalog_files.placed import Placed
 from rater.core.decks.difference import Difference, difference
 from rater.core.decks.profile import Profile
-from rater.core.decks.reading import Deck, Sheet, read_deck
+from rater.core.decks.reading import RateDeck, Sheet, read_deck
 from rater.core.instants import rfc3339
 from rater.core.naming import Names, name_key, spelt
 
@@ -32,7 +32,7 @@ class Plan(NamedTuple):
     version: int
     table: RateTableSpec
     is_new: bool
-    deck: Deck
+    deck: RateDeck
     difference: Difference
     code_deck: DeckSpec | None
     renamed: list[Renamed]
@@ -129,7 +129,7 @@ def _names(content: Content, code_deck: str | None) -> dict[str, str]:
     return {} if deck is None else deck.codes
 
 
-def _named(content: Content, deck: Deck, name: str | None) -> tuple[DeckSpec | None, list[Renamed]]:
+def _named(content: Content, deck: RateDeck, name: str | None) -> tuple[DeckSpec | None, list[Renamed]]:
     """Return the code deck of this name with the deck's names, and which change; None: no names are taken.
 
     A name that is spelt otherwise stays.
@@ -149,7 +149,7 @@ def _named(content: Content, deck: Deck, name: str | None) -> tuple[DeckSpec | N
 
 
 def _notes(
-    deck: Deck,
+    deck: RateDeck,
     compared: Difference,
     code_deck: str | None,
     names: dict[str, str],

@@ -63,7 +63,7 @@ class DeckRow(Struct, gc=False):
     status: str | None
 
 
-class Deck(NamedTuple):
+class RateDeck(NamedTuple):
     """A deck that was read: its rows by code and begin, where they stand, and sentences on the reading."""
 
     sheet: Sheet
@@ -85,7 +85,9 @@ def place(sheet: Sheet, header: Header, number: int, name: str) -> str:
     return f"line {number}, {header.title(name)}"
 
 
-def read_deck(sheet: Sheet, profile: Profile, currency: str, effective_ms: int | None) -> Deck | list[Fault]:
+def read_deck(
+    sheet: Sheet, profile: Profile, currency: str, effective_ms: int | None
+) -> RateDeck | list[Fault]:
     """Return a deck's rows, or every fault.
 
     currency: the table's. effective_ms: from when rows hold that do not say it.
@@ -116,7 +118,7 @@ class _Reading:
         self._memos: dict[str, dict[tuple[type, Cell], Any]] = {name: {} for name in header.columns}
         self._unknown: set[str] = set()
 
-    def read(self, rows: Iterable[tuple[int, Sequence[Cell]]]) -> Deck | list[Fault]:
+    def read(self, rows: Iterable[tuple[int, Sequence[Cell]]]) -> RateDeck | list[Fault]:
         """Return the deck, or every fault."""
         self._check_columns()
         for number, cells in rows:
@@ -131,7 +133,7 @@ class _Reading:
             self.faults.append(Fault(self.sheet.file, self.sheet.name, "", "has no row with a code"))
         self.rows.sort(key=_begin)
         self._check_doubles()
-        return self.faults or Deck(self.sheet, self.header, self.rows, list(self._notes()))
+        return self.faults or RateDeck(self.sheet, self.header, self.rows, list(self._notes()))
 
     def _fault(self, number: int, name: str, cell: Cell, problem: str) -> None:
         where = place(self.sheet, self.header, number, name)
