@@ -115,7 +115,7 @@ def _profile(settings: Settings, name: str | None, columns: Mapping[str, str]) -
 
 async def _import(settings: Settings, asked: Import, *, is_applied: bool) -> int:
     from rater import app
-    from rater.jobs.decks import applied, planned
+    from rater.jobs.decks import planned
     from rater.jobs.load import sentences
 
     async with app.loader(settings, say) as loader:
@@ -126,7 +126,9 @@ async def _import(settings: Settings, asked: Import, *, is_applied: bool) -> int
         if not is_applied:
             say("nothing was changed; with --apply it is loaded")
             return 0
-        loaded = await applied(loader, plan)
+        rows, version = plan.rows(), plan.version
+        del plan  # two catalogs, each of a million rows perhaps, are in memory from now on
+        loaded = await loader.load_rows(rows, expected=version)
     if isinstance(loaded, list):
         return _refused(loaded)
     for text in sentences(loaded, settings.topics.partitions):
@@ -176,7 +178,7 @@ def _summary(plan: Plan, profile: Profile) -> dict[str, Any]:
         "columns": ", ".join(
             f"{name} {letters(at)} {header.titles.get(at, '')!r}" for name, at in header.columns.items()
         ),
-        "rows": len(plan.deck.rows),
+        "codes": plan.codes,
         "counts": {name: count for name, count in sorted(plan.difference.counts.items()) if count}
         | ({"renamed": len(plan.renamed)} if plan.renamed else {}),
     }

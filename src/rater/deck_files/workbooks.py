@@ -137,6 +137,7 @@ class _Scan(NamedTuple):
     zeros: dict[int, str]
 
 
+_USUAL = re.compile(rb'<c r="([A-Z]{1,3})([0-9]{1,7})"')
 _CELLS = re.compile(rb'[<:]c\s[^>]*?\br\s*=\s*["\']([A-Za-z]{1,10})([0-9]{1,20})["\']')
 _ROWS = re.compile(rb'[<:]row\s[^>]*?\br\s*=\s*["\']([0-9]{1,20})["\']')
 _ERROR = re.compile(
@@ -182,7 +183,9 @@ class _Parts:
         zeros: dict[int, str] = {}
         styled = self._styled()
         for chunk in self._chunks(path):
-            cells = _CELLS.findall(chunk)
+            cells = _USUAL.findall(chunk)
+            if len(cells) < chunk.count(b"<c") + chunk.count(b":c"):
+                cells = _CELLS.findall(chunk)
             if cells:
                 names, numbers = zip(*cells, strict=True)
                 columns = max(columns, *(place_of(one.decode().upper()) + 1 for one in set(names)))

@@ -9,7 +9,7 @@ from rater.core.catalog_files.fields import Fault
 from rater.core.decks.planning import Plan, plan
 from rater.core.decks.profile import Profile
 from rater.deck_files import Unreadable, read_sheet
-from rater.jobs.load import Loaded, Loader, uncollected
+from rater.jobs.load import Loader, uncollected
 
 
 class Import(NamedTuple):
@@ -33,8 +33,3 @@ async def planned(loader: Loader, asked: Import) -> Plan | list[Fault]:
             )  # fmt: skip
         except Unreadable as error:
             return [Fault(error.file, error.place, "", error.problem)]
-
-
-async def applied(loader: Loader, made: Plan) -> Loaded | list[Fault]:
-    """Load what was planned, if the catalog is still the one that it was planned for."""
-    return await loader.load_rows(made.rows(), expected=made.version)

@@ -26,13 +26,15 @@ class Renamed(NamedTuple):
 class Plan(NamedTuple):
     """What an import does: the rows to load, and what they change.
 
-    version: of the catalog that it was made for, 0: there is none. names: code → name, as it will be.
+    version: of the catalog that it was made for, 0: there is none. deck: without its rows. codes: how many it
+    had. names: code → name, as it will be.
     """
 
     version: int
     table: RateTableSpec
     is_new: bool
     deck: RateDeck
+    codes: int
     difference: Difference
     code_deck: DeckSpec | None
     renamed: list[Renamed]
@@ -70,8 +72,8 @@ def plan(
     code_deck, renamed = _named(old, deck, empty.code_deck if profile.code_deck is not None else None)
     names = code_deck.codes if code_deck is not None else _names(old, empty.code_deck)
     made = Plan(
-        version, new, before is None, deck, compared, code_deck, renamed, names,
-        _notes(deck, compared, empty.code_deck, names, now_ms),
+        version, new, before is None, deck._replace(rows=[]), len(deck.rows), compared, code_deck, renamed,
+        names, _notes(deck, compared, empty.code_deck, names, now_ms),
     )  # fmt: skip
     merged = merge(old, made.rows(), now_ms, Existing({}, {}))
     return merged if isinstance(merged, list) else made

@@ -180,82 +180,79 @@ class _Reading:
                 self.faults.append(Fault(self.sheet.file, where, what(cell), problem))
 
     # ------------------------------------------------------------------------------------------- one row
+    def _cell(self, cells: Sequence[Cell], name: str) -> Cell:
+        at = self.header.columns.get(name, len(cells))
+        return cells[at] if at < len(cells) else ""
+
     def _row(self, number: int, cells: Sequence[Cell]) -> None:
-        columns, width = self.header.columns, len(cells)
-
-        def cell(name: str) -> Cell:
-            at = columns.get(name, width)
-            return cells[at] if at < width else ""
-
-        price, code = cell("price"), cell("code") if self.full_codes else cell("area_code")
-        country = cell("country_code")
-        if self._is_none(number, code, country, price, cell("status")):
+        code = self._cell(cells, "code" if self.full_codes else "area_code")
+        country = self._cell(cells, "country_code") if "country_code" in self.header.columns else ""
+        if self._is_none(number, code, country, cells):
             return
         before = len(self.faults)
-        status = self._read(number, "status", cell("status"), self._status)
+        status = self._read(number, "status", cells, self._status)
         codes = self._codes(number, code, country)
         row = DeckRow(
-            "", number, self._name(number, cell("name")), None, None, None, None,
-            self._read(number, "effective_from", cell("effective_from"), self._when),
-            self._read(number, "effective_to", cell("effective_to"), self._when), status,
+            "", number, self._name(number, self._cell(cells, "name")), None, None, None, None,
+            self._read(number, "effective_from", cells, self._when),
+            self._read(number, "effective_to", cells, self._when), status,
         )  # fmt: skip
         if row.from_ms is None:
             row.from_ms = self.effective_ms
         if status not in {"closed", "blocked"}:
-            self._fill(row, number, cell)
+            self._fill(row, number, cells)
         if row.to_ms is not None and row.from_ms is not None and row.to_ms <= row.from_ms:
-            self._fault(
-                number, "effective_to", cell("effective_to"), "not after its begin; correct one of them"
-            )
+            end = self._cell(cells, "effective_to")
+            self._fault(number, "effective_to", end, "not after its begin; correct one of them")
         if len(self.faults) == before:
             self.rows += _of_each(row, codes)
 
-    def _fill(self, row: DeckRow, number: int, cell: Callable[[str], Cell]) -> None:
+    def _fill(self, row: DeckRow, number: int, cells: Sequence[Cell]) -> None:
         """Read what a code costs."""
-        if is_nothing(price := cell("price")):
+        if is_nothing(price := self._cell(cells, "price")):
             self._fault(number, "price", price, "no price; give it, or a status such as closed")
             return
-        self._read(number, "currency", cell("currency"), self._currency)
-        row.price_e10 = self._read(number, "price", price, self._price)
+        self._read(number, "currency", cells, self._currency)
+        row.price_e10 = self._read(number, "price", cells, self._price)
         if "setup_fee" in self.header.columns:
-            fee = self._read(number, "setup_fee", cell("setup_fee"), self._price)
-            row.setup_fee_e10 = fee or 0
-            if fee is not None and fee < 0:
-                self._fault(number, "setup_fee", cell("setup_fee"), "below 0; correct it")
-        pair = self._read(number, "increment", cell("increment"), increment_of)
-        row.min_time, row.interval = pair or (None, None)
-        first = self._read(number, "min_time", cell("min_time"), seconds_of)
-        after = self._read(number, "interval", cell("interval"), seconds_of)
+            row.setup_fee_e10 = fee = self._read(number, "setup_fee", cells, self._price) or 0
+            if fee < 0:
+                self._fault(number, "setup_fee", self._cell(cells, "setup_fee"), "below 0; correct it")
+        row.min_time, row.interval = self._read(number, "increment", cells, increment_of) or (None, None)
+        first = self._read(number, "min_time", cells, seconds_of)
+        after = self._read(number, "interval", cells, seconds_of)
         row.min_time = row.min_time if first is None else first
         row.interval = row.interval if after is None else after
         if after == 0:
-            self._fault(number, "interval", cell("interval"), "an interval of 0 seconds; write 1 or more")
+            self._fault(number, "interval", "0", "an interval of 0 seconds; write 1 or more")
 
-    def _is_none(self, number: int, code: Cell, country: Cell, price: Cell, status: Cell) -> bool:
+    def _is_none(self, number: int, code: Cell, country: Cell, cells: Sequence[Cell]) -> bool:
         """Return whether a row holds no code: blank, a title again, a line of text."""
-        head, costs = (code if self.full_codes else country), not is_nothing(price)
+        head, price = code if self.full_codes else country, self._cell(cells, "price")
         if is_nothing(code) and is_nothing(country):
-            if costs:
+            if not is_nothing(price):
                 name = "code" if self.full_codes else "country_code"
                 self._fault(number, name, head, "no code; give it, or leave the row out")
             return True
-        if not isinstance(head, str) or not any(letter.isalpha() for letter in head):
+        if not isinstance(head, str) or head.isdecimal() or not any(letter.isalpha() for letter in head):
             return False
         titles = self.header.titles.values()
         if head.strip() in titles and text_of(price) in titles:
             return True
         # Where no header row is known, it and the letter above it are text too.
         above = not self.header.row and not self.rows and isinstance(price, str) and not _has_digit(price)
-        if above or (not costs and is_nothing(status)):
+        if above or (is_nothing(price) and is_nothing(self._cell(cells, "status"))):
             self.legend.append(what(head.strip()[:60]))
             return True
         return False
 
-    def _read(self, number: int, name: str, cell: Cell, read: Callable[[Cell], Any]) -> Any:
-        """Return what a cell of a field means; each value is read once. None: nothing, or a fault."""
-        if name not in self._memos:
+    def _read(self, number: int, name: str, cells: Sequence[Cell], read: Callable[[Cell], Any]) -> Any:
+        """Return what the cell of a field means; each value is read once. None: nothing, or a fault."""
+        at = self.header.columns.get(name)
+        if at is None or at >= len(cells):
             return None
-        memo, key = self._memos[name], (cell.__class__, cell)
+        memo, cell = self._memos[name], cells[at]
+        key = cell.__class__, cell
         found = memo.get(key)
         if found is None:
             try:
