@@ -229,7 +229,7 @@ def _rows(plan: Plan, changes: list[Change]) -> Iterator[dict[str, Any]]:
             "moved": change.moved,
             "doubtful": change.doubt,
             "falls_to": change.falls_to,
-            "place": change.place,
+            "place": plan.deck.place(change.row),
         }
 
 

@@ -162,7 +162,7 @@ def test_a_deck_with_letter_and_legend() -> None:
         ("4431", 123_000_000, 60, 1, december, "increase"),
     ]
     assert found.rows[2].name == "UK  London"
-    assert found.place(found.rows[2]) == "Rates!A4"
+    assert found.place(found.rows[2].row) == "Rates!A4"
     assert found.notes == ["rows without code and price, taken for text: Prices exclude VAT."]
 
 
@@ -257,6 +257,25 @@ def test_the_currency_column_is_the_tables() -> None:
     """A row of another currency is refused."""
     (fault,) = told(read([["Code", "Rate", "Currency"], ["380", "0.1", "usd"], ["381", "0.1", "EUR"]]))
     assert "Rates!C3: EUR: the table is in USD" in fault
+
+
+@pytest.mark.parametrize("title", ["Rate EUR", "Price (EUR/min)", "\u20ac per min", "\u00a3/min"])
+def test_a_title_in_another_currency(title: str) -> None:
+    """A price column that names another currency than the table's is refused."""
+    (fault,) = told(read([["Code", title], ["380", "0.1"]]))
+    assert f"Rates!B1: {title}: is in " in fault
+    assert "the table is in USD" in fault
+    assert len(deck([["Code", "Rate US$"], ["380", "0.1"]]).rows) == 1
+
+
+def test_more_cells_than_titles() -> None:
+    """A decimal comma between commas moves cells: a price of 0 must not come of it."""
+    rows: Rows = [["Code", "Name", "Rate"], ["380", "Ukraine", "0", "05"], ["381", "x", "0.1", " "]]
+    (fault,) = told(read(rows, name=""))
+    assert fault == (
+        "acme.xlsx: line 2, Rate: 0: 4 cells, the header row has 3; quote those that hold the separator"
+    )
+    assert len(deck(rows).rows) == 2
 
 
 def test_words_of_the_profile() -> None:

@@ -14,6 +14,7 @@ from decimal import Decimal
 from rater.core.amounts import LIMIT
 from rater.core.catalog_files.fields import e10, what
 from rater.core.decks.profile import DateOrder
+from rater.core.decks.words import SIGNS
 from rater.core.naming import dashes
 
 Cell = str | float | bool | date | datetime | time | timedelta
@@ -151,10 +152,6 @@ _AMOUNT = re.compile(
     r"(?P<before>[^0-9.,]*?)(?P<sign>[-+]?)\s*(?P<digits>[0-9.,' ]*[0-9])(?P<after>[^0-9.,]*)"
 )
 _GROUPS = re.compile(r"[0-9]{1,3}(?:[.,' ][0-9]{3})+")
-_SIGNS = {
-    "$": "USD CAD AUD NZD HKD SGD MXN TWD", "US$": "USD", "€": "EUR", "£": "GBP EGP", "¥": "JPY CNY",
-    "₴": "UAH", "₽": "RUB", "₹": "INR", "₺": "TRY", "zł": "PLN",
-}  # fmt: skip
 
 
 def price_of(cell: Cell, currency: str | None, mark: str | None) -> int:
@@ -187,7 +184,7 @@ def _check_currency(beside: str, currency: str | None) -> None:
         if beside:
             raise ValueError(f"has {what(beside)!r} beside the number; leave it out")
         return
-    known = _SIGNS.get(beside, beside.upper()).split()
+    known = SIGNS.get(beside, beside.upper()).split()
     if currency.upper() not in known:
         raise ValueError(
             f"has {what(beside)!r} beside the number, the table is in {currency}; correct one of them"

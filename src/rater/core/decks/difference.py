@@ -44,9 +44,9 @@ SILENT = frozenset({"unchanged", "stays"})
 class Change(Struct, gc=False):
     """What becomes of one code from an instant on (None: from the beginning).
 
-    before, after: the rows that hold without and with the deck; None: none. moved: the price moves by more
-    than the profile's bound. falls_to: the shorter code by which calls are rated then, of a code that ends;
-    None: none. doubt: the deck's status says something else than its price.
+    before, after: the rows that hold without and with the deck; None: none. row: of the deck's file; 0: none.
+    moved: the price moves by more than the profile's bound. falls_to: the shorter code by which calls are
+    rated then, of a code that ends; None: none. doubt: the deck's status says something else than its price.
     """
 
     kind: Kind
@@ -54,7 +54,7 @@ class Change(Struct, gc=False):
     from_ms: int | None
     before: Row | None
     after: Row | None
-    place: str
+    row: int
     moved: bool = False
     falls_to: str | None = None
     doubt: bool = False
@@ -97,15 +97,17 @@ class _Comparing:
                 if code not in named:
                     self._lost(code, held, begin_ms)
         else:
-            stay = sum(
-                _at(rows, self.now_ms) is not None for code, rows in self.old.items() if code not in named
-            )
+            stay = sum(self._goes_on(rows) for code, rows in self.old.items() if code not in named)
             self.counts["stays"] += stay
         for change in self.changes:
             if change.kind in {"closed", "blocked", "lost"}:
                 change.falls_to = self._shorter(change.code, change.from_ms)
         out = [row for code in sorted(self.new) for row in self.new[code]]
         return Difference(out, self.changes, self.counts, self.without_increment)
+
+    def _goes_on(self, rows: list[Row]) -> bool:
+        """Return whether a code has a row now or later."""
+        return rows[-1].to_ms is None or rows[-1].to_ms > self.now_ms
 
     def _deck_begins(self) -> int:
         """Return from when a full deck holds: its first day, but not before now."""
@@ -214,8 +216,8 @@ class _Comparing:
         doubt = said is not None and _doubtful(said.status, kind)
         self.counts["doubtful"] += doubt
         at = None if since == BEGINNING_MS else since
-        place = self.deck.place(said) if said is not None else ""
-        self.changes.append(Change(kind, code, at, before, after, place, moved=moved, doubt=doubt))
+        row = 0 if said is None else said.row
+        self.changes.append(Change(kind, code, at, before, after, row, moved=moved, doubt=doubt))
 
     def _moved(self, before: int, after: int) -> bool:
         return abs(after - before) * 100 > self.profile.move_percent * abs(before)

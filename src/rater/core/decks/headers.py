@@ -24,12 +24,14 @@ class Header(NamedTuple):
 
     row: the number of the header row, 0 where all columns were named by letters and there is none. columns:
     field → place, from 0. titles: place → what stands above it. unread: titles of columns that mean nothing.
+    width: cells of the header row.
     """
 
     row: int
     columns: dict[str, int]
     titles: dict[int, str]
     unread: list[str]
+    width: int = 0
 
     def title(self, name: str) -> str:
         """Return what stands above a field's column; the field's name where nothing does."""
@@ -53,7 +55,7 @@ def find_header(rows: Iterable[tuple[int, Sequence[Cell]]], given: Mapping[str, 
         if _whole(columns) and (written or not by_letter):
             if problem:
                 raise ValueError(f"row {number}: {problem}")
-            return Header(number, columns, titles, _unread(titles, columns))
+            return Header(number, columns, titles, _unread(titles, columns), len(cells))
         if written > nearest[0] or (written and problem):
             nearest = written, number, [problem] if problem else sorted(columns)
     if _whole(by_letter):

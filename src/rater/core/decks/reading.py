@@ -71,11 +71,10 @@ class RateDeck(NamedTuple):
     rows: list[DeckRow]
     notes: list[str]
 
-    def place(self, row: DeckRow) -> str:
-        """Return where the code of a row stands."""
-        return place(
-            self.sheet, self.header, row.row, "code" if "code" in self.header.columns else "country_code"
-        )
+    def place(self, row: int) -> str:
+        """Return where the code of a row stands; empty for 0, which is none."""
+        name = "code" if "code" in self.header.columns else "country_code"
+        return place(self.sheet, self.header, row, name) if row else ""
 
 
 def place(sheet: Sheet, header: Header, number: int, name: str) -> str:
@@ -156,6 +155,11 @@ class _Reading:
 
     def _check_columns(self) -> None:
         columns = self.header.columns
+        for name in ("price", "setup_fee"):
+            title = self.header.titles.get(columns.get(name, -1), "")
+            if (other := words.other_currency(title, self.currency)) is not None:
+                problem = f"is in {other}, the table is in {self.currency}; import into another table"
+                self._fault(self.header.row, name, title, problem)
         zeros = self.sheet.zeros.get(columns.get("area_code", -1))
         if zeros and not self.full_codes:
             problem = (
@@ -190,6 +194,7 @@ class _Reading:
         if self._is_none(number, code, country, cells):
             return
         before = len(self.faults)
+        self._check_width(number, cells)
         status = self._read(number, "status", cells, self._status)
         codes = self._codes(number, code, country)
         row = DeckRow(
@@ -206,6 +211,13 @@ class _Reading:
             self._fault(number, "effective_to", end, "not after its begin; correct one of them")
         if len(self.faults) == before:
             self.rows += _of_each(row, codes)
+
+    def _check_width(self, number: int, cells: Sequence[Cell]) -> None:
+        """Refuse cells beyond the header row of a text: a separator without quotes has moved the others."""
+        width = self.header.width
+        if not self.sheet.name and self.header.row and any(map(text_of, cells[width:])):
+            problem = f"{len(cells)} cells, the header row has {width}; quote those that hold the separator"
+            self._fault(number, "price", self._cell(cells, "price"), problem)
 
     def _fill(self, row: DeckRow, number: int, cells: Sequence[Cell]) -> None:
         """Read what a code costs."""

@@ -136,6 +136,22 @@ _MONEY = frozenset({
 })  # fmt: skip
 
 
+SIGNS = {
+    "$": "USD CAD AUD NZD HKD SGD MXN TWD", "US$": "USD", "€": "EUR", "£": "GBP EGP", "¥": "JPY CNY",
+    "₴": "UAH", "₽": "RUB", "₹": "INR", "₺": "TRY", "zł": "PLN",
+}  # fmt: skip
+"""What stands beside prices → the currencies that it may mean."""
+
+
+def other_currency(title: str, currency: str) -> str | None:
+    """Return the currency that a header names and that is not this one; None: it names no other."""
+    for token in re.sub(rf"([{_SIGNS}])", r" \1 ", plain(title)).upper().split():
+        meant = SIGNS.get(token, token if token in _MONEY else "").split()
+        if meant and currency.upper() not in meant:
+            return token
+    return None
+
+
 @cache
 def status_of(text: str) -> str | None:
     """Return the status that a word of the trade means; None: it is none of them."""
