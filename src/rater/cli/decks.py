@@ -124,6 +124,8 @@ async def _import(settings: Settings, asked: Import, *, is_applied: bool) -> int
             return _refused(plan)
         _show(plan, asked.profile, as_json=invocation().json)
         if not is_applied:
+            for note in () if invocation().json else plan.load_notes:
+                say(f"note: {note}")
             say("nothing was changed; with --apply it is loaded")
             return 0
         rows, version = plan.rows(), plan.version
@@ -150,7 +152,7 @@ def _show(plan: Plan, profile: Profile, *, as_json: bool) -> None:
     if as_json:
         for row in _rows(plan, plan.difference.changes):
             print_json(row)
-        print_json({"summary": _summary(plan, profile), "notes": plan.notes})
+        print_json({"summary": _summary(plan, profile), "notes": plan.notes + plan.load_notes})
         return
     print_pairs([(name, str(value)) for name, value in _summary(plan, profile).items() if name != "counts"])
     _show_counts(plan, profile)

@@ -580,12 +580,12 @@ PART_FAULTS = [
     (b"code;price\n1;1\n", "line 1", "code;price", "its cells are separated by `;`"),
     (b"Code\tRate\n1\t1\n", "line 1", "Code\\tRate", "its cells are separated by tabs"),
     (b"Dest|Rate\n1|1\n", "line 1", "Dest|Rate", "its cells are separated by `|`"),
-    (b"PK\x03\x04[Content_Types].xml", "", "null", "is a workbook (XLSX)"),
-    (b"PK\x03\x04deck.csv", "", "null", "is a ZIP archive"),
-    (b"\x1f\x8b\x08", "", "null", "is packed with gzip"),
-    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "", "null", "a workbook of the old form"),
-    ("code,price\n1,1\n".encode("utf-16"), "", "null", "is UTF-16 text"),
-    ("code,price\n1,1\n".encode("utf-16-le"), "", "null", "is UTF-16 text"),
+    (b"PK\x03\x04[Content_Types].xml", "", "", "is a workbook (XLSX)"),
+    (b"PK\x03\x04deck.csv", "", "", "is a ZIP archive"),
+    (b"\x1f\x8b\x08", "", "", "is packed with gzip"),
+    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "", "", "a workbook of the old form"),
+    ("code,price\n1,1\n".encode("utf-16"), "", "", "is UTF-16 text"),
+    ("code,price\n1,1\n".encode("utf-16-le"), "", "", "is UTF-16 text"),
 ]
 
 

@@ -290,6 +290,16 @@ def test_names_go_into_the_profiles_code_deck() -> None:
     assert any("1 new codes have no name in the code deck a-z" in note for note in made.notes)
 
 
+def test_spellings_of_a_name_are_told_before_the_load() -> None:
+    """What the load will say of names is told with the difference."""
+    head = ("Code", "Destination", "Rate")
+    made = planned(
+        ("1", "USA", "0.1"), ("12", "usa ", "0.1"), ("13", "Usa", "0.1"), head=head, code_deck="a-z"
+    )
+    told = 'code deck a-z: "USA" (1 code), "usa" (1 code) and "Usa" (1 code) are one name'
+    assert made.load_notes[0] == told
+
+
 def test_a_table_without_catalog() -> None:
     """The first thing that is loaded may not be a deck: its currency is not known."""
     (fault,) = faults(("380", "0.1"), content=None, table="b", currency="USD", create=True)

@@ -105,7 +105,7 @@ def _is_foreign(source: Source, raw: bytes) -> bool:
         if mark is not None and not lines[0].lstrip().startswith(("{", "-", "#")):
             told = f"text whose cells are separated by {SEPARATORS[mark]}"
     if told is not None:
-        source.fault("", None, f"is {told}, not a catalog; {REMEDY}")
+        source.fault("", "", f"is {told}, not a catalog; {REMEDY}")
     return told is not None
 
 
@@ -149,7 +149,7 @@ def _read_csv(source: Source, raw: bytes, out: CatalogFile) -> None:
     """Read a CSV file of clients or client packages, told by its header."""
     told = foreign(raw[:HEAD_BYTES])
     if told is not None:
-        source.fault("", None, f"is {told}, not CSV in UTF-8; {REMEDY}")
+        source.fault("", "", f"is {told}, not CSV in UTF-8; {REMEDY}")
         out.lost.add("clients")
         return
     header = csv_header(raw)

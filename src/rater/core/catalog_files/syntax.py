@@ -161,7 +161,7 @@ def csv_rows(
     A column that is not known or not there is one fault, not one for each row.
     """
     if (is_told := foreign(raw[:HEAD_BYTES])) is not None:
-        source.fault("", None, f"is {is_told}, not CSV in UTF-8; {REMEDY}")
+        source.fault("", "", f"is {is_told}, not CSV in UTF-8; {REMEDY}")
         return []
     try:
         text = raw.decode("utf-8-sig")

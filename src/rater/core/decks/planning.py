@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from rater.core.catalog.specs import Content, DeckSpec, RateTableSpec
 from rater.core.catalog_files.fields import Fault
-from rater.core.catalog_files.merging import CatalogFile, Existing, merge
+from rater.core.catalog_files.merging import CatalogFile, Existing, merge, warnings
 from rater.core.catalog_files.placed import Placed
 from rater.core.decks.difference import Difference, difference
 from rater.core.decks.profile import Profile
@@ -27,7 +27,7 @@ class Plan(NamedTuple):
     """What an import does: the rows to load, and what they change.
 
     version: of the catalog that it was made for, 0: there is none. deck: without its rows. codes: how many it
-    had. names: code → name, as it will be.
+    had. names: code → name, as it will be. load_notes: what the load will say besides.
     """
 
     version: int
@@ -40,6 +40,7 @@ class Plan(NamedTuple):
     renamed: list[Renamed]
     names: dict[str, str]
     notes: list[str]
+    load_notes: list[str]
 
     def rows(self) -> CatalogFile:
         """Return what a load takes."""
@@ -73,10 +74,12 @@ def plan(
     names = code_deck.codes if code_deck is not None else _names(old, empty.code_deck)
     made = Plan(
         version, new, before is None, deck._replace(rows=[]), len(deck.rows), compared, code_deck, renamed,
-        names, _notes(deck, compared, empty.code_deck, names, now_ms),
+        names, _notes(deck, compared, empty.code_deck, names, now_ms), [],
     )  # fmt: skip
     merged = merge(old, made.rows(), now_ms, Existing({}, {}))
-    return merged if isinstance(merged, list) else made
+    if isinstance(merged, list):
+        return merged
+    return made._replace(load_notes=[*warnings(made.rows(), old), *merged.notes])
 
 
 class _Refused(Exception):  # noqa: N818 - named for what happened
