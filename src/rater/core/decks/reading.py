@@ -132,26 +132,13 @@ class _Reading:
             self.faults.append(Fault(self.sheet.file, self.sheet.name, "", "has no row with a code"))
         self.rows.sort(key=_begin)
         self._check_doubles()
-        return self.faults or RateDeck(self.sheet, self.header, self.rows, list(self._notes()))
+        return self.faults or RateDeck(
+            self.sheet, self.header, self.rows, list(_notes(self.sheet, self.header, self.legend))
+        )
 
     def _fault(self, number: int, name: str, cell: Cell, problem: str) -> None:
         where = place(self.sheet, self.header, number, name)
         self.faults.append(Fault(self.sheet.file, where, what(text_of(cell)), problem))
-
-    def _notes(self) -> Iterator[str]:
-        yield from self.sheet.notes
-        header = self.header
-        if unread := header.unread:
-            yield f"columns that are not read: {some([what(title) for title in unread])}"
-        if self.legend:
-            yield f"rows without code and price, taken for text: {some(self.legend)}"
-        for name in ("code", "country_code"):
-            zeros = self.sheet.zeros.get(header.columns.get(name, -1))
-            if zeros:
-                yield (
-                    f"codes of the column {header.title(name)!r} are numbers that are shown with zeros in "
-                    f"front (format {zeros}), and were read without; make the column text where they count"
-                )
 
     def _check_columns(self) -> None:
         columns = self.header.columns
@@ -356,6 +343,22 @@ class _Reading:
                 problem = f"{where} says something else of this code from the same day on; leave one out"
                 self._fault(row.row, name, row.code, problem)
         self.rows = kept
+
+
+def _notes(sheet: Sheet, header: Header, legend: list[str]) -> Iterator[str]:
+    """Yield sentences on how a sheet was read."""
+    yield from sheet.notes
+    if unread := header.unread:
+        yield f"columns that are not read: {some([what(title) for title in unread])}"
+    if legend:
+        yield f"rows without code and price, taken for text: {some(legend)}"
+    for name in ("code", "country_code"):
+        zeros = sheet.zeros.get(header.columns.get(name, -1))
+        if zeros:
+            yield (
+                f"codes of the column {header.title(name)!r} are numbers that are shown with zeros in "
+                f"front (format {zeros}), and were read without; make the column text where they count"
+            )
 
 
 def _begin(row: DeckRow) -> tuple[str, int]:
