@@ -132,7 +132,7 @@ def workbook(
         parts.writestr(
             "xl/styles.xml",
             f'{HEAD}<styleSheet xmlns="{MAIN}">'
-            '<numFmts count="1"><numFmt numFmtId="164" formatCode="000"/></numFmts>'
+            '<numFmts count="1"><numFmt formatCode="000" numFmtId="164"/></numFmts>'
             '<cellXfs count="3"><xf numFmtId="0"/><xf numFmtId="14"/><xf numFmtId="164"/></cellXfs>'
             "</styleSheet>",
         )

@@ -128,6 +128,8 @@ def test_faults_are_told_to_a_bound(loader: _Loader, tmp_path: Path, capsys: Cap
     [
         (["--columns", "code"], "--columns code: write FIELD=COLUMN; fields are code, country_code"),
         (["--columns", "codes=A"], "--columns codes=A: write FIELD=COLUMN"),
+        (["--columns", 'code=A,price="B'], '--columns price="B: write FIELD=COLUMN'),
+        (["--columns", 'code=A, price = "Cost, net"'], "nor 'cost net'"),
         (
             ["--profile", "acne"],
             "--profile acne: there is no such profile; there are none; or add [decks.acne]",

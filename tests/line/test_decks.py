@@ -13,7 +13,11 @@ from typing import Any
 
 import pytest
 
+from rater import app
 from rater.cli import main
+from rater.core.catalog.specs import RateTableSpec
+from rater.core.catalog_files.placed import CatalogFile, Placed
+from rater.errors import Halt
 from workbook import Value, workbook
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow]
@@ -239,5 +243,12 @@ async def test_what_is_refused_changes_nothing(
     ]
     deck.write_bytes(b"PK\x03\x04")
     assert "damaged archive or workbook" in await refused("--profile", "a")
+    assert [record.value for record in await system.commands()] == before
+
+    async with app.loader(system.settings, print) as loader:
+        empty = CatalogFile()
+        empty.rate_tables.append(Placed("deck", "rate table", RateTableSpec("t", "USD", None, [])))
+        with pytest.raises(Halt, match=r"another load came meanwhile \(catalog 1, not 7\)"):
+            await loader.load_rows(empty, expected=7)
     assert [record.value for record in await system.commands()] == before
     assert system.stop_worker(process) == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -84,12 +85,17 @@ def _columns(text: str) -> dict[str, str]:
     from rater.core.decks.words import FIELDS
 
     out: dict[str, str] = {}
-    for part in filter(None, (part.strip() for part in text.split(","))):
-        name, equals, what = (piece.strip() for piece in part.partition("="))
-        if not equals or name not in FIELDS:
-            raise WrongInput(f"--columns {part}: write FIELD=COLUMN; fields are {', '.join(FIELDS)}")
-        out[name] = what.strip("\"'")
+    rest = text
+    while rest.strip():
+        found = _COLUMN.match(rest)
+        if found is None or found[1] not in FIELDS:
+            raise WrongInput(f"--columns {rest}: write FIELD=COLUMN; fields are {', '.join(FIELDS)}")
+        out[found[1]] = found[2].strip().strip("\"'")
+        rest = rest[found.end() :]
     return out
+
+
+_COLUMN = re.compile(r"""\s*(\w+)\s*=(\s*"[^"]*"\s*|\s*'[^']*'\s*|[^,"']*)(?:,|$)""")
 
 
 def _profile(settings: Settings, name: str | None, columns: Mapping[str, str]) -> Profile:

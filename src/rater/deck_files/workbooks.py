@@ -149,9 +149,9 @@ _EMPTY_FORMULA = re.compile(
     rb'[<:]c\s[^>]*?\br\s*=\s*["\']([A-Za-z]+)([0-9]+)["\'][^>]*>\s*'
     rb"<(?:\w+:)?f\b(?:[^>]*/>|[^>]*>[^<]*</(?:\w+:)?f>)\s*(?:<(?:\w+:)?v\s*/>|<(?:\w+:)?v>\s*</(?:\w+:)?v>)?\s*</"
 )
-_FORMAT = re.compile(r'<(?:\w+:)?numFmt\b[^>]*?\bnumFmtId\s*=\s*"(\d+)"[^>]*?\bformatCode\s*=\s*"([^"]*)"')
+_FORMAT = re.compile(r"<(?:\w+:)?numFmt\b[^>]*>")
 _XFS = re.compile(r"<(?:\w+:)?cellXfs\b.*?</(?:\w+:)?cellXfs>", re.DOTALL)
-_XF = re.compile(r'<(?:\w+:)?xf\b[^>]*?\bnumFmtId\s*=\s*"(\d+)"')
+_XF = re.compile(r"<(?:\w+:)?xf\b[^>]*>")
 _SHEET = re.compile(r"<(?:\w+:)?sheet\b[^>]*>")
 _RELATION = re.compile(r"<(?:\w+:)?Relationship\b[^>]*>")
 
@@ -212,12 +212,16 @@ class _Parts:
     def _zero_styles(self) -> dict[int, str]:
         """Return style → format of those that show zeros in front: `000`, `"00"0`."""
         text = self._text("xl/styles.xml") if "xl/styles.xml" in self.archive.namelist() else ""
-        formats = {number: html.unescape(code) for number, code in _FORMAT.findall(text)}
+        formats = {
+            _attribute(tag, "numFmtId"): _attribute(tag, "formatCode") for tag in _FORMAT.findall(text)
+        }
         table = _XFS.search(text)
+        styles = _XF.findall(table[0]) if table is not None else ()
+        of_styles = {style: formats.get(_attribute(tag, "numFmtId"), "") for style, tag in enumerate(styles)}
         return {
-            style: formats[number]
-            for style, number in enumerate(_XF.findall(table[0]) if table is not None else ())
-            if formats.get(number, "").count("0") > 1 and re.fullmatch(r'["\\+0 -]+[;@]*', formats[number])
+            style: code
+            for style, code in of_styles.items()
+            if code.count("0") > 1 and re.fullmatch(r'["\\+0 -]+[;@]*', code)
         }
 
     def _text(self, path: str) -> str:

@@ -220,7 +220,7 @@ def test_rows_that_follow_each_other() -> None:
 def test_an_end_in_the_deck() -> None:
     """A row may bring its end."""
     head = ("Code", "Rate", "Valid from", "Valid to")
-    made = planned(("380", "0.1", "2026-10-01", "2026-12-01"), head=head)
+    made = planned(("380", "0.1", "2026-10-01", "2026-11-30"), head=head)
     assert prices(made, "380") == [(10**9, None, OCT), (10**9, OCT, DEC)]
     assert counts(made) == {"changed": 1, "stays": 1}
     made = planned(("380", "0.1", "2026-10-01", "2026-11-01"), head=head)

@@ -307,7 +307,24 @@ def test_an_end_before_its_begin() -> None:
     """A row that ends when it begins is refused."""
     rows: Rows = [
         ["Code", "Rate", "Valid from", "Valid to"],
-        ["380", "0.1", "2026-12-01", "2026-12-01"],
+        ["380", "0.1", "2026-12-02", "2026-12-01"],
     ]
     (fault,) = told(read(rows))
-    assert "Rates!D2: 2026-12-01: not after its begin" in fault
+    assert "Rates!D2: 2026-12-01: before its begin" in fault
+
+
+@pytest.mark.parametrize(
+    ("cell", "end"),
+    [
+        ("2026-12-31", "2027-01-01"),
+        (date(2026, 12, 1), "2026-12-02"),
+        ("2026-12-31T12:00:00Z", "2026-12-31T12:00:00Z"),
+        ("9999-12-31", None),
+        (date(9999, 12, 31), None),
+        ("", None),
+    ],
+)
+def test_the_day_of_an_end_belongs_to_the_row(cell: Cell, end: str | None) -> None:
+    """Valid to 31 December is to the end of that day; the year 9999 says that there is no end."""
+    (row,) = deck([["Code", "Rate", "Valid from", "Valid to"], ["380", "0.1", "2026-12-01", cell]]).rows
+    assert row.to_ms == (None if end is None else day(end))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import date, timedelta
 from itertools import chain, islice
 from typing import Any, NamedTuple
 
@@ -187,7 +188,7 @@ class _Reading:
         row = DeckRow(
             "", number, self._name(number, self._cell(cells, "name")), None, None, None, None,
             self._read(number, "effective_from", cells, self._when),
-            self._read(number, "effective_to", cells, self._when), status,
+            self._read(number, "effective_to", cells, self._end), status,
         )  # fmt: skip
         if row.from_ms is None:
             row.from_ms = self.effective_ms
@@ -195,7 +196,7 @@ class _Reading:
             self._fill(row, number, cells)
         if row.to_ms is not None and row.from_ms is not None and row.to_ms <= row.from_ms:
             end = self._cell(cells, "effective_to")
-            self._fault(number, "effective_to", end, "not after its begin; correct one of them")
+            self._fault(number, "effective_to", end, "before its begin; correct one of them")
         if len(self.faults) == before:
             self.rows += _of_each(row, codes)
 
@@ -274,6 +275,15 @@ class _Reading:
 
     def _when(self, cell: Cell) -> int:
         return when_ms(canonical_when(when_of(cell, self.profile.dates)), self._zone)
+
+    def _end(self, cell: Cell) -> int | None:
+        """Return the end of the day that is a row's last; None for the year 9999, which says that none is."""
+        text = when_of(cell, self.profile.dates)
+        if text.startswith("9999-"):
+            return None
+        if len(text) == len("2026-12-01"):
+            text = (date.fromisoformat(text) + timedelta(1)).isoformat()
+        return when_ms(canonical_when(text), self._zone)
 
     def _status(self, cell: Cell) -> str:
         text = text_of(cell)
