@@ -71,7 +71,7 @@ def _written(value: Value) -> tuple[str, str]:  # noqa: PLR0911 - one for each t
         case date():
             return ' s="1"', f"<v>{(value - DAY_0).days}</v>"
         case Zeros():
-            return ' s="2"', f"<v>{value.number}</v>"
+            return ' s="2" t="n"', f"<v>{value.number}</v>"
         case Raw():
             return "", f"<v>{value.text}</v>"
         case Error():

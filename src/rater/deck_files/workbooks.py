@@ -205,7 +205,7 @@ class _Parts:
             return None
         numbers = "|".join(map(str, self.zero_styles)).encode()
         return re.compile(
-            rb'[<:]c\s(?=[^>]*\bs\s*=\s*["\'](' + numbers + rb')["\'])(?![^>]*\bt\s*=)'
+            rb'[<:]c\s(?=[^>]*\bs\s*=\s*["\'](' + numbers + rb')["\'])(?![^>]*\bt\s*=\s*["\'](?!n["\']))'
             rb'[^>]*?\br\s*=\s*["\']([A-Za-z]+)[0-9]+["\']'
         )
 
