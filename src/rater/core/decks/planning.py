@@ -8,6 +8,7 @@ from rater.core.catalog.specs import Content, DeckSpec, RateTableSpec
 from rater.core.catalog_files.fields import Fault
 from rater.core.catalog_files.merging import CatalogFile, Existing, merge, warnings
 from rater.core.catalog_files.placed import Placed
+from rater.core.catalog_files.unmatched import unmatched
 from rater.core.decks.difference import Difference, difference
 from rater.core.decks.profile import Profile
 from rater.core.decks.reading import RateDeck, Sheet, read_deck
@@ -79,7 +80,9 @@ def plan(
     merged = merge(old, made.rows(), now_ms, Existing({}, {}))
     if isinstance(merged, list):
         return merged
-    return made._replace(load_notes=[*warnings(made.rows(), old), *merged.notes])
+    file = made.rows()
+    notes = [*warnings(file, old), *unmatched(merged.content, file), *merged.notes]
+    return made._replace(load_notes=notes)
 
 
 class _Refused(Exception):  # noqa: N818 - named for what happened

@@ -342,17 +342,24 @@ class _Reading:
 
     def _check_doubles(self) -> None:
         """Refuse two rows of one code and begin, unless they say the same; then one is kept."""
-        kept: list[DeckRow] = []
-        for row in self.rows:
-            last = kept[-1] if kept else row
-            if last is row or _begin(last) != _begin(row):
-                kept.append(row)
-            elif _said(last) != _said(row):
-                name = "code" if self.full_codes else "country_code"
-                where = place(self.sheet, self.header, last.row, name)
-                problem = f"{where} says something else of this code from the same day on; leave one out"
-                self._fault(row.row, name, row.code, problem)
-        self.rows = kept
+        self.rows, differ = _once(self.rows)
+        name = "code" if self.full_codes else "country_code"
+        for first, row in differ:
+            where = place(self.sheet, self.header, first.row, name)
+            problem = f"{where} says something else of this code from the same day on; leave one out"
+            self._fault(row.row, name, row.code, problem)
+
+
+def _once(rows: Sequence[DeckRow]) -> tuple[list[DeckRow], list[tuple[DeckRow, DeckRow]]]:
+    """Return sorted rows, one for each code and begin, and the pairs that say different things of one."""
+    kept: list[DeckRow] = []
+    differ: list[tuple[DeckRow, DeckRow]] = []
+    for row in rows:
+        if not kept or _begin(kept[-1]) != _begin(row):
+            kept.append(row)
+        elif _said(kept[-1]) != _said(row):
+            differ.append((kept[-1], row))
+    return kept, differ
 
 
 def _notes(sheet: Sheet, header: Header, legend: list[str]) -> Iterator[str]:
