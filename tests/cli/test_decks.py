@@ -84,7 +84,7 @@ def test_the_difference_for_people(loader: _Loader, deck: str, capsys: Capture) 
         "1 moved prices that move by more than 50 percent",
         "1 doubtful the deck's status says something else than its price",
         "code name from before after terms falls to place",
-        "44 2026-12-01T00:00:00Z 0.1 0.5 0 + 1/1 line 4, Dial Code",
+        "44 UK 2026-12-01T00:00:00Z 0.1 0.5 0 + 1/1 line 4, Dial Code",
     ):
         assert line in lines, told.out
     assert "note: read as text in UTF-8, separated by `;`" in told.err
@@ -100,7 +100,7 @@ def test_the_difference_for_programs(loader: _Loader, deck: str, capsys: Capture
     changes = [(row["change"], row["code"]) for row in rows[:-1]]
     assert changes == [("new", "1"), ("dearer", "380"), ("dearer", "44")]
     assert rows[1] == {
-        "change": "dearer", "code": "380", "name": None, "from": "2026-12-01T00:00:00Z", "before": "0.1",
+        "change": "dearer", "code": "380", "name": "Ukraine", "from": "2026-12-01T00:00:00Z", "before": "0.1",
         "after": "0.12", "terms": "0 + 1/1", "moved": False, "doubtful": False, "falls_to": None,
         "place": "line 3, Dial Code",
     }  # fmt: skip

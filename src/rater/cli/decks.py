@@ -229,7 +229,7 @@ def _rows(plan: Plan, changes: list[Change]) -> Iterator[dict[str, Any]]:
         yield {
             "change": change.kind,
             "code": change.code,
-            "name": plan.names.get(change.code),
+            "name": plan.names.get(change.code, change.name),
             "from": None if change.from_ms is None else rfc3339(change.from_ms)[:19] + "Z",
             "before": None if change.before is None else format_e10(change.before.price_e10),
             "after": None if change.after is None else format_e10(change.after.price_e10),

@@ -44,9 +44,10 @@ SILENT = frozenset({"unchanged", "stays"})
 class Change(Struct, gc=False):
     """What becomes of one code from an instant on (None: from the beginning).
 
-    before, after: the rows that hold without and with the deck; None: none. row: of the deck's file; 0: none.
-    moved: the price moves by more than the profile's bound. falls_to: the shorter code by which calls are
-    rated then, of a code that ends; None: none. doubt: the deck's status says something else than its price.
+    before, after: the rows that hold without and with the deck; None: none. row, name: of the deck; 0 and
+    None: none. moved: the price moves by more than the profile's bound. falls_to: the shorter code by which
+    calls are rated then, of a code that ends; None: none. doubt: the deck's status says something else than
+    its price.
     """
 
     kind: Kind
@@ -55,6 +56,7 @@ class Change(Struct, gc=False):
     before: Row | None
     after: Row | None
     row: int
+    name: str | None
     moved: bool = False
     falls_to: str | None = None
     doubt: bool = False
@@ -213,11 +215,11 @@ class _Comparing:
         self.counts[kind] += 1
         moved = before is not None and after is not None and self._moved(before.price_e10, after.price_e10)
         self.counts["moved"] += moved
-        doubt = said is not None and _doubtful(said.status, kind)
+        doubt = said is not None and not self.is_new and _doubtful(said.status, kind)
         self.counts["doubtful"] += doubt
         at = None if since == BEGINNING_MS else since
-        row = 0 if said is None else said.row
-        self.changes.append(Change(kind, code, at, before, after, row, moved=moved, doubt=doubt))
+        row, name = (0, None) if said is None else (said.row, said.name)
+        self.changes.append(Change(kind, code, at, before, after, row, name, moved=moved, doubt=doubt))
 
     def _moved(self, before: int, after: int) -> bool:
         return abs(after - before) * 100 > self.profile.move_percent * abs(before)

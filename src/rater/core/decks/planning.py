@@ -75,14 +75,14 @@ def plan(
     names = code_deck.codes if code_deck is not None else _names(old, empty.code_deck)
     made = Plan(
         version, new, before is None, deck._replace(rows=[]), len(deck.rows), compared, code_deck, renamed,
-        names, _notes(deck, compared, empty.code_deck, names, now_ms), [],
+        names, [], [],
     )  # fmt: skip
     merged = merge(old, made.rows(), now_ms, Existing({}, {}))
     if isinstance(merged, list):
         return merged
     file = made.rows()
     notes = [*warnings(file, old), *unmatched(merged.content, file), *merged.notes]
-    return made._replace(load_notes=notes)
+    return made._replace(notes=_notes(made, now_ms), load_notes=notes)
 
 
 class _Refused(Exception):  # noqa: N818 - named for what happened
@@ -156,19 +156,14 @@ def _named(content: Content, deck: RateDeck, name: str | None) -> tuple[DeckSpec
     return DeckSpec(name, codes), renamed
 
 
-def _notes(
-    deck: RateDeck,
-    compared: Difference,
-    code_deck: str | None,
-    names: dict[str, str],
-    now_ms: int,
-) -> list[str]:
-    out = list(deck.notes)
-    past = [change for change in compared.changes if change.from_ms is not None and change.from_ms < now_ms]
+def _notes(made: Plan, now_ms: int) -> list[str]:
+    """Return sentences on what people may not expect of the difference."""
+    out, compared = list(made.deck.notes), made.difference
+    days = [change.from_ms for change in compared.changes if change.from_ms is not None]
+    past = [] if made.is_new else [day for day in days if day < now_ms]
     if past:
-        first = min(change.from_ms or 0 for change in past)
         out.append(
-            f"{len(past)} changes begin before now, the first on {rfc3339(first)[:10]}: calls that were "
+            f"{len(past)} changes begin before now, the first on {rfc3339(min(past))[:10]}: calls that were "
             "rated since then keep their amounts"
         )
     if compared.without_increment:
@@ -178,9 +173,9 @@ def _notes(
         )
     if compared.counts["later"]:
         out.append(f"{compared.counts['later']} codes have rows for later from before, which stay")
-    nameless = sum(change.kind == "new" and change.code not in names for change in compared.changes)
-    if nameless and "name" in deck.header.columns:
-        where = f"the code deck {code_deck}" if code_deck is not None else "a code deck"
+    nameless = sum(change.kind == "new" and change.code not in made.names for change in compared.changes)
+    if nameless and "name" in made.deck.header.columns:
+        where = f"the code deck {made.table.code_deck}" if made.table.code_deck is not None else "a code deck"
         out.append(
             f"{nameless} new codes have no name in {where}: give the profile a code_deck "
             "that takes the deck's names"
