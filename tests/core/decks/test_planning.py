@@ -162,6 +162,22 @@ def test_a_partial_notice_keeps_what_is_scheduled_later() -> None:
     assert "1 codes have rows for later from before, which stay" in made.notes
 
 
+def test_an_old_notice_does_not_go_before_a_newer_row() -> None:
+    """A notice that comes late holds until the row that the table has from a later day on; so does an end."""
+    content = loaded(planned(("380", "0.12", "2026-11-10")))
+    made = planned(("380", "0.11", "2026-11-01"), content=content)
+    assert counts(made) == {"older": 1, "stays": 1}
+    first, tenth = day("2026-11-01"), day("2026-11-10")
+    assert prices(made, "380") == [(10**9, None, first), (11 * 10**8, first, None), (12 * 10**8, tenth, None)]
+    content = loaded(made, content)
+    assert planned(("380", "0.11", "2026-11-01"), content=content).table == made.table
+    made = planned(("380", "", "2026-11-05", "closed"), content=content)
+    assert counts(made) == {"older": 1, "stays": 1}
+    assert prices(made, "380")[1:] == [(11 * 10**8, first, day("2026-11-05")), (12 * 10**8, tenth, None)]
+    made = planned(("380", "0.11", "2026-11-01"), content=content, kind="full")
+    assert counts(made) == {"cheaper": 1, "lost": 1}
+
+
 def test_closed_and_blocked_codes_end() -> None:
     """A code ends on its day, without a price; the shorter code that calls fall to is named."""
     content = Content(
@@ -306,7 +322,7 @@ def test_a_table_without_catalog() -> None:
     assert "no such currency" in fault
 
 
-DAYS = ["", "2026-10-01", "2026-11-25", "2026-12-01", "2027-01-01"]
+DAYS = ["", "2026-10-01", "2026-11-10", "2026-11-25", "2026-12-01", "2027-01-01"]
 ROWS = st.lists(
     st.tuples(st.sampled_from(["1", "12", "123", "380"]), st.integers(1, 5), st.sampled_from(DAYS)),
     max_size=5, unique_by=lambda row: (row[0], row[2]),
@@ -329,17 +345,20 @@ def test_the_table_says_what_the_deck_says(kind: str, before: list[Any], after: 
     old, new = first.table.rates, made.table.rates
     days = {code: [day(when) if when else NOW for at, _, when in after if at == code] for code, _, _ in after}
     said = {(code, day(when) if when else NOW): price for code, price, when in after}
+    held = {(row.code, row.from_ms): row.price_e10 for row in old if row.from_ms is not None}
     starts = min(NOW if not when else max(NOW, day(when)) for _, _, when in after)
-    scheduled = {code: [day(when) for at, _, when in before if at == code and when] for code, _, _ in before}
+    scheduled = {code: [since for at, since in held if at == code] for code, _ in held}
     for at_ms in (NOW, day("2026-11-25"), DEC, day("2027-01-01"), day("2030-01-01")):
         for code in ("1", "12", "123", "380"):
             past = [since for since in days.get(code, []) if since <= at_ms]
             row = next((one for one in reversed(_of(new, code)) if _holds(one, at_ms)), None)
             if past:
-                later = [since for since in scheduled.get(code, []) if max(*past, NOW) < since <= at_ms]
+                later = [since for since in scheduled.get(code, []) if max(past) < since <= at_ms]
+                assert row is not None
                 if kind == "full" or not later:
-                    assert row is not None
                     assert row.price_e10 == said[code, max(past)] * 10**10
+                else:  # what a notice says is over when a row of the table begins behind it
+                    assert row.price_e10 == held[code, max(later)]
             elif kind == "full" and code not in days and at_ms >= starts:
                 assert row is None
             elif kind == "partial":

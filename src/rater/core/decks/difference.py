@@ -21,7 +21,7 @@ from rater.core.instants import BEGINNING_MS
 
 Kind = Literal[
     "new", "dearer", "cheaper", "changed", "unchanged", "closed", "blocked", "lost", "withdrawn", "stays",
-    "absent",
+    "absent", "older",
 ]  # fmt: skip
 KINDS: dict[str, str] = {
     "new": "codes that the table does not have",
@@ -35,6 +35,7 @@ KINDS: dict[str, str] = {
     "withdrawn": "rows for later that a full deck does not have: they are removed",
     "stays": "codes that a partial deck does not have: they stay",
     "absent": "codes that end, and that the table does not have",
+    "older": "rows of a day before the ones that the table has: those go on",
 }
 """What may become of a code, and how people are told."""
 SILENT = frozenset({"unchanged", "stays"})
@@ -151,19 +152,22 @@ class _Comparing:
     def _row(self, code: str, said: DeckRow, old: list[Row], rows: list[Row]) -> list[Row]:
         """Return the code's rows with what the deck says of it."""
         since = self._since(said)
-        at_ms = max(since, self.now_ms)
+        is_older = self.profile.kind == "partial" and any(since < _begin(row) <= self.now_ms for row in rows)
+        at_ms = since if is_older else max(since, self.now_ms)
         present = _at(rows, at_ms)
         before = _at(old, at_ms) if old else present
+        kept = [_cut(row, since) for row in rows if _begin(row) < since]
+        later = [row for row in rows if _begin(row) > at_ms]
         if said.price_e10 is None:
-            return self._end(code, said, before, rows)
+            return self._end(code, said, before, rows, [*kept, *later] if is_older else kept)
         made = self._made(code, said, before or present or (old[-1] if old else None))
         if present is not None and _terms(present) == _terms(made) and _lasts(present, made, rows):
             self.counts["unchanged"] += 1
             return rows
-        kept = [_cut(row, since) for row in rows if _begin(row) < since]
-        later = [row for row in rows if _begin(row) > at_ms]
-        self.counts["later"] += bool(later) and self.profile.kind == "partial"
-        if _at([made], at_ms) is None:
+        self.counts["later"] += bool(later) and self.profile.kind == "partial" and not is_older
+        if is_older:
+            self._note("older", code, since, before, made, said)
+        elif _at([made], at_ms) is None:
             self._note("closed", code, since, before, None, said)
         else:
             self._note(_kind(before, made), code, since, before, made, said)
@@ -171,15 +175,20 @@ class _Comparing:
                 self.without_increment += 1
         return [*kept, made, *later]
 
-    def _end(self, code: str, said: DeckRow, before: Row | None, rows: list[Row]) -> list[Row]:
+    def _end(
+        self, code: str, said: DeckRow, before: Row | None, rows: list[Row], kept: list[Row]
+    ) -> list[Row]:
+        """Return the rows of a code that ends: those that are kept."""
         since = self._since(said)
-        later = [row for row in rows if _begin(row) > since]
-        kind: Kind = "blocked" if said.status == "blocked" else "closed"
-        if before is None and not later:
+        after = [row for row in rows if _begin(row) > since]
+        if before is None and not after:
             self._note("absent", code, since, None, None, said)
             return rows
-        self._note(kind, code, since, before or later[0], None, said)
-        return [_cut(row, since) for row in rows if _begin(row) < since]
+        kind: Kind = "blocked" if said.status == "blocked" else "closed"
+        if len(kept) > sum(_begin(row) < since for row in rows):
+            kind = "older"
+        self._note(kind, code, since, before or after[0], None, said)
+        return kept
 
     def _lost(self, code: str, rows: list[Row], begin_ms: int) -> None:
         kept = [_cut(row, begin_ms) for row in rows if _begin(row) < begin_ms]
