@@ -205,6 +205,17 @@ def test_a_closed_code_takes_what_was_scheduled_with_it() -> None:
     assert prices(made, "380") == [(10**9, None, day("2026-11-25"))]
 
 
+def test_a_price_and_its_end_in_one_deck() -> None:
+    """A code whose price is followed by its end is not opened again when the deck comes again."""
+    rows = (("380", "0.2", "2026-11-01"), ("380", "", "2026-12-01", "closed"))
+    for kind in ("full", "partial"):
+        first = planned(*rows, kind=kind)
+        assert prices(first, "380")[1:] == [(2 * 10**9, day("2026-11-01"), DEC)]
+        again = planned(*rows, kind=kind, content=loaded(first))
+        assert again.table == first.table
+        assert counts(again)["unchanged"] == 2
+
+
 def test_dates_in_the_past_are_kept_and_told() -> None:
     """A price from October on begins in October; that rated calls keep their amounts is said."""
     made = planned(("380", "0.2", "2026-10-01"))

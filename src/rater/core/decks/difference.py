@@ -143,14 +143,15 @@ class _Comparing:
             for late in old:
                 if _begin(late) > self.now_ms and _begin(late) not in days:
                     self._note("withdrawn", code, _begin(late), late, _at(rows, _begin(late)), said[0])
-        for row in said:
-            rows = self._row(code, row, old, rows)
+        for row, after in zip(said, [*said[1:], None], strict=True):
+            until = None if after is None else self._since(after)
+            rows = self._row(code, row, until, old, rows)
         self.new[code] = rows
         if not rows:
             del self.new[code]
 
-    def _row(self, code: str, said: DeckRow, old: list[Row], rows: list[Row]) -> list[Row]:
-        """Return the code's rows with what the deck says of it."""
+    def _row(self, code: str, said: DeckRow, until: int | None, old: list[Row], rows: list[Row]) -> list[Row]:
+        """Return the code's rows with what the deck says of it; until: the begin of its next row."""
         since = self._since(said)
         is_older = self.profile.kind == "partial" and any(since < _begin(row) <= self.now_ms for row in rows)
         at_ms = since if is_older else max(since, self.now_ms)
@@ -161,7 +162,7 @@ class _Comparing:
         if said.price_e10 is None:
             return self._end(code, said, before, rows, [*kept, *later] if is_older else kept)
         made = self._made(code, said, before or present or (old[-1] if old else None))
-        if present is not None and _terms(present) == _terms(made) and _lasts(present, made, rows):
+        if present is not None and _terms(present) == _terms(made) and _lasts(present, made, until, rows):
             self.counts["unchanged"] += 1
             return rows
         self.counts["later"] += bool(later) and self.profile.kind == "partial" and not is_older
@@ -182,7 +183,10 @@ class _Comparing:
         since = self._since(said)
         after = [row for row in rows if _begin(row) > since]
         if before is None and not after:
-            self._note("absent", code, since, None, None, said)
+            if rows:  # ended before
+                self.counts["unchanged"] += 1
+            else:
+                self._note("absent", code, since, None, None, said)
             return rows
         kind: Kind = "blocked" if said.status == "blocked" else "closed"
         if len(kept) > sum(_begin(row) < since for row in rows):
@@ -255,9 +259,13 @@ def _terms(row: Row) -> tuple[int, int, int, int, int]:
     return row.price_e10, row.setup_fee_e10, row.min_time, row.interval, row.grace_time
 
 
-def _lasts(present: Row, made: Row, rows: Sequence[Row]) -> bool:
-    """Return whether the row that holds ends when the deck's does, or goes over into the next."""
-    if present.to_ms == made.to_ms:
+def _lasts(present: Row, made: Row, until: int | None, rows: Sequence[Row]) -> bool:
+    """Return whether the row that holds ends when the deck's does, or goes over into the next.
+
+    until: when the deck's next row of the code begins.
+    """
+    ends = [end for end in (made.to_ms, until) if end is not None]
+    if present.to_ms in {made.to_ms, min(ends, default=None)}:
         return True
     return made.to_ms is None and any(_begin(row) == present.to_ms for row in rows)
 
