@@ -552,11 +552,16 @@ def deck_seeds() -> list[Input]:
         for row in DECK_ROWS
     ]
     texts = ["\n".join(mark.join(row) for row in rows).encode() for mark in (";", "\t", "|")]
-    full = "Code;Rate;Effective Date\n380;0,05;2026-12-01\n1242-1246;0,1;\n".encode("cp1252")
+    days = [  # around world.LOADED_MS, 2026-09-15
+        "Code;Rate;Effective Date;End Date;Status", "380;0,05;2026-09-01", "380;0,06;2026-10-01",
+        "380;;2026-11-01;;closed", "1242-1246;0,1;2026-08-01;2026-12-31", "44;0,2;2026-09-01;2026-09-10",
+        "44;0,3;2026-10-01", "7;1;", "7;2;2026-09-16;;new", "49;;;;blocked",
+    ]  # fmt: skip
+    full = "\n".join(days).encode("cp1252")
     return [
         ("xlsx", workbook({"Rates": DECK_ROWS})),
         *[("sheet", sheet(DECK_ROWS).encode())] * 3,
-        *[("csv", text) for text in (*texts, full) * 3],
+        *[("csv", text) for text in (*texts, full, full, full) * 2],
         ("csv", texts[1].decode().encode("utf-16")),
         ("csv", gzip.compress(texts[0])),
     ]

@@ -80,7 +80,8 @@ def _members(archive: zipfile.ZipFile) -> Iterator[zipfile.ZipInfo]:
     for info in archive.infolist():
         path = PurePosixPath(info.filename)
         hidden = any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
-        if not info.is_dir() and not hidden:
+        # `is_dir` of a name that is empty is an IndexError.
+        if info.filename and not info.filename.endswith("/") and not hidden:
             yield info
 
 
