@@ -205,9 +205,14 @@ def test_zeros_that_a_format_shows(tmp_path: Path) -> None:
 
 def test_a_stray_cell_far_away_is_refused(tmp_path: Path) -> None:
     """Calamine would make room for all cells up to it, and end the process."""
-    extra = '<row r="1048576"><c r="XFD1048576"><v>1</v></c></row>'
-    with pytest.raises(Unreadable, match="reaches to XFD1048576: delete the cells beyond the deck"):
-        opened(tmp_path, workbook({"Rates": [["Code", "Rate"]]}, extra=extra))
+    for at in ('r="XFD1048576"', "r = 'XFD1048576'", 's="1" r="xfd1048576"', 'r="XFD0001048576"'):
+        extra = f'<row r="5"><c {at}><v>1</v></c></row>'
+        with pytest.raises(Unreadable, match="reaches to XFD1048576: delete the cells beyond the deck"):
+            opened(tmp_path, workbook({"Rates": [["Code", "Rate"]]}, extra=extra))
+    for at in ("A99999999999999999999999", "ZZZZZZZZZZZZ1"):  # which overflow
+        extra = f'<row r="5"><c r="{at}"><v>1</v></c></row>'
+        with pytest.raises(Unreadable, match="delete the cells beyond the deck"):
+            opened(tmp_path, workbook({"Rates": [["Code", "Rate"]]}, extra=extra))
     far = '<row r="100000"><c r="B100000"><v>1</v></c></row>'
     assert len(cells(opened(tmp_path, workbook({"Rates": [["Code", "Rate"]]}, extra=far)))) == 100_000
 

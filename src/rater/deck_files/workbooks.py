@@ -138,8 +138,8 @@ class _Scan(NamedTuple):
 
 
 _USUAL = re.compile(rb'<c r="([A-Z]{1,3})([0-9]{1,7})"')
-_CELLS = re.compile(rb'[<:]c\s[^>]*?\br\s*=\s*["\']([A-Za-z]{1,10})([0-9]{1,20})["\']')
-_ROWS = re.compile(rb'[<:]row\s[^>]*?\br\s*=\s*["\']([0-9]{1,20})["\']')
+_CELLS = re.compile(rb'[<:]c\s[^>]*?\br\s*=\s*["\']([A-Za-z]+)([0-9]+)["\']')
+_ROWS = re.compile(rb'[<:]row\s[^>]*?\br\s*=\s*["\']([0-9]+)["\']')
 _ERROR = re.compile(
     rb'[<:]c\s(?=[^>]*\bt\s*=\s*["\']e["\'])[^>]*?\br\s*=\s*["\']([A-Za-z]+)([0-9]+)["\'][^>]*>'
     rb"(?:(?![<:]c\s).)*?[<:]v\b[^>]*>([^<]*)<",
@@ -188,9 +188,9 @@ class _Parts:
                 cells = _CELLS.findall(chunk)
             if cells:
                 names, numbers = zip(*cells, strict=True)
-                columns = max(columns, *(place_of(one.decode().upper()) + 1 for one in set(names)))
-                rows = max(rows, *map(int, set(numbers)))
-            rows = max(rows, *map(int, _ROWS.findall(chunk)), 0)
+                columns = max(columns, *(place_of(one[:9].decode().upper()) + 1 for one in set(names)))
+                rows = max(rows, *map(_number, set(numbers)))
+            rows = max(rows, *map(_number, _ROWS.findall(chunk)), 0)
             for found in _ERROR.findall(chunk) if b'"e"' in chunk or b"'e'" in chunk else ():
                 _put(odd, found, html.unescape(found[2].decode("utf-8", "replace")) or "#ERROR")
             for found in _EMPTY_FORMULA.findall(chunk) if b"<f" in chunk or b":f" in chunk else ():
@@ -256,5 +256,10 @@ def _attribute(tag: str, name: str) -> str:
     return html.unescape(found[1] if found[1] is not None else found[2]) if found is not None else ""
 
 
+def _number(digits: bytes) -> int:
+    """Return a row's number; of one with more digits than any, which calamine lets overflow, a large one."""
+    return int(digits[:20])
+
+
 def _put(odd: dict[int, dict[int, str]], found: tuple[bytes, ...], text: str) -> None:
-    odd.setdefault(int(found[1]), {})[place_of(found[0].decode().upper())] = text
+    odd.setdefault(_number(found[1]), {})[place_of(found[0].decode().upper())] = text
