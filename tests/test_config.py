@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from rater.config import SECRETS, SECTIONS, Settings, load, masked_url
+from rater.core.decks.profile import Profile
 
 EXAMPLE = Path(__file__).parents[1] / "config" / "rater.toml"
 
@@ -44,6 +45,8 @@ def test_the_example_shows_every_setting_with_its_default() -> None:
     assert good(str(EXAMPLE)) == good()
     table = tomllib.loads(text)
     assert set(table) == set(SECTIONS)
+    for key in Profile.__struct_fields__:
+        assert f"# {key} = " in text, f"decks.{key}"
     for section, struct in SECTIONS.items():
         for field in msgspec.structs.fields(struct):
             if field.default is None:  # not there by default: shown behind `#`
@@ -104,6 +107,19 @@ def test_environment_wins_over_file_and_flags_over_both(tmp_path: Path) -> None:
         ('[sources.cp]\ntopic = "t"', ["sources.cp", "ids of fees", "choose another name"]),
         ('[sources."a/b"]\ntopic = "t"', ["a source's name has"]),
         ("sources = 1", ["a source is a table"]),
+        ("decks = 1", ["a profile of decks is a table"]),
+        ('[decks.a]\nkinds = "full"', ["decks.a.kinds", "did you mean `kind`"]),
+        ('[decks.a]\nkind = "whole"', ["decks.a.kind", "one of full, partial"]),
+        ("[decks.a]\ncreate = true", ["decks.a.create", "needs a currency"]),
+        ('[decks.a]\ncurrency = "US Dollar"', ["decks.a.currency", "1 to 16 letters"]),
+        ('[decks.a]\nzone = "Kiev"', ["decks.a.zone", "Europe/Kyiv"]),
+        ('[decks.a]\nincrement = "60"', ["decks.a.increment", "60/1"]),
+        ('[decks.a]\nincrement = "60/0"', ["decks.a.increment", "60/1"]),
+        ('[decks.a]\ndates = "dd.mm"', ["decks.a.dates", "one of dmy, mdy, ymd"]),
+        ('[decks.a]\ndecimal = "\'"', ["decks.a.decimal", 'give "." or ","']),
+        ('[decks.a]\ncolumns = {codes = "A"}', ["decks.a.columns.codes", "known are code, country_code"]),
+        ('[decks.a]\nstatuses = {D = "deleted"}', ["decks.a.statuses.D", "closed"]),
+        ("[decks.a]\nmove_percent = -1", ["decks.a.move_percent", "from 0 to"]),
         ("[kafka", ["is not TOML"]),
     ],
 )
@@ -112,7 +128,7 @@ def test_what_is_wrong_is_a_sentence_with_place_and_remedy(
 ) -> None:
     """A wrong setting is named with its file, key and value, and what to do."""
     found = "\n".join(problems(text, tmp_path))
-    assert "rater.toml" in found or "kafka." in found or "sources." in found or "redis." in found
+    assert any(place in found for place in ("rater.toml", "kafka.", "sources.", "redis.", "decks."))
     assert "secret" not in found
     for part in parts:
         assert part in found
@@ -191,3 +207,28 @@ def test_sources_come_from_variables_too(tmp_path: Path) -> None:
     assert settings.sources["PBX-1"].defaults == {"zone": "UTC", "client": "42"}
     assert settings.sources["PBX-1"].map == str(tmp_path / "maps/x.toml")
     assert settings.sources["new"].topic == "c"
+
+
+DECK = """
+[decks.acme]
+kind = "full"
+currency = "USD"
+create = true
+columns = {code = "A", price = "Rate per min"}
+statuses = {D = "closed"}
+[decks.plain]
+"""
+
+
+def test_profiles_of_decks(tmp_path: Path) -> None:
+    """A profile is read with what its tables hold; an empty one has the defaults; flags win over the file."""
+    file = tmp_path / "rater.toml"
+    file.write_text(DECK, "utf-8")
+    settings = good(str(file), {"RATER_DECKS__ACME__DATES": "dmy"}, {"decks.acme.move_percent": "20"})
+    acme = settings.decks["acme"]
+    assert (acme.kind, acme.currency, acme.create, acme.dates, acme.move_percent) == (
+        "full", "USD", True, "dmy", 20,
+    )  # fmt: skip
+    assert acme.columns == {"code": "A", "price": "Rate per min"}
+    assert acme.statuses == {"D": "closed"}
+    assert settings.decks["plain"] == Profile()

@@ -252,13 +252,19 @@ async def load(
 
     progress: told of each step, in a sentence. Raises Halt where topics are not as they must be.
     """
+    async with loader(settings, progress) as made:
+        return await made.load([Path(name) for name in files])
+
+
+@asynccontextmanager
+async def loader(settings: Settings, progress: Callable[[str], None]) -> AsyncIterator[Loader]:
+    """Connect what loads catalogs, and close it in the end. Raises as `load`."""
     client, topics = kafka_client(settings), topics_of(settings)
     problems = await topics.check(client)
     if problems:
         raise Halt("\n".join(problems))
     async with opened_store(settings) as store:
-        loader = Loader(client, topics, store, catalogs_of(settings), progress, getpass.getuser())
-        return await loader.load([Path(name) for name in files])
+        yield Loader(client, topics, store, catalogs_of(settings), progress, getpass.getuser())
 
 
 async def audit(settings: Settings, progress: Progress | None = None) -> Ledger:

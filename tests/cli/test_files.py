@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
 
@@ -34,6 +35,28 @@ def cdrs(folder: Path, *rows: dict[str, Any] | str) -> str:
         "".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows), "utf-8"
     )
     return str(file)
+
+
+@pytest.mark.parametrize(
+    ("encode", "said"),
+    [
+        (lambda raw: gzip.compress(raw.decode().encode("utf-16")), "is UTF-16 text"),
+        (lambda raw: gzip.compress(gzip.compress(raw)), "is packed with gzip"),
+        (lambda raw: raw.decode().encode("utf-16"), "is UTF-16 text"),
+        (lambda raw: b"PK\x03\x04\x14\0" + raw, "is a ZIP archive"),
+    ],
+)
+def test_a_file_that_is_no_text_is_one_sentence(
+    encode: Callable[[bytes], bytes], said: str, tmp_path: Path, capsys: Capture
+) -> None:
+    """An archive, or in UTF-16: one sentence with the remedy, not a rejection for each record."""
+    file = Path(cdrs(tmp_path, NOW, NOW))
+    file.write_bytes(encode(file.read_bytes()))
+    for name in ("default", "asterisk", "asterisk-csv"):
+        assert main(["sources", "test", name, str(file)]) == 2
+        told = capsys.readouterr()
+        assert told.out == ""
+        assert told.err == f"rater: {file}: {said}; give the records as text in UTF-8\n"
 
 
 def test_sources_list_shows_maps_and_who_uses_them(capsys: Capture) -> None:

@@ -6,12 +6,14 @@ exception that the product let out.
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stdout
 from dataclasses import dataclass
+from datetime import date
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -26,9 +28,14 @@ from golden.cases import Case, load_cases
 from rater.cli import topics
 from rater.cli.printing import print_rows
 from rater.core.amounts import parse_micros
-from rater.core.catalog_files.merging import Fault
+from rater.core.catalog.codes import Row
+from rater.core.catalog.specs import Content, RateTableSpec
+from rater.core.catalog_files.merging import Existing, Fault, Merged, merge
 from rater.core.cdr import MAX_BYTES, Arrival, Cdr
 from rater.core.cdr_decoding import check
+from rater.core.decks.cells import text_of
+from rater.core.decks.planning import Plan, plan
+from rater.core.decks.profile import Profile
 from rater.core.instants import DAY_MS
 from rater.core.journal.auditing import Ledger
 from rater.core.journal.records import ChangeRecord, Effect, StateRecord
@@ -36,6 +43,7 @@ from rater.core.line.offline import Duplicate, Ended, Rater, Transaction
 from rater.core.reasons import VALUE_CHARS_MAX, Reason, Rejection
 from rater.core.sources.cutting import records
 from rater.core.sources.source_map import Skipped, SourceMap, compile_map, describe
+from rater.deck_files import Unreadable, sheet_of
 from rater.errors import Halt
 from rater.jobs.audit import _sums
 from rater.mobile import reading
@@ -44,6 +52,7 @@ from rater.queries.transactions import published
 from rater.source_maps import open_map, shipped
 from rater.stream.browsing import Seen
 from rater.stream.journal import Mark, Owner, understood
+from workbook import Error, Value, sheet, workbook
 
 DATA = Path(__file__).parents[1] / "data" / "sources"
 DETAIL_CHARS_MAX = 1000
@@ -518,6 +527,85 @@ def check_lists(_: str, raw: bytes) -> None:
     quick(began, RECORD_S_MAX)
 
 
+# ------------------------------------------------------------------ carriers' decks
+DECK_ROWS: list[list[Value]] = [
+    ["ACME", "rates as of 1 December"],
+    ["Country Code", "Area Code", "Destination", "Rate USD/min", "Connection Fee", "Increment",
+     "Effective Date", "End Date", "Status"],
+    [380.0, "44, 50-52", "Ukraine", 0.0455, 0.01, "60/1", date(2026, 12, 1), None, "Increase"],
+    [39.0, "06", "Italy Rome", "$0.02", None, "1/1", "2026-11-01", "2027-01-01", "New"],
+    ["+44", None, "UK", "1,234.5", Error("#N/A"), 6.0, "13/12/2026", None, "Closed"],
+    ["Legend"],
+]  # fmt: skip
+DECK_CONTENT = Content(
+    base="USD",
+    rate_tables={
+        "t": RateTableSpec("t", "USD", None, [Row("380", 10**9), Row("44", 10**8, 0, 60, 60, 3, 0, None)])
+    },
+)
+
+
+def deck_seeds() -> list[Input]:
+    """Return decks: a workbook, its sheet's XML, and text with separators, in encodings, packed."""
+    rows = [
+        [text_of(value) if isinstance(value, str | float | date) else "" for value in row]
+        for row in DECK_ROWS
+    ]
+    texts = ["\n".join(mark.join(row) for row in rows).encode() for mark in (";", "\t", "|")]
+    days = [  # around world.LOADED_MS, 2026-09-15
+        "Code;Rate;Effective Date;End Date;Status", "380;0,05;2026-09-01", "380;0,06;2026-10-01",
+        "380;;2026-11-01;;closed", "1242-1246;0,1;2026-08-01;2026-12-31", "44;0,2;2026-09-01;2026-09-10",
+        "44;0,3;2026-10-01", "7;1;", "7;2;2026-09-16;;new", "49;;;;blocked",
+    ]  # fmt: skip
+    full = "\n".join(days).encode("cp1252")
+    return [
+        ("xlsx", workbook({"Rates": DECK_ROWS})),
+        *[("sheet", sheet(DECK_ROWS).encode())] * 3,
+        *[("csv", text) for text in (*texts, full, full, full) * 2],
+        ("csv", texts[1].decode().encode("utf-16")),
+        ("csv", gzip.compress(texts[0])),
+    ]
+
+
+def mutated_deck(mutator: Mutator, given: Input) -> bytes:
+    """Change a deck: its cells, its lines, its bytes."""
+    kind, raw = given
+    if kind == "csv" and mutator.random.random() < 0.5:
+        return mutator.lines(raw.replace(b";", b"\n")).replace(b"\n", b";")
+    return mutator.lines(raw) if mutator.random.random() < 0.4 else mutator.cut(raw)
+
+
+def check_deck(kind: str, raw: bytes) -> None:
+    """A deck becomes a plan that loads, and then says nothing new; or every fault is a sentence."""
+    if kind == "sheet":
+        raw = workbook({"Rates": []}, first=raw)
+    began = time.process_time()
+    for which in ("full", "partial"):
+        profile = Profile(kind=which, increment="1/1")
+        made = _planned(raw, profile, DECK_CONTENT)
+        quick(began, FILE_S_MAX)
+        if isinstance(made, str):
+            sentence(made, 5 * DETAIL_CHARS_MAX)
+        elif isinstance(made, list):
+            assert made
+            for fault in made:
+                sentence(str(fault), 5 * DETAIL_CHARS_MAX)
+        else:
+            merged = merge(DECK_CONTENT, made.rows(), world.LOADED_MS, Existing({}, {}))
+            assert isinstance(merged, Merged)
+            again = _planned(raw, profile, merged.content)
+            assert isinstance(again, Plan)
+            assert again.table == made.table, "the same deck again changes something"
+
+
+def _planned(raw: bytes, profile: Profile, content: Content) -> Plan | list[Fault] | str:
+    try:
+        read = sheet_of("deck", raw, None, {})
+        return plan(content, 1, read, "t", profile, effective_ms=None, now_ms=world.LOADED_MS)
+    except Unreadable as error:
+        return str(error)
+
+
 def mutated_map(mutator: Mutator, given: Input) -> bytes:
     """Change the text of a map."""
     return mutator.lines(given[1]) if mutator.random.random() < 0.6 else mutator.cut(given[1])
@@ -577,5 +665,6 @@ TARGETS = {
     "bodies": Target(body_seeds, mutated_msgpack, check_body, 300),
     "journal": Target(journal_seeds, mutated_journal, check_journal, 4_000),
     "mobile": Target(mobile_seeds, mutated_octets, check_mobile, 3_000),
+    "decks": Target(deck_seeds, mutated_deck, check_deck, 1_500),
     "lists": Target(journal_seeds, mutated_journal, check_lists, 2_000),
 }

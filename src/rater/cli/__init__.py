@@ -15,7 +15,7 @@ from typing import Any
 import click
 
 from rater import __version__
-from rater.cli import checking, client_packages, clients, examples, files, running, topics
+from rater.cli import checking, client_packages, clients, decks, examples, files, running, topics
 from rater.cli.options import FAILED, WRONG_INPUT, Failed, Invocation, WrongInput, settings_options
 from rater.cli.printing import say
 from rater.errors import Fenced, Halt, Retake, Wait
@@ -55,7 +55,7 @@ def rater() -> None:
 
 for _command in (
     *(running.demo, running.worker, running.topics, checking.check, running.load, running.audit),
-    *(files.ingest, files.sources, examples.config_group),
+    *(files.ingest, files.sources, decks.decks, examples.config_group),
     *(topics.transactions, topics.rejected),
     *(clients.clients, client_packages.client_packages),
 ):

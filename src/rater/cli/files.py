@@ -293,6 +293,7 @@ def _records(
     stream: BufferedReader, source_map: SourceMap | None, file: str, form: str | None, told: list[str]
 ) -> Iterator[Record]:
     """Yield a file's records; told: gets a sentence for each fault that did not end the reading."""
+    from rater.core.file_forms import HEAD_BYTES, foreign
     from rater.core.sources.cutting import records
     from rater.mobile import packing, reading
 
@@ -308,6 +309,8 @@ def _records(
             raise WrongInput(
                 f"{file}: is no text but BER; say of which format it is: --format tap3, or ts32298"
             )
+        if (what := foreign(whole.peek(HEAD_BYTES)[:HEAD_BYTES])) is not None:
+            raise WrongInput(f"{file}: is {what}; give the records as text in UTF-8")
         yield from records(cast("BinaryIO", whole), source_map)
     except reading.Missing as fault:
         raise WrongInput(str(fault)) from fault

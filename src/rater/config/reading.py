@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, get_type_hints
 from urllib.parse import urlsplit
 
 import msgspec
+from msgspec import Struct
 
 from rater.config.settings import (
     DEFAULT_SOURCE,
@@ -22,14 +23,16 @@ from rater.config.settings import (
     SECRETS,
     SECTIONS,
     Kafka,
-    Section,
     Settings,
     Source,
     redacted,
 )
 from rater.core.cdr import MAX_BYTES, RESERVED_SOURCES
+from rater.core.decks.profile import Profile, profile_faults
 
 ENVIRONMENT_PREFIX = "RATER_"
+NAMED = ("sources", "decks")
+"""Sections of tables that have names of the user's: [sources.NAME], [decks.NAME]."""
 
 
 class _Given(NamedTuple):
@@ -87,13 +90,13 @@ def _from_file(path: str | None, problems: list[str]) -> Iterator[_Given]:
 
 
 def _leaves(origin: str, path: tuple[str, ...], table: dict[str, Any]) -> Iterator[_Given]:
-    """Yield every value of a file. Sections and sources are tables, deeper ones are values (defaults)."""
+    """Yield every value of a file. Sections, sources and decks are tables, deeper ones are values."""
     for key, value in table.items():
         below = (*path, key)
-        depth = 3 if below[0] == "sources" else 2
+        depth = 3 if below[0] in NAMED else 2
         if isinstance(value, dict) and len(below) < depth:
             yield from _leaves(origin, below, value)
-            if not value and below[0] == "sources" and len(below) == depth - 1:
+            if not value and below[0] in NAMED and len(below) == depth - 1:
                 yield _Given(origin, below, value, text=False)
         else:
             yield _Given(origin, below, value, text=False)
@@ -107,11 +110,11 @@ def _from_variable(variable: str, value: str, given: list[_Given]) -> _Given | N
     if not variable.startswith(ENVIRONMENT_PREFIX) or "__" not in variable:
         return None
     path = tuple(variable.removeprefix(ENVIRONMENT_PREFIX).lower().split("__"))
-    if path[0] == "sources" and len(path) > 1:
+    if path[0] in NAMED and len(path) > 1:
         # Variables cannot spell every name: PBX_1 also means the file's `pbx-1` or `Pbx_1`.
-        names = {one.path[1] for one in given if one.path[0] == "sources" and len(one.path) > 1}
+        names = {one.path[1] for one in given if one.path[0] == path[0] and len(one.path) > 1}
         path = (
-            "sources",
+            path[0],
             next((name for name in sorted(names) if _plain(name) == _plain(path[1])), path[1]),
             *path[2:],
         )
@@ -126,28 +129,36 @@ def _build(given: list[_Given], folder: Path, problems: list[str]) -> Settings:
     """Return settings of all that is right; problems gets the rest."""
     values: dict[str, dict[str, Any]] = {name: {} for name in SECTIONS}
     sources: dict[str, dict[str, Any]] = {}
+    decks: dict[str, dict[str, Any]] = {}
     for one in given:
         section = one.path[0]
         if section in SECTIONS and len(one.path) == 2:  # noqa: PLR2004 - section and key
             _take(one, SECTIONS[section], values[section], problems)
         elif section == "sources" and (len(one.path) > 2 or one.value == {}):  # noqa: PLR2004 - sources, name, key
             _take_source(one, sources.setdefault(one.path[1], {}), folder, problems)
+        elif section == "decks" and (len(one.path) == 3 or one.value == {}):  # noqa: PLR2004 - decks, name, key
+            table = decks.setdefault(one.path[1], {})
+            if len(one.path) > 2:  # noqa: PLR2004 - the same; else an empty table: all defaults
+                _take(one, Profile, table, problems)
         else:
             problems.append(_misplaced(one))
     _read_secrets(values, problems)
     return Settings(
         sources=_sources(sources, problems),
+        decks={name: Profile(**table) for name, table in decks.items()},
         **{name: struct(**values[name]) for name, struct in SECTIONS.items()},  # type: ignore[arg-type]
     )
 
 
 def _misplaced(one: _Given) -> str:
     section = one.path[0]
-    known = [*SECTIONS, "sources"]
+    known = [*SECTIONS, *NAMED]
     if section not in known:
         return one.problem(f"there is no section `{section}`; {_nearest(section, known)}")
     if section == "sources":
         return one.problem("a source is a table: write [sources.NAME] with topic = and map = below it")
+    if section == "decks":
+        return one.problem("a profile of decks is a table: write [decks.NAME] and its keys below it")
     if len(one.path) == 1:
         return one.problem(f"`{section}` is a section: write [{section}] and its keys below it")
     return one.problem(
@@ -155,7 +166,7 @@ def _misplaced(one: _Given) -> str:
     )
 
 
-def _take(one: _Given, struct: type[Section], into: dict[str, Any], problems: list[str]) -> None:
+def _take(one: _Given, struct: type[Struct], into: dict[str, Any], problems: list[str]) -> None:
     key = one.path[-1]
     keys = _keys(struct)
     if key not in keys:
@@ -231,6 +242,9 @@ def _across(settings: Settings) -> Iterator[str]:
         _ = urlsplit(url).port
     except ValueError as error:
         yield f"redis.url = {_shown('url', url)}: {error}; give redis://HOST:PORT/DB"
+    for name, profile in settings.decks.items():
+        for key, value, problem in profile_faults(profile):
+            yield f"decks.{name}.{key} = {_shown(key, value)}: {problem}"
     own = {settings.topic(name) for name in OWN_TOPICS}
     topics: dict[str, str] = {}
     for name, source in settings.sources.items():
@@ -280,11 +294,11 @@ def _shown(key: str, value: Any) -> str:
 _SHOWN_MAX = 200  # a line on a screen
 
 
-def _keys(struct: type[Section]) -> tuple[str, ...]:
+def _keys(struct: type[Struct]) -> tuple[str, ...]:
     return struct.__struct_fields__
 
 
-def _kinds(struct: type[Section]) -> dict[str, Any]:
+def _kinds(struct: type[Struct]) -> dict[str, Any]:
     return get_type_hints(struct, include_extras=True)
 
 

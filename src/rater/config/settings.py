@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from rater.core.cdr import MAPPED_BYTES, MAPPED_BYTES_MAX
+from rater.core.decks.profile import Profile
 
 SECRETS = frozenset({"password", "sasl_password"})
 """Keys whose value is never shown. Each has a twin KEY_file: a file that holds it (secrets of containers)."""
@@ -209,6 +210,7 @@ class Settings(Section, frozen=True, kw_only=True):
     worker: Worker = Worker()
     logs: Logs = Logs()
     sources: dict[str, Source] = msgspec.field(default_factory=dict)
+    decks: dict[str, Profile] = msgspec.field(default_factory=dict)
 
     def topic(self, name: str) -> str:
         """Return the full name of one of `OWN_TOPICS`."""

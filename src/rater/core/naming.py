@@ -32,6 +32,7 @@ _ALIKE = str.maketrans(
         **dict.fromkeys(_BLANKS, " "),
     }
 )
+_TO_DASH = str.maketrans(dict.fromkeys(_DASHES, "-"))
 _ALPHABETS = frozenset(("LATIN", "GREEK", "CYRILLIC", "ARMENIAN", "CHEROKEE", "COPTIC"))
 """Those that share shapes of letters, as Unicode's names of characters begin."""
 
@@ -53,6 +54,11 @@ def name_key(name: str) -> str:
     for _ in range(2):
         text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
     return " ".join(text.translate(_ALIKE).split())
+
+
+def dashes(text: str) -> str:
+    """Return a text with one form of dash."""
+    return text if text.isascii() else text.translate(_TO_DASH)
 
 
 def mixed(name: str) -> str | None:

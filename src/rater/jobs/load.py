@@ -93,7 +93,7 @@ def sentences(loaded: Loaded | list[Fault], lanes: int) -> list[str]:
     return refused or [f"catalog {loaded.version} is in use on all {lanes} lanes"]
 
 
-class _Present(NamedTuple):
+class Present(NamedTuple):
     """The newest catalog; version 0 and None: none was loaded."""
 
     version: int
@@ -143,9 +143,17 @@ class Loader:
     async def load(self, files: Sequence[Path]) -> Loaded | list[Fault]:
         """Load files; returns every fault instead when there is one, and has then changed nothing."""
         with uncollected():
-            read = read_catalog(files)
+            return await self.load_rows(read_catalog(files))
+
+    async def load_rows(self, read: CatalogFile, expected: int | None = None) -> Loaded | list[Fault]:
+        """Load rows that were read; as `load`. expected: the version of the catalog that they were made for.
+
+        Raises Halt where another load came in between.
+        """
+        with uncollected():
             at_ms = self.now_ms()
             present, merged, decided = await self._look(read, at_ms)
+            _check_expected(present, expected)
             if isinstance(merged, list):
                 return merged
             at_ms = present.after(at_ms)
@@ -157,7 +165,7 @@ class Loader:
             writer = Writer(self.client, f"{self.topics.prefix}catalog", everywhere, at_ms=at_ms)
             await writer.open()
             try:
-                return await self._load(read, writer, at_ms, present, merged)
+                return await self._load(read, writer, at_ms, present, merged, expected)
             except Fenced:
                 raise Halt(
                     "another load began meanwhile and took over; nothing was changed: load again"
@@ -166,13 +174,20 @@ class Loader:
                 await writer.close()
 
     async def _load(
-        self, file: CatalogFile, writer: Writer, at_ms: int, seen: _Present, found: Merged
+        self,
+        file: CatalogFile,
+        writer: Writer,
+        at_ms: int,
+        seen: Present,
+        found: Merged,
+        expected: int | None,
     ) -> Loaded | list[Fault]:
         """Load by a writer that nobody else has; seen, found: what was there, and came out, before it had."""
         # Our own record ends the reading: what loads before us committed lies below it (PROTOCOL.md 5.4).
         key, value, headers = control_record(Owner(self.actor, "load"))
         (own,) = await writer.write([(self.topics.commands, 0, key, value, headers)])
         present = await self._current(own)
+        _check_expected(present, expected)
         merged: Merged | list[Fault] = found
         if present.version != seen.version:
             at_ms = writer.at_ms = present.after(at_ms)
@@ -195,16 +210,16 @@ class Loader:
         finally:
             await tail.close()
 
-    def _note(self, file: CatalogFile, present: _Present, merged: Merged) -> None:
+    def _note(self, file: CatalogFile, present: Present, merged: Merged) -> None:
         notes = [*warnings(file, present.content), *unmatched(merged.content, file), *merged.notes]
         for note in notes:
             self.say(f"note: {note}")
 
-    def _unchanged(self, file: CatalogFile, present: _Present, merged: Merged) -> Loaded:
+    def _unchanged(self, file: CatalogFile, present: Present, merged: Merged) -> Loaded:
         self._note(file, present, merged)
         return Loaded(present.version, changed=False, applied=True, refused=[])
 
-    async def _look(self, file: CatalogFile, at_ms: int) -> tuple[_Present, Merged | list[Fault], bool]:
+    async def _look(self, file: CatalogFile, at_ms: int) -> tuple[Present, Merged | list[Fault], bool]:
         """Return what is there, what comes out, and whether all is decided; takes over from nobody.
 
         Behind an open Kafka transaction nothing can be read, a load neither. So what would be said and done
@@ -225,7 +240,11 @@ class Loader:
             waited = True
             await asyncio.sleep(0.2)
 
-    async def _current(self, until: int) -> _Present:
+    async def present(self) -> Present:
+        """Return the newest catalog, queued ones included."""
+        return await self._current(await end_offset(self.client, self.topics.commands, 0))
+
+    async def _current(self, until: int) -> Present:
         """Return the newest catalog of those whose manifest lies below this offset of the commands."""
         commands = self.topics.commands
         journal_end = await end_offset(self.client, self.topics.transactions, 0)
@@ -247,13 +266,13 @@ class Loader:
             except NoCatalog:
                 continue  # the lanes refuse it too (`worker/commands.py`, `adopt`)
             if body.version == version:
-                return _Present(version, body, content)
+                return Present(version, body, content)
         if mark is not None and mark.catalog:
             raise Halt(
                 f"the catalog that the lanes rate by, version {mark.catalog}, is not in "
                 f"{commands}[0] any more: restore the topic"
             )
-        return _Present(0, None, None)
+        return Present(0, None, None)
 
     async def _existing(self, file: CatalogFile) -> Existing:
         clients, accounts = wanted(file)
@@ -350,6 +369,14 @@ class Loader:
             if time.monotonic() - heard > QUIET_S:
                 return Loaded(version, changed=True, applied=False, refused=refused)
         return Loaded(version, changed=True, applied=True, refused=refused)
+
+
+def _check_expected(present: Present, expected: int | None) -> None:
+    if expected is not None and present.version != expected:
+        raise Halt(
+            f"another load came meanwhile (catalog {present.version}, not {expected}); nothing was changed: "
+            "look at the difference again"
+        )
 
 
 def read_catalog(files: Sequence[Path]) -> CatalogFile:

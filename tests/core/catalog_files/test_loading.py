@@ -576,7 +576,16 @@ PART_FAULTS = [
     (b"code,price,interval\n1,1,1.0\n", "line 2.interval", "1.0", "not a whole number"),
     (b"code,price,interval\n1,1,null\n", "line 2.interval", "null", "not a whole number"),
     (b"code,price\n1,1\n1,2\n", "line 3.code", "1", "line 2 has the same code and effective_from"),
-    (b"code,price\n\xff,1\n", "byte 11", "null", "not UTF-8"),
+    (b"code,price\n\xff,1\n", "byte 11", "null", "not UTF-8 (0xFF; is it Windows-1252?)"),
+    (b"code;price\n1;1\n", "line 1", "code;price", "its cells are separated by `;`"),
+    (b"Code\tRate\n1\t1\n", "line 1", "Code\\tRate", "its cells are separated by tabs"),
+    (b"Dest|Rate\n1|1\n", "line 1", "Dest|Rate", "its cells are separated by `|`"),
+    (b"PK\x03\x04[Content_Types].xml", "", "", "is a workbook (XLSX)"),
+    (b"PK\x03\x04deck.csv", "", "", "is a ZIP archive"),
+    (b"\x1f\x8b\x08", "", "", "is packed with gzip"),
+    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "", "", "a workbook of the old form"),
+    ("code,price\n1,1\n".encode("utf-16"), "", "", "is UTF-16 text"),
+    ("code,price\n1,1\n".encode("utf-16-le"), "", "", "is UTF-16 text"),
 ]
 
 
@@ -603,6 +612,37 @@ def test_a_code_twice_in_a_csv_deck() -> None:
     raw = b"code,code_name\n1,USA\n1,Canada\n"
     (fault,) = faults("code_decks: [{name: d, file: d.csv}]", parts={"d.csv": raw})
     assert (fault.file, fault.path, fault.value) == ("d.csv", "line 3.code", "1")
+
+
+@pytest.mark.parametrize(
+    ("name", "raw", "said"),
+    [
+        ("deck.xlsx", b"PK\x03\x04\x14\0xl/workbook.xml", "is a workbook (XLSX), not a catalog"),
+        ("deck.zip", b"PK\x03\x04\x14\0deck.csv", "is a ZIP archive, not a catalog"),
+        ("catalog.yaml", b"\x1f\x8b\x08", "is packed with gzip, not a catalog"),
+        ("deck.pdf", b"%PDF-1.7", "is a PDF, not a catalog"),
+        ("deck.txt", b"Code\tRate\n380\t0.1\n", "is text whose cells are separated by tabs, not a catalog"),
+        ("deck.csv", b"Code;Rate\n380;0,1\n", "its cells are separated by `;`"),
+        ("deck.csv", b"Code,Rate\n380,0.1\n", "a carrier's deck is read by"),
+        ("deck.csv", "Code,Rate\n".encode("utf-16"), "is UTF-16 text, not CSV in UTF-8"),
+    ],
+)
+def test_a_carriers_deck_is_named_with_the_command_for_it(name: str, raw: bytes, said: str) -> None:
+    """A load says which separator, encoding, packing or workbook it met, and which command reads it."""
+    (fault,) = read_files([(name, raw)], lambda _: b"").faults
+    assert said in fault.problem
+    assert "rater decks import FILE --table NAME" in fault.problem
+
+
+def test_a_catalog_in_utf_16_or_without_ending_is_read() -> None:
+    """YAML knows UTF-16 by its mark; a catalog's name may end as it likes."""
+    text = 'currencies: {base: USD}\nresellers: [{id: "1", name: "a;b|c"}]\n'
+    for name, raw in (
+        ("c.yaml", text.encode("utf-16")),
+        ("catalog", text.encode()),
+        ("c.txt", text.encode()),
+    ):
+        assert read_files([(name, raw)], lambda _: b"").faults == []
 
 
 CSV_FAULTS = [
@@ -1413,6 +1453,13 @@ def told(rater: Rater, text: str) -> list[str]:
     merged = merge(content, file, NOW, Existing(rater.states, rater.views.accounts))
     assert not isinstance(merged, list), [str(fault) for fault in merged]
     return [*warnings(file, content), *merged.notes]
+
+
+def test_a_rate_table_that_loses_codes_is_told() -> None:
+    """A load replaces a table as a whole: codes that the file lacks are named; closed ones are there."""
+    text = 'rate_tables: [{name: RETAIL, currency: USD, rates: [{code: "44", price: "0.1"}]}]'
+    assert "rate table retail loses 1 code (380)" in told(loaded(BASE), text)
+    assert not any("loses" in note for note in told(loaded(BASE), BASE))
 
 
 BAHAMAS = """

@@ -216,7 +216,7 @@ class Fields:
             self.fault(name, unquoted(value, "a decimal"))
             return 0
         try:
-            number = micros(value) if money else _e10(value)
+            number = micros(value) if money else e10(value)
         except ValueError as error:
             self.fault(name, str(error))
             return 0
@@ -306,7 +306,8 @@ def unquoted(value: object, wanted: str) -> str:
 
 
 @lru_cache(maxsize=65_536)
-def _e10(text: str) -> int:
+def e10(text: str) -> int:
+    """Return a price, fee or currency rate in 10^-10; ValueError with a sentence where it is none."""
     value = parse_e10(text)
     if abs(value) > PRICE_MAX * E10:
         raise ValueError(f"out of range; at most {PRICE_MAX}")

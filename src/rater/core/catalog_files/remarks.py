@@ -31,6 +31,7 @@ def warnings(file: CatalogFile, content: Content | None = None) -> list[str]:
         out.append(f"low_balance of clients ({some(ids)}): kept, but no event tells of it yet")
     out += few([note for placed in file.code_decks for note in _code_names(placed.value)], "names")
     out += _hidden_ids(file)
+    out += _lost_codes(file, content or Content())
     before = content.packages if content is not None else {}
     for spec in packages:
         old = before.get(spec.id)
@@ -85,6 +86,17 @@ def _code_names(deck: DeckSpec) -> Iterable[str]:
                 f"code deck {what(deck.name)}: {spelt(name)} ({_codes(counts[name])}) mixes letters of two "
                 f"alphabets in {spelt(word)}: it is another name than one that looks the same ({word!a})"
             )
+
+
+def _lost_codes(file: CatalogFile, content: Content) -> Iterable[str]:
+    """Yield sentences on rate tables that lose codes, as a load replaces a table as a whole."""
+    names = Names(content.rate_tables)
+    for table in (placed.value for placed in file.rate_tables):
+        kept = {row.code for row in table.rates}
+        for name in names.meant(table.name)[:1]:
+            lost = sorted({row.code for row in content.rate_tables[name].rates} - kept)
+            if lost:
+                yield f"rate table {what(name)} loses {_codes(len(lost))} ({some(lost)})"
 
 
 def _codes(count: int) -> str:

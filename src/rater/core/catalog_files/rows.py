@@ -33,7 +33,8 @@ from rater.core.catalog_files.shared_rows import (
     read_service,
     read_tax_profile,
 )
-from rater.core.catalog_files.syntax import csv_header, csv_rows, parse
+from rater.core.catalog_files.syntax import REMEDY, csv_header, csv_rows, parse
+from rater.core.file_forms import HEAD_BYTES, SEPARATORS, foreign, packing, separator
 
 
 def read_files(files: Sequence[tuple[str, bytes]], open_file: OpenFile) -> CatalogFile:
@@ -54,6 +55,9 @@ def read_files(files: Sequence[tuple[str, bytes]], open_file: OpenFile) -> Catal
             _read_csv(Source(name, out.faults, is_csv=True), raw, out)
             continue
         source = Source(name, out.faults)
+        if _is_foreign(source, raw):
+            out.lost |= _ALL
+            continue
         parsed = fast_rows.parse(raw)
         found = parse(source, raw if parsed is None else parsed.rest)
         if isinstance(found, dict):
@@ -88,6 +92,22 @@ _SECTIONS: dict[str, _Read] = {
     "dids": read_did,
 }
 """Sections that need no file beside theirs."""
+
+_CATALOGS = (".yaml", ".yml", ".json")
+
+
+def _is_foreign(source: Source, raw: bytes) -> bool:
+    """Refuse what is no catalog by its first bytes: packed, a workbook, cells of a deck."""
+    told = packing(raw[:HEAD_BYTES])
+    if told is None and not source.name.lower().endswith(_CATALOGS):
+        lines = raw[:HEAD_BYTES].decode("utf-8", "replace").splitlines()
+        mark = separator(lines)
+        if mark is not None and not lines[0].lstrip().startswith(("{", "-", "#")):
+            told = f"text whose cells are separated by {SEPARATORS[mark]}"
+    if told is not None:
+        source.fault("", "", f"is {told}, not a catalog; {REMEDY}")
+    return told is not None
+
 
 _ALL = frozenset(("currencies", "accounts", *KEYS))
 _WHOLE = re.compile(r"(?:.*\.)?(accounts)(?:\[\d+\])?|(currencies)(?:\.\w+)?|(\w+)(?:\[\d+\])?")
@@ -127,6 +147,11 @@ def _usual_rows(source: Source, rows: Sequence[Struct], read: _Read, section: st
 
 def _read_csv(source: Source, raw: bytes, out: CatalogFile) -> None:
     """Read a CSV file of clients or client packages, told by its header."""
+    told = foreign(raw[:HEAD_BYTES])
+    if told is not None:
+        source.fault("", "", f"is {told}, not CSV in UTF-8; {REMEDY}")
+        out.lost.add("clients")
+        return
     header = csv_header(raw)
     before = len(out.faults)
     if {"client", "package"} <= header:
@@ -141,6 +166,10 @@ def _read_csv(source: Source, raw: bytes, out: CatalogFile) -> None:
         out.lost.add("clients")
         problem = (
             "not clients (id, currency, …), nor client packages (id, client, package, …); correct the line, "
-            "or name a code deck or rate table in a catalog file: file: NAME.csv"
+            "or name a code deck or rate table in a catalog file: file: NAME.csv; a carrier's deck is read "
+            "by `rater decks import FILE --table NAME`"
         )
+        mark = separator(header) if len(header) == 1 else None
+        if mark is not None:
+            problem = f"its cells are separated by {SEPARATORS[mark]}; {REMEDY}"
         source.fault("line 1", ",".join(sorted(header)), problem)

@@ -13,6 +13,9 @@ from typing import Any
 import yaml
 
 from rater.core.catalog_files.fields import Source, nearest
+from rater.core.file_forms import HEAD_BYTES, SEPARATORS, foreign, separator
+
+REMEDY = "write CSV with commas, or read a carrier's deck by `rater decks import FILE --table NAME`"
 
 _PLAIN = re.compile(r"-?(0|[1-9][0-9]*)")
 
@@ -157,10 +160,15 @@ def csv_rows(
 
     A column that is not known or not there is one fault, not one for each row.
     """
+    if (is_told := foreign(raw[:HEAD_BYTES])) is not None:
+        source.fault("", "", f"is {is_told}, not CSV in UTF-8; {REMEDY}")
+        return []
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        source.fault(f"byte {error.start}", None, "not UTF-8; save the file as UTF-8")
+        value = f"0x{raw[error.start]:02X}"
+        problem = f"not UTF-8 ({value}; is it Windows-1252?); save the file as UTF-8. {REMEDY}"
+        source.fault(f"byte {error.start}", None, problem)
         return []
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     out: list[tuple[str, dict[str, str]]] = []
@@ -186,6 +194,10 @@ def _columns_good(
     source: Source, header: list[str], known: frozenset[str], required: tuple[str, ...]
 ) -> bool:
     before = len(source.faults)
+    mark = separator([",".join(header)]) if len(header) <= 1 or known.isdisjoint(header) else None
+    if mark is not None:
+        source.fault("line 1", ",".join(header), f"its cells are separated by {SEPARATORS[mark]}; {REMEDY}")
+        return False
     for position, name in enumerate(header):
         if name in header[:position]:
             source.fault("line 1", name, "a column that stands there twice; leave one out")

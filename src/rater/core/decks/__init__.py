@@ -1,0 +1,1 @@
+"""Carriers' decks: the cells of a sheet become rates, and what they change in a rate table."""
