@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import tracemalloc
 from collections import Counter
 from typing import BinaryIO
 
@@ -370,3 +371,24 @@ def test_cdr_files_of_any_bytes(data: bytes) -> None:
         _cut(data, None)
     except ValueError as error:
         assert "no header row of CDRs" in str(error)  # noqa: PT017 - either is right
+
+
+@pytest.mark.parametrize(
+    ("data", "source_map"),
+    [
+        (b'{"a":"' + b"x" * 2**20 + b'"}', _JSON),
+        (b'{"a":"' + b"\\x" * 2**19, _JSON),
+        (b'{"a":' + b'"' * 2**20, _JSON),
+        (b'"' + b"x" * 2**20 + b'",b', _CSV),
+        (b'"' + b'""' * 2**19 + b'",b', _CSV),
+    ],
+    ids=["text", "backslashes", "quotes", "cell", "quotes of a cell"],
+)
+def test_memory_is_bounded_by_the_record(data: bytes, source_map: SourceMap) -> None:
+    """A text of a MiB takes a few, not the hundred bytes of each character that going back would need."""
+    tracemalloc.start()
+    try:
+        assert len(_cut(data, source_map)) == 1
+        assert tracemalloc.get_traced_memory()[1] < 16 * 2**20
+    finally:
+        tracemalloc.stop()

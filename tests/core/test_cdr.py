@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from datetime import datetime
 from typing import Any
 
@@ -15,6 +16,7 @@ from rater.core.cdr import MAX_BYTES, Arrival, Cdr, GivenRate, Party
 from rater.core.cdr_decoding import check, decode
 from rater.core.instants import milliseconds, rfc3339
 from rater.core.line.offline import Rater, Transaction
+from rater.core.number_text import CHARS_MAX, digits_of
 from rater.core.reasons import VALUE_CHARS_MAX, Reason, Rejection, shown
 
 DAY_MS = 86_400_000
@@ -491,3 +493,11 @@ def test_texts_come_back_as_they_were(texts: dict[str, str]) -> None:
     found = decode(msgspec.json.encode({**GOOD, **texts}), ARRIVAL)
     if isinstance(found, Cdr):
         assert (found.id, found.source, found.caller) == (texts["id"], texts["source"], texts["caller"][:64])
+
+
+def test_a_number_of_blanks_is_soon_read() -> None:
+    """What takes time by a power of its length would let one sender hold up a lane."""
+    since = time.process_time()
+    for _ in range(200):
+        assert digits_of(written := " " * (CHARS_MAX - 1) + "x") == written
+    assert time.process_time() - since < 1  # 0.01 s; by the cube of the length it was 4 s

@@ -652,7 +652,8 @@ def seen_number(written: str) -> str:
         elif kind != "Cf":
             text += unicodedata.normalize("NFKC", one)
     abroad = re.match(r"((?:\+|00)[0-9 -]*[0-9] *)\( *0 *\)", text.lstrip())
-    if abroad is not None:  # (0): dialled within the country alone
+    # (0): dialled within the country alone, but where it belongs to the number
+    if abroad is not None and not re.match(r"(\+|00) *(39|378|225|241|242)", abroad[1]):
         text = abroad[1] + text.lstrip()[abroad.end() :]
     looks_so = re.fullmatch(r" *\+? *\(? *[0-9]([ ()-]*[0-9])*[ )]*", text)
     return "".join(one for one in text if one in "0123456789") if looks_so else written

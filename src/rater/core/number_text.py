@@ -24,9 +24,12 @@ _FULL_WIDTH = range(0xFF01, 0xFF5F)
 _FULL_WIDTH_MOVED = 0xFEE0
 
 # A first digit, so that -1 is no number. A zero alone in parentheses, behind a country code, is not dialled.
-_SEPARATED = re.compile(r" *\+? *\(? *[0-9](?:[ ()-]*[0-9])*[ )]*")
+# Blanks are not given back (`*+`): a text of them alone would take time by its cube.
+_SEPARATED = re.compile(r" *+\+? *+\(? *+[0-9](?:[ ()-]*[0-9])*[ )]*")
 _MARKS = str.maketrans("", "", " +-()")
-_TRUNK_ZERO = re.compile(r"((?:\+|00)[0-9 -]*[0-9] *)\( *0 *\)")
+# Where the zero is a part of the number, it is dialled from abroad, too: in Italy, San Marino, Ivory Coast,
+# Gabon and Congo.
+_TRUNK_ZERO = re.compile(r"((?:\+|00) *+(?!39|378|225|24[12])[0-9 -]*[0-9] *)\( *0 *\)")
 
 
 class _Ascii:

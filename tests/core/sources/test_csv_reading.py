@@ -283,6 +283,19 @@ def test_a_row_with_fewer_cells_than_its_header_row() -> None:
     assert "the row has 60 cells and needs 61" in one.detail
 
 
+@pytest.mark.parametrize("at", [0, 1, 30, 61])
+def test_a_column_whose_name_begins_with_a_digit(at: int) -> None:
+    """Its header row is one for all that: else the rows below it would be read in the map's order."""
+    order = [*range(61)]
+    order[8], order[30] = order[30], order[8]  # caller and called
+    header, call = ([row[place] for place in order] for row in (_HEADER, _CALL))
+    header.insert(at, "3gpp_reference")
+    call.insert(at, "7")
+    assert _calls(_ends(_file([header, call]))) == _calls(_ends(_file([_HEADER, _CALL])))
+    alone = _rejection([_CUCM.apply(_written([header]).rstrip())][0])
+    assert "send the file with `rater ingest`" in alone.detail
+
+
 def test_a_row_with_more_cells_than_its_header_row() -> None:
     """A separator without quotes has moved the cells behind it; blank ones at the end are none."""
     moved = [*_CALL[:9], "a, b", *_CALL[9:]]

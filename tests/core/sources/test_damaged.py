@@ -202,3 +202,33 @@ def test_any_bytes_are_text(raw: bytes) -> None:
     text = controls_shown(text_of(raw))
     text.encode()
     assert not re.search(r"[\x00-\x08\x0b\x0c\x0e-\x1f]", text)
+
+
+def test_blank_controls_around_a_cell_are_blanks() -> None:
+    """Those that part fields and lines of other forms are cut off; within a text they are shown."""
+    shipped = _map("asterisk-csv")
+    row = (_DATA / "asterisk.csv").read_bytes().splitlines()[0]
+    padded = row.replace(b'"sip-101"', b'"\x1fsip-101\x0b\x1c"')
+    assert shipped.apply(padded) == shipped.apply(row)
+    within = shipped.apply(row.replace(b'"sip-101"', b'"sip\x1f101"'))
+    assert isinstance(within, dict)
+    assert within["orig"]["account"] == "sip\\x1f101"
+    event = (_DATA / "freeswitch-esl.txt").read_bytes().split(b"\n\n")[0]
+    events = _map("freeswitch-esl")
+    assert events.apply(event.replace(b"sip-1001\n", b"sip-1001\x1f\n")) == events.apply(event)
+
+
+@pytest.mark.parametrize("name", ["asterisk", "asterisk-csv"])
+@pytest.mark.parametrize(
+    ("disposition", "duration_ms"),
+    [
+        ("ANSWERED", 65_000), ("ANSWERED\x01", 65_000), ("ANSW", 65_000), ("", 65_000),
+        ("NO ANSWER", 0), ("no answer", 0), ("BUSY", 0), ("FAILED", 0), ("CONGESTION", 0),
+    ],
+)  # fmt: skip
+def test_a_damaged_disposition_gives_no_call_away(name: str, disposition: str, duration_ms: int) -> None:
+    """A call that lasted is unanswered where its disposition says so, not where that says nothing."""
+    raw = (_DATA / ("asterisk.csv" if name == "asterisk-csv" else "asterisk.jsonl")).read_bytes()
+    found = _map(name).apply(raw.splitlines()[0].replace(b"ANSWERED", disposition.encode()))
+    assert isinstance(found, dict)
+    assert found["duration_ms"] == duration_ms

@@ -57,6 +57,23 @@ def test_a_single_callflow_is_an_object(number: int) -> None:
     assert _became(single) == _became(leg)
 
 
+@pytest.mark.parametrize("empty", [{}, []])
+def test_an_empty_element_is_no_value(empty: object) -> None:
+    """Programs that make JSON of XML write an empty element so; where it is needed it is missing."""
+    leg = _leg(0)
+    lacking = {name: value for name, value in leg["variables"].items() if name != "accountcode"}
+    without = _became({**leg, "variables": {**lacking, "sip_gateway": ""}})
+    assert isinstance(without, Cdr)
+    assert _became({**leg, "variables": {**lacking, "accountcode": empty, "sip_gateway": empty}}) == without
+    found = open_map("freeswitch")
+    assert isinstance(found, SourceMap)
+    refused = found.apply(
+        json.dumps({**leg, "variables": {**lacking, "uuid": empty}, "callflow": empty}).encode()
+    )
+    assert isinstance(refused, tuple)
+    assert refused[0].reason is Reason.MISSING_FIELD
+
+
 def test_documents_grow() -> None:
     """A document of nearly 1 MiB is read, one byte more is too_large; a source may say another size."""
     raw = json.dumps({**_leg(0), "x": "<~>"}).encode()

@@ -324,9 +324,14 @@ _NUMBERS = {
     "tel:380441234567;postd=pp22": "380441234567",
     "+380 (0)44 123 45 67": "380441234567",
     "00380(0)441234567": "380441234567",
+    "+39 (0)6 1234567": "39061234567",  # dialled from abroad, too
+    "00378 (0)549 123456": "3780549123456",
     "00380441234567##": "380441234567",
     "380,441,234,567": "380,441,234,567",  # of a spreadsheet, or 380 and what is dialled after
     "+380,441": "+380,441",
+    "38,04,41,23,456": "38,04,41,23,456",  # in groups of two
+    "3,80441234567E+11": "3,80441234567E+11",  # a float with the comma of most of Europe
+    "65,5": "65,5",
     "3804,412": "3804",
     "380,,441": "380",
     "#": "#",
@@ -1364,7 +1369,7 @@ def test_a_record_that_says_why_it_could_not_be_read() -> None:
     (refused,) = _rejected(_compiled(_SERVICES).apply(raw))
     assert (refused.reason, refused.side) == (Reason.MALFORMED, None)
     assert refused.detail == "octet 7: \\x01 (map own)"
-    (refused,) = _rejected(_compiled(_SERVICES).apply(b'{"fault": {}}'))
+    (refused,) = _rejected(_compiled(_SERVICES).apply(b'{"fault": {"why": 1}}'))
     assert refused.reason is Reason.MALFORMED
 
 

@@ -20,6 +20,7 @@ COLUMNS = "columns"
 
 _SEPARATORS = ",;\t|"  # that files are written with, for the sentence that names the right one
 _NAMES_MIN = 2  # known names in a header row
+_NAMES_SURE = 5  # with so many it is one, whatever its other cells say
 _NAMES_TOLD = 5
 _BEFORE_NAMES = b' \t"\xef\xbb\xbf'
 _ORDERS_MAX = 32  # header rows that are kept: a topic has few
@@ -79,7 +80,9 @@ class CsvReader:
         self._paths = tuple(paths)
         self._columns = tuple(columns)
         self._names = frozenset(name.casefold() for name in columns)
+        self._spelt = frozenset(columns)
         self._digits = any("0" <= name[:1] <= "9" for name in columns)
+        self._mark = next((path for path in paths if path not in optional), "").encode()
         self._optional = frozenset(optional)
         self._separator = separator
         self._clean = plain if url_encoded else str.strip
@@ -115,7 +118,7 @@ class CsvReader:
 
     def is_header(self, raw: bytes) -> bool:
         """Return whether a line is a header row, be it with another separator or faulty."""
-        if raw.lstrip(_BEFORE_NAMES)[:1].isdigit() and not self._digits:
+        if raw.lstrip(_BEFORE_NAMES)[:1].isdigit() and not self._digits and self._mark not in raw:
             return False  # most lines are rows, and most of those need not be parsed for it
         text = _text(raw)
         return self._is_header_with(text, self._separator) or self._other_separator(text) is not None
@@ -141,14 +144,14 @@ class CsvReader:
         return next((mark for mark in _SEPARATORS if self._is_header_with(text, mark)), None)
 
     def _names_columns(self, cells: list[str]) -> bool:
-        """Return whether cells are names of columns: some known ones, and no number, as calls have."""
+        """Return whether cells are names of columns: many, or some and no number, as calls have."""
         known = 0
         for cell in cells:
             name = cell.strip().casefold()
             if name in self._names:
                 known += 1
             elif "0" <= name[:1] <= "9":
-                return False
+                return len(self._spelt.intersection(cells)) >= _NAMES_SURE
         return known >= _NAMES_MIN
 
     def _cells(self, text: str, separator: str) -> list[str] | Problem:
@@ -157,7 +160,7 @@ class CsvReader:
         except ValueError as error:
             return Problem(Reason.MALFORMED, str(error), shown(text))
         if len(cells) > 1:
-            return cells
+            return cells if text.isprintable() else [controls_shown(cell.strip()) for cell in cells]
         if not text.strip():
             return Problem(Reason.MALFORMED, "the line is empty", "")
         return Problem(
@@ -251,7 +254,7 @@ def cells_of(text: str, separator: str) -> list[str]:
 
 
 def _text(raw: bytes) -> str:
-    return controls_shown(text_of(raw).strip("\r\n"))
+    return text_of(raw).strip("\r\n")
 
 
 def _fault(lacking: list[str], twice: list[str]) -> str:

@@ -92,7 +92,8 @@ def _lines(stream: BinaryIO) -> Iterator[_Line]:
 
 # JSON
 
-_TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"?|[{}\[\]]', re.DOTALL)
+# Nothing is given back (`++`): the engine would keep a hundred bytes for each one of a long text.
+_TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|[{}\[\]]', re.DOTALL)
 _CLOSING = {b"{": 1, b"[": 1, b"}": -1, b"]": -1}
 _OPENS = re.compile(
     rb'\{\s*(?:["}]|\Z)|\[\s*(?:[{\[\]]|\Z)'
@@ -129,7 +130,7 @@ def _json(lines: Iterable[_Line]) -> Iterator[Record]:
 
 def _is_whole(text: bytes) -> bool:
     text = text.strip()
-    return text.startswith(b"{") and sum(_CLOSING.get(token, 0) for token in _TOKEN.findall(text)) == 0
+    return text.startswith(b"{") and sum(_CLOSING.get(token[0], 0) for token in _TOKEN.finditer(text)) == 0
 
 
 def _documents(lines: Iterable[_Line]) -> Iterator[Record]:
@@ -255,7 +256,7 @@ def _csv(lines: Iterable[_Line], separator: bytes) -> Iterator[Record]:
         yield Record(line.number, raw.rstrip(b"\r\n"), ended=parts[-1].ended)
 
 
-_QUOTED = re.compile(rb'(?:[^"]|"")*')
+_QUOTED = re.compile(rb'(?:[^"]++|"")*+')
 
 
 def _may_go_on(text: bytes, separator: bytes) -> bool:

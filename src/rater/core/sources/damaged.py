@@ -24,7 +24,7 @@ def controls_shown(text: str) -> str:
     return text if text.isprintable() else text.translate(_SHOWN)
 
 
-_STRING = re.compile(r'"(?:[^"\\]|\\.)*+"?', re.DOTALL)
+_STRING = re.compile(r'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
 _SURROGATES = r"u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
 _ESCAPE = re.compile(rf'\\((?:["\\/bfnrt]|{_SURROGATES}|u(?![dD][89a-fA-F])[0-9a-fA-F]{{4}})?)')
 # As JSON writes them: a backslash is two. Bytes that are no UTF-8 are U+DC80 and on ("surrogateescape").

@@ -67,6 +67,8 @@ def _other(value: object) -> Slot:
     match value:
         case None | Inexact():
             return value
+        case dict() | list() if not value:  # an empty element of XML, as programs turn it into JSON
+            return None
         case bool():
             return "true" if value else "false"
         case int() if value.bit_length() <= _BIG_BITS:
@@ -272,7 +274,7 @@ class EslReader:
             name, _, value = line.partition(":")
             position = self._index.get(name)
             if position is not None and slots[position] is None:
-                slots[position] = plain(controls_shown(value))
+                slots[position] = plain(controls_shown(value.strip()))
         return slots
 
 

@@ -61,7 +61,8 @@ _DIALLED = _PREFIX_CHARS + "0123456789"
 _WITH_LETTERS = re.compile(r"\+?(?=[A-Za-z]*[0-9])(?=[0-9]*[A-Za-z])[0-9A-Za-z]+")
 # What telephones and dial strings wait by before they dial on; of letters, in RFC 2806, p and w.
 _PAUSE = re.compile(r"(?<=[0-9#]) *[,!]")
-_THOUSANDS = re.compile(r"\+?[0-9]{1,3}(?:,[0-9]{3})+")  # as a spreadsheet shows 380,441,234,567
+# A group of a spreadsheet's (380,441,234,567; 38,04,41,23,456), or the whole part of a decimal (3,80441E+11).
+_GROUPED = re.compile(r"\+?[0-9]{1,3},[0-9].*", re.DOTALL)
 _PAUSE_LETTER = re.compile(r"([-+0-9 .()#*]*[0-9#])[pPwW][0-9*#pPwW,!]*")
 
 
@@ -114,7 +115,7 @@ def _dialled_first(text: str, *, with_letters: bool) -> str:
     """Return what is dialled to make the call. with_letters: p and w are pauses, too, and no letters."""
     if with_letters and (found := _PAUSE_LETTER.fullmatch(text)):
         return found[1]
-    if not (pause := _PAUSE.search(text)) or _THOUSANDS.fullmatch(text):
+    if not (pause := _PAUSE.search(text)) or _GROUPED.fullmatch(text):
         return text
     return text[: pause.start()]
 
