@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import Any, cast
 
 import pytest
 
 from rater.errors import Fenced, Halt, NoCatalog, Retake, StoreDown, StreamDown
+from rater.worker import process
 from rater.worker.faults import worst
 from rater.worker.line import Line
+from rater.worker.process import Worker
 from rater.worker.shared import Readiness, Shared
 
 HALT, FENCED, RETAKE, DOWN, AWAY = Halt("gone"), Fenced(), Retake("emptied"), StoreDown("a"), StreamDown("b")
@@ -80,3 +83,30 @@ async def test_a_cancellation_that_was_asked_for_is_obeyed() -> None:
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
+
+
+class Deaf(Worker):
+    """A worker whose lanes do not hear that they are to end."""
+
+    def __init__(self) -> None:
+        """Have neither connections nor a store."""
+        super().__init__(Shared(cast("Any", None), Readiness("kafka")))
+        self.may_end = asyncio.Event()
+
+    async def _serve(self, lane: int, stop: asyncio.Event) -> None:
+        del lane, stop
+        while not self.may_end.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await self.may_end.wait()
+
+
+async def test_a_lane_that_does_not_end_ends_the_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the callback of the group would wait for it for ever, and with it all workers of the group."""
+    monkeypatch.setattr(process, "DRAIN_S", 0.01)
+    monkeypatch.setattr(process, "LET_GO_S", 0.01)
+    worker = Deaf()
+    await worker.assign({0, 1})
+    await asyncio.wait_for(worker.drop({0, 1}), 5)
+    with pytest.raises(Halt, match=r"lane-0, lane-1 did not end 0\.01 s after it was abandoned"):
+        await worker._fault  # noqa: SLF001 - what `run` waits for
+    worker.may_end.set()

@@ -19,6 +19,8 @@ Answer = Callable[[list[bytes]], bytes | None]
 
 TIMEOUT_S = 5.0
 SHORT_S = 0.2
+TURNS = 60
+"""Of the loop: more than a command and its reply take."""
 STANDALONE = b"$17\r\ncluster_enabled:0\r\n"
 SILENT = b""
 
@@ -280,3 +282,27 @@ async def test_frozen_then_killed_then_back(start_redis: Callable[..., Redis]) -
     server.restart()
     assert await link.ask("key", "GET", "key") is None
     await link.close()
+
+
+async def test_a_cancellation_is_obeyed_wherever_it_comes() -> None:
+    """A lane that asks again and again ends when it is told to, at whatever turn of the loop that is."""
+
+    async def again_and_again(link: Link) -> None:
+        while True:
+            await link.ask("key", "GET", "key")
+
+    async with serving(lambda words: STANDALONE if words[0] == b"INFO" else b"$-1\r\n") as port:
+        link = link_to(port)
+        await link.open()
+        try:
+            for turns in range(TURNS):
+                asking = asyncio.create_task(again_and_again(link))
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+                asking.cancel()
+                ended, _ = await asyncio.wait([asking], timeout=TIMEOUT_S)
+                asking.cancel()
+                assert ended, f"it goes on after a cancellation at turn {turns}"
+                assert asking.cancelled()
+        finally:
+            await link.close()

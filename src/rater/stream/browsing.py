@@ -81,7 +81,8 @@ async def _must_exist(reader: AIOKafkaConsumer, topic: str, deadline_s: float) -
 
 async def _within(asked: Any, deadline_s: float) -> Any:
     try:
-        return await asyncio.wait_for(asked, deadline_s)
+        async with asyncio.timeout(deadline_s):
+            return await asked
     except TimeoutError as error:
         message = (
             f"Kafka does not answer within {deadline_s:g} s; is kafka.bootstrap_servers right, and does the "

@@ -72,7 +72,8 @@ async def started(make: Callable[[], C], deadline_s: float) -> C:
     while True:
         client = make()
         try:
-            await asyncio.wait_for(client.start(), max(until - time.monotonic(), RETRY_S))
+            async with asyncio.timeout(max(until - time.monotonic(), RETRY_S)):
+                await client.start()
         except FORBIDDEN as error:
             await shut(client)
             raise Halt(refusal(error)) from error

@@ -150,7 +150,8 @@ class Ownership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka shi
         """Return whether the broker answers now, within `ANSWER_S`."""
         place = TopicPartition(self._topic, 0)
         try:
-            await asyncio.wait_for(self._consumer.end_offsets([place]), ANSWER_S)
+            async with asyncio.timeout(ANSWER_S):
+                await self._consumer.end_offsets([place])
         except (KafkaError, OSError, TimeoutError):
             return False
         return True

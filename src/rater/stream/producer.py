@@ -268,7 +268,8 @@ async def _end(producer: AIOKafkaProducer, *, abort: bool) -> None:
     endtxn.hush(producer)
     if abort:
         with contextlib.suppress(Exception):
-            await asyncio.wait_for(producer.abort_transaction(), ABORT_S)
+            async with asyncio.timeout(ABORT_S):
+                await producer.abort_transaction()
         endtxn.hush(producer)
     await shut(producer)
 

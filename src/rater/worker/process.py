@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from typing import Any
 
 import structlog
 
-from rater.errors import Fenced, Retake, StreamDown, Wait
+from rater.errors import Fenced, Halt, Retake, StreamDown, Wait
 from rater.stream.group import Ownership
 from rater.stream.lane_reader import LaneReader
 from rater.stream.watching import TopicWatch
@@ -24,6 +25,10 @@ BACKOFF_S = (0.05, 2.0)
 DRAIN_S = 10.0
 """How long a lane may take to commit what it has drawn when it is to be given up; then it is abandoned, which
 is safe: the next owner publishes it. A rebalance stops every worker of the group meanwhile."""
+
+
+LET_GO_S = 30.0
+"""How long an abandoned lane may take to close its connections: those of a dead broker take some 20 s."""
 
 
 class Worker:
@@ -106,11 +111,25 @@ class Worker:
             _, late = await asyncio.wait([task for _, task in gone], timeout=DRAIN_S)
             for task in late:
                 task.cancel()
-            await asyncio.gather(*late, return_exceptions=True)
+            await self._abandoned(late)
         for lane in lanes:
             self.readiness.lanes.discard(lane)
             self.readiness.ready(lane)
             self._watch.dropped(lane)
+
+    async def _abandoned(self, lanes: set[asyncio.Task[None]]) -> None:
+        """Wait until cancelled lanes have let go. One that does not would hold up the whole group: we end."""
+        if not lanes:
+            return
+        _, deaf = await asyncio.wait(lanes, timeout=LET_GO_S)
+        if deaf and not self._fault.done():
+            names = ", ".join(sorted(task.get_name() for task in deaf))
+            self._fault.set_exception(
+                Halt(
+                    f"{names} did not end {LET_GO_S:g} s after it was abandoned, so this worker ends: start "
+                    "it again, and report it with this log"
+                )
+            )
 
     async def _serve(self, lane: int, stop: asyncio.Event) -> None:
         """Take a lane and rate it, again and again, until it is to be given up."""
@@ -151,7 +170,6 @@ class Worker:
 
 
 async def _wait(stop: asyncio.Event, seconds: float) -> None:
-    try:
-        await asyncio.wait_for(stop.wait(), seconds)
-    except TimeoutError:
-        return
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await stop.wait()
