@@ -273,6 +273,14 @@ def test_increments_of_new_codes() -> None:
     assert not any("billed by the second" in note for note in made.notes)
 
 
+def test_what_costs_nothing_is_told() -> None:
+    """A price of 0 may be a slip, and one below it pays who calls."""
+    made = planned(("380", "0"), ("381", "-0.01"), ("44", "0.01"))
+    assert "calls cost nothing, or less than nothing, by 2 codes: 380, 381" in made.notes
+    again = loaded(made)
+    assert not any("cost nothing" in note for note in planned(("380", "0"), content=again).notes)
+
+
 def test_fees_and_increments_that_change() -> None:
     """The same price with another increment is a change."""
     made = planned(("380", "0.1", "1/1"), head=("Code", "Rate", "Increment"))

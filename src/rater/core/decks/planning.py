@@ -8,8 +8,9 @@ from rater.core.catalog.specs import Content, DeckSpec, RateTableSpec
 from rater.core.catalog_files.fields import Fault
 from rater.core.catalog_files.merging import CatalogFile, Existing, merge, warnings
 from rater.core.catalog_files.placed import Placed
+from rater.core.catalog_files.remarks import some
 from rater.core.catalog_files.unmatched import unmatched
-from rater.core.decks.difference import Difference, difference
+from rater.core.decks.difference import Change, Difference, difference
 from rater.core.decks.profile import Profile
 from rater.core.decks.reading import RateDeck, Sheet, read_deck
 from rater.core.instants import rfc3339
@@ -156,6 +157,12 @@ def _named(content: Content, deck: RateDeck, name: str | None) -> tuple[DeckSpec
     return DeckSpec(name, codes), renamed
 
 
+def _costs_nothing(change: Change) -> bool:
+    """Return whether a change brings a price of 0 or below."""
+    after, before = change.after, change.before
+    return after is not None and after.price_e10 <= 0 and (before is None or before.price_e10 > 0)
+
+
 def _notes(made: Plan, now_ms: int) -> list[str]:
     """Return sentences on what people may not expect of the difference."""
     out, compared = list(made.deck.notes), made.difference
@@ -173,8 +180,13 @@ def _notes(made: Plan, now_ms: int) -> list[str]:
         )
     if compared.counts["later"]:
         out.append(f"{compared.counts['later']} codes have rows for later from before, which stay")
+    unpaid = [change.code for change in compared.changes if _costs_nothing(change)]
+    if unpaid:
+        out.append(f"calls cost nothing, or less than nothing, by {len(unpaid)} codes: {some(unpaid)}")
     nameless = sum(change.kind == "new" and change.code not in made.names for change in compared.changes)
-    if nameless and "name" in made.deck.header.columns:
+    if nameless and made.code_deck is not None:
+        out.append(f"{nameless} new codes have no name in the deck: limits by name do not hold for them")
+    elif nameless and "name" in made.deck.header.columns:
         where = f"the code deck {made.table.code_deck}" if made.table.code_deck is not None else "a code deck"
         out.append(
             f"{nameless} new codes have no name in {where}: give the profile a code_deck "
