@@ -109,6 +109,11 @@ def test_a_full_deck_closes_what_it_does_not_have() -> None:
     made = planned(("380", "0.1", "2026-10-01"), kind="full")
     assert prices(made, "44") == [(10**8, None, NOW)]
     assert prices(made, "380") == [(10**9, None, None)]
+    # What stays has its day of long ago: the deck is December's all the same.
+    rows = (("380", "0.1", "2026-10-01", "No change"), ("39", "0.2", "2026-12-01", "New"))
+    made = planned(*rows, kind="full")
+    assert prices(made, "44") == [(10**8, None, DEC)]
+    assert counts(planned(*rows, kind="full", content=loaded(made))) == {"unchanged": 2}
 
 
 def test_the_same_deck_again_changes_nothing() -> None:
@@ -337,7 +342,10 @@ def test_spellings_of_a_name_are_told_before_the_load() -> None:
 
 def test_a_table_without_catalog() -> None:
     """The first thing that is loaded may not be a deck: its currency is not known."""
-    (fault,) = faults(("380", "0.1"), content=None, table="b", currency="USD", create=True)
+    new = {"table": "b", "create": True}
+    (fault,) = faults(("380", "0.1"), content=None, currency="USD", **new)
+    assert "load one with `currencies: {base: USD}`" in fault
+    (fault,) = faults(("380", "0.1"), currency="GBP", **new)
     assert "no such currency" in fault
 
 

@@ -108,6 +108,12 @@ def _found(content: Content, table: str, profile: Profile) -> tuple[RateTableSpe
             known = f" (there are {near})" if near else ""
             problem = f"no such rate table{known}; or give currency and create = true in the profile"
             raise _Refused("--table", table, problem)
+        if content.base is None:
+            problem = (
+                "no catalog has named its currencies yet; load one with `currencies: {base: USD}` "
+                "(or yours) by `rater load` first"
+            )
+            raise _Refused("currency", profile.currency, problem)
         return None, RateTableSpec(table, profile.currency, deck, [])
     before = content.rate_tables[meant[0]]
     if profile.currency not in {None, before.currency}:
