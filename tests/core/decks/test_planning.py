@@ -373,7 +373,7 @@ def test_the_table_says_what_the_deck_says(kind: str, before: list[Any], after: 
     days = {code: [day(when) if when else NOW for at, _, when in after if at == code] for code, _, _ in after}
     said = {(code, day(when) if when else NOW): price for code, price, when in after}
     held = {(row.code, row.from_ms): row.price_e10 for row in old if row.from_ms is not None}
-    starts = min(NOW if not when else max(NOW, day(when)) for _, _, when in after)
+    starts = min((day(when) for _, _, when in after if when and day(when) > NOW), default=NOW)
     scheduled = {code: [since for at, since in held if at == code] for code, _ in held}
     for at_ms in (NOW, day("2026-11-25"), DEC, day("2027-01-01"), day("2030-01-01")):
         for code in ("1", "12", "123", "380"):

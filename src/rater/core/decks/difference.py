@@ -105,6 +105,7 @@ class _Comparing:
         for change in self.changes:
             if change.kind in {"closed", "blocked", "lost"}:
                 change.falls_to = self._shorter(change.code, change.from_ms)
+        self.old = {}  # of large tables 50 MB
         out = [row for code in sorted(self.new) for row in self.new[code]]
         return Difference(out, self.changes, self.counts, self.without_increment)
 

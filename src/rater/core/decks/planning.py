@@ -74,9 +74,10 @@ def plan(
     new = RateTableSpec(empty.name, empty.currency, empty.code_deck, compared.rows)
     code_deck, renamed = _named(old, deck, empty.code_deck if profile.code_deck is not None else None)
     names = code_deck.codes if code_deck is not None else _names(old, empty.code_deck)
+    codes = len(deck.rows)
+    deck = deck._replace(rows=[])  # of large decks 60 MB, which a load needs
     made = Plan(
-        version, new, before is None, deck._replace(rows=[]), len(deck.rows), compared, code_deck, renamed,
-        names, [], [],
+        version, new, before is None, deck, codes, compared, code_deck, renamed, names, [], [],
     )  # fmt: skip
     merged = merge(old, made.rows(), now_ms, Existing({}, {}))
     if isinstance(merged, list):
