@@ -211,6 +211,22 @@ def test_zeros_that_a_format_shows(tmp_path: Path) -> None:
     assert (cells(sheet)[1], sheet.zeros) == ([39.0, 6.0, 0.1], {1: "000"})
 
 
+def test_a_bomb_of_texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Texts are in memory as a whole: many are refused, and so is a part that is larger than it says."""
+    out = io.BytesIO(workbook({"Rates": [["Code", "Rate"], ["380", 0.1]]}))
+    texts = b"<sst>" + b"<si/>" * 1000 + b"</sst>"
+    with zipfile.ZipFile(out, "a", zipfile.ZIP_DEFLATED) as parts:
+        parts.writestr("xl/sharedStrings.xml", texts)
+    raw = out.getvalue()
+    opened(tmp_path, raw)
+    size = len(texts).to_bytes(4, "little")
+    with pytest.raises(Unreadable, match="damaged workbook"):
+        opened(tmp_path, raw.replace(size, (100).to_bytes(4, "little")))
+    monkeypatch.setattr("rater.deck_files.workbooks._STRINGS_MAX", 5000)
+    with pytest.raises(Unreadable, match="no deck has so much text"):
+        opened(tmp_path, raw)
+
+
 def test_formats_and_hidden_rows(tmp_path: Path) -> None:
     """A format of money or percent is told with its column; hidden rows are read, and told."""
     extra = '<row r="3" hidden="1"><c r="A3"><v>381</v></c><c r="B3" s="3"><v>0.5</v></c></row>'

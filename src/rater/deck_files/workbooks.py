@@ -29,6 +29,11 @@ CELLS_MAX = 20_000_000
 """Cells of a sheet's rectangle, 32 bytes each: a million rows of twenty columns."""
 _PARTS_MAX = 1 << 30
 """Bytes of a workbook's parts, unpacked."""
+_STRINGS_MAX = 128 << 20
+"""Bytes of a part that is in memory as a whole: texts, formats."""
+_WHOLE = frozenset({
+    "xl/sharedstrings.xml", "xl/styles.xml", "xl/workbook.xml", "xl/_rels/workbook.xml.rels",
+})  # fmt: skip
 _CHUNK = 1 << 20
 
 
@@ -173,6 +178,9 @@ class _Parts:
         self.file, self.archive = file, archive
         if sum(info.file_size for info in archive.infolist()) > _PARTS_MAX:
             raise Unreadable(file, "", f"has more than {_PARTS_MAX >> 20} MiB unpacked; no deck is so large")
+        for info in archive.infolist():
+            if info.filename.lower() in _WHOLE:
+                self._check_size(info)
         targets = {
             _attribute(tag, "Id"): _attribute(tag, "Target")
             for tag in _RELATION.findall(self._text("xl/_rels/workbook.xml.rels"))
@@ -182,6 +190,18 @@ class _Parts:
             target = targets.get(_attribute(tag, r"\w+:id"), "")
             self.paths[_attribute(tag, "name")] = target[1:] if target.startswith("/") else f"xl/{target}"
         self.formats = self._formats()
+
+    def _check_size(self, info: zipfile.ZipInfo) -> None:
+        """Refuse a part of texts that is too large, or larger than it says: calamine unpacks all of it."""
+        if info.file_size > _STRINGS_MAX:
+            problem = f"has more than {_STRINGS_MAX >> 20} MiB unpacked; no deck has so much text"
+            raise Unreadable(self.file, info.filename, problem)
+        try:
+            with self.archive.open(info) as stream:
+                while stream.read(_CHUNK):  # at the end the check sum is compared
+                    pass
+        except DAMAGED as error:
+            raise self._damaged(error) from None
 
     def scan(self, name: str) -> _Scan:
         """Return how far a sheet reaches, and what in it calamine does not tell."""
