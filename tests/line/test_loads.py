@@ -211,15 +211,15 @@ async def test_a_load_reads_the_present_catalog_once(
     system: Any, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is looked at before the load, and again when nobody else can load; the same is not read again."""
-    reads: Counter[int] = Counter()
+    reads: Counter[tuple[int, int]] = Counter()  # of whom, at which offset
     content = Catalogs.content
 
     async def counted(self: Catalogs, offset: int) -> Any:
-        reads[id(self)] += 1
+        reads[id(self), offset] += 1
         return await content(self, offset)
 
     monkeypatch.setattr(Catalogs, "content", counted)
     more = changed(services=[{"name": "faxes", "unit": "page", "price_unit": 1}])
     code, told = await load(system, more, "services.json", capsys)
     assert code == 0, told
-    assert sorted(reads.values()) == [1, 1]  # the load's, and the worker's of the catalog that it brings
+    assert sorted(reads.values()) == [1, 1], reads
