@@ -92,6 +92,14 @@ def test_separators(mark: str, tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("text", ["44;0,05;0,01\n", "44\t0,05\t0,01\n", "44,0.05,x;y;z\n"])
+def test_separators_without_header(text: str, tmp_path: Path) -> None:
+    """Where columns are named by letters, the cells tell what separates them."""
+    (tmp_path / "deck").write_text(text, "utf-8")
+    rows = cells(read_sheet(tmp_path / "deck", None, {"code": "A", "price": "B"}))
+    assert (rows[0][0], str(rows[0][1]).replace(",", ".")) == ("44", "0.05")
+
+
 def test_a_quoted_cell_over_two_lines(tmp_path: Path) -> None:
     """A row with a line break in quotes is one row; its number is that of its last line."""
     sheet = opened(tmp_path, b'Code,Destination,Rate\n380,"Ukraine\nall",0.1\n')
@@ -201,6 +209,30 @@ def test_zeros_that_a_format_shows(tmp_path: Path) -> None:
     """The format of numbers that shows zeros in front is told with its column."""
     sheet = opened(tmp_path, workbook({"S": [["CC", "Area", "Rate"], [39.0, Zeros(6), 0.1]]}))
     assert (cells(sheet)[1], sheet.zeros) == ([39.0, 6.0, 0.1], {1: "000"})
+
+
+def test_a_bomb_of_texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Texts are in memory as a whole: many are refused, and so is a part that is larger than it says."""
+    out = io.BytesIO(workbook({"Rates": [["Code", "Rate"], ["380", 0.1]]}))
+    texts = b"<sst>" + b"<si/>" * 1000 + b"</sst>"
+    with zipfile.ZipFile(out, "a", zipfile.ZIP_DEFLATED) as parts:
+        parts.writestr("xl/sharedStrings.xml", texts)
+    raw = out.getvalue()
+    opened(tmp_path, raw)
+    size = len(texts).to_bytes(4, "little")
+    with pytest.raises(Unreadable, match="damaged workbook"):
+        opened(tmp_path, raw.replace(size, (100).to_bytes(4, "little")))
+    monkeypatch.setattr("rater.deck_files.workbooks._STRINGS_MAX", 5000)
+    with pytest.raises(Unreadable, match="no deck has so much text"):
+        opened(tmp_path, raw)
+
+
+def test_formats_and_hidden_rows(tmp_path: Path) -> None:
+    """A format of money or percent is told with its column; hidden rows are read, and told."""
+    extra = '<row r="3" hidden="1"><c r="A3"><v>381</v></c><c r="B3" s="3"><v>0.5</v></c></row>'
+    sheet = opened(tmp_path, workbook({"S": [["Code", "Rate"], [380.0, 0.1]]}, extra=extra))
+    assert (cells(sheet)[2], sheet.formats, sheet.zeros) == ([381.0, 0.5], {1: ["0.00%"]}, {})
+    assert sheet.notes == ("rows that the workbook hides are read too; there are 1",)
 
 
 def test_a_stray_cell_far_away_is_refused(tmp_path: Path) -> None:

@@ -133,7 +133,8 @@ def workbook(
             "xl/styles.xml",
             f'{HEAD}<styleSheet xmlns="{MAIN}">'
             '<numFmts count="1"><numFmt formatCode="000" numFmtId="164"/></numFmts>'
-            '<cellXfs count="3"><xf numFmtId="0"/><xf numFmtId="14"/><xf numFmtId="164"/></cellXfs>'
+            '<cellXfs count="4"><xf numFmtId="0"/><xf numFmtId="14"/><xf numFmtId="164"/><xf numFmtId="10"/>'
+            "</cellXfs>"
             "</styleSheet>",
         )
     return out.getvalue()

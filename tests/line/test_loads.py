@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from aiokafka import AIOKafkaProducer
 
 from rater import app
+from rater.catalogs import Catalogs
 from rater.cli.running import load_files
 from rater.core.instants import rfc3339
 from rater.errors import Halt
@@ -203,3 +205,21 @@ async def test_a_load_opens_with_what_it_brings_whatever_its_clock_says(
         await system.settled()
         (usage,) = [one for one in await system.transactions() if one["type"] == "usage"]
         assert [(draw["taken"], draw["left"]) for draw in usage["draws"]] == [("60", "0")]
+
+
+async def test_a_load_reads_the_present_catalog_once(
+    system: Any, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is looked at before the load, and again when nobody else can load; the same is not read again."""
+    reads: Counter[tuple[int, int]] = Counter()  # of whom, at which offset
+    content = Catalogs.content
+
+    async def counted(self: Catalogs, offset: int) -> Any:
+        reads[id(self), offset] += 1
+        return await content(self, offset)
+
+    monkeypatch.setattr(Catalogs, "content", counted)
+    more = changed(services=[{"name": "faxes", "unit": "page", "price_unit": 1}])
+    code, told = await load(system, more, "services.json", capsys)
+    assert code == 0, told
+    assert sorted(reads.values()) == [1, 1], reads

@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import csv
 import io
+import re
 from collections.abc import Iterator, Mapping
 from itertools import islice
 
-from rater.core.decks.headers import HEADER_ROWS, find_header
+from rater.core.decks.headers import HEADER_ROWS, Header, find_header
 from rater.core.decks.reading import Sheet
 from rater.core.file_forms import SEPARATORS, decoded
 from rater.deck_files.unreadable import UNPACKED_MAX, Unreadable
@@ -52,15 +53,25 @@ def _separator(file: str, text: str, columns: Mapping[str, str]) -> str:
     """Return what separates the cells: that by which a header row is found, else what is there most often."""
     found: dict[str, int] = {}
     for mark in SEPARATORS:
+        rows = _first(file, text, mark)
         try:
-            header = find_header(_first(file, text, mark), columns)
+            header = find_header(rows, columns)
         except ValueError:
             continue
-        found[mark] = len(header.titles)
+        found[mark] = len(header.titles) or sum(_has_code(cells, header) for _, cells in rows)
     if found:
         return max(found, key=lambda mark: found[mark])
     head = "".join(islice(io.StringIO(text), HEADER_ROWS))
     return max(SEPARATORS, key=head.count)
+
+
+def _has_code(cells: list[str], header: Header) -> bool:
+    """Return whether a row has a code, and its other columns, where no header row tells it."""
+    at = header.columns.get("code", header.columns.get("country_code", 0))
+    return len(cells) > max(header.columns.values()) and _CODE.fullmatch(cells[at]) is not None
+
+
+_CODE = re.compile(r"[+0-9 -]*[0-9] *")
 
 
 def _first(file: str, text: str, mark: str) -> list[tuple[int, list[str]]]:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from rater.core.decks.cells import Cell, letters
 from rater.core.decks.headers import HEADER_ROWS, find_header, place_of
 from rater.core.decks.reading import Sheet
+from rater.core.decks.words import SIGNS_SHOWN
 from rater.core.naming import name_key
 from rater.deck_files.unreadable import DAMAGED, Unreadable
 
@@ -28,6 +29,11 @@ CELLS_MAX = 20_000_000
 """Cells of a sheet's rectangle, 32 bytes each: a million rows of twenty columns."""
 _PARTS_MAX = 1 << 30
 """Bytes of a workbook's parts, unpacked."""
+_STRINGS_MAX = 128 << 20
+"""Bytes of a part that is in memory as a whole: texts, formats."""
+_WHOLE = frozenset({
+    "xl/sharedstrings.xml", "xl/styles.xml", "xl/workbook.xml", "xl/_rels/workbook.xml.rels",
+})  # fmt: skip
 _CHUNK = 1 << 20
 
 
@@ -103,7 +109,10 @@ class _Found(NamedTuple):
 
     def whole(self, notes: tuple[str, ...] = ()) -> Sheet:
         """Return the sheet as the reader of decks takes it."""
-        return Sheet(self.file, self.name, self.rows(), self.scan.zeros, notes)
+        scan = self.scan
+        if scan.hidden:
+            notes = (*notes, f"rows that the workbook hides are read too; there are {scan.hidden}")
+        return Sheet(self.file, self.name, self.rows(), scan.zeros, notes, scan.formats)
 
 
 def _sheet(file: str, name: str, book: CalamineWorkbook, parts: _Parts) -> _Found:
@@ -135,10 +144,13 @@ class _Scan(NamedTuple):
     columns: int
     odd: dict[int, dict[int, str]]
     zeros: dict[int, str]
+    formats: dict[int, list[str]]
+    hidden: int
 
 
 _USUAL = re.compile(rb'<c r="([A-Z]{1,3})([0-9]{1,7})"')
 _CELLS = re.compile(rb'[<:]c\s[^>]*?\br\s*=\s*["\']([A-Za-z]+)([0-9]+)["\']')
+_HIDDEN = re.compile(rb'[<:]row\s[^>]*?\bhidden\s*=\s*["\'](?:1|true)["\']')
 _ROWS = re.compile(rb'[<:]row\s[^>]*?\br\s*=\s*["\']([0-9]+)["\']')
 _ERROR = re.compile(
     rb'[<:]c\s(?=[^>]*\bt\s*=\s*["\']e["\'])[^>]*?\br\s*=\s*["\']([A-Za-z]+)([0-9]+)["\'][^>]*>'
@@ -152,6 +164,9 @@ _EMPTY_FORMULA = re.compile(
 _FORMAT = re.compile(r"<(?:\w+:)?numFmt\b[^>]*>")
 _XFS = re.compile(r"<(?:\w+:)?cellXfs\b.*?</(?:\w+:)?cellXfs>", re.DOTALL)
 _XF = re.compile(r"<(?:\w+:)?xf\b[^>]*>")
+_ZEROS = re.compile(r'["\\+0 -]+[;@]*')
+_MORE = re.compile(rf'%|[{SIGNS_SHOWN}]|\[\$[^-\]]|"[^"]*\w[^"]*"|[0#?],+(?![0#?,])')
+"""Of a format: percents, money, words, thousands that are left out."""
 _SHEET = re.compile(r"<(?:\w+:)?sheet\b[^>]*>")
 _RELATION = re.compile(r"<(?:\w+:)?Relationship\b[^>]*>")
 
@@ -163,6 +178,9 @@ class _Parts:
         self.file, self.archive = file, archive
         if sum(info.file_size for info in archive.infolist()) > _PARTS_MAX:
             raise Unreadable(file, "", f"has more than {_PARTS_MAX >> 20} MiB unpacked; no deck is so large")
+        for info in archive.infolist():
+            if info.filename.lower() in _WHOLE:
+                self._check_size(info)
         targets = {
             _attribute(tag, "Id"): _attribute(tag, "Target")
             for tag in _RELATION.findall(self._text("xl/_rels/workbook.xml.rels"))
@@ -171,16 +189,28 @@ class _Parts:
         for tag in _SHEET.findall(self._text("xl/workbook.xml")):
             target = targets.get(_attribute(tag, r"\w+:id"), "")
             self.paths[_attribute(tag, "name")] = target[1:] if target.startswith("/") else f"xl/{target}"
-        self.zero_styles = self._zero_styles()
+        self.formats = self._formats()
+
+    def _check_size(self, info: zipfile.ZipInfo) -> None:
+        """Refuse a part of texts that is too large, or larger than it says: calamine unpacks all of it."""
+        if info.file_size > _STRINGS_MAX:
+            problem = f"has more than {_STRINGS_MAX >> 20} MiB unpacked; no deck has so much text"
+            raise Unreadable(self.file, info.filename, problem)
+        try:
+            with self.archive.open(info) as stream:
+                while stream.read(_CHUNK):  # at the end the check sum is compared
+                    pass
+        except DAMAGED as error:
+            raise self._damaged(error) from None
 
     def scan(self, name: str) -> _Scan:
         """Return how far a sheet reaches, and what in it calamine does not tell."""
         path = self.paths.get(name)
         if path is None or path not in self.archive.namelist():
             raise Unreadable(self.file, name, "cannot be found in the workbook; save it as .xlsx again")
-        rows = columns = 0
+        rows = columns = hidden = 0
         odd: dict[int, dict[int, str]] = {}
-        zeros: dict[int, str] = {}
+        styles: set[tuple[bytes, bytes]] = set()
         styled = self._styled()
         for chunk in self._chunks(path):
             cells = _USUAL.findall(chunk)
@@ -195,33 +225,47 @@ class _Parts:
                 _put(odd, found, html.unescape(found[2].decode("utf-8", "replace")) or "#ERROR")
             for found in _EMPTY_FORMULA.findall(chunk) if b"<f" in chunk or b":f" in chunk else ():
                 _put(odd, found, "a formula without value")
-            for found in styled.findall(chunk) if styled is not None else ():
-                zeros.setdefault(place_of(found[1].decode().upper()), self.zero_styles[int(found[0])])
-        return _Scan(rows, columns, odd, zeros)
+            if styled is not None:
+                styles.update(styled.findall(chunk))
+            hidden += len(_HIDDEN.findall(chunk)) if b"hidden" in chunk else 0
+        return _Scan(rows, columns, odd, *self._of_columns(styles), hidden)
+
+    def _of_columns(self, styles: set[tuple[bytes, bytes]]) -> tuple[dict[int, str], dict[int, list[str]]]:
+        """Return place of a column → format with zeros in front, and → its other formats."""
+        zeros: dict[int, str] = {}
+        formats: dict[int, list[str]] = {}
+        for style, letters_ in sorted(styles):
+            place, code = place_of(letters_.decode().upper()), self.formats[int(style)]
+            if _ZEROS.fullmatch(code):
+                zeros.setdefault(place, code)
+            else:
+                formats.setdefault(place, []).append(code)
+        return zeros, formats
 
     def _styled(self) -> re.Pattern[bytes] | None:
-        """Return what finds numbers of a format with zeros in front."""
-        if not self.zero_styles:
+        """Return what finds numbers of the formats that are looked for."""
+        if not self.formats:
             return None
-        numbers = "|".join(map(str, self.zero_styles)).encode()
+        numbers = "|".join(map(str, self.formats)).encode()
         return re.compile(
             rb'[<:]c\s(?=[^>]*\bs\s*=\s*["\'](' + numbers + rb')["\'])(?![^>]*\bt\s*=\s*["\'](?!n["\']))'
             rb'[^>]*?\br\s*=\s*["\']([A-Za-z]+)[0-9]+["\']'
         )
 
-    def _zero_styles(self) -> dict[int, str]:
-        """Return style → format of those that show zeros in front: `000`, `"00"0`."""
+    def _formats(self) -> dict[int, str]:
+        """Return style → format, of those that show zeros in front (`000`, `"00"0`) or more besides."""
         text = self._text("xl/styles.xml") if "xl/styles.xml" in self.archive.namelist() else ""
         formats = {
             _attribute(tag, "numFmtId"): _attribute(tag, "formatCode") for tag in _FORMAT.findall(text)
         }
         table = _XFS.search(text)
         styles = _XF.findall(table[0]) if table is not None else ()
+        formats |= {"9": "0%", "10": "0.00%"}
         of_styles = {style: formats.get(_attribute(tag, "numFmtId"), "") for style, tag in enumerate(styles)}
         return {
             style: code
             for style, code in of_styles.items()
-            if code.count("0") > 1 and re.fullmatch(r'["\\+0 -]+[;@]*', code)
+            if (code.count("0") > 1 and _ZEROS.fullmatch(code)) or _MORE.search(code)
         }
 
     def _text(self, path: str) -> str:

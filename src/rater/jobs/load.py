@@ -94,11 +94,12 @@ def sentences(loaded: Loaded | list[Fault], lanes: int) -> list[str]:
 
 
 class Present(NamedTuple):
-    """The newest catalog; version 0 and None: none was loaded."""
+    """The newest catalog; version 0 and None: none was loaded. offset: of its body in the commands."""
 
     version: int
     body: ManifestBody | None
     content: Content | None
+    offset: int = 0
 
     def after(self, at_ms: int) -> int:
         """Return the `at` of a load that follows it: not before the next second, whatever clocks say.
@@ -139,6 +140,7 @@ class Loader:
         self.client, self.topics, self.store, self.catalogs = client, topics, store, catalogs
         self.say = say
         self.actor = actor
+        self._read: Present | None = None
 
     async def load(self, files: Sequence[Path]) -> Loaded | list[Fault]:
         """Load files; returns every fault instead when there is one, and has then changed nothing."""
@@ -196,7 +198,7 @@ class Loader:
             return merged
         if not merged.changed:
             return self._unchanged(file, present, merged)
-        self._note(file, present, merged)
+        _note(self.say, file, present, merged)
         load_id = uuid.uuid4().hex
         version = present.version + 1
         offset = await self._write_content(writer, merged.content, version, at_ms, present.body)
@@ -210,13 +212,8 @@ class Loader:
         finally:
             await tail.close()
 
-    def _note(self, file: CatalogFile, present: Present, merged: Merged) -> None:
-        notes = [*warnings(file, present.content), *unmatched(merged.content, file), *merged.notes]
-        for note in notes:
-            self.say(f"note: {note}")
-
     def _unchanged(self, file: CatalogFile, present: Present, merged: Merged) -> Loaded:
-        self._note(file, present, merged)
+        _note(self.say, file, present, merged)
         return Loaded(present.version, changed=False, applied=True, refused=[])
 
     async def _look(self, file: CatalogFile, at_ms: int) -> tuple[Present, Merged | list[Fault], bool]:
@@ -245,7 +242,10 @@ class Loader:
         return await self._current(await end_offset(self.client, self.topics.commands, 0))
 
     async def _current(self, until: int) -> Present:
-        """Return the newest catalog of those whose manifest lies below this offset of the commands."""
+        """Return the newest catalog of those whose manifest lies below this offset of the commands.
+
+        One that was read is not read again: a copy of a million rows takes 200 MB.
+        """
         commands = self.topics.commands
         journal_end = await end_offset(self.client, self.topics.transactions, 0)
         mark = (
@@ -261,12 +261,15 @@ class Loader:
                 if args is not None:
                     found.append((args.version, args.offset))
         for version, offset in sorted(found, reverse=True):
+            if self._read is not None and (version, offset) == (self._read.version, self._read.offset):
+                return self._read
             try:
                 body, content = await self.catalogs.content(offset)
             except NoCatalog:
                 continue  # the lanes refuse it too (`worker/commands.py`, `adopt`)
             if body.version == version:
-                return Present(version, body, content)
+                self._read = Present(version, body, content, offset)
+                return self._read
         if mark is not None and mark.catalog:
             raise Halt(
                 f"the catalog that the lanes rate by, version {mark.catalog}, is not in "
@@ -369,6 +372,11 @@ class Loader:
             if time.monotonic() - heard > QUIET_S:
                 return Loaded(version, changed=True, applied=False, refused=refused)
         return Loaded(version, changed=True, applied=True, refused=refused)
+
+
+def _note(say: Say, file: CatalogFile, present: Present, merged: Merged) -> None:
+    for note in [*warnings(file, present.content), *unmatched(merged.content, file), *merged.notes]:
+        say(f"note: {note}")
 
 
 def _check_expected(present: Present, expected: int | None) -> None:

@@ -109,6 +109,11 @@ def test_a_full_deck_closes_what_it_does_not_have() -> None:
     made = planned(("380", "0.1", "2026-10-01"), kind="full")
     assert prices(made, "44") == [(10**8, None, NOW)]
     assert prices(made, "380") == [(10**9, None, None)]
+    # What stays has its day of long ago: the deck is December's all the same.
+    rows = (("380", "0.1", "2026-10-01", "No change"), ("39", "0.2", "2026-12-01", "New"))
+    made = planned(*rows, kind="full")
+    assert prices(made, "44") == [(10**8, None, DEC)]
+    assert counts(planned(*rows, kind="full", content=loaded(made))) == {"unchanged": 2}
 
 
 def test_the_same_deck_again_changes_nothing() -> None:
@@ -273,6 +278,14 @@ def test_increments_of_new_codes() -> None:
     assert not any("billed by the second" in note for note in made.notes)
 
 
+def test_what_costs_nothing_is_told() -> None:
+    """A price of 0 may be a slip, and one below it pays who calls."""
+    made = planned(("380", "0"), ("381", "-0.01"), ("44", "0.01"))
+    assert "calls cost nothing, or less than nothing, by 2 codes: 380, 381" in made.notes
+    again = loaded(made)
+    assert not any("cost nothing" in note for note in planned(("380", "0"), content=again).notes)
+
+
 def test_fees_and_increments_that_change() -> None:
     """The same price with another increment is a change."""
     made = planned(("380", "0.1", "1/1"), head=("Code", "Rate", "Increment"))
@@ -329,7 +342,10 @@ def test_spellings_of_a_name_are_told_before_the_load() -> None:
 
 def test_a_table_without_catalog() -> None:
     """The first thing that is loaded may not be a deck: its currency is not known."""
-    (fault,) = faults(("380", "0.1"), content=None, table="b", currency="USD", create=True)
+    new = {"table": "b", "create": True}
+    (fault,) = faults(("380", "0.1"), content=None, currency="USD", **new)
+    assert "load one with `currencies: {base: USD}`" in fault
+    (fault,) = faults(("380", "0.1"), currency="GBP", **new)
     assert "no such currency" in fault
 
 
@@ -357,7 +373,7 @@ def test_the_table_says_what_the_deck_says(kind: str, before: list[Any], after: 
     days = {code: [day(when) if when else NOW for at, _, when in after if at == code] for code, _, _ in after}
     said = {(code, day(when) if when else NOW): price for code, price, when in after}
     held = {(row.code, row.from_ms): row.price_e10 for row in old if row.from_ms is not None}
-    starts = min(NOW if not when else max(NOW, day(when)) for _, _, when in after)
+    starts = min((day(when) for _, _, when in after if when and day(when) > NOW), default=NOW)
     scheduled = {code: [since for at, since in held if at == code] for code, _ in held}
     for at_ms in (NOW, day("2026-11-25"), DEC, day("2027-01-01"), day("2030-01-01")):
         for code in ("1", "12", "123", "380"):

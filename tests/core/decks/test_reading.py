@@ -50,7 +50,8 @@ TITLES = [
     ("Country", "country"), ("Rate", "price"), ("Rate (USD/min)", "price"), ("Price/min", "price"),
     ("New Rate", "price"), ("Price per Minute, EUR", "price"), ("$/min", "price"), ("US$ per min", "price"),
     ("Old rate", "old price"), ("Current Rate", "old price"), ("Preis", "price"),
-    ("Connection Fee", "setup_fee"), ("Setup fee", "setup_fee"),
+    ("Connection Fee", "setup_fee"), ("Setup fee", "setup_fee"), ("Price per call", "setup_fee"),
+    ("Charge/call", "setup_fee"), ("Call rate", "price"), ("Rate per call minute", "price"),
     ("Billing Increment", "increment"), ("Increments (sec)", "increment"),
     ("Initial Increment", "min_time"), ("1st Interval", "min_time"), ("Next Interval", "interval"),
     ("Effective Date", "effective_from"), ("Valid from", "effective_from"),
@@ -266,6 +267,87 @@ def test_a_title_in_another_currency(title: str) -> None:
     assert f"Rates!B1: {title}: is in " in fault
     assert "the table is in USD" in fault
     assert len(deck([["Code", "Rate US$"], ["380", "0.1"]]).rows) == 1
+
+
+@pytest.mark.parametrize(
+    ("title", "said"), [("Rate (cents/min)", "is a price in cents"), ("Price/sec", "the price of a second")]
+)
+def test_the_unit_of_a_column_that_was_named(title: str, said: str) -> None:
+    """Who names a column has not said that its prices are of another unit."""
+    for column in (title, "B"):
+        (fault,) = told(read([["Code", title], ["380", "5"]], columns={"price": column}))
+        assert said in fault
+    rows: Rows = [["Code", "Rate, billing per second, USD/min"], ["380", "5"]]
+    assert len(deck(rows, columns={"price": "B"}).rows) == 1
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (["All prices in EUR"], "tells of prices in EUR"),
+        (["Currency:", "GBP"], "tells of prices in GBP"),
+        (["Rates are \u20ac per minute"], "tells of prices in \u20ac"),
+        (["Rates in US cents"], "tells of prices in cents"),
+    ],
+)
+def test_another_currency_above_the_rows_is_not_passed_over(line: list[str], said: str) -> None:
+    """The letter says what the columns do not."""
+    (fault,) = told(read([line, ["Code", "Rate"], ["380", "5"]]))
+    assert said in fault
+    assert fault.startswith("acme.xlsx: Rates!1: ")
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["All prices in USD", "Please try our new rates", "EUR account: DE00", "Rates in EUR and USD", "$ rates"],
+)
+def test_a_letter_that_says_nothing_else(line: str) -> None:
+    """The table's own currency, a word like a currency, a currency of something else."""
+    assert len(deck([[line], ["Code", "Rate"], ["380", "5"]]).rows) == 1
+
+
+def test_a_point_among_decimal_commas() -> None:
+    """1.234 in a column of decimal commas may be thousands; 0.06 may not."""
+    rows: Rows = [["Code", "Rate"], ["380", "0,05"], ["381", "1.234"], ["382", "0.06"]]
+    (fault,) = told(read(rows))
+    assert "Rates!B3: 1.234: is the point a decimal mark" in fault
+    assert deck([*rows[:2], *rows[3:]]).rows[1].price_e10 == 600_000_000
+    assert deck([rows[0], *rows[2:]]).rows[0].price_e10 == 12_340_000_000
+    assert deck(rows[:3], decimal=",").rows[1].price_e10 == 12_340_000_000_000
+
+
+@pytest.mark.parametrize(
+    ("shown", "said"),
+    [
+        ("[$\u20ac-407]#,##0.0000", "shown in \u20ac"), ('0.00"EUR"', "shown in EUR"),
+        ("0.00%", "shown as percents"),
+        ("#,##0.0,", "shown in thousands"), ('0.0"\u00a2"', "shown in cents"), ('0.0" ct"', "shown in cents"),
+    ],
+)  # fmt: skip
+def test_formats_that_show_another_price(shown: str, said: str) -> None:
+    """What people see in a workbook is the number with its format: with another currency it is refused."""
+    decks: list[Rows] = [[["Code", "Rate"], ["380", 5.0]], [["Code", "Rate", "Setup fee"], ["380", 5.0, 1.0]]]
+    for rows in decks:
+        sheet = Sheet("acme.xlsx", "Rates", enumerate(rows, 1), formats={len(rows[0]) - 1: [shown]})
+        (fault,) = told(read_deck(sheet, Profile(), "USD", None))
+        assert said in fault
+
+
+@pytest.mark.parametrize(
+    "shown", ['"$"#,##0.00', "[$-409]#,##0.00", "[$USD] 0.00", "[Red]0.00", '_("$"* #,##0.00_)']
+)
+def test_formats_that_show_the_price(shown: str) -> None:
+    """Marks of thousands and the table's own currency change nothing."""
+    sheet = Sheet("a", "Rates", enumerate([["Code", "Rate"], ["380", 5.0]], 1), formats={1: [shown]})
+    assert isinstance(read_deck(sheet, Profile(), "USD", None), RateDeck)
+
+
+def test_a_code_under_two_names() -> None:
+    """The first name counts, and it is told."""
+    (note,) = deck(
+        [HEAD, ["380", "Ukraine", "0.1"], ["380", "Kyiv", "0.10"], ["381", "x", "1"], ["381", " X", "1"]]
+    ).notes
+    assert note == "codes that come twice, under another name; the first row's counts: 380"
 
 
 def test_more_cells_than_titles() -> None:

@@ -204,6 +204,8 @@ def test_an_expired_dialog_without_fields() -> None:
         _without(EVENT, "Usage", Usage="65000ms"),
         _without(EVENT, "Usage", Usage=65),
         _without(EVENT, "Usage", "AnswerTime", Usage="65.000", AnswerTime="2026-11-03T10:00:00Z"),
+        _without(EVENT, "Usage", EndTime="1793700065"),
+        _without(EVENT, "Usage", "event", Usage="", EndTime="2026-11-03T10:01:05Z"),
         _without(EVENT, "Account", AccountID="sip-1001"),
         _without(EVENT, "SetupTime"),
         _without(EVENT, "event", "from_tag", "to_tag", "callid", OriginID="c-f-t"),
@@ -260,6 +262,8 @@ def test_events_before_the_end_of_a_call(name: str) -> None:
     """They tell of no usage yet."""
     found = _of(_without(EVENT, "Usage", event=name))
     assert found == Skipped("an event before the end of a call")
+    for nothing in ("0", "0.000", "0s", 0):
+        assert _of({**EVENT, "event": name, "Usage": nothing}) == found
     assert isinstance(_of({**EVENT, "event": name}), dict)
 
 
@@ -324,7 +328,9 @@ def test_a_datagram_is_the_event_that_json_is() -> None:
     lambda raw: raw + b"\n",
     lambda raw: b"\n" + raw,
     lambda raw: raw.replace(b"callid::c7a1@192.0.2.55", b'callid::"c7a1@192.0.2.55"'),
-    lambda raw: raw + b"\ncallid::another",  # the first counts
+    lambda raw: raw + b"\ncallid::c7a1@192.0.2.55",
+    lambda raw: raw + b'\nnote::"a\ncalled::4912345\n\\"b\\""',
+    lambda raw: raw + b'\nnote::"not closed\nother::"',
     lambda raw: raw + b"\nnote::a::b\nan argument without a name\nname::\xe9\x01",
     lambda raw: raw.replace(b"E_ACC_CDR", b"E_ACC_CDR "),
 ])  # fmt: skip
@@ -342,6 +348,25 @@ def test_what_is_no_datagram(raw: bytes) -> None:
     found = OPENSIPS_MAP.apply(raw)
     assert isinstance(found, tuple)
     assert [one.reason for one in found] == ["malformed"]
+
+
+@pytest.mark.parametrize("between", [b"\0", b"\nMY_EVENT\n", b"\n12:00 E_ACC_CDR\n"])
+def test_two_datagrams_in_one_record(between: bytes) -> None:
+    """A second event whose name is not seen is not lost behind the first: the record is rejected by name."""
+    first, second = _datagrams()[0], _datagrams()[0].replace(b"callid::c7a1", b"callid::c7a2")
+    found = OPENSIPS_MAP.apply(first + between + second)
+    assert isinstance(found, tuple)
+    assert found[0].reason == "malformed"
+    assert "callid comes twice, as c7a1@192.0.2.55 and c7a2@192.0.2.55" in found[0].detail
+
+
+def test_a_value_over_several_lines() -> None:
+    """A value in quotes may have line ends; what stands behind them is no attribute."""
+    raw = _datagrams()[0].replace(b"account::sip-1001", b'account::"sip\ncalled::1 \\"x\\""')
+    made = OPENSIPS_MAP.apply(raw)
+    assert isinstance(made, dict)
+    assert made["called"] == OPENSIPS_MAP.apply(_datagrams()[0])["called"]  # type: ignore[call-overload, index]
+    assert made["orig"]["account"].startswith("sip")
 
 
 def test_bytes_of_a_datagram_are_shown() -> None:
@@ -377,6 +402,18 @@ def test_json_of_datagrams() -> None:
     for between in (b"\n", b"", b" ", b"\r\n\r\n"):
         cut = [record.raw.strip() for record in records(io.BytesIO(one + between + one), OPENSIPS_MAP)]
         assert cut == [one, one]
+
+
+def test_text_and_json_in_one_file() -> None:
+    """Before and after an update of OpenSIPS: each event is one record, in whatever form."""
+    text = _datagrams()[0]
+    line = json.dumps({"jsonrpc": "2.0", "method": "E_ACC_CDR", "params": OPENSIPS}).encode()
+    for parts in ([text, line, text], [line, text, line], [line, line, text]):
+        for between in (b"\n", b"\n\n", b"\r\n"):
+            found = records(io.BytesIO(between.join(parts)), OPENSIPS_MAP)
+            assert [record.raw for record in found] == parts
+    broken = b"\n".join([line, line[:50], line[:60], text])
+    assert [record.raw for record in records(io.BytesIO(broken), OPENSIPS_MAP)] == broken.split(b"\n", 3)
 
 
 # No map skips what was answered and lasted

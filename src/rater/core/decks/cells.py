@@ -1,11 +1,13 @@
 """A cell of a deck becomes codes, a price, an instant, an increment: exact, or a sentence why it is none.
 
 Workbooks keep numbers as binary floats. The number that was typed is the shortest decimal that gives the
-float; a code is one below 2^53, where floats are exact (RULES.md 2.2: nothing is a binary float).
+float, the one that was computed is what a workbook shows of it, 15 digits; a code is one below 2^53, where
+floats are exact (RULES.md 2.2: nothing is a binary float).
 """
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 from datetime import date, datetime, time, timedelta
@@ -16,6 +18,7 @@ from rater.core.catalog_files.fields import e10, what
 from rater.core.decks.profile import DateOrder
 from rater.core.decks.words import SIGNS
 from rater.core.naming import dashes
+from rater.core.number_text import ascii_form
 
 Cell = str | float | bool | date | datetime | time | timedelta
 """As a workbook has them; of a text file all are texts. Empty: "" or blanks."""
@@ -30,6 +33,8 @@ RANGE_CODES = 10_000
 
 _NOTHING = frozenset({"", "-", "n/a", "na", "none", "null"})
 _DIGITS = re.compile(r"[0-9]+")
+_THOUSANDS = re.compile(r"[1-9][0-9]{0,2}(?:,[0-9]{3})+")
+_SHORT_THOUSANDS = re.compile(r"[1-9][0-9]?(?:,[0-9]{3})+")
 
 
 def letters(place: int) -> str:
@@ -69,6 +74,12 @@ def codes_of(cell: Cell, country: str | None = None) -> list[str]:
     text = _code_text(cell)
     if _DIGITS.fullmatch(text) and (text[0] != "0" or country):
         return [_checked((country or "") + text)]
+    # Areas of three digits are lists: 242,246. With fewer in front it may be 1,242 as a workbook shows 1242.
+    if (_THOUSANDS if country is None else _SHORT_THOUSANDS).fullmatch(text):
+        problem = (
+            "may be a list, or a code with marks of thousands; write the list as 1, 242 and the code as 1242"
+        )
+        raise ValueError(problem)
     out: list[str] = []
     first = ""
     for part in re.split(r"[,;/\n]", dashes(text)):
@@ -92,7 +103,7 @@ def _code_text(cell: Cell) -> str:
     if isinstance(cell, bool | date | time | timedelta):
         raise ValueError("not a code: the workbook made something else of it; format the column as text")
     if not isinstance(cell, float):
-        return text_of(cell)
+        return _ascii(text_of(cell))
     if not cell.is_integer():
         raise ValueError(
             "not a code: a number with a fraction; format the column as text, and write it again"
@@ -100,6 +111,11 @@ def _code_text(cell: Cell) -> str:
     if not 0 <= cell < LIMIT:
         raise ValueError("too large for a number of a workbook, its digits are lost; write it as text")
     return str(int(cell))
+
+
+def _ascii(text: str) -> str:
+    """Return a text with digits, blanks and marks as ASCII has them; lines stay."""
+    return text if text.isascii() else "\n".join(map(ascii_form, text.split("\n"))).strip()
 
 
 def _range(item: str, *, is_area: bool) -> Iterator[str]:
@@ -126,7 +142,7 @@ def _one(text: str, *, is_area: bool) -> str:
     """Return the digits of a code: without +, 00, blanks between groups."""
     bare = text.removeprefix("+").strip()
     groups = bare.split()
-    if len(groups) > 1 and len({group[:2] for group in groups}) == 1:
+    if len(groups) > 1 and _may_be_several(groups, is_area=is_area):
         raise ValueError(
             "blanks: may be one code or several; put commas between codes, and no blanks into one"
         )
@@ -141,6 +157,16 @@ def _one(text: str, *, is_area: bool) -> str:
     return code
 
 
+def _may_be_several(groups: list[str], *, is_area: bool) -> bool:
+    """Return whether groups of digits look like codes of their own: 447 448, 44 7 44 8, 44 49 33."""
+    alike = len({len(group) for group in groups}) == 1 and len(groups[0]) > 1
+    return (
+        len({group[:2] for group in groups}) == 1
+        or groups[0] in groups[1:]
+        or (alike and (is_area or len(groups) > 2))  # noqa: PLR2004 - of two, a country and an area
+    )
+
+
 def _checked(code: str) -> str:
     if len(code) > CODE_DIGITS:
         raise ValueError(f"more than {CODE_DIGITS} digits: have codes run together? put commas between them")
@@ -151,6 +177,8 @@ def _checked(code: str) -> str:
 _AMOUNT = re.compile(
     r"(?P<before>[^0-9.,]*?)(?P<sign>[-+]?)\s*(?P<digits>[0-9.,' ]*[0-9])(?P<after>[^0-9.,]*)"
 )
+_DECIMALS = 10
+_POINT_GROUPS = re.compile(r"[1-9][0-9]{0,2}[.][0-9]{3}")
 _GROUPS = re.compile(r"[0-9]{1,3}(?:[.,' ][0-9]{3})+")
 
 
@@ -163,13 +191,36 @@ def price_of(cell: Cell, currency: str | None, mark: str | None) -> int:
     if isinstance(cell, bool | date | time | timedelta):
         raise ValueError("not a price: the workbook made something else of it; format the column as numbers")
     if isinstance(cell, float):
-        return _e10(text_of(cell))
-    found = _AMOUNT.fullmatch(dashes(text_of(cell)))
+        return _e10(_decimal(cell))
+    found = _AMOUNT.fullmatch(dashes(_ascii(text_of(cell))))
     if found is None:
         raise ValueError("not a price; write a decimal number")
     for beside in (found["before"].strip(), found["after"].strip()):
         _check_currency(beside, currency)
     return _e10(found["sign"].replace("+", "") + _plain_number(found["digits"], mark))
+
+
+def may_be_thousands(cell: Cell) -> bool:
+    """Return whether the one point of a price may be a mark of thousands: 1.234."""
+    found = _AMOUNT.fullmatch(dashes(_ascii(cell.strip()))) if isinstance(cell, str) else None
+    return found is not None and _POINT_GROUPS.fullmatch(found["digits"]) is not None
+
+
+def has_decimal_comma(cell: Cell) -> bool:
+    """Return whether a text that was read as a price, its mark said by nobody, has a decimal comma."""
+    found = _AMOUNT.fullmatch(dashes(_ascii(cell.strip()))) if isinstance(cell, str) else None
+    if found is None:
+        return False
+    marks = [sign for sign in found["digits"] if sign in ".,"]
+    return marks.count(",") == 1 and marks[-1] == ","
+
+
+def _decimal(cell: float) -> str:
+    """Return a workbook's number in digits: as it was typed, else as it shows what it has computed."""
+    typed = text_of(cell)
+    if len(typed.partition(".")[2]) <= _DECIMALS or not math.isfinite(cell):
+        return typed
+    return format(Decimal(f"{cell:.15g}"), "f")
 
 
 def _e10(text: str) -> int:
@@ -214,7 +265,10 @@ def _plain_number(digits: str, mark: str | None) -> str:
 
 
 # ---------------------------------------------------------------------------------------- dates, increments
-_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+_MONTHS = (
+    "january", "february", "march", "april", "may", "june", "july", "august", "september", "october",
+    "november", "december",
+)  # fmt: skip
 _NUMBERS = re.compile(r"(\d{1,4})([./ -])(\d{1,2})\2(\d{1,4})", re.ASCII)
 _NAMED = re.compile(
     r"(?P<day>\d{1,2})[ .-]*(?P<month>[a-z]{3,9})[ .,-]*(?P<year>\d{4}|\d\d)|"
@@ -245,11 +299,13 @@ def when_of(cell: Cell, order: DateOrder | None) -> str:
         return text
     bare = dashes(_CLOCK.sub("", text)).lower()
     if (found := _NAMED.fullmatch(bare)) is not None:
-        month = (found["month"] or found["month2"])[:3]
-        if month in _MONTHS:
+        word = found["month"] or found["month2"]
+        # Of its name or the beginning: marraskuu is November in Finland.
+        months = [number for number, name in enumerate(_MONTHS, 1) if name.startswith(word)]
+        if len(months) == 1:
             year = found["year"] or found["year2"]
             day = found["day"] or found["day2"]
-            return _day(year if len(year) > 2 else f"20{year}", str(_MONTHS.index(month) + 1), day)  # noqa: PLR2004
+            return _day(year if len(year) > 2 else f"20{year}", str(months[0]), day)  # noqa: PLR2004
     if (found := _NUMBERS.fullmatch(bare)) is not None:
         return _numbered(found[1], found[3], found[4], order)
     raise ValueError("not a date; write it as 2026-12-01")

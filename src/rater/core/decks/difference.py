@@ -105,6 +105,7 @@ class _Comparing:
         for change in self.changes:
             if change.kind in {"closed", "blocked", "lost"}:
                 change.falls_to = self._shorter(change.code, change.from_ms)
+        self.old = {}  # of large tables 50 MB
         out = [row for code in sorted(self.new) for row in self.new[code]]
         return Difference(out, self.changes, self.counts, self.without_increment)
 
@@ -113,8 +114,12 @@ class _Comparing:
         return rows[-1].to_ms is None or rows[-1].to_ms > self.now_ms
 
     def _deck_begins(self) -> int:
-        """Return from when a full deck holds: its first day, but not before now."""
-        return max(self.now_ms, min((self._since(row) for row in self.deck.rows), default=self.now_ms))
+        """Return from when a full deck holds: its first day to come, else now.
+
+        Rows that stay have days of long ago, which say nothing of when the deck begins.
+        """
+        days = map(self._since, self.deck.rows)
+        return min((day for day in days if day > self.now_ms), default=self.now_ms)
 
     def _since(self, row: DeckRow) -> int:
         """Return the begin of a deck's row; one without date holds from now on, in a new table always."""

@@ -8,8 +8,9 @@ from rater.core.catalog.specs import Content, DeckSpec, RateTableSpec
 from rater.core.catalog_files.fields import Fault
 from rater.core.catalog_files.merging import CatalogFile, Existing, merge, warnings
 from rater.core.catalog_files.placed import Placed
+from rater.core.catalog_files.remarks import some
 from rater.core.catalog_files.unmatched import unmatched
-from rater.core.decks.difference import Difference, difference
+from rater.core.decks.difference import Change, Difference, difference
 from rater.core.decks.profile import Profile
 from rater.core.decks.reading import RateDeck, Sheet, read_deck
 from rater.core.instants import rfc3339
@@ -73,9 +74,10 @@ def plan(
     new = RateTableSpec(empty.name, empty.currency, empty.code_deck, compared.rows)
     code_deck, renamed = _named(old, deck, empty.code_deck if profile.code_deck is not None else None)
     names = code_deck.codes if code_deck is not None else _names(old, empty.code_deck)
+    codes = len(deck.rows)
+    deck = deck._replace(rows=[])  # of large decks 60 MB, which a load needs
     made = Plan(
-        version, new, before is None, deck._replace(rows=[]), len(deck.rows), compared, code_deck, renamed,
-        names, [], [],
+        version, new, before is None, deck, codes, compared, code_deck, renamed, names, [], [],
     )  # fmt: skip
     merged = merge(old, made.rows(), now_ms, Existing({}, {}))
     if isinstance(merged, list):
@@ -107,6 +109,12 @@ def _found(content: Content, table: str, profile: Profile) -> tuple[RateTableSpe
             known = f" (there are {near})" if near else ""
             problem = f"no such rate table{known}; or give currency and create = true in the profile"
             raise _Refused("--table", table, problem)
+        if content.base is None:
+            problem = (
+                "no catalog has named its currencies yet; load one with `currencies: {base: USD}` "
+                "(or yours) by `rater load` first"
+            )
+            raise _Refused("currency", profile.currency, problem)
         return None, RateTableSpec(table, profile.currency, deck, [])
     before = content.rate_tables[meant[0]]
     if profile.currency not in {None, before.currency}:
@@ -156,6 +164,12 @@ def _named(content: Content, deck: RateDeck, name: str | None) -> tuple[DeckSpec
     return DeckSpec(name, codes), renamed
 
 
+def _costs_nothing(change: Change) -> bool:
+    """Return whether a change brings a price of 0 or below."""
+    after, before = change.after, change.before
+    return after is not None and after.price_e10 <= 0 and (before is None or before.price_e10 > 0)
+
+
 def _notes(made: Plan, now_ms: int) -> list[str]:
     """Return sentences on what people may not expect of the difference."""
     out, compared = list(made.deck.notes), made.difference
@@ -173,8 +187,13 @@ def _notes(made: Plan, now_ms: int) -> list[str]:
         )
     if compared.counts["later"]:
         out.append(f"{compared.counts['later']} codes have rows for later from before, which stay")
+    unpaid = [change.code for change in compared.changes if _costs_nothing(change)]
+    if unpaid:
+        out.append(f"calls cost nothing, or less than nothing, by {len(unpaid)} codes: {some(unpaid)}")
     nameless = sum(change.kind == "new" and change.code not in made.names for change in compared.changes)
-    if nameless and "name" in made.deck.header.columns:
+    if nameless and made.code_deck is not None:
+        out.append(f"{nameless} new codes have no name in the deck: limits by name do not hold for them")
+    elif nameless and "name" in made.deck.header.columns:
         where = f"the code deck {made.table.code_deck}" if made.table.code_deck is not None else "a code deck"
         out.append(
             f"{nameless} new codes have no name in {where}: give the profile a code_deck "

@@ -24,7 +24,9 @@ from rater.core.decks.cells import (
     when_of,
 )
 from rater.core.decks.headers import HEADER_ROWS, Header, find_header
+from rater.core.decks.money import Marks, column_problems, letter_problems
 from rater.core.decks.profile import Profile
+from rater.core.naming import name_key
 from rater.core.periods import canonical_when, when_ms, zone_of
 
 CODES_MAX = 2_000_000
@@ -36,7 +38,8 @@ class Sheet(NamedTuple):
 
     file: as faults name it. name: of a workbook's sheet; empty for text. rows: (number, cells). zeros: place
     of a column → the format of numbers in it that shows zeros in front (`000`), which are no part of them.
-    notes: on how the file was read.
+    notes: on how the file was read. formats: place of a column → other formats of numbers in it; like zeros
+    and notes known when the rows are asked for.
     """
 
     file: str
@@ -44,6 +47,7 @@ class Sheet(NamedTuple):
     rows: Iterable[tuple[int, Sequence[Cell]]]
     zeros: Mapping[int, str] = {}
     notes: Sequence[str] = ()
+    formats: Mapping[int, Sequence[str]] = {}
 
 
 class DeckRow(Struct, gc=False):
@@ -116,7 +120,10 @@ class _Reading:
         self._statuses = {words.plain(word): status for word, status in profile.statuses.items()}
         self._zone = zone_of(profile.zone)
         self._memos: dict[str, dict[tuple[type, Cell], Any]] = {name: {} for name in header.columns}
-        self._unknown: set[str] = set()
+        self._letter: list[tuple[int, str]] = []
+        self._number = 0
+        self._marks = Marks()
+        self._two_names: set[str] = set()
 
     def read(self, rows: Iterable[tuple[int, Sequence[Cell]]]) -> RateDeck | list[Fault]:
         """Return the deck, or every fault."""
@@ -131,10 +138,18 @@ class _Reading:
                 break
         if not self.rows and not self.faults:
             self.faults.append(Fault(self.sheet.file, self.sheet.name, "", "has no row with a code"))
+        for number, line, problem in letter_problems(self._letter, self.currency):
+            where = f"{self.sheet.name}!{number}" if self.sheet.name else f"line {number}"
+            self.faults.append(Fault(self.sheet.file, where, what(line[:80]), problem))
+        for number, name, cell, problem in self._marks.problems():
+            self._fault(number, name, cell, problem)
         self.rows.sort(key=_begin)
         self._check_doubles()
         return self.faults or RateDeck(
-            self.sheet, self.header, self.rows, list(_notes(self.sheet, self.header, self.legend))
+            self.sheet,
+            self.header,
+            self.rows,
+            list(_notes(self.sheet, self.header, self.legend, sorted(self._two_names))),
         )
 
     def _fault(self, number: int, name: str, cell: Cell, problem: str) -> None:
@@ -143,11 +158,8 @@ class _Reading:
 
     def _check_columns(self) -> None:
         columns = self.header.columns
-        for name in ("price", "setup_fee"):
-            title = self.header.titles.get(columns.get(name, -1), "")
-            if (other := words.other_currency(title, self.currency)) is not None:
-                problem = f"is in {other}, the table is in {self.currency}; import into another table"
-                self._fault(self.header.row, name, title, problem)
+        for name, title, problem in column_problems(self.header, self.sheet.formats, self.currency):
+            self._fault(self.header.row, name, title, problem)
         zeros = self.sheet.zeros.get(columns.get("area_code", -1))
         if zeros and not self.full_codes:
             problem = (
@@ -158,9 +170,10 @@ class _Reading:
 
     def _before_header(self, number: int, cells: Sequence[Cell]) -> None:
         """Refuse a date of effect that stands above the rows, and is asked for by nobody."""
-        if "effective_from" in self.header.columns or self.effective_ms is not None:
-            return
         if number == self.header.row:
+            return
+        self._letter.append((number, " ".join(cell for cell in cells if isinstance(cell, str))))
+        if "effective_from" in self.header.columns or self.effective_ms is not None:
             return
         for at, cell in enumerate(cells):
             if isinstance(cell, str) and words.tells_effect(cell):
@@ -181,7 +194,7 @@ class _Reading:
         country = self._cell(cells, "country_code") if "country_code" in self.header.columns else ""
         if self._is_none(number, code, country, cells):
             return
-        before = len(self.faults)
+        before, self._number = len(self.faults), number
         self._check_width(number, cells)
         status = self._read(number, "status", cells, self._status)
         codes = self._codes(number, code, country)
@@ -265,7 +278,10 @@ class _Reading:
         return value
 
     def _price(self, cell: Cell) -> int:
-        return price_of(cell, self.currency, self.profile.decimal)
+        found = price_of(cell, self.currency, self.profile.decimal)
+        if self.profile.decimal is None:
+            self._marks.add(self._number, "price", cell)
+        return found
 
     def _currency(self, cell: Cell) -> None:
         if text_of(cell).upper() != self.currency.upper():
@@ -311,7 +327,7 @@ class _Reading:
     def _codes(self, number: int, code: Cell, country: Cell) -> list[str]:
         try:
             if self.full_codes:
-                return self._of_country(codes_of(code), country)
+                return _of_country(codes_of(code), country)
             heads = codes_of(country)
             if len(heads) > 1:
                 self._fault(number, "country_code", country, "several codes; write one country in each row")
@@ -327,22 +343,9 @@ class _Reading:
             self._fault(number, "area_code", code, str(error))
             return []
 
-    def _of_country(self, codes: list[str], country: Cell) -> list[str]:
-        """Refuse codes that do not begin with the country code that stands beside them."""
-        if "country_code" in self.header.columns and not is_nothing(country):
-            (head, *_) = codes_of(country)
-            for code in codes:
-                if not code.startswith(head):
-                    problem = (
-                        f"does not begin with the country code {head} beside it: where the columns are to be "
-                        "put together, say --columns country_code=…,area_code=…,code="
-                    )
-                    raise ValueError(problem)
-        return codes
-
     def _check_doubles(self) -> None:
         """Refuse two rows of one code and begin, unless they say the same; then one is kept."""
-        self.rows, differ = _once(self.rows)
+        self.rows, differ, self._two_names = _once(self.rows)
         name = "code" if self.full_codes else "country_code"
         for first, row in differ:
             where = place(self.sheet, self.header, first.row, name)
@@ -350,21 +353,40 @@ class _Reading:
             self._fault(row.row, name, row.code, problem)
 
 
-def _once(rows: Sequence[DeckRow]) -> tuple[list[DeckRow], list[tuple[DeckRow, DeckRow]]]:
-    """Return sorted rows, one for each code and begin, and the pairs that say different things of one."""
+def _of_country(codes: list[str], country: Cell) -> list[str]:
+    """Return codes that begin with the country code beside them, if there is one; else raise ValueError."""
+    if is_nothing(country):
+        return codes
+    (head, *_) = codes_of(country)
+    if not all(code.startswith(head) for code in codes):
+        problem = (
+            f"does not begin with the country code {head} beside it: where the columns are to be "
+            "put together, say --columns country_code=…,area_code=…,code="
+        )
+        raise ValueError(problem)
+    return codes
+
+
+def _once(rows: Sequence[DeckRow]) -> tuple[list[DeckRow], list[tuple[DeckRow, DeckRow]], set[str]]:
+    """Return sorted rows, one for each code and begin, pairs that differ, and codes with another name."""
     kept: list[DeckRow] = []
     differ: list[tuple[DeckRow, DeckRow]] = []
+    named: set[str] = set()
     for row in rows:
         if not kept or _begin(kept[-1]) != _begin(row):
             kept.append(row)
         elif _said(kept[-1]) != _said(row):
             differ.append((kept[-1], row))
-    return kept, differ
+        elif row.name is not None and name_key(row.name) != name_key(kept[-1].name or ""):
+            named.add(row.code)
+    return kept, differ, named
 
 
-def _notes(sheet: Sheet, header: Header, legend: list[str]) -> Iterator[str]:
+def _notes(sheet: Sheet, header: Header, legend: list[str], two_names: list[str]) -> Iterator[str]:
     """Yield sentences on how a sheet was read."""
     yield from sheet.notes
+    if two_names:
+        yield f"codes that come twice, under another name; the first row's counts: {some(two_names)}"
     if unread := header.unread:
         yield f"columns that are not read: {some([what(title) for title in unread])}"
     if legend:

@@ -75,7 +75,8 @@ _PRICE_BESIDE = frozenset({
 _SECONDS = frozenset({"sec", "secs", "second", "seconds", "sekunde", "секунду", "сек"})
 _CENTS = frozenset({"cent", "cents", "ct", "cts", "¢", "pence"})
 _OLD = frozenset({"old", "previous", "prev", "prior", "last", "former"})
-_SIGNS = "$€£¥₴₽¢"
+SIGNS_SHOWN = "$€£¥₴₽¢"
+"""Signs of money."""
 
 _STATUS_WORDS = {
     "new": "new|added|add|addition|new code|new codes|new destination",
@@ -96,7 +97,7 @@ _STATUS_OF = {
 
 def plain(text: str) -> str:
     """Return a header's or status' words: one case, one blank between, no punctuation but currency signs."""
-    return " ".join(re.sub(rf"[^\w{_SIGNS}↑↓▲▼=]|_", " ", name_key(text)).split())
+    return " ".join(re.sub(rf"[^\w{SIGNS_SHOWN}↑↓▲▼=]|_", " ", name_key(text)).split())
 
 
 class Unit(ValueError):  # noqa: N818 - named for what is wrong
@@ -115,18 +116,38 @@ def field_of(title: str) -> str | None:
         return found
     if words in _COUNTRY:
         return "country"
-    tokens = set(re.sub(rf"([{_SIGNS}])", r" \1 ", words).split())
-    money = {token for token in tokens if token in _SIGNS or (len(token) == 3 and token.upper() in _MONEY)}  # noqa: PLR2004 - letters of a currency
+    tokens = set(_tokens(words))
+    money = {token for token in tokens if token in SIGNS_SHOWN or token.upper() in _MONEY}
     if not tokens & _PRICE and not (money and tokens & {"min", "minute"}):
         return None
+    if _OF_A_CALL.search(words) and not tokens & _MINUTES:
+        return "setup_fee"
     rest = tokens - _PRICE - _PRICE_BESIDE - money
-    if rest and rest <= _SECONDS:
-        raise Unit(f"{title!r} is the price of a second; rates are of a minute: have them multiplied by 60")
-    if (rest and rest <= _CENTS) or "¢" in money:
-        raise Unit(f"{title!r} is a price in cents; have the prices written in whole currency units")
+    if (rest and rest <= _SECONDS | _CENTS) or "¢" in money:
+        check_unit(title)
     if rest and rest <= _OLD | {"current"}:
         return "old price"
     return None if rest else "price"
+
+
+_OF_A_CALL = re.compile(r"\b(per|rate|price|charge|cost|tariff) call\b")
+_MINUTES = frozenset({"min", "mins", "minute", "minutes"})
+
+
+def check_unit(title: str) -> None:
+    """Refuse the title of a price column that tells another unit than whole money for a minute.
+
+    Raises Unit with a sentence.
+    """
+    tokens = set(_tokens(plain(title)))
+    if tokens & (_CENTS | {"¢"}):
+        raise Unit(f"{title!r} is a price in cents; have the prices written in whole currency units")
+    if tokens & _SECONDS and not tokens & _MINUTES and not any(token.isdigit() for token in tokens):
+        raise Unit(f"{title!r} is the price of a second; rates are of a minute: have them multiplied by 60")
+
+
+def _tokens(words: str) -> list[str]:
+    return re.sub(rf"([{SIGNS_SHOWN}])", r" \1 ", words).split()
 
 
 _MONEY = frozenset({
@@ -145,11 +166,46 @@ SIGNS = {
 
 def other_currency(title: str, currency: str) -> str | None:
     """Return the currency that a header names and that is not this one; None: it names no other."""
-    for token in re.sub(rf"([{_SIGNS}])", r" \1 ", plain(title)).upper().split():
+    for token in _tokens(plain(title).upper()):
         meant = SIGNS.get(token, token if token in _MONEY else "").split()
         if meant and currency.upper() not in meant:
             return token
     return None
+
+
+def tells_other_money(line: str, currency: str) -> str | None:
+    """Return what a line above the rows says of the prices' money that is not this currency; None: nothing.
+
+    Currencies in capitals or by their sign: `try` is a word.
+    """
+    words = set(_tokens(plain(line)))
+    if not words & (_PRICE | {"currency", "currencies", "валюта", "währung"}):
+        return None
+    if words & (_CENTS | {"¢"}):
+        return "cents"
+    written = " ".join(re.findall(rf"\b[A-Z]{{3}}\b|[{SIGNS_SHOWN}]", line))
+    if other_currency(written, currency) is None:
+        return None
+    named = {code for token in written.split() for code in SIGNS.get(token, token).split()}
+    return None if currency.upper() in named else other_currency(written, currency)
+
+
+def shown_otherwise(number_format: str, currency: str) -> str | None:
+    """Return how a format of numbers shows prices as other than they are; None: it does not.
+
+    number_format: of a workbook, such as `[$€-407]#,##0.00`, `0.00%`, `0.0,` (thousands).
+    """
+    text = re.sub(r"\[\$([^\]-]*)[^\]]*\]", r' "\1" ', number_format)
+    text = re.sub(r"\[[^\]]*\]", "", text)
+    digits = re.sub(r'"[^"]*"|\\.|_.|\*.', "", text)
+    if "%" in digits:
+        return "as percents"
+    if re.search(r"[0#?],+(?![0#?,])", digits):
+        return "in thousands"
+    if set(_tokens(plain(text))) & (_CENTS | {"¢"}):
+        return "in cents"
+    other = other_currency(text, currency)
+    return None if other is None else f"in {other}"
 
 
 @cache

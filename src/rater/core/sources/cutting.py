@@ -293,18 +293,23 @@ def _events(lines: Iterable[_Line], name: re.Pattern[bytes], *, leads: bool) -> 
     """Yield events: blocks of lines, an empty line or the name of a new event between; or JSON.
 
     name: of the line that names an event. leads: it is always the first of its event, so whatever stands
-    before it is none of it; else only a second one begins another event.
+    before it is none of it, and a line of JSON is an event by itself; else only a second one begins another
+    event.
     """
     lines = iter(lines)
     first = next((line for line in lines if line.text.strip()), None)
     if first is None:
         return
     together = chain([first], lines)
-    if first.text.lstrip()[:1] in (b"{", b"["):
+    if first.text.lstrip()[:1] in (b"{", b"[") and not (leads and _is_whole(first.text)):
         yield from _json(together)
         return
     block = _Block()
     for line in together:
+        if leads and line.text.lstrip()[:1] == b"{":  # OpenSIPS was updated: both forms are in one file
+            yield from block.taken()
+            yield from _json([line])
+            continue
         begins = name.fullmatch(line.text) is not None
         if not line.text.strip() or (begins and block.named):
             yield from block.taken()
