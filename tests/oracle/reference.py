@@ -623,7 +623,7 @@ def read_call(record: Row, side: str, now_ms: int | None, window_ms: int, servic
     called: str = record["called"]
     number = seen_number(called)
     if not re.fullmatch("[0-9]+", number):
-        raise Rejected("number_invalid", called)
+        raise Rejected("number_invalid", called if called.isprintable() else None)  # shown with escapes
     rate = None
     if given is not None:
         rate = make_rate(given, table=None, currency=given["currency"], code_name=given["code_name"])

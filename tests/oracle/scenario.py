@@ -947,7 +947,7 @@ class _Maker:
             case 9:
                 call["service"], call["volume"] = "fax", 3
             case 10:
-                call["called"] = "999" + call["called"].removeprefix("+")
+                call["called"] = "999" + call["called"][-6:].strip("+")
             case 11:
                 del call["id"]
             case 12:
