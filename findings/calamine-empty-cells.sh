@@ -1,10 +1,9 @@
 #!/usr/bin/env bash
-# python-calamine 0.9.1 (calamine, Rust): a workbook with a stray cell, an error and a formula without value.
+# python-calamine 0.9.1 (calamine, Rust): cells with an error, and formulas without a value.
 #
-# One would expect a sheet of two cells, A1 and XFD1048576, to take the room of two cells, or an exception; and a cell
-# with #N/A, or a formula that was never computed, to be told apart from an empty one. What happens: the whole
-# rectangle is made at once, 32 bytes a cell, 550 GB: Rust's allocator ends the process (SIGABRT), no `except` sees it.
-# And an error comes as "", a formula without value not at all, as empty cells do: in a column of fees that is no fee.
+# One would expect a cell with #N/A, or a formula that was never computed, to be told apart from an empty one. What happens:
+# an error comes as "", a formula without value not at all, as empty cells do. In a column of fees that is no fee, so
+# whoever reads money from a workbook has to look at the sheet's XML as well.
 #
 # Installs pinned public packages in a temporary folder. Exit code 0: seen again; 1: it behaves otherwise now.
 set -euo pipefail
@@ -53,9 +52,4 @@ row='<row r="1"><c r="A1"><v>1</v></c><c r="B1" t="e"><v>#N/A</v></c><c r="C1"><
 "$python" "$folder/write.py" "$folder/odd.xlsx" "$row"
 odd=$("$python" "$folder/read.py" "$folder/odd.xlsx")
 echo "1, #N/A and a formula without value are read as $odd"
-"$python" "$folder/write.py" "$folder/stray.xlsx" "$row<row r=\"1048576\"><c r=\"XFD1048576\"><v>1</v></c></row>"
-# Bounded: where memory is promised freely, the machine would be filled before the process ends.
-code=0
-{ (ulimit -v 4000000 && "$python" "$folder/read.py" "$folder/stray.xlsx" > /dev/null) || code=$?; } 2> "$folder/error"
-echo "a stray cell at XFD1048576: exit code $code, $(grep -m 1 -o 'memory allocation of .*' "$folder/error" || echo no abort)"
-[ "$odd" = "[[1.0, '']]" ] && [ "$code" -eq 134 ]
+[ "$odd" = "[[1.0, '']]" ]
