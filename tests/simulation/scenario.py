@@ -110,8 +110,8 @@ class Scenario:
         self.world.broker.fetch_max = rng.choice((0, 0, 0, 7))
         self.stamps = random.Random(f"{seed} stamps")  # noqa: S311 - the same
         self.undated = self.stamps.random() < profile.undated
-        self.ends: dict[str, str] = {}
-        """Call → when it was answered, where it is as late as its first record's arrival allows."""
+        self.ends: dict[tuple[str, int], str] = {}
+        """Call and its duration → when it was answered, where that is as late as its first arrival allows."""
 
     def run(self) -> World:
         """Run it; raises Failure."""
@@ -191,7 +191,7 @@ class Scenario:
         if isinstance(cdr, dict):
             latest = now_s + 3600 - 2 * STALE_S - cdr["duration_ms"] / 1000
             told = datetime.fromtimestamp(int(latest), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-            cdr = {**cdr, "answered_at": self.ends.setdefault(cdr["id"], told)}
+            cdr = {**cdr, "answered_at": self.ends.setdefault((cdr["id"], cdr["duration_ms"]), told)}
         self.world.send(lane, cdr, topic, stamp)
 
     def _cdr(self, number: int) -> dict[str, Any]:
