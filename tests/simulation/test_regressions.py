@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from simulation.checking import check, check_any
-from simulation.scenario import call_of, catalog
+from simulation.scenario import Scenario, call_of, catalog
 from simulation.world import World
 
 pytestmark = pytest.mark.usefixtures("simulated")
@@ -259,3 +259,11 @@ def test_a_change_is_published_though_the_store_fell_back() -> None:
         await finished(world)
 
     World(1).run(story)
+
+
+def test_a_tick_that_kafka_forgot_is_written_again() -> None:
+    """A lane whose records wait for their tick writes another when the end of that one's transaction is lost.
+
+    Else it would commit nothing more, and what is open in its partition of the commands would stay so.
+    """
+    Scenario(8090).run()
