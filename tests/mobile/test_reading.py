@@ -16,8 +16,8 @@ from pycrate_asn1dir.TAP3 import TAP_0312
 
 import mobile_files as made
 from rater.cli.files import _result
+from rater.core.file_forms import unpacked
 from rater.core.sources.source_map import Skipped, SourceMap
-from rater.mobile.packing import unpacked
 from rater.mobile.reading import Missing, records
 from rater.source_maps import open_map
 

@@ -293,11 +293,11 @@ def _records(
     stream: BufferedReader, source_map: SourceMap | None, file: str, form: str | None, told: list[str]
 ) -> Iterator[Record]:
     """Yield a file's records; told: gets a sentence for each fault that did not end the reading."""
-    from rater.core.file_forms import HEAD_BYTES, foreign
+    from rater.core.file_forms import HEAD_BYTES, PACKING_FAULTS, foreign, unpacked
     from rater.core.sources.cutting import records
-    from rater.mobile import packing, reading
+    from rater.mobile import reading
 
-    whole = packing.unpacked(stream)
+    whole = unpacked(stream)
     is_text = source_map is None or source_map.format == "json"
     try:
         if form is not None:
@@ -314,7 +314,7 @@ def _records(
         yield from records(cast("BinaryIO", whole), source_map)
     except reading.Missing as fault:
         raise WrongInput(str(fault)) from fault
-    except packing.PACKING_FAULTS as fault:
+    except PACKING_FAULTS as fault:
         raise WrongInput(f"{file}: the packed file is damaged ({fault}); send it again as it was") from fault
     except ValueError as fault:
         raise WrongInput(f"{file}: {fault}") from fault

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterable
+from gzip import BadGzipFile, GzipFile
+from io import BufferedReader
 
 HEAD_BYTES = 4096
 """So many bytes tell what a file is."""
 SEPARATORS = {",": "commas", ";": "`;`", "\t": "tabs", "|": "`|`"}
 """Of cells, and how sentences call them."""
 
+PACKING_FAULTS = (EOFError, BadGzipFile, zlib.error)
+"""What reading of a damaged packed file raises."""
+
+_GZIP = b"\x1f\x8b"
 _ZIP = b"PK\x03\x04", b"PK\x05\x06"
 """The second: one without members."""
 _UTF16 = "UTF-16 text"
 _PACKED = (
-    (b"\x1f\x8b", "packed with gzip"),
+    (_GZIP, "packed with gzip"),
     (b"BZh", "packed with bzip2"),
     (b"\xfd7zXZ\x00", "packed with xz"),
     (b"\x28\xb5\x2f\xfd", "packed with zstd"),
@@ -37,6 +44,11 @@ def packing(head: bytes) -> str | None:
         is_workbook = any(name in head for name in (b"[Content_Types].xml", b"xl/", b"_rels/.rels"))
         return "a workbook (XLSX)" if is_workbook else "a ZIP archive"
     return next((told for magic, told in _PACKED if head.startswith(magic)), None)
+
+
+def unpacked(stream: BufferedReader) -> BufferedReader | GzipFile:
+    """Return the stream itself, or what gzip has packed in it; told by its first bytes, not by a name."""
+    return GzipFile(fileobj=stream) if stream.peek(len(_GZIP)).startswith(_GZIP) else stream
 
 
 def foreign(head: bytes) -> str | None:

@@ -27,7 +27,7 @@ def is_stamp(timestamp: int) -> bool:
 
 def stamp_of(timestamp: int) -> int:
     """Return a Kafka timestamp, UNSTAMPED_MS in place of one that tells nothing."""
-    return timestamp if STAMP_MS_MIN <= timestamp < STAMP_MS_END else UNSTAMPED_MS
+    return timestamp if is_stamp(timestamp) else UNSTAMPED_MS
 
 
 def instant(at_ms: int) -> datetime:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from io import BufferedIOBase
 from typing import NamedTuple
 
-from rater.mobile.packing import PACKING_FAULTS
+from rater.core.file_forms import PACKING_FAULTS
 
 ELEMENT_BYTES_MAX = 1 << 20
 """The longest element that is read as a whole. Call events have some hundred octets, the longest data

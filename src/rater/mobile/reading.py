@@ -19,9 +19,6 @@ from rater.mobile.tap3 import TapFile
 from rater.mobile.ts32298 import CdrFile
 from rater.mobile.walking import Found, Lost
 
-FORMATS = ("tap3", "ts32298")
-"""TAP 3 (GSMA TD.57), and records of 3GPP TS 32.298, bare or in files of TS 32.297."""
-
 _TOLD_MAX = 10
 MISSING = "--format {}: its reader is not installed; pip install 'rater[asn1]'"
 
@@ -38,7 +35,8 @@ class Missing(Exception):  # noqa: N818 - named for what is so
 def records(stream: BufferedIOBase, form: str, tell: Callable[[str], None]) -> Iterator[Record]:
     """Yield the records of a file, each as one JSON object; `line` is its place, from 1.
 
-    stream: unpacked; form: one of `FORMATS`; tell: gets a sentence for each fault, with its offset.
+    stream: unpacked; form: tap3 (GSMA TD.57), or ts32298, bare or in files of TS 32.297; tell: gets a
+    sentence for each fault, with its offset.
 
     Raises ValueError with a sentence where the file is of no such format at all, Missing without the extra.
     """

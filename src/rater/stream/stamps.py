@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
-from rater.core.instants import HOUR_MS, SECOND_MS, is_stamp
+from rater.core.instants import HOUR_MS, SECOND_MS, UNSTAMPED_MS, is_stamp
 from rater.stream.connecting import Connection, reading
 from rater.stream.topics import Topics, configured, partition_counts
 
@@ -48,16 +48,16 @@ def far_ahead(name: str, settings: Mapping[str, str]) -> str:
 
 
 def _without_time(name: str, records: Sequence[ConsumerRecord]) -> str:
-    first = records[-1]
-    if first.timestamp == -1:
+    last = records[-1]
+    if last.timestamp == UNSTAMPED_MS:
         kind = "have no Kafka timestamp"
-    elif is_stamp(first.timestamp * SECOND_MS):
+    elif is_stamp(last.timestamp * SECOND_MS):
         kind = "have a Kafka timestamp in seconds, which are read as milliseconds of 1970"
     else:
         kind = "have a Kafka timestamp that is no time in milliseconds"
     return (
-        f"{name}: {len(records)} of the newest records {kind} (the last is [{first.partition}]@{first.offset}"
-        f": {first.timestamp}), so their calls are judged by the clocks of the workers; set the topic's "
+        f"{name}: {len(records)} of the newest records {kind} (the last is [{last.partition}]@{last.offset}"
+        f": {last.timestamp}), so their calls are judged by the clocks of the workers; set the topic's "
         f"{TIMESTAMP_TYPE} to {BROKERS} (kafka-configs.sh --alter --entity-type topics --entity-name {name} "
         f"--add-config {TIMESTAMP_TYPE}={BROKERS}), or have their producer send timestamps in milliseconds"
     )

@@ -46,13 +46,11 @@ Kafka refuses a record an hour ahead, so a wrong clock does no harm."""
 STALE_S = 600.0
 """Records without a time are judged by a lane's time that is no older, and else by a tick that is read first:
 at most one in so many seconds (decisions/0080-records-without-a-time.md)."""
+TICK_AGAIN_S = 5.0
+"""So long records without a time wait for their tick until another is written."""
 ROUNDS_MAX = 8
 """So often sides are matched again because a client's state changed meanwhile, or the first limits did not
 do; nearly all come to rest in two. Then they are taken apart, in the end to one record with all limits."""
-
-
-TICK_AGAIN_S = 5.0
-"""So long records without a time wait for their tick until another is written."""
 
 
 class Line:

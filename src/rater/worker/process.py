@@ -26,7 +26,6 @@ DRAIN_S = 10.0
 """How long a lane may take to commit what it has drawn when it is to be given up; then it is abandoned, which
 is safe: the next owner publishes it. A rebalance stops every worker of the group meanwhile."""
 
-
 LET_GO_S = 30.0
 """How long an abandoned lane may take to close its connections: those of a dead broker take some 20 s."""
 

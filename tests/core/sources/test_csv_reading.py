@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from rater.core.cdr import MAX_BYTES
 from rater.core.reasons import Reason, Rejection
+from rater.core.sources.csv_reading import _ORDERS_MAX
 from rater.core.sources.cutting import Record, records
 from rater.core.sources.source_map import Skipped, SourceMap, compile_map
 
@@ -109,6 +110,20 @@ def test_another_order_gives_the_same_calls(order: Callable[[int], int]) -> None
     assert [type(one) for one in found] == [type(one) for one in _OF_MAP]
     skipped = [one.reason for one in found if isinstance(one, Skipped)]
     assert skipped == [one.reason for one in _OF_MAP if isinstance(one, Skipped)]
+
+
+def test_what_is_remembered_of_header_rows_changes_nothing() -> None:
+    """A map that met more header rows than it remembers reads each row as one that meets its first."""
+    rows = [
+        record
+        for step in range(2 * _ORDERS_MAX)
+        for record in _file(_moved(_CUCM_ROWS[:3], lambda at, step=step: at * (2 * step + 1) % 61))[2:]  # type: ignore[misc]
+    ]
+    assert len({record.columns for record in rows}) > _ORDERS_MAX
+    for record in [*rows, *reversed(rows)]:
+        assert _CUCM.apply(record.raw, record.columns) == _shipped("cisco-cucm").apply(
+            record.raw, record.columns
+        )
 
 
 def test_caller_and_called_change_places() -> None:

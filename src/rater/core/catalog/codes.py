@@ -129,6 +129,16 @@ class Row(Struct, array_like=True, gc=False):
     from_ms: int | None = None
     to_ms: int | None = None
 
+    @property
+    def begin_ms(self) -> int:
+        """From when it is in force."""
+        return BEGINNING_MS if self.from_ms is None else self.from_ms
+
+    @property
+    def terms(self) -> tuple[int, int, int, int, int]:
+        """What it costs: price, setup fee, minimal time, interval, grace time."""
+        return self.price_e10, self.setup_fee_e10, self.min_time, self.interval, self.grace_time
+
 
 _HEAD = 3
 """Digits by which the lengths of a table's codes are told apart."""
@@ -167,13 +177,13 @@ class RateTable:
         names = {name: name_text(name) for name in (None, *codes.values())}
         prices: dict[tuple[int, int, int, int, int], PriceText] = {}
         for row in rows:
-            price = row.price_e10, row.setup_fee_e10, row.min_time, row.interval, row.grace_time
-            text = prices.get(price)
+            terms = row.terms
+            text = prices.get(terms)
             if text is None:
-                text = prices[price] = price_text(self.name, self.currency, *price)
-            start = BEGINNING_MS if row.from_ms is None else row.from_ms
+                text = prices[terms] = price_text(self.name, self.currency, *terms)
             stop = NEVER_MS if row.to_ms is None else row.to_ms
-            rate = Rate(self.currency, row.code, names[codes.get(row.code)], *price, text, start, stop)
+            name = names[codes.get(row.code)]
+            rate = Rate(self.currency, row.code, name, *terms, text, row.begin_ms, stop)
             other = table.setdefault(row.code, rate)
             if isinstance(other, list):
                 other.append(rate)

@@ -144,10 +144,10 @@ class _Comparing:
             said = [*past[-1:], *said[len(past) :]]  # what it says of before its last row is over
         if self.profile.kind == "full":
             days = {self._since(row) for row in said}
-            rows = [row for row in old if _begin(row) <= self.now_ms or _begin(row) in days]
+            rows = [row for row in old if row.begin_ms <= self.now_ms or row.begin_ms in days]
             for late in old:
-                if _begin(late) > self.now_ms and _begin(late) not in days:
-                    self._note("withdrawn", code, _begin(late), late, _at(rows, _begin(late)), said[0])
+                if late.begin_ms > self.now_ms and late.begin_ms not in days:
+                    self._note("withdrawn", code, late.begin_ms, late, _at(rows, late.begin_ms), said[0])
         for row, after in zip(said, [*said[1:], None], strict=True):
             until = None if after is None else self._since(after)
             rows = self._row(code, row, until, old, rows)
@@ -158,16 +158,16 @@ class _Comparing:
     def _row(self, code: str, said: DeckRow, until: int | None, old: list[Row], rows: list[Row]) -> list[Row]:
         """Return the code's rows with what the deck says of it; until: the begin of its next row."""
         since = self._since(said)
-        is_older = self.profile.kind == "partial" and any(since < _begin(row) <= self.now_ms for row in rows)
+        is_older = self.profile.kind == "partial" and any(since < row.begin_ms <= self.now_ms for row in rows)
         at_ms = since if is_older else max(since, self.now_ms)
         present = _at(rows, at_ms)
         before = _at(old, at_ms) if old else present
-        kept = [_cut(row, since) for row in rows if _begin(row) < since]
-        later = [row for row in rows if _begin(row) > at_ms]
+        kept = [_cut(row, since) for row in rows if row.begin_ms < since]
+        later = [row for row in rows if row.begin_ms > at_ms]
         if said.price_e10 is None:
             return self._end(code, said, before, rows, [*kept, *later] if is_older else kept)
         made = self._made(code, said, before or present or (old[-1] if old else None))
-        if present is not None and _terms(present) == _terms(made) and _lasts(present, made, until, rows):
+        if present is not None and present.terms == made.terms and _lasts(present, made, until, rows):
             self.counts["unchanged"] += 1
             return rows
         self.counts["later"] += bool(later) and self.profile.kind == "partial" and not is_older
@@ -186,7 +186,7 @@ class _Comparing:
     ) -> list[Row]:
         """Return the rows of a code that ends: those that are kept."""
         since = self._since(said)
-        after = [row for row in rows if _begin(row) > since]
+        after = [row for row in rows if row.begin_ms > since]
         if before is None and not after:
             if rows:  # ended before
                 self.counts["unchanged"] += 1
@@ -194,13 +194,13 @@ class _Comparing:
                 self._note("absent", code, since, None, None, said)
             return rows
         kind: Kind = "blocked" if said.status == "blocked" else "closed"
-        if len(kept) > sum(_begin(row) < since for row in rows):
+        if len(kept) > sum(row.begin_ms < since for row in rows):
             kind = "older"
         self._note(kind, code, since, before or after[0], None, said)
         return kept
 
     def _lost(self, code: str, rows: list[Row], begin_ms: int) -> None:
-        kept = [_cut(row, begin_ms) for row in rows if _begin(row) < begin_ms]
+        kept = [_cut(row, begin_ms) for row in rows if row.begin_ms < begin_ms]
         if kept == rows:
             return
         before = _at(rows, begin_ms) or rows[-1]
@@ -243,25 +243,17 @@ class _Comparing:
         return abs(after - before) * 100 > self.profile.move_percent * abs(before)
 
 
-def _begin(row: Row) -> int:
-    return BEGINNING_MS if row.from_ms is None else row.from_ms
-
-
 def _at(rows: Iterable[Row], at_ms: int) -> Row | None:
     """Return the row that holds at an instant (RULES.md 2, step 4); rows by their begin."""
     found = None
     for row in rows:
-        if _begin(row) <= at_ms:
+        if row.begin_ms <= at_ms:
             found = row
     return found if found is not None and (found.to_ms is None or at_ms < found.to_ms) else None
 
 
 def _cut(row: Row, at_ms: int) -> Row:
     return row if row.to_ms is not None and row.to_ms <= at_ms else replace(row, to_ms=at_ms)
-
-
-def _terms(row: Row) -> tuple[int, int, int, int, int]:
-    return row.price_e10, row.setup_fee_e10, row.min_time, row.interval, row.grace_time
 
 
 def _lasts(present: Row, made: Row, until: int | None, rows: Sequence[Row]) -> bool:
@@ -272,7 +264,7 @@ def _lasts(present: Row, made: Row, until: int | None, rows: Sequence[Row]) -> b
     ends = [end for end in (made.to_ms, until) if end is not None]
     if present.to_ms in {made.to_ms, min(ends, default=None)}:
         return True
-    return made.to_ms is None and any(_begin(row) == present.to_ms for row in rows)
+    return made.to_ms is None and any(row.begin_ms == present.to_ms for row in rows)
 
 
 def _kind(before: Row | None, after: Row) -> Kind:

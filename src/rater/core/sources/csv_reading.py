@@ -23,7 +23,7 @@ _NAMES_MIN = 2  # known names in a header row
 _NAMES_SURE = 5  # with so many it is one, whatever its other cells say
 _NAMES_TOLD = 5
 _BEFORE_NAMES = b' \t"\xef\xbb\xbf'
-_ORDERS_MAX = 32  # header rows that are kept: a topic has few
+_ORDERS_MAX = 32  # header rows that are remembered: a topic has few, and one of 130 names costs 54 of 69 µs
 _END = "\0end"  # a cell behind the last one: an open quote swallows it
 
 

@@ -13,17 +13,15 @@ from rater.core.sources.extractors import (
     added,
     changed,
     converted,
-    exactly,
     first,
     int32,
     joined,
     matched,
     measured,
     present,
-    rounded,
-    scaled,
     spanned,
     summed,
+    worked_out,
 )
 from rater.core.sources.formats import OUTER, Slots
 from rater.core.sources.map_language import TEXT_KEYS, TIMES, Extract
@@ -207,7 +205,7 @@ class Expressions:
             return self._span(value, where)
         if _is_exact(value):
             given = self._exact(value, where, "duration", "")
-            return Given(rounded(given.take, lambda ms: half_up(*ms.as_integer_ratio())), given.origin)
+            return Given(worked_out(given.take, lambda ms: half_up(*ms.as_integer_ratio())), given.origin)
         given = self.text(value, where, "duration")
         unit = self._unit(value, where)
         return Given(measured(given.take, duration_reader(unit)), given.origin) if unit else FAULTY
@@ -235,7 +233,7 @@ class Expressions:
             return self._alternatives(value, where, self.volume)
         if _is_exact(value):
             given = self._exact(value, where, "volume", "")
-            return Given(rounded(given.take, ceil), given.origin)
+            return Given(worked_out(given.take, ceil), given.origin)
         given = self.text(value, where, "volume")
         return Given(measured(given.take, count), given.origin)
 
@@ -255,7 +253,7 @@ class Expressions:
             given = self._sum(table, where, kind, unit)
         else:
             given = self.text(value, where, kind)
-            given = given._replace(take=exactly(given.take, exact_reader(unit)))
+            given = given._replace(take=measured(given.take, exact_reader(unit)))
         if "scale" not in table:
             return given
         times = factor(table["scale"])
@@ -263,7 +261,7 @@ class Expressions:
             problem = 'is no factor; give a whole number above 0, or in quotes "0.001" or "1/1024"'
             self._pieces.fault(f"{where}.scale", table["scale"], problem)
             return FAULTY
-        return given._replace(take=scaled(given.take, times))
+        return given._replace(take=worked_out(given.take, lambda amount: amount * times))
 
     def _sum(self, table: dict[str, Any], where: str, kind: str, unit: str) -> Given:
         return self._parts(table, "sum", where, lambda one, at: self._exact(one, at, kind, unit), added)

@@ -108,7 +108,7 @@ def converted(take: Extract, read: Reader, reason: Reason, detail: str) -> Extra
     return converted
 
 
-def measured(take: Extract, read: Reader) -> Extract:
+def measured(take: Extract, read: Callable[[str], int | Fraction | None]) -> Extract:
     """Return an extractor of amounts. What is none stays a text: the call's time is judged before it."""
 
     def measured(slots: Slots) -> Any:
@@ -119,19 +119,6 @@ def measured(take: Extract, read: Reader) -> Extract:
         return str(text) if number is None else number
 
     return measured
-
-
-def exactly(take: Extract, read: Callable[[str], Fraction | None]) -> Extract:
-    """Return an extractor of exact amounts; what is none stays a text, as in `measured`."""
-
-    def exactly(slots: Slots) -> Any:
-        text = take(slots)
-        if not isinstance(text, str):
-            return text
-        amount = read(text)
-        return str(text) if amount is None else amount
-
-    return exactly
 
 
 def added(parts: tuple[tuple[Extract, bool], ...]) -> Extract:
@@ -153,24 +140,14 @@ def added(parts: tuple[tuple[Extract, bool], ...]) -> Extract:
     return added
 
 
-def scaled(take: Extract, times: Fraction) -> Extract:
-    """Return an extractor of the exact amount times a factor."""
+def worked_out(take: Extract, change: Callable[[Fraction], Fraction | int]) -> Extract:
+    """Return an extractor of the exact amount, changed: scaled, or rounded to a whole one."""
 
-    def scaled(slots: Slots) -> Any:
+    def worked_out(slots: Slots) -> Any:
         amount = take(slots)
-        return amount * times if amount.__class__ is Fraction else amount
+        return change(amount) if amount.__class__ is Fraction else amount
 
-    return scaled
-
-
-def rounded(take: Extract, whole: Callable[[Fraction], int]) -> Extract:
-    """Return an extractor of the whole amount, rounded once."""
-
-    def rounded(slots: Slots) -> Any:
-        amount = take(slots)
-        return whole(amount) if amount.__class__ is Fraction else amount
-
-    return rounded
+    return worked_out
 
 
 def spanned(begin: Extract, end: Extract) -> Extract:
