@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from simulation.checking import check, check_any
+from simulation.loads import Loads
 from simulation.scenario import Scenario, call_of, catalog
 from simulation.world import World
 
@@ -267,3 +268,11 @@ def test_a_tick_that_kafka_forgot_is_written_again() -> None:
     Else it would commit nothing more, and what is open in its partition of the commands would stay so.
     """
     Scenario(8090).run()
+
+
+def test_what_was_decided_by_a_newer_catalog_comes_again_first() -> None:
+    """A lane that is taken again, and meets what it had decided before the load that it was decided by.
+
+    It catches up with that load: its mark names no older catalog than the transactions that it goes with.
+    """
+    Loads(234).run()

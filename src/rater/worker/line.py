@@ -149,6 +149,9 @@ class Line:
         batch.position = standing.position  # commands may have brought a catalog
         with lane.progress.stage("decode"):
             sides = self._decode(batch)
+        if batch.decided_by > batch.catalog:
+            # An owner before had read that load; the mark names no older one than what it goes with.
+            await catch_up(self.buckets, batch.decided_by)
         if sides:
             await self.decide(batch, sides, self.shared.views.of_batch())
         batch.position = standing.position = standing.position.behind(batch.last)

@@ -167,6 +167,8 @@ class Batch:
         self.ticks: list[Outgoing] = []
         """Commands of the lane to itself."""
         self.counts = Counts()
+        self.decided_by = 0
+        """The newest version of the catalog that a side was decided by before, which is published again."""
         self.requests: dict[int, int] = {}
         """Bucket → number of the last request that carried something of this batch."""
         self.position = standing.position

@@ -144,6 +144,7 @@ def replay(batch: Batch, record: Record, decided: Decided) -> None:
     side.result = decided.result
     side.row = row_of(context, entry.key, entry.content, record)
     side.head, side.rate_text, side.limits = context.head, context.rate, context.limits
+    batch.decided_by = max(batch.decided_by, catalog_of(context.head))
     batch.sides.append(side)
 
 
