@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import re
-from functools import cache
 
 from rater.core.naming import name_key
 
@@ -104,7 +103,6 @@ class Unit(ValueError):  # noqa: N818 - named for what is wrong
     """A price column whose unit is none that prices may have: a sentence."""
 
 
-@cache
 def field_of(title: str) -> str | None:
     """Return the field that a header names; `country` and `old price` are two more, which stand for others.
 
@@ -208,7 +206,6 @@ def shown_otherwise(number_format: str, currency: str) -> str | None:
     return None if other is None else f"in {other}"
 
 
-@cache
 def status_of(text: str) -> str | None:
     """Return the status that a word of the trade means; None: it is none of them."""
     return _STATUS_OF.get(plain(text)) or _STATUS_OF.get(text.strip())
