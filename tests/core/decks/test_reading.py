@@ -7,6 +7,7 @@ from datetime import date
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from rater.core.catalog_files.fields import Fault
 from rater.core.decks.cells import Cell
@@ -173,6 +174,21 @@ def test_what_a_deck_does_not_say_is_not_said() -> None:
     assert (row.setup_fee_e10, row.min_time, row.interval, row.from_ms, row.to_ms) == (None,) * 5
     (row,) = deck([["Code", "Rate", "Connection fee"], ["380", "0.1", ""]]).rows
     assert row.setup_fee_e10 == 0
+
+
+def test_a_row_means_the_same_beside_others() -> None:
+    """Each value is read once: a row beside others, with equal and alike cells, is what it is alone."""
+    head = ("Code", "Rate", "Setup Fee", "Increment", "Effective Date", "Effective To", "Status")
+    values: list[Sequence[Cell]] = [
+        (0.1, 0.0, "60/1", "2026-12-01", "", "new"), ("0.1", "0", 60.0, date(2026, 12, 1), "", "New"),
+        (1.0, "1.0", "1", "2026-12-01", "2026-12-31", ""), ("1", 1.0, 1.0, "", "9999-12-31", "increase"),
+        ("", "", "", "", "2026-12-31", "closed"), (0.1, "0.1", "60/60", "2027-01-01", "", "blocked"),
+    ]  # fmt: skip
+    rows = [(str(44_000 + n), *values[n * 5 % len(values)]) for n in range(30)]
+    together = deck([head, *rows]).rows
+    alone = [replace(row, row=n) for n, one in enumerate(rows, 2) for row in deck([head, one]).rows]
+    assert together == alone
+    assert len(together) == len(rows)
 
 
 def test_two_columns_of_increments() -> None:
