@@ -252,6 +252,40 @@ def period_at(
     return number, begins, stop
 
 
+def grid_place(anchor: Anchor, span: Span, zone: ZoneInfo, at_ms: int) -> int:
+    """Return the number of the last boundary at or before an instant; it may lie before the anchor."""
+    n = _guess(anchor, span, zone, at_ms)
+    while (found := boundary(anchor, span, zone, n)) is None or found > at_ms:
+        n -= 1
+    while (found := boundary(anchor, span, zone, n + 1)) is not None and found <= at_ms:
+        n += 1
+    return n
+
+
+def steps_of(span: Span, step: Span) -> int:
+    """Return how many steps a span has; both are `in_step`, and the step is not the longer one."""
+    if span.unit == step.unit:
+        return span.count // step.count
+    return _months(span) // _months(step)
+
+
+def local_of(at_ms: int, zone: ZoneInfo) -> datetime:
+    """Return the local time of an instant, without its offset."""
+    return _local(at_ms, zone)
+
+
+def after(at_ms: int, span: Span, zone: ZoneInfo) -> int | None:
+    """Return the instant a span later, by the calendar of the zone; None: beyond the calendar."""
+    return boundary(anchor_at(at_ms, zone), span, zone, 1)
+
+
+def before(at_ms: int, span: Span, zone: ZoneInfo) -> int:
+    """Return the instant a span earlier, by the calendar of the zone."""
+    found = boundary(anchor_at(at_ms, zone), span, zone, -1)
+    assert found is not None  # noqa: S101 - the calendar ends in the other direction
+    return found
+
+
 def boundaries_passed(anchor: Anchor, span: Span, zone: ZoneInfo, at_ms: int) -> int:
     """Return the number of the last boundary at or before an instant, which is not before the anchor."""
     return _around(anchor, span, zone, at_ms)[0]

@@ -37,6 +37,7 @@ class Catalog:
         "service_names",
         "services",
         "tables",
+        "tax_profiles",
         "version",
         "zones",
     )
@@ -57,6 +58,11 @@ class Catalog:
             of: package_of(of, history, self.decks, self.zones) for of, history in content.packages.items()
         }
         self.rules = Rules(content.identification)
+        self.tax_profiles = {
+            name: tuple([(tax.name, tax.percent) for tax in profile.taxes])
+            for name, profile in content.tax_profiles.items()
+        }
+        """By name: (name, percent) of each tax, in order."""
         self._offers: dict[tuple[str, tuple[Offer, ...]], Offers] = {}
         self._currencies = {name: _by_time(rows) for name, rows in content.currencies.items()}
 

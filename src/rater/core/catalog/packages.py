@@ -183,9 +183,18 @@ class Package:
             since[place + 1] if place + 1 < len(since) else NEVER_MS,
         )
 
+    def statuses(self) -> Sequence[tuple[int, Status]]:
+        """Return (instant since which, status), the first from the beginning."""
+        return list(zip(self._status_since, self._statuses, strict=True))
+
     def changes(self) -> Sequence[int]:
         """Return the instants at which a later version came into force."""
         return self._since[1:]
+
+    @property
+    def changed_ms(self) -> int:
+        """When the present version came into force."""
+        return self._since[-1]
 
     @property
     def latest(self) -> PackageVersion:

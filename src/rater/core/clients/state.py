@@ -8,12 +8,105 @@ from msgspec import Struct
 from rater.core.catalog.specs import Tables, TermsSpec
 
 
+class Charged(Struct, array_like=True, frozen=True, gc=False):
+    """A fee as it was charged: signed micros of the client's currency, taxes as (name, percent, micros).
+
+    type: of its transaction. net and taxes add up to amount.
+    """
+
+    type: str
+    net: int
+    taxes: tuple[tuple[str, str, int], ...]
+    amount: int
+
+
+class HeldPeriod(Struct, array_like=True, frozen=True, gc=False):
+    """A period that was opened: [start, stop), None: without end. What ends it earlier is not in it.
+
+    by_ms: the package's version that was in force then is the period's. count: activations of the client
+    package until this one, for discounts. share: (seconds of it, seconds of a whole one), None: a whole one.
+    charged: what was charged when it opened. moved, rolled: by limit, what left it for the next period, and
+    what came from the one before (counting units). taxes: (name, percent) of a fee that its first call
+    brings. voided: nothing draws from it any more. refunded: what was charged was given back.
+    """
+
+    number: int
+    start_ms: int
+    stop_ms: int | None
+    by_ms: int
+    count: int
+    share: tuple[int, int] | None = None
+    charged: tuple[Charged, ...] = ()
+    moved: dict[str, int] = {}
+    rolled: dict[str, int] | None = None
+    taxes: tuple[tuple[str, str], ...] = ()
+    voided: bool = False
+    refunded: bool = False
+
+
+class Waiting(Struct, array_like=True, frozen=True, gc=False):
+    """A pending charge: micros of the client's currency, above 0 to be paid.
+
+    kind: activation or renewal. reason: funds, package_disabled, currency_unknown or amount_out_of_range.
+    until_ms: when it is given up, None: never.
+    """
+
+    kind: str
+    reason: str
+    since_ms: int
+    until_ms: int | None = None
+    activation: int = 0
+    subscription: int = 0
+    tax: int = 0
+    total: int = 0
+    invoiced: bool = False
+
+
+class Counted(Struct, array_like=True, frozen=True, gc=False):
+    """What the boundaries of later periods are counted from: boundary n is n spans after a local time.
+
+    at_ms, local: of boundary 0 (`periods.Anchor`). place: the boundary at which the last period stops;
+    stride: boundaries from one stop to the next. terms: those that it is aligned to.
+    """
+
+    at_ms: int
+    local: str
+    span: str | None
+    zone: str
+    place: int
+    stride: int = 1
+    terms: TermsSpec | None = None
+
+
+class Life(Struct, array_like=True, frozen=True, gc=False):
+    """What became of a client package.
+
+    version grows with each change of it. numbered: the number given to a period last; count: activations.
+    periods: oldest first, those that a call may still fall into; what is older is history. first_ms: start of
+    the first one. ended_ms: since when it is in the archive; ended: why. last: no further renewal. counted: from where later periods are;
+    uncounted: the same before the last one was opened, which may be taken back.
+    """
+
+    version: int = 1
+    numbered: int = 0
+    count: int = 0
+    periods: tuple[HeldPeriod, ...] = ()
+    waiting: Waiting | None = None
+    ended_ms: int | None = None
+    ended: str = ""
+    last: bool = False
+    counted: Counted | None = None
+    first_ms: int | None = None
+    uncounted: Counted | None = None
+
+
 class ClientPackage(Struct, array_like=True, gc=False):
     """A package that a client has.
 
     assigned_ms: the `at` of the load that assigned it. start_ms: start of the first period, decided when it
     was assigned; what periods are counted from is `first_anchor`. end_ms: its own end date; that of the
-    package comes on top (`ClientView.around`). start_date and end_date are as the load said them.
+    package comes on top (`lifecycle.end_of`). start_date and end_date are as the load said them. life: None
+    in what a version before 2026-12 wrote: it is taken over when it is met (`earlier`).
     """
 
     id: str
@@ -26,6 +119,7 @@ class ClientPackage(Struct, array_like=True, gc=False):
     start_date: str | None = None
     end_date: str | None = None
     activate_in_past: bool = False
+    life: Life | None = None
 
 
 class ClientState(Struct, array_like=True, gc=False):
@@ -33,7 +127,9 @@ class ClientState(Struct, array_like=True, gc=False):
 
     version grows with each change; catalog is the version of the catalog that it needs to be read with.
     zones: earlier and present zones by the instant since which each holds (the first from the beginning);
-    empty while there was only one.
+    empty while there was only one. changed_ms: the instant of the last change. due_ms: when something was due
+    next as of that change, None: never; the index of due work has it. numbered: the number given last to a
+    client package that a command assigned; removed: ids that are not given again.
     """
 
     id: str
@@ -52,6 +148,17 @@ class ClientState(Struct, array_like=True, gc=False):
     packages: list[ClientPackage]
     opening: int
     zones: tuple[tuple[int, str], ...] = ()
+    changed_ms: int = 0
+    due_ms: int | None = None
+    numbered: int = 0
+    removed: tuple[str, ...] = ()
+
+
+def id_order(name: str) -> tuple[int, int, str]:
+    """Return what ids are sorted by: ids that are numbers as numbers and first, the others as text."""
+    digits = len(name)
+    # A number of 4,300 digits or more is refused by int(), and is no id that anybody meant as a number.
+    return (0, int(name), name) if name.isascii() and name.isdigit() and digits <= 64 else (1, 0, name)  # noqa: PLR2004
 
 
 _decode = msgspec.msgpack.Decoder(ClientState).decode

@@ -172,13 +172,6 @@ def _turn(held: ClientPackage) -> tuple[object, ...]:
     return held.account is None, held.start_ms, id_order(held.id)
 
 
-def id_order(name: str) -> tuple[int, int, str]:
-    """Return what ids are sorted by: ids that are numbers as numbers and first, the others as text."""
-    digits = len(name)
-    # A number of 4,300 digits or more is refused by int(), and is no id that anybody meant as a number.
-    return (0, int(name), name) if name.isascii() and name.isdigit() and digits <= 64 else (1, 0, name)  # noqa: PLR2004
-
-
 class Views:
     """The client views and account entries that a batch goes by.
 

@@ -12,7 +12,7 @@ from rater.core.catalog.compiled import Catalog
 from rater.core.catalog.offers import Candidate, pack_text
 from rater.core.catalog.specs import PackageType
 from rater.core.clients.views import ClientView, Opened
-from rater.core.rating.currencies import currency_unknown, fx_objects
+from rater.core.catalog.currencies import currency_unknown, fx_objects
 from rater.core.reasons import Rejection, Side
 
 FIRST_MAX = 4

@@ -14,7 +14,7 @@ from rater.core.catalog.codes import Rate
 from rater.core.catalog.compiled import Catalog
 from rater.core.cdr import CALLS, Cdr
 from rater.core.instants import SECOND_MS
-from rater.core.rating.currencies import currency_unknown, fx_objects
+from rater.core.catalog.currencies import currency_unknown, fx_objects
 from rater.core.reasons import Reason, Rejection, Side, shown
 
 Why = Literal["unanswered", "grace"]
