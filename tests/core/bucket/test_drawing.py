@@ -13,6 +13,7 @@ from rater.core.bucket.messages import (
     DrawItem,
     DrawRequest,
     DrawResult,
+    FeeResult,
     ItemCandidate,
     Outcome,
     Status,
@@ -281,9 +282,12 @@ def test_beyond_the_range_nothing_is_drawn() -> None:
 
 
 _TAKES = st.lists(st.tuples(*[st.integers(0, 2**53)] * 4), max_size=4).map(tuple)
-_RESULTS = st.builds(
-    DrawResult, st.just(0), st.integers(-(2**53), 2**53), st.sampled_from([None, False, True]), _TAKES
-) | st.sampled_from([DrawResult(code, 0, None, ()) for code in (1, 2, 3)])
+_SIGNED = st.integers(-(2**53), 2**53)
+_JUDGED = st.sampled_from([None, False, True])
+_FEES = st.none() | st.builds(FeeResult, st.none() | st.integers(0, 5), _JUDGED, _SIGNED)
+_RESULTS = st.builds(DrawResult, st.just(0), _SIGNED, _JUDGED, _TAKES, _FEES) | st.sampled_from(
+    [DrawResult(code, 0, None, ()) for code in (1, 2, 3)]
+)
 
 
 @given(st.lists(st.integers(0, 9), max_size=3), st.lists(_RESULTS, max_size=6))

@@ -16,6 +16,12 @@ from rater.core.amounts import LIMIT, Form
 
 EXPIRE_GENERATIONS_MAX = 16
 """Generations dropped by one call of expire: the keys of a call are named before it is made."""
+DUE_HINTS_MAX = 5000
+"""Hints brought by one reply of `due`: some 150 kB."""
+DUE_HOURS_MAX = 1000
+"""Hours that one call of the due index names: the keys of a call are named before it is made."""
+HOUR_MS = 3_600_000
+"""Length of an hour of the due index, ms."""
 
 
 def bucket_of(name: str, buckets: int) -> int:
@@ -78,6 +84,22 @@ class Use(Struct):
     """The balance, in micros, at which something of the client becomes due; None: at none."""
 
 
+class FeeAsk(NamedTuple):
+    """The fee of a period that its first draw brings (charge on event; RULES.md section 4).
+
+    It is charged with the first take from a limit of its group while the counter `charged` is 0: 1, `net` and
+    `amount` are added to the three counters, `amount` to the balance, in the same step as the draw. With
+    `deny` its group is passed over, as if it had nothing left, while `amount` is below 0 and balance + credit
+    limit + amount < 0; the balance is the one at this side, after earlier items of the call.
+    """
+
+    group: int  # as the candidates' one; an item has one FeeAsk of a group
+    field: int  # index in the use's fields of `charged`; the next two are `net` and `amount`
+    net: int  # signed micros, as counted
+    amount: int  # signed micros added to the balance, nearly always <= 0
+    deny: bool  # what the period's rule of the client balance says
+
+
 class DrawItem(Struct, gc=False):
     """One side of a CDR (or any other charge) to be drawn and charged."""
 
@@ -94,6 +116,23 @@ class DrawItem(Struct, gc=False):
     """There are more candidates, which matter only if these leave volume or money over: then MORE."""
     older: bytes = b""
     """The key without the client, as versions before 2026-12 made it: what they rated is found by it."""
+    fees: tuple[FeeAsk, ...] = ()
+    """Of the candidates' groups those whose first draw brings a fee, charged already or not.
+
+    An item with fees is never `cut`: what is told of them rests on all candidates.
+    """
+
+
+class FeeResult(NamedTuple):
+    """What became of the fees that an item asked for."""
+
+    charged: int | None
+    """Index of the FeeAsk that was charged with it."""
+    covered: bool | None
+    """Whether funds sufficed for the fees under `deny` that were not charged yet and whose group was gone
+    through, the chosen one included: had something left when its turn came. None: there was none such."""
+    amount: int = 0
+    """Signed micros that were charged so, beside those of the result."""
 
 
 class DrawResult(NamedTuple):
@@ -103,6 +142,8 @@ class DrawResult(NamedTuple):
     amount: int
     balance_sufficient: bool | None
     takes: tuple[tuple[int, int, int, int], ...]
+    fee: FeeResult | None = None
+    """None: nothing was charged, and nothing is told."""
 
 
 class CounterChange(NamedTuple):
@@ -133,6 +174,12 @@ class ClientWrite(Struct):
     most: int = LIMIT
     delta: int = 0  # added to the balance
     counters: list[CounterChange] = []
+    hints: list[tuple[int, bytes]] = []
+    """(hour since 1970, element): added to the due index where the client's due moment comes forward."""
+    members: list[str] = []
+    """Packages to whose members the client is added."""
+    history: list[tuple[str, bytes]] = []
+    """(CLIENT_PACKAGE.PERIOD, row): periods that leave the state."""
 
 
 class Due(NamedTuple):
@@ -216,6 +263,10 @@ class Reconcile(Struct):
     pending: list[tuple[int, bytes, bytes]] = []
     """(call number, context, packed results): outcomes put in place of old ones."""
     forget: list[tuple[int, bytes]] = []  # (generation, key) of what is undone
+    hints: list[tuple[int, bytes]] = []  # (hour, element); one that is there already is there twice
+    members: list[tuple[str, str]] = []  # (package, client); the same
+    history: list[tuple[str, int, str, bytes]] = []
+    """(client, version, CLIENT_PACKAGE.PERIOD, row): set unless one of a higher version is there."""
     final: bool = True  # False: more is to follow, kept outcomes are still searched for from `base` on
 
 
@@ -225,26 +276,60 @@ class ViewsReply(Struct):
     status: Status
     states: dict[str, bytes]
     accounts: dict[str, str]
+    balances: dict[str, int] = {}
+    """Micros, of the clients whose state is there."""
+
+
+class DueReply(Struct):
+    """Hints of the due index, hour by hour from the lowest on: those behind what the caller had read."""
+
+    status: Status
+    hints: list[tuple[int, list[bytes]]] = []  # (hour, elements); at most DUE_HINTS_MAX elements
+    total: int = 0  # hints that are there up to the asked hour, read before or not
+
+
+class MembersReply(Struct):
+    """A piece of the clients that were ever given a package; one may be among them twice."""
+
+    status: Status
+    clients: list[str] = []
+
+
+def hint_of(due_ms: int, client: str) -> tuple[int, bytes]:
+    """Return (hour, element) of a client's due moment. The element: second of the hour, 2 bytes; the id."""
+    hour, rest = divmod(due_ms, HOUR_MS)
+    return hour, (rest // 1000).to_bytes(2, "big") + client.encode()
+
+
+def read_hint(hour: int, element: bytes) -> tuple[int, str]:
+    """Return what `hint_of` was given: the due moment, down to the second, and the client."""
+    return hour * HOUR_MS + int.from_bytes(element[:2], "big") * 1000, element[2:].decode()
 
 
 def pack_results(woken: list[int], results: list[DrawResult]) -> bytes:
     """Return woken and results as the store keeps them: one flat msgpack list of ints.
 
     [number of woken, each, then per item: code, and if it was rated: amount, (index, taken, left, covered)*];
-    code = outcome + 4 * (balance_sufficient: 0 None, 1 False, 2 True) + 16 * number of takes.
+    code = outcome + 4 * (balance_sufficient: 0 None, 1 False, 2 True) + 16 * number of takes. What is told
+    of fees is one more take, the first: (-1, index of the one that was charged + 1 | 0, its amount, covered).
     """
     flat = [len(woken), *woken]
-    for outcome, amount, sufficient, takes in results:
-        judged = 0 if sufficient is None else 1 + sufficient
-        flat.append(outcome + 4 * judged + 16 * len(takes))
+    for outcome, amount, sufficient, takes, fee in results:
+        all_takes = takes
+        if fee is not None:
+            charged = 0 if fee.charged is None else fee.charged + 1
+            all_takes = ((_FEE, charged, fee.amount, _JUDGED.index(fee.covered)), *takes)
+        flat.append(outcome + 4 * _JUDGED.index(sufficient) + 16 * len(all_takes))
         if outcome == Outcome.RATED:
             flat.append(amount)
-            for take in takes:
+            for take in all_takes:
                 flat += take
     return msgpack.encode(flat)
 
 
 _JUDGED = (None, False, True)
+_FEE = -1
+"""In the place of a candidate's index: no take, but what is told of fees."""
 _ONE_TAKE, _TWO_TAKES = 16, 32  # codes from which on there are so many
 _flat_decoder = msgpack.Decoder(list[int])
 _new = tuple.__new__  # a third of the time of DrawResult(...): this runs for every side
@@ -267,16 +352,21 @@ def unpack_results(packed: bytes) -> tuple[list[int], list[DrawResult]]:
             results.append(DrawResult(outcome, 0, None, ()))
             at += 1
         elif code < _ONE_TAKE:
-            results.append(_new(DrawResult, (0, flat[at + 1], _JUDGED[code >> 2], ())))
+            results.append(_new(DrawResult, (0, flat[at + 1], _JUDGED[code >> 2], (), None)))
             at += 2
-        elif code < _TWO_TAKES:
+        elif code < _TWO_TAKES and flat[at + 2] != _FEE:
             take = tuple(flat[at + 2 : at + 6])
-            results.append(_new(DrawResult, (0, flat[at + 1], _JUDGED[code >> 2 & 3], (take,))))
+            results.append(_new(DrawResult, (0, flat[at + 1], _JUDGED[code >> 2 & 3], (take,), None)))
             at += 6
         else:
             stop = at + 2 + (code >> 4) * 4
             rest = iter(flat[at + 2 : stop])
             takes = tuple(zip(rest, rest, rest, rest, strict=True))
-            results.append(_new(DrawResult, (0, flat[at + 1], _JUDGED[code >> 2 & 3], takes)))
+            fee = None
+            if takes[0][0] == _FEE:
+                _, charged, fee_amount, covered = takes[0]
+                fee = FeeResult(charged - 1 if charged else None, _JUDGED[covered], fee_amount)
+                takes = takes[1:]
+            results.append(_new(DrawResult, (0, flat[at + 1], _JUDGED[code >> 2 & 3], takes, fee)))
             at = stop
     return woken, results

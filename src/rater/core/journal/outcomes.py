@@ -19,7 +19,7 @@ from rater.core.catalog.offers import LimitText
 from rater.core.clients.changes import Change, ChangeEvent, ChangeTransaction
 from rater.core.instants import stamp_of
 from rater.core.kinds import TransactionType
-from rater.core.rating.transaction import CallText, Context, TransactionHead
+from rater.core.rating.transaction import CallText, Context, FeeText, TransactionHead
 
 _ROWS = b"\x00"
 """Begins rows; entries begin with a msgpack array, which this is not."""
@@ -94,6 +94,9 @@ class KeptChange(Struct, array_like=True):
     counters: list[tuple[str, int]]
     transactions: tuple[ChangeTransaction, ...]
     events: tuple[ChangeEvent, ...]
+    hints: list[tuple[int, bytes]] = []
+    members: list[str] = []
+    history: list[tuple[str, bytes]] = []
 
     @property
     def identity(self) -> tuple[str, int, int]:
@@ -111,7 +114,7 @@ def kept_change(change: Change, topic: str, record: Record, index: int) -> KeptC
     return KeptChange(
         topic, record.offset, index, stamp_of(record.timestamp), write.client, write.version, write.state,
         write.delta, [(of.field, of.delta) for of in write.counters if of.delta], change.transactions,
-        change.events,
+        change.events, write.hints, write.members, write.history,
     )  # fmt: skip
 
 
@@ -126,6 +129,7 @@ class OutcomeRow(CallText, array_like=True, gc=False):
     head: int
     rate: int
     limits: int
+    fees: tuple[FeeText, ...] = ()
 
 
 HeadRow = tuple[str, str, str, str, Raw]
@@ -227,7 +231,7 @@ def context_of(
     """Return what renders a side by itself."""
     return Context(
         row.side, row.source, row.id, row.at_ms, row.caller, row.called, row.amount, row.billed, row.why,
-        row.fx, head, rate, limits,
+        row.fx, head, rate, limits, row.fees,
     )  # fmt: skip
 
 
@@ -235,5 +239,5 @@ def row_of(of: Context, key: bytes, content: bytes, record: Record) -> OutcomeRo
     """Return the row of a side that stands by itself; the numbers of what it shares mean nothing."""
     return OutcomeRow(
         of.side, of.source, of.id, of.at_ms, of.caller, of.called, of.amount, of.billed, of.why, of.fx,
-        0, record.offset, stamp_of(record.timestamp), key, content, 0, 0, 0,
+        0, record.offset, stamp_of(record.timestamp), key, content, 0, 0, 0, of.fees,
     )  # fmt: skip

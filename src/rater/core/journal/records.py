@@ -15,10 +15,12 @@ from rater.core.amounts import LIMIT
 CHANGE_INDEX_MIN = 2
 """Index of the first change of a record; below are the two sides of a CDR.
 
-Of a CDR 2 and 3 are changes that were due before orig and term, 4 and 5 what these woke; of a command 2 + the
-client's place in it (decisions/0060-one-change.md, 4).
+Of a CDR 2 and 3 are changes that were due before orig and term, 4 and 5 what these woke, 6 and 7 the fees
+that they brought; of a command 2 + the client's place in it (decisions/0060-one-change.md, 4).
 """
-CDR_INDICES = range(6)
+FEE_INDEX_MIN = 6
+"""Index of the fee that orig brought (charge on event); the next is term's. Each is a part of its side."""
+CDR_INDICES = range(8)
 
 EFFECT_HEADER = "e"
 """Of a transaction in the journal: what it did to the store, so that reconciling parses no JSON."""
@@ -42,16 +44,21 @@ _Field = Annotated[str, Meta(pattern=r"\.")]
 """Of a counter: beside it stand, in Redis, the client's version and balance, whose names have no dot."""
 
 
+_Hour = Annotated[int, Meta(ge=0, le=LIMIT // 3_600_000)]
+_Hint = Annotated[bytes, Meta(min_length=2)]
+
+
 class Effect(Struct, array_like=True, gc=False):
     """What one transaction did to the store, and the record it came from (the journal's header `e`).
 
-    Of a transaction of a change: its share of what the change did, which stands before it as a whole.
+    Of a transaction of a change: its share of what the change did, which stands before it as a whole. Of a
+    fee that a side brought: its own effect, beside that of the usage in the same Kafka transaction.
     """
 
     topic: str
     partition: Annotated[int, Meta(ge=0)]
     offset: Annotated[int, Meta(ge=0)]
-    index: Annotated[int, Meta(ge=0)]  # 0 orig, 1 term, 2 and more: a change
+    index: Annotated[int, Meta(ge=0)]  # 0 orig, 1 term, 2 and more: `CHANGE_INDEX_MIN`
     record_ms: _Sum
     lane_ms: Annotated[int, Meta(ge=0, le=LIMIT)]
     key: Annotated[bytes, Meta(max_length=8)]  # digest of the duplicate key; none for what has no duplicates
@@ -77,6 +84,9 @@ class ChangeRecord(Struct, array_like=True, tag="change"):
     state: bytes
     delta: _Sum  # micros added to the balance
     counters: list[tuple[_Field, _Sum]]  # counter field, what was added
+    hints: list[tuple[_Hour, _Hint]] = []  # (hour since 1970, element), added to the due index
+    members: list[str] = []  # packages to whose members the client was added
+    history: list[tuple[_Field, bytes]] = []  # (CLIENT_PACKAGE.PERIOD, row)
 
 
 class StateRecord(Struct, array_like=True, tag="state"):

@@ -354,7 +354,7 @@ def _render_change(batch: Batch, standing: Standing, change: KeptChange) -> None
     lane, lane_ms, key = standing.lane, standing.lane_ms, change.client.encode()
     whole = ChangeRecord(
         change.topic, change.offset, change.index, change.record_ms, lane_ms, change.client, change.version,
-        change.state, change.delta, change.counters,
+        change.state, change.delta, change.counters, change.hints, change.members, change.history,
     )  # fmt: skip
     batch.transactions.append(change_record(whole))
     for kind, amount, value in change.transactions:

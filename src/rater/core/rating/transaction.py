@@ -7,6 +7,8 @@ CONTRACTS.md, Transaction.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import msgspec
 from msgspec import Struct
 
@@ -58,12 +60,25 @@ class CallText(Struct, array_like=True, gc=False):
     fx: tuple[str, ...]
 
 
+class FeeText(NamedTuple):
+    """A fee that a side may bring (`FeeAsk`): what is published of it if it does.
+
+    group: of its client package, as `LimitText.group`. value: the fee's transaction, JSON. net: signed
+    micros, as counted.
+    """
+
+    group: int
+    value: str
+    net: int
+
+
 class Context(CallText, array_like=True, gc=False):
-    """All that goes into the transaction of a side besides the draw's result."""
+    """All that goes into the transaction of a side besides the draw's result; fees: as its item asked."""
 
     head: TransactionHead
     rate: RateText
     limits: tuple[LimitText, ...]
+    fees: tuple[FeeText, ...] = ()
 
 
 def refused(outcome: int, cdr_id: str, side: Side) -> Rejection:
@@ -117,7 +132,7 @@ def rendered(
     of: CallText, head: TransactionHead, rate: RateText, limits: tuple[LimitText, ...], result: DrawResult
 ) -> bytes:
     """Return the transaction's JSON: what was kept of the side, and what the draw gave (outcome RATED)."""
-    _, amount, sufficient, takes = result
+    _, amount, sufficient, takes, _ = result
     source, name, why, fx, billed = of.source, of.id, of.why, of.fx, of.billed
     outcome = "rated" if why is None else f'zero","why":"{why}'
     fee = rate.setup_fee if why is None else "0"
