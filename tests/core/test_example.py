@@ -28,7 +28,7 @@ from rater.core.catalog.specs import (
     TermsSpec,
 )
 from rater.core.catalog_files.unmatched import unmatched
-from rater.core.line.offline import Rater, Transaction
+from rater.core.offline import Rater, Transaction
 from rater.core.periods import canonical_when, when_ms, zone_of
 
 EXAMPLE = (Path(__file__).parents[2] / "config" / "example.yaml").read_bytes()

@@ -18,7 +18,7 @@ from rater.core.catalog_files.merging import Existing, Merged, merge, read_files
 from rater.core.clients.periods import first_anchor, period_around, period_of
 from rater.core.clients.state import ClientPackage, ClientState, read_state
 from rater.core.clients.views import ClientView
-from rater.core.line.offline import Rater, Transaction
+from rater.core.offline import Rater, Transaction
 from rater.core.periods import anchor_at, canonical_when, when_ms, zone_of
 from rater.core.zones import Release, Zones, brought, installed, notes
 

@@ -10,7 +10,7 @@ import orjson
 import pytest
 
 from rater.core.catalog_files.unmatched import unmatched
-from rater.core.line.offline import Rater
+from rater.core.offline import Rater
 from rater.demo import catalog, deck, prices
 
 NOW_MS = 1_795_588_000_000  # 25 Nov 2026

@@ -39,7 +39,7 @@ from rater.core.decks.profile import Profile
 from rater.core.instants import DAY_MS
 from rater.core.journal.auditing import Ledger
 from rater.core.journal.records import ChangeRecord, Effect, StateRecord
-from rater.core.line.offline import Duplicate, Ended, Rater, Transaction
+from rater.core.offline import Duplicate, Ended, Rater, Transaction
 from rater.core.reasons import VALUE_CHARS_MAX, Reason, Rejection
 from rater.core.sources.cutting import records
 from rater.core.sources.source_map import Skipped, SourceMap, compile_map, describe

@@ -15,7 +15,7 @@ from fuzz import targets, world
 from fuzz.mutating import DEEP
 from rater.core.cdr import MAX_BYTES
 from rater.core.journal.auditing import PROBLEMS_MAX, Ledger
-from rater.core.line.offline import Rater
+from rater.core.offline import Rater
 from rater.core.reasons import Rejection, shown
 from rater.source_maps import shipped
 

@@ -37,7 +37,7 @@ from rater.core.journal.records import Effect, StateRecord
 from rater.core.kinds import Do, Result
 from rater.core.line import batch as batch_module
 from rater.core.line.batch import Batch
-from rater.core.line.offline import Rater, Transaction
+from rater.core.offline import Rater, Transaction
 from rater.errors import Halt, NoCatalog
 from rater.metrics import Metrics
 from rater.store.keys import Keys

@@ -11,7 +11,7 @@ import pytest
 from golden.cases import EDITED_AT, LOADED_AT, Case, Got, compare, load_cases
 from rater.core.catalog.offers import counter_field
 from rater.core.instants import milliseconds
-from rater.core.line.offline import Duplicate, Ended, Rater
+from rater.core.offline import Duplicate, Ended, Rater
 from rater.core.reasons import PassOver, Reason, Rejection
 
 CASES = load_cases()

@@ -61,7 +61,7 @@ from rater.core.journal.outcomes import unpack_entries
 from rater.core.journal.records import CHANGE_INDEX_MIN, Effect, Outgoing
 from rater.core.kinds import Do, DuplicateKind
 from rater.core.line.batch import Batch, slices
-from rater.core.line.offline import Duplicate, Rater, Transaction
+from rater.core.offline import Duplicate, Rater, Transaction
 from rater.core.rating.transaction import Context
 from rater.metrics import Metrics
 from rater.store.buckets import ExpireReply

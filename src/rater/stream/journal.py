@@ -59,6 +59,7 @@ class Mark(Struct, array_like=True, frozen=True, tag="mark"):
     lane_ms: _Whole
     token: int = -1  # of the owner who wrote it
     ids: dict[str, str] = {}  # input topic -> its id, of the topic that the position is of
+    life: bool = False  # what a version before 2026-12 left in the lane's own buckets is taken over
 
 
 class Owner(Struct, array_like=True, frozen=True, tag="owner"):

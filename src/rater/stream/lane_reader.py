@@ -27,6 +27,10 @@ COMMANDS_BYTES = 256 * 1024
 some 10 ms, a fetch of compressed ones a hundred of them, and calls wait behind what was polled with them."""
 
 
+COMMANDS_MAX = 16
+"""Of one poll: a tick of a hundred clients is short and takes some 10 ms too."""
+
+
 class LaneReader:
     """The reader of one lane."""
 
@@ -284,6 +288,6 @@ def _count(commands: list[ConsumerRecord]) -> int:
     total = 0
     for count, record in enumerate(commands, 1):
         total += len(record.value or b"")
-        if total >= COMMANDS_BYTES:
+        if total >= COMMANDS_BYTES or count >= COMMANDS_MAX:
             return count
     return len(commands)

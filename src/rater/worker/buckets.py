@@ -13,13 +13,24 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Protocol, TypeVar
 
-from rater.core.bucket.messages import EXPIRE_GENERATIONS_MAX, FenceReply, Reconcile, Status, ViewsReply
+from rater.core.bucket.messages import (
+    EXPIRE_GENERATIONS_MAX,
+    FenceReply,
+    Reconcile,
+    Status,
+    ViewsReply,
+    bucket_of,
+)
+from rater.core.clients.planning import Known
 from rater.core.clients.views import Views
+from rater.core.instants import HOUR_MS
 from rater.core.line import steps
 from rater.core.line.batch import Batch, Side
 from rater.core.line.draw_request import RequestBuilder
+from rater.core.line.due import WOKEN_INDEX_MIN, index_of, woken
 from rater.core.line.steps import Requests
 from rater.errors import Fenced, Halt, Retake, StoreDown
+from rater.worker.due_work import DueWork
 from rater.worker.lane import Lane
 from rater.worker.shared import Shared
 
@@ -58,8 +69,13 @@ class LaneBuckets:
         self.connections = shared.connections
         self.views = shared.views
         self.readiness = shared.readiness
+        self._slowest = shared.slowest
+        self.keep_ms = 0
+        """Calls from before cannot come any more, whatever the lane; 0: not known yet."""
         self.ask_whole: set[str] = set()
         """Clients that are asked with all of their limits at once. Only how often is asked depends on it."""
+        self.due = DueWork(lane, shared.connections, self._asked)
+        """What is due of clients of the lane's own buckets, and that no call meets."""
         self._asked_at = self._expired_at = time.monotonic()
 
     # ------------------------------------------------------------------ taking the lane
@@ -96,7 +112,7 @@ class LaneBuckets:
                 bucket, lane.number, lane.token, lane.cursors[bucket].expected, list(clients), list(accounts)
             )
         )
-        views.learn(clients, accounts, reply.states, reply.accounts)
+        views.learn(clients, accounts, reply.states, reply.accounts, reply.balances)
 
     async def draw(self, batch: Batch, requests: Requests, views: Views) -> list[Side]:
         """Draw from all buckets at once; returns the sides that have to be matched again."""
@@ -131,10 +147,16 @@ class LaneBuckets:
         if reply.status == Status.STALE:
             for client, state in reply.stale:
                 views.put(client, state)
+                views.known.pop(client, None)
             self.connections.metrics.redis_retried()
             return False
         if reply.status == Status.DUE:
             builder.due = reply.due
+            for due in reply.due:
+                before = views.known.get(due.client, Known())
+                views.known[due.client] = Known(due.balance, {**before.counters, **due.counters})
+                if due.item is not None:
+                    views.parted[due.client] = builder.sides[due.item]
             self.connections.metrics.redis_retried()
             return False
         if reply.status == Status.MORE:
@@ -145,8 +167,35 @@ class LaneBuckets:
             return False
         cursor.expected = reply.number
         batch.requests[bucket] = request.number
+        for change in request.changes:
+            views.put(change.client, change.state)
+            views.known.pop(change.client, None)
         steps.settle(batch, builder, reply)
         return True
+
+    async def wake(self, batch: Batch, side: Side, views: Views) -> int:
+        """Do what clears of pending charges now that a side has raised its client's balance.
+
+        Returns the version of the catalog that has to be had before, 0: it is done.
+        """
+        assert side.head is not None  # noqa: S101 - it was drawn
+        client, bucket = side.head.client, bucket_of(side.head.client, self.connections.store.count)
+        while True:
+            if client not in views.fetched or client not in views.known:
+                await self.look_up(bucket, {client}, set(), views)
+            view, catalog = views.fetched.get(client), self.lane.catalog
+            if view is None or catalog is None:
+                return 0  # it is gone: the next draw of the client finds it out
+            if view.catalog > catalog.version:
+                return view.catalog
+            change = woken(side, view, catalog, views, self.lane.standing, self.keep_ms)
+            if change is None:
+                return 0
+            request = RequestBuilder()
+            index = index_of(batch, side, WOKEN_INDEX_MIN)
+            request.change(change, side.topic, side.record, index)
+            if await self.draw_one(batch, bucket, request, views):
+                return 0
 
     # ------------------------------------------------------------------ now and then
     async def probe_if_idle(self) -> None:
@@ -168,6 +217,8 @@ class LaneBuckets:
     async def expire(self) -> None:
         """Let every bucket drop generations of duplicates that are over for all lanes."""
         self._expired_at = time.monotonic()
+        slowest_ms = await self._slowest.lane_ms(self.connections)
+        self.keep_ms = max(0, slowest_ms - self.connections.window_ms - HOUR_MS)
         for bucket in range(self.connections.store.count):
             while await self._expire(bucket) == EXPIRE_GENERATIONS_MAX:
                 pass

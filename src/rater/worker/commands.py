@@ -14,21 +14,35 @@ from typing import Any
 
 import structlog
 
+from msgspec.structs import replace
+
+from rater.core.bucket.messages import bucket_of
+from rater.core.clients.lifecycle import changed_packages, due_change
+from rater.core.clients.planning import Cause, Known
+from rater.core.clients.state import client_package_name
+from rater.core.commands.acting import act
 from rater.core.commands.loads import chunk_call, chunk_fault, event
 from rater.core.commands.records import (
+    LOADS,
+    AssignArgs,
+    ClientArgs,
     ClientsArgs,
     Command,
     ManifestArgs,
+    TickArgs,
+    client_args,
     load_args,
     manifest_of,
     read_command,
 )
+from rater.core.instants import is_stamp, milliseconds, rfc3339
 from rater.core.journal.outcomes import KeptChange
-from rater.core.journal.records import CONTROL_HEADER
+from rater.core.journal.records import CHANGE_INDEX_MIN, CONTROL_HEADER, Outgoing
 from rater.core.kinds import Do, EventType, Result
 from rater.core.line import steps
 from rater.core.line.batch import Batch
 from rater.core.line.draw_request import RequestBuilder
+from rater.core.reasons import shown
 from rater.errors import NoCatalog, Retake
 from rater.stream.journal import end_offset, read_range
 from rater.worker.buckets import LaneBuckets
@@ -45,6 +59,12 @@ CATCH_UP_S = 30.0
 milliseconds."""
 
 
+OWN_TICK = "tick/"
+"""Begins the ids of a lane's commands to itself that only move its time."""
+AHEAD_MS = 60_000
+"""How far ahead of its record a command may be."""
+EXACT_TRIES = 3
+"""So often a command is decided for the very balance that its result tells; then it tells none."""
 AGAIN_S = 2.0
 """How long to wait before a manifest that points at no catalog is looked at again, and then refused."""
 
@@ -65,28 +85,32 @@ async def carry_out(buckets: LaneBuckets, batch: Batch, record: Any) -> None:
         return
     result = Result.DONE
     match command.do:
-        case Do.LOAD_CATALOG:
+        case do if do in LOADS:
             result = await _load(buckets, batch, record, command)
-        case Do.TICK:
+        case Do.TICK if command.id.startswith(OWN_TICK):
             pass  # its record's time moves the lane's
         case _:
-            result = Result.REFUSED
-            _refuse(buckets, batch, command, f"this version does not know the command {command.do!r}")
+            result = await _obey(buckets, batch, record, command)
     batch.counts.commands[command.do, result] += 1
 
 
 def _replayed(buckets: LaneBuckets, batch: Batch, record: Any) -> bool:
     """Settle what is kept of a command; returns whether that was the whole of it.
 
-    It was where its events are kept too. Outcomes of versions before 2026-12 have none, and may lack a part:
-    then the command is carried out as if it were new, for what was done needs nothing more.
+    It was where that it is done is kept too. Else a part may be lacking: then the command is carried out as if
+    it were new, for what was done needs nothing more.
     """
     pending, topic = buckets.lane.standing.pending, batch.commands_topic
     found = sorted(key for key in pending if key[0] == topic and key[1] == record.offset)
     kept = [pending.pop(key) for key in found]
     for decided in kept:
         steps.replay(batch, record, decided)
-    return any(isinstance(one, KeptChange) and one.events for one in kept)
+    return any(
+        event.type == EventType.COMMAND_DONE
+        for one in kept
+        if isinstance(one, KeptChange)
+        for event in one.events
+    )
 
 
 async def _load(buckets: LaneBuckets, batch: Batch, record: Any, command: Command) -> Result:
@@ -103,7 +127,7 @@ async def _do_load(buckets: LaneBuckets, batch: Batch, record: Any, command: Com
     if isinstance(args, str):
         raise _Refused(args)
     if isinstance(args, ManifestArgs):
-        await adopt(buckets, args.version, args.offset)
+        batch.ticks += await adopt(buckets, args.version, args.offset)
         data = {"version": args.version, "lane": buckets.lane.number}
         _tell(batch, EventType.CATALOG_LOADED, command, f"catalog_loaded/{buckets.lane.number}", data)
         return
@@ -121,11 +145,14 @@ async def _do_load(buckets: LaneBuckets, batch: Batch, record: Any, command: Com
     _tell(batch, EventType.COMMAND_DONE, command, "done", {})
 
 
-async def adopt(buckets: LaneBuckets, version: int, body: int) -> None:
-    """Make a catalog version the lane's, unless it has a newer one."""
+async def adopt(buckets: LaneBuckets, version: int, body: int) -> list[Outgoing]:
+    """Make a catalog version the lane's, unless it has a newer one.
+
+    Returns the ticks that see to the clients of packages whose status or dates it changes.
+    """
     lane, connections = buckets.lane, buckets.connections
     if lane.catalog is not None and lane.catalog.version >= version:
-        return
+        return []
     try:
         catalog = await connections.catalogs.at(version, body)
     except NoCatalog:
@@ -134,13 +161,15 @@ async def adopt(buckets: LaneBuckets, version: int, body: int) -> None:
         await asyncio.sleep(AGAIN_S)
         catalog = await connections.catalogs.at(version, body)
     assert catalog is not None  # noqa: S101 - versions of manifests begin at 1
+    before = lane.catalog
     lane.adopt(catalog, body)
     buckets.readiness.bare.discard(lane.number)
     connections.metrics.catalog(catalog)
     await lane.reader.enable_data()
+    return [] if before is None else await buckets.due.package_ticks(changed_packages(before, catalog))
 
 
-async def catch_up(buckets: LaneBuckets, version: int) -> None:
+async def catch_up(buckets: LaneBuckets, batch: Batch, version: int) -> None:
     """Adopt a catalog version that a client's view needs and that this lane has not read of yet.
 
     Another lane has, so the load is committed and its manifest lies ahead in our partition too.
@@ -156,7 +185,7 @@ async def catch_up(buckets: LaneBuckets, version: int) -> None:
                 if args is not None and args.version >= version:
                     # One that points at no catalog is refused when its turn comes.
                     with contextlib.suppress(NoCatalog):
-                        await adopt(buckets, args.version, args.offset)
+                        batch.ticks += await adopt(buckets, args.version, args.offset)
         if time.monotonic() > until:
             raise Retake(f"catalog {version} is needed by a client and not in {topic}[{lane.number}]")
 
@@ -166,23 +195,170 @@ async def _change_clients(
 ) -> bool:
     """Bring the clients of a chunk to what the load says; returns whether anything was changed."""
     lane, ids = buckets.lane, {entry.id for entry in args.entries}
-    balances: dict[str, int] = {}
     assert lane.catalog is not None  # noqa: S101 - the load's manifest stands before its chunks in each partition
+    views = buckets.views.of_batch()
+    await buckets.look_up(args.bucket, ids, set(), views)
     while True:
-        views = buckets.views.of_batch()
-        await buckets.look_up(args.bucket, ids, set(), views)
         states = {client: view.state for client, view in views.fetched.items()}
         try:
-            request = chunk_call(batch.commands_topic, record, command, args, states, lane.catalog, balances)
+            request = chunk_call(
+                batch.commands_topic, record, command, args, states, lane.catalog, views.known,
+                buckets.keep_ms,
+            )  # fmt: skip
         except ValueError as error:
             raise _Refused(str(error)) from error
+        done = not request.changes or await buckets.draw_one(batch, args.bucket, request, views)
         for client in ids:
-            views.clients.pop(client, None)  # the next call looks up what this one makes of it
-        if not request.changes:
-            return False
-        if await buckets.draw_one(batch, args.bucket, request, views):
-            return True
-        balances |= {due.client: due.balance for due in request.due}
+            views.clients.pop(client, None)  # loads come by the million: who calls is looked up again
+        if done:
+            return bool(request.changes)
+
+
+async def _obey(buckets: LaneBuckets, batch: Batch, record: Any, command: Command) -> Result:
+    """Carry out a command of a client, or a tick."""
+    args = client_args(command)
+    stamp, at_ms = record.timestamp, milliseconds(command.at)
+    own = isinstance(args, TickArgs) and args.until_ms is not None
+    if isinstance(args, str) or buckets.lane.catalog is None:
+        _refuse(buckets, batch, command, args if isinstance(args, str) else _NO_CATALOG)
+        return Result.REFUSED
+    try:
+        if not own:
+            _check_time(at_ms, stamp)
+        if isinstance(args, TickArgs):
+            upto_ms = min(at_ms, stamp) if is_stamp(stamp) else at_ms
+            await _tick(buckets, batch, record, command, args, upto_ms)
+        else:
+            await _act(buckets, batch, record, command, args)
+    except (_Refused, ValueError) as error:
+        _refuse(buckets, batch, command, str(error))
+        return Result.REFUSED
+    return Result.DONE
+
+
+_NO_CATALOG = "there is no catalog yet; load one by `rater load`"
+
+
+def _check_time(at_ms: int, stamp: int) -> None:
+    """Raise _Refused where a command is dated ahead of its record."""
+    if is_stamp(stamp) and at_ms > stamp + AHEAD_MS:
+        raise _Refused(f"`at` is {rfc3339(at_ms)}, more than a minute after its record; check the clock")
+
+
+async def _act(
+    buckets: LaneBuckets, batch: Batch, record: Any, command: Command, args: ClientArgs
+) -> None:
+    """Do what a command asks for. Raises _Refused or ValueError with the sentence why nothing was done."""
+    client, count = command.client or "", buckets.connections.store.count
+    bucket, views, refused = bucket_of(client, count), buckets.views.of_batch(), 0
+    history: dict[str, bytes] = {}
+    while True:
+        if client not in views.fetched or client not in views.known:
+            await buckets.look_up(bucket, {client}, set(), views)
+        view, catalog = views.fetched.get(client), buckets.lane.catalog
+        if view is None or catalog is None:
+            raise _Refused(f"there is no client {shown(client)!r}; `rater clients list` shows them")
+        if view.catalog > catalog.version:
+            await catch_up(buckets, batch, view.catalog)
+            continue
+        if command.do == Do.REMOVE:
+            history = await buckets.connections.store.history(client)
+        acted = act(
+            view.state, command, args, catalog, known=views.known[client], history=history,
+            keep_ms=buckets.keep_ms, exact=refused < EXACT_TRIES or command.dry_run,
+        )  # fmt: skip
+        if acted.change is None or (command.dry_run and not acted.more):
+            told = event(EventType.COMMAND_DONE, command, "done", acted.data, acted.client_package)
+            batch.events.append((told.key, told.value, []))
+            batch.counts.events[EventType.COMMAND_DONE] += 1
+            return
+        if isinstance(args, AssignArgs) and not acted.more and acted.client_package is not None:
+            await _claim(buckets, batch, record, acted.client_package, client)
+        request = RequestBuilder()
+        index = batch.step_index(batch.commands_topic, record.offset, CHANGE_INDEX_MIN)
+        request.change(acted.change, batch.commands_topic, record, index)
+        if not await buckets.draw_one(batch, bucket, request, views):
+            refused += 1
+        elif not acted.more:
+            return
+
+
+async def _claim(buckets: LaneBuckets, batch: Batch, record: Any, of_id: str, client: str) -> None:
+    """Enter the id of a client package into the index, before there is one.
+
+    Raises _Refused where it is another client's.
+    """
+    name = client_package_name(of_id)
+    bucket, views = bucket_of(name, buckets.connections.store.count), buckets.views.of_batch()
+    views.accounts.pop(name, None)
+    await buckets.look_up(bucket, set(), {name}, views)
+    owner = views.owners.get(name)
+    if owner == client:
+        return
+    if owner is not None:
+        raise _Refused(f"the id {shown(of_id)!r} is that of a client package of client {shown(owner)!r}")
+    request = RequestBuilder()
+    request.accounts = [(name, client)]
+    while not await buckets.draw_one(batch, bucket, request, views):
+        pass
+    batch.controls.append(steps.account_state(batch.commands_topic, record.offset, request.accounts))
+
+
+async def _tick(
+    buckets: LaneBuckets, batch: Batch, record: Any, command: Command, args: TickArgs, upto_ms: int
+) -> None:
+    """Do what is due of the clients that are named; without any, have it done by ticks that name them."""
+    if args.bucket is None or args.clients is None:
+        ticks = await buckets.due.ticks_upto(upto_ms, command.id)
+        batch.ticks += ticks
+        if not ticks:
+            _tell(batch, EventType.COMMAND_DONE, command, "done", {})
+        return
+    if args.bucket >= buckets.connections.store.count:
+        raise _Refused(f"there is no bucket {args.bucket}")
+    await _do_due(
+        buckets, batch, record, command, args.bucket, args.clients,
+        upto_ms if args.until_ms is None else args.until_ms,
+    )  # fmt: skip
+    buckets.due.obeyed(args.bucket, command.id)
+    if args.done is not None:
+        told = event(EventType.COMMAND_DONE, replace(command, id=args.done), "done", {})
+        batch.events.append((told.key, told.value, []))
+        batch.counts.events[EventType.COMMAND_DONE] += 1
+
+
+async def _do_due(
+    buckets: LaneBuckets, batch: Batch, record: Any, command: Command, bucket: int, clients: list[str],
+    upto_ms: int,
+) -> None:  # fmt: skip
+    """Do what is due of clients of a bucket up to an instant, step by step until nothing is."""
+    views, waiting = buckets.views.of_batch(), dict.fromkeys(clients)
+    await buckets.look_up(bucket, set(clients), set(), views)
+    newest = max([view.catalog for view in views.fetched.values()], default=0)
+    if buckets.lane.catalog is not None and newest > buckets.lane.catalog.version:
+        await catch_up(buckets, batch, newest)
+    catalog, standing = buckets.lane.catalog, buckets.lane.standing
+    assert catalog is not None  # noqa: S101 - the caller looked
+    while waiting:
+        request = RequestBuilder()
+        for position, client in enumerate(clients):
+            view = views.fetched.get(client) if client in waiting else None
+            change = None
+            if view is not None:
+                change = due_change(
+                    view.state, catalog, upto_ms=upto_ms, now_ms=max(upto_ms, standing.lane_ms),
+                    known=views.known.get(client, Known()), cause=Cause(command.id), closing=True,
+                    keep_ms=buckets.keep_ms,
+                )  # fmt: skip
+            if change is None:
+                waiting.pop(client, None)
+                continue
+            index = batch.step_index(batch.commands_topic, record.offset, CHANGE_INDEX_MIN + position)
+            request.change(change, batch.commands_topic, record, index)
+        if request.changes:
+            await buckets.draw_one(batch, bucket, request, views)
+    for client in clients:
+        views.clients.pop(client, None)
 
 
 def _refuse(buckets: LaneBuckets, batch: Batch, command: Command, reason: str) -> None:

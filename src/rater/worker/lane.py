@@ -94,7 +94,7 @@ class Lane:
         """Topics that are other ones than those of which outcomes are kept, and read from their beginning."""
         self.catalog: Catalog | None = None
         """What `standing.position` names."""
-        position = LanePosition(mark.positions, mark.times, mark.lane_ms, mark.catalog, mark.body)
+        position = LanePosition(mark.positions, mark.times, mark.lane_ms, mark.catalog, mark.body, mark.life)
         self.standing = Standing(
             number, connections.topics.commands, connections.window_ms, connections.generation_ms, position
         )
@@ -108,11 +108,16 @@ class Lane:
         self.catalog = catalog
         self.standing.position = replace(self.standing.position, catalog=catalog.version, body=body)
 
+    def all_taken_over(self) -> None:
+        """Note that nothing of a version before is left in the lane's own buckets."""
+        self.standing.position = replace(self.standing.position, life=True)
+
     def mark(self, position: LanePosition) -> Mark:
         """Return the mark of a Kafka transaction that ends at this position."""
         return Mark(
             positions=dict(position.positions), times=dict(position.times), catalog=position.catalog,
             body=position.body, lane_ms=position.lane_ms, token=self.token, ids=self.ids,
+            life=position.life,
         )  # fmt: skip
 
     def committed(self, batches: Sequence[Batch], mark_offset: int) -> None:

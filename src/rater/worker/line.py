@@ -22,9 +22,10 @@ from rater.core.instants import is_stamp
 from rater.core.kinds import Do
 from rater.core.line import steps
 from rater.core.line.batch import Batch, Side, slices
+from rater.core.line.due import part
 from rater.core.line.steps import Lacking, Requests
 from rater.worker.buckets import PROBE_S, LaneBuckets
-from rater.worker.commands import carry_out, catch_up
+from rater.worker.commands import OWN_TICK, carry_out, catch_up
 from rater.worker.faults import ours
 from rater.worker.lane import Lane
 from rater.worker.shared import Shared
@@ -125,7 +126,8 @@ class Line:
         else:
             await self.buckets.probe_if_idle()
         if not self._lacks_time(polled):
-            return [*self._slices(polled), *([self._tick()] if self._stands_still() else [])]
+            ticks = [self._tick()] if self._stands_still() else await self._due_ticks()
+            return [*self._slices(polled), *ticks]
         commands, self.ticked_at = self.connections.topics.commands, time.monotonic()
         self.undated = [part for part in polled if part[0] != commands]
         return [*self._slices([part for part in polled if part[0] == commands]), self._tick()]
@@ -151,8 +153,8 @@ class Line:
             sides = self._decode(batch)
         if batch.decided_by > batch.catalog:
             # An owner before had read that load; the mark names no older one than what it goes with.
-            await catch_up(self.buckets, batch.decided_by)
-        if sides:
+            await catch_up(self.buckets, batch, batch.decided_by)
+        if sides or batch.woken:
             await self.decide(batch, sides, self.shared.views.of_batch())
         batch.position = standing.position = standing.position.behind(batch.last)
         with lane.progress.stage("render"):
@@ -183,15 +185,19 @@ class Line:
         does, which only changes of its client, one after the other, can hold up.
         """
         every, rounds = sides, 0
+        await self.wake(batch, views)
         while sides:
-            requests = await self.match(sides, views)
+            requests, later = await self.match(batch, sides, views)
             if again := steps.outdated(every, self.lane.catalog):
                 # The lane has caught up since: what was rejected until then is judged by the same catalog.
                 again |= set(map(id, sides))
                 sides = [side for side in every if id(side) in again]
                 continue
             with self.lane.progress.stage("draw"):
-                sides = await self.buckets.draw(batch, requests, views)
+                again = set(map(id, await self.buckets.draw(batch, requests, views)))
+            again |= set(map(id, later))
+            sides = [side for side in sides if id(side) in again]
+            await self.wake(batch, views)
             rounds += 1
             if rounds >= ROUNDS_MAX and len(parted := steps.halves(sides)) > 1:
                 for part in parted:
@@ -200,8 +206,10 @@ class Line:
                     await self.decide(batch, part, views)
                 return
 
-    async def match(self, sides: list[Side], views: Views) -> Requests:
-        """Identify, price and match sides; returns the requests to draw them.
+    async def match(
+        self, batch: Batch, sides: list[Side], views: Views
+    ) -> tuple[Requests, list[Side]]:
+        """Identify, price and match sides; returns the requests to draw them, and those that wait for these.
 
         Each time that something is lacking, it is had the next time: so this ends. Nothing is changed by it,
         so it is safe at any crash.
@@ -212,26 +220,40 @@ class Line:
             assert catalog is not None  # noqa: S101 - data is read from when there is one
             with stage("identify"):
                 lacking = steps.identify(sides, catalog, views)
+            now, later, parted = sides, list[Side](), None
             if not lacking:
                 with stage("price"):
-                    lacking = steps.price(sides, catalog, views)
+                    parted = part(sides, catalog, views, self.lane.standing, buckets.keep_ms)
+                    if parted is not None:
+                        now, later = parted.now, parted.later
+                    lacking = steps.price(now, catalog, views)
             if not lacking:
                 with stage("match"):
                     requests, lacking = steps.match(
-                        sides, catalog, views, self.connections.store.count, buckets.ask_whole
+                        now, catalog, views, self.connections.store.count, buckets.ask_whole
                     )
+                    if parted is not None and not lacking:
+                        steps.add_changes(requests, batch, parted.changes, self.connections.store.count)
                 if not lacking:
-                    return requests
+                    views.parted.clear()
+                    return requests, later
             with stage("identify"):
-                await self.have(lacking, views)
+                await self.have(batch, lacking, views)
 
-    async def have(self, lacking: Lacking, views: Views) -> None:
+    async def wake(self, batch: Batch, views: Views) -> None:
+        """Try pending charges again of clients whose balance calls have raised to what they wait for."""
+        while batch.woken:
+            side = batch.woken.pop(0)
+            while (catalog := await self.buckets.wake(batch, side, views)) > 0:
+                await catch_up(self.buckets, batch, catalog)
+
+    async def have(self, batch: Batch, lacking: Lacking, views: Views) -> None:
         """Fetch views and account entries, and catch up with the catalog that they need."""
         for bucket, (clients, accounts) in lacking.by_bucket(self.connections.store.count).items():
             await self.buckets.look_up(bucket, clients, accounts, views)
         catalog = self.lane.catalog
         if catalog is not None and lacking.catalog > catalog.version:
-            await catch_up(self.buckets, lacking.catalog)
+            await catch_up(self.buckets, batch, lacking.catalog)
 
     # ------------------------------------------------------------------ inside
     def _slices(self, polled: list[tuple[str, list[Any]]]) -> list[Batch]:
@@ -265,9 +287,17 @@ class Line:
         """Return a batch that is nothing but a command of a lane to itself, with the time of now."""
         standing, at_ms = self.lane.standing, time.time_ns() // 1_000_000
         batch, self.risen_at = Batch(standing, []), time.monotonic()
-        self.tick = write_command(f"tick/{standing.lane}/{at_ms}", Do.TICK, at_ms, {})
+        self.tick = write_command(f"{OWN_TICK}{standing.lane}/{at_ms}", Do.TICK, at_ms, {})
         batch.ticks.append((None, self.tick, []))
         return batch
+
+    async def _due_ticks(self) -> list[Batch]:
+        """Return a batch of commands to ourselves that have done what is due now, if anything is."""
+        if self.lane.catalog is None:
+            return []
+        batch = Batch(self.lane.standing, [])
+        batch.ticks += await self.buckets.due.ticks(time.time_ns() // 1_000_000)
+        return [batch] if batch.ticks else []
 
     def _keeps_up(self) -> bool:
         """Return whether hardly anything waits: neither in the broker nor commands that were fetched."""

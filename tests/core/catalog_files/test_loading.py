@@ -28,7 +28,7 @@ from rater.core.catalog_files import client_rows, fast_rows, fields
 from rater.core.catalog_files.fields import names_of
 from rater.core.catalog_files.merging import CatalogFile, Existing, Fault, merge, read_files, warnings
 from rater.core.clients.state import write_state
-from rater.core.line.offline import Rater
+from rater.core.offline import Rater
 from rater.core.periods import canonical_when, when_ms, zone_of
 
 REMEDY = re.compile(

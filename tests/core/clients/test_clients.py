@@ -28,7 +28,7 @@ from rater.core.clients.changes import apply_entry, load_change
 from rater.core.clients.periods import Period, period_around, period_of
 from rater.core.clients.state import ClientState, read_state, write_state
 from rater.core.clients.views import ClientView
-from rater.core.line.offline import Rater, Transaction
+from rater.core.offline import Rater, Transaction
 from rater.core.periods import canonical_when, when_ms, zone_of
 from rater.core.zones import installed
 

@@ -24,8 +24,8 @@ from rater.core.journal.records import Effect
 from rater.core.line import batch as batch_module
 from rater.core.line import steps as steps_module
 from rater.core.line.batch import LanePosition, Side
-from rater.core.line.offline import Rater
-from rater.core.line.offline import Record as OfflineRecord
+from rater.core.offline import Rater
+from rater.core.offline import Record as OfflineRecord
 from rater.core.rating import matching
 from rater.core.rating.transaction import Context
 

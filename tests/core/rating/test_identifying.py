@@ -16,7 +16,7 @@ from rater.core.cdr import Arrival, Cdr, GivenRate, Party
 from rater.core.cdr_decoding import decode
 from rater.core.clients.state import write_state
 from rater.core.clients.views import Views
-from rater.core.line.offline import Rater
+from rater.core.offline import Rater
 from rater.core.rating.identifying import Ahead, Identified, Missing, identify
 from rater.core.reasons import Reason, Rejection
 

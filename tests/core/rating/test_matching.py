@@ -16,7 +16,7 @@ from rater.core.catalog.compiled import OFFERS_MAX
 from rater.core.catalog.offers import Candidate, counter_field
 from rater.core.clients import views
 from rater.core.clients.views import OPENED_MAX, SPANS_MAX, ClientView, id_order
-from rater.core.line.offline import Rater
+from rater.core.offline import Rater
 from rater.core.rating.explaining import passed_over
 from rater.core.rating.matching import match, package_type
 from rater.core.reasons import PassOver, Reason, Rejection, Side

@@ -25,7 +25,7 @@ from rater.core.journal.outcomes import Pending, unpack_entries
 from rater.core.line import batch as batch_module
 from rater.core.line import steps as steps_module
 from rater.core.line.draw_request import RequestBuilder
-from rater.core.line.offline import Rater, Record, Transaction
+from rater.core.offline import Rater, Record, Transaction
 from rater.core.rating import duplicates as duplicates_module
 from rater.core.rating import pricing
 from rater.core.rating.transaction import rendered

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from operator import itemgetter
 from typing import NamedTuple
 
 import msgspec
 from msgspec import Struct
 
-from rater.core.amounts import Form
+from rater.core.amounts import Form, half_up
 from rater.core.catalog.packages import Limit, Limits, PackageVersion
 from rater.core.json_text import quoted
 
 _encode = msgspec.msgpack.Encoder().encode
+
+ROLLED = ".rolled"
+"""Ends the counter's field of what came from the period before; no id of a limit has a dot there."""
+_ROLLED_TEXT = '"rolled":true,'
 
 
 class LimitText(NamedTuple):
@@ -43,7 +47,7 @@ class Candidate(Struct, gc=False, eq=False):
 
     group: the place of its client package among the client's. size (quantity included) and cap (0: none) in
     counting units, or micros of the package's currency; to_package, to_client: None for the client's own
-    currency; min_call in counting units. packed: text as msgpack, for what is kept of each draw has it.
+    currency; min_call in counting units; rolled: it is what came from the period before. packed: text as msgpack, for what is kept of each draw has it.
     """
 
     group: int
@@ -60,13 +64,15 @@ class Candidate(Struct, gc=False, eq=False):
     packed: msgspec.Raw
     to_package: Form | None = None
     to_client: Form | None = None
+    rolled: bool = False
 
 
 class Offer(NamedTuple):
     """A client package that is open.
 
-    version: that of its period's opening; latest: the package of the catalog. group: its place among the
-    client's. expiration: its place among those open by the end of its period, the same for the same end.
+    version: that of its period's opening; latest: the package of the catalog. share: of a whole period, None: it
+    is one. moved, rolled: (limit, units) that have moved into the next period, and those that came from the
+    one before. group: its place among the client's. expiration: its place among those open by the end of its period, the same for the same end.
     turn: its place where all else is equal.
     """
 
@@ -76,6 +82,9 @@ class Offer(NamedTuple):
     group: int
     expiration: int
     turn: int
+    share: tuple[int, int] | None = None
+    moved: tuple[tuple[str, int], ...] = ()
+    rolled: tuple[tuple[str, int], ...] = ()
 
 
 class Offers:
@@ -91,10 +100,11 @@ class Offers:
     def __init__(self, offers: Sequence[Offer], service: str) -> None:
         """Put the limits in order."""
         found = [
-            (_order(one, limit), limit, _candidate(one, limit))
+            (_order(one, limit, candidate), limit, candidate)
             for one in offers
             for limit in one.version.limits
             if limit.service == service
+            for candidate in _candidates(one, limit)
         ]
         found.sort(key=itemgetter(0))
         self.candidates = tuple([candidate for _, _, candidate in found])
@@ -124,7 +134,7 @@ class Offers:
         return tuple(found)
 
 
-def _order(one: Offer, limit: Limit) -> tuple[object, ...]:
+def _order(one: Offer, limit: Limit, candidate: Candidate) -> tuple[object, ...]:
     """Return what candidates are sorted by (RULES.md 2.1): smaller first, without ties."""
     return (
         limit.kind == "money",
@@ -133,10 +143,32 @@ def _order(one: Offer, limit: Limit) -> tuple[object, ...]:
         limit.rank(),
         one.turn,
         limit.position,
+        not candidate.rolled,
     )
 
 
-def _candidate(one: Offer, limit: Limit) -> Candidate:
+def _candidates(one: Offer, limit: Limit) -> Iterator[Candidate]:
+    """Yield what came from the period before, where anything did, and the limit's own."""
+    rolled = dict(one.rolled).get(limit.id, 0)
+    if rolled:
+        yield _candidate(one, limit, rolled, rolled=True)
+    size = size_of(limit, one.quantity, one.share, dict(one.moved).get(limit.id, 0))
+    yield _candidate(one, limit, size)
+
+
+def size_of(limit: Limit, quantity: int, share: tuple[int, int] | None, moved: int = 0) -> int:
+    """Return what a period grants of a limit: times the quantity, its share; less what has moved on.
+
+    Volume is rounded down once, money half up.
+    """
+    size = limit.size * quantity
+    if share is not None:
+        of, whole = share
+        size = half_up(size * of, whole) if limit.kind == "money" else size * of // whole
+    return size - moved
+
+
+def _candidate(one: Offer, limit: Limit, size: int, *, rolled: bool = False) -> Candidate:
     version, latest = one.version, one.latest
     money = limit.kind == "money"
     waive = latest.waive_setup and not money
@@ -144,16 +176,16 @@ def _candidate(one: Offer, limit: Limit) -> Candidate:
     currency = f'"currency":{quoted(version.currency)},' if money else ""
     prefix = (
         f',"package":{quoted(version.id)},"package_name":{quoted(latest.name)},"limit":{quoted(limit.id)},'
-        f'"kind":"{limit.kind}","period":'
+        f'{_ROLLED_TEXT if rolled else ""}"kind":"{limit.kind}","period":'
     )
     text = LimitText(
-        money, waive, one.group, f".{escaped(limit.id)}", prefix, f',"tag":{tag},{currency}"taken":"'
+        money, waive, one.group, f".{escaped(limit.id)}" + (ROLLED if rolled else ""), prefix, f',"tag":{tag},{currency}"taken":"'
     )
     return Candidate(
-        group=one.group, package_name=latest.name, limit_id=limit.id, size=limit.size * one.quantity,
+        group=one.group, package_name=latest.name, limit_id=limit.id, size=size,
         cap=0 if money or limit.cap is None else limit.cap, min_call=limit.min_call, money=money, waive=waive,
         allow=latest.allow, currency=version.currency,
-        text=text, packed=pack_text(text),
+        text=text, packed=pack_text(text), rolled=rolled,
     )  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from rater.core.catalog.specs import ClientPackageSpec, PackageSpec
 from rater.core.catalog_files.fields import what
 from rater.core.catalog_files.merge_state import Merging
 from rater.core.catalog_files.placed import Placed
-from rater.core.clients.changes import first_start, same_package
+from rater.core.clients.loading import first_start, same_package
 from rater.core.clients.state import ClientPackage
 from rater.core.periods import in_step, parse_span, when_ms
 

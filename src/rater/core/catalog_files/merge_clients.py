@@ -8,7 +8,7 @@ from rater.core.catalog.specs import ClientEntry, ClientSpec, Tables
 from rater.core.catalog_files.merge_client_packages import merge_client_packages
 from rater.core.catalog_files.merge_state import Merging
 from rater.core.catalog_files.placed import Placed
-from rater.core.clients.changes import same_client
+from rater.core.clients.loading import same_client
 from rater.core.clients.state import ClientState
 from rater.core.naming import spelt
 

@@ -19,7 +19,7 @@ from rater.core.catalog_files.placed import CatalogFile
 from rater.core.catalog_files.rate_rows import OpenFile
 from rater.core.catalog_files.remarks import warnings
 from rater.core.catalog_files.rows import read_files
-from rater.core.clients.periods import whole_second
+from rater.core.clients.earlier import whole_second
 from rater.core.zones import brought, installed, notes
 
 __all__ = [

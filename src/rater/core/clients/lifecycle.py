@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from rater.core.amounts import format_micros
 from rater.core.catalog.compiled import Catalog
-from rater.core.catalog.offers import counter_field
+from rater.core.catalog.offers import counter_field, size_of
 from rater.core.catalog.packages import Package
 from rater.core.clients.changes import Change
 from rater.core.clients.counting import Bounds, first_bounds, next_bounds
@@ -30,7 +30,6 @@ from rater.core.clients.fees import (
     taxes_of,
 )
 from rater.core.clients.planning import STEP_MAX, Cause, Known, Plan, told
-from rater.core.clients.periods import size_of
 from rater.core.clients.state import Charged, ClientPackage, ClientState, HeldPeriod, Life, Waiting, id_order
 from rater.core.instants import BEGINNING_MS, SECOND_MS, rfc3339
 from rater.core.kinds import EventType, TransactionType
@@ -132,6 +131,23 @@ def due_ms(state: ClientState, catalog: Catalog) -> int | None:
     return min(found, default=None)
 
 
+def changed_packages(before: Catalog, after: Catalog) -> list[tuple[str, int]]:
+    """Return the packages whose status or dates are others, and since when.
+
+    Something may be due of their clients that the index does not know of.
+    """
+    return [
+        (of, max(package.changed_ms, package.statuses()[-1][0]))
+        for of, package in sorted(after.packages.items())
+        if (old := before.packages.get(of)) is not None
+        and (
+            old.statuses() != package.statuses()
+            or (old.latest.spec.start_date, old.latest.spec.end_date)
+            != (package.latest.spec.start_date, package.latest.spec.end_date)
+        )
+    ]
+
+
 def due_before_calls_ms(state: ClientState, catalog: Catalog) -> int | None:
     """Return the first moment from which a call has something to be done before it; None: never."""
     found = [
@@ -164,10 +180,20 @@ def due_change(
     return None
 
 
+def woken_change(
+    state: ClientState, catalog: Catalog, *, at_ms: int, known: Known, cause: Cause, keep_ms: int = 0
+) -> Change | None:  # fmt: skip
+    """Return what clears of pending charges when usage has raised the balance; None: nothing."""
+    plan = Plan(state, catalog, known, cause, keep_ms=keep_ms)
+    at_ms = max(at_ms, state.changed_ms)
+    retry(plan, at_ms)
+    return finished(plan, at_ms) if plan.touched else None
+
+
 def finished(plan: Plan, at_ms: int) -> Change:
     """Return the plan as a change, with when something is due next."""
     state = replace(plan.state, packages=plan.packages, changed_ms=max(plan.state.changed_ms, at_ms))
-    return plan.change(due_ms(state, plan.catalog), at_ms)
+    return plan.change(due_ms(state, plan.catalog), due_before_calls_ms(state, plan.catalog), at_ms)
 
 
 def settle_due(plan: Plan, upto_ms: int, now_ms: int, *, closing: bool) -> int | None:
@@ -212,6 +238,7 @@ def _obey(plan: Plan, place: int, due: Due, now_ms: int) -> None:
             life = take_over(plan.state, held, package, now_ms, plan.keep_ms)
             plan.packages[place] = replace(held, life=life)
             plan.touched.add(held.id)
+            plan.become_member(held.package)
         case "activate":
             activate(plan, place, at_ms, max(at_ms - 1, held.assigned_ms))
         case "renew":
@@ -326,12 +353,12 @@ def _wait(
         number = life.numbered + 1
         plan.tell(
             EventType.CHARGE_PENDING, held, at_ms, period=number, before=was,
-            data=charge_told(plan.state, waiting),
+            data=charge_told(plan.state, waiting, plan.pin() if reason == "funds" else None),
         )  # fmt: skip
 
 
-def charge_told(state: ClientState, waiting: Waiting) -> dict[str, Any]:
-    """Return what an event says of a pending charge."""
+def charge_told(state: ClientState, waiting: Waiting, balance: int | None) -> dict[str, Any]:
+    """Return what is told of a pending charge. balance: by which something is missing, None: nothing is."""
     until = waiting.until_ms
     return {
         "kind": waiting.kind, "reason": waiting.reason,
@@ -339,8 +366,11 @@ def charge_told(state: ClientState, waiting: Waiting) -> dict[str, Any]:
             "activation": format_micros(waiting.activation), "tax": format_micros(waiting.tax),
             "subscription": format_micros(waiting.subscription), "total": format_micros(waiting.total),
         },
+        "missing": "0" if balance is None else format_micros(
+            max(0, waiting.total - balance - state.credit_limit)
+        ),
         "currency": state.currency, "since": rfc3339(waiting.since_ms),
-        "retry_until": None if until is None else rfc3339(until),
+        "retry_until": None if until is None else rfc3339(until), "invoiced": waiting.invoiced,
     }  # fmt: skip
 
 
@@ -525,7 +555,9 @@ def withdraw(plan: Plan, place: int, at_ms: int) -> bool:
     life = held.life
     if life is None or len(life.periods) < 2 or life.periods[-1].start_ms <= at_ms:  # noqa: PLR2004 - the first one is never taken back
         return False
-    refund(plan, held, life.periods[-1], at_ms)
+    period = life.periods[-1]
+    amount = refund(plan, held, period, at_ms)
+    plan.outdate(held, replace(period, voided=True, refunded=bool(amount)))
     plan.put(place, held, periods=life.periods[:-1], count=life.count - 1, counted=life.uncounted)
     return True
 

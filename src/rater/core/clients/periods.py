@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from rater.core.amounts import half_up
-from rater.core.catalog.packages import Limit, Package, PackageVersion
+from rater.core.catalog.packages import Package, PackageVersion
 from rater.core.clients.state import ClientPackage, ClientState, HeldPeriod
 from rater.core.instants import BEGINNING_MS, NEVER_MS
 
@@ -75,15 +74,3 @@ def bounded(
     if stop is not None and stop <= start:
         return None
     return Period(one, package.at(one.by_ms), start, stop, latest)
-
-
-def size_of(limit: Limit, quantity: int, share: tuple[int, int] | None, moved: int = 0) -> int:
-    """Return what a period grants of a limit: times the quantity, its share; less what has moved on.
-
-    Volume is rounded down once, money half up.
-    """
-    size = limit.size * quantity
-    if share is not None:
-        of, whole = share
-        size = half_up(size * of, whole) if limit.kind == "money" else size * of // whole
-    return size - moved

@@ -13,11 +13,11 @@ import msgspec
 from msgspec.structs import replace
 
 from rater.core.amounts import LIMIT
-from rater.core.bucket.messages import ClientWrite, CounterChange
+from rater.core.bucket.messages import ClientWrite, CounterChange, hint_of
 from rater.core.catalog.compiled import Catalog
 from rater.core.clients.changes import Change, ChangeEvent, ChangeTransaction
 from rater.core.clients.state import ClientPackage, ClientState, HeldPeriod, Life, write_state
-from rater.core.instants import HOUR_MS, SECOND_MS, rfc3339
+from rater.core.instants import rfc3339
 from rater.core.kinds import EventType
 
 ENOUGH = 2**52
@@ -94,6 +94,11 @@ class Plan:
         """Return whether the balance stays within ±2⁵³ with this amount."""
         return self.reaches(-LIMIT - amount) and not self.reaches(LIMIT + 1 - amount)
 
+    def pin(self) -> int:
+        """Return the balance; the plan holds for exactly that, for it says what is there."""
+        self._least, self._most = max(self._least, self._balance), min(self._most, self._balance)
+        return self.balance
+
     def move(self, kind: str, amount: int, value: bytes) -> None:
         """Add a transaction. The caller knows that it `fits`."""
         self.delta += amount
@@ -138,9 +143,14 @@ class Plan:
         """Add a client package; returns its place."""
         self.packages.append(held)
         self.touched.add(held.id)
-        if all(of.package != held.package for of in self.state.packages) and held.package not in self._members:
-            self._members.append(held.package)
+        if all(of.package != held.package for of in self.state.packages):
+            self.become_member(held.package)
         return len(self.packages) - 1
+
+    def become_member(self, package: str) -> None:
+        """Note the client among those that were ever given a package."""
+        if package not in self._members:
+            self._members.append(package)
 
     def tell(
         self, kind: EventType, held: ClientPackage, at_ms: int, *, period: int = 0,
@@ -168,21 +178,29 @@ class Plan:
         }  # fmt: skip
         return ChangeEvent(kind, self.state.id.encode(), _encode(out))
 
+    def outdate(self, held: ClientPackage, period: HeldPeriod) -> None:
+        """Put a period of a client package into the history."""
+        self._history.append((history_field(held.id, period.number), write_period(period)))
+
     # ------------------------------------------------------------------ the whole
-    def change(self, due_ms: int | None, at_ms: int) -> Change:
-        """Return what was decided. due_ms: when something is due next; at_ms: the instant of the change."""
+    def change(self, due_ms: int | None, calls_ms: int | None, at_ms: int) -> Change:
+        """Return what was decided, at the instant of the change.
+
+        due_ms: when something is due next; calls_ms: of what calls do before them.
+        """
         self._outdate()
         self._cross(at_ms)
         state = replace(
             self.state, version=self.version, catalog=max(self.state.catalog, self.catalog.version),
             packages=self.packages, changed_ms=max(self.state.changed_ms, at_ms), due_ms=due_ms,
+            calls_ms=calls_ms,
         )  # fmt: skip
         low, high = -LIMIT - self.delta, LIMIT - self.delta
         write = ClientWrite(
             client=state.id, expected=self._expected, version=self.version, state=write_state(state),
             least=max(self._least, low), most=min(self._most, high), delta=self.delta,
             counters=list(self._asked.values()),
-            hints=[] if due_ms is None or due_ms == self._was_due else [hint(due_ms, state.id)],
+            hints=[] if due_ms is None or due_ms == self._was_due else [hint_of(due_ms, state.id)],
             members=self._members, history=self._history,
         )  # fmt: skip
         return Change(write, tuple(self.transactions), tuple(self.events))
@@ -196,7 +214,8 @@ class Plan:
                 continue
             old = [of for of in held.life.periods[:-1] if of.stop_ms is not None and of.stop_ms <= self.keep_ms]
             if old:
-                self._history += [(history_field(held.id, of.number), write_period(of)) for of in old]
+                for of in old:
+                    self.outdate(held, of)
                 kept = tuple([of for of in held.life.periods if of not in old])
                 self.packages[place] = replace(held, life=replace(held.life, periods=kept))
 
@@ -212,12 +231,6 @@ class Plan:
         if was_low != is_low:
             kind = EventType.LOW_BALANCE if is_low else EventType.BALANCE_RESTORED
             self.events.append(self.event(kind, "0/0", at_ms))
-
-
-def hint(due_ms: int, client: str) -> tuple[int, bytes]:
-    """Return the hour, and what the index of due work holds of a client there: second of it, and its id."""
-    second = due_ms % HOUR_MS // SECOND_MS
-    return due_ms // HOUR_MS, second.to_bytes(2, "big") + client.encode()
 
 
 def history_field(client_package: str, number: int) -> str:

@@ -128,7 +128,8 @@ class ClientState(Struct, array_like=True, gc=False):
     version grows with each change; catalog is the version of the catalog that it needs to be read with.
     zones: earlier and present zones by the instant since which each holds (the first from the beginning);
     empty while there was only one. changed_ms: the instant of the last change. due_ms: when something was due
-    next as of that change, None: never; the index of due work has it. numbered: the number given last to a
+    next as of that change, None: never; the index of due work has it; calls_ms: the same of what a call does
+    before it. numbered: the number given last to a
     client package that a command assigned; removed: ids that are not given again.
     """
 
@@ -150,6 +151,7 @@ class ClientState(Struct, array_like=True, gc=False):
     zones: tuple[tuple[int, str], ...] = ()
     changed_ms: int = 0
     due_ms: int | None = None
+    calls_ms: int | None = None
     numbered: int = 0
     removed: tuple[str, ...] = ()
 
@@ -173,3 +175,11 @@ def read_state(raw: bytes) -> ClientState:
 def write_state(state: ClientState) -> bytes:
     """Return the state as bytes; equal states give equal bytes."""
     return _encode(state)
+
+
+def client_package_name(client_package: str) -> str:
+    """Return the name by which the account index finds the client of a client package.
+
+    No account has it: their ids have no control characters.
+    """
+    return f"\x00{client_package}"

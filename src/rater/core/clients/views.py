@@ -6,6 +6,7 @@ packages can apply).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from sys import intern
 from typing import NamedTuple
 from zlib import crc32
@@ -17,8 +18,10 @@ from rater.core.catalog.compiled import Catalog
 from rater.core.catalog.offers import Offer, Offers, escaped
 from rater.core.catalog.specs import PackageType
 from rater.core.cdr import SIDES
+from rater.core.clients.lifecycle import due_before_calls_ms
 from rater.core.clients.periods import Period, period_around
-from rater.core.clients.state import ClientPackage, ClientState, read_state
+from rater.core.clients.planning import Known
+from rater.core.clients.state import ClientPackage, ClientState, id_order, read_state
 from rater.core.instants import BEGINNING_MS, NEVER_MS
 from rater.core.json_text import members, quoted
 
@@ -40,12 +43,21 @@ class PeriodText(NamedTuple):
     period: str
 
 
+class ByEvent(NamedTuple):
+    """An open client package whose fee the first call of its period brings; group: its place."""
+
+    group: int
+    held: ClientPackage
+    period: Period
+
+
 class Opened(Struct, gc=False, eq=False):
     """What of a client's packages is open to calls of an account and service in [from_ms, until_ms).
 
     Identity is its equality. catalog: by which it is so. packages, stops_ms: of each client package that the
     client has, in its order; packed: packages as msgpack, for what is kept of each draw has them. foreign:
-    the money limits among the offers that are in other currencies than the client's.
+    the money limits among the offers that are in other currencies than the client's. by_event: those whose
+    fee the first call of their period brings.
     """
 
     catalog: Catalog
@@ -56,12 +68,15 @@ class Opened(Struct, gc=False, eq=False):
     stops_ms: tuple[int, ...]
     offers: Offers
     foreign: int
+    by_event: tuple[ByEvent, ...] = ()
 
 
 class ClientView:
     """What rating reads of a client; made from its state, which must not be changed."""
 
     __slots__ = (
+        "_due_by",
+        "_due_ms",
         "_opened",
         "accounts",
         "catalog",
@@ -76,6 +91,7 @@ class ClientView:
         "term_tables",
         "text",
         "version",
+        "wake",
     )
 
     def __init__(self, state: ClientState) -> None:
@@ -100,7 +116,23 @@ class ClientView:
             {intern(service): intern(name) for service, name in state.rate_tables.get(side, {}).items()}
             for side in SIDES
         )
+        self.wake = _wake(state)
+        """The least balance at which one of its pending charges clears, micros; None: at none."""
         self._opened: dict[tuple[str | None, str, PackageType], tuple[Opened, ...]] = {}
+        self._due_by: Catalog | None = None
+        self._due_ms = NEVER_MS
+
+    def due_ms(self, catalog: Catalog) -> int:
+        """Return the first moment from which a call has something of the client to be done before it.
+
+        Asked for each side, so worked out once.
+        """
+        if self._due_by is not catalog:
+            due = self.state.calls_ms
+            if self.catalog != catalog.version or any(of.life is None for of in self.packages):
+                due = due_before_calls_ms(self.state, catalog)
+            self._due_by, self._due_ms = catalog, NEVER_MS if due is None else due
+        return self._due_ms
 
     def table_name(self, account: str | None, side: str, service: str) -> str | None:
         """Return the name of the rate table: the account's for this side and service, else the client's."""
@@ -135,6 +167,7 @@ def _opened(
 ) -> Opened:
     start, stop = BEGINNING_MS, NEVER_MS
     found: list[tuple[int, ClientPackage, Period]] = []
+    by_event: list[ByEvent] = []
     texts = [_SHUT] * len(view.packages)
     stops_ms = [NEVER_MS] * len(view.packages)
     for group, held in enumerate(view.packages):
@@ -148,19 +181,34 @@ def _opened(
         if period is not None and period.version.type == kind and package.status_at(at_ms) == "active":
             found.append((group, held, period))
             number = period.number
+            if period.version.spec.charge_on_event:
+                by_event.append(ByEvent(group, held, period))
             texts[group] = PeriodText(quoted(held.id), f"{escaped(held.id)}.{number}", str(number))
             stops_ms[group] = NEVER_MS if period.stop_ms is None else period.stop_ms
     expirations = {at: place for place, at in enumerate(sorted({stops_ms[group] for group, _, _ in found}))}
     by_turn = sorted(range(len(found)), key=lambda n: _turn(found[n][1]))
     turns = {n: place for place, n in enumerate(by_turn)}
     offers = tuple(
-        Offer(period.version, period.latest, held.quantity, group, expirations[stops_ms[group]], turns[n])
+        Offer(
+            period.version, period.latest, held.quantity, group, expirations[stops_ms[group]], turns[n],
+            period.held.share, tuple(period.held.moved.items()), tuple((period.held.rolled or {}).items()),
+        )
         for n, (group, held, period) in enumerate(found)
     )
     offered = catalog.offers(service, offers)
     foreign = offered.foreign(view.currency)
     packed = msgspec.Raw(_encode(texts))
-    return Opened(catalog, start, stop, tuple(texts), packed, tuple(stops_ms), offered, foreign)
+    return Opened(
+        catalog, start, stop, tuple(texts), packed, tuple(stops_ms), offered, foreign, tuple(by_event)
+    )
+
+
+def _wake(state: ClientState) -> int | None:
+    waiting = [of.life.waiting for of in state.packages if of.life is not None]
+    return min(
+        [one.total - state.credit_limit for one in waiting if one is not None and one.total > 0],
+        default=None,
+    )
 
 
 _SHUT = PeriodText("", "", "")
@@ -169,7 +217,8 @@ _encode = msgspec.msgpack.Encoder().encode
 
 def _turn(held: ClientPackage) -> tuple[object, ...]:
     """Return which of a client's packages is first where all else is equal (RULES.md 2.1)."""
-    return held.account is None, held.start_ms, id_order(held.id)
+    first = held.life.first_ms if held.life is not None else None
+    return held.account is None, held.start_ms if first is None else first, id_order(held.id)
 
 
 class Views:
@@ -179,7 +228,9 @@ class Views:
     others put into the shared caches or take out of them. So looking up ends, and a rejection can rest on it.
     """
 
-    __slots__ = ("absent_accounts", "absent_clients", "accounts", "clients", "fetched", "owners")
+    __slots__ = (
+        "absent_accounts", "absent_clients", "accounts", "clients", "fetched", "known", "owners", "parted",
+    )  # fmt: skip
 
     def __init__(
         self, clients: dict[str, ClientView] | None = None, accounts: dict[str, str] | None = None
@@ -193,6 +244,10 @@ class Views:
         """Views as the store had them during this batch: a rejection may rest on such a one."""
         self.owners: dict[str, str] = {}
         """Account → client, as the store had them during this batch."""
+        self.known: dict[str, Known] = {}
+        """Balances and counters, as the store told them last during this batch."""
+        self.parted: dict[str, object] = {}
+        """Client → the side before which something of it has to be done first: it goes on in the next call."""
 
     def find(self, client: str) -> ClientView | None:
         """Return a client's view: the one that was fetched for this batch before one of the cache."""
@@ -203,9 +258,12 @@ class Views:
         return self.owners.get(account) or self.accounts.get(account)
 
     def learn(
-        self, clients: set[str], accounts: set[str], states: dict[str, bytes], owners: dict[str, str]
-    ) -> None:
+        self, clients: set[str], accounts: set[str], states: dict[str, bytes], owners: dict[str, str],
+        balances: Mapping[str, int],
+    ) -> None:  # fmt: skip
         """Take in what the store answered to these questions: what it did not name does not exist."""
+        for client, balance in balances.items():
+            self.known[client] = Known(balance)
         for client, state in states.items():
             self.put(client, state)
         for client in clients - states.keys():

@@ -6,6 +6,7 @@ is done to balances. So a chunk that cannot be one of a load is refused as a who
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from rater.core.amounts import LIMIT
@@ -13,7 +14,9 @@ from rater.core.bucket.messages import bucket_of
 from rater.core.catalog.compiled import Catalog
 from rater.core.catalog.specs import ClientEntry
 from rater.core.catalog_files.fields import QUANTITY_MAX, TEXT_CHARS_MAX
-from rater.core.clients.changes import ChangeEvent, load_change
+from rater.core.clients.changes import ChangeEvent
+from rater.core.clients.loading import load_change
+from rater.core.clients.planning import Cause, Known
 from rater.core.clients.state import ClientState
 from rater.core.commands.records import AccountsArgs, ClientsArgs, Command, Event, write_event
 from rater.core.instants import milliseconds, rfc3339
@@ -70,12 +73,12 @@ _OF_ANOTHER = "the entry holds rows of another client"
 
 def chunk_call(
     topic: str, record: Record, command: Command, args: ClientsArgs, states: dict[str, ClientState],
-    catalog: Catalog, balances: dict[str, int],
+    catalog: Catalog, known: Mapping[str, Known], keep_ms: int,
 ) -> RequestBuilder:  # fmt: skip
     """Return the call that brings the chunk's clients to what the load says; unchanged ones are left out.
 
-    The last change bears the event that the command is done. balances: client → micros, of those of whom
-    the bucket told them. Raises ValueError with a sentence where an entry has a date, zone or number that is
+    The last change bears the event that the command is done. known: what the bucket told of clients; keep_ms:
+    as of `load_change`. Raises ValueError with a sentence where an entry has a date, zone or number that is
     none.
     """
     changes = []
@@ -85,8 +88,8 @@ def chunk_call(
             continue  # its client was refused or never came: nothing to assign to
         try:
             change = load_change(
-                old, entry, catalog, at_ms=milliseconds(command.at), actor=command.actor,
-                balance=balances.get(entry.id),
+                old, entry, catalog, at_ms=milliseconds(command.at), cause=Cause(command.id, command.actor),
+                known=known.get(entry.id, Known()), keep_ms=keep_ms,
             )  # fmt: skip
         except (ValueError, OverflowError) as error:
             raise ValueError(f"client {shown(entry.id)!r}: {shown(str(error))}") from error
@@ -101,11 +104,14 @@ def chunk_call(
     return request
 
 
-def event(kind: EventType, command: Command, what: str, data: dict[str, Any]) -> ChangeEvent:
+def event(
+    kind: EventType, command: Command, what: str, data: dict[str, Any], client_package: str | None = None
+) -> ChangeEvent:
     """Return the event that tells what became of a command; its id is the same at each replay."""
     value = write_event(
         Event(
             id=f"{command.id}/{what}", type=kind, at=rfc3339(milliseconds(command.at)), actor=command.actor,
+            client=command.client, client_package=client_package or command.client_package,
             cause=command.id, data=data,
         )
     )  # fmt: skip

@@ -21,6 +21,8 @@ that they brought; of a command 2 + the client's place in it (decisions/0060-one
 FEE_INDEX_MIN = 6
 """Index of the fee that orig brought (charge on event); the next is term's. Each is a part of its side."""
 CDR_INDICES = range(8)
+STEP_INDEX = 1000
+"""Added to an index for each further step of one plan."""
 
 EFFECT_HEADER = "e"
 """Of a transaction in the journal: what it did to the store, so that reconciling parses no JSON."""

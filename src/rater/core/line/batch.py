@@ -21,8 +21,9 @@ from rater.core.cdr import SIDES, Cdr, Party
 from rater.core.clients.views import ClientView, Opened
 from rater.core.instants import is_stamp
 from rater.core.journal.outcomes import Decided, KeptChange, OutcomeRow
-from rater.core.journal.records import Identity, Outgoing
+from rater.core.journal.records import STEP_INDEX, Identity, Outgoing
 from rater.core.line.counts import Counts
+from rater.core.rating.event_fees import EventFee
 from rater.core.rating.pricing import Priced
 from rater.core.rating.transaction import TransactionHead
 from rater.core.reasons import Rejection
@@ -61,6 +62,8 @@ class LanePosition(Struct, frozen=True):
     """Version of the catalog that the lane rates by; 0: it has none."""
     body: int = 0
     """Offset of that catalog's body in partition 0 of the commands topic."""
+    life: bool = False
+    """Whether all clients of the lane's own buckets that a version before 2026-12 left are taken over."""
 
     def behind(self, last: Mapping[str, Record]) -> LanePosition:
         """Return the position behind these records, the last ones of their topics."""
@@ -116,6 +119,8 @@ class Side(Struct, gc=False):
     """What is open of the client's packages; None: nothing was looked for."""
     candidates: tuple[Candidate, ...] = ()
     """What it may draw from."""
+    fees: tuple[EventFee, ...] = ()
+    """What it may bring as the first call of a period."""
     cut: bool = False
     """They are the first few: it is asked again with all of them where these do not do."""
     late: bool = False
@@ -169,6 +174,11 @@ class Batch:
         self.counts = Counts()
         self.decided_by = 0
         """The newest version of the catalog that a side was decided by before, which is published again."""
+        self.woken: list[Side] = []
+        """Sides that raised their client's balance to what it waits for, and nothing was tried again yet."""
+        self.steps: dict[Identity, int] = {}
+        """Topic, offset and index → how many changes were carried out under it, the next ones of which are
+        those of further steps (`step_index`)."""
         self.requests: dict[int, int] = {}
         """Bucket → number of the last request that carried something of this batch."""
         self.position = standing.position
@@ -176,10 +186,16 @@ class Batch:
         self.pending_left = 0
         """Outcomes of a predecessor that had not come again when this batch was rated."""
 
+    def step_index(self, topic: str, offset: int, index: int) -> int:
+        """Return the index of the next change under this identity: a plan that is long goes on in steps."""
+        return index + STEP_INDEX * self.steps.get((topic, offset, index), 0)
+
     def add_changes(self, changes: Iterable[KeptChange]) -> None:
         """Take what was carried out: its events as they were made with it; the rest is rendered."""
         for change in changes:
             self.changes.append(change)
+            identity = change.topic, change.offset, change.index % STEP_INDEX
+            self.steps[identity] = self.steps.get(identity, 0) + 1
             for event in change.events:
                 self.events.append((event.key, event.value, []))
                 self.counts.events[event.type] += 1
@@ -192,6 +208,7 @@ class Batch:
     def release(self) -> None:
         """Let go of what only processing needed: what is published stays."""
         self.polled, self.commands, self.last, self.sides, self.changes = [], [], {}, [], []
+        self.woken, self.steps = [], {}
 
 
 def slices(standing: Standing, polled: list[tuple[str, list[Any]]], records_max: int) -> list[Batch]:

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import msgspec
 
-from rater.core.bucket.messages import ClientWrite, DrawItem, DrawRequest, Due, ItemCandidate, Use
+from rater.core.bucket.messages import (
+    ClientWrite,
+    DrawItem,
+    DrawRequest,
+    Due,
+    FeeAsk,
+    ItemCandidate,
+    Use,
+)
 from rater.core.catalog.codes import NO_RATE, RateText
 from rater.core.catalog.offers import Candidate, LimitText
 from rater.core.cdr import CALLS, SIDES, Cdr
@@ -23,6 +31,7 @@ from rater.core.journal.outcomes import (
 from rater.core.journal.outcomes import Record as KafkaRecord
 from rater.core.line.batch import Record, Side, Standing
 from rater.core.rating.duplicates import content_of, keys_of
+from rater.core.rating.event_fees import EventFee
 from rater.core.rating.pricing import Priced
 from rater.core.rating.transaction import TransactionHead, head_of, names_of
 
@@ -61,7 +70,7 @@ class RequestBuilder:
         use, fields = client = self._clients.get(view.id) or (len(self.uses), {})
         if use == len(self.uses):
             self._clients[view.id] = client
-            self.uses.append(Use(view.id, view.version, view.credit_limit, []))
+            self.uses.append(Use(view.id, view.version, view.credit_limit, [], view.wake))
         # The fields are those of this side's own periods: another call of the client may be in others.
         asked = tuple([
             ItemCandidate(
@@ -70,12 +79,13 @@ class RequestBuilder:
             )
             for one in candidates
         ])  # fmt: skip
+        fees = tuple([_asked(one, fields) for one in side.fees]) if side.fees else ()
         same_record = record is self._last and use == self._last_use
         self._last, self._last_use = record, use
         key, older = keys_of(cdr, side.index, view.crc)
         content = content_of(cdr, view.id, side.account, None if side.party is None else side.party.rate)
         self.items.append(
-            DrawItem(use, key, content, priced.billed, priced.cost, same_record, asked, side.cut, older)
+            DrawItem(use, key, content, priced.billed, priced.cost, same_record, asked, side.cut, older, fees)
         )
         limits = self._limits.get(candidates)
         if limits is None:
@@ -92,6 +102,7 @@ class RequestBuilder:
             priced.billed, priced.why, priced.fx,
             self._topics.setdefault(side.topic, len(self._topics)), record.offset,
             stamp_of(record.timestamp), key, content, head[0], rate[0], limits[0],
+            tuple([one.text for one in side.fees]) if side.fees else (),
         )  # fmt: skip
         self._rows.append(side.row)
         self.sides.append(side)
@@ -133,3 +144,10 @@ class RequestBuilder:
             changes=self._writes, accounts=self.accounts, uses=self.uses, items=self.items,
             context=context, contextless=not context,
         )  # fmt: skip
+
+
+def _asked(fee: EventFee, fields: dict[str, int]) -> FeeAsk:
+    """Return a fee as the bucket is asked for it; its counters stand beside each other."""
+    charged, net, amount = [fields.setdefault(name, len(fields)) for name in fee.fields]
+    assert (net, amount) == (charged + 1, charged + 2)  # noqa: S101 - they are named together alone
+    return FeeAsk(fee.text.group, charged, fee.text.net, fee.amount, fee.deny)

@@ -11,7 +11,7 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 import msgspec
 from msgspec.structs import replace
 
-from rater.core.bucket.messages import DrawReply, Outcome, bucket_of
+from rater.core.bucket.messages import DrawReply, FeeResult, Outcome, bucket_of
 from rater.core.catalog.compiled import Catalog
 from rater.core.catalog.specs import LimitType
 from rater.core.cdr import SIDES, Arrival, Cdr
@@ -19,10 +19,12 @@ from rater.core.cdr_decoding import check
 from rater.core.cdr_decoding import decode as decode_cdr
 from rater.core.clients.views import Views
 from rater.core.instants import STAMP_MS_END, is_stamp
-from rater.core.journal.outcomes import Decided, KeptChange, row_of
+from rater.core.journal.outcomes import Decided, KeptChange, OutcomeRow, row_of
 from rater.core.journal.records import (
     CDR_INDICES,
     CHANGE_INDEX_MIN,
+    FEE_INDEX_MIN,
+    STEP_INDEX,
     ChangeRecord,
     Effect,
     Headers,
@@ -35,6 +37,8 @@ from rater.core.journal.records import (
 from rater.core.kinds import DuplicateKind, SideOutcome, TransactionType
 from rater.core.line.batch import SIDE_INDEX, Batch, Record, Side, Standing, timestamp
 from rater.core.line.draw_request import RequestBuilder
+from rater.core.line.due import Planned, index_of
+from rater.core.rating.event_fees import event_fees
 from rater.core.rating.identifying import Ahead, Identified
 from rater.core.rating.identifying import identify as identify_side
 from rater.core.rating.identifying import wanted as wanted_of
@@ -125,11 +129,12 @@ def _header(record: Record, name: str) -> bytes | None:
 def _replayed(batch: Batch, standing: Standing, topic: str, record: Record) -> list[int]:
     """Take what was decided of a record before out of the pending; returns its indices."""
     found = []
-    for index in CDR_INDICES:
-        decided = standing.pending.pop((topic, record.offset, index), None)
-        if decided is not None:
+    for first in CDR_INDICES:
+        index = first
+        while (decided := standing.pending.pop((topic, record.offset, index), None)) is not None:
             replay(batch, record, decided)
             found.append(index)
+            index += STEP_INDEX
     return found
 
 
@@ -146,6 +151,8 @@ def replay(batch: Batch, record: Record, decided: Decided) -> None:
     side.head, side.rate_text, side.limits = context.head, context.rate, context.limits
     batch.decided_by = max(batch.decided_by, catalog_of(context.head))
     batch.sides.append(side)
+    if decided.woke:
+        batch.woken.append(side)
 
 
 class Lacking:
@@ -253,12 +260,12 @@ def match(
         cdr, view, priced, rate = side.cdr, side.view, side.priced, side.rate
         if side.rejection is not None or cdr is None or view is None or priced is None:
             continue
-        side.opened, side.candidates, side.cut, side.late = None, (), False, False
+        side.opened, side.candidates, side.cut, side.late, side.fees = None, (), False, False, ()
         if priced.billed and rate is not None and view.packages:
             name = SIDES[side.index]
             kind = package_type(priced.sign, name)
             opened = side.opened = view.opened(side.account, cdr.service, kind, cdr.at_ms, catalog)
-            whole = side.whole or view.id in ask_whole
+            whole = side.whole or bool(opened.by_event) or view.id in ask_whole
             matched = match_limits(
                 opened, view, name, rate.code, priced.billed, cdr.at_ms, catalog, whole=whole
             )
@@ -266,6 +273,12 @@ def match(
                 _reject_side(side, matched, view.id, catalog, views, lacking)
                 continue
             side.candidates, side.cut = matched
+            if opened.by_event:
+                fees = event_fees(opened, view, side.candidates, cdr, name, catalog)
+                if isinstance(fees, Rejection):
+                    _reject_side(side, fees, view.id, catalog, views, lacking)
+                    continue
+                side.fees = fees
             came_ms = side.record.timestamp
             if opened.until_ms <= came_ms < STAMP_MS_END:
                 side.late = any(opened.stops_ms[one.group] <= came_ms for one in side.candidates)
@@ -275,6 +288,15 @@ def match(
             builder = requests[bucket] = RequestBuilder()
         builder.add(side, cdr, view, priced, catalog.version)
     return requests, lacking
+
+
+def add_changes(
+    requests: Requests, batch: Batch, planned: Sequence[Planned], buckets: int
+) -> None:  # fmt: skip
+    """Add what is due before sides to the requests that have them."""
+    for change, side, view in planned:
+        builder = requests.setdefault(view.crc % buckets, RequestBuilder())
+        builder.change(change, side.topic, side.record, index_of(batch, side))
 
 
 def ask_whole(request: RequestBuilder, items: list[int]) -> set[str]:
@@ -301,6 +323,7 @@ def settle(batch: Batch, request: RequestBuilder, reply: DrawReply) -> None:
     batch.add_changes(request.changes)
     for side, result in zip(request.sides, reply.results, strict=True):
         side.result = result
+    batch.woken += [request.sides[item] for item in reply.woken]
 
 
 def render(batch: Batch, standing: Standing) -> None:
@@ -332,6 +355,8 @@ def render(batch: Batch, standing: Standing) -> None:
             )  # fmt: skip
             transaction = rendered(row, head, side.rate_text, side.limits, result)
             batch.transactions.append((head.client.encode(), transaction, effect_headers(effect)))
+            if result.fee is not None and result.fee.charged is not None:
+                _render_fee(batch, standing, side, row, result.fee)
             outcomes.append((name, SideOutcome.RATED if row.why is None else SideOutcome.ZERO))
             usage += 1
             late += side.late
@@ -347,6 +372,20 @@ def render(batch: Batch, standing: Standing) -> None:
     counts.draws.update(draws)
     counts.transactions[TransactionType.USAGE] += usage
     counts.late += late
+
+
+def _render_fee(batch: Batch, standing: Standing, side: Side, row: OutcomeRow, fee: FeeResult) -> None:
+    """Publish the fee that a side brought as the first call of a period, behind its usage."""
+    assert side.head is not None and fee.charged is not None  # noqa: S101, PT018 - the caller's
+    text = row.fees[fee.charged]
+    client, field = side.head.client, side.head.packages[text.group].field
+    counters = [(f"{field}.fee.charged", 1), (f"{field}.fee.net", text.net), (f"{field}.fee.amount", fee.amount)]
+    effect = Effect(
+        side.topic, standing.lane, row.offset, FEE_INDEX_MIN + side.index, row.record_ms, standing.lane_ms,
+        b"", b"", client, fee.amount, [(name, delta) for name, delta in counters if delta],
+    )  # fmt: skip
+    batch.transactions.append((client.encode(), text.value.encode(), effect_headers(effect)))
+    batch.counts.transactions[TransactionType.SUBSCRIPTION_FEE] += 1
 
 
 def _render_change(batch: Batch, standing: Standing, change: KeptChange) -> None:

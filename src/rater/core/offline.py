@@ -6,32 +6,44 @@ and whoever needs to know what would come out.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
+import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
 from rater.core.bucket.messages import DrawReply, DrawRequest, DrawResult, Outcome, Status
-from rater.core.bucket.model import Bucket, Funds, draw_item
+from rater.core.bucket.drawing import Funds, draw_item
+from rater.core.bucket.model import Bucket
 from rater.core.catalog.compiled import Catalog, compile_catalog
 from rater.core.catalog.offers import Candidate
 from rater.core.catalog.specs import ClientEntry, Content
 from rater.core.catalog_files.merging import Existing, Fault, merge, read_files, wanted
-from rater.core.clients.changes import load_change
+from rater.core.clients.changes import Change
+from rater.core.clients.lifecycle import due_change
+from rater.core.clients.loading import load_change
+from rater.core.clients.planning import Cause, Known
 from rater.core.clients.state import ClientState, read_state
 from rater.core.clients.views import ClientView, Views
-from rater.core.instants import DAY_MS, HOUR_MS
-from rater.core.journal.records import CHANGE_INDEX_MIN
+from rater.core.commands.acting import act
+from rater.core.commands.loads import event
+from rater.core.commands.records import ClientArgs, Command, TickArgs, client_args, read_command
+from rater.core.instants import DAY_MS, HOUR_MS, milliseconds
+from rater.core.journal.records import CHANGE_INDEX_MIN, Effect
+from rater.core.kinds import EventType
 from rater.core.line import steps
 from rater.core.line.batch import Batch, LanePosition, Side, Standing
 from rater.core.line.draw_request import RequestBuilder
+from rater.core.line.due import WOKEN_INDEX_MIN, index_of, part, woken
 from rater.core.rating.explaining import Passed, not_drawn, passed_over
 from rater.core.rating.matching import package_type
 from rater.core.rating.pricing import Priced
 from rater.core.rating.transaction import refused, rendered
 from rater.core.reasons import Rejection
 from rater.core.reasons import Side as SideName
+
+SIDE_INDICES = range(2)
 
 WINDOW_MS = 7 * DAY_MS
 """The duplicate window's default (CONTRACTS.md, `worker.duplicate_window_days`)."""
@@ -92,6 +104,8 @@ class Rater:
         self.bucket = Bucket()
         self.standing = Standing(0, "", window_ms, window_ms + HOUR_MS, LanePosition())
         """Where its lane stands: its time never runs backwards."""
+        self._transactions: list[bytes] = []
+        self._events: list[bytes] = []
         self._number = self.bucket.fence(0, 0).number
         _, self._number = self.bucket.register(0, 0, self._number, 1)
 
@@ -120,17 +134,90 @@ class Rater:
 
     def _change(self, entries: Sequence[ClientEntry], at_ms: int) -> None:
         """Carry out what a load changes of clients, as a chunk of it does."""
-        builder, record = RequestBuilder(), Record(None, at_ms)
         for entry in entries:
-            change = load_change(self.states.get(entry.id), entry, self.catalog, at_ms=at_ms, actor="")
-            if change is None:
-                continue
-            builder.change(change, "", record, CHANGE_INDEX_MIN + len(builder.changes))
-            state = self.states[entry.id] = read_state(change.write.state)
-            self.views.clients[entry.id] = ClientView(state)
-            self.views.accounts.update(dict.fromkeys(state.accounts, state.id))
-        if builder.changes:
-            self._draw(builder)
+            known = self.known(entry.id) if entry.id in self.states else Known()
+            change = load_change(
+                self.states.get(entry.id), entry, self.catalog, at_ms=at_ms, cause=Cause("load"), known=known
+            )
+            if change is not None:
+                self.carry_out(change, at_ms)
+
+    def carry_out(self, change: Change, at_ms: int) -> None:
+        """Do a change of a client, and keep what it publishes for `take`."""
+        builder = RequestBuilder()
+        builder.change(change, "", Record(None, at_ms), CHANGE_INDEX_MIN)
+        self._ok(self.bucket.draw(self._request(builder)))
+        self._learn(change.write.state)
+        self._transactions += [one.value for one in change.transactions]
+        self._events += [one.value for one in change.events]
+
+    def _learn(self, raw: bytes) -> None:
+        state = read_state(raw)
+        self.states[state.id] = state
+        self.views.clients[state.id] = ClientView(state)
+        self.views.accounts.update(dict.fromkeys(state.accounts, state.id))
+
+    def command(self, raw: bytes, record_ms: int) -> None:
+        """Carry out a command of a client, or a tick without arguments; `take` gives what it published.
+
+        A refusal is an event, as on the line.
+        """
+        command = read_command(raw)
+        if isinstance(command, str):
+            raise ValueError(command)
+        args = client_args(command)
+        at_ms = milliseconds(command.at)
+        try:
+            if isinstance(args, str):
+                raise ValueError(args)
+            if isinstance(args, TickArgs):
+                self.tick(min(at_ms, record_ms))
+                self._events.append(event(EventType.COMMAND_DONE, command, "done", {}).value)
+                return
+            self._act(command, args, at_ms)
+        except ValueError as error:
+            told = event(EventType.COMMAND_REFUSED, command, "refused/0", {"reason": str(error), "lane": 0})
+            self._events.append(told.value)
+
+    def _act(self, command: Command, args: ClientArgs, at_ms: int) -> None:
+        client = command.client or ""
+        if client not in self.states:
+            raise ValueError(f"there is no client {client!r}")
+        while True:
+            acted = act(
+                self.states[client], command, args, self.catalog, known=self.known(client), keep_ms=0,
+                history={field: row for field, (_, row) in self.bucket.history[client].items()},
+            )  # fmt: skip
+            if acted.change is not None and (acted.more or not command.dry_run):
+                self.carry_out(acted.change, at_ms)
+            else:
+                told = event(EventType.COMMAND_DONE, command, "done", acted.data, acted.client_package)
+                self._events.append(told.value)
+            if not acted.more:
+                return
+
+    def known(self, client: str) -> Known:
+        """Return what the bucket would tell of a client."""
+        return Known(self.balance(client), self.used(client))
+
+    def tick(self, at_ms: int) -> None:
+        """Do all that is due up to an instant, as lanes do it by and by."""
+        for client in sorted(self.states):
+            while (change := self._due(client, at_ms, closing=True)) is not None:
+                self.carry_out(change, at_ms)
+        self.standing.lane_ms = max(self.standing.lane_ms, at_ms)
+
+    def _due(self, client: str, at_ms: int, *, closing: bool) -> Change | None:
+        return due_change(
+            self.states[client], self.catalog, upto_ms=at_ms, now_ms=max(at_ms, self.standing.lane_ms),
+            known=self.known(client), cause=Cause("tick"), closing=closing,
+        )  # fmt: skip
+
+    def take(self) -> tuple[list[bytes], list[bytes]]:
+        """Return the transactions and events of changes since it was asked last, in order."""
+        found = self._transactions, self._events
+        self._transactions, self._events = [], []
+        return found
 
     def balance(self, client: str) -> int:
         """Return a client's balance in micros of its currency; 0 for one that does not exist."""
@@ -145,47 +232,104 @@ class Rater:
     def rate(self, raw: bytes | None, record_ms: int) -> list[Ended]:
         """Rate one record; returns what became of each of its sides, orig first."""
         batch, sides = self._decoded(raw, record_ms)
-        for builder in self._matched(sides):
-            steps.settle(batch, builder, self._draw(builder))
+        views = self._views()
+        while sides:
+            builders, later = self._matched(batch, sides, views)
+            sides = later
+            for builder in builders:
+                if not self._drawn(batch, builder, views):
+                    again = {id(side) for side in (*builder.sides, *later)}
+                    sides = [side for side in batch.sides if id(side) in again]
+            while batch.woken:
+                self._wake(batch, batch.woken.pop(0), views)
         steps.render(batch, self.standing)
-        transactions = iter(batch.transactions)
+        usage = self._published(batch)
         ended: list[Ended] = []
         for side in batch.sides:
             if side.rejection is not None:
                 ended.append(side.rejection)
             elif side.result is not None and side.result.outcome == Outcome.RATED:
-                value = next(transactions)[1]
-                assert value is not None  # noqa: S101 - a transaction has one
-                ended.append(Transaction(_name(side), value))
+                ended.append(Transaction(_name(side), next(usage)))
             else:
                 ended.append(Duplicate(_name(side)))
         return sorted(ended, key=_place)
+
+    def _drawn(self, batch: Batch, builder: RequestBuilder, views: Views) -> bool:
+        """Draw a request; False: something is due before one of its sides, nothing was changed."""
+        reply = self.bucket.draw(self._request(builder))
+        if reply.status == Status.DUE:
+            for due in reply.due:
+                assert due.item is not None  # noqa: S101 - changes are planned with what is there
+                views.parted[due.client] = builder.sides[due.item]
+            return False
+        self._ok(reply)
+        steps.settle(batch, builder, reply)
+        for change in builder.changes:
+            self._learn(change.state)
+        return True
+
+    def _wake(self, batch: Batch, side: Side, views: Views) -> None:
+        assert side.head is not None  # noqa: S101 - it was drawn
+        view = self.views.clients[side.head.client]
+        views.known[view.id] = self.known(view.id)
+        change = woken(side, view, self.catalog, views, self.standing, 0)
+        if change is not None:
+            request = RequestBuilder()
+            index = index_of(batch, side, WOKEN_INDEX_MIN)
+            request.change(change, side.topic, side.record, index)
+            self._drawn(batch, request, views)
+
+    def _published(self, batch: Batch) -> Iterator[bytes]:
+        """Keep what changes published for `take`; returns the transactions of sides, in their order."""
+        usage = []
+        for _, value, headers in batch.transactions:
+            said = headers[0][1]
+            if value is not None and msgspec.msgpack.decode(said, type=Effect).index in SIDE_INDICES:
+                usage.append(value)
+            elif value is not None:
+                self._transactions.append(value)
+        self._events += [value for _, value, _ in batch.events if value is not None]
+        return iter(usage)
+
+    def _views(self) -> Views:
+        views = Views(self.views.clients, self.views.accounts)
+        views.fetched, views.owners = self.views.clients, self.views.accounts
+        return views
 
     def _decoded(self, raw: bytes | None, record_ms: int) -> tuple[Batch, list[Side]]:
         batch = Batch(self.standing, [("cdrs", [Record(raw, record_ms)])])
         return batch, steps.decode(batch, self.standing, {}, self.catalog.service_names)
 
-    def _matched(self, sides: list[Side]) -> list[RequestBuilder]:
-        """Return the request of sides, if any is to be drawn: all of them, for nobody asks again."""
-        views = Views(self.views.clients, self.views.accounts)
-        views.fetched, views.owners = self.views.clients, self.views.accounts
+    def _matched(
+        self, batch: Batch, sides: list[Side], views: Views
+    ) -> tuple[list[RequestBuilder], list[Side]]:
+        """Return the request of sides, if any is to be drawn, and those that wait for it.
+
+        Sides are asked with all limits, for nobody asks again.
+        """
         for side in sides:
             side.whole = True
+            if side.party is not None and side.view is None:
+                side.identified_by = None
         while lacking := steps.identify(sides, self.catalog, views):
             # All that exists is in memory, so what is not there does not exist.
             views.absent_clients |= lacking.clients
             views.absent_accounts |= lacking.accounts
-        steps.price(sides, self.catalog, views)
-        builders, _ = steps.match(sides, self.catalog, views, 1)
-        return list(builders.values())
+        for side in sides:
+            if side.view is not None:
+                views.known[side.view.id] = self.known(side.view.id)
+        parted = part(sides, self.catalog, views, self.standing, 0)
+        now, changes, later = (sides, [], []) if parted is None else parted
+        views.parted.clear()
+        steps.price(now, self.catalog, views)
+        builders, _ = steps.match(now, self.catalog, views, 1)
+        steps.add_changes(builders, batch, changes, 1)
+        return list(builders.values()), later
 
-    def _draw(self, builder: RequestBuilder) -> DrawReply:
-        request = self._request(builder)
-        reply = self.bucket.draw(request)
+    def _ok(self, reply: DrawReply) -> None:
         if reply.status != Status.OK:  # one owner, one bucket, views of this very store
             raise AssertionError(reply.status)
         self._number = reply.number
-        return reply
 
     def _request(self, builder: RequestBuilder) -> DrawRequest:
         return builder.request(self.standing, 0, self._number, self._number, 0)
@@ -198,7 +342,7 @@ class Rater:
         lane_ms = self.standing.lane_ms
         batch, sides = self._decoded(raw, record_ms)
         self.standing.lane_ms = lane_ms
-        requests = {side.index: self._matched([side]) for side in sides}
+        requests = {side.index: self._matched(batch, [side], self._views())[0] for side in sides}
         out = [
             Explained(side.name, side.rejection)
             if side.rejection is not None
