@@ -13,8 +13,8 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from rater.core.bucket.messages import DrawReply, DrawRequest, DrawResult, Outcome, Status
 from rater.core.bucket.drawing import Funds, draw_item
+from rater.core.bucket.messages import DrawReply, DrawRequest, DrawResult, Outcome, Status
 from rater.core.bucket.model import Bucket
 from rater.core.catalog.compiled import Catalog, compile_catalog
 from rater.core.catalog.offers import Candidate

@@ -13,7 +13,6 @@ import time
 from typing import Any
 
 import structlog
-
 from msgspec.structs import replace
 
 from rater.core.bucket.messages import bucket_of
@@ -245,9 +244,7 @@ def _check_time(at_ms: int, stamp: int) -> None:
         raise _Refused(f"`at` is {rfc3339(at_ms)}, more than a minute after its record; check the clock")
 
 
-async def _act(
-    buckets: LaneBuckets, batch: Batch, record: Any, command: Command, args: ClientArgs
-) -> None:
+async def _act(buckets: LaneBuckets, batch: Batch, record: Any, command: Command, args: ClientArgs) -> None:
     """Do what a command asks for. Raises _Refused or ValueError with the sentence why nothing was done."""
     client, count = command.client or "", buckets.connections.store.count
     bucket, views, refused = bucket_of(client, count), buckets.views.of_batch(), 0

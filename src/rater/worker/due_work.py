@@ -107,9 +107,7 @@ class DueWork:
             for element in elements:
                 heapq.heappush(hints.heap, read_hint(hour, element))
 
-    async def _read(
-        self, bucket: int, upto_ms: int, known: dict[int, int]
-    ) -> list[tuple[int, list[bytes]]]:
+    async def _read(self, bucket: int, upto_ms: int, known: dict[int, int]) -> list[tuple[int, list[bytes]]]:
         lane = self._lane
         reply = await self._ask(
             lambda: self._store.due(

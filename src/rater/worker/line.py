@@ -206,9 +206,7 @@ class Line:
                     await self.decide(batch, part, views)
                 return
 
-    async def match(
-        self, batch: Batch, sides: list[Side], views: Views
-    ) -> tuple[Requests, list[Side]]:
+    async def match(self, batch: Batch, sides: list[Side], views: Views) -> tuple[Requests, list[Side]]:
         """Identify, price and match sides; returns the requests to draw them, and those that wait for these.
 
         Each time that something is lacking, it is had the next time: so this ends. Nothing is changed by it,

@@ -179,7 +179,12 @@ def _candidate(one: Offer, limit: Limit, size: int, *, rolled: bool = False) -> 
         f'{_ROLLED_TEXT if rolled else ""}"kind":"{limit.kind}","period":'
     )
     text = LimitText(
-        money, waive, one.group, f".{escaped(limit.id)}" + (ROLLED if rolled else ""), prefix, f',"tag":{tag},{currency}"taken":"'
+        money,
+        waive,
+        one.group,
+        f".{escaped(limit.id)}" + (ROLLED if rolled else ""),
+        prefix,
+        f',"tag":{tag},{currency}"taken":"',
     )
     return Candidate(
         group=one.group, package_name=latest.name, limit_id=limit.id, size=size,

@@ -192,9 +192,7 @@ def _reverse(plan: Plan, held: ClientPackage, period: HeldPeriod, at_ms: int) ->
         )  # fmt: skip
     name = plan.catalog.packages[held.package].at(at_ms).name
     for one in back:
-        value = reversal_text(
-            plan.state, held, name, period, one, at_ms=at_ms, catalog=plan.catalog.version
-        )
+        value = reversal_text(plan.state, held, name, period, one, at_ms=at_ms, catalog=plan.catalog.version)
         plan.move(TransactionType.REVERSAL, -one.amount, value)
 
 
@@ -205,7 +203,9 @@ def invoice(plan: Plan, place: int, at_ms: int) -> None:
     if life.waiting is None:
         raise ValueError(f"client package {held.id!r} has no pending charge")
     if life.waiting.invoiced:
-        raise ValueError(f"the pending charge of client package {held.id!r} is marked for the invoice already")
+        raise ValueError(
+            f"the pending charge of client package {held.id!r} is marked for the invoice already"
+        )
     was = told(held, at_ms)
     held = plan.put(place, held, waiting=replace(life.waiting, invoiced=True))
     plan.tell(

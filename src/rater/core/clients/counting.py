@@ -39,9 +39,7 @@ class Bounds(NamedTuple):
     counted: Counted
 
 
-def first_bounds(
-    anchor: Anchor, version: PackageVersion, zone: ZoneInfo, terms: TermsSpec | None
-) -> Bounds:
+def first_bounds(anchor: Anchor, version: PackageVersion, zone: ZoneInfo, terms: TermsSpec | None) -> Bounds:
     """Return the first period, which begins at the anchor; also the first one by another length or clock."""
     span = version.span
     if span is not None and terms is not None and aligned(version, terms):
@@ -101,9 +99,7 @@ def aligned(version: PackageVersion, terms: TermsSpec | None) -> bool:
     )
 
 
-def _on_grid(
-    anchor: Anchor, span: Span, version: PackageVersion, zone: ZoneInfo, terms: TermsSpec
-) -> Bounds:
+def _on_grid(anchor: Anchor, span: Span, version: PackageVersion, zone: ZoneInfo, terms: TermsSpec) -> Bounds:
     """Return the period that is cut to the next point of the grid: terms' anchor ± k × the shorter of both."""
     every = parse_span(terms.every)
     step = every if surely_shorter(every, span) else span

@@ -11,9 +11,9 @@ from operator import attrgetter, itemgetter
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
-from rater.core.catalog.packages import Package, PackageVersion
+from rater.core.catalog.packages import Package
 from rater.core.clients.state import ClientPackage, ClientState, Counted, HeldPeriod, Life
-from rater.core.instants import BEGINNING_MS, DAY_MS, HOUR_MS, NEVER_MS, SECOND_MS
+from rater.core.instants import DAY_MS, HOUR_MS, NEVER_MS, SECOND_MS
 from rater.core.periods import (
     Anchor,
     Span,
@@ -109,9 +109,7 @@ def _period_around(
     return period, NEVER_MS if stop is None else stop
 
 
-def take_over(
-    state: ClientState, held: ClientPackage, package: Package, now_ms: int, keep_ms: int
-) -> Life:
+def take_over(state: ClientState, held: ClientPackage, package: Package, now_ms: int, keep_ms: int) -> Life:
     """Return the life of a client package that a version before 2026-12 counted by the calendar.
 
     The periods so far are opened with the numbers that they had, for counters go by them; nothing of them is

@@ -101,9 +101,7 @@ def _discounted(version: PackageVersion, count: int, total: int, lines: list[dic
     return max(0, total - parse_e10(row.discount)) if total > 0 else total
 
 
-def _taxed(
-    n: int, d: int, taxes: Taxes, *, included: bool
-) -> tuple[int, list[tuple[str, str, int]], int]:
+def _taxed(n: int, d: int, taxes: Taxes, *, included: bool) -> tuple[int, list[tuple[str, str, int]], int]:
     """Return net, taxes and gross in micros of the exact amount n / d."""
     rates = [parse_e10(percent) for _, percent in taxes]
     first = half_up(n, d)

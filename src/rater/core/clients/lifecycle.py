@@ -100,7 +100,12 @@ def _moments(held: ClientPackage, life: Life, package: Package, zone: ZoneInfo) 
         yield Due(max(held.assigned_ms, start), ACTIVATE)
         if end is not None:
             yield Due(max(end, held.assigned_ms), EXPIRE)
-    elif end is not None and last.start_ms >= end and last.start_ms > package.changed_ms and len(life.periods) > 1:
+    elif (
+        end is not None
+        and last.start_ms >= end
+        and last.start_ms > package.changed_ms
+        and len(life.periods) > 1
+    ):
         yield Due(max(package.changed_ms, held.assigned_ms), WITHDRAW)
     elif last.stop_ms is None or life.last or (end is not None and end <= last.stop_ms):
         stops = [at for at in (last.stop_ms, end) if at is not None]
@@ -474,9 +479,7 @@ def renew(plan: Plan, place: int, at_ms: int, by_ms: int) -> bool:
     openings: list[_Opening] = []
     try:
         openings = [
-            _opening(
-                plan, held, package, bounds, by_ms, life.count + 1, life.numbered + 1, first=False
-            )
+            _opening(plan, held, package, bounds, by_ms, life.count + 1, life.numbered + 1, first=False)
         ]
         reason = _paid(plan, package, openings, at_ms)
     except Unpayable as error:

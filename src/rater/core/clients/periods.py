@@ -59,9 +59,7 @@ def period_around(
     return None, since, until
 
 
-def bounded(
-    state: ClientState, held: ClientPackage, package: Package, one: HeldPeriod
-) -> Period | None:
+def bounded(state: ClientState, held: ClientPackage, package: Package, one: HeldPeriod) -> Period | None:
     """Return a period with the bounds that it has now; None: nothing of it may be drawn from."""
     if one.voided:
         return None

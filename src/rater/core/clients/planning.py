@@ -212,7 +212,9 @@ class Plan:
         for place, held in enumerate(self.packages):
             if held.id not in self.touched or held.life is None:
                 continue
-            old = [of for of in held.life.periods[:-1] if of.stop_ms is not None and of.stop_ms <= self.keep_ms]
+            old = [
+                of for of in held.life.periods[:-1] if of.stop_ms is not None and of.stop_ms <= self.keep_ms
+            ]
             if old:
                 for of in old:
                     self.outdate(held, of)

@@ -190,8 +190,15 @@ def _opened(
     turns = {n: place for place, n in enumerate(by_turn)}
     offers = tuple(
         Offer(
-            period.version, period.latest, held.quantity, group, expirations[stops_ms[group]], turns[n],
-            period.held.share, tuple(period.held.moved.items()), tuple((period.held.rolled or {}).items()),
+            period.version,
+            period.latest,
+            held.quantity,
+            group,
+            expirations[stops_ms[group]],
+            turns[n],
+            period.held.share,
+            tuple(period.held.moved.items()),
+            tuple((period.held.rolled or {}).items()),
         )
         for n, (group, held, period) in enumerate(found)
     )

@@ -379,7 +379,11 @@ def _render_fee(batch: Batch, standing: Standing, side: Side, row: OutcomeRow, f
     assert side.head is not None and fee.charged is not None  # noqa: S101, PT018 - the caller's
     text = row.fees[fee.charged]
     client, field = side.head.client, side.head.packages[text.group].field
-    counters = [(f"{field}.fee.charged", 1), (f"{field}.fee.net", text.net), (f"{field}.fee.amount", fee.amount)]
+    counters = [
+        (f"{field}.fee.charged", 1),
+        (f"{field}.fee.net", text.net),
+        (f"{field}.fee.amount", fee.amount),
+    ]
     effect = Effect(
         side.topic, standing.lane, row.offset, FEE_INDEX_MIN + side.index, row.record_ms, standing.lane_ms,
         b"", b"", client, fee.amount, [(name, delta) for name, delta in counters if delta],

@@ -21,7 +21,8 @@ from rater.core.reasons import Reason, Rejection, Side, shown
 
 class EventFee(Struct, frozen=True):
     """A fee as the draw is asked for it. fields: its counters; net, amount: signed micros; deny: it has to be
-    covered by balance and credit limit."""
+    covered by balance and credit limit.
+    """
 
     text: FeeText
     fields: tuple[str, str, str]

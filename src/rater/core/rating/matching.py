@@ -9,10 +9,10 @@ import msgspec
 
 from rater.core.amounts import Form
 from rater.core.catalog.compiled import Catalog
+from rater.core.catalog.currencies import currency_unknown, fx_objects
 from rater.core.catalog.offers import Candidate, pack_text
 from rater.core.catalog.specs import PackageType
 from rater.core.clients.views import ClientView, Opened
-from rater.core.catalog.currencies import currency_unknown, fx_objects
 from rater.core.reasons import Rejection, Side
 
 FIRST_MAX = 4

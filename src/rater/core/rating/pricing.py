@@ -12,9 +12,9 @@ from msgspec import Struct
 from rater.core.amounts import E10, LIMIT, MICRO, Form, form, format_e10
 from rater.core.catalog.codes import Rate
 from rater.core.catalog.compiled import Catalog
+from rater.core.catalog.currencies import currency_unknown, fx_objects
 from rater.core.cdr import CALLS, Cdr
 from rater.core.instants import SECOND_MS
-from rater.core.catalog.currencies import currency_unknown, fx_objects
 from rater.core.reasons import Reason, Rejection, Side, shown
 
 Why = Literal["unanswered", "grace"]
