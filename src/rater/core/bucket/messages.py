@@ -288,6 +288,14 @@ class DueReply(Struct):
     total: int = 0  # hints that are there up to the asked hour, read before or not
 
 
+class DropReply(NamedTuple):
+    """Whether the hints of an hour were dropped. number: that the next call must carry."""
+
+    status: Status
+    number: int
+    dropped: bool
+
+
 class MembersReply(Struct):
     """A piece of the clients that were ever given a package; one may be among them twice."""
 

@@ -6,9 +6,11 @@ of re-rate previews. Source of the rules: RULES.md 2.1, 2.2; PROTOCOL.md 3.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections import defaultdict
 
 from rater.core.amounts import LIMIT
+from rater.core.bucket.drawing import Funds, does, draw_item
+from rater.core.bucket.due_index import DueIndex
 from rater.core.bucket.messages import (
     EXPIRE_GENERATIONS_MAX,
     ClientWrite,
@@ -16,24 +18,19 @@ from rater.core.bucket.messages import (
     DrawReply,
     DrawRequest,
     DrawResult,
+    DropReply,
     Due,
+    DueReply,
     FenceReply,
-    ItemCandidate,
+    MembersReply,
     Outcome,
     Reconcile,
     Status,
+    Use,
     ViewsReply,
     clients_of,
     pack_results,
 )
-
-
-class Funds(NamedTuple):
-    """What a client has while a call is worked out: balance, and the balance before the record in hand."""
-
-    balance: int
-    before: int
-    credit_limit: int
 
 
 class _Client:
@@ -60,87 +57,6 @@ class _Lane:
         self.outcomes: dict[int, tuple[bytes, bytes]] = {}
 
 
-def draw_item(item: DrawItem, used: list[int], funds: Funds) -> DrawResult:
-    """Work out one item: which limits it draws and what is charged; changes nothing.
-
-    used: what is used of each counter of the item's `Use.fields`. The result's amount may make the balance
-    leave the range: then the outcome is OUT_OF_RANGE and nothing is taken.
-    """
-    odd = item.candidates and not all(0 <= counter <= LIMIT for counter in used)
-    if odd or not -LIMIT <= funds.balance <= LIMIT:
-        return DrawResult(Outcome.OUT_OF_RANGE, 0, None, ())
-    sufficient = funds.before + funds.credit_limit >= 0
-    chosen = _chosen(item, used, sufficient)
-    takes, overage, waived = _take_volumes(item.billed, chosen, used)
-    cost = (item.cost.without_s() if waived else item.cost).at(overage)
-    if not -LIMIT <= cost <= LIMIT:
-        return DrawResult(Outcome.OUT_OF_RANGE, 0, None, ())
-    full = item.cost.at(item.billed)
-    if (cost > 0) == (full > 0) and cost and full:
-        rest = _take_money(chosen, used, abs(cost), takes)
-        cost = rest if cost > 0 else -rest
-    if not (-LIMIT <= cost <= LIMIT and -LIMIT <= funds.balance + cost <= LIMIT):
-        return DrawResult(Outcome.OUT_OF_RANGE, 0, None, ())
-    judged = any(candidate.allow for candidate in item.candidates)
-    return DrawResult(Outcome.RATED, cost, sufficient if judged else None, tuple(takes))
-
-
-def _chosen(item: DrawItem, used: list[int], sufficient: bool) -> list[tuple[int, ItemCandidate]]:  # noqa: FBT001
-    """Return the candidates, with indices, of the first one's client package that has anything left."""
-    for first in item.candidates:
-        if first.size > used[first.field] and (sufficient or not first.allow):
-            return [pair for pair in enumerate(item.candidates) if pair[1].group == first.group]
-    return []
-
-
-def _take_volumes(
-    billed: int, chosen: list[tuple[int, ItemCandidate]], used: list[int]
-) -> tuple[list[tuple[int, int, int, int]], int, bool]:
-    """Return the takes of volume limits, the overage, and whether the setup fee is waived."""
-    takes: list[tuple[int, int, int, int]] = []
-    need, waived = billed, False
-    for index, candidate in chosen:
-        rest = candidate.size - used[candidate.field]
-        taken = min(need, rest, candidate.cap or rest)
-        if not candidate.money and taken > 0:
-            takes.append((index, taken, rest - taken, 0))
-            need -= taken
-            waived = waived or candidate.waive
-    return takes, need, waived
-
-
-def _does(item: DrawItem, result: DrawResult) -> bool:
-    """Return whether the candidates of a cut item left nothing over, so that no further one could give."""
-    volume = sum(taken for index, taken, _, _ in result.takes if not item.candidates[index].money)
-    return result.outcome == Outcome.RATED and not result.amount and volume == item.billed
-
-
-def _take_money(
-    chosen: list[tuple[int, ItemCandidate]],
-    used: list[int],
-    cost: int,
-    takes: list[tuple[int, int, int, int]],
-) -> int:
-    """Add the takes of money limits for an unsigned cost; return what of it is not covered."""
-    for index, candidate in chosen:
-        rest = candidate.size - used[candidate.field]
-        if not candidate.money or rest <= 0:
-            continue
-        most = min(rest, candidate.cap or rest)
-        need = candidate.to_package.at(cost) if candidate.to_package is not None else cost
-        if need <= most:
-            if need:
-                takes.append((index, need, rest - need, cost))
-            return 0
-        worth = candidate.to_client.at(most) if candidate.to_client is not None else most
-        covered = min(cost, worth)
-        takes.append((index, most, rest - most, covered))
-        cost -= covered
-        if not cost:
-            return 0
-    return cost
-
-
 class _Draft:
     """A call half worked out: the READ phase's picture of the clients; the WRITE phase puts it in place."""
 
@@ -150,7 +66,9 @@ class _Draft:
         self.balances: dict[str, int] = {}
         self.before: dict[str, int] = {}
         self.used: dict[tuple[str, str], int] = {}
-        self.states: dict[str, bytes] = {}
+        self.signed: defaultdict[int, set[int]] = defaultdict(set)
+        """Use → its fields that are sums of fees, and may be below 0."""
+        self.changes: list[ClientWrite] = []
         self.keys: dict[bytes, bytes] = {}
         self.more: list[int] = []
         self.due: list[Due] = []
@@ -167,6 +85,9 @@ class _Draft:
 
     def admit(self, request: DrawRequest) -> list[str] | None:
         """Return the clients whose version is not the one that was named; None: one of them is gone."""
+        for item in request.items:
+            for ask in item.fees:
+                self.signed[item.use] |= {ask.field + 1, ask.field + 2}
         stale: set[str] = set()
         for change in request.changes:
             version = self.version(change.client)
@@ -197,7 +118,7 @@ class _Draft:
             )
         ):
             self.balances[change.client] = balance + change.delta
-            self.states[change.client] = change.state
+            self.changes.append(change)
             for of in change.counters:
                 if of.delta:
                     self.used[change.client, of.field] = held[of.field] + of.delta
@@ -217,19 +138,30 @@ class _Draft:
             same = known == item.content
             return DrawResult(Outcome.DUPLICATE if same else Outcome.DIFFERS, 0, None, ())
         used = [self.used_of(use.client, field) for field in use.fields]
-        result = draw_item(item, used, Funds(balance, before, use.credit_limit))
-        if item.cut and not _does(item, result):
+        funds = Funds(balance, before, use.credit_limit)
+        result = draw_item(item, used, funds, self.signed[item.use])
+        if item.cut and not does(item, result):
             self.more.append(number)
         if result.outcome == Outcome.RATED:
             self.keys[item.key] = item.content
-            self.balances[use.client] += result.amount
-            if use.wake is not None and balance < use.wake <= balance + result.amount:
+            self.take(use, item, used, result)
+            after = self.balances[use.client]
+            if use.wake is not None and balance < use.wake <= after:
                 self.rose.add(use.client)
                 self.woken.append(number)
-            for index, taken, _, _ in result.takes:
-                candidate = item.candidates[index]
-                self.used[use.client, use.fields[candidate.field]] = used[candidate.field] + taken
         return result
+
+    def take(self, use: Use, item: DrawItem, used: list[int], result: DrawResult) -> None:
+        """Add to balance and counters what an item got."""
+        self.balances[use.client] += result.amount
+        for index, taken, _, _ in result.takes:
+            field = item.candidates[index].field
+            self.used[use.client, use.fields[field]] = used[field] + taken
+        if result.fee is not None and result.fee.charged is not None:
+            ask = item.fees[result.fee.charged]
+            self.balances[use.client] += ask.amount
+            for field, delta in enumerate((1, ask.net, ask.amount), ask.field):
+                self.used[use.client, use.fields[field]] = used[field] + delta
 
     def used_of(self, client: str, field: str) -> int:
         found = self.used.get((client, field))
@@ -245,7 +177,8 @@ class _Draft:
                 stored.version, stored.balance = version, self.balances[client]
         for (client, field), used in self.used.items():
             self.bucket.clients[client].used[field] = used
-        self.bucket.states.update(self.states)
+        for change in self.changes:
+            self.bucket.put(change)
         for key, content in self.keys.items():
             self.bucket.remember(generation, key, content)
 
@@ -269,6 +202,10 @@ class Bucket:
         self.states: dict[str, bytes] = {}
         self.accounts: dict[str, str] = {}
         self.generations: dict[int, dict[bytes, bytes]] = {}
+        self.due_index = DueIndex()
+        self.members: defaultdict[str, list[str]] = defaultdict(list)
+        self.history: defaultdict[str, dict[str, tuple[int, bytes]]] = defaultdict(dict)
+        """Client → field → (version that put it, row)."""
 
     def _guard(self, lane: int, token: int, number: int) -> Status:
         """A lane's own token and the number that is expected, or nothing is done."""
@@ -314,6 +251,15 @@ class Bucket:
         if self.generation_min is None or generation < self.generation_min:
             self.generation_min = generation
 
+    def put(self, change: ClientWrite) -> None:
+        """Keep what a change says besides version and sums."""
+        self.states[change.client] = change.state
+        self.due_index.add(change.hints)
+        for package in change.members:
+            self.members[package].append(change.client)
+        for field, row in change.history:
+            self.history[change.client][field] = change.version, row
+
     def fence(self, lane: int, token: int) -> FenceReply:
         """Make `token` the lane's owner; returns what is kept of it. A repeat with one token is harmless."""
         stored = self.lanes.setdefault(lane, _Lane())
@@ -330,6 +276,18 @@ class Bucket:
         if status != Status.OK:
             return status, self._expected(what.lane)
         lane = self.lanes[what.lane]
+        self._correct(what)
+        for call in what.drop_calls:
+            lane.outcomes.pop(call, None)
+        lane.outcomes.update({call: (context, packed) for call, context, packed in what.pending})
+        lane.floor = max(lane.floor, what.floor)
+        if what.final:
+            lane.base = lane.floor
+        self._raise_time(what.lane, what.lane_ms)
+        return Status.OK, self._bump(what.lane)
+
+    def _correct(self, what: Reconcile) -> None:
+        """Add corrections of what is not a lane's own."""
         for client, delta in what.balances:
             self.clients.setdefault(client, _Client()).balance += delta
         for client, field, delta in what.counters:
@@ -345,14 +303,12 @@ class Bucket:
         for generation, key, content in what.duplicates:
             self.remember(generation, key, content)
         self._index(what.accounts)
-        for call in what.drop_calls:
-            lane.outcomes.pop(call, None)
-        lane.outcomes.update({call: (context, packed) for call, context, packed in what.pending})
-        lane.floor = max(lane.floor, what.floor)
-        if what.final:
-            lane.base = lane.floor
-        self._raise_time(what.lane, what.lane_ms)
-        return Status.OK, self._bump(what.lane)
+        self.due_index.add(what.hints)
+        for package, client in what.members:
+            self.members[package].append(client)
+        for client, version, field, row in what.history:
+            if version >= self.history[client].get(field, (0, b""))[0]:
+                self.history[client][field] = version, row
 
     def register(self, lane: int, token: int, number: int, lanes: int) -> tuple[Status, int]:
         """Note that the lane agrees with this run of the server; the last of all lanes opens the gate."""
@@ -429,7 +385,32 @@ class Bucket:
             status,
             {client: self.states[client] for client in clients if client in self.states},
             {account: self.accounts[account] for account in accounts if account in self.accounts},
+            {client: self.clients[client].balance for client in clients if client in self.states},
         )
+
+    def due(self, lane: int, token: int, number: int, upto: int, known: dict[int, int]) -> DueReply:
+        """Return hints of hours up to `upto`, behind those of each that are known; changes nothing."""
+        status = self._gate(lane, token, number)
+        if status != Status.OK:
+            return DueReply(status)
+        return DueReply(status, *self.due_index.read(upto, known))
+
+    def drop_due(self, lane: int, token: int, number: int, hour: int, length: int, upto: int) -> DropReply:
+        """Drop an hour's hints if they are so many, and move the lowest hour on."""
+        status = self._gate(lane, token, number)
+        if status != Status.OK:
+            return DropReply(status, self._expected(lane), dropped=False)
+        dropped = self.due_index.drop(hour, length, upto)
+        return DropReply(status, self._bump(lane), dropped=dropped)
+
+    def list_members(
+        self, lane: int, token: int, number: int, package: str, first: int, count: int
+    ) -> MembersReply:
+        """Return a piece of a package's members; changes nothing."""
+        status = self._gate(lane, token, number)
+        if status != Status.OK:
+            return MembersReply(status)
+        return MembersReply(status, self.members[package][first : first + count])
 
     def probe(self, lane: int, token: int, number: int) -> Status:
         """Return whether a draw would be heard; changes nothing."""

@@ -12,8 +12,9 @@ from typing import NamedTuple
 from msgspec import Struct
 from msgspec.structs import replace
 
+from rater.core.bucket.drawing import Funds, draw_item
 from rater.core.bucket.messages import DrawReply, DrawRequest, DrawResult, Outcome, Status
-from rater.core.bucket.model import Bucket, Funds, draw_item
+from rater.core.bucket.model import Bucket
 from rater.core.catalog.compiled import Catalog, compile_catalog
 from rater.core.catalog.offers import Candidate
 from rater.core.catalog.specs import ClientEntry, Content

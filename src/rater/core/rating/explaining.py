@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from rater.core.bucket.drawing import Funds
 from rater.core.bucket.messages import DrawItem, DrawResult
-from rater.core.bucket.model import Funds
 from rater.core.catalog.compiled import Catalog
 from rater.core.catalog.offers import Candidate
 from rater.core.catalog.specs import PackageType
