@@ -16,7 +16,10 @@ from redis.asyncio import Redis as AsyncRedis
 
 from rater.core.amounts import LIMIT, Form
 from rater.core.bucket.messages import (
+    DUE_HINTS_MAX,
+    DUE_HOURS_MAX,
     EXPIRE_GENERATIONS_MAX,
+    HOUR_MS,
     ClientWrite,
     CounterChange,
     DrawItem,
@@ -28,6 +31,8 @@ from rater.core.bucket.messages import (
     Reconcile,
     Status,
     Use,
+    hint_of,
+    read_hint,
 )
 from rater.core.bucket.model import Bucket
 from rater.errors import Halt, StoreDown
@@ -35,7 +40,6 @@ from rater.local.child import HOST
 from rater.local.redis import Redis
 from rater.store.buckets import Buckets
 from rater.store.keys import Keys, meta_key
-from rater.store.packing import pack_draw
 
 LENGTH_MS = 1000
 CLIENT = "c"
@@ -196,17 +200,6 @@ async def test_change_of_a_balance_beyond_the_limit_is_due(redis_url: str, prefi
         assert await lane.balance() == -LIMIT
 
 
-async def test_a_worker_of_an_earlier_version_is_stopped(redis_url: str, prefix: str) -> None:
-    """Its applies are no changes: the function that it calls refuses them by a sentence, and does nothing."""
-    async with connected(redis_url, prefix) as store:
-        lane = await Lane(store).take()
-        before = dump(redis_url, prefix)
-        request = _call(lane.number, changes=[ClientWrite(CLIENT, 0, 1, b"register", delta=5)])
-        with pytest.raises(Halt, match="a worker of an earlier version is at work: stop it"):
-            await store._call(0, "draw", pack_draw(request, Keys(prefix, 0, 1)))  # noqa: SLF001 - as it would call
-        assert dump(redis_url, prefix) == before
-
-
 def hard_costs() -> list[tuple[Form, int]]:
     """Return costs whose exact value lies at, just below and just above a half, an integer and the limit."""
     found = []
@@ -339,7 +332,7 @@ async def test_check_says_what_is_wrong(start_redis: Callable[..., Redis], prefi
             admin.function_flush()
         said = "\n".join(await store.check())
     assert f"127.0.0.1:{server.port} has maxmemory-policy allkeys-lru" in said
-    assert "lacks the functions rater_v2" in said
+    assert "lacks the functions rater_v3" in said
 
 
 # ------------------------------------------------------------------ generations
@@ -441,6 +434,86 @@ async def test_generations_go_in_bounded_steps(redis_url: str, prefix: str) -> N
         assert not [key for key in dump(redis_url, prefix) if b":u:" in key]
 
 
+# ------------------------------------------------------------------ the due index, members, balances
+async def test_hints_come_in_bounded_pieces(redis_url: str, prefix: str) -> None:
+    """A reply brings so many hints and no more; what was read before is not brought again."""
+    async with connected(redis_url, prefix) as store:
+        lane = await Lane(store).take()
+        hints = [hint_of(at * 1000, f"c{at}") for at in range(2 * DUE_HINTS_MAX + 10)]
+        await lane.reconcile(hints=hints)
+        known: dict[int, int] = {}
+        found: list[tuple[int, bytes]] = []
+        sizes = []
+        for _ in range(4):
+            reply = await store.due(0, 0, 1, lane.number, 9, known)
+            assert reply.total == len(hints)
+            for hour, elements in reply.hints:
+                known[hour] = known.get(hour, 0) + len(elements)
+                found += [(hour, element) for element in elements]
+            sizes.append(sum(len(elements) for _, elements in reply.hints))
+        assert sizes == [DUE_HINTS_MAX, DUE_HINTS_MAX, 10, 0]
+        assert found == hints
+        assert read_hint(*found[3700]) == (3_700_000, "c3700")
+
+
+async def test_the_due_index_passes_a_long_gap(redis_url: str, prefix: str) -> None:
+    """Hours that lie far apart are found; the lowest one moves on by a bounded number of them."""
+    far = 3 * DUE_HOURS_MAX + 7
+    async with connected(redis_url, prefix) as store:
+        lane = await Lane(store).take()
+        await lane.reconcile(hints=[(0, b"\x00\x00a"), (far, b"\x00\x00b")])
+        for hour in (0, 0, 0, 0, far):
+            reply = await store.due(0, 0, 1, lane.number, far, {})
+            assert reply.hints[-1] == (far, [b"\x00\x00b"])
+            gone = await store.drop_due(0, 0, 1, lane.number, hour, 1, far)
+            assert gone.dropped == (len(reply.hints) == 2 or hour == far)
+            lane.number = gone.number
+        assert (await store.due(0, 0, 1, lane.number, far, {})).total == 0
+        with redis.Redis.from_url(redis_url) as admin:
+            assert admin.hget(Keys(prefix, 0, 1).gate, "due_min") == b"%d" % (far + 1)
+
+
+async def test_an_hour_that_grew_is_not_dropped(redis_url: str, prefix: str) -> None:
+    """What came since the caller has read stays, also where it is the same client once more."""
+    async with connected(redis_url, prefix) as store:
+        lane = await Lane(store).take()
+        await lane.reconcile(hints=[(5, b"\x00\x00a")])
+        await lane.reconcile(hints=[(5, b"\x00\x00a")])
+        gone = await store.drop_due(0, 0, 1, lane.number, 5, 1, 5)
+        assert (gone.status, gone.dropped) == (Status.OK, False)
+        assert (await store.due(0, 0, 1, gone.number, 5, {5: 1})).hints == [(5, [b"\x00\x00a"])]
+
+
+@pytest.mark.parametrize("lists", [1, 30 * 24 * 4])
+async def test_memory_of_the_due_index(start_redis: Callable[..., Redis], prefix: str, lists: int) -> None:
+    """A quarter of a million clients are hinted at in less than 40 bytes each.
+
+    All at one midnight, or at every hour of 30 days in four buckets, whose lists lie in one here.
+    """
+    clients, server = 250_000, start_redis()
+    async with connected(server.url, prefix) as store:
+        lane = await Lane(store).take()
+        with redis.Redis.from_url(server.url) as admin:
+            before: Any = admin.info("memory")
+            for at in range(0, clients, 5000):
+                few = range(at, at + 5000)
+                await lane.reconcile(hints=[hint_of(one % lists * HOUR_MS, f"client-{one}") for one in few])
+            after: Any = admin.info("memory")
+        each = (after["used_memory"] - before["used_memory"]) / clients
+        print(f"{each:.1f} bytes for each of {clients} clients, in {lists} lists")  # noqa: T201 - the figure
+        assert 8 < each < 40
+
+
+async def test_views_bring_balances_beyond_doubles(redis_url: str, prefix: str) -> None:
+    """A balance comes with the state, every digit of it; a client without a state has none."""
+    async with connected(redis_url, prefix) as store:
+        lane = await Lane(store).take()
+        await lane.create("a", "b")
+        await lane.reconcile(balances=[("a", 2**53 + 1), ("new", 3)])
+        reply = await store.views(0, 0, 1, lane.number, ["new", "b", "a"], ["account"])
+        assert reply.balances == {"a": 2**53 + 1, "b": 0}
+
+
 # ------------------------------------------------------------------ faults of a server
 async def test_short_memory(start_redis: Callable[..., Redis], prefix: str) -> None:
     """Out of memory, nothing is drawn and nothing changes; old generations, which take room, are dropped."""
@@ -532,20 +605,22 @@ async def test_another_run_is_closed_until_all_agree(start_redis: Callable[..., 
         assert await store.probe(0, 0, 1, calls[0]) == Status.OK
 
 
-async def test_workers_of_the_version_before_wait(redis_url: str, prefix: str) -> None:
-    """Where a lane registers, the gate of rater_v1 closes: its workers would not find what is remembered now.
+async def test_workers_of_the_versions_before_wait(redis_url: str, prefix: str) -> None:
+    """Where a lane registers, the gates of rater_v1 and rater_v2 close: their workers would rate without us.
 
-    And the other way round: what it had open does not open this version's gate.
+    And the other way round: what they had open does not open this version's gate.
     """
     async with connected(redis_url, prefix, lanes=2) as store, AsyncRedis.from_url(redis_url) as server:
         state = Keys(prefix, 0, 1).gate
-        before: dict[Any, Any] = {"open": "run", "r:0": "run", "r:1": "run", "t:0": "7"}
-        await server.hset(state, mapping=before)
+        before: dict[Any, Any] = {"open": "run", "r:0": "run", "opened": "run", "run:0": "run"}
+        others: dict[Any, Any] = {"r:1": "run", "run:1": "run", "t:0": "7"}
+        await server.hset(state, mapping=before | others)
         call = (await store.fence(0, 0, 1)).number
         assert await store.probe(0, 0, 1, call) == Status.REGRESSED
         _, call = await store.register(0, 0, 1, call)
         assert await store.probe(0, 0, 1, call) == Status.CLOSED
-        assert await server.hmget(state, *before) == [None, None, b"run", b"7"]
+        assert await server.hmget(state, *before) == [None] * 4
+        assert await server.hmget(state, *others) == [b"run", b"run", b"7"]
 
 
 @pytest.mark.parametrize("flavour", ["redis", "valkey"])
@@ -592,16 +667,19 @@ async def test_key_of_another_kind(redis_url: str, prefix: str) -> None:
             await store.fence(0, 0, 1)
 
 
-OTHER = """#!lua name=rater_v2
+OTHER = """#!lua name=rater_v3
 local function other() return %s end
-redis.register_function('rater_v2_fence', other)
-redis.register_function('rater_v2_reconcile', other)
-redis.register_function('rater_v2_register', other)
-redis.register_function('rater_v2_draw', other)
-redis.register_function('rater_v2_change', other)
-redis.register_function('rater_v2_expire', other)
-redis.register_function('rater_v2_views', other)
-redis.register_function('rater_v2_probe', other)
+redis.register_function('rater_v3_fence', other)
+redis.register_function('rater_v3_reconcile', other)
+redis.register_function('rater_v3_register', other)
+redis.register_function('rater_v3_draw', other)
+redis.register_function('rater_v3_change', other)
+redis.register_function('rater_v3_expire', other)
+redis.register_function('rater_v3_views', other)
+redis.register_function('rater_v3_probe', other)
+redis.register_function('rater_v3_due', other)
+redis.register_function('rater_v3_drop_due', other)
+redis.register_function('rater_v3_members', other)
 """
 
 
@@ -614,6 +692,9 @@ STEPS: dict[str, Callable[[Buckets], Any]] = {
     "views": lambda store: store.views(0, 0, 1, 0, [CLIENT], ["a"]),
     "probe": lambda store: store.probe(0, 0, 1, 0),
     "expire": lambda store: store.expire(0, 0, 1, 0, 0, LENGTH_MS),
+    "due": lambda store: store.due(0, 0, 1, 0, 5, {}),
+    "drop_due": lambda store: store.drop_due(0, 0, 1, 0, 5, 0, 5),
+    "members": lambda store: store.list_members(0, 0, 1, 0, "p", 0, 9),
 }
 
 
@@ -621,8 +702,9 @@ STEPS: dict[str, Callable[[Buckets], Any]] = {
     ("reply", "steps"),
     [
         *((reply, tuple(STEPS)) for reply in ("'OK'", "{}", "false", "7", "{0}", "{99, 1}", "{0, 'x'}")),
-        ("{0, 1}", ("fence", "draw", "change", "views", "expire")),
-        ("{0, 1, 'x'}", ("fence", "draw", "change", "views")),
+        ("{0, 1}", ("fence", "draw", "change", "views", "expire", "due", "drop_due", "members")),
+        ("{0, 1, 'x'}", ("fence", "draw", "change", "views", "due", "members")),
+        ("{0, 1, 2, 0}", ("due",)),
         ("{5, 1, {7}}", ("draw", "change")),
         ("{7, 1, {7}}", ("draw", "change")),
         ("{7, 1, {{0, -1, 'x'}}}", ("change",)),
@@ -638,7 +720,7 @@ async def test_reply_of_other_functions(
         with redis.Redis.from_url(server.url) as admin:
             admin.function_load(OTHER % reply, replace=True)
         for name in steps:
-            with pytest.raises(Halt, match=rf"rater_v2_{name} at {prefix}.*functions\.lua"):
+            with pytest.raises(Halt, match=rf"rater_v3_{name} at {prefix}.*functions\.lua"):
                 await STEPS[name](store)
 
 
@@ -655,6 +737,9 @@ async def _everything(store: Buckets) -> None:
         duplicates=[(0, b"12345678", b"same")],
         forget=[(0, b"12345678")],
         pending=[(1, b"context", b"\x91\x00")],
+        hints=[(7, b"\x00\x00c")],
+        members=[("gold", CLIENT)],
+        history=[(CLIENT, 1, "3.1", b"row")],
     )
     item = DrawItem(0, b"12345678", b"same", 0, NOTHING, same_record=False, candidates=())
     assert (await lane.draw([item], [Use(CLIENT, 1, 0, ["1.1.a"])], trim=1)).status == Status.OK
@@ -662,6 +747,12 @@ async def _everything(store: Buckets) -> None:
     await lane.draw([], [], accounts=[("a", ""), ("b", CLIENT)])
     await store.views(0, 0, 1, lane.number, [CLIENT], ["b"])
     await store.probe(0, 0, 1, lane.number)
+    assert (await store.due(0, 0, 1, lane.number, 7, {})).hints == [(7, [b"\x00\x00c"])]
+    assert (await store.list_members(0, 0, 1, lane.number, "gold", 0, 9)).clients == [CLIENT]
+    assert await store.history(CLIENT) == {"3.1": b"row"}
+    gone = await store.drop_due(0, 0, 1, lane.number, 7, 1, 7)
+    assert gone.dropped
+    lane.number = gone.number
     _, lane.number, dropped = await store.expire(0, 0, 1, lane.number, 9 * LENGTH_MS, LENGTH_MS)
     assert dropped
     assert await store.client(CLIENT) is not None
@@ -732,7 +823,7 @@ async def test_functions_of_an_earlier_version_that_stay_are_told(
     server = start_redis()
     code = resources.files("rater.store").joinpath("functions.lua").read_text("utf-8")
     with redis.Redis.from_url(server.url) as admin:
-        admin.function_load(code.replace("redis.register_function('rater_v2_change', bound(change))\n", ""))
+        admin.function_load(code.replace("redis.register_function('rater_v3_change', bound(change))\n", ""))
         rules = [rule for rule in user_rights.rights(prefix) if not rule.startswith("+function")]
         password = user_rights.set_user(admin, prefix, [*rules, *rights.split()])
     with pytest.raises(Halt, match=r"grant \+function\|load, or let an administrator load them"):

@@ -27,15 +27,19 @@ from hypothesis.stateful import (
 
 from rater.core.amounts import LIMIT, Form
 from rater.core.bucket.messages import (
+    HOUR_MS,
     ClientWrite,
     CounterChange,
     DrawItem,
     DrawReply,
     DrawRequest,
+    FeeAsk,
     ItemCandidate,
+    Outcome,
     Reconcile,
     Status,
     Use,
+    hint_of,
 )
 from rater.core.bucket.model import Bucket
 from rater.store.buckets import Buckets
@@ -44,7 +48,11 @@ from rater.store.keys import Keys
 LANES = 2
 LENGTH_MS = 1000
 CLIENTS = ["c0", "c1", "c2"]
-FIELDS = ["1.1.a", "1.1.b", "2.7.a", "2.7.b"]
+LIMITS = ["1.1.a", "1.1.b", "2.7.a", "2.7.b"]
+SUMS = [f"{period}.fee.{name}" for period in ("1.1", "2.7") for name in ("charged", "net", "amount")]
+FIELDS = LIMITS + SUMS
+PACKAGES = ["p0", "p1"]
+HOURS = 6
 ACCOUNTS = ["a0", "a1", "a2"]
 DIGESTS = [bytes([n // 3]) * 4 + bytes([n]) * 4 for n in range(6)]
 """Keys: in two groups of entries, as those of a call at several clients share one."""
@@ -65,12 +73,23 @@ rates = st.builds(Form, st.integers(1, 2**40), st.just(0), st.integers(1, 2**40)
 accounts = st.lists(st.tuples(st.sampled_from(ACCOUNTS), st.sampled_from(["", *CLIENTS])), max_size=2)
 
 
+micros = st.one_of(st.integers(-60, 5), st.integers(-60, 5), st.integers(-LIMIT, LIMIT))
+
+
 @st.composite
-def candidates(draw: st.DrawFn) -> tuple[ItemCandidate, ...]:
+def fees(draw: st.DrawFn, allows: list[bool]) -> tuple[FeeAsk, ...]:
+    """Return what the first draw of each of some client packages brings."""
+    return tuple(
+        FeeAsk(group, len(LIMITS) + 3 * group, draw(micros), draw(micros), not allows[group])
+        for group in draw(st.sampled_from([(), (), (), (0,), (1,), (0, 1), (1, 0)]))
+    )
+
+
+@st.composite
+def candidates(draw: st.DrawFn, allows: list[bool]) -> tuple[ItemCandidate, ...]:
     """Return volume limits, then money limits; those of a client package agree in `allow`."""
-    allows = draw(st.lists(st.booleans(), min_size=2, max_size=2))
     found = []
-    fields = draw(st.permutations(range(len(FIELDS))))  # no two limits share a counter
+    fields = draw(st.permutations(range(len(LIMITS))))  # no two limits share a counter
     for field, money in zip(fields, sorted(draw(st.lists(st.booleans(), max_size=4))), strict=False):
         group = draw(st.integers(0, 1))
         exchange = money and draw(st.booleans())
@@ -94,6 +113,7 @@ def candidates(draw: st.DrawFn) -> tuple[ItemCandidate, ...]:
 def items(draw: st.DrawFn) -> DrawItem:
     """Return an item whose cost before packages is in range, as the caller has to see to."""
     cost, billed = draw(forms), draw(numbers)
+    allows = draw(st.lists(st.booleans(), min_size=2, max_size=2))
     key = draw(st.integers(0, len(DIGESTS) - 1))
     if abs(cost.at(billed)) > LIMIT:
         cost = Form(0, 0, 1)
@@ -105,10 +125,14 @@ def items(draw: st.DrawFn) -> DrawItem:
         billed=billed,
         cost=cost,
         same_record=draw(st.booleans()),
-        candidates=draw(candidates()),
+        candidates=draw(candidates(allows)),
         cut=draw(st.sampled_from([False, False, False, True])),
+        fees=draw(fees(allows)),
     )
 
+
+hints = st.lists(st.builds(hint_of, st.integers(0, HOURS * HOUR_MS - 1), clients), max_size=3)
+rows = st.tuples(st.sampled_from(["1.1", "1.2"]), st.binary(max_size=3))
 
 far = st.one_of(st.integers(-500, 500), st.sampled_from([-LIMIT, LIMIT]), st.integers(-LIMIT, LIMIT))
 lows = st.one_of(*[st.integers(-LIMIT, -1000)] * 5, st.integers(-300, 0), far)
@@ -131,6 +155,9 @@ changed = st.lists(
         most=highs,
         delta=deltas,
         counters=counted,
+        hints=hints,
+        members=st.lists(st.sampled_from(PACKAGES), max_size=2),
+        history=st.lists(rows, max_size=2),
     ),
     min_size=1,
     max_size=3,
@@ -319,6 +346,9 @@ class Machine(RuleBasedStateMachine):
         ),
         forget=st.lists(st.tuples(st.integers(0, 12), st.sampled_from(DIGESTS)), max_size=3),
         states=st.lists(st.tuples(clients, st.integers(1, 4), st.binary(max_size=4)), max_size=3),
+        hints=hints,
+        members=st.lists(st.tuples(st.sampled_from(PACKAGES), clients), max_size=2),
+        rows=st.lists(st.tuples(clients, st.integers(1, 4), rows), max_size=3),
         index=accounts,
         pending=st.booleans(),
         final=st.booleans(),
@@ -330,6 +360,7 @@ class Machine(RuleBasedStateMachine):
         number: int,
         pending: bool,  # noqa: FBT001
         index: list[tuple[str, str]],
+        rows: list[tuple[str, int, tuple[str, bytes]]],
         **what: Any,
     ) -> None:
         """Correct a bucket: the gate need not be open."""
@@ -342,6 +373,7 @@ class Machine(RuleBasedStateMachine):
             accounts=index,
             drop_calls=sorted(known.outcomes)[:2] if known else [],
             pending=[(number, b"again", b"\x91\x00")] if pending else [],
+            history=[(client, version, *row) for client, version, row in rows],
             **what,
         )
         assert self.run(self.store.reconcile(0, request)) == self.twin.reconcile(request)
@@ -358,6 +390,47 @@ class Machine(RuleBasedStateMachine):
         token, number = self.owner(lane, token, number)
         answer = self.run(self.store.views(0, lane, token, number, asked, accounts))
         assert answer == self.twin.views(lane, token, number, asked, accounts)
+
+    @rule(
+        lane=lanes,
+        token=off,
+        number=off,
+        upto=st.integers(-1, HOURS),
+        known=st.dictionaries(st.integers(0, HOURS), st.integers(0, 4)),
+    )
+    def due(self, lane: int, token: int, number: int, upto: int, known: dict[int, int]) -> None:
+        """Read the due index."""
+        token, number = self.owner(lane, token, number)
+        answer = self.run(self.store.due(0, lane, token, number, upto, known))
+        assert answer == self.twin.due(lane, token, number, upto, known)
+
+    @rule(lane=lanes, token=off, number=off, hour=st.integers(0, HOURS), off=off, upto=st.integers(-1, HOURS))
+    def drop_due(self, lane: int, token: int, number: int, hour: int, off: int, upto: int) -> None:
+        """Drop an hour's hints; mostly there are as many as the caller knows."""
+        token, number = self.owner(lane, token, number)
+        length = len(self.twin.due_index.hours.get(hour, ())) + off
+        answer = self.run(self.store.drop_due(0, lane, token, number, hour, length, upto))
+        assert answer == self.twin.drop_due(lane, token, number, hour, length, upto)
+
+    @rule(
+        lane=lanes,
+        token=off,
+        number=off,
+        package=st.sampled_from(PACKAGES),
+        first=st.integers(0, 3),
+        count=st.integers(1, 3),
+    )
+    def members(self, lane: int, token: int, number: int, package: str, first: int, count: int) -> None:
+        """Read who was ever given a package."""
+        token, number = self.owner(lane, token, number)
+        answer = self.run(self.store.list_members(0, lane, token, number, package, first, count))
+        assert answer == self.twin.list_members(lane, token, number, package, first, count)
+
+    @rule(client=clients)
+    def history(self, client: str) -> None:
+        """Read a client's periods that have left its state."""
+        rows = self.twin.history.get(client, {})
+        assert self.run(self.store.history(client)) == {field: row for field, (_, row) in rows.items()}
 
     @rule(lane=lanes, token=off, number=off)
     def probe(self, lane: int, token: int, number: int) -> None:
@@ -383,7 +456,7 @@ class Machine(RuleBasedStateMachine):
         """Begin another run of the server with the data kept: what was registered before no longer counts."""
         fields: Any = self.admin.hkeys(self.keys.gate)
         for name in fields:
-            if name == b"opened" or name.startswith(b"run:"):
+            if name == b"agreed" or name.startswith(b"in:"):
                 self.admin.hset(self.keys.gate, name, "before")
         self.twin.run_id += "'"
 
@@ -419,12 +492,14 @@ class Machine(RuleBasedStateMachine):
         for name in names:
             if name.startswith(self.keys.client_state.encode()):
                 asked.get(name)
+            elif name.startswith((self.keys.due(0)[:-1].encode(), self.keys.members("").encode())):
+                asked.lrange(name, 0, -1)
             else:
                 asked.hgetall(name)
         found = {name.decode(): value for name, value in zip(names, asked.execute(), strict=True)}
         for key, fields in found.items():
             if key == self.keys.gate:
-                found[key] = {name: value for name, value in fields.items() if name[:2] not in (b"op", b"ru")}
+                found[key] = {name: value for name, value in fields.items() if name[:2] not in (b"ag", b"in")}
             elif key.startswith((self.keys.lane(0)[:-1], self.keys.client)):  # 0 is the same as none
                 found[key] = {name: value for name, value in fields.items() if value != b"0"}
             elif key.startswith(self.keys.generation(0)[:-1]):
@@ -453,6 +528,8 @@ def twin_state(twin: Bucket, keys: Keys) -> dict[str, Any]:
     """Return the keys that the server has to hold."""
     found: dict[str, Any] = {}
     state = {b"t:%d" % lane: b"%d" % ms for lane, ms in twin.times.items()}
+    if twin.due_index.lowest is not None:
+        state[b"due_min"] = b"%d" % twin.due_index.lowest
     if twin.generation_min is not None:
         state[b"gen_min"] = b"%d" % twin.generation_min
     found[keys.gate] = state
@@ -470,6 +547,12 @@ def twin_state(twin: Bucket, keys: Keys) -> dict[str, Any]:
     found |= {keys.client_state + name: register for name, register in twin.states.items()}
     for account, name in twin.accounts.items():
         found.setdefault(keys.accounts(account), {})[account.encode()] = name.encode()
+    found |= {keys.due(hour): list(held) for hour, held in twin.due_index.hours.items()}
+    found |= {keys.members(of): [name.encode() for name in held] for of, held in twin.members.items()}
+    for name, periods in twin.history.items():
+        found[keys.history(name)] = {
+            field.encode(): b"%d:%b" % (version, row) for field, (version, row) in periods.items()
+        }
     found |= {keys.generation(number): dict(held) for number, held in twin.generations.items()}
     return {key: value for key, value in found.items() if value or isinstance(value, bytes)}
 
@@ -517,7 +600,7 @@ def some_changes(rng: random.Random, twin: Bucket) -> list[ClientWrite]:
         sums = known.used if known else {}
         counters = [
             CounterChange(field, *interval(sums.get(field, 0)), rng.choice((0, 0, 1, 30, -30)))
-            for field in rng.sample([*FIELDS, "1.1.moved"], rng.choice((0, 0, 1, 2, 5)))
+            for field in rng.sample([*LIMITS, "1.1.moved"], rng.choice((0, 0, 1, 2, 5)))
         ]
         found.append(
             ClientWrite(
@@ -574,3 +657,61 @@ def test_changes(machine: type[Machine]) -> None:
         one.teardown()
     seen = ("OK", "STALE", "MORE", "DUE", "changed", "drawn on", "woken", "due before an item")
     assert min(answered[name] for name in seen) >= 5, answered
+
+
+def items_with_fees(rng: random.Random) -> list[DrawItem]:
+    """Return sides whose limits are of two client packages that charge on event, one or both under `deny`."""
+    found = []
+    for _ in range(rng.randrange(1, 6)):
+        allows = rng.choice(([False, False], [False, False], [False, True], [True, True]))
+        kinds = [(money, group) for money in (False, True) for group in rng.sample(range(2), 2)]
+        limits = [
+            ItemCandidate(field, rng.choice((0, 70, 400)), group, money, False, allows[group], 0, None, None)  # noqa: FBT003
+            for field, (money, group) in zip(rng.sample(range(4), 4), kinds, strict=True)
+            if rng.random() < 0.7
+        ]
+        asked = [
+            FeeAsk(group, 4 + 3 * group, -rng.randrange(60), amount, not allows[group])
+            for group, amount in ((0, rng.choice((-50, -50, 0, 9, -LIMIT))), (1, -80))
+            if rng.random() < 0.9
+        ]
+        found.append(
+            DrawItem(
+                use=rng.randrange(len(CLIENTS)),
+                key=rng.randbytes(8),
+                content=CONTENTS[0],
+                billed=60,
+                cost=Form(rng.choice((-1, -1, 1, 0)), 0, 1),
+                same_record=rng.random() < 0.2,
+                candidates=tuple(limits),
+                cut=rng.random() < 0.03,
+                fees=tuple(asked),
+            )
+        )
+    return found
+
+
+def test_fees(machine: type[Machine]) -> None:
+    """Fees that first draws bring are charged once, and passed over, alike on both sides."""
+    told: Counter[Any] = Counter()
+    for seed in range(60):
+        rng, one = random.Random(seed), machine()  # noqa: S311 - a test
+        one.take_all()
+        funds = rng.choice((0, 60, 200, 200, 1000, 10_000, LIMIT - 50))
+        one.ask(0, 0, 0, [ClientWrite(client, 0, 1, b"r", delta=funds) for client in CLIENTS], [])
+        for _ in range(12):
+            changes = some_changes(rng, one.twin) if rng.random() < 0.1 else []
+            drawn = items_with_fees(rng) if rng.random() < 0.8 else some_items(rng)
+            reply = one.ask(rng.randrange(LANES), 0, 0, changes, drawn, wake=rng.choice((None, 0, 100)))
+            told[reply.status.name] += 1
+            for result in reply.results:
+                if result.fee is not None:
+                    told["charged", result.fee.charged is not None, result.fee.covered] += 1
+                told["out of range"] += result.outcome == Outcome.OUT_OF_RANGE
+            one.same_state()
+        for client in one.twin.clients.values():
+            told["once"] += client.used.get("1.1.fee.charged", 0) == 1
+            assert client.used.get("1.1.fee.charged", 0) <= 1
+        one.teardown()
+    seen = [("charged", *what) for what in ((True, None), (True, True), (True, False), (False, False))]
+    assert min(told[name] for name in [*seen, ("charged", False, True), "out of range", "once"]) >= 5, told

@@ -14,6 +14,7 @@ from rater.core.bucket.messages import (
     DrawItem,
     DrawRequest,
     Due,
+    FeeAsk,
     ItemCandidate,
     Reconcile,
     Status,
@@ -43,22 +44,33 @@ def item(cost: Form, billed: int = 60, *candidates: ItemCandidate) -> DrawItem:
 
 
 def test_draw_is_laid_out_as_the_functions_read_it() -> None:
-    """Keys and arguments stand in the order that the header of rater_v2_change states."""
+    """Keys and arguments stand in the order that the header of rater_v3_change states."""
     money = ItemCandidate(1, 90, 2, True, False, True, 7, Form(3, 0, 2), None)  # noqa: FBT003 - its own order
+    asking = item(Form(-1, 2, 3), 60, money)
+    asking.fees = (FeeAsk(2, 0, -4, -5, deny=True), FeeAsk(0, 3, -6, -7, deny=False))
+    change = ClientWrite("new", 0, 1, b"register", 3, 9, -5, [CounterChange("1.1.a", 0, 4, 2)])
+    change.hints, change.members = [(8, b"\x00\x09new"), (7, b"\x01\x00new")], ["gold"]
+    change.history = [("3.1", b"row")]
     args = packed(
-        changes=[ClientWrite("new", 0, 1, b"register", 3, 9, -5, [CounterChange("1.1.a", 0, 4, 2)])],
+        changes=[change],
         accounts=[("account", "new")],
         uses=[Use("c", 8, 100, ["1.1.a", "1.1.b"], wake=7), Use("d", 1, 0, [])],
-        items=[item(Form(-1, 2, 3), 60, money)],
+        items=[asking],
     )
+    assert changes(args)
     assert args.keys == [
         "p{0}:g", "p{0}:l:0", "p{0}:o:0", "p{0}:u:4", "p{0}:u:3", "p{0}:u:5",
         "p{0}:c:c", "p{0}:c:d", "p{0}:c:new", "p{0}:r:new", KEYS.accounts("account"),
+        "p{0}:d:8", "p{0}:d:7", "p{0}:p:gold", "p{0}:h:new",
     ]  # fmt: skip
     assert args.argv[:3] == [0, 1, 2]
     assert args.argv[4:6] == [b"12345678same12345678", b"context"]
-    assert msgpack.decode(args.argv[6]) == [3, 0, 1, 3, 9, -5, 1, "1.1.a", 0, 4, 2, 7, 2**54]
-    assert args.argv[7:] == [b"register"]
+    assert msgpack.decode(args.argv[6]) == [
+        13, 3, 0, 1, 3, 9, -5, 1, "1.1.a", 0, 4, 2, 7, 2**54,
+        4, 12, 9, 13, 10, 7, 2, 14, "new", 3, 15, "3.1", 11,
+        13, 1, 1, 2, 64, 3, -4, -5, 1, 0, 6, -6, -7, 0,
+    ]  # fmt: skip
+    assert args.argv[7:] == [b"register", b"\x00\x09new", b"\x01\x00new", b"1:row"]
     code = 1 + 4 + 8 + 16 + 32 * 2  # money, allow, cap, conversion, group 2
     assert payload(args) == [
         3, 4, 5, 6, 1, 3, 2, 1, 1, 1,
@@ -97,15 +109,12 @@ def test_conversion_of_nothing_fits() -> None:
 
 
 def test_sides_alone_go_as_they_always_did() -> None:
-    """A call without changes has no argument more, and is for rater_v2_draw."""
-    request = DrawRequest(
-        0, 1, 2, 3, 4, 5, 6, [], [], [Use("c", 1, 0, [])], [item(Form(1, 0, 1))], b"context"
-    )
-    assert not changes(request)
-    args = pack_draw(request, KEYS)
+    """A call without changes has no argument more, and is for rater_v3_draw."""
+    args = packed(uses=[Use("c", 1, 0, [])], items=[item(Form(1, 0, 1))])
+    assert not changes(args)
     assert args.argv[4:] == [b"12345678same12345678", b"context"]
     assert payload(args) == [3, 4, 5, 6, 1, 1, 1, 0, 0, 1, 1, 0, 0, 0, 0, 60, 1, 0, 1]
-    assert changes(DrawRequest(0, 1, 2, 3, 4, 5, 6, [], [], [Use("c", 1, 0, [], wake=0)], [], b""))
+    assert changes(packed(uses=[Use("c", 1, 0, [], wake=0)]))
 
 
 def test_what_is_due_comes_with_its_numbers() -> None:
@@ -127,13 +136,19 @@ def test_sums_go_as_text() -> None:
         duplicates=[(7, b"12345678", b"same")],
         forget=[(6, b"87654321")],
         pending=[(4, b"context", b"results")],
+        hints=[(9, b"\x00\x00c"), (8, b"\x00\x01c")],
+        members=[("gold", "c")],
+        history=[("c", 2**53, "3.1", b"row")],
     )  # fmt: skip
     args = pack_reconcile(what, KEYS)
     lists = msgpack.decode(args.argv[3], type=list)
     assert lists[4] == [4, "b", "9223372036854775809", 4, "1.1.a", "-9007199254740993"]
-    assert args.keys[3:] == ["p{0}:c:c", "p{0}:u:6", "p{0}:u:7"]
+    assert args.keys[3:6] == ["p{0}:c:c", "p{0}:u:6", "p{0}:u:7"]
+    assert args.keys[6:] == ["p{0}:d:9", "p{0}:d:8", "p{0}:p:gold", "p{0}:h:c"]
     assert (lists[6], lists[7], lists[10]) == ([5, 5], [6, 6, 7], ["4", 8, 9])
-    assert args.argv[4:] == [b"87654321", b"12345678", b"same", b"context", b"results"]
+    assert lists[11:] == [[7, 10, 8, 11], 8, [9, "c"], [10, 2**53, "3.1", 12]]
+    assert args.argv[4:9] == [b"87654321", b"12345678", b"same", b"context", b"results"]
+    assert args.argv[9:] == [b"\x00\x00c", b"\x00\x01c", b"9007199254740992:row"]
 
 
 def test_fence_gives_outcomes_in_order_of_calls() -> None:

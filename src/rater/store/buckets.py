@@ -7,33 +7,33 @@ repeat), Halt when the configuration is at fault. Nothing is repeated here.
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple, Self
 
 from msgspec import MsgspecError
 
 from rater.core.bucket.messages import (
+    DUE_HINTS_MAX,
+    DUE_HOURS_MAX,
     EXPIRE_GENERATIONS_MAX,
     DrawReply,
     DrawRequest,
+    DropReply,
+    DueReply,
     FenceReply,
+    MembersReply,
     Reconcile,
     Status,
     ViewsReply,
-    bucket_of,
     clients_of,
     unpack_results,
 )
 from rater.errors import Halt
-from rater.store.keys import Keys, client_of, states_pattern
 from rater.store.link import FunctionMissing, Link
 from rater.store.packing import Args, changes, pack_draw, pack_reconcile, unpack_due, unpack_fence
 from rater.store.provisioning import LIBRARY, Library, provision
-
-_READ_MAX = 1000  # keys of one reading command
-_SCAN_COUNT = 1000
+from rater.store.stored_clients import StoredClients
 
 
 class ExpireReply(NamedTuple):
@@ -44,16 +44,13 @@ class ExpireReply(NamedTuple):
     dropped: int
 
 
-class Buckets:
+class Buckets(StoredClients):
     """The store of clients, in `count` buckets."""
 
     def __init__(self, link: Link, *, prefix: str, buckets: int, lanes: int) -> None:
         """Use `connect`."""
-        self.count = buckets
+        super().__init__(link, prefix, buckets)
         self.lanes = lanes
-        self._link = link
-        self._prefix = prefix
-        self._keys = [Keys(prefix, bucket, buckets) for bucket in range(buckets)]
         self._library = Library(link)
 
     @classmethod
@@ -118,7 +115,7 @@ class Buckets:
         """Change clients, then draw: all of it, or nothing and a status."""
         keys = self._keys[bucket]
         args = pack_draw(request, keys)
-        function = "change" if changes(request) else "draw"
+        function = "change" if changes(args) else "draw"
         with self._understood(bucket, function):
             reply = await self._call(bucket, function, args)
             status, number = _head(reply)
@@ -152,6 +149,7 @@ class Buckets:
         keys = self._keys[bucket]
         names = self._lane_keys(bucket, lane)
         names += [keys.client_state + client for client in clients]
+        names += [keys.client + client for client in clients]
         names += map(keys.accounts, accounts)
         argv = [lane, token, number, len(clients), *accounts]
         with self._understood(bucket, "views"):
@@ -160,13 +158,69 @@ class Buckets:
             if status != Status.OK:
                 return ViewsReply(status, {}, {})
             at = 2 + len(clients)
-            states = zip(clients, reply[2:at], strict=True)
-            owners = zip(accounts, reply[at:], strict=True)
+            found = list(zip(clients, reply[2:at], reply[at : at + len(clients)], strict=True))
+            owners = zip(accounts, reply[at + len(clients) :], strict=True)
             return ViewsReply(
                 status,
-                {client: blob for client, blob in states if blob is not None},
+                {client: blob for client, blob, _ in found if blob is not None},
                 {account: str(owner, "utf-8") for account, owner in owners if owner is not None},
+                {client: int(balance or 0) for client, blob, balance in found if blob is not None},
             )
+
+    async def due(
+        self, bucket: int, lane: int, token: int, number: int, upto: int, known: Mapping[int, int]
+    ) -> DueReply:
+        """Return the hints of hours up to `upto`; known: hour -> how many of it were read before."""
+        hours = await self._hours(bucket, upto)
+        found = DueReply(Status.OK)
+        for at in range(0, len(hours) or 1, DUE_HOURS_MAX):
+            part = hours[at : at + DUE_HOURS_MAX]
+            names = [*self._lane_keys(bucket, lane), *map(self._keys[bucket].due, part)]
+            room = DUE_HINTS_MAX - sum(len(hints) for _, hints in found.hints)
+            argv = [lane, token, number, room, *(known.get(hour, 0) for hour in part)]
+            with self._understood(bucket, "due"):
+                reply = await self._call(bucket, "due", Args(names, argv))
+                status, _ = _head(reply)
+                if status != Status.OK:
+                    return DueReply(status)
+                found.total += reply[2]
+                found.hints += [
+                    (part[place], hints) for place, hints in zip(reply[3::2], reply[4::2], strict=True)
+                ]
+        return found
+
+    async def drop_due(
+        self, bucket: int, lane: int, token: int, number: int, hour: int, length: int, upto: int
+    ) -> DropReply:
+        """Drop an hour's hints if they are `length` still, which the caller has read.
+
+        The lowest hour moves to the next that has any, or behind `upto`, by DUE_HOURS_MAX hours at most.
+        """
+        hours = (await self._hours(bucket, upto))[:DUE_HOURS_MAX]
+        name = self._keys[bucket].due
+        names = [*self._lane_keys(bucket, lane), name(hour), *map(name, hours)]
+        argv = [lane, token, number, length, hours[0] if hours else b""]
+        with self._understood(bucket, "drop_due"):
+            reply = await self._call(bucket, "drop_due", Args(names, argv))
+            return DropReply(*_head(reply), dropped=bool(reply[2]))
+
+    async def _hours(self, bucket: int, upto: int) -> range:
+        """Return the hours of the due index that may have hints, up to one."""
+        gate = self._keys[bucket].gate
+        first = await self._link.ask(gate, "HGET", gate, "due_min")
+        return range(0) if first is None else range(int(first), upto + 1)
+
+    async def list_members(
+        self, bucket: int, lane: int, token: int, number: int, package: str, first: int, count: int
+    ) -> MembersReply:
+        """Return clients that were ever given a package: `count` of them from place `first` on, or fewer."""
+        names = [*self._lane_keys(bucket, lane), self._keys[bucket].members(package)]
+        with self._understood(bucket, "members"):
+            reply = await self._call(bucket, "members", Args(names, [lane, token, number, first, count]))
+            status, _ = _head(reply)
+            if status != Status.OK:
+                return MembersReply(status)
+            return MembersReply(status, [str(client, "utf-8") for client in reply[2]])
 
     async def probe(self, bucket: int, lane: int, token: int, number: int) -> Status:
         """Return whether a draw would be heard."""
@@ -192,61 +246,6 @@ class Buckets:
             reply = await self._call(bucket, "expire", Args(names, argv))
             return ExpireReply(*_head(reply), reply[2])
 
-    # ------------------------------------------------------------------ reading, for people
-    async def client(self, client: str) -> tuple[bytes, int, dict[str, int]] | None:
-        """Return (state, balance in micros, counter field -> used), None when there is no such client.
-
-        The state and the sums are read one after the other: a draw may lie between.
-        """
-        bucket = bucket_of(client, self.count)
-        keys = self._keys[bucket]
-        state = await self._link.ask(keys.gate, "GET", keys.client_state + client)
-        if state is None:
-            return None
-        fields = await self._link.ask(keys.gate, "HGETALL", keys.client + client)
-        sums = {str(name, "utf-8"): int(value) for name, value in zip(fields[::2], fields[1::2], strict=True)}
-        sums.pop("v", None)
-        return state, sums.pop("b", 0), sums
-
-    async def states(self, clients: Iterable[str]) -> dict[str, bytes]:
-        """Return the states of those clients that exist."""
-        found: dict[str, bytes] = {}
-        for bucket, names in self._by_bucket(clients).items():
-            base = self._keys[bucket].client_state
-            blobs = await self._read(bucket, [base + name for name in names])
-            found |= {name: blob for name, blob in zip(names, blobs, strict=True) if blob is not None}
-        return found
-
-    async def accounts(self, accounts: Iterable[str]) -> dict[str, str]:
-        """Return the clients of those accounts that exist."""
-        found: dict[str, str] = {}
-        for bucket, names in self._by_bucket(accounts).items():
-            shards: defaultdict[str, list[str]] = defaultdict(list)
-            for name in names:
-                shards[self._keys[bucket].accounts(name)].append(name)
-            for key, members in shards.items():
-                owners = await self._link.ask(key, "HMGET", key, *members)
-                pairs = zip(members, owners, strict=True)
-                found |= {name: str(owner, "utf-8") for name, owner in pairs if owner is not None}
-        return found
-
-    async def scan_clients(self) -> AsyncIterator[str]:
-        """Yield the id of each client, once, in no order; those made meanwhile may be missing."""
-        seen: set[str] = set()
-        for address in await self._link.primaries():
-            cursor = b"0"
-            while True:
-                cursor, names = await self._link.ask_at(
-                    address, "SCAN", cursor, "MATCH", states_pattern(self._prefix), "COUNT", _SCAN_COUNT
-                )
-                for name in names:
-                    client = client_of(self._prefix, str(name, "utf-8"))
-                    if client is not None and client not in seen:
-                        seen.add(client)
-                        yield client
-                if cursor == b"0":
-                    break
-
     # ------------------------------------------------------------------ inside
     @contextmanager
     def _understood(self, bucket: int, function: str) -> Iterator[None]:
@@ -262,18 +261,6 @@ class Buckets:
 
     def _lane_keys(self, bucket: int, lane: int) -> list[str]:
         return [self._keys[bucket].gate, self._keys[bucket].lane(lane)]
-
-    def _by_bucket(self, names: Iterable[str]) -> dict[int, list[str]]:
-        grouped: defaultdict[int, list[str]] = defaultdict(list)
-        for name in dict.fromkeys(names):
-            grouped[bucket_of(name, self.count)].append(name)
-        return grouped
-
-    async def _read(self, bucket: int, names: list[str]) -> list[bytes | None]:
-        found: list[bytes | None] = []
-        for at in range(0, len(names), _READ_MAX):
-            found += await self._link.ask(self._keys[bucket].gate, "MGET", *names[at : at + _READ_MAX])
-        return found
 
     async def _call(self, bucket: int, function: str, args: Args) -> Any:
         key = self._keys[bucket].gate

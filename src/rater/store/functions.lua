@@ -1,4 +1,4 @@
-#!lua name=rater_v2
+#!lua name=rater_v3
 -- Everything that rater does to a bucket, each function one atomic step.
 -- What it means is stated in Python in core/bucket/model.py; tests/store/test_machine.py compares the two.
 --
@@ -10,9 +10,11 @@
 --   * unpack and struct.unpack get at most CHUNK values: near 8000 the Lua stack ends.
 --
 -- Keys of bucket B, all with the hash tag {B} (store/keys.py):
---   g        hash   "opened" -> run (`run_id`), "gen_min" -> generation, "run:LANE" -> run in which the lane
---                   registered, "t:LANE" -> lane time, ms. rater_v1 has its gate in "open" and "r:LANE": whoever
---                   registers takes them away, for its workers do not find what is remembered here (`key` below)
+--   g        hash   "agreed" -> run (`run_id`), "gen_min" -> generation, "in:LANE" -> run in which the lane
+--                   registered, "t:LANE" -> lane time, ms, "due_min" -> lowest hour that may have hints. rater_v1 and
+--                   rater_v2 have their gates in "open" and "r:LANE", "opened" and "run:LANE": whoever registers takes
+--                   them away, for their workers know nothing of fees in a draw (FEES below), and write registers
+--                   back without what they do not know of
 --   l:LANE   hash   "token", "call" (expected), "floor" (journal offset), "base" (journal offset from which kept
 --                   outcomes may be found in the journal)
 --   o:LANE   hash   CALL .. "c" -> context, CALL .. "r" -> packed results
@@ -21,6 +23,9 @@
 --   a:SHARD  hash   account -> client
 --   u:GEN    hash   duplicates: the first 12 to 24 bits of a key -> key .. content of each of them, 12 bytes each;
 --                   "n" how many were added, "w" the first width (`width_of`)
+--   d:HOUR   list   the due index: hints of an hour since 1970, each 2 bytes of its second and a client's id
+--   p:PACK   list   clients that were ever given the package; one may be there twice
+--   h:CLIENT hash   CLIENT_PACKAGE.PERIOD -> version that put it .. ":" .. row: periods that have left the register
 --
 -- Every reply is an array that begins with status and the call number expected next.
 
@@ -80,7 +85,7 @@ end
 local function gate(bucket_key, lane_key, lane, token, number)
   local status, expected, journaled = guard(lane_key, token, number)
   if status ~= OK then return status, expected end
-  local run, has = run_id(), call('HMGET', bucket_key, 'opened', 'run:' .. lane)
+  local run, has = run_id(), call('HMGET', bucket_key, 'agreed', 'in:' .. lane)
   if has[1] == run then return OK, expected, journaled end
   return has[2] == run and CLOSED or REGRESSED, expected
 end
@@ -195,15 +200,17 @@ local function value_at(a, s, d, x)
 end
 
 -------------------------------------------------------------------------------------------------------------- draw
--- rater_v2_draw: draw and charge items, in order; all of it or nothing.
--- rater_v2_change: the same behind changes of clients, and for clients that wait for a balance.
+-- rater_v3_draw: draw and charge items, in order; all of it or nothing.
+-- rater_v3_change: the same behind changes of clients, for clients that wait for a balance, and for items with fees.
 --
 -- KEYS  1 g | 2 l:LANE | 3 o:LANE | 4-6 u:GEN, u:GEN-1, u:GEN+1 | then c:CLIENT of each use, then of changes that are
---       not among them | then r:CLIENT of each change | then a:SHARD of each account entry
+--       not among them | then r:CLIENT of each change | then a:SHARD of each account entry | then d:HOUR,
+--       p:PACK, h:CLIENT that the changes point at, by index
 -- ARGV  1 lane | 2 token | 3 call | 4 payload, msgpack flat list (below) | 5 key .. content .. older key of each item,
 --       20 bytes each; the older key is without the client, as rater_v1 remembered it, and lies in the same group |
 --       6 context |
---       of rater_v2_change besides: 7 changes, msgpack flat list (below) | 8.. the registers of the changes
+--       of rater_v3_change besides: 7 changes, msgpack flat list (below) | 8.. the registers of the changes | then bytes
+--       that the changes point at, by index
 --       payload: lane_ms, generation, trim, floor, keep (1: the outcome), clients, uses, changes, accounts, items;
 --         per use: version, credit limit, n, n field names
 --         per account entry: account, client ("": remove)
@@ -212,8 +219,12 @@ end
 --         per candidate: field index + 3, size, code, cap if code says so, to package (a, d) and to client (a, d) if
 --           code says so;   code = money + 2 waive + 4 allow + 8 cap + 16 conversion + 32 group. Volumes come first
 --           and have no conversion.
---       changes, each: client index, expected, version, least, most, delta, n, then n times field, least, most, delta;
---         then per use: the balance that it waits for, 2^54 for none
+--       changes: index in this list of the waits, then each: client index, expected, version, least, most, delta, n, then
+--         n times field, least, most, delta;
+--         waits: per use the balance that it waits for, 2^54 for none; then lists, each with its number of numbers first:
+--         hints {key of d, element}, lowest hour of these | false, members {key of p, client}, history {key of h, field,
+--         row}, FEES: per item that asks for some: item from 1, use from 1, n, then n times group * 32, field index + 3 of
+--         "charged" ("net" and "amount" are the next two), net, amount, 1 (deny) | 0
 -- Reply status, call, and: OK: results packed (core/bucket `pack_results`) | STALE: indices from 0 of stale clients
 --       | DUE: per client {its index from 0, the item from 0 before which something is due, -1: a change's conditions do
 --       not hold, balance, the counters of the change in its order}; sums beyond +-2^53 as text
@@ -222,10 +233,33 @@ end
 --       the clients as the changes leave them. A client has one change at most, and a field comes once in it.
 
 local CHANGE, COUNTER = 7, 4  -- numbers of a change before its counters, and of each of these
+local FEE = 5                 -- of a fee that an item asks for
 
--- A draw's picture of its clients: `has[i]` = v, b, then the counters as numbers; odd[i]: one of these is not from 0 to
--- 2^53, as only a fault of the store can leave it, and nothing is drawn from any.
-local function read_clients(keys, v, at, uses, clients)
+-- Where the list begins that stands behind the one at `at`.
+local function behind(c, at) return at + 1 + c[at] end
+
+-- What items ask of fees: item -> where in c its fees begin, with their number; and per use the counters that are sums of
+-- fees, so that they may be below 0: signed[i][field index + 3].
+local function read_fees(c, uses)
+  local at = c[1] + uses
+  at = behind(c, behind(c, behind(c, at) + 1))
+  local fees, signed, stop = {}, {}, behind(c, at)
+  at = at + 1
+  while at < stop do
+    local own = signed[c[at + 1]] or {}
+    signed[c[at + 1]], fees[c[at]] = own, at + 2
+    for k = at + 3, at + 2 + FEE * c[at + 2], FEE do own[c[k + 1] + 1], own[c[k + 1] + 2] = true, true end
+    at = at + 3 + FEE * c[at + 2]
+  end
+  return fees, signed
+end
+
+-- Whether a counter is as only a fault of the store can leave it.
+local function is_odd(value, signed) return value > LIMIT or value < (signed and -LIMIT or 0) end
+
+-- A draw's picture of its clients: `has[i]` = v, b, then the counters as numbers; odd[i]: one of these is odd, and nothing
+-- is drawn from any.
+local function read_clients(keys, v, at, uses, clients, signed)
   local has, balance, version, odd = {}, {}, {}, {}
   for i = 1, uses do
     local n = v[at + 2]
@@ -244,8 +278,8 @@ local function read_clients(keys, v, at, uses, clients)
       if text then
         used = tonumber(text)
         if used < 0 or used >= LIMIT and kept(text) ~= LIMIT then
-          odd[i] = true
           used = kept(text)
+          if is_odd(used, signed and signed[i] and signed[i][j]) then odd[i] = true end
         end
       end
       row[j] = used
@@ -263,7 +297,7 @@ end
 -- The clients whose version is another than was named, by index; nil when one is gone. A use names the version that
 -- holds after the changes, which are noted in `version`.
 local function stale_clients(v, starts, uses, clients, c, changes, version)
-  local old, at = {}, 1
+  local old, at = {}, 2
   for _ = 1, changes do
     local i = c[at]
     if (version[i] or 0) == c[at + 1] then
@@ -307,16 +341,16 @@ local function places_of(v, from)
   return places
 end
 
-local function is_odd(row, n)
+local function any_odd(row, n, signed)
   for j = 3, 2 + n do
-    if row[j] < 0 or row[j] > LIMIT then return true end
+    if is_odd(row[j], signed and signed[j]) then return true end
   end
 end
 
 -- All changes, in order. Returns what is due (see the reply), and per client the counters to be written that no use
 -- names, flat; notes the rest in `balance`, `has`, `drawn` and `odd`, as the items do.
-local function change_all(keys, v, starts, c, changes, has, balance, odd, drawn)
-  local due, more, at = {}, {}, 1
+local function change_all(keys, v, starts, c, changes, has, balance, odd, drawn, signed)
+  local due, more, at = {}, {}, 2
   for _ = 1, changes do
     local i, delta, n = c[at], c[at + 5], c[at + 6]
     local first, held = at + CHANGE, balance[i]
@@ -341,7 +375,7 @@ local function change_all(keys, v, starts, c, changes, has, balance, odd, drawn)
         end
       end
       more[i], drawn[i] = flat, from and changed
-      odd[i] = from and is_odd(has[i], v[from + 2])
+      odd[i] = from and any_odd(has[i], v[from + 2], signed[i])
     else
       local one = {i - 1, -1, fits(held, 0) and held or has[i][2]}
       for k = 1, n do
@@ -352,7 +386,7 @@ local function change_all(keys, v, starts, c, changes, has, balance, odd, drawn)
     end
     at = first + COUNTER * n
   end
-  return due, more, at
+  return due, more
 end
 
 -- How many half bytes of a key name its group while the generation has so many entries.
@@ -439,9 +473,10 @@ end
 
 -- One item's volume limits. Writes its takes into `out` from `n` on and returns: the new n, the overage, whether the
 -- setup fee is waived, and where the money limits begin: position in v, index; the group chosen so far.
--- p .. stop - 1: the candidates in v; row: the client's counters; funded: balance + credit limit >= 0.
-local function take_volumes(v, p, stop, row, funded, need, out, n)
-  local group, waived, index = nil, false, 0
+-- p .. stop - 1: the candidates in v; row: the client's counters; funded: balance + credit limit >= 0; group: where that
+-- is known before.
+local function take_volumes(v, p, stop, row, funded, need, out, n, group)
+  local waived, index = false, 0
   while p < stop do
     local code = v[p + 2]
     local flags = code % 32
@@ -505,14 +540,15 @@ local function take_money(v, p, stop, row, funded, cost, out, n, index, group)
 end
 
 -- One item: which limits it draws and what is charged. Writes takes from out[n + 1] on. Returns the new n, the
--- amount, or no amount when it is out of range, and the overage. at: the item in v; stop: after its candidates.
-local function draw_item(v, at, stop, row, funded, out, n)
+-- amount, or no amount when it is out of range, and the overage. at: the item in v; stop: after its candidates; chosen: the
+-- group that is drawn from, where that is known before.
+local function draw_item(v, at, stop, row, funded, out, n, chosen)
   local billed, a, s, d = v[at + 2], v[at + 3], v[at + 4], v[at + 5]
   if at + 6 == stop then
     return n, value_at(a, s, d, billed), billed
   end
   local need, waived, p, index, group
-  n, need, waived, p, index, group = take_volumes(v, at + 6, stop, row, funded, billed, out, n)
+  n, need, waived, p, index, group = take_volumes(v, at + 6, stop, row, funded, billed, out, n, chosen)
   local cost = value_at(a, waived and (type(d) == 'table' and {1, 0} or 0) or s, d, need)
   if cost > LIMIT or cost < -LIMIT then return n end
   if p < stop and cost ~= 0 then
@@ -526,6 +562,65 @@ local function draw_item(v, at, stop, row, funded, out, n)
     end
   end
   return n, cost, need
+end
+
+-- Of an item with fees: the group that is drawn from, nil for none; where in c the fee stands that its first draw brings,
+-- and its index from 1, nil where that was charged before; and whether fees are covered: 0 not told, 1 no, 2 yes. at: the
+-- number of fees in c; held: the balance.
+local function choose(v, p, stop, row, funded, credit, held, c, at)
+  local passed, covered = {}, 0
+  while p < stop do
+    local code = v[p + 2]
+    local flags = code % 32
+    local group = code - flags
+    if v[p + 1] > row[v[p]] and (funded or flags % 8 < 4) and not passed[group] then
+      local fee, index
+      for k = 1, c[at] do
+        local one = at + 1 + FEE * (k - 1)
+        if c[one] == group and row[c[one + 1]] == 0 then fee, index = one, k end
+      end
+      local deny = fee and c[fee + 4] == 1
+      local amount = deny and c[fee + 3] or 0
+      -- A balance below -2^53 is below any credit limit; else the first sum is exact, and the second's sign is right.
+      if amount < 0 and (not fits(held, amount) or held + amount + credit < 0) then
+        passed[group], covered = true, 1
+      else
+        if deny and covered == 0 then covered = 2 end
+        return group, fee, index, covered
+      end
+    end
+    p = p + 3 + (flags % 16 >= 8 and 1 or 0) + (flags >= 16 and 4 or 0)
+  end
+  return nil, nil, nil, covered
+end
+
+-- One item with fees, as draw_item; returns besides what is told of fees (index from 1, its amount, covered), nil for
+-- nothing, and where in c the charged one stands, nil for none.
+local function draw_with_fees(v, at, stop, row, funded, out, n, c, fees, credit, held)
+  local group, fee, index, covered = choose(v, at + 6, stop, row, funded, credit, held, c, fees)
+  local last, amount, over = draw_item(v, at, group and stop or at + 6, row, funded, out, n, group)
+  if fee and last > n then
+    local slot, net, gross = c[fee + 1], c[fee + 2], c[fee + 3]
+    if not (fits(held, gross) and fits(row[slot], 1) and fits(row[slot + 1], net) and fits(row[slot + 2], gross)) then
+      amount = nil
+    end
+    return last, amount, over, {index, gross, covered}, fee
+  end
+  return last, amount, over, covered > 0 and {0, 0, covered} or nil
+end
+
+-- Charge the fee at c[fee] to a client's counters.
+local function note_fee(c, fee, row, changed)
+  local slot = c[fee + 1]
+  row[slot], row[slot + 1], row[slot + 2] = row[slot] + 1, row[slot + 1] + c[fee + 2], row[slot + 2] + c[fee + 3]
+  changed[slot], changed[slot + 1], changed[slot + 2] = true, true, true
+end
+
+-- Put what is told of fees before the takes in out[from .. last]; returns the new last.
+local function put_fee(out, from, last, told)
+  for k = last, from, -1 do out[k + 4] = out[k] end
+  out[from], out[from + 1], out[from + 2], out[from + 3] = -1, told[1], told[2], told[3]
+  return last + 4
 end
 
 -- Add the takes in out[from .. last] to the counters in `row`; at: where the item's candidates begin in v.
@@ -552,8 +647,8 @@ end
 
 -- All items, in order. Returns the packed results, the list item, item ... of those whose keys have to be
 -- remembered, the list of those that need more candidates, and what is due before items; notes in `drawn` which
--- counters of which client have changed. c[wakes + i]: the balance that client i waits for.
-local function draw_all(v, at, items, starts, has, balance, odd, drawn, entry, key, known, c, wakes)
+-- counters of which client have changed. c[wakes + i]: the balance that client i waits for; fees: item -> where in c.
+local function draw_all(v, at, items, starts, has, balance, odd, drawn, entry, key, known, c, wakes, fees)
   local out = {0}
   local n, seen, fresh, f, before, more, woken, rose, due = 1, {}, {}, 0, {}, {}, {}, {}, {}
   for k = 1, items do
@@ -573,23 +668,30 @@ local function draw_all(v, at, items, starts, has, balance, odd, drawn, entry, k
       n = n + 1
       out[n] = other == sub(entry[k], KEY + 1) and DUPLICATE or DIFFERS
     else
-      local funded = before[i] + v[starts[i] + 1] >= 0
+      local credit, asked = v[starts[i] + 1], fees and fees[k]
+      local funded = before[i] + credit >= 0
       out[n + 1], out[n + 2] = RATED, 0  -- no hole: the table stays an array
-      local last, amount, over = n + 2, nil, nil
-      if not odd[i] or at + 6 == stop then
+      local last, amount, over, told, fee = n + 2, nil, nil, nil, nil
+      if asked and at + 6 < stop and not odd[i] then
+        last, amount, over, told, fee =
+          draw_with_fees(v, at, stop, has[i], funded, out, n + 2, c, asked, credit, held)
+      elseif not odd[i] or at + 6 == stop then
         last, amount, over = draw_item(v, at, stop, has[i], funded, out, n + 2)
       end
       if cut and (amount ~= 0 or over ~= 0 or not fits(held, 0)) then more[#more + 1] = k - 1 end
-      if amount and amount <= LIMIT and amount >= -LIMIT and fits(held, amount) then
+      local owed = fee and held + c[fee + 3] or held
+      if amount and amount <= LIMIT and amount >= -LIMIT and fits(owed, amount) then
         if last > n + 2 then
           if not drawn[i] then drawn[i] = {} end
           note_takes(v, at + 6, has[i], out, n + 3, last, drawn[i])
         end
+        if fee then note_fee(c, fee, has[i], drawn[i]) end
+        if told then last = put_fee(out, n + 3, last, told) end
         out[n + 1] = RATED + (flags >= 2 and (funded and 8 or 4) or 0) + 4 * (last - n - 2)
         out[n + 2] = amount
         n = last
-        balance[i] = held + amount
-        if c and amount > 0 and held < c[wakes + i] and balance[i] >= c[wakes + i] then
+        balance[i] = owed + amount
+        if c and held < c[wakes + i] and balance[i] >= c[wakes + i] then
           rose[i] = true
           woken[#woken + 1] = k - 1
         end
@@ -637,9 +739,9 @@ local function remember(u_key, generation, fresh, entry)
   set_all(u_key, flat)
 end
 
-local function lower_generation(bucket_key, generation)
-  local lowest = tonumber(call('HGET', bucket_key, 'gen_min'))
-  if not lowest or generation < lowest then call('HSET', bucket_key, 'gen_min', generation) end
+local function lower(bucket_key, field, number)
+  local lowest = tonumber(call('HGET', bucket_key, field))
+  if not lowest or number < lowest then call('HSET', bucket_key, field, number) end
 end
 
 local function raise_time(bucket_key, lane, ms)
@@ -675,6 +777,25 @@ local function write_clients(keys, v, starts, clients, has, version, balance, mo
   end
 end
 
+-- Hints {key of d, element} and members {key of p, client}, at list[from .. last].
+local function push_hints(keys, argv, list, from, last)
+  for k = from, last, 2 do call('RPUSH', keys[list[k]], argv[list[k + 1]]) end
+end
+
+local function push_members(keys, list, from, last)
+  for k = from, last, 2 do call('RPUSH', keys[list[k]], list[k + 1]) end
+end
+
+-- WRITE of what changes say besides sums and registers: the lists from c[at] on.
+local function write_lists(keys, argv, c, at)
+  local lowest = behind(c, at)
+  local history = behind(c, lowest + 1)
+  push_hints(keys, argv, c, at + 1, lowest - 1)
+  if c[lowest] then lower(keys[1], 'due_min', c[lowest]) end
+  push_members(keys, c, lowest + 2, history - 1)
+  for k = history + 1, history + c[history], 3 do call('HSET', keys[c[k]], c[k + 1], argv[c[k + 2]]) end
+end
+
 -- Drop the outcomes of calls up to `last`.
 local function trim_outcomes(key, last)
   local gone, n = {}, 0
@@ -694,37 +815,38 @@ local function draw(keys, argv, changing)
   local v = cmsgpack.unpack(argv[4])
   local clients, uses, changes, accounts, items = v[6], v[7], v[8], v[9], v[10]
   local c = changing and cmsgpack.unpack(argv[7])
-  if changes > 0 and not c then
-    return redis.error_reply('RATER_VERSION a worker of an earlier version is at work: stop it, then start it anew')
-  end
   local starts, at = {}, 11
   for i = 1, uses do
     starts[i] = at
     at = at + 3 + v[at + 2]
   end
-  local has, version, balance, odd = read_clients(keys, v, 11, uses, clients)
+  local fees, signed
+  if changing then fees, signed = read_fees(c, uses) end
+  local has, version, balance, odd = read_clients(keys, v, 11, uses, clients, signed)
   local stale = stale_clients(v, starts, uses, clients, c, changes, version)
   if not stale then return {LOST, expected} end
   if #stale > 0 then return {STALE, expected, stale} end
   local drawn = {}
-  local due, more, wakes = change_all(keys, v, starts, c, changes, has, balance, odd, drawn)
+  local due, more = change_all(keys, v, starts, c, changes, has, balance, odd, drawn, signed)
   if #due > 0 then return {DUE, expected, due} end
   local entries = at
   at = at + 2 * accounts
   local entry, key, known, own = read_known(keys, argv[5], items)
   local packed, fresh, cut
-  packed, fresh, cut, due = draw_all(v, at, items, starts, has, balance, odd, drawn, entry, key, known, c, wakes - 1)
+  packed, fresh, cut, due =
+    draw_all(v, at, items, starts, has, balance, odd, drawn, entry, key, known, c, c and c[1] - 1, fees)
   if #due > 0 then return {DUE, expected, due} end
   if #cut > 0 then return {MORE, expected, cut} end
   -- WRITE
   for k = 1, changes do call('SET', keys[6 + clients + k], argv[7 + k]) end
+  if changing then write_lists(keys, argv, c, c[1] + uses) end
   write_clients(keys, v, starts, clients, has, version, balance, more, drawn)
   for k = 1, accounts do
     index_account(keys[6 + clients + changes + k], v[entries + 2 * k - 2], v[entries + 2 * k - 1])
   end
   if #fresh > 0 then
     remember(keys[4], own, fresh, entry)
-    lower_generation(keys[1], v[2])
+    lower(keys[1], 'gen_min', v[2])
   end
   if v[3] > 0 then trim_outcomes(keys[3], min(v[3], number - 1)) end
   if v[5] == 1 then call('HSET', keys[3], argv[3] .. 'c', argv[6], argv[3] .. 'r', packed) end
@@ -738,7 +860,7 @@ local function change(keys, argv) return draw(keys, argv, true) end
 
 ------------------------------------------------------------------------------------------------------ taking a lane
 -- The commands of all WRITE phases.
-local WRITES = {{'SET', ''}, {'HSET', '', ''}, {'HDEL', ''}, {'HINCRBY', '', ''}, {'UNLINK'}}
+local WRITES = {{'SET', ''}, {'HSET', '', ''}, {'HDEL', ''}, {'HINCRBY', '', ''}, {'UNLINK'}, {'RPUSH', ''}}
 
 local function lacking(key)
   for _, command in ipairs(WRITES) do
@@ -746,7 +868,7 @@ local function lacking(key)
   end
 end
 
--- rater_v2_fence: make a token the lane's owner. A repeat with the same token is harmless.
+-- rater_v3_fence: make a token the lane's owner. A repeat with the same token is harmless.
 -- KEYS 1 g | 2 l:LANE | 3 o:LANE      ARGV 1 lane | 2 token
 -- Reply status, call, and: OK: floor, base, lane time, {field, value of o:LANE ...}, the token before
 -- Holds a user who lacks a right is refused here, for later a WRITE phase would stop half-way.
@@ -772,14 +894,15 @@ local function unsafe_sum(keys, sums)
   end
 end
 
--- rater_v2_reconcile: add corrections. The gate is not asked: this is what opens it.
+-- rater_v3_reconcile: add corrections. The gate is not asked: this is what opens it.
 -- KEYS 1 g | 2 l:LANE | 3 o:LANE | then those that the payload points at, by index
 -- ARGV 1 lane | 2 token | 3 call | 4 payload, msgpack list of
 --      floor, final (1 | 0), lane_ms, calls whose outcomes are dropped (as text),
 --      sums {key of c, field, delta as text}, registers {key of c, key of r, version, register},
 --      forget {key of u, digest}, duplicates {key of u, digest, content}, lowest generation of these | false,
---      accounts {key of a, account, client}, pending {call as text, context, results}; each list flat, with bytes
---      as their index in ARGV | 5.. those bytes
+--      accounts {key of a, account, client}, pending {call as text, context, results}, hints {key of d, element}, lowest
+--      hour of these | false, members {key of p, client}, history {key of h, version, field, row}; each list flat, with
+--      bytes as their index in ARGV | 5.. those bytes
 -- Reply status, call
 -- Holds sums beyond 2^53 stay exact, for HINCRBY adds text in 64 bits; one that would come near their end is an error,
 --       and nothing is changed.
@@ -844,8 +967,18 @@ local function reconcile_lists(keys, argv, lists)
   end
   for k = 1, #forget, 2 do forget_entry(keys[forget[k]], argv[forget[k + 1]]) end
   remember_all(keys, argv, duplicates)
-  if lists[9] then lower_generation(keys[1], lists[9]) end
+  if lists[9] then lower(keys[1], 'gen_min', lists[9]) end
   for k = 1, #accounts, 3 do index_account(keys[accounts[k]], accounts[k + 1], accounts[k + 2]) end
+  push_hints(keys, argv, lists[12], 1, #lists[12])
+  if lists[13] then lower(keys[1], 'due_min', lists[13]) end
+  push_members(keys, lists[14], 1, #lists[14])
+  local history = lists[15]
+  for k = 1, #history, 4 do
+    local stored = call('HGET', keys[history[k]], history[k + 2])
+    if not stored or history[k + 1] >= tonumber(string.match(stored, '^%d+')) then
+      call('HSET', keys[history[k]], history[k + 2], argv[history[k + 3]])
+    end
+  end
 end
 
 local function reconcile(keys, argv)
@@ -868,30 +1001,31 @@ local function reconcile(keys, argv)
   return {OK, expected + 1}
 end
 
--- rater_v2_register: note that the lane agrees with this run of the server; the last of all lanes opens the gate.
+-- rater_v3_register: note that the lane agrees with this run of the server; the last of all lanes opens the gate.
 -- KEYS 1 g | 2 l:LANE      ARGV 1 lane | 2 token | 3 call | 4 lanes      Reply status, call
 local function register(keys, argv)
   local status, expected = guard(keys[2], tonumber(argv[2]), tonumber(argv[3]))
   if status ~= OK then return {status, expected} end
   local run, all = run_id(), true
-  call('HDEL', keys[1], 'open', 'r:' .. argv[1])
-  call('HSET', keys[1], 'run:' .. argv[1], run)
+  call('HDEL', keys[1], 'open', 'r:' .. argv[1], 'opened', 'run:' .. argv[1])
+  call('HSET', keys[1], 'in:' .. argv[1], run)
   for lane = 0, tonumber(argv[4]) - 1 do
-    if call('HGET', keys[1], 'run:' .. lane) ~= run then
+    if call('HGET', keys[1], 'in:' .. lane) ~= run then
       all = false
       break
     end
   end
-  if all then call('HSET', keys[1], 'opened', run) end
+  if all then call('HSET', keys[1], 'agreed', run) end
   call('HSET', keys[2], 'call', expected + 1)
   return {OK, expected + 1}
 end
 
 ---------------------------------------------------------------------------------------------------- beside the line
--- rater_v2_views (no writes): client registers and account index entries.
--- KEYS 1 g | 2 l:LANE | then r:CLIENT ... | then a:SHARD of each account
+-- rater_v3_views (no writes): client registers, balances and account index entries.
+-- KEYS 1 g | 2 l:LANE | then r:CLIENT ... | then c:CLIENT ... | then a:SHARD of each account
 -- ARGV 1 lane | 2 token | 3 call | 4 number of clients | 5.. accounts
--- Reply status, call, and: OK: a register | nil for each client, then a client | nil for each account
+-- Reply status, call, and: OK: a register | nil for each client, then a balance as text | nil for each, then a client |
+--       nil for each account
 local function views(keys, argv)
   local status, expected = gate(keys[1], keys[2], argv[1], tonumber(argv[2]), tonumber(argv[3]))
   local reply = {status, expected}
@@ -901,18 +1035,71 @@ local function views(keys, argv)
     local part = call('MGET', unpack(keys, 2 + from, 2 + min(from + CHUNK - 1, clients)))
     for j = 1, #part do reply[1 + from + j] = part[j] end
   end
+  for k = 1, clients do reply[2 + clients + k] = call('HGET', keys[2 + clients + k], 'b') end
+  clients = clients * 2
   for k = 1, #argv - 4 do reply[2 + clients + k] = call('HGET', keys[2 + clients + k], argv[4 + k]) end
   return reply
 end
 
--- rater_v2_probe (no writes): whether a draw would be heard.
+-- rater_v3_probe (no writes): whether a draw would be heard.
 -- KEYS 1 g | 2 l:LANE      ARGV 1 lane | 2 token | 3 call      Reply status, call
 local function probe(keys, argv)
   local status, expected = gate(keys[1], keys[2], argv[1], tonumber(argv[2]), tonumber(argv[3]))
   return {status, expected}
 end
 
--- rater_v2_expire: drop generations that no lane can ask for any more.
+-- rater_v3_due (no writes): hints that are not known yet.
+-- KEYS 1 g | 2 l:LANE | then d:HOUR for HOUR = first, first + 1, ...
+-- ARGV 1 lane | 2 token | 3 call | 4 most hints to bring | 5.. how many of each hour are known
+-- Reply status, call, and: OK: how many there are in all | index from 0 of an hour, {its hints that are not known} | ...
+local function due(keys, argv)
+  local status, expected = gate(keys[1], keys[2], argv[1], tonumber(argv[2]), tonumber(argv[3]))
+  if status ~= OK then return {status, expected} end
+  local reply, room, total = {status, expected, 0}, tonumber(argv[4]), 0
+  for k = 3, #keys do
+    local length, known = call('LLEN', keys[k]), tonumber(argv[k + 2])
+    total = total + length
+    local count = min(length - known, room)
+    if count > 0 then
+      reply[#reply + 1], reply[#reply + 2] = k - 3, call('LRANGE', keys[k], known, known + count - 1)
+      room = room - count
+    end
+  end
+  reply[3] = total
+  return reply
+end
+
+-- rater_v3_drop_due: drop the hints of an hour if they are so many, and move due_min on to the next hour that has any.
+-- KEYS 1 g | 2 l:LANE | 3 d:HOUR | then d:HOUR for HOUR = first, first + 1, ...
+-- ARGV 1 lane | 2 token | 3 call | 4 number of hints | 5 first hour, "" when none is known
+-- Reply status, call, 1 (dropped) | 0
+-- Holds of hours that none has, due_min becomes the one behind the last; hints that come lower it again. It runs when
+--       memory is short, too, for it makes room.
+local function drop_due(keys, argv)
+  local status, expected = gate(keys[1], keys[2], argv[1], tonumber(argv[2]), tonumber(argv[3]))
+  if status ~= OK then return {status, expected, 0} end
+  local length, first, at = tonumber(argv[4]), tonumber(argv[5]), 4
+  local dropped = length > 0 and call('LLEN', keys[3]) == length
+  if first and first == tonumber(call('HGET', keys[1], 'due_min')) then
+    while at <= #keys and (dropped and keys[at] == keys[3] or call('LLEN', keys[at]) == 0) do at = at + 1 end
+  end
+  -- WRITE
+  if dropped then call('UNLINK', keys[3]) end
+  if at > 4 then call('HSET', keys[1], 'due_min', first + at - 4) end
+  call('HSET', keys[2], 'call', expected + 1)
+  return {OK, expected + 1, dropped and 1 or 0}
+end
+
+-- rater_v3_members (no writes): a piece of the clients that were ever given a package.
+-- KEYS 1 g | 2 l:LANE | 3 p:PACK      ARGV 1 lane | 2 token | 3 call | 4 from index 0 | 5 how many
+-- Reply status, call, and: OK: {clients}
+local function members(keys, argv)
+  local status, expected = gate(keys[1], keys[2], argv[1], tonumber(argv[2]), tonumber(argv[3]))
+  if status ~= OK then return {status, expected} end
+  return {status, expected, call('LRANGE', keys[3], argv[4], tonumber(argv[4]) + tonumber(argv[5]) - 1)}
+end
+
+-- rater_v3_expire: drop generations that no lane can ask for any more.
 -- KEYS 1 g | 2 l:LANE | then u:GEN for GEN = first, first + 1, ...
 -- ARGV 1 lane | 2 token | 3 call | 4 lanes | 5 length of a generation, ms | 6 first generation, "" when none is known
 --      7 lane time, ms
@@ -940,11 +1127,14 @@ local function expire(keys, argv)
   return {OK, expected + 1, dropped}
 end
 
-redis.register_function('rater_v2_fence', bound(fence))
-redis.register_function('rater_v2_reconcile', bound(reconcile))
-redis.register_function('rater_v2_register', bound(register))
-redis.register_function('rater_v2_draw', bound(draw))
-redis.register_function('rater_v2_change', bound(change))
-redis.register_function{function_name = 'rater_v2_expire', callback = bound(expire), flags = {'allow-oom'}}
-redis.register_function{function_name = 'rater_v2_views', callback = bound(views), flags = {'no-writes'}}
-redis.register_function{function_name = 'rater_v2_probe', callback = bound(probe), flags = {'no-writes'}}
+redis.register_function('rater_v3_fence', bound(fence))
+redis.register_function('rater_v3_reconcile', bound(reconcile))
+redis.register_function('rater_v3_register', bound(register))
+redis.register_function('rater_v3_draw', bound(draw))
+redis.register_function('rater_v3_change', bound(change))
+redis.register_function{function_name = 'rater_v3_expire', callback = bound(expire), flags = {'allow-oom'}}
+redis.register_function{function_name = 'rater_v3_drop_due', callback = bound(drop_due), flags = {'allow-oom'}}
+redis.register_function{function_name = 'rater_v3_due', callback = bound(due), flags = {'no-writes'}}
+redis.register_function{function_name = 'rater_v3_members', callback = bound(members), flags = {'no-writes'}}
+redis.register_function{function_name = 'rater_v3_views', callback = bound(views), flags = {'no-writes'}}
+redis.register_function{function_name = 'rater_v3_probe', callback = bound(probe), flags = {'no-writes'}}

@@ -43,6 +43,18 @@ class Keys:
         """Return the hash of the duplicate keys of a generation."""
         return f"{self._base}u:{generation}"
 
+    def due(self, hour: int) -> str:
+        """Return the list of an hour's hints in the due index."""
+        return f"{self._base}d:{hour}"
+
+    def members(self, package: str) -> str:
+        """Return the list of the clients that were ever given a package."""
+        return f"{self._base}p:{package}"
+
+    def history(self, client: str) -> str:
+        """Return the hash of a client's periods that have left its state."""
+        return f"{self._base}h:{client}"
+
 
 def meta_key(prefix: str) -> str:
     """Return the hash of what is fixed at provisioning: `buckets` and `lanes`."""

@@ -31,7 +31,7 @@ class Args(NamedTuple):
 
 
 def pack_draw(request: DrawRequest, keys: Keys) -> Args:
-    """Return the arguments of rater_v2_draw; of rater_v2_change where `changes` says so."""
+    """Return the arguments of rater_v3_draw; of rater_v3_change where `changes` says so."""
     clients = clients_of(request)
     generation = request.generation
     names = [keys.gate, keys.lane(request.lane), keys.outcomes(request.lane)]
@@ -39,6 +39,7 @@ def pack_draw(request: DrawRequest, keys: Keys) -> Args:
     names += [keys.client + client for client in clients]
     names += [keys.client_state + change.client for change in request.changes]
     names += [keys.accounts(account) for account, _ in request.accounts]
+    asking: list[int] = []
     flat: list[Any] = [request.lane_ms, generation, request.trim, request.floor, int(not request.contextless)]
     flat += (len(clients), len(request.uses), len(request.changes), len(request.accounts), len(request.items))
     for use in request.uses:
@@ -47,7 +48,9 @@ def pack_draw(request: DrawRequest, keys: Keys) -> Args:
     for account, client in request.accounts:
         flat += (account, client)
     digests: list[bytes] = []
-    for item in request.items:
+    for number, item in enumerate(request.items):
+        if item.fees:
+            asking.append(number)
         digests += (item.key, item.content, item.older or item.key)
         billed, (a, s, d) = item.billed, item.cost
         place = ~item.use if item.cut else item.use
@@ -58,33 +61,97 @@ def pack_draw(request: DrawRequest, keys: Keys) -> Args:
         flat += (place, head + 1 if item.same_record else head, billed, a, s, d)
         flat += packed
     argv = [
-        request.lane,
-        request.token,
-        request.number,
-        msgpack.encode(flat),
-        b"".join(digests),
-        request.context,
-    ]
-    if changes(request):
-        argv.append(_pack_changes(request, clients))
-        argv += [change.state for change in request.changes]
+        request.lane, request.token, request.number, msgpack.encode(flat), b"".join(digests), request.context,
+    ]  # fmt: skip
+    if asking or request.changes or any(use.wake is not None for use in request.uses):
+        argv += _pack_changes(request, asking, clients, keys, names)
     return Args(names, argv)
 
 
-def changes(request: DrawRequest) -> bool:
-    """Return whether the call is one of rater_v2_change: it changes clients, or some of them wait."""
-    return bool(request.changes) or any(use.wake is not None for use in request.uses)
+def changes(args: Args) -> bool:
+    """Return whether a call is one of rater_v3_change: it changes clients, some wait, or fees are asked."""
+    return len(args.argv) > _CHANGES
 
 
-def _pack_changes(request: DrawRequest, clients: Sequence[str]) -> bytes:
+_CHANGES = 6
+"""Arguments of rater_v3_draw, behind which those of rater_v3_change stand."""
+
+
+class _Named:
+    """Keys and bytes of a call, as its payload points at them: Lua's msgpack does not know bytes."""
+
+    def __init__(self, names: list[str], arguments: int) -> None:
+        """Add keys to these names. arguments: how many stand before the bytes."""
+        self.blobs: list[bytes] = []
+        self._names = names
+        self._known: dict[str, int] = {}
+        self._arguments = arguments
+
+    def key(self, name: str) -> int:
+        """Return where Lua finds this key in KEYS."""
+        found = self._known.get(name)
+        if found is None:
+            self._names.append(name)
+            found = self._known[name] = len(self._names)
+        return found
+
+    def blob(self, content: bytes) -> int:
+        """Return where Lua finds these bytes in ARGV."""
+        self.blobs.append(content)
+        return self._arguments + len(self.blobs)
+
+
+def _pack_changes(
+    request: DrawRequest, asking: Sequence[int], clients: Sequence[str], keys: Keys, names: list[str]
+) -> list[bytes]:
+    """Return the arguments that rater_v3_change has besides; adds to the names of keys."""
     index = {client: number for number, client in enumerate(clients, 1)}
-    flat: list[Any] = []
+    flat: list[Any] = [0]
     for of in request.changes:
         flat += (index[of.client], of.expected, of.version, of.least, of.most, of.delta, len(of.counters))
         for counter in of.counters:
             flat += counter
+    flat[0] = len(flat) + 1
     flat += [_OUT_OF_RANGE if use.wake is None else use.wake for use in request.uses]
-    return msgpack.encode(flat)
+    states = [change.state for change in request.changes]
+    named = _Named(names, _CHANGES + 1 + len(states))
+    hints = _pack_hints([hint for of in request.changes for hint in of.hints], keys, named)
+    members = _pack_members(
+        [(package, of.client) for of in request.changes for package in of.members], keys, named
+    )
+    rows: list[Any] = []
+    for of in request.changes:
+        for field, row in of.history:
+            rows += (named.key(keys.history(of.client)), field, named.blob(b"%d:%b" % (of.version, row)))
+    fees = [number for at in asking for number in _pack_fees(at + 1, request.items[at])]
+    flat += (len(hints) - 1, *hints)  # the last is no hint
+    for some in (members, rows, fees):
+        flat += (len(some), *some)
+    return [msgpack.encode(flat), *states, *named.blobs]
+
+
+def _pack_fees(place: int, item: DrawItem) -> list[int]:
+    """Return what an item asks of fees. place: its own, from 1."""
+    flat = [place, item.use + 1, len(item.fees)]
+    for group, field, net, amount, deny in item.fees:
+        flat += (_GROUP * group, field + _FIRST_FIELD, net, amount, int(deny))
+    return flat
+
+
+def _pack_hints(hints: Sequence[tuple[int, bytes]], keys: Keys, named: _Named) -> list[Any]:
+    """Return key and bytes of each, and the lowest hour."""
+    flat: list[Any] = []
+    for hour, element in hints:
+        flat += (named.key(keys.due(hour)), named.blob(element))
+    return [*flat, min((hour for hour, _ in hints), default=False)]
+
+
+def _pack_members(members: Sequence[tuple[str, str]], keys: Keys, named: _Named) -> list[Any]:
+    """Return key and client of each."""
+    flat: list[Any] = []
+    for package, client in members:
+        flat += (named.key(keys.members(package)), client)
+    return flat
 
 
 def _packed(item: DrawItem) -> tuple[int, list[Any]]:
@@ -131,59 +198,59 @@ def _conversions(item: DrawItem, size: int, to_package: Form | None, to_client: 
 
 
 _BLOBS = 4
-"""Arguments of rater_v2_reconcile before the bytes that its payload points at."""
+"""Arguments of rater_v3_reconcile before the bytes that its payload points at."""
 
 
-def pack_reconcile(what: Reconcile, keys: Keys) -> Args:  # noqa: C901 - one short loop for each list
-    """Return the arguments of rater_v2_reconcile."""
-    index: dict[str, int] = {}
+def pack_reconcile(what: Reconcile, keys: Keys) -> Args:
+    """Return the arguments of rater_v3_reconcile."""
     names = [keys.gate, keys.lane(what.lane), keys.outcomes(what.lane)]
-
-    def at(key: str) -> int:
-        """Where Lua finds this key in KEYS."""
-        found = index.get(key)
-        if found is None:
-            names.append(key)
-            found = index[key] = len(names)
-        return found
-
-    blobs: list[bytes] = []
-
-    def blob(content: bytes) -> int:
-        """Where Lua finds these bytes in ARGV: its msgpack does not know the type."""
-        blobs.append(content)
-        return _BLOBS + len(blobs)
-
+    named = _Named(names, _BLOBS)
     sums: list[Any] = []  # deltas as text: a sum of many may leave the range of doubles
     for client, delta in what.balances:
-        sums += (at(keys.client + client), "b", str(delta))
+        sums += (named.key(keys.client + client), "b", str(delta))
     for client, field, delta in what.counters:
-        sums += (at(keys.client + client), field, str(delta))
+        sums += (named.key(keys.client + client), field, str(delta))
     states: list[Any] = []
     for client, version, state in what.states:
-        states += (at(keys.client + client), at(keys.client_state + client), version, blob(state))
-    forget: list[Any] = []
-    for generation, key in what.forget:
-        forget += (at(keys.generation(generation)), blob(key))
-    duplicates: list[Any] = []
-    for generation, key, content in what.duplicates:
-        duplicates += (at(keys.generation(generation)), blob(key), blob(content))
-    lowest = min((generation for generation, _, _ in what.duplicates), default=False)
+        of, register = named.key(keys.client + client), named.key(keys.client_state + client)
+        states += (of, register, version, named.blob(state))
     accounts: list[Any] = []
     for account, client in what.accounts:
-        accounts += (at(keys.accounts(account)), account, client)
-    pending: list[Any] = []
-    for number, context, packed in what.pending:
-        pending += (str(number), blob(context), blob(packed))
+        accounts += (named.key(keys.accounts(account)), account, client)
     lists = [
         what.floor, int(what.final), what.lane_ms, [str(number) for number in what.drop_calls],
-        sums, states, forget, duplicates, lowest, accounts, pending,
+        sums, states, *_pack_duplicates(what, keys, named), accounts, *_pack_kept(what, keys, named),
     ]  # fmt: skip
-    return Args(names, [what.lane, what.token, what.number, msgpack.encode(lists), *blobs])
+    return Args(names, [what.lane, what.token, what.number, msgpack.encode(lists), *named.blobs])
+
+
+def _pack_duplicates(what: Reconcile, keys: Keys, named: _Named) -> tuple[list[int], list[int], int | bool]:
+    """Return the lists of keys to forget and to remember, and the lowest generation of the latter."""
+    forget: list[int] = []
+    for generation, key in what.forget:
+        forget += (named.key(keys.generation(generation)), named.blob(key))
+    duplicates: list[int] = []
+    for generation, key, content in what.duplicates:
+        duplicates += (named.key(keys.generation(generation)), named.blob(key), named.blob(content))
+    return forget, duplicates, min((generation for generation, _, _ in what.duplicates), default=False)
+
+
+def _pack_kept(what: Reconcile, keys: Keys, named: _Named) -> tuple[Any, ...]:
+    """Return the lists of outcomes, hints with their lowest hour, members and history."""
+    pending: list[Any] = []
+    for number, context, packed in what.pending:
+        pending += (str(number), named.blob(context), named.blob(packed))
+    *hints, lowest = _pack_hints(what.hints, keys, named)
+    members = _pack_members(what.members, keys, named)
+    history: list[Any] = []
+    for client, version, field, row in what.history:
+        key, text = named.key(keys.history(client)), named.blob(b"%d:%b" % (version, row))
+        history += (key, version, field, text)
+    return pending, hints, lowest, members, history
 
 
 def unpack_due(rows: list[list[Any]], request: DrawRequest) -> list[Due]:
-    """Return what rater_v2_change answered as due. Sums beyond what doubles hold come as text."""
+    """Return what rater_v3_change answered as due. Sums beyond what doubles hold come as text."""
     named = clients_of(request)
     fields = {change.client: [of.field for of in change.counters] for change in request.changes}
     due = []
@@ -195,7 +262,7 @@ def unpack_due(rows: list[list[Any]], request: DrawRequest) -> list[Due]:
 
 
 def unpack_fence(reply: list[Any]) -> FenceReply:
-    """Return what rater_v2_fence answered."""
+    """Return what rater_v3_fence answered."""
     if reply[0] != Status.OK:
         return FenceReply(Status(reply[0]), reply[1], 0, [], 0)
     _, call, floor, base, lane_ms, fields, token = reply

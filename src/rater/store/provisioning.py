@@ -9,7 +9,7 @@ from rater.errors import Halt, StoreDown
 from rater.store.keys import meta_key
 from rater.store.link import Address, FunctionMissing, Link
 
-LIBRARY = "rater_v2"
+LIBRARY = "rater_v3"
 VERSION_MIN = 7
 
 

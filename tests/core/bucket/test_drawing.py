@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rater.core.amounts import LIMIT, Form, half_up
+from rater.core.bucket.drawing import Funds, draw_item
 from rater.core.bucket.messages import (
     ClientWrite,
     DrawItem,
@@ -21,7 +22,7 @@ from rater.core.bucket.messages import (
     pack_results,
     unpack_results,
 )
-from rater.core.bucket.model import Bucket, Funds, draw_item
+from rater.core.bucket.model import Bucket
 
 
 class Limit(NamedTuple):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import msgpack
+from msgspec.structs import replace
 
 from rater.core.amounts import Form
 from rater.core.bucket.messages import (
@@ -14,6 +16,8 @@ from rater.core.bucket.messages import (
     DrawItem,
     DrawRequest,
     DrawResult,
+    FeeAsk,
+    FeeResult,
     FenceReply,
     ItemCandidate,
     Outcome,
@@ -38,8 +42,8 @@ from rater.core.journal.outcomes import (
     unpack_kept,
 )
 from rater.core.journal.reconciling import FORGET_GENERATIONS_MAX, Reconciling, effects
-from rater.core.journal.records import ChangeRecord, Effect, StateRecord
-from rater.core.rating.transaction import Context, TransactionHead
+from rater.core.journal.records import FEE_INDEX_MIN, ChangeRecord, Effect, StateRecord
+from rater.core.rating.transaction import Context, FeeText, TransactionHead
 
 TOPIC = "calls"
 CLIENT = "c"
@@ -141,6 +145,9 @@ def corrections(what: Reconcile) -> dict[str, Any]:
         "pending",
         "forget",
         "drop_calls",
+        "hints",
+        "members",
+        "history",
     )
     return {name: getattr(what, name) for name in names if getattr(what, name)}
 
@@ -349,6 +356,43 @@ def test_a_change_cut_by_a_part_is_added_once() -> None:
     assert corrections(finish(step)) == {}
 
 
+def test_what_a_lost_change_added_besides_sums_is_added_again() -> None:
+    """Hints, members and history; of a change that is not lost nothing."""
+    change = ChangeRecord(
+        COMMANDS, 3, 2, LANE_MS, LANE_MS, CLIENT, 7, b"seven", 0, [],
+        [(9, b"\x00\x01c")], ["p"], [("3.1", b"row")],
+    )  # fmt: skip
+    there = reconciling(keeps(floor=51, base=51), positions={COMMANDS: 9})
+    there.read([(50, change)])
+    assert there.finish(0, 1, 9, 100) is None
+    lost = reconciling(keeps(floor=50), positions={COMMANDS: 9})
+    lost.read([(50, change)])
+    assert lost.size == 4
+    assert corrections(finish(lost)) == {
+        "states": [(CLIENT, 7, b"seven")],
+        "hints": [(9, b"\x00\x01c")],
+        "members": [("p", CLIENT)],
+        "history": [(CLIENT, 7, "3.1", b"row")],
+    }
+
+
+def test_a_fee_is_taken_back_with_its_side() -> None:
+    """Kept, and published otherwise: without the fee; the lost fee of another is added by itself."""
+    entry, result = bringing(0), rated(5, 2)._replace(fee=FeeResult(0, None, -4))
+    assert effects(Pending(entry, result)) == (
+        -9,
+        {FIELD: 2, **dict(zip(fee_fields(0), (1, -3, -4), strict=True))},
+    )
+    step = reconciling(fenced((entry, result), floor=50), position=9)
+    step.read([(50, effect(0, 5, 2)), (51, effect(1, 1)), (52, fee_effect(1, -104))])
+    what = corrections(finish(step))
+    assert what["balances"] == [(CLIENT, 4 - 1 - 104)]
+    assert what["counters"] == [
+        *((CLIENT, field, delta) for field, delta in zip(fee_fields(0), (-1, 3, 4), strict=True)),
+        *((CLIENT, field, delta) for field, delta in zip(fee_fields(1), (1, -103, -104), strict=True)),
+    ]
+
+
 def test_a_published_change_is_dropped() -> None:
     """A change that is kept as the journal has it changes nothing; the outcome goes."""
     kept = changed(3, 12, [(FIELD, -2)])
@@ -418,13 +462,17 @@ def test_the_journal_of_the_version_before_is_read_as_it_is() -> None:
 # ------------------------------------------------------------------ any history
 @st.composite
 def histories(draw: st.DrawFn) -> dict[str, Any]:
-    """Return calls of a lane, how much of them was published and how, and where the store and we stop."""
+    """Return calls of a lane, how much of them was published and how, and where the store and we stop.
+
+    Some of them bring a fee.
+    """
     sizes = draw(st.lists(st.integers(1, 3), min_size=1, max_size=8))
     records = sum(sizes)
     published = draw(st.integers(0, records))
     return {
         "sizes": sizes,
         "as_decided": [draw(st.sampled_from([True] * 5 + [False, None])) for _ in range(published)],
+        "brings": draw(st.sets(st.integers(0, records))),
         "kept_calls": draw(st.integers(0, len(sizes))),
         "trims": draw(st.integers(0, len(sizes))),
         "reads": draw(st.lists(st.integers(1, 3), max_size=records)),
@@ -433,17 +481,42 @@ def histories(draw: st.DrawFn) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _draw(bucket: Bucket, number: int, offsets: list[int], trim: int, floor: int) -> int:
+def fee_fields(at: int) -> list[str]:
+    """Return the counters of the fee that the record at this offset brings: of a period of its own."""
+    return [f"2.{at}.fee.{name}" for name in ("charged", "net", "amount")]
+
+
+def bringing(at: int) -> OutcomeEntry:
+    """Return what is kept of a side that brings a fee: net 3 + 100 at, amount one more."""
+    packages = (*HEAD.packages, PeriodText("2", f"2.{at}", str(at)))
+    context = Context(
+        0, "s", "i", 0, None, "1", 0, 0, None, (), replace(HEAD, packages=packages), NO_RATE, LIMITS,
+        (FeeText(1, "told", -3 - 100 * at),),
+    )  # fmt: skip
+    return replace(entry(at), context=msgpack.encode(context))
+
+
+def fee_effect(at: int, amount: int) -> Effect:
+    """Return what the journal says of the fee that the record at this offset brought."""
+    sums = list(zip(fee_fields(at), (1, amount + 1, amount), strict=True))
+    return effect(at, -amount, index=FEE_INDEX_MIN, key=b"", content=b"", counters=sums)
+
+
+def _draw(bucket: Bucket, number: int, offsets: list[int], trim: int, floor: int, brings: set[int]) -> int:
+    fields = [FIELD, *(field for at in offsets for field in fee_fields(at))]
     items = [
-        DrawItem(0, key_of(at), b"same", at + 1, Form(0, -10 - at, 1), same_record=False, candidates=(LIMIT,))
-        for at in offsets
-    ]
+        DrawItem(
+            0, key_of(at), b"same", at + 1, Form(0, -10 - at, 1), same_record=False, candidates=(LIMIT,),
+            fees=(FeeAsk(1, 1 + 3 * place, -3 - 100 * at, -4 - 100 * at, deny=False),) * (at in brings),
+        )
+        for place, at in enumerate(offsets)
+    ]  # fmt: skip
     reply = bucket.draw(
         DrawRequest(
             lane=0, token=1, number=number, trim=trim, floor=floor,
             lane_ms=LANE_MS, generation=LANE_MS // LENGTH_MS, changes=[], accounts=[],
-            uses=[Use(CLIENT, 1, 0, [FIELD])], items=items,
-            context=msgpack.encode([entry(at) for at in offsets]),
+            uses=[Use(CLIENT, 1, 0, fields)], items=items,
+            context=msgpack.encode([bringing(at) if at in brings else entry(at) for at in offsets]),
         )
     )  # fmt: skip
     assert reply.status == Status.OK
@@ -468,25 +541,32 @@ def test_a_reconciled_bucket_is_journal_plus_pending(history: dict[str, Any]) ->
     journal: list[tuple[int, Effect]] = []
     for at, published in enumerate(history["as_decided"]):
         if published is not None:
-            journal.append((100 + at, effect(at, 10 + at + (0 if published else 3), at + 1)))
+            journal.append((100 + 2 * at, effect(at, 10 + at + (0 if published else 3), at + 1)))
+        # What was not published as it was decided may have brought a fee, too, or none.
+        if published is not None and (at in history["brings"] if published else at % 3):
+            journal.append((101 + 2 * at, fee_effect(at, -4 - 100 * at - (not published))))
     position = len(history["as_decided"])
     offset = 0
     for number, size in enumerate(history["sizes"][: history["kept_calls"]]):
         # Only what was published as it was decided may have been trimmed, with its effects below the floor.
         whole = all(history["as_decided"][:offset]) and offset <= position
-        trim, floor = (request - 1, 100 + offset) if number < history["trims"] and whole else (0, 0)
-        request = _draw(bucket, request, list(range(offset, offset + size)), trim, floor)
+        trim, floor = (request - 1, 100 + 2 * offset) if number < history["trims"] and whole else (0, 0)
+        offsets = list(range(offset, offset + size))
+        request = _draw(bucket, request, offsets, trim, floor, history["brings"])
         offset += size
     step = _compare(bucket, journal, position, history)
-    expected = [(said.balance, said.counters[0][1], said.key) for _, said in journal]
+    expected = [(said.balance, dict(said.counters), said.key) for _, said in journal]
     for decided in step.pending.values():
-        balance, counters = effects(decided)
         assert isinstance(decided, Pending)
-        expected.append((balance, counters[FIELD], decided.entry.key))
+        expected.append((*effects(decided), decided.entry.key))
     client = bucket.clients[CLIENT]
     assert client.balance == sum(balance for balance, _, _ in expected)
-    assert client.used.get(FIELD, 0) == sum(units for _, units, _ in expected)
-    assert set(bucket.generations.get(LANE_MS // LENGTH_MS, {})) == {key for _, _, key in expected}
+    sums: Counter[str] = Counter()
+    for _, counters, _ in expected:
+        for field, delta in counters.items():
+            sums[field] += delta
+    assert {field: used for field, used in client.used.items() if used} == dict(sums)
+    assert set(bucket.generations.get(LANE_MS // LENGTH_MS, {})) == {key for _, _, key in expected if key}
     again = bucket.fence(0, 999)
     assert again.base == again.floor
     left = reconciling(again, position=position)

@@ -18,6 +18,7 @@ import msgspec
 from rater.core.amounts import LIMIT, parse_micros
 from rater.core.catalog.offers import counter_field
 from rater.core.json_text import UNREADABLE
+from rater.core.kinds import TransactionType
 from rater.core.reasons import shown
 
 if TYPE_CHECKING:
@@ -54,6 +55,9 @@ class _Transaction(msgspec.Struct):
     draws: list[_Draw] = []
     side: str | None = None
     cdr: dict[str, Any] | None = None
+    client_package: str | None = None
+    period: int | None = None
+    net: str | None = None
 
 
 class _Open(msgspec.Struct):
@@ -92,7 +96,7 @@ class Ledger:
             amount = parse_micros(transaction.amount)
             taken = [
                 (counter_field(d.client_package, d.period, d.limit), _taken(d)) for d in transaction.draws
-            ]
+            ] + _brought(transaction, amount)
         except UNREADABLE as error:
             self.find("unreadable", where, f"no transaction can be read here: {shown(str(error))}")
             return
@@ -205,6 +209,18 @@ class Ledger:
 
 def _told(client: str, amount: int, counters: Iterable[tuple[str, int]]) -> str:
     return f"{shown(client)} {amount} {shown(dict(counters))}"
+
+
+def _brought(fee: _Transaction, amount: int) -> list[tuple[str, int]]:
+    """Return what is counted of a fee that a call brought (charge on event): such a one names its call."""
+    if fee.type != TransactionType.SUBSCRIPTION_FEE or not fee.cdr:
+        return []
+    begin = counter_field(fee.client_package or "", fee.period or 0, "fee")
+    return [
+        (f"{begin}.charged", 1),
+        (f"{begin}.net", parse_micros(fee.net or "")),
+        (f"{begin}.amount", amount),
+    ]
 
 
 def _taken(draw: _Draw) -> int:

@@ -17,6 +17,7 @@ from rater.core.bucket.messages import DrawResult, pack_results, unpack_results
 from rater.core.catalog.codes import RateText
 from rater.core.catalog.offers import LimitText
 from rater.core.clients.changes import Change, ChangeEvent, ChangeTransaction
+from rater.core.clients.views import PeriodText
 from rater.core.instants import stamp_of
 from rater.core.kinds import TransactionType
 from rater.core.rating.transaction import CallText, Context, FeeText, TransactionHead
@@ -233,6 +234,27 @@ def context_of(
         row.side, row.source, row.id, row.at_ms, row.caller, row.called, row.amount, row.billed, row.why,
         row.fx, head, rate, limits, row.fees,
     )  # fmt: skip
+
+
+class BroughtFee(NamedTuple):
+    """The fee that a side brought: signed micros, its counters with what they got, its transaction."""
+
+    amount: int
+    counters: list[tuple[str, int]]
+    value: bytes
+
+
+def brought_fee(
+    packages: tuple[PeriodText, ...], fees: tuple[FeeText, ...], result: DrawResult
+) -> BroughtFee | None:
+    """Return the fee that was charged with a side, None for none. packages: of its head."""
+    fee = result.fee
+    if fee is None or fee.charged is None:
+        return None
+    text = fees[fee.charged]
+    begin = f"{packages[text.group].field}.fee."
+    counters = [(f"{begin}charged", 1), (f"{begin}net", text.net), (f"{begin}amount", fee.amount)]
+    return BroughtFee(fee.amount, counters, text.value.encode())
 
 
 def row_of(of: Context, key: bytes, content: bytes, record: Record) -> OutcomeRow:

@@ -9,7 +9,9 @@ bucket's floor on are compared with the outcomes that the bucket keeps:
   record comes again, and is published as it was decided;
 - kept, not in the journal, below the positions: something else was published for the record: undone.
 
-What a change of a client did is taken once, by its record; the transactions behind it are shares of it.
+What a change of a client did is taken once, by its record; the transactions behind it are shares of it. A
+side that brought a fee has two transactions, always both, each with an effect of its own; what was kept of
+both is taken back with the usage.
 
 A long rebuild goes in parts. After a crash between two, records in base .. floor are in the bucket already,
 but may still be those of kept outcomes, so they are read again and only looked up.
@@ -24,8 +26,22 @@ from typing import NamedTuple
 from msgspec import msgpack
 
 from rater.core.bucket.messages import FenceReply, Outcome, Reconcile, bucket_of
-from rater.core.journal.outcomes import Decided, KeptChange, OutcomeEntry, Pending, pack_kept, unpack_kept
-from rater.core.journal.records import CHANGE_INDEX_MIN, ChangeRecord, Effect, Identity, StateRecord
+from rater.core.journal.outcomes import (
+    Decided,
+    KeptChange,
+    OutcomeEntry,
+    Pending,
+    brought_fee,
+    pack_kept,
+    unpack_kept,
+)
+from rater.core.journal.records import (
+    CHANGE_INDEX_MIN,
+    ChangeRecord,
+    Effect,
+    Identity,
+    StateRecord,
+)
 from rater.core.rating.transaction import Context
 
 FORGET_GENERATIONS_MAX = 64
@@ -52,13 +68,18 @@ def effects(kept: Decided) -> Effects:
     if result.outcome != Outcome.RATED:
         return _NOTHING
     counters: defaultdict[str, int] = defaultdict(int)
+    balance = result.amount
     if result.takes:
         context = _rating.decode(kept.entry.context)
         packages = context.head.packages
+        fee = brought_fee(packages, context.fees, result)
+        if fee is not None:
+            balance += fee.amount
+            counters.update(fee.counters)
         fields = [packages[limit.group].field + limit.field for limit in context.limits]
         for index, taken, _, _ in result.takes:
             counters[fields[index]] += taken
-    return Effects(result.amount, dict(counters))
+    return Effects(balance, dict(counters))
 
 
 class _Compared:
@@ -125,12 +146,16 @@ class Reconciling:
         self._states: dict[str, tuple[int, bytes]] = {}
         self._accounts: dict[str, str] = {}
         self._forget: list[tuple[int, bytes]] = []
+        self._hints: list[tuple[int, bytes]] = []
+        self._members: list[tuple[str, str]] = []
+        self._history: list[tuple[str, int, str, bytes]] = []
 
     @property
     def size(self) -> int:
         """How many corrections have come together since the last `part`."""
         sums = len(self._balances) + len(self._counters) + len(self._states)
-        return sums + len(self._duplicates) + len(self._accounts) + len(self._forget)
+        listed = len(self._hints) + len(self._members) + len(self._history)
+        return sums + listed + len(self._duplicates) + len(self._accounts) + len(self._forget)
 
     def read(self, records: Iterable[tuple[int, object]]) -> None:
         """Take (offset in the journal, what its header says) in order.
@@ -160,6 +185,9 @@ class Reconciling:
         if decided is not None:
             self._add(decided.kept.client, effects(decided.kept), -1)
         self._register(change.client, change.version, change.state)
+        self._hints += change.hints
+        self._members += [(package, change.client) for package in change.members]
+        self._history += [(change.client, change.version, *row) for row in change.history]
 
     def _register(self, client: str, version: int, state: bytes) -> None:
         there = self._states.get(client)
@@ -171,7 +199,9 @@ class Reconciling:
         identity = effect.topic, effect.offset, effect.index
         if identity == self._changed:
             return  # its share of what the change did
-        decided = self._kept.get(identity)
+        decided = self._kept.get(
+            identity
+        )  # none of a fee that a side brought: it is taken back with the side
         if effect.key in self._keys:
             self._journaled.add(effect.key)
         if decided is not None:
@@ -274,6 +304,9 @@ class Reconciling:
             states=[(client, *state) for client, state in self._states.items()],
             accounts=list(self._accounts.items()),
             forget=self._forget,
+            hints=self._hints,
+            members=self._members,
+            history=self._history,
             final=final,
         )
         self._clear()

@@ -11,7 +11,7 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 import msgspec
 from msgspec.structs import replace
 
-from rater.core.bucket.messages import DrawReply, FeeResult, Outcome, bucket_of
+from rater.core.bucket.messages import DrawReply, DrawResult, Outcome, bucket_of
 from rater.core.catalog.compiled import Catalog
 from rater.core.catalog.specs import LimitType
 from rater.core.cdr import SIDES, Arrival, Cdr
@@ -19,7 +19,7 @@ from rater.core.cdr_decoding import check
 from rater.core.cdr_decoding import decode as decode_cdr
 from rater.core.clients.views import Views
 from rater.core.instants import STAMP_MS_END, is_stamp
-from rater.core.journal.outcomes import Decided, KeptChange, OutcomeRow, row_of
+from rater.core.journal.outcomes import Decided, KeptChange, brought_fee, row_of
 from rater.core.journal.records import (
     CDR_INDICES,
     CHANGE_INDEX_MIN,
@@ -355,8 +355,8 @@ def render(batch: Batch, standing: Standing) -> None:
             )  # fmt: skip
             transaction = rendered(row, head, side.rate_text, side.limits, result)
             batch.transactions.append((head.client.encode(), transaction, effect_headers(effect)))
-            if result.fee is not None and result.fee.charged is not None:
-                _render_fee(batch, standing, side, row, result.fee)
+            if result.fee is not None:
+                _render_fee(batch, standing, side, result)
             outcomes.append((name, SideOutcome.RATED if row.why is None else SideOutcome.ZERO))
             usage += 1
             late += side.late
@@ -374,21 +374,19 @@ def render(batch: Batch, standing: Standing) -> None:
     counts.late += late
 
 
-def _render_fee(batch: Batch, standing: Standing, side: Side, row: OutcomeRow, fee: FeeResult) -> None:
-    """Publish the fee that a side brought as the first call of a period, behind its usage."""
-    assert side.head is not None and fee.charged is not None  # noqa: S101, PT018 - the caller's
-    text = row.fees[fee.charged]
-    client, field = side.head.client, side.head.packages[text.group].field
-    counters = [
-        (f"{field}.fee.charged", 1),
-        (f"{field}.fee.net", text.net),
-        (f"{field}.fee.amount", fee.amount),
-    ]
+def _render_fee(batch: Batch, standing: Standing, side: Side, result: DrawResult) -> None:
+    """Publish the fee that a side brought, if it did, beside its usage."""
+    row, head = side.row, side.head
+    assert row is not None  # noqa: S101 - every drawn side has them
+    assert head is not None  # noqa: S101 - the same
+    fee = brought_fee(head.packages, row.fees, result)
+    if fee is None:
+        return
     effect = Effect(
         side.topic, standing.lane, row.offset, FEE_INDEX_MIN + side.index, row.record_ms, standing.lane_ms,
-        b"", b"", client, fee.amount, [(name, delta) for name, delta in counters if delta],
+        b"", b"", head.client, fee.amount, fee.counters,
     )  # fmt: skip
-    batch.transactions.append((client.encode(), text.value.encode(), effect_headers(effect)))
+    batch.transactions.append((head.client.encode(), fee.value, effect_headers(effect)))
     batch.counts.transactions[TransactionType.SUBSCRIPTION_FEE] += 1
 
 

@@ -132,7 +132,7 @@ def rendered(
     of: CallText, head: TransactionHead, rate: RateText, limits: tuple[LimitText, ...], result: DrawResult
 ) -> bytes:
     """Return the transaction's JSON: what was kept of the side, and what the draw gave (outcome RATED)."""
-    _, amount, sufficient, takes, fees = result
+    _, amount, sufficient, takes, told = result
     source, name, why, fx, billed = of.source, of.id, of.why, of.fx, of.billed
     outcome = "rated" if why is None else f'zero","why":"{why}'
     fee = rate.setup_fee if why is None else "0"
@@ -152,8 +152,8 @@ def rendered(
             if waive:
                 fee = "0"
     judged = "" if sufficient is None else _JUDGED[sufficient]
-    if fees is not None and fees.covered is not None:
-        judged += _COVERED[fees.covered]
+    if told is not None and told.covered is not None:
+        judged += _COVERED[told.covered]
     rates = _fx(fx) if fx else ""
     return (
         f'{{"revision":1,"type":"usage","id":"{source}/{name}/{head.ids}{source}","id":"{name}"}},'
@@ -163,8 +163,8 @@ def rendered(
     ).encode()
 
 
-_COVERED = (',"fee_covered":false', ',"fee_covered":true')
 _JUDGED = (',"balance_sufficient":false', ',"balance_sufficient":true')
+_COVERED = (',"fee_covered":false', ',"fee_covered":true')
 
 
 def _fx(objects: tuple[str, ...]) -> str:
