@@ -163,20 +163,19 @@ class Rater:
         A refusal is an event, as on the line.
         """
         command = read_command(raw)
-        if isinstance(command, str):
-            raise ValueError(command)
-        args = client_args(command)
-        at_ms = milliseconds(command.at)
-        try:
-            if isinstance(args, str):
-                raise ValueError(args)
-            if isinstance(args, TickArgs):
-                self.tick(min(at_ms, record_ms))
-                self._events.append(event(EventType.COMMAND_DONE, command, "done", {}).value)
-                return
-            self._act(command, args, at_ms)
-        except ValueError as error:
-            told = event(EventType.COMMAND_REFUSED, command, "refused/0", {"reason": str(error), "lane": 0})
+        assert isinstance(command, Command), command  # noqa: S101 - the caller's
+        args, at_ms = client_args(command), milliseconds(command.at)
+        refused = args if isinstance(args, str) else None
+        if isinstance(args, TickArgs):
+            self.tick(min(at_ms, record_ms))
+            self._events.append(event(EventType.COMMAND_DONE, command, "done", {}).value)
+        elif not isinstance(args, str):
+            try:
+                self._act(command, args, at_ms)
+            except ValueError as error:
+                refused = str(error)
+        if refused is not None:
+            told = event(EventType.COMMAND_REFUSED, command, "refused/0", {"reason": refused, "lane": 0})
             self._events.append(told.value)
 
     def _act(self, command: Command, args: ClientArgs, at_ms: int) -> None:

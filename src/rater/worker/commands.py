@@ -16,7 +16,8 @@ import structlog
 from msgspec.structs import replace
 
 from rater.core.bucket.messages import bucket_of
-from rater.core.clients.lifecycle import changed_packages, due_change
+from rater.core.clients.lifecycle import due_change
+from rater.core.clients.moments import changed_packages
 from rater.core.clients.planning import Cause, Known
 from rater.core.clients.state import client_package_name
 from rater.core.commands.acting import act
@@ -96,8 +97,8 @@ async def carry_out(buckets: LaneBuckets, batch: Batch, record: Any) -> None:
 def _replayed(buckets: LaneBuckets, batch: Batch, record: Any) -> bool:
     """Settle what is kept of a command; returns whether that was the whole of it.
 
-    It was where that it is done is kept too. Else a part may be lacking: then the command is carried out as if
-    it were new, for what was done needs nothing more.
+    It was where that it is done is kept too. Else a part may be lacking: then the command is carried out as
+    if it were new, for what was done needs nothing more.
     """
     pending, topic = buckets.lane.standing.pending, batch.commands_topic
     found = sorted(key for key in pending if key[0] == topic and key[1] == record.offset)

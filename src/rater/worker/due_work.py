@@ -1,4 +1,4 @@
-"""Due work that no call meets: found by the index of the lane's own buckets, written as commands to ourselves.
+"""Due work that no call meets: found by the index of the lane's buckets, written as commands to ourselves.
 
 A lane sees to the buckets whose commands come to it. One tick of a bucket is out at a time, with at most
 TICK_CLIENTS_MAX clients: so work comes at the pace of the line, beside calls. Nothing rests on its speed, for
@@ -10,6 +10,7 @@ from __future__ import annotations
 import heapq
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from functools import partial
 from typing import Any
 
 from rater.core.bucket.messages import bucket_of, read_hint
@@ -24,7 +25,7 @@ from rater.worker.shared import WorkerConnections
 LOOK_S = 1.0
 """How often the index is asked for what is new."""
 AGAIN_S = 30.0
-"""So long a tick that is out holds back the next one: its Kafka transaction may be forgotten by the brokers."""
+"""So long a tick that is out holds back the next one: brokers may forget its Kafka transaction."""
 SWEEP_CLIENTS = 1000
 """Clients looked at in one go when what a version before left is taken over."""
 MEMBERS = 5000
@@ -124,10 +125,11 @@ class DueWork:
         for hour in sorted(hour for hour in hints.known if hour < min(first, now_ms // HOUR_MS)):
             length = hints.known[hour]
             reply = await self._ask(
-                lambda hour=hour, length=length: self._store.drop_due(
-                    bucket, lane.number, lane.token, cursor.expected, hour, length, now_ms // HOUR_MS
+                partial(
+                    self._store.drop_due, bucket, lane.number, lane.token, cursor.expected, hour, length,
+                    now_ms // HOUR_MS,
                 )
-            )
+            )  # fmt: skip
             cursor.expected = reply.number
             if reply.dropped:
                 del hints.known[hour]
@@ -163,9 +165,9 @@ class DueWork:
                 first = 0
                 while True:
                     reply = await self._ask(
-                        lambda bucket=bucket, package=package, first=first: self._store.list_members(
-                            bucket, lane.number, lane.token, lane.cursors[bucket].expected, package, first,
-                            MEMBERS,
+                        partial(
+                            self._store.list_members, bucket, lane.number, lane.token,
+                            lane.cursors[bucket].expected, package, first, MEMBERS,
                         )
                     )  # fmt: skip
                     clients.update(dict.fromkeys(reply.clients))

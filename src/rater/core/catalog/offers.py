@@ -47,7 +47,8 @@ class Candidate(Struct, gc=False, eq=False):
 
     group: the place of its client package among the client's. size (quantity included) and cap (0: none) in
     counting units, or micros of the package's currency; to_package, to_client: None for the client's own
-    currency; min_call in counting units; rolled: it is what came from the period before. packed: text as msgpack, for what is kept of each draw has it.
+    currency; min_call in counting units; rolled: it is what came from the period before. packed: text as
+    msgpack, for what is kept of each draw has it.
     """
 
     group: int
@@ -70,10 +71,10 @@ class Candidate(Struct, gc=False, eq=False):
 class Offer(NamedTuple):
     """A client package that is open.
 
-    version: that of its period's opening; latest: the package of the catalog. share: of a whole period, None: it
-    is one. moved, rolled: (limit, units) that have moved into the next period, and those that came from the
-    one before. group: its place among the client's. expiration: its place among those open by the end of its period, the same for the same end.
-    turn: its place where all else is equal.
+    version: that of its period's opening; latest: the package of the catalog. group: its place among the
+    client's. expiration: its place among those open by the end of its period, the same for the same end.
+    turn: its place where all else is equal. share: of a whole period, None: it is one. moved, rolled: (limit,
+    units) that have moved into the next period, and those that came from the one before.
     """
 
     version: PackageVersion

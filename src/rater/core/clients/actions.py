@@ -12,8 +12,10 @@ import msgspec
 from msgspec.structs import replace
 
 from rater.core.amounts import format_micros
+from rater.core.clients.closing import close, event_charged, refund, withdraw
 from rater.core.clients.fees import negated, reversal_text
-from rater.core.clients.lifecycle import close, event_charged, refund, retry, withdraw, zone_of
+from rater.core.clients.moments import zone_of
+from rater.core.clients.opening import retry
 from rater.core.clients.planning import Plan, read_period, told
 from rater.core.clients.state import Charged, ClientPackage, HeldPeriod, Life
 from rater.core.instants import rfc3339
@@ -203,9 +205,7 @@ def invoice(plan: Plan, place: int, at_ms: int) -> None:
     if life.waiting is None:
         raise ValueError(f"client package {held.id!r} has no pending charge")
     if life.waiting.invoiced:
-        raise ValueError(
-            f"the pending charge of client package {held.id!r} is marked for the invoice already"
-        )
+        raise ValueError(f"the pending charge of client package {held.id!r} is marked already")
     was = told(held, at_ms)
     held = plan.put(place, held, waiting=replace(life.waiting, invoiced=True))
     plan.tell(

@@ -1,7 +1,7 @@
 """A change of a client, as a value.
 
-A `Change` is decided by pure functions (`loading`, `lifecycle`, `actions`), carried out whole or not at all by
-one call of the bucket, kept whole with its outcome and published from what was kept. Why:
+A `Change` is decided by pure functions (`loading`, `lifecycle`, `actions`), carried out whole or not at
+all by one call of the bucket, kept whole with its outcome and published from what was kept. Why:
 decisions/0060-one-change.md.
 """
 

@@ -31,7 +31,7 @@ from rater.core.periods import (
 
 
 class Bounds(NamedTuple):
-    """A period to be opened: [start, stop), None: without end. share: see `HeldPeriod`; counted: for the next."""
+    """A period to be opened: [start, stop), None: without end. share as in `HeldPeriod`."""
 
     start_ms: int
     stop_ms: int | None
@@ -100,7 +100,7 @@ def aligned(version: PackageVersion, terms: TermsSpec | None) -> bool:
 
 
 def _on_grid(anchor: Anchor, span: Span, version: PackageVersion, zone: ZoneInfo, terms: TermsSpec) -> Bounds:
-    """Return the period that is cut to the next point of the grid: terms' anchor ± k × the shorter of both."""
+    """Return the period that is cut to the next point of the grid: the shorter of both from the anchor."""
     every = parse_span(terms.every)
     step = every if surely_shorter(every, span) else span
     stride = steps_of(span, step)

@@ -36,7 +36,7 @@ class Unpayable(Exception):  # noqa: N818 - a reason to wait, not a fault
 
 
 class Fee(NamedTuple):
-    """A fee as it is to be charged. lines: what it consists of; fx: JSON objects of the currency rates used."""
+    """A fee as it is to be charged. lines: what it consists of; fx: JSON objects of currency rates used."""
 
     charged: Charged
     lines: list[dict[str, Any]]
@@ -133,7 +133,6 @@ def charged_of(net: int, amount: int, taxes: Taxes) -> Charged:
     return Charged(TransactionType.SUBSCRIPTION_FEE, net, tuple(parts), amount)
 
 
-# ------------------------------------------------------------------------------------------------ transactions
 def fee_text(
     state: ClientState, held: ClientPackage, name: str, period: HeldPeriod, fee: Fee,
     *, currency: str, at_ms: int, catalog: int, cdr: tuple[str, str] | None = None,

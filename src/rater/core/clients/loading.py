@@ -18,7 +18,8 @@ from rater.core.catalog.specs import ClientEntry, ClientPackageSpec, ClientSpec
 from rater.core.clients.actions import edit_end
 from rater.core.clients.changes import Change
 from rater.core.clients.earlier import whole_second
-from rater.core.clients.lifecycle import finished, retry, settle_due
+from rater.core.clients.lifecycle import finished, settle_due
+from rater.core.clients.opening import retry
 from rater.core.clients.planning import Cause, Known, Plan
 from rater.core.clients.state import ClientPackage, ClientState, Life
 from rater.core.instants import rfc3339
@@ -30,7 +31,7 @@ _encode = msgspec.json.Encoder().encode
 
 def load_change(
     state: ClientState | None, entry: ClientEntry, catalog: Catalog, *, at_ms: int, cause: Cause,
-    known: Known = Known(), keep_ms: int = 0,
+    known: Known | None = None, keep_ms: int = 0,
 ) -> Change | None:  # fmt: skip
     """Return what a load makes of a client, with all that is due of it until then; None: nothing.
 
@@ -38,6 +39,7 @@ def load_change(
     nevertheless (two loads at once) is left as it is. Raises ValueError, with a sentence, for what cannot be
     applied, and when the opening balance would take the sum out of range.
     """
+    known = known or Known()
     if state is None:
         return _new(entry, catalog, at_ms, cause, known)
     packages = [spec for spec in entry.packages if _differs(state, spec, catalog)]

@@ -78,7 +78,7 @@ class Plan:
         return self._balance + self.delta
 
     def reaches(self, least: int) -> bool:
-        """Return whether the balance is `least` or more now; the plan holds for balances that agree in that."""
+        """Return whether the balance is `least` or more now; the plan holds for what agrees in that."""
         before = least - self.delta
         if self._balance >= before:
             self._least = max(self._least, before)

@@ -82,9 +82,9 @@ class Life(Struct, array_like=True, frozen=True, gc=False):
     """What became of a client package.
 
     version grows with each change of it. numbered: the number given to a period last; count: activations.
-    periods: oldest first, those that a call may still fall into; what is older is history. first_ms: start of
-    the first one. ended_ms: since when it is in the archive; ended: why. last: no further renewal. counted: from where later periods are;
-    uncounted: the same before the last one was opened, which may be taken back.
+    periods: oldest first, those that a call may still fall into; what is older is history. ended_ms: since
+    when it is in the archive; ended: why. last: no further renewal. counted: from where later periods are;
+    uncounted: the same before the last one was opened, which may be taken back. first_ms: start of the first.
     """
 
     version: int = 1

@@ -18,7 +18,7 @@ from rater.core.catalog.compiled import Catalog
 from rater.core.catalog.offers import Offer, Offers, escaped
 from rater.core.catalog.specs import PackageType
 from rater.core.cdr import SIDES
-from rater.core.clients.lifecycle import due_before_calls_ms
+from rater.core.clients.moments import due_before_calls_ms
 from rater.core.clients.periods import Period, period_around
 from rater.core.clients.planning import Known
 from rater.core.clients.state import ClientPackage, ClientState, id_order, read_state
@@ -254,7 +254,7 @@ class Views:
         self.known: dict[str, Known] = {}
         """Balances and counters, as the store told them last during this batch."""
         self.parted: dict[str, object] = {}
-        """Client → the side before which something of it has to be done first: it goes on in the next call."""
+        """Client → the side before which something of it has to be done: it goes on in the next call."""
 
     def find(self, client: str) -> ClientView | None:
         """Return a client's view: the one that was fetched for this batch before one of the cache."""

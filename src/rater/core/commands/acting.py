@@ -20,8 +20,9 @@ from rater.core.catalog.specs import ClientPackageSpec
 from rater.core.clients import actions
 from rater.core.clients.changes import Change
 from rater.core.clients.counting import aligned
-from rater.core.clients.lifecycle import due_ms, finished, settle_due
+from rater.core.clients.lifecycle import finished, settle_due
 from rater.core.clients.loading import assign, first_start
+from rater.core.clients.moments import due_ms
 from rater.core.clients.planning import Cause, Known, Plan
 from rater.core.clients.state import ClientState
 from rater.core.commands.loads import event

@@ -1,4 +1,4 @@
-"""The fee that the first call of a period brings: what is asked of the draw, and what is published if it does.
+"""The fee that the first call of a period brings: what the draw is asked, what is published if it does.
 
 Source of the rules: RULES.md section 4 (Charge on event).
 """
@@ -20,8 +20,9 @@ from rater.core.reasons import Reason, Rejection, Side, shown
 
 
 class EventFee(Struct, frozen=True):
-    """A fee as the draw is asked for it. fields: its counters; net, amount: signed micros; deny: it has to be
-    covered by balance and credit limit.
+    """A fee as the draw is asked for it.
+
+    fields: its counters. amount: signed micros. deny: balance and credit limit have to cover it.
     """
 
     text: FeeText
@@ -35,7 +36,7 @@ def event_fees(
 ) -> tuple[EventFee, ...] | Rejection:
     """Return the fees of those client packages that the call may draw from, charged before or not.
 
-    A period is free while no call has drawn from it. Rejection: a fee cannot be worked out at the call's time.
+    A period is free while no call has drawn from it. Rejection: a fee cannot be worked out.
     """
     groups = {one.group for one in candidates}
     out = []
