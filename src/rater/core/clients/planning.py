@@ -224,10 +224,10 @@ class Plan:
     def _cross(self, at_ms: int) -> None:
         """Tell that the balance fell below the client's mark, or rose to it again."""
         mark = self.state.low_balance
-        if mark is None or not self.delta:
+        if mark is None or not (self.delta or self._expected == 0):
             return
         delta, self.delta = self.delta, 0
-        was_low = not self.reaches(mark)
+        was_low = self._expected > 0 and not self.reaches(mark)  # a new client was not low
         self.delta = delta
         is_low = not self.reaches(mark)
         if was_low != is_low:

@@ -40,11 +40,14 @@ class Parted(NamedTuple):
     later: list[Side]
 
 
-def bound_ms(side: Side, standing: Standing) -> int:
-    """Return up to when something is done before a call: the earlier of its time and its record's."""
+def bound_ms(side: Side) -> int:
+    """Return up to when something is done before a call: the earlier of its time and its record's.
+
+    A record without a time says nothing of it; its call is at most an hour ahead of the lane's time.
+    """
     assert side.cdr is not None  # noqa: S101 - it was identified
-    stamp = side.record.timestamp
-    return min(side.cdr.at_ms, stamp if is_stamp(stamp) else standing.lane_ms)
+    at_ms, stamp = side.cdr.at_ms, side.record.timestamp
+    return min(at_ms, stamp) if is_stamp(stamp) else at_ms
 
 
 def part(
@@ -55,9 +58,7 @@ def part(
     The sides of a client keep their order. One whose due work was planned has the view behind it.
     """
     if not views.parted and not any(
-        side.view is not None
-        and side.rejection is None
-        and side.view.due_ms(catalog) <= bound_ms(side, standing)
+        side.view is not None and side.rejection is None and side.view.due_ms(catalog) <= bound_ms(side)
         for side in sides
     ):
         return None
@@ -75,7 +76,7 @@ def part(
             parted.later.append(side)
             continue
         view = seen.get(client, view)
-        if view.due_ms(catalog) <= bound_ms(side, standing):
+        if view.due_ms(catalog) <= bound_ms(side):
             planned = _planned(side, view, catalog, views, standing, keep_ms)
             if planned is not None and client in seen:
                 waits.add(client)
@@ -99,7 +100,7 @@ def _planned(
     side: Side, view: ClientView, catalog: Catalog, views: Views, standing: Standing, keep_ms: int
 ) -> Planned | None:
     change = due_change(
-        view.state, catalog, upto_ms=bound_ms(side, standing), now_ms=standing.lane_ms,
+        view.state, catalog, upto_ms=bound_ms(side), now_ms=standing.lane_ms,
         known=views.known.get(view.id, Known()), cause=cause_of(side, standing), closing=False,
         keep_ms=keep_ms,
     )  # fmt: skip
