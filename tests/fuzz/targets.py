@@ -28,6 +28,7 @@ from golden.cases import Case, load_cases
 from rater.cli import topics
 from rater.cli.printing import print_rows
 from rater.core.amounts import parse_micros
+from rater.core.bucket.messages import hint_of
 from rater.core.catalog.codes import Row
 from rater.core.catalog.specs import Content, RateTableSpec
 from rater.core.catalog_files.merging import Existing, Fault, Merged, merge
@@ -424,6 +425,15 @@ def check_body(kind: str, raw: bytes) -> None:
 
 
 # ------------------------------------------------------------------ records of the journal
+FEE = (
+    b'{"id":"cp/3/1/subscription_fee","revision":1,"type":"subscription_fee","client":"42","account":null,'
+    b'"client_package":"3","package":"1","period":1,"net":"-0.00001","taxes":[{"name":"VAT","percent":"20",'
+    b'"amount":"-0.000002"}],"amount":"-0.000012","currency":"USD","catalog":1,'
+    b'"cdr":{"source":"default","id":"a1"}}'
+)
+"""The fee of a period that a call brought (charge on event)."""
+
+
 def journal_seeds() -> list[Input]:
     """Return records of every kind that the journal holds: (headers, key, value, timestamp), as msgpack."""
     effect = Effect("t.cdrs", 0, 5, 0, world.LOADED_MS, world.LOADED_MS, b"k" * 8, b"c" * 4, "42", -6000,
@@ -431,14 +441,18 @@ def journal_seeds() -> list[Input]:
     client = world.register()
     state = StateRecord("t.commands", 5, 2, "42", 1, client, [("sip-1", "42")])
     change = ChangeRecord(
-        "t.commands", 5, 2, world.LOADED_MS, world.LOADED_MS, "42", 1, client, 50, [("3.1.m1", 60)]
-    )
+        "t.commands", 5, 2, world.LOADED_MS, world.LOADED_MS, "42", 1, client, 50, [("3.1.m1", 60)],
+        [hint_of(world.LOADED_MS, "42")], ["1"], [("3.1", b"row")],
+    )  # fmt: skip
+    fee = Effect("t.cdrs", 0, 5, 6, world.LOADED_MS, world.LOADED_MS, b"", b"", "42", -12,
+                 [("3.1.fee.charged", 1), ("3.1.fee.net", -10), ("3.1.fee.amount", -12)])  # fmt: skip
     mark = Mark({"t.commands": 8, "t.cdrs": 6}, {"t.cdrs": world.LOADED_MS}, 1, 3, world.LOADED_MS)
     pack = msgspec.msgpack.encode
     records: list[tuple[list[tuple[str, bytes]], bytes | None, bytes | None]] = [
         ([("control", pack(said))], None, None)
-        for said in (state, change, mark, Owner("w", "g"), ["content"])
+        for said in (state, change, mark, ["mark", {"t.cdrs": 6}, {}, 1, 3, 7], Owner("w", "g"), ["content"])
     ]
+    records.append(([("e", pack(fee))], b"42", FEE))
     records += [([("e", pack(effect))], b"42", value) for value in world.transactions()]
     headers = [("reason", b"malformed"), ("detail", b"is no text"), ("value", b"5"), ("side", b"orig"),
                ("source_topic", b"t.cdrs"), ("source_partition", b"0"), ("source_offset", b"5"),

@@ -8,11 +8,11 @@ import msgspec
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fuzz import targets
+from fuzz import targets, world
 from fuzz.mutating import NAMES, TEXTS, dumped
 from rater.core.commands.records import read_event
-from rater.core.journal.records import Effect, StateRecord
-from rater.stream.journal import Mark, Owner
+from rater.core.journal.records import ChangeRecord, Effect, StateRecord
+from rater.stream.journal import EarlierMark, Mark, Owner
 
 SOME = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=60)
 NAME = st.sampled_from(NAMES) | st.text(max_size=5)
@@ -63,6 +63,7 @@ def test_an_event(raw: bytes) -> None:
 INT = st.integers(-(2**63), 2**64 - 1) | st.integers(-2, 2) | st.sampled_from([2**53 - 1, 2**53, 2**53 + 1])
 TEXT = st.text(max_size=8)
 BYTES = st.binary(max_size=9)
+FIELD = TEXT | st.sampled_from(["3.1.m1", "3.1"])
 SAID: st.SearchStrategy[Any] = st.one_of(
     st.builds(
         Effect,
@@ -78,8 +79,24 @@ SAID: st.SearchStrategy[Any] = st.one_of(
         INT,
         st.lists(st.tuples(TEXT, INT), max_size=3),
     ),
+    st.builds(
+        ChangeRecord,
+        TEXT,
+        *[INT] * 4,
+        st.just("42"),
+        st.just(1),
+        st.just(world.register()),
+        INT,
+        st.lists(st.tuples(FIELD, INT), max_size=3),
+        st.lists(st.tuples(INT, st.sampled_from([b"", b"\x00\x0142", b"\x00\x0143"])), max_size=2),
+        st.lists(TEXT, max_size=2),
+        st.lists(st.tuples(FIELD, BYTES), max_size=2),
+    ),
     st.builds(StateRecord, TEXT, INT, INT, TEXT, INT, BYTES, st.lists(st.tuples(TEXT, TEXT), max_size=3)),
-    st.builds(Mark, st.dictionaries(TEXT, INT), st.dictionaries(TEXT, INT), INT, INT, INT),
+    *(
+        st.builds(kind, st.dictionaries(TEXT, INT), st.dictionaries(TEXT, INT), INT, INT, INT)
+        for kind in (Mark, EarlierMark)
+    ),
     st.builds(Owner, TEXT, TEXT),
 )
 

@@ -33,7 +33,7 @@ from rater.core.commands.records import (
     write_command,
 )
 from rater.core.journal.reconciling import Reconciling
-from rater.core.journal.records import Effect, StateRecord
+from rater.core.journal.records import ChangeRecord, Effect, StateRecord
 from rater.core.kinds import Do, Result
 from rater.core.line import batch as batch_module
 from rater.core.line.batch import Batch
@@ -425,7 +425,7 @@ def transactions() -> list[bytes]:
 
 def taken(said: object) -> None:
     """Take a lane whose journal says so: the bucket is brought to it, or it halts with a sentence."""
-    if isinstance(said, Effect | StateRecord):
+    if isinstance(said, Effect | ChangeRecord | StateRecord):
         for number in range(BUCKETS):
             bucket = Bucket()
             reconciling = Reconciling(

@@ -19,6 +19,7 @@ from rater.core.journal.records import (
 )
 from rater.errors import Halt, StreamDown
 from rater.stream.journal import (
+    EarlierMark,
     Mark,
     Owner,
     control_record,
@@ -158,6 +159,21 @@ def test_a_change_of_another_client_than_its_state_halts(client: str) -> None:
         understood(headers)
 
 
+@pytest.mark.parametrize(("element", "reads"), [(b"\x00\x0742", True), (b"\x00\x0743", False), (b"7", False)])
+def test_a_hint_is_of_the_client_that_changes(element: bytes, reads: bool) -> None:  # noqa: FBT001
+    """A change with hints, members and history is read as it was written; with another's hint it is none."""
+    state = ClientState("42", 3, 1, "Rose", None, "USD", "UTC", 0, None, None, None, {}, {}, [], 0)
+    change = ChangeRecord(
+        "t.commands", 5, 2, 0, 0, "42", 3, write_state(state), 0, [], [(9, element)], ["1"], [("3.1", b"row")]
+    )
+    _, _, headers = change_record(change)
+    if reads:
+        assert understood(headers) == change
+    else:
+        with pytest.raises(Halt, match=r"'control' that cannot be read"):
+            understood(headers)
+
+
 async def test_foreign_transaction_in_the_journal_is_told(scene: Scene) -> None:
     """A read of the journal that another producer blocks ends by its deadline and says so."""
     journal = scene.topics.transactions
@@ -179,15 +195,20 @@ async def test_nothing_to_read_reads_nothing(scene: Scene) -> None:
 
 
 def test_marks_of_earlier_versions_are_read() -> None:
-    """A mark without token, or without ids of topics, says the rest; one of ours gives back what it was."""
+    """A mark without token, or without ids of topics, says the rest; one of ours gives back what it was.
+
+    Its tag is another now, which they cannot read: they stop at it.
+    """
     ours = Mark({"t.cdrs": 1}, {"t.cdrs": 2}, 3, 4, 5, 6, {"t.cdrs": "x" * 22})
     ((name, raw),) = control_record(ours)[2]
     assert understood([(name, raw)]) == ours
     fields = msgspec.msgpack.decode(raw)
-    for count, read in ((-1, Mark(*fields[1:-1])), (-2, Mark(*fields[1:-2]))):
-        earlier = msgspec.msgpack.encode(fields[:count])
-        assert understood([(CONTROL_HEADER, earlier)]) == read
-        assert read.ids == {}
+    assert fields[0] == "mark_v3"
+    for count, said in ((7, EarlierMark(*fields[1:])), (6, EarlierMark(*fields[1:-1])), (5, None)):
+        earlier = msgspec.msgpack.encode(["mark", *fields[1:][:count]])
+        read = understood([(CONTROL_HEADER, earlier)])
+        assert isinstance(read, Mark)
+        assert read == said or (read.token, read.ids) == (-1, {})
 
 
 @pytest.mark.parametrize("field", ["v", "b"])

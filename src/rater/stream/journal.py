@@ -49,8 +49,13 @@ The last commit ends with one, so it is nearly always among them.
 _Whole = Annotated[int, Meta(ge=0, lt=2**53)]
 
 
-class Mark(Struct, array_like=True, frozen=True, tag="mark"):
-    """Where the lane stands after the Kafka transaction that this record ends."""
+class Mark(Struct, array_like=True, frozen=True, tag="mark_v3"):
+    """Where the lane stands after the Kafka transaction that this record ends.
+
+    Its tag is another than that of versions before the life of packages (`EarlierMark`), so that a worker of
+    one of these stops where it takes a lane that we have had: it would write registers back without what it
+    does not know, and know nothing of fees in draws.
+    """
 
     positions: dict[str, _Whole]  # topic -> next offset
     times: dict[str, int]  # topic -> timestamp of the record before that offset, ms
@@ -60,6 +65,10 @@ class Mark(Struct, array_like=True, frozen=True, tag="mark"):
     token: int = -1  # of the owner who wrote it
     ids: dict[str, str] = {}  # input topic -> its id, of the topic that the position is of
     life: bool = False  # what a version before 2026-12 left in the lane's own buckets is taken over
+
+
+class EarlierMark(Mark, array_like=True, frozen=True, tag="mark"):
+    """A mark as those versions wrote it; it is read and no longer written."""
 
 
 class Owner(Struct, array_like=True, frozen=True, tag="owner"):
@@ -73,7 +82,7 @@ class Piece(Struct, array_like=True, frozen=True, tag="content"):
     """The record's value is part of a catalog's content; only in `rater.commands`."""
 
 
-Control = Mark | Owner | ChangeRecord | StateRecord | Piece
+Control = Mark | EarlierMark | Owner | ChangeRecord | StateRecord | Piece
 Read = tuple[int, bytes | None, bytes | None, Effect | Control | None]
 """A record of the journal: offset, key, value, and what its header says."""
 
@@ -113,6 +122,9 @@ def _check_state(of: ChangeRecord | StateRecord) -> None:
     state = read_state(of.state)
     if (state.id, state.version) != (of.client, of.version):
         message = f"a change of client {of.client!r} holds the state of {state.id!r}"
+        raise ValueError(message)
+    if isinstance(of, ChangeRecord) and any(element[2:] != of.client.encode() for _, element in of.hints):
+        message = f"a change of client {of.client!r} holds a hint of another"
         raise ValueError(message)
     ClientView(state)
 
