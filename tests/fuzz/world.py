@@ -1,6 +1,6 @@
 """The worker's code on a store in memory: a lane that obeys commands, a journal that is read back.
 
-The store is `core/drawing.Bucket`, which functions.lua is compared with elsewhere; what is under test here is
+The store is `core/bucket/model.Bucket`, which functions.lua is compared with elsewhere; what is under test here is
 everything above it.
 """
 

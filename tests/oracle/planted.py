@@ -124,28 +124,28 @@ PLANTED = (
     # ---- the draw
     Planted(
         "used_up_chooses",
-        "core/bucket/model.py",
-        "if first.size > used[first.field] and",
-        "if first.size >= used[first.field] and",
+        "core/bucket/drawing.py",
+        "if first.size <= used[first.field] or",
+        "if first.size < used[first.field] or",
         "a limit that is used up chooses the client package",
     ),
     Planted(
         "cap_forgotten",
-        "core/bucket/model.py",
+        "core/bucket/drawing.py",
         "taken = min(need, rest, candidate.cap or rest)",
         "taken = min(need, rest)",
         "per_call_max is not looked at",
     ),
     Planted(
         "waive_never",
-        "core/bucket/model.py",
+        "core/bucket/drawing.py",
         "waived = waived or candidate.waive",
         "waived = False",
         "the setup fee is charged under dont_charge",
     ),
     Planted(
         "first_limits_do",
-        "core/bucket/model.py",
+        "core/bucket/drawing.py",
         "return result.outcome == Outcome.RATED and not result.amount and volume == item.billed",
         "return result.outcome == Outcome.RATED and (bool(result.takes) or not result.amount)",
         "the first limits of many are taken for all, when they gave something",
@@ -180,7 +180,7 @@ PLANTED = (
     ),
     Planted(
         "covered_in_its_currency",
-        "core/bucket/model.py",
+        "core/bucket/drawing.py",
         "        covered = min(cost, worth)\n",
         "        covered = min(cost, most)\n",
         "a money limit in another currency covers as many units as it took",

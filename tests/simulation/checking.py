@@ -295,7 +295,7 @@ def _changes(world: World, transactions: list[Transaction]) -> Iterator[str]:
             said = msgspec.msgpack.decode(dict(entry.headers).get("control", b"\xc0"))
             if not said or said[0] != "change":
                 continue
-            topic, offset, index, _, _, client, version, state, delta, _ = said[1:]
+            topic, offset, index, _, _, client, version, state, delta, *_ = said[1:]
             where = f"transactions[{lane}]@{entry.offset}"
             if version in versions[client]:
                 yield f"I12: {where} is {client}'s version {version}, which was published before"
@@ -341,7 +341,7 @@ def _marks(world: World) -> Iterator[str]:
                 beside = max(beside, json.loads(entry.value)["catalog"])
                 continue
             said = msgspec.msgpack.decode(dict(entry.headers)["control"])
-            if said[0] != "mark":
+            if said[0] != "mark_v3":
                 continue
             for topic, at in said[1].items():
                 if at < positions.get(topic, 0):
