@@ -1,7 +1,7 @@
 """The worker's code on a store in memory: a lane that obeys commands, a journal that is read back.
 
-The store is `core/bucket/model.Bucket`, which functions.lua is compared with elsewhere; what is under test here is
-everything above it.
+The store is `core/bucket/model.Bucket`, which functions.lua is compared with elsewhere; what is under test
+here is everything above it.
 """
 
 from __future__ import annotations
