@@ -14,6 +14,7 @@ from rater.core.bucket.messages import (
     DrawItem,
     DrawRequest,
     DrawResult,
+    FeeAsk,
     FeeResult,
     ItemCandidate,
     Outcome,
@@ -280,6 +281,103 @@ def test_beyond_the_range_nothing_is_drawn() -> None:
     # A fee that the price outweighs may be beyond the range once the minutes are free.
     fee = item("f", 10, Form(-LIMIT, LIMIT + 1, 1), (minutes,))
     assert draw_item(fee, [0], Funds(0, 0, 0)).outcome == Outcome.OUT_OF_RANGE
+
+
+# ------------------------------------------------------------------ fees that a first draw brings
+CHARGED, NET, AMOUNT = 1, 2, 3
+"""Places of the first client package's sums among FEE_FIELDS; its limit's counter is before them."""
+FEE_FIELDS = ["1.1.a", *(f"1.1.fee.{name}" for name in ("charged", "net", "amount")), "2.1.a"]
+FEE_FIELDS += [f"2.1.fee.{name}" for name in ("charged", "net", "amount")]
+FIRST, OTHER = (
+    ItemCandidate(4 * group, 100, group, False, False, False, 0, None, None)  # noqa: FBT003 - its own order
+    for group in range(2)
+)
+
+
+def fee(group: int, amount: int, *, deny: bool = True) -> FeeAsk:
+    """Return what the first draw of a client package brings; a sixth of it is tax."""
+    return FeeAsk(group, 4 * group + CHARGED, amount * 5 // 6, amount, deny)
+
+
+def bring(
+    funds: int, asked: list[FeeAsk], *, used: list[int] | None = None, credit: int = 0, billed: int = 60
+) -> DrawResult:
+    """Work out one call of both client packages, 1 a second, at a balance."""
+    one = item("f", billed, ONE_A_SECOND, (FIRST, OTHER))
+    one.fees = tuple(asked)
+    return draw_item(one, used or [0] * 8, Funds(funds, funds, credit), {2, 3, 6, 7})
+
+
+def test_the_first_draw_brings_the_fee() -> None:
+    """Worked example 10: the fee goes with the first call, in one step; the second pays nothing."""
+    made, call = bucket(10)
+    calls = [item(name, 60, ONE_A_SECOND, (FIRST,)) for name in "ab"]
+    for one in calls:
+        one.fees = (fee(0, -6),)
+    first, second = made.draw(request(call, FEE_FIELDS, calls)).results
+    assert first == DrawResult(
+        Outcome.RATED, 0, None, ((0, 60, 40, 0),), FeeResult(0, covered=True, amount=-6)
+    )
+    assert second == DrawResult(Outcome.RATED, -20, None, ((0, 40, 0, 0),))
+    client = made.clients["42"]
+    assert (client.balance, client.used) == (
+        10 - 6 - 20,
+        dict(zip(FEE_FIELDS, (100, 1, -5, -6), strict=False)),
+    )
+
+
+def test_a_fee_that_is_not_covered_passes_its_package_over() -> None:
+    """Funds are balance and credit limit at this side, to the micro; the other package gives instead."""
+    assert bring(5, [fee(0, -6)]) == DrawResult(
+        Outcome.RATED, 0, None, ((1, 60, 40, 0),), FeeResult(None, covered=False)
+    )
+    assert bring(6, [fee(0, -6)]).fee == FeeResult(0, covered=True, amount=-6)
+    assert bring(5, [fee(0, -6)], credit=1).fee == FeeResult(0, covered=True, amount=-6)
+    both = bring(5, [fee(0, -6), fee(1, -4)])
+    assert (both.takes, both.fee) == (((1, 60, 40, 0),), FeeResult(1, covered=False, amount=-4))
+    neither = bring(3, [fee(0, -6), fee(1, -4)])
+    assert (neither.amount, neither.takes, neither.fee) == (-60, (), FeeResult(None, covered=False))
+
+
+def test_what_is_told_of_fees() -> None:
+    """Only of packages under `deny` that were not charged yet and had something left when their turn came."""
+    assert bring(0, [fee(0, -6, deny=False)]).fee == FeeResult(0, None, -6)
+    assert bring(0, [fee(0, 0)]).fee == FeeResult(0, covered=True, amount=0)
+    assert bring(-9, [fee(0, 7)]).fee == FeeResult(0, covered=True, amount=7)
+    charged, used_up = [0, 1, -5, -6, 0, 0, 0, 0], [100, 0, 0, 0, 0, 0, 0, 0]
+    assert bring(0, [fee(0, -6)], used=charged).fee is None
+    assert bring(0, [fee(0, -6)], used=used_up).fee is None
+    assert bring(9, [fee(1, -6)]).fee is None  # the first package gives, the second is not asked
+
+
+def test_no_draw_brings_no_fee() -> None:
+    """A package that is chosen and gives nothing charges nothing; that it could is told."""
+    assert bring(9, [fee(0, -6)], billed=0) == DrawResult(
+        Outcome.RATED, 0, None, (), FeeResult(None, covered=True)
+    )
+
+
+def test_a_later_item_sees_the_balance_that_a_fee_has_left() -> None:
+    """Of two calls in one request the first one's fee is paid before the second is judged."""
+    made, call = bucket(10)
+    calls = [item("a", 60, ONE_A_SECOND, (FIRST,)), item("b", 60, ONE_A_SECOND, (OTHER,), same_record=True)]
+    calls[0].fees, calls[1].fees = (fee(0, -6),), (fee(1, -6),)
+    first, second = made.draw(request(call, FEE_FIELDS, calls)).results
+    assert (first.fee, first.amount) == (FeeResult(0, covered=True, amount=-6), 0)
+    assert (second.fee, second.amount) == (FeeResult(None, covered=False), -60)
+
+
+def test_a_fee_out_of_range_draws_nothing() -> None:
+    """Balance and each sum stay within 2^53 micros, the usage's amount included."""
+    refused = DrawResult(Outcome.OUT_OF_RANGE, 0, None, ())
+    assert bring(5 - LIMIT, [fee(0, -6, deny=False)], credit=LIMIT) == refused
+    assert bring(6 + 40 - LIMIT, [fee(0, -6, deny=False)], billed=140) == DrawResult(
+        Outcome.RATED, -40, None, ((0, 100, 0, 0),), FeeResult(0, None, -6)
+    )
+    assert bring(6 + 39 - LIMIT, [fee(0, -6, deny=False)], billed=140) == refused
+    assert bring(9, [fee(0, -6)], used=[0, 0, 4 - LIMIT, 0, 0, 0, 0, 0]) == refused
+    assert bring(9, [fee(0, -6)], used=[0, 0, 0, 5 - LIMIT, 0, 0, 0, 0]) == refused
+    assert bring(9, [fee(0, -6)], used=[0, -1, 0, 0, 0, 0, 0, 0]) == refused  # a fault of the store
 
 
 _TAKES = st.lists(st.tuples(*[st.integers(0, 2**53)] * 4), max_size=4).map(tuple)
