@@ -702,7 +702,8 @@ def test_fees(machine: type[Machine]) -> None:
         for _ in range(12):
             changes = some_changes(rng, one.twin) if rng.random() < 0.1 else []
             drawn = items_with_fees(rng) if rng.random() < 0.8 else some_items(rng)
-            reply = one.ask(rng.randrange(LANES), 0, 0, changes, drawn, wake=rng.choice((None, 0, 100)))
+            credit, wake = rng.choice((0, 0, 30, 90)), rng.choice((None, 0, 100))
+            reply = one.ask(rng.randrange(LANES), 0, 0, changes, drawn, wake=wake, credit=credit)
             told[reply.status.name] += 1
             for result in reply.results:
                 if result.fee is not None:
@@ -715,3 +716,31 @@ def test_fees(machine: type[Machine]) -> None:
         one.teardown()
     seen = [("charged", *what) for what in ((True, None), (True, True), (True, False), (False, False))]
     assert min(told[name] for name in [*seen, ("charged", False, True), "out of range", "once"]) >= 5, told
+
+
+def test_hints(machine: type[Machine]) -> None:
+    """Hints that come with changes are read, and dropped when they are all known, alike on both sides."""
+    seen: Counter[str] = Counter()
+    for seed in range(30):
+        rng, one = random.Random(seed), machine()  # noqa: S311 - a test
+        one.take_all()
+        for version in range(25):
+            change = ClientWrite("c0", version, version + 1, b"r")
+            change.hints = [hint_of(rng.randrange(HOURS) * HOUR_MS, "c0") for _ in range(rng.randrange(3))]
+            change.members = rng.sample(PACKAGES, rng.randrange(2))
+            change.history = [("1.1", rng.randbytes(2))] * rng.randrange(2)
+            assert one.ask(0, 0, 0, [change], []).status == Status.OK
+            upto, known = rng.randrange(HOURS), {rng.randrange(HOURS): rng.randrange(3)}
+            token, number = one.owner(1, 0, 0)
+            reply = one.run(one.store.due(0, 1, token, number, upto, known))
+            assert reply == one.twin.due(1, token, number, upto, known)
+            seen["read"] += bool(reply.hints)
+            if reply.hints and rng.random() < 0.5:
+                hour = reply.hints[0][0]
+                length = len(one.twin.due_index.hours[hour]) - (rng.random() < 0.2)
+                gone = one.run(one.store.drop_due(0, 1, token, number, hour, length, upto))
+                assert gone == one.twin.drop_due(1, token, number, hour, length, upto)
+                seen["dropped" if gone.dropped else "kept"] += 1
+            one.same_state()
+        one.teardown()
+    assert min(seen[name] for name in ("read", "dropped", "kept")) >= 20, seen
