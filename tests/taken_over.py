@@ -3,8 +3,8 @@
     PYTHONPATH=$PWD/src:$PWD/tests python -m taken_over OUT      writes tests/data/kept-DATE.json
 
 It was run once, by the version whose name the file bears, and is to be run again when a later version is to
-be taken over too: a file for each. It rates on a real Valkey, with the worker's own line and Kafka as lists
-(`oracle.lanes`), and records
+be taken over too: a file for each (this module, with that version's src). It rates on a real Valkey, with the
+worker's own line and Kafka as lists (`oracle.lanes`), and records
 
 - `killed`: two states: the worker was killed between draw and commit, where some calls were published and
   some drawn only; and it was killed once more after the lane had been taken and before anything was
@@ -69,15 +69,23 @@ AGAIN_MS = NOW_MS + 90_000
 OBJECTS_FROM = 10_000
 """Offsets of a catalog's objects: beyond those of the bodies that commands name."""
 ALL = 10**6
+CHANGES = b"\x01"
+"""Begins what is kept of a call with changes."""
+CONTEXT_FIELDS = 13
+"""Of what is kept of a side, before it had fees."""
 
 Raw = tuple[bytes | None, bytes | None, list[tuple[str, bytes]]]
 """A record of Kafka: key, value, headers."""
 
 
-class StateRecord(NamedTuple):
-    """What is there when a worker is killed. redis: (key without prefix, fields of a hash or a text)."""
+Held = dict[bytes, bytes] | list[bytes] | bytes
+"""What a key of Redis holds: a hash, a list, a text."""
 
-    redis: list[tuple[str, dict[bytes, bytes] | bytes]]
+
+class StateRecord(NamedTuple):
+    """What is there when a worker is killed. redis: (key without prefix, what it holds)."""
+
+    redis: list[tuple[str, Held]]
     journal: list[Raw]
 
 
@@ -211,23 +219,28 @@ class Lane:
         return published
 
 
-def keyspace(client: redis.Redis, prefix: str) -> list[tuple[str, dict[bytes, bytes] | bytes]]:
+def keyspace(client: redis.Redis, prefix: str) -> list[tuple[str, Held]]:
     """Return all keys of a prefix and what they hold."""
-    found: list[tuple[str, dict[bytes, bytes] | bytes]] = []
+    found: list[tuple[str, Held]] = []
     for raw in sorted(cast("Any", client.keys(f"{prefix}{{*"))):
         key = raw.decode()
-        content = client.hgetall(key) if client.type(key) == b"hash" else client.get(key)
-        found.append((key.removeprefix(prefix), cast("Any", content)))
+        kind = client.type(key)
+        content: Any
+        if kind == b"list":
+            content = client.lrange(key, 0, -1)
+        else:
+            content = client.hgetall(key) if kind == b"hash" else client.get(key)
+        found.append((key.removeprefix(prefix), content))
     return found
 
 
-def restore(
-    client: redis.Redis, prefix: str, content: Sequence[tuple[str, dict[bytes, bytes] | bytes]]
-) -> None:
+def restore(client: redis.Redis, prefix: str, content: Sequence[tuple[str, Held]]) -> None:
     """Put keys into Redis as they were."""
     for key, what in content:
         if isinstance(what, dict):
             client.hset(prefix + key, mapping=cast("Any", what))
+        elif isinstance(what, list):
+            client.rpush(prefix + key, *what)
         else:
             client.set(prefix + key, what)
 
@@ -291,6 +304,12 @@ def decisions(state: StateRecord) -> Iterator[tuple[str, int, OutcomeEntry, Draw
             continue
         for call in sorted(int(field[:-1]) for field in fields if field.endswith(b"c")):
             context, packed = fields[b"%dc" % call], fields[b"%dr" % call]
+            if context[:1] == CHANGES:
+                for one in unpack_kept(context, packed):
+                    yield (key, call, one.entry, one.result) if isinstance(one, Pending) else (
+                        key, call, _entry_of(one), one
+                    )  # fmt: skip
+                continue
             changes = [one for one in unpack_kept(context, packed) if isinstance(one, KeptChange)]
             done = {one.identity: one for one in changes}
             applied, results = unpack_results(packed)
@@ -299,10 +318,25 @@ def decisions(state: StateRecord) -> Iterator[tuple[str, int, OutcomeEntry, Draw
                 yield key, call, entry, result or done.get((entry.topic, entry.offset, entry.index))
 
 
+def _entry_of(change: KeptChange) -> OutcomeEntry:
+    """Return a change in the place of a side; its state is its context."""
+    record = change.topic, change.offset, change.index, change.record_ms
+    return OutcomeEntry(*record, b"", b"", change.client, change.state)
+
+
+def _as_then(context: bytes) -> bytes:
+    """Return a side's context without the fees that it has none of: versions before did not know them."""
+    fields = msgspec.msgpack.decode(context)
+    if isinstance(fields, list) and len(fields) == CONTEXT_FIELDS + 1 and not fields[-1]:
+        return msgspec.msgpack.encode(fields[:-1])
+    return context
+
+
 def kept(state: StateRecord) -> list[Any]:
     """Return the same in plain lists, with what each did to its client's sums; contexts by their digest."""
     found = []
     for key, call, entry, result in decisions(state):
+        context = digest(_as_then(entry.context))
         if isinstance(result, DrawResult):
             balance, counters = effects(Pending(entry, result))
             plain: Any = [*result[:3], [list(one) for one in result[3]]]
@@ -311,7 +345,7 @@ def kept(state: StateRecord) -> list[Any]:
             plain = result is not None
         found.append([
             key, call, entry.topic, entry.offset, entry.index, entry.record_ms, entry.key, entry.content,
-            entry.client, digest(entry.context), plain, balance, [list(one) for one in counters.items()],
+            entry.client, context, plain, balance, [list(one) for one in counters.items()],
         ])  # fmt: skip
     return found
 

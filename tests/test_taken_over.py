@@ -1,8 +1,9 @@
-"""The journal and Redis of an earlier version, killed between draw and commit, are taken over.
+"""The journal and Redis of earlier versions, killed between draw and commit, are taken over.
 
-tests/data/kept-2026-11-29.json was recorded by the version of that day, on its own code, by
-`PYTHONPATH=$PWD/src:$PWD/tests python -m taken_over tests/data/kept-2026-11-29.json` (tests/taken_over.py
-says what is in it). It is not to be written again by a later version: then it would prove nothing.
+Each tests/data/kept-DATE.json was recorded by a version of that day, on its own code, by
+`PYTHONPATH=$PWD/src:$PWD/tests python -m taken_over tests/data/kept-DATE.json` (tests/taken_over.py says what
+is in it). It is not to be written again by a later version: then it would prove nothing. The later of the two
+is of the last version before the life of packages.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 from uuid import uuid4
 
 import msgspec
@@ -21,29 +22,49 @@ from rater.core.clients.state import read_state, write_state
 from rater.core.clients.views import ClientView
 from rater.core.journal.records import (
     CHANGE_INDEX_MIN,
+    CONTROL_HEADER,
     ChangeRecord,
     Effect,
     StateRecord,
+    change_record,
     effect_headers,
     state_record,
 )
 from rater.core.rating import transaction as transaction_module
-from rater.stream.journal import control_record, understood
+from rater.stream.journal import EarlierMark, Mark, control_record, understood
 from taken_over import decisions, digest, inputs_of, kept, read, state_of, take_over, told
 
-RECORDED = json.loads((Path(__file__).parent / "data" / "kept-2026-11-29.json").read_text("utf-8"))
-KILLED: list[dict[str, Any]] = RECORDED["killed"]
-NAMES = "once", "twice"
+RECORDED = {
+    path.stem: json.loads(path.read_text("utf-8"))
+    for path in sorted((Path(__file__).parent / "data").glob("kept-*.json"))
+}
+KILLED = [
+    pytest.param((file, killed), id=f"{name}-{times}")
+    for name, file in RECORDED.items()
+    for times, killed in zip(("once", "twice"), file["killed"], strict=True)
+]
+"""What a file holds, and one of the states in it."""
+
+Killed = tuple[dict[str, Any], dict[str, Any]]
 
 _context = msgspec.msgpack.Decoder(transaction_module.Context)
 
 
-@pytest.fixture(scope="module", params=KILLED, ids=NAMES)
-def taken(request: pytest.FixtureRequest, redis_url: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What taking over published when it was recorded, and what it publishes now."""
-    inputs, prefix = inputs_of(RECORDED["inputs"]), f"t{uuid4().hex[:12]}"
-    now = take_over(redis_url, prefix, state_of(request.param), inputs)
-    return read(request.param["published"]), read(json.loads(json.dumps(told(now))))
+class Taken(NamedTuple):
+    """What taking over published when it was recorded, and what it publishes now; drawn: as the file says."""
+
+    then: dict[str, Any]
+    now: dict[str, Any]
+    drawn: list[str]
+
+
+@pytest.fixture(scope="module", params=KILLED)
+def taken(request: pytest.FixtureRequest, redis_url: str) -> Taken:
+    """Take a lane over from a state that was recorded."""
+    file, killed = request.param
+    inputs, prefix = inputs_of(file["inputs"]), f"t{uuid4().hex[:12]}"
+    now = take_over(redis_url, prefix, state_of(killed), inputs)
+    return Taken(read(killed["published"]), read(json.loads(json.dumps(told(now)))), file["drawn"])
 
 
 def values(records: Sequence[Any]) -> list[Any]:
@@ -51,36 +72,45 @@ def values(records: Sequence[Any]) -> list[Any]:
     return [(key, value) for key, value, _ in records if value is not None]
 
 
-def as_then(records: Sequence[Any]) -> list[Any]:
-    """Return records with a client's change as the earlier version wrote it; its effect stands behind it."""
+def as_then(records: Sequence[Any], like: Sequence[Any]) -> list[Any]:
+    """Return records with what is written otherwise now as the version of then did; like: its records.
+
+    The tag of marks is another. A client's change was written as its state, where the file has it so; and
+    a change had no hints, members and history.
+    """
+    changes = any(isinstance(understood([(name, raw) for name, raw in one[2]]), ChangeRecord) for one in like)
     found = []
     for record in records:
         said = understood([(name, raw) for name, raw in record[2]])
-        if isinstance(said, ChangeRecord):
-            state = StateRecord(
-                said.topic, said.offset, said.index, said.client, said.version, said.state, []
-            )
-            found.append(read(json.loads(json.dumps(told(state_record(state))))))
-        else:
-            found.append(record)
+        then: Any = None
+        if isinstance(said, Mark):
+            then = control_record(EarlierMark(*msgspec.structs.astuple(said)))
+        elif isinstance(said, ChangeRecord) and not changes:
+            of = said.topic, said.offset, said.index, said.client, said.version, said.state
+            then = state_record(StateRecord(*of, []))
+        elif isinstance(said, ChangeRecord):
+            assert (said.hints, said.members, said.history) == ([], [], [])
+            fields = msgspec.msgpack.decode(record[2][0][1])
+            then = record[0], record[1], [(CONTROL_HEADER, msgspec.msgpack.encode(fields[:-3]))]
+        found.append(record if then is None else read(json.loads(json.dumps(told(then)))))
     return found
 
 
-@pytest.mark.parametrize("killed", KILLED, ids=NAMES)
-def test_kept_outcomes_are_read(killed: dict[str, Any]) -> None:
+@pytest.mark.parametrize("killed", KILLED)
+def test_kept_outcomes_are_read(killed: Killed) -> None:
     """Each outcome that the earlier version kept is read as what it was: record, digests, result, effects."""
-    found = json.loads(json.dumps(told(kept(state_of(killed)))))
-    assert len(found) == len(killed["kept"])
-    for one, then in zip(found, killed["kept"], strict=True):
+    found = json.loads(json.dumps(told(kept(state_of(killed[1])))))
+    assert len(found) == len(killed[1]["kept"])
+    for one, then in zip(found, killed[1]["kept"], strict=True):
         assert one == then
 
 
-@pytest.mark.parametrize("killed", KILLED, ids=NAMES)
-def test_kept_outcomes_are_rendered_as_decided(killed: dict[str, Any]) -> None:
+@pytest.mark.parametrize("killed", KILLED)
+def test_kept_outcomes_are_rendered_as_decided(killed: Killed) -> None:
     """What is kept gives the bytes that would have been published if the worker had lived, each once."""
-    published = [value for _, value in values(read(killed["journal"]))]
+    published = [value for _, value in values(read(killed[1]["journal"]))]
     rendered = []
-    for _, _, entry, result in decisions(state_of(killed)):
+    for _, _, entry, result in decisions(state_of(killed[1])):
         if not isinstance(result, DrawResult):
             rendered += [] if result is None else [one.value for one in result.transactions]
         elif result.outcome == Outcome.RATED:
@@ -89,14 +119,14 @@ def test_kept_outcomes_are_rendered_as_decided(killed: dict[str, Any]) -> None:
                 transaction_module.rendered(kept_of, kept_of.head, kept_of.rate, kept_of.limits, result)
             )
     waiting = [digest(one) for one in rendered if one not in published]
-    assert sorted(waiting) == sorted(RECORDED["drawn"])
+    assert sorted(waiting) == sorted(killed[0]["drawn"])
 
 
-@pytest.mark.parametrize("killed", KILLED, ids=NAMES)
-def test_headers_are_read(killed: dict[str, Any]) -> None:
+@pytest.mark.parametrize("killed", KILLED)
+def test_headers_are_read(killed: Killed) -> None:
     """Every header of the earlier journal is read, agrees with its record, and is the same written again."""
     kinds = set()
-    for key, value, headers in state_of(killed).journal:
+    for key, value, headers in state_of(killed[1]).journal:
         said = understood(headers)
         kinds.add(type(said).__name__)
         if isinstance(said, Effect):
@@ -107,15 +137,19 @@ def test_headers_are_read(killed: dict[str, Any]) -> None:
             assert effect_headers(said) == headers
         elif isinstance(said, StateRecord):
             assert state_record(said) == (key, value, headers)
+        elif isinstance(said, ChangeRecord):
+            ((_, raw),) = change_record(said)[2]
+            assert msgspec.msgpack.decode(raw)[:-3] == msgspec.msgpack.decode(headers[0][1])
         else:
             assert control_record(cast("Any", said)) == (key, value, headers)
-    assert kinds == {"Owner", "Mark", "StateRecord", "Effect"}
+    states = {"StateRecord"} if killed[0] is RECORDED["kept-2026-11-29"] else {"StateRecord", "ChangeRecord"}
+    assert kinds == {"Owner", "EarlierMark", "Effect"} | states
 
 
-@pytest.mark.parametrize("killed", KILLED, ids=NAMES)
-def test_registers_are_read(killed: dict[str, Any]) -> None:
+@pytest.mark.parametrize("killed", KILLED)
+def test_registers_are_read(killed: Killed) -> None:
     """Every client's register is read and gives a view; written again it has the same bytes."""
-    states = {key.split(":")[2]: raw for key, raw in state_of(killed).redis if key.split(":")[1] == "r"}
+    states = {key.split(":")[2]: raw for key, raw in state_of(killed[1]).redis if key.split(":")[1] == "r"}
     assert states.keys() == {"42", "43", "44", "45", "50", "51", "52", "V"}
     for client, raw in states.items():
         assert isinstance(raw, bytes)
@@ -124,30 +158,32 @@ def test_registers_are_read(killed: dict[str, Any]) -> None:
         assert write_state(state) == raw
 
 
-def test_what_was_drawn_is_published_as_decided(taken: tuple[dict[str, Any], dict[str, Any]]) -> None:
+def test_what_was_drawn_is_published_as_decided(taken: Taken) -> None:
     """What waits is found, published with the bytes of then and in their order, and is rejected as then."""
-    then, now = taken
+    then, now, drawn = taken
     assert now["pending"] == then["pending"]
     assert values(now["waiting"]["journal"]) == values(then["waiting"]["journal"])
     assert now["waiting"]["rejected"] == then["waiting"]["rejected"]
     assert now["waiting"]["events"] == then["waiting"]["events"]
     decided = [digest(value) for _, value in values(now["waiting"]["journal"])]
-    assert sorted(decided) == sorted(RECORDED["drawn"])
+    assert sorted(decided) == sorted(drawn)
 
 
-def test_calls_that_come_again_are_known(taken: tuple[dict[str, Any], dict[str, Any]]) -> None:
+def test_calls_that_come_again_are_known(taken: Taken) -> None:
     """All calls once more add nothing, and new ones go on from the counters and balances of then."""
-    then, now = taken
-    assert now["again"] == then["again"]
+    then, now, drawn = taken
+    assert as_then(now["again"]["journal"], then["waiting"]["journal"]) == then["again"]["journal"]
+    assert now["again"]["rejected"] == then["again"]["rejected"]
+    assert now["again"]["events"] == then["again"]["events"]
     new = [digest(value) for _, value in values(now["again"]["journal"])]
     assert len(set(new)) == len(new) > 0
-    assert not set(new) & set(RECORDED["drawn"])
+    assert not set(new) & set(drawn)
     assert now["sums"] == then["sums"]
 
 
-def test_headers_are_written_as_then(taken: tuple[dict[str, Any], dict[str, Any]]) -> None:
-    """Owner record, marks and effects have the bytes of the earlier version; a state is a change now."""
-    then, now = taken
-    assert now["taken"] == then["taken"]
-    assert as_then(now["waiting"]["journal"]) == then["waiting"]["journal"]
-    assert now["again"]["journal"] == then["again"]["journal"]
+def test_headers_are_written_as_then(taken: Taken) -> None:
+    """Owner record, effects, and all of marks but the tag have the bytes of the earlier version."""
+    then, now, _ = taken
+    like = then["waiting"]["journal"]
+    assert as_then(now["taken"], like) == then["taken"]
+    assert as_then(now["waiting"]["journal"], like) == then["waiting"]["journal"]
