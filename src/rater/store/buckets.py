@@ -203,8 +203,8 @@ class Buckets:
         state = await self._link.ask(keys.gate, "GET", keys.client_state + client)
         if state is None:
             return None
-        fields = await self._link.ask(keys.gate, "HGETALL", keys.client + client)
-        sums = {str(name, "utf-8"): int(value) for name, value in zip(fields[::2], fields[1::2], strict=True)}
+        fields = _pairs(await self._link.ask(keys.gate, "HGETALL", keys.client + client))
+        sums = {name: int(value) for name, value in fields.items()}
         sums.pop("v", None)
         return state, sums.pop("b", 0), sums
 
@@ -229,6 +229,16 @@ class Buckets:
                 pairs = zip(members, owners, strict=True)
                 found |= {name: str(owner, "utf-8") for name, owner in pairs if owner is not None}
         return found
+
+    async def assigned(self, packages: Iterable[str]) -> frozenset[str]:
+        """Return those of the packages that some client has or had, as the indexes of their clients tell."""
+        asked = [(of, keys.gate, keys.members(of)) for of in packages for keys in self._keys]
+        return frozenset([of for of, gate, key in asked if await self._link.ask(gate, "EXISTS", key)])
+
+    async def history(self, client: str) -> dict[str, bytes]:
+        """Return what of a client's earlier periods was kept: CLIENT_PACKAGE.PERIOD → the row."""
+        keys = self._keys[bucket_of(client, self.count)]
+        return _pairs(await self._link.ask(keys.gate, "HGETALL", keys.history + client))
 
     async def scan_clients(self) -> AsyncIterator[str]:
         """Yield the id of each client, once, in no order; those made meanwhile may be missing."""
@@ -289,3 +299,8 @@ def _head(reply: list[Any]) -> tuple[Status, int]:
     """Return what every reply begins with: the status and the number of the next call."""
     status, number, *_ = reply
     return Status(status), int(number)
+
+
+def _pairs(fields: list[bytes]) -> dict[str, bytes]:
+    """Return what HGETALL answered."""
+    return {str(name, "utf-8"): value for name, value in zip(fields[::2], fields[1::2], strict=True)}

@@ -15,7 +15,7 @@ ACCOUNT_SHARDS = 64
 class Keys:
     """The keys of one bucket."""
 
-    __slots__ = ("_base", "_buckets", "client", "client_state", "gate")
+    __slots__ = ("_base", "_buckets", "client", "client_state", "gate", "history")
 
     def __init__(self, prefix: str, bucket: int, buckets: int) -> None:
         """Name the keys of `bucket`, one of `buckets`."""
@@ -25,6 +25,7 @@ class Keys:
         self.gate = f"{base}g"
         self.client = f"{base}c:"  # to be followed by the client's id
         self.client_state = f"{base}r:"  # the same
+        self.history = f"{base}h:"  # the same
 
     def lane(self, lane: int) -> str:
         """Return the hash of a lane's token, call, floor and base."""
@@ -38,6 +39,10 @@ class Keys:
         """Return the hash that an account's index entry is in."""
         # Not the remainder itself: the bucket is a remainder of the same number.
         return f"{self._base}a:{crc32(account.encode()) // self._buckets % ACCOUNT_SHARDS}"
+
+    def members(self, package: str) -> str:
+        """Return the list of the clients that were ever given a package."""
+        return f"{self._base}p:{package}"
 
     def generation(self, generation: int) -> str:
         """Return the hash of the duplicate keys of a generation."""

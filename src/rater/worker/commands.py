@@ -16,6 +16,7 @@ import structlog
 
 from rater.core.commands.loads import chunk_call, chunk_fault, event
 from rater.core.commands.records import (
+    LOADS,
     ClientsArgs,
     Command,
     ManifestArgs,
@@ -65,7 +66,7 @@ async def carry_out(buckets: LaneBuckets, batch: Batch, record: Any) -> None:
         return
     result = Result.DONE
     match command.do:
-        case Do.LOAD_CATALOG:
+        case do if do in LOADS:
             result = await _load(buckets, batch, record, command)
         case Do.TICK:
             pass  # its record's time moves the lane's

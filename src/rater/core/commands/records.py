@@ -4,28 +4,42 @@ A catalog load is a set of commands written in one Kafka transaction: a *manifes
 names the new version and where its body lies, and *chunks* of clients and of the account index, each for one
 bucket, in the partition of that bucket. The body and the content it lists are written before, by a Kafka
 transaction of their own: whatever dies in between has changed nothing, because nothing names them yet.
+A load that edits packages alone has a `do` of its own (`LOADS`), so that the audit log tells what was meant.
+
+All other commands are of one client, or ticks; what their arguments have to be is read by `client_args`.
 """
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
 
+from rater.core.amounts import parse_micros
 from rater.core.catalog.specs import ClientEntry
+from rater.core.catalog_files.fields import QUANTITY_MAX, TEXT_CHARS_MAX, is_over, plain
 from rater.core.instants import instant, milliseconds
 from rater.core.json_text import UNREADABLE
 from rater.core.kinds import Do
+from rater.core.periods import canonical_when
 from rater.core.reasons import shown
 from rater.core.sources.values import TIME_MS_MAX
 
 CHUNK_CLIENTS_MAX = 400
 """Clients of one chunk: one script call writes them all, about 2 ms of the server's time."""
+CHUNK_ACCOUNTS_MAX = 5000
+TICK_CLIENTS_MAX = 100
+"""Clients of one tick: some 10 ms of a lane's time."""
 
+LOADS = frozenset({Do.LOAD_CATALOG, Do.PUT_PACKAGE, Do.SET_PACKAGE_STATUS, Do.DELETE_PACKAGE, Do.PUT_CLIENT})
+"""Commands that are parts of a catalog load."""
 
-_Name = Annotated[str, Meta(min_length=1, max_length=200)]
+_Name = Annotated[str, Meta(min_length=1, max_length=TEXT_CHARS_MAX)]
+_IndexName = Annotated[str, Meta(min_length=1, max_length=TEXT_CHARS_MAX + 1)]
+"""Of an account, or of a client package (`client_package_name`)."""
 _Text = Annotated[str, Meta(max_length=1000)]
 _Version = Annotated[int, Meta(ge=1, lt=2**53)]
 _Whole = Annotated[int, Meta(ge=0, lt=2**53)]
@@ -34,7 +48,8 @@ _Whole = Annotated[int, Meta(ge=0, lt=2**53)]
 class Command(msgspec.Struct, omit_defaults=False):
     """One command. `at` is the now of all that it decides (RFC 3339).
 
-    Its texts come back in events, so they are bounded.
+    Its texts come back in events, so they are bounded. dry_run: its result tells what it would do, and
+    nothing is done.
     """
 
     id: _Name
@@ -47,6 +62,7 @@ class Command(msgspec.Struct, omit_defaults=False):
     client_package: _Name | None = None
     expect_version: int | None = None
     args: msgspec.Raw = msgspec.Raw(b"{}")
+    dry_run: bool = False
 
 
 class ManifestArgs(msgspec.Struct, tag="manifest", tag_field="part", forbid_unknown_fields=True):
@@ -67,14 +83,85 @@ class ClientsArgs(msgspec.Struct, tag="clients", tag_field="part"):
 
 
 class AccountsArgs(msgspec.Struct, tag="accounts", tag_field="part"):
-    """Add to the account index of one bucket: (account, client)."""
+    """Add to the account index of one bucket: (account, client), and client packages by their name there."""
 
     version: _Version
     bucket: _Whole
-    entries: list[tuple[_Name, _Name]]
+    entries: list[tuple[_IndexName, _Name]]
 
 
 LoadArgs = ManifestArgs | ClientsArgs | AccountsArgs
+
+
+class AdjustArgs(msgspec.Struct, forbid_unknown_fields=True):
+    """Add to the client's balance: a decimal in its currency, negative to take away."""
+
+    amount: _Name
+
+    @property
+    def micros(self) -> int:
+        """The amount in micros; it was checked when the arguments were read."""
+        return parse_micros(self.amount)
+
+
+class AssignArgs(msgspec.Struct, forbid_unknown_fields=True):
+    """Assign a package to a client, or to one of its accounts. Dates are as `canonical_when` spells them.
+
+    id: of the client package; without it the client's next one.
+    """
+
+    package: _Name
+    account: _Name | None = None
+    start_date: str | None = None
+    end_date: str | None = None
+    quantity: Annotated[int, Meta(ge=1, le=QUANTITY_MAX)] = 1
+    activate_in_past: bool = False
+    id: _Name | None = None
+
+
+class EndDateArgs(msgspec.Struct, forbid_unknown_fields=True):
+    """Set a client package's end date, as `canonical_when` spells it; None: it has none any more."""
+
+    end_date: str | None
+
+
+class NoArgs(msgspec.Struct, forbid_unknown_fields=True):
+    """Of a command that is all said by its client package."""
+
+
+class DidAssignArgs(msgspec.Struct, forbid_unknown_fields=True):
+    """Give a DID to an account of the client."""
+
+    number: _Name
+    account: _Name
+
+
+class DidReleaseArgs(msgspec.Struct, forbid_unknown_fields=True):
+    """Take a DID from the client."""
+
+    number: _Name
+
+
+class TickArgs(msgspec.Struct, forbid_unknown_fields=True):
+    """Do what is due: of these clients of a bucket, or (both None) of all of the lane's buckets."""
+
+    bucket: _Whole | None = None
+    clients: Annotated[list[_Name], Meta(max_length=TICK_CLIENTS_MAX)] | None = None
+
+
+ClientArgs = AdjustArgs | AssignArgs | EndDateArgs | NoArgs | DidAssignArgs | DidReleaseArgs | TickArgs
+
+ARGS: dict[str, type[ClientArgs]] = {
+    Do.ADJUST: AdjustArgs, Do.ASSIGN: AssignArgs, Do.EDIT_END_DATE: EndDateArgs, Do.STOP_NOW: NoArgs,
+    Do.STOP_AT_PERIOD_END: NoArgs, Do.CANCEL: NoArgs, Do.REMOVE: NoArgs, Do.INVOICE_PENDING_CHARGE: NoArgs,
+    Do.DID_ASSIGN: DidAssignArgs, Do.DID_RELEASE: DidReleaseArgs, Do.TICK: TickArgs,
+}  # fmt: skip
+"""`do` → its arguments, of commands that are no parts of loads."""
+
+ON_CLIENT_PACKAGE = frozenset({
+    Do.EDIT_END_DATE, Do.STOP_NOW, Do.STOP_AT_PERIOD_END, Do.CANCEL, Do.REMOVE, Do.INVOICE_PENDING_CHARGE,
+})  # fmt: skip
+"""Commands that need a client package."""
 
 _command = msgspec.json.Decoder(Command)
 _load_args: msgspec.json.Decoder[LoadArgs] = msgspec.json.Decoder(LoadArgs)
@@ -120,21 +207,101 @@ def load_args(command: Command) -> LoadArgs | str:
 
 def manifest_of(raw: bytes | None) -> ManifestArgs | None:
     """Return the manifest in a record's value, None when it holds something else."""
-    if raw is None or b'"load_catalog"' not in raw[:400]:
+    if raw is None or not _LOAD.search(raw, 0, 400):
         return None
     command = read_command(raw)
-    args = load_args(command) if isinstance(command, Command) and command.do == Do.LOAD_CATALOG else None
+    args = load_args(command) if isinstance(command, Command) and command.do in LOADS else None
     return args if isinstance(args, ManifestArgs) else None
 
 
+_LOAD = re.compile(b"|".join(f'"{do.value}"'.encode() for do in sorted(LOADS)))
+
+
+def client_args(command: Command) -> ClientArgs | str:
+    """Return the arguments of a command that is no part of a load, or why it cannot be one, as a sentence.
+
+    Of the command itself, what it is about and its key are looked at too; whether there is such a client is
+    not known here. Dates come back in their one spelling.
+    """
+    form = ARGS.get(command.do)
+    if form is None:
+        return f"this version does not know the command {shown(command.do)!r}"
+    problem = None if form is TickArgs else _subject_fault(command) or key_fault(key_of(command))
+    if problem is not None:
+        return f"{command.do}: {problem}"
+    try:
+        return _checked(msgspec.json.decode(command.args, type=form))
+    except UNREADABLE as error:
+        return f"args of {command.do}: {shown(str(error))}"
+
+
+def key_of(command: Command) -> str:
+    """Return what a command is known by when it comes again: its key, without one its id."""
+    return command.key or command.id
+
+
+def key_fault(key: str) -> str | None:
+    """Return what is wrong with the key of a client's command, as a sentence: it is part of ids."""
+    if not key or len(key) > TEXT_CHARS_MAX or "/" in key or not plain(key):
+        return (
+            f"key {shown(key)!r}: write 1 to {TEXT_CHARS_MAX} characters without `/` and control characters"
+        )
+    return f"key {key!r}: opening balances have this one; write another" if key == OPENING else None
+
+
+OPENING = "opening"
+"""The key of an opening balance."""
+
+
+def _subject_fault(command: Command) -> str | None:
+    if command.client is None:
+        return "it names no client; give `client`"
+    if (command.client_package is None) == (command.do in ON_CLIENT_PACKAGE):
+        return (
+            "it names no client package; give `client_package`"
+            if command.client_package is None
+            else "it is about a client, not about a client package; leave `client_package` out"
+        )
+    return None
+
+
+def _checked(args: ClientArgs) -> ClientArgs:
+    """Return arguments with their dates in the one spelling; ValueError with a sentence for what is none."""
+    match args:
+        case AdjustArgs() if args.micros == 0:
+            raise ValueError("amount 0 changes nothing; write another")
+        case AssignArgs():
+            start, end = _when("start_date", args.start_date), _when("end_date", args.end_date)
+            if start and end and is_over(start, end):
+                raise ValueError(f"end_date {end} is not after start_date {start}; change one of them")
+            if args.id is not None and ("/" in args.id or not plain(args.id)):
+                raise ValueError(f"id {shown(args.id)!r} has `/` or control characters; write another")
+            return msgspec.structs.replace(args, start_date=start, end_date=end)
+        case EndDateArgs():
+            return EndDateArgs(_when("end_date", args.end_date))
+        case TickArgs() if (args.bucket is None) != (args.clients is None):
+            raise ValueError("give both of bucket and clients, or neither")
+    return args
+
+
+def _when(field: str, text: str | None) -> str | None:
+    try:
+        return None if text is None else canonical_when(text)
+    except ValueError as error:
+        raise ValueError(f"{field} {shown(text)!r}: {error}") from None
+
+
 def write_command(
-    command_id: str, do: Do, at_ms: int, args: LoadArgs | dict[str, Any], *, actor: str = "", reason: str = ""
-) -> bytes:
-    """Return a command's JSON."""
+    command_id: str, do: Do, at_ms: int, args: LoadArgs | ClientArgs | dict[str, Any], *, actor: str = "",
+    reason: str = "", key: str | None = None, client: str | None = None, client_package: str | None = None,
+    expect_version: int | None = None, dry_run: bool = False,
+) -> bytes:  # fmt: skip
+    """Return a command's JSON. key: without one its id."""
     return _encoder.encode(
         Command(
-            id=command_id, key=command_id, do=do, at=instant(at_ms), actor=actor, reason=reason,
-            args=msgspec.Raw(_encoder.encode(args)),
+            id=command_id, key=command_id if key is None else key, do=do, at=instant(at_ms), actor=actor,
+            reason=reason, client=client, client_package=client_package, expect_version=expect_version,
+            args=msgspec.Raw(_encoder.encode(args)), dry_run=dry_run,
         )
     )  # fmt: skip
 

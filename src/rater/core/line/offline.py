@@ -19,7 +19,7 @@ from rater.core.catalog.offers import Candidate
 from rater.core.catalog.specs import ClientEntry, Content
 from rater.core.catalog_files.merging import Existing, Fault, merge, read_files, wanted
 from rater.core.clients.changes import load_change
-from rater.core.clients.state import ClientState, read_state
+from rater.core.clients.state import ClientState, client_package_name, read_state
 from rater.core.clients.views import ClientView, Views
 from rater.core.instants import DAY_MS, HOUR_MS
 from rater.core.journal.records import CHANGE_INDEX_MIN
@@ -128,7 +128,8 @@ class Rater:
             builder.change(change, "", record, CHANGE_INDEX_MIN + len(builder.changes))
             state = self.states[entry.id] = read_state(change.write.state)
             self.views.clients[entry.id] = ClientView(state)
-            self.views.accounts.update(dict.fromkeys(state.accounts, state.id))
+            names = map(client_package_name, (of.id for of in entry.packages))
+            self.views.accounts.update(dict.fromkeys([*state.accounts, *names], state.id))
         if builder.changes:
             self._draw(builder)
 
