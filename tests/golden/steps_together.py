@@ -17,6 +17,8 @@ from golden.steps import Step, StepCase
 from golden.together import MOVED_MS, later, tagged_catalog, tagged_record
 
 _LAST = 2**62
+_HALF_YEAR_MS = 180 * 86_400_000
+"""No lane gets further ahead of other cases: their calls stay within a window of a year."""
 _OF_ARGS = ("account", "package", "id", "number")
 """What of a command's args is an id."""
 
@@ -95,9 +97,10 @@ def rounds(cases: Sequence[TaggedSteps]) -> Iterator[list[Turn]]:
 
     A load that is to be refused is alone, for nothing of what it brings is taken.
     """
-    place = dict.fromkeys((one.tag for one in cases), 0)
-    loads = sorted({(step.at_ms) for one in cases for step in one.case.steps if step.kind == "load"})
-    for until_ms in [*loads, _LAST]:
+    place = {one.tag: 0 for one in cases}
+    loads = {step.at_ms for one in cases for step in one.case.steps if step.kind == "load"}
+    halves = {at_ms // _HALF_YEAR_MS * _HALF_YEAR_MS for one in cases for at_ms in one.moments}
+    for until_ms in sorted({*loads, *halves, _LAST}):
         while turns := [turn for one in cases if (turn := _next(one, place[one.tag], until_ms)) is not None]:
             yield turns
             for turn in turns:

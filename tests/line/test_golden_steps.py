@@ -44,7 +44,7 @@ async def test_golden_cases(system_of: Callable[..., Awaitable[Any]]) -> None:
         store = await app.connect_store(system.settings)
         try:
             balances = {client: await store.client(client) for one in cases for client in one.clients}
-            assert list((await audit(system.client, system.topics, store)).findings) == []
+            findings = list((await audit(system.client, system.topics, store)).findings)
         finally:
             await store.close()
     faults = {}
@@ -56,6 +56,7 @@ async def test_golden_cases(system_of: Callable[..., Awaitable[Any]]) -> None:
         )
         faults[one.case.name] = compare_steps(one.case, outcomes[one.tag], shown, duplicates_shown=False)
     assert {name: of for name, of in faults.items() if of} == {}
+    assert findings == []
     assert len(faults) == len(cases)
 
 
