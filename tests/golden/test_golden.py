@@ -66,9 +66,9 @@ def test_every_reason_has_a_case() -> None:
 
 def test_every_example_has_a_file() -> None:
     """Each worked example has the file of its number, whose title says so."""
-    every = [*CASES, *load_step_cases()]
-    numbered = {int(case.name.split("-")[0]): case.title for case in every}
-    assert len(numbered) == len(every)
+    titles = {case.name: case.title for case in CASES} | {case.name: case.title for case in load_step_cases()}
+    numbered = {int(name.split("-")[0]): title for name, title in titles.items()}
+    assert len(numbered) == len(titles)
     assert {number for number, title in numbered.items() if re.search(rf"\b{number}\)", title)} == EXAMPLES
 
 

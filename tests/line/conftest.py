@@ -231,20 +231,6 @@ class System:
         marks = await self.marks()
         return {(topic, lane): at for lane, mark in marks.items() for topic, at in mark.positions.items()}
 
-    async def all_commands_read(self) -> None:
-        """Wait until every command is behind a mark, those too that the lanes write themselves."""
-
-        async def nothing_new() -> bool:
-            for record in await self.commands():
-                place = record.topic, record.partition
-                self.sent[place] = max(self.sent.get(place, 0), record.offset + 1)
-            before = dict(self.sent)
-            await self.settled()
-            after = {(record.topic, record.partition): record.offset + 1 for record in await self.commands()}
-            return all(at <= before.get(place, 0) for place, at in after.items())
-
-        await until(nothing_new)
-
     async def until(self, condition: Callable[[], Awaitable[bool]]) -> None:
         """Wait for a condition, with a deadline."""
         await until(condition)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import bisect
+import asyncio
 import json
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
-import msgspec
 import pytest
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 from golden.cases import Got
 from golden.steps import Shown, compare_steps, load_step_cases, outcome_of, tick, told
@@ -22,12 +22,17 @@ from rater.core.amounts import format_micros
 from rater.core.bucket.messages import bucket_of
 from rater.core.instants import rfc3339
 from rater.jobs.audit import audit
+from rater.stream.journal import Mark, understood
 
 pytestmark = pytest.mark.kafka
 
 PARTITIONS = 4
 WINDOW_DAYS = 366
 """Cases share lanes, so a lane may be ahead of a case's calls."""
+DEADLINE_S = 60.0
+
+Outcomes = dict[str, list[list[Got]]]
+"""What came of each step of each case, by its tag."""
 
 
 async def test_golden_cases(system_of: Callable[..., Awaitable[Any]]) -> None:
@@ -36,61 +41,102 @@ async def test_golden_cases(system_of: Callable[..., Awaitable[Any]]) -> None:
     window = {"RATER_WORKER__DUPLICATE_WINDOW_DAYS": str(WINDOW_DAYS)}
     system = await system_of(partitions=PARTITIONS, environ=window)
     await allow_the_future(system)
-    async with system.worker():
-        line = Line(system, cases)
+    async with system.worker(), line_of(system, cases) as line:
         for turns in rounds(cases):
             await line.do(turns)
-        outcomes = await line.outcomes()
+        shown = await shown_of(system, cases, line.outcomes)
         store = await app.connect_store(system.settings)
         try:
-            balances = {client: await store.client(client) for one in cases for client in one.clients}
             findings = list((await audit(system.client, system.topics, store)).findings)
         finally:
             await store.close()
-    faults = {}
-    for one in cases:
-        there = {client: balances[client] for client in one.clients}
-        shown = Shown(
-            {one.plain(client): format_micros(found[1]) for client, found in there.items() if found},
-            told(outcomes[one.tag]),
-        )
-        faults[one.case.name] = compare_steps(one.case, outcomes[one.tag], shown, duplicates_shown=False)
+    faults = {
+        one.case.name: compare_steps(one.case, line.outcomes[one.tag], shown[one.tag], duplicates_shown=False)
+        for one in cases
+    }
     assert {name: of for name, of in faults.items() if of} == {}
     assert findings == []
     assert len(faults) == len(cases)
 
 
+async def shown_of(system: Any, cases: Sequence[TaggedSteps], outcomes: Outcomes) -> dict[str, Shown]:
+    """Return what is there at the end, by the cases' tags."""
+    store = await app.connect_store(system.settings)
+    try:
+        found = {client: await store.client(client) for one in cases for client in one.clients}
+    finally:
+        await store.close()
+    return {
+        one.tag: Shown(
+            {one.plain(client): format_micros(of[1]) for client in one.clients if (of := found[client])},
+            told(outcomes[one.tag]),
+        )
+        for one in cases
+    }
+
+
+@asynccontextmanager
+async def line_of(system: Any, cases: Sequence[TaggedSteps]) -> AsyncIterator[Line]:
+    """Give a line that reads from the beginning what a system publishes."""
+    topics = system.topics
+    names = (topics.transactions, topics.events, topics.rejected, topics.commands)
+    reader = AIOKafkaConsumer(**system.client, isolation_level="read_committed", fetch_max_wait_ms=10)
+    await reader.start()
+    try:
+        places = [TopicPartition(name, lane) for name in names for lane in range(PARTITIONS)]
+        reader.assign(places)
+        await reader.seek_to_beginning(*places)
+        yield Line(system, cases, reader)
+    finally:
+        await reader.stop()
+
+
 class Line:
     """Does rounds of steps, and knows afterwards what came of each."""
 
-    def __init__(self, system: Any, cases: Sequence[TaggedSteps]) -> None:
-        self.system = system
+    def __init__(self, system: Any, cases: Sequence[TaggedSteps], reader: AIOKafkaConsumer) -> None:
+        self.system, self.reader = system, reader
         self.buckets = system.settings.redis.buckets
-        self.rounds: list[list[Turn]] = []
-        self.ends: list[dict[TopicPartition, int]] = []
-        """Where the topics of results ended after each round."""
+        self.turns: list[Turn] = []
+        """The round that is under way."""
+        self.waiting: dict[TopicPartition, int] = {}
+        """Where each lane has to get in each topic: behind the last command and CDR."""
+        self.reached: dict[int, Mark] = {}
+        """The last mark of each lane."""
         self.places: dict[tuple[str, int, int], tuple[str, int]] = {}
         """Case's tag and step by topic, partition and offset of the record that was sent."""
-        self.found = {one.tag: [list[Got]() for _ in one.case.steps] for one in cases}
+        self.outcomes: Outcomes = {one.tag: [[] for _ in one.case.steps] for one in cases}
         self.tags = {one.tag: one for one in cases}
 
     async def do(self, turns: list[Turn]) -> None:
-        """Do a round, and wait until all that comes of it is there."""
-        if turns[0].step.kind == "load":
-            await self._load(turns)
-        else:
-            await self._send(turns)
-        await self.system.settled()
-        self.rounds.append(turns)
-        self.ends.append(await self._ends())
+        """Do a round, and wait until all that comes of it is there, also of what lanes command themselves."""
+        self.turns = turns
+        await (self._load(turns) if turns[0].step.kind == "load" else self._send(turns))
+        async with asyncio.timeout(DEADLINE_S):
+            while not (await self._read() and self._settled()):
+                pass
+
+    def _settled(self) -> bool:
+        return all(
+            place.partition in self.reached
+            and self.reached[place.partition].positions.get(place.topic, 0) >= at
+            for place, at in self.waiting.items()
+        )
+
+    async def _read(self) -> bool:
+        """Note what has been published; returns whether that is all there is."""
+        for records in (await self.reader.getmany(timeout_ms=20)).values():
+            for record in records:
+                self._note(record)
+        ends = await self.reader.end_offsets(list(self.reader.assignment()))
+        return all([await self.reader.position(place) >= end for place, end in ends.items()])
 
     async def _load(self, turns: list[Turn]) -> None:
         catalog = merged_catalogs([(turn.of.case.name, turn.step.value) for turn in turns])
         refused = await self.system.tried_load(catalog, at_ms=turns[0].step.at_ms, name="catalog.json")
         for sentence in refused:
             (turn,) = turns
-            self.found[turn.of.tag][turn.number].append(("refused", None, turn.of.plain(sentence)))
-        await self.system.all_commands_read()
+            self._add(turn.of.tag, turn.number, ("refused", None, sentence))
 
     async def _send(self, turns: list[Turn]) -> None:
         waiting: dict[tuple[str, int], list[tuple[Turn, bytes, int]]] = defaultdict(list)
@@ -104,9 +150,10 @@ class Line:
             await self.system.send(
                 [(value, at_ms) for _, value, at_ms in records], topic=topic, partition=partition
             )
-            first = self.system.sent[topic, partition] - len(records)
-            for number, (turn, _, _) in enumerate(records):
-                self.places[topic, partition, first + number] = turn.of.tag, turn.number
+            end = self.system.sent[topic, partition]
+            self.waiting[TopicPartition(topic, partition)] = end
+            for number, (turn, _, _) in enumerate(records, end - len(records)):
+                self.places[topic, partition, number] = turn.of.tag, turn.number
 
     def _records(self, turn: Turn) -> list[tuple[str, bytes]]:
         """Return what is to be sent, each with the client by whose bucket it finds its partition."""
@@ -125,54 +172,43 @@ class Line:
             for bucket, of_bucket in clients.items()
         ]
 
-    async def _ends(self) -> dict[TopicPartition, int]:
+    # ------------------------------------------------------------------ what comes out
+    def _note(self, record: ConsumerRecord) -> None:
+        """Take a record of the worker's topics: a mark, or what came of a step of this round."""
         topics = self.system.topics
-        places = [
-            TopicPartition(topic, lane)
-            for topic in (topics.transactions, topics.events)
-            for lane in range(PARTITIONS)
-        ]
-        reader = AIOKafkaConsumer(**self.system.client)
-        await reader.start()
-        try:
-            return dict(await reader.end_offsets(places))
-        finally:
-            await reader.stop()
-
-    async def outcomes(self) -> dict[str, list[list[Got]]]:
-        """Return what came of each step of each case, by its tag."""
-        topics = self.system.topics
-        for record in await self.system.read(topics.transactions):
-            if record.value is not None:
+        if record.topic == topics.transactions:
+            control = understood(record.headers)
+            if isinstance(control, Mark):
+                self.reached[record.partition] = control
+            elif record.value is not None:
                 transaction = json.loads(record.value)
-                self._note(record, transaction["client"], outcome_of(transaction))
-        for record in await self.system.read(topics.events):
-            event = json.loads(record.value)
-            if event["type"] == "command_refused":
-                self._note(
-                    record, event["client"] or event["cause"], ("refused", None, event["data"]["reason"])
-                )
-            elif event["client"] is not None:
-                self._note(record, event["client"], ("event", None, event))
-        for record in await self.system.rejected():
+                self._came(transaction["client"], outcome_of(transaction))
+        elif record.topic == topics.events:
+            self._note_event(json.loads(record.value))
+        elif record.topic == topics.rejected:
             headers = {name: value.decode() for name, value in record.headers}
             place = headers["source_topic"], int(headers["source_partition"]), int(headers["source_offset"])
-            tag, number = self.places[place]
             about = {"reason": headers["reason"], "value": headers["value"]}
-            self.found[tag][number].append(("rejected", headers["side"] or None, self._plain(tag, about)))
-        return self.found
+            self._add(*self.places[place], ("rejected", headers["side"] or None, about))
+        elif record.value is not None and not record.headers:
+            self.waiting[TopicPartition(record.topic, record.partition)] = record.offset + 1
 
-    def _note(self, record: Any, about: str, got: Got) -> None:
-        """Add what came out to the step of the round in which it came; about: has the case's tag in it."""
-        place = TopicPartition(record.topic, record.partition)
-        number = bisect.bisect_right([ends[place] for ends in self.ends], record.offset)
-        turn = next((turn for turn in self.rounds[number] if _is_of(turn, about)), None)
-        assert turn is not None, f"round {number} has no step of {about}: {got}"
+    def _note_event(self, event: dict[str, Any]) -> None:
+        if event["type"] == "command_refused":
+            self._came(event["client"] or event["cause"], ("refused", None, event["data"]["reason"]))
+        elif event["client"] is not None:
+            self._came(event["client"], ("event", None, event))
+
+    def _came(self, about: str, got: Got) -> None:
+        """Add what came out to the case's step of this round; about: a client, or the command."""
+        turn = next((turn for turn in self.turns if _is_of(turn, about)), None)
+        assert turn is not None, f"there is no step of {about} in this round: {got}"
+        self._add(turn.of.tag, turn.number, got)
+
+    def _add(self, tag: str, number: int, got: Got) -> None:
         kind, side, value = got
-        self.found[turn.of.tag][turn.number].append((kind, side, self._plain(turn.of.tag, value)))
-
-    def _plain(self, tag: str, value: Any) -> Any:
-        return msgspec.json.decode(self.tags[tag].plain(msgspec.json.encode(value).decode()))
+        plain = json.loads(self.tags[tag].plain(json.dumps(value)))
+        self.outcomes[tag][number].append((kind, side, plain))
 
 
 def _is_of(turn: Turn, about: str) -> bool:
