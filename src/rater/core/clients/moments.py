@@ -77,7 +77,7 @@ def _while_waiting(waiting: Waiting, package: Package, end: int | None) -> Itera
         yield Due(waiting.until_ms, GIVE_UP)
     if end is not None:
         yield Due(end, EXPIRE)
-    enabled = [since for since, status in package.statuses() if status == "active"]
+    enabled = [since for since, status in package.statuses()[1:] if status == "active"]
     yield from (Due(since, ENABLE) for since in enabled if since > waiting.status_ms)
 
 
