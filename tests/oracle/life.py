@@ -784,6 +784,9 @@ class World(Reference):
             return self.result
         client = str(row["client"])
         owner = self.owners[client]
+        if at > record_ms + 60_000:
+            self.result.refused = "ahead of its record"
+            return self.result
         at = max(at, owner.last_ms)
         content = json.dumps([row["do"], row.get("client_package"), row.get("args")], sort_keys=True)
         if row.get("key") in owner.keys:
