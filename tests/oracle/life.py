@@ -185,6 +185,8 @@ class World(Reference):
         self.result = Result()
         self.told: int | None = None
         self.call_ms = FIRST_MS
+        self.asked: Row = {}
+        """What the last charge was made of, paid or not."""
 
     # --- What is known of a client package ------------------------------------------------------------
 
@@ -446,10 +448,11 @@ class World(Reference):
 
     def pay(self, life: Life, package: Row, opened: list[Held]) -> bool:
         """Charge what periods cost as they open, if the package is enabled and funds allow; tell if so."""
-        if (package.get("status") or "active") != "active":
-            return False
         fees = self.fees(life, opened)
         needed = -sum(micros_of(one) for one in fees)
+        self.asked = asked_for(fees)
+        if (package.get("status") or "active") != "active":
+            return False
         client = life.row["client"]
         if needed > 0 and deny(package) and needed > self.balances[client] + self.credit(client):
             return False
@@ -484,7 +487,13 @@ class World(Reference):
         package = self.package_at(life, at, due=True)
         disabled = (package.get("status") or "active") != "active"
         life.waiting = Waiting(kind, at, until, "package_disabled" if disabled else "funds")
-        self.event("charge_pending", life, life.numbered + 1, {"reason": life.waiting.reason})
+        total = micros_of(self.asked, "total")
+        funds = self.balances[life.row["client"]] + self.credit(life.row["client"])
+        data = {
+            "reason": life.waiting.reason, "amounts": self.asked, "missing": money_text(total - funds),
+            "since": time_text(at), "retry_until": None if until is None else time_text(until),
+        }  # fmt: skip
+        self.event("charge_pending", life, life.numbered + 1, data)
         self.changed(life, at)
 
     def changed(self, life: Life, at: int) -> None:
@@ -991,6 +1000,15 @@ def before(package: Row) -> bool:
 def full(package: Row) -> bool:
     """Tell if a period that is cut costs and grants all."""
     return bool(package.get("full_charge"))
+
+
+def asked_for(fees: list[Row]) -> Row:
+    """Return what a charge is made of: net of each fee, taxes, and all of it, positive = to pay."""
+    nets = {kind: -sum(micros_of(one, "net") for one in fees if one["type"] == f"{kind}_fee")
+            for kind in ("activation", "subscription")}  # fmt: skip
+    total = -sum(map(micros_of, fees))
+    parts = {**nets, "tax": total - sum(nets.values()), "total": total}
+    return {name: money_text(micros) for name, micros in parts.items()}
 
 
 def limit_id(limit: Row, place: int) -> str:

@@ -154,6 +154,11 @@ def pairs_of(row: Options) -> Iterator[tuple[tuple[str, str], tuple[str, str]]]:
         yield (first, row[first]), (second, row[second])
 
 
+def values() -> list[tuple[str, str]]:
+    """Return each value of each option."""
+    return [(name, value) for name in OPTIONS for value in OPTIONS[name]]
+
+
 def gain(wanted: set[Any], row: Options, name: str, value: str) -> int:
     """Return how many wanted pairs a value adds to a row."""
     one = (name, value)

@@ -234,7 +234,9 @@ def test_late_renewal_opens_the_period_of_now() -> None:
     told = Told("2026-11-01", balance="30")
     told.package("2026-11-01")
     told.do("2026-11-01", "assign", package="P")
-    assert types(told.do("2026-12-01", "tick")) == ["charge_pending"]
+    pending = told.do("2026-12-01", "tick")
+    assert types(pending) == ["charge_pending"]
+    assert (pending.events[0].data["amounts"]["total"], pending.events[0].data["missing"]) == ("30", "30")
     late = told.do("2027-02-15", "adjust", amount="40")
     assert moved(late) == [
         ("adjust/42/3", "2027-02-15", "40"), ("cp/42-1/2/subscription_fee", "2027-02-01", "-30"),
