@@ -13,7 +13,6 @@ from oracle.life_fees import micros_of
 from oracle.life_pairs import (
     CommandStep,
     LifeScenario,
-    LoadStep,
     Step,
     may,
     of_options,
@@ -22,6 +21,7 @@ from oracle.life_pairs import (
     values,
 )
 from oracle.life_random import random_scenario
+from oracle.scenario import LoadStep
 
 ROWS = pairs()
 SEEDS = range(60)
