@@ -421,12 +421,15 @@ class World(Reference):
         assert last.stop is not None
         assert life.grid is not None
         package = self.package_at(life, at, due=due)
-        grid, key = self.grid_of(life, package, last.stop)
+        begins, zone = last.stop, self.zone(life.row["client"])
+        if zone != life.grid.zone:
+            begins = boundary_at(begins.ms, zone)
+        grid, key = self.grid_of(life, package, begins)
         if key == life.key:
             grid = life.grid
             place = self.next_place(grid, last.stop_place)
         else:
-            place = self.first_place(grid, last.stop, full=full(package))
+            place = self.first_place(grid, begins, full=full(package))
         while place[1] is not None and place[1].ms <= at:
             place = self.next_place(grid, place[2])
         start: Boundary = place[0]
@@ -643,18 +646,20 @@ class World(Reference):
             held = self.period_at(life, call.at_ms)
             if held is None or not self.catalog.active(life.row["package"], call.at_ms):
                 continue
-            stop = self.stop_of(life, held)
+            stop, given = self.stop_of(life, held), Version(0, 0, life.row)
             period = Period(held.number, held.start.ms, stop, held.package, held.quantity,
                             life.periods[0].start.ms, held.start.ms)  # fmt: skip
             for position, limit in enumerate(held.package.get("limits") or []):
                 applies = service_of(limit) == call.service and limit_fits(self.catalog, limit, rate.code)
                 if applies and billed >= int(limit.get("min_call") or 0):
-                    given = Version(0, 0, life.row)
                     found.append(Candidate(given, package, period, limit, position))
         return sorted(found, key=Candidate.order)
 
     def period_at(self, life: Life, at: int) -> Held | None:
-        """Return the opened period that a moment is in."""
+        """Return the opened period that a moment is in, if the package's start date of today has come."""
+        text = self.catalog.package(life.row["package"]).get("start_date")
+        if text is not None and at < asked(text, life.grid.zone if life.grid else "UTC").ms:
+            return None
         for period in life.periods:
             stop = self.stop_of(life, period)
             if period.start.ms <= at and (stop is None or at < stop) and not period.voided:

@@ -440,6 +440,29 @@ def test_an_edit_holds_from_the_next_period() -> None:
     assert [one[3] for one in told.periods()] == [18_000, 600, 600]
 
 
+def test_a_changed_zone_holds_from_the_next_renewal() -> None:
+    """From Kyiv to New York on 10 October: from 31 October 22:00 UTC on months run on New York's clock."""
+    told = Told("2026-09-30T21:00:00Z", time_zone="Europe/Kyiv")
+    told.package("2026-09-30T21:00:00Z")
+    told.do("2026-09-30T21:00:00Z", "assign", package="P")
+    told.load("2026-10-10", clients=[{**told.client, "time_zone": "America/New_York"}])
+    told.do("2027-01-01", "tick")
+    assert [one[1] for one in told.periods()] == [
+        "2026-09-30T21:00", "2026-10-31T22:00", "2026-11-30T23:00", "2026-12-31T23:00",
+    ]  # fmt: skip
+
+
+def test_all_limits_of_one_package_are_drawn() -> None:
+    """180 s: 60 s of minutes, then 0.12 of money."""
+    told = Told("2026-11-01")
+    limits = [{"id": "m", "type": "volume", "service": "calls", "code": "38044", "limit": 1},
+              {"id": "b", "type": "money", "service": "calls", "code": "*", "limit": "1.00"}]  # fmt: skip
+    told.package("2026-11-01", fee=None, limits=limits)
+    told.do("2026-11-01", "assign", package="P")
+    value = told.call("2026-11-02T10:00:00Z", 180).sides[0]["value"]
+    assert [draw["taken"] for draw in value["draws"]] == ["60", "0.12"]
+
+
 def test_other_currency_by_its_date() -> None:
     """EUR 10 is 10.80 in November, 12.00 from December on."""
     told = Told("2026-11-01")
