@@ -1,7 +1,8 @@
 """Golden cases: a catalog, CDRs, and what must come of them, one file each, for whoever can read YAML.
 
-A file has `title`; `catalog` (a catalog file as text); maybe `edited`, another one that is loaded an hour
-later, still before all records; `cdrs`, in order, each with
+Cases of what goes on between calls have steps: steps.py. Other files have `title`; `catalog` (a catalog file
+as text); maybe `edited`, another one that is loaded an hour later, still before all records; `cdrs`, in
+order, each with
 - `cdr` (the record as it is sent) or `raw` (its text); `pad`: so many characters more in it;
 - `record`: the time of its Kafka record; without it the call's end;
 - `expect`: what becomes of each side: fields of its transaction (what is not named is not compared), or
@@ -63,41 +64,50 @@ _Loader.yaml_implicit_resolvers = {
 
 
 def load_cases(folder: Path = Path(__file__).parent) -> list[Case]:
-    """Return the cases of the folder's files, by name."""
-    return [_case(path) for path in sorted(folder.glob("*.yaml"))]
+    """Return the cases of the folder's files, by name; of those without steps (steps.py)."""
+    read = {path.stem: read_case(path) for path in sorted(folder.glob("*.yaml"))}
+    return [_case(name, content) for name, content in read.items() if "steps" not in content]
 
 
-def _case(path: Path) -> Case:
+def read_case(path: Path) -> dict[str, Any]:
+    """Return a file's content; times are texts."""
     content = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # noqa: S506 - a safe loader's child
+    assert isinstance(content, dict), path
+    return content
+
+
+def _case(name: str, content: dict[str, Any]) -> Case:
     rows = content["cdrs"]
     return Case(
-        name=path.stem,
+        name=name,
         title=content["title"],
         catalog=content["catalog"].encode(),
-        records=[_record(row) for row in rows],
+        records=[record_of(row) for row in rows],
         expected=content.get("expect_either") or [[row["expect"] for row in rows]],
         explain=[row.get("explain", {}) for row in rows],
         edited=content["edited"].encode() if "edited" in content else None,
     )
 
 
-def _record(row: dict[str, Any]) -> tuple[bytes, int]:
+def record_of(row: dict[str, Any]) -> tuple[bytes, int]:
+    """Return a row's CDR and the time of its record, in ms."""
     if "raw" in row:
-        return row["raw"].encode(), _ms(row["record"])
+        return row["raw"].encode(), milliseconds_of(row["record"])
     cdr = dict(row["cdr"])
-    record_ms = _ms(row["record"]) if "record" in row else _end_ms(cdr)
+    record_ms = milliseconds_of(row["record"]) if "record" in row else _end_ms(cdr)
     if "pad" in row:
         cdr["tags"] = "x" * row["pad"]
     return json.dumps(cdr, ensure_ascii=False).encode(), record_ms
 
 
 def _end_ms(cdr: dict[str, Any]) -> int:
-    began = next(_ms(cdr[name]) for name in _TIMES if name in cdr)
+    began = next(milliseconds_of(cdr[name]) for name in _TIMES if name in cdr)
     duration = cdr.get("duration_ms")
     return began + (duration if isinstance(duration, int) else 0)
 
 
-def _ms(text: str) -> int:
+def milliseconds_of(text: str) -> int:
+    """Return the instant of an RFC 3339 text, in ms."""
     return (datetime.fromisoformat(text) - _EPOCH) // timedelta(milliseconds=1)
 
 
@@ -121,24 +131,26 @@ def _faults(
     for number, (wanted, got) in enumerate(zip(expected, outcomes, strict=False)):
         rest = list(got)
         for one in wanted:
-            kind, side = _kind(one)
+            kind, side = kind_of(one)
             of_side = next((outcome for outcome in rest if outcome[1] == side), None)
             if of_side is not None:
                 rest.remove(of_side)
             elif kind == "duplicate" and not duplicates_shown:
                 continue
-            faults += [f"record {number}, {side}: {fault}" for fault in _differences(kind, one, of_side)]
+            faults += [f"record {number}, {side}: {fault}" for fault in differences(kind, one, of_side)]
         faults += [f"record {number}: unexpected {outcome}" for outcome in rest]
     return faults
 
 
-def _kind(expected: Expectation) -> tuple[str, str | None]:
+def kind_of(expected: Expectation) -> tuple[str, str | None]:
+    """Return what is expected of which side."""
     if "duplicate" in expected:
         return "duplicate", expected["duplicate"]
     return ("rejected" if "rejected" in expected else "transaction"), expected["side"]
 
 
-def _differences(kind: str, expected: Expectation, got: Got | None) -> list[str]:
+def differences(kind: str, expected: Expectation, got: Got | None) -> list[str]:
+    """Return what is not as expected of a side; got: what became of it."""
     if got is None:
         return [f"nothing came, a {kind} was expected"]
     if got[0] != kind:
@@ -149,20 +161,20 @@ def _differences(kind: str, expected: Expectation, got: Got | None) -> list[str]
         wanted = {"reason": expected["rejected"]}
         if "value" in expected:
             wanted["value"] = expected["value"]
-        return list(_less(wanted, got[2], ""))
-    return list(_less(expected, got[2], ""))
+        return list(less(wanted, got[2], ""))
+    return list(less(expected, got[2], ""))
 
 
-def _less(expected: Any, got: Any, where: str) -> Iterable[str]:
+def less(expected: Any, got: Any, where: str) -> Iterable[str]:
     """Give the places where `got` has not what is expected: fields of objects, all items of lists, values."""
     if isinstance(expected, dict) and isinstance(got, dict):
         for name, value in expected.items():
             if name not in got:
                 yield f"{where}{name} is missing, {value!r} was expected"
             else:
-                yield from _less(value, got[name], f"{where}{name}.")
+                yield from less(value, got[name], f"{where}{name}.")
     elif isinstance(expected, list) and isinstance(got, list) and len(expected) == len(got):
         for number, (value, other) in enumerate(zip(expected, got, strict=True)):
-            yield from _less(value, other, f"{where}{number}.")
+            yield from less(value, other, f"{where}{number}.")
     elif expected != got or isinstance(expected, bool) != isinstance(got, bool):
         yield f"{where.removesuffix('.')} is {got!r}, {expected!r} was expected"

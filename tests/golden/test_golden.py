@@ -9,14 +9,15 @@ import msgspec
 import pytest
 
 from golden.cases import EDITED_AT, LOADED_AT, Case, Got, compare, load_cases
+from golden.steps import load_step_cases
 from rater.core.catalog.offers import counter_field
 from rater.core.instants import milliseconds
 from rater.core.offline import Duplicate, Ended, Rater
 from rater.core.reasons import PassOver, Reason, Rejection
 
 CASES = load_cases()
-EXAMPLES = {1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 13, 14, 19, 21, 22, 23}
-"""The worked examples of RULES.md 7 that need no fees."""
+EXAMPLES = set(range(1, 24))
+"""The worked examples of RULES.md 7."""
 
 
 def got(ended: Ended) -> Got:
@@ -52,19 +53,22 @@ def test_case(case: Case) -> None:
 
 
 def test_every_reason_has_a_case() -> None:
-    """Each reject reason and each reason to pass over a limit comes in some case (fees come later)."""
+    """Each reject reason and each reason to pass over a limit comes in some case."""
     rejected = {
         one["rejected"] for case in CASES for every in case.expected for of in every for one in of
         if "rejected" in one
     }  # fmt: skip
-    passed = {reason for case in CASES for of in case.explain for reason in of.values()}
+    explained = [of for case in CASES for of in case.explain]
+    explained += [step.explain for case in load_step_cases() for step in case.steps]
     assert set(Reason) <= rejected
-    assert set(PassOver) - {PassOver.FEE_NOT_COVERED} <= passed
+    assert set(PassOver) <= {reason for of in explained for reason in of.values()}
 
 
 def test_every_example_has_a_file() -> None:
     """Each worked example has the file of its number, whose title says so."""
-    numbered = {int(case.name[:2]): case.title for case in CASES}
+    titles = {case.name: case.title for case in CASES} | {case.name: case.title for case in load_step_cases()}
+    numbered = {int(name.split("-")[0]): title for name, title in titles.items()}
+    assert len(numbered) == len(titles)
     assert {number for number, title in numbered.items() if re.search(rf"\b{number}\)", title)} == EXAMPLES
 
 

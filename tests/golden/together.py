@@ -8,6 +8,7 @@ identification rules look at: cases agree in them, or use names of their own.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -19,8 +20,9 @@ from golden.cases import EDITED_AT, LOADED_AT, Case
 
 YEARS = 28
 """Calendars repeat after them: days of the week, leap years, changes of clocks."""
-_FROM, _TO = "2026-", f"{2026 + YEARS}-"
 _MOVED = datetime(2026 + YEARS, 1, 1, tzinfo=UTC) - datetime(2026, 1, 1, tzinfo=UTC)
+MOVED_MS = _MOVED // timedelta(milliseconds=1)
+_YEAR = re.compile(r"\b20([23][0-9])-")
 _DAY_MS = 86_400_000
 _LATE_MAX_MS = 4 * _DAY_MS
 """A lane may be so far ahead of a case's records: its calls stay within the duplicate window of 7 days."""
@@ -28,7 +30,12 @@ _LATE_MAX_MS = 4 * _DAY_MS
 _TIME_REASONS = {"too_old", "time_in_future", "bad_duration"}
 KEPT_SOURCES = {"cp", "adjust"}
 """Refused as such: with a tag in front they would be sources like others."""
-_NAMES = {"id", "name", "client", "account", "package", "code_deck"}
+_NAMES = {"id", "name", "client", "account", "package", "code_deck", "tax_profile"}
+
+
+def later(text: str) -> str:
+    """Return a text with its dates, which are those of 2020 to 2039, 28 years later."""
+    return _YEAR.sub(lambda found: f"20{int(found[1]) + YEARS}-", text)
 
 
 def later_at() -> datetime:
@@ -62,12 +69,14 @@ def _tagged(case: Case, tag: str) -> Tagged:
     moved = _later(case)
     if tag in moved.catalog.decode() or any(tag in raw.decode() for raw, _ in moved.records):
         raise ValueError(f"{case.name} has {tag} in it; choose another tag")
-    records = [(_record(raw, tag), record_ms) for raw, record_ms in moved.records]
-    edited = None if moved.edited is None else _catalog(moved.edited, tag)
-    return Tagged(replace(moved, catalog=_catalog(moved.catalog, tag), records=records, edited=edited), tag)
+    records = [(tagged_record(raw, tag), record_ms) for raw, record_ms in moved.records]
+    edited = None if moved.edited is None else tagged_catalog(moved.edited, tag)
+    catalog = tagged_catalog(moved.catalog, tag)
+    return Tagged(replace(moved, catalog=catalog, records=records, edited=edited), tag)
 
 
-def _catalog(text: bytes, tag: str) -> bytes:
+def tagged_catalog(text: bytes, tag: str) -> bytes:
+    """Return the catalog, as JSON, with the tag in front of its ids and names."""
     found = {
         section: rows if section in ("currencies", "services") else _named(rows, tag)
         for section, rows in yaml.safe_load(text).items()
@@ -80,13 +89,12 @@ def _later(case: Case) -> Case:
 
     A record cannot be older than what its lane has read, and a load is of now. In the future nothing is late.
     """
-    moved_ms = _MOVED // timedelta(milliseconds=1)
     return replace(
         case,
-        catalog=case.catalog.decode().replace(_FROM, _TO).encode(),
-        edited=None if case.edited is None else case.edited.decode().replace(_FROM, _TO).encode(),
-        records=[(raw.decode().replace(_FROM, _TO).encode(), ms + moved_ms) for raw, ms in case.records],
-        expected=json.loads(json.dumps(case.expected).replace(_FROM, _TO)),
+        catalog=later(case.catalog.decode()).encode(),
+        edited=None if case.edited is None else later(case.edited.decode()).encode(),
+        records=[(later(raw.decode()).encode(), ms + MOVED_MS) for raw, ms in case.records],
+        expected=json.loads(later(json.dumps(case.expected))),
     )
 
 
@@ -100,7 +108,7 @@ def _named(value: Any, tag: str, name: str = "", *, leaves: bool = False) -> Any
     return tag + value if isinstance(value, str) and (leaves or name in _NAMES) else value
 
 
-def _record(raw: bytes, tag: str) -> bytes:
+def tagged_record(raw: bytes, tag: str) -> bytes:
     """Return the record with the tag in front of its source and of the clients and accounts that it names."""
     try:
         cdr = json.loads(raw)
@@ -118,12 +126,17 @@ def _record(raw: bytes, tag: str) -> bytes:
 
 def merged(cases: Sequence[Tagged], *, edited: bool = False) -> bytes:
     """Return one catalog file that holds those of all cases, or what they edit."""
+    catalogs = [(one.case.name, one.case.edited if edited else one.case.catalog) for one in cases]
+    return merged_catalogs([(name, catalog) for name, catalog in catalogs if catalog is not None])
+
+
+def merged_catalogs(catalogs: Sequence[tuple[str, bytes]]) -> bytes:
+    """Return one catalog file that holds those of cases, by name, as `tagged_catalog` made them."""
     whole: dict[str, Any] = {"currencies": {"base": "USD", "rates": {}}}
-    for one in cases:
-        catalog = one.case.edited if edited else one.case.catalog
-        for section, rows in json.loads(catalog or b"{}").items():
+    for name, catalog in catalogs:
+        for section, rows in json.loads(catalog).items():
             if section == "currencies":
-                _agree(whole["currencies"], rows, one.case.name)
+                _agree(whole["currencies"], rows, name)
             else:
                 whole.setdefault(section, []).extend(rows)
     return json.dumps(whole).encode()

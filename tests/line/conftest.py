@@ -21,6 +21,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from rater import app
 from rater.config import Settings, load
+from rater.core.catalog_files.merging import Fault
 from rater.jobs.load import Loaded, Loader
 from rater.stream import journal
 from rater.worker.process import Worker
@@ -82,6 +83,22 @@ class System:
     # ------------------------------------------------------------------ input
     async def load(self, catalog: bytes, at_ms: int | None = None, name: str = "catalog.yaml") -> Loaded:
         """Load a catalog while workers run; `at_ms` is the load's now."""
+        loaded = await self._load(catalog, at_ms, name)
+        assert not isinstance(loaded, list), [str(fault) for fault in loaded]
+        assert loaded.applied
+        return loaded
+
+    async def tried_load(
+        self, catalog: bytes, at_ms: int | None = None, name: str = "catalog.yaml"
+    ) -> list[str]:
+        """Load a catalog that may be refused; returns why it is, in sentences."""
+        loaded = await self._load(catalog, at_ms, name)
+        if isinstance(loaded, list):
+            return [str(fault) for fault in loaded]
+        assert loaded.applied
+        return loaded.refused
+
+    async def _load(self, catalog: bytes, at_ms: int | None, name: str) -> Loaded | list[Fault]:
         path = self.folder / name
         path.write_bytes(catalog)
         store = await app.connect_store(self.settings)
@@ -90,12 +107,9 @@ class System:
             self.client, self.topics, store, app.catalogs_of(self.settings), print, "test", now_ms=now
         )
         try:
-            loaded = await loader.load([path])
+            return await loader.load([path])
         finally:
             await store.close()
-        assert not isinstance(loaded, list), [str(fault) for fault in loaded]
-        assert loaded.applied
-        return loaded
 
     async def send(
         self,

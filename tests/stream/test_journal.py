@@ -202,10 +202,10 @@ def test_marks_of_earlier_versions_are_read() -> None:
     ours = Mark({"t.cdrs": 1}, {"t.cdrs": 2}, 3, 4, 5, 6, {"t.cdrs": "x" * 22})
     ((name, raw),) = control_record(ours)[2]
     assert understood([(name, raw)]) == ours
-    fields = msgspec.msgpack.decode(raw)
-    assert fields[0] == "mark_v3"
-    for count, said in ((7, EarlierMark(*fields[1:])), (6, EarlierMark(*fields[1:-1])), (5, None)):
-        earlier = msgspec.msgpack.encode(["mark", *fields[1:][:count]])
+    tag, *fields = msgspec.msgpack.decode(raw)
+    assert tag == "mark_v3"
+    for count, said in ((7, EarlierMark(*fields[:7])), (6, EarlierMark(*fields[:6])), (5, None)):
+        earlier = msgspec.msgpack.encode(["mark", *fields[:count]])
         read = understood([(CONTROL_HEADER, earlier)])
         assert isinstance(read, Mark)
         assert read == said or (read.token, read.ids) == (-1, {})

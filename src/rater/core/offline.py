@@ -6,7 +6,7 @@ and whoever needs to know what would come out.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -23,10 +23,11 @@ from rater.core.catalog_files.merging import Existing, Fault, merge, read_files,
 from rater.core.clients.changes import Change
 from rater.core.clients.lifecycle import due_change
 from rater.core.clients.loading import load_change
+from rater.core.clients.moments import changed_packages
 from rater.core.clients.planning import Cause, Known
-from rater.core.clients.state import ClientState, read_state
+from rater.core.clients.state import ClientState, client_package_name, read_state
 from rater.core.clients.views import ClientView, Views
-from rater.core.commands.acting import act
+from rater.core.commands.acting import act, time_fault
 from rater.core.commands.loads import event
 from rater.core.commands.records import ClientArgs, Command, TickArgs, client_args, read_command
 from rater.core.instants import DAY_MS, HOUR_MS, milliseconds
@@ -122,14 +123,16 @@ class Rater:
             account: self.views.accounts[account] for account in accounts if account in self.views.accounts
         }
         known = {name: self.states[name] for name in {*clients, *owners.values()} if name in self.states}
-        merged = merge(self.content, file, at_ms, Existing(known, owners))
+        assigned = {held.package for state in self.states.values() for held in state.packages}
+        merged = merge(self.content, file, at_ms, Existing(known, owners, assigned))
         if isinstance(merged, list):
             return merged
         if merged.changed:
-            self.content = merged.content
+            self.content, before = merged.content, self.catalog
             self.catalog = compile_catalog(merged.content, self.catalog.version + 1)
             self.standing.position = replace(self.standing.position, catalog=self.catalog.version)
             self._change(merged.entries, at_ms)
+            self._see_to(dict(changed_packages(before, self.catalog)), at_ms)
         return []
 
     def _change(self, entries: Sequence[ClientEntry], at_ms: int) -> None:
@@ -141,6 +144,12 @@ class Rater:
             )
             if change is not None:
                 self.carry_out(change, at_ms)
+
+    def _see_to(self, packages: Mapping[str, int], at_ms: int) -> None:
+        """Do what has become due of clients because these packages have another status, or other dates."""
+        for client, state in sorted(self.states.items()):
+            if any(held.package in packages for held in state.packages):
+                self._do_due(client, at_ms)
 
     def carry_out(self, change: Change, at_ms: int) -> None:
         """Do a change of a client, and keep what it publishes for `take`."""
@@ -155,7 +164,8 @@ class Rater:
         state = read_state(raw)
         self.states[state.id] = state
         self.views.clients[state.id] = ClientView(state)
-        self.views.accounts.update(dict.fromkeys(state.accounts, state.id))
+        names = map(client_package_name, (of.id for of in state.packages))
+        self.views.accounts.update(dict.fromkeys([*state.accounts, *names], state.id))
 
     def command(self, raw: bytes, record_ms: int) -> None:
         """Carry out a command of a client, or a tick without arguments; `take` gives what it published.
@@ -165,8 +175,10 @@ class Rater:
         command = read_command(raw)
         assert isinstance(command, Command), command  # noqa: S101 - the caller's
         args, at_ms = client_args(command), milliseconds(command.at)
-        refused = args if isinstance(args, str) else None
-        if isinstance(args, TickArgs):
+        refused = args if isinstance(args, str) else time_fault(command, record_ms)
+        if refused is not None:
+            pass
+        elif isinstance(args, TickArgs):
             self.tick(min(at_ms, record_ms))
             self._events.append(event(EventType.COMMAND_DONE, command, "done", {}).value)
         elif not isinstance(args, str):
@@ -202,14 +214,17 @@ class Rater:
     def tick(self, at_ms: int) -> None:
         """Do all that is due up to an instant, as lanes do it by and by."""
         for client in sorted(self.states):
-            while (change := self._due(client, at_ms, closing=True)) is not None:
-                self.carry_out(change, at_ms)
+            self._do_due(client, at_ms)
         self.standing.lane_ms = max(self.standing.lane_ms, at_ms)
 
-    def _due(self, client: str, at_ms: int, *, closing: bool) -> Change | None:
+    def _do_due(self, client: str, at_ms: int) -> None:
+        while (change := self._due(client, at_ms)) is not None:
+            self.carry_out(change, at_ms)
+
+    def _due(self, client: str, at_ms: int) -> Change | None:
         return due_change(
             self.states[client], self.catalog, upto_ms=at_ms, now_ms=max(at_ms, self.standing.lane_ms),
-            known=self.known(client), cause=Cause("tick"), closing=closing,
+            known=self.known(client), cause=Cause("tick"), closing=True,
         )  # fmt: skip
 
     def take(self) -> tuple[list[bytes], list[bytes]]:

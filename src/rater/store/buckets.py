@@ -276,3 +276,8 @@ def _head(reply: list[Any]) -> tuple[Status, int]:
     """Return what every reply begins with: the status and the number of the next call."""
     status, number, *_ = reply
     return Status(status), int(number)
+
+
+def _pairs(fields: list[bytes]) -> dict[str, bytes]:
+    """Return what HGETALL answered."""
+    return {str(name, "utf-8"): value for name, value in zip(fields[::2], fields[1::2], strict=True)}

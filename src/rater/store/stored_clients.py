@@ -70,6 +70,11 @@ class StoredClients:
                 found |= {name: str(owner, "utf-8") for name, owner in pairs if owner is not None}
         return found
 
+    async def assigned(self, packages: Iterable[str]) -> frozenset[str]:
+        """Return those of the packages that some client has or had, as the indexes of their clients tell."""
+        asked = [(of, keys.gate, keys.members(of)) for of in packages for keys in self._keys]
+        return frozenset([of for of, gate, key in asked if await self._link.ask(gate, "EXISTS", key)])
+
     async def scan_clients(self) -> AsyncIterator[str]:
         """Yield the id of each client, once, in no order; those made meanwhile may be missing."""
         seen: set[str] = set()

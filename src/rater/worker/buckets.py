@@ -20,6 +20,7 @@ from rater.core.bucket.messages import (
     Status,
     ViewsReply,
     bucket_of,
+    clients_of,
 )
 from rater.core.clients.planning import Known
 from rater.core.clients.views import Views
@@ -169,7 +170,8 @@ class LaneBuckets:
         batch.requests[bucket] = request.number
         for change in request.changes:
             views.put(change.client, change.state)
-            views.known.pop(change.client, None)
+        for client in clients_of(request):
+            views.known.pop(client, None)  # it was as it is no more
         steps.settle(batch, builder, reply)
         return True
 

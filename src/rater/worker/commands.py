@@ -20,7 +20,7 @@ from rater.core.clients.lifecycle import due_change
 from rater.core.clients.moments import changed_packages
 from rater.core.clients.planning import Cause, Known
 from rater.core.clients.state import client_package_name
-from rater.core.commands.acting import act
+from rater.core.commands.acting import act, time_fault
 from rater.core.commands.loads import chunk_call, chunk_fault, event
 from rater.core.commands.records import (
     LOADS,
@@ -35,7 +35,7 @@ from rater.core.commands.records import (
     manifest_of,
     read_command,
 )
-from rater.core.instants import is_stamp, milliseconds, rfc3339
+from rater.core.instants import is_stamp, milliseconds
 from rater.core.journal.outcomes import KeptChange
 from rater.core.journal.records import CHANGE_INDEX_MIN, CONTROL_HEADER, Outgoing
 from rater.core.kinds import Do, EventType, Result
@@ -61,8 +61,6 @@ milliseconds."""
 
 OWN_TICK = "tick/"
 """Begins the ids of a lane's commands to itself that only move its time."""
-AHEAD_MS = 60_000
-"""How far ahead of its record a command may be."""
 EXACT_TRIES = 3
 """So often a command is decided for the very balance that its result tells; then it tells none."""
 AGAIN_S = 2.0
@@ -219,12 +217,11 @@ async def _obey(buckets: LaneBuckets, batch: Batch, record: Any, command: Comman
     args = client_args(command)
     stamp, at_ms = record.timestamp, milliseconds(command.at)
     own = isinstance(args, TickArgs) and args.until_ms is not None
-    if isinstance(args, str) or buckets.lane.catalog is None:
-        _refuse(buckets, batch, command, args if isinstance(args, str) else _NO_CATALOG)
+    fault = args if isinstance(args, str) else None if own else time_fault(command, stamp)
+    if isinstance(args, str) or fault is not None or buckets.lane.catalog is None:
+        _refuse(buckets, batch, command, fault or _NO_CATALOG)
         return Result.REFUSED
     try:
-        if not own:
-            _check_time(at_ms, stamp)
         if isinstance(args, TickArgs):
             upto_ms = min(at_ms, stamp) if is_stamp(stamp) else at_ms
             await _tick(buckets, batch, record, command, args, upto_ms)
@@ -237,12 +234,6 @@ async def _obey(buckets: LaneBuckets, batch: Batch, record: Any, command: Comman
 
 
 _NO_CATALOG = "there is no catalog yet; load one by `rater load`"
-
-
-def _check_time(at_ms: int, stamp: int) -> None:
-    """Raise _Refused where a command is dated ahead of its record."""
-    if is_stamp(stamp) and at_ms > stamp + AHEAD_MS:
-        raise _Refused(f"`at` is {rfc3339(at_ms)}, more than a minute after its record; check the clock")
 
 
 async def _act(buckets: LaneBuckets, batch: Batch, record: Any, command: Command, args: ClientArgs) -> None:

@@ -11,6 +11,7 @@ from rater.core.catalog_files.placed import Placed
 from rater.core.clients.loading import same_client
 from rater.core.clients.state import ClientState
 from rater.core.naming import spelt
+from rater.core.periods import in_step, parse_span
 
 
 def merge_clients(merging: Merging) -> None:
@@ -29,9 +30,13 @@ def merge_clients(merging: Merging) -> None:
 def _client(merging: Merging, placed: Placed[ClientSpec], state: ClientState | None) -> ClientSpec:
     """Return the client with its references as what they mean is spelt, checked."""
     spec, content = placed.value, merging.new
-    if state is not None and state.currency != spec.currency:
+    if state is None:
+        merging.check_new_id(placed, spec.id)
+    elif state.currency != spec.currency:
         problem = f"the client's currency is {state.currency} and cannot change any more; keep it"
         merging.fault(placed, "currency", spec.currency, problem)
+    if state is not None and state.terms != spec.payment_terms:
+        _check_terms(merging, placed, state)
     merging.check_currency(placed, spec.currency)
     merging.check_known(placed, "reseller", spec.reseller, content.resellers, "reseller")
     profile = merging.named(placed, "tax_profile", spec.tax_profile, content.tax_profiles, "tax profile")
@@ -53,6 +58,25 @@ def _client(merging: Merging, placed: Placed[ClientSpec], state: ClientState | N
     if profile is spec.tax_profile and tables is spec.rate_tables and accounts is spec.accounts:
         return spec
     return replace(spec, tax_profile=profile, rate_tables=tables, accounts=accounts)
+
+
+def _check_terms(merging: Merging, placed: Placed[ClientSpec], state: ClientState) -> None:
+    """Refuse payment terms that an aligned package of the client does not fit."""
+    terms = placed.value.payment_terms
+    for held in state.packages:
+        history = merging.new.packages.get(held.package)
+        if history is None or (held.life is not None and held.life.ended_ms is not None):
+            continue
+        package = history.latest
+        if not package.align_to_payment_terms or not package.period or history.status == "archived":
+            continue
+        if terms is None or not in_step(parse_span(package.period), parse_span(terms.every)):
+            problem = (
+                f"client package {held.id!r} is aligned to payment terms, and its period ({package.period}) "
+                "does not fit these; stop it first, or keep the terms"
+            )
+            merging.fault(placed, "payment_terms", "none" if terms is None else terms.every, problem)
+            return
 
 
 def _tables(merging: Merging, placed: Placed[ClientSpec], field: str, tables: Tables) -> Tables:

@@ -16,7 +16,7 @@ from rater.core.clients.closing import close, event_charged, refund, withdraw
 from rater.core.clients.fees import negated, reversal_text
 from rater.core.clients.moments import zone_of
 from rater.core.clients.opening import retry
-from rater.core.clients.planning import Plan, read_period, told
+from rater.core.clients.planning import Plan, read_period
 from rater.core.clients.state import Charged, ClientPackage, HeldPeriod, Life
 from rater.core.instants import rfc3339
 from rater.core.kinds import EventType, TransactionType
@@ -63,7 +63,7 @@ def edit_end(plan: Plan, place: int, end_date: str | None, at_ms: int) -> None:
             f"the end date {end_date} is not after the start of the first period; give a later one, "
             "or cancel it"
         )
-    was = told(held, at_ms)
+    was = plan.told(held, at_ms)
     plan.put(place, replace(held, end_date=end_date, end_ms=end_ms))
     if end_ms is not None and life.periods and life.periods[-1].start_ms >= end_ms:
         withdraw(plan, place, at_ms)
@@ -92,7 +92,7 @@ def stop_now(plan: Plan, place: int, at_ms: int) -> None:
     """Stop at the beginning of the period that runs: all that was charged for it is given back."""
     held = plan.packages[place]
     period = _running(held, at_ms)
-    was = told(held, at_ms)
+    was = plan.told(held, at_ms)
     withdraw(plan, place, at_ms)
     held = plan.packages[place]
     amount = refund(plan, held, period, at_ms)
@@ -121,7 +121,7 @@ def stop_at_period_end(plan: Plan, place: int, at_ms: int) -> None:
         raise ValueError(f"client package {held.id!r} is pending: it can only be cancelled")
     if life.last:
         raise ValueError(f"client package {held.id!r} is stopped at its period's end already")
-    was = told(held, at_ms)
+    was = plan.told(held, at_ms)
     delta = plan.delta
     withdraw(plan, place, at_ms)
     held = plan.packages[place]
@@ -157,7 +157,7 @@ def remove(plan: Plan, place: int, at_ms: int, history: Mapping[str, bytes]) -> 
     life = life_of(held)
     if life.ended_ms is None:
         raise ValueError(f"client package {held.id!r} is not in the archive; stop or cancel it first")
-    was = told(held, at_ms)
+    was = plan.told(held, at_ms)
     begin = f"{held.id}."
     old = [
         read_period(raw)
@@ -185,16 +185,21 @@ def _reverse(plan: Plan, held: ClientPackage, period: HeldPeriod, at_ms: int) ->
     back: list[Charged] = list(charged)
     if period.refunded:
         whole = [negated(one) for one in charged]
+        net, amount = sum(one.net for one in whole), sum(one.amount for one in whole)
         taxes = tuple([tax for one in whole for tax in one.taxes])
-        back.append(
-            Charged(
-                TransactionType.REFUND, sum(one.net for one in whole), taxes,
-                sum(one.amount for one in whole),
-            )
-        )  # fmt: skip
+        back.append(Charged(TransactionType.REFUND, net, taxes, amount))
     name = plan.catalog.packages[held.package].at(at_ms).name
     for one in back:
-        value = reversal_text(plan.state, held, name, period, one, at_ms=at_ms, catalog=plan.catalog.version)
+        value = reversal_text(
+            plan.state,
+            held,
+            name,
+            period,
+            one,
+            at_ms=at_ms,
+            stop_ms=plan.stop_of(held, period),
+            catalog=plan.catalog.version,
+        )
         plan.move(TransactionType.REVERSAL, -one.amount, value)
 
 
@@ -206,7 +211,7 @@ def invoice(plan: Plan, place: int, at_ms: int) -> None:
         raise ValueError(f"client package {held.id!r} has no pending charge")
     if life.waiting.invoiced:
         raise ValueError(f"the pending charge of client package {held.id!r} is marked already")
-    was = told(held, at_ms)
+    was = plan.told(held, at_ms)
     held = plan.put(place, held, waiting=replace(life.waiting, invoiced=True))
     plan.tell(
         EventType.PENDING_CHARGE_INVOICED, held, at_ms, period=life.numbered + 1, before=was,

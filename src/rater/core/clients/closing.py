@@ -8,7 +8,7 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from rater.core.clients.fees import charged_of, fee_fields, refund_text
-from rater.core.clients.planning import Plan, told
+from rater.core.clients.planning import Plan
 from rater.core.clients.state import Charged, ClientPackage, HeldPeriod
 from rater.core.kinds import EventType, TransactionType
 
@@ -17,7 +17,7 @@ def close(plan: Plan, place: int, at_ms: int, kind: EventType, why: str) -> None
     """Put a client package into the archive, with what was renewed in advance given back."""
     withdraw(plan, place, at_ms)
     held = plan.packages[place]
-    was = told(held, at_ms)
+    was = plan.told(held, at_ms)
     held = plan.put(place, held, ended_ms=at_ms, ended=why, waiting=None)
     number = held.life.numbered if held.life is not None else 0
     plan.tell(kind, held, at_ms, period=number, before=was, data={"why": why})
@@ -44,7 +44,7 @@ def refund(plan: Plan, held: ClientPackage, period: HeldPeriod, at_ms: int) -> i
     if amount:
         value = refund_text(
             plan.state, held, package.at(at_ms).name, period, charged, at_ms=at_ms,
-            catalog=plan.catalog.version,
+            stop_ms=plan.stop_of(held, period), catalog=plan.catalog.version,
         )  # fmt: skip
         plan.move(TransactionType.REFUND, amount, value)
     return amount

@@ -135,17 +135,18 @@ def charged_of(net: int, amount: int, taxes: Taxes) -> Charged:
 
 def fee_text(
     state: ClientState, held: ClientPackage, name: str, period: HeldPeriod, fee: Fee,
-    *, currency: str, at_ms: int, catalog: int, cdr: tuple[str, str] | None = None,
+    *, stop_ms: int | None, currency: str, at_ms: int, catalog: int, cdr: tuple[str, str] | None = None,
 ) -> bytes:  # fmt: skip
     """Return the transaction of a fee.
 
-    name, currency: of the package. cdr: source and id of the call that brought it (charge on event).
+    name, currency: of the package. stop_ms: when the period stops, by its end dates too. cdr: source and id
+    of the call that brought it (charge on event).
     """
     share = period.share
     kind = fee.charged.type
     out: dict[str, Any] = {
         "id": f"cp/{held.id}/{period.number}/{kind}", "revision": 1, "type": kind, **_head(state, held, name),
-        **_period(period), "at": rfc3339(at_ms),
+        **_period(period, stop_ms), "at": rfc3339(at_ms),
         "lines": fee.lines, "quantity": held.quantity,
         "proration": None if share is None else {"of": share[0], "in": share[1]},
         "package_currency": currency, "fx": [msgspec.Raw(one.encode()) for one in fee.fx],
@@ -158,13 +159,13 @@ def fee_text(
 
 def refund_text(
     state: ClientState, held: ClientPackage, name: str, period: HeldPeriod,
-    charged: Sequence[Charged], *, at_ms: int, catalog: int,
+    charged: Sequence[Charged], *, stop_ms: int | None, at_ms: int, catalog: int,
 ) -> bytes:  # fmt: skip
     """Return the transaction that gives back what was charged for a period."""
     back = [negated(one) for one in charged]
     return _encode({
         "id": f"cp/{held.id}/{period.number}/refund", "revision": 1, "type": TransactionType.REFUND,
-        **_head(state, held, name), **_period(period), "at": rfc3339(at_ms),
+        **_head(state, held, name), **_period(period, stop_ms), "at": rfc3339(at_ms),
         "of": [f"cp/{held.id}/{period.number}/{one.type}" for one in charged],
         **_sums(back), "currency": state.currency, "catalog": catalog,
     })  # fmt: skip
@@ -172,12 +173,12 @@ def refund_text(
 
 def reversal_text(
     state: ClientState, held: ClientPackage, name: str, period: HeldPeriod, one: Charged,
-    *, at_ms: int, catalog: int,
+    *, stop_ms: int | None, at_ms: int, catalog: int,
 ) -> bytes:  # fmt: skip
     """Return the reversal of a fee or refund: its id again, with negated numbers."""
     return _encode({
         "id": f"cp/{held.id}/{period.number}/{one.type}", "revision": 1, "reverses": 1,
-        "type": TransactionType.REVERSAL, **_head(state, held, name), **_period(period),
+        "type": TransactionType.REVERSAL, **_head(state, held, name), **_period(period, stop_ms),
         "at": rfc3339(at_ms), **_sums([negated(one)]), "currency": state.currency, "catalog": catalog,
     })  # fmt: skip
 
@@ -195,8 +196,7 @@ def _head(state: ClientState, held: ClientPackage, name: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _period(period: HeldPeriod) -> dict[str, Any]:
-    stop = period.stop_ms
+def _period(period: HeldPeriod, stop: int | None) -> dict[str, Any]:
     return {
         "period": period.number, "period_start": rfc3339(period.start_ms),
         "period_stop": None if stop is None else rfc3339(stop),

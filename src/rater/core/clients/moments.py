@@ -64,7 +64,7 @@ def _moments(held: ClientPackage, life: Life, package: Package, zone: ZoneInfo) 
         begin = package.latest.start_ms(zone)
         start = held.start_ms if begin is None else max(held.start_ms, begin)
         yield Due(max(held.assigned_ms, start), ACTIVATE)
-        if end is not None:
+        if end is not None and not (held.activate_in_past and start < end):  # else that opens what is past
             yield Due(max(end, held.assigned_ms), EXPIRE)
     else:
         yield _after(last, held, life, package, zone)
@@ -77,9 +77,8 @@ def _while_waiting(waiting: Waiting, package: Package, end: int | None) -> Itera
         yield Due(waiting.until_ms, GIVE_UP)
     if end is not None:
         yield Due(end, EXPIRE)
-    if waiting.reason == "package_disabled":
-        enabled = [since for since, status in package.statuses() if status == "active"]
-        yield from (Due(since, ENABLE) for since in enabled if since > waiting.since_ms)
+    enabled = [since for since, status in package.statuses()[1:] if status == "active"]
+    yield from (Due(since, ENABLE) for since in enabled if since > waiting.status_ms)
 
 
 def _after(last: HeldPeriod, held: ClientPackage, life: Life, package: Package, zone: ZoneInfo) -> Due:

@@ -19,7 +19,7 @@ from rater.core.clients.counting import Bounds, first_bounds, next_bounds
 from rater.core.clients.earlier import first_anchor, whole_second
 from rater.core.clients.fees import Fee, Unpayable, fee_of, fee_text, taxes_of
 from rater.core.clients.moments import due_of, end_of, turn, zone_of
-from rater.core.clients.planning import Plan, told
+from rater.core.clients.planning import Plan
 from rater.core.clients.state import ClientPackage, ClientState, HeldPeriod, Life, Waiting
 from rater.core.instants import SECOND_MS, rfc3339
 from rater.core.kinds import EventType, TransactionType
@@ -82,7 +82,7 @@ def _charge(plan: Plan, place: int, package: Package, openings: list[_Opening], 
             currency = package.at(one.period.by_ms).currency
             value = fee_text(
                 plan.state, held, name, one.period, fee, currency=currency, at_ms=date_ms,
-                catalog=plan.catalog.version,
+                stop_ms=plan.stop_of(held, one.period), catalog=plan.catalog.version,
             )  # fmt: skip
             plan.move(fee.charged.type, fee.amount, value)
     opened = tuple([one.period for one in openings])
@@ -115,10 +115,11 @@ def _wait(
         until_ms if before_that is None else before_that.until_ms, parts["activation"],
         parts["subscription"], total - sum(parts.values()), total,
         invoiced=before_that is not None and before_that.invoiced,
+        status_ms=max(0, plan.catalog.packages[held.package].status_around(at_ms)[0]),
     )  # fmt: skip
     if before_that == waiting:
         return
-    was = told(held, at_ms)
+    was = plan.told(held, at_ms)
     held = plan.put(place, held, waiting=waiting)
     if before_that is None or before_that.reason != reason:
         number = life.numbered + 1
@@ -166,10 +167,11 @@ def activate(plan: Plan, place: int, at_ms: int, by_ms: int) -> bool:
         reason = _paid(plan, package, openings, at_ms)
     except Unpayable as error:
         openings, reason = [], error.reason
+        plan.unpayable[held.id] = str(error)
     if reason is not None:
         _wait(plan, place, at_ms, "activation", reason, openings, None)
         return False
-    was, waited = told(held, at_ms), held.life is not None and held.life.waiting is not None
+    was, waited = plan.told(held, at_ms), held.life is not None and held.life.waiting is not None
     _charge(plan, place, package, openings, at_ms)
     held, first = plan.packages[place], openings[0].period
     if waited:
@@ -253,7 +255,7 @@ def renew(plan: Plan, place: int, at_ms: int, by_ms: int) -> bool:
     if reason is not None:
         _wait(plan, place, at_ms, "renewal", reason, openings, _until(package, by_ms, last, zone))
         return False
-    was, waited = told(held, at_ms), life.waiting is not None
+    was, waited = plan.told(held, at_ms), life.waiting is not None
     _charge(plan, place, package, openings, at_ms)
     held, period = plan.packages[place], openings[0].period
     if waited:

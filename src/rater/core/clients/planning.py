@@ -60,6 +60,8 @@ class Plan:
         self.delta = 0
         self.transactions: list[ChangeTransaction] = []
         self.events: list[ChangeEvent] = []
+        self.unpayable: dict[str, str] = {}
+        """Client package → a sentence: why its fees cannot be worked out."""
         self.touched: set[str] = set()
         """Client packages whose life changed."""
         self._expected = 0 if new else state.version
@@ -152,6 +154,30 @@ class Plan:
         if package not in self._members:
             self._members.append(package)
 
+    def stop_of(self, held: ClientPackage, period: HeldPeriod) -> int | None:
+        """Return when a period stops: as scheduled, by an end date, or when its client package was closed."""
+        ends = [period.stop_ms, held.end_ms, None if held.life is None else held.life.ended_ms]
+        package = self.catalog.packages.get(held.package)
+        if package is not None:
+            ends.append(package.latest.end_ms(self.catalog.zones.at(self.state.zone, period.by_ms)))
+        return min([at for at in ends if at is not None], default=None)
+
+    def told(self, held: ClientPackage, at_ms: int) -> dict[str, Any]:
+        """Return what an event's `before` and `after` say of a client package at an instant."""
+        life = held.life or Life()
+        period = next((of for of in reversed(life.periods) if of.start_ms <= at_ms), None)
+        if period is None and life.periods:
+            period = life.periods[0]
+        stop = None if period is None else self.stop_of(held, period)
+        return {
+            "status": status_of(held, at_ms),
+            "period": None if period is None else period.number,
+            "period_start": None if period is None else rfc3339(period.start_ms),
+            "period_stop": None if stop is None else rfc3339(stop),
+            "end_date": held.end_date,
+            "waiting": None if life.waiting is None else life.waiting.reason,
+        }
+
     def tell(
         self, kind: EventType, held: ClientPackage, at_ms: int, *, period: int = 0,
         before: dict[str, Any] | None = None, data: dict[str, Any] | None = None,
@@ -162,7 +188,7 @@ class Plan:
             self.event(
                 kind, f"{held.id}/{period}", at_ms, account=held.account, client_package=held.id,
                 package_name=None if package is None else package.at(at_ms).name, period=period or None,
-                before=before, after=told(held, at_ms) if held.life is not None else None, data=data,
+                before=before, after=self.told(held, at_ms) if held.life is not None else None, data=data,
             )
         )  # fmt: skip
 
@@ -251,23 +277,6 @@ _periods = msgspec.msgpack.Decoder(HeldPeriod)
 def read_period(raw: bytes) -> HeldPeriod:
     """Return the period in the bytes; msgspec.MsgspecError when there is none."""
     return _periods.decode(raw)
-
-
-def told(held: ClientPackage, at_ms: int) -> dict[str, Any]:
-    """Return what an event's `before` and `after` say of a client package at an instant."""
-    life = held.life or Life()
-    period = next((of for of in reversed(life.periods) if of.start_ms <= at_ms), None)
-    if period is None and life.periods:
-        period = life.periods[0]
-    stop = None if period is None else period.stop_ms
-    return {
-        "status": status_of(held, at_ms),
-        "period": None if period is None else period.number,
-        "period_start": None if period is None else rfc3339(period.start_ms),
-        "period_stop": None if stop is None else rfc3339(stop),
-        "end_date": held.end_date,
-        "waiting": None if life.waiting is None else life.waiting.reason,
-    }
 
 
 def status_of(held: ClientPackage, at_ms: int) -> str:

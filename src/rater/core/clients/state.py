@@ -48,7 +48,8 @@ class Waiting(Struct, array_like=True, frozen=True, gc=False):
     """A pending charge: micros of the client's currency, above 0 to be paid.
 
     kind: activation or renewal. reason: funds, package_disabled, currency_unknown or amount_out_of_range.
-    until_ms: when it is given up, None: never.
+    until_ms: when it is given up, None: never. status_ms: since when the package had the status that it had
+    when it was tried last.
     """
 
     kind: str
@@ -60,6 +61,7 @@ class Waiting(Struct, array_like=True, frozen=True, gc=False):
     tax: int = 0
     total: int = 0
     invoiced: bool = False
+    status_ms: int = 0
 
 
 class Counted(Struct, array_like=True, frozen=True, gc=False):

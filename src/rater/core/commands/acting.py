@@ -34,7 +34,7 @@ from rater.core.commands.records import (
     EndDateArgs,
     key_of,
 )
-from rater.core.instants import milliseconds
+from rater.core.instants import is_stamp, milliseconds, rfc3339
 from rater.core.kinds import Do, EventType
 from rater.core.periods import when_ms
 from rater.core.reasons import shown
@@ -54,6 +54,18 @@ class Acted(Struct):
     data: dict[str, Any] = {}
     client_package: str | None = None
     more: bool = False
+
+
+AHEAD_MS = 60_000
+"""How far ahead of its record a command may be."""
+
+
+def time_fault(command: Command, stamp: int) -> str | None:
+    """Return why a command cannot be of the time that it says, as a sentence. stamp: its record's time."""
+    at_ms = milliseconds(command.at)
+    if is_stamp(stamp) and at_ms > stamp + AHEAD_MS:
+        return f"`at` is {rfc3339(at_ms)}, more than a minute after its record; check the clock"
+    return None
 
 
 def act(
@@ -163,9 +175,12 @@ def _assign(plan: Plan, args: AssignArgs, at_ms: int) -> tuple[int, str]:
     ends = [version.end_ms(zone), None if args.end_date is None else when_ms(args.end_date, zone)]
     end = min([at for at in ends if at is not None], default=None)
     if end is not None and end <= start:
-        raise ValueError("it would end before its first period starts; change the dates")
+        raise ValueError(
+            f"its end date, {rfc3339(end)}, is not after the start of its first period, {rfc3339(start)}; "
+            "change the dates of the assignment, or of the package"
+        )
     if end is not None and end <= at_ms and not args.activate_in_past:
-        raise ValueError("it would have ended already; change the end date")
+        raise ValueError(f"its end date, {rfc3339(end)}, is not after now, {rfc3339(at_ms)}; change it")
     plan.state = replace(state, numbered=state.numbered if args.id else number)
     assign(plan, spec, version, at_ms)
     settle_due(plan, at_ms, at_ms, closing=False)
@@ -178,13 +193,10 @@ def _check_activation(plan: Plan, held_id: str) -> None:
     place = plan.place_of(held_id)
     life = None if place is None else plan.packages[place].life
     waiting = None if life is None else life.waiting
-    sentences = {
-        "too_many_periods": "more than 400 periods have passed since its start; begin later",
-        "currency_unknown": "its fees are in a currency without a rate at their date; load one",
-        "amount_out_of_range": "its fees, or the balance after them, leave ±9007199254.740992",
-    }
-    if waiting is not None and waiting.reason in sentences:
-        raise ValueError(sentences[waiting.reason])
+    if held_id in plan.unpayable:
+        raise ValueError(plan.unpayable[held_id])
+    if waiting is not None and waiting.reason == "amount_out_of_range":
+        raise ValueError("with its fees the balance would leave ±9007199254.740992; adjust the balance first")
 
 
 def _on_client_package(

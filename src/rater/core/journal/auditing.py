@@ -16,7 +16,7 @@ from zlib import crc32
 import msgspec
 
 from rater.core.amounts import LIMIT, parse_micros
-from rater.core.catalog.offers import counter_field
+from rater.core.catalog.offers import ROLLED, counter_field
 from rater.core.json_text import UNREADABLE
 from rater.core.kinds import TransactionType
 from rater.core.reasons import shown
@@ -44,6 +44,7 @@ class _Draw(msgspec.Struct):
     kind: str
     period: int
     taken: str
+    rolled: bool = False
 
 
 class _Transaction(msgspec.Struct):
@@ -95,7 +96,8 @@ class Ledger:
             transaction = _decoder.decode(value)
             amount = parse_micros(transaction.amount)
             taken = [
-                (counter_field(d.client_package, d.period, d.limit), _taken(d)) for d in transaction.draws
+                (counter_field(d.client_package, d.period, d.limit) + (ROLLED if d.rolled else ""), _taken(d))
+                for d in transaction.draws
             ] + _brought(transaction, amount)
         except UNREADABLE as error:
             self.find("unreadable", where, f"no transaction can be read here: {shown(str(error))}")

@@ -85,9 +85,7 @@ def part(
             if planned is not None:
                 parted.changes.append(planned)
                 view = planned.view
-                if view.due_ms(catalog) <= bound_ms(
-                    side, standing
-                ):  # a long plan goes on in the next request
+                if view.due_ms(catalog) <= bound_ms(side):  # a long plan goes on
                     waits.add(client)
                     parted.later.append(side)
                     continue

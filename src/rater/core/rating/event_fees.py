@@ -55,8 +55,9 @@ def event_fees(
         if fee is None:
             continue
         value = fee_text(
-            view.state, held, period.latest.name, one, fee, currency=period.version.currency,
-            at_ms=cdr.at_ms, catalog=catalog.version, cdr=(cdr.source, cdr.id),
+            view.state, held, period.latest.name, one, fee, stop_ms=period.stop_ms,
+            currency=period.version.currency, at_ms=cdr.at_ms, catalog=catalog.version,
+            cdr=(cdr.source, cdr.id),
         )  # fmt: skip
         text = FeeText(group, value.decode(), fee.charged.net)
         fields = fee_fields(held.id, one.number)

@@ -75,6 +75,8 @@ def not_drawn(
             continue
         if asked.size <= used[asked.field]:
             reason = PassOver.USED_UP
+        elif not _fee_covered(asked.group, item, used, funds):
+            reason = PassOver.FEE_NOT_COVERED
         elif asked.allow and funds.before + funds.credit_limit < 0:
             reason = PassOver.BALANCE_BELOW_ZERO
         else:
@@ -82,3 +84,15 @@ def not_drawn(
         held = view.packages[candidate.group]
         out.append(Passed(held.id, candidate.package_name, candidate.limit_id, reason))
     return tuple(out)
+
+
+def _fee_covered(group: int, item: DrawItem, used: list[int], funds: Funds) -> bool:
+    """Return whether the fee that the first draw from a client package brings is covered, or none is due."""
+    return all(
+        used[fee.field]
+        or not fee.deny
+        or fee.amount >= 0
+        or funds.balance + funds.credit_limit + fee.amount >= 0
+        for fee in item.fees
+        if fee.group == group
+    )
