@@ -217,7 +217,8 @@ end
 --         per item: use (of a cut item -1 - use), head, billed, a, s, d, candidates;   head = 4 * length of candidates + 2 * (one has `allow`)
 --           + 1 * (second side of the same record)
 --         per candidate: field index + 3, size, code, cap if code says so, to package (a, d) and to client (a, d) if
---           code says so;   code = money + 2 waive + 4 allow + 8 cap + 16 conversion + 32 group. Volumes come first
+--           code says so;   code = money + 2 waive + 4 allow + 8 cap + 16 conversion + 32 group; a cap below 0 is
+--           that of the candidate and the one before it together. Volumes come first
 --           and have no conversion.
 --       changes: index in this list of the waits, then each: client index, expected, version, least, most, delta, n, then
 --         n times field, least, most, delta;
@@ -476,16 +477,20 @@ end
 -- p .. stop - 1: the candidates in v; row: the client's counters; funded: balance + credit limit >= 0; group: where that
 -- is known before.
 local function take_volumes(v, p, stop, row, funded, need, out, n, group)
-  local waived, index = false, 0
+  local waived, index, given = false, 0, 0  -- given: what the candidate before took
   while p < stop do
     local code = v[p + 2]
     local flags = code % 32
     if flags % 2 == 1 then break end
-    local rest = v[p + 1] - row[v[p]]
+    local rest, before = v[p + 1] - row[v[p]], given
+    given = 0
     if rest > 0 and (group == code - flags or (not group and (funded or flags % 8 < 4))) then
       group = code - flags
-      local taken = min(need, rest, flags >= 8 and v[p + 3] or rest)
+      local cap = flags >= 8 and v[p + 3] or rest
+      if cap < 0 then cap = 0 - cap - before end
+      local taken = min(need, rest, cap)
       if taken > 0 then
+        given = taken
         out[n + 1], out[n + 2], out[n + 3], out[n + 4] = index, taken, rest - taken, 0
         n, need = n + 4, need - taken
         waived = waived or flags % 4 >= 2
@@ -691,7 +696,8 @@ local function draw_all(v, at, items, starts, has, balance, odd, drawn, entry, k
         out[n + 2] = amount
         n = last
         balance[i] = owed + amount
-        if c and held < c[wakes + i] and balance[i] >= c[wakes + i] then
+        local wake = c and c[wakes + i]
+        if c and balance[i] > held and balance[i] >= wake and (held < wake or wake < -LIMIT) then
           rose[i] = true
           woken[#woken + 1] = k - 1
         end

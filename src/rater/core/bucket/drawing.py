@@ -96,12 +96,16 @@ def _take_volumes(
     """Return the takes of volume limits, the overage, and whether the setup fee is waived."""
     takes: list[tuple[int, int, int, int]] = []
     need, waived = billed, False
+    last = -1, 0  # index, taken: of the candidate that gave last
     for index, candidate in chosen:
-        rest = candidate.size - used[candidate.field]
-        taken = min(need, rest, candidate.cap or rest)
+        rest, cap = candidate.size - used[candidate.field], candidate.cap
+        if cap < 0:  # together with the candidate before it
+            cap = -cap - (last[1] if last[0] == index - 1 else 0)
+        taken = min(need, rest, cap if candidate.cap else rest)
         if not candidate.money and taken > 0:
             takes.append((index, taken, rest - taken, 0))
             need -= taken
+            last = index, taken
             waived = waived or candidate.waive
     return takes, need, waived
 

@@ -24,6 +24,15 @@ HOUR_MS = 3_600_000
 """Length of an hour of the due index, ms."""
 
 
+ANY_RISE = -(2**54)
+"""In place of a balance that a client waits for: every rise is to be told."""
+
+
+def wakes(before: int, after: int, wake: int) -> bool:
+    """Return whether a balance has risen to what its client waits for."""
+    return before < after >= wake and (before < wake or wake == ANY_RISE)
+
+
 def bucket_of(name: str, buckets: int) -> int:
     """Return the bucket of a client, or of an account's index entry: CRC-32 of the id, modulo buckets."""
     return crc32(name.encode()) % buckets
@@ -64,7 +73,7 @@ class ItemCandidate(NamedTuple):
     money: bool
     waive: bool  # when this volume limit gives something, the setup fee is not charged
     allow: bool  # passed over while balance + credit limit < 0
-    cap: int  # most that one call may draw, 0 = no cap
+    cap: int  # most that one call may draw, 0 = no cap; below 0: with the candidate before it together
     to_package: Form | None  # client's currency -> package's; None: the same currency
     to_client: Form | None  # package's currency -> client's; None: the same currency
 
@@ -81,7 +90,8 @@ class Use(Struct):
     credit_limit: int
     fields: list[str]
     wake: int | None = None
-    """The balance, in micros, at which something of the client becomes due; None: at none."""
+    """The balance, in micros, at which something of the client becomes due; None: at none; ANY_RISE: at any
+    that is higher than before."""
 
 
 class FeeAsk(NamedTuple):

@@ -30,6 +30,7 @@ from rater.core.bucket.messages import (
     ViewsReply,
     clients_of,
     pack_results,
+    wakes,
 )
 
 
@@ -146,7 +147,7 @@ class _Draft:
             self.keys[item.key] = item.content
             self.take(use, item, used, result)
             after = self.balances[use.client]
-            if use.wake is not None and balance < use.wake <= after:
+            if use.wake is not None and wakes(balance, after, use.wake):
                 self.rose.add(use.client)
                 self.woken.append(number)
         return result

@@ -68,8 +68,8 @@ def _moments(held: ClientPackage, life: Life, package: Package, zone: ZoneInfo) 
             yield Due(max(end, held.assigned_ms), EXPIRE)
     else:
         yield _after(last, held, life, package, zone)
-    if last is not None and last.rolled is None and len(life.periods) > 1 and _rolls(life, package):
-        yield Due(last.start_ms, ROLL)
+    if (rolling := rolls_into(life)) is not None:
+        yield Due(life.periods[rolling].start_ms, ROLL)
 
 
 def _while_waiting(waiting: Waiting, package: Package, end: int | None) -> Iterator[Due]:
@@ -91,8 +91,12 @@ def _after(last: HeldPeriod, held: ClientPackage, life: Life, package: Package, 
     return Due(min([at for at in (last.stop_ms, end) if at is not None], default=NEVER_MS), EXPIRE)
 
 
-def _rolls(life: Life, package: Package) -> bool:
-    return any(limit.rollover for limit in package.at(life.periods[-2].by_ms).limits)
+def rolls_into(life: Life) -> int | None:
+    """Return the place of the first period that unused volume is to be moved into; None: there is none."""
+    place = len(life.periods)
+    while place > 1 and life.periods[place - 1].rolled is None:
+        place -= 1
+    return place if place < len(life.periods) else None
 
 
 def renewal_ms(last: HeldPeriod, package: Package, zone: ZoneInfo) -> int:

@@ -18,7 +18,7 @@ from rater.core.catalog.packages import Package
 from rater.core.clients.counting import Bounds, first_bounds, next_bounds
 from rater.core.clients.earlier import first_anchor, whole_second
 from rater.core.clients.fees import Fee, Unpayable, fee_of, fee_text, taxes_of
-from rater.core.clients.moments import due_of, end_of, turn, zone_of
+from rater.core.clients.moments import due_of, end_of, rolls_into, turn, zone_of
 from rater.core.clients.planning import Plan
 from rater.core.clients.state import ClientPackage, ClientState, HeldPeriod, Life, Waiting
 from rater.core.instants import SECOND_MS, rfc3339
@@ -85,12 +85,25 @@ def _charge(plan: Plan, place: int, package: Package, openings: list[_Opening], 
                 stop_ms=plan.stop_of(held, one.period), catalog=plan.catalog.version,
             )  # fmt: skip
             plan.move(fee.charged.type, fee.amount, value)
-    opened = tuple([one.period for one in openings])
+    opened = _rolling(package, life.periods[-1:], [one.period for one in openings])
     plan.put(
         place, held, numbered=opened[-1].number, count=opened[-1].count, periods=(*life.periods, *opened),
         waiting=None, counted=openings[-1].bounds.counted,
         first_ms=opened[0].start_ms if life.first_ms is None else life.first_ms, uncounted=life.counted,
     )  # fmt: skip
+
+
+def _rolling(
+    package: Package, before: tuple[HeldPeriod, ...], opened: list[HeldPeriod]
+) -> tuple[HeldPeriod, ...]:
+    """Return new periods that know whether anything is to be moved into them from the one before."""
+    out: list[HeldPeriod] = []
+    previous = before[-1] if before else None
+    for period in opened:
+        rolls = previous is not None and any(limit.rollover for limit in package.at(previous.by_ms).limits)
+        out.append(period if rolls else replace(period, rolled={}))
+        previous = period
+    return tuple(out)
 
 
 def _wait(
@@ -99,7 +112,8 @@ def _wait(
 ) -> None:  # fmt: skip
     """Note a pending charge, or that one that waits already waits for something else."""
     held = plan.packages[place]
-    life = held.life or Life()
+    life, package = held.life or Life(), plan.catalog.packages[held.package]
+    latest = package.at(at_ms)
     fees = [fee.charged for one in openings for fee, _ in one.fees]
     parts = {
         part: -sum(fee.net for fee in fees if fee.type == of)
@@ -115,7 +129,8 @@ def _wait(
         until_ms if before_that is None else before_that.until_ms, parts["activation"],
         parts["subscription"], total - sum(parts.values()), total,
         invoiced=before_that is not None and before_that.invoiced,
-        status_ms=max(0, plan.catalog.packages[held.package].status_around(at_ms)[0]),
+        status_ms=max(0, package.status_around(at_ms)[0]),
+        steady=not latest.spec.align_to_payment_terms and latest.currency == plan.state.currency,
     )  # fmt: skip
     if before_that == waiting:
         return
@@ -289,8 +304,11 @@ def retry(plan: Plan, at_ms: int) -> None:
         if held.life is not None and held.life.waiting is not None
     ]
     for _, _, place in sorted(waiting):
-        due = due_of(plan.state, plan.packages[place], plan.catalog)
-        if due is None or due.at_ms > at_ms:
+        held = plan.packages[place]
+        due = due_of(plan.state, held, plan.catalog)
+        # One that pays the client when it clears has the others tried before it returns.
+        waits = held.life is not None and held.life.waiting is not None
+        if waits and (due is None or due.at_ms > at_ms):
             try_again(plan, place, at_ms)
 
 
@@ -314,8 +332,9 @@ def roll_over(plan: Plan, place: int) -> None:
     """Move what is left of volume limits into the period that begins, as far as their cap lets it."""
     held = plan.packages[place]
     life, package = held.life, plan.catalog.packages[held.package]
-    assert life is not None  # noqa: S101 - it has two periods
-    old, new = life.periods[-2:]
+    into = None if life is None else rolls_into(life)
+    assert life is not None and into is not None  # noqa: S101, PT018 - that is due
+    old, new = life.periods[into - 1 : into + 1]
     rolling = {limit.id for limit in package.at(new.by_ms).limits if limit.kind == "volume"}
     moved: dict[str, int] = {}
     for limit in package.at(old.by_ms).limits:
@@ -325,5 +344,6 @@ def roll_over(plan: Plan, place: int) -> None:
         used = plan.counter_up_to(counter_field(held.id, old.number, limit.id), size - most)
         if (rest := min(size - used, most)) > 0:
             moved[limit.id] = rest
-    periods = (*life.periods[:-2], replace(old, moved=moved), replace(new, rolled=moved))
+    changed = replace(old, moved=moved), replace(new, rolled=moved)
+    periods = (*life.periods[: into - 1], *changed, *life.periods[into + 1 :])
     plan.put(place, held, periods=periods)

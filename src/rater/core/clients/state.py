@@ -49,7 +49,7 @@ class Waiting(Struct, array_like=True, frozen=True, gc=False):
 
     kind: activation or renewal. reason: funds, package_disabled, currency_unknown or amount_out_of_range.
     until_ms: when it is given up, None: never. status_ms: since when the package had the status that it had
-    when it was tried last.
+    when it was tried last. steady: the amount is the same at other moments by the same catalog.
     """
 
     kind: str
@@ -62,6 +62,7 @@ class Waiting(Struct, array_like=True, frozen=True, gc=False):
     total: int = 0
     invoiced: bool = False
     status_ms: int = 0
+    steady: bool = True
 
 
 class Counted(Struct, array_like=True, frozen=True, gc=False):

@@ -14,6 +14,7 @@ from zlib import crc32
 import msgspec
 from msgspec import Struct
 
+from rater.core.bucket.messages import ANY_RISE
 from rater.core.catalog.compiled import Catalog
 from rater.core.catalog.offers import Offer, Offers, escaped
 from rater.core.catalog.specs import PackageType
@@ -117,7 +118,8 @@ class ClientView:
             for side in SIDES
         )
         self.wake = _wake(state)
-        """The least balance at which one of its pending charges clears, micros; None: at none."""
+        """The least balance at which one of its pending charges clears, micros; None: at none. By a newer
+        catalog than its own any rise may do (`RequestBuilder.add`)."""
         self._opened: dict[tuple[str | None, str, PackageType], tuple[Opened, ...]] = {}
         self._due_by: Catalog | None = None
         self._due_ms = NEVER_MS
@@ -211,11 +213,11 @@ def _opened(
 
 
 def _wake(state: ClientState) -> int | None:
-    waiting = [of.life.waiting for of in state.packages if of.life is not None]
-    return min(
-        [one.total - state.credit_limit for one in waiting if one is not None and one.total > 0],
-        default=None,
-    )
+    every = [of.life.waiting for of in state.packages if of.life is not None]
+    waiting = [one for one in every if one is not None]
+    if not all(one.steady for one in waiting):
+        return ANY_RISE
+    return min([one.total - state.credit_limit for one in waiting], default=None)
 
 
 _SHUT = PeriodText("", "", "")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from rater.core.bucket.messages import (
+    ANY_RISE,
     ClientWrite,
     DrawItem,
     DrawRequest,
@@ -70,7 +71,8 @@ class RequestBuilder:
         use, fields = client = self._clients.get(view.id) or (len(self.uses), {})
         if use == len(self.uses):
             self._clients[view.id] = client
-            self.uses.append(Use(view.id, view.version, view.credit_limit, [], view.wake))
+            wake = view.wake if view.wake is None or view.catalog == catalog else ANY_RISE
+            self.uses.append(Use(view.id, view.version, view.credit_limit, [], wake))
         # The fields are those of this side's own periods: another call of the client may be in others.
         asked = tuple([
             ItemCandidate(
