@@ -13,8 +13,8 @@ and `expect`: what comes of it. Its entries are
 - {done: {…}}: fields of what `command_done` says;
 - {rejected: …} and {duplicate: …} of a CDR.
 The catalog is the first step: `loaded` says when it is loaded, `expect` beside it what comes of it, opening
-balances left out. At the end `balances` of clients are compared, and `client_packages`: fields of what the
-last event of each said that it is.
+balances left out. At the end, when the last step's moment has come, `balances` of clients are compared, and
+`client_packages`: fields of what lists show of each (listing.py).
 """
 
 from __future__ import annotations
@@ -66,14 +66,14 @@ class StepCase:
     all_events: bool
 
     @property
-    def clients(self) -> list[str]:
-        """Return the clients of the case, in their order."""
-        return list(self.balances)
+    def end_ms(self) -> int:
+        """Return when the last step is."""
+        return max(step.at_ms for step in self.steps)
 
 
 @dataclass(frozen=True)
 class Shown:
-    """What is there at the end: balances of clients, and what client packages are."""
+    """What is there at the end: balances of clients, and what lists show of client packages."""
 
     balances: Mapping[str, str]
     client_packages: Mapping[str, Mapping[str, Any]]
@@ -121,16 +121,6 @@ def tick(command_id: str, at: str, args: dict[str, Any]) -> bytes:
 def outcome_of(transaction: dict[str, Any]) -> Got:
     """Return a transaction as `compare_steps` takes it."""
     return "transaction", transaction.get("side"), transaction
-
-
-def told(outcomes: Iterable[Iterable[Got]]) -> dict[str, Any]:
-    """Return what each client package is at the end, by the last event that tells it."""
-    found = {}
-    for of in outcomes:
-        for kind, _, event in of:
-            if kind == "event" and event["client_package"] is not None and event["after"] is not None:
-                found[event["client_package"]] = event["after"]
-    return found
 
 
 def compare_steps(

@@ -105,18 +105,21 @@ def rounds(cases: Sequence[TaggedSteps]) -> Iterator[list[Turn]]:
             yield turns
             for turn in turns:
                 place[turn.of.tag] += 1
-        due = [
-            Turn(one, number)
-            for one in cases
-            if (number := place[one.tag]) < len(one.case.steps)
-            and one.case.steps[number].kind == "load"
-            and one.case.steps[number].at_ms == until_ms
-        ]
-        yield from ([turn] for turn in due if _refused(turn))
-        if together := [turn for turn in due if not _refused(turn)]:
-            yield together
-        for turn in due:
-            place[turn.of.tag] += 1
+        while due := [turn for one in cases if (turn := _load(one, place[one.tag], until_ms)) is not None]:
+            yield from ([turn] for turn in due if _refused(turn))
+            if together := [turn for turn in due if not _refused(turn)]:
+                yield together
+            for turn in due:
+                place[turn.of.tag] += 1
+    assert all(place[one.tag] == len(one.case.steps) for one in cases), place
+
+
+def _load(one: TaggedSteps, number: int, at_ms: int) -> Turn | None:
+    """Return the case's next step, if it is the load of an instant."""
+    if number == len(one.case.steps):
+        return None
+    step = one.case.steps[number]
+    return Turn(one, number) if step.kind == "load" and step.at_ms == at_ms else None
 
 
 def _refused(turn: Turn) -> bool:

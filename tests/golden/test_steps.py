@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from golden.cases import Got
+from golden.listing import listed
 from golden.steps import (
     SYSTEM_EVENTS,
     Shown,
@@ -18,13 +19,13 @@ from golden.steps import (
     load_step_cases,
     outcome_of,
     tick,
-    told,
 )
 from golden.test_golden import got
 from rater.core.amounts import format_micros
 from rater.core.catalog.offers import counter_field
 from rater.core.instants import rfc3339
 from rater.core.offline import Rater
+from rater.queries.clients import Held
 
 CASES = load_step_cases()
 
@@ -34,8 +35,16 @@ def test_case(case: StepCase) -> None:
     """What the file expects of each step comes out, and at the end there is what it says."""
     rater = Rater()
     outcomes = [_done(rater, case, number, step) for number, step in enumerate(case.steps)]
-    balances = {client: format_micros(rater.balance(client)) for client in rater.states}
-    assert compare_steps(case, outcomes, Shown(balances, told(outcomes))) == [], case.title
+    assert compare_steps(case, outcomes, _shown(rater, case)) == [], case.title
+
+
+def _shown(rater: Rater, case: StepCase) -> Shown:
+    balances, packages = {}, {}
+    for client, state in rater.states.items():
+        held = Held(state, rater.used(client), rater.balance(client))
+        balances[client] = format_micros(held.balance)
+        packages.update(listed(held, rater.catalog, case.end_ms))
+    return Shown(balances, packages)
 
 
 def _done(rater: Rater, case: StepCase, number: int, step: Step) -> list[Got]:
@@ -99,7 +108,7 @@ def test_differences_are_found() -> None:
     case = next(case for case in CASES if case.name == "101-pending-charge-and-top-up")
     rater = Rater()
     outcomes = [_done(rater, case, number, step) for number, step in enumerate(case.steps)]
-    shown = Shown({"42": "0"}, told(outcomes))
+    shown = _shown(rater, case)
     assert compare_steps(case, outcomes, shown) == []
     for number, of in enumerate(outcomes):
         for place, one in enumerate(of):
@@ -114,5 +123,6 @@ def test_differences_are_found() -> None:
     refused = [[*of] for of in outcomes]
     refused[1].append(("refused", None, "no"))
     assert compare_steps(case, refused, shown)
-    assert compare_steps(case, outcomes, Shown({"42": "1"}, told(outcomes)))
-    assert compare_steps(case, outcomes, Shown({"42": "0"}, {"3": {"status": "pending"}}))
+    packages = {**shown.client_packages["3"], "status": "pending"}
+    assert compare_steps(case, outcomes, Shown({"42": "1"}, shown.client_packages))
+    assert compare_steps(case, outcomes, Shown(shown.balances, {"3": packages}))

@@ -13,7 +13,8 @@ import pytest
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 from golden.cases import Got
-from golden.steps import Shown, compare_steps, load_step_cases, outcome_of, tick, told
+from golden.listing import listed
+from golden.steps import Shown, compare_steps, load_step_cases, outcome_of, tick
 from golden.steps_together import TaggedSteps, Turn, rounds, tagged_steps
 from golden.together import merged_catalogs
 from line.test_golden_line import allow_the_future
@@ -22,6 +23,8 @@ from rater.core.amounts import format_micros
 from rater.core.bucket.messages import bucket_of
 from rater.core.instants import rfc3339
 from rater.jobs.audit import audit
+from rater.queries.catalog import newest
+from rater.queries.clients import state_of
 from rater.stream.journal import Mark, understood
 
 pytestmark = pytest.mark.kafka
@@ -44,7 +47,7 @@ async def test_golden_cases(system_of: Callable[..., Awaitable[Any]]) -> None:
     async with system.worker(), line_of(system, cases) as line:
         for turns in rounds(cases):
             await line.do(turns)
-        shown = await shown_of(system, cases, line.outcomes)
+        shown = await shown_of(system, cases)
         store = await app.connect_store(system.settings)
         try:
             findings = list((await audit(system.client, system.topics, store)).findings)
@@ -59,20 +62,19 @@ async def test_golden_cases(system_of: Callable[..., Awaitable[Any]]) -> None:
     assert len(faults) == len(cases)
 
 
-async def shown_of(system: Any, cases: Sequence[TaggedSteps], outcomes: Outcomes) -> dict[str, Shown]:
+async def shown_of(system: Any, cases: Sequence[TaggedSteps]) -> dict[str, Shown]:
     """Return what is there at the end, by the cases' tags."""
-    store = await app.connect_store(system.settings)
-    try:
-        found = {client: await store.client(client) for one in cases for client in one.clients}
-    finally:
-        await store.close()
-    return {
-        one.tag: Shown(
-            {one.plain(client): format_micros(of[1]) for client in one.clients if (of := found[client])},
-            told(outcomes[one.tag]),
-        )
-        for one in cases
-    }
+    found = {}
+    async with app.connections(system.settings) as at:
+        catalog = await newest(at.kafka, at.topics, at.catalogs)
+        for one in cases:
+            balances, packages = {}, {}
+            for client in one.clients:
+                held = await state_of(at.store, client)
+                balances[client] = format_micros(held.balance)
+                packages.update(listed(held, catalog, one.case.end_ms))
+            found[one.tag] = Shown(*json.loads(one.plain(json.dumps([balances, packages]))))
+    return found
 
 
 @asynccontextmanager
