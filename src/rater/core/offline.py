@@ -29,7 +29,7 @@ from rater.core.clients.state import ClientState, client_package_name, read_stat
 from rater.core.clients.views import ClientView, Views
 from rater.core.commands.acting import act, time_fault
 from rater.core.commands.loads import event
-from rater.core.commands.records import ClientArgs, Command, TickArgs, client_args, read_command
+from rater.core.commands.records import AssignArgs, ClientArgs, Command, TickArgs, client_args, read_command
 from rater.core.instants import DAY_MS, HOUR_MS, milliseconds
 from rater.core.journal.records import CHANGE_INDEX_MIN, Effect
 from rater.core.kinds import EventType
@@ -173,7 +173,8 @@ class Rater:
         A refusal is an event, as on the line.
         """
         command = read_command(raw)
-        assert isinstance(command, Command), command  # noqa: S101 - the caller's
+        if isinstance(command, str):
+            raise ValueError(command)  # noqa: TRY004 - a value of the type bytes that is no command
         args, at_ms = client_args(command), milliseconds(command.at)
         refused = args if isinstance(args, str) else time_fault(command, record_ms)
         if refused is not None:
@@ -199,6 +200,10 @@ class Rater:
                 self.states[client], command, args, self.catalog, known=self.known(client), keep_ms=0,
                 history={field: row for field, (_, row) in self.bucket.history[client].items()},
             )  # fmt: skip
+            name = client_package_name(acted.client_package or "")
+            owner = self.views.accounts.get(name, client)
+            if isinstance(args, AssignArgs) and owner != client:
+                raise ValueError(f"the id {acted.client_package!r} is that of a client package of {owner!r}")
             if acted.change is not None and (acted.more or not command.dry_run):
                 self.carry_out(acted.change, at_ms)
             else:

@@ -16,7 +16,7 @@ from rater.core.catalog_files.rows import read_packages
 from rater.core.clients.state import ClientState, client_package_name
 from rater.core.commands.loads import parts_of
 from rater.core.commands.records import AccountsArgs, ClientsArgs
-from rater.core.line.offline import Rater
+from rater.core.offline import Rater
 
 NOW, LATER = 1_794_312_000_000, 1_794_398_400_000
 BASE = """

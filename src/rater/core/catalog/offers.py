@@ -45,10 +45,10 @@ def pack_text(text: LimitText) -> msgspec.Raw:
 class Candidate(Struct, gc=False, eq=False):
     """A limit that a call may draw from; identity is its equality.
 
-    group: the place of its client package among the client's. size (quantity included) and cap (0: none; below 0: of
-    this and the candidate before together) in counting units, or micros of the package's currency; to_package, to_client: None for the client's own
-    currency; min_call in counting units; rolled: it is what came from the period before. packed: text as
-    msgpack, for what is kept of each draw has it.
+    group: the place of its client package among the client's. size (quantity included) and cap (0: none;
+    below 0: of this and the candidate before it together) in counting units, or micros of the package's
+    currency; to_package, to_client: None for the client's own currency; min_call in counting units; rolled:
+    it is what came from the period before. packed: text as msgpack, for what is kept of each draw has it.
     """
 
     group: int
@@ -196,7 +196,7 @@ def _candidate(one: Offer, limit: Limit, size: int, *, rolled: bool = False) -> 
 
 
 def _cap(one: Offer, limit: Limit, *, rolled: bool) -> int:
-    """Return the most that one call may draw, 0: no such bound; below 0: together with the candidate before."""
+    """Return the most that one call may draw, 0: no such bound; below 0: with the candidate before it."""
     if limit.kind == "money" or limit.cap is None:
         return 0
     return limit.cap if rolled or limit.id not in dict(one.rolled) else -limit.cap

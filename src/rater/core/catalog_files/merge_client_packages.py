@@ -12,8 +12,10 @@ from rater.core.catalog_files.fields import what
 from rater.core.catalog_files.merge_state import Merging
 from rater.core.catalog_files.placed import Placed
 from rater.core.clients.loading import first_start, same_package
+from rater.core.clients.opening import IN_PAST_MAX
 from rater.core.clients.state import ClientPackage
-from rater.core.periods import in_step, parse_span, when_ms
+from rater.core.instants import rfc3339
+from rater.core.periods import anchor_at, boundaries_passed, in_step, parse_span, when_ms
 
 _ANEW = "assign the package anew under another id"
 
@@ -73,6 +75,7 @@ def _assign(merging: Merging, placed: Placed[ClientPackageSpec]) -> None:
         return
     if placed.good:
         _check_runs(merging, placed, history.latest)
+        _check_fees(merging, placed, history.latest)
     if history.latest.align_to_payment_terms:
         _check_aligned(merging, placed, history.latest)
 
@@ -98,6 +101,28 @@ def _check_runs(merging: Merging, placed: Placed[ClientPackageSpec], package: Pa
     elif package.end_date is not None and when_ms(package.end_date, zone) <= start:
         problem = f"ends on {package.end_date}, before the first period would start; change the dates"
         merging.fault(placed, "package", spec.package, problem)
+
+
+def _check_fees(merging: Merging, placed: Placed[ClientPackageSpec], package: PackageSpec) -> None:
+    """Refuse what could not be activated: too many periods in the past, fees in a currency without a rate."""
+    spec, zone = placed.value, _zone(merging, placed.value.client)
+    package_start = None if package.start_date is None else when_ms(package.start_date, zone)
+    start = first_start(spec, package_start, zone, merging.at_ms)
+    ends = [when_ms(at, zone) for at in (spec.end_date, package.end_date) if at is not None]
+    upto = min([merging.at_ms, *(end - 1 for end in ends)])
+    if package.period is not None and start <= upto:
+        passed = boundaries_passed(anchor_at(start, zone), parse_span(package.period), zone, upto)
+        if passed >= IN_PAST_MAX:
+            problem = f"more than {IN_PAST_MAX} periods would be opened in the past; begin later"
+            merging.fault(placed, "start_date", spec.start_date, problem)
+    client, state = merging.brought.get(spec.client), merging.existing.clients.get(spec.client)
+    currency = client.currency if client is not None else state.currency if state is not None else ""
+    if package.fees and package.currency != currency:
+        for name in (package.currency, currency):
+            rows = merging.new.currencies.get(name, [])
+            if name != merging.new.base and not any((row.from_ms or 0) <= start for row in rows):
+                problem = f"its fees need a rate of {name} at {rfc3339(start)}; load one that is dated before"
+                merging.fault(placed, "package", spec.package, problem)
 
 
 def _check_aligned(merging: Merging, placed: Placed[ClientPackageSpec], package: PackageSpec) -> None:

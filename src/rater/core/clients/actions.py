@@ -126,7 +126,7 @@ def stop_at_period_end(plan: Plan, place: int, at_ms: int) -> None:
     withdraw(plan, place, at_ms)
     held = plan.packages[place]
     last = life_of(held).periods[-1]
-    if last.stop_ms is None and held.end_ms is None:
+    if plan.stop_of(held, last) is None:
         raise ValueError(
             f"the period of client package {held.id!r} has no end; stop it now, cancel it, or give it an "
             "end date"
