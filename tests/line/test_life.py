@@ -241,3 +241,17 @@ async def test_two_workers_and_a_kill(system_of: SystemOf) -> None:
     system.stop_worker(second)
     assert len(await fees(system)) == 1600
     await checked(system)
+
+
+async def test_a_changed_package_is_told_once(system_of: SystemOf) -> None:
+    """An edited package is one event with what it was and is, whatever the number of lanes."""
+    system = await system_of(partitions=3)
+    async with system.worker():
+        await system.load(catalog(2), at_ms=NOW_MS - HOUR_MS // 2)
+        edited = json.loads(catalog(0, priority=5))
+        await system.load(json.dumps({"packages": edited["packages"]}).encode(), name="edited.json")
+        found = [event for event in await events(system) if event["type"] == "package_changed"]
+        assert [(one["before"], one["after"], one["data"]) for one in found] == [
+            ({"priority": 0}, {"priority": 5}, {"package": "p"})
+        ]
+    await checked(system)

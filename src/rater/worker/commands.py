@@ -21,7 +21,7 @@ from rater.core.clients.moments import changed_packages
 from rater.core.clients.planning import Cause, Known
 from rater.core.clients.state import client_package_name
 from rater.core.commands.acting import act, time_fault
-from rater.core.commands.loads import chunk_call, chunk_fault, event
+from rater.core.commands.loads import chunk_call, chunk_fault, event, package_events
 from rater.core.commands.records import (
     LOADS,
     AssignArgs,
@@ -37,7 +37,7 @@ from rater.core.commands.records import (
 )
 from rater.core.instants import is_stamp, milliseconds
 from rater.core.journal.outcomes import KeptChange
-from rater.core.journal.records import CHANGE_INDEX_MIN, CONTROL_HEADER, Outgoing
+from rater.core.journal.records import CHANGE_INDEX_MIN, CONTROL_HEADER
 from rater.core.kinds import Do, EventType, Result
 from rater.core.line import steps
 from rater.core.line.batch import Batch
@@ -125,7 +125,7 @@ async def _do_load(buckets: LaneBuckets, batch: Batch, record: Any, command: Com
     if isinstance(args, str):
         raise _Refused(args)
     if isinstance(args, ManifestArgs):
-        batch.ticks += await adopt(buckets, args.version, args.offset)
+        await adopt(buckets, batch, args.version, args.offset)
         data = {"version": args.version, "lane": buckets.lane.number}
         _tell(batch, EventType.CATALOG_LOADED, command, f"catalog_loaded/{buckets.lane.number}", data)
         return
@@ -143,14 +143,14 @@ async def _do_load(buckets: LaneBuckets, batch: Batch, record: Any, command: Com
     _tell(batch, EventType.COMMAND_DONE, command, "done", {})
 
 
-async def adopt(buckets: LaneBuckets, version: int, body: int) -> list[Outgoing]:
+async def adopt(buckets: LaneBuckets, batch: Batch, version: int, body: int) -> None:
     """Make a catalog version the lane's, unless it has a newer one.
 
-    Returns the ticks that see to the clients of packages whose status or dates it changes.
+    Ticks see to the clients of packages whose status or dates it changes; lane 0 tells of changed packages.
     """
     lane, connections = buckets.lane, buckets.connections
     if lane.catalog is not None and lane.catalog.version >= version:
-        return []
+        return
     try:
         catalog = await connections.catalogs.at(version, body)
     except NoCatalog:
@@ -164,7 +164,13 @@ async def adopt(buckets: LaneBuckets, version: int, body: int) -> list[Outgoing]
     buckets.readiness.bare.discard(lane.number)
     connections.metrics.catalog(catalog)
     await lane.reader.enable_data()
-    return [] if before is None else await buckets.due.package_ticks(changed_packages(before, catalog))
+    if before is None:
+        return
+    batch.ticks += await buckets.due.package_ticks(changed_packages(before, catalog))
+    if lane.number == 0:
+        for told in package_events(before, catalog):
+            batch.events.append((told.key, told.value, []))
+            batch.counts.events[EventType.PACKAGE_CHANGED] += 1
 
 
 async def catch_up(buckets: LaneBuckets, batch: Batch, version: int) -> None:
@@ -183,7 +189,7 @@ async def catch_up(buckets: LaneBuckets, batch: Batch, version: int) -> None:
                 if args is not None and args.version >= version:
                     # One that points at no catalog is refused when its turn comes.
                     with contextlib.suppress(NoCatalog):
-                        batch.ticks += await adopt(buckets, args.version, args.offset)
+                        await adopt(buckets, batch, args.version, args.offset)
         if time.monotonic() > until:
             raise Retake(f"catalog {version} is needed by a client and not in {topic}[{lane.number}]")
 

@@ -6,7 +6,7 @@ is done to balances. So a chunk that cannot be one of a load is refused as a who
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from rater.core.amounts import LIMIT
@@ -148,3 +148,27 @@ def event(
         )
     )  # fmt: skip
     return ChangeEvent(kind, (command.client or command.id).encode(), value)
+
+
+def package_events(before: Catalog, after: Catalog) -> Iterator[ChangeEvent]:
+    """Yield an event for each package that is new or changed, with what of it was and is."""
+    for of, package in sorted(after.packages.items()):
+        old = before.packages.get(of)
+        new = package.latest.spec
+        was = None if old is None else old.latest.spec
+        names = [
+            name for name in new.__struct_fields__ if was is None or getattr(was, name) != getattr(new, name)
+        ]
+        if not names:
+            continue
+        kind = EventType.PACKAGE_CHANGED
+        value = write_event(
+            Event(
+                id=f"package/{of}/{after.version}/{kind}", type=kind,
+                at=rfc3339(max(package.changed_ms, package.statuses()[-1][0])), package_name=new.name,
+                cause=f"catalog/{after.version}",
+                before=None if was is None else {name: getattr(was, name) for name in names},
+                after={name: getattr(new, name) for name in names}, data={"package": of},
+            )
+        )  # fmt: skip
+        yield ChangeEvent(kind, of.encode(), value)
