@@ -27,6 +27,7 @@ from rater.errors import Halt, StreamDown, Wait
 from rater.health import HealthServer
 from rater.jobs.audit import Progress
 from rater.jobs.audit import audit as run_audit
+from rater.jobs.commands import Sender
 from rater.jobs.load import Loaded, Loader
 from rater.metrics import Metrics
 from rater.queries.connections import Connections
@@ -257,14 +258,42 @@ async def load(
 
 
 @asynccontextmanager
-async def loader(settings: Settings, progress: Callable[[str], None]) -> AsyncIterator[Loader]:
-    """Connect what loads catalogs, and close it in the end. Raises as `load`."""
+async def loader(
+    settings: Settings,
+    progress: Callable[[str], None],
+    *,
+    actor: str | None = None,
+    reason: str = "",
+    key: str | None = None,
+) -> AsyncIterator[Loader]:
+    """Connect what loads catalogs, and close it in the end. Raises as `load`.
+
+    actor: who asks, None: the user of this process; reason and key: what the commands say besides.
+    """
     client, topics = kafka_client(settings), topics_of(settings)
     problems = await topics.check(client)
     if problems:
         raise Halt("\n".join(problems))
     async with opened_store(settings) as store:
-        yield Loader(client, topics, store, catalogs_of(settings), progress, getpass.getuser())
+        own = catalogs_of(settings)
+        yield Loader(
+            client, topics, store, own, progress, user() if actor is None else actor, reason=reason, key=key
+        )
+
+
+def user() -> str:
+    """Return the name of the user of this process: who commands, unless they say otherwise."""
+    return getpass.getuser()
+
+
+@asynccontextmanager
+async def sender(settings: Settings, progress: Callable[[str], None]) -> AsyncIterator[Sender]:
+    """Check the topics, and give what sends commands. Raises as `load`."""
+    client, topics = kafka_client(settings), topics_of(settings)
+    problems = await topics.check(client)
+    if problems:
+        raise Halt("\n".join(problems))
+    yield Sender(client, topics, settings.redis.buckets, progress)
 
 
 async def audit(settings: Settings, progress: Progress | None = None) -> Ledger:

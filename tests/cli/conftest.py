@@ -185,12 +185,19 @@ class _Store:
 
     def __init__(self, held: ClientState, counters: dict[str, int]) -> None:
         self.found = (write_state(held), 49_994_000, counters)
+        self.rows: dict[str, bytes] = {}
 
     async def client(self, client: str) -> tuple[bytes, int, dict[str, int]] | None:
         return self.found if client == "42" else None
 
     async def accounts(self, accounts: list[str]) -> dict[str, str]:
         return {account: "42" for account in accounts if account == "sip-1001"}
+
+    async def states(self, clients: list[str]) -> dict[str, bytes]:
+        return {client: self.found[0] for client in clients if client == "42"}
+
+    async def history(self, client: str) -> dict[str, bytes]:
+        return self.rows if client == "42" else {}
 
     async def scan_clients(self) -> AsyncIterator[str]:
         yield "42"

@@ -8,17 +8,17 @@ import pytest
 
 from cli.conftest import CATALOG, JULY_MS, NOVEMBER_MS, Capture, register
 from rater.cli import main
-from rater.cli.client_packages import package_row
+from rater.cli.client_package_rows import package_row
 from rater.core.catalog.offers import counter_field
-from rater.core.clients.views import ClientView
-from rater.queries.packages import use_of
+from rater.queries.client_packages import use_of
+from rater.queries.clients import Held
 
 
 def test_what_is_left_of_a_client_package() -> None:
     """Size is limit times quantity, used is the counter of the present period, left is the difference."""
     held = register(cp=(JULY_MS, None))
     counters = {counter_field("cp", 5, "m1"): 1_500, counter_field("cp", 4, "m1"): 9_999}
-    row = package_row(use_of(ClientView(held), held.packages[0], counters, CATALOG, NOVEMBER_MS))
+    row = package_row(use_of(Held(held, counters, 0), held.packages[0], CATALOG, NOVEMBER_MS))
     assert (row["status"], row["period"]) == ("active", 5)
     assert (row["period_start"], row["period_stop"]) == (
         "2026-11-01T00:00:00.000Z",
@@ -41,7 +41,7 @@ def test_what_is_left_of_a_client_package() -> None:
 def test_the_status_of_a_client_package(start_ms: int, end_ms: int | None, status: str) -> None:
     """Pending before its first period, active in one, archive after the last."""
     held = register(cp=(start_ms, end_ms))
-    row = package_row(use_of(ClientView(held), held.packages[0], {}, CATALOG, NOVEMBER_MS))
+    row = package_row(use_of(Held(held, {}, 0), held.packages[0], CATALOG, NOVEMBER_MS))
     assert row["status"] == status
     assert bool(row["limits"]) is (status == "active")
 

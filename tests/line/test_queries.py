@@ -14,7 +14,7 @@ from rater import app
 from rater.core.kinds import ClientPackageStatus, TransactionType
 from rater.core.reasons import Reason
 from rater.core.zones import INSTALLED
-from rater.queries import catalog, clients, packages, rejected, transactions
+from rater.queries import catalog, client_packages, clients, rejected, transactions
 from rater.queries.catalog import TimeZones
 
 pytestmark = pytest.mark.kafka
@@ -103,7 +103,7 @@ async def test_clients_and_what_is_left_of_their_packages(system_of: SystemOf) -
         assert [one.id for one in await listed(clients.clients(at.store, reseller="7"))] == ["42"]
         assert len(await listed(clients.clients(at.store, limit=1))) == 1
 
-        shown, uses = await packages.client(at, "42", now_ms)
+        shown, uses = await client_packages.client(at, "42", now_ms)
         assert shown == rose
         assert {use.id: use.status.value for use in uses} == {
             "active": "active", "own": "active", "coming": "pending", "ended": "archive",
@@ -116,7 +116,7 @@ async def test_clients_and_what_is_left_of_their_packages(system_of: SystemOf) -
         assert uses[2].limits == []
 
         async def ids(limit: int = 0, /, **wanted: Any) -> list[str]:
-            asked = packages.client_packages(at, packages.Wanted(**wanted), now_ms, limit=limit)
+            asked = client_packages.client_packages(at, client_packages.Wanted(**wanted), now_ms, limit=limit)
             return [use.id for use in await listed(asked)]
 
         everything = ["active", "coming", "ended", "lily", "own"]
@@ -131,7 +131,7 @@ async def test_clients_and_what_is_left_of_their_packages(system_of: SystemOf) -
             with pytest.raises(clients.NotThereError, match="there is no"):
                 await ids(**missing)
         with pytest.raises(clients.NotThereError) as raised:
-            await packages.client(at, "44", now_ms)
+            await client_packages.client(at, "44", now_ms)
         assert (raised.value.kind, raised.value.id) == ("client", "44")
 
 

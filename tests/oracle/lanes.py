@@ -48,9 +48,8 @@ from rater.core.catalog_files.merging import Existing, Merged, merge, objects, r
 from rater.core.clients.periods import period_of
 from rater.core.clients.state import ClientState, read_state
 from rater.core.clients.views import ClientView
+from rater.core.commands.loads import parts_of
 from rater.core.commands.records import (
-    AccountsArgs,
-    ClientsArgs,
     LoadArgs,
     ManifestArgs,
     ManifestBody,
@@ -510,20 +509,7 @@ class System:
 
     def _publish(self, body: int, at_ms: int, entries: Sequence[ClientEntry]) -> None:
         """Write the commands, as `rater.loader` does: manifests, then the account index, then clients."""
-        count = len(self.buckets)
-        accounts: dict[int, list[tuple[str, str]]] = {}
-        clients: dict[int, list[ClientEntry]] = {}
-        for entry in entries:
-            clients.setdefault(bucket_of(entry.id, count), []).append(entry)
-            for account in entry.client.accounts if entry.client is not None else ():
-                accounts.setdefault(bucket_of(account.id, count), []).append((account.id, entry.id))
-        parts: list[tuple[int, LoadArgs]] = [
-            *(
-                (bucket, AccountsArgs(self.version, bucket, index))
-                for bucket, index in sorted(accounts.items())
-            ),
-            *((bucket, ClientsArgs(self.version, bucket, own)) for bucket, own in sorted(clients.items())),
-        ]
+        parts = parts_of(entries, self.version, len(self.buckets))
         manifest = ManifestArgs(self.version, body, len(parts))
         for lane in range(self.lanes):
             self._command(lane, f"load{self.version}/catalog", at_ms, manifest)

@@ -335,6 +335,11 @@ class Shelf:
 
         return await self._ask("states", look)
 
+    async def assigned(self, packages: Iterable[str]) -> frozenset[str]:
+        """See Buckets: no command assigns here."""
+        assert not list(packages)
+        return frozenset()
+
     async def accounts(self, accounts: Iterable[str]) -> dict[str, str]:
         """See Buckets."""
         names = list(accounts)

@@ -15,7 +15,18 @@ from typing import Any
 import click
 
 from rater import __version__
-from rater.cli import checking, client_packages, clients, decks, examples, files, running, topics
+from rater.cli import (
+    checking,
+    client_packages,
+    clients,
+    decks,
+    examples,
+    files,
+    packages,
+    pending_charges,
+    running,
+    topics,
+)
 from rater.cli.options import FAILED, WRONG_INPUT, Failed, Invocation, WrongInput, settings_options
 from rater.cli.printing import say
 from rater.errors import Fenced, Halt, Retake, Wait
@@ -57,7 +68,7 @@ for _command in (
     *(running.demo, running.worker, running.topics, checking.check, running.load, running.audit),
     *(files.ingest, files.sources, decks.decks, examples.config_group),
     *(topics.transactions, topics.rejected),
-    *(clients.clients, client_packages.client_packages),
+    *(clients.clients, packages.packages, client_packages.client_packages, pending_charges.pending_charges),
 ):
     rater.add_command(_command)
 

@@ -1,4 +1,4 @@
-"""Commands that show clients as Redis holds them: clients list, clients show."""
+"""Commands about clients and their balances: clients list, show, adjust."""
 
 from __future__ import annotations
 
@@ -8,14 +8,17 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rater.cli.client_packages import PACKAGE, a_line_each, package_row, told_if_missing
+from rater.cli.client_package_rows import PACKAGE, a_line_each, charge_row, package_row
+from rater.cli.commanding import Order, Writing, check, perform, show, told_if_missing, writing_options
 from rater.cli.options import invocation, limit_option, pulled, run, settings_options
+from rater.cli.pending_charges import CHARGE
 from rater.cli.printing import Column, Row, column, print_json, print_pairs, print_rows, say
+from rater.core.kinds import Do
 
 if TYPE_CHECKING:
     from rater.config import Settings
+    from rater.queries.client_packages import ClientPackageUse
     from rater.queries.clients import ClientSummary
-    from rater.queries.packages import ClientPackageUse
 
 # Imports inside of functions: `rater --help` must not wait for the client libraries.
 # ruff: noqa: PLC0415
@@ -83,8 +86,13 @@ def client_row(client: ClientSummary) -> Row:
         "credit_limit": format_micros(client.credit_limit),
         "low_balance": None if client.low_balance is None else format_micros(client.low_balance),
         "time_zone": client.time_zone,
+        "payment_terms": None
+        if client.payment_terms is None
+        else {"every": client.payment_terms.every, "anchor": client.payment_terms.anchor},
+        "tax_profile": client.tax_profile,
         "accounts": client.accounts,
         "client_packages": client.client_packages,
+        "pending_charges": client.pending_charges,
         "version": client.version,
         "catalog": client.catalog,
     }
@@ -94,7 +102,9 @@ def client_row(client: ClientSummary) -> Row:
 @click.argument("client_id", metavar="ID")
 @settings_options(prints=True)
 def clients_show(client_id: str) -> None:
-    """Show one client: balance, credit, accounts, rate tables, and its client packages, archive included.
+    """Show one client: balance, credit, terms, taxes, accounts, rate tables, what waits, and what it has.
+
+    Client packages of the archive are shown too.
 
     \b
     Example:
@@ -103,16 +113,26 @@ def clients_show(client_id: str) -> None:
     settings = invocation().settings()
     found, uses = run(_client(settings, client_id), settings)
     client, packages = client_row(found), list(map(package_row, uses))
+    charges = [charge_row(use.pending) for use in uses if use.pending is not None]
     if invocation().json:
-        print_json({**client, "client_packages": packages, "rate_tables": found.rate_tables})
+        print_json({
+            **client, "client_packages": packages, "pending_charges": charges,
+            "rate_tables": found.rate_tables,
+        })  # fmt: skip
         return
+    terms = client["payment_terms"]
     shown = {
         "client": client["id"],
         "name": client["name"],
         "reseller": client["reseller"] or "",
         "balance": f"{client['balance']} {client['currency']}",
         "credit limit": f"{client['credit_limit']} {client['currency']}",
+        "low balance": ""
+        if client["low_balance"] is None
+        else f"{client['low_balance']} {client['currency']}",
+        "payment terms": "" if terms is None else f"{terms['every']} from {terms['anchor']}",
         "time zone": client["time_zone"],
+        "tax profile": client["tax_profile"] or "",
         "accounts": ", ".join(client["accounts"]),
     }
     print_pairs((label, str(text)) for label, text in shown.items())
@@ -120,6 +140,9 @@ def clients_show(client_id: str) -> None:
         print_pairs(
             [(f"{side} rates", ", ".join(f"{service}: {table}" for service, table in tables.items()))]
         )
+    if charges:
+        click.echo("\npending charges")
+        print_rows(charges, CHARGE, as_json=False)
     if packages:
         click.echo()
         print_rows(a_line_each(packages), PACKAGE, as_json=False)
@@ -127,8 +150,39 @@ def clients_show(client_id: str) -> None:
 
 async def _client(settings: Settings, client_id: str) -> tuple[ClientSummary, list[ClientPackageUse]]:
     from rater import app
-    from rater.queries import packages as queries
+    from rater.queries import client_packages as queries
 
     async with app.connections(settings) as at:
         with told_if_missing():
             return await queries.client(at, client_id, time.time_ns() // 1_000_000)
+
+
+@clients.command("adjust")
+@click.argument("client_id", metavar="ID")
+@click.option("--amount", required=True, metavar="A", help="In the client's currency; -5.00 takes away.")
+@writing_options()
+@settings_options(prints=True)
+def clients_adjust(client_id: str, amount: str, writing: Writing) -> None:
+    """Add an amount to a client's balance: a top-up, or a correction. What waits for funds is tried again.
+
+    \b
+    Examples:
+      rater clients adjust 42 --amount 20.00 --key payment-991
+      rater clients adjust 42 --amount -5.00 --reason "ticket 512" --dry-run
+    """
+    from rater.core.commands.records import AdjustArgs
+
+    settings = invocation().settings()
+    order = Order(Do.ADJUST, client_id, AdjustArgs(amount))
+    check(order, writing)
+    run(_must_exist(settings, client_id), settings)
+    show(perform(settings, order, writing))
+
+
+async def _must_exist(settings: Settings, client_id: str) -> None:
+    from rater import app
+    from rater.queries.clients import state_of
+
+    async with app.opened_store(settings) as store:
+        with told_if_missing():
+            await state_of(store, client_id)

@@ -127,6 +127,22 @@ def limit_option(default: int) -> Callable[[_Function], _Function]:
     )  # fmt: skip
 
 
+def page_options(rows: int) -> Callable[[_Function], _Function]:
+    """Give a command --page and --rows: which rows it prints."""
+
+    def decorate(function: _Function) -> _Function:
+        function = click.option(
+            "--rows", "--limit", "rows", type=click.IntRange(0), default=rows, show_default=True, metavar="N",
+            help="Rows of a page; 0: all, as they are found.",
+        )(function)  # fmt: skip
+        return click.option(
+            "--page", type=click.IntRange(1), default=1, show_default=True, metavar="N",
+            help="Which page; the first is 1.",
+        )(function)  # fmt: skip
+
+    return decorate
+
+
 def find_source(settings: Settings, name: str) -> Source:
     """Return a source of the settings. Raises WrongInput where there is none of this name."""
     known = settings.all_sources()

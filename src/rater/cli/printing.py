@@ -90,7 +90,7 @@ def print_rows(
 
 
 def _print_plain(rows: Sequence[Row], columns: Sequence[Column], *, with_head: bool) -> None:
-    cells = [[_line(one.show(row)) for one in columns] for row in rows]
+    cells = [[shown_line(one.show(row)) for one in columns] for row in rows]
     if with_head:
         cells.insert(0, [one.title for one in columns])
     widths = [max(len(line[place]) for line in cells) for place in range(len(columns))]
@@ -112,12 +112,12 @@ def _print_table(rows: Sequence[Row], columns: Sequence[Column]) -> None:
         table.add_column(one.title, justify="right" if one.right else "left", overflow="fold")
     for row in rows:
         table.add_row(
-            *(Text(_line(one.show(row)), style=one.style(row) if one.style else "") for one in columns)
+            *(Text(shown_line(one.show(row)), style=one.style(row) if one.style else "") for one in columns)
         )
     Console(no_color=not has_colours(), highlight=False).print(table)
 
 
-def _line(text: str) -> str:
+def shown_line(text: str) -> str:
     """Return a cell's text on one line, with escapes for what cannot be seen or would command the terminal.
 
     It may come from a switch.
@@ -127,7 +127,7 @@ def _line(text: str) -> str:
 
 def print_pairs(pairs: Iterable[tuple[str, str]]) -> None:
     """Print one thing: its members below each other."""
-    shown = [(label, _line(text)) for label, text in pairs]
+    shown = [(label, shown_line(text)) for label, text in pairs]
     width = max((len(label) for label, _ in shown), default=0)
     for label, text in shown:
         head = click.style(label.ljust(width), bold=True) if has_colours() else label.ljust(width)

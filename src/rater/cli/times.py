@@ -42,6 +42,28 @@ class Moment(click.ParamType[int]):
 MOMENT = Moment()
 
 
+class When(click.ParamType[str]):
+    """A date, which is 00:00 at the client, or an instant in whole seconds, as catalog files spell them."""
+
+    name = "time"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the date or instant in its one spelling; fails with a sentence."""
+        from rater.core.periods import canonical_when  # noqa: PLC0415 - `rater --help` needs none of it
+
+        text = str(value).strip()
+        if _SPAN.fullmatch(text):
+            at_s = MOMENT.convert(text, param, ctx) // 1000
+            return datetime.fromtimestamp(at_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        try:
+            return canonical_when(text)
+        except ValueError as error:
+            self.fail(f"{text!r}: {error}, or 30m, 2h, 7d (ago)", param, ctx)
+
+
+WHEN = When()
+
+
 class Span(click.ParamType[int]):
     """Seconds, from text such as 30s, 10m, 1h, 1d."""
 

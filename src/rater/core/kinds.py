@@ -47,6 +47,18 @@ class ClientPackageStatus(StrEnum):
     ARCHIVE = "archive"
 
 
+class ClientPackageState(StrEnum):
+    """What comes next for a client package (RULES.md section 6); runs: neither renewal nor end."""
+
+    NEW = "new"
+    RENEWS = "renews"
+    ENDS = "ends"
+    RUNS = "runs"
+    WAITS_FOR_FUNDS = "waits for funds"
+    WAITS = "waits"
+    ARCHIVE = "archive"
+
+
 class Do(StrEnum):
     """What a command asks for. Source: CONTRACTS.md, Command; the list is closed."""
 

@@ -24,7 +24,7 @@ from rater.core.clients.changes import Change
 from rater.core.clients.lifecycle import due_change
 from rater.core.clients.loading import load_change
 from rater.core.clients.planning import Cause, Known
-from rater.core.clients.state import ClientState, read_state
+from rater.core.clients.state import ClientState, client_package_name, read_state
 from rater.core.clients.views import ClientView, Views
 from rater.core.commands.acting import act
 from rater.core.commands.loads import event
@@ -155,7 +155,8 @@ class Rater:
         state = read_state(raw)
         self.states[state.id] = state
         self.views.clients[state.id] = ClientView(state)
-        self.views.accounts.update(dict.fromkeys(state.accounts, state.id))
+        names = map(client_package_name, (of.id for of in state.packages))
+        self.views.accounts.update(dict.fromkeys([*state.accounts, *names], state.id))
 
     def command(self, raw: bytes, record_ms: int) -> None:
         """Carry out a command of a client, or a tick without arguments; `take` gives what it published.

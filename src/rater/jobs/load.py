@@ -15,19 +15,20 @@ import gc
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
 
 from rater.catalogs import Catalogs, object_digest
-from rater.core.bucket.messages import bucket_of
-from rater.core.catalog.specs import ClientEntry, Content
+from rater.core.catalog.specs import Content
 from rater.core.catalog_files.merging import (
     CatalogFile,
     Existing,
     Fault,
     Merged,
+    doubted,
     merge,
     objects,
     read_files,
@@ -36,11 +37,8 @@ from rater.core.catalog_files.merging import (
 )
 from rater.core.catalog_files.unmatched import unmatched
 from rater.core.clients.state import ClientState, read_state
+from rater.core.commands.loads import parts_of
 from rater.core.commands.records import (
-    CHUNK_CLIENTS_MAX,
-    AccountsArgs,
-    ClientsArgs,
-    LoadArgs,
     ManifestArgs,
     ManifestBody,
     ObjectPlace,
@@ -62,7 +60,6 @@ QUIET_S = 15.0
 """No result from any worker for so long: none is running."""
 UNDECIDED_S = 45.0
 """A dead worker's Kafka transaction is ended by the broker before; what stays open longer was forgotten."""
-CHUNK_ACCOUNTS_MAX = 5000
 
 Say = Callable[[str], None]
 
@@ -133,13 +130,18 @@ class Loader:
         catalogs: Catalogs,
         say: Say,
         actor: str,
+        reason: str = "",
+        key: str | None = None,
         now_ms: Callable[[], int] = lambda: int(time.time()) * 1000,
     ) -> None:
-        """Work on these connections; `say` tells progress. now_ms: whole seconds, as in the catalog."""
+        """Work on these connections; `say` tells progress. now_ms: whole seconds, as in the catalog.
+
+        actor, reason, key: what the commands say of who asked, why, and under which key.
+        """
         self.now_ms = now_ms
         self.client, self.topics, self.store, self.catalogs = client, topics, store, catalogs
         self.say = say
-        self.actor = actor
+        self.actor, self.reason, self.key = actor, reason, key
         self._read: Present | None = None
 
     async def load(self, files: Sequence[Path]) -> Loaded | list[Fault]:
@@ -147,10 +149,12 @@ class Loader:
         with uncollected():
             return await self.load_rows(read_catalog(files))
 
-    async def load_rows(self, read: CatalogFile, expected: int | None = None) -> Loaded | list[Fault]:
+    async def load_rows(
+        self, read: CatalogFile, expected: int | None = None, do: Do = Do.LOAD_CATALOG
+    ) -> Loaded | list[Fault]:
         """Load rows that were read; as `load`. expected: the version of the catalog that they were made for.
 
-        Raises Halt where another load came in between.
+        do: what the manifests are to say of the load. Raises Halt where another load came in between.
         """
         with uncollected():
             at_ms = self.now_ms()
@@ -167,7 +171,7 @@ class Loader:
             writer = Writer(self.client, f"{self.topics.prefix}catalog", everywhere, at_ms=at_ms)
             await writer.open()
             try:
-                return await self._load(read, writer, at_ms, present, merged, expected)
+                return await self._load(read, writer, at_ms, present, merged, expected, do)
             except Fenced:
                 raise Halt(
                     "another load began meanwhile and took over; nothing was changed: load again"
@@ -183,6 +187,7 @@ class Loader:
         seen: Present,
         found: Merged,
         expected: int | None,
+        do: Do,
     ) -> Loaded | list[Fault]:
         """Load by a writer that nobody else has; seen, found: what was there, and came out, before it had."""
         # Our own record ends the reading: what loads before us committed lies below it (PROTOCOL.md 5.4).
@@ -193,7 +198,7 @@ class Loader:
         merged: Merged | list[Fault] = found
         if present.version != seen.version:
             at_ms = writer.at_ms = present.after(at_ms)
-            merged = merge(present.content, file, at_ms, await self._existing(file))
+            merged = merge(present.content, file, at_ms, await self._existing(present, file))
         if isinstance(merged, list):
             return merged
         if not merged.changed:
@@ -202,7 +207,7 @@ class Loader:
         load_id = uuid.uuid4().hex
         version = present.version + 1
         offset = await self._write_content(writer, merged.content, version, at_ms, present.body)
-        records, parts = self._commands(load_id, version, offset, at_ms, merged)
+        records, parts = self._commands(load_id, do, version, offset, at_ms, merged)
         tail = EventTail(self.client, self.topics)
         await tail.open()
         try:
@@ -230,12 +235,19 @@ class Loader:
             late = time.monotonic() > until
             if not waited or not waits or late:
                 present = await self._current(await end_offset(self.client, commands, 0))
-                merged = merge(present.content, file, present.after(at_ms), await self._existing(file))
+                existing = await self._existing(present, file)
+                merged = merge(present.content, file, present.after(at_ms), existing)
                 if not waits or late or file.faults or (isinstance(merged, Merged) and merged.changed):
                     return present, merged, not waits
                 self.say("waits for another load to end, or a killed one to be forgotten")
             waited = True
             await asyncio.sleep(0.2)
+
+    async def preview(self, read: CatalogFile) -> tuple[Present, Merged | list[Fault]]:
+        """Return the newest catalog, and what a load of these rows would make of it; nothing is changed."""
+        with uncollected():
+            present, merged, _ = await self._look(read, self.now_ms())
+            return present, merged
 
     async def present(self) -> Present:
         """Return the newest catalog, queued ones included."""
@@ -277,12 +289,13 @@ class Loader:
             )
         return Present(0, None, None)
 
-    async def _existing(self, file: CatalogFile) -> Existing:
+    async def _existing(self, present: Present, file: CatalogFile) -> Existing:
         clients, accounts = wanted(file)
         owners = await self.store.accounts(list(accounts))
         states = await self.store.states(list(set(clients) | set(owners.values())))
         known: dict[str, ClientState] = {name: read_state(raw) for name, raw in states.items()}
-        return Existing(known, owners)
+        packages = doubted(present.content, file) if present.content is not None else set()
+        return Existing(known, owners, await self.store.assigned(packages))
 
     async def _write_content(
         self, writer: Writer, content: Content, version: int, at_ms: int, before: ManifestBody | None
@@ -316,40 +329,21 @@ class Loader:
         return offset
 
     def _commands(
-        self, load_id: str, version: int, body: int, at_ms: int, merged: Merged
+        self, load_id: str, do: Do, version: int, body: int, at_ms: int, merged: Merged
     ) -> tuple[list[tuple[str, int, bytes | None, bytes | None, list[tuple[str, bytes]]]], int]:
-        """Return the records of the load, and how many parts it has beside the manifests."""
-        partitions, buckets = self.topics.partitions, self.store.count
-        parts: list[tuple[int, LoadArgs]] = []
-        accounts: dict[int, list[tuple[str, str]]] = {}
-        clients: dict[int, list[ClientEntry]] = {}
-        for entry in merged.entries:
-            clients.setdefault(bucket_of(entry.id, buckets), []).append(entry)
-            for account in entry.client.accounts if entry.client is not None else ():
-                accounts.setdefault(bucket_of(account.id, buckets), []).append((account.id, entry.id))
-        # The account index first: a call that names an account alone must find it once its client is there.
-        for bucket, index in sorted(accounts.items()):
-            parts += [
-                (bucket, AccountsArgs(version, bucket, index[at : at + CHUNK_ACCOUNTS_MAX]))
-                for at in range(0, len(index), CHUNK_ACCOUNTS_MAX)
-            ]
-        for bucket, entries in sorted(clients.items()):
-            parts += [
-                (bucket, ClientsArgs(version, bucket, entries[at : at + CHUNK_CLIENTS_MAX]))
-                for at in range(0, len(entries), CHUNK_CLIENTS_MAX)
-            ]
+        """Return the records of the load, and how many parts it has beside the manifests.
+
+        do: what the manifests say of it; its parts are always those of a load.
+        """
+        partitions, topic = self.topics.partitions, self.topics.commands
+        parts = parts_of(merged.entries, version, self.store.count)
         manifest = ManifestArgs(version, body, len(parts))
-        records = [
-            (lane, write_command(f"{load_id}/catalog", Do.LOAD_CATALOG, at_ms, manifest, actor=self.actor))
-            for lane in range(partitions)
-        ] + [
-            (
-                bucket % partitions,
-                write_command(f"{load_id}/{n}", Do.LOAD_CATALOG, at_ms, args, actor=self.actor),
-            )
+        command = partial(write_command, at_ms=at_ms, actor=self.actor, reason=self.reason)
+        whole = command(f"{load_id}/catalog", do, args=manifest, key=self.key)
+        records = [(lane, whole) for lane in range(partitions)] + [
+            (bucket % partitions, command(f"{load_id}/{n}", Do.LOAD_CATALOG, args=args))
             for n, (bucket, args) in enumerate(parts)
         ]
-        topic = self.topics.commands
         return [(topic, lane, load_id.encode(), value, []) for lane, value in records], len(parts)
 
     async def _results(self, tail: EventTail, load_id: str, version: int, parts: int) -> Loaded:
@@ -374,8 +368,13 @@ class Loader:
         return Loaded(version, changed=True, applied=True, refused=refused)
 
 
+def notes_of(file: CatalogFile, present: Present, merged: Merged) -> list[str]:
+    """Return sentences on what rows say that is unusual, matches nothing, or was read otherwise."""
+    return [*warnings(file, present.content), *unmatched(merged.content, file), *merged.notes]
+
+
 def _note(say: Say, file: CatalogFile, present: Present, merged: Merged) -> None:
-    for note in [*warnings(file, present.content), *unmatched(merged.content, file), *merged.notes]:
+    for note in notes_of(file, present, merged):
         say(f"note: {note}")
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import NamedTuple
 
 from msgspec import MsgspecError, Struct
 
-from rater.core.catalog.specs import Tables
+from rater.core.catalog.specs import Tables, TermsSpec
 from rater.core.clients.state import ClientState, read_state
 from rater.errors import Halt
 from rater.store.buckets import Buckets
@@ -17,7 +17,8 @@ class ClientSummary(Struct, frozen=True, kw_only=True):
     """One client. Money in micros of its currency.
 
     accounts: their ids, sorted; rate_tables: side → service → table; client_packages: how many it has, those
-    of the archive included; version: grows with each change; catalog: the version that it is read with.
+    of the archive included; pending_charges: how many of them wait; version: grows with each change; catalog:
+    the version that it is read with.
     """
 
     id: str
@@ -28,15 +29,18 @@ class ClientSummary(Struct, frozen=True, kw_only=True):
     credit_limit: int
     low_balance: int | None
     time_zone: str
+    payment_terms: TermsSpec | None
+    tax_profile: str | None
     accounts: list[str]
     rate_tables: Tables
     client_packages: int
+    pending_charges: int
     version: int
     catalog: int
 
 
 class NotThereError(LookupError):
-    """There is no such thing. kind: "client" or "account"; id: what was asked for."""
+    """There is no such thing. kind: "client", "account", "client package" …; id: what was asked for."""
 
     def __init__(self, kind: str, of_id: str) -> None:
         super().__init__(f"there is no {kind} {of_id}")
@@ -76,14 +80,53 @@ async def held_of(store: Buckets, client_id: str) -> Held | None:
     if found is None:
         return None
     raw, balance, counters = found
+    return Held(_read(client_id, raw), counters, balance)
+
+
+async def state_of(store: Buckets, client_id: str) -> Held:
+    """Return what Redis holds of a client. Raises NotThereError, and Halt as `held_of`."""
+    held = await held_of(store, client_id)
+    if held is None:
+        raise NotThereError("client", client_id)
+    return held
+
+
+async def every_state(
+    store: Buckets, passed: Callable[[int], None] = lambda _: None
+) -> AsyncIterator[ClientState]:
+    """Yield the states of all clients, in no order; passed: told how many each step read.
+
+    A million take some minutes at most. Raises Halt where one cannot be read.
+    """
+    some: list[str] = []
+    async for client_id in store.scan_clients():
+        some.append(client_id)
+        if len(some) == _AT_ONCE:
+            async for state in _states(store, some):
+                yield state
+            passed(len(some))
+            some.clear()
+    async for state in _states(store, some):
+        yield state
+
+
+_AT_ONCE = 5000
+"""Clients whose states are read at once: some MB."""
+
+
+async def _states(store: Buckets, client_ids: list[str]) -> AsyncIterator[ClientState]:
+    for client_id, raw in (await store.states(client_ids)).items():
+        yield _read(client_id, raw)
+
+
+def _read(client_id: str, raw: bytes) -> ClientState:
     try:
-        state = read_state(raw)
+        return read_state(raw)
     except (MsgspecError, ValueError) as error:
         raise Halt(
             f"what Redis holds of client {client_id} cannot be read ({error}): nothing but rater may write "
             "keys of its prefix. Delete all keys of the prefix: they are rebuilt from Kafka"
         ) from error
-    return Held(state, counters, balance)
 
 
 def summary(held: Held) -> ClientSummary:
@@ -92,6 +135,8 @@ def summary(held: Held) -> ClientSummary:
     return ClientSummary(
         id=state.id, name=state.name, reseller=state.reseller, currency=state.currency,
         balance=held.balance, credit_limit=state.credit_limit, low_balance=state.low_balance,
-        time_zone=state.zone, accounts=sorted(state.accounts), rate_tables=state.rate_tables,
-        client_packages=len(state.packages), version=state.version, catalog=state.catalog,
+        time_zone=state.zone, payment_terms=state.terms, tax_profile=state.tax_profile,
+        accounts=sorted(state.accounts), rate_tables=state.rate_tables, client_packages=len(state.packages),
+        pending_charges=sum(of.life is not None and of.life.waiting is not None for of in state.packages),
+        version=state.version, catalog=state.catalog,
     )  # fmt: skip

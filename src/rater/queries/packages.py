@@ -1,194 +1,85 @@
-"""Client packages: where each stands, and what is left of its limits."""
+"""Packages: what is sold, as the catalog in force has it."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import Collection, Iterable
 
 from msgspec import Struct
 
-from rater.core.catalog.compiled import Catalog
-from rater.core.catalog.offers import counter_field
-from rater.core.catalog.packages import Limit
-from rater.core.clients.periods import Period, period_of
-from rater.core.clients.state import ClientPackage
-from rater.core.clients.views import ClientView
-from rater.core.kinds import ClientPackageStatus
-from rater.queries import catalog as catalog_queries
-from rater.queries.clients import ClientSummary, Held, NotThereError, held_of, summary
-from rater.queries.connections import Connections
-from rater.store.buckets import Buckets
+from rater.core.amounts import format_e10, parse_e10
+from rater.core.catalog.specs import Content, FeeSpec, FeeType, PackageHistory, PackageSpec, Status
+from rater.core.clients.views import id_order
+from rater.core.instants import rfc3339
 
 
-class LimitUse(Struct, frozen=True, kw_only=True):
-    """A limit of a client package in its present period.
-
-    size: the limit times the quantity of the package. size, used and left of a money limit are micros of
-    `unit`, a currency; of a volume, whole counting units, named by `unit`. left is never below 0.
-    """
-
-    limit: str
-    kind: str
-    service: str
-    code: str | None
-    code_name: str | None
-    unit: str
-    size: int
-    used: int
-    left: int
-
-
-class ClientPackageUse(Struct, frozen=True, kw_only=True):
-    """A client package now.
-
-    account: None: all of the client's. package_name and package_status (None: the catalog has no such
-    package) are the package's own. period: number of the present one, None where there is none; its limits
-    and bounds are there only with it. Instants are milliseconds UTC, None: no end.
-    """
+class PackageSummary(Struct, frozen=True, kw_only=True):
+    """A package. Fees are decimals in its currency: the sums of its rows of that type."""
 
     id: str
-    client: str
-    account: str | None
-    package: str
-    package_name: str | None
-    package_status: str | None
-    status: ClientPackageStatus
-    quantity: int
-    period: int | None
-    period_start_ms: int | None
-    period_stop_ms: int | None
-    start_ms: int
-    end_ms: int | None
-    limits: list[LimitUse]
+    status: Status
+    name: str
+    type: str
+    currency: str
+    activation_fee: str
+    subscription_fee: str
+    period: str | None
+    reseller: str | None
 
 
 class Wanted(Struct, frozen=True, kw_only=True):
-    """Which client packages are asked for; None: whichever. account: those that it may use."""
+    """Which packages are asked for; None: whichever. did_tag: allowed by one of its DID limits."""
 
-    client: str | None = None
-    account: str | None = None
-    package: str | None = None
-    client_package: str | None = None
-    statuses: Collection[ClientPackageStatus] = frozenset(ClientPackageStatus)
+    statuses: Collection[Status] = ("active", "disabled", "archived")
+    reseller: str | None = None
+    dynamic_tag: str | None = None
+    did_tag: str | None = None
 
-    def has(self, use: ClientPackageUse) -> bool:
-        """Return whether a client package of the right client is one of those."""
+    def has(self, history: PackageHistory) -> bool:
+        """Return whether a package is one of those; one that was deleted never is."""
+        spec = history.latest
         return (
-            use.status in self.statuses
-            and self.package in (None, use.package)
-            and self.client_package in (None, use.id)
-            and (self.account is None or use.account in (None, self.account))
+            not history.deleted
+            and history.status in self.statuses
+            and self.reseller in (None, spec.reseller)
+            and self.dynamic_tag in (None, spec.dynamic_tag)
+            and (self.did_tag is None or any(self.did_tag in row.allowed_tags for row in spec.did_limits))
         )
 
 
-async def client_packages(
-    at: Connections, wanted: Wanted, now_ms: int, *, limit: int = 0
-) -> AsyncIterator[ClientPackageUse]:
-    """Yield client packages, those of a client one after the other, at most `limit` (0: all).
-
-    Raises NotThereError where there is no such client or account, Halt where what is read is garbled.
-    """
-    chosen = await _chosen(at.store, wanted)
-    catalog = await catalog_queries.newest(at.kafka, at.topics, at.catalogs)
-    count = 0
-    async for client_id in _each(at.store, chosen):
-        held = await held_of(at.store, client_id)
-        for use in [] if held is None else uses(held, catalog, now_ms):
-            if wanted.has(use):
-                yield use
-                count += 1
-                if count == limit:
-                    return
+def packages(content: Content, wanted: Wanted) -> list[PackageSummary]:
+    """Return the packages that are asked for, by id."""
+    found = [history for history in content.packages.values() if wanted.has(history)]
+    return [summary(history) for history in sorted(found, key=lambda one: id_order(one.latest.id))]
 
 
-async def client(
-    at: Connections, client_id: str, now_ms: int
-) -> tuple[ClientSummary, list[ClientPackageUse]]:
-    """Return a client and all its client packages, the archive included. Raises as `client_packages`."""
-    held = await held_of(at.store, client_id)
-    if held is None:
-        raise NotThereError("client", client_id)
-    catalog = await catalog_queries.newest(at.kafka, at.topics, at.catalogs)
-    return summary(held), uses(held, catalog, now_ms)
+def summary(history: PackageHistory) -> PackageSummary:
+    """Return a package as lists show it."""
+    spec = history.latest
+    return PackageSummary(
+        id=spec.id, status=history.status, name=spec.name, type=spec.type, currency=spec.currency,
+        activation_fee=_sum(spec.fees, "activation"), subscription_fee=_sum(spec.fees, "subscription"),
+        period=spec.period, reseller=spec.reseller,
+    )  # fmt: skip
 
 
-async def _chosen(store: Buckets, wanted: Wanted) -> str | None:
-    """Return the one client that is asked for, None for all."""
-    client_id = wanted.client
-    if client_id is None and wanted.account is not None:
-        client_id = (await store.accounts([wanted.account])).get(wanted.account)
-        if client_id is None:
-            raise NotThereError("account", wanted.account)
-    if client_id is not None and await store.client(client_id) is None:
-        raise NotThereError("client", client_id)
-    return client_id
+def _sum(fees: Iterable[FeeSpec], of: FeeType) -> str:
+    return format_e10(sum(parse_e10(fee.rate) for fee in fees if fee.type == of))
 
 
-async def _each(store: Buckets, chosen: str | None) -> AsyncIterator[str]:
-    if chosen is not None:
-        yield chosen
-        return
-    async for client_id in store.scan_clients():
-        yield client_id
+class Told(Struct, frozen=True):
+    """A package with its history. statuses: (since when, RFC 3339, None: from the beginning; the status)."""
+
+    package: PackageSpec
+    statuses: list[tuple[str | None, Status]]
+    versions: int
 
 
-def uses(held: Held, catalog: Catalog | None, now_ms: int) -> list[ClientPackageUse]:
-    """Return a client's packages as they are now."""
-    view = ClientView(held.state)
-    return [use_of(view, package, held.counters, catalog, now_ms) for package in held.state.packages]
-
-
-def use_of(
-    view: ClientView, held: ClientPackage, counters: Mapping[str, int], catalog: Catalog | None, now_ms: int
-) -> ClientPackageUse:
-    """Return a client package as it is now: status, period, and what is left of its limits.
-
-    It is active where a period holds the moment and the package is not archived, pending before the first
-    one. What the catalog does not know (None: none was loaded) has neither period nor limits.
-    """
-    package = catalog.packages.get(held.package) if catalog is not None else None
-    period = period_of(view.state, held, package, now_ms) if package is not None else None
-    limits: list[LimitUse] = []
-    if catalog is not None and period is not None:
-        limits = [_limit(held, period, limit, counters, catalog) for limit in period.version.limits]
-    begins = None
-    if package is not None:
-        begins = package.latest.start_ms(package.zones.latest(view.state.zone))
-    is_early = now_ms < max(held.start_ms, begins or 0)
-    status = ClientPackageStatus.PENDING if is_early else ClientPackageStatus.ARCHIVE
-    if period is not None and package is not None and package.status_at(now_ms) != "archived":
-        status = ClientPackageStatus.ACTIVE
-    return ClientPackageUse(
-        id=held.id,
-        client=view.id,
-        account=held.account,
-        package=held.package,
-        package_name=package.latest.name if package is not None else None,
-        package_status=package.status_at(now_ms) if package is not None else None,
-        status=status,
-        quantity=held.quantity,
-        period=period.number if period is not None else None,
-        period_start_ms=period.start_ms if period is not None else None,
-        period_stop_ms=period.stop_ms if period is not None else None,
-        start_ms=held.start_ms,
-        end_ms=held.end_ms,
-        limits=limits,
-    )
-
-
-def _limit(
-    held: ClientPackage, period: Period, limit: Limit, counters: Mapping[str, int], catalog: Catalog
-) -> LimitUse:
-    size = limit.size * held.quantity
-    used = counters.get(counter_field(held.id, period.number, limit.id), 0)
-    is_money = limit.kind == "money"
-    return LimitUse(
-        limit=limit.id,
-        kind=limit.kind,
-        service=limit.service,
-        code=limit.code,
-        code_name=limit.code_name,
-        unit=period.version.currency if is_money else catalog.services[limit.service].unit,
-        size=size,
-        used=used,
-        left=max(size - used, 0),
-    )
+def told(content: Content, of: str) -> Told | None:
+    """Return one package, None: there is none, or none any more."""
+    history = content.packages.get(of)
+    if history is None or history.deleted:
+        return None
+    statuses = [
+        (rfc3339(since) if place else None, status) for place, (since, status) in enumerate(history.statuses)
+    ]
+    return Told(history.latest, statuses, len(history.versions))

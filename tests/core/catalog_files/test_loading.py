@@ -1327,8 +1327,8 @@ def test_the_opening_balance_is_set_once() -> None:
     assert (rater.balance("42"), rater.catalog.version) == (50_000_000, version)
 
 
-def test_a_package_has_a_history_once_it_is_assigned() -> None:
-    """Periods keep the version they opened with; what nobody has is just replaced, but for its statuses."""
+def test_a_package_has_a_history() -> None:
+    """Periods keep the version they opened with: what no load assigned, a command may have assigned."""
     rater = loaded(BASE)
     later = NOW + 86_400_000
     text = packages().replace("100}", "200}") + '  - {id: "2", name: New, type: vendor, currency: EUR}'
@@ -1336,7 +1336,9 @@ def test_a_package_has_a_history_once_it_is_assigned() -> None:
     assert rater.content is not None
     kiev, free = rater.content.packages["1"], rater.content.packages["2"]
     assert [(since, spec.limits[0].limit) for since, spec in kiev.versions] == [(NOW, 6000), (later, 12_000)]
-    assert [(since, spec.name, spec.type) for since, spec in free.versions] == [(NOW, "New", "vendor")]
+    assert [(since, spec.name, spec.type) for since, spec in free.versions] == [
+        (NOW, "Free", "customer"), (later, "New", "vendor"),
+    ]  # fmt: skip
     text = '  - {id: "2", name: New, type: vendor, currency: EUR, status: disabled}'
     assert rater.load([("c.yaml", ("packages:\n" + text).encode())], later) == []
     assert rater.content.packages["2"].statuses == [(NOW, "active"), (later, "disabled")]

@@ -177,13 +177,16 @@ class PackageSpec(Struct, omit_defaults=True):
 class PackageHistory(Struct):
     """A package over time: versions by the instant since which each is in force, and its status by instant.
 
-    The first of each counts from the beginning. `assigned`: some client has or had it; then every change adds
-    a version, so that the periods that are open keep what they opened with.
+    The first of each counts from the beginning. Every change adds a version, so that the periods that are
+    open keep what they opened with. `assigned`: a load gave it to some client; of commands the index of the
+    package's clients tells. `deleted`: it is listed nowhere and archived, and stays for two reasons: its id
+    is refused ever after, and an assignment that was decided before still finds what it assigns.
     """
 
     versions: list[tuple[int, PackageSpec]]
     statuses: list[tuple[int, Status]]
     assigned: bool = False
+    deleted: bool = False
 
     @property
     def latest(self) -> PackageSpec:

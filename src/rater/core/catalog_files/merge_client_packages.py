@@ -49,8 +49,10 @@ def _held(
 def _assign(merging: Merging, placed: Placed[ClientPackageSpec]) -> None:
     spec = placed.value
     merging.check_owner(placed, spec.client, spec.account)
-    owner = merging.holder(spec.id)
-    if owner is not None:
+    owner, state = merging.holder(spec.id), merging.existing.clients.get(spec.client)
+    if state is not None and spec.id in state.removed:
+        merging.fault(placed, "id", spec.id, "was removed, and its id is not given again; choose another")
+    elif owner not in {None, spec.client}:
         problem = f"is one of client {owner!r}; ids are unique in the system, choose another"
         merging.fault(placed, "id", spec.id, problem)
     history = merging.new.packages.get(spec.package)
@@ -61,7 +63,8 @@ def _assign(merging: Merging, placed: Placed[ClientPackageSpec]) -> None:
         return
     if history.status != "active":
         remedy = "enable it first" if history.status == "disabled" else "assign another"
-        merging.fault(placed, "package", spec.package, f"{history.status}: it cannot be assigned; {remedy}")
+        status = "deleted" if history.deleted else history.status
+        merging.fault(placed, "package", spec.package, f"{status}: it cannot be assigned; {remedy}")
     if not history.assigned:
         merging.new.packages[spec.package] = replace(history, assigned=True)
     _check_quantity(merging, placed, history.latest)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from typing import Any, NamedTuple
 
 from msgspec.structs import replace
@@ -11,7 +12,7 @@ from rater.core.catalog.specs import ClientEntry, Content, IdentificationRule
 from rater.core.catalog_files.fields import Fault, what
 from rater.core.catalog_files.placed import CatalogFile, Placed
 from rater.core.catalog_files.remarks import few, some
-from rater.core.clients.state import ClientState
+from rater.core.clients.state import ClientState, client_package_name
 from rater.core.naming import Names, name_key, spelt
 from rater.core.zones import Release, Zones
 
@@ -22,12 +23,14 @@ _DICTS = (
 
 
 class Existing(NamedTuple):
-    """What exists of the clients and accounts that a file names (`wanted`)."""
+    """What exists of the clients, accounts and client packages that a file names (`wanted`)."""
 
     clients: Mapping[str, ClientState | None]
     """Client id → state; None or absent: there is no such client."""
     accounts: Mapping[str, str]
-    """Account → its client."""
+    """Account, or name of a client package (`client_package_name`) → its client."""
+    assigned: AbstractSet[str] = frozenset()
+    """Packages that commands assigned, of those that `doubted` names."""
 
 
 class Merging:
@@ -193,7 +196,13 @@ class Merging:
             self.fault(placed, "account", account, "no such account" + NOWHERE)
 
     def holder(self, client_package: str) -> str | None:
-        """Return which client has the client package already, of those that the file names."""
+        """Return which client has the client package already.
+
+        Those of a build before are not in the index, and known of the clients that the file names alone.
+        """
+        found = self.existing.accounts.get(client_package_name(client_package))
+        if found is not None:
+            return found
         if self._clients_of is None:
             states = [state for state in self.existing.clients.values() if state is not None]
             self._clients_of = {of.id: state.id for state in states for of in state.packages}

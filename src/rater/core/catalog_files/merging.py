@@ -12,7 +12,7 @@ from typing import NamedTuple
 from rater.core.catalog.specs import ClientEntry, Content, from_objects, objects
 from rater.core.catalog_files.fields import Fault
 from rater.core.catalog_files.merge_clients import merge_clients
-from rater.core.catalog_files.merge_packages import merge_packages
+from rater.core.catalog_files.merge_packages import doubted, merge_packages
 from rater.core.catalog_files.merge_shared import merge_rules, merge_shared
 from rater.core.catalog_files.merge_state import Existing, Merging
 from rater.core.catalog_files.placed import CatalogFile
@@ -20,11 +20,12 @@ from rater.core.catalog_files.rate_rows import OpenFile
 from rater.core.catalog_files.remarks import warnings
 from rater.core.catalog_files.rows import read_files
 from rater.core.clients.earlier import whole_second
+from rater.core.clients.state import client_package_name
 from rater.core.zones import brought, installed, notes
 
 __all__ = [
-    "CatalogFile", "ClientEntry", "Existing", "Fault", "Merged", "OpenFile", "from_objects", "merge",
-    "objects", "read_files", "wanted", "warnings",
+    "CatalogFile", "ClientEntry", "Existing", "Fault", "Merged", "OpenFile", "doubted", "from_objects",
+    "merge", "objects", "read_files", "wanted", "warnings",
 ]  # fmt: skip
 
 
@@ -41,9 +42,10 @@ class Merged(NamedTuple):
 
 
 def wanted(file: CatalogFile) -> tuple[set[str], set[str]]:
-    """Return the ids of clients and the accounts that `merge` needs to know of."""
+    """Return the ids of clients, and the names in the account index, that `merge` needs to know of."""
     clients = {placed.value.id for placed in file.clients}
     accounts = {account.id for placed in file.clients for account in placed.value.accounts}
+    accounts |= {client_package_name(placed.value.id) for placed in file.client_packages}
     for rows in (file.client_packages, file.identification):
         for placed in rows:
             clients.add(placed.value.client)

@@ -15,6 +15,7 @@ from rater.core.catalog.specs import (
     RateTableSpec,
     ResellerSpec,
     ServiceSpec,
+    Status,
     TaxProfileSpec,
 )
 from rater.core.catalog_files.fields import Fault
@@ -40,8 +41,17 @@ class Placed(NamedTuple, Generic[T]):
     good: bool = True
 
 
+class StatusRow(NamedTuple):
+    """A package's id and the status that it is to have."""
+
+    id: str
+    status: Status
+
+
 class CatalogFile:
     """The checked rows of one or several files that are loaded together, and all that is wrong with them.
+
+    statuses, deletions (ids of packages): no file says them, commands do.
 
     `limit` and `rollover` of volume limits are in 10^-10 price units still: their service may be known to the
     loaded catalog alone.
@@ -67,3 +77,5 @@ class CatalogFile:
         self.identification: list[Placed[IdentificationRule]] = []
         self.client_packages: list[Placed[ClientPackageSpec]] = []
         self.dids: list[Placed[DidSpec]] = []
+        self.statuses: list[Placed[StatusRow]] = []
+        self.deletions: list[Placed[str]] = []

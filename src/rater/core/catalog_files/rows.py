@@ -79,6 +79,32 @@ def read_files(files: Sequence[tuple[str, bytes]], open_file: OpenFile) -> Catal
     return out
 
 
+def read_packages(name: str, raw: bytes, statuses: Mapping[str, str]) -> CatalogFile:
+    """Return the packages of a file: one as in a catalog, a list of them, or a catalog's `packages` alone.
+
+    statuses: of a package whose row gives none, by id.
+    """
+    out = CatalogFile()
+    source = Source(name, out.faults)
+    found = None if _is_foreign(source, raw) else parse(source, raw)
+    if isinstance(found, list) or (isinstance(found, dict) and "packages" in found and "id" not in found):
+        whole = found if isinstance(found, dict) else {"packages": found}
+        rows: Rows = Fields(source, "", whole, frozenset(("packages",))).rows("packages")
+    elif isinstance(found, dict):
+        rows = [("package", found)]
+    else:
+        rows = []
+    told = [
+        (at, {**row, "status": statuses.get(str(row.get("id")))} if row.get("status") is None else row)
+        for at, row in rows
+    ]
+    _rows_of(source, told, read_package, "packages", out)
+    if not told and not out.faults:
+        source.fault("", found, "no package; write one as in a catalog file, or a list of them")
+    refuse_doubles(out)
+    return out
+
+
 _Read = Callable[[Source, str, Mapping[Any, Any]], Any]
 
 _SECTIONS: dict[str, _Read] = {

@@ -1,4 +1,4 @@
-"""What a chunk of a catalog load does: new states, opening balances, and the event that tells of it.
+"""The chunks of a catalog load, and what one does: new states, opening balances, the event that tells of it.
 
 `rater load` writes what was checked; but whoever may write to the topic may write anything, and what is done
 is done to balances. So a chunk that cannot be one of a load is refused as a whole (`chunk_fault`).
@@ -6,7 +6,7 @@ is done to balances. So a chunk that cannot be one of a load is refused as a who
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rater.core.amounts import LIMIT
@@ -17,14 +17,46 @@ from rater.core.catalog_files.fields import QUANTITY_MAX, TEXT_CHARS_MAX
 from rater.core.clients.changes import ChangeEvent
 from rater.core.clients.loading import load_change
 from rater.core.clients.planning import Cause, Known
-from rater.core.clients.state import ClientState
-from rater.core.commands.records import AccountsArgs, ClientsArgs, Command, Event, write_event
+from rater.core.clients.state import ClientState, client_package_name
+from rater.core.commands.records import (
+    CHUNK_ACCOUNTS_MAX,
+    CHUNK_CLIENTS_MAX,
+    AccountsArgs,
+    ClientsArgs,
+    Command,
+    Event,
+    LoadArgs,
+    write_event,
+)
 from rater.core.instants import milliseconds, rfc3339
 from rater.core.journal.records import CHANGE_INDEX_MIN
 from rater.core.kinds import EventType
 from rater.core.line.batch import Record
 from rater.core.line.draw_request import RequestBuilder
 from rater.core.reasons import shown
+
+
+def parts_of(entries: Sequence[ClientEntry], version: int, buckets: int) -> list[tuple[int, LoadArgs]]:
+    """Return the chunks of a load, each with its bucket: what is behind its manifest, in order.
+
+    The account index comes first: a call that names an account alone must find it once its client is there.
+    """
+    names: dict[int, list[tuple[str, str]]] = {}
+    clients: dict[int, list[ClientEntry]] = {}
+    for entry in entries:
+        clients.setdefault(bucket_of(entry.id, buckets), []).append(entry)
+        accounts = [account.id for account in entry.client.accounts] if entry.client is not None else []
+        for name in (*accounts, *(client_package_name(of.id) for of in entry.packages)):
+            names.setdefault(bucket_of(name, buckets), []).append((name, entry.id))
+    return [
+        (bucket, AccountsArgs(version, bucket, index[at : at + CHUNK_ACCOUNTS_MAX]))
+        for bucket, index in sorted(names.items())
+        for at in range(0, len(index), CHUNK_ACCOUNTS_MAX)
+    ] + [
+        (bucket, ClientsArgs(version, bucket, of_bucket[at : at + CHUNK_CLIENTS_MAX]))
+        for bucket, of_bucket in sorted(clients.items())
+        for at in range(0, len(of_bucket), CHUNK_CLIENTS_MAX)
+    ]
 
 
 def chunk_fault(args: ClientsArgs | AccountsArgs, catalog: Catalog | None, buckets: int) -> str | None:
