@@ -15,7 +15,7 @@ import pytest
 import rater as package
 from rater.config import Settings
 from rater.core.catalog.compiled import Catalog, compile_catalog
-from rater.core.catalog.specs import Content, LimitSpec, PackageHistory, PackageSpec
+from rater.core.catalog.specs import Content, FeeSpec, LimitSpec, PackageHistory, PackageSpec
 from rater.core.clients.state import ClientPackage, ClientState, write_state
 from rater.stream.browsing import Seen
 from rater.stream.topics import Topics
@@ -126,33 +126,17 @@ def seen(raw: bytes | None, key: bytes = b"42", **headers: str) -> Seen:
 
 # ------------------------------------------------------------------------------------------- what Redis holds
 JULY_MS, NOVEMBER_MS = 1_782_864_000_000, 1_793_491_200_000
-CATALOG = compile_catalog(
-    Content(
-        packages={
-            "1": PackageHistory(
-                [
-                    (
-                        0,
-                        PackageSpec(
-                            "1",
-                            "Kiev 100",
-                            "customer",
-                            "USD",
-                            period="1 month",
-                            limits=[
-                                LimitSpec("m1", "volume", "calls", 6_000, code="38044*"),
-                                LimitSpec("b1", "money", "calls", 2_000_000, code="380*"),
-                            ],
-                        ),
-                    )
-                ],
-                [(0, "active")],
-                assigned=True,
-            )
-        }
-    ),
-    7,
-)
+KIEV = PackageSpec(
+    "1", "Kiev 100", "customer", "USD", period="1 month",
+    fees=[FeeSpec("activation", "Set-up", "2"), FeeSpec("subscription", "Monthly", "5"),
+          FeeSpec("subscription", "Support", "0.5")],
+    limits=[
+        LimitSpec("m1", "volume", "calls", 6_000, code="38044*"),
+        LimitSpec("b1", "money", "calls", 2_000_000, code="380*"),
+    ],
+)  # fmt: skip
+CONTENT = Content(base="USD", packages={"1": PackageHistory([(0, KIEV)], [(0, "active")], assigned=True)})
+CATALOG = compile_catalog(CONTENT, 7)
 
 
 def register(**packages: tuple[int, int | None]) -> ClientState:
@@ -180,46 +164,73 @@ def register(**packages: tuple[int, int | None]) -> ClientState:
     )
 
 
-class _Store:
-    """A store with one client."""
+class Store:
+    """A store with one client, 42; index: what the account index has of it beside its account."""
 
     def __init__(self, held: ClientState, counters: dict[str, int]) -> None:
         self.found = (write_state(held), 49_994_000, counters)
         self.rows: dict[str, bytes] = {}
+        self.index = ["sip-1001"]
 
     async def client(self, client: str) -> tuple[bytes, int, dict[str, int]] | None:
+        """The state, the balance and the counters."""
         return self.found if client == "42" else None
 
     async def accounts(self, accounts: list[str]) -> dict[str, str]:
-        return {account: "42" for account in accounts if account == "sip-1001"}
+        """The clients of accounts and client packages."""
+        return {account: "42" for account in accounts if account in self.index}
 
     async def states(self, clients: list[str]) -> dict[str, bytes]:
+        """The states."""
         return {client: self.found[0] for client in clients if client == "42"}
 
     async def history(self, client: str) -> dict[str, bytes]:
+        """The rows of earlier periods."""
         return self.rows if client == "42" else {}
 
     async def scan_clients(self) -> AsyncIterator[str]:
+        """Two, of which one is gone by then."""
         yield "42"
         yield "gone"
 
 
 @pytest.fixture
-def store(app: Put, monkeypatch: pytest.MonkeyPatch) -> None:
+def store_of(app: Put, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Store]:
+    """Put a store with one client in the place of Redis, and this catalog in that of Kafka."""
+
+    def put(
+        held: ClientState, counters: dict[str, int] | None = None, content: Content = CONTENT, **more: Any
+    ) -> Store:
+        made, catalog = Store(held, counters or {}), compile_catalog(content, 7)
+
+        @asynccontextmanager
+        async def opened_store(_: Settings) -> AsyncIterator[Store]:
+            yield made
+
+        @asynccontextmanager
+        async def connections(settings: Settings) -> AsyncIterator[Any]:
+            topics = Topics(settings.topics.prefix, settings.topics.partitions)
+            yield SimpleNamespace(store=made, kafka={}, topics=topics, catalogs=None)
+
+        async def newest(*_: object) -> Catalog:
+            return catalog
+
+        async def in_force(*_: object) -> tuple[int, Content]:
+            return 7, content
+
+        app(
+            opened_store=opened_store, connections=connections, kafka_client=lambda _: {},
+            topics_of=lambda _: None, catalogs_of=lambda _: None, user=lambda: "anna", **more,
+        )  # fmt: skip
+        monkeypatch.setattr("rater.queries.catalog.newest", newest)
+        monkeypatch.setattr("rater.queries.catalog.in_force", in_force)
+        return made
+
+    return put
+
+
+@pytest.fixture
+def store(store_of: Callable[..., Store]) -> Store:
     """Redis with one client that has an active, a coming and an ended client package."""
     far_ms = time.time_ns() // 1_000_000 + 10**9
-    held = register(active=(JULY_MS - 10**11, None), coming=(far_ms, None), ended=(0, 1))
-
-    @asynccontextmanager
-    async def opened_store(_: Settings) -> AsyncIterator[_Store]:
-        yield _Store(held, {})
-
-    @asynccontextmanager
-    async def connections(_: Settings) -> AsyncIterator[Any]:
-        yield SimpleNamespace(store=_Store(held, {}), kafka={}, topics=None, catalogs=None)
-
-    async def newest(*_: object) -> Catalog:
-        return CATALOG
-
-    app(opened_store=opened_store, connections=connections)
-    monkeypatch.setattr("rater.queries.catalog.newest", newest)
+    return store_of(register(active=(JULY_MS - 10**11, None), coming=(far_ms, None), ended=(0, 1)))

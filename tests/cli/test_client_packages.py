@@ -55,6 +55,8 @@ def test_the_status_of_a_client_package(start_ms: int, end_ms: int | None, statu
         (["--status", "all"], ["active", "coming", "ended"]),
         (["--status", "all", "--id", "coming"], ["coming"]),
         (["--client", "42", "--package", "1", "--limit", "1"], ["active"]),
+        (["--rows", "1", "--page", "2"], ["coming"]),
+        (["--rows", "0"], ["active", "coming"]),
         (["--package", "2"], []),
         (["--account", "sip-1001"], ["active", "coming"]),
     ],

@@ -115,13 +115,22 @@ async def test_clients_and_what_is_left_of_their_packages(system_of: SystemOf) -
         assert (active.period, active.period_start_ms) == (1, active.start_ms)
         assert uses[2].limits == []
 
-        async def ids(limit: int = 0, /, **wanted: Any) -> list[str]:
-            asked = client_packages.client_packages(at, client_packages.Wanted(**wanted), now_ms, limit=limit)
+        async def ids(**wanted: Any) -> list[str]:
+            asked = client_packages.client_packages(at, client_packages.Wanted(**wanted), now_ms)
             return [use.id for use in await listed(asked)]
+
+        async def page(rows: int, number: int, **wanted: Any) -> tuple[list[str], int]:
+            asked = client_packages.Wanted(**wanted)
+            found = await client_packages.page_of(at, asked, now_ms, rows=rows, page=number)
+            return [use.id for use in found.rows], found.total
 
         everything = ["active", "coming", "ended", "lily", "own"]
         assert sorted(await ids()) == everything
-        assert await ids(2, client="42") == ["active", "own"]
+        assert await page(2, 1, client="42") == (["active", "own"], 4)
+        assert await page(2, 2, client="42") == (["coming", "ended"], 4)
+        assert await page(2, 3) == (["lily"], 5)
+        assert await page(2, 4) == ([], 5)
+        assert await page(1, 1, statuses={ClientPackageStatus.PENDING}) == (["coming"], 1)
         assert await ids(account="sip-2") == ["active", "own", "coming", "ended"]
         assert await ids(account="sip-1") == ["active", "coming", "ended"]
         assert await ids(package="2") == ["own"]

@@ -54,6 +54,8 @@ def writing_options(*, takes_away: bool = False) -> Callable[[_Function], Callab
                     "to see what it would do"
                 )
             made = uuid.uuid4().hex if key is None else key
+            if (problem := _key_fault(made)) is not None:
+                raise WrongInput(f"--{problem}")
             return function(*given, writing=Writing(made, actor, reason, is_dry_run, is_sure), **more)
 
         options = [
@@ -71,6 +73,12 @@ def writing_options(*, takes_away: bool = False) -> Callable[[_Function], Callab
         return called
 
     return decorate
+
+
+def _key_fault(key: str) -> str | None:
+    from rater.core.commands.records import key_fault
+
+    return key_fault(key)
 
 
 @contextmanager

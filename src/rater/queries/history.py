@@ -150,10 +150,20 @@ def _takes(value: dict[str, Any], of_id: str, period: int) -> list[tuple[str, st
     if value.get("type") not in {TransactionType.USAGE, TransactionType.REVERSAL}:
         return []
     draws = value.get("draws")
-    out = []
-    for draw in draws if isinstance(draws, list) else []:
-        if draw.get("client_package") == of_id and draw.get("period") == period:
-            currency = draw.get("currency")
-            taken = int(draw["taken"]) if currency is None else parse_micros(draw["taken"])
-            out.append((draw["limit"], currency, taken))
-    return out
+    return [
+        take
+        for draw in (draws if isinstance(draws, list) else [])
+        if isinstance(draw, dict)
+        and (draw.get("client_package"), draw.get("period")) == (of_id, period)
+        and (take := _take(draw)) is not None
+    ]
+
+
+def _take(draw: dict[str, Any]) -> tuple[str, str | None, int] | None:
+    """Return (limit, currency, taken) of a draw, None: something else than rater wrote it."""
+    currency = draw.get("currency")
+    try:
+        taken = int(draw["taken"]) if currency is None else parse_micros(draw["taken"])
+    except (KeyError, TypeError, ValueError):
+        return None
+    return str(draw.get("limit")), currency, taken

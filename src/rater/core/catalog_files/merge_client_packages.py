@@ -49,6 +49,7 @@ def _held(
 def _assign(merging: Merging, placed: Placed[ClientPackageSpec]) -> None:
     spec = placed.value
     merging.check_owner(placed, spec.client, spec.account)
+    merging.check_new_id(placed, spec.id)
     owner, state = merging.holder(spec.id), merging.existing.clients.get(spec.client)
     if state is not None and spec.id in state.removed:
         merging.fault(placed, "id", spec.id, "was removed, and its id is not given again; choose another")

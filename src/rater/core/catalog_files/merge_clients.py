@@ -29,7 +29,9 @@ def merge_clients(merging: Merging) -> None:
 def _client(merging: Merging, placed: Placed[ClientSpec], state: ClientState | None) -> ClientSpec:
     """Return the client with its references as what they mean is spelt, checked."""
     spec, content = placed.value, merging.new
-    if state is not None and state.currency != spec.currency:
+    if state is None:
+        merging.check_new_id(placed, spec.id)
+    elif state.currency != spec.currency:
         problem = f"the client's currency is {state.currency} and cannot change any more; keep it"
         merging.fault(placed, "currency", spec.currency, problem)
     merging.check_currency(placed, spec.currency)

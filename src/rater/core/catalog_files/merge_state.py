@@ -156,6 +156,14 @@ class Merging:
             known = [self.new.base or "", *self.new.currencies]
             self._missing(placed, "currency", name, known, "currency; give its rate in currencies.rates")
 
+    def check_new_id(self, placed: Placed[Any], of: str) -> None:
+        """Refuse an id that ids of transactions and events could not be told apart by: it stands in them.
+
+        Those of an earlier build stay what they are.
+        """
+        if "/" in of:
+            self.fault(placed, "id", of, "has a `/`, which parts ids of transactions; write another")
+
     def check_known(
         self, placed: Placed[Any], field: str, name: str | None, among: Iterable[str], kind: str
     ) -> None:

@@ -1,0 +1,203 @@
+"""Commands from outside on real servers: sent to the lane of their client, and packages changed as a load."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rater import app
+from rater.core.bucket.messages import bucket_of
+from rater.core.catalog_files.fields import Fault
+from rater.core.clients.state import client_package_name
+from rater.core.commands.records import AdjustArgs, write_command
+from rater.core.kinds import Do
+from rater.errors import Halt
+from rater.jobs.commands import Answer, Sender
+from rater.jobs.load import Loaded
+from rater.jobs.packages import Edit, Planned, deletion, planned, put, status_edit
+from rater.queries import catalog as catalog_queries
+from rater.queries.client_packages import holder
+from rater.queries.clients import NotThereError
+from rater.store.keys import Keys
+
+pytestmark = pytest.mark.kafka
+
+SystemOf = Callable[..., Awaitable[Any]]
+
+CATALOG = {
+    "currencies": {"base": "USD"},
+    "packages": [
+        {"id": "1", "name": "One", "type": "customer", "currency": "USD"},
+        {"id": "2", "name": "Two", "type": "customer", "currency": "USD"},
+        {"id": "3", "name": "Three", "type": "customer", "currency": "USD"},
+    ],
+    "clients": [{"id": of, "currency": "USD", "accounts": [{"id": f"sip-{of}"}]} for of in ("42", "43")],
+    "client_packages": [{"id": "cp", "client": "42", "package": "1"}],
+}
+
+
+def command(of: str, client: str = "42", **more: Any) -> bytes:
+    """Return a top-up."""
+    at_ms = int(time.time()) * 1000
+    return write_command(of, Do.ADJUST, at_ms, AdjustArgs("1"), client=client, key="k", **more)
+
+
+async def answered(system: Any, partition: int, *events: dict[str, Any]) -> Any:
+    """Answer the next command, as a worker would, by these events; returns its record."""
+
+    async def there() -> bool:
+        return bool(await system.commands())
+
+    await system.until(there)
+    (record,) = await system.commands()
+    producer = system._producer
+    for event in events:
+        value = json.dumps({"id": "e", "at": "2026-11-30T00:00:00Z", **event}).encode()
+        await producer.send_and_wait(system.topics.events, value, partition=partition)
+    return record
+
+
+@pytest.mark.parametrize(
+    ("event", "answer"),
+    [
+        (
+            {"type": "command_done", "client_package": "42-1", "data": {"repeated": False}},
+            Answer("42-1", {"repeated": False}),
+        ),
+        ({"type": "command_refused", "data": {"reason": "no such client"}}, Answer(refused="no such client")),
+    ],
+)
+async def test_a_command_goes_to_its_lane_and_is_waited_for(
+    event: dict[str, Any], answer: Answer, system_of: SystemOf
+) -> None:
+    """The partition of the client's bucket, its id as the key; events of others are no answer."""
+    system = await system_of(partitions=3)
+    buckets, said = system.settings.redis.buckets, list[str]()
+    sender = Sender(system.client, system.topics, buckets, said.append)
+    asked = asyncio.create_task(sender.send("c1", "42", command("c1")))
+    others = [{"type": "command_done", "cause": "c2"}, {"type": "assigned", "cause": "c1"}]
+    record = await answered(system, 1, *others, {**event, "cause": "c1"})
+    assert await asked == answer
+    assert (record.partition, record.key) == (bucket_of("42", buckets) % 3, b"42")
+    assert record.value == command("c1") or json.loads(record.value)["id"] == "c1"
+
+
+async def test_a_command_that_nobody_answers_stays_queued(
+    system_of: SystemOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is told after a while, and then given up; the command is there for a worker to come."""
+    monkeypatch.setattr("rater.jobs.commands.TOLD_S", 0.5)
+    system = await system_of(partitions=2)
+    said = list[str]()
+    sender = Sender(system.client, system.topics, 8, said.append, quiet_s=1.5)
+    assert await sender.send("c1", "42", command("c1")) == Answer()
+    lane = bucket_of("42", 8) % 2
+    assert said == [f"no worker has answered yet; lane {lane} has to be owned by one"]
+    assert len(await system.commands()) == 1
+
+
+async def test_the_sender_wants_topics_as_they_must_be(system_of: SystemOf) -> None:
+    """Else it would wait for an answer that cannot come."""
+    system = await system_of(partitions=2)
+    with pytest.raises(Halt, match="cleanup"):
+        await system.configure([system.topics.events], {"cleanup.policy": "compact"})
+        async with app.sender(system.settings, print):
+            pass
+
+
+# ---------------------------------------------------------------------------------------------------- packages
+@pytest.fixture
+async def system(system_of: SystemOf) -> Any:
+    """Return a system of two lanes, with a catalog; a worker runs."""
+    made = await system_of(partitions=2)
+    async with made.worker():
+        await made.load(json.dumps(CATALOG).encode())
+        yield made
+
+
+async def edited(system: Any, made: Callable[..., Edit]) -> Loaded | list[Fault]:
+    """Carry out an edit of packages, as the command line does."""
+    async with app.loader(system.settings, print, actor="bob", reason="ticket 512", key="k") as loader:
+        plan = await planned(loader, made((await loader.present()).content))
+        if isinstance(plan, list):
+            return plan
+        assert isinstance(plan, Planned)
+        found: Loaded | list[Fault] = await loader.load_rows(plan.edit.rows, plan.version, plan.edit.do)
+        return found
+
+
+async def statuses(system: Any) -> dict[str, str]:
+    """Return what the lanes' catalog says of packages; deleted ones are not told."""
+    found = await catalog_queries.in_force(system.client, system.topics, app.catalogs_of(system.settings))
+    assert found is not None
+    packages = found[1].packages
+    return {of: history.status for of, history in packages.items() if not history.deleted}
+
+
+async def test_packages_are_changed_by_loads(system: Any, tmp_path: Path) -> None:
+    """All lanes adopt each; the audit log says what it was, who asked and why; a deleted id is refused."""
+    path = tmp_path / "p.yaml"
+    path.write_text('[{id: "9", name: Nine, type: customer, currency: USD}]')
+    done = Loaded(2, changed=True, applied=True, refused=[])
+    assert await edited(system, lambda content: put(path, content, new=True)) == done
+    assert await edited(system, lambda _: status_edit("2", "disabled")) == done._replace(version=3)
+    assert await edited(system, lambda _: deletion("3")) == done._replace(version=4)
+    assert await statuses(system) == {"1": "active", "2": "disabled", "9": "active"}
+    again = await edited(system, lambda _: status_edit("2", "disabled"))
+    assert again == Loaded(4, changed=False, applied=True, refused=[])
+
+    said = [json.loads(record.value) for record in await system.commands()]
+    meant = [(one["do"], one["actor"], one["reason"], one["key"]) for one in said if one["actor"] == "bob"]
+    order = [Do.PUT_PACKAGE, Do.SET_PACKAGE_STATUS, Do.DELETE_PACKAGE]
+    assert sorted(meant) == sorted((do, "bob", "ticket 512", "k") for do in order for _ in range(2))
+
+    path.write_text('{id: "3", name: Three again, type: customer, currency: USD}')
+    faults = await edited(system, lambda content: put(path, content, new=True))
+    assert isinstance(faults, list)
+    assert "was deleted, and its id is not given again" in str(faults[0])
+
+
+async def test_what_commands_assigned_is_not_deleted(system: Any) -> None:
+    """The index of a package's clients is asked: the catalog knows loads alone."""
+    async with app.opened_store(system.settings) as store:
+        keys = Keys(system.settings.redis.prefix, 3, store.count)
+        await store._link.ask(keys.gate, "RPUSH", keys.members("2"), b"42")
+        assert await store.assigned(["1", "2", "3"]) == {"2"}
+    for of in ("1", "2"):
+        faults = await edited(system, lambda _, of=of: deletion(of))
+        assert isinstance(faults, list)
+        assert "some client has it or had it" in str(faults[0])
+    assert await statuses(system) == {"1": "active", "2": "active", "3": "active"}
+
+
+# --------------------------------------------------------------------------------------------------------- ids
+async def test_a_client_package_is_found_by_its_id(system: Any, tmp_path: Path) -> None:
+    """A load brings the index; another client cannot have the id; and no call comes in by it."""
+    said = list[str]()
+    async with app.opened_store(system.settings) as store:
+        assert (await holder(store, "cp", said.append)).state.id == "42"
+        assert said == []
+        with pytest.raises(NotThereError, match="there is no client package x"):
+            await holder(store, "x", said.append)
+        assert said == [
+            "client package x is not in the index; all clients are searched (a million take a minute)"
+        ]
+    path = tmp_path / "other.json"
+    path.write_text(json.dumps({"client_packages": [{"id": "cp", "client": "43", "package": "1"}]}))
+    async with app.loader(system.settings, print) as loader:
+        faults = await loader.load([path])
+    assert isinstance(faults, list)
+    assert "is one of client '42'; ids are unique in the system" in str(faults[0])
+
+    call = {"id": "1", "called": "380441234567", "duration_ms": 0, "ended_at": "2026-11-30T00:00:00Z",
+            "orig": {"account": client_package_name("cp")}}  # fmt: skip
+    await system.send([(json.dumps(call).encode(), None)])
+    await system.settled()
+    (record,) = await system.rejected()
+    assert dict(record.headers)["reason"] == b"account_unknown"
