@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis.asyncio
 
 from rater import app
 from rater.core.bucket.messages import bucket_of
@@ -56,10 +57,8 @@ async def answered(system: Any, partition: int, *events: dict[str, Any]) -> Any:
 
     await system.until(there)
     (record,) = await system.commands()
-    producer = system._producer
-    for event in events:
-        value = json.dumps({"id": "e", "at": "2026-11-30T00:00:00Z", **event}).encode()
-        await producer.send_and_wait(system.topics.events, value, partition=partition)
+    values = [json.dumps({"id": "e", "at": "2026-11-30T00:00:00Z", **event}).encode() for event in events]
+    await system.send([(value, None) for value in values], topic=system.topics.events, partition=partition)
     return record
 
 
@@ -80,12 +79,12 @@ async def test_a_command_goes_to_its_lane_and_is_waited_for(
     system = await system_of(partitions=3)
     buckets, said = system.settings.redis.buckets, list[str]()
     sender = Sender(system.client, system.topics, buckets, said.append)
-    asked = asyncio.create_task(sender.send("c1", "42", command("c1")))
+    value = command("c1")
+    asked = asyncio.create_task(sender.send("c1", "42", value))
     others = [{"type": "command_done", "cause": "c2"}, {"type": "assigned", "cause": "c1"}]
     record = await answered(system, 1, *others, {**event, "cause": "c1"})
     assert await asked == answer
-    assert (record.partition, record.key) == (bucket_of("42", buckets) % 3, b"42")
-    assert record.value == command("c1") or json.loads(record.value)["id"] == "c1"
+    assert (record.partition, record.key, record.value) == (bucket_of("42", buckets) % 3, b"42", value)
 
 
 async def test_a_command_that_nobody_answers_stays_queued(
@@ -105,10 +104,9 @@ async def test_a_command_that_nobody_answers_stays_queued(
 async def test_the_sender_wants_topics_as_they_must_be(system_of: SystemOf) -> None:
     """Else it would wait for an answer that cannot come."""
     system = await system_of(partitions=2)
+    await system.configure([system.topics.events], {"cleanup.policy": "compact"})
     with pytest.raises(Halt, match="cleanup"):
-        await system.configure([system.topics.events], {"cleanup.policy": "compact"})
-        async with app.sender(system.settings, print):
-            pass
+        await app.sender(system.settings, print).__aenter__()
 
 
 # ---------------------------------------------------------------------------------------------------- packages
@@ -165,9 +163,10 @@ async def test_packages_are_changed_by_loads(system: Any, tmp_path: Path) -> Non
 
 async def test_what_commands_assigned_is_not_deleted(system: Any) -> None:
     """The index of a package's clients is asked: the catalog knows loads alone."""
+    settings = system.settings.redis
+    async with redis.asyncio.from_url(settings.url) as server:
+        await server.rpush(Keys(settings.prefix, 3, settings.buckets).members("2"), b"42")
     async with app.opened_store(system.settings) as store:
-        keys = Keys(system.settings.redis.prefix, 3, store.count)
-        await store._link.ask(keys.gate, "RPUSH", keys.members("2"), b"42")
         assert await store.assigned(["1", "2", "3"]) == {"2"}
     for of in ("1", "2"):
         faults = await edited(system, lambda _, of=of: deletion(of))
@@ -185,9 +184,8 @@ async def test_a_client_package_is_found_by_its_id(system: Any, tmp_path: Path) 
         assert said == []
         with pytest.raises(NotThereError, match="there is no client package x"):
             await holder(store, "x", said.append)
-        assert said == [
-            "client package x is not in the index; all clients are searched (a million take a minute)"
-        ]
+        (told,) = said
+        assert told.startswith("client package x is not in the index; all clients are searched")
     path = tmp_path / "other.json"
     path.write_text(json.dumps({"client_packages": [{"id": "cp", "client": "43", "package": "1"}]}))
     async with app.loader(system.settings, print) as loader:
