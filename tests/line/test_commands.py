@@ -109,7 +109,7 @@ async def test_the_sender_wants_topics_as_they_must_be(system_of: SystemOf) -> N
         await app.sender(system.settings, print).__aenter__()
 
 
-# ---------------------------------------------------------------------------------------------------- packages
+# ------------------------------------------------------------------------------------------------- packages
 @pytest.fixture
 async def system(system_of: SystemOf) -> Any:
     """Return a system of two lanes, with a catalog; a worker runs."""
@@ -175,7 +175,7 @@ async def test_what_commands_assigned_is_not_deleted(system: Any) -> None:
     assert await statuses(system) == {"1": "active", "2": "active", "3": "active"}
 
 
-# --------------------------------------------------------------------------------------------------------- ids
+# ------------------------------------------------------------------------------------------------------ ids
 async def test_a_client_package_is_found_by_its_id(system: Any, tmp_path: Path) -> None:
     """A load brings the index; another client cannot have the id; and no call comes in by it."""
     said = list[str]()

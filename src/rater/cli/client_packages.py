@@ -1,4 +1,4 @@
-"""Commands about what clients have of packages: client-packages list, show, history, assign, stop …."""
+"""Commands about what clients have of packages: client-packages list, show, history, assign, stop, edit."""
 
 from __future__ import annotations
 
