@@ -68,12 +68,12 @@ def test_client_packages_are_filtered(arguments: list[str], ids: list[str], caps
 
 
 @pytest.mark.usefixtures("store")
-def test_client_packages_show_what_is_left_as_bars(capsys: Capture) -> None:
+def test_client_packages_show_what_is_used_as_bars(capsys: Capture) -> None:
     """A line for each limit: its code, a bar, and the numbers."""
     assert main(["client-packages", "list", "--id", "active"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 3
-    assert lines[1].endswith("38044*  ████████████  12000 of 12000 second")
-    assert lines[2].endswith("380*    ████████████             4 of 4 USD")
+    assert lines[1].endswith("38044*  ░░░░░░░░░░░░  0 / 12000 second")
+    assert lines[2].endswith("380*    ░░░░░░░░░░░░         0 / 4 USD")
     assert main(["client-packages", "list", "--account", "nobody"]) == 2
     assert "there is no account nobody" in capsys.readouterr().err

@@ -134,7 +134,7 @@ def test_a_package_is_shown(capsys: Capture) -> None:
     ]  # fmt: skip
     assert [limit["limit"] for limit in row["limits"]] == [6000, "2"]
     assert main(["packages", "show", "off"]) == 0
-    assert "id m1, type volume" in capsys.readouterr().out
+    assert "id m1; type volume; service calls; limit 6000; code 38044*" in capsys.readouterr().out
     assert main(["packages", "show", "gone"]) == 2
     assert "there is no package gone" in capsys.readouterr().err
 

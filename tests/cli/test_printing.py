@@ -62,15 +62,18 @@ def test_colours_only_where_they_are_wanted(no_color: str, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize(
-    ("left", "size", "shown"),
+    ("used", "size", "shown"),
     [
         (100, 100, "████████████"),
+        (120, 100, "████████████"),
+        (99, 100, "███████████░"),
         (50, 100, "██████░░░░░░"),
         (1, 1000, "█░░░░░░░░░░░"),
         (0, 5, "░░░░░░░░░░░░"),
         (-5, 5, "░" * 12),
+        (0, 0, "████████████"),
     ],
 )
-def test_a_bar_is_full_of_what_is_left(left: int, size: int, shown: str) -> None:
-    """A little that is left is seen; nothing is seen as nothing."""
-    assert bar(left, size) == shown
+def test_a_bar_is_full_of_what_is_used(used: int, size: int, shown: str) -> None:
+    """A little that is used is seen, and so is a little that is left; of a limit of 0 all is used."""
+    assert bar(used, size) == shown

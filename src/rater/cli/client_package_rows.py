@@ -70,7 +70,7 @@ def limit_row(limit: LimitUse) -> Row:
         "size": show(limit.size),
         "used": show(limit.used),
         "left": show(limit.left),
-        "bar": bar(limit.left, limit.size) if limit.size > 0 else "",
+        "bar": bar(limit.used, limit.size),
     }
 
 
@@ -145,7 +145,7 @@ def state_text(row: Row) -> str:
 
 
 _CODE = Column("code", lambda row: str(row["of"].get("code") or row["of"].get("code_name") or ""))
-_LEFT = Column("left", lambda row: str(row["of"].get("bar", "")), style=lambda row: _colour(row["of"]))
+_USED = Column("used", lambda row: str(row["of"].get("bar", "")), style=lambda row: _colour(row["of"]))
 
 PACKAGE = [
     column("id"),
@@ -158,7 +158,7 @@ PACKAGE = [
     Column("from", lambda row: shown_time(row["period_start"] or row["start"])),
     Column("to", lambda row: shown_time(row["period_stop"] or row["end"])),
     _CODE,
-    _LEFT,
+    _USED,
     Column("", lambda row: _of(row["of"]), right=True),
 ]
 
@@ -167,8 +167,8 @@ PAST = [
     Column("from", lambda row: shown_time(row["start"])),
     Column("to", lambda row: shown_time(row["stop"])),
     _CODE,
-    Column("used", lambda row: _used(row["of"]), right=True),
-    _LEFT,
+    _USED,
+    Column("", lambda row: _of(row["of"]), right=True),
     Column("", lambda row: "voided" if row["voided"] else ""),
 ]
 
@@ -180,10 +180,6 @@ ACCOUNT = [
 
 
 def _of(limit: Row) -> str:
-    return f"{limit['left']} of {limit['size']} {limit['unit']}" if limit else ""
-
-
-def _used(limit: Row) -> str:
     return f"{limit['used']} / {limit['size']} {limit['unit']}" if limit else ""
 
 

@@ -71,7 +71,7 @@ def client_packages_list(
 ) -> None:
     """List client packages: their period, what comes next, and what is left of each limit.
 
-    A bar is full when nothing was used. Volumes are in counting units (seconds, pieces, KiB), money is in the
+    A bar is full when all is used. Volumes are in counting units (seconds, pieces, KiB), money is in the
     package's currency.
 
     \b

@@ -156,13 +156,16 @@ def _pairs(row: Row) -> Iterator[tuple[str, str]]:
     for name, value in row.items():
         if isinstance(value, list):
             for place, one in enumerate(value):
-                told = (
-                    one if isinstance(one, str) else ", ".join(f"{key} {text}" for key, text in one.items())
-                )
-                yield name.replace("_", " ") if place == 0 else "", told
+                yield name.replace("_", " ") if place == 0 else "", _members(one)
         elif value not in (None, ""):
             text = {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
             yield name.replace("_", " "), text
+
+
+def _members(one: Row) -> str:
+    """Return a fee, a limit … on one line."""
+    told = {key: ", ".join(text) if isinstance(text, list) else text for key, text in one.items()}
+    return "; ".join(f"{key} {text}" for key, text in told.items() if text not in (None, ""))
 
 
 # ------------------------------------------------------------------------------------------------ changing

@@ -134,11 +134,10 @@ def print_pairs(pairs: Iterable[tuple[str, str]]) -> None:
         click.echo(f"{head}  {text}".rstrip())
 
 
-def bar(left: int, size: int) -> str:
-    """Return how much is left as a bar: full cells for what is left. Both in the same unit; size > 0."""
-    share = min(max(left, 0), size)
-    full = share * _BAR_CELLS // size
-    if share and not full:  # something is left: it must not look like nothing
+def bar(used: int, size: int) -> str:
+    """Return how much is used as a bar: full cells for what is used. Both in the same unit; of 0 all is."""
+    full = _BAR_CELLS if size <= 0 else min(max(used, 0), size) * _BAR_CELLS // size
+    if used > 0 and not full:  # something is used: it must not look like nothing
         full = 1
     return "█" * full + "░" * (_BAR_CELLS - full)
 

@@ -178,7 +178,9 @@ async def holder(store: Buckets, of_id: str, say: Callable[[str], None]) -> Held
         if held is not None and any(of.id == of_id for of in held.state.packages):
             return held
         raise NotThereError("client package", of_id)
-    say(f"client package {of_id} is not in the index; all clients are searched (a million take a minute)")
+    say(
+        f"client package {of_id} is not in the index; all clients are searched (a million take some ten seconds)"
+    )
     async for state in every_state(store):
         if any(of.id == of_id for of in state.packages):
             return await state_of(store, state.id)
