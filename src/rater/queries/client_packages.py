@@ -179,7 +179,7 @@ async def holder(store: Buckets, of_id: str, say: Callable[[str], None]) -> Held
             return held
         raise NotThereError("client package", of_id)
     say(
-        f"client package {of_id} is not in the index; all clients are searched (a million take some ten seconds)"
+        f"client package {of_id} is not in the index; all clients are searched: ten seconds a million"
     )
     async for state in every_state(store):
         if any(of.id == of_id for of in state.packages):
