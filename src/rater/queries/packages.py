@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from rater.core.amounts import format_e10, parse_e10
 from rater.core.catalog.specs import Content, FeeSpec, FeeType, PackageHistory, PackageSpec, Status
-from rater.core.clients.views import id_order
+from rater.core.clients.state import id_order
 from rater.core.instants import rfc3339
 
 

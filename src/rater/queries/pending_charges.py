@@ -6,8 +6,7 @@ from collections.abc import AsyncIterator
 
 from msgspec import Struct
 
-from rater.core.clients.state import ClientPackage, ClientState
-from rater.core.clients.views import id_order
+from rater.core.clients.state import ClientPackage, ClientState, id_order
 from rater.queries.clients import every_state, held_of, state_of
 from rater.store.buckets import Buckets
 

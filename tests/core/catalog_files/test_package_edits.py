@@ -16,7 +16,7 @@ from rater.core.catalog_files.rows import read_packages
 from rater.core.clients.state import ClientState, client_package_name
 from rater.core.commands.loads import parts_of
 from rater.core.commands.records import AccountsArgs, ClientsArgs
-from rater.core.line.offline import Rater
+from rater.core.offline import Rater
 
 NOW, LATER = 1_794_312_000_000, 1_794_398_400_000
 BASE = """
@@ -197,7 +197,7 @@ def test_an_id_that_was_removed_is_not_given_again() -> None:
     """Neither by the file that brought it first."""
     rater = loaded()
     state = rater.states["42"]
-    gone = msgspec.structs.replace(state, packages=[], removed=["3"])
+    gone = msgspec.structs.replace(state, packages=[], removed=("3",))
     known: dict[str, ClientState | None] = {"42": gone, "43": rater.states["43"]}
     found = merge(rater.content, read(BASE), LATER, Existing(known, {client_package_name("3"): "42"}))
     assert isinstance(found, list)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec import Struct
 
 from rater.core.catalog.specs import Content, PackageHistory, PackageSpec, Status
-from rater.core.clients.views import id_order
+from rater.core.clients.state import id_order
 
 
 class PackageChange(Struct, frozen=True):
