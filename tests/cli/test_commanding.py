@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
+import msgspec
 import pytest
 
 from cli.conftest import JULY_MS, Capture, Store, register
@@ -279,8 +280,7 @@ def test_what_was_removed_is_still_commanded(
     store_of: Callable[..., Store], lanes: Lanes, capsys: Capture
 ) -> None:
     """Its lane knows a command that comes again, and refuses others."""
-    gone = register()
-    gone.removed.append("held")
+    gone = msgspec.structs.replace(register(), removed=("held",))
     store_of(gone, sender=sys.modules["rater.app"].sender).index.append(client_package_name("held"))
     lanes.answers = [Answer("held", {**DONE, "repeated": True})]
     assert main(["client-packages", "remove", "held", "--yes", "--key", "k"]) == 0

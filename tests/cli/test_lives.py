@@ -21,13 +21,13 @@ StoreOf = Callable[..., Store]
 
 NOW = time.time_ns() // 1_000_000
 PAST, FUTURE = NOW - 10 * DAY_MS, NOW + 20 * DAY_MS
-FEE = Charged("subscription_fee", -5_000_000, [], -5_000_000)
-FUNDS = Waiting("renewal", PAST, FUTURE, "funds", 0, 5_000_000, 1_000_000, 60_000_000)
+FEE = Charged("subscription_fee", -5_000_000, (), -5_000_000)
+FUNDS = Waiting("renewal", "funds", PAST, FUTURE, 0, 5_000_000, 1_000_000, 60_000_000)
 
 
 def period(number: int, start_ms: int, stop_ms: int | None, **more: Any) -> HeldPeriod:
     """Return an opened period."""
-    return HeldPeriod(number, start_ms, stop_ms, start_ms, number, fees=[FEE], **more)
+    return HeldPeriod(number, start_ms, stop_ms, start_ms, number, charged=(FEE,), **more)
 
 
 def client(life: Life, *, end_ms: int | None = None) -> ClientState:
@@ -48,16 +48,16 @@ def listed(capsys: Capture, *arguments: str) -> list[dict[str, Any]]:
     [
         (Life(), None, "pending", "new"),
         (Life(waiting=FUNDS), None, "pending", "waits for funds"),
-        (Life(periods=[period(1, PAST, FUTURE)]), None, "active", "renews"),
-        (Life(periods=[period(1, PAST, FUTURE)], last=True), None, "active", "ends"),
-        (Life(periods=[period(1, PAST, FUTURE)]), FUTURE, "active", "ends"),
-        (Life(periods=[period(1, PAST, FUTURE)], waiting=FUNDS), None, "active", "waits for funds"),
-        (Life(periods=[period(1, PAST, NOW - 1000)], waiting=FUNDS), None, "pending", "waits for funds"),
-        (Life(periods=[period(1, PAST, NOW - 1000)]), None, "active", "renews"),
-        (Life(periods=[period(1, PAST, NOW - 1000)], last=True), None, "active", "ends"),
-        (Life(periods=[period(1, PAST, FUTURE)], ended_ms=NOW - 1000), None, "archive", "archive"),
-        (Life(periods=[period(1, PAST, FUTURE, voided=True)], ended_ms=PAST), None, "archive", "archive"),
-        (Life(periods=[period(1, PAST, None)]), None, "active", "runs"),
+        (Life(periods=(period(1, PAST, FUTURE),)), None, "active", "renews"),
+        (Life(periods=(period(1, PAST, FUTURE),), last=True), None, "active", "ends"),
+        (Life(periods=(period(1, PAST, FUTURE),)), FUTURE, "active", "ends"),
+        (Life(periods=(period(1, PAST, FUTURE),), waiting=FUNDS), None, "active", "waits for funds"),
+        (Life(periods=(period(1, PAST, NOW - 1000),), waiting=FUNDS), None, "pending", "waits for funds"),
+        (Life(periods=(period(1, PAST, NOW - 1000),)), None, "active", "renews"),
+        (Life(periods=(period(1, PAST, NOW - 1000),), last=True), None, "active", "ends"),
+        (Life(periods=(period(1, PAST, FUTURE),), ended_ms=NOW - 1000), None, "archive", "archive"),
+        (Life(periods=(period(1, PAST, FUTURE, voided=True),), ended_ms=PAST), None, "archive", "archive"),
+        (Life(periods=(period(1, PAST, None),)), None, "active", "runs"),
     ],
 )
 def test_where_it_stands(
@@ -80,7 +80,10 @@ def test_what_waits_for_something_else_than_funds(store_of: StoreOf, capsys: Cap
 def test_limits_of_a_period(store_of: StoreOf, capsys: Capture) -> None:
     """Quantity and share, volume down and money half up; what was rolled in and moved out."""
     held = period(3, PAST, FUTURE, share=(2, 3), rolled={"m1": 600}, moved={"m1": 100})
-    store_of(client(Life(periods=[held])), {counter_field("cp", 3, "m1"): 1_500})
+    store_of(
+        client(Life(periods=(held,))),
+        {counter_field("cp", 3, "m1"): 900, counter_field("cp", 3, "m1") + ".rolled": 600},
+    )
     (row,) = listed(capsys, "client-packages", "list")
     volume, money = row["limits"]
     assert (volume["size"], volume["used"], volume["left"]) == ("8500", "1500", "7000")
@@ -93,7 +96,7 @@ def test_system_information(store_of: StoreOf, capsys: Capture) -> None:
     history = PackageHistory([(0, spec)], [(0, "active")], assigned=True)
     content = msgspec.structs.replace(CONTENT, packages={"1": history})
     stop = FUTURE - FUTURE % 1000
-    life = Life(version=7, count=4, numbered=5, periods=[period(5, PAST, stop)])
+    life = Life(version=7, count=4, numbered=5, periods=(period(5, PAST, stop),))
     store_of(client(life), content=content).index.append(client_package_name("cp"))
     (row,) = listed(capsys, "client-packages", "show", "cp")
     assert (row["account"], row["charge_on_event"], row["charged"]) == (None, False, True)
@@ -111,9 +114,9 @@ def test_the_fee_of_a_period_with_charge_on_event(store_of: StoreOf, capsys: Cap
     """It is charged once its counter says so."""
     spec = msgspec.structs.replace(KIEV, charge_on_event=True)
     content = msgspec.structs.replace(CONTENT, packages={"1": PackageHistory([(0, spec)], [(0, "active")])})
-    held = msgspec.structs.replace(period(2, PAST, FUTURE), fees=[])
+    held = msgspec.structs.replace(period(2, PAST, FUTURE), charged=())
     for counters, charged in (({}, False), ({"cp.2.fee.charged": 1}, True)):
-        store_of(client(Life(periods=[held])), counters, content=content).index.append("\x00cp")
+        store_of(client(Life(periods=(held,))), counters, content=content).index.append("\x00cp")
         (row,) = listed(capsys, "client-packages", "show", "cp")
         assert (row["charge_on_event"], row["charged"]) == (True, charged)
 
@@ -132,7 +135,17 @@ def test_history_is_that_of_register_and_rows(store_of: StoreOf, capsys: Capture
         period(2, PAST - 30 * DAY_MS, PAST, voided=True),
         period(3, PAST, FUTURE),
     )
-    store = store_of(client(Life(periods=[middle, now])), {counter_field("cp", 1, "m1"): 12_000})
+    store = store_of(
+        client(
+            Life(
+                periods=(
+                    middle,
+                    now,
+                )
+            )
+        ),
+        {counter_field("cp", 1, "m1"): 12_000},
+    )
     rows = {"cp.1": old, "cp.2": middle, "other.1": old, "c.p.1": now}
     store.rows = {name: msgspec.msgpack.encode(row) for name, row in rows.items()}
     found = listed(capsys, "client-packages", "history", "cp")
@@ -154,6 +167,17 @@ def test_a_row_of_history_that_is_none_is_told(store_of: StoreOf, capsys: Captur
     assert (
         "what Redis holds of earlier periods of client package cp cannot be read" in capsys.readouterr().err
     )
+
+
+def test_history_of_one_that_was_taken_over(store_of: StoreOf, capsys: Capture) -> None:
+    """What it had before, and neither register nor history has, is counted by the calendar."""
+    begin, now = PAST - 60 * DAY_MS, period(9, PAST, FUTURE)
+    state = register(cp=(begin, None))
+    state.packages[0].life = Life(periods=(now,), numbered=9, count=9, first_ms=begin)
+    store_of(state)
+    found = listed(capsys, "client-packages", "history", "cp")
+    assert [row["period"] for row in found] == [9, 2, 1]
+    assert found[2]["start"] == rfc3339(begin)
 
 
 @pytest.mark.usefixtures("store")
@@ -215,7 +239,16 @@ def test_use_by_account(store_of: StoreOf, topic: PutRecords, capsys: Capture) -
         seen(b'{"type": "usage", "draws": [1, {"client_package": "cp", "period": 3}]}'), seen(b"garbled"),
     )  # fmt: skip
     coming = period(4, FUTURE, FUTURE + DAY_MS)
-    store_of(client(Life(periods=[period(3, PAST, FUTURE), coming])))
+    store_of(
+        client(
+            Life(
+                periods=(
+                    period(3, PAST, FUTURE),
+                    coming,
+                )
+            )
+        )
+    )
     assert listed(capsys, "client-packages", "show", "cp", "--by-account") == [
         {"account": "sip-1", "period": 3, "limit": "m1", "taken": "30", "currency": None},
         {"account": "sip-2", "period": 3, "limit": "b1", "taken": "0.05", "currency": "USD"},

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from rater.core.cdr import MAX_BYTES, Arrival, Cdr, GivenRate, Party
 from rater.core.cdr_decoding import check, decode
 from rater.core.instants import milliseconds, rfc3339
-from rater.core.offline import Rater, Transaction
 from rater.core.number_text import CHARS_MAX, digits_of
+from rater.core.offline import Rater, Transaction
 from rater.core.reasons import VALUE_CHARS_MAX, Reason, Rejection, shown
 
 DAY_MS = 86_400_000

@@ -8,15 +8,15 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
-import redis.asyncio
 
 from rater import app
 from rater.core.bucket.messages import bucket_of
 from rater.core.catalog_files.fields import Fault
 from rater.core.clients.state import client_package_name
-from rater.core.commands.records import AdjustArgs, write_command
+from rater.core.commands.records import AdjustArgs, AssignArgs, ClientArgs, write_command
 from rater.core.kinds import Do
 from rater.errors import Halt
 from rater.jobs.commands import Answer, Sender
@@ -24,8 +24,7 @@ from rater.jobs.load import Loaded
 from rater.jobs.packages import Edit, Planned, deletion, planned, put, status_edit
 from rater.queries import catalog as catalog_queries
 from rater.queries.client_packages import holder
-from rater.queries.clients import NotThereError
-from rater.store.keys import Keys
+from rater.queries.clients import NotThereError, state_of
 
 pytestmark = pytest.mark.kafka
 
@@ -119,6 +118,34 @@ async def system(system_of: SystemOf) -> Any:
         yield made
 
 
+async def commanded(system: Any, do: Do, args: ClientArgs, key: str, *, dry_run: bool = False) -> Answer:
+    """Carry out a command on client 42, as the command line does."""
+    at_ms = int(time.time()) * 1000
+    raw = write_command(uuid4().hex, do, at_ms, args, key=key, client="42", dry_run=dry_run)
+    async with app.sender(system.settings, print) as sender:
+        found: Answer = await sender.send(json.loads(raw)["id"], "42", raw)
+        return found
+
+
+async def test_workers_answer(system: Any) -> None:
+    """What was done, what would be done, what was done before, and why not."""
+    asked = AdjustArgs("12.50")
+    for dry_run in (True, False):
+        done = await commanded(system, Do.ADJUST, asked, "k", dry_run=dry_run)
+        assert done.data is not None
+        assert (done.data["dry_run"], done.data["balance_before"], done.data["balance_after"]) == (
+            dry_run, "0", "12.5",
+        )  # fmt: skip
+        assert [one["id"] for one in done.data["transactions"]] == ["adjust/42/k"]
+    again = await commanded(system, Do.ADJUST, asked, "k")
+    assert again.data is not None
+    assert again.data["repeated"] is True
+    other = await commanded(system, Do.ADJUST, AdjustArgs("1"), "k")
+    assert "was used for something else" in (other.refused or "")
+    async with app.opened_store(system.settings) as store:
+        assert (await state_of(store, "42")).balance == 12_500_000
+
+
 async def edited(system: Any, made: Callable[..., Edit]) -> Loaded | list[Fault]:
     """Carry out an edit of packages, as the command line does."""
     async with app.loader(system.settings, print, actor="bob", reason="ticket 512", key="k") as loader:
@@ -163,11 +190,11 @@ async def test_packages_are_changed_by_loads(system: Any, tmp_path: Path) -> Non
 
 async def test_what_commands_assigned_is_not_deleted(system: Any) -> None:
     """The index of a package's clients is asked: the catalog knows loads alone."""
-    settings = system.settings.redis
-    async with redis.asyncio.from_url(settings.url) as server:
-        await server.rpush(Keys(settings.prefix, 3, settings.buckets).members("2"), b"42")
+    answer = await commanded(system, Do.ASSIGN, AssignArgs("2"), "k")
+    assert answer.client_package == "42-1"
     async with app.opened_store(system.settings) as store:
-        assert await store.assigned(["1", "2", "3"]) == {"2"}
+        assert await store.assigned(["1", "2", "3"]) == {"1", "2"}
+        assert (await holder(store, "42-1", print)).state.id == "42"
     for of in ("1", "2"):
         faults = await edited(system, lambda _, of=of: deletion(of))
         assert isinstance(faults, list)

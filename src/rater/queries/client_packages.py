@@ -8,7 +8,8 @@ from typing import NamedTuple
 from msgspec import Struct
 
 from rater.core.catalog.compiled import Catalog
-from rater.core.catalog.offers import escaped
+from rater.core.clients.fees import fee_fields
+from rater.core.clients.periods import Period
 from rater.core.clients.state import ClientPackage, ClientState, client_package_name, id_order
 from rater.core.kinds import ClientPackageState, ClientPackageStatus, TransactionType
 from rater.queries import catalog as catalog_queries
@@ -24,11 +25,8 @@ from rater.queries.clients import (
 from rater.queries.connections import Connections
 from rater.queries.limits import LimitUse, limits_of
 from rater.queries.pending_charges import PendingCharge, pending_charge
-from rater.queries.standing import Opened, Standing, standing
+from rater.queries.standing import standing
 from rater.store.buckets import Buckets
-
-FEE_CHARGED = "fee.charged"
-"""Of a period with charge on event: the counter CLIENT_PACKAGE.PERIOD of this name, 1 once it was charged."""
 
 
 class ClientPackageUse(Struct, frozen=True, kw_only=True):
@@ -38,7 +36,7 @@ class ClientPackageUse(Struct, frozen=True, kw_only=True):
     package) are the package's own. period: number of the present one, None where there is none; its limits
     and bounds are there only with it. start_ms, end_ms: of the client package. Instants are milliseconds UTC,
     None: no end. renewal_ms: when it is due to renew. pending: what it waits for. version: grows with each
-    change of it, for `expect_version`; 0 of one that an earlier build assigned. activations: opened periods
+    change of it, for `expect_version`; 0 of one that a version before left. activations: opened periods
     that were not withdrawn. charged: whether the present period's fee was.
     """
 
@@ -151,8 +149,7 @@ def _is_wanted(
         return False
     if len(wanted.statuses) == len(ClientPackageStatus):
         return True
-    package = catalog.packages.get(held.package) if catalog is not None else None
-    return standing(state, held, package, now_ms).status in wanted.statuses
+    return standing(state, held, catalog, now_ms).status in wanted.statuses
 
 
 async def client(
@@ -234,13 +231,12 @@ def use_of(of: Held, held: ClientPackage, catalog: Catalog | None, now_ms: int) 
 
     What the catalog does not know (None: none was loaded) has neither period nor limits.
     """
-    state, life = of.state, held.life
+    state, stands = of.state, standing(of.state, held, catalog, now_ms)
     package = catalog.packages.get(held.package) if catalog is not None else None
-    stands = standing(state, held, package, now_ms)
     period = stands.period
-    limits = (
-        limits_of(held, period, of.counters, catalog) if catalog is not None and period is not None else []
-    )
+    limits: list[LimitUse] = []
+    if catalog is not None and period is not None:
+        limits = limits_of(held, period.held, period.version, of.counters, catalog)
     spec = None if package is None else (period.version if period is not None else package.latest).spec
     return ClientPackageUse(
         id=held.id,
@@ -252,15 +248,15 @@ def use_of(of: Held, held: ClientPackage, catalog: Catalog | None, now_ms: int) 
         status=stands.status,
         state=stands.state,
         quantity=held.quantity,
-        version=0 if life is None else life.version,
+        version=0 if held.life is None else held.life.version,
         period=period.number if period is not None else None,
         period_start_ms=period.start_ms if period is not None else None,
         period_stop_ms=period.stop_ms if period is not None else None,
-        start_ms=held.start_ms,
+        start_ms=held.start_ms if stands.life.first_ms is None else stands.life.first_ms,
         end_ms=held.end_ms,
         renewal_ms=stands.renewal_ms,
         pending=pending_charge(state, held, of.balance),
-        activations=_activations(held, stands),
+        activations=stands.life.count,
         charged=_charged(held, period, of.counters),
         charge_on_event=spec is not None and spec.charge_on_event,
         aligned=spec is not None and spec.align_to_payment_terms,
@@ -269,16 +265,10 @@ def use_of(of: Held, held: ClientPackage, catalog: Catalog | None, now_ms: int) 
     )
 
 
-def _activations(held: ClientPackage, stands: Standing) -> int:
-    if held.life is not None:
-        return held.life.count
-    return 0 if stands.period is None else stands.period.number
-
-
-def _charged(held: ClientPackage, period: Opened | None, counters: Mapping[str, int]) -> bool:
+def _charged(held: ClientPackage, period: Period | None, counters: Mapping[str, int]) -> bool:
     """Return whether the fee of a period was charged: at its opening, or by the first call that drew."""
-    if period is None or period.held is None:
+    if period is None:
         return False
-    if counters.get(f"{escaped(held.id)}.{period.number}.{FEE_CHARGED}"):
-        return True
-    return any(fee.type == TransactionType.SUBSCRIPTION_FEE for fee in period.held.charged)
+    by_event, _, _ = fee_fields(held.id, period.number)
+    fees = [fee for fee in period.held.charged if fee.type == TransactionType.SUBSCRIPTION_FEE]
+    return bool(fees) or bool(counters.get(by_event))

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from rater.core.amounts import parse_micros
 from rater.core.catalog.compiled import Catalog
-from rater.core.catalog.offers import escaped
 from rater.core.catalog.packages import Package
-from rater.core.clients.periods import period_of
-from rater.core.clients.state import Charged, ClientPackage, HeldPeriod
+from rater.core.clients.earlier import take_over
+from rater.core.clients.periods import bounded
+from rater.core.clients.planning import read_period
+from rater.core.clients.state import Charged, ClientPackage, ClientState, HeldPeriod
 from rater.core.instants import HOUR_MS
 from rater.core.json_text import UNREADABLE
 from rater.core.kinds import TransactionType
@@ -23,11 +24,7 @@ from rater.queries.client_packages import ClientPackageUse, holder, use_of
 from rater.queries.clients import Held
 from rater.queries.connections import Connections
 from rater.queries.limits import LimitUse, limits_of
-from rater.queries.standing import Opened, opened
 from rater.queries.transactions import transactions
-
-CALENDAR_MAX = 1000
-"""Periods of a client package that an earlier build assigned: they follow each other without end."""
 
 
 class PastPeriod(Struct, frozen=True, kw_only=True):
@@ -41,7 +38,7 @@ class PastPeriod(Struct, frozen=True, kw_only=True):
     start_ms: int
     stop_ms: int | None
     limits: list[LimitUse]
-    fees: Sequence[Charged]
+    fees: tuple[Charged, ...]
     voided: bool
 
 
@@ -71,24 +68,18 @@ async def client_package(at: Connections, of_id: str, now_ms: int, say: Callable
     catalog = await catalog_queries.newest(at.kafka, at.topics, at.catalogs)
     own = next(of for of in held.state.packages if of.id == of_id)
     package = catalog.packages.get(own.package) if catalog is not None else None
-    if catalog is None or package is None:
-        found = []
-    elif own.life is None:
-        found = _by_calendar(held, own, package, now_ms)
-    else:
-        rows = await at.store.history(held.state.id)
-        kept = [_row(of_id, raw) for name, raw in rows.items() if name.rpartition(".")[0] == escaped(of_id)]
-        periods = {one.number: one for one in (*kept, *own.life.periods)}
-        found = [
-            opened(held.state, own, package, periods[number]) for number in sorted(periods, reverse=True)
-        ]
-    past = [_past(held, own, one, catalog) for one in found] if catalog is not None else []
+    past: list[PastPeriod] = []
+    if catalog is not None and package is not None:
+        kept = await at.store.history(held.state.id)
+        rows = [_row(of_id, raw) for name, raw in kept.items() if name.rpartition(".")[0] == of_id]
+        periods = _periods(held.state, own, package, rows, now_ms)
+        past = [_past(held, own, package, one, catalog) for one in periods]
     return Shown(use_of(held, own, catalog, now_ms), past)
 
 
 def _row(of_id: str, raw: bytes) -> HeldPeriod:
     try:
-        return msgspec.msgpack.decode(raw, type=HeldPeriod)
+        return read_period(raw)
     except UNREADABLE as error:
         raise Halt(
             f"what Redis holds of earlier periods of client package {of_id} cannot be read ({error}): "
@@ -96,25 +87,32 @@ def _row(of_id: str, raw: bytes) -> HeldPeriod:
         ) from error
 
 
-def _by_calendar(held: Held, own: ClientPackage, package: Package, now_ms: int) -> list[Opened]:
-    """Return the periods up to now of one that an earlier build assigned, at most CALENDAR_MAX."""
-    found: list[Opened] = []
-    at_ms = now_ms if own.end_ms is None else min(now_ms, own.end_ms - 1)
-    while len(found) < CALENDAR_MAX:
-        period = period_of(held.state, own, package, at_ms)
-        if period is None:
-            break
-        found.append(Opened(period.number, period.start_ms, period.stop_ms, period.version))
-        at_ms = period.start_ms - 1
-    return found
+def _periods(
+    state: ClientState, own: ClientPackage, package: Package, rows: list[HeldPeriod], now_ms: int
+) -> list[HeldPeriod]:
+    """Return all periods of a client package, the newest first: of register and history.
+
+    Those that a version before left are counted by the calendar: they have neither row nor number 1.
+    """
+    known = {one.number: one for one in (*rows, *(own.life.periods if own.life is not None else ()))}
+    first = min(known, default=None)
+    if own.life is None or (first is not None and first > 1):
+        until_ms = now_ms if first is None else known[first].start_ms - 1
+        before = replace(own, life=None)
+        found = take_over(state, before, package, until_ms, max(own.start_ms, 1)).periods
+        known = {one.number: one for one in found} | known
+    return [known[number] for number in sorted(known, reverse=True)]
 
 
-def _past(held: Held, own: ClientPackage, period: Opened, catalog: Catalog) -> PastPeriod:
-    kept = period.held
+def _past(
+    held: Held, own: ClientPackage, package: Package, period: HeldPeriod, catalog: Catalog
+) -> PastPeriod:
+    bounds = bounded(held.state, own, package, period)
     return PastPeriod(
-        number=period.number, start_ms=period.start_ms, stop_ms=period.stop_ms,
-        limits=limits_of(own, period, held.counters, catalog),
-        fees=[] if kept is None else kept.charged, voided=kept is not None and kept.voided,
+        number=period.number, start_ms=period.start_ms,
+        stop_ms=period.stop_ms if bounds is None else bounds.stop_ms,
+        limits=limits_of(own, period, package.at(period.by_ms), held.counters, catalog),
+        fees=period.charged, voided=period.voided,
     )  # fmt: skip
 
 

@@ -7,11 +7,9 @@ from collections.abc import Mapping
 from msgspec import Struct
 
 from rater.core.catalog.compiled import Catalog
-from rater.core.catalog.offers import ROLLED, counter_field
-from rater.core.catalog.offers import size_of as granted
-from rater.core.catalog.packages import Limit
-from rater.core.clients.state import ClientPackage
-from rater.queries.standing import Opened
+from rater.core.catalog.offers import ROLLED, counter_field, size_of
+from rater.core.catalog.packages import Limit, PackageVersion
+from rater.core.clients.state import ClientPackage, HeldPeriod
 
 
 class LimitUse(Struct, frozen=True, kw_only=True):
@@ -34,34 +32,31 @@ class LimitUse(Struct, frozen=True, kw_only=True):
 
 
 def limits_of(
-    held: ClientPackage, period: Opened, counters: Mapping[str, int], catalog: Catalog
-) -> list[LimitUse]:
-    """Return the limits of a client package in one of its periods. counters: field → used, of the client."""
-    return [_limit(held, period, limit, counters, catalog) for limit in period.version.limits]
+    held: ClientPackage, period: HeldPeriod, version: PackageVersion, counters: Mapping[str, int],
+    catalog: Catalog,
+) -> list[LimitUse]:  # fmt: skip
+    """Return the limits of a client package in one of its periods.
 
-
-def size_of(limit: Limit, quantity: int, period: Opened) -> int:
-    """Return the size of a limit in a period (RULES.md section 4, Align to payment terms, and Renewal)."""
-    if period.held is None:
-        return limit.size * quantity
-    own = granted(limit, quantity, period.held.share, period.held.moved.get(limit.id, 0))
-    return own + (period.held.rolled or {}).get(limit.id, 0)
+    version: of the package, that of the period. counters: field → used, of the client.
+    """
+    return [_limit(held, period, version, limit, counters, catalog) for limit in version.limits]
 
 
 def _limit(
-    held: ClientPackage, period: Opened, limit: Limit, counters: Mapping[str, int], catalog: Catalog
-) -> LimitUse:
-    size = size_of(limit, held.quantity, period)
+    held: ClientPackage, period: HeldPeriod, version: PackageVersion, limit: Limit,
+    counters: Mapping[str, int], catalog: Catalog,
+) -> LimitUse:  # fmt: skip
     field = counter_field(held.id, period.number, limit.id)
+    size = size_of(limit, held.quantity, period.share, period.moved.get(limit.id, 0))
+    size += (period.rolled or {}).get(limit.id, 0)
     used = counters.get(field, 0) + counters.get(field + ROLLED, 0)
-    is_money = limit.kind == "money"
     return LimitUse(
         limit=limit.id,
         kind=limit.kind,
         service=limit.service,
         code=limit.code,
         code_name=limit.code_name,
-        unit=period.version.currency if is_money else catalog.services[limit.service].unit,
+        unit=version.currency if limit.kind == "money" else catalog.services[limit.service].unit,
         size=size,
         used=used,
         left=max(size - used, 0),

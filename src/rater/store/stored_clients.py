@@ -48,6 +48,11 @@ class StoredClients:
         rows = zip(found[::2], found[1::2], strict=True)
         return {str(field, "utf-8"): row.partition(b":")[2] for field, row in rows}
 
+    async def assigned(self, packages: Iterable[str]) -> frozenset[str]:
+        """Return those of the packages that some client has or had, as the indexes of their clients tell."""
+        asked = [(of, keys.members(of)) for of in packages for keys in self._keys]
+        return frozenset([of for of, key in asked if await self._link.ask(key, "EXISTS", key)])
+
     async def states(self, clients: Iterable[str]) -> dict[str, bytes]:
         """Return the states of those clients that exist."""
         found: dict[str, bytes] = {}
@@ -69,11 +74,6 @@ class StoredClients:
                 pairs = zip(members, owners, strict=True)
                 found |= {name: str(owner, "utf-8") for name, owner in pairs if owner is not None}
         return found
-
-    async def assigned(self, packages: Iterable[str]) -> frozenset[str]:
-        """Return those of the packages that some client has or had, as the indexes of their clients tell."""
-        asked = [(of, keys.gate, keys.members(of)) for of in packages for keys in self._keys]
-        return frozenset([of for of, gate, key in asked if await self._link.ask(gate, "EXISTS", key)])
 
     async def scan_clients(self) -> AsyncIterator[str]:
         """Yield the id of each client, once, in no order; those made meanwhile may be missing."""

@@ -197,7 +197,7 @@ def test_an_id_that_was_removed_is_not_given_again() -> None:
     """Neither by the file that brought it first."""
     rater = loaded()
     state = rater.states["42"]
-    gone = msgspec.structs.replace(state, packages=[], removed=["3"])
+    gone = msgspec.structs.replace(state, packages=[], removed=("3",))
     known: dict[str, ClientState | None] = {"42": gone, "43": rater.states["43"]}
     found = merge(rater.content, read(BASE), LATER, Existing(known, {client_package_name("3"): "42"}))
     assert isinstance(found, list)
