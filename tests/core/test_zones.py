@@ -11,12 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from lives import lived
 from rater.core import zones as zones_module
 from rater.core.catalog.compiled import Catalog, compile_catalog
 from rater.core.catalog.specs import Content, PackageHistory, PackageSpec, from_objects, objects
 from rater.core.catalog_files.merging import Existing, Merged, merge, read_files
-from rater.core.clients.periods import first_anchor, period_around, period_of
-from rater.core.clients.state import ClientPackage, ClientState, read_state
+from rater.core.clients.earlier import first_anchor
+from rater.core.clients.periods import period_around, period_of
+from rater.core.clients.state import ClientPackage, ClientState, Life, read_state
 from rater.core.clients.views import ClientView
 from rater.core.offline import Rater, Transaction
 from rater.core.periods import anchor_at, canonical_when, when_ms, zone_of
@@ -81,7 +83,8 @@ def bounds(rater: Rater, *instants: str) -> list[tuple[int, str | None, str | No
     seen = rater.views.clients["42"]
     out = []
     for instant in instants:
-        found = period_of(seen.state, seen.packages[0], rater.catalog.packages["1"], at(instant))
+        state = lived(seen.state, rater.catalog, at(instant))
+        found = period_of(state, state.packages[0], rater.catalog.packages["1"], at(instant))
         assert found is not None
         out.append((found.number, text(found.start_ms), text(found.stop_ms)))
     return out
@@ -286,7 +289,8 @@ def test_an_open_period_of_an_earlier_version_keeps_its_bounds(
     seen, catalog = cairo(carries_since=carries_since)
     starts, number, instant = [], 0, at("2026-04-25")
     for _ in range(4):
-        period = period_of(seen.state, seen.packages[0], catalog.packages["1"], instant)
+        state = lived(seen.state, catalog, instant)
+        period = period_of(state, state.packages[0], catalog.packages["1"], instant)
         assert period is not None
         assert period.number == number + 1
         number, instant = period.number, period.stop_ms or 0
@@ -322,8 +326,13 @@ def several(first: str, later: dict[int, str]) -> list[Release]:
     return out
 
 
-def seen_with(releases: list[Release], lengths: dict[int, str | None]) -> tuple[ClientView, Catalog]:
-    """Return a client in Havana with a package from 8 March 2026, whose midnights may not exist."""
+def seen_with(
+    releases: list[Release], lengths: dict[int, str | None], *, life: bool
+) -> tuple[ClientView, Catalog]:
+    """Return a client in Havana with a package from 24 April 2026, whose midnights may not exist.
+
+    life: assigned by this version, or (False) by one before.
+    """
     versions: list[tuple[int, PackageSpec]] = [
         (since, PackageSpec("1", "n", "customer", "USD", period=span))
         for since, span in sorted({-1: "1 month", **lengths}.items())
@@ -337,7 +346,9 @@ def seen_with(releases: list[Release], lengths: dict[int, str | None]) -> tuple[
         zones=releases,
     )
     start = when_ms("2026-04-24", Zones(releases).at(HAVANA, _START))
-    held = ClientPackage("3", "1", None, 1, _START, start, None, start_date="2026-04-24")
+    held = ClientPackage(
+        "3", "1", None, 1, _START, start, None, start_date="2026-04-24", life=Life() if life else None
+    )
     state = ClientState("42", 1, 1, "", None, "USD", HAVANA, 0, None, None, None, {}, {}, [held], 0)
     return ClientView(state), compile_catalog(content, 1)
 
@@ -348,21 +359,30 @@ _LENGTHS: Any = st.dictionaries(
 
 
 @settings(deadline=None)
-@given(_RULES, st.dictionaries(_DAYS, _RULES, max_size=3), _LENGTHS, st.integers(0, 600 * DAY_MS))
+@given(
+    _RULES, st.dictionaries(_DAYS, _RULES, max_size=3), _LENGTHS, st.integers(0, 300 * DAY_MS), st.booleans()
+)
 def test_periods_tile_time_whatever_releases_come(
-    first: str, later: dict[int, str], lengths: dict[int, str | None], after: int
+    first: str,
+    later: dict[int, str],
+    lengths: dict[int, str | None],
+    after: int,
+    life: bool,  # noqa: FBT001
 ) -> None:
     """The next period starts where one stops, numbered one more, under any releases and lengths."""
-    seen, catalog = seen_with(several(first, later), lengths)
-    held, package = seen.packages[0], catalog.packages["1"]
-    found, since, until = period_around(seen.state, held, package, held.start_ms + after)
+    seen, catalog = seen_with(several(first, later), lengths, life=life)
+    package, instant = catalog.packages["1"], seen.packages[0].start_ms + after
+    state = lived(seen.state, catalog, instant)
+    held = state.packages[0]
+    found, since, until = period_around(state, held, package, instant)
     assert found is not None
     assert found.stop_ms is not None
-    assert found.start_ms <= held.start_ms + after < found.stop_ms
+    assert found.start_ms <= instant < found.stop_ms
     assert (since, until) == (found.start_ms, found.stop_ms)
-    assert period_of(seen.state, held, package, found.start_ms) == found
-    assert period_of(seen.state, held, package, found.stop_ms - 1) == found
-    following = period_of(seen.state, held, package, found.stop_ms)
+    assert period_of(state, held, package, found.start_ms) == found
+    assert period_of(state, held, package, found.stop_ms - 1) == found
+    state = lived(state, catalog, found.stop_ms)
+    following = period_of(state, state.packages[0], package, found.stop_ms)
     assert following is not None
     assert following.start_ms == found.stop_ms
     assert following.number == found.number + 1
@@ -371,17 +391,23 @@ def test_periods_tile_time_whatever_releases_come(
 @settings(deadline=None)
 @given(
     _RULES, st.dictionaries(_DAYS, _RULES, max_size=2), _LENGTHS, st.tuples(st.integers(401, 500), _RULES),
-    st.integers(0, 400 * DAY_MS),
+    st.integers(0, 200 * DAY_MS), st.booleans(),
 )  # fmt: skip
 def test_a_release_touches_no_period_that_has_opened(
-    first: str, later: dict[int, str], lengths: dict[int, str | None], last: tuple[int, str], after: int
+    first: str,
+    later: dict[int, str],
+    lengths: dict[int, str | None],
+    last: tuple[int, str],
+    after: int,
+    life: bool,  # noqa: FBT001
 ) -> None:
     """Each period that opened before a release came has the bounds that it had without it."""
-    seen, catalog = seen_with(several(first, later), lengths)
-    _, newer = seen_with(several(first, later | {last[0]: last[1]}), lengths)
+    seen, catalog = seen_with(several(first, later), lengths, life=life)
+    _, newer = seen_with(several(first, later | {last[0]: last[1]}), lengths, life=life)
     instant = min(seen.packages[0].start_ms + after, _START + last[0] * DAY_MS)
-    before = period_of(seen.state, seen.packages[0], catalog.packages["1"], instant)
-    now = period_of(seen.state, seen.packages[0], newer.packages["1"], instant)
+    old, new = lived(seen.state, catalog, instant), lived(seen.state, newer, instant)
+    before = period_of(old, old.packages[0], catalog.packages["1"], instant)
+    now = period_of(new, new.packages[0], newer.packages["1"], instant)
     assert before is not None
     assert now is not None
     assert (now.number, now.start_ms, now.stop_ms) == (before.number, before.start_ms, before.stop_ms)

@@ -295,7 +295,7 @@ def _changes(world: World, transactions: list[Transaction]) -> Iterator[str]:
             said = msgspec.msgpack.decode(dict(entry.headers).get("control", b"\xc0"))
             if not said or said[0] != "change":
                 continue
-            topic, offset, index, _, _, client, version, state, delta, *_ = said[1:]
+            topic, offset, index, _, _, client, version, state, delta = said[1:10]
             where = f"transactions[{lane}]@{entry.offset}"
             if version in versions[client]:
                 yield f"I12: {where} is {client}'s version {version}, which was published before"

@@ -9,13 +9,16 @@ from __future__ import annotations
 import asyncio
 import copy
 import random
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from typing import Any, NamedTuple, Self, TypeVar
 
 from rater.core.bucket.messages import (
     DrawReply,
     DrawRequest,
+    DropReply,
+    DueReply,
     FenceReply,
+    MembersReply,
     Reconcile,
     Status,
     ViewsReply,
@@ -295,6 +298,36 @@ class Shelf:
 
         return await self._ask("views", views)
 
+    async def due(
+        self, bucket: int, lane: int, token: int, number: int, upto: int, known: Mapping[int, int]
+    ) -> DueReply:
+        """See Buckets."""
+        seen = dict(known)
+        return await self._ask(
+            "due", lambda: self.server.buckets[bucket].due(lane, token, number, upto, seen)
+        )
+
+    async def drop_due(
+        self, bucket: int, lane: int, token: int, number: int, hour: int, length: int, upto: int
+    ) -> DropReply:
+        """See Buckets."""
+
+        def drop() -> DropReply:
+            reply = self.server.buckets[bucket].drop_due(lane, token, number, hour, length, upto)
+            self._told(f"drop_due {hour} of {length}: {reply.dropped}", lane, bucket, reply.status)
+            return reply
+
+        return await self._ask("drop_due", drop)
+
+    async def list_members(
+        self, bucket: int, lane: int, token: int, number: int, package: str, first: int, count: int
+    ) -> MembersReply:
+        """See Buckets."""
+        return await self._ask(
+            "members",
+            lambda: self.server.buckets[bucket].list_members(lane, token, number, package, first, count),
+        )
+
     async def probe(self, bucket: int, lane: int, token: int, number: int) -> Status:
         """See Buckets."""
         return await self._ask("probe", lambda: self.server.buckets[bucket].probe(lane, token, number))
@@ -335,10 +368,25 @@ class Shelf:
 
         return await self._ask("states", look)
 
+    async def history(self, client: str) -> dict[str, bytes]:
+        """See Buckets."""
+
+        def look() -> dict[str, bytes]:
+            held = self.server.buckets[bucket_of(client, self.count)].history.get(client, {})
+            return {field: row for field, (_, row) in held.items()}
+
+        return await self._ask("history", look)
+
     async def assigned(self, packages: Iterable[str]) -> frozenset[str]:
-        """See Buckets: no command assigns here."""
-        assert not list(packages)
-        return frozenset()
+        """See Buckets."""
+        names = list(packages)
+
+        def look() -> frozenset[str]:
+            return frozenset(
+                name for name in names if any(bucket.members.get(name) for bucket in self.server.buckets)
+            )
+
+        return await self._ask("assigned", look)
 
     async def accounts(self, accounts: Iterable[str]) -> dict[str, str]:
         """See Buckets."""

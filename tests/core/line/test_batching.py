@@ -261,8 +261,9 @@ def test_a_call_is_rated_whatever_its_record_has_for_a_time(untold: int) -> None
     )
     sides = steps_module.decode(batch, rater.standing, {}, rater.catalog.service_names)
     assert len(sides) == 3
-    for builder in rater._matched(sides):  # noqa: SLF001 - what `rate` does, of several records
-        steps_module.settle(batch, builder, rater._draw(builder))  # noqa: SLF001 - the same
+    views = rater._views()  # noqa: SLF001 - what `rate` does, of several records
+    for builder in rater._matched(batch, sides, views)[0]:  # noqa: SLF001 - the same
+        assert rater._drawn(batch, builder, views)  # noqa: SLF001 - the same
     steps_module.render(batch, rater.standing)
     assert (batch.rejected, batch.counts.late, len(batch.transactions)) == ([], 0, 2)
     for _, _, headers in batch.transactions:

@@ -66,13 +66,13 @@ def test_what_has_to_be_looked_up() -> None:
     views = Views()
     party = Party(account="sip-1")
     assert of(rater, party, views) == Missing(None, "sip-1")
-    views.learn(set(), {"sip-1"}, {}, {"sip-1": "42"})
+    views.learn(set(), {"sip-1"}, {}, {"sip-1": "42"}, {})
     assert of(rater, party, views) == Missing("42", None)
-    views.learn({"42"}, set(), {"42": write_state(rater.states["42"])}, {})
+    views.learn({"42"}, set(), {"42": write_state(rater.states["42"])}, {}, {})
     found = of(rater, party, views)
     assert isinstance(found, Identified)
     assert (found.view.id, found.account) == ("42", "sip-1")
-    views.learn({"99"}, {"sip-9"}, {}, {})
+    views.learn({"99"}, {"sip-9"}, {}, {}, {})
     for unknown, reason in (
         (Party("99"), Reason.CLIENT_UNKNOWN),
         (Party(account="sip-9"), Reason.ACCOUNT_UNKNOWN),
@@ -87,13 +87,13 @@ def test_a_foreign_account() -> None:
     """An account that the client does not have is another's (mismatch), nobody's, or new."""
     rater = loaded()
     views = Views()
-    views.learn({"42"}, set(), {"42": write_state(rater.states["42"])}, {})
+    views.learn({"42"}, set(), {"42": write_state(rater.states["42"])}, {}, {})
     assert of(rater, Party("42", "sip-3"), views) == Missing(None, "sip-3")
-    views.learn(set(), {"sip-3"}, {}, {"sip-3": "43"})
+    views.learn(set(), {"sip-3"}, {}, {"sip-3": "43"}, {})
     refused = of(rater, Party("42", "sip-3"), views)
     assert isinstance(refused, Rejection)
     assert (refused.reason, refused.value) == (Reason.ACCOUNT_MISMATCH, "sip-3")
-    views.learn(set(), {"sip-4"}, {}, {"sip-4": "42"})
+    views.learn(set(), {"sip-4"}, {}, {"sip-4": "42"}, {})
     refused = of(rater, Party("42", "sip-4"), views)
     assert isinstance(refused, Rejection)
     assert refused.reason is Reason.ACCOUNT_UNKNOWN

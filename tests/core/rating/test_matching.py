@@ -204,9 +204,10 @@ def scenes(draw: st.DrawFn) -> tuple[list[dict[str, Any]], dict[str, dict[str, A
 
 
 def loaded(
-    packages: list[dict[str, Any]], edits: dict[str, dict[str, Any]], held: list[dict[str, Any]]
-) -> Rater:
-    """Return a rater that has loaded these, and then the edits."""
+    packages: list[dict[str, Any]], edits: dict[str, dict[str, Any]], held: list[dict[str, Any]],
+    until_ms: int = DAY_0 + 200 * DAY_MS,
+) -> Rater:  # fmt: skip
+    """Return a rater that has loaded these, and then the edits; what is due until then is done."""
     rater = Rater()
     specs = [
         {
@@ -234,6 +235,7 @@ def loaded(
     if edits:
         faults = rater.load([("edits.json", json.dumps(edited).encode())], EDITED_MS)
         assert not faults, faults
+    rater.tick(until_ms)
     return rater
 
 
@@ -301,14 +303,16 @@ def test_the_compiled_matcher_agrees_with_the_rules(scene: Any, calls: list[Call
 
 
 def test_a_temporary_package_is_prolonged() -> None:
-    """A later end date of the package holds for every call that is rated from then on, whenever it was."""
-    package = {"id": "P", "type": "customer", "_days": 1, "_end": 2, "priority": 0, "limits": [ANY_CODE]}
-    rater = loaded([package], {}, [{"id": "1", "package": "P", "account": None, "_start": 0, "_end": None}])
+    """A later end date of the package, before it has ended, holds for every call from then on."""
+    package = {"id": "P", "type": "customer", "_days": 1, "_end": 5, "priority": 0, "limits": [ANY_CODE]}
+    held = {"id": "1", "package": "P", "account": None, "_start": 0, "_end": None}
+    rater = loaded([package], {}, [held], until_ms=EDITED_MS)
     longer = json.dumps({"packages": [
         {"id": "P", "name": "P", "type": "customer", "currency": "USD", "period": "1 day", "end_date": day(9),
          "limits": [ANY_CODE]}
     ]})  # fmt: skip
     assert not rater.load([("longer.json", longer.encode())], EDITED_MS)
+    rater.tick(DAY_0 + 20 * DAY_MS)
     view = rater.views.clients["42"]
     periods = []
     for at_day in (1, 3, 4, 5, 3, 8, 9):

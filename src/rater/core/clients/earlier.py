@@ -7,12 +7,12 @@ What they left is taken over once: the periods so far as if they had been opened
 from __future__ import annotations
 
 from bisect import bisect_right
-from operator import attrgetter, itemgetter
+from operator import attrgetter
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from rater.core.catalog.packages import Package
-from rater.core.clients.state import ClientPackage, ClientState, Counted, HeldPeriod, Life
+from rater.core.clients.state import ClientPackage, ClientState, Counted, HeldPeriod, Life, zone_name
 from rater.core.instants import DAY_MS, HOUR_MS, NEVER_MS, SECOND_MS
 from rater.core.periods import (
     Anchor,
@@ -162,8 +162,8 @@ def _runs(state: ClientState, held: ClientPackage, package: Package) -> list[_Ru
     the same zone (a release of tzdata), but what was asked for stays: the local date and time.
     """
     zones, opened = package.zones, opening(held, held.start_ms)
-    name = _zone_name(state, opened)
-    if name == _zone_name(state, held.assigned_ms):
+    name = zone_name(state, opened)
+    if name == zone_name(state, held.assigned_ms):
         asked = first_anchor(held, package, zones.at(name, held.assigned_ms))
     else:  # as after any change of the zone: the start is the anchor
         asked = anchor_at(held.start_ms, zones.at(name, opened))
@@ -186,7 +186,7 @@ def _runs(state: ClientState, held: ClientPackage, package: Package) -> list[_Ru
         if start is None:
             break
         opened = opening(held, start)
-        span, name = package.at(opened).span, _zone_name(state, opened)
+        span, name = package.at(opened).span, zone_name(state, opened)
         zone = zones.at(name, opened)
         if (span, name) != (run.span, run.zone.key):
             same_clock = name == run.zone.key and opened >= zones.since_ms
@@ -204,10 +204,3 @@ def _changes(state: ClientState, package: Package) -> list[int]:
     for since, name in state.zones:
         found |= {since, *package.zones.changes(name)}
     return sorted(found)
-
-
-def _zone_name(state: ClientState, at_ms: int) -> str:
-    zones = state.zones
-    if not zones:
-        return state.zone
-    return zones[max(bisect_right(zones, at_ms, key=itemgetter(0)) - 1, 0)][1]

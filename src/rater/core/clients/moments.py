@@ -11,7 +11,15 @@ from zoneinfo import ZoneInfo
 
 from rater.core.catalog.compiled import Catalog
 from rater.core.catalog.packages import Package
-from rater.core.clients.state import ClientPackage, ClientState, HeldPeriod, Life, Waiting, id_order
+from rater.core.clients.state import (
+    ClientPackage,
+    ClientState,
+    HeldPeriod,
+    Life,
+    Waiting,
+    id_order,
+    zone_name,
+)
 from rater.core.instants import BEGINNING_MS, NEVER_MS, SECOND_MS
 from rater.core.periods import before, parse_span
 
@@ -48,7 +56,9 @@ def due_of(state: ClientState, held: ClientPackage, catalog: Catalog) -> Due | N
         return Due(BEGINNING_MS, TAKE_OVER)
     if life.ended_ms is not None:
         return None
-    zone = zone_of(state, catalog, state.changed_ms)
+    # Dates of packages are those of the clock by which the last period was opened.
+    by_ms = life.periods[-1].by_ms if life.periods else state.changed_ms
+    zone = catalog.zones.at(zone_name(state, by_ms) if life.periods else state.zone, by_ms)
     found = [due for due in _moments(held, life, package, zone) if due.at_ms < NEVER_MS]
     return min(found, key=lambda due: (due.at_ms, due.what not in CLOSING), default=None)
 

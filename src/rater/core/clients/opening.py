@@ -20,7 +20,7 @@ from rater.core.clients.earlier import first_anchor, whole_second
 from rater.core.clients.fees import Fee, Unpayable, fee_of, fee_text, taxes_of
 from rater.core.clients.moments import due_of, end_of, rolls_into, turn, zone_of
 from rater.core.clients.planning import Plan
-from rater.core.clients.state import ClientPackage, ClientState, HeldPeriod, Life, Waiting
+from rater.core.clients.state import ClientPackage, ClientState, HeldPeriod, Life, Waiting, zone_name
 from rater.core.instants import SECOND_MS, rfc3339
 from rater.core.kinds import EventType, TransactionType
 from rater.core.periods import Anchor, after, anchor_at, parse_span
@@ -228,13 +228,13 @@ def _first_anchor(
     state: ClientState, held: ClientPackage, package: Package, catalog: Catalog, at_ms: int
 ) -> Anchor:
     """Return where the first period begins: at the start date, or at the moment when it succeeds later."""
-    zone = zone_of(state, catalog, held.assigned_ms)
+    name, zone = zone_name(state, held.assigned_ms), zone_of(state, catalog, held.assigned_ms)
     begin = package.latest.start_ms(zone)
     start = held.start_ms if begin is None else max(held.start_ms, begin)
     if not held.activate_in_past and whole_second(at_ms) > start:
         return anchor_at(whole_second(at_ms), zone_of(state, catalog, at_ms))
-    if start != held.start_ms:
-        return anchor_at(start, zone)
+    if start != held.start_ms or name != state.zone:  # as after any change of the zone
+        return anchor_at(start, zone_of(state, catalog, at_ms))
     return first_anchor(held, package, zone)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from rater.core.catalog.packages import Package, PackageVersion
-from rater.core.clients.state import ClientPackage, ClientState, HeldPeriod
+from rater.core.clients.state import ClientPackage, ClientState, HeldPeriod, zone_name
 from rater.core.instants import BEGINNING_MS, NEVER_MS
 
 
@@ -64,7 +64,7 @@ def bounded(state: ClientState, held: ClientPackage, package: Package, one: Held
     if one.voided:
         return None
     latest, life = package.latest, held.life
-    zone = package.zones.at(state.zone, one.by_ms)
+    zone = package.zones.at(zone_name(state, one.by_ms), one.by_ms)
     begin = latest.start_ms(zone)
     start = one.start_ms if begin is None else max(begin, one.start_ms)
     stops = [one.stop_ms, held.end_ms, latest.end_ms(zone), None if life is None else life.ended_ms]

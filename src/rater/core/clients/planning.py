@@ -16,7 +16,7 @@ from rater.core.amounts import LIMIT
 from rater.core.bucket.messages import ClientWrite, CounterChange, hint_of
 from rater.core.catalog.compiled import Catalog
 from rater.core.clients.changes import Change, ChangeEvent, ChangeTransaction
-from rater.core.clients.state import ClientPackage, ClientState, HeldPeriod, Life, write_state
+from rater.core.clients.state import ClientPackage, ClientState, HeldPeriod, Life, write_state, zone_name
 from rater.core.instants import rfc3339
 from rater.core.kinds import EventType
 
@@ -159,7 +159,8 @@ class Plan:
         ends = [period.stop_ms, held.end_ms, None if held.life is None else held.life.ended_ms]
         package = self.catalog.packages.get(held.package)
         if package is not None:
-            ends.append(package.latest.end_ms(self.catalog.zones.at(self.state.zone, period.by_ms)))
+            zone = self.catalog.zones.at(zone_name(self.state, period.by_ms), period.by_ms)
+            ends.append(package.latest.end_ms(zone))
         return min([at for at in ends if at is not None], default=None)
 
     def told(self, held: ClientPackage, at_ms: int) -> dict[str, Any]:

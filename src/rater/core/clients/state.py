@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
+from operator import itemgetter
+
 import msgspec
 from msgspec import Struct
 
@@ -157,6 +160,12 @@ class ClientState(Struct, array_like=True, gc=False):
     calls_ms: int | None = None
     numbered: int = 0
     removed: tuple[str, ...] = ()
+
+
+def zone_name(state: ClientState, at_ms: int) -> str:
+    """Return the time zone that the client had at an instant."""
+    zones = state.zones
+    return zones[max(bisect_right(zones, at_ms, key=itemgetter(0)) - 1, 0)][1] if zones else state.zone
 
 
 def id_order(name: str) -> tuple[int, int, str]:
