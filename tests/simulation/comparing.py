@@ -18,7 +18,7 @@ import msgspec
 from oracle.reference import Catalog, Reference
 from rater.core.clients.state import read_state
 from rater.core.instants import is_stamp
-from rater.core.journal.outcomes import unpack_entries
+from rater.core.journal.outcomes import entries_of
 from rater.core.rating.transaction import Context, catalog_of
 from simulation.clockwork import EPOCH_S
 
@@ -87,7 +87,7 @@ def _items(drawn: Any) -> list[Item]:
             catalog_of(_context.decode(entry.context).head), states[client],
         )
         for entry, client, outcome in zip(
-            unpack_entries(drawn.context), drawn.clients, drawn.outcomes, strict=True
+            entries_of(drawn.context), drawn.clients, drawn.outcomes, strict=True
         )
     ]  # fmt: skip
 

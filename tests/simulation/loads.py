@@ -194,7 +194,7 @@ class Shop:
         }  # fmt: skip
         if rng.random() < 0.8:
             row |= {
-                "start_date": rng.choice(("2026-09-01", "2026-09-20T10:00:00Z")),
+                "start_date": rng.choice(("2026-09-10", "2026-09-20T10:00:00Z")),  # at most 400 hours ago
                 "activate_in_past": True,
             }
         accounts = self.clients[client]["accounts"]

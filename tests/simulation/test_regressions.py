@@ -206,10 +206,11 @@ def test_a_package_in_place_of_another(workers: int) -> None:
         for lane in range(2):
             world.send(lane, {**call_of(f"a{lane}", "42"), "answered_at": "2026-09-21T14:00:00Z"})
         await world.drained(60.0)
-        world.broker.hold((world.topics.commands, 1), 3.0)
+        world.broker.hold((world.topics.commands, 1), 8.0)
         made = len(world.server.states)
         load = world.begin_load(swapped(2))
         await world.until(lambda: len(world.server.states) > made)
+        await asyncio.sleep(4.0)  # records are not older than their calls
         for number in range(2):
             for lane in range(2):
                 world.send(lane, {**call_of(f"b{number}{lane}", "42"), "answered_at": "2026-09-21T14:13:23Z"})

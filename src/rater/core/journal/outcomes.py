@@ -211,6 +211,13 @@ def _applied(entry: OutcomeEntry) -> KeptChange:
     )  # fmt: skip
 
 
+def entries_of(context: bytes) -> list[OutcomeEntry]:
+    """Return what is kept of the sides of a call, whether it made changes too or not."""
+    if context[:1] == _CHANGES:
+        return unpack_entries(_changes.decode(memoryview(context)[1:])[1])
+    return unpack_entries(context)
+
+
 def unpack_entries(raw: bytes) -> list[OutcomeEntry]:
     """Return what is kept of sides, in the order of their results: rows, or entries for each alone."""
     if raw[:1] != _ROWS:
