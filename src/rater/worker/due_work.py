@@ -10,7 +10,7 @@ from __future__ import annotations
 import heapq
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 from rater.core.bucket.messages import bucket_of, read_hint
@@ -19,6 +19,7 @@ from rater.core.commands.records import TICK_CLIENTS_MAX, TickArgs, write_comman
 from rater.core.instants import HOUR_MS
 from rater.core.journal.records import Outgoing
 from rater.core.kinds import Do
+from rater.store.buckets import Buckets
 from rater.worker.lane import Lane
 from rater.worker.shared import WorkerConnections
 
@@ -63,14 +64,22 @@ class DueWork:
 
     def __init__(self, lane: Lane, connections: WorkerConnections, ask: Ask) -> None:
         """Work for this lane; ask: repeats a request to a bucket until it is answered."""
-        self._lane, self._store, self._ask = lane, connections.store, ask
-        lanes = connections.topics.partitions
-        self._hints = {
-            bucket: _Hints() for bucket in range(self._store.count) if bucket % lanes == lane.number
-        }
+        self._lane, self._connections, self._ask = lane, connections, ask
         self._sweep: AsyncIterator[list[tuple[int, list[str]]]] | None = None
         self._swept: list[tuple[int, list[str]]] = []
         self._count = 0
+
+    @property
+    def _store(self) -> Buckets:
+        return self._connections.store
+
+    @cached_property
+    def _hints(self) -> dict[int, _Hints]:
+        """By bucket of those that the lane sees to."""
+        lanes = self._connections.topics.partitions
+        return {
+            bucket: _Hints() for bucket in range(self._store.count) if bucket % lanes == self._lane.number
+        }
 
     @property
     def overdue(self) -> int:
