@@ -234,7 +234,9 @@ def test_a_dry_run_that_is_refused_asks_nothing(
         (["clients", "adjust", "42", "--amount", "1", "--key", "opening"], "opening balances have this one"),
         (["clients", "adjust", "42", "--amount", "1", "--key", ""], "key '': write 1 to 200 characters"),
         (["clients", "adjust", "7", "--amount", "1"], "there is no client 7; `rater clients list`"),
-        (["clients", "adjust", "", "--amount", "1"], "not a command"),
+        (["clients", "adjust", "", "--amount", "1"], "the id is empty; the `list` command shows"),
+        (["client-packages", "cancel", "", "--yes"], "the id is empty"),
+        (["clients", "adjust", "42", "--amount", "1", "--actor", "x" * 1001], "<= 1000 - at `$.actor`"),
         (["client-packages", "assign", "--client", "7", "--package", "1"], "there is no client 7"),
         (["client-packages", "assign", "--client", "42", "--package", "9"], "there is no package 9"),
         (

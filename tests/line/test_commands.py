@@ -6,6 +6,7 @@ import asyncio
 import json
 import time
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -16,7 +17,7 @@ from rater import app
 from rater.core.bucket.messages import bucket_of
 from rater.core.catalog_files.fields import Fault
 from rater.core.clients.state import client_package_name
-from rater.core.commands.records import AdjustArgs, AssignArgs, ClientArgs, write_command
+from rater.core.commands.records import AdjustArgs, AssignArgs, ClientArgs, NoArgs, write_command
 from rater.core.kinds import Do
 from rater.errors import Halt
 from rater.jobs.commands import Answer, Sender
@@ -36,10 +37,25 @@ CATALOG = {
         {"id": "1", "name": "One", "type": "customer", "currency": "USD"},
         {"id": "2", "name": "Two", "type": "customer", "currency": "USD"},
         {"id": "3", "name": "Three", "type": "customer", "currency": "USD"},
+        {
+            "id": "event", "name": "Event", "type": "customer", "currency": "USD", "period": "1 month",
+            "charge_on_event": True, "fees": [{"type": "subscription", "name": "Monthly", "rate": "5.00"}],
+            "limits": [{"type": "volume", "service": "calls", "code": "380", "limit": 10}],
+        },
     ],
-    "clients": [{"id": of, "currency": "USD", "accounts": [{"id": f"sip-{of}"}]} for of in ("42", "43")],
+    "code_decks": [{"name": "a-z", "codes": {"380": "Ukraine"}}],
+    "rate_tables": [
+        {"name": "retail", "currency": "USD", "code_deck": "a-z", "rates": [{"code": "380", "price": "0.06"}]}
+    ],
+    "clients": [
+        {
+            "id": of, "currency": "USD", "accounts": [{"id": f"sip-{of}"}],
+            "rate_tables": {"orig": {"calls": "retail"}},
+        }
+        for of in ("42", "43")
+    ],
     "client_packages": [{"id": "cp", "client": "42", "package": "1"}],
-}
+}  # fmt: skip
 
 
 def command(of: str, client: str = "42", **more: Any) -> bytes:
@@ -118,10 +134,14 @@ async def system(system_of: SystemOf) -> Any:
         yield made
 
 
-async def commanded(system: Any, do: Do, args: ClientArgs, key: str, *, dry_run: bool = False) -> Answer:
+async def commanded(
+    system: Any, do: Do, args: ClientArgs, key: str, of_id: str | None = None, *, dry_run: bool = False
+) -> Answer:
     """Carry out a command on client 42, as the command line does."""
     at_ms = int(time.time()) * 1000
-    raw = write_command(uuid4().hex, do, at_ms, args, key=key, client="42", dry_run=dry_run)
+    raw = write_command(
+        uuid4().hex, do, at_ms, args, key=key, client="42", client_package=of_id, dry_run=dry_run
+    )
     async with app.sender(system.settings, print) as sender:
         found: Answer = await sender.send(json.loads(raw)["id"], "42", raw)
         return found
@@ -144,6 +164,36 @@ async def test_workers_answer(system: Any) -> None:
     assert "was used for something else" in (other.refused or "")
     async with app.opened_store(system.settings) as store:
         assert (await state_of(store, "42")).balance == 12_500_000
+
+
+async def test_a_command_that_has_done_its_work_comes_again(system: Any) -> None:
+    """By its key it tells so, dry or not, though what it closed cannot be closed any more."""
+    done = await commanded(system, Do.CANCEL, NoArgs(), "k", "cp")
+    assert done.data is not None
+    for dry_run in (False, True):
+        again = await commanded(system, Do.CANCEL, NoArgs(), "k", "cp", dry_run=dry_run)
+        assert again.data is not None, again
+        assert again.data["repeated"] is True
+    other = await commanded(system, Do.CANCEL, NoArgs(), "other", "cp")
+    assert "in the archive already" in (other.refused or "")
+
+
+async def test_a_dry_run_knows_of_fees_that_calls_brought(system: Any) -> None:
+    """It tells the refund that the command then gives."""
+    assert (await commanded(system, Do.ADJUST, AdjustArgs("50"), "top-up")).refused is None
+    held = (await commanded(system, Do.ASSIGN, AssignArgs("event"), "assign")).client_package
+    at = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    call = {"id": "1", "called": "380", "duration_ms": 60_000, "answered_at": at, "orig": {"client": "42"}}
+    await system.send([(json.dumps(call).encode(), None)])
+    await system.settled()
+    dry, real = [
+        await commanded(system, Do.STOP_NOW, NoArgs(), "stop", held, dry_run=dry_run)
+        for dry_run in (True, False)
+    ]
+    for answer in (dry, real):
+        assert answer.data is not None
+        (refund,) = answer.data["transactions"]
+        assert (refund["type"], refund["amount"], answer.data["balance_after"]) == ("refund", "5", "50")
 
 
 async def edited(system: Any, made: Callable[..., Edit]) -> Loaded | list[Fault]:
@@ -173,7 +223,7 @@ async def test_packages_are_changed_by_loads(system: Any, tmp_path: Path) -> Non
     assert await edited(system, lambda content: put(path, content, new=True)) == done
     assert await edited(system, lambda _: status_edit("2", "disabled")) == done._replace(version=3)
     assert await edited(system, lambda _: deletion("3")) == done._replace(version=4)
-    assert await statuses(system) == {"1": "active", "2": "disabled", "9": "active"}
+    assert await statuses(system) == {"1": "active", "2": "disabled", "9": "active", "event": "active"}
     again = await edited(system, lambda _: status_edit("2", "disabled"))
     assert again == Loaded(4, changed=False, applied=True, refused=[])
 
@@ -199,7 +249,7 @@ async def test_what_commands_assigned_is_not_deleted(system: Any) -> None:
         faults = await edited(system, lambda _, of=of: deletion(of))
         assert isinstance(faults, list)
         assert "some client has it or had it" in str(faults[0])
-    assert await statuses(system) == {"1": "active", "2": "active", "3": "active"}
+    assert await statuses(system) == dict.fromkeys(("1", "2", "3", "event"), "active")
 
 
 # ------------------------------------------------------------------------------------------------------ ids

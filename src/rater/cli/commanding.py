@@ -135,8 +135,10 @@ def check(order: Order, writing: Writing) -> None:
 
     command = read_command(_command(order, writing, "x", 0))
     problem = client_args(command) if isinstance(command, Command) else command
+    if "" in (order.client, order.client_package):
+        problem = "the id is empty; the `list` command shows which there are"
     if isinstance(problem, str):
-        raise WrongInput(problem)
+        raise WrongInput(problem.removeprefix("not a command: "))
 
 
 def _command(order: Order, writing: Writing, command_id: str, at_ms: int) -> bytes:
@@ -229,7 +231,21 @@ def _money(one: Mapping[str, Any]) -> str:
 
 
 def _told(one: Mapping[str, Any]) -> str:
-    data = one.get("data")
-    told = ", ".join(f"{name} {text}" for name, text in data.items()) if isinstance(data, dict) else ""
     subject = f"{one.get('client_package')} " if one.get("client_package") is not None else ""
-    return f"{subject}{one.get('type')}" + (f": {told}" if told else "")
+    before, after, data = (one.get(name) for name in ("before", "after", "data"))
+    told = []
+    if isinstance(before, dict) and isinstance(after, dict):
+        told = [
+            f"{name} {_text(before.get(name))} → {_text(of)}"
+            for name, of in after.items()
+            if of != before.get(name)
+        ]
+    if isinstance(data, dict):
+        told += [f"{name} {_text(of)}" for name, of in data.items() if of is not None]
+    return f"{subject}{one.get('type')}" + (f": {', '.join(told)}" if told else "")
+
+
+def _text(value: object) -> str:
+    if isinstance(value, dict):
+        return f"({', '.join(f'{name} {_text(of)}' for name, of in value.items())})"
+    return "none" if value is None else str(value)

@@ -12,6 +12,7 @@ from rater.core.clients.fees import fee_fields
 from rater.core.clients.periods import Period
 from rater.core.clients.state import ClientPackage, ClientState, client_package_name, id_order
 from rater.core.kinds import ClientPackageState, ClientPackageStatus, TransactionType
+from rater.core.reasons import shown
 from rater.queries import catalog as catalog_queries
 from rater.queries.clients import (
     ClientSummary,
@@ -174,7 +175,7 @@ async def holder(store: Buckets, of_id: str, say: Callable[[str], None]) -> Held
         if held is not None and any(of.id == of_id for of in held.state.packages):
             return held
         raise NotThereError("client package", of_id)
-    say(f"client package {of_id} is not in the index; all clients are searched: ten seconds a million")
+    say(f"client package {shown(of_id)} is not in the index; all clients are searched: ten seconds a million")
     async for state in every_state(store):
         if any(of.id == of_id for of in state.packages):
             return await state_of(store, state.id)

@@ -9,6 +9,7 @@ from msgspec import MsgspecError, Struct
 
 from rater.core.catalog.specs import Tables, TermsSpec
 from rater.core.clients.state import ClientState, read_state
+from rater.core.reasons import shown
 from rater.errors import Halt
 from rater.store.buckets import Buckets
 
@@ -43,7 +44,7 @@ class NotThereError(LookupError):
     """There is no such thing. kind: "client", "account", "client package" …; id: what was asked for."""
 
     def __init__(self, kind: str, of_id: str) -> None:
-        super().__init__(f"there is no {kind} {of_id}")
+        super().__init__(f"there is no {kind} {shown(of_id)}")
         self.kind = kind
         self.id = of_id
 

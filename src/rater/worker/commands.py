@@ -20,6 +20,7 @@ from rater.core.clients.lifecycle import due_change
 from rater.core.clients.moments import changed_packages
 from rater.core.clients.planning import Cause, Known
 from rater.core.clients.state import client_package_name
+from rater.core.clients.views import Views
 from rater.core.commands.acting import act, time_fault
 from rater.core.commands.loads import chunk_call, chunk_fault, event, package_events
 from rater.core.commands.records import (
@@ -250,6 +251,7 @@ async def _act(buckets: LaneBuckets, batch: Batch, record: Any, command: Command
     while True:
         if client not in views.fetched or client not in views.known:
             await buckets.look_up(bucket, {client}, set(), views)
+            await _learn_counters(buckets, client, views)
         view, catalog = views.fetched.get(client), buckets.lane.catalog
         if view is None or catalog is None:
             raise _Refused(f"there is no client {shown(client)!r}; `rater clients list` shows them")
@@ -276,6 +278,19 @@ async def _act(buckets: LaneBuckets, batch: Batch, record: Any, command: Command
             refused += 1
         elif not acted.more:
             return
+
+
+async def _learn_counters(buckets: LaneBuckets, client: str, views: Views) -> None:
+    """Read what a client's counters hold: keys that were used, fees that calls have brought.
+
+    The bucket asks for each that a change rests on. But a dry run never gets there, nor does a command that
+    is refused: one that comes again by its key, to what it has closed itself, would be.
+    """
+    found = await buckets.connections.store.client(client)
+    known = views.known.get(client)
+    if found is not None and known is not None:
+        _, _, counters = found
+        views.known[client] = Known(known.balance, counters)
 
 
 async def _claim(buckets: LaneBuckets, batch: Batch, record: Any, of_id: str, client: str) -> None:

@@ -250,7 +250,7 @@ def key_fault(key: str) -> str | None:
     """Return what is wrong with the key of a client's command, as a sentence: it is part of ids."""
     if not key or len(key) > TEXT_CHARS_MAX or "/" in key or not plain(key):
         return (
-            f"key {shown(key)!r}: write 1 to {TEXT_CHARS_MAX} characters without `/` and control characters"
+            f"key '{shown(key)}': write 1 to {TEXT_CHARS_MAX} characters without `/` and control characters"
         )
     return f"key {key!r}: opening balances have this one; write another" if key == OPENING else None
 
