@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.stamp
 
-.PHONY: demo test test-newest test-faults test-backlog test-oracle test-planted test-kamailio fault-figure fault-table bench bench-growth lint venv lock clean
+.PHONY: demo test test-newest test-faults test-backlog test-oracle test-life test-planted test-kamailio fault-figure fault-table bench bench-growth lint venv lock clean
 
 demo: $(STAMP)
 	$(BIN)/rater demo
@@ -33,6 +33,12 @@ test-backlog: $(STAMP)
 test-oracle: $(STAMP)
 	PYTHONPATH=src:tests $(BIN)/python -m oracle --jobs 2 --every-variant --size 12 \
 		--cases $(or $(RATER_ORACLE_CASES),7200) --seed $(or $(RATER_ORACLE_SEED),0)
+
+# Periods, fees, funds, stops and removals against the slow oracle of packages: each pair of options ten times, 20,000
+# random scenarios, half an hour. RATER_LIFE_SEED=7 for other ones.
+test-life: $(STAMP)
+	PYTHONPATH=src:tests $(BIN)/python -m oracle.life_compare --jobs 2 --rounds 10 \
+		--seeds $(or $(RATER_LIFE_SEEDS),20000) --seed $(or $(RATER_LIFE_SEED),0)
 
 # Which faults that are planted in a copy of the product the same cases see, and by what: some 20 minutes.
 test-planted: $(STAMP)

@@ -7,11 +7,12 @@ moment at a time, nothing planned ahead. Instants are ms, amounts micros of the 
 Read as (where the rules can be read in two ways):
 
  1. What is due at m is decided with the packages as they were before m: a load of that instant comes after.
-    What a command, a call's rise, or an assignment decides at its `at` sees what was loaded up to then.
+    What a command, a call's rise, or an assignment decides at its `at`, or makes due at it, sees what was
+    loaded up to then.
  2. A client's last change is the latest moment at which something was decided for it (a due moment, an `at`),
     not the time of the tick or call that found it. Calls alone are no changes.
- 3. A renewal is never due before the period that it follows has begun, nor before the client package last
-    changed (an end date that is moved away makes it due then).
+ 3. A renewal is never due before the period that it follows has begun and was opened, nor before the client
+    package last changed (an end date that is moved away makes it due then).
  4. `advance_renew`, `renew_for` and `renewal_charge` are those that the running period opened with.
  5. With `before_period` and `advance_renew` the renewal is in advance, the money is dated the stop - 1 s.
  6. `renew_for` counts from a stop: a first activation waits without end, or until its end date.
@@ -25,16 +26,23 @@ Read as (where the rules can be read in two ways):
 13. Included taxes: each but the last is its percent of the rounded net.
 14. Wall-clock time of a cut period is counted from the local time that was asked for.
 15. A period that a changed length, zone or terms cuts has a share like a first one.
-16. `rollover` is not multiplied by quantity or share; the cap is that of the period which ends; a limit that
-    the next period does not have (by id) takes nothing. Moved when the next begins, or when it opens late.
+16. `rollover` is multiplied by quantity, not by a share; the cap is that of the period which ends; a limit
+    that the next period does not have (by id) takes nothing. Moved when the next begins, late when it opens,
+    so among all that an activation in the past opens. `per_call_max` is for both parts of a limit together.
 17. Stop now and stop at period end need a period that runs (the latter also takes one that waits for its
-    renewal, which is archived at once). What was never active can only be cancelled.
+    renewal, which is archived at once; not twice, nor where there is no end). What was never active can only
+    be cancelled.
 18. A withdrawn period is one that has not begun; `before_period`'s next one, in its last second, too.
-19. An end date may be now. It may not be before, nor at what is archived.
-20. Removing reverses every fee and refund that was published, those of 0 too, in the order of publication.
+19. An end date may be now. It may not be before, nor at or before the first start, nor at what is archived.
+20. Removing reverses every fee and refund that was published, those of 0 too, period by period.
 21. Retries of one rise are one pass by (since, priority, id), again as long as one of them brings money.
-22. A balance is low below `low_balance`, not at it. What a client is created with crosses nothing.
-23. A fee on event has the package, share and taxes of its period's opening, the currency rate of the call.
+22. A balance is low below `low_balance`, not at it. A client that is created with less is told so.
+23. A call's rise counts at the whole second of its record's timestamp: instants are whole seconds.
+24. A fee on event has the package, share and taxes of its period's opening, the currency rate of the call.
+    Whether it is covered is judged, and told, of candidates up to the one that is chosen.
+25. A command that is refused, repeated or tried changes nothing: what was due is done by whatever comes next.
+26. A charge that was pending as its package was disabled is told again when that is enabled and funds lack.
+27. Fees that are found late bear the package's name of their due moment.
 """
 
 from __future__ import annotations
@@ -117,13 +125,15 @@ class Waiting:
     since: int
     until: int | None
     reason: str
+    invoiced: bool = False
 
 
 @dataclass
 class Life:
-    """A client package. start, end: as asked for, None: none. ended: when it was closed, and why."""
+    """A client package. start, end: as asked for in zone, None: none. ended: when it was closed, and why."""
 
     row: Row
+    zone: str
     start: Boundary | None
     end: Boundary | None
     assigned_ms: int
@@ -184,6 +194,9 @@ class World(Reference):
         self.profiles: dict[str, Taxes] = {}
         self.result = Result()
         self.told: int | None = None
+        self.chosen = False
+        self.covered: dict[str, bool] = {}
+        """Client package of which a draw would bring a fee under `deny` → whether the fee is covered."""
         self.call_ms = FIRST_MS
         self.asked: Row = {}
         """What the last charge was made of, paid or not."""
@@ -193,7 +206,8 @@ class World(Reference):
     def package_at(self, life: Life, at: int, *, due: bool) -> Row:
         """Return its package's row at a decision's moment (read as 1); the first loaded counts from ever."""
         versions = self.catalog.packages[life.row["package"]]
-        due = due and at > life.assigned_ms
+        opened = life.periods[-1].opened_ms if life.periods else life.assigned_ms
+        due = due and at > max(life.assigned_ms, life.changed_ms, opened)
         known = [one for one in versions if one.at_ms < at or (one.at_ms == at and not due)]
         return (known or versions[:1])[-1].row
 
@@ -228,7 +242,7 @@ class World(Reference):
         """Return what a first period may begin with: both start dates that there are, and the moment."""
         zone = self.zone(life.row["client"])
         text = self.catalog.package(life.row["package"]).get("start_date")
-        found = [life.start] if life.start else []
+        found = [boundary_at(life.start.ms, zone) if zone != life.zone else life.start] if life.start else []
         found += [asked(text, zone)] if text else []
         past = life.row.get("activate_in_past") and found
         return found if past else [*found, boundary_at(at, zone)]
@@ -332,10 +346,9 @@ class World(Reference):
             until, end = life.waiting.until if life.waiting else None, self.end_of(life)
             if any(bound is not None and at >= bound for bound in (until, end)):
                 continue
-            if kind == "activation":
-                self.activate(life, at, due=False)
-            else:
-                self.renew(life, at, due=False)
+            done = (self.activate if kind == "activation" else self.renew)(life, at, due=False)
+            if not done:
+                self.wait_on(life, at)
             again = again or self.balances[client] > balance
         if again:
             self.retry(client, at)
@@ -499,6 +512,16 @@ class World(Reference):
         self.event("charge_pending", life, life.numbered + 1, data)
         self.changed(life, at)
 
+    def wait_on(self, life: Life, at: int) -> None:
+        """Tell of a pending charge again where its package is enabled, and it is funds that lack now."""
+        package, waiting = self.package_at(life, at, due=False), life.waiting
+        assert waiting is not None
+        enabled = (package.get("status") or "active") == "active"
+        if enabled and waiting.reason == "package_disabled":
+            waiting.reason = "funds"
+            self.event("charge_pending", life, life.numbered + 1, {"reason": "funds"})
+            self.changed(life, at)
+
     def changed(self, life: Life, at: int) -> None:
         """Note when a client was last changed."""
         owner = self.owners[life.row["client"]]
@@ -523,7 +546,7 @@ class World(Reference):
             name = limit_id(limit, place)
             if limit.get("rollover") is None or name not in takers or takers[name]["type"] != "volume":
                 continue
-            cap = int(decimal(limit["rollover"]) * self.catalog.services[service_of(limit)])
+            cap = int(decimal(limit["rollover"]) * older.quantity * self.catalog.services[service_of(limit)])
             used = self.counters.get(counter(life, older, name), 0)
             own_used = max(0, used - older.rolled.get(name, 0))
             moved = min(cap, self.size(older, limit) - own_used)
@@ -612,7 +635,7 @@ class World(Reference):
             period = next(one for one in life.periods if one.number == draw["period"])
             self.charge_on_event(life, period, at)
         owner = self.owners[client]
-        moment = max(owner.last_ms, at if self.told is None else self.told)
+        moment = max(owner.last_ms, (at if self.told is None else self.told) // 1000 * 1000)
         self.risen(client, earlier[client], moment)
         return ended
 
@@ -629,6 +652,28 @@ class World(Reference):
         if one is not None:
             period.paid["subscription_fee"] = one
             self.publish(life, one)
+
+    def _rate(
+        self, call: Call, client: str, account: str | None, balance: int, *, repeat: bool
+    ) -> tuple[Row, dict[tuple[str, str], int], int]:
+        """Rate a side; what it takes of volume that was rolled over is shown apart, first."""
+        self.covered, self.chosen = {}, False
+        value, taken, micros = super()._rate(call, client, account, balance, repeat=repeat)
+        draws: list[Row] = []
+        if self.covered:
+            value["fee_covered"] = all(self.covered.values())
+        for draw in value["draws"]:
+            life = self.owners[client].lives[draw["client_package"]]
+            period = next(one for one in life.periods if one.number == draw["period"])
+            rolled = period.rolled.get(draw["limit"], 0)
+            rolled -= self.counters.get(counter(life, period, draw["limit"]), 0)
+            first = min(int(draw["taken"]), max(rolled, 0)) if draw["kind"] == "volume" else 0
+            if first:
+                draws.append({**draw, "taken": str(first), "left": str(rolled - first), "rolled": True})
+            if first == 0 or int(draw["taken"]) > first:
+                rest = {} if first == 0 else {"taken": str(int(draw["taken"]) - first)}
+                draws.append({**draw, **rest})
+        return {**value, "draws": draws}, taken, micros
 
     def _candidates(
         self, call: Call, client: str, account: str | None, rate: Rate, billed: int, cost: Cost
@@ -674,14 +719,21 @@ class World(Reference):
         return size - self.counters.get(one.counter, 0)
 
     def _fee_covered(self, client: str, one: Candidate) -> bool:
-        """Tell if the fee on event that a draw from it would bring is covered, or its package is `allow`."""
+        """Tell if the fee on event that a draw from it would bring is covered, or its package is `allow`.
+
+        Asked in the order of candidates. Behind the one that is chosen, and where nothing is left, it is not
+        judged: it decides nothing there.
+        """
+        if self.chosen or self._left(one) <= 0:
+            return True
         life = self.owners[client].lives[one.client_package.row["id"]]
         held = next(period for period in life.periods if period.number == one.period.number)
         brought = self.event_fee(life, held, self.call_ms)
-        if brought is None or not deny(one.package):
-            return True
-        needed = -micros_of(brought)
-        return needed <= 0 or needed <= self.balances[client] + self.credit(client)
+        if brought is not None and deny(one.package):
+            needed = -micros_of(brought)
+            self.covered[life.id] = needed <= 0 or needed <= self.balances[client] + self.credit(client)
+        self.chosen = self.covered.get(life.id, True)
+        return self.chosen
 
     # --- Loads ----------------------------------------------------------------------------------------
 
@@ -702,11 +754,7 @@ class World(Reference):
             self.owners.setdefault(row["id"], Owner())
             if row["id"] not in known and self.balances[row["id"]]:
                 self.opening(row["id"])
-        for client, credit in limits_before.items():
-            owner = self.owners[client]
-            owner.last_ms = max(owner.last_ms, at_ms)
-            if self.credit(client) > credit:
-                self.retry(client, at_ms)
+        self.clients_changed(limits_before, file, at_ms)
         for row in file.get("packages") or []:
             self.package_changed(before_load.packages.get(row["id"]), row, at_ms)
         for row in file.get("client_packages") or []:
@@ -715,9 +763,19 @@ class World(Reference):
             self.due(client, at_ms)
         self.crossings(low)
 
+    def clients_changed(self, limits_before: dict[str, int], file: Row, at: int) -> None:
+        """Note that clients changed, and try again what waits where a credit limit has risen."""
+        rows = {row["id"] for row in file.get("clients") or []}
+        for client, credit in limits_before.items():
+            if client in rows:
+                self.owners[client].last_ms = max(self.owners[client].last_ms, at)
+            if self.credit(client) > credit:
+                self.retry(client, at)
+
     def touched(self, file: Row) -> list[str]:
         """Return the clients that a file changes: themselves, their client packages, their packages."""
-        found = [row["id"] for row in file.get("clients") or [] if row["id"] in self.owners]
+        rows = [row for row in file.get("clients") or [] if row["id"] in self.owners]
+        found = [row["id"] for row in rows if {**row, "accounts": None} != self.kept_row(row["id"])]
         found += [row["client"] for row in file.get("client_packages") or [] if row["client"] in self.owners]
         for row in file.get("packages") or []:
             if row["id"] not in self.catalog.packages:
@@ -730,6 +788,10 @@ class World(Reference):
                     if any(life.row["package"] == row["id"] for life in owner.lives.values())
                 ]
         return list(dict.fromkeys(found))
+
+    def kept_row(self, client: str) -> Row:
+        """Return a client's row but for accounts, of which absence deletes none."""
+        return {**self.catalog.client(client), "accounts": None}
 
     def opening(self, client: str) -> None:
         """Tell of a new client's opening balance."""
@@ -775,7 +837,7 @@ class World(Reference):
         zone = self.zone(row["client"])
         dates = [row.get(name) for name in ("start_date", "end_date")]
         start, end = (None if date is None else asked(date, zone) for date in dates)
-        life = Life({"quantity": 1, "account": None, **row}, start, end, at, at)
+        life = Life({"quantity": 1, "account": None, **row}, zone, start, end, at, at)
         self.owners[row["client"]].lives[row["id"]] = life
         self.event("assigned", life, 0, {})
         self.changed(life, at)
@@ -784,7 +846,7 @@ class World(Reference):
     # --- Commands -------------------------------------------------------------------------------------
 
     def command(self, row: Row, record_ms: int) -> Result:
-        """Carry out a command; what is refused or tried (`dry_run`) changes nothing but what is due."""
+        """Carry out a command; what is refused or tried (`dry_run`) changes nothing, what is due included."""
         self.result = Result()
         low = self.low()
         at = asked(row["at"], "UTC").ms
@@ -810,14 +872,14 @@ class World(Reference):
             else:
                 self.result.refused = "another command had this key"
             return self.result
-        self.due(client, at)
-        kept, due = deepcopy((self.balances[client], owner)), deepcopy(self.result)
+        kept = deepcopy((self.balances[client], owner))
         try:
+            self.due(client, at)
             self.result.done = self.carried_out(row, client, at)
             self.due(client, at)
         except Refused as fault:
-            self.result = due
-            self.result.refused = str(fault)
+            self.result = Result(refused=str(fault))
+            self.balances[client] = kept[0]
         self.crossings(low)
         if row.get("dry_run") or self.result.refused:
             self.balances[client], self.owners[client] = kept
@@ -890,7 +952,8 @@ class World(Reference):
     def check_assignment(self, life: Life, at: int) -> None:
         """Refuse what cannot be assigned."""
         package = self.package_at(life, at, due=False)
-        if (package.get("status") or "active") != "active":
+        newest = self.catalog.package(life.row["package"])
+        if any((one.get("status") or "active") != "active" for one in (package, newest)):
             raise Refused("the package is not active")
         if package.get("align_to_payment_terms"):
             length, terms = length_of(package.get("period")), self.terms(life.row["client"])
@@ -915,13 +978,16 @@ class World(Reference):
         """Renew no more."""
         if life.ended or not life.periods:
             raise Refused("no period runs")
+        if life.last or self.stop_of(life, life.periods[-1]) is None:
+            raise Refused("it is stopped then already, or its period has no end")
         pending = self.status(life, at) == "pending"
         self.withdraw(life, at)
         life.last, life.waiting, life.changed_ms = True, None, at
         self.event("stop_scheduled", life, life.periods[-1].number, {})
         self.changed(life, at)
         if pending:
-            self.close(life, at, "stopped", "archived")
+            stop = self.stop_of(life, life.periods[-1])
+            self.close(life, at if stop is None else stop, "stopped", "archived")
 
     def cancel(self, life: Life, at: int) -> None:
         """Close at this moment; nothing of the period that runs is given back."""
@@ -935,7 +1001,8 @@ class World(Reference):
         if not life.ended:
             raise Refused("it is not archived")
         owner = self.owners[life.row["client"]]
-        for transaction in list(life.published):
+        kinds = ("activation_fee", "subscription_fee", "refund")
+        for transaction in sorted(life.published, key=lambda one: (one["period"], kinds.index(one["type"]))):
             self.publish(life, reversal(transaction, at))
         number = life.periods[-1].number if life.periods else 0
         self.event("removed", life, number, {})
@@ -949,6 +1016,9 @@ class World(Reference):
         """Mark a pending charge for the invoice."""
         if life.waiting is None:
             raise Refused("no charge is pending")
+        if life.waiting.invoiced:
+            raise Refused("it is marked already")
+        life.waiting.invoiced = True
         self.event("pending_charge_invoiced", life, life.numbered + 1, {})
         self.changed(life, at)
 
@@ -960,6 +1030,10 @@ class World(Reference):
         end = None if text is None else asked(text, self.zone(life.row["client"]))
         if end is not None and end.ms < at:
             raise Refused("the end date is over")
+        starts = [life.periods[0].start] if life.periods else self.starts(life, life.assigned_ms)
+        first = max(one.ms for one in starts)
+        if end is not None and end.ms <= first:
+            raise Refused("it would end before it begins")
         life.end = end
         self.event("end_date_changed", life, life.periods[-1].number if life.periods else 0, {})
         self.end_changed(life, at)
@@ -987,7 +1061,7 @@ class World(Reference):
     def crossings(self, before_step: dict[str, bool]) -> None:
         """Tell whose balance is low now and was not before the step, or the reverse."""
         for client, low in self.low().items():
-            if client in before_step and low != before_step[client]:
+            if low != before_step.get(client, False):
                 kind = "low_balance" if low else "balance_restored"
                 self.result.events.append(Event(kind, client, None, None, {}))
 

@@ -144,7 +144,8 @@ class Grid:
         """Return the boundary at a place; None: periods have no end."""
         if self.step is None:
             return self.anchor if place == 0 else None
-        return later(self.anchor, self.step, place, self.zone)
+        point = later(self.anchor, self.step, place, self.zone)
+        return None if point.ms >= NEVER_MS else point
 
     def instant(self, place: int) -> int:
         """Return when a place is."""

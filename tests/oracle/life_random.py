@@ -216,8 +216,11 @@ class _Maker:
         keyed = [one for one in self.story.steps if isinstance(one, CommandStep) and "key" in one.row]
         if keyed:
             row = dict(self.rng.choice(keyed).row)
-            if self.rng.random() < 0.3:
-                row["args"] = {**row["args"], "quantity": 9}
+            if self.rng.random() < 0.3 and row["do"] in {"assign", "adjust"}:
+                row["args"] = {
+                    **row["args"],
+                    **({"quantity": 9} if row["do"] == "assign" else {"amount": "0.01"}),
+                }
             row["id"] = f"again-{len(self.story.steps)}"
             self.story.steps.append(CommandStep(at // 1000 * 1000, row))
 
