@@ -9,9 +9,9 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from lives import lived
 from msgspec.structs import replace
 
-from lives import lived
 from rater.core import zones as zones_module
 from rater.core.catalog.compiled import Catalog, compile_catalog
 from rater.core.catalog.specs import Content, PackageHistory, PackageSpec, from_objects, objects

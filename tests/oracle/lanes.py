@@ -27,6 +27,8 @@ from typing import Any, NamedTuple, cast
 
 import msgspec
 import structlog
+from lives import lived
+from msgspec import structs
 
 from oracle.scenario import LoadStep, RecordStep, Scenario, is_time
 from rater.catalogs import Catalogs, object_digest
@@ -36,6 +38,7 @@ from rater.core.bucket.messages import (
     DrawReply,
     DrawRequest,
     FenceReply,
+    MembersReply,
     Reconcile,
     Status,
     ViewsReply,
@@ -46,7 +49,7 @@ from rater.core.catalog.compiled import Catalog, compile_catalog
 from rater.core.catalog.specs import ClientEntry, Content
 from rater.core.catalog_files.merging import Existing, Merged, merge, objects, read_files, wanted
 from rater.core.clients.periods import period_of
-from rater.core.clients.state import ClientState, read_state
+from rater.core.clients.state import ClientState, read_state, write_state
 from rater.core.clients.views import ClientView
 from rater.core.commands.loads import parts_of
 from rater.core.commands.records import (
@@ -56,7 +59,7 @@ from rater.core.commands.records import (
     ObjectPlace,
     write_command,
 )
-from rater.core.journal.outcomes import unpack_entries
+from rater.core.journal.outcomes import entries_of
 from rater.core.journal.records import CHANGE_INDEX_MIN, Effect, Outgoing
 from rater.core.kinds import Do, DuplicateKind
 from rater.core.line.batch import Batch, slices
@@ -301,6 +304,13 @@ class Store:
         self.system.looked_up[lane].update(clients)
         return held.views(lane, token, number, clients, accounts)
 
+    async def list_members(
+        self, bucket: int, lane: int, token: int, number: int, package: str, first: int, count: int
+    ) -> MembersReply:
+        """See Buckets."""
+        held = await self._before("members", lane, bucket, [])
+        return held.list_members(lane, token, number, package, first, count)
+
     async def draw(self, bucket: int, request: DrawRequest) -> DrawReply:
         """See Buckets."""
         held = await self._before("draw", request.lane, bucket, [use.client for use in request.uses])
@@ -336,7 +346,7 @@ class _Asking:
     """What a batch asked of one bucket so far."""
 
     def __init__(self) -> None:
-        self.draws = self.stale = self.more = self.done = 0
+        self.draws = self.stale = self.more = self.done = self.changes = 0
         self.named: set[bytes] = set()
         """Keys of the sides that are to be asked with all limits, since a view was stale."""
 
@@ -585,8 +595,9 @@ class System:
         self._order(lane)
         for bucket, asked in asking.items():
             hold(
-                asked.draws <= 1 + asked.stale + asked.more,
-                f"bucket {bucket} was drawn from {asked.draws} times: stale {asked.stale}, more {asked.more}",
+                asked.draws <= 1 + asked.stale + asked.more + asked.changes,
+                f"bucket {bucket} was drawn from {asked.draws} times: stale {asked.stale}, "
+                f"more {asked.more}, changes {asked.changes}",
             )
         if commit:
             await line.commit([batch])
@@ -613,6 +624,7 @@ class System:
             )
             return
         asked.draws += 1
+        asked.changes += len(request.changes)
         if reply.status == Status.STALE:
             asked.stale += 1
             hold(asked.stale <= 200, f"bucket {bucket} answers STALE again and again")
@@ -644,7 +656,7 @@ class System:
                 f"lane {request.lane} draws for client {use.client}, whose state needs catalog "
                 f"{self._needs[use.client]}, with catalog {version}",
             )
-        entries = unpack_entries(request.context)
+        entries = entries_of(request.context)
         for item, entry in zip(request.items, entries, strict=True):
             if not item.candidates:
                 continue
@@ -800,7 +812,27 @@ class System:
             for name, client in held.clients.items():
                 balances[name] = client.balance
                 counters.update({(name, field): units for field, units in client.used.items() if units})
-        return Final(balances, counters, states, accounts)
+        return Final(balances, counters, self._settled(states), accounts)
+
+    def _settled(self, states: dict[str, bytes]) -> dict[str, bytes]:
+        """Return the clients with all done that is due by the last record, without how many steps it took."""
+        if not self.contents:
+            return states
+        newest = max(self.contents)
+        catalog = compile_catalog(self.contents[newest], newest)
+        stamps = [one.record.timestamp for lane in self.inputs for one in lane]
+        until_ms = max(filter(is_time, stamps), default=0)
+        out = {}
+        for name, raw in states.items():
+            state = lived(read_state(raw), catalog, max(until_ms, read_state(raw).changed_ms))
+            packages = [
+                structs.replace(one, life=one.life and structs.replace(one.life, version=0))
+                for one in state.packages
+            ]
+            out[name] = write_state(
+                structs.replace(state, version=0, catalog=0, changed_ms=0, packages=packages)
+            )
+        return out
 
 
 def _escaped(name: str) -> str:
@@ -890,7 +922,7 @@ def forget_views(system: System) -> None:
 
 
 BOUNDS = {
-    "SPANS_MAX", "OPENED_MAX", "OFFERS_MAX", "_RECENT_MAX", "VIEWS_MAX", "ASK_WHOLE_MAX",
+    "SPANS_MAX", "OPENED_MAX", "OFFERS_MAX", "VIEWS_MAX", "ASK_WHOLE_MAX",
 }  # fmt: skip
 """Of what a view, a catalog, a module and a worker remember."""
 

@@ -58,7 +58,7 @@ PLANTED = (
     ),
     Planted(
         "anchor_is_an_instant",
-        "core/clients/periods.py",
+        "core/clients/earlier.py",
         "            return Anchor(held.start_ms, midnight)",
         "            return anchor_at(held.start_ms, zone)",
         "6: periods from a date whose midnight does not exist begin at 01:00 ever after",
@@ -117,8 +117,8 @@ PLANTED = (
     Planted(
         "dates_of_the_opening",
         "core/clients/periods.py",
-        "    latest = package.latest\n    begin",
-        "    latest = package.at(max(run.since_ms, held.assigned_ms))\n    begin",
+        "    latest, life = package.latest, held.life",
+        "    latest, life = package.at(one.by_ms), held.life",
         "16: an edited end date of a package is that of its opening",
     ),
     # ---- the draw
@@ -132,7 +132,7 @@ PLANTED = (
     Planted(
         "cap_forgotten",
         "core/bucket/drawing.py",
-        "taken = min(need, rest, candidate.cap or rest)",
+        "taken = min(need, rest, cap if candidate.cap else rest)",
         "taken = min(need, rest)",
         "per_call_max is not looked at",
     ),
@@ -187,27 +187,6 @@ PLANTED = (
     ),
     # ---- periods
     Planted(
-        "recent_period_for_late_calls",
-        "core/periods.py",
-        "if found is None or at_ms < found[1] or (",
-        "if found is None or (",
-        "a late call is put into the period that was found last",
-    ),
-    Planted(
-        "recent_period_goes_on",
-        "core/periods.py",
-        "(found[2] is not None and at_ms >= found[2]):",
-        "(found[2] is not None and at_ms > found[2]):",
-        "the first instant of a period is one of the period before, if that was found last",
-    ),
-    Planted(
-        "recent_without_length",
-        "core/periods.py",
-        "found = _recent.get(key)",
-        "found = next((of for (a, _, z), of in _recent.items() if (a, z) == (key[0], key[2])), None)",
-        "packages of other lengths that began together share the period that was found last",
-    ),
-    Planted(
         "repeated_hour",
         "core/periods.py",
         "local.replace(tzinfo=zone, fold=0)",
@@ -217,30 +196,30 @@ PLANTED = (
     Planted(
         "end_included",
         "core/clients/periods.py",
-        "end = held.end_ms if end is None else min(end, held.end_ms)",
-        "end = held.end_ms + 1 if end is None else min(end, held.end_ms + 1)",
+        "    stops = [one.stop_ms, held.end_ms, latest",
+        "    stops = [one.stop_ms, held.end_ms and held.end_ms + 1, latest",
         "a client package is active at the instant of its end",
     ),
     # ---- clients
     Planted(
         "version_stays",
-        "core/clients/changes.py",
-        "state, version=state.version + 1, catalog=catalog.version, **changes",
-        "state, version=state.version + ('name' in changes), catalog=catalog.version, **changes",
+        "core/clients/planning.py",
+        "self.version = state.version if new else state.version + 1",
+        "self.version = state.version",
         "new client packages do not make the views of other workers old",
     ),
     Planted(
         "catalog_stays",
-        "core/clients/changes.py",
-        "state, version=state.version + 1, catalog=catalog.version, **changes",
-        "state, version=state.version + 1, catalog=state.catalog, **changes",
+        "core/clients/planning.py",
+        "catalog=max(self.state.catalog, self.catalog.version)",
+        "catalog=self.state.catalog",
         "a changed client does not say which catalog it needs",
     ),
     Planted(
         "zone_of_today",
-        "core/clients/periods.py",
-        "    if not zones:\n        return state.zone\n",
-        "    if True:\n        return state.zone\n",
+        "core/clients/counting.py",
+        "and zone.key == counted.zone and wanted",
+        "and wanted",
         "a changed time zone changes the periods that are open",
     ),
     # ---- rates and codes
@@ -427,9 +406,9 @@ PLANTED = (
     ),
     Planted(
         "opening_again",
-        "core/clients/changes.py",
-        "opening = new.opening if state is None else 0",
-        "opening = new.opening",
+        "core/clients/loading.py",
+        "    credit = state.credit_limit\n",
+        "    credit = state.credit_limit\n    plan.delta += state.opening\n",
         "each change of a client brings its opening balance again",
     ),
     Planted(

@@ -382,7 +382,7 @@ class Loads(Scenario):
         rng, now_s = self.rng, self.world.loop.now
         duration = rng.choice((6, 30, 60, 61, 300)) * 1000
         # Around now, for loads change what is from now on; or on some day before.
-        # None is ahead of its record: whether it finds a period that begins meanwhile rests on who comes first.
+        # None is ahead of its record: whether it finds a period that begins meanwhile is a matter of chance.
         back_s = rng.uniform(0, 6) if rng.random() < 0.7 else rng.uniform(0, 5 * DAY_S)
         cdr: Row = {
             "id": f"n{number}", "called": rng.choice(NUMBERS), "answered_at": moment(now_s - back_s),

@@ -221,12 +221,6 @@ def _calendar(anchor: datetime, steps: int, unit: Unit) -> datetime | None:
     return anchor.replace(year=year, month=month, day=day)
 
 
-_RECENT_MAX = 16_384
-_recent: dict[tuple[Anchor, Span, ZoneInfo], tuple[int, int, int | None]] = {}
-"""The period found last by anchor, span and zone: many clients have the same ones. To find it takes 12 of the
-40 µs of a client's first call (benchmarks/line.py, `new`)."""
-
-
 def period_at(
     anchor: Anchor, span: Span | None, zone: ZoneInfo, at_ms: int, end_ms: int | None
 ) -> tuple[int, int, int | None] | None:
@@ -239,17 +233,10 @@ def period_at(
         return None
     if span is None:
         return 1, anchor.at_ms, end_ms
-    key = (anchor, span, zone)
-    found = _recent.get(key)
-    if found is None or at_ms < found[1] or (found[2] is not None and at_ms >= found[2]):
-        if len(_recent) >= _RECENT_MAX:
-            _recent.clear()
-        n, begins, stop = _around(*key, at_ms)
-        found = _recent[key] = n + 1, begins, stop
-    number, begins, stop = found
+    n, begins, stop = _around(anchor, span, zone, at_ms)
     if end_ms is not None and (stop is None or end_ms < stop):
         stop = end_ms
-    return number, begins, stop
+    return n + 1, begins, stop
 
 
 def grid_place(anchor: Anchor, span: Span, zone: ZoneInfo, at_ms: int) -> int:

@@ -65,9 +65,12 @@ def edit_end(plan: Plan, place: int, end_date: str | None, at_ms: int) -> None:
         )
     was = plan.told(held, at_ms)
     plan.put(place, replace(held, end_date=end_date, end_ms=end_ms))
+    delta = plan.delta
     if end_ms is not None and life.periods and life.periods[-1].start_ms >= end_ms:
         withdraw(plan, place, at_ms)
     plan.tell(EventType.END_DATE_CHANGED, plan.packages[place], at_ms, before=was)
+    if plan.delta > delta:
+        retry(plan, at_ms)
 
 
 def current_period(held: ClientPackage, at_ms: int) -> HeldPeriod | None:

@@ -14,6 +14,7 @@ from rater.core.clients.closing import close, withdraw
 from rater.core.clients.earlier import take_over
 from rater.core.clients.moments import (
     CLOSING,
+    ENABLE,
     TAKE_OVER,
     Due,
     due_before_calls_ms,
@@ -85,7 +86,10 @@ def _first(plan: Plan, *, closing: bool) -> tuple[Due, int] | None:
     for place, held in enumerate(plan.packages):
         due = due_of(plan.state, held, plan.catalog)
         if due is not None and (closing or due.what not in CLOSING):
-            found.append((due.at_ms, *turn(plan.catalog, held, due.at_ms), place, due))
+            waits_since = -1
+            if due.what == ENABLE and held.life is not None and held.life.waiting is not None:
+                waits_since = held.life.waiting.since_ms  # as all that is tried again
+            found.append((due.at_ms, waits_since, *turn(plan.catalog, held, due.at_ms), place, due))
     if not found:
         return None
     *_, place, due = min(found, key=lambda one: one[:-1])

@@ -118,7 +118,7 @@ def renewal_ms(last: HeldPeriod, package: Package, zone: ZoneInfo) -> int:
         moment = before(last.stop_ms, parse_span(spec.advance_renew), zone)
     elif spec.renewal_charge == "before_period" and not spec.charge_on_event:
         moment = last.stop_ms - SECOND_MS
-    return max(moment, last.start_ms)
+    return max(moment, last.start_ms, last.by_ms)  # not before it was opened itself
 
 
 def due_ms(state: ClientState, catalog: Catalog) -> int | None:
