@@ -607,10 +607,14 @@ class System:
         else:
             self.lost[lane] = True
 
-    def _order(self, lane: int) -> None:
-        """Note that the lane's batch is rated: when it draws, or in the end where it draws nothing."""
-        self.order += [(lane, one.offset) for one in self.rating[lane]]
-        self.rating[lane] = []
+    def _order(self, lane: int, drawn: set[int] | None = None) -> None:
+        """Note that records of the lane's batch are rated: when they draw, or in the end where they do not.
+
+        drawn: their offsets. Those of clients of which something is due go on in a draw of their own.
+        """
+        now = [one for one in self.rating[lane] if drawn is None or one.offset in drawn]
+        self.order += [(lane, one.offset) for one in now]
+        self.rating[lane] = [one for one in self.rating[lane] if one not in now]
 
     # ------------------------------------------------------------------ invariants
     def drawn(self, bucket: int, request: DrawRequest, reply: DrawReply) -> None:
@@ -676,7 +680,7 @@ class System:
                         f"a call of client {use.client} at {said.at_ms} names the counter {field}, "
                         f"and its own is {own}"
                     )
-        self._order(request.lane)
+        self._order(request.lane, {entry.offset for entry in entries_of(request.context)})
 
     def _view(self, raw: bytes) -> ClientView:
         found = self._views.get(raw)
@@ -815,7 +819,10 @@ class System:
         return Final(balances, counters, self._settled(states), accounts)
 
     def _settled(self, states: dict[str, bytes]) -> dict[str, bytes]:
-        """Return the clients with all done that is due by the last record, without how many steps it took."""
+        """Return the clients with all done that is due by the last record.
+
+        Without how many steps it took, and which periods of before have gone to the history.
+        """
         if not self.contents:
             return states
         newest = max(self.contents)
@@ -826,7 +833,9 @@ class System:
         for name, raw in states.items():
             state = lived(read_state(raw), catalog, max(until_ms, read_state(raw).changed_ms))
             packages = [
-                structs.replace(one, life=one.life and structs.replace(one.life, version=0))
+                structs.replace(
+                    one, life=one.life and structs.replace(one.life, version=0, periods=one.life.periods[-1:])
+                )
                 for one in state.packages
             ]
             out[name] = write_state(
