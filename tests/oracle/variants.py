@@ -347,7 +347,7 @@ class _Run:
                     shared.views.accounts.clear()
         if setup.stale and rng.random() < setup.stale:
             self._make_stale(lane)
-        # Once a batch has drawn its order is noted, though clients of which something is due go on in another draw.
+        # Once a batch has drawn its order is noted, though clients with due work go on in another draw.
         undrawn = bool(system.rating[lane])
         if (
             setup.between
