@@ -607,14 +607,10 @@ class System:
         else:
             self.lost[lane] = True
 
-    def _order(self, lane: int, drawn: set[int] | None = None) -> None:
-        """Note that records of the lane's batch are rated: when they draw, or in the end where they do not.
-
-        drawn: their offsets. Those of clients of which something is due go on in a draw of their own.
-        """
-        now = [one for one in self.rating[lane] if drawn is None or one.offset in drawn]
-        self.order += [(lane, one.offset) for one in now]
-        self.rating[lane] = [one for one in self.rating[lane] if one not in now]
+    def _order(self, lane: int) -> None:
+        """Note that the lane's batch is rated: when it draws, or in the end where it draws nothing."""
+        self.order += [(lane, one.offset) for one in self.rating[lane]]
+        self.rating[lane] = []
 
     # ------------------------------------------------------------------ invariants
     def drawn(self, bucket: int, request: DrawRequest, reply: DrawReply) -> None:
@@ -680,7 +676,7 @@ class System:
                         f"a call of client {use.client} at {said.at_ms} names the counter {field}, "
                         f"and its own is {own}"
                     )
-        self._order(request.lane, {entry.offset for entry in entries_of(request.context)})
+        self._order(request.lane)
 
     def _view(self, raw: bytes) -> ClientView:
         found = self._views.get(raw)
