@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from random import Random
 from typing import Any
 
@@ -163,6 +164,20 @@ def test_a_long_plan_goes_on_in_steps() -> None:
         ids += [json.loads(one.value)["id"] for one in change.transactions]
     assert sizes == [STEP_MAX] * 4 + [300 - 4 * STEP_MAX]
     assert ids == [f"cp/a-1/{number}/subscription_fee" for number in range(2, 302)]
+
+
+def test_free_periods_go_in_steps_too() -> None:
+    """They bring no transactions, but an event each: a plan of them is no longer than another."""
+    world = World("a")
+    world.load("packages: [{id: free, name: F, type: customer, currency: USD, period: 1 hour}]", 0)
+    world.do("a", Step(0, "assign", 0, {"package": "free"}), 1)
+    world.events.clear()
+    world.tick(1000)
+    life = world.rater.states["a"].packages[0].life
+    assert life is not None
+    assert [one.number for one in life.periods] == list(range(1, 1002))
+    versions = Counter(one["id"].split("/")[1] for one in world.events)
+    assert list(versions.values()) == [STEP_MAX] * (1000 // STEP_MAX) + [1000 % STEP_MAX]
 
 
 def test_periods_that_no_call_can_be_in_become_history() -> None:
