@@ -126,7 +126,7 @@ TERMS = TermsSpec(every="1 month", anchor="2026-01-01")
 @pytest.mark.parametrize(
     ("period", "every", "anchor", "start", "stop", "share", "then"),
     [
-        # RULES.md 7, examples 11 and 17
+        # worked examples 11 and 17
         ("1 month", "1 month", "2026-01-01", "2026-11-11", "2026-12-01", (20, 30), ["2027-01-01"]),
         ("1 month", "1 month", "2026-01-01", "2027-01-30", "2027-02-01", (2, 31), ["2027-03-01"]),
         # the terms' anchor lies ahead
