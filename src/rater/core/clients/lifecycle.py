@@ -23,7 +23,7 @@ from rater.core.clients.moments import (
     turn,
 )
 from rater.core.clients.opening import activate, renew, retry, roll_over, try_again
-from rater.core.clients.planning import STEP_MAX, Cause, Known, Plan
+from rater.core.clients.planning import Cause, Known, Plan
 from rater.core.clients.state import ClientState
 from rater.core.kinds import EventType
 
@@ -36,7 +36,7 @@ def due_change(
 
     closing: also what the home lane alone does. now_ms: time of the lane, up to which client packages of a
     version before are taken over. keep_ms: calls before cannot come any more, so that periods which stopped
-    before are history; 0: not known. A plan ends after STEP_MAX transactions: ask again with its state.
+    before are history; 0: not known. A plan ends when it is full: ask again with its state.
     """
     plan = Plan(state, catalog, known, cause, keep_ms=keep_ms)
     last_ms = settle_due(plan, upto_ms, now_ms, closing=closing)
@@ -68,7 +68,7 @@ def finished(plan: Plan, at_ms: int) -> Change:
 def settle_due(plan: Plan, upto_ms: int, now_ms: int, *, closing: bool) -> int | None:
     """Do what is due up to an instant, in order; returns the last moment, None: nothing was."""
     last_ms = None
-    while len(plan.transactions) < STEP_MAX and (found := _first(plan, closing=closing)) is not None:
+    while not plan.full and (found := _first(plan, closing=closing)) is not None:
         due, place = found
         if due.at_ms > upto_ms:
             break

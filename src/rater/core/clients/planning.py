@@ -23,7 +23,7 @@ from rater.core.kinds import EventType
 ENOUGH = 2**52
 """A balance for which nothing is refused: planned for where none is known."""
 STEP_MAX = 64
-"""Transactions of due work after which a plan ends; what is due still comes with the next step."""
+"""Transactions, or events, of due work after which a plan ends; what is left comes with the next step."""
 
 _encode = msgspec.json.Encoder().encode
 _pack = msgspec.msgpack.Encoder(order="deterministic").encode
@@ -72,6 +72,11 @@ class Plan:
         self._asked: dict[str, CounterChange] = {}
         self._members: list[str] = []
         self._history: list[tuple[str, bytes]] = []
+
+    @property
+    def full(self) -> bool:
+        """Whether no more due work goes into it; free periods have events alone."""
+        return max(len(self.transactions), len(self.events)) >= STEP_MAX
 
     # ------------------------------------------------------------------ money
     @property
@@ -281,7 +286,7 @@ def read_period(raw: bytes) -> HeldPeriod:
 
 
 def status_of(held: ClientPackage, at_ms: int) -> str:
-    """Return pending, active or archive (RULES.md section 4, Fields and Renewal)."""
+    """Return pending, active or archive (RULES.md section 4, Renewal)."""
     life = held.life or Life()
     if life.ended_ms is not None:
         return "archive"

@@ -15,7 +15,7 @@ from rater.core.clients.lifecycle import due_change, woken_change
 from rater.core.clients.planning import Cause, Known
 from rater.core.clients.state import read_state
 from rater.core.clients.views import ClientView, Views
-from rater.core.instants import is_stamp
+from rater.core.instants import HOUR_MS, is_stamp
 from rater.core.journal.records import CHANGE_INDEX_MIN
 from rater.core.line.batch import Batch, Side, Standing
 
@@ -39,14 +39,14 @@ class Parted(NamedTuple):
     later: list[Side]
 
 
-def bound_ms(side: Side) -> int:
+def bound_ms(side: Side, standing: Standing) -> int:
     """Return up to when something is done before a call: the earlier of its time and its record's.
 
-    A record without a time says nothing of it; its call is at most an hour ahead of the lane's time.
+    A record without a time says nothing of it: its call is at most an hour ahead of the lane's time.
     """
     assert side.cdr is not None  # noqa: S101 - it was identified
     at_ms, stamp = side.cdr.at_ms, side.record.timestamp
-    return min(at_ms, stamp) if is_stamp(stamp) else at_ms
+    return min(at_ms, stamp if is_stamp(stamp) else standing.lane_ms + HOUR_MS)
 
 
 def part(sides: list[Side], catalog: Catalog, views: Views, standing: Standing, keep_ms: int) -> Parted:
@@ -55,7 +55,9 @@ def part(sides: list[Side], catalog: Catalog, views: Views, standing: Standing, 
     The sides of a client keep their order. One whose due work was planned has the view behind it.
     """
     if not views.parted and not any(
-        side.view is not None and side.rejection is None and side.view.due_ms(catalog) <= bound_ms(side)
+        side.view is not None
+        and side.rejection is None
+        and side.view.due_ms(catalog) <= bound_ms(side, standing)
         for side in sides
     ):
         return Parted(sides, [], [])  # nothing is due: nearly always
@@ -73,7 +75,7 @@ def part(sides: list[Side], catalog: Catalog, views: Views, standing: Standing, 
             parted.later.append(side)
             continue
         view = seen.get(client, view)
-        if view.due_ms(catalog) <= bound_ms(side):
+        if view.due_ms(catalog) <= bound_ms(side, standing):
             planned = _planned(side, view, catalog, views, standing, keep_ms)
             if planned is not None and client in seen:
                 waits.add(client)
@@ -82,7 +84,7 @@ def part(sides: list[Side], catalog: Catalog, views: Views, standing: Standing, 
             if planned is not None:
                 parted.changes.append(planned)
                 view = planned.view
-                if view.due_ms(catalog) <= bound_ms(side):  # a long plan goes on
+                if view.due_ms(catalog) <= bound_ms(side, standing):  # a long plan goes on
                     waits.add(client)
                     parted.later.append(side)
                     continue
@@ -95,7 +97,7 @@ def _planned(
     side: Side, view: ClientView, catalog: Catalog, views: Views, standing: Standing, keep_ms: int
 ) -> Planned | None:
     change = due_change(
-        view.state, catalog, upto_ms=bound_ms(side), now_ms=standing.lane_ms,
+        view.state, catalog, upto_ms=bound_ms(side, standing), now_ms=standing.lane_ms,
         known=views.known.get(view.id, Known()), cause=cause_of(side, standing), closing=False,
         keep_ms=keep_ms,
     )  # fmt: skip
