@@ -52,7 +52,10 @@ def test_the_example_shows_every_setting_with_its_default() -> None:
             if field.default is None:  # not there by default: shown behind `#`
                 assert f"# {field.name} = " in text, f"{section}.{field.name}"
             else:
-                assert table[section][field.name] == field.default, f"{section}.{field.name}"
+                value = table[section][field.name]
+                assert (tuple(value) if isinstance(value, list) else value) == field.default, (
+                    f"{section}.{field.name}"
+                )
 
 
 def test_environment_wins_over_file_and_flags_over_both(tmp_path: Path) -> None:

@@ -83,7 +83,7 @@ async def connect_store(settings: Settings) -> Buckets:
 def catalogs_of(settings: Settings) -> Catalogs:
     """Return the catalogs that lie in Kafka."""
     client, topic = kafka_client(settings), topics_of(settings).commands
-    return Catalogs(lambda offsets: read_content(client, topic, offsets))
+    return Catalogs(lambda offsets: read_content(client, topic, offsets), settings.events.notices)
 
 
 @asynccontextmanager
