@@ -203,7 +203,7 @@ class Batch:
         """Add events that are published with the batch."""
         for event in events:
             self.events.append((event.key, event.value, []))
-            self.counts.events[event.type] += 1
+            self.counts.tell(event)
 
     @property
     def catalog(self) -> int:
