@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from rater.core.bucket.messages import DrawResult, Outcome, crossing
 from rater.core.catalog.offers import LimitText, marks_of
 from rater.core.kinds import EventType
-from rater.core.rating.crossings import draw_events, nears
+from rater.core.rating.crossings import crosses, draw_events
 
 percents = st.lists(st.integers(1, 100), unique=True).map(sorted)
 
@@ -51,7 +51,7 @@ def test_each_percent_is_told_by_the_take_that_crosses_it(
         found = draw_events(transaction("m"), [limit(size, of)], result, "t/0/7")
         crossed = [json.loads(event.value)["data"]["percent"] for event in found]
         assert crossed == [one for one in of if before * 100 < one * size <= used * 100], number
-        assert not crossed or nears(limit(size, of), size - used)
+        assert crosses(limit(size, of).marks, taken, size - used) == bool(crossed)
         told += crossed
     assert told == [one for one in of if 0 < one * size <= used * 100]
 

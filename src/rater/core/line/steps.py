@@ -38,7 +38,7 @@ from rater.core.kinds import DuplicateKind, SideOutcome, TransactionType
 from rater.core.line.batch import SIDE_INDEX, Batch, Record, Side, Standing, timestamp
 from rater.core.line.draw_request import RequestBuilder
 from rater.core.line.due import Planned, index_of
-from rater.core.rating.crossings import draw_events, nears
+from rater.core.rating.crossings import crosses, draw_events
 from rater.core.rating.event_fees import event_fees
 from rater.core.rating.identifying import Ahead, Identified
 from rater.core.rating.identifying import identify as identify_side
@@ -350,7 +350,8 @@ def render(batch: Batch, standing: Standing) -> None:
                 limit = side.limits[at]
                 counters.append((head.packages[limit.group].field + limit.field, taken))
                 draws.append("money" if limit.money else "volume")
-                tells = tells or nears(limit, left)
+                if limit.marks and crosses(limit.marks, taken, left):
+                    tells = True
             effect = Effect(
                 side.topic, lane, row.offset, side.index, row.record_ms, lane_ms, row.key, row.content,
                 head.client, result.amount, counters,

@@ -17,10 +17,14 @@ from rater.core.clients.changes import ChangeEvent
 from rater.core.kinds import EventType
 
 
-def nears(limit: LimitText, left: int) -> bool:
-    """Return whether a take that leaves so much may have crossed a percent of the limit: seldom."""
-    marks = limit.marks
-    return bool(marks) and left <= marks[0][1]
+def crosses(marks: Sequence[tuple[int, int]], taken: int, left: int) -> bool:
+    """Return whether a take crosses a percent of its limit: seldom, but asked of each."""
+    for _, rest in marks:
+        if left > rest:
+            return False  # nor those behind it, for which less is left
+        if rest < left + taken:
+            return True
+    return False
 
 
 def draw_events(
