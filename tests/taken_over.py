@@ -71,8 +71,8 @@ OBJECTS_FROM = 10_000
 ALL = 10**6
 CHANGES = b"\x01"
 """Begins what is kept of a call with changes."""
-CONTEXT_FIELDS = 13
-"""Of what is kept of a side, before it had fees."""
+CONTEXT_FIELDS, LIMIT_FIELDS = 13, 7
+"""Of what is kept of a side, before it had fees, and of each limit, before that had percents."""
 
 Raw = tuple[bytes | None, bytes | None, list[tuple[str, bytes]]]
 """A record of Kafka: key, value, headers."""
@@ -325,10 +325,12 @@ def _entry_of(change: KeptChange) -> OutcomeEntry:
 
 
 def _as_then(context: bytes) -> bytes:
-    """Return a side's context without the fees that it has none of: versions before did not know them."""
+    """Return a side's context without fees and percents, of which versions before knew nothing."""
     fields = msgspec.msgpack.decode(context)
     if isinstance(fields, list) and len(fields) == CONTEXT_FIELDS + 1 and not fields[-1]:
-        return msgspec.msgpack.encode(fields[:-1])
+        *others, limits, _ = fields
+        assert not any(limit[LIMIT_FIELDS:] != [[]] for limit in limits)
+        return msgspec.msgpack.encode([*others, [limit[:LIMIT_FIELDS] for limit in limits]])
     return context
 
 

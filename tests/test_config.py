@@ -52,7 +52,10 @@ def test_the_example_shows_every_setting_with_its_default() -> None:
             if field.default is None:  # not there by default: shown behind `#`
                 assert f"# {field.name} = " in text, f"{section}.{field.name}"
             else:
-                assert table[section][field.name] == field.default, f"{section}.{field.name}"
+                value = table[section][field.name]
+                assert (tuple(value) if isinstance(value, list) else value) == field.default, (
+                    f"{section}.{field.name}"
+                )
 
 
 def test_environment_wins_over_file_and_flags_over_both(tmp_path: Path) -> None:
@@ -120,6 +123,9 @@ def test_environment_wins_over_file_and_flags_over_both(tmp_path: Path) -> None:
         ('[decks.a]\ncolumns = {codes = "A"}', ["decks.a.columns.codes", "known are code, country_code"]),
         ('[decks.a]\nstatuses = {D = "deleted"}', ["decks.a.statuses.D", "closed"]),
         ("[decks.a]\nmove_percent = -1", ["decks.a.move_percent", "from 0 to"]),
+        ("[events]\nlimit_percents = [50, 101]", ["events.limit_percents", "whole numbers from 1 to 100"]),
+        ('[events]\nlimit_percents = "50"', ["events.limit_percents = '50'", "a list of whole numbers"]),
+        ("[events]\nexpiring_notice_hours = 1.5", ["a whole number from 0 to 8760"]),
         ("[kafka", ["is not TOML"]),
     ],
 )
@@ -128,10 +134,27 @@ def test_what_is_wrong_is_a_sentence_with_place_and_remedy(
 ) -> None:
     """A wrong setting is named with its file, key and value, and what to do."""
     found = "\n".join(problems(text, tmp_path))
-    assert any(place in found for place in ("rater.toml", "kafka.", "sources.", "redis.", "decks."))
+    assert any(
+        place in found for place in ("rater.toml", "kafka.", "sources.", "redis.", "decks.", "events.")
+    )
     assert "secret" not in found
     for part in parts:
         assert part in found
+
+
+@pytest.mark.parametrize(
+    ("value", "percents"), [("100, 50,50", (50, 100)), ("", ()), ("7", (7,)), ("50,x", None), ("0", None)]
+)
+def test_a_list_is_given_as_text_with_commas(value: str, percents: tuple[int, ...] | None) -> None:
+    """Of a variable or flag; what is there twice counts once, in order."""
+    found = load(None, {"RATER_EVENTS__LIMIT_PERCENTS": value})
+    if percents is None:
+        assert isinstance(found, list)
+        assert "RATER_EVENTS__LIMIT_PERCENTS" in found[0]
+        assert "a list of whole numbers" in found[0]
+    else:
+        assert not isinstance(found, list)
+        assert found.events.notices == (percents, 0)
 
 
 def test_all_problems_are_told_at_once(tmp_path: Path) -> None:

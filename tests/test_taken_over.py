@@ -208,7 +208,9 @@ def test_calls_that_come_again_are_known(taken: Taken) -> None:
     then, now, drawn = taken
     assert with_values(now["again"]["journal"]) == with_values(then["again"]["journal"])
     assert now["again"]["rejected"] == then["again"]["rejected"]
-    assert now["again"]["events"] == then["again"]["events"]
+    # Versions before told of no percents.
+    known = [one for one in now["again"]["events"] if b"limit_threshold" not in one[1]]
+    assert known == then["again"]["events"]
     new = [digest(value) for _, value in values(now["again"]["journal"])]
     assert len(set(new)) == len(new) > 0
     assert not set(new) & set(drawn)

@@ -31,6 +31,7 @@ from rater.jobs.commands import Sender
 from rater.jobs.load import Loaded, Loader
 from rater.metrics import Metrics
 from rater.queries.connections import Connections
+from rater.queries.pending_charges import pending_charges
 from rater.source_maps import open_maps
 from rater.store.buckets import Buckets
 from rater.stream.content import read_content
@@ -83,7 +84,7 @@ async def connect_store(settings: Settings) -> Buckets:
 def catalogs_of(settings: Settings) -> Catalogs:
     """Return the catalogs that lie in Kafka."""
     client, topic = kafka_client(settings), topics_of(settings).commands
-    return Catalogs(lambda offsets: read_content(client, topic, offsets))
+    return Catalogs(lambda offsets: read_content(client, topic, offsets), settings.events.notices)
 
 
 @asynccontextmanager
@@ -304,7 +305,7 @@ async def audit(settings: Settings, progress: Progress | None = None) -> Ledger:
 
 @asynccontextmanager
 async def audits(settings: Settings, every_s: int) -> AsyncIterator[tuple[int, AsyncIterator[Ledger]]]:
-    """Serve the last audit's result as `rater_audit_drift`.
+    """Serve the last audit's result as `rater_audit_drift`, and how many charges wait as of then.
 
     Gives the port, and the ledgers of audits without end, `every_s` seconds apart.
     """
@@ -316,6 +317,7 @@ async def audits(settings: Settings, every_s: int) -> AsyncIterator[tuple[int, A
         while True:
             ledger = await audit(settings)
             metrics.drift(ledger.findings_total)
+            metrics.pending_charges(await count_pending(settings))
             yield ledger
             await asyncio.sleep(every_s)
 
@@ -325,11 +327,17 @@ async def audits(settings: Settings, every_s: int) -> AsyncIterator[tuple[int, A
         await health.stop()
 
 
+async def count_pending(settings: Settings) -> int:
+    """Return how many client packages wait to be paid."""
+    async with opened_store(settings) as store:
+        return sum([1 async for _ in pending_charges(store)])
+
+
 LAG_S = 1.0
 
 
 async def _watch_lag(worker: Worker, metrics: Metrics) -> None:
-    """Tell the lag of our lanes once a second."""
+    """Tell the lag of our lanes, also that of due work, once a second."""
     told: set[tuple[str, int]] = set()
     while True:
         await asyncio.sleep(LAG_S)
@@ -339,6 +347,7 @@ async def _watch_lag(worker: Worker, metrics: Metrics) -> None:
                 seconds = 0.0 if last_ms is None else max(0.0, now_s - last_ms / 1000)
                 metrics.lag(topic, lane, records, seconds)
                 known.add((topic, lane))
+        metrics.overdue(worker.overdue())
         for place in told - known:
             metrics.forget_lag(*place)
         told = known

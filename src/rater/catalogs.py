@@ -18,6 +18,7 @@ from rater.core.catalog.compiled import compile_catalog
 from rater.core.catalog_files.merging import from_objects
 from rater.core.commands.records import ManifestBody
 from rater.core.json_text import UNREADABLE
+from rater.core.notices import NOTICES
 from rater.core.reasons import shown
 from rater.core.zones import INSTALLED
 from rater.errors import NoCatalog
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
     from rater.core.catalog.compiled import Catalog
     from rater.core.catalog.specs import Content
+    from rater.core.notices import Notices
 
     ReadContent = Callable[[list[int]], Awaitable[dict[int, bytes]]]
     """Read the content records at these offsets of partition 0 of `rater.commands`."""
@@ -44,9 +46,9 @@ _REMEDY = "the topic was recreated, or something else wrote to it: restore it, o
 class Catalogs:
     """Compiled catalogs by version."""
 
-    def __init__(self, read: ReadContent) -> None:
-        """Read content by `read`."""
-        self._read = read
+    def __init__(self, read: ReadContent, notices: Notices = NOTICES) -> None:
+        """Read content by `read`. notices: of what events tell ahead."""
+        self._read, self._notices = read, notices
         self._compiled: dict[int, asyncio.Task[Catalog]] = {}
         self._objects: dict[bytes, bytes] = {}
 
@@ -71,7 +73,7 @@ class Catalogs:
             )
             raise NoCatalog(message)
         try:
-            catalog = await asyncio.to_thread(compile_catalog, content, version)
+            catalog = await asyncio.to_thread(compile_catalog, content, version, self._notices)
         except Exception as error:
             message = f"version {version} of the catalog cannot be compiled ({shown(repr(error))}): {_REMEDY}"
             raise NoCatalog(message) from error

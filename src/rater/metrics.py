@@ -27,6 +27,7 @@ from rater.core.kinds import (
     Do,
     DuplicateKind,
     EventType,
+    RenewalOutcome,
     Result,
     SideLabel,
     SideOutcome,
@@ -155,6 +156,11 @@ TABLE = (
     Metric("counter", "rater_draws", "Draws from limits, by kind.", {"kind": DRAWS}),
     Metric("counter", "rater_events", "Events published, by type.", {"type": tuple(EventType)}),
     Metric(
+        "counter", "rater_renewals",
+        "Renewals: done in time or late, begun to wait, given up when renew_for was over.",
+        {"outcome": tuple(RenewalOutcome)},
+    ),
+    Metric(
         "counter", "rater_commands", "Commands carried out, by what they do and how they ended.",
         {"do": tuple(Do), "result": tuple(Result)},
     ),
@@ -187,6 +193,11 @@ TABLE = (
     Metric(
         "counter", "rater_replayed", "Sides published again from their kept outcome, not decided again."
     ),
+    Metric(
+        "gauge", "rater_renewals_overdue",
+        "Due moments of client packages (renewals, ends) that are over and not in work yet.",
+    ),
+    Metric("gauge", "rater_pending_charges", "Client packages that wait to be paid, at the last audit."),
     Metric("gauge", "rater_catalog_version", "Version of the catalog in use; 0: none."),
     Metric(
         "gauge", "rater_audit_drift",
@@ -230,6 +241,7 @@ class Metrics:
         self._counters["rater_transactions"].add(counts.transactions.items())
         self._counters["rater_draws"].add(counts.draws.items())
         self._counters["rater_events"].add(counts.events.items())
+        self._counters["rater_renewals"].add(counts.renewals.items())
         self._counters["rater_commands"].add(counts.commands.items())
         self._counters["rater_replayed"].inc(counts.replayed)
         self._histograms["rater_batch_records"].add(counts.cdrs)
@@ -263,6 +275,14 @@ class Metrics:
     def stuck(self, lanes: int) -> None:
         """Tell how many of our lanes make no progress."""
         self._gauges["rater_stuck_lanes"].set(lanes)
+
+    def overdue(self, moments: int) -> None:
+        """Tell how much due work of our lanes is not in work yet."""
+        self._gauges["rater_renewals_overdue"].set(moments)
+
+    def pending_charges(self, charges: int) -> None:
+        """Tell how many client packages wait to be paid."""
+        self._gauges["rater_pending_charges"].set(charges)
 
     def redis_retried(self, times: int = 1) -> None:
         """Count Redis calls that were repeated."""

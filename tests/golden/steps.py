@@ -14,7 +14,8 @@ and `expect`: what comes of it. Its entries are
 - {rejected: …} and {duplicate: …} of a CDR.
 The catalog is the first step: `loaded` says when it is loaded, `expect` beside it what comes of it, opening
 balances left out. At the end, when the last step's moment has come, `balances` of clients are compared, and
-`client_packages`: fields of what lists show of each (listing.py).
+`client_packages`: fields of what lists show of each (listing.py). `settings`: keys of [events], where a case
+needs other ones than the defaults.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
+
+import msgspec
 
 from golden.cases import (
     LOADED_AT,
@@ -36,6 +39,7 @@ from golden.cases import (
     read_case,
     record_of,
 )
+from rater.config.settings import Events
 
 SYSTEM_EVENTS = {"catalog_loaded", "command_done", "command_refused"}
 """Of the commands themselves, not of what becomes of a client."""
@@ -64,6 +68,7 @@ class StepCase:
     balances: dict[str, str]
     client_packages: dict[str, dict[str, Any]]
     all_events: bool
+    settings: Events
 
     @property
     def end_ms(self) -> int:
@@ -95,6 +100,7 @@ def _case(name: str, content: dict[str, Any]) -> StepCase:
         balances=content["balances"],
         client_packages=content.get("client_packages", {}),
         all_events=content.get("events") == "all",
+        settings=msgspec.convert(content.get("settings", {}), Events),
     )
 
 

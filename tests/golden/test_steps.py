@@ -33,7 +33,7 @@ CASES = load_step_cases()
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_case(case: StepCase) -> None:
     """What the file expects of each step comes out, and at the end there is what it says."""
-    rater = Rater()
+    rater = Rater(notices=case.settings.notices)
     outcomes = [_done(rater, case, number, step) for number, step in enumerate(case.steps)]
     assert compare_steps(case, outcomes, _shown(rater, case)) == [], case.title
 
@@ -79,7 +79,7 @@ def _event(event: dict[str, object]) -> Got:
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_sums_agree(case: StepCase) -> None:
     """Balances are the sums of amounts, counters those of what draws took, and nothing comes twice."""
-    rater = Rater()
+    rater = Rater(notices=case.settings.notices)
     every = [got for number, step in enumerate(case.steps) for got in _done(rater, case, number, step)]
     transactions = [value for kind, _, value in every if kind == "transaction"]
     for client in rater.states:
@@ -106,7 +106,7 @@ def test_sums_agree(case: StepCase) -> None:
 def test_differences_are_found() -> None:
     """Whatever comes that a file does not name, and whatever does not come, is told."""
     case = next(case for case in CASES if case.name == "101-pending-charge-and-top-up")
-    rater = Rater()
+    rater = Rater(notices=case.settings.notices)
     outcomes = [_done(rater, case, number, step) for number, step in enumerate(case.steps)]
     shown = _shown(rater, case)
     assert compare_steps(case, outcomes, shown) == []

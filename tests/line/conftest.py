@@ -27,6 +27,7 @@ from rater.stream import journal
 from rater.worker.process import Worker
 
 DEADLINE_S = 90.0
+HOOKED = Path(__file__).parents[1] / "faults" / "hooked.py"
 
 
 class System:
@@ -155,12 +156,14 @@ class System:
                 worker.stopping.set()
                 await running
 
-    def start_worker(self) -> subprocess.Popen[bytes]:
-        """Start a worker as a process of its own."""
+    def start_worker(self, point: str | None = None) -> subprocess.Popen[bytes]:
+        """Start a worker as a process of its own. point: where it kills itself (faults/hooked.py)."""
+        program = ["-m", "rater"] if point is None else [str(HOOKED)]
+        more = {} if point is None else {"RATER_FAULT_POINT": point}
         with (self.folder / f"worker-{len(self.processes)}.log").open("wb") as log:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "rater", "worker", "--metrics-port", "0"],
-                env={**os.environ, **self.environ},
+            process = subprocess.Popen(  # noqa: S603 - our own program
+                [sys.executable, *program, "worker", "--metrics-port", "0"],
+                env={**os.environ, **self.environ, **more},
                 stdout=log,
                 stderr=log,
             )

@@ -19,6 +19,7 @@ from golden.steps_together import TaggedSteps, Turn, rounds, tagged_steps
 from golden.together import merged_catalogs
 from line.test_golden_line import allow_the_future
 from rater import app
+from rater.config.settings import Events
 from rater.core.amounts import format_micros
 from rater.core.bucket.messages import bucket_of
 from rater.core.instants import rfc3339
@@ -38,11 +39,22 @@ Outcomes = dict[str, list[list[Got]]]
 """What came of each step of each case, by its tag."""
 
 
-async def test_golden_cases(system_of: Callable[..., Awaitable[Any]]) -> None:
-    """On real servers each step of each case brings what its file expects, and the audit finds nothing."""
-    cases = tagged_steps(load_step_cases())
-    window = {"RATER_WORKER__DUPLICATE_WINDOW_DAYS": str(WINDOW_DAYS)}
-    system = await system_of(partitions=PARTITIONS, environ=window)
+CASES = load_step_cases()
+
+
+@pytest.mark.parametrize("settings", sorted({case.settings for case in CASES}, key=repr), ids=repr)
+async def test_golden_cases(settings: Events, system_of: Callable[..., Awaitable[Any]]) -> None:
+    """On real servers each step of each case brings what its file expects, and the audit finds nothing.
+
+    Cases with other settings are done by workers of their own.
+    """
+    cases = tagged_steps([case for case in CASES if case.settings == settings])
+    environ = {
+        "RATER_WORKER__DUPLICATE_WINDOW_DAYS": str(WINDOW_DAYS),
+        "RATER_EVENTS__LIMIT_PERCENTS": ",".join(map(str, settings.limit_percents)),
+        "RATER_EVENTS__EXPIRING_NOTICE_HOURS": str(settings.expiring_notice_hours),
+    }
+    system = await system_of(partitions=PARTITIONS, environ=environ)
     await allow_the_future(system)
     async with system.worker(), line_of(system, cases) as line:
         for turns in rounds(cases):

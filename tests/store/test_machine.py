@@ -273,6 +273,7 @@ class Machine(RuleBasedStateMachine):
         drawn=st.lists(items(), max_size=2),
         wrong=wrong,
         wake=wakes,
+        mark=wakes,
     )
     def change(
         self,
@@ -301,6 +302,7 @@ class Machine(RuleBasedStateMachine):
         *,
         wrong: int | None = None,
         wake: int | None = None,
+        mark: int | None = None,
         **what: Any,
     ) -> DrawReply:
         """Make a call; its uses name clients that exist or come to, but for one that is wrong."""
@@ -309,7 +311,7 @@ class Machine(RuleBasedStateMachine):
         after |= {change.client: change.version for change in changes}
         there = [name for name in CLIENTS if after.get(name) or wrong == 0]
         uses = [
-            Use(name, (after.get(name) or 0) + (number == wrong), what.get("credit", 0), FIELDS, wake)
+            Use(name, (after.get(name) or 0) + (number == wrong), what.get("credit", 0), FIELDS, wake, mark)
             for number, name in enumerate(there)
         ]
         lane_ms = what.get("lane_ms", 5 * LENGTH_MS)
@@ -642,21 +644,28 @@ def test_changes(machine: type[Machine]) -> None:
     answered: Counter[str] = Counter()
     for seed in range(60):
         rng, one = random.Random(seed), machine()  # noqa: S311 - a test
+        marks = random.Random(1000 + seed)  # noqa: S311 - the same
         one.take_all()
         for _ in range(25):
             changes = some_changes(rng, one.twin) if rng.random() < 0.6 else []
             wake = rng.choice((None, 0, 100, rng.randrange(-300, 300)))
             wrong = 0 if rng.random() < 0.03 else None
-            reply = one.ask(rng.randrange(LANES), 0, 0, changes, some_items(rng), wrong=wrong, wake=wake)
+            mark = marks.choice((None, None, 0, marks.randrange(-300, 300)))
+            reply = one.ask(
+                rng.randrange(LANES), 0, 0, changes, some_items(rng), wrong=wrong, wake=wake, mark=mark
+            )
             answered[reply.status.name] += 1
             answered["changed"] += bool(changes) and reply.status == Status.OK
             answered["drawn on"] += bool(changes) and any(result.takes for result in reply.results)
             answered["woken"] += bool(reply.woken)
+            for result in reply.results:
+                answered[f"low {result.low}"] += 1
             answered["due before an item"] += any(due.item is not None for due in reply.due)
             one.same_state()
         one.teardown()
     seen = ("OK", "STALE", "MORE", "DUE", "changed", "drawn on", "woken", "due before an item")
-    assert min(answered[name] for name in seen) >= 5, answered
+    seen_low = ("low True", "low False")
+    assert min(answered[name] for name in (*seen, *seen_low)) >= 5, answered
 
 
 def items_with_fees(rng: random.Random) -> list[DrawItem]:
@@ -696,6 +705,7 @@ def test_fees(machine: type[Machine]) -> None:
     told: Counter[Any] = Counter()
     for seed in range(60):
         rng, one = random.Random(seed), machine()  # noqa: S311 - a test
+        marks = random.Random(1000 + seed)  # noqa: S311 - the same
         one.take_all()
         funds = rng.choice((0, 60, 200, 200, 1000, 10_000, LIMIT - 50))
         one.ask(0, 0, 0, [ClientWrite(client, 0, 1, b"r", delta=funds) for client in CLIENTS], [])
@@ -703,11 +713,13 @@ def test_fees(machine: type[Machine]) -> None:
             changes = some_changes(rng, one.twin) if rng.random() < 0.1 else []
             drawn = items_with_fees(rng) if rng.random() < 0.8 else some_items(rng)
             credit, wake = rng.choice((0, 0, 30, 90)), rng.choice((None, 0, 100))
-            reply = one.ask(rng.randrange(LANES), 0, 0, changes, drawn, wake=wake, credit=credit)
+            mark = marks.choice((None, 0, 50, 150))
+            reply = one.ask(rng.randrange(LANES), 0, 0, changes, drawn, wake=wake, credit=credit, mark=mark)
             told[reply.status.name] += 1
             for result in reply.results:
                 if result.fee is not None:
                     told["charged", result.fee.charged is not None, result.fee.covered] += 1
+                told["low with a fee"] += result.fee is not None and result.low is True
                 told["out of range"] += result.outcome == Outcome.OUT_OF_RANGE
             one.same_state()
         for client in one.twin.clients.values():
@@ -715,7 +727,12 @@ def test_fees(machine: type[Machine]) -> None:
             assert client.used.get("1.1.fee.charged", 0) <= 1
         one.teardown()
     seen = [("charged", *what) for what in ((True, None), (True, True), (True, False), (False, False))]
-    assert min(told[name] for name in [*seen, ("charged", False, True), "out of range", "once"]) >= 5, told
+    assert (
+        min(
+            told[name] for name in [*seen, ("charged", False, True), "out of range", "once", "low with a fee"]
+        )
+        >= 5
+    ), told
 
 
 def test_hints(machine: type[Machine]) -> None:

@@ -54,7 +54,7 @@ def test_draw_is_laid_out_as_the_functions_read_it() -> None:
     args = packed(
         changes=[change],
         accounts=[("account", "new")],
-        uses=[Use("c", 8, 100, ["1.1.a", "1.1.b"], wake=7), Use("d", 1, 0, [])],
+        uses=[Use("c", 8, 100, ["1.1.a", "1.1.b"], wake=7), Use("d", 1, 0, [], mark=-8)],
         items=[asking],
     )
     assert changes(args)
@@ -69,6 +69,7 @@ def test_draw_is_laid_out_as_the_functions_read_it() -> None:
         13, 3, 0, 1, 3, 9, -5, 1, "1.1.a", 0, 4, 2, 7, 2**54,
         4, 12, 9, 13, 10, 7, 2, 14, "new", 3, 15, "3.1", 11,
         13, 1, 1, 2, 64, 3, -4, -5, 1, 0, 6, -6, -7, 0,
+        2, 2, -8,
     ]  # fmt: skip
     assert args.argv[7:] == [b"register", b"\x00\x09new", b"\x01\x00new", b"1:row"]
     code = 1 + 4 + 8 + 16 + 32 * 2  # money, allow, cap, conversion, group 2
@@ -115,6 +116,7 @@ def test_sides_alone_go_as_they_always_did() -> None:
     assert args.argv[4:] == [b"12345678same12345678", b"context"]
     assert payload(args) == [3, 4, 5, 6, 1, 1, 1, 0, 0, 1, 1, 0, 0, 0, 0, 60, 1, 0, 1]
     assert changes(packed(uses=[Use("c", 1, 0, [], wake=0)]))
+    assert changes(packed(uses=[Use("c", 1, 0, [], mark=0)]))
 
 
 def test_what_is_due_comes_with_its_numbers() -> None:

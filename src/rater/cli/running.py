@@ -145,7 +145,10 @@ async def load_files(settings: Settings, files: Iterable[str]) -> int:
 
 @click.command()
 @click.option(
-    "--every", type=SPAN, metavar="SPAN", help="Again after 10m, 1h; serve rater_audit_drift. Else once."
+    "--every",
+    type=SPAN,
+    metavar="SPAN",
+    help="Again after 10m, 1h; serve what it finds as metrics. Else once.",
 )
 @settings_options(prints=True)
 def audit(every: int | None) -> int:

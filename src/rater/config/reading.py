@@ -173,8 +173,11 @@ def _take(one: _Given, struct: type[Struct], into: dict[str, Any], problems: lis
         problems.append(one.problem(f"there is no such setting; {_nearest(key, keys)}"))
         return
     kind = _kinds(struct)[key]
+    value = one.value
+    if one.text and isinstance(_plain_type(kind), msgspec.inspect.VarTupleType):
+        value = [part for part in map(str.strip, value.split(",")) if part]
     try:
-        into[key] = msgspec.convert(one.value, kind, strict=not one.text)
+        into[key] = msgspec.convert(value, kind, strict=not one.text)
     except msgspec.ValidationError:
         problems.append(one.problem(_expected(kind)))
 
@@ -309,15 +312,19 @@ def _nearest(name: str, known: list[str] | tuple[str, ...]) -> str:
 
 def _expected(kind: Any) -> str:
     """Return what a setting must be: its type and range in words, and what it means."""
-    info = msgspec.inspect.type_info(kind)
+    whole, info = msgspec.inspect.type_info(kind), _plain_type(kind)
     meaning = ""
-    if isinstance(info, msgspec.inspect.Metadata):
-        meaning = (info.extra_json_schema or {}).get("description", "")
-        info = info.type
+    if isinstance(whole, msgspec.inspect.Metadata):
+        meaning = (whole.extra_json_schema or {}).get("description", "")
     words = _WORDS.get(type(info))
     if words is None:  # text: the meaning says what it looks like
         return f"give {meaning or 'text'}"
     return f"give {words(info)}" + (f" ({meaning})" if meaning else "")
+
+
+def _plain_type(kind: Any) -> msgspec.inspect.Type:
+    info = msgspec.inspect.type_info(kind)
+    return info.type if isinstance(info, msgspec.inspect.Metadata) else info
 
 
 def _range(info: Any) -> str:
@@ -330,6 +337,7 @@ _WORDS: dict[type[Any], Callable[[Any], str]] = {
     msgspec.inspect.BoolType: lambda _: "true or false",
     msgspec.inspect.LiteralType: lambda info: "one of " + ", ".join(str(value) for value in info.values),
     msgspec.inspect.DictType: lambda _: "a table",
+    msgspec.inspect.VarTupleType: lambda info: f"a list of whole numbers{_range(info.item_type)}",
 }
 
 

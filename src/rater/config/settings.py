@@ -14,6 +14,8 @@ from msgspec import Meta, Struct
 
 from rater.core.cdr import MAPPED_BYTES, MAPPED_BYTES_MAX
 from rater.core.decks.profile import Profile
+from rater.core.instants import HOUR_MS
+from rater.core.notices import Notices
 
 SECRETS = frozenset({"password", "sasl_password"})
 """Keys whose value is never shown. Each has a twin KEY_file: a file that holds it (secrets of containers)."""
@@ -171,6 +173,24 @@ class Worker(Section, frozen=True, kw_only=True):
     ] = 30
 
 
+class Events(Section, frozen=True, kw_only=True):
+    """Of what events tell ahead; the same for all workers."""
+
+    limit_percents: Annotated[
+        tuple[Annotated[int, Meta(ge=1, le=100)], ...],
+        Meta(description="percents of a limit's use that events tell of; none: they tell of none"),
+    ] = (50, 80, 100)
+    expiring_notice_hours: Annotated[
+        int,
+        Meta(ge=0, le=8760, description="before a period's stop an event tells of unused volume; 0: none"),
+    ] = 0
+
+    @property
+    def notices(self) -> Notices:
+        """The same, as catalogs take it."""
+        return Notices(tuple(sorted(set(self.limit_percents))), self.expiring_notice_hours * HOUR_MS)
+
+
 class Logs(Section, frozen=True, kw_only=True):
     """What is told on standard error."""
 
@@ -208,6 +228,7 @@ class Settings(Section, frozen=True, kw_only=True):
     topics: Topics = Topics()
     metrics: Metrics = Metrics()
     worker: Worker = Worker()
+    events: Events = Events()
     logs: Logs = Logs()
     sources: dict[str, Source] = msgspec.field(default_factory=dict)
     decks: dict[str, Profile] = msgspec.field(default_factory=dict)
@@ -222,7 +243,8 @@ class Settings(Section, frozen=True, kw_only=True):
 
 
 SECTIONS: dict[str, type[Section]] = {
-    "kafka": Kafka, "redis": Redis, "topics": Topics, "metrics": Metrics, "worker": Worker, "logs": Logs,
+    "kafka": Kafka, "redis": Redis, "topics": Topics, "metrics": Metrics, "worker": Worker,
+    "events": Events, "logs": Logs,
 }  # fmt: skip
 
 

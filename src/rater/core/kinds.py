@@ -39,6 +39,15 @@ class TransactionType(StrEnum):
     REVERSAL = "reversal"
 
 
+class RenewalOutcome(StrEnum):
+    """What became of a renewal; archived: given up when `renew_for` was over."""
+
+    RENEWED = "renewed"
+    LATE = "late"
+    PENDING = "pending"
+    ARCHIVED = "archived"
+
+
 class ClientPackageStatus(StrEnum):
     """Where a client package stands: before its first period, in one, or neither (archive)."""
 

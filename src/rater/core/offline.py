@@ -37,6 +37,7 @@ from rater.core.line import steps
 from rater.core.line.batch import Batch, LanePosition, Side, Standing
 from rater.core.line.draw_request import RequestBuilder
 from rater.core.line.due import WOKEN_INDEX_MIN, index_of, part, woken
+from rater.core.notices import NOTICES, Notices
 from rater.core.rating.explaining import Passed, not_drawn, passed_over
 from rater.core.rating.matching import package_type
 from rater.core.rating.pricing import Priced
@@ -96,10 +97,10 @@ class Explained(Struct):
 class Rater:
     """Rates records one by one against loaded catalogs; keeps counters, balances and duplicates in memory."""
 
-    def __init__(self, window_ms: int = WINDOW_MS) -> None:
+    def __init__(self, window_ms: int = WINDOW_MS, notices: Notices = NOTICES) -> None:
         """Start without a catalog: every service is unknown until one is loaded."""
         self.content: Content | None = None
-        self.catalog: Catalog = compile_catalog(Content(), 0)
+        self.catalog: Catalog = compile_catalog(Content(), 0, notices)
         self.states: dict[str, ClientState] = {}
         self.views = Views()
         self.bucket = Bucket()
@@ -129,7 +130,7 @@ class Rater:
             return merged
         if merged.changed:
             self.content, before = merged.content, self.catalog
-            self.catalog = compile_catalog(merged.content, self.catalog.version + 1)
+            self.catalog = compile_catalog(merged.content, before.version + 1, before.notices)
             self.standing.position = replace(self.standing.position, catalog=self.catalog.version)
             self._change(merged.entries, at_ms)
             self._see_to(dict(changed_packages(before, self.catalog)), at_ms)

@@ -201,7 +201,8 @@ end
 
 -------------------------------------------------------------------------------------------------------------- draw
 -- rater_v3_draw: draw and charge items, in order; all of it or nothing.
--- rater_v3_change: the same behind changes of clients, for clients that wait for a balance, and for items with fees.
+-- rater_v3_change: the same behind changes of clients, for clients that wait for a balance or have a mark, and for items
+-- with fees.
 --
 -- KEYS  1 g | 2 l:LANE | 3 o:LANE | 4-6 u:GEN, u:GEN-1, u:GEN+1 | then c:CLIENT of each use, then of changes that are
 --       not among them | then r:CLIENT of each change | then a:SHARD of each account entry | then d:HOUR,
@@ -225,7 +226,8 @@ end
 --         waits: per use the balance that it waits for, 2^54 for none; then lists, each with its number of numbers first:
 --         hints {key of d, element}, lowest hour of these | false, members {key of p, client}, history {key of h, field,
 --         row}, FEES: per item that asks for some: item from 1, use from 1, n, then n times group * 32, field index + 3 of
---         "charged" ("net" and "amount" are the next two), net, amount, 1 (deny) | 0
+--         "charged" ("net" and "amount" are the next two), net, amount, 1 (deny) | 0, MARKS {use from 1, the balance
+--         below which its client's is low}
 -- Reply status, call, and: OK: results packed (core/bucket `pack_results`) | STALE: indices from 0 of stale clients
 --       | DUE: per client {its index from 0, the item from 0 before which something is due, -1: a change's conditions do
 --       not hold, balance, the counters of the change in its order}; sums beyond +-2^53 as text
@@ -240,7 +242,7 @@ local FEE = 5                 -- of a fee that an item asks for
 local function behind(c, at) return at + 1 + c[at] end
 
 -- What items ask of fees: item -> where in c its fees begin, with their number; and per use the counters that are sums of
--- fees, so that they may be below 0: signed[i][field index + 3].
+-- fees, so that they may be below 0: signed[i][field index + 3]; and where in c the marks are.
 local function read_fees(c, uses)
   local at = c[1] + uses
   at = behind(c, behind(c, behind(c, at) + 1))
@@ -252,7 +254,15 @@ local function read_fees(c, uses)
     for k = at + 3, at + 2 + FEE * c[at + 2], FEE do own[c[k + 1] + 1], own[c[k + 1] + 2] = true, true end
     at = at + 3 + FEE * c[at + 2]
   end
-  return fees, signed
+  return fees, signed, stop
+end
+
+-- Per use the balance below which its client's is low; nil: none has one.
+local function read_marks(c, at)
+  if c[at] == 0 then return nil end
+  local marks = {}
+  for k = at + 1, at + c[at], 2 do marks[c[k]] = c[k + 1] end
+  return marks
 end
 
 -- Whether a counter is as only a fault of the store can leave it.
@@ -621,10 +631,11 @@ local function note_fee(c, fee, row, changed)
   changed[slot], changed[slot + 1], changed[slot + 2] = true, true, true
 end
 
--- Put what is told of fees before the takes in out[from .. last]; returns the new last.
-local function put_fee(out, from, last, told)
+-- Put what is told besides (-1: of fees, -2: of the client's mark) before the takes in out[from .. last]; returns the
+-- new last.
+local function put_told(out, from, last, of, first, second, third)
   for k = last, from, -1 do out[k + 4] = out[k] end
-  out[from], out[from + 1], out[from + 2], out[from + 3] = -1, told[1], told[2], told[3]
+  out[from], out[from + 1], out[from + 2], out[from + 3] = of, first, second, third
   return last + 4
 end
 
@@ -652,8 +663,9 @@ end
 
 -- All items, in order. Returns the packed results, the list item, item ... of those whose keys have to be
 -- remembered, the list of those that need more candidates, and what is due before items; notes in `drawn` which
--- counters of which client have changed. c[wakes + i]: the balance that client i waits for; fees: item -> where in c.
-local function draw_all(v, at, items, starts, has, balance, odd, drawn, entry, key, known, c, wakes, fees)
+-- counters of which client have changed. c[wakes + i]: the balance that client i waits for; fees: item -> where in c;
+-- marks: of uses, nil for none.
+local function draw_all(v, at, items, starts, has, balance, odd, drawn, entry, key, known, c, wakes, fees, marks)
   local out = {0}
   local n, seen, fresh, f, before, more, woken, rose, due = 1, {}, {}, 0, {}, {}, {}, {}, {}
   for k = 1, items do
@@ -691,7 +703,10 @@ local function draw_all(v, at, items, starts, has, balance, odd, drawn, entry, k
           note_takes(v, at + 6, has[i], out, n + 3, last, drawn[i])
         end
         if fee then note_fee(c, fee, has[i], drawn[i]) end
-        if told then last = put_fee(out, n + 3, last, told) end
+        if told then last = put_told(out, n + 3, last, -1, told[1], told[2], told[3]) end
+        local mark, low = marks and marks[i], nil
+        if mark then low = owed + amount < mark end
+        if mark and low ~= (held < mark) then last = put_told(out, n + 3, last, -2, low and 2 or 1, 0, 0) end
         out[n + 1] = RATED + (flags >= 2 and (funded and 8 or 4) or 0) + 4 * (last - n - 2)
         out[n + 2] = amount
         n = last
@@ -826,8 +841,11 @@ local function draw(keys, argv, changing)
     starts[i] = at
     at = at + 3 + v[at + 2]
   end
-  local fees, signed
-  if changing then fees, signed = read_fees(c, uses) end
+  local fees, signed, stop, marks
+  if changing then
+    fees, signed, stop = read_fees(c, uses)
+    marks = read_marks(c, stop)
+  end
   local has, version, balance, odd = read_clients(keys, v, 11, uses, clients, signed)
   local stale = stale_clients(v, starts, uses, clients, c, changes, version)
   if not stale then return {LOST, expected} end
@@ -840,7 +858,7 @@ local function draw(keys, argv, changing)
   local entry, key, known, own = read_known(keys, argv[5], items)
   local packed, fresh, cut
   packed, fresh, cut, due =
-    draw_all(v, at, items, starts, has, balance, odd, drawn, entry, key, known, c, c and c[1] - 1, fees)
+    draw_all(v, at, items, starts, has, balance, odd, drawn, entry, key, known, c, c and c[1] - 1, fees, marks)
   if #due > 0 then return {DUE, expected, due} end
   if #cut > 0 then return {MORE, expected, cut} end
   -- WRITE

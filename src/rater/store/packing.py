@@ -63,13 +63,13 @@ def pack_draw(request: DrawRequest, keys: Keys) -> Args:
     argv = [
         request.lane, request.token, request.number, msgpack.encode(flat), b"".join(digests), request.context,
     ]  # fmt: skip
-    if asking or request.changes or any(use.wake is not None for use in request.uses):
+    if asking or request.changes or any(use.wake is not None or use.mark is not None for use in request.uses):
         argv += _pack_changes(request, asking, clients, keys, names)
     return Args(names, argv)
 
 
 def changes(args: Args) -> bool:
-    """Return whether a call is one of rater_v3_change: it changes clients, some wait, or fees are asked."""
+    """Return whether a call is one of rater_v3_change: it changes clients, or has waits, marks or fees."""
     return len(args.argv) > _CHANGES
 
 
@@ -125,7 +125,13 @@ def _pack_changes(
             rows += (named.key(keys.history(of.client)), field, named.blob(b"%d:%b" % (of.version, row)))
     fees = [number for at in asking for number in _pack_fees(at + 1, request.items[at])]
     flat += (len(hints) - 1, *hints)  # the last is no hint
-    for some in (members, rows, fees):
+    marks = [
+        number
+        for place, use in enumerate(request.uses, 1)
+        if use.mark is not None
+        for number in (place, use.mark)
+    ]
+    for some in (members, rows, fees, marks):
         flat += (len(some), *some)
     return [msgpack.encode(flat), *states, *named.blobs]
 

@@ -68,6 +68,7 @@ class DueWork:
         self._sweep: AsyncIterator[list[tuple[int, list[str]]]] | None = None
         self._swept: list[tuple[int, list[str]]] = []
         self._count = 0
+        self._counted_at = float("-inf")
 
     @property
     def _store(self) -> Buckets:
@@ -81,15 +82,16 @@ class DueWork:
             bucket: _Hints() for bucket in range(self._store.count) if bucket % lanes == self._lane.number
         }
 
-    @property
-    def overdue(self) -> int:
-        """How many hints were read and are not worked off."""
-        return sum(len(hints.heap) for hints in self._hints.values())
+    def _overdue(self, now_ms: int) -> int:
+        """Return how many hints are due and not in work."""
+        return sum(due_ms <= now_ms for hints in self._hints.values() for due_ms, _ in hints.heap)
 
     # ------------------------------------------------------------------ by the clock
     async def ticks(self, now_ms: int) -> list[Outgoing]:
         """Return the ticks that are to go out now: one of each bucket at most."""
         ticks = []
+        if time.monotonic() - self._counted_at >= LOOK_S:
+            self._counted_at, self._lane.overdue = time.monotonic(), self._overdue(now_ms)
         for bucket, hints in self._hints.items():
             if hints.waits():
                 continue

@@ -100,6 +100,8 @@ class Lane:
         )
         self.cursors = [BucketCursor() for _ in range(connections.store.count)]
         self.progress = Progress(connections.metrics)
+        self.overdue = 0
+        """Due moments of its own buckets that are over and not in work, when that was looked at last."""
         self._unproven: Settled | None = None
         """What buckets may forget when the next commit has succeeded."""
 

@@ -90,6 +90,10 @@ class Worker:
         """Return lane → reader of the lanes that rate now."""
         return [(number, lane.reader) for number, lane in self._watch.lanes.items()]
 
+    def overdue(self) -> int:
+        """Return how much due work of our lanes is not in work yet."""
+        return sum(lane.overdue for lane in self._watch.lanes.values())
+
     async def assign(self, lanes: set[int]) -> None:
         """Begin to serve lanes; none any more when we end: nobody would drain them."""
         if self._ending:

@@ -380,11 +380,32 @@ def test_a_fee_out_of_range_draws_nothing() -> None:
     assert bring(9, [fee(0, -6)], used=[0, -1, 0, 0, 0, 0, 0, 0]) == refused  # a fault of the store
 
 
+def test_the_item_tells_that_crosses_the_mark() -> None:
+    """A balance at the mark is not low; what takes it below tells it, and what takes it to the mark again."""
+    made, call = bucket(100)
+    amounts = (-60, -1, -9, 9, 1, 0)
+    calls = [item(str(n), 1, Form(amount, 0, 1)) for n, amount in enumerate(amounts)]
+    asked = request(call, [], calls)
+    asked.uses[0].mark = 40
+    assert [result.low for result in made.draw(asked).results] == [None, True, None, None, False, None]
+
+
+def test_a_fee_crosses_the_mark_with_its_call() -> None:
+    """What is told is of both together: a call that gives back what its fee takes crosses nothing."""
+    made, call = bucket(40)
+    calls = [item("a", 60, ONE_A_SECOND, (FIRST,)), item("b", 60, Form(1, 0, 1), (OTHER,))]
+    calls[0].fees, calls[1].fees = (fee(0, -6),), (fee(1, -6),)
+    asked = request(call, FEE_FIELDS, calls)
+    asked.uses[0].mark = 40
+    first, second = made.draw(asked).results
+    assert (first.amount, first.low, second.low) == (0, True, None)
+
+
 _TAKES = st.lists(st.tuples(*[st.integers(0, 2**53)] * 4), max_size=4).map(tuple)
 _SIGNED = st.integers(-(2**53), 2**53)
 _JUDGED = st.sampled_from([None, False, True])
 _FEES = st.none() | st.builds(FeeResult, st.none() | st.integers(0, 5), _JUDGED, _SIGNED)
-_RESULTS = st.builds(DrawResult, st.just(0), _SIGNED, _JUDGED, _TAKES, _FEES) | st.sampled_from(
+_RESULTS = st.builds(DrawResult, st.just(0), _SIGNED, _JUDGED, _TAKES, _FEES, _JUDGED) | st.sampled_from(
     [DrawResult(code, 0, None, ()) for code in (1, 2, 3)]
 )
 

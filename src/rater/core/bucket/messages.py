@@ -33,6 +33,13 @@ def wakes(before: int, after: int, wake: int) -> bool:
     return before < after >= wake and (before < wake or wake == ANY_RISE)
 
 
+def crossing(before: int, after: int, mark: int | None) -> bool | None:
+    """Return what a balance did at a mark: True: it fell below, False: it rose to it again, None: neither."""
+    if mark is None or (before < mark) == (after < mark):
+        return None
+    return after < mark
+
+
 def bucket_of(name: str, buckets: int) -> int:
     """Return the bucket of a client, or of an account's index entry: CRC-32 of the id, modulo buckets."""
     return crc32(name.encode()) % buckets
@@ -92,6 +99,8 @@ class Use(Struct):
     wake: int | None = None
     """The balance, in micros, at which something of the client becomes due; None: at none; ANY_RISE: at any
     that is higher than before."""
+    mark: int | None = None
+    """The client's `low_balance`, in micros: results tell which item crossed it. None: there is none."""
 
 
 class FeeAsk(NamedTuple):
@@ -154,6 +163,8 @@ class DrawResult(NamedTuple):
     takes: tuple[tuple[int, int, int, int], ...]
     fee: FeeResult | None = None
     """None: nothing was charged, and nothing is told."""
+    low: bool | None = None
+    """True: with its fee it took the balance below the client's mark; False: to it again; None: neither."""
 
 
 class CounterChange(NamedTuple):
@@ -329,14 +340,17 @@ def pack_results(woken: list[int], results: list[DrawResult]) -> bytes:
 
     [number of woken, each, then per item: code, and if it was rated: amount, (index, taken, left, covered)*];
     code = outcome + 4 * (balance_sufficient: 0 None, 1 False, 2 True) + 16 * number of takes. What is told
-    of fees is one more take, the first: (-1, index of the one that was charged + 1 | 0, its amount, covered).
+    besides are takes in front: of the client's mark (-2, low, 0, 0), then of fees (-1, index of the one that
+    was charged + 1 | 0, its amount, covered); low and covered as balance_sufficient.
     """
     flat = [len(woken), *woken]
-    for outcome, amount, sufficient, takes, fee in results:
+    for outcome, amount, sufficient, takes, fee, low in results:
         all_takes = takes
         if fee is not None:
             charged = 0 if fee.charged is None else fee.charged + 1
-            all_takes = ((_FEE, charged, fee.amount, _JUDGED.index(fee.covered)), *takes)
+            all_takes = ((_FEE, charged, fee.amount, _JUDGED.index(fee.covered)), *all_takes)
+        if low is not None:
+            all_takes = ((_MARK, _JUDGED.index(low), 0, 0), *all_takes)
         flat.append(outcome + 4 * _JUDGED.index(sufficient) + 16 * len(all_takes))
         if outcome == Outcome.RATED:
             flat.append(amount)
@@ -346,8 +360,8 @@ def pack_results(woken: list[int], results: list[DrawResult]) -> bytes:
 
 
 _JUDGED = (None, False, True)
-_FEE = -1
-"""In the place of a candidate's index: no take, but what is told of fees."""
+_FEE, _MARK = -1, -2
+"""In the place of a candidate's index: no take, but what is told of fees, or of the client's mark."""
 _ONE_TAKE, _TWO_TAKES = 16, 32  # codes from which on there are so many
 _flat_decoder = msgpack.Decoder(list[int])
 _new = tuple.__new__  # a third of the time of DrawResult(...): this runs for every side
@@ -370,21 +384,24 @@ def unpack_results(packed: bytes) -> tuple[list[int], list[DrawResult]]:
             results.append(DrawResult(outcome, 0, None, ()))
             at += 1
         elif code < _ONE_TAKE:
-            results.append(_new(DrawResult, (0, flat[at + 1], _JUDGED[code >> 2], (), None)))
+            results.append(_new(DrawResult, (0, flat[at + 1], _JUDGED[code >> 2], (), None, None)))
             at += 2
-        elif code < _TWO_TAKES and flat[at + 2] != _FEE:
+        elif code < _TWO_TAKES and flat[at + 2] >= 0:
             take = tuple(flat[at + 2 : at + 6])
-            results.append(_new(DrawResult, (0, flat[at + 1], _JUDGED[code >> 2 & 3], (take,), None)))
+            results.append(_new(DrawResult, (0, flat[at + 1], _JUDGED[code >> 2 & 3], (take,), None, None)))
             at += 6
         else:
             stop = at + 2 + (code >> 4) * 4
             rest = iter(flat[at + 2 : stop])
             takes = tuple(zip(rest, rest, rest, rest, strict=True))
-            fee = None
-            if takes[0][0] == _FEE:
+            fee = low = None
+            if takes[0][0] == _MARK:
+                low = _JUDGED[takes[0][1]]
+                takes = takes[1:]
+            if takes and takes[0][0] == _FEE:
                 _, charged, fee_amount, covered = takes[0]
                 fee = FeeResult(charged - 1 if charged else None, _JUDGED[covered], fee_amount)
                 takes = takes[1:]
-            results.append(_new(DrawResult, (0, flat[at + 1], _JUDGED[code >> 2 & 3], takes, fee)))
+            results.append(_new(DrawResult, (0, flat[at + 1], _JUDGED[code >> 2 & 3], takes, fee, low)))
             at = stop
     return woken, results

@@ -29,6 +29,7 @@ from rater.core.bucket.messages import (
     Use,
     ViewsReply,
     clients_of,
+    crossing,
     pack_results,
     wakes,
 )
@@ -147,6 +148,9 @@ class _Draft:
             self.keys[item.key] = item.content
             self.take(use, item, used, result)
             after = self.balances[use.client]
+            low = crossing(balance, after, use.mark)
+            if low is not None:
+                result = result._replace(low=low)
             if use.wake is not None and wakes(balance, after, use.wake):
                 self.rose.add(use.client)
                 self.woken.append(number)

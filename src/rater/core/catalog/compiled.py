@@ -18,6 +18,7 @@ from rater.core.catalog.specs import (
     CurrencyRow,
 )
 from rater.core.instants import BEGINNING_MS
+from rater.core.notices import NOTICES, Notices
 from rater.core.zones import Zones
 
 OFFERS_MAX = 4096
@@ -32,6 +33,7 @@ class Catalog:
         "_offers",
         "base",
         "decks",
+        "notices",
         "packages",
         "rules",
         "service_names",
@@ -42,9 +44,10 @@ class Catalog:
         "zones",
     )
 
-    def __init__(self, content: Content, version: int) -> None:
+    def __init__(self, content: Content, version: int, notices: Notices) -> None:
         """Compile the content."""
         self.version = version
+        self.notices = notices
         self.base = content.base
         self.zones = Zones(content.zones)
         self.services = content.all_services()
@@ -76,7 +79,7 @@ class Catalog:
         if found is None:
             if len(self._offers) >= OFFERS_MAX:
                 self._offers.clear()
-            found = self._offers[service, packages] = Offers(packages, service)
+            found = self._offers[service, packages] = Offers(packages, service, self.notices.limit_percents)
         return found
 
     def fx(self, currency: str, at_ms: int) -> int | None:
@@ -101,9 +104,9 @@ class Catalog:
         return n // common, d // common
 
 
-def compile_catalog(content: Content, version: int) -> Catalog:
+def compile_catalog(content: Content, version: int, notices: Notices = NOTICES) -> Catalog:
     """Return the catalog ready for rating. The content must not be changed afterwards."""
-    return Catalog(content, version)
+    return Catalog(content, version, notices)
 
 
 def _by_time(rows: list[CurrencyRow]) -> tuple[tuple[int, ...], tuple[int, ...]]:

@@ -25,7 +25,8 @@ class LimitText(NamedTuple):
 
     group: the place of its client package among the client's. field: the end of its counter's field. prefix:
     the draw's JSON from behind the client package to before the period; tag: from there to before the number
-    taken. fx: JSON objects of the currency rates that were used for it.
+    taken. fx: JSON objects of the currency rates that were used for it. marks: (percent, what is left when so
+    much is used), of which events tell, in order.
     """
 
     money: bool
@@ -35,6 +36,7 @@ class LimitText(NamedTuple):
     prefix: str
     tag: str
     fx: tuple[str, ...] = ()
+    marks: tuple[tuple[int, int], ...] = ()
 
 
 def pack_text(text: LimitText) -> msgspec.Raw:
@@ -98,14 +100,14 @@ class Offers:
 
     __slots__ = ("allowing", "candidates", "limits", "money", "short")
 
-    def __init__(self, offers: Sequence[Offer], service: str) -> None:
-        """Put the limits in order."""
+    def __init__(self, offers: Sequence[Offer], service: str, percents: Sequence[int] = ()) -> None:
+        """Put the limits in order. percents: of their use, ascending, of which events tell."""
         found = [
             (_order(one, limit, candidate), limit, candidate)
             for one in offers
             for limit in one.version.limits
             if limit.service == service
-            for candidate in _candidates(one, limit)
+            for candidate in _candidates(one, limit, percents)
         ]
         found.sort(key=itemgetter(0))
         self.candidates = tuple([candidate for _, _, candidate in found])
@@ -148,13 +150,13 @@ def _order(one: Offer, limit: Limit, candidate: Candidate) -> tuple[object, ...]
     )
 
 
-def _candidates(one: Offer, limit: Limit) -> Iterator[Candidate]:
+def _candidates(one: Offer, limit: Limit, percents: Sequence[int]) -> Iterator[Candidate]:
     """Yield what came from the period before, where anything did, and the limit's own."""
     rolled = dict(one.rolled).get(limit.id, 0)
     if rolled:
-        yield _candidate(one, limit, rolled, rolled=True)
+        yield _candidate(one, limit, rolled, (), rolled=True)
     size = size_of(limit, one.quantity, one.share, dict(one.moved).get(limit.id, 0))
-    yield _candidate(one, limit, size)
+    yield _candidate(one, limit, size, marks_of(size, percents))
 
 
 def size_of(limit: Limit, quantity: int, share: tuple[int, int] | None, moved: int = 0) -> int:
@@ -169,7 +171,14 @@ def size_of(limit: Limit, quantity: int, share: tuple[int, int] | None, moved: i
     return size - moved
 
 
-def _candidate(one: Offer, limit: Limit, size: int, *, rolled: bool = False) -> Candidate:
+def marks_of(size: int, percents: Sequence[int]) -> tuple[tuple[int, int], ...]:
+    """Return (percent, what is left once so much of the size is used); of a size of 0 nothing is told."""
+    return tuple([(percent, size + -size * percent // 100) for percent in percents]) if size > 0 else ()
+
+
+def _candidate(
+    one: Offer, limit: Limit, size: int, marks: tuple[tuple[int, int], ...], *, rolled: bool = False
+) -> Candidate:
     version, latest = one.version, one.latest
     money = limit.kind == "money"
     waive = latest.waive_setup and not money
@@ -186,6 +195,7 @@ def _candidate(one: Offer, limit: Limit, size: int, *, rolled: bool = False) -> 
         f".{escaped(limit.id)}" + (ROLLED if rolled else ""),
         prefix,
         f',"tag":{tag},{currency}"taken":"',
+        marks=marks,
     )
     return Candidate(
         group=one.group, package_name=latest.name, limit_id=limit.id, size=size,

@@ -25,8 +25,6 @@ def warnings(file: CatalogFile, content: Content | None = None) -> list[str]:
     ]
     if file.dids:
         out.append("dids: kept, but nothing is decided by them yet")
-    if ids := [placed.value.id for placed in file.clients if placed.value.low_balance is not None]:
-        out.append(f"low_balance of clients ({some(ids)}): kept, but calls that cross it are not told of yet")
     out += few([note for placed in file.code_decks for note in _code_names(placed.value)], "names")
     out += _hidden_ids(file)
     out += _lost_codes(file, content or Content())

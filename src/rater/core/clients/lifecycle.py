@@ -12,9 +12,11 @@ from rater.core.catalog.compiled import Catalog
 from rater.core.clients.changes import Change
 from rater.core.clients.closing import close, withdraw
 from rater.core.clients.earlier import take_over
+from rater.core.clients.expiring import tell_expiring
 from rater.core.clients.moments import (
     CLOSING,
     ENABLE,
+    NOTICE,
     TAKE_OVER,
     Due,
     due_before_calls_ms,
@@ -65,8 +67,11 @@ def finished(plan: Plan, at_ms: int) -> Change:
     return plan.change(due_ms(state, plan.catalog), due_before_calls_ms(state, plan.catalog), at_ms)
 
 
-def settle_due(plan: Plan, upto_ms: int, now_ms: int, *, closing: bool) -> int | None:
-    """Do what is due up to an instant, in order; returns the last moment, None: nothing was."""
+def settle_due(plan: Plan, upto_ms: int, now_ms: int, *, closing: bool, since_ms: int = 0) -> int | None:
+    """Do what is due up to an instant, in order; returns the last moment, None: nothing was.
+
+    since_ms: of an action that may have made it due, so that nothing is told earlier.
+    """
     last_ms = None
     while not plan.full and (found := _first(plan, closing=closing)) is not None:
         due, place = found
@@ -74,7 +79,10 @@ def settle_due(plan: Plan, upto_ms: int, now_ms: int, *, closing: bool) -> int |
             break
         delta = plan.delta
         last_ms = now_ms if due.what == TAKE_OVER else due.at_ms
-        _obey(plan, place, due, now_ms)
+        if due.what == NOTICE:
+            tell_expiring(plan, place, max(due.at_ms, since_ms))
+        else:
+            _obey(plan, place, due, now_ms)
         if plan.delta > delta:
             retry(plan, due.at_ms)
     return last_ms
@@ -84,7 +92,7 @@ def _first(plan: Plan, *, closing: bool) -> tuple[Due, int] | None:
     """Return what is due first: of several at one instant by priority, then id."""
     found = []
     for place, held in enumerate(plan.packages):
-        due = due_of(plan.state, held, plan.catalog)
+        due = due_of(plan.state, held, plan.catalog, notices=closing)
         if due is not None and (closing or due.what not in CLOSING):
             waits_since = -1
             if due.what == ENABLE and held.life is not None and held.life.waiting is not None:

@@ -55,7 +55,7 @@ def load_change(
     _apply_packages(plan, packages, at_ms)
     if plan.state.credit_limit > credit:
         retry(plan, at_ms)
-    settle_due(plan, at_ms, at_ms, closing=True)
+    settle_due(plan, at_ms, at_ms, closing=True, since_ms=at_ms)
     return finished(plan, at_ms)
 
 

@@ -10,7 +10,8 @@ from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from rater.core.catalog.compiled import Catalog
-from rater.core.catalog.packages import Package
+from rater.core.catalog.packages import Limit, Package, PackageVersion
+from rater.core.clients.periods import Period, bounded
 from rater.core.clients.state import (
     ClientPackage,
     ClientState,
@@ -25,6 +26,8 @@ from rater.core.periods import before, parse_span
 
 TAKE_OVER, ACTIVATE, RENEW, ENABLE, ROLL = "take over", "activate", "renew", "enable", "roll"
 EXPIRE, GIVE_UP, CANCEL, WITHDRAW = "expire", "give up", "cancel", "withdraw"
+NOTICE = "notice"
+"""The home lane alone does it, too; but nothing waits for it."""
 CLOSING = {EXPIRE, GIVE_UP, CANCEL, WITHDRAW}
 """What the home lane alone does: a call that did it could archive what a top-up before it would have kept."""
 
@@ -47,8 +50,8 @@ def end_of(held: ClientPackage, package: Package, zone: ZoneInfo) -> int | None:
     return min(ends, default=None)
 
 
-def due_of(state: ClientState, held: ClientPackage, catalog: Catalog) -> Due | None:
-    """Return what is due of a client package next; None: nothing ever."""
+def due_of(state: ClientState, held: ClientPackage, catalog: Catalog, *, notices: bool = False) -> Due | None:
+    """Return what is due of a client package next, also what is to be told of; None: nothing ever."""
     package, life = catalog.packages.get(held.package), held.life
     if package is None:
         return None
@@ -60,7 +63,37 @@ def due_of(state: ClientState, held: ClientPackage, catalog: Catalog) -> Due | N
     by_ms = life.periods[-1].by_ms if life.periods else state.changed_ms
     zone = catalog.zones.at(zone_name(state, by_ms) if life.periods else state.zone, by_ms)
     found = [due for due in _moments(held, life, package, zone) if due.at_ms < NEVER_MS]
-    return min(found, key=lambda due: (due.at_ms, due.what not in CLOSING), default=None)
+    if notices and (notice := next_notice(state, held, package, catalog)) is not None:
+        found.append(Due(notice[0], NOTICE))
+    return min(found, key=lambda due: (due.at_ms, due.what == NOTICE, due.what not in CLOSING), default=None)
+
+
+def next_notice(
+    state: ClientState, held: ClientPackage, package: Package, catalog: Catalog
+) -> tuple[int, Period] | None:
+    """Return when unused volume is told of next, and of which period; None: of none.
+
+    Not before the period begins or was opened, nor before an edit of its package lets it end so early.
+    """
+    notice_ms, life = catalog.notices.expiring_ms, held.life
+    if not notice_ms or life is None or life.ended_ms is not None:
+        return None
+    for one in life.periods:
+        period = None if one.told else bounded(state, held, package, one)
+        if period is None or period.stop_ms is None or not volumes_of(period.version):
+            continue
+        opened_ms = -(-one.by_ms // SECOND_MS) * SECOND_MS  # by what was in force a moment before
+        at_ms = max(period.stop_ms - notice_ms, period.start_ms, opened_ms)
+        if period.stop_ms != one.stop_ms:
+            at_ms = max(at_ms, package.changed_ms)
+        if at_ms < period.stop_ms:
+            return at_ms, period
+    return None
+
+
+def volumes_of(version: PackageVersion) -> list[Limit]:
+    """Return the volume limits of a package."""
+    return [limit for limit in version.limits if limit.kind == "volume"]
 
 
 def _moments(held: ClientPackage, life: Life, package: Package, zone: ZoneInfo) -> Iterator[Due]:
@@ -123,7 +156,8 @@ def renewal_ms(last: HeldPeriod, package: Package, zone: ZoneInfo) -> int:
 
 def due_ms(state: ClientState, catalog: Catalog) -> int | None:
     """Return when something is due of a client next, None: never."""
-    found = [due.at_ms for held in state.packages if (due := due_of(state, held, catalog)) is not None]
+    every = [due_of(state, held, catalog, notices=True) for held in state.packages]
+    found = [due.at_ms for due in every if due is not None]
     return min(found, default=None)
 
 

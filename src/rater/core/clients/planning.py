@@ -115,8 +115,8 @@ class Plan:
     def counter(self, field: str) -> int:
         """Return what a counter holds; the plan holds for exactly that."""
         value = self._counters.get(field, 0)
-        if field not in self._asked:
-            self._asked[field] = CounterChange(field, value, value, 0)
+        asked = self._asked.get(field) or CounterChange(field, value, value, 0)
+        self._asked[field] = asked._replace(least=value, most=value)
         return value
 
     def counter_up_to(self, field: str, most: int) -> int:

@@ -30,7 +30,8 @@ class HeldPeriod(Struct, array_like=True, frozen=True, gc=False):
     package until this one, for discounts. share: (seconds of it, seconds of a whole one), None: a whole one.
     charged: what was charged when it opened. moved, rolled: by limit, what left it for the next period, and
     what came from the one before (counting units). taxes: (name, percent) of a fee that its first call
-    brings. voided: nothing draws from it any more. refunded: what was charged was given back.
+    brings. voided: nothing draws from it any more. refunded: what was charged was given back. told: that
+    volume of it expires was told, or none did.
     """
 
     number: int
@@ -45,6 +46,7 @@ class HeldPeriod(Struct, array_like=True, frozen=True, gc=False):
     taxes: tuple[tuple[str, str], ...] = ()
     voided: bool = False
     refunded: bool = False
+    told: bool = False
 
 
 class Waiting(Struct, array_like=True, frozen=True, gc=False):

@@ -86,6 +86,7 @@ class ClientView:
         "currency",
         "currency_text",
         "id",
+        "mark",
         "orig_tables",
         "packages",
         "state",
@@ -106,6 +107,8 @@ class ClientView:
         """The version of the catalog that it has to be read with, or a newer one."""
         self.currency = state.currency
         self.credit_limit = state.credit_limit
+        self.mark = state.low_balance
+        """The balance below which it is low, micros; None: at none."""
         self.accounts = state.accounts
         self.packages = state.packages
         self.text = members({"client": state.id})

@@ -96,7 +96,7 @@ def act(
         actions.adjust(plan, args.micros, key_of(command), command.reason, at_ms)
     else:
         _on_client_package(plan, command, args, expected, at_ms, history)
-    settle_due(plan, at_ms, at_ms, closing=True)
+    settle_due(plan, at_ms, at_ms, closing=True, since_ms=at_ms)
     plan.count(field, content * _NUMBERS + number)
     data = _data(plan, dry_run=command.dry_run, exact=exact)
     change = finished(plan, at_ms)

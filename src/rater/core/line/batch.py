@@ -18,6 +18,7 @@ from rater.core.catalog.codes import Rate, RateText
 from rater.core.catalog.compiled import Catalog
 from rater.core.catalog.offers import Candidate, LimitText
 from rater.core.cdr import SIDES, Cdr, Party
+from rater.core.clients.changes import ChangeEvent
 from rater.core.clients.views import ClientView, Opened
 from rater.core.instants import is_stamp
 from rater.core.journal.outcomes import Decided, KeptChange, OutcomeRow
@@ -196,9 +197,13 @@ class Batch:
             self.changes.append(change)
             identity = change.topic, change.offset, change.index % STEP_INDEX
             self.steps[identity] = self.steps.get(identity, 0) + 1
-            for event in change.events:
-                self.events.append((event.key, event.value, []))
-                self.counts.events[event.type] += 1
+            self.tell(change.events)
+
+    def tell(self, events: Iterable[ChangeEvent]) -> None:
+        """Add events that are published with the batch."""
+        for event in events:
+            self.events.append((event.key, event.value, []))
+            self.counts.tell(event)
 
     @property
     def catalog(self) -> int:

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
+import msgspec
+
 from rater.core.catalog.specs import LimitType
-from rater.core.kinds import DuplicateKind, Result, SideLabel, SideOutcome
+from rater.core.clients.changes import ChangeEvent
+from rater.core.kinds import DuplicateKind, EventType, RenewalOutcome, Result, SideLabel, SideOutcome
 from rater.core.reasons import Reason
 
 
@@ -30,9 +33,36 @@ class Counts:
     """Type of the limit → draws."""
     events: Counter[str] = field(default_factory=Counter)
     """`EventType` → events; likewise."""
+    renewals: Counter[RenewalOutcome] = field(default_factory=Counter)
+    """What became of renewals, as events tell it."""
     commands: Counter[tuple[str, Result]] = field(default_factory=Counter)
     """(`Do`, result) → commands. Whoever may write to the topic may ask for something else."""
     replayed: int = 0
     """Sides published again from a kept outcome."""
     arrivals: Counter[int] = field(default_factory=Counter)
     """Kafka timestamp in milliseconds → records: how long each has waited is known at the commit."""
+
+    def tell(self, event: ChangeEvent) -> None:
+        """Count an event, and the renewal that it tells of."""
+        self.events[event.type] += 1
+        outcome = _RENEWALS.get(event.type)
+        if outcome is not None and _is_renewal(event):
+            self.renewals[outcome] += 1
+
+
+_RENEWALS: dict[str, RenewalOutcome] = {
+    EventType.RENEWED: RenewalOutcome.RENEWED,
+    EventType.RENEWED_LATE: RenewalOutcome.LATE,
+    EventType.CHARGE_PENDING: RenewalOutcome.PENDING,
+    EventType.ARCHIVED: RenewalOutcome.ARCHIVED,
+}
+
+
+def _is_renewal(event: ChangeEvent) -> bool:
+    """Return whether it tells of a renewal: not of an activation, a charge that waited before, or an end."""
+    if event.type == EventType.CHARGE_PENDING:
+        told = msgspec.json.decode(event.value)
+        return bool(told["data"]["kind"] == "renewal" and told["before"]["waiting"] is None)
+    if event.type == EventType.ARCHIVED:
+        return bool(msgspec.json.decode(event.value)["data"]["why"] == "unpaid")
+    return True

@@ -72,7 +72,7 @@ class RequestBuilder:
         if use == len(self.uses):
             self._clients[view.id] = client
             wake = view.wake if view.wake is None or view.catalog == catalog else ANY_RISE
-            self.uses.append(Use(view.id, view.version, view.credit_limit, [], wake))
+            self.uses.append(Use(view.id, view.version, view.credit_limit, [], wake, view.mark))
         # The fields are those of this side's own periods: another call of the client may be in others.
         asked = tuple([
             ItemCandidate(

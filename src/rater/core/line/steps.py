@@ -38,6 +38,7 @@ from rater.core.kinds import DuplicateKind, SideOutcome, TransactionType
 from rater.core.line.batch import SIDE_INDEX, Batch, Record, Side, Standing, timestamp
 from rater.core.line.draw_request import RequestBuilder
 from rater.core.line.due import Planned, index_of
+from rater.core.rating.crossings import crosses, draw_events
 from rater.core.rating.event_fees import event_fees
 from rater.core.rating.identifying import Ahead, Identified
 from rater.core.rating.identifying import identify as identify_side
@@ -344,11 +345,13 @@ def render(batch: Batch, standing: Standing) -> None:
         assert head is not None  # noqa: S101 - the same
         assert side.rate_text is not None  # noqa: S101 - the same
         if result.outcome == Outcome.RATED:
-            counters = []
-            for at, taken, _, _ in result.takes:
+            counters, tells = [], result.low is not None
+            for at, taken, left, _ in result.takes:
                 limit = side.limits[at]
                 counters.append((head.packages[limit.group].field + limit.field, taken))
                 draws.append("money" if limit.money else "volume")
+                if limit.marks and crosses(limit.marks, taken, left):
+                    tells = True
             effect = Effect(
                 side.topic, lane, row.offset, side.index, row.record_ms, lane_ms, row.key, row.content,
                 head.client, result.amount, counters,
@@ -357,6 +360,9 @@ def render(batch: Batch, standing: Standing) -> None:
             batch.transactions.append((head.client.encode(), transaction, effect_headers(effect)))
             if result.fee is not None:
                 _render_fee(batch, standing, side, result)
+            if tells:
+                cause = f"{side.topic}/{lane}/{row.offset}"
+                batch.tell(draw_events(transaction, side.limits, result, cause))
             outcomes.append((name, SideOutcome.RATED if row.why is None else SideOutcome.ZERO))
             usage += 1
             late += side.late

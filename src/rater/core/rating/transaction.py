@@ -132,14 +132,14 @@ def rendered(
     of: CallText, head: TransactionHead, rate: RateText, limits: tuple[LimitText, ...], result: DrawResult
 ) -> bytes:
     """Return the transaction's JSON: what was kept of the side, and what the draw gave (outcome RATED)."""
-    _, amount, sufficient, takes, told = result
+    _, amount, sufficient, takes, told, _ = result
     source, name, why, fx, billed = of.source, of.id, of.why, of.fx, of.billed
     outcome = "rated" if why is None else f'zero","why":"{why}'
     fee = rate.setup_fee if why is None else "0"
     caller = "null" if of.caller is None else f'"{of.caller}"'
     draws, overage = "", billed
     for index, taken, left, covered in takes:
-        money, waive, group, _, prefix, tag, used_fx = limits[index]
+        money, waive, group, _, prefix, tag, used_fx, _ = limits[index]
         held, _, period = head.packages[group]
         draws += f',{{"client_package":{held}{prefix}{period}{tag}'
         if money:
