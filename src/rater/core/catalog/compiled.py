@@ -32,6 +32,7 @@ class Catalog:
         "_offers",
         "base",
         "decks",
+        "dids",
         "packages",
         "rules",
         "service_names",
@@ -57,6 +58,7 @@ class Catalog:
         self.packages = {
             of: package_of(of, history, self.decks, self.zones) for of, history in content.packages.items()
         }
+        self.dids = content.dids
         self.rules = Rules(content.identification)
         self.tax_profiles = {
             name: tuple([(tax.name, tax.percent) for tax in profile.taxes])

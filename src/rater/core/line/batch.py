@@ -18,10 +18,12 @@ from rater.core.catalog.codes import Rate, RateText
 from rater.core.catalog.compiled import Catalog
 from rater.core.catalog.offers import Candidate, LimitText
 from rater.core.cdr import SIDES, Cdr, Party
+from rater.core.clients.dids import freed_number
 from rater.core.clients.views import ClientView, Opened
 from rater.core.instants import is_stamp
 from rater.core.journal.outcomes import Decided, KeptChange, OutcomeRow
 from rater.core.journal.records import STEP_INDEX, Identity, Outgoing
+from rater.core.kinds import EventType
 from rater.core.line.counts import Counts
 from rater.core.rating.event_fees import EventFee
 from rater.core.rating.pricing import Priced
@@ -171,6 +173,10 @@ class Batch:
         self.rejected: list[Outgoing] = []
         self.ticks: list[Outgoing] = []
         """Commands of the lane to itself."""
+        self.freed: list[tuple[str, str, int]] = []
+        """(number, client, time) of DIDs that changes freed: the lanes of the numbers are told."""
+        self.to_numbers: list[tuple[str, bytes]] = []
+        """(number, command) for the lanes of numbers."""
         self.counts = Counts()
         self.decided_by = 0
         """The newest version of the catalog that a side was decided by before, which is published again."""
@@ -199,6 +205,8 @@ class Batch:
             for event in change.events:
                 self.events.append((event.key, event.value, []))
                 self.counts.events[event.type] += 1
+                if event.type == EventType.DID_FREED:
+                    self.freed.append((freed_number(event.value), change.client, change.record_ms))
 
     @property
     def catalog(self) -> int:
