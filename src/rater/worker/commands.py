@@ -56,6 +56,7 @@ from rater.worker.index import (
     claim_client_package,
     claim_did,
     enter,
+    is_lane_of,
     settle_did,
 )
 
@@ -98,7 +99,7 @@ async def carry_out(buckets: LaneBuckets, batch: Batch, record: Any) -> None:
             pass  # its record's time moves the lane's
         case Do.DID_RELEASE if command.id.startswith(OWN_RELEASE):
             args = client_args(command)
-            if isinstance(args, DidReleaseArgs):
+            if isinstance(args, DidReleaseArgs) and is_lane_of(buckets, args.number):
                 await settle_did(buckets, batch, record, args.number, command.client or "")
         case _:
             result = await _obey(buckets, batch, record, command)
@@ -263,17 +264,34 @@ async def _obey(buckets: LaneBuckets, batch: Batch, record: Any, command: Comman
         if isinstance(args, TickArgs):
             upto_ms = min(at_ms, stamp) if is_stamp(stamp) else at_ms
             await _tick(buckets, batch, record, command, args, upto_ms)
+        elif isinstance(args, DidAssignArgs | DidReleaseArgs):
+            await _act_on_did(buckets, batch, record, command, args)
         else:
             await _act(buckets, batch, record, command, args)
     except (Refused, ValueError) as error:
-        if isinstance(args, DidAssignArgs):  # it may be entered already, by us or before a crash
-            await settle_did(buckets, batch, record, args.number, command.client or "")
         _refuse(buckets, batch, command, str(error))
         return Result.REFUSED
     return Result.DONE
 
 
 _NO_CATALOG = "there is no catalog yet; load one by `rater load`"
+
+
+async def _act_on_did(
+    buckets: LaneBuckets, batch: Batch, record: Any, command: Command, args: DidAssignArgs | DidReleaseArgs
+) -> None:
+    """Assign or release a DID, and leave its entry as the client is then. Raises as `_act`."""
+    if not is_lane_of(buckets, args.number):
+        raise Refused(f"DID {args.number} is given out by another lane; write the command to its partition")
+    refusal: Exception | None = None
+    try:
+        await _act(buckets, batch, record, command, args)
+    except (Refused, ValueError) as error:
+        refusal = error
+    # Where it was refused too: an entry may be ours from before a crash.
+    await settle_did(buckets, batch, record, args.number, command.client or "")
+    if refusal is not None:
+        raise refusal
 
 
 async def _act(buckets: LaneBuckets, batch: Batch, record: Any, command: Command, args: ClientArgs) -> None:

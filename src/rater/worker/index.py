@@ -29,6 +29,13 @@ class Refused(Exception):  # noqa: N818 - named for what becomes of the command
     """A sentence: why nothing of the command was done."""
 
 
+def is_lane_of(buckets: LaneBuckets, number: str) -> bool:
+    """Return whether this lane enters who holds a DID."""
+    connections = buckets.connections
+    lane = lane_of(did_name(number), connections.store.count, connections.topics.partitions)
+    return lane == buckets.lane.number
+
+
 async def claim_client_package(
     buckets: LaneBuckets, batch: Batch, record: Any, of_id: str, client: str, *, only_look: bool = False
 ) -> None:
@@ -104,7 +111,7 @@ def to_numbers(batches: Iterable[Batch], buckets: int, lanes: int) -> dict[int, 
         for number, client, at_ms in batch.freed:
             command_id = f"{OWN_RELEASE}{number}/{at_ms}"
             args = DidReleaseArgs(number)
-            add(number, write_command(command_id, Do.DID_RELEASE, at_ms, args, client=client))
+            add(number, write_command(command_id, Do.DID_RELEASE, at_ms, args, key="freed", client=client))
     return out
 
 
