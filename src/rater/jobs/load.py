@@ -37,7 +37,7 @@ from rater.core.catalog_files.merging import (
 )
 from rater.core.catalog_files.unmatched import unmatched
 from rater.core.clients.state import ClientState, read_state
-from rater.core.commands.loads import did_command_ids, parts_of
+from rater.core.commands.loads import OF_LOAD, did_command_ids, parts_of
 from rater.core.commands.records import (
     ManifestArgs,
     ManifestBody,
@@ -356,12 +356,12 @@ class Loader:
         while missing:
             for raw in await tail.poll(timeout_ms=1000):
                 event = read_event(raw)
-                if event is not None and (event.cause or "").startswith(load_id):
+                if event is not None and load_id in (event.cause or ""):
                     heard = time.monotonic()
                     if event.type == EventType.COMMAND_REFUSED and isinstance(event.data, dict):
                         refused.append(str(event.data.get("reason")))
                         missing.discard(f"{event.cause}/done")
-                        missing -= {of for of in missing if of.startswith(f"{event.cause}/did/")}
+                        missing -= {of for of in missing if of.startswith(f"{OF_LOAD}{event.cause}/")}
                         missing.discard(f"{event.cause}/catalog_loaded/{event.data.get('lane')}")
                     missing.discard(event.id)
                     if (total - len(missing)) % 50 == 0:

@@ -22,7 +22,7 @@ from rater.core.clients.planning import Cause, Known
 from rater.core.clients.state import client_package_name, did_name
 from rater.core.clients.views import Views
 from rater.core.commands.acting import Acted, act, time_fault
-from rater.core.commands.loads import chunk_call, chunk_fault, did_commands, event, package_events
+from rater.core.commands.loads import OF_LOAD, chunk_call, chunk_fault, did_commands, event, package_events
 from rater.core.commands.records import (
     LOADS,
     AssignArgs,
@@ -255,7 +255,7 @@ async def _obey(buckets: LaneBuckets, batch: Batch, record: Any, command: Comman
     """Carry out a command of a client, or a tick."""
     args = client_args(command)
     stamp, at_ms = record.timestamp, milliseconds(command.at)
-    own = isinstance(args, TickArgs) and args.until_ms is not None
+    own = (isinstance(args, TickArgs) and args.until_ms is not None) or command.id.startswith(OF_LOAD)
     fault = args if isinstance(args, str) else None if own else time_fault(command, stamp)
     if isinstance(args, str) or fault is not None or buckets.lane.catalog is None:
         _refuse(buckets, batch, command, fault or _NO_CATALOG)

@@ -6,12 +6,16 @@ Source of the rules: RULES.md section 4, DIDs.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
 from rater.core.catalog.compiled import Catalog
 from rater.core.catalog.specs import DidLimitSpec
-from rater.core.instants import NEVER_MS
+from rater.core.instants import milliseconds
 from rater.core.periods import Span, after
+
+_LAST_MS = milliseconds(datetime(9998, 12, 31, tzinfo=UTC))
+"""A hold that ends beyond the calendar ends with it."""
 
 
 def fits(row: DidLimitSpec, tags: Sequence[str]) -> bool:
@@ -48,4 +52,4 @@ def hold_end(row: DidLimitSpec | None, stop_ms: int, zone: ZoneInfo) -> int | No
     if row is None or not row.on_hold_days:
         return None
     end = after(stop_ms, Span(row.on_hold_days, "day"), zone)
-    return NEVER_MS if end is None else end
+    return _LAST_MS if end is None else end

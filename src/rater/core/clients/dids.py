@@ -76,7 +76,7 @@ def assign_did(plan: Plan, number: str, account: str, at_ms: int) -> str:
 
 def _held(number: str, held: ClientPackage, did: HeldDid) -> str:
     until = did.hold_until_ms
-    how = "in use" if until is None else "on hold" if until >= NEVER_MS else f"on hold until {rfc3339(until)}"
+    how = "in use" if until is None else f"on hold until {rfc3339(until)}"
     return (
         f"DID {number} is held by account {did.account!r} already, by client package {held.id!r} ({how}); "
         "release it first"
@@ -141,8 +141,7 @@ def hold(plan: Plan, place: int, at_ms: int) -> None:
     was = plan.told(held, at_ms)
     held = plan.put(place, held, dids=(*kept, *freed))
     for did in new:
-        until = did.hold_until_ms
-        told = {"hold_until": None if until is None or until >= NEVER_MS else rfc3339(until)}
+        told = {"hold_until": rfc3339(did.hold_until_ms or 0)}
         plan.tell(EventType.DID_ON_HOLD, held, at_ms, period=period.number, before=was, data=told, did=did)
     _free(plan, place, at_ms, tuple(freed), "no hold")
 

@@ -160,7 +160,11 @@ def did_command_ids(chunk: str, args: LoadArgs) -> Iterator[str]:
 
 
 def _did_command_id(chunk: str, number: str) -> str:
-    return f"{chunk}/did/{number}"
+    return f"{OF_LOAD}{chunk}/{number}"
+
+
+OF_LOAD = "dids/"
+"""Begins the ids of commands that assign the DIDs of a load: they are of its time, when it was checked."""
 
 
 def did_commands(command: Command, args: ClientsArgs) -> Iterator[tuple[str, bytes]]:
