@@ -100,7 +100,7 @@ def test_a_client_package_shows_its_numbers(numbers: Store, capsys: Capture) -> 
     ("arguments", "args"),
     [
         (("assign", "+380440", "--account", "sip-1001"), DidAssignArgs("380440", "sip-1001")),
-        (("release", "380440", "--yes"), DidReleaseArgs("380440")),
+        (("release", "380440"), DidReleaseArgs("380440")),
     ],
 )
 def test_what_is_sent(arguments: tuple[str, ...], args: Any, lanes: Lanes) -> None:
@@ -118,11 +118,10 @@ def test_what_is_sent(arguments: tuple[str, ...], args: Any, lanes: Lanes) -> No
     [
         (("assign", "38x", "--account", "sip-1001"), "number '38x': not digits alone"),
         (("assign", "380440", "--account", "nobody"), "there is no account nobody; `rater clients show"),
-        (("release", "380449", "--yes"), "there is no DID in use 380449; `rater dids list`"),
-        (("release", "", "--yes"), "args of did_release"),
+        (("release", "380449"), "there is no DID in use 380449; `rater dids list`"),
+        (("release", ""), "args of did_release"),
         (("assign", "380440"), "missing option '--account'"),
         (("list", "--state", "held"), "is not one of 'free', 'in-use', 'on-hold'"),
-        (("release", "380440"), "add --yes"),
     ],
 )
 def test_wrong_input(arguments: tuple[str, ...], sentence: str, lanes: Lanes, capsys: Capture) -> None:

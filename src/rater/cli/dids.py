@@ -116,14 +116,14 @@ def dids_assign(number: str, account: str, writing: Writing) -> None:
 
 @dids.command("release")
 @click.argument("number", metavar="NUMBER")
-@writing_options(takes_away=True)
+@writing_options()
 @settings_options(prints=True)
 def dids_release(number: str, writing: Writing) -> None:
     """Take a number from whom holds it, in use or on hold; it is free then.
 
     \b
     Example:
-      rater dids release 380441112233 --yes
+      rater dids release 380441112233
     """
     from rater.core.commands.records import DidReleaseArgs
 
