@@ -155,12 +155,12 @@ class System:
                 worker.stopping.set()
                 await running
 
-    def start_worker(self) -> subprocess.Popen[bytes]:
-        """Start a worker as a process of its own."""
+    def start_worker(self, *program: str, **environ: str) -> subprocess.Popen[bytes]:
+        """Start a worker as a process of its own; program: in place of `-m rater`."""
         with (self.folder / f"worker-{len(self.processes)}.log").open("wb") as log:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "rater", "worker", "--metrics-port", "0"],
-                env={**os.environ, **self.environ},
+            process = subprocess.Popen(  # noqa: S603 - nobody else chooses the program
+                [sys.executable, *(program or ("-m", "rater")), "worker", "--metrics-port", "0"],
+                env={**os.environ, **self.environ, **environ},
                 stdout=log,
                 stderr=log,
             )

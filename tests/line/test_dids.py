@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 import time
 from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+from redis.asyncio import Redis
 
 from line.test_life import NOW_MS, SystemOf, checked, events
 from rater import app
 from rater.core.bucket.messages import bucket_of
-from rater.core.clients.state import did_name, dids_of, read_state
+from rater.core.clients.state import client_package_name, did_name, dids_of, read_state
 from rater.core.instants import DAY_MS, HOUR_MS, rfc3339
 
 pytestmark = pytest.mark.kafka
 
+HOOKED = Path(__file__).parents[1] / "faults" / "hooked.py"
 NUMBERS = [f"3804411122{n:02}" for n in range(20)]
 
 
@@ -138,6 +143,50 @@ async def test_released_and_given_on(system_of: SystemOf) -> None:
         assert results["again"]["data"]["repeated"]
         assert "is held by client c0" in results["dry"]["data"]["reason"].replace("'", "")
         await agreed(system, {"c0": [], "c1": [number]})
+    await checked(system)
+
+
+@pytest.mark.parametrize("do", ["did_assign", "did_release", "assign"])
+async def test_killed_between_draw_and_commit(
+    do: str, system_of: SystemOf, start_redis: Callable[..., Any]
+) -> None:
+    """What a command entered into the index is in the journal too, whoever publishes it: it is rebuilt."""
+    redis = start_redis()
+    system = await system_of(partitions=1, redis=redis.url)
+    number, released = NUMBERS[0], do == "did_release"
+    async with system.worker():
+        await system.load(catalog({number: "sip-c0"} if released else None), at_ms=NOW_MS - HOUR_MS // 2)
+        if released:
+            await agreed(system, {"c0": [number], "c1": []})
+    # Taking the lane is the first commit; before the next one it is killed, with what it has drawn.
+    killed = system.start_worker(str(HOOKED), RATER_FAULT_POINT="before a commit:2:SIGKILL")
+    log = system.folder / f"worker-{system.processes.index(killed)}.log"
+
+    async def taken() -> bool:
+        return b"lane taken" in log.read_bytes()
+
+    await system.until(taken)
+    command = asked(do, number, "c0", "k")
+    if do == "assign":
+        command = json.dumps({**json.loads(command), "args": {"package": "p", "id": "mine"}}).encode()
+    await system.send([(command, None)], topic=system.topics.commands, partition=0)
+    assert await asyncio.to_thread(killed.wait, 30) == -signal.SIGKILL
+    assert [event for event in await events(system) if event["cause"] == "k"] == []
+    numbers: dict[str, list[str]] = {"c0": [number] if do == "did_assign" else [], "c1": []}
+    async with system.worker():
+        assert (await told(system, {"k"}))["k"]["type"] == "command_done"
+        await agreed(system, numbers)
+    async with Redis.from_url(redis.url) as server:
+        await server.flushall()
+    async with system.worker():
+        await agreed(system, numbers)
+        store = await app.connect_store(system.settings)
+        try:
+            names = [client_package_name(of) for of in ("mine", "of-c0")]
+            found = await store.accounts(names)
+        finally:
+            await store.close()
+        assert found == dict.fromkeys(names if do == "assign" else names[1:], "c0")
     await checked(system)
 
 

@@ -288,8 +288,8 @@ async def _act_on_did(
         await _act(buckets, batch, record, command, args)
     except (Refused, ValueError) as error:
         refusal = error
-    # Where it was refused too: an entry may be ours from before a crash.
-    await settle_did(buckets, batch, record, args.number, command.client or "")
+    if not command.dry_run:  # where it was refused too: an entry may be ours from before a crash
+        await settle_did(buckets, batch, record, args.number, command.client or "")
     if refusal is not None:
         raise refusal
 

@@ -64,9 +64,12 @@ async def claim_did(
 
 
 async def settle_did(buckets: LaneBuckets, batch: Batch, record: Any, number: str, client: str) -> None:
-    """Take the entry of a DID away if it names this client, and the client does not hold the number."""
+    """Take the entry of a DID away unless it names another client, or this one holds the number.
+
+    Also where it is gone already: a crash may have kept that from the journal.
+    """
     name = did_name(number)
-    if await _owner(buckets, name) == client and not await _holds(buckets, client, number):
+    if await _owner(buckets, name) in {None, client} and not await _holds(buckets, client, number):
         await enter(buckets, batch, record, name, "")
 
 
