@@ -32,11 +32,14 @@ class Lanes:
     """What is sent to the workers, and what they answer, command by command; the last answer stays."""
 
     def __init__(self) -> None:
+        self.store: Store
         self.sent: list[Command] = []
+        self.names: list[str | None] = []
         self.answers = [Answer("42-1", DONE)]
 
-    async def send(self, command_id: str, client: str, value: bytes) -> Answer:
+    async def send(self, command_id: str, client: str, value: bytes, name: str | None = None) -> Answer:
         """Take a command that a worker would take."""
+        self.names.append(name)
         command = read_command(value)
         assert isinstance(command, Command)
         assert not isinstance(client_args(command), str)
@@ -54,7 +57,8 @@ def lanes(store_of: Callable[..., Store]) -> Lanes:
     async def sender(_: Settings, __: Callable[[str], None]) -> AsyncIterator[Lanes]:
         yield made
 
-    store_of(register(held=(JULY_MS, None)), sender=sender).index.append(client_package_name("held"))
+    made.store = store_of(register(held=(JULY_MS, None)), sender=sender)
+    made.store.index.append(client_package_name("held"))
     return made
 
 

@@ -30,7 +30,7 @@ _LATE_MAX_MS = 4 * _DAY_MS
 _TIME_REASONS = {"too_old", "time_in_future", "bad_duration"}
 KEPT_SOURCES = {"cp", "adjust"}
 """Refused as such: with a tag in front they would be sources like others."""
-_NAMES = {"id", "name", "client", "account", "package", "code_deck", "tax_profile"}
+_NAMES = {"id", "name", "client", "account", "package", "code_deck", "tax_profile", "number"}
 
 
 def later(text: str) -> str:

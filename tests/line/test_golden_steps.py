@@ -22,6 +22,7 @@ from rater import app
 from rater.config.settings import Events
 from rater.core.amounts import format_micros
 from rater.core.bucket.messages import bucket_of
+from rater.core.clients.state import did_name
 from rater.core.instants import rfc3339
 from rater.jobs.audit import audit
 from rater.queries.catalog import newest
@@ -170,12 +171,14 @@ class Line:
                 self.places[topic, partition, number] = turn.of.tag, turn.number
 
     def _records(self, turn: Turn) -> list[tuple[str, bytes]]:
-        """Return what is to be sent, each with the client by whose bucket it finds its partition."""
+        """Return what is to be sent, each with the client or DID by whose bucket it finds its partition."""
         of, step = turn.of, turn.step
         if step.kind == "cdr":
             return [(of.clients[0], step.value)]
         if step.kind == "command":
-            return [(json.loads(step.value)["client"], step.value)]
+            command = json.loads(step.value)
+            number = command["args"].get("number")
+            return [(command["client"] if number is None else did_name(number), step.value)]
         clients: dict[int, list[str]] = defaultdict(list)
         for client in of.clients:
             clients[bucket_of(client, self.buckets)].append(client)

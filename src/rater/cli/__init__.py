@@ -20,6 +20,7 @@ from rater.cli import (
     client_packages,
     clients,
     decks,
+    dids,
     examples,
     files,
     packages,
@@ -69,6 +70,7 @@ for _command in (
     *(files.ingest, files.sources, decks.decks, examples.config_group),
     *(topics.transactions, topics.rejected),
     *(clients.clients, packages.packages, client_packages.client_packages, pending_charges.pending_charges),
+    dids.dids,
 ):
     rater.add_command(_command)
 

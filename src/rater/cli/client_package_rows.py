@@ -52,6 +52,10 @@ def system_row(use: ClientPackageUse) -> Row:
         "align_to_payment_terms": use.aligned,
         "recalculate_to_period": use.aligned and not use.full_charge,
         "pending_charge": None if use.pending is None else charge_row(use.pending),
+        "dids": [
+            {"number": did.number, "account": did.account, "hold_until": instant(did.hold_until_ms)}
+            for did in use.dids
+        ],
     }
 
 

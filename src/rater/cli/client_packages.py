@@ -171,6 +171,11 @@ async def _by_account(settings: Settings, of_id: str, passed: Callable[[float], 
         return await history.use_by_account(at, use.client, of_id, begun[0], passed) if begun else []
 
 
+def _did_text(did: Row) -> str:
+    on_hold = f", on hold until {shown_time(did['hold_until'])}" if did["hold_until"] is not None else ""
+    return f"{did['number']} ({did['account']}{on_hold})"
+
+
 def _show_system(row: Row, periods: list[Row]) -> None:
     """Print the system information of a client package, its periods and limits."""
     if invocation().json:
@@ -201,6 +206,8 @@ def _show_system(row: Row, periods: list[Row]) -> None:
             "waits since": shown_time(charge["since"]),
             "retry until": shown_time(charge["retry_until"]) or "without end",
         }
+    if row["dids"]:
+        pairs["DIDs"] = ", ".join(map(_did_text, row["dids"]))
     print_pairs(pairs.items())
     if periods:
         click.echo()

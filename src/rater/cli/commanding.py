@@ -92,6 +92,7 @@ def told_if_missing() -> Iterator[None]:
         remedy = {
             "account": "`rater clients show ID` lists those of a client",
             "client": "`rater clients list` shows which there are",
+            "DID in use": "`rater dids list` shows which there are, and who holds them",
             "client package": "`rater client-packages list --status all` shows which there are",
             "package": "`rater packages list --status all` shows which there are",
         }
@@ -99,13 +100,17 @@ def told_if_missing() -> Iterator[None]:
 
 
 class Order(NamedTuple):
-    """A command about a client, or about one of its client packages."""
+    """A command about a client, or about one of its client packages.
+
+    name: by which it finds its lane, where that is not the client's.
+    """
 
     do: Do
     client: str
     args: ClientArgs
     client_package: str | None = None
     expect_version: int | None = None
+    name: str | None = None
 
 
 def perform(settings: Settings, order: Order, writing: Writing) -> Row:
@@ -158,7 +163,7 @@ async def _sent(settings: Settings, order: Order, writing: Writing) -> Answer:
     command_id = uuid.uuid4().hex
     async with app.sender(settings, say) as sender:
         raw = _command(order, writing, command_id, int(time.time()) * 1000)
-        return await sender.send(command_id, order.client, raw)
+        return await sender.send(command_id, order.client, raw, order.name)
 
 
 def _result(order: Order, writing: Writing, answer: Answer) -> Row:

@@ -68,6 +68,14 @@ class ClientPackageState(StrEnum):
     ARCHIVE = "archive"
 
 
+class DidState(StrEnum):
+    """Whether a number is held, and how (RULES.md section 4, DIDs)."""
+
+    FREE = "free"
+    IN_USE = "in use"
+    ON_HOLD = "on hold"
+
+
 class Do(StrEnum):
     """What a command asks for. Source: CONTRACTS.md, Command; the list is closed."""
 

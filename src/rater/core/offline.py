@@ -7,6 +7,7 @@ and whoever needs to know what would come out.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import msgspec
@@ -25,14 +26,23 @@ from rater.core.clients.lifecycle import due_change
 from rater.core.clients.loading import load_change
 from rater.core.clients.moments import changed_packages
 from rater.core.clients.planning import Cause, Known
-from rater.core.clients.state import ClientState, client_package_name, read_state
+from rater.core.clients.state import ClientState, client_package_name, did_name, dids_of, read_state
 from rater.core.clients.views import ClientView, Views
 from rater.core.commands.acting import act, time_fault
-from rater.core.commands.loads import event
-from rater.core.commands.records import AssignArgs, ClientArgs, Command, TickArgs, client_args, read_command
-from rater.core.instants import DAY_MS, HOUR_MS, milliseconds
+from rater.core.commands.loads import did_commands, event
+from rater.core.commands.records import (
+    AssignArgs,
+    ClientArgs,
+    ClientsArgs,
+    Command,
+    DidAssignArgs,
+    TickArgs,
+    client_args,
+    read_command,
+)
+from rater.core.instants import DAY_MS, HOUR_MS, instant, milliseconds
 from rater.core.journal.records import CHANGE_INDEX_MIN, Effect
-from rater.core.kinds import EventType
+from rater.core.kinds import Do, EventType
 from rater.core.line import steps
 from rater.core.line.batch import Batch, LanePosition, Side, Standing
 from rater.core.line.draw_request import RequestBuilder
@@ -145,6 +155,7 @@ class Rater:
             )
             if change is not None:
                 self.carry_out(change, at_ms)
+        _assign_dids(self, entries, at_ms)
 
     def _see_to(self, packages: Mapping[str, int], at_ms: int) -> None:
         """Do what has become due of clients because these packages have another status, or other dates."""
@@ -163,10 +174,11 @@ class Rater:
 
     def _learn(self, raw: bytes) -> None:
         state = read_state(raw)
+        for _, did in dids_of(self.states.get(state.id, state)):
+            self.views.accounts.pop(did_name(did.number), None)
         self.states[state.id] = state
         self.views.clients[state.id] = ClientView(state)
-        names = map(client_package_name, (of.id for of in state.packages))
-        self.views.accounts.update(dict.fromkeys([*state.accounts, *names], state.id))
+        self.views.accounts.update(dict.fromkeys(_names(state), state.id))
 
     def command(self, raw: bytes, record_ms: int) -> None:
         """Carry out a command of a client, or a tick without arguments; `take` gives what it published.
@@ -207,14 +219,10 @@ class Rater:
         self.standing.lane_ms = max(self.standing.lane_ms, at_ms)
 
     def _do_due(self, client: str, at_ms: int) -> None:
-        while (change := self._due(client, at_ms)) is not None:
+        due = partial(due_change, upto_ms=at_ms, cause=Cause("tick"), closing=True)
+        now_ms = max(at_ms, self.standing.lane_ms)
+        while change := due(self.states[client], self.catalog, now_ms=now_ms, known=self.known(client)):
             self.carry_out(change, at_ms)
-
-    def _due(self, client: str, at_ms: int) -> Change | None:
-        return due_change(
-            self.states[client], self.catalog, upto_ms=at_ms, now_ms=max(at_ms, self.standing.lane_ms),
-            known=self.known(client), cause=Cause("tick"), closing=True,
-        )  # fmt: skip
 
     def take(self) -> tuple[list[bytes], list[bytes]]:
         """Return the transactions and events of changes since it was asked last, in order."""
@@ -345,6 +353,19 @@ class Rater:
         return sorted(out, key=_place)
 
 
+def _names(state: ClientState) -> list[str]:
+    """Return the names by which the account index finds a client."""
+    names = [client_package_name(of.id) for of in state.packages]
+    return [*state.accounts, *names, *(did_name(did.number) for _, did in dids_of(state))]
+
+
+def _assign_dids(rater: Rater, entries: Sequence[ClientEntry], at_ms: int) -> None:
+    """Assign the DIDs of a load, as the commands behind its parts do."""
+    load = Command("load", Do.LOAD_CATALOG, instant(at_ms))
+    for _, command in did_commands(load, ClientsArgs(rater.catalog.version, 0, list(entries))):
+        rater.command(command, at_ms)
+
+
 def _obey(rater: Rater, command: Command, args: ClientArgs, at_ms: int) -> None:
     client = command.client or ""
     if client not in rater.states:
@@ -358,6 +379,10 @@ def _obey(rater: Rater, command: Command, args: ClientArgs, at_ms: int) -> None:
         owner = rater.views.accounts.get(name, client)
         if isinstance(args, AssignArgs) and owner != client:
             raise ValueError(f"the id {acted.client_package!r} is that of a client package of {owner!r}")
+        if isinstance(args, DidAssignArgs):
+            holder = rater.views.accounts.get(did_name(args.number), client)
+            if holder != client:
+                raise ValueError(f"DID {args.number} is held by client {holder!r}; release it first")
         if acted.change is not None and (acted.more or not command.dry_run):
             rater.carry_out(acted.change, at_ms)
         else:

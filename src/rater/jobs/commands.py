@@ -48,9 +48,12 @@ class Sender:
         self.kafka, self.topics, self.buckets, self._say = client, topics, buckets, say
         self._quiet_s = quiet_s
 
-    async def send(self, command_id: str, client: str, value: bytes) -> Answer:
-        """Send a command's JSON, and return what became of it. Raises Halt, StreamDown."""
-        lane = bucket_of(client, self.buckets) % self.topics.partitions
+    async def send(self, command_id: str, client: str, value: bytes, name: str | None = None) -> Answer:
+        """Send a command's JSON, and return what became of it. Raises Halt, StreamDown.
+
+        name: by which it finds its lane, where that is not the client's.
+        """
+        lane = bucket_of(name or client, self.buckets) % self.topics.partitions
         tail = EventTail(self.kafka, self.topics)
         await tail.open()
         try:

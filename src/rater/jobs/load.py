@@ -37,7 +37,7 @@ from rater.core.catalog_files.merging import (
 )
 from rater.core.catalog_files.unmatched import unmatched
 from rater.core.clients.state import ClientState, read_state
-from rater.core.commands.loads import parts_of
+from rater.core.commands.loads import OF_LOAD, did_command_ids, parts_of
 from rater.core.commands.records import (
     ManifestArgs,
     ManifestBody,
@@ -207,13 +207,13 @@ class Loader:
         load_id = uuid.uuid4().hex
         version = present.version + 1
         offset = await self._write_content(writer, merged.content, version, at_ms, present.body)
-        records, parts = self._commands(load_id, do, version, offset, at_ms, merged)
+        records, commands = self._commands(load_id, do, version, offset, at_ms, merged)
         tail = EventTail(self.client, self.topics)
         await tail.open()
         try:
             await writer.write(records)
-            self.say(f"catalog {version} published: {len(merged.entries)} clients in {parts} parts")
-            return await self._results(tail, load_id, version, parts)
+            self.say(f"catalog {version} published: {len(merged.entries)} clients in {len(commands)} parts")
+            return await self._results(tail, load_id, version, commands)
         finally:
             await tail.close()
 
@@ -330,10 +330,10 @@ class Loader:
 
     def _commands(
         self, load_id: str, do: Do, version: int, body: int, at_ms: int, merged: Merged
-    ) -> tuple[list[tuple[str, int, bytes | None, bytes | None, list[tuple[str, bytes]]]], int]:
-        """Return the records of the load, and how many parts it has beside the manifests.
+    ) -> tuple[list[tuple[str, int, bytes | None, bytes | None, list[tuple[str, bytes]]]], list[str]]:
+        """Return the records of the load, and the ids of the commands beside manifests that are waited for.
 
-        do: what the manifests say of it; its parts are always those of a load.
+        Those that assign DIDs the workers write. do: what the manifests say; parts are those of a load.
         """
         partitions, topic = self.topics.partitions, self.topics.commands
         parts = parts_of(merged.entries, version, self.store.count)
@@ -344,21 +344,24 @@ class Loader:
             (bucket % partitions, command(f"{load_id}/{n}", Do.LOAD_CATALOG, args=args))
             for n, (bucket, args) in enumerate(parts)
         ]
-        return [(topic, lane, load_id.encode(), value, []) for lane, value in records], len(parts)
+        commands = [f"{load_id}/{n}" for n in range(len(parts))]
+        commands += [of for n, (_, args) in enumerate(parts) for of in did_command_ids(commands[n], args)]
+        return [(topic, lane, load_id.encode(), value, []) for lane, value in records], commands
 
-    async def _results(self, tail: EventTail, load_id: str, version: int, parts: int) -> Loaded:
-        """Wait for the event of every lane and every part."""
+    async def _results(self, tail: EventTail, load_id: str, version: int, commands: list[str]) -> Loaded:
+        """Wait for the event of every lane, and of each of these commands."""
         missing = {f"{load_id}/catalog/catalog_loaded/{lane}" for lane in range(self.topics.partitions)}
-        missing |= {f"{load_id}/{n}/done" for n in range(parts)}
+        missing |= {f"{of}/done" for of in commands}
         total, refused, heard = len(missing), [], time.monotonic()
         while missing:
             for raw in await tail.poll(timeout_ms=1000):
                 event = read_event(raw)
-                if event is not None and (event.cause or "").startswith(load_id):
+                if event is not None and load_id in (event.cause or ""):
                     heard = time.monotonic()
                     if event.type == EventType.COMMAND_REFUSED and isinstance(event.data, dict):
                         refused.append(str(event.data.get("reason")))
                         missing.discard(f"{event.cause}/done")
+                        missing -= {of for of in missing if of.startswith(f"{OF_LOAD}{event.cause}/")}
                         missing.discard(f"{event.cause}/catalog_loaded/{event.data.get('lane')}")
                     missing.discard(event.id)
                     if (total - len(missing)) % 50 == 0:

@@ -10,7 +10,7 @@ from msgspec import Struct
 from rater.core.catalog.compiled import Catalog
 from rater.core.clients.fees import fee_fields
 from rater.core.clients.periods import Period
-from rater.core.clients.state import ClientPackage, ClientState, client_package_name, id_order
+from rater.core.clients.state import ClientPackage, ClientState, HeldDid, client_package_name, id_order
 from rater.core.kinds import ClientPackageState, ClientPackageStatus, TransactionType
 from rater.core.reasons import shown
 from rater.queries import catalog as catalog_queries
@@ -63,6 +63,7 @@ class ClientPackageUse(Struct, frozen=True, kw_only=True):
     charge_on_event: bool
     aligned: bool
     full_charge: bool
+    dids: tuple[HeldDid, ...]
     limits: list[LimitUse]
 
 
@@ -262,6 +263,7 @@ def use_of(of: Held, held: ClientPackage, catalog: Catalog | None, now_ms: int) 
         charge_on_event=spec is not None and spec.charge_on_event,
         aligned=spec is not None and spec.align_to_payment_terms,
         full_charge=spec is not None and spec.full_charge,
+        dids=stands.life.dids,
         limits=limits,
     )
 

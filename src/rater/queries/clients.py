@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from msgspec import MsgspecError, Struct
@@ -113,6 +113,11 @@ async def every_state(
 
 _AT_ONCE = 5000
 """Clients whose states are read at once: some MB."""
+
+
+async def states_of(store: Buckets, client_ids: Iterable[str]) -> dict[str, ClientState]:
+    """Return the states of those clients that exist. Raises Halt where one cannot be read."""
+    return {state.id: state async for state in _states(store, sorted(client_ids))}
 
 
 async def _states(store: Buckets, client_ids: list[str]) -> AsyncIterator[ClientState]:

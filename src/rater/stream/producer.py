@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple, TypedDict, Unpack
 
 import structlog
@@ -288,13 +289,17 @@ def _too_large(groups: list[Group]) -> str:
 
 
 class LaneProducer(_Transactional):
-    """The writer of lane p: partition p of transactions, rejected and events, by the id GROUP-p."""
+    """The writer of lane p: partition p of transactions, rejected and events, by the id GROUP-p.
+
+    It may write commands to any lane.
+    """
 
     def __init__(
         self, client: Connection, topics: Topics, group: str, lane: int, **limits: Unpack[Limits]
     ) -> None:
-        every = (topics.transactions, topics.rejected, topics.events, topics.commands)
-        super().__init__(client, f"{group}-{lane}", [(topic, lane) for topic in every], **limits)
+        places = [(topic, lane) for topic in (topics.transactions, topics.rejected, topics.events)]
+        places += [(topics.commands, other) for other in range(topics.partitions)]
+        super().__init__(client, f"{group}-{lane}", places, **limits)
         self.topics = topics
         self.lane = lane
         self.reached = 0
@@ -317,10 +322,11 @@ class LaneProducer(_Transactional):
         events: Sequence[Outgoing],
         mark: Mark,
         commands: Sequence[Outgoing] = (),
+        elsewhere: Mapping[int, Sequence[Outgoing]] = MappingProxyType({}),
     ) -> int:
         """Publish all of it or nothing, the mark last; return the mark's offset in the journal.
 
-        commands: of the lane to itself.
+        commands: of the lane to itself. elsewhere: to others, by their numbers.
         Raises Fenced (a rival, or we were too slow), Retake (unknown, or nothing was published: take the lane
         again), Halt (never published: a record too large for its topic, no permission; or the journal is
         another one).
@@ -329,7 +335,12 @@ class LaneProducer(_Transactional):
             Group(self.topics.transactions, self.lane, [*transactions, control_record(mark)]),
             Group(self.topics.rejected, self.lane, rejected),
             Group(self.topics.events, self.lane, events),
-            Group(self.topics.commands, self.lane, commands),
+            Group(self.topics.commands, self.lane, [*commands, *elsewhere.get(self.lane, ())]),
+            *(
+                Group(self.topics.commands, lane, found)
+                for lane, found in elsewhere.items()
+                if lane != self.lane
+            ),
         ]
         offsets = await self._transact(group for group in groups if group.records)
         first, last = offsets[0][0], offsets[0][-1]

@@ -19,22 +19,25 @@ from rater.core.bucket.messages import bucket_of
 from rater.core.clients.lifecycle import due_change
 from rater.core.clients.moments import changed_packages
 from rater.core.clients.planning import Cause, Known
-from rater.core.clients.state import client_package_name
+from rater.core.clients.state import client_package_name, did_name
 from rater.core.clients.views import Views
-from rater.core.commands.acting import act, time_fault
-from rater.core.commands.loads import chunk_call, chunk_fault, event, package_events
+from rater.core.commands.acting import Acted, act, time_fault
+from rater.core.commands.loads import OF_LOAD, chunk_call, chunk_fault, did_commands, event, package_events
 from rater.core.commands.records import (
     LOADS,
     AssignArgs,
     ClientArgs,
     ClientsArgs,
     Command,
+    DidAssignArgs,
+    DidReleaseArgs,
     ManifestArgs,
     TickArgs,
     client_args,
     load_args,
     manifest_of,
     read_command,
+    read_event,
 )
 from rater.core.instants import is_stamp, milliseconds
 from rater.core.journal.outcomes import KeptChange
@@ -47,12 +50,17 @@ from rater.core.reasons import shown
 from rater.errors import NoCatalog, Retake
 from rater.stream.journal import end_offset, read_range
 from rater.worker.buckets import LaneBuckets
+from rater.worker.index import (
+    OWN_RELEASE,
+    Refused,
+    claim_client_package,
+    claim_did,
+    enter,
+    is_lane_of,
+    settle_did,
+)
 
 log = structlog.get_logger()
-
-
-class _Refused(Exception):  # noqa: N818 - named for what becomes of the command
-    """A sentence: why nothing of the command was done."""
 
 
 CATCH_UP_S = 30.0
@@ -75,6 +83,7 @@ async def carry_out(buckets: LaneBuckets, batch: Batch, record: Any) -> None:
     an event. Neither stops the lane: it has nothing to do with calls. Halt is for data that is gone.
     """
     if _replayed(buckets, batch, record):
+        await _tell_again(buckets, batch, record)
         return
     if any(name == CONTROL_HEADER for name, _ in record.headers or ()):
         return  # content of a catalog: read by those whom a manifest points to it
@@ -88,6 +97,10 @@ async def carry_out(buckets: LaneBuckets, batch: Batch, record: Any) -> None:
             result = await _load(buckets, batch, record, command)
         case Do.TICK if command.id.startswith(OWN_TICK):
             pass  # its record's time moves the lane's
+        case Do.DID_RELEASE if command.id.startswith(OWN_RELEASE):
+            args = client_args(command)
+            if isinstance(args, DidReleaseArgs) and is_lane_of(buckets, args.number):
+                await settle_did(buckets, batch, record, args.number, command.client or "")
         case _:
             result = await _obey(buckets, batch, record, command)
     batch.counts.commands[command.do, result] += 1
@@ -112,10 +125,28 @@ def _replayed(buckets: LaneBuckets, batch: Batch, record: Any) -> bool:
     )
 
 
+async def _tell_again(buckets: LaneBuckets, batch: Batch, record: Any) -> None:
+    """Do again what a replayed command did beside its changes: nobody has read of it yet."""
+    command = read_command(record.value)
+    assert isinstance(command, Command)  # noqa: S101 - it was carried out
+    if command.do in LOADS:
+        chunk = load_args(command)
+        if isinstance(chunk, ClientsArgs):
+            batch.to_numbers += did_commands(command, chunk)
+        return
+    args, client = client_args(command), command.client or ""
+    if isinstance(args, DidAssignArgs):
+        await enter(buckets, batch, record, did_name(args.number), client)
+    elif isinstance(args, AssignArgs):
+        done = read_event(batch.events[-1][1] or b"")
+        if done is not None and done.client_package is not None:
+            await enter(buckets, batch, record, client_package_name(done.client_package), client)
+
+
 async def _load(buckets: LaneBuckets, batch: Batch, record: Any, command: Command) -> Result:
     try:
         await _do_load(buckets, batch, record, command)
-    except (_Refused, NoCatalog) as error:
+    except (Refused, NoCatalog) as error:
         _refuse(buckets, batch, command, str(error))
         return Result.REFUSED
     return Result.DONE
@@ -124,7 +155,7 @@ async def _load(buckets: LaneBuckets, batch: Batch, record: Any, command: Comman
 async def _do_load(buckets: LaneBuckets, batch: Batch, record: Any, command: Command) -> None:
     args = load_args(command)
     if isinstance(args, str):
-        raise _Refused(args)
+        raise Refused(args)
     if isinstance(args, ManifestArgs):
         await adopt(buckets, batch, args.version, args.offset)
         data = {"version": args.version, "lane": buckets.lane.number}
@@ -132,8 +163,9 @@ async def _do_load(buckets: LaneBuckets, batch: Batch, record: Any, command: Com
         return
     fault = chunk_fault(args, buckets.lane.catalog, buckets.connections.store.count)
     if fault is not None:
-        raise _Refused(fault)
+        raise Refused(fault)
     if isinstance(args, ClientsArgs):
+        batch.to_numbers += did_commands(command, args)
         if await _change_clients(buckets, batch, record, command, args):
             return  # the last change tells that it is done
     else:
@@ -211,7 +243,7 @@ async def _change_clients(
                 buckets.keep_ms,
             )  # fmt: skip
         except ValueError as error:
-            raise _Refused(str(error)) from error
+            raise Refused(str(error)) from error
         done = not request.changes or await buckets.draw_one(batch, args.bucket, request, views)
         for client in ids:
             views.clients.pop(client, None)  # loads come by the million: who calls is looked up again
@@ -223,7 +255,7 @@ async def _obey(buckets: LaneBuckets, batch: Batch, record: Any, command: Comman
     """Carry out a command of a client, or a tick."""
     args = client_args(command)
     stamp, at_ms = record.timestamp, milliseconds(command.at)
-    own = isinstance(args, TickArgs) and args.until_ms is not None
+    own = (isinstance(args, TickArgs) and args.until_ms is not None) or command.id.startswith(OF_LOAD)
     fault = args if isinstance(args, str) else None if own else time_fault(command, stamp)
     if isinstance(args, str) or fault is not None or buckets.lane.catalog is None:
         _refuse(buckets, batch, command, fault or _NO_CATALOG)
@@ -232,9 +264,11 @@ async def _obey(buckets: LaneBuckets, batch: Batch, record: Any, command: Comman
         if isinstance(args, TickArgs):
             upto_ms = min(at_ms, stamp) if is_stamp(stamp) else at_ms
             await _tick(buckets, batch, record, command, args, upto_ms)
+        elif isinstance(args, DidAssignArgs | DidReleaseArgs):
+            await _act_on_did(buckets, batch, record, command, args)
         else:
             await _act(buckets, batch, record, command, args)
-    except (_Refused, ValueError) as error:
+    except (Refused, ValueError) as error:
         _refuse(buckets, batch, command, str(error))
         return Result.REFUSED
     return Result.DONE
@@ -243,8 +277,25 @@ async def _obey(buckets: LaneBuckets, batch: Batch, record: Any, command: Comman
 _NO_CATALOG = "there is no catalog yet; load one by `rater load`"
 
 
+async def _act_on_did(
+    buckets: LaneBuckets, batch: Batch, record: Any, command: Command, args: DidAssignArgs | DidReleaseArgs
+) -> None:
+    """Assign or release a DID, and leave its entry as the client is then. Raises as `_act`."""
+    if not is_lane_of(buckets, args.number):
+        raise Refused(f"DID {args.number} is given out by another lane; write the command to its partition")
+    refusal: Exception | None = None
+    try:
+        await _act(buckets, batch, record, command, args)
+    except (Refused, ValueError) as error:
+        refusal = error
+    if not command.dry_run:  # where it was refused too: an entry may be ours from before a crash
+        await settle_did(buckets, batch, record, args.number, command.client or "")
+    if refusal is not None:
+        raise refusal
+
+
 async def _act(buckets: LaneBuckets, batch: Batch, record: Any, command: Command, args: ClientArgs) -> None:
-    """Do what a command asks for. Raises _Refused or ValueError with the sentence why nothing was done."""
+    """Do what a command asks for. Raises Refused or ValueError with the sentence why nothing was done."""
     client, count = command.client or "", buckets.connections.store.count
     bucket, views, refused = bucket_of(client, count), buckets.views.of_batch(), 0
     history: dict[str, bytes] = {}
@@ -254,7 +305,7 @@ async def _act(buckets: LaneBuckets, batch: Batch, record: Any, command: Command
             await _learn_counters(buckets, client, views)
         view, catalog = views.fetched.get(client), buckets.lane.catalog
         if view is None or catalog is None:
-            raise _Refused(f"there is no client {shown(client)!r}; `rater clients list` shows them")
+            raise Refused(f"there is no client {shown(client)!r}; `rater clients list` shows them")
         if view.catalog > catalog.version:
             await catch_up(buckets, batch, view.catalog)
             continue
@@ -264,13 +315,13 @@ async def _act(buckets: LaneBuckets, batch: Batch, record: Any, command: Command
             view.state, command, args, catalog, known=views.known[client], history=history,
             keep_ms=buckets.keep_ms, exact=refused < EXACT_TRIES or command.dry_run,
         )  # fmt: skip
+        if acted.change is not None and not acted.more:
+            await _claim(buckets, batch, record, command, args, acted)
         if acted.change is None or (command.dry_run and not acted.more):
             told = event(EventType.COMMAND_DONE, command, "done", acted.data, acted.client_package)
             batch.events.append((told.key, told.value, []))
             batch.counts.events[EventType.COMMAND_DONE] += 1
             return
-        if isinstance(args, AssignArgs) and not acted.more and acted.client_package is not None:
-            await _claim(buckets, batch, record, acted.client_package, client)
         request = RequestBuilder()
         index = batch.step_index(batch.commands_topic, record.offset, CHANGE_INDEX_MIN)
         request.change(acted.change, batch.commands_topic, record, index)
@@ -293,25 +344,17 @@ async def _learn_counters(buckets: LaneBuckets, client: str, views: Views) -> No
         views.known[client] = Known(known.balance, counters)
 
 
-async def _claim(buckets: LaneBuckets, batch: Batch, record: Any, of_id: str, client: str) -> None:
-    """Enter the id of a client package into the index, before there is one.
-
-    Raises _Refused where it is another client's.
-    """
-    name = client_package_name(of_id)
-    bucket, views = bucket_of(name, buckets.connections.store.count), buckets.views.of_batch()
-    views.accounts.pop(name, None)
-    await buckets.look_up(bucket, set(), {name}, views)
-    owner = views.owners.get(name)
-    if owner == client:
-        return
-    if owner is not None:
-        raise _Refused(f"the id {shown(of_id)!r} is that of a client package of client {shown(owner)!r}")
-    request = RequestBuilder()
-    request.accounts = [(name, client)]
-    while not await buckets.draw_one(batch, bucket, request, views):
-        pass
-    batch.controls.append(steps.account_state(batch.commands_topic, record.offset, request.accounts))
+async def _claim(
+    buckets: LaneBuckets, batch: Batch, record: Any, command: Command, args: ClientArgs, acted: Acted
+) -> None:
+    """Make the entry of the index that a command rests on, or look for it alone. Raises Refused."""
+    client = command.client or ""
+    if isinstance(args, AssignArgs) and acted.client_package is not None:
+        await claim_client_package(
+            buckets, batch, record, acted.client_package, client, only_look=command.dry_run
+        )
+    elif isinstance(args, DidAssignArgs):
+        await claim_did(buckets, batch, record, args.number, client, only_look=command.dry_run)
 
 
 async def _tick(
@@ -325,7 +368,7 @@ async def _tick(
             _tell(batch, EventType.COMMAND_DONE, command, "done", {})
         return
     if args.bucket >= buckets.connections.store.count:
-        raise _Refused(f"there is no bucket {args.bucket}")
+        raise Refused(f"there is no bucket {args.bucket}")
     await _do_due(
         buckets, batch, record, command, args.bucket, args.clients,
         upto_ms if args.until_ms is None else args.until_ms,

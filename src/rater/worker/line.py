@@ -27,6 +27,7 @@ from rater.core.line.steps import Lacking, Requests
 from rater.worker.buckets import PROBE_S, LaneBuckets
 from rater.worker.commands import OWN_TICK, carry_out, catch_up
 from rater.worker.faults import ours
+from rater.worker.index import to_numbers
 from rater.worker.lane import Lane
 from rater.worker.shared import Shared
 
@@ -171,6 +172,7 @@ class Line:
                 [out for batch in batches for out in batch.events],
                 lane.mark(batches[-1].position),
                 [out for batch in batches for out in batch.ticks],
+                to_numbers(batches, self.connections.store.count, self.connections.topics.partitions),
             )
         lane.committed(batches, mark_offset)
         committed_ms = time.time_ns() // 1_000_000

@@ -1138,7 +1138,7 @@ clients: [{id: "42", currency: USD, payment_terms: {every: 1 week, anchor: 2026-
 @pytest.mark.parametrize(("text", "names", "path"), BROKEN)
 def test_what_refers_to_faulty_rows_has_no_fault(text: str, names: dict[str, str], path: str) -> None:
     """A row that is at fault, or cannot be read at all, is the only fault: none follows from it."""
-    rater = loaded(BASE)
+    rater = loaded(BASE.replace("limits: [{id: m1", "did_limits: [{quantity: 2}], limits: [{id: m1"))
     before = state(rater)
     files = [("a.yaml", f"\n{text}".encode()), ("b.yaml", referring(**names).encode())]
     found = rater.load(files, NOW)

@@ -33,6 +33,7 @@ class Catalog:
         "_offers",
         "base",
         "decks",
+        "dids",
         "notices",
         "packages",
         "rules",
@@ -60,6 +61,7 @@ class Catalog:
         self.packages = {
             of: package_of(of, history, self.decks, self.zones) for of, history in content.packages.items()
         }
+        self.dids = content.dids
         self.rules = Rules(content.identification)
         self.tax_profiles = {
             name: tuple([(tax.name, tax.percent) for tax in profile.taxes])

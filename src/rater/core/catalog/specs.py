@@ -268,11 +268,15 @@ class DidSpec(Struct, frozen=True, omit_defaults=True):
 
 
 class ClientEntry(Struct, omit_defaults=True, gc=False):
-    """What a load says of one client: the client itself, packages assigned to it, or both."""
+    """What a load says of one client: the client itself, packages and DIDs assigned to it.
+
+    dids: (number, account); each is asked for by a command behind the load (`loads.did_commands`).
+    """
 
     id: str
     client: ClientSpec | None = None
     packages: list[ClientPackageSpec] = []
+    dids: list[tuple[str, str]] = []
 
 
 class Content(Struct):

@@ -1,4 +1,4 @@
-"""What clients share, merged: currencies, services, resellers, tax profiles, decks, tables, rules, DIDs."""
+"""What clients share, merged: currencies, services, resellers, tax profiles, decks, tables, rules."""
 
 from __future__ import annotations
 
@@ -19,14 +19,9 @@ def merge_shared(merging: Merging) -> None:
 
 
 def merge_rules(merging: Merging) -> None:
-    """Check whose the identification rules are, and merge DIDs."""
+    """Check whose the identification rules are."""
     for rule in merging.file.identification:
         merging.check_owner(rule, rule.value.client, rule.value.account)
-    for placed in merging.file.dids:
-        account = placed.value.account
-        if account not in merging.owners:
-            merging.check_known(placed, "account", account, merging.existing.accounts, "account")
-        merging.new.dids[placed.value.number] = placed.value
 
 
 def _currencies(merging: Merging) -> None:

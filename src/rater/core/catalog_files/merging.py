@@ -12,6 +12,7 @@ from typing import NamedTuple
 from rater.core.catalog.specs import ClientEntry, Content, from_objects, objects
 from rater.core.catalog_files.fields import Fault
 from rater.core.catalog_files.merge_clients import merge_clients
+from rater.core.catalog_files.merge_dids import merge_dids
 from rater.core.catalog_files.merge_packages import doubted, merge_packages
 from rater.core.catalog_files.merge_shared import merge_rules, merge_shared
 from rater.core.catalog_files.merge_state import Existing, Merging
@@ -20,7 +21,7 @@ from rater.core.catalog_files.rate_rows import OpenFile
 from rater.core.catalog_files.remarks import warnings
 from rater.core.catalog_files.rows import read_files
 from rater.core.clients.earlier import whole_second
-from rater.core.clients.state import client_package_name
+from rater.core.clients.state import client_package_name, did_name
 from rater.core.zones import brought, installed, notes
 
 __all__ = [
@@ -51,7 +52,9 @@ def wanted(file: CatalogFile) -> tuple[set[str], set[str]]:
             clients.add(placed.value.client)
             if placed.value.account is not None:
                 accounts.add(placed.value.account)
-    accounts |= {placed.value.account for placed in file.dids if placed.value.account is not None}
+    for did in (placed.value for placed in file.dids):
+        if did.account is not None:
+            accounts |= {did.account, did_name(did.number)}
     return clients, accounts
 
 
@@ -68,6 +71,7 @@ def merge(content: Content | None, file: CatalogFile, at_ms: int, existing: Exis
     merge_packages(merging)
     merge_clients(merging)
     merge_rules(merging)
+    merge_dids(merging)
     if faults := file.faults + merging.faults:
         return faults
     changed = bool(merging.entries) or merging.new != merging.old

@@ -23,8 +23,6 @@ def warnings(file: CatalogFile, content: Content | None = None) -> list[str]:
         for subject, effect, has in _NOTES
         if (ids := [spec.id for spec in packages if has(spec)])
     ]
-    if file.dids:
-        out.append("dids: kept, but nothing is decided by them yet")
     out += few([note for placed in file.code_decks for note in _code_names(placed.value)], "names")
     out += _hidden_ids(file)
     out += _lost_codes(file, content or Content())
@@ -40,7 +38,6 @@ def warnings(file: CatalogFile, content: Content | None = None) -> list[str]:
 
 
 _NOTES: tuple[tuple[str, str, Callable[[PackageSpec], bool]], ...] = (
-    ("DID limits of packages", "kept, but not enforced yet", lambda spec: bool(spec.did_limits)),
     (
         "on_hold_days of packages",
         "differ from renew_for, so DIDs are freed before or after the wait for funds ends",

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from rater.core.amounts import format_micros
 from rater.core.clients.closing import close, event_charged, refund, withdraw
+from rater.core.clients.dids import free_all, hold
 from rater.core.clients.fees import negated, reversal_text
 from rater.core.clients.moments import zone_of
 from rater.core.clients.opening import retry
@@ -110,6 +111,7 @@ def stop_now(plan: Plan, place: int, at_ms: int) -> None:
     )  # fmt: skip
     data = {"from": rfc3339(period.start_ms), "to": rfc3339(at_ms)}
     plan.tell(EventType.RERATE_NEEDED, held, at_ms, period=period.number, data=data)
+    hold(plan, place, at_ms)
     if plan.delta > 0:
         retry(plan, at_ms)
 
@@ -160,6 +162,8 @@ def remove(plan: Plan, place: int, at_ms: int, history: Mapping[str, bytes]) -> 
     life = life_of(held)
     if life.ended_ms is None:
         raise ValueError(f"client package {held.id!r} is not in the archive; stop or cancel it first")
+    free_all(plan, place, at_ms)
+    held, ended_ms = plan.packages[place], life.ended_ms
     was = plan.told(held, at_ms)
     begin = f"{held.id}."
     old = [
@@ -176,7 +180,7 @@ def remove(plan: Plan, place: int, at_ms: int, history: Mapping[str, bytes]) -> 
     plan.tell(EventType.REMOVED, held, at_ms, period=life.numbered, before=was)
     if every:
         first = min(period.start_ms for period in every.values())
-        data = {"from": rfc3339(first), "to": rfc3339(life.ended_ms)}
+        data = {"from": rfc3339(first), "to": rfc3339(ended_ms)}
         plan.tell(EventType.RERATE_NEEDED, held, at_ms, period=life.numbered, data=data)
     if plan.delta > delta:
         retry(plan, at_ms)

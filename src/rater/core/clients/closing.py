@@ -1,12 +1,13 @@
 """The end of client packages and of their periods: the archive, what is taken back, what is given back.
 
-Source of the rules: RULES.md section 4 (Renewal, Stopping).
+Source of the rules: RULES.md section 4 (Renewal, Stopping, DIDs).
 """
 
 from __future__ import annotations
 
 from msgspec.structs import replace
 
+from rater.core.clients.dids import free_over, hold
 from rater.core.clients.fees import charged_of, fee_fields, refund_text
 from rater.core.clients.planning import Plan
 from rater.core.clients.state import Charged, ClientPackage, HeldPeriod
@@ -21,6 +22,16 @@ def close(plan: Plan, place: int, at_ms: int, kind: EventType, why: str) -> None
     held = plan.put(place, held, ended_ms=at_ms, ended=why, waiting=None)
     number = held.life.numbered if held.life is not None else 0
     plan.tell(kind, held, at_ms, period=number, before=was, data={"why": why})
+    hold(plan, place, at_ms)
+
+
+def run_out(plan: Plan, place: int, at_ms: int) -> None:
+    """Free DIDs whose hold is over; a renewal that waits for funds is given up with them."""
+    held = plan.packages[place]
+    waiting = held.life.waiting if held.life is not None else None
+    if waiting is not None and waiting.reason == "funds":
+        close(plan, place, at_ms, EventType.ARCHIVED, "unpaid")
+    free_over(plan, place, at_ms)
 
 
 def withdraw(plan: Plan, place: int, at_ms: int) -> bool:

@@ -10,12 +10,16 @@ from msgspec.structs import replace
 
 from rater.core.catalog.compiled import Catalog
 from rater.core.clients.changes import Change
-from rater.core.clients.closing import close, withdraw
+from rater.core.clients.closing import close, run_out, withdraw
+from rater.core.clients.dids import hold
 from rater.core.clients.earlier import take_over
 from rater.core.clients.expiring import tell_expiring
 from rater.core.clients.moments import (
+    CANCEL,
     CLOSING,
     ENABLE,
+    EXPIRE,
+    GIVE_UP,
     NOTICE,
     TAKE_OVER,
     Due,
@@ -121,11 +125,19 @@ def _obey(plan: Plan, place: int, due: Due, now_ms: int) -> None:
             try_again(plan, place, at_ms)
         case "roll":
             roll_over(plan, place)
-        case "cancel":
-            close(plan, place, at_ms, EventType.CANCELLED, "cancelled")
         case "withdraw":
             withdraw(plan, place, at_ms)
-        case "give up":
-            close(plan, place, at_ms, EventType.ARCHIVED, "unpaid")
+        case "hold":
+            hold(plan, place, at_ms)
+        case "free":
+            run_out(plan, place, at_ms)
         case _:
-            close(plan, place, at_ms, EventType.ARCHIVED, "expired")
+            close(plan, place, at_ms, *_ENDS[due.what])
+
+
+_ENDS = {
+    CANCEL: (EventType.CANCELLED, "cancelled"),
+    GIVE_UP: (EventType.ARCHIVED, "unpaid"),
+    EXPIRE: (EventType.ARCHIVED, "expired"),
+}
+"""What is due → the event of a client package that goes into the archive, and why it does."""

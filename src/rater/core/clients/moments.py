@@ -6,11 +6,13 @@ Source of the rules: RULES.md section 4.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from rater.core.catalog.compiled import Catalog
 from rater.core.catalog.packages import Limit, Package, PackageVersion
+from rater.core.clients.did_rows import hold_end, rows_of
 from rater.core.clients.periods import Period, bounded
 from rater.core.clients.state import (
     ClientPackage,
@@ -25,10 +27,11 @@ from rater.core.instants import BEGINNING_MS, NEVER_MS, SECOND_MS
 from rater.core.periods import before, parse_span
 
 TAKE_OVER, ACTIVATE, RENEW, ENABLE, ROLL = "take over", "activate", "renew", "enable", "roll"
-EXPIRE, GIVE_UP, CANCEL, WITHDRAW = "expire", "give up", "cancel", "withdraw"
+HOLD = "hold"
 NOTICE = "notice"
 """The home lane alone does it, too; but nothing waits for it."""
-CLOSING = {EXPIRE, GIVE_UP, CANCEL, WITHDRAW}
+EXPIRE, GIVE_UP, CANCEL, WITHDRAW, FREE = "expire", "give up", "cancel", "withdraw", "free"
+CLOSING = {EXPIRE, GIVE_UP, CANCEL, WITHDRAW, FREE}
 """What the home lane alone does: a call that did it could archive what a top-up before it would have kept."""
 
 
@@ -50,22 +53,38 @@ def end_of(held: ClientPackage, package: Package, zone: ZoneInfo) -> int | None:
     return min(ends, default=None)
 
 
-def due_of(state: ClientState, held: ClientPackage, catalog: Catalog, *, notices: bool = False) -> Due | None:
-    """Return what is due of a client package next, also what is to be told of; None: nothing ever."""
+def clock_of(state: ClientState, held: ClientPackage, catalog: Catalog) -> ZoneInfo:
+    """Return the time zone by which dates of a client package are read: of its last period's opening."""
+    periods = held.life.periods if held.life is not None else ()
+    by_ms = periods[-1].by_ms if periods else state.changed_ms
+    return catalog.zones.at(zone_name(state, by_ms) if periods else state.zone, by_ms)
+
+
+def due_of(
+    state: ClientState, held: ClientPackage, catalog: Catalog, *, holds: bool = True, notices: bool = False
+) -> Due | None:
+    """Return what is due of a client package next; None: nothing ever.
+
+    holds: also that DIDs go on hold, which takes nothing from what waits. notices: also what is to be told of.
+    """
     package, life = catalog.packages.get(held.package), held.life
     if package is None:
         return None
     if life is None:
         return Due(BEGINNING_MS, TAKE_OVER)
-    if life.ended_ms is not None:
-        return None
-    # Dates of packages are those of the clock by which the last period was opened.
-    by_ms = life.periods[-1].by_ms if life.periods else state.changed_ms
-    zone = catalog.zones.at(zone_name(state, by_ms) if life.periods else state.zone, by_ms)
-    found = [due for due in _moments(held, life, package, zone) if due.at_ms < NEVER_MS]
+    zone = clock_of(state, held, catalog)
+    moments = _moments(held, life, package, zone) if life.ended_ms is None else iter(())
+    if life.dids:
+        moments = chain(moments, _of_dids(held, life, package, zone, catalog))
+    found = [due for due in moments if due.at_ms < NEVER_MS and (holds or due.what != HOLD)]
     if notices and (notice := next_notice(state, held, package, catalog)) is not None:
         found.append(Due(notice[0], NOTICE))
-    return min(found, key=lambda due: (due.at_ms, due.what == NOTICE, due.what not in CLOSING), default=None)
+    # What opens a period at the stop of the one before goes before DIDs are put on hold.
+    return min(
+        found,
+        key=lambda due: (due.at_ms, due.what == NOTICE, due.what not in CLOSING, due.what == HOLD),
+        default=None,
+    )
 
 
 def next_notice(
@@ -122,6 +141,28 @@ def _while_waiting(waiting: Waiting, package: Package, end: int | None) -> Itera
         yield Due(end, EXPIRE)
     enabled = [since for since, status in package.statuses()[1:] if status == "active"]
     yield from (Due(since, ENABLE) for since in enabled if since > waiting.status_ms)
+
+
+def _of_dids(
+    held: ClientPackage, life: Life, package: Package, zone: ZoneInfo, catalog: Catalog
+) -> Iterator[Due]:
+    """Yield when DIDs go on hold, for a renewal waits, and when the hold of the first one runs out."""
+    stop_ms = life.ended_ms
+    if stop_ms is None:
+        if life.waiting is None or not life.periods or life.periods[-1].stop_ms is None:
+            return
+        stop_ms = life.periods[-1].stop_ms
+    if any(did.hold_until_ms is None for did in life.dids):
+        yield Due(stop_ms, HOLD)
+    ends = [did.hold_until_ms for did in life.dids]
+    if None in ends:
+        version = package.at(life.periods[-1].by_ms)
+        rows = rows_of([did.number for did in life.dids], version.spec.did_limits, held.quantity, catalog)
+        ends = [
+            hold_end(row, stop_ms, zone) if end is None else end for end, row in zip(ends, rows, strict=True)
+        ]
+    if known := [end for end in ends if end is not None]:
+        yield Due(min(known), FREE)
 
 
 def _after(last: HeldPeriod, held: ClientPackage, life: Life, package: Package, zone: ZoneInfo) -> Due:

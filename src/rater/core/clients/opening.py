@@ -16,6 +16,7 @@ from rater.core.catalog.compiled import Catalog
 from rater.core.catalog.offers import counter_field, size_of
 from rater.core.catalog.packages import Package
 from rater.core.clients.counting import Bounds, first_bounds, next_bounds
+from rater.core.clients.dids import use_again
 from rater.core.clients.earlier import first_anchor, whole_second
 from rater.core.clients.fees import Fee, Unpayable, fee_of, fee_text, taxes_of
 from rater.core.clients.moments import due_of, end_of, rolls_into, turn, zone_of
@@ -278,6 +279,7 @@ def renew(plan: Plan, place: int, at_ms: int, by_ms: int) -> bool:
     late = waited and at_ms > bounds.start_ms
     kind = EventType.RENEWED_LATE if late else EventType.RENEWED
     plan.tell(kind, held, at_ms, period=period.number, before=was)
+    use_again(plan, place, at_ms)
     if late:
         _need_rerate(plan, held, at_ms, period.number, bounds.start_ms)
     return True
@@ -305,7 +307,7 @@ def retry(plan: Plan, at_ms: int) -> None:
     ]
     for _, _, place in sorted(waiting):
         held = plan.packages[place]
-        due = due_of(plan.state, held, plan.catalog)
+        due = due_of(plan.state, held, plan.catalog, holds=False)
         # One that pays the client when it clears has the others tried before it returns.
         waits = held.life is not None and held.life.waiting is not None
         if waits and (due is None or due.at_ms > at_ms):

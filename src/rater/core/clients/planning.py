@@ -16,7 +16,15 @@ from rater.core.amounts import LIMIT
 from rater.core.bucket.messages import ClientWrite, CounterChange, hint_of
 from rater.core.catalog.compiled import Catalog
 from rater.core.clients.changes import Change, ChangeEvent, ChangeTransaction
-from rater.core.clients.state import ClientPackage, ClientState, HeldPeriod, Life, write_state, zone_name
+from rater.core.clients.state import (
+    ClientPackage,
+    ClientState,
+    HeldDid,
+    HeldPeriod,
+    Life,
+    write_state,
+    zone_name,
+)
 from rater.core.instants import rfc3339
 from rater.core.kinds import EventType
 
@@ -186,13 +194,17 @@ class Plan:
 
     def tell(
         self, kind: EventType, held: ClientPackage, at_ms: int, *, period: int = 0,
-        before: dict[str, Any] | None = None, data: dict[str, Any] | None = None,
+        before: dict[str, Any] | None = None, data: dict[str, Any] | None = None, did: HeldDid | None = None,
     ) -> None:  # fmt: skip
-        """Add an event of a client package."""
+        """Add an event of a client package, or of a DID that it gives."""
         package = self.catalog.packages.get(held.package)
+        about, account = f"{held.id}/{period}", held.account
+        if did is not None:
+            about, account = f"{about}/{did.number}", did.account
+            data = {"number": did.number, **(data or {})}
         self.events.append(
             self.event(
-                kind, f"{held.id}/{period}", at_ms, account=held.account, client_package=held.id,
+                kind, about, at_ms, account=account, client_package=held.id,
                 package_name=None if package is None else package.at(at_ms).name, period=period or None,
                 before=before, after=self.told(held, at_ms) if held.life is not None else None, data=data,
             )

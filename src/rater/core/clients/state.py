@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Iterator
 from operator import itemgetter
 
 import msgspec
@@ -86,6 +87,14 @@ class Counted(Struct, array_like=True, frozen=True, gc=False):
     terms: TermsSpec | None = None
 
 
+class HeldDid(Struct, array_like=True, frozen=True, gc=False):
+    """A DID that an account holds by a client package; on hold until an instant, None: in use."""
+
+    number: str
+    account: str
+    hold_until_ms: int | None = None
+
+
 class Life(Struct, array_like=True, frozen=True, gc=False):
     """What became of a client package.
 
@@ -93,6 +102,7 @@ class Life(Struct, array_like=True, frozen=True, gc=False):
     periods: oldest first, those that a call may still fall into; what is older is history. ended_ms: since
     when it is in the archive; ended: why. last: no further renewal. counted: from where later periods are;
     uncounted: the same before the last one was opened, which may be taken back. first_ms: start of the first.
+    dids: in the order in which they were assigned.
     """
 
     version: int = 1
@@ -106,6 +116,7 @@ class Life(Struct, array_like=True, frozen=True, gc=False):
     counted: Counted | None = None
     first_ms: int | None = None
     uncounted: Counted | None = None
+    dids: tuple[HeldDid, ...] = ()
 
 
 class ClientPackage(Struct, array_like=True, gc=False):
@@ -197,3 +208,20 @@ def client_package_name(client_package: str) -> str:
     No account has it: their ids have no control characters.
     """
     return f"\x00{client_package}"
+
+
+def did_name(number: str) -> str:
+    """Return the name by which the account index finds the client that holds a DID."""
+    return f"\x01{number}"
+
+
+def dids_of(state: ClientState) -> Iterator[tuple[ClientPackage, HeldDid]]:
+    """Yield the DIDs of a client, each with the client package that gives it."""
+    for held in state.packages:
+        for did in held.life.dids if held.life is not None else ():
+            yield held, did
+
+
+def did_of(state: ClientState, number: str) -> tuple[ClientPackage, HeldDid] | None:
+    """Return a DID of the client with the client package that gives it; None: it holds none such."""
+    return next((found for found in dids_of(state) if found[1].number == number), None)

@@ -20,17 +20,20 @@ from rater.core.catalog.specs import ClientPackageSpec
 from rater.core.clients import actions
 from rater.core.clients.changes import Change
 from rater.core.clients.counting import aligned
+from rater.core.clients.dids import assign_did, release_did
 from rater.core.clients.lifecycle import finished, settle_due
 from rater.core.clients.loading import assign, first_start
 from rater.core.clients.moments import due_ms
 from rater.core.clients.planning import Cause, Known, Plan
-from rater.core.clients.state import ClientState
+from rater.core.clients.state import ClientState, did_of
 from rater.core.commands.loads import event
 from rater.core.commands.records import (
     AdjustArgs,
     AssignArgs,
     ClientArgs,
     Command,
+    DidAssignArgs,
+    DidReleaseArgs,
     EndDateArgs,
     key_of,
 )
@@ -94,6 +97,10 @@ def act(
         number, held_id = _assign(plan, args, at_ms)
     elif isinstance(args, AdjustArgs):
         actions.adjust(plan, args.micros, key_of(command), command.reason, at_ms)
+    elif isinstance(args, DidAssignArgs):
+        held_id = assign_did(plan, args.number, args.account, at_ms)
+    elif isinstance(args, DidReleaseArgs):
+        held_id = release_did(plan, args.number, at_ms)
     else:
         _on_client_package(plan, command, args, expected, at_ms, history)
     settle_due(plan, at_ms, at_ms, closing=True, since_ms=at_ms)
@@ -125,6 +132,10 @@ def _repeated(state: ClientState, command: Command, done: int, content: int) -> 
     if command.do == Do.ASSIGN:
         found = msgspec.json.decode(command.args, type=AssignArgs)
         held_id = found.id or f"{state.id}-{number}"
+    elif command.do == Do.DID_ASSIGN:
+        number_held = msgspec.json.decode(command.args, type=DidAssignArgs).number.removeprefix("+")
+        did = did_of(state, number_held)
+        held_id = None if did is None else did[0].id
     data = {"dry_run": command.dry_run, "repeated": True, "transactions": [], "events": []}
     return Acted(None, data, held_id)
 

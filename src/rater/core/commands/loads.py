@@ -13,24 +13,26 @@ from rater.core.amounts import LIMIT
 from rater.core.bucket.messages import bucket_of
 from rater.core.catalog.compiled import Catalog
 from rater.core.catalog.specs import ClientEntry
-from rater.core.catalog_files.fields import QUANTITY_MAX, TEXT_CHARS_MAX
+from rater.core.catalog_files.fields import CODE, QUANTITY_MAX, TEXT_CHARS_MAX
 from rater.core.clients.changes import ChangeEvent
 from rater.core.clients.loading import load_change
 from rater.core.clients.planning import Cause, Known
-from rater.core.clients.state import ClientState, client_package_name
+from rater.core.clients.state import ClientState, client_package_name, did_name
 from rater.core.commands.records import (
     CHUNK_ACCOUNTS_MAX,
     CHUNK_CLIENTS_MAX,
     AccountsArgs,
     ClientsArgs,
     Command,
+    DidAssignArgs,
     Event,
     LoadArgs,
+    write_command,
     write_event,
 )
 from rater.core.instants import milliseconds, rfc3339
 from rater.core.journal.records import CHANGE_INDEX_MIN
-from rater.core.kinds import EventType
+from rater.core.kinds import Do, EventType
 from rater.core.line.batch import Record
 from rater.core.line.draw_request import RequestBuilder
 from rater.core.reasons import shown
@@ -75,10 +77,10 @@ def chunk_fault(args: ClientsArgs | AccountsArgs, catalog: Catalog | None, bucke
                 return f"client {shown(entry.id)!r}: {problem}"
     if len(set(names)) < len(names):
         return "the chunk names something twice"
-    for name in names:
-        if bucket_of(name, buckets) != args.bucket:
-            return f"{shown(name)!r} does not belong to bucket {args.bucket} of {buckets}"
-    return None
+    if any(name.startswith(did_name("")) for name in names):
+        return "who holds a DID is entered by the command that assigns it"
+    odd = next((name for name in names if bucket_of(name, buckets) != args.bucket), None)
+    return None if odd is None else f"{shown(odd)!r} does not belong to bucket {args.bucket} of {buckets}"
 
 
 def _entry_fault(entry: ClientEntry) -> str | None:
@@ -97,7 +99,8 @@ def _entry_fault(entry: ClientEntry) -> str | None:
             return _OF_ANOTHER
         if not 1 <= of.quantity <= QUANTITY_MAX:
             return f"quantities are 1 to {QUANTITY_MAX}"
-    return None
+    odd = [did for did, account in entry.dids if not CODE.fullmatch(did) or len(account) > TEXT_CHARS_MAX]
+    return f"{shown(odd[0])!r} is no DID, or its account no account" if odd else None
 
 
 _OF_ANOTHER = "the entry holds rows of another client"
@@ -148,6 +151,34 @@ def event(
         )
     )  # fmt: skip
     return ChangeEvent(kind, (command.client or command.id).encode(), value)
+
+
+def did_command_ids(chunk: str, args: LoadArgs) -> Iterator[str]:
+    """Yield the ids of the commands that assign the DIDs of a part of a load."""
+    if isinstance(args, ClientsArgs):
+        yield from (_did_command_id(chunk, number) for entry in args.entries for number, _ in entry.dids)
+
+
+def _did_command_id(chunk: str, number: str) -> str:
+    return f"{OF_LOAD}{chunk}/{number}"
+
+
+OF_LOAD = "dids/"
+"""Begins the ids of commands that assign the DIDs of a load: they are of its time, when it was checked."""
+
+
+def did_commands(command: Command, args: ClientsArgs) -> Iterator[tuple[str, bytes]]:
+    """Yield (number, command) of the DIDs that a chunk assigns: they are asked for once it is carried out.
+
+    Each goes to the lane of its number. The same chunk gives the same commands.
+    """
+    for entry in args.entries:
+        for number, account in entry.dids:
+            yield number, write_command(
+                _did_command_id(command.id, number), Do.DID_ASSIGN, milliseconds(command.at),
+                DidAssignArgs(number, account), actor=command.actor, reason=command.reason,
+                key=f"did-{args.version}-{number}", client=entry.id,
+            )  # fmt: skip
 
 
 def package_events(before: Catalog, after: Catalog) -> Iterator[ChangeEvent]:

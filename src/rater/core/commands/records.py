@@ -20,7 +20,14 @@ from msgspec import Meta
 
 from rater.core.amounts import parse_micros
 from rater.core.catalog.specs import ClientEntry
-from rater.core.catalog_files.fields import QUANTITY_MAX, TEXT_CHARS_MAX, is_over, plain
+from rater.core.catalog_files.fields import (
+    CODE,
+    CODE_PROBLEM,
+    QUANTITY_MAX,
+    TEXT_CHARS_MAX,
+    is_over,
+    plain,
+)
 from rater.core.instants import instant, milliseconds
 from rater.core.json_text import UNREADABLE
 from rater.core.kinds import Do
@@ -283,6 +290,11 @@ def _checked(args: ClientArgs) -> ClientArgs:
             if args.id is not None and ("/" in args.id or not plain(args.id)):
                 raise ValueError(f"id {shown(args.id)!r} has `/` or control characters; write another")
             return msgspec.structs.replace(args, start_date=start, end_date=end)
+        case DidAssignArgs() | DidReleaseArgs():
+            number = args.number.removeprefix("+")
+            if not CODE.fullmatch(number):
+                raise ValueError(f"number {shown(args.number)!r}: {CODE_PROBLEM}")
+            return msgspec.structs.replace(args, number=number)
         case EndDateArgs():
             return EndDateArgs(_when("end_date", args.end_date))
         case TickArgs() if (args.bucket is None) != (args.clients is None):

@@ -19,10 +19,12 @@ from rater.core.catalog.compiled import Catalog
 from rater.core.catalog.offers import Candidate, LimitText
 from rater.core.cdr import SIDES, Cdr, Party
 from rater.core.clients.changes import ChangeEvent
+from rater.core.clients.dids import freed_number
 from rater.core.clients.views import ClientView, Opened
 from rater.core.instants import is_stamp
 from rater.core.journal.outcomes import Decided, KeptChange, OutcomeRow
 from rater.core.journal.records import STEP_INDEX, Identity, Outgoing
+from rater.core.kinds import EventType
 from rater.core.line.counts import Counts
 from rater.core.rating.event_fees import EventFee
 from rater.core.rating.pricing import Priced
@@ -172,6 +174,10 @@ class Batch:
         self.rejected: list[Outgoing] = []
         self.ticks: list[Outgoing] = []
         """Commands of the lane to itself."""
+        self.freed: list[tuple[str, str, int]] = []
+        """(number, client, time) of DIDs that changes freed: the lanes of the numbers are told."""
+        self.to_numbers: list[tuple[str, bytes]] = []
+        """(number, command) for the lanes of numbers."""
         self.counts = Counts()
         self.decided_by = 0
         """The newest version of the catalog that a side was decided by before, which is published again."""
@@ -198,6 +204,11 @@ class Batch:
             identity = change.topic, change.offset, change.index % STEP_INDEX
             self.steps[identity] = self.steps.get(identity, 0) + 1
             self.tell(change.events)
+            self.freed += [
+                (freed_number(event.value), change.client, change.record_ms)
+                for event in change.events
+                if event.type == EventType.DID_FREED
+            ]
 
     def tell(self, events: Iterable[ChangeEvent]) -> None:
         """Add events that are published with the batch."""
