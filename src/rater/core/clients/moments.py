@@ -65,7 +65,8 @@ def due_of(
 ) -> Due | None:
     """Return what is due of a client package next; None: nothing ever.
 
-    holds: also that DIDs go on hold, which takes nothing from what waits. notices: also what is to be told of.
+    holds: also that DIDs go on hold, which takes nothing from what waits.
+    notices: also what is to be told of.
     """
     package, life = catalog.packages.get(held.package), held.life
     if package is None:
