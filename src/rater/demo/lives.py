@@ -1,8 +1,7 @@
 """Clients that live the life of packages while one looks on, and what they must have in the end.
 
 Nobody else calls for them, so what they have in the end is known beforehand, to the last millionth. Nothing
-of it depends on when things are done: a period that is to be renewed ends some seconds after the catalog was
-made, and calls lie in the past.
+of it depends on how long things take: commands go by their own times, and calls lie in the past.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ _HOUR, _OFFICE, _EVENT = "21", "22", "23"
 _TABLE: Final = "counter"
 
 RENEWAL_MS: Final = 8_000
-"""So long after the catalog is made, the period of RENEWS ends."""
+"""So long after its assignment the first period of RENEWS ends."""
 _MINUTE_MS: Final = 60_000
 _LOOK_S: Final = 0.1
 _TOP_UP_MICROS: Final = 10_000_000
@@ -112,24 +111,19 @@ def clients() -> list[Json]:
 
 
 def client_packages(made_ms: int) -> list[Json]:
-    """Return what they have from the beginning; STOPS is assigned its package before one's eyes."""
+    """Return what they have from the beginning; the others are assigned theirs before one's eyes."""
     ago = rfc3339(_second(made_ms) - HOUR_MS)
-    starts = {
-        RENEWS: (_HOUR, rfc3339(_renewal_ms(made_ms) - HOUR_MS)), WAITS: (_OFFICE, ago), CALLS: (_EVENT, ago),
-    }  # fmt: skip
     return [
-        {"id": f"{client}-a", "client": client, "package": package, "start_date": start,
-         "activate_in_past": True}
-        for client, (package, start) in starts.items()
+        {
+            "id": f"{client}-a", "client": client, "package": package, "start_date": ago,
+            "activate_in_past": True,
+        }
+        for client, package in ((WAITS, _OFFICE), (CALLS, _EVENT))
     ]  # fmt: skip
 
 
 def _second(at_ms: int) -> int:
     return at_ms // 1000 * 1000
-
-
-def _renewal_ms(made_ms: int) -> int:
-    return _second(made_ms) + RENEWAL_MS
 
 
 # ----------------------------------------------------------------------------------------------- what they do
@@ -166,10 +160,11 @@ class Script:
 
     async def run(self) -> None:
         """Play it; returns when all has happened that must."""
-        await self._call(RENEWS, "first", self._ago(10), 240)
+        renewal_ms = _second(self._doing.now_ms()) + RENEWAL_MS
+        await self._assign(RENEWS, _HOUR, renewal_ms - HOUR_MS)
+        await self._call(RENEWS, "first", renewal_ms - 20 * _MINUTE_MS, 240)
         await self._call(CALLS, "first", self._ago(30), 90)
-        start = rfc3339(_second(self._made_ms) - HOUR_MS)
-        await self._order(STOPS, Do.ASSIGN, AssignArgs(_OFFICE, start_date=start, activate_in_past=True))
+        await self._assign(STOPS, _OFFICE, self._ago(60))
         await self._call(STOPS, "before", self._ago(20), 180)
         await self._pause()
         await self._order(WAITS, Do.ADJUST, AdjustArgs(format_micros(_TOP_UP_MICROS)))
@@ -180,7 +175,7 @@ class Script:
         await self._order(STOPS, Do.STOP_NOW, NoArgs(), f"{STOPS}-1")
         await self._call(STOPS, "after", self._ago(5), 150)
         await self._call(CALLS, "second", self._ago(5), 30)
-        renewal_ms, seconds = _renewal_ms(self._made_ms), 3
+        seconds = 3
         await self._until(lambda: self._doing.now_ms() >= renewal_ms + seconds * 1000)
         await self._call(RENEWS, "second", renewal_ms, seconds)
         await self._until(lambda: all(has_lived(self._tally, client) for client in LIVES))
@@ -208,6 +203,10 @@ class Script:
             "duration_ms": seconds * 1000, "orig": {"client": client},
         }  # fmt: skip
         await self._doing.call(record)
+
+    async def _assign(self, client: str, package: str, start_ms: int) -> None:
+        start = rfc3339(_second(start_ms))
+        await self._order(client, Do.ASSIGN, AssignArgs(package, start_date=start, activate_in_past=True))
 
     async def _order(self, client: str, do: Do, args: ClientArgs, client_package: str | None = None) -> None:
         await self._doing.order(Order(f"demo-{client}-{do}", do, client, args, client_package))

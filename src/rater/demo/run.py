@@ -303,7 +303,10 @@ class _Show:
     async def _live(self, made_ms: int) -> None:
         """Play what happens to the clients with lives of their own; then, without end, top up others."""
         pause_s = 0.0 if self._plan.exit_when_done else PAUSE_S
-        async with Ingest(self._client, self._topics.cdrs) as out, app.sender(self._settings, _say) as sender:
+        async with (
+            Ingest(self._client, self._topics.cdrs) as out,
+            app.sender(self._settings, self._screen.tell) as sender,
+        ):
 
             async def call(record: dict[str, Any]) -> None:
                 self._tally.fed(sides(record))
