@@ -25,7 +25,7 @@ _NAMES: Final = {
 _HOUR, _OFFICE, _EVENT = "21", "22", "23"
 _TABLE: Final = "counter"
 
-RENEWAL_MS: Final = 8_000
+RENEWAL_MS: Final = 5_000
 """So long after its assignment the first period of RENEWS ends."""
 _MINUTE_MS: Final = 60_000
 _LOOK_S: Final = 0.1
@@ -175,7 +175,7 @@ class Script:
         await self._order(STOPS, Do.STOP_NOW, NoArgs(), f"{STOPS}-1")
         await self._call(STOPS, "after", self._ago(5), 150)
         await self._call(CALLS, "second", self._ago(5), 30)
-        seconds = 3
+        seconds = 2
         await self._until(lambda: self._doing.now_ms() >= renewal_ms + seconds * 1000)
         await self._call(RENEWS, "second", renewal_ms, seconds)
         await self._until(lambda: all(has_lived(self._tally, client) for client in LIVES))
