@@ -27,6 +27,7 @@ from rater.core.catalog.specs import (
     TaxSpec,
     TermsSpec,
 )
+from rater.core.catalog_files.merging import read_files, warnings
 from rater.core.catalog_files.unmatched import unmatched
 from rater.core.offline import Rater, Transaction
 from rater.core.periods import canonical_when, when_ms, zone_of
@@ -143,3 +144,11 @@ def test_a_call_draws_from_its_package() -> None:
     assert [(draw["package_name"], draw["limit"], draw["taken"]) for draw in transaction["draws"]] == [
         ("Kiev 100", "m1", "66")
     ]
+
+
+@pytest.mark.parametrize("raw", [EXAMPLE, CONTRACT], ids=["example.yaml", "CONTRACTS.md"])
+def test_only_what_is_without_effect_is_told(raw: bytes) -> None:
+    """Fees, taxes, discounts, alignment and renewals are in force, so no remark is made of them."""
+    told = warnings(read_files([("c.yaml", raw)], lambda _: b""))
+    subjects = {"DID limits of packages", "on_hold_days of packages", "dids", "low_balance of clients"}
+    assert {note.split(" (")[0].split(":")[0] for note in told} <= subjects

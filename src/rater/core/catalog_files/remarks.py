@@ -23,12 +23,10 @@ def warnings(file: CatalogFile, content: Content | None = None) -> list[str]:
         for subject, effect, has in _NOTES
         if (ids := [spec.id for spec in packages if has(spec)])
     ]
-    if file.tax_profiles:
-        out.append("tax profiles: kept, but no tax is charged yet")
     if file.dids:
         out.append("dids: kept, but nothing is decided by them yet")
     if ids := [placed.value.id for placed in file.clients if placed.value.low_balance is not None]:
-        out.append(f"low_balance of clients ({some(ids)}): kept, but no event tells of it yet")
+        out.append(f"low_balance of clients ({some(ids)}): kept, but calls that cross it are not told of yet")
     out += few([note for placed in file.code_decks for note in _code_names(placed.value)], "names")
     out += _hidden_ids(file)
     out += _lost_codes(file, content or Content())
@@ -44,8 +42,6 @@ def warnings(file: CatalogFile, content: Content | None = None) -> list[str]:
 
 
 _NOTES: tuple[tuple[str, str, Callable[[PackageSpec], bool]], ...] = (
-    ("fees of packages", "kept, but not charged yet", lambda spec: bool(spec.fees)),
-    ("discounts of packages", "kept, but not applied yet", lambda spec: bool(spec.discounts)),
     ("DID limits of packages", "kept, but not enforced yet", lambda spec: bool(spec.did_limits)),
     (
         "on_hold_days of packages",
@@ -54,22 +50,6 @@ _NOTES: tuple[tuple[str, str, Callable[[PackageSpec], bool]], ...] = (
             row.on_hold_days and spec.renew_for not in {None, str(Span(row.on_hold_days, "day"))}
             for row in spec.did_limits
         ),
-    ),
-    (
-        "align_to_payment_terms",
-        "kept, but not applied yet: the first period is a whole one with full limits",
-        lambda spec: spec.align_to_payment_terms,
-    ),
-    ("charge_on_event", "kept, but no fee is charged yet", lambda spec: spec.charge_on_event),
-    (
-        "advance_renew and renew_for",
-        "kept, but periods follow each other without a test of funds yet",
-        lambda spec: spec.advance_renew is not None or spec.renew_for is not None,
-    ),
-    (
-        "rollover of limits",
-        "kept, but unused volume is not moved yet",
-        lambda spec: any(limit.rollover for limit in spec.limits),
     ),
 )
 

@@ -1,7 +1,7 @@
 """What administrators do to a client's packages and balance: each action as steps of a plan.
 
-Source of the rules: RULES.md section 4 (Stop now, Stop at period end, Cancel, Remove, Editing, Pending
-charges). A refusal is a ValueError with the sentence; nothing is changed then.
+Source of the rules: RULES.md section 4 (Assign, Stopping). A refusal is a ValueError with the
+sentence; nothing is changed then.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The end of client packages and of their periods: the archive, what is taken back, what is given back.
 
-Source of the rules: RULES.md section 4 (Renewal, Stop now).
+Source of the rules: RULES.md section 4 (Renewal, Stopping).
 """
 
 from __future__ import annotations

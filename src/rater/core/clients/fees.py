@@ -1,7 +1,7 @@
 """What a package's fees come to: net, taxes and amount, and the transactions that say so.
 
-Source of the rules: RULES.md section 4 (Fees), 2.2 (one rounding, half up by magnitude); CONTRACTS.md,
-Transaction. Amounts are seen from the client's balance: a fee that is to be paid is negative.
+Source of the rules: RULES.md section 4 (Fees of periods), 2.2 (one rounding, half up by magnitude);
+CONTRACTS.md, Transaction. Amounts are seen from the client's balance: a fee that is to be paid is negative.
 """
 
 from __future__ import annotations

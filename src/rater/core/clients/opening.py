@@ -1,6 +1,6 @@
 """The opening of periods: activation, renewal, what waits for funds and is tried again, what rolls over.
 
-Source of the rules: RULES.md section 4 (Assign, Renewal, Fees).
+Source of the rules: RULES.md section 4 (Assign, Renewal, Fees of periods).
 """
 
 from __future__ import annotations

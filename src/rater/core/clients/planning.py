@@ -281,7 +281,7 @@ def read_period(raw: bytes) -> HeldPeriod:
 
 
 def status_of(held: ClientPackage, at_ms: int) -> str:
-    """Return pending, active or archive (RULES.md section 4, Fields and Renewal)."""
+    """Return pending, active or archive (RULES.md section 4, Renewal)."""
     life = held.life or Life()
     if life.ended_ms is not None:
         return "archive"

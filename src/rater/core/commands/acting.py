@@ -23,7 +23,7 @@ from rater.core.clients.counting import aligned
 from rater.core.clients.lifecycle import finished, settle_due
 from rater.core.clients.loading import assign, first_start
 from rater.core.clients.moments import due_ms
-from rater.core.clients.planning import Cause, Known, Plan
+from rater.core.clients.planning import STEP_MAX, Cause, Known, Plan
 from rater.core.clients.state import ClientState
 from rater.core.commands.loads import event
 from rater.core.commands.records import (
@@ -46,8 +46,8 @@ _NUMBERS = 2**20
 class Acted(Struct):
     """What a command does. change: None where nothing is changed.
 
-    more: due work has to go on before it, the change is a step of that. claim: the id of a client package
-    that has to be entered into the index before. data: of `command_done`.
+    more: due work has to go on before it, the change is a step of that. data and client_package are
+    those of `command_done`.
     """
 
     change: Change | None
@@ -87,7 +87,7 @@ def act(
     expected = command.expect_version
     settle_due(plan, at_ms, at_ms, closing=True)
     left = due_ms(replace(state, packages=plan.packages, changed_ms=at_ms), catalog)
-    if left is not None and left <= at_ms:
+    if (left is not None and left <= at_ms) or len(plan.transactions) >= STEP_MAX:
         return Acted(finished(plan, at_ms), more=True)
     number, held_id = 1, command.client_package
     if isinstance(args, AssignArgs):
