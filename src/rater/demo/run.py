@@ -22,7 +22,6 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 import aiohttp
 import orjson
-from aiokafka import ConsumerRecord
 
 from rater import app, config
 from rater.config import Settings
@@ -328,7 +327,7 @@ class _Show:
             if not self._plan.exit_when_done:
                 await script.top_up()
 
-    async def _follow(self, topic: str) -> AsyncIterator[ConsumerRecord]:
+    async def _follow(self, topic: str) -> AsyncIterator[Any]:
         async with Tail(self._client, topic, dict.fromkeys(range(PARTITIONS), 0)) as tail:
             while True:
                 for record in await tail.poll(_POLL_MS):
