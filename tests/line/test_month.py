@@ -12,8 +12,8 @@ import json
 import os
 import re
 import shlex
-import subprocess
 import sys
+from asyncio.subprocess import Process
 from collections.abc import Awaitable, Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,15 +32,15 @@ SystemOf = Callable[..., Awaitable[Any]]
 README = Path(__file__).parents[2] / "README.md"
 HEADING = "### A month of one client"
 CLOCKED = """
-import sys, time
-start, speed = float(sys.argv.pop(1)), float(sys.argv.pop(1))
+import os, sys, time
+start, speed = map(float, os.environ["CLOCK"].split())
 real, began = time.time, time.time()
 time.time = lambda: start + (real() - began) * speed
 time.time_ns = lambda: int(time.time() * 1e9)
 from rater.cli import main
 sys.exit(main(sys.argv[1:]))
 """
-"""Runs `rater` with a clock that begins at a moment, in seconds, and goes at this speed."""
+"""Runs `rater` with a clock that begins at the moment in CLOCK, and goes at the speed that follows there."""
 
 
 class Step(NamedTuple):
@@ -71,26 +71,22 @@ class Machine:
     def __init__(self, system: Any, folder: Path) -> None:
         self.system, self.folder = system, folder
         self._at = datetime.now(UTC)
-        # The records' times come from Python's clock then, not from the C library's.
-        self._environ = {**os.environ, **system.environ, "AIOKAFKA_NO_EXTENSIONS": "1"}
-        self._worker: subprocess.Popen[bytes] | None = None
+        self._worker: Process | None = None
         self._waited = 0
 
-    def _start_worker(self) -> None:
-        with (self.folder / "worker.log").open("ab") as log:
-            self._worker = subprocess.Popen(
-                [sys.executable, "-c", CLOCKED, str(self._at.timestamp()), "1", "worker"],
-                env=self._environ,
-                stdout=log,
-                stderr=log,
-            )
-        self.system.processes.append(self._worker)
+    def _environ(self, speed: int) -> dict[str, str]:
+        # The records' times come from Python's clock then, not from the C library's.
+        more = {"CLOCK": f"{self._at.timestamp()} {speed}", "AIOKAFKA_NO_EXTENSIONS": "1"}
+        return {**os.environ, **self.system.environ, **more}
 
     async def set_clock(self, at: datetime) -> None:
         """Let it be this moment now, and all be done that is due by it."""
-        self.stop()
+        await self.stop()
         self._at = at
-        self._start_worker()
+        with (self.folder / "worker.log").open("ab") as log:
+            self._worker = await asyncio.create_subprocess_exec(
+                sys.executable, "-c", CLOCKED, "worker", env=self._environ(speed=1), stdout=log, stderr=log
+            )
         await self._all_due()
 
     async def _all_due(self) -> None:
@@ -117,24 +113,42 @@ class Machine:
 
         await self.system.until(rated)
 
-    def stop(self) -> None:
+    async def stop(self) -> None:
         """Let the worker finish what it has begun."""
-        if self._worker is not None:
-            self._worker.terminate()
-            assert self._worker.wait(30) == 0
+        worker, self._worker = self._worker, None
+        if worker is not None:
+            worker.terminate()
+            assert await worker.wait() == 0
 
     async def run(self, command: str) -> tuple[str, int]:
         """Run `rater …` as a reader would; returns all that it printed, and its exit code."""
         program, *arguments = shlex.split(command)
         assert program == "rater", command
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-c", CLOCKED, str(self._at.timestamp()), "0", *arguments,
-            cwd=self.folder, env=self._environ, stdin=asyncio.subprocess.DEVNULL,
+            sys.executable, "-c", CLOCKED, *arguments,
+            cwd=self.folder, env=self._environ(speed=0), stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
         )  # fmt: skip
         printed, _ = await process.communicate()
         text = printed.decode().replace(self.system.topics.prefix, "rater.")
         return "\n".join(map(str.rstrip, text.splitlines())), process.returncode or 0
+
+
+async def played(found: list[Step], machine: Machine) -> None:
+    """Run the steps one by one, and compare what each prints."""
+    calls = 0
+    for step in found:
+        if step.at is not None:
+            await machine.set_clock(step.at)
+        if step.command.startswith("cat "):
+            (machine.folder / step.command[4:]).write_text(step.printed + "\n", "utf-8")
+            continue
+        printed, code = await machine.run(step.command)
+        assert (step.command, printed) == (step.command, step.printed)
+        assert code == 0, step.command
+        if step.command.startswith("rater ingest "):
+            calls += len((machine.folder / shlex.split(step.command)[2]).read_text("utf-8").splitlines())
+            await machine.all_rated(calls)
 
 
 async def test_the_month_of_the_readme(system_of: SystemOf, tmp_path: Path) -> None:
@@ -143,20 +157,11 @@ async def test_the_month_of_the_readme(system_of: SystemOf, tmp_path: Path) -> N
     assert len(found) > 10
     assert found[0].at is not None
     system = await system_of(partitions=4)  # as the default is
-    machine, calls = Machine(system, tmp_path), 0
-    for step in found:
-        if step.at is not None:
-            await machine.set_clock(step.at)
-        if step.command.startswith("cat "):
-            (tmp_path / step.command[4:]).write_text(step.printed + "\n", "utf-8")
-            continue
-        printed, code = await machine.run(step.command)
-        assert (step.command, printed) == (step.command, step.printed)
-        assert code == 0, step.command
-        if step.command.startswith("rater ingest "):
-            calls += len((tmp_path / shlex.split(step.command)[2]).read_text("utf-8").splitlines())
-            await machine.all_rated(calls)
-    machine.stop()
+    machine = Machine(system, tmp_path)
+    try:
+        await played(found, machine)
+    finally:
+        await machine.stop()
     store = await app.connect_store(system.settings)
     try:
         assert list((await audit(system.client, system.topics, store)).findings) == []
