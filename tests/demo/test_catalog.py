@@ -11,7 +11,7 @@ import pytest
 
 from rater.core.catalog_files.unmatched import unmatched
 from rater.core.offline import Rater
-from rater.demo import catalog, deck, prices
+from rater.demo import catalog, deck, lives, prices
 
 NOW_MS = 1_795_588_000_000  # 25 Nov 2026
 
@@ -53,15 +53,15 @@ def test_references_lead_somewhere(example: dict[str, Any]) -> None:
     """Whatever names a client, an account, a package, a table or a code name names one that exists."""
     clients = {client["id"]: client for client in example["clients"]}
     accounts = {
-        account["id"]: client["id"] for client in example["clients"] for account in client["accounts"]
+        account["id"]: client["id"] for client in example["clients"] for account in client.get("accounts", [])
     }
     packages = {package["id"]: package for package in example["packages"]}
     tables = {table["name"] for table in example["rate_tables"]}
-    assert len(clients) == catalog.CLIENTS
-    assert len({client["name"] for client in clients.values()}) == catalog.CLIENTS
+    assert len(clients) == catalog.CLIENTS + len(lives.LIVES)
+    assert len({client["name"] for client in clients.values()}) == len(clients)
     for assigned in example["client_packages"]:
         assert packages[assigned["package"]].get("status", "active") == "active"
-        if assigned["account"] is not None:
+        if assigned.get("account") is not None:
             assert accounts[assigned["account"]] == assigned["client"]
         vendor = "term" in clients[assigned["client"]]["rate_tables"]
         assert (packages[assigned["package"]]["type"] == "vendor") == vendor
@@ -104,4 +104,4 @@ def test_the_loader_takes_it(tmp_path: Path) -> None:
     read = loading.read_files([("catalog.json", raw)], lambda name: (tmp_path / name).read_bytes())
     merged = loading.merge(None, read, NOW_MS, loading.Existing({}, {}))
     assert not isinstance(merged, list), [str(fault) for fault in merged][:5]
-    assert len(merged.entries) == catalog.CLIENTS
+    assert len(merged.entries) == catalog.CLIENTS + len(lives.LIVES)

@@ -187,7 +187,7 @@ def _show_system(row: Row, periods: list[Row]) -> None:
         "client": row["client"],
         "account": row["account"] or "All Accounts",
         "package": f"{row['package_name'] or ''} ({row['package']})",
-        "status": f"{row['status']}, {state_text(row)}",
+        "status": ", ".join(dict.fromkeys((row["status"], state_text(row)))),
         "quantity": str(row["quantity"]),
         "charge on event": yes[row["charge_on_event"]],
         "charged": yes[row["charged"]],

@@ -1,7 +1,8 @@
 """The example catalog: a small carrier's, in the form of `rater load` (CONTRACTS.md, Catalog file).
 
 The same every time, but for the dates: client packages begin some months before `now_ms`, so that their
-periods are under way. Several limits are small on purpose: they run out while one looks on.
+periods are under way, and some are renewed soon. Several limits are small on purpose: they run out while one
+looks on. Some clients have less than their packages cost. A few clients have lives of their own (`lives`).
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 from rater.core.amounts import format_e10, half_up, parse_e10
-from rater.demo import deck, prices
+from rater.demo import deck, lives, prices
 
 Json = dict[str, Any]
 
@@ -26,6 +27,8 @@ VENDORS: Final = 16
 CARRIERS: Final = 24
 """Those before them send whole trunks of calls, known by the IP network that they come from."""
 _BUSIEST = 12  # packages of a kind that the first client has
+_HOURLY: Final = "6"
+_HOURLY_EVERY_S = 15  # so far apart their renewals are
 RETAIL: Final = CLIENTS - VENDORS - CARRIERS
 
 _ZONES_OF_CURRENCY: Final = {
@@ -76,10 +79,10 @@ def build(now_ms: int) -> Json:
             {"name": "vat20", "taxes": [{"name": "VAT", "percent": "20"}]},
             {"name": "vat19", "taxes": [{"name": "MwSt", "percent": "19"}]},
         ],
-        "packages": _packages(),
-        "clients": [_client(number) for number in range(1, CLIENTS + 1)],
+        "packages": [*_packages(), *lives.packages()],
+        "clients": [*(_client(number) for number in range(1, CLIENTS + 1)), *lives.clients()],
         "identification": _identification(),
-        "client_packages": _client_packages(months),
+        "client_packages": [*_client_packages(months), *lives.client_packages(now_ms)],
     }
 
 
@@ -105,6 +108,11 @@ class _Months:
         """Return the same day as an instant."""
         return f"{self.day(months_ago)}T00:00:00Z"
 
+    def an_hour_before(self, seconds: int) -> str:
+        """Return the instant an hour before the one that comes in so many seconds."""
+        moment = self._now + timedelta(seconds=seconds) - timedelta(hours=1)
+        return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+
 
 # -------------------------------------------------------------------------------------------------- the rates
 def _rate_tables(months: _Months) -> list[Json]:
@@ -125,7 +133,7 @@ def _rate_tables(months: _Months) -> list[Json]:
     for name, cheap, dear in (("messages", "0.0075", "0.0420"), ("data", "0.0040", "0.0090")):
         rows = [{"code": code, "price": cheap if len(code) < len("380") else dear} for code in countries]
         tables.append({"name": name, "currency": "USD", "code_deck": deck.NAME, "rates": rows})
-    return tables
+    return [*tables, lives.rate_table()]
 
 
 @cache
@@ -210,8 +218,8 @@ def _packages() -> list[Json]:
          "discounts": [{"activation_count": 6, "discount": "1.00"}],
          "limits": [{"id": "de", **_volume("49*", 200, exclude=["4915*", "4916*", "4917*"])},
                     {"id": "fr", **_volume("33*", 150)}, {"id": "uk", **_volume("44*", 150)}]},
-        {"id": HOURLY, "name": "Hour 15", "type": "customer", "currency": "USD", "period": "1 hour",
-         "priority": 3,
+        {"id": _HOURLY, "name": "Hour 15", "type": "customer", "currency": "USD", "period": "1 hour",
+         "priority": 3, "fees": [{"type": "subscription", "name": "Hour", "rate": "0.20"}],
          "limits": [{"id": "h", **_volume("*", 15, min_call=6, per_call_max=300)}]},
         {"id": "7", "name": "Trunk 20000", "reseller": "2", "type": "customer", "currency": "USD",
          "period": "1 month", "client_balance": "allow", "priority": 1, "dynamic_tag": "trunk",
@@ -264,6 +272,7 @@ def _client(number: int) -> Json:
     currency = "USD" if number == 1 else chance.choice(_CURRENCIES)
     calls = {"retail": _TABLE[currency], "carrier": "trunk", "vendor": "wholesale"}[kind]
     side = "term" if kind == "vendor" else "orig"
+    paid = 40 * (_BUSIEST // number)  # fees of the packages of those who call most: others may have to wait
     tables = {"calls": calls, **({"messages": "messages", "data": "data"} if kind == "retail" else {})}
     client: Json = {
         "id": place.client,
@@ -271,7 +280,9 @@ def _client(number: int) -> Json:
         "reseller": "2" if kind == "carrier" else "1",
         "currency": currency,
         "time_zone": chance.choice(_ZONES_OF_CURRENCY[currency]),
-        "balance": {"retail": f"{chance.randrange(5, 200)}.00", "carrier": "2500.00", "vendor": "0"}[kind],
+        "balance": {"retail": f"{chance.randrange(5, 200) + paid}.00", "carrier": "2500.00", "vendor": "0"}[
+            kind
+        ],
         "credit_limit": {"retail": "0", "carrier": "1000.00", "vendor": "0"}[kind],
         "low_balance": "5.00",
         "rate_tables": {side: tables},
@@ -314,17 +325,15 @@ def _net(address: str) -> str:
     return f"{head}.{int(last) // 8 * 8}/29"
 
 
-HOURLY = "6"
-"""A package of an hour: as many as a month has are not opened in the past."""
-
-
 def _client_packages(months: _Months) -> list[Json]:
     assigned: list[Json] = []
 
-    def assign(number: int, package: str, quantity: int = 1, account: str | None = None) -> None:
+    def assign(
+        number: int, package: str, quantity: int = 1, account: str | None = None, start: str | None = None
+    ) -> None:
         assigned.append(
             {"id": str(len(assigned) + 1), "client": str(number), "account": account, "package": package,
-             "start_date": months.instant(len(assigned) % 3), "activate_in_past": package != HOURLY,
+             "start_date": start or months.instant(len(assigned) % 3), "activate_in_past": True,
              "quantity": quantity}
         )  # fmt: skip
 
@@ -334,7 +343,9 @@ def _client_packages(months: _Months) -> list[Json]:
             assign(number, package, quantity=max(1, _BUSIEST // number))
         if number % 10 == 1:
             place = _place(number)
-            assign(number, "6", account=place.accounts[-1])
+            # Renewed one by one while one looks on.
+            start = months.an_hour_before((1 + number // 10) * _HOURLY_EVERY_S)
+            assign(number, _HOURLY, account=place.accounts[-1], start=start)
     for number in range(RETAIL + 1, RETAIL + CARRIERS + 1):
         assign(number, "7")
     for number in range(RETAIL + CARRIERS + 1, CLIENTS + 1):

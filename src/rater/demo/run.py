@@ -25,11 +25,13 @@ import orjson
 
 from rater import app, config
 from rater.config import Settings
+from rater.core.commands.records import write_command
 from rater.demo import catalog, summary
 from rater.demo.calls import calls as generated
 from rater.demo.calls import sides
+from rater.demo.lives import LIVES, Doing, Order, Script
 from rater.demo.tally import Tally
-from rater.demo.view import REFRESH_S, Screen, Started, View, line
+from rater.demo.view import REFRESH_S, Screen, Started, View, event_line, line
 from rater.demo.workers import Worker, told
 from rater.errors import Halt
 from rater.jobs.load import sentences
@@ -48,6 +50,11 @@ RATE: Final = 150.0
 PARTITIONS: Final = 4
 STUCK_S: Final = 90.0
 """Nothing new for so long although sides are missing: something is wrong, the sums say what."""
+
+PAUSE_S: Final = 5.0
+"""Between two scenes of the clients with lives of their own, while somebody looks on."""
+SETTLE_S: Final = 10.0
+"""So long the sums may take to agree: what is due goes on, and the topics are read before Redis."""
 
 _TICK_S = 0.05
 _CHUNK = 500  # records sent at once where there is no pace
@@ -129,7 +136,8 @@ async def _demonstrate(plan: Plan, tally: Tally, say: Say) -> int:
         topics = app.topics_of(settings)
         await topics.create(app.kafka_client(settings), settings.topics.replication_factor)
         workers = await stack.enter_async_context(_workers(plan.workers, folder, variables))
-        example = await _load(settings, folder, workers, say)
+        made_ms = _now_ms()
+        example = await _load(settings, folder, workers, made_ms, say)
         started = [
             Started("Kafka", f"{kafka.bootstrap_servers}  (process {kafka.pid})"),
             Started("Valkey", f"{redis.url}  (process {redis.pid})"),
@@ -140,12 +148,10 @@ async def _demonstrate(plan: Plan, tally: Tally, say: Say) -> int:
         names = {client["id"]: client["name"] for client in example["clients"]}
         screen = Screen(View(started, names), tally, say)
         stack.callback(screen.close)
-        show = _Show(plan, settings, tally, workers, screen)
-        await show.run()
+        show = _Show(plan, settings, tally, workers, screen, names)
+        await show.run(made_ms)
         screen.close()
-        if not plan.exit_when_done:
-            return 0
-        return await _sum_up(plan, settings, tally, list(names), say)
+        return _sum_up(plan, tally, show.results, say) if plan.exit_when_done else 0
 
 
 def _settings(variables: Mapping[str, str]) -> Settings:
@@ -208,9 +214,11 @@ def _free_port() -> int:
         return int(one.getsockname()[1])
 
 
-async def _load(settings: Settings, folder: Path, workers: list[Worker], say: Say) -> dict[str, Any]:
-    """Load the example catalog; returns it."""
-    example = catalog.build(_now_ms())
+async def _load(
+    settings: Settings, folder: Path, workers: list[Worker], made_ms: int, say: Say
+) -> dict[str, Any]:
+    """Load the example catalog of this moment; returns it."""
+    example = catalog.build(made_ms)
     file = folder / "catalog.json"
     file.write_bytes(orjson.dumps(example))
     loading = asyncio.create_task(app.load(settings, [file], say))
@@ -238,18 +246,25 @@ class _Show:
     """What goes on while calls are made: each of the tasks below does one thing."""
 
     def __init__(
-        self, plan: Plan, settings: Settings, tally: Tally, workers: list[Worker], screen: Screen
-    ) -> None:
+        self, plan: Plan, settings: Settings, tally: Tally, workers: list[Worker], screen: Screen,
+        names: Mapping[str, str],
+    ) -> None:  # fmt: skip
         self._plan, self._tally, self._workers, self._screen = plan, tally, workers, screen
+        self._settings, self._names = settings, names
         self._client = app.kafka_client(settings)
         self._topics = app.topics_of(settings)
-        self._all_sent = False
+        self._all_sent = self._all_lived = False
+        self.results: list[summary.Check] = []
+        """The sums at the end, where an end was asked for."""
 
-    async def run(self) -> None:
-        """Return when every side is accounted for, where an end was asked for; faults are raised."""
+    async def run(self, made_ms: int) -> None:
+        """Return when every side is accounted for, where an end was asked for; faults are raised.
+
+        made_ms: when the catalog was made.
+        """
         parts: tuple[Coroutine[Any, Any, None], ...] = (
-            self._feed(), self._follow_transactions(), self._follow_rejected(),
-            self._ask_workers(), self._show(),
+            self._feed(), self._live(made_ms), self._follow_transactions(), self._follow_rejected(),
+            self._follow_events(), self._ask_workers(), self._show(),
         )  # fmt: skip
         tasks = [asyncio.create_task(part) for part in (*parts, self._wait())]
         try:
@@ -258,7 +273,7 @@ class _Show:
                 for task in done:
                     task.result()
                     if task is not tasks[-1]:
-                        tasks.remove(task)  # the feeder, when it has sent all
+                        tasks.remove(task)  # the feeder, when it has sent all; the script at its end
         finally:
             for task in tasks:
                 task.cancel()
@@ -284,18 +299,54 @@ class _Show:
                     await asyncio.sleep(_TICK_S)
         self._all_sent = True
 
-    async def _follow_transactions(self) -> None:
-        async with Tail(self._client, self._topics.transactions, dict.fromkeys(range(PARTITIONS), 0)) as tail:
+    async def _live(self, made_ms: int) -> None:
+        """Play what happens to the clients with lives of their own; then, without end, top up others."""
+        pause_s = 0.0 if self._plan.exit_when_done else PAUSE_S
+        async with (
+            Ingest(self._client, self._topics.cdrs) as out,
+            app.sender(self._settings, self._screen.tell) as sender,
+        ):
+
+            async def call(record: dict[str, Any]) -> None:
+                self._tally.fed(sides(record))
+                await out.send(orjson.dumps(record), key=_key(record))
+                await out.flush()
+
+            async def order(one: Order) -> None:
+                raw = write_command(
+                    one.name, one.do, _now_ms() // 1000 * 1000, one.args, client=one.client, actor="demo",
+                    client_package=one.client_package,
+                )  # fmt: skip
+                answer = await sender.send(one.name, one.client, raw)
+                if answer.data is None:
+                    self._tally.refused.append(f"{one.name}: {answer.refused or 'no worker answered'}")
+
+            script = Script(made_ms, self._tally, Doing(call, order, asyncio.sleep, _now_ms, pause_s))
+            await script.run()
+            self._all_lived = True
+            if not self._plan.exit_when_done:
+                await script.top_up()
+
+    async def _follow(self, topic: str) -> AsyncIterator[Any]:
+        async with Tail(self._client, topic, dict.fromkeys(range(PARTITIONS), 0)) as tail:
             while True:
                 for record in await tail.poll(_POLL_MS):
-                    if record.value is not None:  # else one of the system's own marks
-                        self._tally.transaction(record.value)
+                    yield record
+
+    async def _follow_transactions(self) -> None:
+        async for record in self._follow(self._topics.transactions):
+            if record.value is not None:  # else one of the system's own marks
+                self._tally.transaction(record.value)
 
     async def _follow_rejected(self) -> None:
-        async with Tail(self._client, self._topics.rejected, dict.fromkeys(range(PARTITIONS), 0)) as tail:
-            while True:
-                for record in await tail.poll(_POLL_MS):
-                    self._tally.reject(dict(record.headers).get("reason", b"?").decode())
+        async for record in self._follow(self._topics.rejected):
+            self._tally.reject(dict(record.headers).get("reason", b"?").decode())
+
+    async def _follow_events(self) -> None:
+        async for record in self._follow(self._topics.events):
+            event = self._tally.event(record.value)
+            if event is not None and event.client in LIVES:
+                self._screen.tell(event_line(event, self._names))
 
     async def _ask_workers(self) -> None:
         """Ask for what leaves no trace in a topic: duplicates, and how much waits."""
@@ -320,18 +371,31 @@ class _Show:
             await asyncio.sleep(REFRESH_S)
 
     async def _wait(self) -> None:
-        """Return when there is nothing more to wait for: never, where no end was asked for."""
+        """Return with the sums when there is nothing more to wait for: never, where no end was asked for."""
         done, moved = -1, time.monotonic()
         while True:
             await asyncio.sleep(_SCRAPE_S)
             if not (self._plan.exit_when_done and self._all_sent):
                 continue
-            if self._tally.is_complete():
-                return
+            if self._all_lived and self._tally.is_complete():
+                break
             if self._tally.done > done:
                 done, moved = self._tally.done, time.monotonic()
             elif time.monotonic() - moved > STUCK_S:
-                return  # the sums will not agree, and say what is missing
+                break  # the sums will not agree, and say what is missing
+        until = time.monotonic() + SETTLE_S
+        while not self.results or (_differs(self.results) and time.monotonic() < until):
+            await asyncio.sleep(_SCRAPE_S)
+            self.results = summary.checks(self._tally, await self._stored())
+
+    async def _stored(self) -> dict[str, tuple[int, Mapping[str, int]]]:
+        stored: dict[str, tuple[int, Mapping[str, int]]] = {}
+        async with app.opened_store(self._settings) as store:
+            for client in self._names:
+                found = await store.client(client)
+                if found is not None:
+                    stored[client] = found[1], found[2]
+        return stored
 
 
 def _key(record: Mapping[str, Any]) -> bytes | None:
@@ -341,23 +405,17 @@ def _key(record: Mapping[str, Any]) -> bytes | None:
 
 
 # ------------------------------------------------------------------------------------------------- the sums
-async def _sum_up(plan: Plan, settings: Settings, tally: Tally, clients: list[str], say: Say) -> int:
-    store = await app.connect_store(settings)
-    try:
-        stored: dict[str, tuple[int, Mapping[str, int]]] = {}
-        for client in clients:
-            found = await store.client(client)
-            if found is not None:
-                stored[client] = found[1], found[2]
-    finally:
-        await store.close()
-    results = summary.checks(tally, stored)
+def _sum_up(plan: Plan, tally: Tally, results: list[summary.Check], say: Say) -> int:
     if plan.as_json:
         sys.stdout.write(json.dumps(summary.as_objects(tally, results)) + "\n")
     else:
         sys.stdout.write("\n".join(summary.lines(results)) + "\n")
     sys.stdout.flush()
-    wrong = any(one.differs for one in results)
+    wrong = _differs(results)
     if wrong:
         say("the sums do not agree: this is a defect of rater, please report it")
     return 1 if wrong else 0
+
+
+def _differs(results: list[summary.Check]) -> bool:
+    return any(one.differs for one in results)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from rater.core.amounts import format_micros
+from rater.demo import lives
 from rater.demo.tally import Tally, shown
 
 Stored = Mapping[str, tuple[int, Mapping[str, int]]]
@@ -25,7 +26,9 @@ _SHOWN = 3  # differences told one by one
 
 def checks(tally: Tally, stored: Stored) -> list[Check]:
     """Return everything that is compared."""
-    return [_sides(tally), _once(tally), _balances(tally, stored), _counters(tally, stored)]
+    return [
+        _sides(tally), _once(tally), _balances(tally, stored), _counters(tally, stored), _lives(tally, stored)
+    ]  # fmt: skip
 
 
 def _sides(tally: Tally) -> Check:
@@ -56,13 +59,21 @@ def _balances(tally: Tally, stored: Stored) -> Check:
                 f"client {client}: amounts sum to {format_micros(summed)}, Redis has {format_micros(held)}"
             )
     return Check(
-        "balances", f"{shown(len(stored))} clients: sum of amounts = balance in Redis", _some(differs)
+        "balances",
+        f"{shown(len(stored))} clients: usage + fees + refunds + adjustments = balance in Redis",
+        _some(differs),
     )
+
+
+_DOTS = 2  # of CLIENT_PACKAGE.PERIOD.LIMIT; others hold the keys of commands, and fees that calls brought
 
 
 def _counters(tally: Tally, stored: Stored) -> Check:
     held = {
-        (client, field): used for client, (_, counters) in stored.items() for field, used in counters.items()
+        (client, field): used
+        for client, (_, counters) in stored.items()
+        for field, used in counters.items()
+        if field.count(".") == _DOTS
     }
     keys = {key for key, units in tally.counters.items() if units} | {
         key for key, used in held.items() if used
@@ -76,6 +87,13 @@ def _counters(tally: Tally, stored: Stored) -> Check:
     spent = sum(bar.left <= 0 for bar in tally.bars.values())
     text = f"{shown(len(keys))} limits: sum of draws = counter in Redis; {shown(spent)} used up"
     return Check("counters", text, _some(differs))
+
+
+def _lives(tally: Tally, stored: Stored) -> Check:
+    balances = {client: stored[client][0] for client in lives.LIVES if client in stored}
+    has = ", ".join(f"{client} has {format_micros(life.balance)}" for client, life in lives.LIVES.items())
+    text = f"{shown(len(lives.LIVES))} clients with a life of their own: {has}"
+    return Check("lives", text, _some(lives.differences(tally, balances)))
 
 
 def _some(differs: list[str]) -> str:
@@ -103,6 +121,7 @@ def as_objects(tally: Tally, results: list[Check]) -> dict[str, object]:
         "rejected": dict(sorted(tally.rejected.items())),
         "duplicates": tally.duplicates,
         "transactions": dict(sorted(tally.types.items())),
+        "events": dict(sorted(tally.events.items())),
         "checks": [{"name": one.name, "agrees": not one.differs, "differs": one.differs} for one in results],
         "agrees": not any(one.differs for one in results),
     }

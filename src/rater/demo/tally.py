@@ -1,7 +1,7 @@
 """What has been seen of the records so far: a fold over the topics, sharing nothing with what wrote them.
 
 Sums grow with the clients, not with the calls, so that the demonstration can run for days; only with
-`keep_ids` (a run of so many calls, whose sums are checked) is every transaction's id remembered.
+`keep_ids` (a run of so many calls, whose sums are checked) are the ids of transactions and events remembered.
 """
 
 from __future__ import annotations
@@ -14,10 +14,18 @@ import msgspec
 from msgspec import Struct
 
 from rater.core.amounts import parse_micros
+from rater.core.commands.records import Event, read_event
 from rater.core.json_text import UNREADABLE
+from rater.core.kinds import EventType
 
 LATEST: Final = 40
 """Transactions kept to be shown."""
+SHOWN: Final = frozenset({
+    EventType.ACTIVATED, EventType.RENEWED, EventType.RENEWED_LATE, EventType.CHARGE_PENDING,
+    EventType.CHARGE_CLEARED, EventType.STOP_SCHEDULED, EventType.STOPPED, EventType.CANCELLED,
+    EventType.ARCHIVED,
+})  # fmt: skip
+"""Events that are shown as they happen; an assignment is always followed by one of them."""
 HISTORY_S: Final = 60
 """Seconds of which the rate is kept."""
 
@@ -85,7 +93,7 @@ class Tally:
     """Everything that is shown and summed."""
 
     def __init__(self, *, keep_ids: bool = False) -> None:
-        """Begin with nothing; keep_ids: also find transactions that come twice."""
+        """Begin with nothing; keep_ids: also find transactions and events that come twice."""
         self.fed_records = 0
         self.fed_sides = 0
         self.outcomes: Counter[str] = Counter()
@@ -103,7 +111,15 @@ class Tally:
         """Client → sum of amounts, micros."""
         self.counters: Counter[tuple[str, str]] = Counter()
         """(client, CLIENT_PACKAGE.PERIOD.LIMIT) → sum of what was taken."""
+        self.of_clients: Counter[tuple[str, str]] = Counter()
+        """(client, type of transaction or event) → how many."""
+        self.events: Counter[str] = Counter()
+        self.waiting: dict[str, tuple[str, int]] = {}
+        """Client package that waits for funds → client, micros that are missing."""
+        self.refused: list[str] = []
+        """Commands of the demonstration that were not carried out, each in a sentence."""
         self.latest: deque[Seen] = deque(maxlen=LATEST)
+        self.latest_events: deque[Event] = deque(maxlen=LATEST)
         self.bars: dict[tuple[str, int, str], Bar] = {}
         self.per_second: deque[tuple[float, int]] = deque()
         self._ids: set[str] | None = set() if keep_ids else None
@@ -126,6 +142,7 @@ class Tally:
             return
         self._once(seen.id)
         self.types[seen.type] += 1
+        self.of_clients[seen.client, seen.type] += 1
         self.balances[seen.client] += amount
         if seen.type != "usage":
             return
@@ -135,6 +152,26 @@ class Tally:
             self._bar(seen, draw, units)
         if seen.outcome == "rated":
             self.latest.appendleft(seen)
+
+    def event(self, value: bytes) -> Event | None:
+        """Count a record of `rater.events`; returns what is to be shown of it."""
+        event = read_event(value)
+        if event is None:
+            self.unreadable += 1
+            return None
+        self._once(f"event {event.id}")
+        self.events[event.type] += 1
+        if event.client is not None:
+            self.of_clients[event.client, event.type] += 1
+        if event.type not in SHOWN:
+            return None
+        name, missing = event.client_package or "", missing_of(event)
+        if missing:
+            self.waiting[name] = event.client or "", missing
+        else:
+            self.waiting.pop(name, None)
+        self.latest_events.appendleft(event)
+        return event
 
     def reject(self, reason: str) -> None:
         """Count a record of `rater.rejected`."""
@@ -193,6 +230,13 @@ class Tally:
         """Return the sides done per second, one number for each second of the history."""
         points = list(self.per_second)
         return [(b[1] - a[1]) / (b[0] - a[0]) for a, b in pairwise(points) if b[0] > a[0]]
+
+
+def missing_of(event: Event) -> int:
+    """Return what a pending charge lacks, in micros; 0 where it is none, or waits for something else."""
+    if event.type != EventType.CHARGE_PENDING or not isinstance(event.data, dict):
+        return 0
+    return parse_micros(str(event.data.get("missing", "0")))
 
 
 def _taken(draw: Draw) -> int:

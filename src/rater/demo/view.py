@@ -14,7 +14,9 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from rater.demo.tally import Bar, Seen, Tally, shown
+from rater.core.commands.records import Event
+from rater.core.kinds import EventType
+from rater.demo.tally import Bar, Seen, Tally, missing_of, shown
 
 WIDTH: Final = 100
 HEIGHT: Final = 30
@@ -22,7 +24,7 @@ REFRESH_S: Final = 0.25
 LINE_EVERY_S: Final = 2.0
 """Between two lines where there is no terminal."""
 
-_FIXED_LINES = 15  # all but the bars, the calls and the addresses
+_FIXED_LINES = 17  # all but the bars, the events, the calls and the addresses
 _HEIGHT_MAX = 50
 _BAR_CELLS = 34
 _KEEP_SPENT_S = 6.0  # a limit that has run out stays to be seen, then makes room
@@ -52,8 +54,8 @@ class View:
 
     def picture(self, tally: Tally, now: float, elapsed_s: float, height: int = HEIGHT) -> RenderableType:
         """Return the picture; `now` is of a steady clock, in seconds."""
-        free = max(height - _FIXED_LINES - len(self.started), 2)
-        bars = free // 2
+        free = max(height - _FIXED_LINES - len(self.started), 3)
+        bars = events = free // 3
         return Group(
             self._head(elapsed_s),
             Text(),
@@ -65,7 +67,10 @@ class View:
             self._bars(tally, now, bars),
             Text(),
             _heading("Latest calls", "client, destination, package that paid, length, what is charged"),
-            self._calls(tally, free - bars),
+            self._calls(tally, free - bars - events),
+            Text(),
+            _heading("Life of packages", "activated, renewed, waiting for funds, topped up, stopped"),
+            self._events(tally, events),
             Text(),
             Text(self.message or "Ctrl-C ends everything and leaves nothing behind", style="dim"),
         )
@@ -139,6 +144,49 @@ class View:
             Text(_amount_of_use(seen), style="dim"),
             _money(seen),
         )
+
+    # ------------------------------------------------------------------ events
+    def _events(self, tally: Tally, lines: int) -> RenderableType:
+        table = _grid(("left", 9), ("left", 22), ("left", 24), ("left", 1))
+        latest = list(tally.latest_events)[:lines]
+        for event in latest:
+            table.add_row(
+                Text(event.at[11:19], style="dim"),
+                Text(_name_of(event, self._names)),
+                Text(event.package_name or "", style="cyan"),
+                Text(_told(event), style=_EVENT_STYLES.get(event.type, "")),
+            )
+        for _ in range(lines - len(latest)):
+            table.add_row(*[""] * 4)
+        return table
+
+
+_EVENT_STYLES: Final = {
+    EventType.CHARGE_PENDING.value: "yellow", EventType.CHARGE_CLEARED.value: "green",
+    EventType.STOPPED.value: "red",
+}  # fmt: skip
+
+
+def event_line(event: Event, names: Mapping[str, str]) -> str:
+    """Return an event of `SHOWN` as one line."""
+    return f"{event.at[11:19]} {_name_of(event, names)}, {event.package_name}: {_told(event)}"
+
+
+def _name_of(event: Event, names: Mapping[str, str]) -> str:
+    client = event.client or ""
+    return names.get(client, client)
+
+
+def _told(event: Event) -> str:
+    """Return what an event says, in a few words."""
+    words = event.type.replace("_", " ")
+    data = event.data if isinstance(event.data, dict) else {}
+    if event.type == EventType.CHARGE_PENDING:
+        lacks = f", {data.get('missing')} {data.get('currency')} missing" if missing_of(event) else ""
+        return f"waits for {str(data.get('reason')).replace('_', ' ')}{lacks}"
+    if event.type == EventType.STOPPED and "refunded" in data:
+        return f"{words}, {data['refunded']} given back"
+    return f"{words}, period {event.period}" if event.period else words
 
 
 def _amount_of_use(seen: Seen) -> str:
@@ -305,6 +353,11 @@ class Screen:
         elif now - self._said_at >= LINE_EVERY_S:
             self._said_at = now
             self._say(line(self._tally, elapsed))
+
+    def tell(self, text: str) -> None:
+        """Tell what the picture shows anyway, where there is none."""
+        if not self.is_live:
+            self._say(text)
 
     def close(self) -> None:
         """Give the terminal back."""

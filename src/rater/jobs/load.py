@@ -212,7 +212,8 @@ class Loader:
         await tail.open()
         try:
             await writer.write(records)
-            self.say(f"catalog {version} published: {len(merged.entries)} clients in {len(commands)} parts")
+            clients = _counted(len(merged.entries), "client")
+            self.say(f"catalog {version} published: {clients} in {_counted(len(commands), 'part')}")
             return await self._results(tail, load_id, version, commands)
         finally:
             await tail.close()
@@ -369,6 +370,10 @@ class Loader:
             if time.monotonic() - heard > QUIET_S:
                 return Loaded(version, changed=True, applied=False, refused=refused)
         return Loaded(version, changed=True, applied=True, refused=refused)
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def notes_of(file: CatalogFile, present: Present, merged: Merged) -> list[str]:
