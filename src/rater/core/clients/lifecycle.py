@@ -36,7 +36,8 @@ def due_change(
 
     closing: also what the home lane alone does. now_ms: time of the lane, up to which client packages of a
     version before are taken over. keep_ms: calls before cannot come any more, so that periods which stopped
-    before are history; 0: not known. A plan ends after STEP_MAX transactions: ask again with its state.
+    before are history; 0: not known. A plan ends after STEP_MAX transactions or moments: ask again with its
+    state.
     """
     plan = Plan(state, catalog, known, cause, keep_ms=keep_ms)
     last_ms = settle_due(plan, upto_ms, now_ms, closing=closing)
@@ -67,12 +68,13 @@ def finished(plan: Plan, at_ms: int) -> Change:
 
 def settle_due(plan: Plan, upto_ms: int, now_ms: int, *, closing: bool) -> int | None:
     """Do what is due up to an instant, in order; returns the last moment, None: nothing was."""
-    last_ms = None
-    while len(plan.transactions) < STEP_MAX and (found := _first(plan, closing=closing)) is not None:
-        due, place = found
-        if due.at_ms > upto_ms:
+    last_ms, done = None, 0
+    while max(done, len(plan.transactions)) < STEP_MAX:
+        found = _first(plan, closing=closing)
+        if found is None or found[0].at_ms > upto_ms:
             break
-        delta = plan.delta
+        due, place = found
+        delta, done = plan.delta, done + 1
         last_ms = now_ms if due.what == TAKE_OVER else due.at_ms
         _obey(plan, place, due, now_ms)
         if plan.delta > delta:

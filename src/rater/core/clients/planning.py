@@ -23,7 +23,8 @@ from rater.core.kinds import EventType
 ENOUGH = 2**52
 """A balance for which nothing is refused: planned for where none is known."""
 STEP_MAX = 64
-"""Transactions of due work after which a plan ends; what is due still comes with the next step."""
+"""Transactions of due work, or moments at which something was due, after which a plan ends; what is due still
+comes with the next step."""
 
 _encode = msgspec.json.Encoder().encode
 _pack = msgspec.msgpack.Encoder(order="deterministic").encode
