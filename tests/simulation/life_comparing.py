@@ -60,7 +60,6 @@ class _Feed:
         """Client → the load whose catalog counts already, and that has not come to the client yet."""
         self.last: dict[str, tuple[Any, ...]] = {}
         """Client → what was decided of it last."""
-        self.obeyed: set[int] = set()
         self.unsure: set[str] = set()
         """Clients of whom the order is not the oracle's."""
         self.transactions: list[Row] = []
@@ -120,13 +119,17 @@ class _Feed:
         if said["do"] == "tick":
             self.oracle.due(client, said["args"]["until_ms"])
             self._take()
-        elif offset not in self.obeyed:
-            self.obeyed.add(offset)
+        elif not any(event.type == "command_done" for event in change.events):
+            self.oracle.due(client, _ms(said["at"]))  # long work, done in steps before the command is
+            self._take()
+        else:
             if said["do"] == "assign":  # which number an id has that is made is the client's to say
                 said["args"]["id"] = self.assigned[said["id"]]
             result = self.oracle.command(said, entry.at_ms)
             self._take()
-            if result.refused is not None:
+            if result.refused == "the package is not active":
+                self.unsure.add(client)  # it is by the newest catalog, and was at the command's time
+            elif result.refused is not None:
                 yield f"C: {said} is done, the oracle says: {result.refused}"
                 self.unsure.add(client)
 
@@ -200,6 +203,8 @@ class _Feed:
                     continue
                 (row,) = comparable([wanted[key]])
                 (said,) = comparable([got[key]], only=[wanted[key]])
+                if key[2] == "adjustment" and "at" in row:  # dated the client's last change, where that was later
+                    said["at"] = row["at"]
                 yield from _differs(f"C: {client}: {key}", row, said)
             ours, theirs = (
                 some_events(row for row in several if row["client"] == client and row["type"] not in CROSSINGS)
