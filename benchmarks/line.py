@@ -32,9 +32,10 @@ from world import World
 from rater.app import spare_collector
 from rater.core.bucket.messages import DrawReply, DrawRequest, DrawResult, Outcome, Status
 from rater.core.catalog.compiled import Catalog, compile_catalog
+from rater.core.catalog.specs import ClientEntry
 from rater.core.catalog_files.merging import Existing, Merged, merge, read_files
-from rater.core.clients.changes import apply_entry
-from rater.core.clients.state import write_state
+from rater.core.clients.loading import load_change
+from rater.core.clients.planning import Cause
 from rater.core.clients.views import Views
 from rater.core.instants import DAY_MS
 from rater.core.line import batch as batch_module
@@ -100,7 +101,7 @@ class Inside:
             if not lacking:
                 return
             for clients, _ in lacking.by_bucket(BUCKETS).values():
-                self.views.learn(clients, set(), {client: self.states[client] for client in clients}, {})
+                self.views.learn(clients, set(), {client: self.states[client] for client in clients}, {}, {})
 
     def _spent(self, stage: str) -> None:
         now = time.thread_time()
@@ -126,6 +127,13 @@ def _reply(request: DrawRequest) -> DrawReply:
     return DrawReply(Status.OK, 2, results, [], [])
 
 
+def _loaded(entry: ClientEntry, catalog: Catalog, at_ms: int) -> bytes:
+    """Return the state of a new client, with what is due of it done."""
+    change = load_change(None, entry, catalog, at_ms=at_ms, cause=Cause("load"))
+    assert change is not None
+    return change.write.state
+
+
 def prepared(world: World, cdrs: int) -> tuple[Inside, list[Any]]:
     """Return a lane with the world's catalog and clients, and records of so many calls."""
     now_ms = int(time.time() * 1000)
@@ -133,7 +141,7 @@ def prepared(world: World, cdrs: int) -> tuple[Inside, list[Any]]:
     merged = merge(None, file, now_ms, Existing({}, {}))
     assert isinstance(merged, Merged), merged
     catalog = compile_catalog(merged.content, 1)
-    states = {entry.id: write_state(apply_entry(None, entry, catalog, now_ms)) for entry in merged.entries}
+    states = {entry.id: _loaded(entry, catalog, now_ms) for entry in merged.entries}
     records = [
         SimpleNamespace(offset=n, timestamp=now_ms, key=None, value=raw, headers=())
         for n, raw in enumerate(world.calls(cdrs, "line"))

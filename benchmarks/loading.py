@@ -24,7 +24,9 @@ from world import World
 
 from rater.core.catalog.compiled import compile_catalog
 from rater.core.catalog_files.merging import Existing, Merged, merge, read_files
-from rater.core.clients.changes import apply_entry
+from rater.core.clients.loading import load_change
+from rater.core.clients.planning import Cause
+from rater.core.clients.state import read_state
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -152,7 +154,10 @@ def measure(form: str, files: list[tuple[str, bytes]]) -> None:
     assert isinstance(merged, Merged), merged[:3]
     first = process_time()
     catalog = compile_catalog(merged.content, 1)
-    states = {entry.id: apply_entry(None, entry, catalog, NOW_MS) for entry in merged.entries}
+    changes = [
+        load_change(None, entry, catalog, at_ms=NOW_MS, cause=Cause("load")) for entry in merged.entries
+    ]
+    states = {one.write.client: read_state(one.write.state) for one in changes if one is not None}
     owners = {account: state.id for state in states.values() for account in state.accounts}
     before = process_time()
     again = merge(merged.content, file, NOW_MS, Existing(states, owners))

@@ -815,7 +815,10 @@ class System:
         return Final(balances, counters, self._settled(states), accounts)
 
     def _settled(self, states: dict[str, bytes]) -> dict[str, bytes]:
-        """Return the clients with all done that is due by the last record, without how many steps it took."""
+        """Return the clients with all done that is due by the last record.
+
+        Without how many steps it took, and which periods of before have gone to the history.
+        """
         if not self.contents:
             return states
         newest = max(self.contents)
@@ -826,7 +829,9 @@ class System:
         for name, raw in states.items():
             state = lived(read_state(raw), catalog, max(until_ms, read_state(raw).changed_ms))
             packages = [
-                structs.replace(one, life=one.life and structs.replace(one.life, version=0))
+                structs.replace(
+                    one, life=one.life and structs.replace(one.life, version=0, periods=one.life.periods[-1:])
+                )
                 for one in state.packages
             ]
             out[name] = write_state(

@@ -975,7 +975,8 @@ class _Maker:
     # ------------------------------------------------------------------ smallest shapes
     def plain(self, limits: list[Row], period: str | None, price: str = "0.60", **client: Any) -> None:
         """Load one client with one package."""
-        start = self.now - (self.window_days + 40) * DAY_MS
+        # At most 400 periods are opened in the past.
+        start = self.now - (15 if period == "1 hour" else self.window_days + 40) * DAY_MS
         self.file = {
             "currencies": {"base": "USD"},
             "rate_tables": [

@@ -347,7 +347,15 @@ class _Run:
                     shared.views.accounts.clear()
         if setup.stale and rng.random() < setup.stale:
             self._make_stale(lane)
-        if setup.between and not self.resting and what in ("draw", "views") and rng.random() < 0.4:
+        # Once a batch has drawn its order is noted, though clients with due work go on in another draw.
+        undrawn = bool(system.rating[lane])
+        if (
+            setup.between
+            and undrawn
+            and not self.resting
+            and what in ("draw", "views")
+            and rng.random() < 0.4
+        ):
             self.resting = True  # not again inside of this
             others = [other for other in range(setup.lanes) if other != lane and system.waiting(other)]
             if others:

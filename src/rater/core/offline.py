@@ -6,7 +6,7 @@ and whoever needs to know what would come out.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -20,7 +20,7 @@ from rater.core.catalog.compiled import Catalog, compile_catalog
 from rater.core.catalog.offers import Candidate
 from rater.core.catalog.specs import ClientEntry, Content
 from rater.core.catalog_files.merging import Existing, Fault, merge, read_files, wanted
-from rater.core.clients.changes import Change
+from rater.core.clients.changes import Change, ChangeEvent
 from rater.core.clients.lifecycle import due_change
 from rater.core.clients.loading import load_change
 from rater.core.clients.moments import changed_packages
@@ -181,36 +181,19 @@ class Rater:
             pass
         elif isinstance(args, TickArgs):
             self.tick(min(at_ms, record_ms))
-            self._events.append(event(EventType.COMMAND_DONE, command, "done", {}).value)
+            self.note(event(EventType.COMMAND_DONE, command, "done", {}))
         elif not isinstance(args, str):
             try:
-                self._act(command, args, at_ms)
+                _obey(self, command, args, at_ms)
             except ValueError as error:
                 refused = str(error)
         if refused is not None:
             told = event(EventType.COMMAND_REFUSED, command, "refused/0", {"reason": refused, "lane": 0})
-            self._events.append(told.value)
+            self.note(told)
 
-    def _act(self, command: Command, args: ClientArgs, at_ms: int) -> None:
-        client = command.client or ""
-        if client not in self.states:
-            raise ValueError(f"there is no client {client!r}")
-        while True:
-            acted = act(
-                self.states[client], command, args, self.catalog, known=self.known(client), keep_ms=0,
-                history={field: row for field, (_, row) in self.bucket.history[client].items()},
-            )  # fmt: skip
-            name = client_package_name(acted.client_package or "")
-            owner = self.views.accounts.get(name, client)
-            if isinstance(args, AssignArgs) and owner != client:
-                raise ValueError(f"the id {acted.client_package!r} is that of a client package of {owner!r}")
-            if acted.change is not None and (acted.more or not command.dry_run):
-                self.carry_out(acted.change, at_ms)
-            else:
-                told = event(EventType.COMMAND_DONE, command, "done", acted.data, acted.client_package)
-                self._events.append(told.value)
-            if not acted.more:
-                return
+    def note(self, told: ChangeEvent) -> None:
+        """Keep an event for `take`."""
+        self._events.append(told.value)
 
     def known(self, client: str) -> Known:
         """Return what the bucket would tell of a client."""
@@ -262,7 +245,10 @@ class Rater:
             while batch.woken:
                 self._wake(batch, batch.woken.pop(0), views)
         steps.render(batch, self.standing)
-        usage = self._published(batch)
+        of_sides, of_changes = _published(batch)
+        self._transactions += of_changes
+        self._events += [value for _, value, _ in batch.events if value is not None]
+        usage = iter(of_sides)
         ended: list[Ended] = []
         for side in batch.sides:
             if side.rejection is not None:
@@ -298,18 +284,6 @@ class Rater:
             request.change(change, side.topic, side.record, index)
             self._drawn(batch, request, views)
 
-    def _published(self, batch: Batch) -> Iterator[bytes]:
-        """Keep what changes published for `take`; returns the transactions of sides, in their order."""
-        usage = []
-        for _, value, headers in batch.transactions:
-            said = headers[0][1]
-            if value is not None and msgspec.msgpack.decode(said, type=Effect).index in SIDE_INDICES:
-                usage.append(value)
-            elif value is not None:
-                self._transactions.append(value)
-        self._events += [value for _, value, _ in batch.events if value is not None]
-        return iter(usage)
-
     def _views(self) -> Views:
         views = Views(self.views.clients, self.views.accounts)
         views.fetched, views.owners = self.views.clients, self.views.accounts
@@ -337,8 +311,7 @@ class Rater:
         for side in sides:
             if side.view is not None:
                 views.known[side.view.id] = self.known(side.view.id)
-        parted = part(sides, self.catalog, views, self.standing, 0)
-        now, changes, later = (sides, [], []) if parted is None else parted
+        now, changes, later = part(sides, self.catalog, views, self.standing, 0)
         views.parted.clear()
         steps.price(now, self.catalog, views)
         builders, _ = steps.match(now, self.catalog, views, 1)
@@ -365,35 +338,68 @@ class Rater:
         out = [
             Explained(side.name, side.rejection)
             if side.rejection is not None
-            else self._explained(side, self._request(requests[side.index][0]))
+            else _explained(self, side, self._request(requests[side.index][0]))
             for side in batch.sides
         ]
         return sorted(out, key=_place)
 
-    def _explained(self, side: Side, request: DrawRequest) -> Explained:
-        cdr, view, rate, priced, row, head = side.cdr, side.view, side.rate, side.priced, side.row, side.head
-        assert cdr is not None and view is not None and priced is not None  # noqa: S101, PT018 - matched
-        assert row is not None and head is not None and side.rate_text is not None  # noqa: S101, PT018 - matched
-        (item,), (use,) = request.items, request.uses
-        counters = self.used(view.id)
-        used = [counters.get(name, 0) for name in use.fields]
-        balance = self.balance(view.id)
-        funds = Funds(balance, balance, view.credit_limit)
-        result, name = draw_item(item, used, funds), _name(side)
-        if result.outcome != Outcome.RATED:
-            return Explained(name, refused(result.outcome, cdr.id, name), priced)
-        gave = {index: (taken, left, covered) for index, taken, left, covered in result.takes}
-        passed = not_drawn(view, side.candidates, item, used, funds, result)
-        if rate is not None and priced.billed:
-            kind = package_type(priced.sign, name)
-            passed += tuple(
-                passed_over(
-                    view, side.account, cdr.service, kind, rate.code, priced.billed, cdr.at_ms, self.catalog
-                )
+
+def _obey(rater: Rater, command: Command, args: ClientArgs, at_ms: int) -> None:
+    client = command.client or ""
+    if client not in rater.states:
+        raise ValueError(f"there is no client {client!r}")
+    while True:
+        acted = act(
+            rater.states[client], command, args, rater.catalog, known=rater.known(client), keep_ms=0,
+            history={field: row for field, (_, row) in rater.bucket.history[client].items()},
+        )  # fmt: skip
+        name = client_package_name(acted.client_package or "")
+        owner = rater.views.accounts.get(name, client)
+        if isinstance(args, AssignArgs) and owner != client:
+            raise ValueError(f"the id {acted.client_package!r} is that of a client package of {owner!r}")
+        if acted.change is not None and (acted.more or not command.dry_run):
+            rater.carry_out(acted.change, at_ms)
+        else:
+            told = event(EventType.COMMAND_DONE, command, "done", acted.data, acted.client_package)
+            rater.note(told)
+        if not acted.more:
+            return
+
+
+def _published(batch: Batch) -> tuple[list[bytes], list[bytes]]:
+    """Return the transactions of a batch: those of sides, and those of changes."""
+    found: tuple[list[bytes], list[bytes]] = [], []
+    for _, value, headers in batch.transactions:
+        if value is not None:
+            index = msgspec.msgpack.decode(headers[0][1], type=Effect).index
+            found[index not in SIDE_INDICES].append(value)
+    return found
+
+
+def _explained(rater: Rater, side: Side, request: DrawRequest) -> Explained:
+    cdr, view, rate, priced, row, head = side.cdr, side.view, side.rate, side.priced, side.row, side.head
+    assert cdr is not None and view is not None and priced is not None  # noqa: S101, PT018 - matched
+    assert row is not None and head is not None and side.rate_text is not None  # noqa: S101, PT018 - matched
+    (item,), (use,) = request.items, request.uses
+    counters = rater.used(view.id)
+    used = [counters.get(name, 0) for name in use.fields]
+    balance = rater.balance(view.id)
+    funds = Funds(balance, balance, view.credit_limit)
+    result, name = draw_item(item, used, funds), _name(side)
+    if result.outcome != Outcome.RATED:
+        return Explained(name, refused(result.outcome, cdr.id, name), priced)
+    gave = {index: (taken, left, covered) for index, taken, left, covered in result.takes}
+    passed = not_drawn(view, side.candidates, item, used, funds, result)
+    if rate is not None and priced.billed:
+        kind = package_type(priced.sign, name)
+        passed += tuple(
+            passed_over(
+                view, side.account, cdr.service, kind, rate.code, priced.billed, cdr.at_ms, rater.catalog
             )
-        takes = tuple(gave.get(index) for index in range(len(side.candidates)))
-        transaction = Transaction(name, rendered(row, head, side.rate_text, side.limits, result))
-        return Explained(name, transaction, priced, side.candidates, takes, passed, result)
+        )
+    takes = tuple(gave.get(index) for index in range(len(side.candidates)))
+    transaction = Transaction(name, rendered(row, head, side.rate_text, side.limits, result))
+    return Explained(name, transaction, priced, side.candidates, takes, passed, result)
 
 
 def _name(side: Side) -> SideName:

@@ -210,7 +210,7 @@ def _packages() -> list[Json]:
          "discounts": [{"activation_count": 6, "discount": "1.00"}],
          "limits": [{"id": "de", **_volume("49*", 200, exclude=["4915*", "4916*", "4917*"])},
                     {"id": "fr", **_volume("33*", 150)}, {"id": "uk", **_volume("44*", 150)}]},
-        {"id": "6", "name": "Hour 15", "type": "customer", "currency": "USD", "period": "1 hour",
+        {"id": HOURLY, "name": "Hour 15", "type": "customer", "currency": "USD", "period": "1 hour",
          "priority": 3,
          "limits": [{"id": "h", **_volume("*", 15, min_call=6, per_call_max=300)}]},
         {"id": "7", "name": "Trunk 20000", "reseller": "2", "type": "customer", "currency": "USD",
@@ -314,13 +314,18 @@ def _net(address: str) -> str:
     return f"{head}.{int(last) // 8 * 8}/29"
 
 
+HOURLY = "6"
+"""A package of an hour: as many as a month has are not opened in the past."""
+
+
 def _client_packages(months: _Months) -> list[Json]:
     assigned: list[Json] = []
 
     def assign(number: int, package: str, quantity: int = 1, account: str | None = None) -> None:
         assigned.append(
             {"id": str(len(assigned) + 1), "client": str(number), "account": account, "package": package,
-             "start_date": months.instant(len(assigned) % 3), "activate_in_past": True, "quantity": quantity}
+             "start_date": months.instant(len(assigned) % 3), "activate_in_past": package != HOURLY,
+             "quantity": quantity}
         )  # fmt: skip
 
     for number in range(1, RETAIL + 1):

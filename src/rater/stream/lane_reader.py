@@ -27,8 +27,8 @@ COMMANDS_BYTES = 256 * 1024
 some 10 ms, a fetch of compressed ones a hundred of them, and calls wait behind what was polled with them."""
 
 
-COMMANDS_MAX = 16
-"""Of one poll: a tick of a hundred clients is short and takes some 10 ms too."""
+TICK, TICK_BYTES = b'"do":"tick"', 16 * 1024
+"""A tick of a hundred clients is short, and counts as so many bytes: it takes some 10 ms too."""
 
 
 class LaneReader:
@@ -287,7 +287,8 @@ def _count(commands: list[ConsumerRecord]) -> int:
     """Return how many of the commands one poll returns, at least one."""
     total = 0
     for count, record in enumerate(commands, 1):
-        total += len(record.value or b"")
-        if total >= COMMANDS_BYTES or count >= COMMANDS_MAX:
+        value = record.value or b""
+        total += max(len(value), TICK_BYTES) if TICK in value else len(value)
+        if total >= COMMANDS_BYTES:
             return count
     return len(commands)

@@ -70,7 +70,7 @@ class LaneBuckets:
         self.connections = shared.connections
         self.views = shared.views
         self.readiness = shared.readiness
-        self._slowest = shared.slowest
+        self._slowest = shared.oldest
         self.keep_ms = 0
         """Calls from before cannot come any more, whatever the lane; 0: not known yet."""
         self.ask_whole: set[str] = set()

@@ -5,8 +5,8 @@ core/line/steps.py; what they promise together in README.md ("The protocol in on
 in takeover.py.
 
 A client's change is no step: `rater.commands` brings it, commands.py has it decided (core/clients/changes.py)
-and drawn by the same request to the bucket. There a renewal will be decided too, when a command finds it due,
-or a call does: the draw answers `Status.DUE` then (decisions/0060-one-change.md).
+and drawn by the same request to the bucket. What is due of a client before a call is decided beside its sides
+(core/line/due.py) and drawn with them, before them (decisions/0060-one-change.md).
 """
 
 from __future__ import annotations
@@ -212,29 +212,23 @@ class Line:
         Each time that something is lacking, it is had the next time: so this ends. Nothing is changed by it,
         so it is safe at any crash.
         """
-        stage, buckets = self.lane.progress.stage, self.buckets
+        stage, buckets, count = self.lane.progress.stage, self.buckets, self.connections.store.count
         while True:
             catalog = self.lane.catalog
             assert catalog is not None  # noqa: S101 - data is read from when there is one
             with stage("identify"):
                 lacking = steps.identify(sides, catalog, views)
-            now, later, parted = sides, list[Side](), None
             if not lacking:
                 with stage("price"):
                     parted = part(sides, catalog, views, self.lane.standing, buckets.keep_ms)
-                    if parted is not None:
-                        now, later = parted.now, parted.later
-                    lacking = steps.price(now, catalog, views)
-            if not lacking:
-                with stage("match"):
-                    requests, lacking = steps.match(
-                        now, catalog, views, self.connections.store.count, buckets.ask_whole
-                    )
-                    if parted is not None and not lacking:
-                        steps.add_changes(requests, batch, parted.changes, self.connections.store.count)
+                    lacking = steps.price(parted.now, catalog, views)
                 if not lacking:
-                    views.parted.clear()
-                    return requests, later
+                    with stage("match"):
+                        requests, lacking = steps.match(parted.now, catalog, views, count, buckets.ask_whole)
+                    if not lacking:
+                        steps.add_changes(requests, batch, parted.changes, count)
+                        views.parted.clear()
+                        return requests, parted.later
             with stage("identify"):
                 await self.have(batch, lacking, views)
 

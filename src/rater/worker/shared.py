@@ -147,6 +147,9 @@ class Shared:
     readiness: Readiness
     views: ViewCache = field(default_factory=ViewCache)
     slowest: SlowestLane = field(default_factory=SlowestLane)
+    """For who takes a lane."""
+    oldest: SlowestLane = field(default_factory=SlowestLane)
+    """For what may leave the states of clients: asked at other times."""
 
     @property
     def batch_age_s(self) -> float:

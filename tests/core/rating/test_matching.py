@@ -15,7 +15,8 @@ from rater.core.catalog import compiled
 from rater.core.catalog.compiled import OFFERS_MAX
 from rater.core.catalog.offers import Candidate, counter_field
 from rater.core.clients import views
-from rater.core.clients.views import OPENED_MAX, SPANS_MAX, ClientView, id_order
+from rater.core.clients.state import id_order
+from rater.core.clients.views import OPENED_MAX, SPANS_MAX, ClientView
 from rater.core.offline import Rater
 from rater.core.rating.explaining import passed_over
 from rater.core.rating.matching import match, package_type

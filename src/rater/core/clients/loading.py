@@ -162,7 +162,9 @@ def _apply_packages(plan: Plan, specs: list[ClientPackageSpec], at_ms: int) -> N
         if spec.id in plan.state.removed or (place is None and package is None):
             continue  # checked by the load; nothing is better than a client package of nothing
         if place is not None:
-            if plan.packages[place].end_date != spec.end_date:
+            life = plan.packages[place].life
+            ended = life is not None and life.ended_ms is not None  # since the load was checked
+            if plan.packages[place].end_date != spec.end_date and not ended:
                 edit_end(plan, place, spec.end_date, at_ms)
         elif package is not None:
             assign(plan, spec, package.at(at_ms), at_ms)

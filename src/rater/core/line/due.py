@@ -7,7 +7,6 @@ call comes first. Source of the rules: RULES.md section 4 (Renewal).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import NamedTuple
 
 from rater.core.catalog.compiled import Catalog
@@ -50,10 +49,8 @@ def bound_ms(side: Side) -> int:
     return min(at_ms, stamp) if is_stamp(stamp) else at_ms
 
 
-def part(
-    sides: Iterable[Side], catalog: Catalog, views: Views, standing: Standing, keep_ms: int
-) -> Parted | None:
-    """Return identified sides in two parts, with what is due before those of the first; None: nothing is.
+def part(sides: list[Side], catalog: Catalog, views: Views, standing: Standing, keep_ms: int) -> Parted:
+    """Return identified sides in two parts, with what is due before those of the first.
 
     The sides of a client keep their order. One whose due work was planned has the view behind it.
     """
@@ -61,7 +58,7 @@ def part(
         side.view is not None and side.rejection is None and side.view.due_ms(catalog) <= bound_ms(side)
         for side in sides
     ):
-        return None
+        return Parted(sides, [], [])  # nothing is due: nearly always
     parted = Parted([], [], [])
     seen: dict[str, ClientView] = {}
     waits: set[str] = set()
