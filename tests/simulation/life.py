@@ -16,7 +16,7 @@ from typing import Any
 
 from rater.core.clients.state import read_state
 from simulation.clockwork import EPOCH_S
-from simulation.life_checking import check_life
+from simulation.life_checking import check_life, waits
 from simulation.loads import moment
 from simulation.scenario import DRAIN_S, Profile, Scenario
 from simulation.world import World
@@ -30,7 +30,7 @@ again after 30 s, and commands wait for one another."""
 NUMBER = "12025550100"
 
 LIFE = Profile(
-    name="life", lanes=(1, 1, 2, 3), buckets=(1, 1, 2), workers=(1, 1, 2), faults=(0, 4),
+    name="life", lanes=(1, 1, 2, 3), buckets=(1, 1, 2), workers=(1, 1, 2), faults=(0, 4), second_load=0.3,
     weights={
         "crash": 6, "freeze": 2, "cut_kafka": 1, "cut_store": 1, "kafka_away": 1, "store_away": 1,
         "kafka_killed": 1, "restart": 1, "roll_back": 2, "flush": 2, "lose_bucket": 1, "join": 1, "leave": 2,
@@ -214,7 +214,7 @@ class Life(Scenario):
         rng, world = self.rng, self.world
         actions = [(rng.random() * ROUND_S, partial(self._call)) for _ in range(rng.randrange(4, 16))]
         actions += [(rng.random() * ROUND_S, partial(self._command)) for _ in range(rng.randrange(1, 7))]
-        if rng.random() < 0.3:
+        if rng.random() < self.profile.second_load:
             actions.append((rng.random() * ROUND_S, partial(self._load)))
         kinds, weights = list(self.profile.weights), list(self.profile.weights.values())
         for _ in range(faults):
@@ -241,19 +241,19 @@ class Life(Scenario):
             await asyncio.wait(world.loads)
         await world.drained(DRAIN_S)
         until = world.loop.now + DUE_S
-        while late := self._overdue():
+        while late := [*self._overdue(), *waits(world)]:
             if world.loop.now > until:
-                world.faults.append(f"D: {late} are due, and not done within {DUE_S:g} s")
+                world.faults += [f"{one}; and it is not done within {DUE_S:g} s" for one in late]
                 return
             await asyncio.sleep(0.5)
         await world.drained(DRAIN_S)
 
-    def _overdue(self) -> list[tuple[str, int]]:
-        """Return the clients of whom something has been due for a second, by what their state says."""
+    def _overdue(self) -> list[str]:
+        """Tell of whom something has been due for a second, by what the state says."""
         now_ms = int(self.world.loop.wall_s() * 1000) - 1000
         states = [read_state(raw) for bucket in self.world.server.buckets for raw in bucket.states.values()]
         return [
-            (state.id, state.due_ms)
+            f"D: something of {state.id} is due at {state.due_ms}"
             for state in states
             if state.due_ms is not None and state.due_ms <= now_ms
         ]

@@ -56,7 +56,7 @@ def check_life(world: World) -> list[str]:
         *_answers(world, events),
         *_adjusted(world, transactions, events),
         *_told(transactions, events),
-        *_funds(world),
+        *waits(world),
     ]
     return found or list(compare_life(world, transactions, events))
 
@@ -266,17 +266,19 @@ def _told(transactions: list[Transaction], events: list[dict[str, Any]]) -> Iter
             yield f"L7: {one.where} is a fee of {key}, of whose opening nobody is told"
 
 
-def _funds(world: World) -> Iterator[str]:
-    """L8: nothing waits for money that is there."""
+def waits(world: World) -> Iterator[str]:
+    """L8: nothing waits for money that is there, or for a package that is enabled."""
     disabled = {name for name, of in _statuses(world).items() if of != "active"}
     for bucket in world.server.buckets:
         for client, raw in bucket.states.items():
             state, balance = read_state(raw), bucket.clients[client].balance
             for held in state.packages:
                 waiting = held.life.waiting if held.life is not None else None
-                if waiting is None or waiting.reason != "funds" or held.package in disabled:
+                if waiting is None or held.package in disabled:
                     continue
-                if waiting.total <= balance + state.credit_limit:
+                if waiting.reason == "package_disabled":
+                    yield f"L8: {held.id} of {client} waits for its package, which is active"
+                elif waiting.reason == "funds" and waiting.total <= balance + state.credit_limit:
                     yield f"L8: {held.id} of {client} waits for {waiting.total}, there are {balance}"
 
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from simulation.world import World
 
 Row = dict[str, Any]
+SECOND_MS = 1000
 _context = msgspec.msgpack.Decoder(Context)
 
 
@@ -58,6 +59,8 @@ class _Feed:
         self.loaded = 0
         self.awaited: dict[str, int] = {}
         """Client → the load whose catalog counts already, and that has not come to the client yet."""
+        self.ahead: dict[str, int] = {}
+        """Client → up to when the oracle has done all that was due, for a load changed one of its packages."""
         self.last: dict[str, tuple[Any, ...]] = {}
         """Client → what was decided of it last."""
         self.unsure: set[str] = set()
@@ -103,10 +106,11 @@ class _Feed:
         before, self.last[client] = self.last.get(client), change.identity
         if topic != self.world.topics.commands:
             if index % 1000 in (2, 3):
-                self._load_before(client, self._catalog_of(change))
-                self.oracle.due(client, self._bound_ms(topic, offset), archive=False)
+                bound_ms = self._bound_ms(topic, offset)
+                self._load_before(client, self._catalog_of(change), bound_ms)
+                self.oracle.due(client, bound_ms, archive=False)
                 self._take()
-            elif before is None or before[:2] != (topic, offset):
+            elif before is None or before[:2] != (topic, offset) or _within_a_second(change):
                 self.unsure.add(client)  # something came between a rise and what it cleared
             return
         entry = self.world.broker.partition((topic, 0)).entries[offset]
@@ -115,28 +119,29 @@ class _Feed:
             self._load_up_to(said["args"]["version"])
             self.awaited.pop(client, None)
             return
-        self._load_before(client, sum(at < offset for at, _, _ in self.loads))
+        upto_ms = said["args"]["until_ms"] if said["do"] == "tick" else _ms(said["at"])
+        self._load_before(client, sum(at < offset for at, _, _ in self.loads), upto_ms)
         if said["do"] == "tick":
-            self.oracle.due(client, said["args"]["until_ms"])
+            self.oracle.due(client, upto_ms)
             self._take()
         elif not any(event.type == "command_done" for event in change.events):
-            self.oracle.due(client, _ms(said["at"]))  # long work, done in steps before the command is
+            self.oracle.due(client, upto_ms)  # long work, done in steps before the command is
             self._take()
         else:
             if said["do"] == "assign":  # which number an id has that is made is the client's to say
                 said["args"]["id"] = self.assigned[said["id"]]
             result = self.oracle.command(said, entry.at_ms)
             self._take()
-            if result.refused == "the package is not active":
-                self.unsure.add(client)  # it is by the newest catalog, and was at the command's time
-            elif result.refused is not None:
-                yield f"C: {said} is done, the oracle says: {result.refused}"
+            if result.refused is not None:
+                if client not in self.unsure and result.refused != "the package is not active":  # as of now
+                    yield f"C: {said} is done, the oracle says: {result.refused}"
                 self.unsure.add(client)
 
     def _sides(self, topic: str, offset: int, client: str, group: list[Pending]) -> Iterator[str]:
         record = self.sent[topic, offset]
         self.last[client] = topic, offset
-        self._load_before(client, max(catalog_of(_context.decode(one.entry.context).head) for one in group))
+        catalog = max(catalog_of(_context.decode(one.entry.context).head) for one in group)
+        self._load_before(client, catalog, self._bound_ms(topic, offset))
         raw = with_sides(record, [SIDES[one.entry.index] for one in group])
         outcomes = {one["side"]: one for one in self.oracle.rate(raw, self._stamp(topic, offset))}
         self._take()
@@ -157,15 +162,27 @@ class _Feed:
         while self.loaded < version:
             _, at_ms, file = self.loads[self.loaded]
             self.loaded += 1
+            for client, owner in self.oracle.owners.items():
+                if owner.last_ms > at_ms:  # then that is when the load counts, and the oracle goes back
+                    self.unsure.add(client)
             self.oracle.load(file, at_ms, self.loaded)
             self._take()
             self.awaited |= {row["id"]: self.loaded for row in file.get("clients", ())}
+            changed = {row["id"] for row in file.get("packages", ())}
+            for client, owner in self.oracle.owners.items():
+                if any(life.row["package"] in changed for life in owner.lives.values()):
+                    self.ahead[client] = at_ms
 
-    def _load_before(self, client: str, version: int) -> None:
-        """Load what a decision knew of; what came of a load to others and not to the client leaves it out."""
+    def _load_before(self, client: str, version: int, upto_ms: int) -> None:
+        """Load what a decision knew of. upto_ms: up to when it finds all done.
+
+        Left out is a client of whom something was decided that is earlier than what the oracle has done with
+        the load already: what the load itself makes of the client, and what was due then.
+        """
         self._load_up_to(version)
-        if client in self.awaited:
+        if client in self.awaited or upto_ms < self.ahead.get(client, upto_ms):
             self.unsure.add(client)
+        self.ahead.pop(client, None)
 
     def _catalog_of(self, change: KeptChange) -> int:
         """Return the catalog by which a change was decided, as its transactions say it."""
@@ -203,11 +220,15 @@ class _Feed:
                     continue
                 (row,) = comparable([wanted[key]])
                 (said,) = comparable([got[key]], only=[wanted[key]])
-                if key[2] == "adjustment" and "at" in row:  # dated the client's last change, where that was later
+                if (
+                    key[2] == "adjustment" and "at" in row
+                ):  # dated the client's last change, where that was later
                     said["at"] = row["at"]
                 yield from _differs(f"C: {client}: {key}", row, said)
             ours, theirs = (
-                some_events(row for row in several if row["client"] == client and row["type"] not in CROSSINGS)
+                some_events(
+                    row for row in several if row["client"] == client and row["type"] not in CROSSINGS
+                )
                 for several in (self.events, events)
             )
             if ours != theirs:
@@ -220,6 +241,12 @@ class _Feed:
                     f"C: {client} has {bucket.clients[client].balance}, "
                     f"by the oracle {self.oracle.balances[client]}"
                 )
+
+
+def _within_a_second(change: KeptChange) -> bool:
+    """Return whether a rise was late by a part of a second: the oracle knows none of these."""
+    told = [json.loads(event.value) for event in change.events if event.type == "rerate_needed"]
+    return any(_ms(one["data"]["to"]) - _ms(one["data"]["from"]) < SECOND_MS for one in told)
 
 
 def _key(row: Row) -> tuple[str, int, str]:
