@@ -110,7 +110,8 @@ def _obey(plan: Plan, place: int, due: Due, now_ms: int) -> None:
         case "activate":
             activate(plan, place, at_ms, max(at_ms - 1, held.assigned_ms))
         case "renew":
-            renew(plan, place, at_ms, max(at_ms - 1, held.assigned_ms))
+            opened_by = held.life.periods[-1].by_ms if held.life is not None else 0
+            renew(plan, place, at_ms, max(at_ms - 1, held.assigned_ms, opened_by))
         case "enable":
             try_again(plan, place, at_ms)
         case "roll":

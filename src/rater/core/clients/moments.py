@@ -60,7 +60,8 @@ def due_of(state: ClientState, held: ClientPackage, catalog: Catalog) -> Due | N
     by_ms = life.periods[-1].by_ms if life.periods else state.changed_ms
     zone = catalog.zones.at(zone_name(state, by_ms) if life.periods else state.zone, by_ms)
     found = [due for due in _moments(held, life, package, zone) if due.at_ms < NEVER_MS]
-    return min(found, key=lambda due: (due.at_ms, due.what not in CLOSING), default=None)
+    # What is due at the instant of a load that archives the package is done before that.
+    return min(found, key=lambda due: (due.at_ms, due.what == CANCEL, due.what not in CLOSING), default=None)
 
 
 def _moments(held: ClientPackage, life: Life, package: Package, zone: ZoneInfo) -> Iterator[Due]:
