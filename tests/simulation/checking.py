@@ -86,6 +86,7 @@ def check_any(world: World) -> list[str]:
 
 
 def transactions_of(world: World) -> Iterator[Transaction]:
+    """Yield what was published, lane by lane."""
     for lane in range(world.lanes):
         for entry in world.visible((world.topics.transactions, lane)):
             if entry.value is None:
@@ -97,6 +98,7 @@ def transactions_of(world: World) -> Iterator[Transaction]:
 
 
 def rejected_of(world: World) -> dict[Record, list[Rejected]]:
+    """Return the rejections of each record."""
     found: dict[Record, list[Rejected]] = defaultdict(list)
     for lane in range(world.lanes):
         for entry in world.visible((world.topics.rejected, lane)):
@@ -379,7 +381,7 @@ def nothing_hangs(world: World) -> Iterator[str]:
 
 
 def counted(said: dict[str, Any]) -> Iterator[tuple[str, int]]:
-    """Yield the counters of a transaction, and what it adds to each: its draws, and a fee that a call brought."""
+    """Yield the counters of a transaction, and what it adds to each: of draws, and of a fee on event."""
     for draw in said.get("draws", ()):
         yield _field(draw), _taken(draw)
     if said["type"] == "subscription_fee" and said.get("cdr"):
@@ -398,4 +400,5 @@ def _taken(draw: dict[str, Any]) -> int:
 
 
 def micros(text: str) -> int:
+    """Return an amount in micros."""
     return int(Decimal(text) * MICROS)

@@ -1,9 +1,9 @@
 """Runs in which packages live: fees, short periods, little money, commands; and all that goes wrong.
 
-Hours pass between rounds of some seconds. Client packages begin within a few seconds of each other and their
-periods are hours or a day, so a round lies around due moments: calls come before, across and after them, late
-ones too, and top-ups, assignments, stops and loads between. Ticks come from the lanes themselves. What must be
-true: `life_checking.check_life`, and in runs of one lane what the oracle of packages says, step by step.
+Hours pass between rounds of some seconds. Client packages begin within seconds of each other and their periods
+are hours or a day, so a round lies around due moments: calls come before, across and after them, late ones too,
+and top-ups, assignments, stops and loads between. Ticks come from the lanes themselves. What must be true:
+`life_checking.check_life`, and in runs of one lane what the oracle of packages says, step by step.
 """
 
 from __future__ import annotations
@@ -116,7 +116,8 @@ class Market:
         rng = self.rng
         row: Row = {
             "id": identity, "name": identity, "currency": "USD", "time_zone": "UTC",
-            "balance": rng.choice(("0", "0", "1.00", "3.00", "8.00")), "credit_limit": rng.choice(("0", "0", "1")),
+            "balance": rng.choice(("0", "0", "1.00", "3.00", "8.00")),
+            "credit_limit": rng.choice(("0", "0", "1")),
             "rate_tables": {"orig": {"calls": "retail"}, "term": {"calls": "carrier"}},
         }  # fmt: skip
         if rng.random() < 0.4:

@@ -1,8 +1,12 @@
 """A run of one lane beside the oracle of packages (tests/oracle/life.py): every transaction and event.
 
-One lane decides one thing after the other, and the bucket says in which order: so the oracle is fed that. What
-was decided, lost by the store and decided anew counts as it was decided last. A run of several lanes has no
-such order: between what a call wakes and what that clears, another lane may draw.
+One lane decides one thing after the other, and the bucket says in which order: so the oracle is fed that.
+What was decided, lost by the store and decided anew counts as it was decided last. A run of several lanes has
+no such order: between a rise and what it clears another lane may draw.
+
+Left out are clients of whom something was decided in another order than the oracle can be fed: a load that
+reached them later than others, or is dated before their last change; a rise that was cleared after a crash, with
+something between; an assignment dated before its package was disabled; what was late by a part of a second.
 """
 
 from __future__ import annotations
@@ -19,7 +23,7 @@ from oracle.life import World as Oracle
 from oracle.life_compare import CROSSINGS, event_row, plain
 from oracle.life_compare import events as some_events
 from oracle.life_compare import transactions as comparable
-from rater.core.journal.outcomes import Decided, KeptChange, Pending, unpack_kept
+from rater.core.journal.outcomes import KeptChange, Pending, unpack_kept
 from rater.core.rating.transaction import Context, catalog_of
 from simulation.comparing import OUTCOMES, SIDES, with_sides
 
@@ -60,7 +64,7 @@ class _Feed:
         self.awaited: dict[str, int] = {}
         """Client → the load whose catalog counts already, and that has not come to the client yet."""
         self.ahead: dict[str, int] = {}
-        """Client → up to when the oracle has done all that was due, for a load changed one of its packages."""
+        """Client → up to when the oracle did all that was due, for a load changed one of its packages."""
         self.last: dict[str, tuple[Any, ...]] = {}
         """Client → what was decided of it last."""
         self.unsure: set[str] = set()
@@ -70,7 +74,7 @@ class _Feed:
 
     def _loads(self) -> list[tuple[int, int, Row]]:
         """Return the loads by version: offset of the manifest, its time, the file."""
-        found = []
+        found: list[tuple[int, int, Row]] = []
         for entry in self.world.visible((self.world.topics.commands, 0)):
             said = json.loads(entry.value) if entry.value and entry.value[:1] == b"{" else {}
             if said.get("args", {}).get("part") == "manifest":
@@ -96,7 +100,7 @@ class _Feed:
                 yield from self._sides(topic, offset, client, group)
 
     def _is_lost(self, side: Pending) -> bool:
-        """Return whether a side was lost when it was rated, and rejected when it came again: too late by then."""
+        """Return whether a side was lost after it was rated, and was rejected when it came again: too late."""
         topic, offset, index = side.identity
         return not side.result.outcome and ((topic, 0, offset), index) not in self.usage
 

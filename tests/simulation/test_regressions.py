@@ -280,7 +280,7 @@ def test_what_was_decided_by_a_newer_catalog_comes_again_first() -> None:
 
 
 def paid_by_the_hour() -> bytes:
-    """Return a catalog of one client who can pay the first hour of a package, not the second, and earns by calls."""
+    """Return a catalog of one client who can pay one hour of a package, not two, and earns by calls."""
     fees = [{"type": "subscription", "name": "hour", "rate": "1.00"}]
     package = {
         "id": "P",

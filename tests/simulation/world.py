@@ -111,8 +111,8 @@ class World:
     """One run."""
 
     def __init__(
-        self, seed: int, *, lanes: int = 1, buckets: int = 1, batch_max: int = 4000, extra_topic: bool = False,
-        window_days: int = 7,
+        self, seed: int, *, lanes: int = 1, buckets: int = 1, batch_max: int = 4000,
+        extra_topic: bool = False, window_days: int = 7,
     ) -> None:  # fmt: skip
         self.rng = random.Random(seed)  # noqa: S311 - a simulation
         self.loop = Loop()
@@ -296,7 +296,7 @@ class World:
         return sent
 
     def order(self, said: dict[str, Any]) -> Ordered:
-        """Append a command to the partition of its client's bucket, one without a client to some partition."""
+        """Append a command to the partition of its client's bucket; without a client, to some partition."""
         client = said.get("client")
         lane = bucket_of(client, self.buckets) % self.lanes if client else self.rng.randrange(self.lanes)
         place = self.topics.commands, lane

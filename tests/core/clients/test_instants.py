@@ -41,4 +41,5 @@ def test_a_renewal_at_the_instant_of_a_load(status: str, late_ms: int, periods: 
     tick = {"id": "t", "do": "tick", "at": "2026-09-21T16:00:00Z", "args": {}}
     rater.command(json.dumps(tick).encode(), BEGIN_MS + 2 * HOUR_MS)
     taken = [json.loads(one) for one in rater.take()[0]]
-    assert [one["period"] for one in taken if one["type"] == "subscription_fee"] == list(range(1, periods + 1))
+    fees = [one["period"] for one in taken if one["type"] == "subscription_fee"]
+    assert fees == list(range(1, periods + 1))
