@@ -23,7 +23,7 @@ from aiokafka.errors import (
     UnknownTopicOrPartitionError,
 )
 
-from simulation.clockwork import EPOCH_S, OUTSIDE, Process, chance
+from simulation.clockwork import OUTSIDE, Process, chance, wall_s
 
 Place = tuple[str, int]
 Raw = tuple[bytes | None, bytes | None, Sequence[tuple[str, bytes]], int | None]
@@ -248,7 +248,7 @@ class Broker:
 
     def now_ms(self) -> int:
         """Return the time on the broker's wall."""
-        return int((EPOCH_S + asyncio.get_running_loop().time()) * 1000)
+        return int(wall_s() * 1000)
 
     # ------------------------------------------------------------------ topics
     def create(self, name: str, partitions: int, settings: dict[str, str]) -> None:

@@ -52,19 +52,19 @@ class Rejected(msgspec.Struct):
 
 def check(world: World) -> list[str]:
     """Return a sentence for each thing that is not as it must be."""
-    transactions = list(_transactions(world))
-    rejected, undone = _rejected(world), _undone(world)
+    transactions = list(transactions_of(world))
+    rejected, undone = rejected_of(world), _undone(world)
     return [
-        *_once(transactions, rejected),
+        *once(transactions, rejected),
         *_each_side(world, transactions, rejected, undone),
-        *_sums(world, transactions),
+        *sums(world, transactions),
         *_drawn_over(transactions),
         *_amounts(transactions),
         *_order(world, transactions, undone),
-        *_marks(world),
-        *_changes(world, transactions),
-        *_events(world),
-        *_nothing_hangs(world),
+        *marks(world),
+        *changes(world, transactions),
+        *events(world),
+        *nothing_hangs(world),
         *compare(world, transactions, rejected, answered=False),
         *world.server.again,
     ]
@@ -72,20 +72,21 @@ def check(world: World) -> list[str]:
 
 def check_any(world: World) -> list[str]:
     """Return the same of a run with any catalogs: what depends on those is left to the reference."""
-    transactions, rejected = list(_transactions(world)), _rejected(world)
+    transactions, rejected = list(transactions_of(world)), rejected_of(world)
     return [
-        *_once(transactions, rejected),
-        *_sums(world, transactions),
-        *_marks(world),
-        *_changes(world, transactions),
-        *_events(world),
-        *_nothing_hangs(world),
+        *once(transactions, rejected),
+        *sums(world, transactions),
+        *marks(world),
+        *changes(world, transactions),
+        *events(world),
+        *nothing_hangs(world),
         *compare(world, transactions, rejected, answered=True),
         *world.server.again,
     ]
 
 
-def _transactions(world: World) -> Iterator[Transaction]:
+def transactions_of(world: World) -> Iterator[Transaction]:
+    """Yield what was published, lane by lane."""
     for lane in range(world.lanes):
         for entry in world.visible((world.topics.transactions, lane)):
             if entry.value is None:
@@ -96,7 +97,8 @@ def _transactions(world: World) -> Iterator[Transaction]:
             yield Transaction(where, record, effect[3], json.loads(entry.value), effect)
 
 
-def _rejected(world: World) -> dict[Record, list[Rejected]]:
+def rejected_of(world: World) -> dict[Record, list[Rejected]]:
+    """Return the rejections of each record."""
     found: dict[Record, list[Rejected]] = defaultdict(list)
     for lane in range(world.lanes):
         for entry in world.visible((world.topics.rejected, lane)):
@@ -108,21 +110,28 @@ def _rejected(world: World) -> dict[Record, list[Rejected]]:
     return found
 
 
-def _once(transactions: list[Transaction], rejected: dict[Record, list[Rejected]]) -> Iterator[str]:
+def once(transactions: list[Transaction], rejected: dict[Record, list[Rejected]]) -> Iterator[str]:
     """I1, I3, I7: a side of a record has one outcome, a side of a call one transaction; header = value."""
     by_side: dict[tuple[Record, int], str] = {}
-    by_id: dict[tuple[str, str], str] = {}
+    by_id: dict[tuple[str, str, int], str] = {}
     for one in transactions:
         known = by_side.setdefault((one.record, one.index), one.where)
         if known != one.where and one.index < len(SIDES):  # a change may have several
             yield f"I1: {one.where} and {known} are of one record {one.record} side {one.index}"
-        known = by_id.setdefault((one.said["id"], one.said["client"]), one.where)
+        known = by_id.setdefault(
+            (
+                one.said["id"],
+                one.said["client"],
+                one.said["revision"] if one.said["type"] != "reversal" else 0,
+            ),
+            one.where,
+        )
         if known != one.where:
             yield f"I3: {one.said['id']} is published twice, at {known} and {one.where}"
         drawn: dict[str, int] = defaultdict(int)
-        for draw in one.said.get("draws", ()):
-            drawn[_field(draw)] += _taken(draw)
-        value = (one.said["client"], _micros(one.said["amount"]), dict(drawn))
+        for name, units in counted(one.said):
+            drawn[name] += units
+        value = (one.said["client"], micros(one.said["amount"]), dict(drawn))
         header = (one.effect[8], one.effect[9], dict(one.effect[10]))
         if value != header:
             yield f"I7: {one.where} says {value}, its header {header}"
@@ -215,15 +224,18 @@ def _content(one: Sent) -> Any:
     return None if one.cdr is None else one.cdr["duration_ms"]
 
 
-def _sums(world: World, transactions: list[Transaction]) -> Iterator[str]:
+def sums(world: World, transactions: list[Transaction]) -> Iterator[str]:
     """I2: the store holds the sums of what was published."""
     balances: dict[str, int] = defaultdict(int)
     used: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
     for one in transactions:
         client = one.said["client"]
-        balances[client] += _micros(one.said["amount"])
-        for draw in one.said.get("draws", ()):
-            used[client][_field(draw)] += _taken(draw)
+        balances[client] += micros(one.said["amount"])
+        for name, units in counted(one.said):
+            used[client][name] += units
+    for _, said in journaled(world):
+        for name, units in said[9]:
+            used[said[5]][name] += units
     held = {name: each for bucket in world.server.buckets for name, each in bucket.clients.items()}
     for name in sorted(balances.keys() | held.keys()):
         balance = held[name].balance if name in held else 0
@@ -258,8 +270,8 @@ def _amounts(transactions: list[Transaction]) -> Iterator[str]:
         billed = int(said["billed"])
         if said["duration_ms"] != billed * 1000 or volume + int(said["overage"]) != billed:
             yield f"I5: {one.where}: {volume} drawn and {said['overage']} over do not make {billed}"
-        cost = int(said["overage"]) * _micros(said["rate"]["price"]) // 60
-        if abs(_micros(said["amount"])) + money != cost:
+        cost = int(said["overage"]) * micros(said["rate"]["price"]) // 60
+        if abs(micros(said["amount"])) + money != cost:
             yield f"I5: {one.where}: {said['amount']} and {money} of limits do not make {cost}"
 
 
@@ -284,25 +296,21 @@ def _order(world: World, transactions: list[Transaction], undone: dict[str, set[
         last[record[0], record[1]] = max(record[2], before)
 
 
-def _changes(world: World, transactions: list[Transaction]) -> Iterator[str]:
+def changes(world: World, transactions: list[Transaction]) -> Iterator[str]:
     """I12: each change of a client is published once and whole; the store holds the last one of each."""
     shares: dict[tuple[Record, int], int] = defaultdict(int)
     for one in transactions:
         shares[one.record, one.index] += int(one.effect[9])
     versions: dict[str, dict[int, bytes]] = defaultdict(dict)
-    for lane in range(world.lanes):
-        for entry in world.visible((world.topics.transactions, lane)):
-            said = msgspec.msgpack.decode(dict(entry.headers).get("control", b"\xc0"))
-            if not said or said[0] != "change":
-                continue
-            topic, offset, index, _, _, client, version, state, delta = said[1:10]
-            where = f"transactions[{lane}]@{entry.offset}"
-            if version in versions[client]:
-                yield f"I12: {where} is {client}'s version {version}, which was published before"
-            versions[client][version] = state
-            if shares[(topic, lane, offset), index] != delta:
-                made = shares[(topic, lane, offset), index]
-                yield f"I12: {where} adds {delta} to {client}, its transactions {made}"
+    for (lane, at), said in journaled(world):
+        topic, offset, index, _, _, client, version, state, delta = said[:9]
+        where = f"transactions[{lane}]@{at}"
+        if version in versions[client]:
+            yield f"I12: {where} is {client}'s version {version}, which was published before"
+        versions[client][version] = state
+        if shares[(topic, lane, offset), index] != delta:
+            made = shares[(topic, lane, offset), index]
+            yield f"I12: {where} adds {delta} to {client}, its transactions {made}"
     for bucket in world.server.buckets:
         for client in bucket.clients:
             last = max(versions[client], default=0)
@@ -311,7 +319,7 @@ def _changes(world: World, transactions: list[Transaction]) -> Iterator[str]:
                 yield f"I12: {client} is of version {held} in the store, and of {last} in the journal"
 
 
-def _events(world: World) -> Iterator[str]:
+def events(world: World) -> Iterator[str]:
     """I13: each command is answered by one event, whatever died meanwhile."""
     told: Counter[str] = Counter()
     for lane in range(world.lanes):
@@ -331,7 +339,16 @@ def _events(world: World) -> Iterator[str]:
                 yield f"I13: nothing tells that {said['id']} is done ({done})"
 
 
-def _marks(world: World) -> Iterator[str]:
+def journaled(world: World) -> Iterator[tuple[tuple[int, int], list[Any]]]:
+    """Yield ((lane, offset), what it says) of the changes in the journal."""
+    for lane in range(world.lanes):
+        for entry in world.visible((world.topics.transactions, lane)):
+            said = msgspec.msgpack.decode(dict(entry.headers).get("control", b"\xc0"))
+            if said and said[0] == "change":
+                yield (lane, entry.offset), said[1:]
+
+
+def marks(world: World) -> Iterator[str]:
     """I11: marks and catalog versions never fall, and a mark names no older one than what it goes with."""
     for lane in range(world.lanes):
         positions: dict[str, int] = {}
@@ -354,7 +371,7 @@ def _marks(world: World) -> Iterator[str]:
             version, beside = said[3], 0
 
 
-def _nothing_hangs(world: World) -> Iterator[str]:
+def nothing_hangs(world: World) -> Iterator[str]:
     """I8 of Kafka: at rest nothing is undecided."""
     for topic in (world.topics.transactions, world.topics.rejected, world.topics.events):
         for lane in range(world.lanes):
@@ -363,13 +380,25 @@ def _nothing_hangs(world: World) -> Iterator[str]:
                 yield f"I8: {topic}[{lane}] is decided up to {partition.stable} of {partition.end}"
 
 
+def counted(said: dict[str, Any]) -> Iterator[tuple[str, int]]:
+    """Yield the counters of a transaction, and what it adds to each: of draws, and of a fee on event."""
+    for draw in said.get("draws", ()):
+        yield _field(draw), _taken(draw)
+    if said["type"] == "subscription_fee" and said.get("cdr"):
+        begin = f"{said['client_package']}.{said['period']}.fee."
+        yield f"{begin}charged", 1
+        yield f"{begin}net", micros(said["net"])
+        yield f"{begin}amount", micros(said["amount"])
+
+
 def _field(draw: dict[str, Any]) -> str:
-    return f"{draw['client_package']}.{draw['period']}.{draw['limit']}"
+    return f"{draw['client_package']}.{draw['period']}.{draw['limit']}" + ".rolled" * bool(draw.get("rolled"))
 
 
 def _taken(draw: dict[str, Any]) -> int:
-    return _micros(draw["taken"]) if draw["kind"] == "money" else int(draw["taken"])
+    return micros(draw["taken"]) if draw["kind"] == "money" else int(draw["taken"])
 
 
-def _micros(text: str) -> int:
+def micros(text: str) -> int:
+    """Return an amount in micros."""
     return int(Decimal(text) * MICROS)

@@ -92,6 +92,8 @@ class Loop(asyncio.BaseEventLoop):
     def __init__(self, steps_max: int = 3_000_000) -> None:
         super().__init__()
         self.now = 0.0
+        self.skipped_s = 0.0
+        """What the clock on the wall has gone on while nothing ran, s."""
         self.steps = 0
         self._steps_max = steps_max
         self._numbers = itertools.count(1)
@@ -101,6 +103,10 @@ class Loop(asyncio.BaseEventLoop):
     def time(self) -> float:
         """Return the virtual time, s."""
         return self.now
+
+    def wall_s(self) -> float:
+        """Return what the clock on the wall shows, s since 1970."""
+        return EPOCH_S + self.skipped_s + self.now
 
     def create_future(self) -> asyncio.Future[Any]:
         """Return a future whose place in sets does not vary."""
@@ -214,6 +220,12 @@ async def _pass() -> None:
         await asyncio.sleep(0)
 
 
+def wall_s() -> float:
+    """Return what the clock on the wall shows, s since 1970."""
+    loop = asyncio.get_running_loop()
+    return loop.wall_s() if isinstance(loop, Loop) else EPOCH_S + loop.time()
+
+
 class Clock(types.ModuleType):
     """Stands in for the module `time` where rater uses it."""
 
@@ -230,12 +242,12 @@ class Clock(types.ModuleType):
     @staticmethod
     def time() -> float:
         """Return the time on the wall."""
-        return EPOCH_S + asyncio.get_running_loop().time()
+        return wall_s()
 
     @staticmethod
     def time_ns() -> int:
         """Return the time on the wall in ns."""
-        return int((EPOCH_S + asyncio.get_running_loop().time()) * 10**9)
+        return int(wall_s() * 10**9)
 
 
 async def inline(function: Callable[..., T], /, *args: Any, **kwargs: Any) -> T:

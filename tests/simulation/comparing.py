@@ -57,14 +57,8 @@ def compare(
     if world.broker.recreated:
         return  # which of two records at an offset was drawn is not to be said
     books = Books(world)
-    draws = [_items(drawn) for drawn in world.server.drawn]
-    ahead = [
-        f"A: lane {item.place[1]} draws for {item.client}, whose state needs catalog {item.state}, "
-        f"with catalog {item.catalog}"
-        for items in draws
-        for item in items
-        if item.state > item.catalog
-    ]
+    draws = [items_of(drawn) for drawn in world.server.drawn]
+    ahead = ahead_of(draws)
     if ahead:  # what such a draw should have come to is not to be said: no catalog has all that it needs
         yield from ahead
         return
@@ -74,12 +68,24 @@ def compare(
     }
     yield from _each_draw(world, books, draws, sent, published)
     yield from _each_rejection(world, books, sent, rejected, draws)
-    yield from _each_ends(sent, published, rejected, draws)
+    yield from each_ends(sent, published, rejected, draws)
     if answered:
         yield from _answered(world, sent, draws, rejected)
 
 
-def _items(drawn: Any) -> list[Item]:
+def ahead_of(draws: list[list[Item]]) -> list[str]:
+    """Return the draws of lanes that have an older catalog than their client's state."""
+    return [
+        f"A: lane {item.place[1]} draws for {item.client}, whose state needs catalog {item.state}, "
+        f"with catalog {item.catalog}"
+        for items in draws
+        for item in items
+        if item.state > item.catalog
+    ]
+
+
+def items_of(drawn: Any) -> list[Item]:
+    """Return the sides of a draw."""
     states = {client: read_state(raw).catalog for client, raw in drawn.states.items()}
     return [
         Item(
@@ -172,7 +178,7 @@ def _each_draw(
             if client not in reference.balances:
                 reference.balances[client] = books.opening(client)
             outcomes = reference.rate(
-                _with(record, [item.side for item in group]), _at_ms(world, place), place[1]
+                with_sides(record, [item.side for item in group]), _at_ms(world, place), place[1]
             )
             wanted = {one["side"]: one for one in outcomes}
             for item in group:
@@ -198,7 +204,7 @@ def _differs(
         yield f"{where}: {said}"
 
 
-def _with(record: Sent, sides: list[str]) -> bytes:
+def with_sides(record: Sent, sides: list[str]) -> bytes:
     """Return the record with these sides alone: each client is asked at a time of its own."""
     assert record.cdr is not None
     return json.dumps({
@@ -249,7 +255,7 @@ def _each_rejection(
                 probe = Reference()
                 probe.catalog = books.of(one.catalog, client, number)
                 probe.balances = dict.fromkeys(probe.catalog.clients, 0)
-                raw = record.raw if not one.side else _with(record, [one.side])
+                raw = record.raw if not one.side else with_sides(record, [one.side])
                 said += probe.rate(raw, _at_ms(world, place), place[1])
             if not any(_alike(one, each) for each in said):
                 yield (
@@ -274,7 +280,7 @@ def _client_of(books: Books, record: Sent, side: str) -> str | None:
     return client if client is not None else books.catalogs[-1].owner(party["account"])
 
 
-def _each_ends(
+def each_ends(
     sent: dict[Place, Sent], published: dict[tuple[Place, str], Any], rejected: dict[Place, list[Rejected]],
     draws: list[list[Item]],
 ) -> Iterator[str]:  # fmt: skip

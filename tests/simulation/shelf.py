@@ -43,6 +43,16 @@ class Drawn(NamedTuple):
     """Client -> its state, as it was drawn on."""
 
 
+class Carried(NamedTuple):
+    """A request that was carried out, as it was kept, and what of its clients it found."""
+
+    lane: int
+    context: bytes
+    packed: bytes
+    states: dict[str, bytes]
+    """Client of an item -> its state behind the changes of the request, which its items were drawn on."""
+
+
 class State(NamedTuple):
     """A client's state that a load has made."""
 
@@ -73,6 +83,7 @@ class Server:
         """A draw is on its way for 50 to 200 ms, while other lanes go on."""
         self.drawn: list[Drawn] = []
         """In the order in which they were carried out: it stays whatever the store loses."""
+        self.carried: list[Carried] = []
         self.states: list[State] = []
         self.again: list[str] = []
         """Sides that are to be asked with all limits, and were asked with the first ones again."""
@@ -224,6 +235,8 @@ class Shelf:
             return
         at_s = asyncio.get_running_loop().time()
         server.states += [State(at_s, change.client, change.state) for change in request.changes]
+        found = {use.client: states[use.client] for use in request.uses}
+        server.carried.append(Carried(request.lane, request.context, reply.packed, found))
         if request.items:
             clients = [request.uses[item.use].client for item in request.items]
             outcomes = [int(result.outcome) for result in reply.results]

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from simulation.checking import check, check_any
+from simulation.checking import check, check_any, transactions_of
 from simulation.loads import Loads
 from simulation.scenario import Scenario, call_of, catalog
 from simulation.world import World
@@ -277,3 +277,50 @@ def test_what_was_decided_by_a_newer_catalog_comes_again_first() -> None:
     It catches up with that load: its mark names no older catalog than the transactions that it goes with.
     """
     Loads(234).run()
+
+
+def paid_by_the_hour() -> bytes:
+    """Return a catalog of one client who can pay one hour of a package, not two, and earns by calls."""
+    fees = [{"type": "subscription", "name": "hour", "rate": "1.00"}]
+    package = {
+        "id": "P",
+        "name": "P",
+        "type": "customer",
+        "currency": "USD",
+        "period": "1 hour",
+        "fees": fees,
+    }
+    tables = {"orig": {"calls": "earns"}, "term": {"calls": "earns"}}
+    return json.dumps({
+        "currencies": {"base": "USD"},
+        "rate_tables": [{"name": "earns", "currency": "USD", "rates": [{"code": "1", "price": "-1"}]}],
+        "packages": [package],
+        "clients": [{"id": "42", "currency": "USD", "balance": "1.50", "rate_tables": tables}],
+        "client_packages": [{"id": "h", "client": "42", "package": "P"}],
+    }).encode()  # fmt: skip
+
+
+def test_a_side_that_pays_for_what_was_due_before_its_record() -> None:
+    """What was due before a record waits for money, which its first side brings, and the second one follows.
+
+    The bucket stops before that one, and tells the balance that the first would leave: none that the client
+    has. A lane that planned by it was refused for the balance that is there, planned by that, was stopped
+    before the second side, and so on for ever.
+    """
+
+    async def story(world: World) -> None:
+        world.add_worker()
+        await world.begin_load(paid_by_the_hour(), applied=True)
+        world.skip(3600)
+        call = {**call_of("n1", "42"), "answered_at": "2026-09-21T15:13:20.100Z"}
+        world.send(0, {**call, "term": {"client": "42"}})
+        await world.drained(60.0)
+        await world.stop_workers()
+        said = [one.said for one in transactions_of(world)]
+        assert [(one["period"], one["amount"]) for one in said if one["type"] == "subscription_fee"] == [
+            (1, "-1"), (2, "-1"),
+        ]  # fmt: skip
+        assert [one["amount"] for one in said if one["type"] == "usage"] == ["0.5", "-0.5"]
+        world.faults += world.halts
+
+    World(1).run(story)

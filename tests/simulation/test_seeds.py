@@ -11,6 +11,7 @@ import pytest
 
 from rater.core.line import steps
 from rater.errors import Halt
+from simulation.life import Life
 from simulation.loads import Backlog, Loads
 from simulation.scenario import Scenario
 from simulation.world import Failure
@@ -29,14 +30,14 @@ def run(seed: int, kind: type[Scenario] = Scenario) -> str:
     try:
         scenario.run()
     except Failure as failure:
-        test = {Scenario: "test_seeds", Loads: "test_loads", Backlog: "test_backlogs"}[kind]
-        again = f"RATER_SEED={seed} .venv/bin/pytest tests/simulation/test_seeds.py::{test}"
+        test = {Scenario: "seeds", Loads: "loads", Backlog: "backlogs", Life: "life"}[kind]
+        again = f"RATER_SEED={seed} .venv/bin/pytest tests/simulation/test_seeds.py::test_{test}"
         faults = "\n".join(failure.faults)
         pytest.fail(f"seed {seed}: {faults}\nagain: {again}\n\n{failure.story}\n\n{faults}", pytrace=False)
     return scenario.world.told()
 
 
-LOADS_OF, BACKLOGS_OF = 8, 25
+LIFE_OF, LOADS_OF, BACKLOGS_OF = 3, 8, 25
 """So many seeds make one of these, which take longer."""
 
 
@@ -73,15 +74,26 @@ def test_backlogs(seeds: range) -> None:
         run(seed, Backlog)
 
 
+@parted(SEEDS // LIFE_OF + 1)
+def test_life(seeds: range) -> None:
+    """Packages with fees and short periods, little money, commands: each fee, period and event is there once.
+
+    Calls before, across and after due moments draw from what is open then. In runs of one lane all of it is
+    what the oracle of packages says.
+    """
+    for seed in seeds:
+        run(seed, Life)
+
+
 @pytest.mark.parametrize("seed", [3, 14])
 def test_a_seed_repeats(seed: int) -> None:
     """A seed tells the same story each time, step by step: else a failure could not be looked into."""
     assert run(seed) == run(seed)
 
 
-@pytest.mark.parametrize("kind", [Loads, Backlog])
+@pytest.mark.parametrize("kind", [Loads, Backlog, Life])
 def test_loads_repeat(kind: type[Scenario]) -> None:
-    """The same is true of runs with loads, and of backlogs."""
+    """The same is true of runs with loads, of backlogs, and of packages that live."""
     assert run(2, kind) == run(2, kind)
 
 

@@ -20,6 +20,8 @@ from aiokafka.producer import sender as aiokafka_sender
 
 from rater import app
 from rater.config import Settings, load
+from rater.core.bucket.messages import bucket_of
+from rater.core.instants import rfc3339
 from rater.errors import Wait
 from rater.jobs.audit import audit
 from rater.jobs.load import Loaded, Loader
@@ -27,7 +29,7 @@ from rater.metrics import Metrics
 from rater.worker.process import Worker
 from simulation import clients, shelf
 from simulation.broker import Broker, Entry, Faults, Place
-from simulation.clockwork import EPOCH_S, PROCESS, Clock, Loop, Process, Stuck, clear_away, inline
+from simulation.clockwork import PROCESS, Clock, Loop, Process, Stuck, clear_away, inline
 
 SESSION_S = 6.0
 TIMEOUT_S = 5.0
@@ -47,6 +49,15 @@ class Sent(msgspec.Struct):
     raw: bytes
     cdr: dict[str, Any] | None
     at_s: float = 0.0
+
+
+class Ordered(msgspec.Struct):
+    """One command as it was sent."""
+
+    lane: int
+    offset: int
+    said: dict[str, Any]
+    stamp_ms: int
 
 
 class Slot:
@@ -71,7 +82,9 @@ class Failure(Exception):  # noqa: N818 - what it is
 
 
 @functools.cache
-def settings_of(lanes: int, buckets: int, batch_max: int, extra_topic: bool) -> Settings:  # noqa: FBT001 - a key
+def settings_of(
+    lanes: int, buckets: int, batch_max: int, extra_topic: bool, window_days: int  # noqa: FBT001 - a key
+) -> Settings:  # fmt: skip
     """Return the settings of a system."""
     environ = {
         "RATER_KAFKA__BOOTSTRAP_SERVERS": "simulated",
@@ -84,6 +97,7 @@ def settings_of(lanes: int, buckets: int, batch_max: int, extra_topic: bool) -> 
         "RATER_TOPICS__PARTITIONS": str(lanes),
         "RATER_TOPICS__REPLICATION_FACTOR": "1",
         "RATER_WORKER__BATCH_RECORDS_MAX": str(batch_max),
+        "RATER_WORKER__DUPLICATE_WINDOW_DAYS": str(window_days),
         "RATER_WORKER__ID": "w",
     }
     if extra_topic:
@@ -97,19 +111,21 @@ class World:
     """One run."""
 
     def __init__(
-        self, seed: int, *, lanes: int = 1, buckets: int = 1, batch_max: int = 4000, extra_topic: bool = False
-    ) -> None:
+        self, seed: int, *, lanes: int = 1, buckets: int = 1, batch_max: int = 4000,
+        extra_topic: bool = False, window_days: int = 7,
+    ) -> None:  # fmt: skip
         self.rng = random.Random(seed)  # noqa: S311 - a simulation
         self.loop = Loop()
         self.story: list[tuple[float, str, str]] = []
         self.broker = Broker(self.rng, self.tell)
         self.server = shelf.Server(self.rng, buckets, self.tell)
-        self.settings = settings_of(lanes, buckets, batch_max, extra_topic)
+        self.settings = settings_of(lanes, buckets, batch_max, extra_topic, window_days)
         self.topics = app.topics_of(self.settings)
-        self.lanes = lanes
+        self.lanes, self.buckets = lanes, buckets
         self.processes: list[Process] = []
         self.slots: list[Slot] = []
         self.sent: list[Sent] = []
+        self.ordered: list[Ordered] = []
         self.faults: list[str] = []
         self.loads: list[asyncio.Task[Any]] = []
         self.files: dict[str, bytes] = {}
@@ -279,6 +295,22 @@ class World:
         self.tell("input", f"{topic}[{lane}]@{offset} {raw.decode(errors='replace')}")
         return sent
 
+    def order(self, said: dict[str, Any]) -> Ordered:
+        """Append a command to the partition of its client's bucket; without a client, to some partition."""
+        client = said.get("client")
+        lane = bucket_of(client, self.buckets) % self.lanes if client else self.rng.randrange(self.lanes)
+        place = self.topics.commands, lane
+        (offset,) = self.broker.put(place, [(None, json.dumps(said).encode(), (), None)])
+        one = Ordered(lane, offset, said, self.broker.partition(place).entries[offset].at_ms)
+        self.ordered.append(one)
+        self.tell("input", f"{place[0]}[{lane}]@{offset} {json.dumps(said)}")
+        return one
+
+    def skip(self, for_s: float) -> None:
+        """Let the clock on the wall go on while nothing happens."""
+        self.loop.skipped_s += for_s
+        self.tell("world", f"{for_s / 3600:.2f} hours pass: it is {rfc3339(int(self.loop.wall_s() * 1000))}")
+
     def begin_load(self, catalog: bytes, crash_at: int = 0, *, applied: bool = False) -> asyncio.Task[None]:
         """Load a catalog; when the loader dies or is refused, again.
 
@@ -317,7 +349,7 @@ class World:
 
     async def _load_once(self, catalog: bytes) -> bool:
         store = await app.connect_store(self.settings)
-        now = int(EPOCH_S + self.loop.now) * 1000
+        now = int(self.loop.wall_s()) * 1000
         loader = Loader(
             app.kafka_client(self.settings), self.topics, store, app.catalogs_of(self.settings),
             lambda _: None, "sim", now_ms=lambda: now,

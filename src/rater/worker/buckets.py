@@ -154,10 +154,11 @@ class LaneBuckets:
         if reply.status == Status.DUE:
             builder.due = reply.due
             for due in reply.due:
+                if due.item is not None:  # its balance is behind what the call did before, which is not done
+                    views.parted[due.client] = builder.sides[due.item]
+                    continue
                 before = views.known.get(due.client, Known())
                 views.known[due.client] = Known(due.balance, {**before.counters, **due.counters})
-                if due.item is not None:
-                    views.parted[due.client] = builder.sides[due.item]
             self.connections.metrics.redis_retried()
             return False
         if reply.status == Status.MORE:

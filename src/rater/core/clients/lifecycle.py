@@ -76,12 +76,12 @@ def settle_due(plan: Plan, upto_ms: int, now_ms: int, *, closing: bool, since_ms
 
     since_ms: of an action that may have made it due, so that nothing is told earlier.
     """
-    last_ms = None
-    while not plan.full and (found := _first(plan, closing=closing)) is not None:
+    last_ms, done = None, 0
+    while done < STEP_MAX and not plan.full and (found := _first(plan, closing=closing)) is not None:
         due, place = found
         if due.at_ms > upto_ms:
             break
-        delta = plan.delta
+        delta, done = plan.delta, done + 1
         last_ms = now_ms if due.what == TAKE_OVER else due.at_ms
         if due.what == NOTICE:
             tell_expiring(plan, place, max(due.at_ms, since_ms))
@@ -120,7 +120,8 @@ def _obey(plan: Plan, place: int, due: Due, now_ms: int) -> None:
         case "activate":
             activate(plan, place, at_ms, max(at_ms - 1, held.assigned_ms))
         case "renew":
-            renew(plan, place, at_ms, max(at_ms - 1, held.assigned_ms))
+            opened_by = held.life.periods[-1].by_ms if held.life is not None else 0
+            renew(plan, place, at_ms, max(at_ms - 1, held.assigned_ms, opened_by))
         case "enable":
             try_again(plan, place, at_ms)
         case "roll":

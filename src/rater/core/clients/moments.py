@@ -80,12 +80,18 @@ def due_of(
     found = [due for due in moments if due.at_ms < NEVER_MS and (holds or due.what != HOLD)]
     if notices and (notice := next_notice(state, held, package, catalog)) is not None:
         found.append(Due(notice[0], NOTICE))
-    # What opens a period at the stop of the one before goes before DIDs are put on hold.
-    return min(
-        found,
-        key=lambda due: (due.at_ms, due.what == NOTICE, due.what not in CLOSING, due.what == HOLD),
-        default=None,
-    )
+    return min(found, key=_order, default=None)
+
+
+def _order(due: Due) -> tuple[int, int]:
+    """Return what sorts what is due of one client package.
+
+    At one instant what closes goes first, but before a load's archiving all that was due until then is done;
+    what opens a period at the stop of the one before goes before DIDs are put on hold; what tells is last.
+    """
+    if due.what in {NOTICE, CANCEL, HOLD}:
+        return due.at_ms, {HOLD: 2, CANCEL: 3, NOTICE: 4}[due.what]
+    return due.at_ms, 0 if due.what in CLOSING else 1
 
 
 def next_notice(

@@ -108,7 +108,7 @@ def _rolling(
 
 
 def _wait(
-    plan: Plan, place: int, at_ms: int, kind: str, reason: str, openings: list[_Opening],
+    plan: Plan, place: int, at_ms: int, by_ms: int, kind: str, reason: str, openings: list[_Opening],
     until_ms: int | None,
 ) -> None:  # fmt: skip
     """Note a pending charge, or that one that waits already waits for something else."""
@@ -130,7 +130,7 @@ def _wait(
         until_ms if before_that is None else before_that.until_ms, parts["activation"],
         parts["subscription"], total - sum(parts.values()), total,
         invoiced=before_that is not None and before_that.invoiced,
-        status_ms=max(0, package.status_around(at_ms)[0]),
+        status_ms=max(0, package.status_around(by_ms)[0]),
         steady=not latest.spec.align_to_payment_terms and latest.currency == plan.state.currency,
     )  # fmt: skip
     if before_that == waiting:
@@ -170,8 +170,8 @@ def activate(plan: Plan, place: int, at_ms: int, by_ms: int) -> bool:
     """
     held = plan.packages[place]
     package = plan.catalog.packages[held.package]
-    if package.status_at(at_ms) != "active":
-        _wait(plan, place, at_ms, "activation", "package_disabled", [], None)
+    if package.status_at(by_ms) != "active":
+        _wait(plan, place, at_ms, by_ms, "activation", "package_disabled", [], None)
         return False
     openings: list[_Opening] = []
     try:
@@ -185,7 +185,7 @@ def activate(plan: Plan, place: int, at_ms: int, by_ms: int) -> bool:
         openings, reason = [], error.reason
         plan.unpayable[held.id] = str(error)
     if reason is not None:
-        _wait(plan, place, at_ms, "activation", reason, openings, None)
+        _wait(plan, place, at_ms, by_ms, "activation", reason, openings, None)
         return False
     was, waited = plan.told(held, at_ms), held.life is not None and held.life.waiting is not None
     _charge(plan, place, package, openings, at_ms)
@@ -250,9 +250,9 @@ def renew(plan: Plan, place: int, at_ms: int, by_ms: int) -> bool:
     last = life.periods[-1]
     assert last.stop_ms is not None  # noqa: S101 - else nothing is renewed
     zone = zone_of(plan.state, plan.catalog, by_ms)
-    if package.status_at(at_ms) != "active":
+    if package.status_at(by_ms) != "active":
         until = _until(package, by_ms, last, zone)
-        _wait(plan, place, at_ms, "renewal", "package_disabled", [], until)
+        _wait(plan, place, at_ms, by_ms, "renewal", "package_disabled", [], until)
         return False
     version, bounds = package.at(by_ms), None
     counted, start = life.counted, last.stop_ms
@@ -269,7 +269,7 @@ def renew(plan: Plan, place: int, at_ms: int, by_ms: int) -> bool:
     except Unpayable as error:
         reason = error.reason
     if reason is not None:
-        _wait(plan, place, at_ms, "renewal", reason, openings, _until(package, by_ms, last, zone))
+        _wait(plan, place, at_ms, by_ms, "renewal", reason, openings, _until(package, by_ms, last, zone))
         return False
     was, waited = plan.told(held, at_ms), life.waiting is not None
     _charge(plan, place, package, openings, at_ms)

@@ -31,7 +31,7 @@ from rater.core.kinds import EventType
 ENOUGH = 2**52
 """A balance for which nothing is refused: planned for where none is known."""
 STEP_MAX = 64
-"""Transactions, or events, of due work after which a plan ends; what is left comes with the next step."""
+"""Transactions, events or moments of due work after which a plan ends; what is left comes with the next step."""
 
 _encode = msgspec.json.Encoder().encode
 _pack = msgspec.msgpack.Encoder(order="deterministic").encode
