@@ -41,6 +41,7 @@ from rater.core.instants import DAY_MS
 from rater.core.line import batch as batch_module
 from rater.core.line import steps
 from rater.core.line.batch import LanePosition, Standing
+from rater.core.line.due import part
 from rater.store.keys import Keys
 from rater.store.packing import pack_draw
 
@@ -51,6 +52,8 @@ SMALL = 250
 CLIENTS = 100_000
 PACKAGES = 50
 ROUNDS = 5
+BALANCE = 1_000_000_000
+"""Micros of each client."""
 KEYS = Keys("rater", 0, BUCKETS)
 
 
@@ -79,6 +82,7 @@ class Inside:
         self._spent("decode")
         self._identify(sides)
         self._spent("identify")
+        assert part(sides, self.catalog, self.views, self.standing, 0) is None  # nothing is due
         steps.price(sides, self.catalog, self.views)
         self._spent("price")
         calls, _ = steps.match(sides, self.catalog, self.views, BUCKETS)
@@ -101,7 +105,8 @@ class Inside:
             if not lacking:
                 return
             for clients, _ in lacking.by_bucket(BUCKETS).values():
-                self.views.learn(clients, set(), {client: self.states[client] for client in clients}, {}, {})
+                states = {client: self.states[client] for client in clients}
+                self.views.learn(clients, set(), states, {}, dict.fromkeys(clients, BALANCE))
 
     def _spent(self, stage: str) -> None:
         now = time.thread_time()
