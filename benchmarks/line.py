@@ -6,7 +6,8 @@
 Each figure is µs of a CDR side, the draw's reply made up. `new`: calls of clients that mostly have not called
 before (its first line: when nobody has). `known`: the same calls again. `small`: 250 of them again and again,
 so that all stays in the processor's nearest cache: the instructions alone. `packages`: clients that hold 50
-packages each, a fiftieth of so many clients, whose calls were made before.
+packages each, a fiftieth of so many clients, whose calls were made before. `renewals`: µs of a renewal of the
+one package of a client; `tenfold`: of a client, all of whose ten packages are renewed at once.
 
 With --against another working tree is measured in turn with this one, each by its own benchmarks/line.py and
 its own src, in N rounds (5): medians of both and their ratio, which two runs on a busy machine do not give.
@@ -34,13 +35,16 @@ from rater.core.bucket.messages import DrawReply, DrawRequest, DrawResult, Outco
 from rater.core.catalog.compiled import Catalog, compile_catalog
 from rater.core.catalog.specs import ClientEntry
 from rater.core.catalog_files.merging import Existing, Merged, merge, read_files
+from rater.core.clients.lifecycle import due_change
 from rater.core.clients.loading import load_change
 from rater.core.clients.planning import Cause
 from rater.core.clients.views import Views
+from rater.core.commands.records import TICK_CLIENTS_MAX
 from rater.core.instants import DAY_MS
 from rater.core.line import batch as batch_module
 from rater.core.line import steps
 from rater.core.line.batch import LanePosition, Standing
+from rater.core.line.draw_request import RequestBuilder
 from rater.core.line.due import part
 from rater.store.keys import Keys
 from rater.store.packing import pack_draw
@@ -51,6 +55,7 @@ BATCH = 4000
 SMALL = 250
 CLIENTS = 100_000
 PACKAGES = 50
+RENEWED = 20_000
 ROUNDS = 5
 BALANCE = 1_000_000_000
 """Micros of each client."""
@@ -122,6 +127,38 @@ class Inside:
         return f"{name:8} {sum(each.values()):6.1f} = {stages}"
 
 
+    def renew(self, clients: Sequence[str], due_ms: int) -> None:
+        """Do what is due of clients, as `worker.commands` does a tick."""
+        tick = SimpleNamespace(offset=0, timestamp=due_ms, key=None, value=b"", headers=())
+        batch = batch_module.Batch(self.standing, [("commands", [tick])])
+        self._at = time.thread_time()
+        views, waiting = Views({}, {}), list(clients)
+        states = {client: self.states[client] for client in clients}
+        views.learn(set(clients), set(), states, {}, dict.fromkeys(clients, BALANCE))
+        self._spent("look up")
+        while waiting:
+            request = RequestBuilder()
+            for place, client in enumerate(waiting):
+                change = due_change(
+                    views.fetched[client].state, self.catalog, upto_ms=due_ms, now_ms=due_ms,
+                    known=views.known[client], cause=Cause("due/0/1/1/1"), closing=True, keep_ms=1,
+                )  # fmt: skip
+                if change is not None:
+                    request.change(change, "commands", tick, batch.step_index("commands", 0, 2 + place))
+            self._spent("plan")
+            if request.changes:
+                pack_draw(request.request(self.standing, 1, 1, 0, 0), KEYS)
+                self._spent("pack")
+            for kept in request.changes:
+                views.put(kept.client, kept.state)
+            self._spent("look up")
+            steps.settle(batch, request, DrawReply(Status.OK, 2, [], [], []))
+            waiting = [kept.client for kept in request.changes]
+            self.sides += len(waiting)
+        steps.render(batch, self.standing)
+        self._spent("render")
+
+
 def _reply(request: DrawRequest) -> DrawReply:
     results = [
         DrawResult(Outcome.RATED, 0, None, ((0, item.billed, 1000, 5),))
@@ -173,6 +210,14 @@ def measure(clients: int) -> None:
     lane.told("")  # measured when they come again, as the known ones are
     rate_all(lane, records)
     print(lane.told("packages"))
+    now_s = int(time.time())
+    for name, packages in (("renewals", 1), ("tenfold", 10)):
+        count = RENEWED // packages
+        lane, _ = prepared(World(clients=count, packages=packages, codes=100, renewal_s=now_s + 60), 0)
+        for at in range(0, count, TICK_CLIENTS_MAX):
+            clients = [str(n) for n in range(at, min(at + TICK_CLIENTS_MAX, count))]
+            lane.renew(clients, (now_s + 60) * 1000)
+        print(lane.told(name))
 
 
 def rate_all(lane: Inside, records: list[Any]) -> None:

@@ -59,15 +59,22 @@ def due_of(state: ClientState, held: ClientPackage, catalog: Catalog) -> Due | N
     # Dates of packages are those of the clock by which the last period was opened.
     by_ms = life.periods[-1].by_ms if life.periods else state.changed_ms
     zone = catalog.zones.at(zone_name(state, by_ms) if life.periods else state.zone, by_ms)
-    found = [due for due in _moments(held, life, package, zone) if due.at_ms < NEVER_MS]
-    return min(found, key=lambda due: (due.at_ms, due.what not in CLOSING), default=None)
+    first = None
+    for due in _moments(held, life, package, zone):
+        if due.at_ms < NEVER_MS and (first is None or _sooner(due, first)):
+            first = due
+    return first
+
+
+def _sooner(due: Due, than: Due) -> bool:
+    """Return whether something is due before the other; at one instant what closes is."""
+    return (due.at_ms, due.what not in CLOSING) < (than.at_ms, than.what not in CLOSING)
 
 
 def _moments(held: ClientPackage, life: Life, package: Package, zone: ZoneInfo) -> Iterator[Due]:
     end, last = end_of(held, package, zone), life.periods[-1] if life.periods else None
-    gone = next((since for since, status in package.statuses() if status == "archived"), None)
-    if gone is not None:
-        yield Due(max(gone, held.assigned_ms), CANCEL)
+    if package.archived_ms is not None:
+        yield Due(max(package.archived_ms, held.assigned_ms), CANCEL)
     if life.waiting is not None:
         yield from _while_waiting(life.waiting, package, end)
     elif last is None:
@@ -77,7 +84,7 @@ def _moments(held: ClientPackage, life: Life, package: Package, zone: ZoneInfo) 
         if end is not None and not (held.activate_in_past and start < end):  # else that opens what is past
             yield Due(max(end, held.assigned_ms), EXPIRE)
     else:
-        yield _after(last, held, life, package, zone)
+        yield _after(last, end, held, life, package, zone)
     if (rolling := rolls_into(life)) is not None:
         yield Due(life.periods[rolling].start_ms, ROLL)
 
@@ -87,13 +94,14 @@ def _while_waiting(waiting: Waiting, package: Package, end: int | None) -> Itera
         yield Due(waiting.until_ms, GIVE_UP)
     if end is not None:
         yield Due(end, EXPIRE)
-    enabled = [since for since, status in package.statuses()[1:] if status == "active"]
+    enabled = [since for since, status in package.statuses[1:] if status == "active"]
     yield from (Due(since, ENABLE) for since in enabled if since > waiting.status_ms)
 
 
-def _after(last: HeldPeriod, held: ClientPackage, life: Life, package: Package, zone: ZoneInfo) -> Due:
-    """Return what follows the last period that was opened."""
-    end = end_of(held, package, zone)
+def _after(
+    last: HeldPeriod, end: int | None, held: ClientPackage, life: Life, package: Package, zone: ZoneInfo
+) -> Due:
+    """Return what follows the last period that was opened; end: by an end date, the client package's too."""
     if end is not None and max(package.changed_ms, end - 1) < last.start_ms and len(life.periods) > 1:
         return Due(max(package.changed_ms, held.assigned_ms), WITHDRAW)
     if last.stop_ms is not None and not life.last and (end is None or end > last.stop_ms):
@@ -123,8 +131,21 @@ def renewal_ms(last: HeldPeriod, package: Package, zone: ZoneInfo) -> int:
 
 def due_ms(state: ClientState, catalog: Catalog) -> int | None:
     """Return when something is due of a client next, None: never."""
-    found = [due.at_ms for held in state.packages if (due := due_of(state, held, catalog)) is not None]
-    return min(found, default=None)
+    return due_moments(state, catalog)[0]
+
+
+def due_before_calls_ms(state: ClientState, catalog: Catalog) -> int | None:
+    """Return the first moment from which a call has something to be done before it; None: never."""
+    return due_moments(state, catalog)[1]
+
+
+def due_moments(state: ClientState, catalog: Catalog) -> tuple[int | None, int | None]:
+    """Return when something is due of a client next, and the first of it that calls do before them."""
+    every = [due for held in state.packages if (due := due_of(state, held, catalog)) is not None]
+    return (
+        min([due.at_ms for due in every], default=None),
+        min([due.at_ms for due in every if due.what not in CLOSING], default=None),
+    )
 
 
 def changed_packages(before: Catalog, after: Catalog) -> list[tuple[str, int]]:
@@ -133,25 +154,15 @@ def changed_packages(before: Catalog, after: Catalog) -> list[tuple[str, int]]:
     Something may be due of their clients that the index does not know of.
     """
     return [
-        (of, max(package.changed_ms, package.statuses()[-1][0]))
+        (of, max(package.changed_ms, package.statuses[-1][0]))
         for of, package in sorted(after.packages.items())
         if (old := before.packages.get(of)) is not None
         and (
-            old.statuses() != package.statuses()
+            old.statuses != package.statuses
             or (old.latest.spec.start_date, old.latest.spec.end_date)
             != (package.latest.spec.start_date, package.latest.spec.end_date)
         )
     ]
-
-
-def due_before_calls_ms(state: ClientState, catalog: Catalog) -> int | None:
-    """Return the first moment from which a call has something to be done before it; None: never."""
-    found = [
-        due.at_ms
-        for held in state.packages
-        if (due := due_of(state, held, catalog)) is not None and due.what not in CLOSING
-    ]
-    return min(found, default=None)
 
 
 def turn(catalog: Catalog, held: ClientPackage, at_ms: int) -> tuple[int, tuple[int, int, str]]:

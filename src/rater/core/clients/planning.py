@@ -158,7 +158,7 @@ class Plan:
         """Return when a period stops: as scheduled, by an end date, or when its client package was closed."""
         ends = [period.stop_ms, held.end_ms, None if held.life is None else held.life.ended_ms]
         package = self.catalog.packages.get(held.package)
-        if package is not None:
+        if package is not None and package.latest.spec.end_date is not None:
             zone = self.catalog.zones.at(zone_name(self.state, period.by_ms), period.by_ms)
             ends.append(package.latest.end_ms(zone))
         return min([at for at in ends if at is not None], default=None)
