@@ -35,6 +35,7 @@ from rater.core.bucket.messages import DrawReply, DrawRequest, DrawResult, Outco
 from rater.core.catalog.compiled import Catalog, compile_catalog
 from rater.core.catalog.specs import ClientEntry
 from rater.core.catalog_files.merging import Existing, Merged, merge, read_files
+from rater.core.clients.changes import Change
 from rater.core.clients.lifecycle import due_change
 from rater.core.clients.loading import load_change
 from rater.core.clients.planning import Cause
@@ -126,35 +127,33 @@ class Inside:
         stages = "  ".join(f"{stage} {us:.1f}" for stage, us in each.items())
         return f"{name:8} {sum(each.values()):6.1f} = {stages}"
 
-
     def renew(self, clients: Sequence[str], due_ms: int) -> None:
         """Do what is due of clients, as `worker.commands` does a tick."""
         tick = SimpleNamespace(offset=0, timestamp=due_ms, key=None, value=b"", headers=())
         batch = batch_module.Batch(self.standing, [("commands", [tick])])
         self._at = time.thread_time()
         views, waiting = Views({}, {}), list(clients)
-        states = {client: self.states[client] for client in clients}
-        views.learn(set(clients), set(), states, {}, dict.fromkeys(clients, BALANCE))
-        self._spent("look up")
         while waiting:
-            request = RequestBuilder()
+            states = {client: self.states[client] for client in waiting}
+            views.learn(set(waiting), set(), states, {}, dict.fromkeys(waiting, BALANCE))
+            self._spent("look up")
+            request, changes = RequestBuilder(), list[Change]()
             for place, client in enumerate(waiting):
                 change = due_change(
                     views.fetched[client].state, self.catalog, upto_ms=due_ms, now_ms=due_ms,
                     known=views.known[client], cause=Cause("due/0/1/1/1"), closing=True, keep_ms=1,
                 )  # fmt: skip
                 if change is not None:
+                    changes.append(change)
                     request.change(change, "commands", tick, batch.step_index("commands", 0, 2 + place))
             self._spent("plan")
             if request.changes:
                 pack_draw(request.request(self.standing, 1, 1, 0, 0), KEYS)
                 self._spent("pack")
-            for kept in request.changes:
-                views.put(kept.client, kept.state)
-            self._spent("look up")
             steps.settle(batch, request, DrawReply(Status.OK, 2, [], [], []))
-            waiting = [kept.client for kept in request.changes]
-            self.sides += len(waiting)
+            self.states |= {change.write.client: change.write.state for change in changes}
+            waiting = [change.write.client for change in changes if change.due_by(due_ms)]
+            self.sides += len(changes)
         steps.render(batch, self.standing)
         self._spent("render")
 
@@ -214,9 +213,9 @@ def measure(clients: int) -> None:
     for name, packages in (("renewals", 1), ("tenfold", 10)):
         count = RENEWED // packages
         lane, _ = prepared(World(clients=count, packages=packages, codes=100, renewal_s=now_s + 60), 0)
+        spare_collector()
         for at in range(0, count, TICK_CLIENTS_MAX):
-            clients = [str(n) for n in range(at, min(at + TICK_CLIENTS_MAX, count))]
-            lane.renew(clients, (now_s + 60) * 1000)
+            lane.renew(list(map(str, range(at, at + TICK_CLIENTS_MAX))), (now_s + 60) * 1000)
         print(lane.told(name))
 
 

@@ -1,10 +1,10 @@
-"""Renewals: client packages that are all due at one instant, on real servers, alone and while calls are rated.
+"""Renewals: client packages that are all due at one instant, on real servers, alone and beside calls.
 
     python benchmarks/run.py renewals
     python benchmarks/renewals.py [CLIENTS] [--calls RATE] [--profile OUT]     # one run; 0: no calls
 
-Every client has one package with a taxed subscription fee. What is asked: how long until all are renewed, what
-a renewal costs in times of a side, what calls notice of it, and whether each fee was charged once.
+Every client has one package with a taxed subscription fee. What is asked: how long until all are renewed,
+what a renewal costs in times of a side, what calls notice of it, and whether each fee was charged once.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Fees(Watch):
 
 
 async def renewals(on: Servers, sizes: Sizes) -> dict[str, Any]:
-    """Renew many alone, for the cost, and then ten times as many while calls are rated, for time and latency."""
+    """Renew many alone, for the cost; and ten times as many while calls are rated, for time and latency."""
     is_quick = sizes.cdrs < 100_000  # noqa: PLR2004 - the quick sizes
     alone, beside = (2_000, 5_000) if is_quick else (ALONE, CLIENTS)
     return {
@@ -71,7 +71,7 @@ async def renewals(on: Servers, sizes: Sizes) -> dict[str, Any]:
 async def one_run(
     on: Servers, name: str, clients: int, calls_s: float, sizes: Sizes, profile: Path | None = None
 ) -> dict[str, Any]:
-    """Renew so many while so many calls a second are rated; calls_s 0: none, and a side's cost is measured."""
+    """Renew so many while so many calls a second are rated; 0: none, and what a side costs is measured."""
     warm_s = 60.0 if calls_s else sizes.warm / 5_000
     due_s = int(time.time() + clients * LOAD_US / 1e6 + 2 * warm_s + 30)
     world = World(clients=clients, renewal_s=due_s)
@@ -138,8 +138,8 @@ async def _beside(watch: Fees, world: World, calls_s: float) -> dict[str, Any]:
     ended = await system.sample()
     _profile(watch, signal.SIGUSR2)
     return {
-        "seconds": await renewing, "before_ms": spread_ms(before), "meanwhile_ms": spread_ms(sorted(meanwhile)),
-        "by_step_ms": by_step, **_costs(begun, ended, first, quiet, world.clients),
+        "seconds": await renewing, "before_ms": spread_ms(before),
+        "meanwhile_ms": spread_ms(sorted(meanwhile)), "by_step_ms": by_step, **_costs(begun, ended, first, quiet, world.clients),
     }  # fmt: skip
 
 
@@ -168,11 +168,13 @@ async def _all_renewed(watch: Fees, world: World) -> float:
 def _costs(begun: Sample, ended: Sample, first: Sample, quiet: Sample, clients: int) -> dict[str, float]:
     """Return µs of CPU for each renewal, beside what the same time took before they were due."""
     share = (ended.at_s - begun.at_s) / (quiet.at_s - first.at_s)
-    return {
-        f"{name}_us": (getattr(ended, of) - getattr(begun, of) - share * (getattr(quiet, of) - getattr(first, of)))
-        / clients * 1e6
-        for name, of in (("worker", "worker_s"), ("redis", "redis_s"), ("kafka", "kafka_s"))
-    } | {"worker_share": (ended.worker_s - begun.worker_s) / (ended.at_s - begun.at_s)}  # fmt: skip
+    costs = {"worker_share": (ended.worker_s - begun.worker_s) / (ended.at_s - begun.at_s)}
+    for name in ("worker", "redis", "kafka"):
+        spent, idle = (
+            getattr(b, f"{name}_s") - getattr(a, f"{name}_s") for a, b in ((begun, ended), (first, quiet))
+        )
+        costs[f"{name}_us"] = (spent - share * idle) / clients * 1e6
+    return costs
 
 
 def spread_ms(late: list[float]) -> dict[str, float]:

@@ -99,7 +99,10 @@ class World:
             began = today - timedelta(seconds=chance.randrange(STARTS_S))
             if self.renewal_s is not None and not is_vendor:
                 began = datetime.fromtimestamp(self.renewal_s, UTC) - timedelta(days=PERIOD_DAYS)
-                clients[-1] |= {"tax_profile": "vat20", "balance": "1000000.00"}  # whoever calls most can pay too
+                clients[-1] |= {
+                    "tax_profile": "vat20",
+                    "balance": "1000000.00",
+                }  # whoever calls most can pay too
             start = f"{began:%Y-%m-%dT%H:%M:%SZ}"
             for each in range(1 if is_vendor else self.packages):
                 package = f"v{n % TEMPLATES}" if is_vendor else f"p{(n + each) % TEMPLATES}"
@@ -139,7 +142,10 @@ class World:
             })  # fmt: skip
         costs: dict[str, Any] = {"period": "1 month"}
         if self.renewal_s is not None and kind == "customer":
-            costs = {"period": f"{PERIOD_DAYS} days", "fees": [{"type": "subscription", "name": "Monthly", "rate": FEE}]}
+            costs = {
+                "period": f"{PERIOD_DAYS} days",
+                "fees": [{"type": "subscription", "name": "Monthly", "rate": FEE}],
+            }
         return {"id": f"{'v' if kind == 'vendor' else 'p'}{n}", "name": f"Package {n}", "type": kind,
                 "currency": "USD", "limits": limits, **costs}  # fmt: skip
 

@@ -20,9 +20,9 @@ from rater.core.clients.moments import (
     ENABLE,
     TAKE_OVER,
     Due,
-    due_moments,
     due_ms,
     due_of,
+    first_of,
     turn,
 )
 from rater.core.clients.opening import activate, renew, retry, roll_over, try_again
@@ -57,12 +57,13 @@ def due_change(
 def _nothing_due(state: ClientState, catalog: Catalog, upto_ms: int, *, closing: bool) -> bool:
     """Return whether the state itself says that nothing is due; False: it has to be looked for.
 
-    Asked behind each change that a tick has made: 25 of the 120 µs of a renewal (benchmarks/line.py).
+    A tick asks it of clients whose hints are older than their state, or whom a call has met before.
     """
     next_ms = state.due_ms if closing else state.calls_ms
     return (
         state.catalog == catalog.version
-        and (next_ms is None or next_ms > upto_ms)
+        and next_ms is not None
+        and next_ms > upto_ms
         and all(held.life is not None for held in state.packages)
     )
 
@@ -80,13 +81,39 @@ def woken_change(
 def finished(plan: Plan, at_ms: int) -> Change:
     """Return the plan as a change, with when something is due next."""
     state = replace(plan.state, packages=plan.packages, changed_ms=max(plan.state.changed_ms, at_ms))
-    return plan.change(*due_moments(state, plan.catalog), at_ms)
+    known = [
+        _due(plan, place) if _is_open(held) else due_of(state, held, plan.catalog)
+        for place, held in enumerate(plan.packages)
+    ]
+    return plan.change(*first_of(known), at_ms)
+
+
+def _is_open(held: ClientPackage) -> bool:
+    """Return whether what is due of it does not depend on when its client was changed last."""
+    return held.life is not None and bool(held.life.periods)
+
+
+def _due(plan: Plan, place: int) -> Due | None:
+    """Return what is due of a client package of the plan, remembered while nothing of it is changed.
+
+    Of ten that are due at once each is looked at twice in place of a dozen times (benchmarks/line.py,
+    `tenfold`: 1,300 → 600 µs of a client).
+    """
+    held = plan.packages[place]
+    of, state, due = plan.due.get(place, _UNKNOWN)
+    if of is not held or state is not plan.state:
+        due = due_of(plan.state, held, plan.catalog)
+        plan.due[place] = held, plan.state, due
+    return due
+
+
+_UNKNOWN = None, None, None
 
 
 def settle_due(plan: Plan, upto_ms: int, now_ms: int, *, closing: bool) -> int | None:
     """Do what is due up to an instant, in order; returns the last moment, None: nothing was."""
-    last_ms, known = None, _Known()
-    while len(plan.transactions) < STEP_MAX and (found := _first(plan, known, closing=closing)) is not None:
+    last_ms = None
+    while len(plan.transactions) < STEP_MAX and (found := _first(plan, closing=closing)) is not None:
         due, place = found
         if due.at_ms > upto_ms:
             break
@@ -98,24 +125,13 @@ def settle_due(plan: Plan, upto_ms: int, now_ms: int, *, closing: bool) -> int |
     return last_ms
 
 
-_Known = dict[int, tuple[ClientPackage, Due | None]]
-"""What is due of the client packages of a plan, by their places: of ten that are due at once each is looked at
-twice in place of eleven times (benchmarks/line.py, `tenfold`: 1,300 → 650 µs of a client)."""
-
-
-def _first(plan: Plan, known: _Known, *, closing: bool) -> tuple[Due, int] | None:
-    """Return what is due first: of several at one instant by priority, then id.
-
-    known: found before. It holds while the client package is the same object, for nothing else is changed.
-    """
-    found: list[tuple[Due, int]] = []
-    for place, held in enumerate(plan.packages):
-        of, due = known.get(place, (None, None))
-        if of is not held:
-            due = due_of(plan.state, held, plan.catalog)
-            known[place] = held, due
-        if due is not None and (closing or due.what not in CLOSING):
-            found.append((due, place))
+def _first(plan: Plan, *, closing: bool) -> tuple[Due, int] | None:
+    """Return what is due first: of several at one instant by priority, then id."""
+    found = [
+        (due, place)
+        for place in range(len(plan.packages))
+        if (due := _due(plan, place)) is not None and (closing or due.what not in CLOSING)
+    ]
     at_ms = min([due.at_ms for due, _ in found], default=0)
     first = [one for one in found if one[0].at_ms == at_ms]
     return min(first, key=partial(_turn, plan), default=None) if len(first) != 1 else first[0]

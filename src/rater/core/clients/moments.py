@@ -5,7 +5,7 @@ Source of the rules: RULES.md section 4.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -141,7 +141,12 @@ def due_before_calls_ms(state: ClientState, catalog: Catalog) -> int | None:
 
 def due_moments(state: ClientState, catalog: Catalog) -> tuple[int | None, int | None]:
     """Return when something is due of a client next, and the first of it that calls do before them."""
-    every = [due for held in state.packages if (due := due_of(state, held, catalog)) is not None]
+    return first_of([due_of(state, held, catalog) for held in state.packages])
+
+
+def first_of(found: Iterable[Due | None]) -> tuple[int | None, int | None]:
+    """Return the first moment of what is due of client packages, and the first of it that calls do."""
+    every = [due for due in found if due is not None]
     return (
         min([due.at_ms for due in every], default=None),
         min([due.at_ms for due in every if due.what not in CLOSING], default=None),

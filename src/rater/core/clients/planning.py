@@ -17,7 +17,7 @@ from rater.core.bucket.messages import ClientWrite, CounterChange, hint_of
 from rater.core.catalog.compiled import Catalog
 from rater.core.clients.changes import Change, ChangeEvent, ChangeTransaction
 from rater.core.clients.state import ClientPackage, ClientState, HeldPeriod, Life, write_state, zone_name
-from rater.core.instants import rfc3339
+from rater.core.instants import shared_rfc3339
 from rater.core.kinds import EventType
 
 ENOUGH = 2**52
@@ -62,6 +62,8 @@ class Plan:
         self.events: list[ChangeEvent] = []
         self.unpayable: dict[str, str] = {}
         """Client package → a sentence: why its fees cannot be worked out."""
+        self.due: dict[int, tuple[ClientPackage, ClientState, Any]] = {}
+        """What was found due of client packages, by their places (`lifecycle`)."""
         self.touched: set[str] = set()
         """Client packages whose life changed."""
         self._expected = 0 if new else state.version
@@ -173,8 +175,8 @@ class Plan:
         return {
             "status": status_of(held, at_ms),
             "period": None if period is None else period.number,
-            "period_start": None if period is None else rfc3339(period.start_ms),
-            "period_stop": None if stop is None else rfc3339(stop),
+            "period_start": None if period is None else shared_rfc3339(period.start_ms),
+            "period_stop": None if stop is None else shared_rfc3339(stop),
             "end_date": held.end_date,
             "waiting": None if life.waiting is None else life.waiting.reason,
         }
@@ -197,7 +199,7 @@ class Plan:
         """Return an event of this change: its id names the client's version after it."""
         values = {"account": None, "client_package": None, "package_name": None, "period": None, **fields}
         out = {
-            "id": f"{self.state.id}/{self.version}/{kind}/{about}", "type": kind, "at": rfc3339(at_ms),
+            "id": f"{self.state.id}/{self.version}/{kind}/{about}", "type": kind, "at": shared_rfc3339(at_ms),
             "client": self.state.id, "account": values["account"],
             "client_package": values["client_package"], "package_name": values["package_name"],
             "period": values["period"], "cause": self.cause.id, "actor": self.cause.actor or None,
@@ -230,7 +232,7 @@ class Plan:
             hints=[] if due_ms is None or due_ms == self._was_due else [hint_of(due_ms, state.id)],
             members=self._members, history=self._history,
         )  # fmt: skip
-        return Change(write, tuple(self.transactions), tuple(self.events))
+        return Change(write, tuple(self.transactions), tuple(self.events), due_ms)
 
     def _outdate(self) -> None:
         """Move periods that no call can fall into any more to the history."""
