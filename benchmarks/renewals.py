@@ -139,7 +139,8 @@ async def _beside(watch: Fees, world: World, calls_s: float) -> dict[str, Any]:
     _profile(watch, signal.SIGUSR2)
     return {
         "seconds": await renewing, "before_ms": spread_ms(before),
-        "meanwhile_ms": spread_ms(sorted(meanwhile)), "by_step_ms": by_step, **_costs(begun, ended, first, quiet, world.clients),
+        "meanwhile_ms": spread_ms(sorted(meanwhile)), "by_step_ms": by_step,
+        **_costs(begun, ended, first, quiet, world.clients),
     }  # fmt: skip
 
 
@@ -170,9 +171,8 @@ def _costs(begun: Sample, ended: Sample, first: Sample, quiet: Sample, clients: 
     share = (ended.at_s - begun.at_s) / (quiet.at_s - first.at_s)
     costs = {"worker_share": (ended.worker_s - begun.worker_s) / (ended.at_s - begun.at_s)}
     for name in ("worker", "redis", "kafka"):
-        spent, idle = (
-            getattr(b, f"{name}_s") - getattr(a, f"{name}_s") for a, b in ((begun, ended), (first, quiet))
-        )
+        spent = getattr(ended, f"{name}_s") - getattr(begun, f"{name}_s")
+        idle = getattr(quiet, f"{name}_s") - getattr(first, f"{name}_s")
         costs[f"{name}_us"] = (spent - share * idle) / clients * 1e6
     return costs
 
