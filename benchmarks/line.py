@@ -88,7 +88,7 @@ class Inside:
         self._spent("decode")
         self._identify(sides)
         self._spent("identify")
-        assert part(sides, self.catalog, self.views, self.standing, 0) is None  # nothing is due
+        assert not part(sides, self.catalog, self.views, self.standing, 0).changes  # nothing is due
         steps.price(sides, self.catalog, self.views)
         self._spent("price")
         calls, _ = steps.match(sides, self.catalog, self.views, BUCKETS)

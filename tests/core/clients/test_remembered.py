@@ -85,7 +85,7 @@ def _due(state: ClientState, catalog: Catalog, upto_ms: int, balance: int, *, cl
 
 
 def _forget() -> None:
-    for remembered in (counting.next_bounds, fees._fee, shared_rfc3339):
+    for remembered in (counting.next_bounds, fees.worked_out, shared_rfc3339):
         remembered.cache_clear()
 
 

@@ -76,7 +76,7 @@ def fee_of(
             f"its fees are in {version.currency}, and there is no rate to {currency} at {rfc3339(at_ms)}; "
             "load one that is dated before it",
         )
-    fee = _fee(
+    fee = worked_out(
         kind, version, quantity, share, count if version.spec.discounts else 0, tuple(taxes), currency, pair
     )
     if version.currency == currency:
@@ -91,7 +91,7 @@ _ROWS: dict[str, str] = {
 
 
 @lru_cache(maxsize=4096)
-def _fee(
+def worked_out(
     kind: TransactionType, version: PackageVersion, quantity: int, share: tuple[int, int] | None, count: int,
     taxes: tuple[tuple[str, str], ...], currency: str, pair: tuple[int, int],
 ) -> Fee:  # fmt: skip
