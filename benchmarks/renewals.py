@@ -30,7 +30,7 @@ QUICK_CLIENTS = 10_000
 """With so few the servers are warmed up for a twelfth of the time."""
 CALLS_S = 2_000.0
 """CDRs a second while they are renewed."""
-LOAD_US = 400
+LOAD_US = 300
 """Of a client, generously: the load has to be over before they are due."""
 QUIET_S = 12.0
 """The worker's cost while nothing comes and nothing is due is measured for so long."""
@@ -70,7 +70,7 @@ async def one_run(
     on: Servers, name: str, clients: int, calls_s: float, sizes: Sizes, profile: Path | None = None
 ) -> dict[str, Any]:
     """Renew so many while so many calls a second are rated; 0: none, and what a side costs is measured."""
-    warm_s = 60.0 if calls_s else sizes.warm / 5_000
+    warm_s = 60.0 if calls_s else sizes.warm / 10_000
     due_s = int(time.time() + clients * LOAD_US / 1e6 + 2 * warm_s + 30)
     world = World(clients=clients, renewal_s=due_s)
     async with System(on, f"renewals-{name}") as system:

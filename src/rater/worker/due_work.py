@@ -1,7 +1,7 @@
 """Due work that no call meets: found by the index of the lane's buckets, written as commands to ourselves.
 
-A lane sees to the buckets whose commands come to it. Few ticks of a bucket are out at a time, with at most
-TICK_CLIENTS_MAX clients each: so work comes at the pace of the line, beside calls. Nothing rests on its
+A lane sees to the buckets whose commands come to it. One tick of a bucket is out at a time, with at most
+TICK_CLIENTS_MAX clients: so work comes at the pace of the line, beside calls. Nothing rests on its
 speed, for a call does what is due of its client itself (core/line/due.py).
 """
 
@@ -27,10 +27,6 @@ LOOK_S = 1.0
 """How often the index is asked for what is new."""
 AGAIN_S = 30.0
 """So long a tick that is out holds back the next one: brokers may forget its Kafka transaction."""
-TICKS_OUT = 3
-"""Ticks of a bucket that may be out: one is carried out while others are written and read. With one a lane
-waits for its own commit most of the time (benchmarks/renewals.py: seven tenths of it); each one more
-may hold up a poll's calls by some 10 ms."""
 SWEEP_CLIENTS = 1000
 """Clients looked at in one go when what a version before left is taken over."""
 MEMBERS = 5000
@@ -47,15 +43,13 @@ class _Hints:
         """Hour → how many of its hints were read."""
         self.heap: list[tuple[int, str]] = []
         """(due moment, client) of those that were read and not worked off."""
-        self.out: dict[str, float] = {}
-        """The ticks that are out: id → since when."""
+        self.out: tuple[str, float] | None = None
+        """The tick that is out: its id, and since when."""
         self.looked_at = float("-inf")
 
     def waits(self) -> bool:
-        """Return whether so many ticks are out that one is to come back first."""
-        since = time.monotonic() - AGAIN_S
-        self.out = {tick: at for tick, at in self.out.items() if at > since}
-        return len(self.out) >= TICKS_OUT
+        """Return whether a tick is out that is to come back first."""
+        return self.out is not None and time.monotonic() - self.out[1] < AGAIN_S
 
     def due(self, now_ms: int) -> bool:
         """Return whether one of those that were read is due."""
@@ -117,18 +111,18 @@ class DueWork:
                 await self._look(bucket, hints, now_ms)
             clients = hints.next(now_ms) or await self._taken_over(bucket)
             if clients:
-                tick = self._id(bucket, now_ms)
-                hints.out[tick] = time.monotonic()
-                ticks.append(self._tick(tick, now_ms, bucket, clients, now_ms))
-            elif not hints.out:
+                hints.out = self._id(bucket, now_ms), time.monotonic()
+                ticks.append(self._tick(hints.out[0], now_ms, bucket, clients, now_ms))
+            else:
+                hints.out = None
                 await self._drop(bucket, hints, now_ms)
         return ticks
 
     def obeyed(self, bucket: int, command_id: str) -> None:
         """Note that a tick was carried out: the next one of its bucket may go."""
         hints = self._hints.get(bucket)
-        if hints is not None:
-            hints.out.pop(command_id, None)
+        if hints is not None and hints.out is not None and hints.out[0] == command_id:
+            hints.out = None
 
     async def _look(self, bucket: int, hints: _Hints, now_ms: int) -> None:
         for hour, elements in await self._read(bucket, now_ms, hints.known):
