@@ -57,11 +57,15 @@ class Watch:
                 polled = await self.reader.getmany(timeout_ms=1000)
                 now = time.monotonic()
                 for record in (record for records in polled.values() for record in records if record.value):
-                    found = _ID.search(record.value)
-                    if found and found[1] in self.sent:
-                        self.late[found[1]].append(now - self.sent[found[1]][int(found[2])])
+                    self.note(record.value, now)
         finally:
             await self.reader.stop()
+
+    def note(self, value: bytes, now: float) -> None:
+        """Note a transaction that came at this moment."""
+        found = _ID.search(value)
+        if found and found[1] in self.sent:
+            self.late[found[1]].append(now - self.sent[found[1]][int(found[2])])
 
     async def warm_up(self, world: World, *, is_quick: bool) -> None:
         """Let the servers and workers do some calls first."""

@@ -6,7 +6,8 @@
 Each figure is µs of a CDR side, the draw's reply made up. `new`: calls of clients that mostly have not called
 before (its first line: when nobody has). `known`: the same calls again. `small`: 250 of them again and again,
 so that all stays in the processor's nearest cache: the instructions alone. `packages`: clients that hold 50
-packages each, a fiftieth of so many clients, whose calls were made before.
+packages each, a fiftieth of so many clients, whose calls were made before. `renewals`: µs of a renewal of the
+one package of a client; `tenfold`: of a client, all of whose ten packages are renewed at once.
 
 With --against another working tree is measured in turn with this one, each by its own benchmarks/line.py and
 its own src, in N rounds (5): medians of both and their ratio, which two runs on a busy machine do not give.
@@ -34,13 +35,18 @@ from rater.core.bucket.messages import DrawReply, DrawRequest, DrawResult, Outco
 from rater.core.catalog.compiled import Catalog, compile_catalog
 from rater.core.catalog.specs import ClientEntry
 from rater.core.catalog_files.merging import Existing, Merged, merge, read_files
+from rater.core.clients.changes import Change
+from rater.core.clients.lifecycle import due_change
 from rater.core.clients.loading import load_change
 from rater.core.clients.planning import Cause
 from rater.core.clients.views import Views
+from rater.core.commands.records import TICK_CLIENTS_MAX
 from rater.core.instants import DAY_MS
 from rater.core.line import batch as batch_module
 from rater.core.line import steps
 from rater.core.line.batch import LanePosition, Standing
+from rater.core.line.draw_request import RequestBuilder
+from rater.core.line.due import part
 from rater.store.keys import Keys
 from rater.store.packing import pack_draw
 
@@ -50,7 +56,10 @@ BATCH = 4000
 SMALL = 250
 CLIENTS = 100_000
 PACKAGES = 50
+RENEWED = 20_000
 ROUNDS = 5
+BALANCE = 1_000_000_000
+"""Micros of each client."""
 KEYS = Keys("rater", 0, BUCKETS)
 
 
@@ -79,6 +88,7 @@ class Inside:
         self._spent("decode")
         self._identify(sides)
         self._spent("identify")
+        assert not part(sides, self.catalog, self.views, self.standing, 0).changes  # nothing is due
         steps.price(sides, self.catalog, self.views)
         self._spent("price")
         calls, _ = steps.match(sides, self.catalog, self.views, BUCKETS)
@@ -101,7 +111,8 @@ class Inside:
             if not lacking:
                 return
             for clients, _ in lacking.by_bucket(BUCKETS).values():
-                self.views.learn(clients, set(), {client: self.states[client] for client in clients}, {}, {})
+                states = {client: self.states[client] for client in clients}
+                self.views.learn(clients, set(), states, {}, dict.fromkeys(clients, BALANCE))
 
     def _spent(self, stage: str) -> None:
         now = time.thread_time()
@@ -115,6 +126,36 @@ class Inside:
         self.sides = 0
         stages = "  ".join(f"{stage} {us:.1f}" for stage, us in each.items())
         return f"{name:8} {sum(each.values()):6.1f} = {stages}"
+
+    def renew(self, clients: Sequence[str], due_ms: int) -> None:
+        """Do what is due of clients, as `worker.commands` does a tick."""
+        tick = SimpleNamespace(offset=0, timestamp=due_ms, key=None, value=b"", headers=())
+        batch = batch_module.Batch(self.standing, [("commands", [tick])])
+        self._at = time.thread_time()
+        views, waiting = Views({}, {}), list(clients)
+        while waiting:
+            states = {client: self.states[client] for client in waiting}
+            views.learn(set(waiting), set(), states, {}, dict.fromkeys(waiting, BALANCE))
+            self._spent("look up")
+            request, changes = RequestBuilder(), list[Change]()
+            for place, client in enumerate(waiting):
+                change = due_change(
+                    views.fetched[client].state, self.catalog, upto_ms=due_ms, now_ms=due_ms,
+                    known=views.known[client], cause=Cause("due/0/1/1/1"), closing=True, keep_ms=1,
+                )  # fmt: skip
+                if change is not None:
+                    changes.append(change)
+                    request.change(change, "commands", tick, batch.step_index("commands", 0, 2 + place))
+            self._spent("plan")
+            if request.changes:
+                pack_draw(request.request(self.standing, 1, 1, 0, 0), KEYS)
+                self._spent("pack")
+            steps.settle(batch, request, DrawReply(Status.OK, 2, [], [], []))
+            self.states |= {change.write.client: change.write.state for change in changes}
+            waiting = [change.write.client for change in changes if change.due_by(due_ms)]
+            self.sides += len(changes)
+        steps.render(batch, self.standing)
+        self._spent("render")
 
 
 def _reply(request: DrawRequest) -> DrawReply:
@@ -168,6 +209,14 @@ def measure(clients: int) -> None:
     lane.told("")  # measured when they come again, as the known ones are
     rate_all(lane, records)
     print(lane.told("packages"))
+    now_s = int(time.time())
+    for name, packages in (("renewals", 1), ("tenfold", 10)):
+        count = RENEWED // packages
+        lane, _ = prepared(World(clients=count, packages=packages, codes=100, renewal_s=now_s + 60), 0)
+        spare_collector()
+        for at in range(0, count, TICK_CLIENTS_MAX):
+            lane.renew(list(map(str, range(at, at + TICK_CLIENTS_MAX))), (now_s + 60) * 1000)
+        print(lane.told(name))
 
 
 def rate_all(lane: Inside, records: list[Any]) -> None:

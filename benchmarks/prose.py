@@ -126,6 +126,26 @@ clients and 27 s for 1,000,000. Two workers share the second part. On the two da
 more.
 """
 
+RENEWED = """\
+A side is one of those clients' calls, measured just before in the same worker; of what renewals took, what
+the worker took while nothing came is taken off. One is: reading the state; the plan, that is what is due, the
+period, the fee and the event; writing all of it; and in Kafka a record for each of fee, event and state.
+
+What was done, the in-process figure (`line.py`, `renewals`: µs of one) before and after, on a shared machine:
+
+- What is due of a client package is looked at twice in place of five times, and of ten that are due at once
+  twice each in place of a dozen times: 120 → 97, and of a client with ten 1,300 → 720.
+- Fees, boundaries and the texts of instants that many clients have in common are worked out once, and a
+  state is read again only where more of its client is due: 97 → 60, with ten 720 → 500.
+- A lane that has due work ready does not wait for records before it writes the next tick: 370 → 2,100
+  renewals a second without calls (20,000 of them). With three ticks of a bucket out, not one, 6,100 were
+  renewed a second beside 2,000 CDR/s in place of 3,700, but p99 of the calls was 3.2 times that before in
+  place of 1.7.
+- Of hints that are due a lane has 5,000 of a bucket in memory, not all.
+
+Before it a renewal took 214 µs of the worker, 6.8 times a side of that day.
+"""
+
 TAIL = """\
 ## How it is measured
 

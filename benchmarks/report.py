@@ -8,7 +8,7 @@ from statistics import median
 from typing import Any
 
 import orjson
-from prose import FORMULAS, GROWTH_HEAD, GROWTH_TWICE, GROWTH_WHY, HEAD, LOADED, TAIL, TRIED
+from prose import FORMULAS, GROWTH_HEAD, GROWTH_TWICE, GROWTH_WHY, HEAD, LOADED, RENEWED, TAIL, TRIED
 
 CGRATES_KAFKA = (1_540, 1_790)
 """CDRs per core-second of CGRateS' engine that reads from Kafka, measured on the machine of the targets."""
@@ -316,10 +316,67 @@ are rated; all on two cores. Before and meanwhile: the latency of these, end to 
 {LOADED}"""
 
 
+def _renewals(found: dict[str, Any]) -> str:
+    alone, beside = found["alone"], found["beside"]
+    pace = beside["clients"] / beside["seconds"]
+    worker, redis = (alone[f"{of}_us"] / alone[f"{side}side_us"] for of, side in _SIDES)
+    p99 = beside["meanwhile_ms"]["p99"] / beside["before_ms"]["p99"]
+    once = all(run["charged_once"] == run["clients"] for run in found.values())
+    rows = [
+        (
+            "worker, CPU of a renewal, in times of a side",
+            f"{worker:.1f} ({alone['worker_us']:.0f} to {alone['side_us']:.0f} µs)", "≤ 3",
+            _judged(worker, 3),
+        ),
+        (
+            "Redis, CPU of a renewal, in times of a side",
+            f"{redis:.1f} ({alone['redis_us']:.1f} to {alone['redis_side_us']:.1f} µs)", "≤ 3",
+            _judged(redis, 3),
+        ),
+        (
+            f"{beside['clients']:,} beside {beside['calls_s']:,.0f} CDR/s, one worker",
+            f"{beside['seconds']:.0f} s, {pace:,.0f} a second", "1,000,000 in 600 s: ≥ 1,667 a second",
+            _judged(pace, 1_667, least=True),
+        ),
+        (
+            "p99 of the calls meanwhile, in times of before", f"{p99:.1f}", "≤ 2", _judged(p99, 2),
+        ),
+        (
+            "the due index, bytes of Redis for each", f"{beside['index_bytes']:.0f}", "≤ 40",
+            _judged(beside["index_bytes"], 40),
+        ),
+        ("each fee charged once", "yes" if once else "no", "yes", "yes" if once else "**no**"),
+    ]  # fmt: skip
+    besides = [
+        ("renewed a second without calls", f"{alone['clients'] / alone['seconds']:,.0f}"),
+        ("Kafka broker, CPU of a renewal, without calls", f"{alone['kafka_us']:.0f} µs"),
+        ("calls before, p50 / p99 / most", _latencies(beside["before_ms"])),
+        ("calls meanwhile", _latencies(beside["meanwhile_ms"])),
+        (
+            "load average at the end of both (two cores)",
+            f"{alone['load_average']:.1f}, {beside['load_average']:.1f}",
+        ),
+    ]
+    return f"""\
+## Renewals
+
+Client packages with a taxed monthly fee that are all due at one instant: {alone["clients"]:,} without calls,
+each then {alone["worker_us"]:.0f} µs of the worker, and {beside["clients"]:,} while the same clients call.
+`benchmarks/run.py renewals --renewed {beside["clients"]}`
+
+{_table(("figure", "result", "target", "met"), rows)}
+{_table(("besides", "result"), besides)}
+{RENEWED}"""
+
+
+_SIDES = (("worker", ""), ("redis", "redis_"))
+
+
 def _latencies(ms: dict[str, float]) -> str:
     return " / ".join(f"{each:.0f}" for each in ms.values()) + " ms"
 
 
 PARTS: dict[str, Callable[[dict[str, Any]], str]] = {
     "main": _main, "latency": _latency, "growth": _growth, "memory": _memory, "load": _load,
+    "renewals": _renewals,
 }  # fmt: skip

@@ -1,10 +1,10 @@
 """The benchmark: the shipped worker against real Kafka and Redis, measured by CPU time from /proc.
 
-    python benchmarks/run.py [main] [growth] [memory] [latency] [load] [report]
+    python benchmarks/run.py [main] [growth] [memory] [latency] [load] [renewals] [report]
 
 Each part writes benchmarks/results/PART.json and its pictures; `report` (always at the end) writes README.md
-of all results that there are. Without a part: main, memory, latency, load. It takes minutes; `--quick` shows
-that all works, and only prints.
+of all results that there are. Without a part: main, memory, latency, load, renewals. It takes minutes;
+`--quick` shows that all works, and only prints.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from lateness import latency
 from loading import loading
 from memory import memory
 from processes import processors
+from renewals import renewals
 from report import report
 from sizes import QUICK, WHOLE, Sizes
 from system import HERE, Servers, System, servers
@@ -107,7 +108,7 @@ async def _about(system: System) -> dict[str, Any]:
 
 PARTS: dict[str, Callable[[Servers, Sizes], Awaitable[dict[str, Any]]]] = {
     "main": measure_main, "growth": growth, "memory": memory, "latency": latency,
-    "load": loading,
+    "load": loading, "renewals": renewals,
 }  # fmt: skip
 
 
@@ -123,16 +124,23 @@ async def run(parts: list[str], sizes: Sizes, results: Path) -> None:
 def main() -> None:
     """Read the arguments."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("parts", nargs="*", choices=[*PARTS, "report", []], help="main memory latency load")
+    parser.add_argument(
+        "parts", nargs="*", choices=[*PARTS, "report", []], help="main memory latency load renewals"
+    )
     parser.add_argument("--quick", action="store_true", help="show that all works")
     parser.add_argument("--rounds", type=int, help="of the main measurement")
+    parser.add_argument("--renewed", type=int, help="client packages, of renewals beside calls")
     parser.add_argument("--line", action="append", choices=LINES, help="of growth, again; all without it")
     asked = parser.parse_args()
     sizes = QUICK if asked.quick else WHOLE
     if asked.rounds:
         sizes = sizes._replace(rounds=asked.rounds)
+    if asked.renewed:
+        sizes = sizes._replace(renewed=asked.renewed)
     sizes = sizes._replace(lines=tuple(asked.line or ()))
-    parts = [part for part in asked.parts or ["main", "memory", "latency", "load"] if part in PARTS]
+    parts = [
+        part for part in asked.parts or ["main", "memory", "latency", "load", "renewals"] if part in PARTS
+    ]
     if asked.quick:
         with TemporaryDirectory(prefix="rater-bench-") as results:
             asyncio.run(run(parts, sizes, Path(results)))

@@ -23,6 +23,7 @@ from processes import STOP_S, Process, busy_s, cpu, rss_mb
 from redis.asyncio import Redis as Client
 from world import World
 
+import rater
 from rater import app
 from rater.config import Settings, load
 from rater.jobs.load import Loader
@@ -117,6 +118,7 @@ class System:
         """more: further settings, as variables of the environment."""
         self.on, self.name, self.partitions = on, name, partitions
         self.environ = {
+            "PYTHONPATH": str(Path(rater.__file__).parents[1]),
             "RATER_KAFKA__BOOTSTRAP_SERVERS": on.kafka.bootstrap_servers,
             "RATER_KAFKA__GROUP_ID": name,
             "RATER_REDIS__URL": on.redis.url,

@@ -22,6 +22,9 @@ TEMPLATES = 60
 VENDORS = 200
 """Clients of the `term` side."""
 USUAL = 20
+PERIOD_DAYS = 30
+"""Of packages that are renewed at one instant: not a month, for not every day is one of the month before."""
+FEE = "10.00"
 STARTS_S = 540 * 86_400
 HISTORY_S = 3600
 """Calls were answered within so many seconds before now."""
@@ -51,6 +54,8 @@ class World:
     """Each package has a limit for all codes, so that further ones do not make more calls draw."""
     plenty: bool = False
     """Limits that are never used up, so that a few clients with many calls draw as often as many with few."""
+    renewal_s: int | None = None
+    """Seconds since 1970 at which the period of all customers stops, and the next one costs a taxed fee."""
 
     @cached_property
     def deck(self) -> dict[str, str]:
@@ -91,13 +96,21 @@ class World:
                 "rate_tables": tables, "accounts": [{"id": f"sip-{n}"}],
             })  # fmt: skip
             # Customers came at any time of the last year and a half, so that hardly two periods are the same.
-            start = f"{today - timedelta(seconds=chance.randrange(STARTS_S)):%Y-%m-%dT%H:%M:%SZ}"
+            began = today - timedelta(seconds=chance.randrange(STARTS_S))
+            if self.renewal_s is not None and not is_vendor:
+                began = datetime.fromtimestamp(self.renewal_s, UTC) - timedelta(days=PERIOD_DAYS)
+                clients[-1] |= {
+                    "tax_profile": "vat20",
+                    "balance": "1000000.00",
+                }  # whoever calls most can pay too
+            start = f"{began:%Y-%m-%dT%H:%M:%SZ}"
             for each in range(1 if is_vendor else self.packages):
                 package = f"v{n % TEMPLATES}" if is_vendor else f"p{(n + each) % TEMPLATES}"
                 held.append({"id": f"{n}.{each}", "client": str(n), "package": package,
                              "start_date": start, "activate_in_past": True})  # fmt: skip
         return orjson.dumps({
             "currencies": {"base": "USD"},
+            "tax_profiles": [{"name": "vat20", "taxes": [{"name": "VAT", "percent": "20"}]}],
             "code_decks": [{"name": "a-z", "codes": self.deck}],
             "rate_tables": [
                 {"name": "retail", "currency": "USD", "code_deck": "a-z", "rates": rows},
@@ -127,8 +140,14 @@ class World:
                 "type": "money" if money else "volume", "service": "calls", "code": code,
                 "limit": f"{size}.00" if money else size,
             })  # fmt: skip
+        costs: dict[str, Any] = {"period": "1 month"}
+        if self.renewal_s is not None and kind == "customer":
+            costs = {
+                "period": f"{PERIOD_DAYS} days",
+                "fees": [{"type": "subscription", "name": "Monthly", "rate": FEE}],
+            }
         return {"id": f"{'v' if kind == 'vendor' else 'p'}{n}", "name": f"Package {n}", "type": kind,
-                "currency": "USD", "period": "1 month", "limits": limits}  # fmt: skip
+                "currency": "USD", "limits": limits, **costs}  # fmt: skip
 
     # ------------------------------------------------------------------ the calls
     def calls(self, count: int, name: str) -> Iterator[bytes]:

@@ -94,12 +94,14 @@ class Zones:
     A catalog that was loaded before catalogs carried them has none: then those installed here are used.
     """
 
-    __slots__ = ("_releases", "_since")
+    __slots__ = ("_found", "_releases", "_since")
 
     def __init__(self, releases: Sequence[Release] = ()) -> None:
         """Take the releases by instant."""
         self._releases = tuple(releases)
         self._since = [release.since_ms for release in releases]
+        self._found: dict[tuple[str, int], ZoneInfo] = {}
+        """By name and number of releases until then: as many as zones are in use."""
 
     @property
     def since_ms(self) -> int:
@@ -122,6 +124,12 @@ class Zones:
         Equal rules are the same object.
         """
         place = max(bisect_right(self._since, at_ms), 1)
+        found = self._found.get((name, place))
+        if found is None:
+            found = self._found[name, place] = self._zone(name, place)
+        return found
+
+    def _zone(self, name: str, place: int) -> ZoneInfo:
         # A zone that is newer than the instant has the rules that it came with.
         for release in (*reversed(self._releases[:place]), *self._releases[place:]):
             rules = release.rules.get(name)

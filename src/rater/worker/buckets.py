@@ -136,11 +136,14 @@ class LaneBuckets:
             for side in builder.sides
         ]
 
-    async def draw_one(self, batch: Batch, bucket: int, builder: RequestBuilder, views: Views) -> bool:
+    async def draw_one(
+        self, batch: Batch, bucket: int, builder: RequestBuilder, views: Views, *, keep: bool = True
+    ) -> bool:
         """Draw from one bucket; False: nothing was changed, the sides have to be matched again.
 
         Views were stale, and are fresh now; or something is due first, and the request knows what; or the
-        first limits of a side did not do, and it gets all.
+        first limits of a side did not do, and it gets all. keep: have views of clients that were changed;
+        else they are looked up when they are wanted again.
         """
         lane, cursor = self.lane, self.lane.cursors[bucket]
         request = builder.request(lane.standing, lane.token, cursor.expected, cursor.trim, cursor.floor)
@@ -170,7 +173,7 @@ class LaneBuckets:
         cursor.expected = reply.number
         batch.requests[bucket] = request.number
         for change in request.changes:
-            views.put(change.client, change.state)
+            views.changed(change.client, change.state, keep=keep)
         for client in clients_of(request):
             views.known.pop(client, None)  # it was as it is no more
         steps.settle(batch, builder, reply)

@@ -16,6 +16,7 @@ import structlog
 from msgspec.structs import replace
 
 from rater.core.bucket.messages import bucket_of
+from rater.core.clients.changes import Change
 from rater.core.clients.lifecycle import due_change
 from rater.core.clients.moments import changed_packages
 from rater.core.clients.planning import Cause, Known
@@ -385,17 +386,18 @@ async def _do_due(
     upto_ms: int,
 ) -> None:  # fmt: skip
     """Do what is due of clients of a bucket up to an instant, step by step until nothing is."""
-    views, waiting = buckets.views.of_batch(), dict.fromkeys(clients)
-    await buckets.look_up(bucket, set(clients), set(), views)
-    newest = max([view.catalog for view in views.fetched.values()], default=0)
-    if buckets.lane.catalog is not None and newest > buckets.lane.catalog.version:
-        await catch_up(buckets, batch, newest)
-    catalog, standing = buckets.lane.catalog, buckets.lane.standing
-    assert catalog is not None  # noqa: S101 - the caller looked
+    views, waiting = buckets.views.of_batch(), {client: place for place, client in enumerate(clients)}
     while waiting:
-        request = RequestBuilder()
-        for position, client in enumerate(clients):
-            view = views.fetched.get(client) if client in waiting else None
+        if lacking := waiting.keys() - views.fetched.keys():
+            await buckets.look_up(bucket, lacking, set(), views)
+        newest = max([view.catalog for view in views.fetched.values()], default=0)
+        if buckets.lane.catalog is not None and newest > buckets.lane.catalog.version:
+            await catch_up(buckets, batch, newest)
+        catalog, standing = buckets.lane.catalog, buckets.lane.standing
+        assert catalog is not None  # noqa: S101 - the caller looked
+        request, planned = RequestBuilder(), dict[str, Change]()
+        for client, place in waiting.items():
+            view = views.fetched.get(client)
             change = None
             if view is not None:
                 change = due_change(
@@ -403,13 +405,15 @@ async def _do_due(
                     known=views.known.get(client, Known()), cause=Cause(command.id), closing=True,
                     keep_ms=buckets.keep_ms,
                 )  # fmt: skip
-            if change is None:
-                waiting.pop(client, None)
-                continue
-            index = batch.step_index(batch.commands_topic, record.offset, CHANGE_INDEX_MIN + position)
-            request.change(change, batch.commands_topic, record, index)
-        if request.changes:
-            await buckets.draw_one(batch, bucket, request, views)
+            if change is not None:
+                planned[client] = change
+                index = batch.step_index(batch.commands_topic, record.offset, CHANGE_INDEX_MIN + place)
+                request.change(change, batch.commands_topic, record, index)
+        if not planned or await buckets.draw_one(batch, bucket, request, views, keep=False):
+            # The next is due later, nearly always: else the client is looked up again.
+            waiting = {of: waiting[of] for of, done in planned.items() if done.due_by(upto_ms)}
+        else:
+            waiting = {of: waiting[of] for of in planned}
     for client in clients:
         views.clients.pop(client, None)
 

@@ -118,7 +118,8 @@ class Line:
         reader = self.lane.reader
         if self._keeps_up():
             await asyncio.sleep(self.moved_at + self.shared.batch_age_s - time.monotonic())
-        polled = await reader.poll(timeout_ms=int(PROBE_S * 1000))
+        is_due = self.buckets.due.ready(time.time_ns() // 1_000_000)
+        polled = await reader.poll(timeout_ms=0 if is_due else int(PROBE_S * 1000))
         if polled:
             if self._keeps_up():
                 # That brought what the library fetched ahead when the last batch went; this brings the rest.

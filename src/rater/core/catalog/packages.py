@@ -148,7 +148,7 @@ class PackageVersion:
 class Package:
     """A package over time."""
 
-    __slots__ = ("_since", "_status_since", "_statuses", "id", "versions", "zones")
+    __slots__ = ("_since", "_status_since", "_statuses", "archived_ms", "id", "statuses", "versions", "zones")
 
     def __init__(
         self,
@@ -165,6 +165,10 @@ class Package:
         self._since = [since for since, _ in versions]
         self._statuses = tuple(status for _, status in statuses)
         self._status_since = [since for since, _ in statuses]
+        self.statuses = tuple(statuses)
+        """(instant since which, status), the first from the beginning."""
+        self.archived_ms = next((since for since, status in statuses if status == "archived"), None)
+        """Since when it is archived; None: it is not."""
 
     def at(self, at_ms: int) -> PackageVersion:
         """Return the version in force at an instant: that of a period is the one at the period's opening."""
@@ -182,10 +186,6 @@ class Package:
             since[place] if place else BEGINNING_MS,
             since[place + 1] if place + 1 < len(since) else NEVER_MS,
         )
-
-    def statuses(self) -> Sequence[tuple[int, Status]]:
-        """Return (instant since which, status), the first from the beginning."""
-        return list(zip(self._status_since, self._statuses, strict=True))
 
     def changes(self) -> Sequence[int]:
         """Return the instants at which a later version came into force."""

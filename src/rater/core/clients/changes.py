@@ -33,9 +33,15 @@ class ChangeEvent(NamedTuple):
 class Change(Struct):
     """What becomes of a client: the new state and its conditions, and all that is published of it.
 
-    The amounts of the transactions add up to the write's delta.
+    The amounts of the transactions add up to the write's delta. due_ms: when something is due next, as the
+    new state has it; None: never.
     """
 
     write: ClientWrite
     transactions: tuple[ChangeTransaction, ...] = ()
     events: tuple[ChangeEvent, ...] = ()
+    due_ms: int | None = None
+
+    def due_by(self, upto_ms: int) -> bool:
+        """Return whether something is due up to an instant still."""
+        return self.due_ms is not None and self.due_ms <= upto_ms

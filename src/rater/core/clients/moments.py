@@ -5,7 +5,7 @@ Source of the rules: RULES.md section 4.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import chain
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
@@ -60,38 +60,50 @@ def clock_of(state: ClientState, held: ClientPackage, catalog: Catalog) -> ZoneI
     return catalog.zones.at(zone_name(state, by_ms) if periods else state.zone, by_ms)
 
 
-def due_of(
-    state: ClientState, held: ClientPackage, catalog: Catalog, *, holds: bool = True, notices: bool = False
-) -> Due | None:
+def due_of(state: ClientState, held: ClientPackage, catalog: Catalog, *, holds: bool = True) -> Due | None:
     """Return what is due of a client package next; None: nothing ever.
 
     holds: also that DIDs go on hold, which takes nothing from what waits.
-    notices: also what is to be told of.
     """
     package, life = catalog.packages.get(held.package), held.life
     if package is None:
         return None
     if life is None:
         return Due(BEGINNING_MS, TAKE_OVER)
-    zone = clock_of(state, held, catalog)
+    zone, first = clock_of(state, held, catalog), None
     moments = _moments(held, life, package, zone) if life.ended_ms is None else iter(())
     if life.dids:
         moments = chain(moments, _of_dids(held, life, package, zone, catalog))
-    found = [due for due in moments if due.at_ms < NEVER_MS and (holds or due.what != HOLD)]
-    if notices and (notice := next_notice(state, held, package, catalog)) is not None:
-        found.append(Due(notice[0], NOTICE))
-    return min(found, key=_order, default=None)
+    for due in moments:
+        if (
+            due.at_ms < NEVER_MS
+            and (holds or due.what != HOLD)
+            and (first is None or _order(due) < _order(first))
+        ):
+            first = due
+    return first
 
 
 def _order(due: Due) -> tuple[int, int]:
     """Return what sorts what is due of one client package.
 
     At one instant what closes goes first, but before a load's archiving all that was due until then is done;
-    what opens a period at the stop of the one before goes before DIDs are put on hold; what tells is last.
+    and what opens a period at the stop of the one before goes before DIDs are put on hold.
     """
-    if due.what in {NOTICE, CANCEL, HOLD}:
-        return due.at_ms, {HOLD: 2, CANCEL: 3, NOTICE: 4}[due.what]
+    if due.what in {CANCEL, HOLD}:
+        return due.at_ms, 3 if due.what == CANCEL else 2
     return due.at_ms, 0 if due.what in CLOSING else 1
+
+
+def notice_of(state: ClientState, held: ClientPackage, catalog: Catalog) -> Due | None:
+    """Return when unused volume of a client package is told of next; None: of none ever.
+
+    At one instant what is due goes before it.
+    """
+    if not catalog.notices.expiring_ms or (package := catalog.packages.get(held.package)) is None:
+        return None
+    found = next_notice(state, held, package, catalog)
+    return None if found is None or found[0] >= NEVER_MS else Due(found[0], NOTICE)
 
 
 def next_notice(
@@ -124,9 +136,8 @@ def volumes_of(version: PackageVersion) -> list[Limit]:
 
 def _moments(held: ClientPackage, life: Life, package: Package, zone: ZoneInfo) -> Iterator[Due]:
     end, last = end_of(held, package, zone), life.periods[-1] if life.periods else None
-    gone = next((since for since, status in package.statuses() if status == "archived"), None)
-    if gone is not None:
-        yield Due(max(gone, held.assigned_ms), CANCEL)
+    if package.archived_ms is not None:
+        yield Due(max(package.archived_ms, held.assigned_ms), CANCEL)
     if life.waiting is not None:
         yield from _while_waiting(life.waiting, package, end)
     elif last is None:
@@ -136,7 +147,7 @@ def _moments(held: ClientPackage, life: Life, package: Package, zone: ZoneInfo) 
         if end is not None and not (held.activate_in_past and start < end):  # else that opens what is past
             yield Due(max(end, held.assigned_ms), EXPIRE)
     else:
-        yield _after(last, held, life, package, zone)
+        yield _after(last, end, held, life, package, zone)
     if (rolling := rolls_into(life)) is not None:
         yield Due(life.periods[rolling].start_ms, ROLL)
 
@@ -146,7 +157,7 @@ def _while_waiting(waiting: Waiting, package: Package, end: int | None) -> Itera
         yield Due(waiting.until_ms, GIVE_UP)
     if end is not None:
         yield Due(end, EXPIRE)
-    enabled = [since for since, status in package.statuses()[1:] if status == "active"]
+    enabled = [since for since, status in package.statuses[1:] if status == "active"]
     yield from (Due(since, ENABLE) for since in enabled if since > waiting.status_ms)
 
 
@@ -172,9 +183,10 @@ def _of_dids(
         yield Due(min(known), FREE)
 
 
-def _after(last: HeldPeriod, held: ClientPackage, life: Life, package: Package, zone: ZoneInfo) -> Due:
-    """Return what follows the last period that was opened."""
-    end = end_of(held, package, zone)
+def _after(
+    last: HeldPeriod, end: int | None, held: ClientPackage, life: Life, package: Package, zone: ZoneInfo
+) -> Due:
+    """Return what follows the last period that was opened; end: by an end date, the client package's too."""
     if end is not None and max(package.changed_ms, end - 1) < last.start_ms and len(life.periods) > 1:
         return Due(max(package.changed_ms, held.assigned_ms), WITHDRAW)
     if last.stop_ms is not None and not life.last and (end is None or end > last.stop_ms):
@@ -204,9 +216,28 @@ def renewal_ms(last: HeldPeriod, package: Package, zone: ZoneInfo) -> int:
 
 def due_ms(state: ClientState, catalog: Catalog) -> int | None:
     """Return when something is due of a client next, None: never."""
-    every = [due_of(state, held, catalog, notices=True) for held in state.packages]
-    found = [due.at_ms for due in every if due is not None]
-    return min(found, default=None)
+    return due_moments(state, catalog)[0]
+
+
+def due_before_calls_ms(state: ClientState, catalog: Catalog) -> int | None:
+    """Return the first moment from which a call has something to be done before it; None: never."""
+    return due_moments(state, catalog)[1]
+
+
+def due_moments(state: ClientState, catalog: Catalog) -> tuple[int | None, int | None]:
+    """Return when something is due of a client next, and the first of it that calls do before them."""
+    return first_of(
+        [(due_of(state, held, catalog), notice_of(state, held, catalog)) for held in state.packages]
+    )
+
+
+def first_of(found: Iterable[tuple[Due | None, Due | None]]) -> tuple[int | None, int | None]:
+    """Return the first moment of what is due of client packages or to be told, and of what calls do."""
+    pairs = list(found)
+    return (
+        min([due.at_ms for pair in pairs for due in pair if due is not None], default=None),
+        min([due.at_ms for due, _ in pairs if due is not None and due.what not in CLOSING], default=None),
+    )
 
 
 def changed_packages(before: Catalog, after: Catalog) -> list[tuple[str, int]]:
@@ -215,25 +246,15 @@ def changed_packages(before: Catalog, after: Catalog) -> list[tuple[str, int]]:
     Something may be due of their clients that the index does not know of.
     """
     return [
-        (of, max(package.changed_ms, package.statuses()[-1][0]))
+        (of, max(package.changed_ms, package.statuses[-1][0]))
         for of, package in sorted(after.packages.items())
         if (old := before.packages.get(of)) is not None
         and (
-            old.statuses() != package.statuses()
+            old.statuses != package.statuses
             or (old.latest.spec.start_date, old.latest.spec.end_date)
             != (package.latest.spec.start_date, package.latest.spec.end_date)
         )
     ]
-
-
-def due_before_calls_ms(state: ClientState, catalog: Catalog) -> int | None:
-    """Return the first moment from which a call has something to be done before it; None: never."""
-    found = [
-        due.at_ms
-        for held in state.packages
-        if (due := due_of(state, held, catalog)) is not None and due.what not in CLOSING
-    ]
-    return min(found, default=None)
 
 
 def turn(catalog: Catalog, held: ClientPackage, at_ms: int) -> tuple[int, tuple[int, int, str]]:

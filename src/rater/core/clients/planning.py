@@ -25,13 +25,13 @@ from rater.core.clients.state import (
     write_state,
     zone_name,
 )
-from rater.core.instants import rfc3339
+from rater.core.instants import shared_rfc3339
 from rater.core.kinds import EventType
 
 ENOUGH = 2**52
 """A balance for which nothing is refused: planned for where none is known."""
 STEP_MAX = 64
-"""Transactions, events or moments of due work after which a plan ends; what is left comes with the next step."""
+"""Transactions, events or moments of due work after which a plan ends; what is left comes with the next."""
 
 _encode = msgspec.json.Encoder().encode
 _pack = msgspec.msgpack.Encoder(order="deterministic").encode
@@ -70,6 +70,8 @@ class Plan:
         self.events: list[ChangeEvent] = []
         self.unpayable: dict[str, str] = {}
         """Client package → a sentence: why its fees cannot be worked out."""
+        self.due: dict[int, tuple[ClientPackage, ClientState, Any]] = {}
+        """What was found due of client packages, by their places (`lifecycle`)."""
         self.touched: set[str] = set()
         """Client packages whose life changed."""
         self._expected = 0 if new else state.version
@@ -171,7 +173,7 @@ class Plan:
         """Return when a period stops: as scheduled, by an end date, or when its client package was closed."""
         ends = [period.stop_ms, held.end_ms, None if held.life is None else held.life.ended_ms]
         package = self.catalog.packages.get(held.package)
-        if package is not None:
+        if package is not None and package.latest.spec.end_date is not None:
             zone = self.catalog.zones.at(zone_name(self.state, period.by_ms), period.by_ms)
             ends.append(package.latest.end_ms(zone))
         return min([at for at in ends if at is not None], default=None)
@@ -186,8 +188,8 @@ class Plan:
         return {
             "status": status_of(held, at_ms),
             "period": None if period is None else period.number,
-            "period_start": None if period is None else rfc3339(period.start_ms),
-            "period_stop": None if stop is None else rfc3339(stop),
+            "period_start": None if period is None else shared_rfc3339(period.start_ms),
+            "period_stop": None if stop is None else shared_rfc3339(stop),
             "end_date": held.end_date,
             "waiting": None if life.waiting is None else life.waiting.reason,
         }
@@ -214,7 +216,7 @@ class Plan:
         """Return an event of this change: its id names the client's version after it."""
         values = {"account": None, "client_package": None, "package_name": None, "period": None, **fields}
         out = {
-            "id": f"{self.state.id}/{self.version}/{kind}/{about}", "type": kind, "at": rfc3339(at_ms),
+            "id": f"{self.state.id}/{self.version}/{kind}/{about}", "type": kind, "at": shared_rfc3339(at_ms),
             "client": self.state.id, "account": values["account"],
             "client_package": values["client_package"], "package_name": values["package_name"],
             "period": values["period"], "cause": self.cause.id, "actor": self.cause.actor or None,
@@ -247,7 +249,7 @@ class Plan:
             hints=[] if due_ms is None or due_ms == self._was_due else [hint_of(due_ms, state.id)],
             members=self._members, history=self._history,
         )  # fmt: skip
-        return Change(write, tuple(self.transactions), tuple(self.events))
+        return Change(write, tuple(self.transactions), tuple(self.events), due_ms)
 
     def _outdate(self) -> None:
         """Move periods that no call can fall into any more to the history."""

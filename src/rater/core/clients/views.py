@@ -286,6 +286,14 @@ class Views:
         self.owners.update(owners)
         self.absent_accounts |= accounts - owners.keys()
 
+    def changed(self, client: str, state: bytes, *, keep: bool) -> None:
+        """Take a client's state after a change; keep False: have no view of it until it is fetched again."""
+        if keep:
+            self.put(client, state)
+        else:
+            self.fetched.pop(client, None)
+            self.clients.pop(client, None)
+
     def put(self, client: str, state: bytes) -> None:
         """Take a client's newest state.
 

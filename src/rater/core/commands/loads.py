@@ -196,7 +196,7 @@ def package_events(before: Catalog, after: Catalog) -> Iterator[ChangeEvent]:
         value = write_event(
             Event(
                 id=f"package/{of}/{after.version}/{kind}", type=kind,
-                at=rfc3339(max(package.changed_ms, package.statuses()[-1][0])), package_name=new.name,
+                at=rfc3339(max(package.changed_ms, package.statuses[-1][0])), package_name=new.name,
                 cause=f"catalog/{after.version}",
                 before=None if was is None else {name: getattr(was, name) for name in names},
                 after={name: getattr(new, name) for name in names}, data={"package": of},
