@@ -2,7 +2,9 @@
 
 Hours pass between rounds of some seconds. Client packages begin within seconds of each other and their
 periods are hours or a day, so a round lies around due moments: calls come before, across and after them, late
-ones too, and top-ups, assignments, stops and loads between. Ticks come from the lanes themselves. What must be true:
+ones too, and top-ups, assignments, stops and loads between. Ticks come from the lanes themselves.
+
+What must be true:
 `life_checking.check_life`, and in runs of one lane what the oracle of packages says, step by step.
 """
 

@@ -6,7 +6,8 @@ no such order: between a rise and what it clears another lane may draw.
 
 Left out are clients of whom something was decided in another order than the oracle can be fed: a load that
 reached them later than others, or is dated before their last change; a rise that was cleared after a crash,
-with something between; an assignment dated before its package was disabled; what was late by a part of a second.
+with something between; an assignment dated before its package was disabled; what was late by a part of a
+second.
 """
 
 from __future__ import annotations
@@ -100,7 +101,7 @@ class _Feed:
                 yield from self._sides(topic, offset, client, group)
 
     def _is_lost(self, side: Pending) -> bool:
-        """Return whether a side was lost after it was rated, and was rejected as too late when it came again."""
+        """Return whether a rated side was lost, and rejected as too late when it came again."""
         topic, offset, index = side.identity
         return not side.result.outcome and ((topic, 0, offset), index) not in self.usage
 

@@ -149,12 +149,14 @@ class Rater:
     def _change(self, entries: Sequence[ClientEntry], at_ms: int) -> None:
         """Carry out what a load changes of clients, as a chunk of it does."""
         for entry in entries:
-            known = self.known(entry.id) if entry.id in self.states else Known()
-            change = load_change(
-                self.states.get(entry.id), entry, self.catalog, at_ms=at_ms, cause=Cause("load"), known=known
-            )
-            if change is not None:
-                self.carry_out(change, at_ms)
+            more = True
+            while more:
+                old = self.states.get(entry.id)
+                known = Known() if old is None else self.known(entry.id)
+                change = load_change(old, entry, self.catalog, at_ms=at_ms, cause=Cause("load"), known=known)
+                if change is not None:
+                    self.carry_out(change, at_ms)
+                more = old is not None and change is not None and change.due_by(max(at_ms, old.changed_ms))
         _assign_dids(self, entries, at_ms)
 
     def _see_to(self, packages: Mapping[str, int], at_ms: int) -> None:

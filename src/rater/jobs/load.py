@@ -212,8 +212,7 @@ class Loader:
         await tail.open()
         try:
             await writer.write(records)
-            clients = _counted(len(merged.entries), "client")
-            self.say(f"catalog {version} published: {clients} in {_counted(len(commands), 'part')}")
+            self.say(f"catalog {version} published: {_sent(len(merged.entries), len(commands))}")
             return await self._results(tail, load_id, version, commands)
         finally:
             await tail.close()
@@ -370,6 +369,10 @@ class Loader:
             if time.monotonic() - heard > QUIET_S:
                 return Loaded(version, changed=True, applied=False, refused=refused)
         return Loaded(version, changed=True, applied=True, refused=refused)
+
+
+def _sent(clients: int, parts: int) -> str:
+    return f"{_counted(clients, 'client')} in {_counted(parts, 'part')}"
 
 
 def _counted(number: int, what: str) -> str:

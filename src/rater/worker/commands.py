@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from functools import partial
 from typing import Any
 
 import structlog
@@ -239,16 +240,16 @@ async def _change_clients(
     while True:
         states = {client: view.state for client, view in views.fetched.items()}
         try:
-            request = chunk_call(
+            request, more = chunk_call(
                 batch.commands_topic, record, command, args, states, lane.catalog, views.known,
-                buckets.keep_ms,
+                buckets.keep_ms, partial(batch.step_index, batch.commands_topic, record.offset),
             )  # fmt: skip
         except ValueError as error:
             raise Refused(str(error)) from error
         done = not request.changes or await buckets.draw_one(batch, args.bucket, request, views)
         for client in ids:
             views.clients.pop(client, None)  # loads come by the million: who calls is looked up again
-        if done:
+        if done and not more:
             return bool(request.changes)
 
 

@@ -9,7 +9,7 @@ from zlib import crc32
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from lives import lived
 
@@ -71,11 +71,12 @@ def held(**fields: Any) -> ClientPackageSpec:
 
 def apply_entry(state: ClientState | None, entry: ClientEntry, catalog: Catalog, at_ms: int) -> ClientState:
     """Return the client that a load makes, what is due until then done before; the same one for nothing."""
-    change = load_change(state, entry, catalog, at_ms=at_ms, cause=Cause("load"))
-    if change is None:
-        assert state is not None
-        return state
-    return read_state(change.write.state)
+    while (change := load_change(state, entry, catalog, at_ms=at_ms, cause=Cause("load"))) is not None:
+        more, state = state is not None and change.due_by(at_ms), read_state(change.write.state)
+        if not more:
+            return state
+    assert state is not None
+    return state
 
 
 def register_of(
@@ -706,6 +707,9 @@ def test_periods_tile_time_whatever_changes(
     lengths=st.dictionaries(_AFTER, _SPANS, max_size=3),
     later=st.tuples(st.integers(401, 800).map(lambda day: LOADED + day * DAY_MS), _SPANS, _ZONES),
     after=st.integers(0, 400 * DAY_MS),
+)
+@example(
+    "1 hour", {LOADED + 3 * DAY_MS: "3 months"}, (LOADED + 401 * DAY_MS, None, "Asia/Kolkata"), 95 * DAY_MS
 )
 def test_a_change_touches_no_period_that_has_opened(
     first: str | None, lengths: dict[int, str | None], later: tuple[int, str | None, str], after: int

@@ -117,7 +117,7 @@ def test_an_activation_has_no_discount() -> None:
     kinds = (TransactionType.ACTIVATION_FEE, TransactionType.SUBSCRIPTION_FEE)
     found = [fee(kind=kind, catalog=catalog) for kind in kinds]
     assert [comes_to(one)[2] for one in found] == [3_000_000, 4_000_000]
-    assert [one.lines for one in found if one is not None] == [
+    assert [json.loads(bytes(one.lines)) for one in found if one is not None] == [
         [{"name": "a", "note": "", "rate": "2"}, {"name": "b", "note": "", "rate": "1"}],
         [{"name": "f", "note": "", "rate": "5"}, {"discount": "-1", "activation_count": 1}],
     ]

@@ -15,7 +15,7 @@ from rater.core.clients import counting, fees, lifecycle
 from rater.core.clients.changes import Change
 from rater.core.clients.lifecycle import due_change
 from rater.core.clients.loading import load_change
-from rater.core.clients.moments import due_of
+from rater.core.clients.moments import due_of, notice_of
 from rater.core.clients.planning import Cause, Known
 from rater.core.clients.state import ClientState, read_state
 from rater.core.instants import DAY_MS, shared_rfc3339
@@ -112,7 +112,10 @@ def test_nothing_depends_on_what_is_remembered(
                 patch.object(
                     lifecycle,
                     "_due",
-                    lambda plan, place: due_of(plan.state, plan.packages[place], plan.catalog),
+                    lambda plan, place: (
+                        due_of(plan.state, plan.packages[place], plan.catalog),
+                        notice_of(plan.state, plan.packages[place], plan.catalog),
+                    ),
                 ),
             ):
                 assert _due(state, catalog, upto_ms, micros, closing=closing) == change

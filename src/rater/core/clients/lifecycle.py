@@ -72,7 +72,14 @@ def _nothing_due(state: ClientState, catalog: Catalog, upto_ms: int, *, closing:
         and next_ms is not None
         and next_ms > upto_ms
         and all(held.life is not None for held in state.packages)
+        and not (closing and _told_by(state, catalog, upto_ms))
     )
+
+
+def _told_by(state: ClientState, catalog: Catalog, upto_ms: int) -> bool:
+    """Return whether something is to be told up to an instant: settings may be others than the state's."""
+    notices = [notice_of(state, held, catalog) for held in state.packages]
+    return any(notice is not None and notice.at_ms <= upto_ms for notice in notices)
 
 
 def woken_change(
@@ -83,6 +90,12 @@ def woken_change(
     at_ms = max(at_ms, state.changed_ms)
     retry(plan, at_ms)
     return finished(plan, at_ms) if plan.touched else None
+
+
+def due_left(plan: Plan, at_ms: int) -> bool:
+    """Return whether more is due up to an instant than the plan has done: it ended because it was full."""
+    next_ms = due_ms(replace(plan.state, packages=plan.packages, changed_ms=at_ms), plan.catalog)
+    return next_ms is not None and next_ms <= at_ms
 
 
 def finished(plan: Plan, at_ms: int) -> Change:

@@ -18,7 +18,7 @@ from rater.core.catalog.specs import ClientEntry, ClientPackageSpec, ClientSpec
 from rater.core.clients.actions import edit_end
 from rater.core.clients.changes import Change
 from rater.core.clients.earlier import whole_second
-from rater.core.clients.lifecycle import finished, settle_due
+from rater.core.clients.lifecycle import due_left, finished, settle_due
 from rater.core.clients.opening import retry
 from rater.core.clients.planning import Cause, Known, Plan
 from rater.core.clients.state import ClientPackage, ClientState, Life
@@ -36,8 +36,9 @@ def load_change(
     """Return what a load makes of a client, with all that is due of it until then; None: nothing.
 
     at_ms: of the load. known: what the bucket told of the client. What may not change any more and differs
-    nevertheless (two loads at once) is left as it is. Raises ValueError, with a sentence, for what cannot be
-    applied, and when the opening balance would take the sum out of range.
+    nevertheless (two loads at once) is left as it is. While the change is `due_by` the load, ask again with
+    its state: what is due goes first, in steps. Raises ValueError, with a sentence, for what cannot be applied,
+    and when the opening balance would take the sum out of range.
     """
     known = known or Known()
     if state is None:
@@ -49,6 +50,8 @@ def load_change(
     at_ms = max(at_ms, state.changed_ms)
     plan = Plan(state, catalog, known, cause, keep_ms=keep_ms)
     settle_due(plan, at_ms, at_ms, closing=True)
+    if due_left(plan, at_ms):
+        return finished(plan, at_ms)
     credit = state.credit_limit
     if client is not None:
         _change_client(plan, client, at_ms)

@@ -21,9 +21,8 @@ from rater.core.clients import actions
 from rater.core.clients.changes import Change
 from rater.core.clients.counting import aligned
 from rater.core.clients.dids import assign_did, release_did
-from rater.core.clients.lifecycle import finished, settle_due
+from rater.core.clients.lifecycle import due_left, finished, settle_due
 from rater.core.clients.loading import assign, first_start
-from rater.core.clients.moments import due_ms
 from rater.core.clients.planning import Cause, Known, Plan
 from rater.core.clients.state import ClientState, did_of
 from rater.core.commands.loads import event
@@ -89,8 +88,7 @@ def act(
         return _repeated(state, command, done, content)
     expected = command.expect_version
     settle_due(plan, at_ms, at_ms, closing=True)
-    left = due_ms(replace(state, packages=plan.packages, changed_ms=at_ms), catalog)
-    if (left is not None and left <= at_ms) or plan.full:
+    if due_left(plan, at_ms) or plan.full:
         return Acted(finished(plan, at_ms), more=True)
     number, held_id = 1, command.client_package
     if isinstance(args, AssignArgs):

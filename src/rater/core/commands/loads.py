@@ -6,7 +6,7 @@ is done to balances. So a chunk that cannot be one of a load is refused as a who
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from rater.core.amounts import LIMIT
@@ -108,35 +108,37 @@ _OF_ANOTHER = "the entry holds rows of another client"
 
 def chunk_call(
     topic: str, record: Record, command: Command, args: ClientsArgs, states: dict[str, ClientState],
-    catalog: Catalog, known: Mapping[str, Known], keep_ms: int,
-) -> RequestBuilder:  # fmt: skip
-    """Return the call that brings the chunk's clients to what the load says; unchanged ones are left out.
+    catalog: Catalog, known: Mapping[str, Known], keep_ms: int, index_of: Callable[[int], int],
+) -> tuple[RequestBuilder, bool]:  # fmt: skip
+    """Return the call that brings the chunk's clients to what the load says, and whether it is but a step.
 
-    The last change bears the event that the command is done. known: what the bucket told of clients; keep_ms:
-    as of `load_change`. Raises ValueError with a sentence where an entry has a date, zone or number that is
-    none.
+    Unchanged ones are left out. The last change of the last step bears the event that the command is done.
+    known: what the bucket told of clients; keep_ms: as of `load_change`; index_of: place of a change in the
+    chunk → its index under the command. Raises ValueError with a sentence where an entry has a date, zone or
+    number that is none.
     """
-    changes = []
+    changes, more, at_ms = [], False, milliseconds(command.at)
     for position, entry in enumerate(args.entries):
         old = states.get(entry.id)
         if old is None and entry.client is None:
             continue  # its client was refused or never came: nothing to assign to
         try:
             change = load_change(
-                old, entry, catalog, at_ms=milliseconds(command.at), cause=Cause(command.id, command.actor),
+                old, entry, catalog, at_ms=at_ms, cause=Cause(command.id, command.actor),
                 known=known.get(entry.id, Known()), keep_ms=keep_ms,
             )  # fmt: skip
         except (ValueError, OverflowError) as error:
             raise ValueError(f"client {shown(entry.id)!r}: {shown(str(error))}") from error
         if change is not None:
-            changes.append((CHANGE_INDEX_MIN + position, change))
+            changes.append((index_of(CHANGE_INDEX_MIN + position), change))
+            more = more or (old is not None and change.due_by(max(at_ms, old.changed_ms)))
     request = RequestBuilder()
-    if changes:
+    if changes and not more:
         last = changes[-1][1]
         last.events = (*last.events, event(EventType.COMMAND_DONE, command, "done", {}))
     for index, change in changes:
         request.change(change, topic, record, index)
-    return request
+    return request, more
 
 
 def event(
