@@ -37,8 +37,8 @@ def load_change(
 
     at_ms: of the load. known: what the bucket told of the client. What may not change any more and differs
     nevertheless (two loads at once) is left as it is. While the change is `due_by` the load, ask again with
-    its state: what is due goes first, in steps. Raises ValueError, with a sentence, for what cannot be applied,
-    and when the opening balance would take the sum out of range.
+    its state: what is due goes first, in steps. Raises ValueError, with a sentence, for what cannot be
+    applied, and when the opening balance would take the sum out of range.
     """
     known = known or Known()
     if state is None:
