@@ -193,6 +193,10 @@ class Store:
         yield "42"
         yield "gone"
 
+    def members(self, package: str) -> AsyncIterator[str]:
+        """The same; package: whichever."""
+        return self.scan_clients()
+
 
 @pytest.fixture
 def store_of(app: Put, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Store]:

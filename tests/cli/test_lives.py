@@ -50,7 +50,7 @@ def listed(capsys: Capture, *arguments: str) -> list[dict[str, Any]]:
         (Life(waiting=FUNDS), None, "pending", "waits for funds"),
         (Life(periods=(period(1, PAST, FUTURE),)), None, "active", "renews"),
         (Life(periods=(period(1, PAST, FUTURE),), last=True), None, "active", "ends"),
-        (Life(periods=(period(1, PAST, FUTURE),)), FUTURE, "active", "ends"),
+        pytest.param(Life(periods=(period(1, PAST, FUTURE),)), FUTURE, "active", "ends", id="an end date"),
         (Life(periods=(period(1, PAST, FUTURE),), waiting=FUNDS), None, "active", "waits for funds"),
         (Life(periods=(period(1, PAST, NOW - 1000),), waiting=FUNDS), None, "pending", "waits for funds"),
         (Life(periods=(period(1, PAST, NOW - 1000),)), None, "active", "renews"),

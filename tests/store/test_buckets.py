@@ -759,6 +759,8 @@ async def _everything(store: Buckets) -> None:
     assert await store.states([CLIENT])
     assert await store.accounts(["b"])
     assert [name async for name in store.scan_clients()] == [CLIENT]
+    assert [name async for name in store.members("gold")] == [CLIENT]
+    assert [name async for name in store.members("silver")] == []
     assert await store.check() == []
 
 

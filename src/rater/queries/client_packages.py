@@ -105,7 +105,7 @@ async def client_packages(
     """
     chosen = await _chosen(at.store, wanted)
     catalog = await catalog_queries.newest(at.kafka, at.topics, at.catalogs)
-    async for state in _states(at.store, chosen, passed):
+    async for state in _states(at.store, chosen, passed, wanted.package):
         if any(_is_wanted(state, held, wanted, catalog, now_ms) for held in state.packages):
             found = await held_of(at.store, state.id)
             for use in uses(found, catalog, now_ms, wanted) if found is not None else ():
@@ -123,7 +123,7 @@ async def page_of(
     catalog = await catalog_queries.newest(at.kafka, at.topics, at.catalogs)
     total, last = 0, page * rows
     first: list[tuple[tuple[int, int, str], int, str]] = []
-    async for state in _states(at.store, chosen, passed):
+    async for state in _states(at.store, chosen, passed, wanted.package):
         for place, held in enumerate(state.packages):
             if _is_wanted(state, held, wanted, catalog, now_ms):
                 total += 1
@@ -211,9 +211,11 @@ async def _chosen(store: Buckets, wanted: Wanted) -> str | None:
     return client_id
 
 
-async def _states(store: Buckets, chosen: str | None, passed: Passed) -> AsyncIterator[ClientState]:
+async def _states(
+    store: Buckets, chosen: str | None, passed: Passed, package: str | None
+) -> AsyncIterator[ClientState]:
     if chosen is None:
-        async for state in every_state(store, passed):
+        async for state in every_state(store, passed, package):
             yield state
     elif (found := await held_of(store, chosen)) is not None:
         yield found.state

@@ -93,14 +93,15 @@ async def state_of(store: Buckets, client_id: str) -> Held:
 
 
 async def every_state(
-    store: Buckets, passed: Callable[[int], None] = lambda _: None
+    store: Buckets, passed: Callable[[int], None] = lambda _: None, package: str | None = None
 ) -> AsyncIterator[ClientState]:
     """Yield the states of all clients, in no order; passed: told how many each step read.
 
-    A million take some minutes at most. Raises Halt where one cannot be read.
+    package: of those alone that have or had it. A million take some minutes at most. Raises Halt where one
+    cannot be read.
     """
     some: list[str] = []
-    async for client_id in store.scan_clients():
+    async for client_id in store.scan_clients() if package is None else store.members(package):
         some.append(client_id)
         if len(some) == _AT_ONCE:
             async for state in _states(store, some):

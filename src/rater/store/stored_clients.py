@@ -53,6 +53,20 @@ class StoredClients:
         asked = [(of, keys.members(of)) for of in packages for keys in self._keys]
         return frozenset([of for of, key in asked if await self._link.ask(key, "EXISTS", key)])
 
+    async def members(self, package: str) -> AsyncIterator[str]:
+        """Yield the id of each client that has or had the package, once, in no order.
+
+        What a version before assigned comes to the index when its client is taken over.
+        """
+        for keys in self._keys:
+            key, first, seen = keys.members(package), 0, set[bytes]()
+            while names := await self._link.ask(key, "LRANGE", key, first, first + _SCAN_COUNT - 1):
+                for name in names:
+                    if name not in seen:
+                        seen.add(name)
+                        yield str(name, "utf-8")
+                first += len(names)
+
     async def states(self, clients: Iterable[str]) -> dict[str, bytes]:
         """Return the states of those clients that exist."""
         found: dict[str, bytes] = {}
