@@ -194,7 +194,8 @@ class Store:
         yield "gone"
 
     def members(self, package: str) -> AsyncIterator[str]:
-        """The same; package: whichever."""
+        """The same, of any package."""
+        assert package
         return self.scan_clients()
 
 
