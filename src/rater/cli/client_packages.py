@@ -23,6 +23,7 @@ from rater.cli.commanding import Order, Writing, check, perform, show, told_if_m
 from rater.cli.options import WrongInput, invocation, page_options, pulled, run, settings_options
 from rater.cli.printing import Row, print_json, print_pairs, print_rows, progress, say
 from rater.cli.times import WHEN, shown_time
+from rater.core.catalog_files.fields import QUANTITY_MAX
 from rater.core.kinds import ClientPackageStatus, Do
 
 if TYPE_CHECKING:
@@ -243,7 +244,14 @@ def _now_ms() -> int:
     "--start-date", type=WHEN, metavar="T", help="A date (00:00 at the client) or a time; else now."
 )
 @click.option("--end-date", type=WHEN, metavar="T", help="In the same forms; else without end.")
-@click.option("--quantity", type=int, default=1, show_default=True, metavar="N", help="How many times.")
+@click.option(
+    "--quantity",
+    type=click.IntRange(1, QUANTITY_MAX),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="How many times.",
+)
 @click.option(
     "--activate-in-past", is_flag=True, help="Begin at a start date in the past; periods since are charged."
 )

@@ -35,14 +35,14 @@ class Planned(NamedTuple):
 def status_edit(of: str, status: Status) -> Edit:
     """Return what gives a package another status."""
     rows = CatalogFile()
-    rows.statuses.append(Placed("package", of, StatusRow(of, status)))
+    rows.statuses.append(Placed("package", "", StatusRow(of, status)))
     return Edit(Do.SET_PACKAGE_STATUS, rows)
 
 
 def deletion(of: str) -> Edit:
     """Return what deletes a package."""
     rows = CatalogFile()
-    rows.deletions.append(Placed("package", of, of))
+    rows.deletions.append(Placed("package", "", of))
     return Edit(Do.DELETE_PACKAGE, rows)
 
 
