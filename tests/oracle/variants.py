@@ -1,15 +1,13 @@
 """One scenario under many circumstances that must change nothing.
 
 The base is one batch for each record with every memo emptied before it; it equals the reference, which is
-written apart, in every field. Then each variant equals the base in every byte that is published, and in what
+written apart and knows how packages live, in every field. Then each variant equals the base in every byte that is published, and in what
 the buckets hold in the end. Variants with two lanes equal a base that takes the records in the order in which
 they were drawn.
 """
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -17,14 +15,9 @@ from random import Random
 from typing import Any
 
 from oracle import lanes
+from oracle.life import World
 from oracle.lanes import Broken, Ended, Final, System
 from oracle.scenario import LoadStep, RecordStep, Scenario, Step
-
-_REFERENCE = "oracle.reference"
-Reference: Any = (
-    importlib.import_module(_REFERENCE).Reference if importlib.util.find_spec(_REFERENCE) else None
-)
-"""Written apart from the product; without it the base is taken for right."""
 
 ALL = 10**9
 
@@ -132,9 +125,7 @@ def one_by_one(
 
 def check_reference(scenario: Scenario, found: Result, order: Sequence[tuple[int, int]]) -> None:
     """Compare with the reference, fed in this order."""
-    if Reference is None:
-        return
-    reference, version, probe = Reference(scenario.window_days), 0, lanes.Witness(scenario.window_days)
+    reference, version, probe = World(scenario.window_days), 0, lanes.Witness(scenario.window_days)
     for lane, number in order:
         step = scenario.steps[number]
         if isinstance(step, LoadStep):

@@ -187,6 +187,10 @@ class Package:
         """Return (instant since which, status), the first from the beginning."""
         return list(zip(self._status_since, self._statuses, strict=True))
 
+    def cancelled_ms(self, assigned_ms: int) -> int | None:
+        """Return when its archiving cancels a client package that was assigned then; None: never."""
+        return max(self._status_since[-1], assigned_ms) if self._statuses[-1] == "archived" else None
+
     def changes(self) -> Sequence[int]:
         """Return the instants at which a later version came into force."""
         return self._since[1:]

@@ -65,9 +65,8 @@ def due_of(state: ClientState, held: ClientPackage, catalog: Catalog) -> Due | N
 
 def _moments(held: ClientPackage, life: Life, package: Package, zone: ZoneInfo) -> Iterator[Due]:
     end, last = end_of(held, package, zone), life.periods[-1] if life.periods else None
-    gone = next((since for since, status in package.statuses() if status == "archived"), None)
-    if gone is not None:
-        yield Due(max(gone, held.assigned_ms), CANCEL)
+    if (gone := package.cancelled_ms(held.assigned_ms)) is not None:
+        yield Due(gone, CANCEL)
     if life.waiting is not None:
         yield from _while_waiting(life.waiting, package, end)
     elif last is None:
