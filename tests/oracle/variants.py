@@ -1,9 +1,9 @@
 """One scenario under many circumstances that must change nothing.
 
 The base is one batch for each record with every memo emptied before it; it equals the reference, which is
-written apart and knows how packages live, in every field. Then each variant equals the base in every byte that is published, and in what
-the buckets hold in the end. Variants with two lanes equal a base that takes the records in the order in which
-they were drawn.
+written apart and knows how packages live, in every field. Then each variant equals the base in every byte
+that is published, and in what the buckets hold in the end. Variants with two lanes equal a base that takes
+the records in the order in which they were drawn.
 """
 
 from __future__ import annotations
@@ -200,8 +200,12 @@ def check(scenario: Scenario, name: str, wanted: Result, seed: int = 0) -> None:
 
 
 def compare(wanted: Result, got: Result, *, crash: bool = False) -> None:
-    """Compare two runs in every byte; after a crash, as far as both knew the same time."""
-    for number in sorted(wanted.ended.keys() | got.ended.keys()):
+    """Compare two runs in every byte, in the order of draws; after a crash, as far as both knew the same time.
+
+    What comes behind a side that one of them drew and the other refused draws on what that one has left.
+    """
+    drawn = [number for _, number in got.order if number in got.ended]
+    for number in dict.fromkeys((*drawn, *sorted(wanted.ended.keys() | got.ended.keys()))):
         one, other = wanted.ended.get(number, []), got.ended.get(number, [])
         if one != other:
             if crash and {ended.reason for ended in (*one, *other)} & JUDGED_BY_TIME:
@@ -263,9 +267,10 @@ class _Run:
             at += len(segment)
             for number, step in segment:
                 await self._put(number, step)
-            if setup.lanes > 1:
+            if setup.lanes > 1 or system.sweeps:
                 self._note()
                 await self._obey()
+                system.sweeps = False
             await self._drain()
             self._note()
 
