@@ -174,7 +174,10 @@ class Owner:
 
 @dataclass
 class Result:
-    """What a step did. done: what a command tells; refused: why it did nothing; sides: of a call; brought: fees by it."""
+    """What a step did.
+
+    done: what a command tells; refused: why it did nothing; sides: of a call; brought: fees that those bring.
+    """
 
     transactions: list[Row] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)

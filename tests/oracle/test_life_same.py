@@ -10,8 +10,9 @@ from oracle.life_compare import compared, difference, scenario_of, smallest, tol
 from oracle.life_pairs import pairs
 
 SEEDS = 300
-FOUND = (407, 414, 635, 641, 725, 843, 854, 1015, 1048)
+FOUND = (309, 407, 414, 635, 641, 725, 843, 854, 1015, 1048)
 """Random scenarios further on that showed a fault."""
+
 
 def test_the_product_lives_as_the_oracle() -> None:
     """Transactions, events, refusals, balances, draws and ends are the same in all scenarios."""

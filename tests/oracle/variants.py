@@ -15,8 +15,8 @@ from random import Random
 from typing import Any
 
 from oracle import lanes
-from oracle.life import World
 from oracle.lanes import Broken, Ended, Final, System
+from oracle.life import World
 from oracle.scenario import LoadStep, RecordStep, Scenario, Step
 
 ALL = 10**9
@@ -200,9 +200,10 @@ def check(scenario: Scenario, name: str, wanted: Result, seed: int = 0) -> None:
 
 
 def compare(wanted: Result, got: Result, *, crash: bool = False) -> None:
-    """Compare two runs in every byte, in the order of draws; after a crash, as far as both knew the same time.
+    """Compare two runs in every byte, in the order of draws.
 
-    What comes behind a side that one of them drew and the other refused draws on what that one has left.
+    After a crash, as far as both knew the same time: what comes behind a side that one of them drew and the
+    other refused draws on what that one has left.
     """
     drawn = [number for _, number in got.order if number in got.ended]
     for number in dict.fromkeys((*drawn, *sorted(wanted.ended.keys() | got.ended.keys()))):

@@ -42,7 +42,7 @@ def period_around(
     """Return the period that holds an instant, and the [from, until) around it in which that is so.
 
     It lies between the dates that the package has in this catalog, and ends at the client package's own end
-    date, or when that was closed, or when the package was archived. Whether that is disabled is not looked at.
+    date, or when that was closed, or when the package was archived. Whether it is disabled is not looked at.
     """
     life = held.life
     since, until = BEGINNING_MS, NEVER_MS
