@@ -5,8 +5,9 @@ lane, obeying a load's commands, `Line.process`, `Line.commit`. While it goes on
 
 - at a draw that is done, no client's state is newer than the lane's catalog;
 - each counter that a side names is that of its own client package and period;
-- a bucket is asked once more than it answered STALE and MORE, and no side that needs all its limits is asked
-  again with the first of them;
+- a bucket is asked once more than it answered STALE and MORE and carried out changes, and again for each half
+  of sides that do not come to rest in ROUNDS_MAX; no side that needs all its limits is asked again with the
+  first of them;
 - a bucket's sums are the sums of what the journal's headers say;
 - mark, rejected records and transactions of one batch name one catalog; but what was drawn before the lane
   caught up, and was rejected beside it, names that of the draw;
@@ -70,7 +71,7 @@ from rater.store.buckets import ExpireReply
 from rater.stream import journal, lane_reader, producer, topics
 from rater.stream.journal import Mark, Owner, control_record, understood
 from rater.stream.topics import Topics
-from rater.worker.line import Line
+from rater.worker.line import ROUNDS_MAX, Line
 from rater.worker.shared import Readiness, Shared, WorkerConnections
 from rater.worker.takeover import take
 
@@ -428,6 +429,9 @@ class System:
         self.content: Content | None = None
         self.contents: dict[int, Content] = {}
         self.version = 0
+        self.loaded_ms = 0
+        self.sweeps = False
+        """Whether the last load changes status or dates of packages, so that ticks see to their clients."""
         self.pause: Pause | None = None
         self.calls = [0] * lanes
         self.looked_up: list[set[str]] = [set() for _ in range(lanes)]
@@ -502,6 +506,7 @@ class System:
         if self.witness is not None:
             self.witness.load(step)
         self.version += 1
+        self.loaded_ms, self.sweeps = step.at_ms, _sweeps(self.content, merged.content)
         self.content = self.contents[self.version] = merged.content
         body = self._write_content(merged.content, step.at_ms)
         self._publish(body, step.at_ms, merged.entries)
@@ -532,6 +537,20 @@ class System:
             Record(len(log), at_ms, b"load", write_command(name, Do.LOAD_CATALOG, at_ms, args, actor="anna"))
         )
         self.inputs[lane].append(Input(command=True, record=log[-1]))
+
+    def _tick(self, lane: int, batch: Batch) -> None:
+        """Let the lane read the ticks that it wrote to itself, before calls that it has not read yet.
+
+        They do what is due by the load that they are of; what comes later is left to calls.
+        """
+        log, inputs = self.broker.commands[lane], self.inputs[lane]
+        for _, value, _ in batch.ticks:
+            row = json.loads(value or b"")
+            row["args"]["until_ms"] = self.loaded_ms
+            log.append(Record(len(log), self.loaded_ms, None, json.dumps(row).encode()))
+            unread = [one for one in self.waiting(lane) if not one.command]
+            place = inputs.index(unread[0]) if unread else len(inputs)
+            inputs.insert(place, Input(command=True, record=log[-1]))
 
     def send(self, step: RecordStep, number: int, lane: int) -> None:
         """Put a record into a lane's topic; its offset is the number of the step."""
@@ -594,13 +613,15 @@ class System:
         self.in_flight -= 1
         self._order(lane)
         for bucket, asked in asking.items():
+            taken_apart = asked.draws // ROUNDS_MAX  # the second half of what did not come to rest
             hold(
-                asked.draws <= 1 + asked.stale + asked.more + asked.changes,
+                asked.draws <= 1 + asked.stale + asked.more + asked.changes + taken_apart,
                 f"bucket {bucket} was drawn from {asked.draws} times: stale {asked.stale}, "
                 f"more {asked.more}, changes {asked.changes}",
             )
         if commit:
             await line.commit([batch])
+            self._tick(lane, batch)
             self.lost[lane] = bool(line.lane.standing.pending)
             self._published(lane, batch, of_batch, lane_ms, alone=quiet == self.version and self.quiet())
             self._check_sums()
@@ -838,6 +859,17 @@ class System:
                 structs.replace(state, version=0, catalog=0, changed_ms=0, packages=packages)
             )
         return out
+
+
+def _sweeps(before: Content | None, after: Content) -> bool:
+    """Return whether status or dates of packages change, so that something may be due of their clients."""
+    old = {} if before is None else before.packages
+    return any(
+        (one.statuses, one.latest.start_date, one.latest.end_date)
+        != (of.statuses, of.latest.start_date, of.latest.end_date)
+        for name, one in after.packages.items()
+        if (of := old.get(name)) is not None
+    )
 
 
 def _escaped(name: str) -> str:

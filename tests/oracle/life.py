@@ -42,7 +42,9 @@ Read as (where the rules can be read in two ways):
     Whether it is covered is judged, and told, of candidates up to the one that is chosen.
 25. A command that is refused, repeated or tried changes nothing: what was due is done by whatever comes next.
 26. A charge that was pending as its package was disabled is told again when that is enabled and funds lack.
-27. Fees that are found late bear the package's name of their due moment.
+27. Fees that are found late bear the package's name of their due moment; one that a call brings has the name
+    that its draws have, today's.
+28. What becomes due before a call or clears behind it is published before what the call brings, its fee too.
 """
 
 from __future__ import annotations
@@ -172,11 +174,15 @@ class Owner:
 
 @dataclass
 class Result:
-    """What a step did. done: what a command tells; refused: why it did nothing; sides: of a call."""
+    """What a step did.
+
+    done: what a command tells; refused: why it did nothing; sides: of a call; brought: fees that those bring.
+    """
 
     transactions: list[Row] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
     sides: list[Row] = field(default_factory=list)
+    brought: list[Row] = field(default_factory=list)
     done: Row = field(default_factory=dict)
     refused: str | None = None
 
@@ -574,10 +580,10 @@ class World(Reference):
         if one is not None:
             self.publish(life, one)
 
-    def publish(self, life: Life, transaction: Row) -> None:
-        """Publish a transaction and move its amount."""
+    def publish(self, life: Life, transaction: Row, among: list[Row] | None = None) -> None:
+        """Publish a transaction (among: those of the result, None: of changes) and move its amount."""
         life.published.append(transaction)
-        self.result.transactions.append(transaction)
+        (self.result.transactions if among is None else among).append(transaction)
         self.balances[life.row["client"]] += micros_of(transaction)
 
     def tell(self, kind: str, life: Life, period: Held) -> None:
@@ -605,6 +611,7 @@ class World(Reference):
             self.due(client, at if told is None else min(at, told), archive=False)
         self.told = told
         self.result.sides = super().rate(raw, record_ms, lane)
+        self.result.transactions += self.result.brought
         self.crossings(low)
         return self.result.sides
 
@@ -644,14 +651,15 @@ class World(Reference):
         if not period.package.get("charge_on_event") or "subscription_fee" in period.paid:
             return None
         client = self.catalog.client(life.row["client"])
-        return fee(self.catalog, life.row, client, period, "subscription", at, self.stop_of(life, period))
+        one = fee(self.catalog, life.row, client, period, "subscription", at, self.stop_of(life, period))
+        return one and {**one, "package_name": self.catalog.package(life.row["package"])["name"]}
 
     def charge_on_event(self, life: Life, period: Held, at: int) -> None:
         """Charge a period's fee with its first draw."""
         one = self.event_fee(life, period, at)
         if one is not None:
             period.paid["subscription_fee"] = one
-            self.publish(life, one)
+            self.publish(life, one, self.result.brought)
 
     def _rate(
         self, call: Call, client: str, account: str | None, balance: int, *, repeat: bool
@@ -828,7 +836,7 @@ class World(Reference):
         life = owner.lives.get(row["id"])
         if life is None:
             self.assign(row, at)
-        elif life.row.get("end_date") != row.get("end_date"):
+        elif not life.ended and life.row.get("end_date") != row.get("end_date"):
             life.row = {**life.row, "end_date": row.get("end_date")}
             self.edit_end(life, at)
 

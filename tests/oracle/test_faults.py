@@ -180,6 +180,25 @@ def test_accounts_that_others_forget() -> None:
     assert [amount for amount, _, _ in found] == ["0"] * 8
 
 
+def test_an_archived_package_expires_before_the_tick_has_cancelled_it() -> None:
+    """A late call goes by when the package was archived, whether its client packages are closed yet or not.
+
+    The package never stops by itself: by that alone the other one, which stops in a month, would be drawn.
+    """
+    file = catalog(minutes(10), period="1 month")
+    archived = {**file["packages"][0], "id": "2", "name": "Q", "period": None}
+    file["packages"].append(archived)
+    file["client_packages"].append(held("2", "2"))
+    steps: list[Step] = [
+        loaded(file),
+        loaded({"packages": [{**archived, "status": "archived"}]}, NOON - 60_000),
+        record("before", NOON - 120_000, 60),
+        record("after", NOON - 60_000, 60),
+    ]
+    found = [only(rated(steps), number).value["draws"] for number in (2, 3)]
+    assert [[draw["client_package"] for draw in draws] for draws in found] == [["2"], ["1"]]
+
+
 def test_a_lost_lane_asks_no_bucket_any_more() -> None:
     """A lane that is another's now, says one bucket, asks no other one any more, though that is down."""
     file = catalog(minutes(10))

@@ -1,15 +1,13 @@
 """One scenario under many circumstances that must change nothing.
 
 The base is one batch for each record with every memo emptied before it; it equals the reference, which is
-written apart, in every field. Then each variant equals the base in every byte that is published, and in what
-the buckets hold in the end. Variants with two lanes equal a base that takes the records in the order in which
-they were drawn.
+written apart and knows how packages live, in every field. Then each variant equals the base in every byte
+that is published, and in what the buckets hold in the end. Variants with two lanes equal a base that takes
+the records in the order in which they were drawn.
 """
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -18,13 +16,8 @@ from typing import Any
 
 from oracle import lanes
 from oracle.lanes import Broken, Ended, Final, System
+from oracle.life import World
 from oracle.scenario import LoadStep, RecordStep, Scenario, Step
-
-_REFERENCE = "oracle.reference"
-Reference: Any = (
-    importlib.import_module(_REFERENCE).Reference if importlib.util.find_spec(_REFERENCE) else None
-)
-"""Written apart from the product; without it the base is taken for right."""
 
 ALL = 10**9
 
@@ -132,9 +125,7 @@ def one_by_one(
 
 def check_reference(scenario: Scenario, found: Result, order: Sequence[tuple[int, int]]) -> None:
     """Compare with the reference, fed in this order."""
-    if Reference is None:
-        return
-    reference, version, probe = Reference(scenario.window_days), 0, lanes.Witness(scenario.window_days)
+    reference, version, probe = World(scenario.window_days), 0, lanes.Witness(scenario.window_days)
     for lane, number in order:
         step = scenario.steps[number]
         if isinstance(step, LoadStep):
@@ -209,8 +200,13 @@ def check(scenario: Scenario, name: str, wanted: Result, seed: int = 0) -> None:
 
 
 def compare(wanted: Result, got: Result, *, crash: bool = False) -> None:
-    """Compare two runs in every byte; after a crash, as far as both knew the same time."""
-    for number in sorted(wanted.ended.keys() | got.ended.keys()):
+    """Compare two runs in every byte, in the order of draws.
+
+    After a crash, as far as both knew the same time: what comes behind a side that one of them drew and the
+    other refused draws on what that one has left.
+    """
+    drawn = [number for _, number in got.order if number in got.ended]
+    for number in dict.fromkeys((*drawn, *sorted(wanted.ended.keys() | got.ended.keys()))):
         one, other = wanted.ended.get(number, []), got.ended.get(number, [])
         if one != other:
             if crash and {ended.reason for ended in (*one, *other)} & JUDGED_BY_TIME:
@@ -272,9 +268,10 @@ class _Run:
             at += len(segment)
             for number, step in segment:
                 await self._put(number, step)
-            if setup.lanes > 1:
+            if setup.lanes > 1 or system.sweeps:
                 self._note()
                 await self._obey()
+                system.sweeps = False
             await self._drain()
             self._note()
 

@@ -421,6 +421,20 @@ def test_the_order_follows_the_end_dates_of_the_catalog() -> None:
     assert drawn(rater, "2026-11-20T00:00:00Z", "b")[1] == [("4", "Other", 1, None, "5940")]
 
 
+def test_an_archived_package_bounds_the_period_that_runs() -> None:
+    """Nobody has cancelled the client package yet, and its period stops when the package was archived."""
+    state = register_of(held(start_date="2026-11-01", activate_in_past=True))
+    for archived, bound in (("2026-11-15", "2026-11-15"), ("2026-11-02", "2026-11-10T12:00:00Z")):
+        history = PackageHistory(
+            [(0, package(period="1 month"))], [(0, "active"), (at(archived), "archived")], assigned=True
+        )
+        catalog = compile_catalog(Content(base="USD", packages={"1": history}, zones=[installed()]), 2)
+        found = period_of(state, state.packages[0], catalog.packages["1"], at(bound) - 1)
+        assert found is not None
+        assert found.stop_ms == at(bound)
+        assert period_of(state, state.packages[0], catalog.packages["1"], at(bound)) is None
+
+
 def test_an_edited_client_balance_rule_holds_at_once() -> None:
     """A period that runs is passed over for its balance as the catalog says, not its opening."""
     rater = Rater(30 * DAY_MS)

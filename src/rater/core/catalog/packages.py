@@ -187,6 +187,10 @@ class Package:
             since[place + 1] if place + 1 < len(since) else NEVER_MS,
         )
 
+    def cancelled_ms(self, assigned_ms: int) -> int | None:
+        """Return when its archiving cancels a client package that was assigned then; None: never."""
+        return None if self.archived_ms is None else max(self.archived_ms, assigned_ms)
+
     def changes(self) -> Sequence[int]:
         """Return the instants at which a later version came into force."""
         return self._since[1:]

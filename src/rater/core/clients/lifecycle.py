@@ -15,7 +15,7 @@ from rater.core.catalog.compiled import Catalog
 from rater.core.clients.changes import Change
 from rater.core.clients.closing import close, run_out, withdraw
 from rater.core.clients.dids import hold
-from rater.core.clients.earlier import take_over
+from rater.core.clients.earlier import take_over, whole_second
 from rater.core.clients.expiring import tell_expiring
 from rater.core.clients.moments import (
     CANCEL,
@@ -87,7 +87,7 @@ def woken_change(
 ) -> Change | None:  # fmt: skip
     """Return what clears of pending charges when usage has raised the balance; None: nothing."""
     plan = Plan(state, catalog, known, cause, keep_ms=keep_ms)
-    at_ms = max(at_ms, state.changed_ms)
+    at_ms = max(whole_second(at_ms), state.changed_ms)  # RULES.md 4: instants are whole seconds
     retry(plan, at_ms)
     return finished(plan, at_ms) if plan.touched else None
 

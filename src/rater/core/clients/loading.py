@@ -40,7 +40,7 @@ def load_change(
     its state: what is due goes first, in steps. Raises ValueError, with a sentence, for what cannot be
     applied, and when the opening balance would take the sum out of range.
     """
-    known = known or Known()
+    known, at_ms = known or Known(), whole_second(at_ms)
     if state is None:
         return _new(entry, catalog, at_ms, cause, known)
     packages = [spec for spec in entry.packages if _differs(state, spec, catalog)]

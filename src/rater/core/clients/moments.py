@@ -136,8 +136,8 @@ def volumes_of(version: PackageVersion) -> list[Limit]:
 
 def _moments(held: ClientPackage, life: Life, package: Package, zone: ZoneInfo) -> Iterator[Due]:
     end, last = end_of(held, package, zone), life.periods[-1] if life.periods else None
-    if package.archived_ms is not None:
-        yield Due(max(package.archived_ms, held.assigned_ms), CANCEL)
+    if (gone := package.cancelled_ms(held.assigned_ms)) is not None:
+        yield Due(gone, CANCEL)
     if life.waiting is not None:
         yield from _while_waiting(life.waiting, package, end)
     elif last is None:

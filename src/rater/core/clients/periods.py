@@ -42,7 +42,7 @@ def period_around(
     """Return the period that holds an instant, and the [from, until) around it in which that is so.
 
     It lies between the dates that the package has in this catalog, and ends at the client package's own end
-    date, or when that was closed. The status of the package is not looked at.
+    date, or when that was closed, or when the package was archived. Whether it is disabled is not looked at.
     """
     life = held.life
     since, until = BEGINNING_MS, NEVER_MS
@@ -68,6 +68,7 @@ def bounded(state: ClientState, held: ClientPackage, package: Package, one: Held
     begin = latest.start_ms(zone)
     start = one.start_ms if begin is None else max(begin, one.start_ms)
     stops = [one.stop_ms, held.end_ms, latest.end_ms(zone), None if life is None else life.ended_ms]
+    stops.append(package.cancelled_ms(held.assigned_ms))  # the tick that closes it may still be to come
     stop = min([at for at in stops if at is not None], default=None)
     if stop is not None and stop <= start:
         return None

@@ -21,6 +21,7 @@ from rater.core.clients import actions
 from rater.core.clients.changes import Change
 from rater.core.clients.counting import aligned
 from rater.core.clients.dids import assign_did, release_did
+from rater.core.clients.earlier import whole_second
 from rater.core.clients.lifecycle import due_left, finished, settle_due
 from rater.core.clients.loading import assign, first_start
 from rater.core.clients.planning import Cause, Known, Plan
@@ -80,7 +81,7 @@ def act(
     the change holds for the very balance that the result tells; else it tells none. Raises ValueError with
     the sentence for who sent it; nothing is changed then.
     """
-    at_ms = max(milliseconds(command.at), state.changed_ms)
+    at_ms = max(whole_second(milliseconds(command.at)), state.changed_ms)
     plan = Plan(state, catalog, known, Cause(command.id, command.actor), keep_ms=keep_ms)
     field, content = _key(command)
     done = plan.counter(field)
