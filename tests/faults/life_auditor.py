@@ -11,14 +11,14 @@ import hashlib
 import json
 from collections import Counter, defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, NamedTuple
 
 import msgspec
 
-from faults.auditor import CONTROL, EFFECT, MICRO, Evidence
+from faults.auditor import CONTROL, EFFECT, MICRO, Evidence, Rec
 
 Body = dict[str, Any]
 FEES = "activation_fee", "subscription_fee"
@@ -110,6 +110,41 @@ def audit_lives(evidence: Evidence, at_ms: int) -> list[str]:
         *once(lives), *opened(lives), *given_back(lives), *draws(lives), *versions(lives), *commanded(lives),
         *keys(lives), *told(lives), *complete(lives), *solvent(lives),
     ]  # fmt: skip
+
+
+def outrun(evidence: Evidence) -> set[str]:
+    """Return the clients of whom a change is not in the journal, though a later one is, which rests on it.
+
+    Where Redis forgets what one lane drew and did not publish yet, and another lane published upon it.
+    """
+    versions: dict[str, set[int]] = defaultdict(set)
+    for _, (_, _, _, _, _, client, version, *_) in changes(evidence):
+        versions[client].add(version)
+    return {client for client, found in versions.items() if len(found) < max(found)}
+
+
+def without(evidence: Evidence, clients: set[str]) -> Evidence:
+    """Return the evidence of all other clients."""
+
+    def others(records: list[Rec]) -> list[Rec]:
+        return [
+            one
+            for one in records
+            if not one.value or one.headers.keys() - {EFFECT} or said(one) not in clients
+        ]
+
+    def said(record: Rec) -> Any:
+        return json.loads(record.value or b"{}").get("client")
+
+    kept = [
+        one for one in others(evidence.journal)
+        if not (CONTROL in one.headers and (of := change_in(one)) is not None and of[5] in clients)
+    ]  # fmt: skip
+    return replace(
+        evidence, journal=kept, events=others(evidence.events), commands=others(evidence.commands),
+        stored={name: of for name, of in evidence.stored.items() if name not in clients},
+        states={name: of for name, of in evidence.states.items() if name not in clients},
+    )  # fmt: skip
 
 
 def micros(text: str) -> int:
@@ -211,7 +246,7 @@ def versions(lives: Lives) -> Iterator[str]:
         if EFFECT in record.headers:
             topic, partition, offset, index, *rest = msgspec.msgpack.decode(record.headers[EFFECT])
             shares[partition, topic, offset, index] += rest[5]
-    for lane, (topic, offset, index, _, _, client, version, _, delta, *_) in changes(lives):
+    for lane, (topic, offset, index, _, _, client, version, _, delta, *_) in changes(lives.evidence):
         found[client, version] += 1
         share = shares[lane, topic, offset, index]
         if share != delta:
@@ -228,13 +263,20 @@ def versions(lives: Lives) -> Iterator[str]:
             yield f"L5 old: {client} has version {last} in Redis, and later changes"
 
 
-def changes(lives: Lives) -> Iterator[tuple[int, list[Any]]]:
+def changes(evidence: Evidence) -> Iterator[tuple[int, list[Any]]]:
     """Yield lane and what is said of each change in the journal."""
-    for record in lives.evidence.journal:
-        if CONTROL in record.headers:
-            tag, *said = msgspec.msgpack.decode(record.headers[CONTROL])
-            if tag == "change":
-                yield record.partition, said
+    for record in evidence.journal:
+        said = change_in(record)
+        if said is not None:
+            yield record.partition, said
+
+
+def change_in(record: Rec) -> list[Any] | None:
+    """Return what a record of the journal says of a change, None where it is none."""
+    if CONTROL not in record.headers:
+        return None
+    tag, *said = msgspec.msgpack.decode(record.headers[CONTROL])
+    return said if tag == "change" else None
 
 
 def commanded(lives: Lives) -> Iterator[str]:

@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from faults.auditor import CONTROL, EFFECT, Evidence, Rec, audit
-from faults.life_auditor import HOUR_MS, audit_lives, instant_ms
+from faults.life_auditor import HOUR_MS, audit_lives, instant_ms, outrun, without
 from faults.lives import packages
 from faults.test_auditor import drop, put
 
@@ -288,6 +288,23 @@ def test_damage_is_noticed(what: str) -> None:
     harm(evidence)
     found = audit_lives(evidence, AT_MS)
     assert any(one.startswith(says) for one in found), found
+
+
+def test_a_client_of_whom_a_change_was_outrun() -> None:
+    """It is known by a version that the journal lacks below another one; the others are looked at still."""
+    evidence = whole()
+    assert outrun(evidence) == set()
+    assert without(evidence, set()) == evidence
+    evidence.journal.append(changed(99, 9, "rich0", 4, 0))
+    evidence.stored["rich0"]["v"] = 4
+    assert outrun(evidence) == {"rich0"}
+    assert audit_lives(evidence, AT_MS) == ["L5 lost: rich0 has version 4, and no change to [3]"]
+    left = without(evidence, {"rich0"})
+    assert audit_lives(left, AT_MS) == []
+    assert {json.loads(one.value)["client"] for one in left.journal if one.value} == {"poor0"}
+    assert set(left.states) == {"poor0"}
+    again(left.journal, 4)
+    assert audit_lives(left, AT_MS)[0].startswith("L1 doubled: ('poor0'")
 
 
 def test_an_event_told_twice_is_noticed() -> None:
