@@ -68,6 +68,9 @@ class Evidence:
     """Partition → (end of all records, end of the decided ones)."""
     watched: list[tuple[str, int, int, bytes]] = field(default_factory=list)
     """What a read_committed reader saw during the run, in its order."""
+    commands: list[Rec] = field(default_factory=list)
+    states: dict[str, bytes] = field(default_factory=dict)
+    """Client → its state, as Redis keeps it."""
     store_kept: bool = True
     """Redis never forgot what it had said yes to. Else a draw may tell what was left after draws that were
     then lost unpublished and made anew: sums and limits hold all the same."""
@@ -142,18 +145,30 @@ async def read_store(urls: list[str], prefix: str) -> dict[str, dict[str, int]]:
     return stored
 
 
+async def read_states(urls: list[str], prefix: str) -> dict[str, bytes]:
+    """Return client → its state."""
+    states: dict[str, bytes] = {}
+    for url in urls:
+        async with Redis.from_url(url) as redis:
+            async for key in redis.scan_iter(match=f"{prefix}{{*}}:r:*", count=1000):
+                raw: Any = await redis.get(key)
+                states[key.decode().partition(":r:")[2]] = raw or b""
+    return states
+
+
 async def collect(
     bootstrap: str, topics: str, partitions: int, redis_urls: list[str], prefix: str, catalog: bytes
 ) -> Evidence:
     """Read everything, while nothing is rated. topics, prefix: how the names of topics and keys begin."""
     ends: dict[str, tuple[int, int]] = {}
     read: dict[str, list[Rec]] = {}
-    for name in ("cdrs", "transactions", "rejected", "events"):
+    for name in ("cdrs", "transactions", "rejected", "events", "commands"):
         read[name], of_topic = await read_topic(bootstrap, f"{topics}{name}", partitions)
         ends |= of_topic
     return Evidence(
         json.loads(catalog), f"{topics}cdrs", read["cdrs"], read["transactions"], read["rejected"],
-        read["events"], await read_store(redis_urls, prefix), ends,
+        read["events"], await read_store(redis_urls, prefix), ends, commands=read["commands"],
+        states=await read_states(redis_urls, prefix),
     )  # fmt: skip
 
 
@@ -278,21 +293,32 @@ def amount_of(draw: dict[str, Any]) -> Decimal:
     return taken / MICRO if draw["kind"] == "money" else taken
 
 
+def counted(body: dict[str, Any]) -> Counter[str]:
+    """Return counter → what a transaction adds to it: its draws; of a fee that a call brought, the fee."""
+    sums: Counter[str] = Counter()
+    for draw in body.get("draws", ()):
+        sums[f"{draw['client_package']}.{draw['period']}.{draw['limit']}"] += int(amount_of(draw))
+    if body["type"] == "subscription_fee" and "cdr" in body:
+        begin = f"{body['client_package']}.{body['period']}.fee"
+        sums[f"{begin}.charged"] = 1
+        for name in ("net", "amount"):
+            sums[f"{begin}.{name}"] = int(Decimal(body[name]) / MICRO)
+    return sums
+
+
 def drifts(evidence: Evidence, bodies: list[dict[str, Any]]) -> list[str]:
     """I2: balances are the sums of amounts and counters the sums of draws, of every client, exactly."""
     sums: dict[str, Counter[str]] = defaultdict(Counter)
     for body in bodies:
         sums[body["client"]]["b"] += int(Decimal(body["amount"]) / MICRO)
-        for draw in body.get("draws", ()):
-            name = f"{draw['client_package']}.{draw['period']}.{draw['limit']}"
-            sums[body["client"]][name] += int(amount_of(draw))
+        sums[body["client"]].update(counted(body))
     found = []
     for client in sorted(sums.keys() | evidence.stored.keys()):
         stored, sum_of = evidence.stored.get(client, {}), sums[client]
         found += [
             f"I2 drift: {client} {name}: Redis has {stored.get(name, 0)}, the journal {sum_of[name]}"
             for name in sorted((sum_of.keys() | stored.keys()) - {"v"})
-            if sum_of[name] != stored.get(name, 0)
+            if sum_of[name] != stored.get(name, 0) and not name.startswith("key.")
         ]
     return found
 
@@ -321,16 +347,18 @@ def limits(catalog: dict[str, Any], bodies: list[dict[str, Any]], *, store_kept:
         one["id"]: {
             limit.get("id", str(number)): Decimal(str(limit["limit"]))
             * (60 if limit["type"] == "volume" else 1)
-            for number, limit in enumerate(one["limits"])
+            for number, limit in enumerate(one.get("limits", ()))
         }
         for one in catalog["packages"]
     }
     draws: dict[tuple[str, ...], list[dict[str, Any]]] = defaultdict(list)
+    quantities = {body["client_package"]: int(body["quantity"]) for body in bodies if "quantity" in body}
     for body in bodies:
         for draw in body.get("draws", ()):
             draws[body["client"], draw["client_package"], str(draw["period"]), draw["limit"]].append(draw)
     for name, drawn in draws.items():
-        left = size = of_package[drawn[0]["package"]][drawn[0]["limit"]]
+        size = of_package[drawn[0]["package"]][drawn[0]["limit"]] * quantities.get(name[1], 1)
+        left = size
         if sum(Decimal(draw["taken"]) for draw in drawn) > size:
             yield f"I6 overdrawn: {name} of {size}"
         for draw in sorted(drawn, key=lambda one: -Decimal(one["left"])) if store_kept else ():
@@ -343,29 +371,36 @@ def limits(catalog: dict[str, Any], bodies: list[dict[str, Any]], *, store_kept:
 def headers(
     evidence: Evidence, usage: list[tuple[Rec, dict[str, Any]]], sides: dict[str, list[SideIn]]
 ) -> Iterator[str]:
-    """I7: one decision for each side of each record; header and value tell the same, of a record of ours."""
+    """I7: one decision for each side of each record; header and value tell the same, of a record of ours.
+
+    A change of a client has one identity, and a transaction for each of its amounts.
+    """
     seen: set[tuple[Any, ...]] = set()
+    cdrs = {(one.partition, one.offset) for one in evidence.inputs}
     for record, body in usage:
         topic, partition, offset, index, _, _, _, _, client, balance, counters = msgspec.msgpack.decode(
             record.headers[EFFECT]
         )
-        if (topic, partition, offset, index) in seen:
+        by_call = body["type"] == "usage" or "cdr" in body
+        identity = (topic, partition, offset, index, *(() if by_call else (body["id"], body["type"])))
+        if identity in seen:
             yield f"I7 twice: {record.place} is of {topic}[{partition}]@{offset}, as one before"
-        seen.add((topic, partition, offset, index))
+        seen.add(identity)
         if partition != record.partition:
             yield f"I7 lane: {record.place} is of partition {partition}"
-        sums: Counter[str] = Counter()
-        for draw in body.get("draws", ()):
-            sums[f"{draw['client_package']}.{draw['period']}.{draw['limit']}"] += int(amount_of(draw))
         told: Counter[str] = Counter()
         for name, units in counters:
             told[name] += units
-        if (client, balance, told) != (body["client"], int(Decimal(body["amount"]) / MICRO), sums):
+        if (client, balance, told) != (body["client"], int(Decimal(body["amount"]) / MICRO), counted(body)):
             yield f"I7 header: {record.place}: the header tells another amount or other draws than the value"
-        if topic == evidence.cdrs and not any(
-            (one.partition, one.offset, one.index) == (partition, offset, index)
-            for one in sides.get(body["id"], ())
-        ):
+        if body["type"] != "usage":
+            found = topic != evidence.cdrs or (partition, offset) in cdrs
+        else:
+            found = any(
+                (one.partition, one.offset, one.index) == (partition, offset, index)
+                for one in sides.get(body["id"], ())
+            )
+        if not found:
             yield f"I7 source: {record.place} is not of the record that it names"
 
 

@@ -64,6 +64,24 @@ POINTS = {
 }
 """The awaits of a worker that change something outside, or learn of it."""
 
+CHANGE_POINTS = {
+    "before a change": ("Buckets", "draw", "before"),
+    "after a change": ("Buckets", "draw", "after"),
+    "before a commit of changes": ("LaneProducer", "commit", "before"),
+    "after a commit of changes": ("LaneProducer", "commit", "after"),
+    "due work looked up": ("Buckets", "due", "after"),
+}
+"""The same where a client changes: by its packages, commands and loads. Calls alone do not pass them."""
+
+
+def counts(name: str, args: tuple[Any, ...]) -> bool:
+    """Return whether a passing is one of a point; args: of the method, itself first."""
+    if name.endswith(" a change"):
+        return bool(args[2].changes or args[2].accounts)
+    if name.endswith(" a commit of changes"):
+        return any(b"\xa6change" in value for one in args[1] for _, value in one.headers)  # msgpack: 6 bytes
+    return True
+
 
 def die_at(name: str, passing: int, number: int) -> None:
     """Send ourselves a signal at the Nth passing of a point."""
@@ -76,7 +94,7 @@ def die_at(name: str, passing: int, number: int) -> None:
     owners: dict[str, Any] = {
         one.__name__: one for one in (AIOKafkaProducer, Buckets, LaneProducer, LaneReader)
     }
-    owner, method, when = POINTS[name]
+    owner, method, when = {**POINTS, **CHANGE_POINTS}[name]
     original: Callable[..., Awaitable[Any]] = getattr(owners[owner], method)
     left = passing
 
@@ -87,10 +105,10 @@ def die_at(name: str, passing: int, number: int) -> None:
             os.kill(os.getpid(), number)
 
     async def instead(*args: Any, **options: Any) -> Any:
-        if when == "before":
+        if when == "before" and counts(name, args):
             passed()
         result = await original(*args, **options)
-        if when == "after":
+        if when == "after" and counts(name, args):
             passed()
         return result
 

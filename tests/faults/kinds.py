@@ -174,9 +174,9 @@ async def freezes_at_a_point(rig: Rig) -> None:
     await at_a_point(rig, "SIGSTOP")
 
 
-async def at_a_point(rig: Rig, number: str) -> None:
-    """Start a worker that sends itself a signal at a random point, in place of another."""
-    point = f"{rig.rng.choice(list(POINTS))}:{rig.rng.randrange(1, 5)}:{number}"
+async def at_a_point(rig: Rig, number: str, name: str | None = None) -> None:
+    """Start a worker that sends itself a signal at a point, random without a name, in place of another."""
+    point = f"{name or rig.rng.choice(list(POINTS))}:{rig.rng.randrange(1, 5)}:{number}"
     slot = rig.any_running()
     await rig.end(slot)
     rig.launch(slot, point)

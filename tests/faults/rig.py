@@ -247,6 +247,14 @@ class Slot:
         return found
 
 
+@dataclass(frozen=True)
+class Order:
+    """A command and the lane that it goes to."""
+
+    raw: bytes
+    lane: int
+
+
 @dataclass
 class Owned:
     """An owner record: who took a lane, and when."""
@@ -317,13 +325,13 @@ class Rig:
         self.rate_per_s = 250
         self.feeding = asyncio.Event()
         self.recent: list[bytes] = []
-        self._source: Iterable[bytes] = ()
+        self._source: Iterable[bytes | Order] = ()
         self._tasks: list[asyncio.Task[None]] = []
         self._producer: AIOKafkaProducer | None = None
         self._started = 0
 
     # ------------------------------------------------------------------ life
-    async def start(self, source: Iterable[bytes], workers: int = 2) -> None:
+    async def start(self, source: Iterable[bytes | Order], workers: int = 2) -> None:
         """Make topics, start proxies and workers, load the catalog, and let the load flow."""
         await asyncio.to_thread(self.servers.heal)
         for number in range(SLOTS):
@@ -495,8 +503,15 @@ class Rig:
             at = now
             while behind >= 1:
                 behind -= 1
+                one = next(source)
                 with contextlib.suppress(KafkaError):
-                    await self.put(next(source))
+                    await (self.put(one) if isinstance(one, bytes) else self.order(one))
+
+    async def order(self, one: Order) -> None:
+        """Send a command; what Kafka did with it is seen in the topic."""
+        assert self._producer is not None
+        sending = await self._producer.send(self.topics.commands, one.raw, partition=one.lane)
+        sending.add_done_callback(lambda done: done.cancelled() or done.exception())
 
     async def put(self, raw: bytes, partition: int | None = None) -> None:
         """Send a record; what Kafka did with it is seen in the topic."""

@@ -13,9 +13,9 @@ from rater.core.journal.records import ChangeRecord, Effect
 SHARES = (12, -5)
 
 
-def change(delta: int, counters: list[tuple[str, int]] | None = None) -> ChangeRecord:
+def change(delta: int, counters: list[tuple[str, int]] | None = None, version: int = 7) -> ChangeRecord:
     """Return a change of client c by record 3."""
-    return ChangeRecord("commands", 3, 2, 0, 0, "c", 7, b"", delta, counters or [])
+    return ChangeRecord("commands", 3, 2, 0, 0, "c", version, b"", delta, counters or [])
 
 
 def share(micros: int, **other: Any) -> tuple[bytes, Effect]:
@@ -56,3 +56,23 @@ def test_a_transaction_of_another_record_is_no_share() -> None:
     ledger.add(0, 11, *share(12, offset=4))
     assert [one.where for one in ledger.findings] == ["rater.transactions[0]@10"]
     assert ledger.balances["c"] == 17
+
+
+@pytest.mark.parametrize(
+    ("versions", "told"),
+    [
+        ([3, 5, 4], ""), ([], ""), ([9], ""),
+        ([3, 6, 4], "of its changes to versions 3 to 6, 1 is lacking"),
+        ([2, 6], "of its changes to versions 2 to 6, 3 are lacking"),
+        ([3, 4, 4], "of its changes to versions 3 to 4, 1 came twice"),
+    ],
+)  # fmt: skip
+def test_each_version_of_a_client_is_one_change(versions: list[int], told: str) -> None:
+    """Lanes are read one after the other, so in any order; what is lacking later ones rest on."""
+    ledger = Ledger()
+    for lane, version in enumerate(versions):
+        ledger.control(lane, 10, change(0, version=version))
+    assert set(ledger.clients()) == ({"c"} if versions else set())
+    problems = [one.problem for one in ledger.compare("c", None)]
+    assert len(problems) == bool(told)
+    assert all(problem.startswith(told) for problem in problems)

@@ -2,8 +2,8 @@
 
 A fold over the values of `rater.transactions` (not over the packed headers that the worker reconciles by, so
 that a fault in those is found too). Promises checked: every transaction once, each side of each CDR rated
-once, header and value agree, the transactions of a change add up to what it did, counters = sum of draws and
-changes, balances = sum of amounts.
+once, header and value agree, the transactions of a change add up to what it did, of the changes of a client
+none is missing, counters = sum of draws and changes, balances = sum of amounts.
 """
 
 from __future__ import annotations
@@ -85,6 +85,8 @@ class Ledger:
         self.findings_total = 0
         self._seen: dict[int, tuple[int, int, int]] = {}
         """Digest of a transaction's id → partition, offset, CRC-32 of its client."""
+        self._versions: dict[str, tuple[int, int, int]] = {}
+        """Client → how many changes of it were read, the lowest of their versions, the highest."""
         self._open: dict[int, _Open] = {}
         """Partition → the change that was read last."""
 
@@ -115,6 +117,9 @@ class Ledger:
         self._close(partition)
         if change is None:
             return
+        count, lowest, highest = self._versions.get(change.client, (0, change.version, change.version))
+        span = min(lowest, change.version), max(highest, change.version)
+        self._versions[change.client] = count + 1, *span
         for field, delta in change.counters:
             self.counters[change.client][field] += delta
         self._open[partition] = _Open(
@@ -189,7 +194,7 @@ class Ledger:
             self.findings.append(Finding(kind, where, problem))
 
     def compare(self, client: str, stored: tuple[int, dict[str, int]] | None) -> list[Finding]:
-        """Return where the journal's sums of a client differ from what its bucket holds."""
+        """Return where the journal's sums of a client differ from its bucket's, and changes that are lost."""
         balance, counters = stored if stored is not None else (0, {})
         out = []
         owed = self.balances.get(client, 0)
@@ -202,11 +207,28 @@ class Ledger:
             if used != drawn:
                 text = f"Redis has {used}, the journal's draws sum to {drawn}"
                 out.append(Finding("counter", f"client {shown(client)} counter {shown(field)}", text))
-        return out
+        return out + self._gaps(client)
+
+    def _gaps(self, client: str) -> list[Finding]:
+        """Return what tells that not each version of a client is one change (decision 0098)."""
+        count, lowest, highest = self._versions.get(client, (1, 0, 0))
+        lacking = highest - lowest + 1 - count
+        if not lacking:
+            return []
+        what = (
+            f"{-lacking} came twice"
+            if lacking < 0
+            else f"{lacking} {'is' if lacking == 1 else 'are'} lacking"
+        )
+        text = (
+            f"of its changes to versions {lowest} to {highest}, {what}: what Redis lost "
+            "before it was published, and later ones rest on, has no fees, refunds and events"
+        )
+        return [Finding("change", f"client {shown(client)}", text)]
 
     def clients(self) -> Iterable[str]:
         """Return every client that the journal names."""
-        return self.balances.keys()
+        return self.balances.keys() | self._versions.keys()
 
 
 def _told(client: str, amount: int, counters: Iterable[tuple[str, int]]) -> str:
