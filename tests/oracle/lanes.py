@@ -5,9 +5,9 @@ lane, obeying a load's commands, `Line.process`, `Line.commit`. While it goes on
 
 - at a draw that is done, no client's state is newer than the lane's catalog;
 - each counter that a side names is that of its own client package and period;
-- a bucket is asked once more than it answered STALE and MORE and carried out changes, and again for each half
-  of sides that do not come to rest in ROUNDS_MAX; no side that needs all its limits is asked again with the
-  first of them;
+- a bucket is asked once more than it answered STALE and MORE and carried out changes, twice for a rise that
+  reaches what waits, and again for each half of sides that do not come to rest in ROUNDS_MAX; no side that
+  needs all its limits is asked again with the first of them;
 - a bucket's sums are the sums of what the journal's headers say;
 - mark, rejected records and transactions of one batch name one catalog; but what was drawn before the lane
   caught up, and was rejected beside it, names that of the draw;
@@ -347,7 +347,7 @@ class _Asking:
     """What a batch asked of one bucket so far."""
 
     def __init__(self) -> None:
-        self.draws = self.stale = self.more = self.done = self.changes = 0
+        self.draws = self.stale = self.more = self.done = self.changes = self.rises = 0
         self.named: set[bytes] = set()
         """Keys of the sides that are to be asked with all limits, since a view was stale."""
 
@@ -614,10 +614,11 @@ class System:
         self._order(lane)
         for bucket, asked in asking.items():
             taken_apart = asked.draws // ROUNDS_MAX  # the second half of what did not come to rest
+            rises = 2 * asked.rises  # once up to the side that reaches what waits, once behind it
             hold(
-                asked.draws <= 1 + asked.stale + asked.more + asked.changes + taken_apart,
+                asked.draws <= 1 + asked.stale + asked.more + asked.changes + rises + taken_apart,
                 f"bucket {bucket} was drawn from {asked.draws} times: stale {asked.stale}, "
-                f"more {asked.more}, changes {asked.changes}",
+                f"more {asked.more}, changes {asked.changes}, rises {asked.rises}",
             )
         if commit:
             await line.commit([batch])
@@ -661,6 +662,8 @@ class System:
                     f"{len(request.items)} sides)",
                 )
                 asked.named.add(key)
+        elif reply.status == Status.DUE:
+            asked.rises += any(one.item is not None for one in reply.due)
         elif reply.status == Status.OK:
             asked.done += 1
             self._check_draw(bucket, request)

@@ -85,8 +85,8 @@ def test_every_memo_is_known() -> None:
 
 @pytest.mark.slow
 def test_planted_fault_is_seen() -> None:
-    """What is planted is seen: the check itself sees what it is for."""
-    done = command("oracle.planted", "--only", "state_of_a_newer_catalog", "--cases", "100")
+    """What is planted in a memo is seen: the check itself sees what it is for."""
+    done = command("oracle.planted", "--only", "opened_goes_on", "--cases", "100")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "1 of 1 planted faults are seen" in done.stdout
 
