@@ -126,7 +126,7 @@ async def killed_and_flushed(rig: Rig) -> None:
 @pytest.mark.parametrize("lossy", [False, True], ids=["store-kept", "store-lost"])
 async def test_killed_while_packages_live(start: Start, figure: Figure, *, lossy: bool) -> None:
     """Killed at points of a change, taken over by the other; in the second run Redis forgets as well."""
-    rig = await start(SEED, catalog=lives.catalog(SEED, 20), source=lives.traffic(SEED))
+    rig = await start(SEED, catalog=lives.catalog(SEED, 30), source=lives.traffic(SEED))
     rig.rate_per_s = RATE_PER_S
     faults = [killed_and_flushed] * 2 if lossy else [*rig.rng.sample(KILLED, 3), rig.rng.choice(FROZEN)]
     rig.rng.shuffle(faults)
