@@ -110,3 +110,27 @@ async def test_a_lane_that_does_not_end_ends_the_worker(monkeypatch: pytest.Monk
     with pytest.raises(Halt, match=r"lane-0, lane-1 did not end 0\.01 s after it was abandoned"):
         await worker._fault  # noqa: SLF001 - what `run` waits for
     worker.may_end.set()
+
+
+class Slow(Worker):
+    """A worker whose lanes end, each in its time, when they are told to."""
+
+    def __init__(self) -> None:
+        """Have neither connections nor a store; lane 1 rates."""
+        super().__init__(Shared(cast("Any", None), Readiness("kafka")))
+        self._watch.lanes[1] = cast("Any", None)
+        self.drained: list[int] = []
+
+    async def _serve(self, lane: int, stop: asyncio.Event) -> None:
+        await stop.wait()
+        await asyncio.sleep(0.05 if lane else 60.0)
+        self.drained.append(lane)
+
+
+async def test_a_lane_that_is_being_taken_is_abandoned_at_once() -> None:
+    """Else a take that lasts longer than the group waits throws its worker out. One that rates is drained."""
+    worker = Slow()
+    await worker.assign({0, 1})
+    await asyncio.sleep(0)
+    await asyncio.wait_for(worker.drop({0, 1}), 5)
+    assert worker.drained == [1]

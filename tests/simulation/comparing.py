@@ -37,7 +37,7 @@ _context = msgspec.msgpack.Decoder(Context)
 
 
 class Item(NamedTuple):
-    """A side as it was drawn. catalog: that it was rated by; state: the catalog of the client's state, `raw`."""
+    """A side as it was drawn. catalog: that it was rated by; state: that its client's state, `raw`, needs."""
 
     place: Place
     side: str

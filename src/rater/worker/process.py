@@ -106,14 +106,21 @@ class Worker:
             self.readiness.lanes.add(lane)
 
     async def drop(self, lanes: set[int]) -> None:
-        """Give lanes up: drain them, and abandon what is not drained in time."""
-        gone = [self._lanes.pop(lane) for lane in sorted(lanes & self._lanes.keys())]
-        for stop, _ in gone:
+        """Give lanes up: drain them, and abandon what is not drained in time.
+
+        One that is being taken is abandoned at once: it has drawn nothing. Who waits for it longer than the
+        group does is thrown out of that, comes back, and so stops the others' takes, as they do ours, for ever.
+        """
+        gone = [(lane, *self._lanes.pop(lane)) for lane in sorted(lanes & self._lanes.keys())]
+        for lane, stop, task in gone:
             stop.set()
-        if gone:
-            _, late = await asyncio.wait([task for _, task in gone], timeout=DRAIN_S)
-            for task in late:
+            if lane not in self._watch.lanes:
                 task.cancel()
+        if gone:
+            _, late = await asyncio.wait([task for _, _, task in gone], timeout=DRAIN_S)
+            for task in late:
+                if not task.cancelling():
+                    task.cancel()
             await self._abandoned(late)
         for lane in lanes:
             self.readiness.lanes.discard(lane)
