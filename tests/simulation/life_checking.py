@@ -21,6 +21,7 @@ from rater.core.rating.transaction import Context
 from simulation import checking
 from simulation.checking import Transaction
 from simulation.comparing import ahead_of, each_ends, items_of
+from simulation.did_checking import check_dids
 from simulation.life_comparing import compare_life
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ def check_life(world: World) -> list[str]:
         *_adjusted(world, transactions, events),
         *_told(transactions, events),
         *waits(world),
+        *check_dids(world, events),
     ]
     return found or list(compare_life(world, transactions, events))
 
