@@ -2,7 +2,7 @@
 
 `collect` reads with aiokafka (read_committed) and redis-py alone; `audit` is a pure function of what was
 read, so that a test can show that it notices each kind of damage. I1 to I12 are the invariants of
-tests/README.md.
+tests/README.md; those of packages that live are checked in `auditor_life.py`.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from typing import Any
 import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from redis.asyncio import Redis
+
+from faults.auditor_life import changes_of, counted, life
 
 MICRO = Decimal("0.000001")
 EFFECT, CONTROL = "e", "control"
@@ -187,6 +189,7 @@ def audit(evidence: Evidence) -> Verdict:
         *headers(evidence, usage, sides),
         *marks(evidence.journal),
         *unique_events(evidence.events),
+        *life(evidence.journal, usage, evidence.events),
         *open_transactions(evidence.ends),
         *readers_agree(evidence),
     ]
@@ -272,20 +275,16 @@ def same(asked: tuple[Any, ...], rated: tuple[Any, ...]) -> bool:
     return (asked[0], asked[1][:19], *asked[2:]) == (rated[0], rated[1][:19], *rated[2:])
 
 
-def amount_of(draw: dict[str, Any]) -> Decimal:
-    """Return what a draw took, in the numbers that Redis counts: units, or micros."""
-    taken = Decimal(draw["taken"])
-    return taken / MICRO if draw["kind"] == "money" else taken
-
-
 def drifts(evidence: Evidence, bodies: list[dict[str, Any]]) -> list[str]:
     """I2: balances are the sums of amounts and counters the sums of draws, of every client, exactly."""
     sums: dict[str, Counter[str]] = defaultdict(Counter)
     for body in bodies:
         sums[body["client"]]["b"] += int(Decimal(body["amount"]) / MICRO)
-        for draw in body.get("draws", ()):
-            name = f"{draw['client_package']}.{draw['period']}.{draw['limit']}"
-            sums[body["client"]][name] += int(amount_of(draw))
+        for name, added in counted(body):
+            sums[body["client"]][name] += added
+    for change in changes_of(evidence.journal):
+        for name, added in change.counters:
+            sums[change.client][name] += added
     found = []
     for client in sorted(sums.keys() | evidence.stored.keys()):
         stored, sum_of = evidence.stored.get(client, {}), sums[client]
@@ -328,7 +327,8 @@ def limits(catalog: dict[str, Any], bodies: list[dict[str, Any]], *, store_kept:
     draws: dict[tuple[str, ...], list[dict[str, Any]]] = defaultdict(list)
     for body in bodies:
         for draw in body.get("draws", ()):
-            draws[body["client"], draw["client_package"], str(draw["period"]), draw["limit"]].append(draw)
+            if not draw.get("rolled"):  # how much that was is not the catalog's to say
+                draws[body["client"], draw["client_package"], str(draw["period"]), draw["limit"]].append(draw)
     for name, drawn in draws.items():
         left = size = of_package[drawn[0]["package"]][drawn[0]["limit"]]
         if sum(Decimal(draw["taken"]) for draw in drawn) > size:
@@ -349,22 +349,27 @@ def headers(
         topic, partition, offset, index, _, _, _, _, client, balance, counters = msgspec.msgpack.decode(
             record.headers[EFFECT]
         )
-        if (topic, partition, offset, index) in seen:
-            yield f"I7 twice: {record.place} is of {topic}[{partition}]@{offset}, as one before"
-        seen.add((topic, partition, offset, index))
+        if body["type"] == "usage":  # a change may have several
+            if (topic, partition, offset, index) in seen:
+                yield f"I7 twice: {record.place} is of {topic}[{partition}]@{offset}, as one before"
+            seen.add((topic, partition, offset, index))
         if partition != record.partition:
             yield f"I7 lane: {record.place} is of partition {partition}"
         sums: Counter[str] = Counter()
-        for draw in body.get("draws", ()):
-            sums[f"{draw['client_package']}.{draw['period']}.{draw['limit']}"] += int(amount_of(draw))
+        for name, added in counted(body):
+            sums[name] += added
         told: Counter[str] = Counter()
         for name, units in counters:
             told[name] += units
         if (client, balance, told) != (body["client"], int(Decimal(body["amount"]) / MICRO), sums):
             yield f"I7 header: {record.place}: the header tells another amount or other draws than the value"
-        if topic == evidence.cdrs and not any(
-            (one.partition, one.offset, one.index) == (partition, offset, index)
-            for one in sides.get(body["id"], ())
+        if (
+            body["type"] == "usage"
+            and topic == evidence.cdrs
+            and not any(
+                (one.partition, one.offset, one.index) == (partition, offset, index)
+                for one in sides.get(body["id"], ())
+            )
         ):
             yield f"I7 source: {record.place} is not of the record that it names"
 

@@ -40,6 +40,60 @@ def rated(at: int, offset: int, left: int, taken: int = 60, overage: int = 0) ->
     return Rec(JOURNAL, 0, at, 0, json.dumps(body).encode(), {EFFECT: msgspec.msgpack.encode(effect)})
 
 
+def change(at: int, offset: int, version: int, *bodies: dict[str, Any]) -> list[Rec]:
+    """Return a change of hot0 by the call at an offset, and its transactions; each change uses up one key."""
+    amounts = [round(float(body["amount"]) * 1e6) for body in bodies]
+    said = [
+        "change",
+        CDRS,
+        offset,
+        1 + version,
+        0,
+        0,
+        "hot0",
+        version,
+        b"",
+        sum(amounts),
+        [[f"key.{version}", 7]],
+    ]
+    whole = Rec(JOURNAL, 0, at, 0, None, {CONTROL: msgspec.msgpack.encode(said)})
+    effects = [[CDRS, 0, offset, 1 + version, 0, 0, b"", b"", "hot0", amount, []] for amount in amounts]
+    return [whole] + [
+        Rec(JOURNAL, 0, at + 1 + n, 0, json.dumps(body).encode(), {EFFECT: msgspec.msgpack.encode(effect)})
+        for n, (body, effect) in enumerate(zip(bodies, effects, strict=True))
+    ]
+
+
+def of_period(what: str, amount: str, **fields: Any) -> dict[str, Any]:
+    """Return a transaction of a period."""
+    head = {"id": f"cp/p-hot0/2/{what}", "revision": 1, "type": what, "client": "hot0", "amount": amount}
+    return {**head, "client_package": "p-hot0", "period": 2, **fields}
+
+
+FEE = of_period(
+    "subscription_fee", "-1.2", net="-1", taxes=[{"name": "VAT", "percent": "20", "amount": "-0.2"}]
+)
+REFUND = of_period("refund", "1.2", of=[FEE["id"]])
+BACK = {**FEE, "revision": 2, "type": "reversal", "amount": "1.2"}
+
+
+def told(at: int, kind: str, version: int) -> Rec:
+    """Return an event of a change of hot0."""
+    event = {"id": f"hot0/{version}/{kind}/p-hot0/2", "type": kind, "client": "hot0",
+             "client_package": "p-hot0", "period": 2}  # fmt: skip
+    return Rec("t.events", 0, at, 0, json.dumps(event).encode(), {})
+
+
+def living() -> Evidence:
+    """Return what is left where a period was opened, and given back, besides."""
+    evidence = whole()
+    evidence.journal[1:1] = [*change(10, 0, 1), *change(20, 0, 2, FEE), *change(30, 0, 3, REFUND)]
+    evidence.events += [told(1, "assigned", 1), told(2, "renewed", 2), told(3, "stopped", 3)]
+    evidence.stored["hot0"] |= {"key.1": 7, "key.2": 7, "key.3": 7}
+    evidence.watched = []
+    return evidence
+
+
 def mark(at: int, position: int) -> Rec:
     """Return a mark."""
     said = ["mark_v3", {CDRS: position}, {CDRS: 0}, 1, 2, position]
@@ -58,7 +112,7 @@ def whole() -> Evidence:
     inputs = [cdr(0), cdr(1), cdr(2, name="1"), broken, cdr(4)]
     journal = [rated(0, 0, 1740), mark(1, 1), rated(3, 1, 1680), rated(4, 4, 1660, 20, 40), mark(5, 5)]
     rejected = [refused(0, broken)]
-    event = Rec("t.events", 0, 0, 0, b'{"id": "e"}', {})
+    event = Rec("t.events", 0, 0, 0, b'{"id": "package/p/1/package_changed", "type": "package_changed"}', {})
     return Evidence(
         json.loads(catalog()), CDRS, inputs, journal, rejected, [event],
         {"hot0": {"v": 1, "b": -40_000, "p-hot0.1.0": 140}}, {"t.transactions[0]": (7, 7)},
@@ -127,6 +181,52 @@ DAMAGE: dict[str, tuple[Callable[[Evidence], Any], str]] = {
     "no last mark": (lambda e: drop(e.journal, 4), "I11 unmarked"),
     "an event told twice": (lambda e: e.events.append(e.events[0]), "events"),
 }  # fmt: skip
+
+
+LIFE_DAMAGE: dict[str, tuple[Callable[[Evidence], Any], str]] = {
+    "a lost change": (lambda e: drop(e.journal, 1), "L4 versions"),
+    "a doubled change": (lambda e: e.journal.append(e.journal[1]), "L4 versions"),
+    "a lost fee": (lambda e: drop(e.journal, 3), "L4 sum"),
+    "a fee of no change": (lambda e: drop(e.journal, 2), "L4 alone"),
+    "a doubled fee": (lambda e: e.journal.append(e.journal[3]), "I3 doubled"),
+    "a fee that Redis does not have": (lambda e: e.stored["hot0"].update(b=-1_240_000), "I2 drift"),
+    "a key that Redis does not have": (lambda e: e.stored["hot0"].pop("key.2"), "I2 drift"),
+    "taxes that are not in the amount": (
+        lambda e: put(e.journal, 3, changed(e.journal[3], taxes=[])), "L1 amount",
+    ),
+    "a period opened in silence": (lambda e: drop(e.events, 2), "L1 untold"),
+    "a period opened twice": (lambda e: e.events.append(told(9, "renewed_late", 2)), "L1 opened"),
+    "a refund of something else": (
+        lambda e: put(e.journal, 5, changed(e.journal[5], of=["cp/p-hot0/3/subscription_fee"])), "L2 refund",
+    ),
+    "a refund of more": (lambda e: put(e.journal, 5, changed(e.journal[5], amount="2")), "L2 refund"),
+    "a second refund": (
+        lambda e: e.journal.extend(change(40, 0, 4, {**REFUND, "id": "cp/p-hot0/2/refund2"})), "L2 twice",
+    ),
+    "a reversal of more": (
+        lambda e: e.journal.extend(change(40, 0, 4, {**BACK, "amount": "2"})), "L2 reversal",
+    ),
+    "an event of no change": (lambda e: e.events.append(told(9, "cancelled", 4)), "L3 alone"),
+}  # fmt: skip
+
+
+def test_what_lives_and_is_whole_has_no_finding() -> None:
+    """A fee, its refund, and a reversal are no damage."""
+    assert audit(living()).found == []
+    evidence = living()
+    evidence.journal[6:6] = change(40, 0, 4, BACK)
+    evidence.stored["hot0"] |= {"key.4": 7, "b": evidence.stored["hot0"]["b"] + 1_200_000}
+    assert audit(evidence).found == []
+
+
+@pytest.mark.parametrize("what", LIFE_DAMAGE)
+def test_damage_of_what_lives_is_noticed(what: str) -> None:
+    """The same of fees, refunds, changes and their events."""
+    harm, says = LIFE_DAMAGE[what]
+    evidence = copy.deepcopy(living())
+    harm(evidence)
+    found = audit(evidence).found
+    assert any(one.startswith(says) for one in found), found
 
 
 def test_what_is_whole_has_no_finding() -> None:
