@@ -165,8 +165,12 @@ class Market:
         return row
 
     def change(self) -> bytes:
-        """Return a file that changes packages and clients."""
+        """Return a file that changes packages and clients, or gives a number out."""
         rng, file = self.rng, dict[str, list[Row]]()
+        if rng.random() < 0.15:  # refused where another client has it, or nothing allows it
+            place, client = rng.randrange(len(DIDS)), rng.choice(list(self.clients))
+            row = {"number": DIDS[place], "tags": TAGS[place], "account": f"sip-{client}"}
+            return json.dumps({"dids": [row]}).encode()
         for name in rng.sample(list(self.packages), min(len(self.packages), rng.choice((1, 1, 2)))):
             row = json.loads(json.dumps(self.packages[name]))
             if row.get("status") == "archived":
@@ -192,9 +196,6 @@ class Market:
                 "name": f"{name}.{rng.randrange(10**6)}",
             }  # fmt: skip
             file["clients"] = [self.clients[name]]
-        if rng.random() < 0.3:  # refused as a whole where another has it, or nothing allows it
-            place, client = rng.randrange(len(DIDS)), rng.choice(list(self.clients))
-            file["dids"] = [{"number": DIDS[place], "tags": TAGS[place], "account": f"sip-{client}"}]
         return json.dumps(file).encode()
 
 
@@ -223,6 +224,7 @@ class Life(Scenario):
 
     async def _live(self, world: World) -> None:
         rng, profile = self.rng, self.profile
+        world.calm = profile.faults == (0, 0)
         for _ in range(rng.choice(profile.workers)):
             world.add_worker()
         await world.begin_load(self.market.first(), applied=True)

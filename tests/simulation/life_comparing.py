@@ -126,7 +126,9 @@ class _Feed:
             self.oracle.due(client, bound_ms, archive=False)
             self._take()
         elif before is None or before[:2] != (topic, offset) or _within_a_second(change):
-            self.unsure.add(client)  # something came between a rise and what it cleared
+            if self.world.calm and client not in self.unsure and not _within_a_second(change):
+                yield f"C: {client}: something came between a rise, of {topic}@{offset}, and what it cleared"
+            self.unsure.add(client)
 
     def _commanded(self, change: KeptChange) -> Iterator[str]:
         client, (topic, offset, _) = change.client, change.identity

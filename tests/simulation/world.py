@@ -134,6 +134,8 @@ class World:
         self.loading: dict[Process, bytes] = {}
         self.answered: list[tuple[float, int]] = []
         """(when, version): from then on every lane rates by it, or by a later one."""
+        self.calm = False
+        """Nothing goes wrong in it: then what a lane does is one after the other."""
         self.healed = False
         self.main: asyncio.Task[Any] | None = None
         self.halts: list[str] = []
@@ -362,7 +364,7 @@ class World:
         file: Any = SimpleNamespace(read_bytes=lambda: catalog, parent=Path())
         loaded = await loader.load([file])
         if not isinstance(loaded, Loaded):
-            if not all("DID" in str(one) for one in loaded):  # whether a number is free is not known before
+            if not all("dids[" in str(one) for one in loaded):  # whether one is free is not known before
                 self.faults.append(f"the catalog is refused: {loaded[0]}")
             return True
         self.tell("loader", f"catalog {loaded.version}: changed {loaded.changed}, applied {loaded.applied}")
