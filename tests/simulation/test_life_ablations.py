@@ -15,7 +15,6 @@ from msgspec.structs import replace
 from rater.core.bucket import model
 from rater.core.bucket.drawing import draw_item
 from rater.core.bucket.model import _Draft
-from rater.core.clients.lifecycle import due_change
 from rater.core.clients.planning import Plan
 from rater.core.clients.state import did_name
 from rater.core.journal.outcomes import KeptChange
@@ -165,15 +164,6 @@ def test_hints_of_changes() -> None:
         return made
 
     check(mock.patch.object(Plan, "change", without), profile("life"), "D", Life)
-
-
-def test_calls_close_nothing() -> None:
-    """Without leaving that to the home lane, a call archives what a top-up before it would have kept."""
-
-    def without(*asked: Any, **more: Any) -> Any:
-        return due_change(*asked, **{**more, "closing": True})
-
-    check(mock.patch("rater.core.line.due.due_change", without), profile("life"), "C", Life)
 
 
 def test_a_number_is_claimed() -> None:
