@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -85,12 +86,18 @@ async def test_a_cancellation_that_was_asked_for_is_obeyed() -> None:
         await running
 
 
+def nothing(session_s: float) -> Shared:
+    """Return what lanes share where there is neither Kafka nor Redis."""
+    kafka = SimpleNamespace(session_timeout_ms=int(session_s * 1000))
+    return Shared(cast("Any", SimpleNamespace(settings=SimpleNamespace(kafka=kafka))), Readiness("kafka"))
+
+
 class Deaf(Worker):
     """A worker whose lanes do not hear that they are to end."""
 
     def __init__(self) -> None:
         """Have neither connections nor a store."""
-        super().__init__(Shared(cast("Any", None), Readiness("kafka")))
+        super().__init__(nothing(session_s=30.0))
         self.may_end = asyncio.Event()
 
     async def _serve(self, lane: int, stop: asyncio.Event) -> None:
@@ -110,3 +117,26 @@ async def test_a_lane_that_does_not_end_ends_the_worker(monkeypatch: pytest.Monk
     with pytest.raises(Halt, match=r"lane-0, lane-1 did not end 0\.01 s after it was abandoned"):
         await worker._fault  # noqa: SLF001 - what `run` waits for
     worker.may_end.set()
+
+
+class Slow(Worker):
+    """A worker whose lane takes its time to end."""
+
+    drained = False
+
+    async def _serve(self, lane: int, stop: asyncio.Event) -> None:
+        del lane
+        await stop.wait()
+        await asyncio.sleep(0.2)
+        self.drained = True
+
+
+@pytest.mark.parametrize(("session_s", "ending"), [(0.1, False), (0.1, True), (30.0, False)])
+async def test_a_lane_is_drained_as_long_as_the_group_waits(session_s: float, *, ending: bool) -> None:
+    """Else its worker is thrown out, comes back, and stops what the others take: with them, for ever."""
+    worker = Slow(nothing(session_s))
+    await worker.assign({0})
+    await asyncio.sleep(0)
+    worker._ending = ending  # noqa: SLF001 - nobody waits for a worker that ends
+    await asyncio.wait_for(worker.drop({0}), 5)
+    assert worker.drained == (ending or session_s > 1)

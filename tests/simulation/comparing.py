@@ -14,11 +14,12 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
+from msgspec.structs import replace
 
 from oracle.reference import Catalog, Reference
-from rater.core.clients.state import read_state
+from rater.core.clients.state import ClientState, read_state
 from rater.core.instants import is_stamp
-from rater.core.journal.outcomes import entries_of
+from rater.core.journal.outcomes import KeptChange, entries_of, unpack_kept
 from rater.core.rating.transaction import Context, catalog_of
 from simulation.clockwork import EPOCH_S
 
@@ -36,7 +37,7 @@ _context = msgspec.msgpack.Decoder(Context)
 
 
 class Item(NamedTuple):
-    """A side as it was drawn. catalog: that it was rated by; state: the catalog of the client's state."""
+    """A side as it was drawn. catalog: that it was rated by; state: that its client's state, `raw`, needs."""
 
     place: Place
     side: str
@@ -44,6 +45,7 @@ class Item(NamedTuple):
     outcome: str
     catalog: int
     state: int
+    raw: bytes
 
 
 def compare(
@@ -90,7 +92,7 @@ def items_of(drawn: Any) -> list[Item]:
     return [
         Item(
             (entry.topic, drawn.lane, entry.offset), SIDES[entry.index], client, OUTCOMES[outcome],
-            catalog_of(_context.decode(entry.context).head), states[client],
+            catalog_of(_context.decode(entry.context).head), states[client], drawn.states[client],
         )
         for entry, client, outcome in zip(
             entries_of(drawn.context), drawn.clients, drawn.outcomes, strict=True
@@ -99,9 +101,11 @@ def items_of(drawn: Any) -> list[Item]:
 
 
 class Books:
-    """The catalogs that were loaded, as the reference reads them; a client's state of one under another."""
+    """The catalogs that were loaded, as the reference reads them; a client's rows of one under another."""
 
     def __init__(self, world: World) -> None:
+        self.rows = _rows_of(world)
+        """Client and its state → the load whose rows of the client it has."""
         self.catalogs = [Catalog()]
         self.read: dict[tuple[int, str, int], Catalog] = {}
         files: list[tuple[int, dict[str, Any]]] = []
@@ -144,6 +148,34 @@ class Books:
         raise AssertionError(client)
 
 
+def _rows_of(world: World) -> dict[tuple[str, bytes], int]:
+    """Return which load each state has the client's rows of.
+
+    That is not the catalog that the state needs: what is due is done by a newer one before its load comes to
+    the client, and a load itself goes on in steps of what is due before it.
+    """
+    found: dict[tuple[str, bytes], int] = {}
+    known: dict[tuple[str, int], tuple[int, ClientState]] = {}
+    """Client and version → the load, and the state, that was made last."""
+    for carried in world.server.carried:
+        for change in unpack_kept(carried.context, carried.packed):
+            if not isinstance(change, KeptChange):
+                continue
+            client, state = change.client, read_state(change.state)
+            number, before = known.get((client, change.version - 1), (0, None))
+            if before is None or _told_by_rows(state) != _told_by_rows(before):
+                entry = world.broker.partition((change.topic, carried.lane)).entries[change.offset]
+                number = json.loads(entry.value or b"")["args"].get("version", number)
+            known[client, change.version] = number, state
+            found[client, change.state] = number
+    return found
+
+
+def _told_by_rows(state: ClientState) -> list[Any]:
+    packages = [replace(of, end_ms=None, life=None) for of in state.packages]
+    return [replace(state, packages=[], version=0, catalog=0, changed_ms=0, due_ms=0, calls_ms=0), packages]
+
+
 def _told(one: dict[str, Any]) -> str:
     return one["outcome"] if one["outcome"] != "rejected" else str(one["reason"])
 
@@ -173,7 +205,7 @@ def _each_draw(
                 groups[item.place, item.client].append(item)
         for (place, client), group in groups.items():
             first, record = group[0], sent[place]
-            reference.catalog = books.of(first.catalog, client, first.state)
+            reference.catalog = books.of(first.catalog, client, books.rows[client, first.raw])
             reference.number = first.catalog
             if client not in reference.balances:
                 reference.balances[client] = books.opening(client)
@@ -229,7 +261,7 @@ def _each_rejection(
     drawn = {(item.place, item.side) for items in draws for item in items}
     states: dict[str, list[tuple[float, int]]] = defaultdict(list)
     for state in world.server.states:
-        states[state.client].append((state.at_s, read_state(state.state).catalog))
+        states[state.client].append((state.at_s, books.rows[state.client, state.state]))
     for place, several in rejected.items():
         record = sent.get(place)
         for one in several if record is not None else ():

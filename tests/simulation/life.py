@@ -2,7 +2,8 @@
 
 Hours pass between rounds of some seconds. Client packages begin within seconds of each other and their
 periods are hours or a day, so a round lies around due moments: calls come before, across and after them, late
-ones too, and top-ups, assignments, stops and loads between. Ticks come from the lanes themselves.
+ones too, and top-ups, assignments, stops and loads between. Numbers (DIDs) are assigned and released, go on
+hold and back into use with their packages, and are freed. Ticks come from the lanes themselves.
 
 What must be true:
 `life_checking.check_life`, and in runs of one lane what the oracle of packages says, step by step.
@@ -30,6 +31,9 @@ DUE_S = 120.0
 """So long what is due may take when all is healed: a tick whose Kafka transaction was forgotten is written
 again after 30 s, and commands wait for one another."""
 NUMBER = "12025550100"
+DIDS = [f"1202555020{n}" for n in range(4)]
+TAGS: tuple[list[str], ...] = (["a"], ["a", "b"], ["c"], [])
+"""Tags of these."""
 
 LIFE = Profile(
     name="life", lanes=(1, 1, 2, 3), buckets=(1, 1, 2), workers=(1, 1, 2), faults=(0, 4), second_load=0.3,
@@ -41,7 +45,8 @@ LIFE = Profile(
 )  # fmt: skip
 COMMANDS = {
     "adjust": 10, "assign": 5, "edit_end_date": 3, "stop_now": 3, "stop_at_period_end": 3, "cancel": 2,
-    "remove": 4, "invoice_pending_charge": 1, "again": 3, "other content": 1, "tick": 1,
+    "remove": 4, "invoice_pending_charge": 1, "again": 3, "other content": 1, "tick": 1, "did_assign": 8,
+    "did_release": 3,
 }  # fmt: skip
 
 
@@ -63,6 +68,10 @@ class Market:
         for number in range(rng.randrange(1, 4)):
             self.clients[f"c{number}"] = self.client(f"c{number}")
         rows = [self.assigned(client) for client in self.clients for _ in range(rng.choice((0, 1, 2, 3)))]
+        fits = {
+            did: [row["client"] for row in rows if self.allows(row["package"], tags)]
+            for did, tags in zip(DIDS, TAGS, strict=True)
+        }
         return json.dumps({
             "currencies": {"base": "USD", "rates": {"EUR": "1.08"}},
             "tax_profiles": [{"name": "vat", "taxes": [{"name": "VAT", "percent": "20"}]}],
@@ -72,7 +81,17 @@ class Market:
             ],
             "packages": list(self.packages.values()), "clients": list(self.clients.values()),
             "client_packages": rows,
+            "dids": [
+                {"number": did, "tags": tags,
+                 "account": f"sip-{rng.choice(fits[did])}" if fits[did] and rng.random() < 0.3 else None}
+                for did, tags in zip(DIDS, TAGS, strict=True)
+            ],
         }).encode()  # fmt: skip
+
+    def allows(self, package: str, tags: list[str]) -> bool:
+        """Return whether a package has a row for a number with these tags: else a load is refused."""
+        rows = self.packages[package].get("did_limits", ())
+        return any(not row["allowed_tags"] or {*row["allowed_tags"]} & {*tags} for row in rows)
 
     def package(self, identity: str) -> Row:
         """Return a package."""
@@ -89,6 +108,12 @@ class Market:
             "charge_on_event": rng.random() < 0.25,
             "limits": [self.limit(at) for at in range(rng.choice((1, 1, 2)))],
         }  # fmt: skip
+        if rng.random() < 0.5:
+            row["did_limits"] = [
+                {"quantity": rng.choice((1, 1, 2)), "allowed_tags": rng.choice((["a"], ["b", "c"], [])),
+                 "on_hold_days": rng.choice((0, 1, 1, 2))}
+                for _ in range(rng.choice((1, 1, 2)))
+            ]  # fmt: skip
         if rng.random() < 0.3:
             row["fees"].append({"type": "activation", "name": "a", "rate": "0.75"})
         if rng.random() < 0.05:
@@ -121,6 +146,7 @@ class Market:
             "balance": rng.choice(("0", "0", "1.00", "3.00", "8.00")),
             "credit_limit": rng.choice(("0", "0", "1")),
             "rate_tables": {"orig": {"calls": "retail"}, "term": {"calls": "carrier"}},
+            "accounts": [{"id": f"sip-{identity}"}],
         }  # fmt: skip
         if rng.random() < 0.4:
             row["low_balance"] = "1.00"
@@ -139,8 +165,12 @@ class Market:
         return row
 
     def change(self) -> bytes:
-        """Return a file that changes packages and clients."""
+        """Return a file that changes packages and clients, or gives a number out."""
         rng, file = self.rng, dict[str, list[Row]]()
+        if rng.random() < 0.15:  # refused where another client has it, or nothing allows it
+            place, client = rng.randrange(len(DIDS)), rng.choice(list(self.clients))
+            row = {"number": DIDS[place], "tags": TAGS[place], "account": f"sip-{client}"}
+            return json.dumps({"dids": [row]}).encode()
         for name in rng.sample(list(self.packages), min(len(self.packages), rng.choice((1, 1, 2)))):
             row = json.loads(json.dumps(self.packages[name]))
             if row.get("status") == "archived":
@@ -150,6 +180,8 @@ class Market:
                 row["status"] = "active" if row.get("status") == "disabled" else "disabled"
             elif kind < 0.6:
                 row["status"] = "archived"
+            elif "did_limits" in row and kind < 0.75:
+                row["did_limits"][0] |= {"quantity": rng.choice((1, 3)), "on_hold_days": rng.choice((0, 1))}
             elif row["fees"]:
                 row["fees"][0]["rate"] = rng.choice(("0.40", "1.20"))
             else:
@@ -192,6 +224,7 @@ class Life(Scenario):
 
     async def _live(self, world: World) -> None:
         rng, profile = self.rng, self.profile
+        world.calm = profile.faults == (0, 0)
         for _ in range(rng.choice(profile.workers)):
             world.add_worker()
         await world.begin_load(self.market.first(), applied=True)
@@ -323,7 +356,16 @@ class Life(Scenario):
         said |= {"do": do, "client": client}
         if rng.random() < 0.05:
             said["dry_run"] = True
-        if do == "adjust":
+        world.order({**said, **self._asked(do, client)})
+
+    def _asked(self, do: str, client: str) -> Row:
+        """Return what a command asks for."""
+        rng, market, said = self.rng, self.market, Row()
+        if do in {"did_assign", "did_release"}:
+            said["args"] = {"number": rng.choice(DIDS)}
+            if do == "did_assign":
+                said["args"]["account"] = f"sip-{client}"
+        elif do == "adjust":
             said["args"] = {"amount": rng.choice(("0.50", "1.00", "2.00", "5.00", "-1.00"))}
         elif do == "assign":
             said["args"] = self._assignment(client)
@@ -336,7 +378,7 @@ class Life(Scenario):
             if do == "edit_end_date":
                 end = self.wall_s + rng.choice((-5, 1, 600, HOUR_S, 3 * HOUR_S, 0))
                 said["args"] = {"end_date": rng.choice((moment(int(end)), moment(int(end)), None))}
-        world.order(said)
+        return said
 
     def _assignment(self, client: str) -> Row:
         rng, market = self.rng, self.market

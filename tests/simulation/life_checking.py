@@ -21,6 +21,7 @@ from rater.core.rating.transaction import Context
 from simulation import checking
 from simulation.checking import Transaction
 from simulation.comparing import ahead_of, each_ends, items_of
+from simulation.did_checking import check_dids
 from simulation.life_comparing import compare_life
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def check_life(world: World) -> list[str]:
     draws = [items_of(drawn) for drawn in world.server.drawn]
     sent = {(one.topic, one.lane, one.offset): one for one in world.sent}
     usage = {(one.record, SIDES[one.index]): one.said for one in transactions if one.said["type"] == "usage"}
-    events = list(_events(world))
+    events = list(events_of(world))
     found = [
         *checking.once(transactions, rejected),
         *checking.sums(world, transactions),
@@ -57,11 +58,14 @@ def check_life(world: World) -> list[str]:
         *_adjusted(world, transactions, events),
         *_told(transactions, events),
         *waits(world),
+        *_rows(world),
+        *check_dids(world, events),
     ]
     return found or list(compare_life(world, transactions, events))
 
 
-def _events(world: World) -> Iterator[dict[str, Any]]:
+def events_of(world: World) -> Iterator[dict[str, Any]]:
+    """Yield all events, lane by lane."""
     for lane in range(world.lanes):
         for entry in world.visible((world.topics.events, lane)):
             yield json.loads(entry.value or b"")
@@ -280,6 +284,16 @@ def waits(world: World) -> Iterator[str]:
                     yield f"L8: {held.id} of {client} waits for its package, which is active"
                 elif waiting.reason == "funds" and waiting.total <= balance + state.credit_limit:
                     yield f"L8: {held.id} of {client} waits for {waiting.total}, there are {balance}"
+
+
+def _rows(world: World) -> Iterator[str]:
+    """L9: what was loaded last of a client is what its state says."""
+    rows = {row["id"]: row for file in _loaded(world) for row in file.get("clients", ())}
+    for client, state in _states(world).items():
+        row = rows[client]
+        said = state.name, state.credit_limit
+        if said != (row["name"], checking.micros(row["credit_limit"])):
+            yield f"L9: {client} is {said}, loaded was {row}"
 
 
 def _statuses(world: World) -> dict[str, str]:

@@ -7,7 +7,8 @@ no such order: between a rise and what it clears another lane may draw.
 Left out are clients of whom something was decided in another order than the oracle can be fed: a load that
 reached them later than others, or is dated before their last change; a rise that was cleared after a crash,
 with something between; an assignment dated before its package was disabled; what was late by a part of a
-second.
+second. It knows no DIDs: those whose hold running out ended a client package are left out, and commands that
+expect a version which DIDs have changed.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from oracle.life import World as Oracle
 from oracle.life_compare import CROSSINGS, event_row, plain
 from oracle.life_compare import events as some_events
 from oracle.life_compare import transactions as comparable
+from rater.core.clients.state import read_state
 from rater.core.journal.outcomes import KeptChange, Pending, unpack_kept
 from rater.core.rating.transaction import Context, catalog_of
 from simulation.comparing import OUTCOMES, SIDES, with_sides
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 SECOND_MS = 1000
+DID_EVENTS = {"did_assigned", "did_on_hold", "did_freed"}
 _context = msgspec.msgpack.Decoder(Context)
 
 
@@ -70,6 +73,8 @@ class _Feed:
         """Client → what was decided of it last."""
         self.unsure: set[str] = set()
         """Clients of whom the order is not the oracle's."""
+        self.numbered: set[str] = set()
+        """Clients whose DIDs have changed versions of their client packages."""
         self.transactions: list[Row] = []
         self.events: list[Row] = []
 
@@ -109,38 +114,57 @@ class _Feed:
     def _change(self, change: KeptChange) -> Iterator[str]:
         client, (topic, offset, index) = change.client, change.identity
         before, self.last[client] = self.last.get(client), change.identity
-        if topic != self.world.topics.commands:
-            if index % 1000 in (2, 3):
-                bound_ms = self._bound_ms(topic, offset)
-                self._load_before(client, self._catalog_of(change), bound_ms)
-                self.oracle.due(client, bound_ms, archive=False)
-                self._take()
-            elif before is None or before[:2] != (topic, offset) or _within_a_second(change):
-                self.unsure.add(client)  # something came between a rise and what it cleared
-            return
+        if any(event.type in DID_EVENTS for event in change.events):
+            self.numbered.add(client)
+        if _ends_by_a_hold(change):
+            self.unsure.add(client)
+        if topic == self.world.topics.commands:
+            yield from self._commanded(change)
+        elif index % 1000 in (2, 3):
+            bound_ms = self._bound_ms(topic, offset)
+            self._load_before(client, self._catalog_of(change), bound_ms)
+            self.oracle.due(client, bound_ms, archive=False)
+            self._take()
+        elif before is None or before[:2] != (topic, offset) or _within_a_second(change):
+            if self.world.calm and client not in self.unsure and not _within_a_second(change):
+                yield f"C: {client}: something came between a rise, of {topic}@{offset}, and what it cleared"
+            self.unsure.add(client)
+
+    def _commanded(self, change: KeptChange) -> Iterator[str]:
+        client, (topic, offset, _) = change.client, change.identity
         entry = self.world.broker.partition((topic, 0)).entries[offset]
         said = json.loads(entry.value or b"")
-        if said["do"] == "load_catalog" or said.get("args", {}).get("part"):
-            self._load_up_to(said["args"]["version"])
-            self.awaited.pop(client, None)
-            return
         upto_ms = said["args"]["until_ms"] if said["do"] == "tick" else _ms(said["at"])
+        if said["do"] == "load_catalog":
+            self._load_up_to(said["args"]["version"])
+            if not _goes_on(change, upto_ms):
+                self.awaited.pop(client, None)
+            return
         self._load_before(client, sum(at < offset for at, _, _ in self.loads), upto_ms)
-        if said["do"] == "tick":
-            self.oracle.due(client, upto_ms)
-            self._take()
-        elif not any(event.type == "command_done" for event in change.events):
-            self.oracle.due(client, upto_ms)  # long work, done in steps before the command is
-            self._take()
+        owner = self.oracle.owners[client]
+        if said["do"] == "tick" or not any(event.type == "command_done" for event in change.events):
+            self.oracle.due(client, upto_ms)  # of a command: long work, done in steps before it is
+        elif said["do"] in {"did_assign", "did_release"}:
+            owner.last_ms = max(owner.last_ms, upto_ms)
+            self.oracle.due(client, owner.last_ms)
         else:
-            if said["do"] == "assign":  # which number an id has that is made is the client's to say
-                said["args"]["id"] = self.assigned[said["id"]]
-            result = self.oracle.command(said, entry.at_ms)
-            self._take()
-            if result.refused is not None:
-                if client not in self.unsure and result.refused != "the package is not active":  # as of now
-                    yield f"C: {said} is done, the oracle says: {result.refused}"
-                self.unsure.add(client)
+            yield from self._obey(said, entry.at_ms)
+        if _goes_on(change, upto_ms) and any(event.type == "command_done" for event in change.events):
+            self.unsure.add(client)  # what it made due is left to a tick; calls may come before that
+        self._take()
+
+    def _obey(self, said: Row, record_ms: int) -> Iterator[str]:
+        client = said["client"]
+        if client in self.numbered and said.get("expect_version") is not None:
+            self.unsure.add(client)
+        if said["do"] == "assign":  # which number an id has that is made is the client's to say
+            said["args"]["id"] = self.assigned[said["id"]]
+        result = self.oracle.command(said, record_ms)
+        self._take()
+        if result.refused is not None:
+            if client not in self.unsure and result.refused != "the package is not active":  # as of now
+                yield f"C: {said} is done, the oracle says: {result.refused}"
+            self.unsure.add(client)
 
     def _sides(self, topic: str, offset: int, client: str, group: list[Pending]) -> Iterator[str]:
         record = self.sent[topic, offset]
@@ -246,6 +270,20 @@ class _Feed:
                     f"C: {client} has {bucket.clients[client].balance}, "
                     f"by the oracle {self.oracle.balances[client]}"
                 )
+
+
+def _goes_on(change: KeptChange, upto_ms: int) -> bool:
+    """Return whether more is due of the client than the change has done: it is long."""
+    state = read_state(change.state)
+    return state.due_ms is not None and state.due_ms <= max(upto_ms, state.changed_ms)
+
+
+def _ends_by_a_hold(change: KeptChange) -> bool:
+    """Return whether a client package was given up because a number's hold ran out."""
+    freed = [json.loads(event.value) for event in change.events if event.type == "did_freed"]
+    over = {event["client_package"] for event in freed if event["data"]["why"] == "hold over"}
+    ended = [json.loads(event.value) for event in change.events if event.type == "archived"]
+    return any(event["client_package"] in over for event in ended)
 
 
 def _within_a_second(change: KeptChange) -> bool:

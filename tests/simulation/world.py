@@ -21,6 +21,7 @@ from aiokafka.producer import sender as aiokafka_sender
 from rater import app
 from rater.config import Settings, load
 from rater.core.bucket.messages import bucket_of
+from rater.core.clients.state import did_name
 from rater.core.instants import rfc3339
 from rater.errors import Wait
 from rater.jobs.audit import audit
@@ -133,6 +134,8 @@ class World:
         self.loading: dict[Process, bytes] = {}
         self.answered: list[tuple[float, int]] = []
         """(when, version): from then on every lane rates by it, or by a later one."""
+        self.calm = False
+        """Nothing goes wrong in it: then what a lane does is one after the other."""
         self.healed = False
         self.main: asyncio.Task[Any] | None = None
         self.halts: list[str] = []
@@ -296,9 +299,13 @@ class World:
         return sent
 
     def order(self, said: dict[str, Any]) -> Ordered:
-        """Append a command to the partition of its client's bucket; without a client, to some partition."""
-        client = said.get("client")
-        lane = bucket_of(client, self.buckets) % self.lanes if client else self.rng.randrange(self.lanes)
+        """Append a command to the partition of its client's bucket, or of its number's.
+
+        Without either, to some partition.
+        """
+        number = said["args"].get("number")
+        name = said.get("client") if number is None else did_name(number)
+        lane = bucket_of(name, self.buckets) % self.lanes if name else self.rng.randrange(self.lanes)
         place = self.topics.commands, lane
         (offset,) = self.broker.put(place, [(None, json.dumps(said).encode(), (), None)])
         one = Ordered(lane, offset, said, self.broker.partition(place).entries[offset].at_ms)
@@ -357,13 +364,14 @@ class World:
         file: Any = SimpleNamespace(read_bytes=lambda: catalog, parent=Path())
         loaded = await loader.load([file])
         if not isinstance(loaded, Loaded):
-            self.faults.append(f"the catalog is refused: {loaded[0]}")
+            if not all("dids[" in str(one) for one in loaded):  # whether one is free is not known before
+                self.faults.append(f"the catalog is refused: {loaded[0]}")
             return True
         self.tell("loader", f"catalog {loaded.version}: changed {loaded.changed}, applied {loaded.applied}")
         if loaded.applied and not loaded.refused:
             self.answered.append((self.loop.now, loaded.version))
-        if loaded.refused:
-            self.faults.append(f"a part of the catalog is refused: {loaded.refused[0]}")
+        if refused := [one for one in loaded.refused if "DID" not in one]:
+            self.faults.append(f"a part of the catalog is refused: {refused[0]}")
         return loaded.applied
 
     # ------------------------------------------------------------------ what became of it
@@ -488,8 +496,10 @@ def in_place() -> Iterator[None]:
                     put(module, "time", clock)
                 if hasattr(module, "log") and name != "rater.logs":
                     put(module, "log", log)
-        # Rarer things often: parts of a rebuild, generations dropped, ticks of idle lanes, all limits.
+        # Rarer things often: parts of a rebuild, generations dropped, ticks of idle lanes, all limits, steps.
         put(sys.modules["rater.core.rating.matching"], "FIRST_MAX", 1)
+        for name in ("planning", "lifecycle"):
+            put(sys.modules[f"rater.core.clients.{name}"], "STEP_MAX", 3)
         put(sys.modules["rater.worker.takeover"], "RECONCILE_EFFECTS_MAX", 4)
         put(sys.modules["rater.worker.buckets"], "EXPIRE_S", 1.5)
         put(sys.modules["rater.worker.line"], "TICK_S", 5.0)

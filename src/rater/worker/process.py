@@ -24,7 +24,8 @@ BACKOFF_S = (0.05, 2.0)
 """First and longest wait before a lane is taken again."""
 DRAIN_S = 10.0
 """How long a lane may take to commit what it has drawn when it is to be given up; then it is abandoned, which
-is safe: the next owner publishes it. A rebalance stops every worker of the group meanwhile."""
+is safe: the next owner publishes it. A rebalance stops every worker of the group meanwhile, and is over
+without those who are not back when their session would be: half of it at most."""
 
 LET_GO_S = 30.0
 """How long an abandoned lane may take to close its connections: those of a dead broker take some 20 s."""
@@ -43,6 +44,7 @@ class Worker:
         self._watch = Watch(shared)
         self._fault: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._ending = False
+        self._session_s = shared.connections.settings.kafka.session_timeout_ms / 1000
 
     async def run(self) -> None:
         """Rate until `stopping` is set (then drain), or until a Halt, which is raised."""
@@ -106,12 +108,17 @@ class Worker:
             self.readiness.lanes.add(lane)
 
     async def drop(self, lanes: set[int]) -> None:
-        """Give lanes up: drain them, and abandon what is not drained in time."""
+        """Give lanes up: drain them, and abandon what is not drained in time.
+
+        Workers that were thrown out of the group for it would come back, and stop what the others take just
+        then: for ever, where that takes long.
+        """
         gone = [self._lanes.pop(lane) for lane in sorted(lanes & self._lanes.keys())]
         for stop, _ in gone:
             stop.set()
         if gone:
-            _, late = await asyncio.wait([task for _, task in gone], timeout=DRAIN_S)
+            drain_s = DRAIN_S if self._ending else min(DRAIN_S, self._session_s / 2)
+            _, late = await asyncio.wait([task for _, task in gone], timeout=drain_s)
             for task in late:
                 task.cancel()
             await self._abandoned(late)
