@@ -639,9 +639,7 @@ class System:
         """Check a draw, and what was asked before it in the same batch."""
         asked = self.asking[request.lane].setdefault(bucket, _Asking())
         if not request.items:
-            asked.changes += len(
-                request.changes
-            )  # what a side woke may do what another waits for
+            asked.changes += len(request.changes)  # what a side woke may do what another waits for
             self._touched.update(one.client for one in request.changes)
             # One load at a time is on its way.
             self._needs.update(
