@@ -243,6 +243,44 @@ async def test_two_workers_and_a_kill(system_of: SystemOf) -> None:
     await checked(system)
 
 
+async def test_calls_of_the_very_moment_of_a_renewal(system_of: SystemOf) -> None:
+    """Two workers, ticks and calls of the same clients at once: a call draws from the period of its time."""
+    system = await system_of(partitions=4)
+    first, second = system.start_worker(), system.start_worker()
+    await system.load(catalog(0), at_ms=NOW_MS - 2 * HOUR_MS)  # until both workers are there
+    stop_ms = (int(time.time()) + 8) * 1000
+    await system.load(catalog(40), at_ms=stop_ms - HOUR_MS)
+    began, moments = {}, range(stop_ms - 1500, stop_ms + 1500, 60)
+    assert time.time() * 1000 < moments.start
+    for step, moment_ms in enumerate(moments):
+        await asyncio.sleep(max(0.0, moment_ms / 1000 - time.time()))
+        for partition in range(4):
+            records = []
+            for n in range(partition, 40, 4):  # in the next step by another lane
+                name, now_ms = f"{step}-{n}", int(time.time() * 1000)
+                began[name] = now_ms
+                records.append((call(name, f"c{n}", now_ms - NOW_MS, 1)[0], now_ms))
+            await system.send(records, partition=(partition + step) % 4)
+    late = [name for name, at_ms in began.items() if at_ms >= stop_ms]
+    assert 200 < len(late) < len(began) - 200
+
+    async def all_done() -> bool:
+        found = await system.transactions()
+        return sum(one["type"] == "usage" for one in found) == len(began) and len(found) >= len(began) + 120
+
+    await system.until(all_done)
+    usage = {t["cdr"]["id"]: t for t in await system.transactions() if t["type"] == "usage"}
+    assert {name: (t["amount"], [d["period"] for d in t["draws"]]) for name, t in usage.items()} == {
+        name: ("0", [1 + (at_ms >= stop_ms)]) for name, at_ms in began.items()
+    }
+    assert {one["id"] for one in await fees(system)} == {
+        f"cp/cp{n}/{number}/subscription_fee" for n in range(40) for number in (1, 2)
+    }
+    system.stop_worker(first)
+    system.stop_worker(second)
+    await checked(system)
+
+
 async def test_a_changed_package_is_told_once(system_of: SystemOf) -> None:
     """An edited package is one event with what it was and is, whatever the number of lanes."""
     system = await system_of(partitions=3)
