@@ -476,7 +476,7 @@ def main() -> int:
     """Run the command."""
     parser = argparse.ArgumentParser(prog="python -m oracle.planted", description=__doc__)
     parser.add_argument("--only", help="the fault of this name alone")
-    parser.add_argument("--cases", type=int, default=400, help="at most, for each (default: 400)")
+    parser.add_argument("--cases", type=int, default=500, help="at most, for each (default: 500)")
     parser.add_argument("--jobs", type=int, default=2, help="processes (default: 2)")
     parser.add_argument("--every-variant", action="store_true", help="each case under all variants")
     parser.add_argument(
