@@ -249,7 +249,7 @@ def test_a_dry_run_that_is_refused_asks_nothing(
         ),
         (
             ["client-packages", "assign", "--client", "42", "--package", "1", "--quantity", "0"],
-            "args of assign: Expected `int` >= 1",
+            "'--quantity': 0 is not in the range x>=1",
         ),
         (
             ["client-packages", "assign", "--client", "42", "--package", "1", "--start-date", "soon"],

@@ -13,6 +13,7 @@ from faults.measured import MINUTES, files, highest, keys, sampled, tasks
 from faults.rig import BUCKETS, PARTITIONS, Rig, started, until
 from faults.test_campaign import SEED, hurt, judged
 from faults.test_times import shared
+from rater.store.keys import ACCOUNT_SHARDS
 
 pytestmark = [pytest.mark.kafka, pytest.mark.fault("F42")]
 
@@ -36,10 +37,11 @@ SHORT_S = 60.0
 OUTCOMES_MAX = 2000
 """Outcomes in Redis that are not known to be published: the last batches of each lane."""
 
-
+PACKAGES = 2
+"""Of all clients' (tests/traffic.py)."""
 KEYS_MAX = {
     "c": OTHERS + HOT, "r": OTHERS + HOT, "l": PARTITIONS * BUCKETS, "o": PARTITIONS * BUCKETS,
-    "g": BUCKETS, "u": 3 * BUCKETS, "meta": 1,
+    "g": BUCKETS, "u": 3 * BUCKETS, "meta": 1, "a": ACCOUNT_SHARDS * BUCKETS, "p": PACKAGES * BUCKETS,
 }  # fmt: skip
 """Keys of each kind (store/keys.py): what there is of clients, lanes and buckets, whatever happened."""
 
