@@ -130,20 +130,25 @@ def _due(plan: Plan, place: int) -> tuple[Due | None, Due | None]:
 _UNKNOWN: tuple[None, None, tuple[None, None]] = None, None, (None, None)
 
 
-def settle_due(plan: Plan, upto_ms: int, now_ms: int, *, closing: bool, since_ms: int = 0) -> int | None:
-    """Do what is due up to an instant, in order; returns the last moment, None: nothing was.
+def settle_due(
+    plan: Plan, upto_ms: int, now_ms: int, *, closing: bool, since_ms: int | None = None
+) -> int | None:  # fmt: skip
+    """Do what is due up to an instant, in order, until the plan is full; returns the last moment, None: none.
 
-    since_ms: of an action that may have made it due, so that nothing is told earlier.
+    since_ms: of an action that made it due. Then nothing is told earlier, and all is done at once: periods of
+    the past that an assignment opens are due when it is made, and calls that lie in them do not wait for it.
     """
-    last_ms, done = None, 0
-    while done < STEP_MAX and not plan.full and (found := _first(plan, closing=closing)) is not None:
+    last_ms, done, whole = None, 0, since_ms is not None
+    while whole or (done < STEP_MAX and not plan.full):
+        if (found := _first(plan, closing=closing)) is None:
+            break
         due, place = found
         if due.at_ms > upto_ms:
             break
         delta, done = plan.delta, done + 1
         last_ms = now_ms if due.what == TAKE_OVER else due.at_ms
         if due.what == NOTICE:
-            tell_expiring(plan, place, max(due.at_ms, since_ms))
+            tell_expiring(plan, place, max(due.at_ms, since_ms or 0))
         else:
             _obey(plan, place, due, now_ms)
         if plan.delta > delta:

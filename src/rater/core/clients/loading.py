@@ -81,7 +81,7 @@ def _new(entry: ClientEntry, catalog: Catalog, at_ms: int, cause: Cause, known: 
         value = _opening(state, spec.balance, cause.actor, at_ms, catalog.version)
         plan.move(TransactionType.ADJUSTMENT, spec.balance, value)
     _apply_packages(plan, entry.packages, at_ms)
-    settle_due(plan, at_ms, at_ms, closing=True)
+    settle_due(plan, at_ms, at_ms, closing=True, since_ms=at_ms)
     return finished(plan, at_ms)
 
 
