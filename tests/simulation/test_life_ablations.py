@@ -63,7 +63,7 @@ def test_a_kept_change_is_published() -> None:
         if not isinstance(decided, KeptChange):
             replay(batch, record, decided)
 
-    check(mock.patch.object(steps, "replay", without), CRASHES, "I2 I12", Life)
+    check(mock.patch.object(steps, "replay", without), CRASHES, "I2 I12", Life, 30)
 
 
 def test_condition_on_the_balance() -> None:
@@ -73,7 +73,7 @@ def test_condition_on_the_balance() -> None:
     def without(self: Any, write: Any) -> None:
         change(self, replace(write, least=-ANY, most=ANY))
 
-    check(mock.patch.object(_Draft, "change", without), profile("life"), "C", Life)
+    check(mock.patch.object(_Draft, "change", without), profile("life"), "C", Life, 35)
 
 
 def test_version_of_a_client() -> None:
@@ -102,11 +102,11 @@ def test_key_of_a_command() -> None:
 
 
 @pytest.mark.parametrize(
-    ("what", "faults", "wanted"),
-    [("hints", LOSSES, "D"), ("members", PACKAGES, "L8"), ("history", LOSSES, "L1")],
+    ("what", "faults", "wanted", "first"),
+    [("hints", LOSSES, "D", 0), ("members", PACKAGES, "L8", 65), ("history", LOSSES, "L1", 85)],
     ids=["hints", "members", "history"],
 )
-def test_what_a_rebuild_brings(what: str, faults: Profile, wanted: str) -> None:
+def test_what_a_rebuild_brings(what: str, faults: Profile, wanted: str, first: int) -> None:
     """Without these, what is due after a loss is not found; nor who waits for a package; nor old periods."""
     reconcile = LaneBuckets.reconcile
 
@@ -114,12 +114,12 @@ def test_what_a_rebuild_brings(what: str, faults: Profile, wanted: str) -> None:
         nothing: dict[str, Any] = {what: []}
         await reconcile(self, bucket, replace(given, **nothing))
 
-    check(mock.patch.object(LaneBuckets, "reconcile", without), faults, wanted, Life)
+    check(mock.patch.object(LaneBuckets, "reconcile", without), faults, wanted, Life, first)
 
 
 def test_packages_that_change() -> None:
     """Without telling their clients, what waits for a disabled package waits for ever."""
-    check(mock.patch("rater.worker.commands.changed_packages", return_value=[]), PACKAGES, "L8", Life)
+    check(mock.patch("rater.worker.commands.changed_packages", return_value=[]), PACKAGES, "L8", Life, 65)
 
 
 def test_usage_wakes() -> None:
@@ -141,7 +141,7 @@ def test_counters_of_a_change() -> None:
         ]
         change(self, replace(write, counters=asked))
 
-    check(mock.patch.object(_Draft, "change", without), profile("life"), "C I6", Life)
+    check(mock.patch.object(_Draft, "change", without), profile("life"), "C I6", Life, 50)
 
 
 def test_a_fee_of_a_first_call() -> None:
@@ -173,7 +173,7 @@ def test_a_number_is_claimed() -> None:
         if not more["only_look"]:
             await index.enter(buckets, batch, record, did_name(number), client)
 
-    check(mock.patch("rater.worker.commands.claim_did", without), profile("life"), "N1 N4", Life)
+    check(mock.patch("rater.worker.commands.claim_did", without), profile("life"), "N1 N4", Life, 40)
 
 
 def test_a_freed_number_is_told() -> None:

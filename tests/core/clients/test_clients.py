@@ -715,7 +715,7 @@ def test_periods_tile_time_whatever_changes(
     assert (following.number, following.start_ms) == (found.number + 1, found.stop_ms)
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 @given(
     first=_SPANS,
     lengths=st.dictionaries(_AFTER, _SPANS, max_size=3),

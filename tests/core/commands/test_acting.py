@@ -249,6 +249,18 @@ def test_a_full_plan_leaves_the_command_to_the_next_step() -> None:
     assert [one["type"] for one in told["data"]["transactions"]] == ["activation_fee", "subscription_fee"]
 
 
+def test_what_an_assignment_opens_is_opened_with_it() -> None:
+    """However many periods of the past: a call that lies in the last of them does not wait for a tick."""
+    world, days = World("a", balance="9000.00"), (STEP_MAX + 5) * 10
+    told = world.do("a", assign("ten", start_date=day(-days)[:10], activate_in_past=True), 1)
+    assert told is not None
+    fees = [one for one in told["data"]["transactions"] if one["type"] == "subscription_fee"]
+    assert [one["period"] for one in fees] == list(range(1, STEP_MAX + 7))
+    life = world.rater.states["a"].packages[0].life
+    assert life is not None
+    assert len(life.periods) == STEP_MAX + 6
+
+
 def test_what_a_stop_gives_back() -> None:
     """Of a first period both fees in one refund, with their taxes; of what was renewed ahead, its own."""
     world = World("a", balance="100.00")
