@@ -671,6 +671,16 @@ def test_a_remembered_period_is_not_given_to_another_instant() -> None:
     ]
 
 
+def test_a_load_opens_all_that_it_assigns() -> None:
+    """However many: calls that lie in their periods come before any tick."""
+    rows = [held(id=str(number), start_date=text(LOADED), activate_in_past=True) for number in range(70)]
+    at_once = register_of(*rows)
+    later = apply_entry(register_of(), ClientEntry("42", None, rows), MONTHLY, LOADED + 1000)
+    for of in (*at_once.packages, *later.packages):
+        assert of.life is not None
+        assert len(of.life.periods) == 1
+
+
 _SPANS = st.sampled_from([None, "1 hour", "24 hours", "1 day", "7 days", "1 month", "3 months", "1 year"])
 _ZONES = st.sampled_from(["Europe/Kyiv", "America/New_York", "Asia/Kolkata", "Australia/Lord_Howe", "UTC"])
 _AFTER = st.integers(-60, 400).map(lambda day: LOADED + day * DAY_MS)
