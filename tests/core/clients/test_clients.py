@@ -725,7 +725,7 @@ def test_periods_tile_time_whatever_changes(
     assert (following.number, following.start_ms) == (found.number + 1, found.stop_ms)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=20)
 @given(
     first=_SPANS,
     lengths=st.dictionaries(_AFTER, _SPANS, max_size=3),
