@@ -19,7 +19,7 @@ from oracle.variants import Failure, shrunk
 from rater.core.catalog.compiled import Catalog
 from rater.core.clients.views import ClientView
 
-CASES = 1_000
+CASES = 600
 
 
 def command(module: str, *arguments: str) -> subprocess.CompletedProcess[str]:

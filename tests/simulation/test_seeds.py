@@ -18,7 +18,7 @@ from simulation.world import Failure
 
 pytestmark = pytest.mark.usefixtures("simulated")
 
-SEEDS = int(os.environ.get("RATER_SEEDS", "400"))
+SEEDS = int(os.environ.get("RATER_SEEDS", "280"))
 ONE = os.environ.get("RATER_SEED")
 PARTS = 12
 """The seeds are run in so many tests, which several processes may share (pytest -n)."""
