@@ -108,7 +108,7 @@ def dids_assign(number: str, account: str, writing: Writing) -> None:
     number = number.removeprefix("+")
     order = Order(Do.DID_ASSIGN, "any", DidAssignArgs(number, account))
     check(order, writing)
-    from rater.queries.dids import owner_of
+    from rater.queries.clients import owner_of
 
     client = run(_asked(settings, account, owner_of), settings)
     show(perform(settings, _to_lane(order, client, number), writing))

@@ -20,6 +20,7 @@ from rater.queries.clients import (
     NotThereError,
     every_state,
     held_of,
+    owner_of,
     state_of,
     summary,
 )
@@ -200,9 +201,7 @@ async def _chosen(store: Buckets, wanted: Wanted) -> str | None:
     """Return the one client that is asked for, None for all."""
     client_id = wanted.client
     if client_id is None and wanted.account is not None:
-        client_id = (await store.accounts([wanted.account])).get(wanted.account)
-        if client_id is None:
-            raise NotThereError("account", wanted.account)
+        client_id = await owner_of(store, wanted.account)
     if client_id is not None and await store.client(client_id) is None:
         raise NotThereError("client", client_id)
     if client_id is None and wanted.client_package is not None:

@@ -116,6 +116,14 @@ _AT_ONCE = 5000
 """Clients whose states are read at once: some MB."""
 
 
+async def owner_of(store: Buckets, account: str) -> str:
+    """Return the client that an account belongs to. Raises NotThereError where there is no such account."""
+    client = (await store.accounts([account])).get(account)
+    if not client:
+        raise NotThereError("account", account)
+    return client
+
+
 async def states_of(store: Buckets, client_ids: Iterable[str]) -> dict[str, ClientState]:
     """Return the states of those clients that exist. Raises Halt where one cannot be read."""
     return {state.id: state async for state in _states(store, sorted(client_ids))}

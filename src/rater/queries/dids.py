@@ -74,11 +74,3 @@ async def holder_of(store: Buckets, number: str) -> str:
     if not client:
         raise NotThereError("DID in use", number)
     return client
-
-
-async def owner_of(store: Buckets, account: str) -> str:
-    """Return the client that an account belongs to. Raises NotThereError where there is no such account."""
-    client = (await store.accounts([account])).get(account)
-    if not client:
-        raise NotThereError("account", account)
-    return client

@@ -203,9 +203,7 @@ async def adopt(buckets: LaneBuckets, batch: Batch, version: int, body: int) -> 
         return
     batch.ticks += await buckets.due.package_ticks(changed_packages(before, catalog))
     if lane.number == 0:
-        for told in package_events(before, catalog):
-            batch.events.append((told.key, told.value, []))
-            batch.counts.events[EventType.PACKAGE_CHANGED] += 1
+        batch.tell(package_events(before, catalog))
 
 
 async def catch_up(buckets: LaneBuckets, batch: Batch, version: int) -> None:
@@ -320,9 +318,7 @@ async def _act(buckets: LaneBuckets, batch: Batch, record: Any, command: Command
         if acted.change is not None and not acted.more:
             await _claim(buckets, batch, record, command, args, acted)
         if acted.change is None or (command.dry_run and not acted.more):
-            told = event(EventType.COMMAND_DONE, command, "done", acted.data, acted.client_package)
-            batch.events.append((told.key, told.value, []))
-            batch.counts.events[EventType.COMMAND_DONE] += 1
+            batch.tell([event(EventType.COMMAND_DONE, command, "done", acted.data, acted.client_package)])
             return
         request = RequestBuilder()
         index = batch.step_index(batch.commands_topic, record.offset, CHANGE_INDEX_MIN)
@@ -377,9 +373,7 @@ async def _tick(
     )  # fmt: skip
     buckets.due.obeyed(args.bucket, command.id)
     if args.done is not None:
-        told = event(EventType.COMMAND_DONE, replace(command, id=args.done), "done", {})
-        batch.events.append((told.key, told.value, []))
-        batch.counts.events[EventType.COMMAND_DONE] += 1
+        _tell(batch, EventType.COMMAND_DONE, replace(command, id=args.done), "done", {})
 
 
 async def _do_due(
@@ -428,6 +422,4 @@ def _refuse(buckets: LaneBuckets, batch: Batch, command: Command, reason: str) -
 
 
 def _tell(batch: Batch, kind: EventType, command: Command, what: str, data: dict[str, Any]) -> None:
-    told = event(kind, command, what, data)
-    batch.events.append((told.key, told.value, []))
-    batch.counts.events[kind] += 1
+    batch.tell([event(kind, command, what, data)])

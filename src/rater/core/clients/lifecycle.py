@@ -94,18 +94,24 @@ def woken_change(
 
 def due_left(plan: Plan, at_ms: int) -> bool:
     """Return whether more is due up to an instant than the plan has done: it ended because it was full."""
-    next_ms = due_ms(replace(plan.state, packages=plan.packages, changed_ms=at_ms), plan.catalog)
+    next_ms, _ = _first_of(plan, replace(plan.state, packages=plan.packages, changed_ms=at_ms))
     return next_ms is not None and next_ms <= at_ms
 
 
 def finished(plan: Plan, at_ms: int) -> Change:
     """Return the plan as a change, with when something is due next."""
     state = replace(plan.state, packages=plan.packages, changed_ms=max(plan.state.changed_ms, at_ms))
-    known = [
-        _due(plan, place) if _is_open(held) else (due_of(state, held, plan.catalog), None)
-        for place, held in enumerate(plan.packages)
-    ]
-    return plan.change(*first_of(known), at_ms)
+    return plan.change(*_first_of(plan, state), at_ms)
+
+
+def _first_of(plan: Plan, state: ClientState) -> tuple[int | None, int | None]:
+    """Return when something is due of the plan's client in a state, and the first of it that calls do."""
+    return first_of(
+        [
+            _due(plan, place) if _is_open(held) else (due_of(state, held, plan.catalog), None)
+            for place, held in enumerate(plan.packages)
+        ]
+    )
 
 
 def _is_open(held: ClientPackage) -> bool:

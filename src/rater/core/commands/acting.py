@@ -86,7 +86,7 @@ def act(
     field, content = _key(command)
     done = plan.counter(field)
     if done:
-        return _repeated(state, command, done, content)
+        return _repeated(state, command, args, done, content)
     expected = command.expect_version
     settle_due(plan, at_ms, at_ms, closing=True)
     if due_left(plan, at_ms) or plan.full:
@@ -121,19 +121,17 @@ def _key(command: Command) -> tuple[str, int]:
     return f"key.{name}", int.from_bytes(blake2b(asked, digest_size=4).digest(), "big")
 
 
-def _repeated(state: ClientState, command: Command, done: int, content: int) -> Acted:
+def _repeated(state: ClientState, command: Command, args: ClientArgs, done: int, content: int) -> Acted:
     first, number = divmod(done, _NUMBERS)
     if first != content:
         raise ValueError(
             f"the key {shown(key_of(command))!r} was used for something else of this client; give another key"
         )
     held_id = command.client_package
-    if command.do == Do.ASSIGN:
-        found = msgspec.json.decode(command.args, type=AssignArgs)
-        held_id = found.id or f"{state.id}-{number}"
-    elif command.do == Do.DID_ASSIGN:
-        number_held = msgspec.json.decode(command.args, type=DidAssignArgs).number.removeprefix("+")
-        did = did_of(state, number_held)
+    if isinstance(args, AssignArgs):
+        held_id = args.id or f"{state.id}-{number}"
+    elif isinstance(args, DidAssignArgs):
+        did = did_of(state, args.number)
         held_id = None if did is None else did[0].id
     data = {"dry_run": command.dry_run, "repeated": True, "transactions": [], "events": []}
     return Acted(None, data, held_id)
