@@ -56,7 +56,8 @@ class Opened(Struct, gc=False, eq=False):
     """What of a client's packages is open to calls of an account and service in [from_ms, until_ms).
 
     Identity is its equality. catalog: by which it is so. packages, stops_ms: of each client package that the
-    client has, in its order; packed: packages as msgpack, for what is kept of each draw has them. foreign:
+    client has, in its order; packed: packages as msgpack, for what is kept of each draw has them;
+    written: the same bytes, by which two are told to be alike. foreign:
     the money limits among the offers that are in other currencies than the client's. by_event: those whose
     fee the first call of their period brings.
     """
@@ -66,6 +67,7 @@ class Opened(Struct, gc=False, eq=False):
     until_ms: int
     packages: tuple[PeriodText, ...]
     packed: msgspec.Raw
+    written: bytes
     stops_ms: tuple[int, ...]
     offers: Offers
     foreign: int
@@ -209,9 +211,10 @@ def _opened(
     )
     offered = catalog.offers(service, offers)
     foreign = offered.foreign(view.currency)
-    packed = msgspec.Raw(_encode(texts))
+    written = _encode(texts)
     return Opened(
-        catalog, start, stop, tuple(texts), packed, tuple(stops_ms), offered, foreign, tuple(by_event)
+        catalog, start, stop, tuple(texts), msgspec.Raw(written), written, tuple(stops_ms), offered, foreign,
+        tuple(by_event),
     )
 
 
