@@ -1,8 +1,9 @@
-"""The native engine beside the reference: wherever the line decides, the same is asked of both and compared, bytes.
+"""The native engine beside the reference: wherever the line decides, both are asked, and compared in bytes.
 
-While `shadowing()` holds, each batch that any `Line` processes goes through the native engine too. Compared are: which
-sides are rated (decode), what lacks, whose each is, its rate and its price, which clients go back since something of
-them is due, the request of each bucket as it goes to Redis, and transactions, effects, events, refusals and counts.
+While `shadowing()` holds, each batch that any `Line` processes goes through the native engine too. Compared
+are: which sides are rated (decode), whose each is, its rate and its price, which clients go back since
+something of them is due, the request of each bucket as it goes to Redis, and transactions, effects, events,
+refusals and counts.
 """
 
 from __future__ import annotations
@@ -14,21 +15,18 @@ from typing import Any
 
 import msgspec
 
-from rater.core.amounts import LIMIT
 from rater.core.bucket.messages import Outcome, pack_results
-from rater.core.catalog import compiled
 from rater.core.catalog.compiled import Catalog
 from rater.core.catalog.specs import Content
-from rater.core.cdr import CALLS, Cdr
+from rater.core.cdr import Cdr
 from rater.core.clients.state import write_state
 from rater.core.clients.views import Views
 from rater.core.journal.records import CHANGE_INDEX_MIN, Outgoing
-from rater.core.kinds import SideOutcome
+from rater.core.kinds import SideOutcome, TransactionType
 from rater.core.line import steps
 from rater.core.line.batch import Batch, Side, Standing
-from rater.core.line.draw_request import RequestBuilder
 from rater.core.line.due import bound_ms
-from rater.core.notices import NOTICES, Notices
+from rater.core.notices import Notices
 from rater.core.rating import duplicates
 from rater.native import engine, feeding
 from rater.store.keys import Keys
@@ -58,6 +56,7 @@ class Seen:
     requests: int = 0
     transactions: int = 0
     events: int = 0
+    fees: int = 0
     returned: int = 0
 
 
@@ -102,9 +101,14 @@ class Shadow:
 
     # ------------------------------------------------------------------ decode
     def decoded(
-        self, batch: Batch, standing: Standing, lane_ms: int, replayed: set[tuple[int, int]],
-        sides: Sequence[Side], catalog: Catalog | None,
-    ) -> None:  # fmt: skip
+        self,
+        batch: Batch,
+        standing: Standing,
+        lane_ms: int,
+        replayed: set[tuple[int, int]],
+        sides: Sequence[Side],
+        catalog: Catalog | None,
+    ) -> None:
         """Compare what was read. lane_ms: before the batch."""
         self.beside[id(batch)] = Beside(lane_ms)
         skip: dict[int, int] = {}
@@ -113,7 +117,11 @@ class Shadow:
         native, returned = self._native(batch, standing, lane_ms, catalog, skip)
         same("lane_ms", standing.lane_ms, native.lane_ms)
         numbers = {id(record): number for number, record in enumerate(records_of(batch))}
-        same("sides", [told(side, numbers[id(side.record)]) for side in sides], [as_told(one) for one in native.told()])
+        same(
+            "sides",
+            [told(side, numbers[id(side.record)]) for side in sides],
+            [as_told(one) for one in native.told()],
+        )
         rejected = {numbers[id(side.record)] for side in batch.sides if side.rejection is not None}
         # A replayed side's record is returned where another side of it is rejected.
         same("returned records", rejected, set(returned) if not replayed else rejected & set(returned))
@@ -138,10 +146,17 @@ class Shadow:
 
     # ------------------------------------------------------------------ identify, price, match, request
     def matched(
-        self, batch: Batch, standing: Standing, sides: Sequence[Side], catalog: Catalog, views: Views,
-        buckets: int, whole: set[str], parted: set[str],
-    ) -> None:  # fmt: skip
-        """Compare a round: the sides are those that were asked of `Line.match`. parted: clients of whom some wait."""
+        self,
+        batch: Batch,
+        standing: Standing,
+        sides: Sequence[Side],
+        catalog: Catalog,
+        views: Views,
+        buckets: int,
+        whole: set[str],
+        parted: set[str],
+    ) -> None:
+        """Compare a round of these sides. parted: clients of whom some wait for another round."""
         numbers = {id(record): number for number, record in enumerate(records_of(batch))}
         wanted = {(numbers[id(side.record)], side.index): side for side in sides}
         skip = {
@@ -167,13 +182,11 @@ class Shadow:
             and (before := views.find(side.view.id)) is not None
             and before.due_ms(catalog) <= bound_ms(side, standing)
         }
-        self._priced(native, wanted, returned, due, views)
+        self._priced(native, wanted, returned, due)
         ours = [side for place, side in wanted.items() if place not in returned]
         SEEN.returned += len(returned)
         self._requests(native, requests, standing, of_catalog, (ours, catalog, views, buckets, whole))
-        self.beside[id(batch)].rounds.append(
-            Round(native, wanted, self._asked(requests, ours, buckets))
-        )
+        self.beside[id(batch)].rounds.append(Round(native, wanted, self._asked(requests, ours, buckets)))
 
     def _identified(
         self, native: engine.Batch, catalog: engine.Catalog, views: Views, sides: Sequence[Side]
@@ -182,15 +195,20 @@ class Shadow:
             answer(native, lacking, views, sides)
 
     def _priced(
-        self, native: engine.Batch, wanted: dict[tuple[int, int], Side], returned: set[tuple[int, int]],
-        due: set[str], views: Views,
-    ) -> None:  # fmt: skip
+        self,
+        native: engine.Batch,
+        wanted: dict[tuple[int, int], Side],
+        returned: set[tuple[int, int]],
+        due: set[str],
+    ) -> None:
         for one in native.told():
             side = wanted[one["place"]]
             client = None if side.view is None else side.view.id
             if one["place"] in returned:
                 if side.rejection is None and client not in due:
-                    raise Different(f"returned, and the reference rates it: {one} {side.view and side.view.state}")
+                    raise Different(
+                        f"returned, and the reference rates it: {one} {side.view and side.view.state}"
+                    )
                 continue
             if client in due:
                 raise Different(f"something of the client is due first: {one}")
@@ -206,9 +224,13 @@ class Shadow:
             same("priced", told_priced, one["priced"], one)
 
     def _requests(
-        self, native: engine.Batch, requests: list[tuple[int, int]], standing: Standing,
-        of_catalog: engine.Catalog, asked: tuple[Sequence[Side], Catalog, Views, int, set[str]],
-    ) -> None:  # fmt: skip
+        self,
+        native: engine.Batch,
+        requests: list[tuple[int, int]],
+        standing: Standing,
+        of_catalog: engine.Catalog,
+        asked: tuple[Sequence[Side], Catalog, Views, int, set[str]],
+    ) -> None:
         ours, catalog, views, buckets, whole = asked
         saved = [(side, [getattr(side, name) for name in side.__struct_fields__]) for side in ours]
         expected, lacking = steps.match(ours, catalog, views, buckets, whole)
@@ -222,7 +244,9 @@ class Shadow:
                 number, of_catalog, request.generation, TRIM, FLOOR
             )
             names = [keys.gate, keys.lane(request.lane), keys.outcomes(request.lane)]
-            names += map(keys.generation, (request.generation, request.generation - 1, request.generation + 1))
+            names += map(
+                keys.generation, (request.generation, request.generation - 1, request.generation + 1)
+            )
             same("keys", args.keys, [*names, *(keys.client + client for client in clients)])
             argv = [request.lane, TOKEN, NUMBER, payload, digests, context]
             if changes is not None:
@@ -239,7 +263,9 @@ class Shadow:
     ) -> dict[int, list[Side]]:
         out: dict[int, list[Side]] = {}
         for number, bucket in requests:
-            out[number] = [side for side in ours if side.view is not None and side.view.crc % buckets == bucket]
+            out[number] = [
+                side for side in ours if side.view is not None and side.view.crc % buckets == bucket
+            ]
         return out
 
     # ------------------------------------------------------------------ settle, render
@@ -274,8 +300,11 @@ class Shadow:
             same("key", reference[0], native[0])
             same("transaction", reference[1], native[1])
             same("effect", reference[2], native[2], msgspec.msgpack.decode(native[2][0][1]))
-        same("events", [(key, value, []) for key, value, _ in alone.events],
-             [(key, value, []) for _, key, value, _ in found["events"]])  # fmt: skip
+        same(
+            "events",
+            [(key, value, []) for key, value, _ in alone.events],
+            [(key, value, []) for _, key, value, _ in found["events"]],
+        )
         counts = alone.counts
         sides = {(name, outcome): number for (name, outcome), number in counts.sides.items() if number}
         told_sides = {
@@ -293,6 +322,8 @@ class Shadow:
         same("sides", {key: n for key, n in sides.items() if key[1] != SideOutcome.REJECTED}, told_sides)
         same("draws", (counts.draws["volume"], counts.draws["money"]), found["draws"])
         same("late", counts.late, found["late"])
+        same("fees", counts.transactions[TransactionType.SUBSCRIPTION_FEE], found["fees"])
+        SEEN.fees += found["fees"]
         SEEN.transactions += len(expected)
         SEEN.events += len(alone.events)
 
@@ -313,7 +344,9 @@ def answer(native: engine.Batch, lacking: engine.Lacking, views: Views, sides: S
     assert not catalog, "the line has caught up"
     found = {client: views.find(client) for client in clients}
     states = {client: write_state(view.state) for client, view in found.items() if view is not None}
-    known = {side.account: side.view.id for side in sides if side.account is not None and side.view is not None}
+    known = {
+        side.account: side.view.id for side in sides if side.account is not None and side.view is not None
+    }
     owners = {
         account: owner
         for account in accounts
@@ -345,7 +378,9 @@ def told(side: Side, number: int) -> dict[str, object]:
 
 def as_told(one: dict[str, Any]) -> dict[str, object]:
     """Return what is compared of a side when it was read."""
-    return {name: one[name] for name in ("place", "texts", "instants", "amounts", "numbers", "named", "given")}
+    return {
+        name: one[name] for name in ("place", "texts", "instants", "amounts", "numbers", "named", "given")
+    }
 
 
 def compare_argv(expected: Sequence[Any], found: Sequence[Any]) -> None:
@@ -359,7 +394,9 @@ def compare_argv(expected: Sequence[Any], found: Sequence[Any]) -> None:
             same(name, msgspec.msgpack.decode(one), msgspec.msgpack.decode(other))
         if name == "context":
             tables = zip(msgspec.msgpack.decode(one[1:]), msgspec.msgpack.decode(other[1:]), strict=True)
-            for table, (mine, theirs) in zip(("topics", "heads", "rates", "limits", "rows"), tables, strict=True):
+            for table, (mine, theirs) in zip(
+                ("topics", "heads", "rates", "limits", "rows"), tables, strict=True
+            ):
                 same(table, mine, theirs)
         same(name, one, other)
 
@@ -392,22 +429,25 @@ def shadowing() -> Iterator[Shadow]:
         catalog = self.lane.catalog
         assert catalog is not None
         shadow.matched(
-            batch, self.lane.standing, sides, catalog, views, self.connections.store.count,
-            set(self.buckets.ask_whole), parted,
-        )  # fmt: skip
+            batch,
+            self.lane.standing,
+            sides,
+            catalog,
+            views,
+            self.connections.store.count,
+            set(self.buckets.ask_whole),
+            parted,
+        )
         return found
 
     def rendered(batch: Batch, standing: Standing) -> None:
         shadow.rendered(batch, standing)
         render(batch, standing)
 
-    Line._decode, Line.match, steps.render, Catalog.__init__ = decoded, matched, rendered, compiled_catalog  # type: ignore[method-assign, assignment]  # noqa: SLF001
+    Line._decode, Line.match, steps.render, Catalog.__init__ = decoded, matched, rendered, compiled_catalog  # type: ignore[method-assign]  # noqa: SLF001
     try:
         yield shadow
     finally:
         Line._decode, Line.match, steps.render, Catalog.__init__ = decode, match, render, made  # type: ignore[method-assign]  # noqa: SLF001
         _contents.clear()
         _loaded.clear()
-
-
-_ = (CALLS, LIMIT, NOTICES, RequestBuilder, compiled)

@@ -56,7 +56,8 @@ class Kafka(Section, frozen=True, kw_only=True):
     group_id: Annotated[
         str,
         Meta(
-            pattern=r"^[A-Za-z0-9._-]{1,200}\Z", description=f"the consumer group: 1 to 200 {_NAME_CHARACTERS}"
+            pattern=r"^[A-Za-z0-9._-]{1,200}\Z",
+            description=f"the consumer group: 1 to 200 {_NAME_CHARACTERS}",
         ),
     ] = "rater"
     # Heartbeats share the event loop with rating: the client library's 10 s would declare a busy worker dead.
@@ -112,7 +113,8 @@ class Topics(Section, frozen=True, kw_only=True):
     prefix: Annotated[
         str,
         Meta(
-            pattern=r"^[A-Za-z0-9._-]{0,100}\Z", description=f"the begin of each own topic: {_NAME_CHARACTERS}"
+            pattern=r"^[A-Za-z0-9._-]{0,100}\Z",
+            description=f"the begin of each own topic: {_NAME_CHARACTERS}",
         ),
     ] = "rater."
     partitions: Annotated[
@@ -205,7 +207,9 @@ class Source(Section, frozen=True, kw_only=True):
 
     topic: Annotated[
         str,
-        Meta(pattern=r"^[A-Za-z0-9._-]{1,249}\Z", description=f"its Kafka topic: 1 to 249 {_NAME_CHARACTERS}"),
+        Meta(
+            pattern=r"^[A-Za-z0-9._-]{1,249}\Z", description=f"its Kafka topic: 1 to 249 {_NAME_CHARACTERS}"
+        ),
     ]
     # None: the records are CDRs already. The name of a shipped map, or the path of a TOML file.
     map: Annotated[str | None, Meta(description="the name of a shipped map, or the path of a map's file")] = (

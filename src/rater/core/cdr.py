@@ -16,7 +16,9 @@ from rater.core.reasons import Rejection, Side
 
 MAX_BYTES = 65_536  # CONTRACTS.md: at most 64 KiB
 DEPTH_MAX = 100
-"""Lists and objects in each other at most, the record included: a bound of our own, for Python's depends on its stack."""
+"""Lists and objects in each other at most, the record included:
+a bound of our own, for Python's depends on its stack.
+"""
 MAPPED_BYTES = 2**20
 """The largest record of a switch's own form that a source takes, unless it says otherwise."""
 MAPPED_BYTES_MAX = 8 * 2**20

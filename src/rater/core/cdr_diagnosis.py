@@ -86,7 +86,7 @@ def diagnose_bytes(raw: bytes | None, arrival: Arrival) -> Cdr | tuple[Rejection
         raw.decode()
         if not too_deep(raw):
             return diagnose(_untyped(raw), arrival, _parsed)
-        detail = f"lists and objects lie more than {DEPTH_MAX} deep in each other; send one flat JSON object"
+        detail = f"lists and objects lie more than {DEPTH_MAX} deep in each other; send a flat object"
     except UNREADABLE as error:
         detail = (
             f"the record is no JSON in UTF-8 ({error}); send one JSON object"
@@ -97,7 +97,7 @@ def diagnose_bytes(raw: bytes | None, arrival: Arrival) -> Cdr | tuple[Rejection
 
 
 def too_deep(raw: bytes) -> bool:
-    """Return whether lists and objects lie deeper in each other than DEPTH_MAX, be it JSON otherwise or not."""
+    """Return whether lists and objects lie deeper in each other than DEPTH_MAX, be it JSON or not."""
     if raw.count(b"[") + raw.count(b"{") <= DEPTH_MAX:
         return False
     depth = 0

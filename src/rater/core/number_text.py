@@ -60,7 +60,9 @@ def replaced() -> dict[str, str]:
     """Return what characters beyond ASCII are read as, where that is another text: 30 ms."""
     found = ((chr(code), _ASCII[code], code) for plane in _PLANES for code in plane)
     return {
-        char: "" if to is None else to if isinstance(to, str) else chr(to) for char, to, code in found if to != code
+        char: "" if to is None else to if isinstance(to, str) else chr(to)
+        for char, to, code in found
+        if to != code
     }
 
 

@@ -1,1 +1,1 @@
-"""The native engine: rates as core says, several times as fast; and what the two have in common."""
+"""The native engine: Rust that rates as `core` says, several times as fast (decision 0100)."""

@@ -1,4 +1,4 @@
-"""What the native engine is given at its start and with each catalog: bytes, and what only Python's tables know."""
+"""What the native engine is given at its start and with each catalog: bytes, and what only Python knows."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def load(content: Content, version: int, notices: Notices = NOTICES) -> engine.C
     """Return the catalog ready for native rating; ValueError: it holds what the engine does not read."""
     limits = [limit for of in content.packages.values() for _, spec in of.versions for limit in spec.limits]
     named = {limit.code_name for limit in limits if limit.code_name is not None}
-    decks = {limit.code_deck for limit in limits if limit.code_name is not None}
+    decks = {limit.code_deck or "" for limit in limits if limit.code_name is not None}
     for deck in decks & content.decks.keys():
         named.update(content.decks[deck].codes.values())
     keys = {name: name_key(name) for name in named}

@@ -192,10 +192,29 @@ def _opened(
                 by_event.append(ByEvent(group, held, period))
             texts[group] = PeriodText(quoted(held.id), f"{escaped(held.id)}.{number}", str(number))
             stops_ms[group] = NEVER_MS if period.stop_ms is None else period.stop_ms
+    offers = _offers(found, stops_ms)
+    offered = catalog.offers(service, offers)
+    foreign = offered.foreign(view.currency)
+    written = _encode(texts)
+    return Opened(
+        catalog,
+        start,
+        stop,
+        tuple(texts),
+        msgspec.Raw(written),
+        written,
+        tuple(stops_ms),
+        offered,
+        foreign,
+        tuple(by_event),
+    )
+
+
+def _offers(found: list[tuple[int, ClientPackage, Period]], stops_ms: list[int]) -> tuple[Offer, ...]:
     expirations = {at: place for place, at in enumerate(sorted({stops_ms[group] for group, _, _ in found}))}
     by_turn = sorted(range(len(found)), key=lambda n: _turn(found[n][1]))
     turns = {n: place for place, n in enumerate(by_turn)}
-    offers = tuple(
+    return tuple(
         Offer(
             period.version,
             period.latest,
@@ -208,13 +227,6 @@ def _opened(
             tuple((period.held.rolled or {}).items()),
         )
         for n, (group, held, period) in enumerate(found)
-    )
-    offered = catalog.offers(service, offers)
-    foreign = offered.foreign(view.currency)
-    written = _encode(texts)
-    return Opened(
-        catalog, start, stop, tuple(texts), msgspec.Raw(written), written, tuple(stops_ms), offered, foreign,
-        tuple(by_event),
     )
 
 
