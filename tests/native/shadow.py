@@ -26,6 +26,7 @@ from rater.core.kinds import SideOutcome, TransactionType
 from rater.core.line import steps
 from rater.core.line.batch import Batch, Side, Standing
 from rater.core.line.due import bound_ms
+from rater.core.line.engine import Lacking
 from rater.core.notices import Notices
 from rater.core.rating import duplicates
 from rater.native import engine, feeding
@@ -170,10 +171,10 @@ class Shadow:
         self._identified(native, of_catalog, views, sides)
         native.give_back(sorted(parted))
         whole = whole | {side.view.id for side in sides if side.whole and side.view is not None}
-        while any(lacking := native.prepare(of_catalog, sorted(whole))):
+        while any(lacking := native.prepare(of_catalog, buckets, sorted(whole))):
             answer(native, lacking, views, sides)
             self._identified(native, of_catalog, views, sides)
-        requests = native.requests(of_catalog, buckets)
+        requests = native.requests()
         returned = set(native.returned())
         due = parted | {
             side.view.id
@@ -185,7 +186,7 @@ class Shadow:
         self._priced(native, wanted, returned, due)
         ours = [side for place, side in wanted.items() if place not in returned]
         SEEN.returned += len(returned)
-        self._requests(native, requests, standing, of_catalog, (ours, catalog, views, buckets, whole))
+        self._requests(native, requests, standing, (ours, catalog, views, buckets, whole))
         self.beside[id(batch)].rounds.append(Round(native, wanted, self._asked(requests, ours, buckets)))
 
     def _identified(
@@ -228,7 +229,6 @@ class Shadow:
         native: engine.Batch,
         requests: list[tuple[int, int]],
         standing: Standing,
-        of_catalog: engine.Catalog,
         asked: tuple[Sequence[Side], Catalog, Views, int, set[str]],
     ) -> None:
         ours, catalog, views, buckets, whole = asked
@@ -241,7 +241,7 @@ class Shadow:
             request = expected[bucket].request(standing, TOKEN, NUMBER, TRIM, FLOOR)
             args = pack_draw(request, keys)
             clients, payload, digests, context, changes = native.packed(
-                number, of_catalog, request.generation, TRIM, FLOOR
+                number, request.generation, TRIM, FLOOR
             )
             names = [keys.gate, keys.lane(request.lane), keys.outcomes(request.lane)]
             names += map(
@@ -338,7 +338,7 @@ def records_of(batch: Batch) -> list[Any]:
     return [record for _, records in batch.polled for record in records]
 
 
-def answer(native: engine.Batch, lacking: engine.Lacking, views: Views, sides: Sequence[Side]) -> None:
+def answer(native: engine.Batch, lacking: Lacking, views: Views, sides: Sequence[Side]) -> None:
     """Give what is lacking, as the reference's views have it, or the sides that it has identified already."""
     clients, accounts, catalog = lacking
     assert not catalog, "the line has caught up"

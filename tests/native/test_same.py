@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from native import cases, worlds
+from native import cases, interleaved, worlds
 from native.reading import Readers, record
 from native.shadow import SEEN
 from rater.core.instants import EPOCH
@@ -20,7 +20,7 @@ from rater.core.zones import Zones, installed
 from rater.native import engine, feeding
 
 READ_BATCHES, READ_RECORDS = 60, 200
-CASES, WORLDS = 12, 25
+CASES, WORLDS, INTERLEAVED = 12, 25, 60
 SECONDS = timedelta(seconds=1)
 
 
@@ -147,6 +147,12 @@ def test_spans_are_counted_alike(name: str, at_ms: int, days: int) -> None:
 def test_worlds_are_rated_alike(seed: int) -> None:
     """Made-up catalogs and lives, calls, and whatever a draw may answer."""
     worlds.compare(seed, batches_max=2, records=200)
+
+
+@pytest.mark.parametrize("seed", range(INTERLEAVED))
+def test_batches_in_any_order_are_rated_alike(seed: int) -> None:
+    """Two batches under way; stores answer that views are old, that there is more, that something is due."""
+    interleaved.compare(seed)
 
 
 @pytest.mark.parametrize("seed", range(CASES))

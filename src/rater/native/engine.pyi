@@ -1,19 +1,9 @@
-"""The native engine (Rust, PyO3). Bytes and numbers cross its border, once for each batch.
-
-What a batch goes through: decode → (identify, learn) until nothing is lacking → (prepare, learn) until
-nothing is
-lacking → requests → packed of each → settle, or again → … until all is drawn or returned → render. Clients
-that
-something is due of, and sides that are rejected, are returned: the reference goes on with them.
-"""
+"""The native engine (Rust, PyO3): what it is asked, and when, says `rater.core.line.engine.Rating`."""
 
 from collections.abc import Sequence
-from typing import Any, TypeAlias
+from typing import Any
 
-Place: TypeAlias = tuple[int, int]
-"""Number of a record among all of the batch, side: 0 orig, 1 term."""
-Lacking: TypeAlias = tuple[list[str], list[str], int]
-"""Clients and accounts to look up; the version of the catalog that has to be had, 0: none."""
+from rater.core.line.engine import Lacking, Packed, Place, Rendered
 
 class Catalog:
     """One version of the catalog, ready for rating."""
@@ -50,68 +40,41 @@ class Cache:
     def __len__(self) -> int: ...
 
 class Batch:
-    """What a poll brought in, and what becomes of it."""
+    """A batch on its way: see `Rating`."""
 
-    lane_ms: int
     def __init__(self, cache: Cache, lane: int, lane_ms: int, window_ms: int) -> None:
-        """lane_ms, window_ms: of the lane, as the reference has them before the batch."""
+        """lane_ms, window_ms: of the lane, as they are before the batch."""
+    @property
+    def lane_ms(self) -> int: ...
     def decode(
         self,
         catalog: Catalog | None,
         topic: str,
         values: Sequence[bytes | None],
-        offsets: list[int],
-        timestamps: list[int],
+        offsets: Sequence[int],
+        timestamps: Sequence[int],
         *,
         mapped: bool = False,
-        replayed: bytes | list[int] | None = None,
-    ) -> list[int]:
-        """Take records; returns the numbers of those that the reference has to look at, or at a side of them.
-
-        mapped: fields of a source map as JSON, their instants in ms. replayed: bits of sides that were
-        decided before.
-        """
-    def identify(self, catalog: Catalog) -> Lacking:
-        """Find whose call each open side is, and its rate."""
+        replayed: Sequence[int] | None = None,
+    ) -> list[int]: ...
+    def identify(self, catalog: Catalog) -> Lacking: ...
     def learn(
         self,
         clients: Sequence[str],
         accounts: Sequence[str],
         states: dict[str, bytes],
         owners: dict[str, str],
-    ) -> None:
-        """Take in what the store answered to these questions."""
-    def put(self, client: str, state: bytes) -> None:
-        """Take a client's newest state."""
-    def forget(self, client: str) -> None:
-        """Have no view of a client until it is fetched again."""
-    def prepare(self, catalog: Catalog, whole: Sequence[str]) -> Lacking:
-        """Price identified sides and find their limits.
-
-        whole: clients that are asked with all limits at once.
-        """
-    def requests(self, catalog: Catalog, buckets: int) -> list[tuple[int, int]]:
-        """Put what was prepared into requests; returns (number, bucket) of each."""
-    def packed(
-        self, request: int, catalog: Catalog, generation: int, trim: int, floor: int
-    ) -> tuple[list[str], bytes, bytes, bytes, bytes | None]:
-        """Return clients, payload, digests, context, and what rater_v3_change has besides."""
-    def settle(self, request: int, packed: bytes) -> list[tuple[int, int, str]]:
-        """Note results as the store packed them.
-
-        Returns (record, side, client) of sides that woke their clients.
-        """
-    def again(self, request: int, more: Sequence[int]) -> list[str]:
-        """Decide the sides of a request again.
-
-        Returns the clients of these items, all of whose sides here are asked with all limits then.
-        """
-    def give_back(self, clients: Sequence[str]) -> None:
-        """Return all open sides of these clients."""
-    def returned(self) -> list[Place]:
-        """Return the sides that the reference goes on with."""
-    def render(self) -> dict[str, Any]:
-        """Return all that is published of drawn sides: transactions, events, refused sides, counts."""
+    ) -> None: ...
+    def put(self, client: str, state: bytes) -> None: ...
+    def forget(self, client: str) -> None: ...
+    def prepare(self, catalog: Catalog, buckets: int, whole: Sequence[str]) -> Lacking: ...
+    def requests(self) -> list[tuple[int, int]]: ...
+    def packed(self, request: int, generation: int, trim: int, floor: int) -> Packed: ...
+    def settle(self, request: int, packed: bytes) -> list[tuple[int, int, str]]: ...
+    def again(self, request: int, more: Sequence[int]) -> list[str]: ...
+    def give_back(self, clients: Sequence[str]) -> None: ...
+    def returned(self) -> list[Place]: ...
+    def render(self) -> Rendered: ...
     def told(self) -> list[dict[str, Any]]:
         """Return each side as it was decoded, identified and priced: for tests."""
 

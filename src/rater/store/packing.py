@@ -68,6 +68,13 @@ def pack_draw(request: DrawRequest, keys: Keys) -> Args:
     return Args(names, argv)
 
 
+def pack_sides(request: DrawRequest) -> tuple[list[str], bytes, bytes, bytes, bytes | None]:
+    """Return what a call of sides alone has, whichever bucket's it is (`core.line.engine.Packed`)."""
+    args = pack_draw(request, Keys("", 0, 1))
+    payload, digests, context = args.argv[3:_CHANGES]
+    return clients_of(request), payload, digests, context, args.argv[_CHANGES] if changes(args) else None
+
+
 def changes(args: Args) -> bool:
     """Return whether a call is one of rater_v3_change: it changes clients, or has waits, marks or fees."""
     return len(args.argv) > _CHANGES

@@ -161,12 +161,19 @@ impl Cache {
 pub struct Batch {
     of: batch::Batch,
     cache: Py<Cache>,
+    /// By which it was prepared.
+    version: i64,
+    buckets: u32,
 }
 
 type Asked = (Vec<String>, Vec<String>, i64);
 
 fn asked(lacking: Lacking) -> Asked {
-    let list = |texts: FxHashSet<Box<str>>| texts.into_iter().map(String::from).collect();
+    let list = |texts: FxHashSet<Box<str>>| {
+        let mut list: Vec<String> = texts.into_iter().map(String::from).collect();
+        list.sort_unstable();
+        list
+    };
     (list(lacking.clients), list(lacking.accounts), lacking.catalog)
 }
 
@@ -174,7 +181,8 @@ fn asked(lacking: Lacking) -> Asked {
 impl Batch {
     #[new]
     fn new(cache: Py<Cache>, lane: i64, lane_ms: i64, window_ms: i64) -> Self {
-        Self { of: batch::Batch { lane, lane_ms, window_ms, ..Default::default() }, cache }
+        let of = batch::Batch { lane, lane_ms, window_ms, ..Default::default() };
+        Self { of, cache, version: 0, buckets: 1 }
     }
 
     #[getter]
@@ -264,7 +272,8 @@ impl Batch {
     }
 
     /// Price identified sides and find what they may draw from; those of clients of whom something is due are returned.
-    fn prepare(&mut self, catalog: &Catalog, whole: Vec<String>) -> Asked {
+    fn prepare(&mut self, catalog: &Catalog, buckets: u32, whole: Vec<String>) -> Asked {
+        (self.buckets, self.version) = (buckets, catalog.of.version);
         self.of.part(&catalog.of);
         let mut lacking = Lacking::default();
         self.of.price(&catalog.of, &mut lacking);
@@ -277,8 +286,8 @@ impl Batch {
     }
 
     /// Put what was prepared into requests: (number, bucket) of each. What was rejected is returned.
-    fn requests(&mut self, catalog: &Catalog, buckets: u32) -> Vec<(u32, u32)> {
-        let numbers = draw::requests(&mut self.of, catalog.of.version, buckets);
+    fn requests(&mut self) -> Vec<(u32, u32)> {
+        let numbers = draw::requests(&mut self.of, self.version, self.buckets);
         for side in self.of.sides.iter_mut().filter(|side| side.stand == Stand::Open) {
             side.stand = Stand::Returned;
         }
@@ -291,7 +300,6 @@ impl Batch {
         &self,
         py: Python<'py>,
         request: u32,
-        catalog: &Catalog,
         generation: i64,
         trim: i64,
         floor: i64,
@@ -303,7 +311,7 @@ impl Batch {
         Option<Bound<'py, PyBytes>>,
     )> {
         let call = self.call(request)?;
-        let packed = call.packed(&self.of, &Position { generation, trim, floor }, catalog.of.version);
+        let packed = call.packed(&self.of, &Position { generation, trim, floor });
         let bytes = |raw: &[u8]| PyBytes::new(py, raw);
         Ok((
             PyList::new(py, packed.clients.iter().map(|view| PyString::new(py, &view.id)))?,

@@ -98,6 +98,8 @@ pub type RateText = (Box<str>, Box<str>);
 #[derive(Default)]
 pub struct Call {
     pub bucket: u32,
+    /// Version of the catalog that its sides were matched by.
+    catalog: i64,
     pub asked: Vec<Asked>,
     pub heads: Vec<Head>,
     pub rates: Vec<RateText>,
@@ -145,14 +147,19 @@ pub fn requests(batch: &mut Batch, catalog_version: i64, buckets: u32) -> Vec<u3
         let bucket = view.crc % buckets;
         let number = of_bucket.iter().find(|(of, _)| *of == bucket).map(|(_, number)| *number);
         let number = number.unwrap_or_else(|| {
-            batch.calls.push(Call { bucket, last: (u32::MAX, u32::MAX), ..Call::default() });
+            batch.calls.push(Call {
+                bucket,
+                catalog: catalog_version,
+                last: (u32::MAX, u32::MAX),
+                ..Call::default()
+            });
             let number = batch.calls.len() as u32 - 1;
             of_bucket.push((bucket, number));
             number
         });
         let mut call = std::mem::take(&mut batch.calls[number as usize]);
         let at = call.asked.len() as u32;
-        call.add(batch, place, catalog_version, &mut scratch);
+        call.add(batch, place, &mut scratch);
         batch.calls[number as usize] = call;
         let side = &mut batch.sides[place];
         (side.call, side.stand) = ((number, at), Stand::Asked);
@@ -169,7 +176,7 @@ struct Scratch {
 }
 
 impl Call {
-    fn add(&mut self, batch: &Batch, place: usize, catalog: i64, scratch: &mut Scratch) {
+    fn add(&mut self, batch: &Batch, place: usize, scratch: &mut Scratch) {
         let side = &batch.sides[place];
         let cdr = batch.cdr(side);
         let (Some(view), Some(priced)) = (&side.view, &side.priced) else { return };
@@ -199,7 +206,7 @@ impl Call {
         self.digests.extend_from_slice(&older);
         // The row.
         let limits = self.limits_number(side.chosen.as_ref());
-        let head = self.head(batch, place, usage, catalog);
+        let head = self.head(batch, place, usage);
         let rate = self.rate_number(side.rate.get(), &mut scratch.text);
         let topic = number_of(&mut self.topics, cdr.topic);
         let row = &mut self.rows;
@@ -334,7 +341,7 @@ impl Call {
         number
     }
 
-    fn head(&mut self, batch: &Batch, place: usize, usage: u32, catalog: i64) -> u32 {
+    fn head(&mut self, batch: &Batch, place: usize, usage: u32) -> u32 {
         let side = &batch.sides[place];
         let service = batch.cdr(side).service;
         let texts = &batch.texts;
@@ -366,7 +373,7 @@ impl Call {
         self.heads.push(Head {
             ids,
             amount: if texts.get(service) == CALLS { "" } else { "null,\"volume\":" },
-            end: format!(",{currency},\"catalog\":{catalog}"),
+            end: format!(",{currency},\"catalog\":{}", self.catalog),
             view: of.view.clone(),
             account: side.account,
             opened: side.opened.clone(),
@@ -383,7 +390,7 @@ impl Call {
     }
 
     /// The request as the store takes it.
-    pub fn packed(&self, batch: &Batch, position: &Position, catalog: i64) -> Packed {
+    pub fn packed(&self, batch: &Batch, position: &Position) -> Packed {
         let mut payload = Writer::default();
         let uses: usize = self.uses.iter().map(|of| 3 + of.fields.len()).sum();
         payload.array(10 + uses + self.item_numbers);
@@ -407,7 +414,7 @@ impl Call {
             payload: payload.0,
             digests: self.digests.clone(),
             context: if context { self.context(batch) } else { Vec::new() },
-            changes: self.changes(catalog),
+            changes: self.changes(),
         }
     }
 
@@ -445,9 +452,9 @@ impl Call {
     }
 
     /// What a call has besides that tells of waits, marks and fees.
-    fn changes(&self, catalog: i64) -> Option<Vec<u8>> {
+    fn changes(&self) -> Option<Vec<u8>> {
         let wake = |of: &Use| match of.view.wake {
-            Some(_) if of.view.catalog != catalog => Some(ANY_RISE),
+            Some(_) if of.view.catalog != self.catalog => Some(ANY_RISE),
             wake => wake,
         };
         let any =
