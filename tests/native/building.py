@@ -36,7 +36,7 @@ def build() -> bool:
     target = Path(os.environ.get("CARGO_TARGET_DIR", CRATE / "target"))
     command = [cargo, "build", "--release", "--locked", "--quiet"]
     subprocess.run(command, cwd=CRATE, env={**os.environ, "CARGO_TARGET_DIR": str(target)}, check=True)  # noqa: S603
-    made = ENGINE.with_suffix(".new")
+    made = ENGINE.with_suffix(f".{os.getpid()}")
     shutil.copy(target / "release" / LIBRARY, made)
-    made.replace(ENGINE)  # at once: another process may have the old one open
+    made.replace(ENGINE)  # at once: others may have the old one open, or be at the same
     return True

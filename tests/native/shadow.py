@@ -318,7 +318,7 @@ class Shadow:
             for side in alone.sides
             if side.result is not None and side.result.outcome not in {Outcome.RATED, Outcome.DUPLICATE}
         ]
-        same("refused", refused, [(place[1], outcome) for place, outcome, _ in found["refused"]])
+        same("refused", refused, [(place[1], outcome) for place, outcome, *_ in found["refused"]])
         same("sides", {key: n for key, n in sides.items() if key[1] != SideOutcome.REJECTED}, told_sides)
         same("draws", (counts.draws["volume"], counts.draws["money"]), found["draws"])
         same("late", counts.late, found["late"])
@@ -402,8 +402,8 @@ def compare_argv(expected: Sequence[Any], found: Sequence[Any]) -> None:
 
 
 @contextlib.contextmanager
-def shadowing() -> Iterator[Shadow]:
-    """Compare all that lines do meanwhile."""
+def shadowing(*, beside: bool = True) -> Iterator[Shadow]:
+    """Compare all that lines do meanwhile; not beside: only know of each catalog what it was made of."""
     shadow = Shadow()
     decode, match, render = Line._decode, Line.match, steps.render  # noqa: SLF001 - where the line decides
     made = Catalog.__init__
@@ -444,7 +444,9 @@ def shadowing() -> Iterator[Shadow]:
         shadow.rendered(batch, standing)
         render(batch, standing)
 
-    Line._decode, Line.match, steps.render, Catalog.__init__ = decoded, matched, rendered, compiled_catalog  # type: ignore[method-assign]  # noqa: SLF001
+    if beside:
+        Line._decode, Line.match, steps.render = decoded, matched, rendered  # type: ignore[method-assign]  # noqa: SLF001
+    Catalog.__init__ = compiled_catalog  # type: ignore[method-assign]
     try:
         yield shadow
     finally:

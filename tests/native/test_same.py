@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from random import Random
 from zoneinfo import ZoneInfo
 
@@ -10,7 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from native import cases, interleaved, worlds
+import fuzz.targets
+from fuzz.mutating import Mutator
+from fuzz.targets import TARGETS
+from fuzz.world import LOADED_MS
+from native import cases, driven, interleaved, worlds
 from native.reading import Readers, record
 from native.shadow import SEEN
 from rater.core.instants import EPOCH
@@ -19,8 +24,8 @@ from rater.core.periods import Span, after, local_of
 from rater.core.zones import Zones, installed
 from rater.native import engine, feeding
 
-READ_BATCHES, READ_RECORDS = 60, 200
-CASES, WORLDS, INTERLEAVED = 12, 25, 60
+READ_BATCHES, READ_RECORDS, MUTATED = 60, 200, 4000
+CASES, WORLDS, INTERLEAVED, DRIVEN = 12, 25, 60, 15
 SECONDS = timedelta(seconds=1)
 
 
@@ -37,6 +42,20 @@ def test_records_are_taken_alike(readers: Readers) -> None:
         rng = Random(f"reading {seed}")  # noqa: S311 - the same again
         readers.compare([record(rng) for _ in range(READ_RECORDS)])
     assert SEEN.sides - before > READ_BATCHES * READ_RECORDS // 10
+
+
+def test_mutated_records_are_taken_alike(readers: Readers) -> None:
+    """The fuzzer's records, made of good ones and those that ever failed."""
+    target, raws = TARGETS["cdrs"], list[bytes | None]()
+    seeds = target.seeds()
+    for number in range(MUTATED):
+        rng = Random(f"mutated {number}")  # noqa: S311 - the same again
+        raws.append(target.mutate(Mutator(rng), rng.choice(seeds)))
+    raws += [
+        path.read_bytes()
+        for path in sorted((Path(fuzz.targets.__file__).parent / "corpus" / "cdrs").glob("*"))
+    ]
+    readers.compare(raws, lane_ms=LOADED_MS)
 
 
 def test_the_lanes_time_bounds_calls_alike(readers: Readers) -> None:
@@ -159,6 +178,12 @@ def test_batches_in_any_order_are_rated_alike(seed: int) -> None:
 def test_the_line_decides_alike(seed: int) -> None:
     """The oracle's cases: any cut, stale views, crashes, lanes in turns."""
     cases.compare(seed, size=20)
+
+
+@pytest.mark.parametrize("seed", range(DRIVEN))
+def test_a_line_that_is_driven_natively(seed: int) -> None:
+    """The engine draws: due work and rejected sides go through the steps, and nothing overtakes."""
+    driven.compare(seed, size=20)
 
 
 def test_all_of_it_was_compared() -> None:

@@ -18,13 +18,18 @@ from random import Random
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
+from msgspec.structs import replace
+
 from native.shadow import SEEN, Different, Seen, Shadow, shadowing
 from oracle.scenario import DECK, LoadStep, RecordStep, Row, make, rfc3339
 from rater.core.bucket.messages import DrawItem, DrawResult, FeeResult, Outcome
 from rater.core.catalog.compiled import Catalog, compile_catalog
+from rater.core.catalog.specs import Content
 from rater.core.catalog_files.merging import Existing, Merged, merge, read_files
 from rater.core.clients.lifecycle import due_change
 from rater.core.clients.loading import load_change
+from rater.core.clients.moments import due_before_calls_ms
 from rater.core.clients.planning import Cause, Known
 from rater.core.clients.state import read_state
 from rater.core.clients.views import Views
@@ -55,6 +60,7 @@ PRICES = (
     "1234567.0123456789",
     "-5",
     "9007199254.740992",
+    "9007199254.740993",
     "0.1000000000",
     "150119987.579016",
     "75059993.789508",
@@ -113,6 +119,11 @@ def _richer_package(row: Row, rng: Random) -> None:
             limit["rollover"] = rng.choice((1, 60))
 
 
+def canonical(at_ms: int) -> str:
+    """Return the date of an instant."""
+    return rfc3339(at_ms)[:10]
+
+
 class World:
     """A catalog and clients, as loads and due work have left them."""
 
@@ -144,6 +155,11 @@ class World:
         self.now_ms += rng.choice((0, 1000, HOUR_MS, DAY_MS, 3 * DAY_MS, 40 * DAY_MS))
         for client in list(self.states):
             self.live(client)
+        if rng.random() < 0.5:
+            content = self.edit(content, notices)
+        if rng.random() < 0.6:
+            self.go_on()
+        self.edges = self.edges_of(content)
         self.calls = [step.raw for step in self.scenario.steps if isinstance(step, RecordStep)]
         self.number = 0
 
@@ -173,6 +189,51 @@ class World:
                 return
             self.put(change.write.state)
 
+    def edit(self, content: Content | None, notices: Notices) -> Content:
+        """Let packages be others, of which no state knows: what is due of them is worked out anew."""
+        assert content is not None
+        rng, content = self.rng, msgspec.msgpack.decode(msgspec.msgpack.encode(content), type=Content)
+        for history in content.packages.values():
+            at_ms = self.now_ms - rng.choice((0, 1000, DAY_MS, -DAY_MS))
+            if rng.random() < 0.4 and at_ms > history.statuses[-1][0]:
+                history.statuses.append((at_ms, rng.choice(("active", "disabled", "archived"))))
+            if rng.random() < 0.5 and self.now_ms > history.versions[-1][0]:
+                dates = [None, *(canonical(self.now_ms + days * DAY_MS) for days in (-2, 1, 40))]
+                changes = {
+                    "end_date": rng.choice(dates),
+                    "priority": rng.choice((-3, 0, 4)),
+                    "name": "renamed",
+                }
+                spec = replace(history.latest, **changes, start_date=rng.choice((None, "2026-03-30")))
+                history.versions.append((self.now_ms, spec))
+        self.catalog = compile_catalog(content, self.catalog.version + 1, notices)
+        return content
+
+    def go_on(self) -> None:
+        """Let it be about the moment at which something of a client is due before a call."""
+        due = [due_before_calls_ms(read_state(raw), self.catalog) for raw in self.states.values()]
+        later = [
+            at_ms for at_ms in due if at_ms is not None and self.now_ms < at_ms < self.now_ms + 400 * DAY_MS
+        ]
+        if later:
+            self.now_ms = self.rng.choice(later) + self.rng.choice((-2500, -1001, -1000, -999, -1, 0, 1))
+
+    def edges_of(self, content: Content | None) -> list[int]:
+        """Return instants of the last days at which something begins or ends."""
+        assert content is not None
+        found: set[int | None] = set()
+        for table in content.rate_tables.values():
+            found |= {at for row in table.rates for at in (row.from_ms, row.to_ms)}
+        found |= {row.from_ms for rows in content.currencies.values() for row in rows}
+        for history in content.packages.values():
+            found |= {at for at, _ in history.versions} | {at for at, _ in history.statuses}
+        for raw in self.states.values():
+            for held in read_state(raw).packages:
+                found |= {held.start_ms, held.end_ms}
+                for one in held.life.periods if held.life is not None else ():
+                    found |= {one.start_ms, one.stop_ms, one.by_ms}
+        return sorted(at for at in found if at is not None and self.now_ms - 6 * DAY_MS < at <= self.now_ms)
+
     # ------------------------------------------------------------------ calls
     def record(self) -> bytes:
         """Return a call: one of the scenario's, with other ids and times, or one of our own."""
@@ -190,6 +251,8 @@ class World:
         if rng.random() < 0.8:
             late = rng.choice((0, 1000, HOUR_MS, DAY_MS, 6 * DAY_MS))
             at = self.now_ms - rng.randrange(late + 1)
+            if self.edges and rng.random() < 0.3:
+                at = rng.choice(self.edges) + rng.choice((-1, 0, 0, 1))
             row["answered_at" if rng.random() < 0.95 else "setup_at"] = rfc3339(at)
         if rng.random() < 0.3:
             row["duration_ms"] = rng.choice(AMOUNTS) if rng.random() < 0.95 else rng.choice(LARGE)

@@ -28,7 +28,7 @@ from rater.core.line import steps
 from rater.core.line.batch import Batch, LanePosition, Side, Standing
 from rater.core.line.draw_request import RequestBuilder
 from rater.core.line.due import bound_ms
-from rater.core.rating.transaction import plain_id
+from rater.core.rating.transaction import catalog_of, plain_id
 
 Place = tuple[int, int]
 """Number of a record among all of the batch; side: 0 orig, 1 term."""
@@ -42,13 +42,14 @@ class Rendered(TypedDict):
     """All that is published of drawn sides, in the order of the records.
 
     places: of the transactions' sides. events: (type, key, value, place). refused: (place, outcome, id of the
-    CDR). sides: of orig and of term how many were rated, zero, duplicates. draws: of volume and of money.
+    CDR, version of the catalog that it was rated by). sides: of orig and of term how many were rated, zero,
+    duplicates. draws: of volume and of money.
     """
 
     transactions: list[Outgoing]
     places: list[Place]
     events: list[tuple[str, bytes, bytes, Place]]
-    refused: list[tuple[Place, int, str]]
+    refused: list[tuple[Place, int, str, int]]
     sides: Sequence[Sequence[int]]
     draws: tuple[int, int]
     fees: int
@@ -261,7 +262,7 @@ class ReferenceRating:
 
     def render(self) -> Rendered:
         """See `Rating`."""
-        whole, places, refused = Batch(self._standing, []), list[Place](), list[tuple[Place, int, str]]()
+        whole, places, refused = Batch(self._standing, []), list[Place](), list[tuple[Place, int, str, int]]()
         events: list[tuple[str, bytes, bytes, Place]] = []
         for side in self._sides:
             if side.result is None:
@@ -273,8 +274,10 @@ class ReferenceRating:
             events += [
                 (_kind(value), key or b"", value or b"", place) for key, value, _ in whole.events[told:]
             ]
-            if side.result.outcome not in {Outcome.RATED, Outcome.DUPLICATE} and side.row is not None:
-                refused.append((place, side.result.outcome, plain_id(side.row)))
+            if side.result.outcome not in {Outcome.RATED, Outcome.DUPLICATE}:
+                assert side.row is not None  # noqa: S101 - every drawn side has it, and a head
+                assert side.head is not None  # noqa: S101 - the same
+                refused.append((place, side.result.outcome, plain_id(side.row), catalog_of(side.head)))
         counts, outcomes = whole.counts, (SideOutcome.RATED, SideOutcome.ZERO, SideOutcome.DUPLICATE)
         return {
             "transactions": whole.transactions, "places": places, "events": events, "refused": refused,

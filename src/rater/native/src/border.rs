@@ -368,33 +368,16 @@ impl Batch {
         returned.map(|side| (self.of.cdr(side).record, side.index)).collect()
     }
 
-    /// All that is published of drawn sides: transactions, events, refused sides, counts.
+    /// All that is published of drawn sides.
     fn render<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let rendered = transaction::render(&self.of);
-        let place = |side: usize| {
-            let side = &self.of.sides[side];
-            (self.of.cdr(side).record, side.index)
-        };
+        let mut published = Published { py, batch: &self.of, found: Ok(Lists::new(py)) };
+        let counts = transaction::render(&self.of, &mut published);
+        let lists = published.found?;
         let out = PyDict::new(py);
-        let header = pyo3::intern!(py, "e");
-        let transactions = rendered.transactions.iter().map(|one| {
-            let effect = PyList::new(py, [(header, PyBytes::new(py, &one.effect))])?;
-            let key = PyBytes::new(py, one.client.id.as_bytes());
-            (key, PyBytes::new(py, one.value.as_bytes()), effect).into_pyobject(py)
-        });
-        out.set_item("transactions", PyList::new(py, transactions.collect::<PyResult<Vec<_>>>()?)?)?;
-        out.set_item("places", rendered.transactions.iter().map(|one| place(one.side)).collect::<Vec<_>>())?;
-        let events = rendered.events.iter().map(|one| {
-            let (key, value) = (one.client.id.as_bytes(), one.value.as_bytes());
-            (one.kind, PyBytes::new(py, key), PyBytes::new(py, value), place(one.side))
-        });
-        out.set_item("events", events.collect::<Vec<_>>())?;
-        let refused = rendered.refused.iter().map(|one| {
-            let side = &self.of.sides[one.side];
-            (place(one.side), one.outcome, self.of.texts.get(self.of.cdr(side).id))
-        });
-        out.set_item("refused", refused.collect::<Vec<_>>())?;
-        let counts = &rendered.counts;
+        out.set_item("transactions", lists.transactions)?;
+        out.set_item("places", lists.places)?;
+        out.set_item("events", lists.events)?;
+        out.set_item("refused", lists.refused)?;
         out.set_item("sides", counts.sides)?;
         out.set_item("draws", (counts.volume_draws, counts.money_draws))?;
         out.set_item("fees", counts.fees)?;
@@ -405,6 +388,70 @@ impl Batch {
     /// Each side as it was decoded, identified and priced: for tests.
     fn told<'py>(&self, py: Python<'py>) -> PyResult<Vec<Bound<'py, PyDict>>> {
         self.of.sides.iter().map(|side| self.tell(py, side)).collect()
+    }
+}
+
+/// What is published, as Python takes it: a record is (key, value, headers).
+struct Lists<'py> {
+    transactions: Bound<'py, PyList>,
+    places: Vec<(u32, usize)>,
+    events: Bound<'py, PyList>,
+    refused: Bound<'py, PyList>,
+}
+
+impl<'py> Lists<'py> {
+    fn new(py: Python<'py>) -> Self {
+        let list = || PyList::empty(py);
+        Self { transactions: list(), places: Vec::new(), events: list(), refused: list() }
+    }
+}
+
+/// Makes Python's objects of what is published; found: the first that could not be made.
+struct Published<'a, 'py> {
+    py: Python<'py>,
+    batch: &'a batch::Batch,
+    found: PyResult<Lists<'py>>,
+}
+
+impl<'py> Published<'_, 'py> {
+    fn place(&self, side: usize) -> (u32, usize) {
+        let side = &self.batch.sides[side];
+        (self.batch.cdr(side).record, side.index)
+    }
+
+    fn add(&mut self, add: impl FnOnce(&mut Lists<'py>) -> PyResult<()>) {
+        if let Ok(lists) = &mut self.found
+            && let Err(error) = add(lists)
+        {
+            self.found = Err(error);
+        }
+    }
+}
+
+impl transaction::Sink for Published<'_, '_> {
+    fn transaction(&mut self, client: &View, value: &str, effect: &[u8], side: usize) {
+        let (py, place) = (self.py, self.place(side));
+        self.add(|lists| {
+            let header = (pyo3::intern!(py, "e"), PyBytes::new(py, effect));
+            let headers = PyList::new(py, [header])?;
+            let key = PyBytes::new(py, client.id.as_bytes());
+            lists.places.push(place);
+            lists.transactions.append((key, PyBytes::new(py, value.as_bytes()), headers))
+        });
+    }
+
+    fn event(&mut self, kind: &'static str, client: &View, value: &str, side: usize) {
+        let (py, place) = (self.py, self.place(side));
+        let (key, value) = (client.id.as_bytes(), value.as_bytes());
+        self.add(|lists| lists.events.append((kind, PyBytes::new(py, key), PyBytes::new(py, value), place)));
+    }
+
+    fn refused(&mut self, side: usize, outcome: i64) {
+        let place = self.place(side);
+        let of = &self.batch.sides[side];
+        let id = self.batch.texts.get(self.batch.cdr(of).id).to_string();
+        let catalog = self.batch.calls[of.call.0 as usize].catalog;
+        self.add(|lists| lists.refused.append((place, outcome, id, catalog)));
     }
 }
 

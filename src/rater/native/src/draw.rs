@@ -8,7 +8,7 @@ use crate::cdr::{CALLS, GivenRate};
 use crate::clients::{ANY_RISE, View};
 use crate::codes::NO_RATE;
 use crate::instants::stamp_of;
-use crate::json::{write_escaped, write_quoted};
+use crate::json::{is_plain, write_escaped, write_quoted};
 use crate::msgpack::Writer;
 use crate::offers::{Candidate, Chosen};
 use crate::periods::Opened;
@@ -99,7 +99,7 @@ pub type RateText = (Box<str>, Box<str>);
 pub struct Call {
     pub bucket: u32,
     /// Version of the catalog that its sides were matched by.
-    catalog: i64,
+    pub catalog: i64,
     pub asked: Vec<Asked>,
     pub heads: Vec<Head>,
     pub rates: Vec<RateText>,
@@ -109,6 +109,7 @@ pub struct Call {
     use_of: FxHashMap<usize, u32>,
     topics: Vec<u32>,
     rate_numbers: FxHashMap<Box<str>, u32>,
+    rate_of: FxHashMap<usize, u32>,
     limits: Vec<Arc<Chosen>>,
     limit_numbers: FxHashMap<usize, u32>,
     items: Writer,
@@ -141,29 +142,26 @@ pub struct Position {
 pub fn requests(batch: &mut Batch, catalog_version: i64, buckets: u32) -> Vec<u32> {
     let mut of_bucket: Vec<(u32, u32)> = Vec::new();
     let mut scratch = Scratch::default();
+    let mut calls = std::mem::take(&mut batch.calls);
+    let expected = batch.sides.len() / buckets.max(1) as usize + 16;
     for place in batch.open() {
         let side = &batch.sides[place];
         let (Some(view), Some(_), false) = (&side.view, &side.priced, side.rejected) else { continue };
         let bucket = view.crc % buckets;
-        let number = of_bucket.iter().find(|(of, _)| *of == bucket).map(|(_, number)| *number);
-        let number = number.unwrap_or_else(|| {
-            batch.calls.push(Call {
-                bucket,
-                catalog: catalog_version,
-                last: (u32::MAX, u32::MAX),
-                ..Call::default()
-            });
-            let number = batch.calls.len() as u32 - 1;
+        let known = of_bucket.iter().find(|(of, _)| *of == bucket).map(|(_, number)| *number);
+        let number = known.unwrap_or_else(|| {
+            let number = calls.len() as u32;
+            calls.push(Call::new(bucket, catalog_version, expected));
             of_bucket.push((bucket, number));
             number
         });
-        let mut call = std::mem::take(&mut batch.calls[number as usize]);
+        let call = &mut calls[number as usize];
         let at = call.asked.len() as u32;
         call.add(batch, place, &mut scratch);
-        batch.calls[number as usize] = call;
         let side = &mut batch.sides[place];
         (side.call, side.stand) = ((number, at), Stand::Asked);
     }
+    batch.calls = calls;
     of_bucket.into_iter().map(|(_, number)| number).collect()
 }
 
@@ -176,6 +174,17 @@ struct Scratch {
 }
 
 impl Call {
+    /// expected: sides, about.
+    fn new(bucket: u32, catalog: i64, expected: usize) -> Self {
+        let last = (u32::MAX, u32::MAX);
+        let mut call = Call { bucket, catalog, last, ..Call::default() };
+        call.asked.reserve(expected);
+        call.digests.reserve(20 * expected);
+        call.items.0.reserve(64 * expected);
+        call.rows.0.reserve(192 * expected);
+        call
+    }
+
     fn add(&mut self, batch: &Batch, place: usize, scratch: &mut Scratch) {
         let side = &batch.sides[place];
         let cdr = batch.cdr(side);
@@ -321,6 +330,11 @@ impl Call {
     }
 
     fn rate_number(&mut self, rate: Option<&crate::codes::Rate>, scratch: &mut String) -> u32 {
+        // Rates that are other objects may be written alike: they are one then.
+        let key = rate.map_or(0, |rate| std::ptr::from_ref(rate) as usize);
+        if let Some(number) = self.rate_of.get(&key) {
+            return *number;
+        }
         scratch.clear();
         let fee = match rate {
             Some(rate) => {
@@ -332,12 +346,12 @@ impl Call {
                 NO_RATE.1
             }
         };
-        if let Some(number) = self.rate_numbers.get(&**scratch) {
-            return *number;
-        }
-        let number = self.rates.len() as u32;
-        self.rate_numbers.insert(scratch.as_str().into(), number);
-        self.rates.push((scratch.as_str().into(), fee.into()));
+        let rates = &mut self.rates;
+        let number = *self.rate_numbers.entry(scratch.as_str().into()).or_insert_with(|| {
+            rates.push((scratch.as_str().into(), fee.into()));
+            rates.len() as u32 - 1
+        });
+        self.rate_of.insert(key, number);
         number
     }
 
@@ -501,6 +515,9 @@ fn number_of(list: &mut Vec<u32>, topic: u32) -> u32 {
 
 /// Write a text as JSON has it between quotation marks.
 fn write_text(text: &str, scratch: &mut String, out: &mut Writer) {
+    if is_plain(text) {
+        return out.text(text);
+    }
     scratch.clear();
     write_escaped(text, scratch);
     out.text(scratch);

@@ -296,8 +296,16 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// Whether a text stands between quotation marks as it is.
+pub fn is_plain(text: &str) -> bool {
+    text.bytes().all(|byte| byte >= 0x20 && byte != b'"' && byte != b'\\')
+}
+
 /// Write a text as JSON has it between quotation marks.
 pub fn write_escaped(text: &str, out: &mut String) {
+    if is_plain(text) {
+        return out.push_str(text); // nearly always
+    }
     let mut from = 0;
     for (at, byte) in text.bytes().enumerate() {
         let short = match byte {

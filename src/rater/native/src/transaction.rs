@@ -5,7 +5,8 @@
 use crate::amounts::{write_count, write_micros};
 use crate::batch::{Batch, Side, Stand, Text};
 use crate::cdr::CALLS;
-use crate::draw::{Asked, Call, Head};
+use crate::clients::View;
+use crate::draw::{Asked, Call, Head, RateText};
 use crate::instants::{stamp_of, write_rfc3339};
 use crate::json::{write_escaped, write_quoted};
 use crate::msgpack::{Reader, Unreadable, Writer};
@@ -84,26 +85,12 @@ pub fn read_results(packed: &[u8]) -> Result<(Vec<usize>, Vec<DrawResult>), Unre
     Ok((woken, results))
 }
 
-/// Something to publish: whose it is, its text, its effect. side: its place in the batch.
-pub struct Transaction {
-    pub client: Arc<crate::clients::View>,
-    pub value: String,
-    pub effect: Vec<u8>,
-    pub side: usize,
-}
-
-/// An event: its type, whose it is, its text.
-pub struct Event {
-    pub kind: &'static str,
-    pub client: Arc<crate::clients::View>,
-    pub value: String,
-    pub side: usize,
-}
-
-/// A side whose draw was refused, as the reference says: its outcome and the catalog that it was rated by.
-pub struct Refused {
-    pub side: usize,
-    pub outcome: i64,
+/// Where it goes what is published. side: its place in the batch.
+pub trait Sink {
+    fn transaction(&mut self, client: &View, value: &str, effect: &[u8], side: usize);
+    fn event(&mut self, kind: &'static str, client: &View, value: &str, side: usize);
+    /// A side whose draw was refused, as the reference says.
+    fn refused(&mut self, side: usize, outcome: i64);
 }
 
 /// How many of what was rendered.
@@ -117,18 +104,10 @@ pub struct Counts {
     pub late: i64,
 }
 
-/// All that is published of drawn sides.
-#[derive(Default)]
-pub struct Rendered {
-    pub transactions: Vec<Transaction>,
-    pub events: Vec<Event>,
-    pub refused: Vec<Refused>,
-    pub counts: Counts,
-}
-
 /// Turn every drawn side into what is published of it, in the order of the records.
-pub fn render(batch: &Batch) -> Rendered {
-    let mut out = Rendered::default();
+pub fn render(batch: &Batch, sink: &mut dyn Sink) -> Counts {
+    let mut to =
+        Writing { batch, sink, counts: Counts::default(), text: String::new(), effect: Writer::default() };
     for (place, side) in batch.sides.iter().enumerate() {
         if side.stand != Stand::Drawn {
             continue;
@@ -137,45 +116,91 @@ pub fn render(batch: &Batch) -> Rendered {
         let asked = &call.asked[side.call.1 as usize];
         let result = &call.results[side.call.1 as usize];
         match result.outcome {
-            RATED => rated(batch, place, (call, asked, result), &mut out),
-            DUPLICATE => out.counts.sides[side.index][2] += 1,
-            outcome => out.refused.push(Refused { side: place, outcome }),
+            RATED => to.rated(place, call, asked, result),
+            DUPLICATE => to.counts.sides[side.index][2] += 1,
+            outcome => to.sink.refused(place, outcome),
         }
     }
-    out
+    to.counts
 }
 
-fn rated(batch: &Batch, place: usize, of: (&Call, &Asked, &DrawResult), out: &mut Rendered) {
-    let (call, asked, result) = of;
-    let side = &batch.sides[place];
-    let head = &call.heads[asked.head as usize];
-    let counts = &mut out.counts;
-    let mut effect = Writer(Vec::with_capacity(160));
-    begin_effect(batch, side, side.index as i64, Some(asked), head, result.amount, &mut effect);
-    effect.array(result.takes.len());
-    let mut tells = result.low.is_some();
-    for &(of, taken, left, _) in &result.takes {
-        let Some(limit) = limit_of(side, of) else { continue };
-        effect.array(2);
-        let period = period_of(head, limit);
-        effect.text(&[period.1, &limit.field].concat());
-        effect.int(taken);
-        *(if limit.money { &mut counts.money_draws } else { &mut counts.volume_draws }) += 1;
-        tells |= limit.marks.iter().any(|(_, rest)| left <= *rest && *rest < left.saturating_add(taken));
+/// What is written at present, in buffers that are used again.
+struct Writing<'a> {
+    batch: &'a Batch,
+    sink: &'a mut dyn Sink,
+    counts: Counts,
+    text: String,
+    effect: Writer,
+}
+
+impl Writing<'_> {
+    fn rated(&mut self, place: usize, call: &Call, asked: &Asked, result: &DrawResult) {
+        let side = &self.batch.sides[place];
+        let head = &call.heads[asked.head as usize];
+        let (counts, effect) = (&mut self.counts, &mut self.effect);
+        begin_effect(self.batch, side, side.index as i64, Some(asked), head, result.amount, effect);
+        effect.array(result.takes.len());
+        let mut tells = result.low.is_some();
+        for &(of, taken, left, _) in &result.takes {
+            let Some(limit) = limit_of(side, of) else { continue };
+            effect.array(2);
+            effect.text_of_two(period_of(head, limit).1, &limit.field);
+            effect.int(taken);
+            *(if limit.money { &mut counts.money_draws } else { &mut counts.volume_draws }) += 1;
+            tells |= limit.marks.iter().any(|(_, rest)| left <= *rest && *rest < left.saturating_add(taken));
+        }
+        self.text.clear();
+        write_transaction(self.batch, side, head, &call.rates[asked.rate as usize], result, &mut self.text);
+        self.sink.transaction(&head.view, &self.text, &self.effect.0, place);
+        if let Some((Some(charged), _, amount)) = result.fee {
+            self.fee(place, head, charged, amount);
+        }
+        if tells {
+            self.tell(place, head, result);
+        }
+        let zero = side.priced.as_ref().is_some_and(|priced| priced.why.is_some());
+        self.counts.sides[side.index][usize::from(zero)] += 1;
+        self.counts.late += i64::from(side.late);
     }
-    let rate = &call.rates[asked.rate as usize];
-    let value = text_of(batch, side, head, rate, result);
-    let client = head.view.clone();
-    out.transactions.push(Transaction { client, value, effect: effect.0, side: place });
-    if let Some((Some(charged), _, amount)) = result.fee {
-        fee(batch, place, head, (charged, amount), out);
+
+    /// Publish the fee that a side brought beside its usage.
+    fn fee(&mut self, place: usize, head: &Head, charged: usize, amount: i64) {
+        let side = &self.batch.sides[place];
+        let Some(fee) = side.fees.get(charged) else { return };
+        let effect = &mut self.effect;
+        begin_effect(self.batch, side, FEE_INDEX_MIN + side.index as i64, None, head, amount, effect);
+        let begin = head.opened.as_ref().map_or("", |opened| &*opened.packages[fee.group].field);
+        effect.array(3);
+        for (name, number) in [(".fee.charged", 1), (".fee.net", fee.net), (".fee.amount", amount)] {
+            effect.array(2);
+            effect.text_of_two(begin, name);
+            effect.int(number);
+        }
+        self.sink.transaction(&head.view, &fee.value, &self.effect.0, place);
+        self.counts.fees += 1;
     }
-    if tells {
-        tell(batch, place, head, result, out);
+
+    /// Tell of limits used to a percent, and of a balance at its client's mark.
+    fn tell(&mut self, place: usize, head: &Head, result: &DrawResult) {
+        let side = &self.batch.sides[place];
+        for &(of, taken, left, _) in &result.takes {
+            let Some(limit) = limit_of(side, of) else { continue };
+            for (percent, rest) in &limit.marks {
+                if left <= *rest && *rest < left.saturating_add(taken) {
+                    self.event(place, head, "limit_threshold", Some((limit, *percent)));
+                }
+            }
+        }
+        if let Some(low) = result.low {
+            self.event(place, head, if low { "low_balance" } else { "balance_restored" }, None);
+        }
     }
-    let zero = side.priced.as_ref().is_some_and(|priced| priced.why.is_some());
-    out.counts.sides[side.index][usize::from(zero)] += 1;
-    out.counts.late += i64::from(side.late);
+
+    fn event(&mut self, place: usize, head: &Head, kind: &'static str, of: Option<(&LimitText, i64)>) {
+        self.text.clear();
+        write_event(self.batch, &self.batch.sides[place], head, kind, of, &mut self.text);
+        self.sink.event(kind, &head.view, &self.text, place);
+    }
 }
 
 fn limit_of(side: &Side, of: usize) -> Option<&LimitText> {
@@ -199,6 +224,7 @@ fn begin_effect(
     out: &mut Writer,
 ) {
     let cdr = batch.cdr(side);
+    out.0.clear();
     out.array(11);
     out.text(&batch.topics[cdr.topic as usize]);
     for number in [batch.lane, cdr.offset, index, stamp_of(cdr.timestamp), batch.lane_ms] {
@@ -210,50 +236,32 @@ fn begin_effect(
     out.int(amount);
 }
 
-/// Publish the fee that a side brought beside its usage.
-fn fee(batch: &Batch, place: usize, head: &Head, of: (usize, i64), out: &mut Rendered) {
-    let side = &batch.sides[place];
-    let Some(fee) = side.fees.get(of.0) else { return };
-    let mut effect = Writer::default();
-    begin_effect(batch, side, FEE_INDEX_MIN + side.index as i64, None, head, of.1, &mut effect);
-    let begin = head.opened.as_ref().map_or("", |opened| &*opened.packages[fee.group].field);
-    effect.array(3);
-    for (name, number) in [("charged", 1), ("net", fee.net), ("amount", of.1)] {
-        effect.array(2);
-        effect.text(&format!("{begin}.fee.{name}"));
-        effect.int(number);
-    }
-    let (client, value) = (head.view.clone(), fee.value.to_string());
-    out.transactions.push(Transaction { client, value, effect: effect.0, side: place });
-    out.counts.fees += 1;
-}
-
 /// The transaction's JSON.
-fn text_of(
+fn write_transaction(
     batch: &Batch,
     side: &Side,
     head: &Head,
-    rate: &crate::draw::RateText,
+    rate: &RateText,
     result: &DrawResult,
-) -> String {
+    out: &mut String,
+) {
     let (cdr, texts) = (batch.cdr(side), &batch.texts);
     let (why, billed, mut fx) = match &side.priced {
         Some(priced) => (priced.why, priced.billed, priced.fx.clone()),
         None => (None, 0, Vec::new()),
     };
-    let mut out = String::with_capacity(1024);
     let put = |out: &mut String, text: Text| write_escaped(texts.get(text), out);
     out.push_str("{\"revision\":1,\"type\":\"usage\",\"id\":\"");
-    put(&mut out, cdr.source);
+    put(out, cdr.source);
     out.push('/');
-    put(&mut out, cdr.id);
+    put(out, cdr.id);
     out.push('/');
     out.push_str(&head.ids);
-    put(&mut out, cdr.source);
+    put(out, cdr.source);
     out.push_str("\",\"id\":\"");
-    put(&mut out, cdr.id);
+    put(out, cdr.id);
     out.push_str("\"},\"at\":\"");
-    write_rfc3339(cdr.at_ms, &mut out);
+    write_rfc3339(cdr.at_ms, out);
     out.push_str("\",\"outcome\":\"");
     match why {
         None => out.push_str("rated"),
@@ -261,13 +269,13 @@ fn text_of(
     }
     out.push_str("\",\"caller\":");
     match cdr.caller {
-        Some(caller) => write_quoted(texts.get(caller), &mut out),
+        Some(caller) => write_quoted(texts.get(caller), out),
         None => out.push_str("null"),
     }
     out.extend([",\"called\":\"", texts.get(cdr.called), "\",\"duration_ms\":", head.amount]);
-    write_count(cdr.amount(texts.get(cdr.service) == CALLS), &mut out);
+    write_count(cdr.amount(texts.get(cdr.service) == CALLS), out);
     out.extend([",", &rate.0, ",\"billed\":"]);
-    write_count(billed, &mut out);
+    write_count(billed, out);
     out.extend([&head.end, ",\"draws\":["]);
     let mut overage = billed;
     let mut fee = if why.is_none() { &*rate.1 } else { "0" };
@@ -277,16 +285,16 @@ fn text_of(
         out.push_str(if place > 0 { ",{\"client_package\":" } else { "{\"client_package\":" });
         out.extend([held, &limit.prefix, period, &limit.tag]);
         if limit.money {
-            write_micros(taken, &mut out);
+            write_micros(taken, out);
             out.push_str("\",\"left\":\"");
-            write_micros(left, &mut out);
+            write_micros(left, out);
             out.push_str("\",\"covered\":\"");
-            write_micros(covered, &mut out);
+            write_micros(covered, out);
             fx.extend(limit.fx.iter().cloned());
         } else {
-            write_count(taken, &mut out);
+            write_count(taken, out);
             out.push_str("\",\"left\":\"");
-            write_count(left, &mut out);
+            write_count(left, out);
             overage -= taken;
             if limit.waive {
                 fee = "0";
@@ -295,9 +303,9 @@ fn text_of(
         out.push_str("\"}");
     }
     out.push_str("],\"overage\":");
-    write_count(overage, &mut out);
+    write_count(overage, out);
     out.extend([",\"setup_fee\":\"", fee, "\",\"amount\":\""]);
-    write_micros(result.amount, &mut out);
+    write_micros(result.amount, out);
     out.push('"');
     for (name, judged) in [
         (",\"balance_sufficient\":", result.sufficient),
@@ -307,9 +315,8 @@ fn text_of(
             out.extend([name, if judged { "true" } else { "false" }]);
         }
     }
-    write_fx(&fx, &mut out);
+    write_fx(&fx, out);
     out.push('}');
-    out
 }
 
 /// A currency may have been used by the rate and by a limit: each is shown once.
@@ -328,60 +335,46 @@ fn write_fx(fx: &[Arc<str>], out: &mut String) {
     }
 }
 
-/// Tell of limits used to a percent, and of a balance at its client's mark.
-fn tell(batch: &Batch, place: usize, head: &Head, result: &DrawResult, out: &mut Rendered) {
-    let side = &batch.sides[place];
-    for &(of, taken, left, _) in &result.takes {
-        let Some(limit) = limit_of(side, of) else { continue };
-        for (percent, rest) in &limit.marks {
-            if left <= *rest && *rest < left.saturating_add(taken) {
-                let value = event(batch, side, head, "limit_threshold", Some((limit, *percent)));
-                let client = head.view.clone();
-                out.events.push(Event { kind: "limit_threshold", client, value, side: place });
-            }
-        }
-    }
-    if let Some(low) = result.low {
-        let kind = if low { "low_balance" } else { "balance_restored" };
-        let value = event(batch, side, head, kind, None);
-        out.events.push(Event { kind, client: head.view.clone(), value, side: place });
-    }
-}
-
-fn event(batch: &Batch, side: &Side, head: &Head, kind: &str, of: Option<(&LimitText, i64)>) -> String {
+fn write_event(
+    batch: &Batch,
+    side: &Side,
+    head: &Head,
+    kind: &str,
+    of: Option<(&LimitText, i64)>,
+    out: &mut String,
+) {
     let (cdr, texts) = (batch.cdr(side), &batch.texts);
     let topic = &batch.topics[cdr.topic as usize];
-    let mut out = String::with_capacity(500);
     out.push_str("{\"id\":\"");
-    write_escaped(texts.get(cdr.source), &mut out);
+    write_escaped(texts.get(cdr.source), out);
     out.push('/');
-    write_escaped(texts.get(cdr.id), &mut out);
+    write_escaped(texts.get(cdr.id), out);
     let _ = write!(out, "/{}/1/{kind}", if side.index == 0 { "orig" } else { "term" });
     if let Some((limit, percent)) = of {
         out.push('/');
-        write_escaped(&limit.id, &mut out);
+        write_escaped(&limit.id, out);
         let _ = write!(out, "/{percent}");
     }
     let _ = write!(out, "\",\"type\":\"{kind}\",\"at\":\"");
-    write_rfc3339(cdr.at_ms, &mut out);
+    write_rfc3339(cdr.at_ms, out);
     out.push_str("\",\"client\":");
-    write_quoted(&head.view.id, &mut out);
+    write_quoted(&head.view.id, out);
     out.push_str(",\"account\":");
     match head.account {
-        Some(account) => write_quoted(texts.get(account), &mut out),
+        Some(account) => write_quoted(texts.get(account), out),
         None => out.push_str("null"),
     }
     match of {
         Some((limit, _)) => {
             let (held, _, period) = period_of(head, limit);
             let _ = write!(out, ",\"client_package\":{held},\"package_name\":");
-            write_quoted(&limit.package_name, &mut out);
+            write_quoted(&limit.package_name, out);
             let _ = write!(out, ",\"period\":{period}");
         }
         None => out.push_str(",\"client_package\":null,\"package_name\":null,\"period\":null"),
     }
     out.push_str(",\"cause\":\"");
-    write_escaped(topic, &mut out);
+    write_escaped(topic, out);
     let _ = write!(
         out,
         "/{}/{}\",\"actor\":null,\"before\":null,\"after\":null,\"data\":",
@@ -390,10 +383,9 @@ fn event(batch: &Batch, side: &Side, head: &Head, kind: &str, of: Option<(&Limit
     match of {
         Some((limit, percent)) => {
             out.push_str("{\"limit\":");
-            write_quoted(&limit.id, &mut out);
+            write_quoted(&limit.id, out);
             let _ = write!(out, ",\"percent\":{percent}}}}}");
         }
         None => out.push_str("null}"),
     }
-    out
 }

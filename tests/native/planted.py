@@ -1,0 +1,92 @@
+"""Faults that are planted in a copy of the native engine, one at a time: each has to be seen.
+
+    PYTHONPATH=src:tests python -m native.planted [--only NAME]
+
+Builds each with little optimisation: some ten seconds for each, and as much for looking.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+from native.building import CRATE, LIBRARY
+from native.planted_faults import PLANTED, Fault
+
+TESTS = Path(__file__).parents[1]
+
+
+class Looked(NamedTuple):
+    """What became of a planted fault: by what it was seen, empty: it was not."""
+
+    seen_by: str
+    seconds: float
+
+
+def planted(fault: Fault, crate: Path) -> None:
+    """Put a fault into a copy of the crate."""
+    path = crate / "src" / fault.file
+    text = path.read_text("utf-8")
+    if text.count(fault.before) < 1:
+        raise ValueError(f"{fault.name}: {fault.before!r} is not in {fault.file} any more")
+    path.write_text(text.replace(fault.before, fault.after, 1), "utf-8")
+
+
+def look(fault: Fault, tree: Path, target: Path) -> Looked:
+    """Build a fault, and compare until it is seen."""
+    begun = time.monotonic()
+    crate = tree / "rater" / "native"
+    for path in (CRATE / "src").glob("*.rs"):
+        copy = crate / "src" / path.name
+        if not copy.exists() or copy.read_text("utf-8") != path.read_text("utf-8"):
+            shutil.copyfile(path, copy)
+    planted(fault, crate)
+    cargo = shutil.which("cargo") or "cargo"
+    environment = {**os.environ, "CARGO_TARGET_DIR": str(target)}
+    command = [cargo, "build", "--profile", "planted", "--locked", "--quiet"]
+    built = subprocess.run(command, cwd=crate, env=environment, capture_output=True, text=True, check=False)  # noqa: S603
+    if built.returncode:
+        raise ValueError(f"{fault.name} does not compile:\n{built.stderr}")
+    shutil.copy(target / "planted" / LIBRARY, crate / "engine.abi3.so")
+    both = os.pathsep.join((str(tree), str(TESTS)))
+    done = subprocess.run(
+        [sys.executable, "-m", "native.looking"],
+        env={**os.environ, "PYTHONPATH": both},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    last = (done.stdout.splitlines() or [""])[-1]
+    return Looked("" if not done.returncode else last or done.stderr[-200:], time.monotonic() - begun)
+
+
+def main() -> int:
+    """Look for each, and say which were not seen."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--only", action="append", default=[])
+    given = parser.parse_args()
+    wanted = [fault for fault in PLANTED if not given.only or fault.name in given.only]
+    missed = []
+    with tempfile.TemporaryDirectory() as folder:
+        tree = Path(folder) / "src"
+        ignored = shutil.ignore_patterns("target", "*.so", "__pycache__")
+        shutil.copytree(CRATE.parent, tree / "rater", ignore=ignored)
+        for fault in wanted:
+            found = look(fault, tree, Path(folder) / "target")
+            sys.stdout.write(f"{fault.name:32} {found.seconds:4.0f} s  {found.seen_by or 'NOT SEEN'}\n")
+            sys.stdout.flush()
+            if not found.seen_by:
+                missed.append(fault.name)
+    sys.stdout.write(f"{len(wanted) - len(missed)} of {len(wanted)} planted faults were seen\n")
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
