@@ -7,7 +7,7 @@ use crate::clients::View;
 use crate::codes::{Price, Rate, RateTable};
 use crate::draw::Call;
 use crate::fees::EventFee;
-use crate::identify::Cache;
+use crate::identify::{Cache, Views};
 use crate::instants::{HOUR_MS, STAMP_MS_END, is_stamp};
 use crate::json::quoted;
 use crate::matching;
@@ -156,7 +156,7 @@ pub struct Batch {
     pub cdrs: Vec<Call1>,
     pub sides: Vec<Side>,
     /// Views as the store had them during this batch.
-    pub fetched: FxHashMap<Box<str>, Arc<View>>,
+    pub fetched: Views,
     pub owners: FxHashMap<Box<str>, Box<str>>,
     pub absent_clients: FxHashSet<Box<str>>,
     pub absent_accounts: FxHashSet<Box<str>>,
@@ -347,7 +347,7 @@ impl Batch {
     pub fn reject(&mut self, place: usize, lacking: &mut Lacking) {
         let side = &mut self.sides[place];
         side.rejected = true;
-        if let Some(view) = side.view.as_ref().filter(|view| !self.fetched.contains_key(&view.id)) {
+        if let Some(view) = side.view.as_ref().filter(|view| !self.fetched.contains(&*view.id)) {
             lacking.clients.insert(view.id.clone());
         }
     }

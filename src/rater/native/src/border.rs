@@ -7,7 +7,7 @@ use crate::cdr::Instants;
 use crate::clients::View;
 use crate::codes::RateTable;
 use crate::draw::{self, Position};
-use crate::identify;
+use crate::identify::{self, ById};
 use crate::numbers::Characters;
 use crate::transaction::{self, read_results};
 use crate::zones::{Span, Unit, Zones};
@@ -501,10 +501,10 @@ impl Batch {
 /// Take a client's newest state. Accounts that it has no more are looked up again when they come.
 fn put(batch: &mut batch::Batch, cache: &mut identify::Cache, client: &str, state: &[u8]) {
     let view = Arc::new(View::read(state).unwrap_or_else(|_| View::unread(client)));
-    let old = batch.fetched.insert(client.into(), view.clone());
-    let cached = cache.clients.insert(client.into(), view.clone());
+    let old = batch.fetched.replace(ById(view.clone()));
+    let cached = cache.clients.replace(ById(view.clone()));
     batch.absent_clients.remove(client);
-    if let Some(old) = old.or(cached) {
+    if let Some(ById(old)) = old.or(cached) {
         for account in old.accounts().filter(|account| view.account(account).is_none()) {
             cache.accounts.remove(account);
             batch.owners.remove(account);

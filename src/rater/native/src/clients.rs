@@ -14,11 +14,17 @@ pub const ANY_RISE: i64 = -(1 << 54);
 const SPANS_MAX: usize = 4;
 const OPENED_MAX: usize = 64;
 
+/// So many elements of a list room is made for at once: more are not believed before they are there.
+const LIST_EXACT_MAX: usize = 64;
+
 type Read<T> = Result<T, Unreadable>;
 
-/// Names of rate tables by side (0 orig, 1 term) and service.
+/// Side (0 orig, 1 term), service, name of the table.
+type TableName = (u8, Box<str>, Box<str>);
+
+/// Names of rate tables by side and service.
 #[derive(Default)]
-pub struct Tables(Vec<(u8, Box<str>, Box<str>)>);
+pub struct Tables(Box<[TableName]>);
 
 impl Tables {
     fn read(from: &mut Reader<'_>) -> Read<Tables> {
@@ -29,7 +35,7 @@ impl Tables {
                 found.push((side, from.text()?.into(), from.text()?.into()));
             }
         }
-        Ok(Tables(found))
+        Ok(Tables(found.into()))
     }
 
     pub fn get(&self, side: usize, service: &str) -> Option<&str> {
@@ -45,11 +51,50 @@ pub struct HeldPeriod {
     pub stop_ms: Option<i64>,
     pub by_ms: i64,
     pub count: i64,
-    pub share: Option<(i64, i64)>,
-    pub moved: Vec<(Box<str>, i64)>,
-    pub rolled: Option<Vec<(Box<str>, i64)>>,
-    pub taxes: Vec<(Box<str>, Box<str>)>,
     pub voided: bool,
+    /// Whether volume has moved into it, or was to.
+    rolls: bool,
+    more: Option<Box<MoreOfPeriod>>,
+}
+
+/// What few periods have.
+#[derive(Default)]
+struct MoreOfPeriod {
+    share: Option<(i64, i64)>,
+    moved: Vec<(Box<str>, i64)>,
+    rolled: Vec<(Box<str>, i64)>,
+    taxes: Vec<(Box<str>, Box<str>)>,
+}
+
+impl HeldPeriod {
+    /// Of none: in the place of one that is not there.
+    pub const NONE: HeldPeriod = HeldPeriod {
+        number: 0,
+        start_ms: 0,
+        stop_ms: None,
+        by_ms: 0,
+        count: 0,
+        voided: true,
+        rolls: false,
+        more: None,
+    };
+
+    pub fn share(&self) -> Option<(i64, i64)> {
+        self.more.as_ref()?.share
+    }
+
+    pub fn moved(&self) -> &[(Box<str>, i64)] {
+        self.more.as_ref().map_or(&[], |more| &more.moved)
+    }
+
+    /// None: it is still to be moved.
+    pub fn rolled(&self) -> Option<&[(Box<str>, i64)]> {
+        self.rolls.then(|| self.more.as_ref().map_or(&[][..], |more| &more.rolled))
+    }
+
+    pub fn taxes(&self) -> &[(Box<str>, Box<str>)] {
+        self.more.as_ref().map_or(&[], |more| &more.taxes)
+    }
 }
 
 /// A pending charge, as far as rating reads it.
@@ -69,7 +114,7 @@ pub struct HeldDid {
 #[derive(Default)]
 pub struct Life {
     pub periods: Vec<HeldPeriod>,
-    pub waiting: Option<Waiting>,
+    pub waiting: Option<Box<Waiting>>,
     pub ended_ms: Option<i64>,
     pub last: bool,
     pub first_ms: Option<i64>,
@@ -102,7 +147,7 @@ pub struct View {
     pub credit_limit: i64,
     pub mark: Option<i64>,
     tables: Tables,
-    accounts: Vec<(Box<str>, Tables)>,
+    accounts: Box<[(Box<str>, Tables)]>,
     pub packages: Vec<Held>,
     /// Earlier and present zones by the instant since which each holds; empty while there was only one.
     zones: Vec<(i64, Box<str>)>,
@@ -170,7 +215,12 @@ fn option_boxed(from: &mut Reader<'_>) -> Read<Option<Box<str>>> {
 }
 
 fn list<'a, T>(from: &mut Reader<'a>, read: impl Fn(&mut Reader<'a>) -> Read<T>) -> Read<Vec<T>> {
-    (0..from.array()?).map(|_| read(from)).collect()
+    let size = from.array()?;
+    let mut found = Vec::with_capacity(size.min(LIST_EXACT_MAX)); // exactly: registers stay for long
+    for _ in 0..size {
+        found.push(read(from)?);
+    }
+    Ok(found)
 }
 
 fn units(from: &mut Reader<'_>) -> Read<Vec<(Box<str>, i64)>> {
@@ -205,7 +255,11 @@ impl HeldPeriod {
         let taxes = fields.next(|from| list(from, |from| pair(from, boxed, boxed)))?;
         let voided = fields.next(Reader::bool)?;
         fields.end()?;
-        Ok(HeldPeriod { number, start_ms, stop_ms, by_ms, count, share, moved, rolled, taxes, voided })
+        let rolls = rolled.is_some();
+        let more = MoreOfPeriod { share, moved, rolled: rolled.unwrap_or_default(), taxes };
+        let any = more.share.is_some() || more.moved.len() + more.rolled.len() + more.taxes.len() > 0;
+        let more = any.then(|| Box::new(more));
+        Ok(HeldPeriod { number, start_ms, stop_ms, by_ms, count, voided, rolls, more })
     }
 }
 
@@ -240,7 +294,7 @@ impl Life {
         let mut fields = Fields::of(from)?;
         fields.skip(3)?;
         let periods = fields.next(|from| list(from, HeldPeriod::read))?;
-        let waiting = fields.next(|from| option(from, Waiting::read))?;
+        let waiting = fields.next(|from| option(from, Waiting::read))?.map(Box::new);
         let ended_ms = fields.next(Reader::option_int)?;
         fields.skip(1)?;
         let last = fields.next(Reader::bool)?;
@@ -303,7 +357,7 @@ impl View {
             credit_limit,
             mark,
             tables,
-            accounts,
+            accounts: accounts.into(),
             packages,
             zones,
             changed_ms,
@@ -326,7 +380,7 @@ impl View {
             credit_limit: 0,
             mark: None,
             tables: Tables::default(),
-            accounts: Vec::new(),
+            accounts: Box::default(),
             packages: Vec::new(),
             zones: Vec::new(),
             changed_ms: 0,

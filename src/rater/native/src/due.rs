@@ -94,7 +94,7 @@ fn of_package(held: &Held, life: &Life, package: &Package, zone: &Zone, to: &mut
     }
     // The first period that unused volume is to be moved into.
     let mut place = life.periods.len();
-    while place > 1 && life.periods[place - 1].rolled.is_none() {
+    while place > 1 && life.periods[place - 1].rolled().is_none() {
         place -= 1;
     }
     if let Some(into) = life.periods.get(place) {

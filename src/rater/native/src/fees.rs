@@ -103,10 +103,10 @@ fn fee_of(
     total = discounted(version, period.count, total, &mut lines)?;
     lines.pop();
     lines.push(']');
-    let (of, whole) = period.share.unwrap_or((1, 1));
+    let (of, whole) = period.share().unwrap_or((1, 1));
     let n = BigInt::from(total) * quantity * of * pair.0;
     let d = BigInt::from(E10 / MICRO) * whole * pair.1;
-    let (net, taxes, amount) = taxed(&n, &d, &period.taxes, version.spec.fees_include_taxes).ok_or(())?;
+    let (net, taxes, amount) = taxed(&n, &d, period.taxes(), version.spec.fees_include_taxes).ok_or(())?;
     let fx = if *version.currency == *currency {
         Vec::new()
     } else {
@@ -196,7 +196,7 @@ fn fee_text(
     out.push_str(",\"at\":\"");
     write_rfc3339(at_ms, &mut out);
     let _ = write!(out, "\",\"lines\":{},\"quantity\":{},\"proration\":", fee.lines, held.quantity);
-    match period.share {
+    match period.share() {
         Some((of, whole)) => drop(write!(out, "{{\"of\":{of},\"in\":{whole}}}")),
         None => out.push_str("null"),
     }

@@ -6,13 +6,41 @@ use crate::catalog::Catalog;
 use crate::clients::View;
 use crate::periods::Sets;
 use crate::rules::Asked;
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
+use std::borrow::Borrow;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
+
+/// Views by their clients' ids.
+pub type Views = FxHashSet<ById>;
+
+/// A view as its client's id finds it.
+pub struct ById(pub Arc<View>);
+
+impl Borrow<str> for ById {
+    fn borrow(&self) -> &str {
+        &self.0.id
+    }
+}
+
+impl Hash for ById {
+    fn hash<H: Hasher>(&self, to: &mut H) {
+        (*self.0.id).hash(to);
+    }
+}
+
+impl PartialEq for ById {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.id == other.0.id
+    }
+}
+
+impl Eq for ById {}
 
 /// What lanes share: views of clients, whose accounts are, and what is offered together.
 #[derive(Default)]
 pub struct Cache {
-    pub clients: FxHashMap<Box<str>, Arc<View>>,
+    pub clients: Views,
     pub accounts: FxHashMap<Box<str>, Box<str>>,
     pub sets: Sets,
 }
@@ -20,7 +48,7 @@ pub struct Cache {
 impl Cache {
     fn find<'a>(&'a self, batch: &'a Batch, client: &str) -> Option<&'a Arc<View>> {
         let fetched = if batch.fetched.is_empty() { None } else { batch.fetched.get(client) };
-        fetched.or_else(|| self.clients.get(client))
+        fetched.or_else(|| self.clients.get(client)).map(|found| &found.0)
     }
 
     fn owner<'a>(&'a self, batch: &'a Batch, account: &str) -> Option<&'a str> {
@@ -53,7 +81,7 @@ pub fn identify(batch: &mut Batch, place: usize, catalog: &Catalog, cache: &Cach
         let texts = &batch.texts;
         let client = client.map(|client| texts.get(client));
         let client = client.or_else(|| account.and_then(|account| cache.owner(batch, texts.get(account))));
-        client.filter(|client| cache.find(batch, client).is_some() && !batch.fetched.contains_key(*client))
+        client.filter(|client| cache.find(batch, client).is_some() && !batch.fetched.contains(*client))
     } else {
         None
     };

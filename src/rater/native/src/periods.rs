@@ -211,18 +211,7 @@ pub fn open(
 
 /// The period of a client package as its register has it.
 pub fn period_of<'a>(held: &'a Held, period: &Period) -> &'a HeldPeriod {
-    static NONE: HeldPeriod = HeldPeriod {
-        number: 0,
-        start_ms: 0,
-        stop_ms: None,
-        by_ms: 0,
-        count: 0,
-        share: None,
-        moved: Vec::new(),
-        rolled: None,
-        taxes: Vec::new(),
-        voided: true,
-    };
+    static NONE: HeldPeriod = HeldPeriod::NONE;
     held.life.as_ref().and_then(|life| life.periods.get(period.place)).unwrap_or(&NONE)
 }
 
@@ -251,9 +240,9 @@ fn offers_of(view: &View, found: &[(usize, Period)], stops_ms: &[i64]) -> Vec<Of
             group: *group,
             expiration: stops.partition_point(|stop| *stop < stops_ms[*group]),
             turn: turns[place],
-            share: one.share,
-            moved: one.moved.clone(),
-            rolled: one.rolled.clone().unwrap_or_default(),
+            share: one.share(),
+            moved: one.moved().to_vec(),
+            rolled: one.rolled().unwrap_or_default().to_vec(),
         }
     };
     found.iter().enumerate().map(of).collect()
