@@ -16,8 +16,9 @@ from fuzz.mutating import Mutator
 from fuzz.targets import TARGETS
 from fuzz.world import LOADED_MS
 from native import cases, driven, interleaved, worlds
-from native.reading import Readers, record
+from native.reading import LANE_MS, WINDOW_MS, Readers, record
 from native.shadow import SEEN
+from rater.core.catalog.specs import Content
 from rater.core.instants import EPOCH
 from rater.core.number_text import _ASCII, digits_of, replaced
 from rater.core.periods import Span, after, local_of
@@ -184,6 +185,49 @@ def test_the_line_decides_alike(seed: int) -> None:
 def test_a_line_that_is_driven_natively(seed: int) -> None:
     """The engine draws: due work and rejected sides go through the steps, and nothing overtakes."""
     driven.compare(seed, size=20)
+
+
+def test_a_panic_is_an_exception() -> None:
+    """A sum that does not fit is no other sum: the call ends with an exception, and the engine goes on."""
+    batch, catalog = engine.Batch(CACHE, 0, -(2**63), 1), feeding.load(Content(), 1)
+    with pytest.raises(engine.Panic):
+        batch.decode(catalog, "t", [b"{}"], [0], [0])
+    assert engine.Batch(CACHE, 0, 1, 1).decode(catalog, "t", [b"{}"], [0], [0]) == [0]
+
+
+def test_what_is_told_wrongly_is_refused() -> None:
+    """Lists of other lengths, no results, requests and catalogs that are none: ValueError."""
+    batch, catalog = engine.Batch(CACHE, 0, 1, 1), feeding.load(Content(), 1)
+    with pytest.raises(ValueError, match="of the same records"):
+        batch.decode(catalog, "t", [b"{}"], [0, 1], [0])
+    with pytest.raises(ValueError, match="no such request"):
+        batch.settle(0, b"\x91\x00")
+    with pytest.raises(ValueError, match="no results"):
+        batch.settle(0, b"\xc1")
+    with pytest.raises(ValueError, match="no such request"):
+        batch.again(3, [])
+    with pytest.raises(ValueError, match="no main object"):
+        engine.Catalog({}, 1, [], {}, {})
+    with pytest.raises(ValueError, match="main"):
+        engine.Catalog({"main": b"\xc1"}, 1, [], {}, {})
+
+
+def test_a_register_that_cannot_be_read_is_returned() -> None:
+    """Its client's sides go to the steps, which say what is wrong."""
+    batch, catalog = engine.Batch(CACHE, 0, LANE_MS, WINDOW_MS), feeding.load(Content(), 1)
+    assert batch.decode(catalog, "t", [GOOD], [0], [LANE_MS]) == []
+    assert batch.identify(catalog) == (["42"], [], 0)
+    batch.learn(["42"], [], {"42": b"\x93\xa1"}, {})
+    assert batch.identify(catalog) == ([], [], 0)
+    assert batch.prepare(catalog, 1, []) == ([], [], 0)
+    assert batch.requests() == []
+    assert batch.returned() == [(0, 0)]
+
+
+GOOD = (
+    b'{"id":"a","called":"380441234567","answered_at":"2026-09-21T13:00:00Z","duration_ms":1000,'
+    b'"orig":{"client":"42"}}'
+)
 
 
 def test_all_of_it_was_compared() -> None:

@@ -22,7 +22,7 @@ import msgspec
 from msgspec.structs import replace
 
 from native.shadow import SEEN, Different, Seen, Shadow, shadowing
-from oracle.scenario import DECK, LoadStep, RecordStep, Row, make, rfc3339
+from oracle.scenario import DECK, LoadStep, RecordStep, Row, make, rfc3339, second
 from rater.core.bucket.messages import DrawItem, DrawResult, FeeResult, Outcome
 from rater.core.catalog.compiled import Catalog, compile_catalog
 from rater.core.catalog.specs import Content
@@ -76,10 +76,17 @@ TAXES = [
 ]
 
 
-def richer(file: dict[str, Any], seed: int) -> dict[str, Any]:
+def richer(file: dict[str, Any], seed: int, at_ms: int) -> dict[str, Any]:
     """Return a file of the oracle with fees, taxes, roll-over, advance and marks beside."""
     out: dict[str, Any] = json.loads(json.dumps(file))
     out["tax_profiles"] = [{"name": "local", "taxes": TAXES}]
+    for table in out.get("rate_tables", ()):
+        rng = Random(f"{seed} table {table['name']} {at_ms}")  # noqa: S311 - the same again
+        for code in {rate["code"] for rate in rng.sample(table["rates"], min(2, len(table["rates"])))}:
+            begin, end = second(at_ms - 3 * DAY_MS - 17_000), second(at_ms - DAY_MS - 17_000)
+            table["rates"].append(
+                {"code": code, "price": "0.77", "effective_from": begin, "effective_to": end}
+            )
     for row in out.get("packages", ()):
         _richer_package(row, Random(f"{seed} package {row['id']}"))  # noqa: S311 - the same again
     for row in out.get("clients", ()):
@@ -88,8 +95,7 @@ def richer(file: dict[str, Any], seed: int) -> dict[str, Any]:
             row["tax_profile"] = "local"
         if rng.random() < 0.4:
             row["low_balance"] = rng.choice(("0", "10", "-2.5"))
-        if rng.random() < 0.3:
-            row["payment_terms"] = {"every": "1 month", "anchor": "2026-01-31"}
+        row["payment_terms"] = {"every": "1 month", "anchor": "2026-01-31"}
     return out
 
 
@@ -102,17 +108,23 @@ def _richer_package(row: Row, rng: Random) -> None:
         ]
         if rng.random() < 0.5:
             row["fees"].append({"type": "subscription", "name": "more", "rate": "1.10", "note": "\u00e9"})
-    for name in ("charge_on_event", "fees_include_taxes", "align_to_payment_terms"):
-        if rng.random() < 0.4:
+    period = row.get("period") or ""
+    calendar = "month" in period or "year" in period
+    for name, fits in (
+        ("charge_on_event", period),
+        ("fees_include_taxes", True),
+        ("align_to_payment_terms", calendar),
+    ):
+        if fits and rng.random() < 0.4:
             row[name] = True
     if rng.random() < 0.3:
         row["discounts"] = [
             {"activation_count": 2, "discount": "1.5"},
             {"activation_count": 3, "discount": "100"},
         ]
-    if rng.random() < 0.3:
+    if period and rng.random() < 0.3:
         row["renewal_charge"] = "before_period"
-    if rng.random() < 0.3 and any(unit in (row.get("period") or "") for unit in ("month", "year")):
+    if calendar and rng.random() < 0.3:
         row["advance_renew"] = rng.choice(("2 days", "6 hours"))
     for limit in row["limits"]:
         if limit["type"] == "volume" and rng.random() < 0.3:
@@ -139,7 +151,7 @@ class World:
         for version, step in enumerate(loads[: rng.choice((1, 1, 1, 2, 3))], 1):
             known = {client: read_state(raw) for client, raw in self.states.items()}
             # One with more to it may not fit: a currency without a rate, an edit of what is fixed.
-            texts = json.dumps(richer(step.file, seed)), json.dumps(step.file)
+            texts = json.dumps(richer(step.file, seed, step.at_ms)), json.dumps(step.file)
             files = [read_files([("catalog.json", text.encode())], lambda _: b"") for text in texts]
             tries = (merge(content, file, step.at_ms, Existing(known, self.owners)) for file in files)
             merged = next((one for one in tries if isinstance(one, Merged)), None)
@@ -157,7 +169,7 @@ class World:
             self.live(client)
         if rng.random() < 0.5:
             content = self.edit(content, notices)
-        if rng.random() < 0.6:
+        if rng.random() < 0.35:
             self.go_on()
         self.edges = self.edges_of(content)
         self.calls = [step.raw for step in self.scenario.steps if isinstance(step, RecordStep)]

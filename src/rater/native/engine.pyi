@@ -5,6 +5,9 @@ from typing import Any
 
 from rater.core.line.engine import Lacking, Packed, Place, Rendered
 
+class Panic(BaseException):
+    """The engine met what it does not expect: the batch is not to be used again."""
+
 class Catalog:
     """One version of the catalog, ready for rating."""
 

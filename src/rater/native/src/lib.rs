@@ -28,6 +28,14 @@ mod zones;
 
 #[pyo3::pymodule]
 mod engine {
+    use pyo3::prelude::*;
+
     #[pymodule_export]
     use crate::border::{Batch, Cache, Catalog, Zone};
+
+    /// A panic of the engine, as Python sees it.
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        module.add("Panic", module.py().get_type::<pyo3::panic::PanicException>())
+    }
 }
