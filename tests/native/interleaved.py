@@ -180,6 +180,11 @@ class Lanes:
                 self.world.owners.pop(account, None)
         self.world.states[client] = write_state(replace(state, version=state.version + 1))
 
+    def load(self) -> None:
+        """Let the catalog be a newer one, in the middle of batches."""
+        self.world.now_ms += 1
+        self.world.edit(self.world.content, self.world.notices)
+
     def forget(self) -> None:
         """Have no views, as when there are too many."""
         self.clients.clear()
@@ -215,6 +220,8 @@ def compare(seed: int, batches: int = 4) -> None:
             one = rng.choice(under_way)
             if rng.random() < 0.05:
                 lanes.forget()
+            if rng.random() < 0.03:
+                lanes.load()
             one.step()
             if one.over:
                 one.end()

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from datetime import UTC, timedelta
 from random import Random
 
-from native import cases, interleaved, reading, worlds
+from native import cases, driven, interleaved, reading, worlds
 from native.shadow import Different, same
 from rater.core.instants import EPOCH
 from rater.core.number_text import digits_of
@@ -15,7 +15,7 @@ from rater.core.periods import Span, after, local_of
 from rater.core.zones import Zones, installed
 from rater.native import engine, feeding
 
-READINGS, INTERLEAVED, WORLDS, CASES = 60, 150, 60, 6
+READINGS, INTERLEAVED, WORLDS, CASES, DRIVEN = 60, 150, 60, 6, 6
 ZONES = (
     "Europe/Kyiv",
     "America/New_York",
@@ -62,6 +62,7 @@ STEPS: tuple[tuple[str, Callable[[int], object], int], ...] = (
     ("interleaved", interleaved.compare, INTERLEAVED),
     ("zones", _zones, 1),
     ("worlds", lambda seed: worlds.compare(seed, batches_max=2, records=200), WORLDS),
+    ("driven", lambda seed: driven.compare(seed, size=20), DRIVEN),
     ("cases", lambda seed: cases.compare(seed, size=20), CASES),
 )
 

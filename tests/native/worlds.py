@@ -171,6 +171,7 @@ class World:
             content = self.edit(content, notices)
         if rng.random() < 0.35:
             self.go_on()
+        self.content, self.notices = content, notices
         self.edges = self.edges_of(content)
         self.calls = [step.raw for step in self.scenario.steps if isinstance(step, RecordStep)]
         self.number = 0
@@ -219,6 +220,7 @@ class World:
                 spec = replace(history.latest, **changes, start_date=rng.choice((None, "2026-03-30")))
                 history.versions.append((self.now_ms, spec))
         self.catalog = compile_catalog(content, self.catalog.version + 1, notices)
+        self.content = content
         return content
 
     def go_on(self) -> None:

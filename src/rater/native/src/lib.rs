@@ -1,5 +1,8 @@
-//! The native engine: it rates the calls of a batch as rater's core states it in Python, which is the law. Modules by
-//! rule; what crosses the border is bytes and numbers, once for each batch (README.md beside this crate).
+//! The native engine: it rates the calls of a batch as rater's core states it in Python, which is the law
+//! (decisions/0100-two-engines.md). Modules by rule: how a record is read (`cdr`, `json`, `instants`, `numbers`), whose it
+//! is (`identify`, `rules`, `addresses`, `clients`), what it costs (`codes`, `prices`, `amounts`), what is open to it
+//! (`periods`, `due`, `zones`) and offered (`packages`, `offers`, `matching`, `fees`), its draw (`draw`) and what is published
+//! (`transaction`); `batch` is a batch on its way, `border` what Python sees of it (core/line/engine.py).
 
 mod addresses;
 mod amounts;
