@@ -122,7 +122,7 @@ def _richer_package(row: Row, rng: Random) -> None:
             {"activation_count": 2, "discount": "1.5"},
             {"activation_count": 3, "discount": "100"},
         ]
-    if period and rng.random() < 0.3:
+    if period and rng.random() < 0.5:
         row["renewal_charge"] = "before_period"
     if calendar and rng.random() < 0.3:
         row["advance_renew"] = rng.choice(("2 days", "6 hours"))
@@ -208,16 +208,14 @@ class World:
         rng, content = self.rng, msgspec.msgpack.decode(msgspec.msgpack.encode(content), type=Content)
         for history in content.packages.values():
             at_ms = self.now_ms - rng.choice((0, 1000, DAY_MS, -DAY_MS))
-            if rng.random() < 0.4 and at_ms > history.statuses[-1][0]:
+            if rng.random() < 0.2 and at_ms > history.statuses[-1][0]:
                 history.statuses.append((at_ms, rng.choice(("active", "disabled", "archived"))))
             if rng.random() < 0.5 and self.now_ms > history.versions[-1][0]:
-                dates = [None, *(canonical(self.now_ms + days * DAY_MS) for days in (-2, 1, 40))]
-                changes = {
-                    "end_date": rng.choice(dates),
-                    "priority": rng.choice((-3, 0, 4)),
-                    "name": "renamed",
-                }
-                spec = replace(history.latest, **changes, start_date=rng.choice((None, "2026-03-30")))
+                spec = replace(history.latest, priority=rng.choice((-3, 0, 4)), name="renamed")
+                if rng.random() < 0.4:
+                    dates = [None, *(canonical(self.now_ms + days * DAY_MS) for days in (-2, 1, 40))]
+                    start = rng.choice((None, "2026-03-30"))
+                    spec = replace(spec, end_date=rng.choice(dates), start_date=start)
                 history.versions.append((self.now_ms, spec))
         self.catalog = compile_catalog(content, self.catalog.version + 1, notices)
         self.content = content
