@@ -33,7 +33,8 @@ def build() -> bool:
     cargo = shutil.which("cargo")
     if cargo is None:
         return False
-    target = Path(os.environ.get("CARGO_TARGET_DIR", CRATE / "target"))
+    # Not beside the sources: they are copied here and there.
+    target = Path(os.environ.get("CARGO_TARGET_DIR", CRATE.parents[2] / "build" / "native"))
     command = [cargo, "build", "--release", "--locked", "--quiet"]
     subprocess.run(command, cwd=CRATE, env={**os.environ, "CARGO_TARGET_DIR": str(target)}, check=True)  # noqa: S603
     made = ENGINE.with_suffix(f".{os.getpid()}")
