@@ -124,7 +124,7 @@ def _richer_package(row: Row, rng: Random) -> None:
         ]
     if period and rng.random() < 0.5:
         row["renewal_charge"] = "before_period"
-    if calendar and rng.random() < 0.3:
+    if calendar and rng.random() < 0.6:
         row["advance_renew"] = rng.choice(("2 days", "6 hours"))
     for limit in row["limits"]:
         if limit["type"] == "volume" and rng.random() < 0.3:
