@@ -81,6 +81,10 @@ class Both:
             self._answer(*self.asked.pop(self.rng.randrange(len(self.asked))))
             return
         self.rounds += 1
+        if self.rng.random() < 0.1:  # a client that was absent comes to be
+            state = read_state(self.world.states[self.rng.choice(sorted(self.world.states))])
+            for one, _ in self.each():
+                one.put("nobody", write_state(replace(state, id="nobody", accounts={})))
         if self._lacks([one.identify(catalog) for one, catalog in self.each()]):
             return
         names = sorted(self.world.states)
@@ -127,7 +131,8 @@ class Both:
             same("woken", *[one.settle(request, raw) for one, _ in self.each()])
             return
         if what == "stale":
-            for client in rng.sample(clients, min(2, len(clients))):
+            known = [client for client in clients if client in self.world.states]
+            for client in rng.sample(known, min(2, len(known))):
                 self.lanes.change(client)
                 for one, _ in self.each():
                     one.put(client, self.world.states[client])

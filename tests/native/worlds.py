@@ -69,6 +69,7 @@ AMOUNTS = (0, 1, 59, 60, 61, 999, 1000, 1001, 59_999, 60_000, 60_001, 65_039, 3_
 LARGE = (2**31 - 1, 4_294_901_759, 2**32, 2**52, 2**53 - 1)
 
 
+ADDRESSES = ("203.0.113.5:5060", "::ffff:203.0.113.9", "198.51.100.1")
 TAXES = [
     {"name": "VAT", "percent": "20"},
     {"name": "City", "percent": "1.5"},
@@ -80,6 +81,17 @@ def richer(file: dict[str, Any], seed: int, at_ms: int) -> dict[str, Any]:
     """Return a file of the oracle with fees, taxes, roll-over, advance and marks beside."""
     out: dict[str, Any] = json.loads(json.dumps(file))
     out["tax_profiles"] = [{"name": "local", "taxes": TAXES}]
+    clients = [row["id"] for row in out.get("clients", ())]
+    rng = Random(f"{seed} rules {at_ms}")  # noqa: S311 - the same again
+    for field, value in (
+        ("gateway", "gw"),
+        ("ip", "203.0.113.0/24"),
+        ("login", "l"),
+        ("caller_prefix", "380"),
+    ):
+        if clients and rng.random() < 0.7:
+            rule = {"side": rng.choice(("orig", "term")), field: value, "client": rng.choice(clients)}
+            out.setdefault("identification", []).append(rule)
     for table in out.get("rate_tables", ()):
         rng = Random(f"{seed} table {table['name']} {at_ms}")  # noqa: S311 - the same again
         for code in {rate["code"] for rate in rng.sample(table["rates"], min(2, len(table["rates"])))}:
@@ -126,6 +138,15 @@ def _richer_package(row: Row, rng: Random) -> None:
         row["renewal_charge"] = "before_period"
     if calendar and rng.random() < 0.6:
         row["advance_renew"] = rng.choice(("2 days", "6 hours"))
+    _richer_limits(row, rng)
+
+
+def _richer_limits(row: Row, rng: Random) -> None:
+    if rng.random() < 0.2:  # more than a call is asked with at first
+        row["limits"] += [
+            {"id": f"x{n}", "type": "volume", "service": "calls", "code": "*", "limit": 5} for n in range(6)
+        ]
+        row["client_balance"] = rng.choice(("allow", "deny"))
     for limit in row["limits"]:
         if limit["type"] == "volume" and rng.random() < 0.3:
             limit["rollover"] = rng.choice((1, 60))
@@ -299,6 +320,12 @@ class World:
         """Return a side that names a client, an account, or both."""
         rng = self.rng
         party: Row = {}
+        if rng.random() < 0.15:  # the rules say whose it is
+            for field, values in (("gateway", ("gw", " gw ")), ("ip", ADDRESSES),
+                                  ("login", ("l", "L"))):  # fmt: skip
+                if rng.random() < 0.6:
+                    party[field] = rng.choice(values)
+            return party
         if rng.random() < 0.7:
             party["client"] = rng.choice(
                 [*self.states, "nobody"] if rng.random() < 0.05 else list(self.states)
