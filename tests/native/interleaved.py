@@ -81,10 +81,13 @@ class Both:
             self._answer(*self.asked.pop(self.rng.randrange(len(self.asked))))
             return
         self.rounds += 1
-        if self.rng.random() < 0.1:  # a client that was absent comes to be
+        if self.rng.random() < 0.1:  # a client that was absent comes to be, and may be forgotten again
+            forget = self.rng.random() < 0.5
             state = read_state(self.world.states[self.rng.choice(sorted(self.world.states))])
             for one, _ in self.each():
                 one.put("nobody", write_state(replace(state, id="nobody", accounts={})))
+                if forget:
+                    one.forget("nobody")
         if self._lacks([one.identify(catalog) for one, catalog in self.each()]):
             return
         names = sorted(self.world.states)
