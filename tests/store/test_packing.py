@@ -50,7 +50,7 @@ def test_draw_is_laid_out_as_the_functions_read_it() -> None:
     asking.fees = (FeeAsk(2, 0, -4, -5, deny=True), FeeAsk(0, 3, -6, -7, deny=False))
     change = ClientWrite("new", 0, 1, b"register", 3, 9, -5, [CounterChange("1.1.a", 0, 4, 2)])
     change.hints, change.members = [(8, b"\x00\x09new"), (7, b"\x01\x00new")], ["gold"]
-    change.history = [("3.1", b"row")]
+    change.history, change.carries = [("3.1", b"row")], True
     args = packed(
         changes=[change],
         accounts=[("account", "new")],
@@ -69,7 +69,7 @@ def test_draw_is_laid_out_as_the_functions_read_it() -> None:
         13, 3, 0, 1, 3, 9, -5, 1, "1.1.a", 0, 4, 2, 7, 2**54,
         4, 12, 9, 13, 10, 7, 2, 14, "new", 3, 15, "3.1", 11,
         13, 1, 1, 2, 64, 3, -4, -5, 1, 0, 6, -6, -7, 0,
-        2, 2, -8,
+        2, 2, -8, 1, 3,
     ]  # fmt: skip
     assert args.argv[7:] == [b"register", b"\x00\x09new", b"\x01\x00new", b"1:row"]
     code = 1 + 4 + 8 + 16 + 32 * 2  # money, allow, cap, conversion, group 2

@@ -11,14 +11,16 @@
 --
 -- Keys of bucket B, all with the hash tag {B} (store/keys.py):
 --   g        hash   "agreed" -> run (`run_id`), "gen_min" -> generation, "in:LANE" -> run in which the lane
---                   registered, "t:LANE" -> lane time, ms, "due_min" -> lowest hour that may have hints. rater_v1 and
+--                   registered, "t:LANE" -> lane time, ms, "due_min" -> lowest hour that may have hints, "st:LANE" and
+--                   "sn:LANE" -> token and number of the last call whose outcome was let go of. rater_v1 and
 --                   rater_v2 have their gates in "open" and "r:LANE", "opened" and "run:LANE": whoever registers takes
 --                   them away, for their workers know nothing of fees in a draw (FEES below), and write registers
 --                   back without what they do not know of
 --   l:LANE   hash   "token", "call" (expected), "floor" (journal offset), "base" (journal offset from which kept
 --                   outcomes may be found in the journal)
 --   o:LANE   hash   CALL .. "c" -> context, CALL .. "r" -> packed results
---   c:CLIENT hash   "v" version, "b" balance in micros, counter field -> used
+--   c:CLIENT hash   "v" version, "b" balance in micros, counter field -> used, "w" -> lane .. ":" .. token .. ":" .. call
+--                   of the change that made the version; none where it came of the journal
 --   r:CLIENT string register (msgpack)
 --   a:SHARD  hash   account -> client
 --   u:GEN    hash   duplicates: the first 12 to 24 bits of a key -> key .. content of each of them, 12 bytes each;
@@ -26,10 +28,11 @@
 --   d:HOUR   list   the due index: hints of an hour since 1970, each 2 bytes of its second and a client's id
 --   p:PACK   list   clients that were ever given the package; one may be there twice
 --   h:CLIENT hash   CLIENT_PACKAGE.PERIOD -> version that put it .. ":" .. row: periods that have left the register
+--   k:LANE   hash   identity -> a change of the lane that other lanes went on from, as they have it
 --
 -- Every reply is an array that begins with status and the call number expected next.
 
-local OK, FENCED, CLOSED, REGRESSED, LOST, STALE, MORE, DUE = 0, 1, 2, 3, 4, 5, 6, 7
+local OK, FENCED, CLOSED, REGRESSED, LOST, STALE, MORE, DUE, UNSETTLED = 0, 1, 2, 3, 4, 5, 6, 7, 8
 local RATED, DUPLICATE, DIFFERS, OUT_OF_RANGE = 0, 1, 2, 3
 local LIMIT = 9007199254740992  -- 2^53
 local LIMB = 10000000           -- 10^7: the product of two limbs is 10^14, about 90 of them add up below 2^53
@@ -227,13 +230,15 @@ end
 --         hints {key of d, element}, lowest hour of these | false, members {key of p, client}, history {key of h, field,
 --         row}, FEES: per item that asks for some: item from 1, use from 1, n, then n times group * 32, field index + 3 of
 --         "charged" ("net" and "amount" are the next two), net, amount, 1 (deny) | 0, MARKS {use from 1, the balance
---         below which its client's is low}
+--         below which its client's is low}, CARRIED {client index of a change that has with it what it goes on from}; a
+--         caller without this last list knows nothing of UNSETTLED
 -- Reply status, call, and: OK: results packed (core/bucket `pack_results`) | STALE: indices from 0 of stale clients
 --       | DUE: per client {its index from 0, the item from 0 before which something is due, -1: a change's conditions do
 --       not hold, balance, the counters of the change in its order}; sums beyond +-2^53 as text
 --       | MORE: indices from 0 of cut items whose candidates left volume or money over
--- Holds keys are asked in three generations; the gate is open; LOST, STALE, DUE and MORE change nothing; the items see
---       the clients as the changes leave them. A client has one change at most, and a field comes once in it.
+--       | UNSETTLED: {index from 0 of a client, the other lane whose change, perhaps unpublished, it goes on from}
+-- Holds keys are asked in three generations; the gate is open; LOST, STALE, UNSETTLED, DUE and MORE change nothing; the
+--       items see the clients as the changes leave them. A client has one change at most, and a field comes once in it.
 
 local CHANGE, COUNTER = 7, 4  -- numbers of a change before its counters, and of each of these
 local FEE = 5                 -- of a fee that an item asks for
@@ -329,6 +334,29 @@ local function stale_clients(v, starts, uses, clients, c, changes, version)
     if old[i] then stale[#stale + 1] = i - 1 end
   end
   return stale
+end
+
+-- The changes that go on from one of another lane whose outcome that lane has not let go of, so it may be unpublished:
+-- {index from 0 of the client, the lane ...}; but for those that carry it.
+local function unsettled_of(keys, c, at, changes, lane)
+  local found, carried = {}, {}
+  if not c[at] then return found end
+  for k = at + 1, at + c[at] do carried[c[k]] = true end
+  at = 2
+  for _ = 1, changes do
+    local i = c[at]
+    local who = not carried[i] and call('HGET', keys[6 + i], 'w')
+    local other, token, number = string.match(who or '', '^(%d+):(%d+):(%d+)$')
+    if other and other ~= lane then
+      local upto = call('HMGET', keys[1], 'st:' .. other, 'sn:' .. other)
+      local till, own = tonumber(upto[1] or -1), tonumber(token)
+      if own > till or own == till and tonumber(number) > tonumber(upto[2]) then
+        found[#found + 1] = {i - 1, tonumber(other)}
+      end
+    end
+    at = at + CHANGE + COUNTER * c[at + 6]
+  end
+  return found
 end
 
 -- The counters that a change names, as they are kept.
@@ -776,11 +804,11 @@ local function index_account(key, account, client)
 end
 
 -- WRITE of a draw: versions, balances and counters that changed. more: of a changed client, counters of no use.
-local function write_clients(keys, v, starts, clients, has, version, balance, more, drawn)
+local function write_clients(keys, v, starts, clients, has, version, balance, more, drawn, who)
   for i = 1, clients do
     local row, flat, n, changed = has[i], more[i] or {}, 0, drawn[i]
     n = #flat
-    if more[i] then flat[n + 1], flat[n + 2], n = 'v', version[i], n + 2 end
+    if more[i] then flat[n + 1], flat[n + 2], flat[n + 3], flat[n + 4], n = 'v', version[i], 'w', who, n + 4 end
     if more[i] or balance[i] ~= kept(row[2]) then
       flat[n + 1], flat[n + 2] = 'b', balance[i]
       n = n + 2
@@ -850,6 +878,10 @@ local function draw(keys, argv, changing)
   local stale = stale_clients(v, starts, uses, clients, c, changes, version)
   if not stale then return {LOST, expected} end
   if #stale > 0 then return {STALE, expected, stale} end
+  if changing then
+    local unsettled = unsettled_of(keys, c, behind(c, stop), changes, lane)
+    if #unsettled > 0 then return {UNSETTLED, expected, unsettled} end
+  end
   local drawn = {}
   local due, more = change_all(keys, v, starts, c, changes, has, balance, odd, drawn, signed)
   if #due > 0 then return {DUE, expected, due} end
@@ -864,7 +896,8 @@ local function draw(keys, argv, changing)
   -- WRITE
   for k = 1, changes do call('SET', keys[6 + clients + k], argv[7 + k]) end
   if changing then write_lists(keys, argv, c, c[1] + uses) end
-  write_clients(keys, v, starts, clients, has, version, balance, more, drawn)
+  write_clients(
+    keys, v, starts, clients, has, version, balance, more, drawn, lane .. ':' .. argv[2] .. ':' .. argv[3])
   for k = 1, accounts do
     index_account(keys[6 + clients + changes + k], v[entries + 2 * k - 2], v[entries + 2 * k - 1])
   end
@@ -872,7 +905,11 @@ local function draw(keys, argv, changing)
     remember(keys[4], own, fresh, entry)
     lower(keys[1], 'gen_min', v[2])
   end
-  if v[3] > 0 then trim_outcomes(keys[3], min(v[3], number - 1)) end
+  if v[3] > 0 then
+    local last = min(v[3], number - 1)
+    trim_outcomes(keys[3], last)
+    call('HSET', keys[1], 'st:' .. lane, argv[2], 'sn:' .. lane, last)
+  end
   if v[5] == 1 then call('HSET', keys[3], argv[3] .. 'c', argv[6], argv[3] .. 'r', packed) end
   raise_time(keys[1], lane, v[1])
   local journal = max(journaled, v[4])
@@ -925,8 +962,8 @@ end
 --      sums {key of c, field, delta as text}, registers {key of c, key of r, version, register},
 --      forget {key of u, digest}, duplicates {key of u, digest, content}, lowest generation of these | false,
 --      accounts {key of a, account, client}, pending {call as text, context, results}, hints {key of d, element}, lowest
---      hour of these | false, members {key of p, client}, history {key of h, version, field, row}; each list flat, with
---      bytes as their index in ARGV | 5.. those bytes
+--      hour of these | false, members {key of p, client}, history {key of h, version, field, row}, copies {key of k,
+--      identity, change}; each list flat, with bytes as their index in ARGV | 5.. those bytes
 -- Reply status, call
 -- Holds sums beyond 2^53 stay exact, for HINCRBY adds text in 64 bits; one that would come near their end is an error,
 --       and nothing is changed.
@@ -986,6 +1023,7 @@ local function reconcile_lists(keys, argv, lists)
     local stored = tonumber(call('HGET', client_key, 'v'))
     if not stored or version >= stored then
       call('HSET', client_key, 'v', version)
+      call('HDEL', client_key, 'w')
       call('SET', keys[registers[k + 1]], argv[registers[k + 3]])
     end
   end
@@ -1003,6 +1041,8 @@ local function reconcile_lists(keys, argv, lists)
       call('HSET', keys[history[k]], history[k + 2], argv[history[k + 3]])
     end
   end
+  local copies = lists[16] or {}
+  for k = 1, #copies, 3 do call('HSET', keys[copies[k]], copies[k + 1], argv[copies[k + 2]]) end
 end
 
 local function reconcile(keys, argv)

@@ -55,6 +55,10 @@ class Keys:
         """Return the hash of a client's periods that have left its state."""
         return f"{self._base}h:{client}"
 
+    def copies(self, lane: int) -> str:
+        """Return the hash of a lane's changes that other lanes went on from."""
+        return f"{self._base}k:{lane}"
+
 
 def meta_key(prefix: str) -> str:
     """Return the hash of what is fixed at provisioning: `buckets` and `lanes`."""

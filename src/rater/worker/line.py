@@ -29,6 +29,7 @@ from rater.worker.commands import OWN_TICK, carry_out, catch_up
 from rater.worker.faults import ours
 from rater.worker.index import to_numbers
 from rater.worker.lane import Lane
+from rater.worker.outrun import make_again
 from rater.worker.shared import Shared
 
 BATCHES_AHEAD_MAX = 2
@@ -148,6 +149,7 @@ class Line:
     async def process(self, batch: Batch) -> None:
         """Bring a batch from bytes to transactions; nothing of it is visible before `commit`."""
         lane, standing = self.lane, self.lane.standing
+        await make_again(self.buckets, batch)
         for record in batch.commands:
             await carry_out(self.buckets, batch, record)
         batch.position = standing.position  # commands may have brought a catalog
@@ -156,8 +158,7 @@ class Line:
         if batch.decided_by > batch.catalog:
             # An owner before had read that load; the mark names no older one than what it goes with.
             await catch_up(self.buckets, batch, batch.decided_by)
-        if sides or batch.woken:
-            await self.decide(batch, sides, self.shared.views.of_batch())
+        await self.decide(batch, sides, self.shared.views.of_batch())
         batch.position = standing.position = standing.position.behind(batch.last)
         with lane.progress.stage("render"):
             steps.render(batch, standing)

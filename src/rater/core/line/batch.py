@@ -91,6 +91,9 @@ class Standing(Struct):
     pending: dict[Identity, Decided] = {}
     """Outcomes that were decided before and not published: found by (topic, offset, index), never decided
     again."""
+    lost: dict[Identity, KeptChange] | None = None
+    """Changes that were drawn before and not published, and are lost in Redis, while other lanes went on from
+    them: they are drawn once more, as they were, when their records come. None: not asked for yet."""
 
     @property
     def lane_ms(self) -> int:

@@ -402,6 +402,7 @@ def _render_change(batch: Batch, standing: Standing, change: KeptChange) -> None
     whole = ChangeRecord(
         change.topic, change.offset, change.index, change.record_ms, lane_ms, change.client, change.version,
         change.state, change.delta, change.counters, change.hints, change.members, change.history,
+        [*change.upon], change.instead,
     )  # fmt: skip
     batch.transactions.append(change_record(whole))
     for kind, amount, value in change.transactions:
