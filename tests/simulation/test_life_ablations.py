@@ -12,7 +12,7 @@ from unittest import mock
 import pytest
 from msgspec.structs import replace
 
-from rater.core.bucket import model
+from rater.core.bucket import draft
 from rater.core.bucket.draft import Draft
 from rater.core.bucket.drawing import draw_item
 from rater.core.clients.planning import Plan
@@ -151,7 +151,7 @@ def test_a_fee_of_a_first_call() -> None:
         charged = {ask.field for ask in item.fees}
         return draw_item(item, [0 if n in charged else of for n, of in enumerate(used)], funds, signed)
 
-    check(mock.patch.object(model, "draw_item", without), profile("life"), "I3", Life)
+    check(mock.patch.object(draft, "draw_item", without), profile("life"), "I3", Life)
 
 
 def test_hints_of_changes() -> None:

@@ -141,16 +141,17 @@ def test_sums_go_as_text() -> None:
         hints=[(9, b"\x00\x00c"), (8, b"\x00\x01c")],
         members=[("gold", "c")],
         history=[("c", 2**53, "3.1", b"row")],
+        copies=[(3, "calls/7/2", b"change")],
     )  # fmt: skip
     args = pack_reconcile(what, KEYS)
     lists = msgpack.decode(args.argv[3], type=list)
     assert lists[4] == [4, "b", "9223372036854775809", 4, "1.1.a", "-9007199254740993"]
     assert args.keys[3:6] == ["p{0}:c:c", "p{0}:u:6", "p{0}:u:7"]
-    assert args.keys[6:] == ["p{0}:d:9", "p{0}:d:8", "p{0}:p:gold", "p{0}:h:c"]
+    assert args.keys[6:] == ["p{0}:d:9", "p{0}:d:8", "p{0}:p:gold", "p{0}:h:c", "p{0}:k:3"]
     assert (lists[6], lists[7], lists[10]) == ([5, 5], [6, 6, 7], ["4", 8, 9])
-    assert lists[11:] == [[7, 10, 8, 11], 8, [9, "c"], [10, 2**53, "3.1", 12]]
+    assert lists[11:] == [[7, 10, 8, 11], 8, [9, "c"], [10, 2**53, "3.1", 12], [11, "calls/7/2", 13]]
     assert args.argv[4:9] == [b"87654321", b"12345678", b"same", b"context", b"results"]
-    assert args.argv[9:] == [b"\x00\x00c", b"\x00\x01c", b"9007199254740992:row"]
+    assert args.argv[9:] == [b"\x00\x00c", b"\x00\x01c", b"9007199254740992:row", b"change"]
 
 
 def test_fence_gives_outcomes_in_order_of_calls() -> None:
