@@ -83,7 +83,7 @@ def with_values(records: Sequence[Any]) -> list[Any]:
 def sums(held: Sequence[Any]) -> list[Any]:
     """Return clients' balances and counters."""
     return [
-        (key, {name: value for name, value in fields.items() if name not in (b"v", b"w")})
+        (key, {name: value for name, value in fields.items() if name != b"v"})
         for key, fields in held
         if isinstance(fields, dict)
     ]

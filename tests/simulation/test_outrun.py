@@ -86,7 +86,7 @@ async def outrun(world: World, lane: int, first: Callable[[], object], second: C
         if what != "draw" or changed:
             return
         for name, held in bucket.clients.items():
-            if (held.version or 0) > made.get(name, 0) and held.by is not None and held.by[0] == lane:
+            if (held.version or 0) > made.get(name, 0) and bucket.unsettled[name][0] == lane:
                 changed.append(name)
                 slot.wanted = False
                 world.crash(slot)

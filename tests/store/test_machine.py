@@ -24,6 +24,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+from msgspec import msgpack
 
 from rater.core.amounts import LIMIT, Form
 from rater.core.bucket.messages import (
@@ -357,6 +358,7 @@ class Machine(RuleBasedStateMachine):
         copies=copies,
         index=accounts,
         pending=st.booleans(),
+        unsettled=st.lists(clients, max_size=2, unique=True),
         final=st.booleans(),
     )
     def reconcile(
@@ -365,6 +367,7 @@ class Machine(RuleBasedStateMachine):
         token: int,
         number: int,
         pending: bool,  # noqa: FBT001
+        unsettled: list[str],
         index: list[tuple[str, str]],
         rows: list[tuple[str, int, tuple[str, bytes]]],
         **what: Any,
@@ -379,6 +382,7 @@ class Machine(RuleBasedStateMachine):
             accounts=index,
             drop_calls=sorted(known.outcomes)[:2] if known else [],
             pending=[(number, b"again", b"\x91\x00")] if pending else [],
+            unsettled=unsettled if pending else [],
             history=[(client, version, *row) for client, version, row in rows],
             **what,
         )
@@ -548,8 +552,6 @@ def twin_clients(twin: Bucket, keys: Keys) -> dict[str, Any]:
         fields = {b"v": client.version or 0, b"b": client.balance}
         fields |= {field.encode(): used for field, used in client.used.items()}
         found[keys.client + name] = {field: b"%d" % value for field, value in fields.items() if value}
-        if client.by is not None:
-            found[keys.client + name][b"w"] = b"%d:%d:%d" % client.by
     found |= {keys.client_state + name: register for name, register in twin.states.items()}
     return found
 
@@ -564,15 +566,15 @@ def twin_state(twin: Bucket, keys: Keys) -> dict[str, Any]:
         state[b"gen_min"] = b"%d" % twin.duplicates.lowest
     found[keys.gate] = state
     for number, lane in twin.lanes.items():
-        if lane.settled != (-1, -1):
-            state[b"st:%d" % number], state[b"sn:%d" % number] = (b"%d" % value for value in lane.settled)
         fields = {b"token": lane.token, b"call": lane.number, b"floor": lane.floor, b"base": lane.base}
         found[keys.lane(number)] = {name: b"%d" % value for name, value in fields.items() if value}
         outcomes: dict[bytes, bytes] = {}
         for one, (context, packed) in lane.outcomes.items():
             outcomes |= {b"%dc" % one: context, b"%dr" % one: packed}
+        outcomes |= {b"%dw" % one: msgpack.encode(changed) for one, changed in lane.changed.items()}
         found[keys.outcomes(number)] = outcomes
     found |= twin_clients(twin, keys)
+    found[keys.unsettled] = {name.encode(): b"%d:%d" % made for name, made in twin.unsettled.items()}
     for account, name in twin.accounts.items():
         found.setdefault(keys.accounts(account), {})[account.encode()] = name.encode()
     found |= {keys.due(hour): list(held) for hour, held in twin.due_index.hours.items()}

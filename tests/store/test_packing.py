@@ -61,7 +61,7 @@ def test_draw_is_laid_out_as_the_functions_read_it() -> None:
     assert args.keys == [
         "p{0}:g", "p{0}:l:0", "p{0}:o:0", "p{0}:u:4", "p{0}:u:3", "p{0}:u:5",
         "p{0}:c:c", "p{0}:c:d", "p{0}:c:new", "p{0}:r:new", KEYS.accounts("account"),
-        "p{0}:d:8", "p{0}:d:7", "p{0}:p:gold", "p{0}:h:new",
+        "p{0}:d:8", "p{0}:d:7", "p{0}:p:gold", "p{0}:h:new", "p{0}:w",
     ]  # fmt: skip
     assert args.argv[:3] == [0, 1, 2]
     assert args.argv[4:6] == [b"12345678same12345678", b"context"]
@@ -142,14 +142,22 @@ def test_sums_go_as_text() -> None:
         members=[("gold", "c")],
         history=[("c", 2**53, "3.1", b"row")],
         copies=[(3, "calls/7/2", b"change")],
+        unsettled=["c"],
     )  # fmt: skip
     args = pack_reconcile(what, KEYS)
     lists = msgpack.decode(args.argv[3], type=list)
     assert lists[4] == [4, "b", "9223372036854775809", 4, "1.1.a", "-9007199254740993"]
     assert args.keys[3:6] == ["p{0}:c:c", "p{0}:u:6", "p{0}:u:7"]
-    assert args.keys[6:] == ["p{0}:d:9", "p{0}:d:8", "p{0}:p:gold", "p{0}:h:c", "p{0}:k:3"]
+    assert args.keys[6:] == ["p{0}:d:9", "p{0}:d:8", "p{0}:p:gold", "p{0}:h:c", "p{0}:k:3", "p{0}:w"]
     assert (lists[6], lists[7], lists[10]) == ([5, 5], [6, 6, 7], ["4", 8, 9])
-    assert lists[11:] == [[7, 10, 8, 11], 8, [9, "c"], [10, 2**53, "3.1", 12], [11, "calls/7/2", 13]]
+    assert lists[11:] == [
+        [7, 10, 8, 11],
+        8,
+        [9, "c"],
+        [10, 2**53, "3.1", 12],
+        [11, "calls/7/2", 13],
+        [12, "c"],
+    ]
     assert args.argv[4:9] == [b"87654321", b"12345678", b"same", b"context", b"results"]
     assert args.argv[9:] == [b"\x00\x00c", b"\x00\x01c", b"9007199254740992:row", b"change"]
 

@@ -11,16 +11,14 @@
 --
 -- Keys of bucket B, all with the hash tag {B} (store/keys.py):
 --   g        hash   "agreed" -> run (`run_id`), "gen_min" -> generation, "in:LANE" -> run in which the lane
---                   registered, "t:LANE" -> lane time, ms, "due_min" -> lowest hour that may have hints, "st:LANE" and
---                   "sn:LANE" -> token and number of the last call whose outcome was let go of. rater_v1 and
+--                   registered, "t:LANE" -> lane time, ms, "due_min" -> lowest hour that may have hints. rater_v1 and
 --                   rater_v2 have their gates in "open" and "r:LANE", "opened" and "run:LANE": whoever registers takes
 --                   them away, for their workers know nothing of fees in a draw (FEES below), and write registers
 --                   back without what they do not know of
 --   l:LANE   hash   "token", "call" (expected), "floor" (journal offset), "base" (journal offset from which kept
 --                   outcomes may be found in the journal)
---   o:LANE   hash   CALL .. "c" -> context, CALL .. "r" -> packed results
---   c:CLIENT hash   "v" version, "b" balance in micros, counter field -> used, "w" -> lane .. ":" .. token .. ":" .. call
---                   of the change that made the version; none where it came of the journal
+--   o:LANE   hash   CALL .. "c" -> context, CALL .. "r" -> packed results, CALL .. "w" -> clients that it changed, msgpack
+--   c:CLIENT hash   "v" version, "b" balance in micros, counter field -> used
 --   r:CLIENT string register (msgpack)
 --   a:SHARD  hash   account -> client
 --   u:GEN    hash   duplicates: the first 12 to 24 bits of a key -> key .. content of each of them, 12 bytes each;
@@ -28,6 +26,7 @@
 --   d:HOUR   list   the due index: hints of an hour since 1970, each 2 bytes of its second and a client's id
 --   p:PACK   list   clients that were ever given the package; one may be there twice
 --   h:CLIENT hash   CLIENT_PACKAGE.PERIOD -> version that put it .. ":" .. row: periods that have left the register
+--   w        hash   client -> lane .. ":" .. call of the last change of it, while the outcome of that is kept
 --   k:LANE   hash   identity -> a change of the lane that other lanes went on from, as they have it
 --
 -- Every reply is an array that begins with status and the call number expected next.
@@ -209,7 +208,7 @@ end
 --
 -- KEYS  1 g | 2 l:LANE | 3 o:LANE | 4-6 u:GEN, u:GEN-1, u:GEN+1 | then c:CLIENT of each use, then of changes that are
 --       not among them | then r:CLIENT of each change | then a:SHARD of each account entry | then d:HOUR,
---       p:PACK, h:CLIENT that the changes point at, by index
+--       p:PACK, h:CLIENT that the changes point at, by index | w, the last
 -- ARGV  1 lane | 2 token | 3 call | 4 payload, msgpack flat list (below) | 5 key .. content .. older key of each item,
 --       20 bytes each; the older key is without the client, as rater_v1 remembered it, and lies in the same group |
 --       6 context |
@@ -336,27 +335,31 @@ local function stale_clients(v, starts, uses, clients, c, changes, version)
   return stale
 end
 
--- The changes that go on from one of another lane whose outcome that lane has not let go of, so it may be unpublished:
--- {index from 0 of the client, the lane ...}; but for those that carry it.
+-- The key w of a call, nil of a caller who does not know it.
+local function unsettled_key(keys)
+  local last = keys[#keys]
+  return last == sub(keys[1], 1, -2) .. 'w' and last
+end
+
+-- The client of a key c:CLIENT.
+local function client_of(keys, key) return sub(key, #keys[1] + 2) end
+
+-- The changes that go on from one of another lane whose outcome is kept, so it may be unpublished: {index from 0 of the
+-- client, the lane} each; but for those that carry it. Second, the clients that are changed.
 local function unsettled_of(keys, c, at, changes, lane)
-  local found, carried = {}, {}
-  if not c[at] then return found end
+  local found, carried, names, key = {}, {}, {}, unsettled_key(keys)
+  if not key then return found, names end
   for k = at + 1, at + c[at] do carried[c[k]] = true end
   at = 2
-  for _ = 1, changes do
+  for k = 1, changes do
     local i = c[at]
-    local who = not carried[i] and call('HGET', keys[6 + i], 'w')
-    local other, token, number = string.match(who or '', '^(%d+):(%d+):(%d+)$')
-    if other and other ~= lane then
-      local upto = call('HMGET', keys[1], 'st:' .. other, 'sn:' .. other)
-      local till, own = tonumber(upto[1] or -1), tonumber(token)
-      if own > till or own == till and tonumber(number) > tonumber(upto[2]) then
-        found[#found + 1] = {i - 1, tonumber(other)}
-      end
-    end
+    names[k] = client_of(keys, keys[6 + i])
+    local who = not carried[i] and call('HGET', key, names[k])
+    local other = who and string.match(who, '^%d+')
+    if other and other ~= lane then found[#found + 1] = {i - 1, tonumber(other)} end
     at = at + CHANGE + COUNTER * c[at + 6]
   end
-  return found
+  return found, names
 end
 
 -- The counters that a change names, as they are kept.
@@ -804,11 +807,11 @@ local function index_account(key, account, client)
 end
 
 -- WRITE of a draw: versions, balances and counters that changed. more: of a changed client, counters of no use.
-local function write_clients(keys, v, starts, clients, has, version, balance, more, drawn, who)
+local function write_clients(keys, v, starts, clients, has, version, balance, more, drawn)
   for i = 1, clients do
     local row, flat, n, changed = has[i], more[i] or {}, 0, drawn[i]
     n = #flat
-    if more[i] then flat[n + 1], flat[n + 2], flat[n + 3], flat[n + 4], n = 'v', version[i], 'w', who, n + 4 end
+    if more[i] then flat[n + 1], flat[n + 2], n = 'v', version[i], n + 2 end
     if more[i] or balance[i] ~= kept(row[2]) then
       flat[n + 1], flat[n + 2] = 'b', balance[i]
       n = n + 2
@@ -845,13 +848,28 @@ local function write_lists(keys, argv, c, at)
   for k = history + 1, history + c[history], 3 do call('HSET', keys[c[k]], c[k + 1], argv[c[k + 2]]) end
 end
 
+-- Let go of the clients that a call changed, unless another call has changed them since.
+local function settle_clients(key, w_key, lane, number)
+  local packed = call('HGET', key, number .. 'w')
+  for _, client in ipairs(packed and cmsgpack.unpack(packed) or {}) do
+    if call('HGET', w_key, client) == lane .. ':' .. number then call('HDEL', w_key, client) end
+  end
+end
+
+-- Keep with an outcome the clients that its call changed.
+local function keep_clients(key, w_key, lane, number, names)
+  call('HSET', key, number .. 'w', cmsgpack.pack(names))
+  for _, client in ipairs(names) do call('HSET', w_key, client, lane .. ':' .. number) end
+end
+
 -- Drop the outcomes of calls up to `last`.
-local function trim_outcomes(key, last)
+local function trim_outcomes(key, last, w_key, lane)
   local gone, n = {}, 0
   for _, field in ipairs(call('HKEYS', key)) do
     if tonumber(string.sub(field, 1, -2)) <= last then
       n = n + 1
       gone[n] = field
+      if w_key and string.sub(field, -1) == 'w' then settle_clients(key, w_key, lane, string.sub(field, 1, -2)) end
     end
   end
   for from = 1, n, CHUNK do call('HDEL', key, unpack(gone, from, min(from + CHUNK - 1, n))) end
@@ -878,8 +896,9 @@ local function draw(keys, argv, changing)
   local stale = stale_clients(v, starts, uses, clients, c, changes, version)
   if not stale then return {LOST, expected} end
   if #stale > 0 then return {STALE, expected, stale} end
+  local unsettled, names
   if changing then
-    local unsettled = unsettled_of(keys, c, behind(c, stop), changes, lane)
+    unsettled, names = unsettled_of(keys, c, behind(c, stop), changes, lane)
     if #unsettled > 0 then return {UNSETTLED, expected, unsettled} end
   end
   local drawn = {}
@@ -896,8 +915,7 @@ local function draw(keys, argv, changing)
   -- WRITE
   for k = 1, changes do call('SET', keys[6 + clients + k], argv[7 + k]) end
   if changing then write_lists(keys, argv, c, c[1] + uses) end
-  write_clients(
-    keys, v, starts, clients, has, version, balance, more, drawn, lane .. ':' .. argv[2] .. ':' .. argv[3])
+  write_clients(keys, v, starts, clients, has, version, balance, more, drawn)
   for k = 1, accounts do
     index_account(keys[6 + clients + changes + k], v[entries + 2 * k - 2], v[entries + 2 * k - 1])
   end
@@ -905,12 +923,11 @@ local function draw(keys, argv, changing)
     remember(keys[4], own, fresh, entry)
     lower(keys[1], 'gen_min', v[2])
   end
-  if v[3] > 0 then
-    local last = min(v[3], number - 1)
-    trim_outcomes(keys[3], last)
-    call('HSET', keys[1], 'st:' .. lane, argv[2], 'sn:' .. lane, last)
+  if v[3] > 0 then trim_outcomes(keys[3], min(v[3], number - 1), unsettled_key(keys), lane) end
+  if v[5] == 1 then
+    call('HSET', keys[3], argv[3] .. 'c', argv[6], argv[3] .. 'r', packed)
+    if names and #names > 0 then keep_clients(keys[3], unsettled_key(keys), lane, argv[3], names) end
   end
-  if v[5] == 1 then call('HSET', keys[3], argv[3] .. 'c', argv[6], argv[3] .. 'r', packed) end
   raise_time(keys[1], lane, v[1])
   local journal = max(journaled, v[4])
   call('HSET', keys[2], 'call', expected + 1, 'floor', journal, 'base', journal)
@@ -963,7 +980,8 @@ end
 --      forget {key of u, digest}, duplicates {key of u, digest, content}, lowest generation of these | false,
 --      accounts {key of a, account, client}, pending {call as text, context, results}, hints {key of d, element}, lowest
 --      hour of these | false, members {key of p, client}, history {key of h, version, field, row}, copies {key of k,
---      identity, change}; each list flat, with bytes as their index in ARGV | 5.. those bytes
+--      identity, change}, {key of w, clients whose changes are among the pending ...}; each list flat, with bytes as
+--      their index in ARGV | 5.. those bytes
 -- Reply status, call
 -- Holds sums beyond 2^53 stay exact, for HINCRBY adds text in 64 bits; one that would come near their end is an error,
 --       and nothing is changed.
@@ -1023,7 +1041,6 @@ local function reconcile_lists(keys, argv, lists)
     local stored = tonumber(call('HGET', client_key, 'v'))
     if not stored or version >= stored then
       call('HSET', client_key, 'v', version)
-      call('HDEL', client_key, 'w')
       call('SET', keys[registers[k + 1]], argv[registers[k + 3]])
     end
   end
@@ -1053,11 +1070,17 @@ local function reconcile(keys, argv)
   if unsafe then return redis.error_reply('RATER_SUM the sum in ' .. unsafe .. ' would leave 64 bits') end
   -- WRITE
   reconcile_lists(keys, argv, lists)
-  for _, number in ipairs(lists[4]) do call('HDEL', keys[3], number .. 'c', number .. 'r') end
+  local changed = lists[17]
+  local w_key = changed and keys[table.remove(changed, 1)]
+  for _, number in ipairs(lists[4]) do
+    if w_key then settle_clients(keys[3], w_key, argv[1], number) end
+    call('HDEL', keys[3], number .. 'c', number .. 'r', number .. 'w')
+  end
   local pending = lists[11]
   for k = 1, #pending, 3 do
     call('HSET', keys[3], pending[k] .. 'c', argv[pending[k + 1]], pending[k] .. 'r', argv[pending[k + 2]])
   end
+  if w_key and #changed > 0 then keep_clients(keys[3], w_key, argv[1], argv[3], changed) end
   raise_time(keys[1], argv[1], lists[3])
   local journal = max(journaled, lists[1])
   call('HSET', keys[2], 'call', expected + 1, 'floor', journal)

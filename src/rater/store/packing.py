@@ -65,6 +65,7 @@ def pack_draw(request: DrawRequest, keys: Keys) -> Args:
     ]  # fmt: skip
     if asking or request.changes or any(use.wake is not None or use.mark is not None for use in request.uses):
         argv += _pack_changes(request, asking, clients, keys, names)
+    names.append(keys.unsettled)
     return Args(names, argv)
 
 
@@ -243,7 +244,7 @@ def _pack_duplicates(what: Reconcile, keys: Keys, named: _Named) -> tuple[list[i
 
 
 def _pack_kept(what: Reconcile, keys: Keys, named: _Named) -> tuple[Any, ...]:
-    """Return the lists of outcomes, hints with their lowest hour, members, history and copies."""
+    """Return the lists of outcomes, of hints with their lowest hour, and all that stand behind them."""
     pending: list[Any] = []
     for number, context, packed in what.pending:
         pending += (str(number), named.blob(context), named.blob(packed))
@@ -256,7 +257,7 @@ def _pack_kept(what: Reconcile, keys: Keys, named: _Named) -> tuple[Any, ...]:
     copies: list[Any] = []
     for lane, identity, change in what.copies:
         copies += (named.key(keys.copies(lane)), identity, named.blob(change))
-    return pending, hints, lowest, members, history, copies
+    return pending, hints, lowest, members, history, copies, [named.key(keys.unsettled), *what.unsettled]
 
 
 def unpack_due(rows: list[list[Any]], request: DrawRequest) -> list[Due]:

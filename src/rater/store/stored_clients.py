@@ -14,8 +14,6 @@ from rater.store.link import Link
 
 _READ_MAX = 1000  # keys of one reading command
 _SCAN_COUNT = 1000
-_NO_SUMS = (b"v", b"w")
-"""Fields of a client that are its version, and the call that made it."""
 
 
 class StoredClients:
@@ -39,8 +37,8 @@ class StoredClients:
         if state is None:
             return None
         fields = await self._link.ask(keys.gate, "HGETALL", keys.client + client)
-        found = dict(zip(fields[::2], fields[1::2], strict=True))
-        sums = {str(name, "utf-8"): int(value) for name, value in found.items() if name not in _NO_SUMS}
+        sums = {str(name, "utf-8"): int(value) for name, value in zip(fields[::2], fields[1::2], strict=True)}
+        sums.pop("v", None)
         return state, sums.pop("b", 0), sums
 
     async def history(self, client: str) -> dict[str, bytes]:

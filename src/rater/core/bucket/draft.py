@@ -30,18 +30,14 @@ if TYPE_CHECKING:
 
 
 class Client:
-    """One client of a bucket. version None: only sums are known (a store that is being rebuilt).
+    """One client of a bucket. version None: only sums are known (a store that is being rebuilt)."""
 
-    by: lane, token and number of the call that made the version; None: it is of the journal.
-    """
-
-    __slots__ = ("balance", "by", "used", "version")
+    __slots__ = ("balance", "used", "version")
 
     def __init__(self) -> None:
         self.version: int | None = None
         self.balance = 0
         self.used: dict[str, int] = {}
-        self.by: tuple[int, int, int] | None = None
 
 
 class Draft:
@@ -97,15 +93,12 @@ class Draft:
 
     def unsettled(self, request: DrawRequest) -> list[tuple[str, int]]:
         """Return the clients whose change goes on from one that may be unpublished, of which other lane."""
-        found = []
-        for change in request.changes:
-            stored = self.bucket.clients.get(change.client)
-            if change.carries or stored is None or stored.by is None or stored.by[0] == request.lane:
-                continue
-            lane, *call = stored.by
-            if tuple(call) > self.bucket.lane(lane).settled:
-                found.append((change.client, lane))
-        return found
+        made = [
+            (of.client, self.bucket.unsettled.get(of.client, (request.lane, 0))[0])
+            for of in request.changes
+            if not of.carries
+        ]
+        return [(client, lane) for client, lane in made if lane != request.lane]
 
     def change(self, change: ClientWrite) -> None:
         """Do a change if its conditions hold; else note that it is due."""
@@ -204,8 +197,12 @@ class Draft:
         for (client, field), used in self.used.items():
             self.bucket.clients[client].used[field] = used
         for change in self.changes:
-            self.bucket.put(change)
-            self.bucket.clients[change.client].by = request.lane, request.token, request.number
+            self.bucket.states[change.client] = change.state
+            self.bucket.due_index.add(change.hints)
+            for package in change.members:
+                self.bucket.members[package].append(change.client)
+            for field, row in change.history:
+                self.bucket.history[change.client][field] = change.version, row
         for key, content in self.keys.items():
             self.bucket.duplicates.remember(generation, key, content)
 

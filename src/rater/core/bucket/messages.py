@@ -293,6 +293,8 @@ class Reconcile(Struct):
     members: list[tuple[str, str]] = []  # (package, client); the same
     history: list[tuple[str, int, str, bytes]] = []
     """(client, version, CLIENT_PACKAGE.PERIOD, row): set unless one of a higher version is there."""
+    unsettled: list[str] = []
+    """Clients whose changes are among `pending`."""
     copies: list[tuple[int, str, bytes]] = []
     """(lane, identity, change): changes of other lanes that those of this one went on from."""
     final: bool = True  # False: more is to follow, kept outcomes are still searched for from `base` on

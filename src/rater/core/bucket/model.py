@@ -12,7 +12,6 @@ from rater.core.bucket.draft import Client, Draft
 from rater.core.bucket.due_index import DueIndex
 from rater.core.bucket.duplicates import Duplicates
 from rater.core.bucket.messages import (
-    ClientWrite,
     CopiesReply,
     DrawReply,
     DrawRequest,
@@ -30,10 +29,10 @@ from rater.core.bucket.messages import (
 class _Lane:
     """What a bucket knows of a lane; outcomes: call number -> (context, packed results).
 
-    settled: token and number of the last call whose outcome it let be forgotten.
+    changed: of those calls that changed clients, which ones.
     """
 
-    __slots__ = ("base", "floor", "number", "outcomes", "settled", "token")
+    __slots__ = ("base", "changed", "floor", "number", "outcomes", "token")
 
     def __init__(self) -> None:
         self.token = -1
@@ -41,7 +40,7 @@ class _Lane:
         self.floor = 0
         self.base = 0
         self.outcomes: dict[int, tuple[bytes, bytes]] = {}
-        self.settled = -1, -1
+        self.changed: dict[int, list[str]] = {}
 
 
 class Bucket:
@@ -62,6 +61,8 @@ class Bucket:
         self.members: defaultdict[str, list[str]] = defaultdict(list)
         self.history: defaultdict[str, dict[str, tuple[int, bytes]]] = defaultdict(dict)
         """Client → field → (version that put it, row)."""
+        self.unsettled: dict[str, tuple[int, int]] = {}
+        """Client → lane and call of its last change, while the outcome of that is kept."""
         self.copies: defaultdict[int, dict[str, bytes]] = defaultdict(dict)
         """Lane → identity → a change of it that others went on from."""
 
@@ -95,15 +96,6 @@ class Bucket:
         self.lanes[lane].number += 1
         return self.lanes[lane].number
 
-    def put(self, change: ClientWrite) -> None:
-        """Keep what a change says besides version and sums."""
-        self.states[change.client] = change.state
-        self.due_index.add(change.hints)
-        for package in change.members:
-            self.members[package].append(change.client)
-        for field, row in change.history:
-            self.history[change.client][field] = change.version, row
-
     def fence(self, lane: int, token: int) -> FenceReply:
         """Make `token` the lane's owner; returns what is kept of it. A repeat with one token is harmless."""
         stored = self.lanes.setdefault(lane, _Lane())
@@ -122,8 +114,9 @@ class Bucket:
         lane = self.lanes[what.lane]
         self._correct(what)
         for call in what.drop_calls:
-            lane.outcomes.pop(call, None)
+            self._forget(what.lane, call)
         lane.outcomes.update({call: (context, packed) for call, context, packed in what.pending})
+        self._changed(what.lane, what.number, what.unsettled)
         lane.floor = max(lane.floor, what.floor)
         if what.final:
             lane.base = lane.floor
@@ -153,7 +146,7 @@ class Bucket:
         for client, version, state in what.states:
             stored = self.clients.setdefault(client, Client())
             if stored.version is None or version >= stored.version:
-                stored.version, stored.by = version, None
+                stored.version = version
                 self.states[client] = state
         for client, version, field, row in what.history:
             if version >= self.history[client].get(field, (0, b""))[0]:
@@ -201,13 +194,24 @@ class Bucket:
         self._index(request.accounts)
         if not request.contextless:
             lane.outcomes[request.number] = (request.context, packed)
-        trim = min(request.trim, request.number - 1)
-        if request.trim:
-            lane.settled = request.token, trim
-        for number in [number for number in lane.outcomes if number <= trim]:
-            del lane.outcomes[number]
+            self._changed(request.lane, request.number, [change.client for change in request.changes])
+        for number in [number for number in lane.outcomes if number <= min(request.trim, request.number - 1)]:
+            self._forget(request.lane, number)
         lane.floor = lane.base = max(lane.floor, request.floor)
         self._raise_time(request.lane, request.lane_ms)
+
+    def _changed(self, lane: int, call: int, clients: list[str]) -> None:
+        """Note that the outcome of a call is kept in which these clients were changed."""
+        if clients:
+            self.lanes[lane].changed[call] = clients
+            self.unsettled.update(dict.fromkeys(clients, (lane, call)))
+
+    def _forget(self, lane: int, call: int) -> None:
+        """Drop the outcome of a call, and that clients were changed in it."""
+        self.lanes[lane].outcomes.pop(call, None)
+        for client in self.lanes[lane].changed.pop(call, ()):
+            if self.unsettled.get(client) == (lane, call):
+                del self.unsettled[client]
 
     def _raise_time(self, lane: int, lane_ms: int) -> None:
         if lane_ms > self.times.get(lane, 0):

@@ -290,6 +290,7 @@ class Reconciling:
             what.drop_calls = self._calls
             if staying:
                 what.pending = [(number, *pack_kept(staying))]
+                what.unsettled = [kept.client for kept in staying if isinstance(kept, KeptChange)]
         return what
 
     def _undo(self, kept: Decided) -> None:
