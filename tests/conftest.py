@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol
 from uuid import uuid4
 
+import hypothesis
 import pytest
 import structlog
 
@@ -29,11 +30,17 @@ Figure = Callable[[str], None]
 
 
 def pytest_configure() -> None:
-    """Let this process and the servers that it starts open more files, as far as the system allows."""
+    """Let this process and the servers that it starts open more files, as far as the system allows.
+
+    No example of Hypothesis has a deadline.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    # An example may take long because the other process has the processor.
+    hypothesis.settings.register_profile("rater", hypothesis.settings(), deadline=None)
+    hypothesis.settings.load_profile("rater")
 
 
 @pytest.hookimpl(trylast=True)
