@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
+from line.conftest import SOON
 from line.test_life import NOW_MS, SystemOf, checked, events
 from rater import app
 from rater.core.bucket.messages import bucket_of
@@ -150,7 +151,7 @@ async def test_killed_between_draw_and_commit(
 ) -> None:
     """What a command entered into the index is in the journal too, whoever publishes it: it is rebuilt."""
     redis = start_redis()
-    system = await system_of(partitions=1, redis=redis.url)
+    system = await system_of(partitions=1, redis=redis.url, environ=SOON)
     number, released = NUMBERS[0], do == "did_release"
     async with system.worker():
         await system.load(catalog({number: "sip-c0"} if released else None), at_ms=NOW_MS - HOUR_MS // 2)
