@@ -29,15 +29,17 @@ FIRST = ("servers", "start_kafka", "kafka", "start_redis", "redis_of")
 Figure = Callable[[str], None]
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """Let this process and the servers that it starts open more files, as far as the system allows.
 
-    No example of Hypothesis has a deadline.
+    No example of Hypothesis has a deadline, unless a profile was named.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    if config.getoption("--hypothesis-profile", default=None) is not None:
+        return
     # An example may take long because the other process has the processor.
     hypothesis.settings.register_profile("rater", hypothesis.settings(), deadline=None)
     hypothesis.settings.load_profile("rater")
