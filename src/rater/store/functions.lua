@@ -350,14 +350,19 @@ local function unsettled_of(keys, c, at, changes, lane)
   local found, carried, names, key = {}, {}, {}, unsettled_key(keys)
   if not key then return found, names end
   for k = at + 1, at + c[at] do carried[c[k]] = true end
+  local index = {}
   at = 2
   for k = 1, changes do
-    local i = c[at]
-    names[k] = client_of(keys, keys[6 + i])
-    local who = not carried[i] and call('HGET', key, names[k])
-    local other = who and string.match(who, '^%d+')
-    if other and other ~= lane then found[#found + 1] = {i - 1, tonumber(other)} end
+    index[k] = c[at]
+    names[k] = client_of(keys, keys[6 + c[at]])
     at = at + CHANGE + COUNTER * c[at + 6]
+  end
+  for from = 1, changes, CHUNK do
+    local held = call('HMGET', key, unpack(names, from, min(from + CHUNK - 1, changes)))
+    for k = 1, #held do
+      local i, other = index[from + k - 1], held[k] and string.match(held[k], '^%d+')
+      if other and other ~= lane and not carried[i] then found[#found + 1] = {i - 1, tonumber(other)} end
+    end
   end
   return found, names
 end
@@ -850,16 +855,23 @@ end
 
 -- Let go of the clients that a call changed, unless another call has changed them since.
 local function settle_clients(key, w_key, lane, number)
-  local packed = call('HGET', key, number .. 'w')
-  for _, client in ipairs(packed and cmsgpack.unpack(packed) or {}) do
-    if call('HGET', w_key, client) == lane .. ':' .. number then call('HDEL', w_key, client) end
+  local packed, who = call('HGET', key, number .. 'w'), lane .. ':' .. number
+  local names = packed and cmsgpack.unpack(packed) or {}
+  for from = 1, #names, CHUNK do
+    local held, gone = call('HMGET', w_key, unpack(names, from, min(from + CHUNK - 1, #names))), {}
+    for k = 1, #held do
+      if held[k] == who then gone[#gone + 1] = names[from + k - 1] end
+    end
+    if #gone > 0 then call('HDEL', w_key, unpack(gone)) end
   end
 end
 
 -- Keep with an outcome the clients that its call changed.
 local function keep_clients(key, w_key, lane, number, names)
+  local flat, who = {}, lane .. ':' .. number
+  for k = 1, #names do flat[2 * k - 1], flat[2 * k] = names[k], who end
+  set_all(w_key, flat)
   call('HSET', key, number .. 'w', cmsgpack.pack(names))
-  for _, client in ipairs(names) do call('HSET', w_key, client, lane .. ':' .. number) end
 end
 
 -- Drop the outcomes of calls up to `last`.
