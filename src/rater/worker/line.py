@@ -128,8 +128,9 @@ class Line:
         else:
             await self.buckets.probe_if_idle()
         if not self._lacks_time(polled):
-            ticks = [self._tick()] if self._stands_still() else await self._due_ticks()
-            return [*self._slices(polled), *ticks]
+            if self._stands_still():
+                return [*self._slices(polled), self._tick()]
+            return self._slices(polled) if polled else await self._due_ticks()
         commands, self.ticked_at = self.connections.topics.commands, time.monotonic()
         self.undated = [part for part in polled if part[0] != commands]
         return [*self._slices([part for part in polled if part[0] == commands]), self._tick()]
@@ -158,6 +159,7 @@ class Line:
             await catch_up(self.buckets, batch, batch.decided_by)
         if sides or batch.woken:
             await self.decide(batch, sides, self.shared.views.of_batch())
+        await self._add_due_ticks(batch)
         batch.position = standing.position = standing.position.behind(batch.last)
         with lane.progress.stage("render"):
             steps.render(batch, standing)
@@ -288,11 +290,14 @@ class Line:
 
     async def _due_ticks(self) -> list[Batch]:
         """Return a batch of commands to ourselves that have done what is due now, if anything is."""
-        if self.lane.catalog is None:
-            return []
         batch = Batch(self.lane.standing, [])
-        batch.ticks += await self.buckets.due.ticks(time.time_ns() // 1_000_000)
+        await self._add_due_ticks(batch)
         return [batch] if batch.ticks else []
+
+    async def _add_due_ticks(self, batch: Batch) -> None:
+        """Have what is due next done by commands that go out with what a batch did: one commit for both."""
+        if self.lane.catalog is not None:
+            batch.ticks += await self.buckets.due.ticks(time.time_ns() // 1_000_000)
 
     def _keeps_up(self) -> bool:
         """Return whether hardly anything waits: neither in the broker nor commands that were fetched."""
