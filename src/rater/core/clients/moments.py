@@ -6,7 +6,6 @@ Source of the rules: RULES.md section 4.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from itertools import chain
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -70,18 +69,12 @@ def due_of(state: ClientState, held: ClientPackage, catalog: Catalog, *, holds: 
         return None
     if life is None:
         return Due(BEGINNING_MS, TAKE_OVER)
-    zone, first = clock_of(state, held, catalog), None
-    moments = _moments(held, life, package, zone) if life.ended_ms is None else iter(())
+    zone = clock_of(state, held, catalog)
+    found = _moments(held, life, package, zone) if life.ended_ms is None else []
     if life.dids:
-        moments = chain(moments, _of_dids(held, life, package, zone, catalog))
-    for due in moments:
-        if (
-            due.at_ms < NEVER_MS
-            and (holds or due.what != HOLD)
-            and (first is None or _order(due) < _order(first))
-        ):
-            first = due
-    return first
+        found += _of_dids(held, life, package, zone, catalog)
+    found = [due for due in found if due.at_ms < NEVER_MS and (holds or due.what != HOLD)]
+    return min(found, key=_order, default=None) if len(found) != 1 else found[0]
 
 
 def _order(due: Due) -> tuple[int, int]:
@@ -134,22 +127,23 @@ def volumes_of(version: PackageVersion) -> list[Limit]:
     return [limit for limit in version.limits if limit.kind == "volume"]
 
 
-def _moments(held: ClientPackage, life: Life, package: Package, zone: ZoneInfo) -> Iterator[Due]:
-    end, last = end_of(held, package, zone), life.periods[-1] if life.periods else None
+def _moments(held: ClientPackage, life: Life, package: Package, zone: ZoneInfo) -> list[Due]:
+    end, found = end_of(held, package, zone), list[Due]()
     if (gone := package.cancelled_ms(held.assigned_ms)) is not None:
-        yield Due(gone, CANCEL)
+        found.append(Due(gone, CANCEL))
     if life.waiting is not None:
-        yield from _while_waiting(life.waiting, package, end)
-    elif last is None:
+        found += _while_waiting(life.waiting, package, end)
+    elif not life.periods:
         begin = package.latest.start_ms(zone)
         start = held.start_ms if begin is None else max(held.start_ms, begin)
-        yield Due(max(held.assigned_ms, start), ACTIVATE)
+        found.append(Due(max(held.assigned_ms, start), ACTIVATE))
         if end is not None and not (held.activate_in_past and start < end):  # else that opens what is past
-            yield Due(max(end, held.assigned_ms), EXPIRE)
+            found.append(Due(max(end, held.assigned_ms), EXPIRE))
     else:
-        yield _after(last, end, held, life, package, zone)
+        found.append(_after(life.periods[-1], end, held, life, package, zone))
     if (rolling := rolls_into(life)) is not None:
-        yield Due(life.periods[rolling].start_ms, ROLL)
+        found.append(Due(life.periods[rolling].start_ms, ROLL))
+    return found
 
 
 def _while_waiting(waiting: Waiting, package: Package, end: int | None) -> Iterator[Due]:

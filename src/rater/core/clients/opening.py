@@ -101,7 +101,7 @@ def _rolling(
     out: list[HeldPeriod] = []
     previous = before[-1] if before else None
     for period in opened:
-        rolls = previous is not None and any(limit.rollover for limit in package.at(previous.by_ms).limits)
+        rolls = previous is not None and package.at(previous.by_ms).rolls
         out.append(period if rolls else replace(period, rolled={}))
         previous = period
     return tuple(out)

@@ -212,15 +212,18 @@ class Plan:
             )
         )  # fmt: skip
 
-    def event(self, kind: EventType, about: str, at_ms: int, **fields: Any) -> ChangeEvent:
+    def event(
+        self, kind: EventType, about: str, at_ms: int, *, account: str | None = None,
+        client_package: str | None = None, package_name: str | None = None, period: int | None = None,
+        before: dict[str, Any] | None = None, after: dict[str, Any] | None = None,
+        data: dict[str, Any] | None = None,
+    ) -> ChangeEvent:  # fmt: skip
         """Return an event of this change: its id names the client's version after it."""
-        values = {"account": None, "client_package": None, "package_name": None, "period": None, **fields}
         out = {
             "id": f"{self.state.id}/{self.version}/{kind}/{about}", "type": kind, "at": shared_rfc3339(at_ms),
-            "client": self.state.id, "account": values["account"],
-            "client_package": values["client_package"], "package_name": values["package_name"],
-            "period": values["period"], "cause": self.cause.id, "actor": self.cause.actor or None,
-            "before": values.get("before"), "after": values.get("after"), "data": values.get("data"),
+            "client": self.state.id, "account": account, "client_package": client_package,
+            "package_name": package_name, "period": period, "cause": self.cause.id,
+            "actor": self.cause.actor or None, "before": before, "after": after, "data": data,
         }  # fmt: skip
         return ChangeEvent(kind, self.state.id.encode(), _encode(out))
 
