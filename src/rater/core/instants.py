@@ -46,6 +46,11 @@ def milliseconds(at: datetime) -> int:
     return since.days * DAY_MS + since.seconds * SECOND_MS + since.microseconds // 1000
 
 
+def earlier(one: int | None, other: int | None) -> int | None:
+    """Return the earlier of two instants; None: never."""
+    return one if other is None or (one is not None and one <= other) else other
+
+
 def rfc3339(at_ms: int) -> str:
     """Return an instant as records write it: UTC with milliseconds and a Z."""
     return (_NAIVE_EPOCH + timedelta(0, 0, at_ms * 1000)).isoformat("T", "milliseconds") + "Z"

@@ -118,8 +118,8 @@ class PackageVersion:
     """A package as it was from some instant on."""
 
     __slots__ = (
-        "allow", "currency", "id", "limits", "name", "priority", "rolls", "span", "spec", "tag", "type",
-        "waive_setup",
+        "allow", "charges", "currency", "id", "limits", "name", "priority", "rolls", "span", "spec", "tag",
+        "type", "waive_setup",
     )  # fmt: skip
 
     def __init__(self, spec: PackageSpec, limits: tuple[Limit, ...]) -> None:
@@ -135,6 +135,8 @@ class PackageVersion:
         self.waive_setup = spec.setup_fee == "dont_charge"
         self.allow = spec.client_balance == "allow"
         self.limits = limits
+        self.charges = frozenset(row.type for row in spec.fees)
+        """Types of the rows of fees that it has."""
         self.rolls = any(limit.rollover for limit in limits)
         """Whether anything of a period may be moved into the next."""
 

@@ -22,7 +22,7 @@ from rater.core.clients.state import (
     id_order,
     zone_name,
 )
-from rater.core.instants import BEGINNING_MS, NEVER_MS, SECOND_MS
+from rater.core.instants import BEGINNING_MS, NEVER_MS, SECOND_MS, earlier
 from rater.core.periods import before, parse_span
 
 TAKE_OVER, ACTIVATE, RENEW, ENABLE, ROLL = "take over", "activate", "renew", "enable", "roll"
@@ -48,8 +48,7 @@ def zone_of(state: ClientState, catalog: Catalog, at_ms: int) -> ZoneInfo:
 
 def end_of(held: ClientPackage, package: Package, zone: ZoneInfo) -> int | None:
     """Return the earlier end date of a client package and its package, None: neither has one."""
-    ends = [at for at in (held.end_ms, package.latest.end_ms(zone)) if at is not None]
-    return min(ends, default=None)
+    return earlier(held.end_ms, package.latest.end_ms(zone))
 
 
 def clock_of(state: ClientState, held: ClientPackage, catalog: Catalog) -> ZoneInfo:
@@ -185,7 +184,8 @@ def _after(
         return Due(max(package.changed_ms, held.assigned_ms), WITHDRAW)
     if last.stop_ms is not None and not life.last and (end is None or end > last.stop_ms):
         return Due(renewal_ms(last, package, zone), RENEW)
-    return Due(min([at for at in (last.stop_ms, end) if at is not None], default=NEVER_MS), EXPIRE)
+    stop = earlier(last.stop_ms, end)
+    return Due(NEVER_MS if stop is None else stop, EXPIRE)
 
 
 def rolls_into(life: Life) -> int | None:

@@ -25,7 +25,7 @@ from rater.core.clients.state import (
     write_state,
     zone_name,
 )
-from rater.core.instants import shared_rfc3339
+from rater.core.instants import earlier, shared_rfc3339
 from rater.core.kinds import EventType
 
 ENOUGH = 2**52
@@ -171,12 +171,14 @@ class Plan:
 
     def stop_of(self, held: ClientPackage, period: HeldPeriod) -> int | None:
         """Return when a period stops: as scheduled, by an end date, or when its client package was closed."""
-        ends = [period.stop_ms, held.end_ms, None if held.life is None else held.life.ended_ms]
+        stop = earlier(period.stop_ms, held.end_ms)
+        if held.life is not None:
+            stop = earlier(stop, held.life.ended_ms)
         package = self.catalog.packages.get(held.package)
         if package is not None and package.latest.spec.end_date is not None:
             zone = self.catalog.zones.at(zone_name(self.state, period.by_ms), period.by_ms)
-            ends.append(package.latest.end_ms(zone))
-        return min([at for at in ends if at is not None], default=None)
+            stop = earlier(stop, package.latest.end_ms(zone))
+        return stop
 
     def told(self, held: ClientPackage, at_ms: int) -> dict[str, Any]:
         """Return what an event's `before` and `after` say of a client package at an instant."""
