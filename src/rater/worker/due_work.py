@@ -102,17 +102,20 @@ class DueWork:
         return sum(hints.due(now_ms) for hints in self._hints.values())
 
     # ------------------------------------------------------------------ by the clock
-    def ready(self, now_ms: int) -> bool:
+    def ready(self) -> bool:
         """Return whether a tick could go out at once: then nobody waits for records before it does."""
+        now_ms = time.time_ns() // 1_000_000
         left = {bucket for bucket, _ in self._swept}
         return any(
             (hints.due(now_ms) > 0 or bucket in left) and not hints.waits()
             for bucket, hints in self._hints.items()
         )
 
-    async def ticks(self, now_ms: int) -> list[Outgoing]:
-        """Return the ticks that are to go out now: one of each bucket at most."""
-        ticks = []
+    async def ticks(self) -> list[Outgoing]:
+        """Return the ticks that are to go out now: one of each bucket at most, none without a catalog."""
+        now_ms, ticks = time.time_ns() // 1_000_000, list[Outgoing]()
+        if self._lane.catalog is None:
+            return ticks
         if time.monotonic() - self._counted_at >= LOOK_S:
             self._counted_at, self._lane.overdue = time.monotonic(), self._overdue(now_ms)
         for bucket, hints in self._hints.items():

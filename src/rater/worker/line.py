@@ -88,6 +88,7 @@ class Line:
             while batches:  # held by nobody else, so that one that is committed is gone
                 batch = batches.popleft()
                 await self.process(batch)
+                batch.ticks += await self.buckets.due.ticks()  # one commit for what a tick did and the next
                 batch.release()
                 await ready.put(batch)
                 del batch
@@ -118,7 +119,7 @@ class Line:
         reader = self.lane.reader
         if self._keeps_up():
             await asyncio.sleep(self.moved_at + self.shared.batch_age_s - time.monotonic())
-        is_due = self.buckets.due.ready(time.time_ns() // 1_000_000)
+        is_due = self.buckets.due.ready()
         polled = await reader.poll(timeout_ms=0 if is_due else int(PROBE_S * 1000))
         if polled:
             if self._keeps_up():
@@ -159,7 +160,6 @@ class Line:
             await catch_up(self.buckets, batch, batch.decided_by)
         if sides or batch.woken:
             await self.decide(batch, sides, self.shared.views.of_batch())
-        await self._add_due_ticks(batch)
         batch.position = standing.position = standing.position.behind(batch.last)
         with lane.progress.stage("render"):
             steps.render(batch, standing)
@@ -291,13 +291,8 @@ class Line:
     async def _due_ticks(self) -> list[Batch]:
         """Return a batch of commands to ourselves that have done what is due now, if anything is."""
         batch = Batch(self.lane.standing, [])
-        await self._add_due_ticks(batch)
+        batch.ticks += await self.buckets.due.ticks()
         return [batch] if batch.ticks else []
-
-    async def _add_due_ticks(self, batch: Batch) -> None:
-        """Have what is due next done by commands that go out with what a batch did: one commit for both."""
-        if self.lane.catalog is not None:
-            batch.ticks += await self.buckets.due.ticks(time.time_ns() // 1_000_000)
 
     def _keeps_up(self) -> bool:
         """Return whether hardly anything waits: neither in the broker nor commands that were fetched."""
