@@ -88,7 +88,8 @@ class Line:
             while batches:  # held by nobody else, so that one that is committed is gone
                 batch = batches.popleft()
                 await self.process(batch)
-                batch.ticks += await self.buckets.due.ticks()  # one commit for what a tick did and the next
+                if not batch.polled:  # no calls: one commit for what a tick did and for the next
+                    batch.ticks += await self.buckets.due.ticks()
                 batch.release()
                 await ready.put(batch)
                 del batch
@@ -129,9 +130,8 @@ class Line:
         else:
             await self.buckets.probe_if_idle()
         if not self._lacks_time(polled):
-            if self._stands_still():
-                return [*self._slices(polled), self._tick()]
-            return self._slices(polled) if polled else await self._due_ticks()
+            ticks = [self._tick()] if self._stands_still() else await self._due_ticks()
+            return [*self._slices(polled), *ticks]
         commands, self.ticked_at = self.connections.topics.commands, time.monotonic()
         self.undated = [part for part in polled if part[0] != commands]
         return [*self._slices([part for part in polled if part[0] == commands]), self._tick()]
