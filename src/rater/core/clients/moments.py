@@ -227,11 +227,15 @@ def due_moments(state: ClientState, catalog: Catalog) -> tuple[int | None, int |
 
 def first_of(found: Iterable[tuple[Due | None, Due | None]]) -> tuple[int | None, int | None]:
     """Return the first moment of what is due of client packages or to be told, and of what calls do."""
-    pairs = list(found)
-    return (
-        min([due.at_ms for pair in pairs for due in pair if due is not None], default=None),
-        min([due.at_ms for due, _ in pairs if due is not None and due.what not in CLOSING], default=None),
-    )
+    first = calls = None
+    for due, notice in found:
+        if due is not None:
+            first = earlier(first, due.at_ms)
+            if due.what not in CLOSING:
+                calls = earlier(calls, due.at_ms)
+        if notice is not None:
+            first = earlier(first, notice.at_ms)
+    return first, calls
 
 
 def changed_packages(before: Catalog, after: Catalog) -> list[tuple[str, int]]:

@@ -183,9 +183,10 @@ class Plan:
     def told(self, held: ClientPackage, at_ms: int) -> dict[str, Any]:
         """Return what an event's `before` and `after` say of a client package at an instant."""
         life = held.life or Life()
-        period = next((of for of in reversed(life.periods) if of.start_ms <= at_ms), None)
-        if period is None and life.periods:
-            period = life.periods[0]
+        period = None
+        for period in reversed(life.periods):  # the first one, where none has begun
+            if period.start_ms <= at_ms:
+                break
         stop = None if period is None else self.stop_of(held, period)
         return {
             "status": status_of(held, at_ms),
