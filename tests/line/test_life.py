@@ -6,7 +6,7 @@ import asyncio
 import json
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import pytest
@@ -16,6 +16,7 @@ from rater import app
 from rater.core.bucket.messages import bucket_of
 from rater.core.instants import HOUR_MS, rfc3339
 from rater.jobs.audit import audit
+from rater.stream.producer import LaneProducer
 
 pytestmark = pytest.mark.kafka
 
@@ -118,6 +119,36 @@ async def test_renewals_that_no_call_meets(system_of: SystemOf) -> None:
         }
         kinds = Counter(event["type"] for event in await events(system))
         assert (kinds["assigned"], kinds["activated"], kinds["renewed"]) == (250, 250, 750)
+    await checked(system)
+
+
+async def test_a_tick_goes_out_with_what_the_one_before_did(
+    system_of: SystemOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the ticks of 400 clients of one bucket the first alone has a commit of its own."""
+    committed: list[tuple[int, int]] = []
+    commit = LaneProducer.commit
+
+    async def counted(
+        producer: LaneProducer, transactions: list[Any], rejected: list[Any], events: list[Any], mark: Any,
+        commands: Sequence[Any] = (), *rest: Any,
+    ) -> int:  # fmt: skip
+        ticks = [value for _, value, _ in commands if b'"clients":["c' in value]
+        committed.append((len(transactions), len(ticks)))
+        return await commit(producer, transactions, rejected, events, mark, commands, *rest)
+
+    monkeypatch.setattr(LaneProducer, "commit", counted)
+    system = await system_of(environ={"RATER_REDIS__BUCKETS": "1"})
+    async with system.worker():
+        await system.load(catalog(400), at_ms=NOW_MS - HOUR_MS - MINUTE_MS)
+
+        async def renewed() -> bool:
+            return len(await fees(system)) >= 800
+
+        await system.until(renewed)
+    ticks = [transactions for transactions, ticks in committed if ticks]
+    assert len(ticks) >= 4
+    assert ticks.count(0) <= 1
     await checked(system)
 
 

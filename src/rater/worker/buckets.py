@@ -25,6 +25,7 @@ from rater.core.bucket.messages import (
     clients_of,
 )
 from rater.core.clients.planning import Known
+from rater.core.clients.state import ClientState, read_state
 from rater.core.clients.views import Views
 from rater.core.instants import HOUR_MS
 from rater.core.journal.outcomes import Upon, changes_of, write_change
@@ -111,13 +112,24 @@ class LaneBuckets:
     # ------------------------------------------------------------------ rating
     async def look_up(self, bucket: int, clients: set[str], accounts: set[str], views: Views) -> None:
         """Fetch views of one bucket into the cache."""
+        reply = await self._views(bucket, clients, accounts)
+        views.learn(clients, accounts, reply.states, reply.accounts, reply.balances)
+
+    async def states(self, bucket: int, clients: set[str]) -> dict[str, tuple[ClientState, Known]]:
+        """Return clients of a bucket as they are, without having views of them: nobody calls."""
+        reply = await self._views(bucket, clients, set())
+        return {
+            client: (read_state(raw), Known(reply.balances.get(client)))
+            for client, raw in reply.states.items()
+        }
+
+    async def _views(self, bucket: int, clients: set[str], accounts: set[str]) -> ViewsReply:
         lane, store = self.lane, self.connections.store
-        reply = await self.asked(
+        return await self.asked(
             lambda: store.views(
                 bucket, lane.number, lane.token, lane.cursors[bucket].expected, list(clients), list(accounts)
             )
         )
-        views.learn(clients, accounts, reply.states, reply.accounts, reply.balances)
 
     async def draw(self, batch: Batch, requests: Requests, views: Views) -> list[Side]:
         """Draw from all buckets at once; returns the sides that have to be matched again."""

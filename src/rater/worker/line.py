@@ -89,6 +89,8 @@ class Line:
             while batches:  # held by nobody else, so that one that is committed is gone
                 batch = batches.popleft()
                 await self.process(batch)
+                if not batch.polled:  # no calls: one commit for what a tick did and for the next
+                    batch.ticks += await self.buckets.due.ticks()
                 batch.release()
                 await ready.put(batch)
                 del batch
@@ -119,7 +121,7 @@ class Line:
         reader = self.lane.reader
         if self._keeps_up():
             await asyncio.sleep(self.moved_at + self.shared.batch_age_s - time.monotonic())
-        is_due = self.buckets.due.ready(time.time_ns() // 1_000_000)
+        is_due = self.buckets.due.ready()
         polled = await reader.poll(timeout_ms=0 if is_due else int(PROBE_S * 1000))
         if polled:
             if self._keeps_up():
@@ -289,10 +291,8 @@ class Line:
 
     async def _due_ticks(self) -> list[Batch]:
         """Return a batch of commands to ourselves that have done what is due now, if anything is."""
-        if self.lane.catalog is None:
-            return []
         batch = Batch(self.lane.standing, [])
-        batch.ticks += await self.buckets.due.ticks(time.time_ns() // 1_000_000)
+        batch.ticks += await self.buckets.due.ticks()
         return [batch] if batch.ticks else []
 
     def _keeps_up(self) -> bool:

@@ -118,8 +118,8 @@ class PackageVersion:
     """A package as it was from some instant on."""
 
     __slots__ = (
-        "allow", "currency", "id", "limits", "name", "priority", "span", "spec", "tag", "type",
-        "waive_setup",
+        "allow", "charges", "currency", "id", "limits", "name", "priority", "rolls", "span", "spec", "tag",
+        "type", "waive_setup",
     )  # fmt: skip
 
     def __init__(self, spec: PackageSpec, limits: tuple[Limit, ...]) -> None:
@@ -135,6 +135,10 @@ class PackageVersion:
         self.waive_setup = spec.setup_fee == "dont_charge"
         self.allow = spec.client_balance == "allow"
         self.limits = limits
+        self.charges = frozenset(row.type for row in spec.fees)
+        """Types of the rows of fees that it has."""
+        self.rolls = any(limit.rollover for limit in limits)
+        """Whether anything of a period may be moved into the next."""
 
     def start_ms(self, zone: ZoneInfo) -> int | None:
         """Return the instant before which nothing of it is in force, for a client in this zone."""
@@ -172,16 +176,16 @@ class Package:
 
     def at(self, at_ms: int) -> PackageVersion:
         """Return the version in force at an instant: that of a period is the one at the period's opening."""
-        return self.versions[max(bisect_right(self._since, at_ms) - 1, 0)]
+        return self.versions[bisect_right(self._since, at_ms, 1) - 1]
 
     def status_at(self, at_ms: int) -> Status:
         """Return the status at an instant."""
-        return self._statuses[max(bisect_right(self._status_since, at_ms) - 1, 0)]
+        return self._statuses[bisect_right(self._status_since, at_ms, 1) - 1]
 
     def status_around(self, at_ms: int) -> tuple[int, int]:
         """Return the [from, until) around an instant in which the status stays what it is."""
         since = self._status_since
-        place = max(bisect_right(since, at_ms) - 1, 0)
+        place = bisect_right(since, at_ms, 1) - 1
         return (
             since[place] if place else BEGINNING_MS,
             since[place + 1] if place + 1 < len(since) else NEVER_MS,

@@ -6,7 +6,6 @@ Source of the rules: RULES.md section 4.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from itertools import chain
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -23,7 +22,7 @@ from rater.core.clients.state import (
     id_order,
     zone_name,
 )
-from rater.core.instants import BEGINNING_MS, NEVER_MS, SECOND_MS
+from rater.core.instants import BEGINNING_MS, NEVER_MS, SECOND_MS, earlier
 from rater.core.periods import before, parse_span
 
 TAKE_OVER, ACTIVATE, RENEW, ENABLE, ROLL = "take over", "activate", "renew", "enable", "roll"
@@ -49,8 +48,7 @@ def zone_of(state: ClientState, catalog: Catalog, at_ms: int) -> ZoneInfo:
 
 def end_of(held: ClientPackage, package: Package, zone: ZoneInfo) -> int | None:
     """Return the earlier end date of a client package and its package, None: neither has one."""
-    ends = [at for at in (held.end_ms, package.latest.end_ms(zone)) if at is not None]
-    return min(ends, default=None)
+    return earlier(held.end_ms, package.latest.end_ms(zone))
 
 
 def clock_of(state: ClientState, held: ClientPackage, catalog: Catalog) -> ZoneInfo:
@@ -70,18 +68,12 @@ def due_of(state: ClientState, held: ClientPackage, catalog: Catalog, *, holds: 
         return None
     if life is None:
         return Due(BEGINNING_MS, TAKE_OVER)
-    zone, first = clock_of(state, held, catalog), None
-    moments = _moments(held, life, package, zone) if life.ended_ms is None else iter(())
+    zone = clock_of(state, held, catalog)
+    found = _moments(held, life, package, zone) if life.ended_ms is None else []
     if life.dids:
-        moments = chain(moments, _of_dids(held, life, package, zone, catalog))
-    for due in moments:
-        if (
-            due.at_ms < NEVER_MS
-            and (holds or due.what != HOLD)
-            and (first is None or _order(due) < _order(first))
-        ):
-            first = due
-    return first
+        found += _of_dids(held, life, package, zone, catalog)
+    found = [due for due in found if due.at_ms < NEVER_MS and (holds or due.what != HOLD)]
+    return min(found, key=_order, default=None) if len(found) != 1 else found[0]
 
 
 def _order(due: Due) -> tuple[int, int]:
@@ -134,22 +126,23 @@ def volumes_of(version: PackageVersion) -> list[Limit]:
     return [limit for limit in version.limits if limit.kind == "volume"]
 
 
-def _moments(held: ClientPackage, life: Life, package: Package, zone: ZoneInfo) -> Iterator[Due]:
-    end, last = end_of(held, package, zone), life.periods[-1] if life.periods else None
+def _moments(held: ClientPackage, life: Life, package: Package, zone: ZoneInfo) -> list[Due]:
+    end, found = end_of(held, package, zone), list[Due]()
     if (gone := package.cancelled_ms(held.assigned_ms)) is not None:
-        yield Due(gone, CANCEL)
+        found.append(Due(gone, CANCEL))
     if life.waiting is not None:
-        yield from _while_waiting(life.waiting, package, end)
-    elif last is None:
+        found += _while_waiting(life.waiting, package, end)
+    elif not life.periods:
         begin = package.latest.start_ms(zone)
         start = held.start_ms if begin is None else max(held.start_ms, begin)
-        yield Due(max(held.assigned_ms, start), ACTIVATE)
+        found.append(Due(max(held.assigned_ms, start), ACTIVATE))
         if end is not None and not (held.activate_in_past and start < end):  # else that opens what is past
-            yield Due(max(end, held.assigned_ms), EXPIRE)
+            found.append(Due(max(end, held.assigned_ms), EXPIRE))
     else:
-        yield _after(last, end, held, life, package, zone)
+        found.append(_after(life.periods[-1], end, held, life, package, zone))
     if (rolling := rolls_into(life)) is not None:
-        yield Due(life.periods[rolling].start_ms, ROLL)
+        found.append(Due(life.periods[rolling].start_ms, ROLL))
+    return found
 
 
 def _while_waiting(waiting: Waiting, package: Package, end: int | None) -> Iterator[Due]:
@@ -191,7 +184,8 @@ def _after(
         return Due(max(package.changed_ms, held.assigned_ms), WITHDRAW)
     if last.stop_ms is not None and not life.last and (end is None or end > last.stop_ms):
         return Due(renewal_ms(last, package, zone), RENEW)
-    return Due(min([at for at in (last.stop_ms, end) if at is not None], default=NEVER_MS), EXPIRE)
+    stop = earlier(last.stop_ms, end)
+    return Due(NEVER_MS if stop is None else stop, EXPIRE)
 
 
 def rolls_into(life: Life) -> int | None:
@@ -233,11 +227,15 @@ def due_moments(state: ClientState, catalog: Catalog) -> tuple[int | None, int |
 
 def first_of(found: Iterable[tuple[Due | None, Due | None]]) -> tuple[int | None, int | None]:
     """Return the first moment of what is due of client packages or to be told, and of what calls do."""
-    pairs = list(found)
-    return (
-        min([due.at_ms for pair in pairs for due in pair if due is not None], default=None),
-        min([due.at_ms for due, _ in pairs if due is not None and due.what not in CLOSING], default=None),
-    )
+    first = calls = None
+    for due, notice in found:
+        if due is not None:
+            first = earlier(first, due.at_ms)
+            if due.what not in CLOSING:
+                calls = earlier(calls, due.at_ms)
+        if notice is not None:
+            first = earlier(first, notice.at_ms)
+    return first, calls
 
 
 def changed_packages(before: Catalog, after: Catalog) -> list[tuple[str, int]]:

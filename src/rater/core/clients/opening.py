@@ -86,7 +86,7 @@ def _charge(plan: Plan, place: int, package: Package, openings: list[_Opening], 
                 stop_ms=plan.stop_of(held, one.period), catalog=plan.catalog.version,
             )  # fmt: skip
             plan.move(fee.charged.type, fee.amount, value)
-    opened = _rolling(package, life.periods[-1:], [one.period for one in openings])
+    opened = _rolling(package, life.periods[-1:], openings)
     plan.put(
         place, held, numbered=opened[-1].number, count=opened[-1].count, periods=(*life.periods, *opened),
         waiting=None, counted=openings[-1].bounds.counted,
@@ -95,13 +95,13 @@ def _charge(plan: Plan, place: int, package: Package, openings: list[_Opening], 
 
 
 def _rolling(
-    package: Package, before: tuple[HeldPeriod, ...], opened: list[HeldPeriod]
+    package: Package, before: tuple[HeldPeriod, ...], openings: list[_Opening]
 ) -> tuple[HeldPeriod, ...]:
     """Return new periods that know whether anything is to be moved into them from the one before."""
     out: list[HeldPeriod] = []
     previous = before[-1] if before else None
-    for period in opened:
-        rolls = previous is not None and any(limit.rollover for limit in package.at(previous.by_ms).limits)
+    for period, _, _ in openings:
+        rolls = previous is not None and package.at(previous.by_ms).rolls
         out.append(period if rolls else replace(period, rolled={}))
         previous = period
     return tuple(out)

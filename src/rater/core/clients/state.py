@@ -178,7 +178,7 @@ class ClientState(Struct, array_like=True, gc=False):
 def zone_name(state: ClientState, at_ms: int) -> str:
     """Return the time zone that the client had at an instant."""
     zones = state.zones
-    return zones[max(bisect_right(zones, at_ms, key=itemgetter(0)) - 1, 0)][1] if zones else state.zone
+    return zones[bisect_right(zones, at_ms, 1, key=itemgetter(0)) - 1][1] if zones else state.zone
 
 
 def id_order(name: str) -> tuple[int, int, str]:
