@@ -182,7 +182,7 @@ def _next(plan: Plan, place: int, *, notices: bool) -> Due | None:
 
 def _turn(plan: Plan, one: tuple[Due, int]) -> tuple[Any, ...]:
     """Return what is compared of several that are due at one instant."""
-    (at_ms, what), place = one
+    (at_ms, what, _), place = one
     held, waits_since = plan.packages[place], -1
     if what == ENABLE and held.life is not None and held.life.waiting is not None:
         waits_since = held.life.waiting.since_ms  # as all that is tried again
@@ -199,10 +199,11 @@ def _obey(plan: Plan, place: int, due: Due, now_ms: int) -> None:
             plan.touched.add(held.id)
             plan.become_member(held.package)
         case "activate":
-            activate(plan, place, at_ms, max(at_ms - 1, held.assigned_ms))
+            activate(plan, place, at_ms, at_ms if due.loaded else max(at_ms - 1, held.assigned_ms))
         case "renew":
             opened_by = held.life.periods[-1].by_ms if held.life is not None else 0
-            renew(plan, place, at_ms, max(at_ms - 1, held.assigned_ms, opened_by))
+            by_ms = max(at_ms - 1, held.assigned_ms, opened_by)
+            renew(plan, place, at_ms, at_ms if due.loaded else by_ms)
         case "enable":
             try_again(plan, place, at_ms)
         case "roll":

@@ -19,7 +19,7 @@ from rater.core.clients.counting import Bounds, first_bounds, next_bounds
 from rater.core.clients.dids import use_again
 from rater.core.clients.earlier import first_anchor, whole_second
 from rater.core.clients.fees import Fee, Unpayable, fee_of, fee_text, taxes_of
-from rater.core.clients.moments import due_of, end_of, rolls_into, turn, zone_of
+from rater.core.clients.moments import due_of, end_by, first_start, rolls_into, turn, zone_of
 from rater.core.clients.planning import Plan
 from rater.core.clients.state import ClientPackage, ClientState, HeldPeriod, Life, Waiting, zone_name
 from rater.core.instants import SECOND_MS, rfc3339
@@ -65,25 +65,25 @@ def _opening(
     return _Opening(period, fees, bounds)
 
 
-def _paid(plan: Plan, package: Package, openings: list[_Opening], at_ms: int) -> str | None:
+def _paid(plan: Plan, package: Package, openings: list[_Opening], by_ms: int) -> str | None:
     """Return why the fees of these periods cannot be charged now; None: they can."""
     needed = -sum(fee.amount for one in openings for fee, _ in one.fees)
-    if not package.at(at_ms).allow and not plan.affords(needed):
+    if not package.at(by_ms).allow and not plan.affords(needed):
         return "funds"
     return None if plan.fits(-needed) else "amount_out_of_range"
 
 
-def _charge(plan: Plan, place: int, package: Package, openings: list[_Opening], at_ms: int) -> None:
+def _charge(plan: Plan, place: int, package: Package, openings: list[_Opening], by_ms: int) -> None:
     """Open the periods: their fees are moved, the last one is counted on from."""
     held = plan.packages[place]
     life = held.life or Life()
-    name = package.at(at_ms).name
+    name = package.at(by_ms).name
     for one in openings:
         for fee, date_ms in one.fees:
             currency = package.at(one.period.by_ms).currency
             value = fee_text(
                 plan.state, held, name, one.period, fee, currency=currency, at_ms=date_ms,
-                stop_ms=plan.stop_of(held, one.period), catalog=plan.catalog.version,
+                stop_ms=plan.stop_of(held, one.period, by_ms), catalog=plan.catalog.version,
             )  # fmt: skip
             plan.move(fee.charged.type, fee.amount, value)
     opened = _rolling(package, life.periods[-1:], [one.period for one in openings])
@@ -180,7 +180,7 @@ def activate(plan: Plan, place: int, at_ms: int, by_ms: int) -> bool:
             openings.append(
                 _opening(plan, held, package, bounds, period_by_ms, count, count, first=count == 1)
             )
-        reason = _paid(plan, package, openings, at_ms)
+        reason = _paid(plan, package, openings, by_ms)
     except Unpayable as error:
         openings, reason = [], error.reason
         plan.unpayable[held.id] = str(error)
@@ -188,7 +188,7 @@ def activate(plan: Plan, place: int, at_ms: int, by_ms: int) -> bool:
         _wait(plan, place, at_ms, by_ms, "activation", reason, openings, None)
         return False
     was, waited = plan.told(held, at_ms), held.life is not None and held.life.waiting is not None
-    _charge(plan, place, package, openings, at_ms)
+    _charge(plan, place, package, openings, by_ms)
     held, first = plan.packages[place], openings[0].period
     if waited:
         plan.tell(EventType.CHARGE_CLEARED, held, at_ms, period=first.number, before=was)
@@ -203,12 +203,12 @@ def _past(
 ) -> Iterator[tuple[Bounds, int]]:
     """Yield the periods that an activation opens, each with the instant whose package version it has."""
     state, catalog = plan.state, plan.catalog
-    anchor = _first_anchor(state, held, package, catalog, at_ms)
+    anchor = _first_anchor(state, held, package, catalog, at_ms, by_ms)
     period_by_ms = max(anchor.at_ms - 1, by_ms)
     zone = zone_of(state, catalog, period_by_ms)
     bounds = first_bounds(anchor, package.at(period_by_ms), zone, state.terms)
     yield bounds, period_by_ms
-    end = end_of(held, package, zone)
+    end = end_by(held, package.at(by_ms), zone)
     number = 1
     while held.activate_in_past and bounds.stop_ms is not None and bounds.stop_ms <= at_ms:
         if end is not None and bounds.stop_ms >= end:
@@ -226,12 +226,11 @@ def _past(
 
 
 def _first_anchor(
-    state: ClientState, held: ClientPackage, package: Package, catalog: Catalog, at_ms: int
+    state: ClientState, held: ClientPackage, package: Package, catalog: Catalog, at_ms: int, by_ms: int
 ) -> Anchor:
     """Return where the first period begins: at the start date, or at the moment when it succeeds later."""
     name, zone = zone_name(state, held.assigned_ms), zone_of(state, catalog, held.assigned_ms)
-    begin = package.latest.start_ms(zone)
-    start = held.start_ms if begin is None else max(held.start_ms, begin)
+    start = first_start(held, package.at(by_ms), zone)
     if not held.activate_in_past and whole_second(at_ms) > start:
         return anchor_at(whole_second(at_ms), zone_of(state, catalog, at_ms))
     if start != held.start_ms or name != state.zone:  # as after any change of the zone
@@ -260,19 +259,22 @@ def renew(plan: Plan, place: int, at_ms: int, by_ms: int) -> bool:
         bounds = next_bounds(counted, start, version, zone, plan.state.terms)
         if bounds.stop_ms is not None:
             counted, start = bounds.counted, bounds.stop_ms
+    end = end_by(held, version, zone)
+    if end is not None and end <= bounds.start_ms:  # set while it waited for a period that is ahead
+        return False
     openings: list[_Opening] = []
     try:
         openings = [
             _opening(plan, held, package, bounds, by_ms, life.count + 1, life.numbered + 1, first=False)
         ]
-        reason = _paid(plan, package, openings, at_ms)
+        reason = _paid(plan, package, openings, by_ms)
     except Unpayable as error:
         reason = error.reason
     if reason is not None:
         _wait(plan, place, at_ms, by_ms, "renewal", reason, openings, _until(package, by_ms, last, zone))
         return False
     was, waited = plan.told(held, at_ms), life.waiting is not None
-    _charge(plan, place, package, openings, at_ms)
+    _charge(plan, place, package, openings, by_ms)
     held, period = plan.packages[place], openings[0].period
     if waited:
         plan.tell(EventType.CHARGE_CLEARED, held, at_ms, period=period.number, before=was)

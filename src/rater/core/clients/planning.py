@@ -169,14 +169,18 @@ class Plan:
         if package not in self._members:
             self._members.append(package)
 
-    def stop_of(self, held: ClientPackage, period: HeldPeriod) -> int | None:
-        """Return when a period stops: as scheduled, by an end date, or when its client package was closed."""
+    def stop_of(self, held: ClientPackage, period: HeldPeriod, at_ms: int) -> int | None:
+        """Return when a period stops: as scheduled, by an end date, or when its client package was closed.
+
+        at_ms: as of which the package's end date is. One that never begins stops where it would have begun.
+        """
         ends = [period.stop_ms, held.end_ms, None if held.life is None else held.life.ended_ms]
         package = self.catalog.packages.get(held.package)
-        if package is not None and package.latest.spec.end_date is not None:
+        if package is not None and package.at(at_ms).spec.end_date is not None:
             zone = self.catalog.zones.at(zone_name(self.state, period.by_ms), period.by_ms)
-            ends.append(package.latest.end_ms(zone))
-        return min([at for at in ends if at is not None], default=None)
+            ends.append(package.at(at_ms).end_ms(zone))
+        stop = min([at for at in ends if at is not None], default=None)
+        return None if stop is None else max(stop, period.start_ms)
 
     def told(self, held: ClientPackage, at_ms: int) -> dict[str, Any]:
         """Return what an event's `before` and `after` say of a client package at an instant."""
@@ -184,7 +188,7 @@ class Plan:
         period = next((of for of in reversed(life.periods) if of.start_ms <= at_ms), None)
         if period is None and life.periods:
             period = life.periods[0]
-        stop = None if period is None else self.stop_of(held, period)
+        stop = None if period is None else self.stop_of(held, period, at_ms)
         return {
             "status": status_of(held, at_ms),
             "period": None if period is None else period.number,
