@@ -20,7 +20,7 @@ PACKAGE: Row = {
 CLIENT: Row = {"id": "42", "currency": "USD", "balance": "100.00"}
 LATER: tuple[str, Row] = ("2027-01-15", {})
 DEARER = [{"type": "subscription", "name": "Monthly", "rate": "6.00"}]
-ADVANCE = {"advance_renew": "5 days"}
+ADVANCE: Row = {"advance_renew": "5 days"}
 
 
 class Slow(Rater):

@@ -136,8 +136,7 @@ def next_notice(
         period = None if one.told else bounded(state, held, package, one)
         if period is None or period.stop_ms is None or not volumes_of(period.version):
             continue
-        opened_ms = -(-one.by_ms // SECOND_MS) * SECOND_MS  # by what was in force a moment before
-        at_ms = max(period.stop_ms - notice_ms, period.start_ms, opened_ms)
+        at_ms = max(period.stop_ms - notice_ms, period.start_ms, opened_ms(one))
         if period.stop_ms != one.stop_ms:
             at_ms = max(at_ms, package.changed_ms)
         if at_ms < period.stop_ms:
@@ -258,6 +257,11 @@ def rolls_into(life: Life) -> int | None:
     return place if place < len(life.periods) else None
 
 
+def opened_ms(period: HeldPeriod) -> int:
+    """Return the second in which a period was opened: by what was in force then, or a moment before."""
+    return -(-period.by_ms // SECOND_MS) * SECOND_MS
+
+
 def renewal_ms(last: HeldPeriod, package: Package, zone: ZoneInfo) -> int:
     """Return when the period after this one is due: its stop, a second before, or in advance."""
     assert last.stop_ms is not None  # noqa: S101 - the caller's
@@ -267,7 +271,7 @@ def renewal_ms(last: HeldPeriod, package: Package, zone: ZoneInfo) -> int:
         moment = before(last.stop_ms, parse_span(spec.advance_renew), zone)
     elif spec.renewal_charge == "before_period" and not spec.charge_on_event:
         moment = last.stop_ms - SECOND_MS
-    return max(moment, last.start_ms, last.by_ms)  # not before it was opened itself
+    return max(moment, last.start_ms, opened_ms(last))
 
 
 def due_ms(state: ClientState, catalog: Catalog) -> int | None:

@@ -162,6 +162,23 @@ def charge_told(state: ClientState, waiting: Waiting, balance: int | None) -> di
     }  # fmt: skip
 
 
+def _loaded_by(plan: Plan, package: Package, by_ms: int) -> int:
+    """Return an instant, or the one before it where that says the same of the package.
+
+    For a load of this very second may still come, and a period keeps what it was opened with.
+    """
+    if by_ms % SECOND_MS:  # before a due moment: nothing is loaded then any more
+        return by_ms
+    state, zones = plan.state, plan.catalog.zones
+    same = (
+        package.at(by_ms) is package.at(by_ms - 1)
+        and package.status_at(by_ms) == package.status_at(by_ms - 1)
+        and zone_name(state, by_ms) == zone_name(state, by_ms - 1)
+        and zones.at(state.zone, by_ms) is zones.at(state.zone, by_ms - 1)
+    )
+    return by_ms - 1 if same else by_ms
+
+
 def activate(plan: Plan, place: int, at_ms: int, by_ms: int) -> bool:
     """Open the first period, or note what it waits for; returns whether it was opened.
 
@@ -170,6 +187,7 @@ def activate(plan: Plan, place: int, at_ms: int, by_ms: int) -> bool:
     """
     held = plan.packages[place]
     package = plan.catalog.packages[held.package]
+    by_ms = _loaded_by(plan, package, by_ms)
     if package.status_at(by_ms) != "active":
         _wait(plan, place, at_ms, by_ms, "activation", "package_disabled", [], None)
         return False
@@ -246,7 +264,7 @@ def renew(plan: Plan, place: int, at_ms: int, by_ms: int) -> bool:
     held = plan.packages[place]
     package, life = plan.catalog.packages[held.package], held.life
     assert life is not None and life.counted is not None  # noqa: S101, PT018 - it has had a period
-    last = life.periods[-1]
+    last, by_ms = life.periods[-1], _loaded_by(plan, package, by_ms)
     assert last.stop_ms is not None  # noqa: S101 - else nothing is renewed
     zone = zone_of(plan.state, plan.catalog, by_ms)
     if package.status_at(by_ms) != "active":
