@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from rater.core.instants import milliseconds
+from rater.core.instants import DAY_MS, milliseconds
+from rater.core.notices import Notices
 from rater.core.offline import Rater
 
 Row = dict[str, Any]
@@ -134,6 +135,19 @@ THIRD = ("2027-01-01", "cp/3/3/subscription_fee", "-5")
         ),
         pytest.param(
             [
+                begun(**ADVANCE), ("2026-11-28", sold(**ADVANCE, status="archived")),
+                ("2026-11-29", {"do": "remove", "client_package": "3"}), LATER,
+            ],
+            [
+                FEE, SECOND, ("2026-11-28", "cancelled", ""), ("2026-11-28", "cp/3/2/refund", "5"),
+                ("2026-11-29", "cp/3/1/subscription_fee", "5"), ("2026-11-29", "cp/3/2/refund", "-5"),
+                ("2026-11-29", "cp/3/2/subscription_fee", "5"), ("2026-11-29", "removed", ""),
+                ("2026-11-29", "rerate_needed", ""),
+            ],
+            id="what is taken back and removed in one step is reversed, too",
+        ),
+        pytest.param(
+            [
                 begun(), ("2026-11-10", sold(start_date="2026-11-15")), ("2026-11-16", sold()),
                 ("2026-11-20", {}),
             ],
@@ -156,3 +170,19 @@ def test_dates_of_a_package_count_as_of_then(
     """The same is published with ticks around each step and with a single one at the end."""
     slow, quick = (told(rater, steps, ticks=ticks) for rater, ticks in ((Slow(), False), (Rater(), True)))
     assert slow == quick == sorted(expected)
+
+
+@pytest.mark.parametrize(
+    "later", [{"start_date": "2027-02-01"}, {"end_date": "2026-11-29"}, {"status": "archived"}]
+)
+def test_what_expires_is_told_as_of_then(later: Row) -> None:
+    """A load that takes the period away later does not take back that its volume expires."""
+    limits = [{"type": "volume", "service": "calls", "code": "1*", "limit": 10}]
+    steps = [begun(limits=limits), ("2026-12-05", sold(limits=limits, **later)), ("2026-12-06", {})]
+    notices = Notices(expiring_ms=DAY_MS)
+    slow, quick = (
+        told(Slow(notices=notices), steps, ticks=False),
+        told(Rater(notices=notices), steps, ticks=True),
+    )
+    assert slow == quick
+    assert ("2026-11-30", "limit_expiring", "") in slow

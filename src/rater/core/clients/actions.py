@@ -168,7 +168,7 @@ def remove(plan: Plan, place: int, at_ms: int, history: Mapping[str, bytes]) -> 
     begin = f"{held.id}."
     old = [
         read_period(raw)
-        for field, raw in history.items()
+        for field, raw in {**history, **plan.outdated}.items()
         if field.startswith(begin) and field[len(begin) :].isdigit()
     ]
     every = {period.number: period for period in (*old, *life.periods)}

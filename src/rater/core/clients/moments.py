@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 from rater.core.catalog.compiled import Catalog
 from rater.core.catalog.packages import Limit, Package, PackageVersion
 from rater.core.clients.did_rows import hold_end, rows_of
-from rater.core.clients.periods import Period, bounded, dates_from
+from rater.core.clients.periods import Period, dates_from
 from rater.core.clients.state import (
     ClientPackage,
     ClientState,
@@ -63,8 +63,7 @@ def _ending(held: ClientPackage, package: Package, zone: ZoneInfo) -> Due | None
 
 def end_by(held: ClientPackage, version: PackageVersion, zone: ZoneInfo) -> int | None:
     """Return the earlier end date of a client package and a version of its package, None: neither has one."""
-    ends = [at for at in (held.end_ms, version.end_ms(zone)) if at is not None]
-    return min(ends, default=None)
+    return min_of(held.end_ms, version.end_ms(zone))
 
 
 def clock_of(state: ClientState, held: ClientPackage, catalog: Catalog) -> ZoneInfo:
@@ -127,21 +126,32 @@ def next_notice(
 ) -> tuple[int, Period] | None:
     """Return when unused volume is told of next, and of which period; None: of none.
 
-    Not before the period begins or was opened, nor before an edit of its package lets it end so early.
+    Not before the period begins or was opened, nor before a load that lets it end so early. Dates of the
+    package are those that were loaded by then.
     """
     notice_ms, life = catalog.notices.expiring_ms, held.life
     if not notice_ms or life is None or life.ended_ms is not None:
         return None
     for one in life.periods:
-        period = None if one.told else bounded(state, held, package, one)
-        if period is None or period.stop_ms is None or not volumes_of(period.version):
+        if one.told or one.voided or not volumes_of(package.at(one.by_ms)):
             continue
-        at_ms = max(period.stop_ms - notice_ms, period.start_ms, opened_ms(one))
-        if period.stop_ms != one.stop_ms:
-            at_ms = max(at_ms, package.changed_ms)
-        if at_ms < period.stop_ms:
-            return at_ms, period
+        zone = catalog.zones.at(zone_name(state, one.by_ms), one.by_ms)
+        versions = package.since(one.by_ms)
+        untils = [*(since for since, _ in versions[1:]), NEVER_MS]
+        for (since, version), until in zip(versions, untils, strict=True):
+            start, stop = version.start_ms(zone), min_of(one.stop_ms, end_by(held, version, zone))
+            if stop is None:
+                continue
+            start = one.start_ms if start is None else max(start, one.start_ms)
+            at_ms = max(stop - notice_ms, start, opened_ms(one), since)
+            if at_ms < stop and at_ms <= until:
+                return at_ms, Period(one, package.at(one.by_ms), start, stop, package.latest)
     return None
+
+
+def min_of(*instants: int | None) -> int | None:
+    """Return the first of the instants that there are, None: there are none."""
+    return min([at for at in instants if at is not None], default=None)
 
 
 def volumes_of(version: PackageVersion) -> list[Limit]:

@@ -232,6 +232,11 @@ class Plan:
         """Put a period of a client package into the history."""
         self._history.append((history_field(held.id, period.number), write_period(period)))
 
+    @property
+    def outdated(self) -> dict[str, bytes]:
+        """What the plan puts into the history: field → row."""
+        return dict(self._history)
+
     # ------------------------------------------------------------------ the whole
     def change(self, due_ms: int | None, calls_ms: int | None, at_ms: int) -> Change:
         """Return what was decided, at the instant of the change.
