@@ -186,3 +186,14 @@ def test_what_expires_is_told_as_of_then(later: Row) -> None:
     )
     assert slow == quick
     assert ("2026-11-30", "limit_expiring", "") in slow
+
+
+@pytest.mark.parametrize("period", [None, "1 month"])
+def test_the_index_learns_of_an_end_date_of_the_package(period: str | None) -> None:
+    """It becomes due then, for ticks go by the index alone; taken back, it does no more."""
+    rater = Rater()
+    told(rater, [begun(period=period)], ticks=True)
+    before = rater.states["42"].due_ms
+    for end, due in (("2026-11-20", 1_795_132_800_000), (None, before)):
+        told(rater, [("2026-11-10" if end else "2026-11-11", sold(period=period, end_date=end))], ticks=False)
+        assert rater.states["42"].due_ms == due

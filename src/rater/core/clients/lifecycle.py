@@ -54,9 +54,10 @@ def due_change(
     last_ms = settle_due(plan, upto_ms, now_ms, closing=closing)
     if last_ms is not None:
         return finished(plan, last_ms)
-    hinted = closing and state.due_ms is not None and state.due_ms <= upto_ms
-    if hinted and due_ms(state, catalog) != state.due_ms:
-        # The hint is no longer right: what is due next may be later, and the index has to know.
+    met = (state.due_ms is not None and state.due_ms <= upto_ms) or state.catalog != catalog.version
+    if closing and met and due_ms(state, catalog) != state.due_ms:
+        # The hint is no longer right: what is due next may be later, or sooner by a newer catalog (as of the
+        # end date that a package was given), and the index has to know.
         return finished(plan, state.changed_ms)
     return None
 
