@@ -14,12 +14,12 @@ from msgspec.structs import replace
 from rater.core.amounts import format_micros
 from rater.core.catalog.compiled import Catalog
 from rater.core.catalog.offers import counter_field, size_of
-from rater.core.catalog.packages import Package
+from rater.core.catalog.packages import Package, PackageVersion
 from rater.core.clients.counting import Bounds, first_bounds, next_bounds
 from rater.core.clients.dids import use_again
 from rater.core.clients.earlier import first_anchor, whole_second
 from rater.core.clients.fees import Fee, Unpayable, fee_of, fee_text, taxes_of
-from rater.core.clients.moments import due_of, end_by, first_start, rolls_into, turn, zone_of
+from rater.core.clients.moments import clock_of, due_of, end_by, first_start, rolls_into, turn, zone_of
 from rater.core.clients.planning import Plan
 from rater.core.clients.state import ClientPackage, ClientState, HeldPeriod, Life, Waiting, zone_name
 from rater.core.instants import SECOND_MS, rfc3339
@@ -277,8 +277,10 @@ def renew(plan: Plan, place: int, at_ms: int, by_ms: int) -> bool:
         bounds = next_bounds(counted, start, version, zone, plan.state.terms)
         if bounds.stop_ms is not None:
             counted, start = bounds.counted, bounds.stop_ms
-    end = end_by(held, version, zone)
-    if end is not None and end <= bounds.start_ms:  # set while it waited for a period that is ahead
+    if life.waiting is not None and _behind_end(plan, held, version, bounds.start_ms):
+        status_ms = max(0, package.status_around(by_ms)[0])
+        if status_ms != life.waiting.status_ms:  # it was tried, so being enabled is nothing due any more
+            plan.put(place, held, waiting=replace(life.waiting, status_ms=status_ms))
         return False
     openings: list[_Opening] = []
     try:
@@ -303,6 +305,12 @@ def renew(plan: Plan, place: int, at_ms: int, by_ms: int) -> bool:
     if late:
         _need_rerate(plan, held, at_ms, period.number, bounds.start_ms)
     return True
+
+
+def _behind_end(plan: Plan, held: ClientPackage, version: PackageVersion, start_ms: int) -> bool:
+    """Return whether a period that is waited for would begin at an end date, or later."""
+    end = end_by(held, version, clock_of(plan.state, held, plan.catalog))
+    return end is not None and end <= start_ms
 
 
 def _until(package: Package, by_ms: int, last: HeldPeriod, zone: ZoneInfo) -> int | None:
