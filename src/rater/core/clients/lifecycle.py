@@ -54,9 +54,10 @@ def due_change(
     last_ms = settle_due(plan, upto_ms, now_ms, closing=closing)
     if last_ms is not None:
         return finished(plan, last_ms)
-    hinted = closing and state.due_ms is not None and state.due_ms <= upto_ms
-    if hinted and due_ms(state, catalog) != state.due_ms:
-        # The hint is no longer right: what is due next may be later, and the index has to know.
+    met = (state.due_ms is not None and state.due_ms <= upto_ms) or state.catalog != catalog.version
+    if closing and met and due_ms(state, catalog) != state.due_ms:
+        # The hint is no longer right: what is due next may be later, or sooner by a newer catalog (as of the
+        # end date that a package was given), and the index has to know.
         return finished(plan, state.changed_ms)
     return None
 
@@ -187,7 +188,7 @@ def _next(plan: Plan, place: int, *, notices: bool) -> Due | None:
 
 def _turn(plan: Plan, one: tuple[Due, int]) -> tuple[Any, ...]:
     """Return what is compared of several that are due at one instant."""
-    (at_ms, what), place = one
+    (at_ms, what, _), place = one
     held, waits_since = plan.packages[place], -1
     if what == ENABLE and held.life is not None and held.life.waiting is not None:
         waits_since = held.life.waiting.since_ms  # as all that is tried again
@@ -204,10 +205,11 @@ def _obey(plan: Plan, place: int, due: Due, now_ms: int) -> None:
             plan.touched.add(held.id)
             plan.become_member(held.package)
         case "activate":
-            activate(plan, place, at_ms, max(at_ms - 1, held.assigned_ms))
+            activate(plan, place, at_ms, at_ms if due.loaded else max(at_ms - 1, held.assigned_ms))
         case "renew":
             opened_by = held.life.periods[-1].by_ms if held.life is not None else 0
-            renew(plan, place, at_ms, max(at_ms - 1, held.assigned_ms, opened_by))
+            by_ms = max(at_ms - 1, held.assigned_ms, opened_by)
+            renew(plan, place, at_ms, at_ms if due.loaded else by_ms)
         case "enable":
             try_again(plan, place, at_ms)
         case "roll":

@@ -169,16 +169,19 @@ class Plan:
         if package not in self._members:
             self._members.append(package)
 
-    def stop_of(self, held: ClientPackage, period: HeldPeriod) -> int | None:
-        """Return when a period stops: as scheduled, by an end date, or when its client package was closed."""
+    def stop_of(self, held: ClientPackage, period: HeldPeriod, at_ms: int) -> int | None:
+        """Return when a period stops: as scheduled, by an end date, or when its client package was closed.
+
+        at_ms: as of which the package's end date is. One that never begins stops where it would have begun.
+        """
         stop = earlier(period.stop_ms, held.end_ms)
         if held.life is not None:
             stop = earlier(stop, held.life.ended_ms)
         package = self.catalog.packages.get(held.package)
-        if package is not None and package.latest.spec.end_date is not None:
+        if package is not None and package.at(at_ms).spec.end_date is not None:
             zone = self.catalog.zones.at(zone_name(self.state, period.by_ms), period.by_ms)
-            stop = earlier(stop, package.latest.end_ms(zone))
-        return stop
+            stop = earlier(stop, package.at(at_ms).end_ms(zone))
+        return None if stop is None else max(stop, period.start_ms)
 
     def told(self, held: ClientPackage, at_ms: int) -> dict[str, Any]:
         """Return what an event's `before` and `after` say of a client package at an instant."""
@@ -187,7 +190,7 @@ class Plan:
         for period in reversed(life.periods):  # the first one, where none has begun
             if period.start_ms <= at_ms:
                 break
-        stop = None if period is None else self.stop_of(held, period)
+        stop = None if period is None else self.stop_of(held, period, at_ms)
         return {
             "status": status_of(held, at_ms),
             "period": None if period is None else period.number,
@@ -233,6 +236,11 @@ class Plan:
     def outdate(self, held: ClientPackage, period: HeldPeriod) -> None:
         """Put a period of a client package into the history."""
         self._history.append((history_field(held.id, period.number), write_period(period)))
+
+    @property
+    def outdated(self) -> dict[str, bytes]:
+        """What the plan puts into the history: field → row."""
+        return dict(self._history)
 
     # ------------------------------------------------------------------ the whole
     def change(self, due_ms: int | None, calls_ms: int | None, at_ms: int) -> Change:
