@@ -8,7 +8,9 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from typing import Any
+from unittest.mock import AsyncMock
 
 import pytest
 from redis.asyncio import Redis
@@ -19,6 +21,7 @@ from rater import app
 from rater.core.bucket.messages import bucket_of
 from rater.core.clients.state import client_package_name, did_name, dids_of, read_state
 from rater.core.instants import DAY_MS, HOUR_MS, rfc3339
+from rater.worker.due_work import DueWork
 
 pytestmark = pytest.mark.kafka
 
@@ -189,21 +192,26 @@ async def test_killed_between_draw_and_commit(
     await checked(system)
 
 
-async def test_a_load_assigns_and_an_archive_frees(system_of: SystemOf) -> None:
+async def test_a_load_assigns_and_an_archive_frees(
+    system_of: SystemOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Rows with an account are assigned behind the load, once; the hold of each runs out, and it is free."""
     system = await system_of(partitions=4)
     rows = dict.fromkeys(NUMBERS[:3], "sip-c0")
+    kinds: Counter[str] = Counter()
+
+    async def told(kind: str) -> bool:
+        nonlocal kinds
+        kinds = Counter(event["type"] for event in await events(system))
+        return kinds[kind] == 3
+
     async with system.worker():
-        refused = await system.tried_load(catalog(rows), at_ms=NOW_MS - 2 * DAY_MS)
-        assert refused == []
-        kinds: Counter[str] = Counter()
-
-        async def freed() -> bool:
-            nonlocal kinds
-            kinds = Counter(event["type"] for event in await events(system))
-            return kinds["did_freed"] == 3
-
-        await system.until(freed)
+        # The load is of two days ago, so all is due at once: not before the numbers are assigned.
+        with monkeypatch.context() as patched:
+            patched.setattr(DueWork, "ticks", AsyncMock(return_value=[]))
+            assert await system.tried_load(catalog(rows), at_ms=NOW_MS - 2 * DAY_MS) == []
+            await system.until(partial(told, "did_assigned"))
+        await system.until(partial(told, "did_freed"))
         assert (kinds["did_assigned"], kinds["did_on_hold"], kinds["archived"]) == (3, 3, 1)
         await agreed(system, {"c0": [], "c1": []})
         # The same rows again ask for nothing; what cannot be is refused by the load.

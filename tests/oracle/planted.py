@@ -262,14 +262,14 @@ PLANTED = (
     Planted(
         "version_a_moment_late",
         "core/catalog/packages.py",
-        "return self.versions[max(bisect_right(self._since, at_ms) - 1, 0)]",
-        "return self.versions[max(bisect_right(self._since, at_ms) - 2, 0)]",
+        "return self.versions[bisect_right(self._since, at_ms, 1) - 1]",
+        "return self.versions[max(bisect_right(self._since, at_ms, 1) - 2, 0)]",
         "a period has the version of the package before the one of its opening",
     ),
     Planted(
         "status_of_today",
         "core/catalog/packages.py",
-        "return self._statuses[max(bisect_right(self._status_since, at_ms) - 1, 0)]",
+        "return self._statuses[bisect_right(self._status_since, at_ms, 1) - 1]",
         "return self._statuses[-1]",
         "the status of today counts for calls of before",
     ),
