@@ -244,7 +244,12 @@ def _now_ms() -> int:
 )
 @click.option("--end-date", type=WHEN, metavar="T", help="In the same forms; else without end.")
 @click.option(
-    "--quantity", type=click.IntRange(1), default=1, show_default=True, metavar="N", help="How many times."
+    "--quantity",
+    type=click.IntRange(1, 1_000_000),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="How many times.",
 )
 @click.option(
     "--activate-in-past", is_flag=True, help="Begin at a start date in the past; periods since are charged."

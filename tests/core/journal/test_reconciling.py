@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from rater.core.amounts import Form
 from rater.core.bucket.messages import (
     ClientWrite,
+    CounterChange,
     DrawItem,
     DrawRequest,
     DrawResult,
@@ -31,15 +32,19 @@ from rater.core.bucket.model import Bucket
 from rater.core.catalog.codes import NO_RATE
 from rater.core.catalog.offers import LimitText
 from rater.core.clients.changes import ChangeEvent, ChangeTransaction
+from rater.core.clients.state import ClientState, read_state
 from rater.core.clients.views import PeriodText
 from rater.core.journal.outcomes import (
     Decided,
     KeptChange,
     OutcomeEntry,
     Pending,
+    again,
     pack_changes,
     pack_kept,
+    read_change,
     unpack_kept,
+    write_change,
 )
 from rater.core.journal.reconciling import FORGET_GENERATIONS_MAX, Reconciling, effects
 from rater.core.journal.records import FEE_INDEX_MIN, ChangeRecord, Effect, StateRecord
@@ -376,6 +381,37 @@ def test_what_a_lost_change_added_besides_sums_is_added_again() -> None:
     }
 
 
+def test_what_a_lost_change_went_on_from_is_left_for_its_lane() -> None:
+    """Unless that lane has published it, as far as is known; of a change that is kept nothing is left."""
+    other = changed(8, 5)
+    upon = [(1, write_change(other)), (2, write_change(changed(9, 6)))]
+    change = ChangeRecord(
+        COMMANDS, 3, 2, LANE_MS, LANE_MS, CLIENT, 8, b"eight", 0, [], upon=upon, instead=[6]
+    )  # fmt: skip
+    lost = reconciling(keeps(floor=50), positions={COMMANDS: 9})
+    lost.published = {1: {COMMANDS: 8}, 2: {COMMANDS: 10}}
+    lost.read([(50, change)])
+    assert finish(lost).copies == [(1, f"{COMMANDS}/8/2", upon[0][1])]
+    assert read_change(upon[0][1]) == other
+    kept = reconciling(keeps(changed(3, 0), floor=50), positions={COMMANDS: 9})
+    kept.read([(50, change)])
+    assert finish(kept).copies == []
+
+
+def test_a_lost_change_is_made_again() -> None:
+    """It is one of the client as it is now: its sums, what is told of it; the state goes one version on."""
+    lost = replace(changed(3, 12, [(FIELD, -2)]), hints=[(9, b"h")], members=["p"], history=[("3.1", b"row")])
+    state = ClientState(CLIENT, 9, 1, "c", None, "USD", "UTC", 0, None, None, None, {}, {}, [], 0, due_ms=7)
+    change = again(lost, state)
+    write = change.write
+    assert read_state(write.state) == replace(state, version=state.version + 1)
+    assert (write.expected, write.version) == (state.version, state.version + 1)
+    assert (write.delta, write.counters) == (12, [CounterChange(FIELD, -(2**53), 2**53, -2)])
+    assert (write.hints, write.members, write.history) == ([(9, b"h")], ["p"], [("3.1", b"row")])
+    assert change.due_ms == 7
+    assert (change.transactions, change.events) == (lost.transactions, lost.events)
+
+
 def test_a_fee_is_taken_back_with_its_side() -> None:
     """Kept, and published otherwise: without the fee; the lost fee of another is added by itself."""
     entry, result = bringing(0), rated(5, 2)._replace(fee=FeeResult(0, None, -4))
@@ -566,7 +602,8 @@ def test_a_reconciled_bucket_is_journal_plus_pending(history: dict[str, Any]) ->
         for field, delta in counters.items():
             sums[field] += delta
     assert {field: used for field, used in client.used.items() if used} == dict(sums)
-    assert set(bucket.generations.get(LANE_MS // LENGTH_MS, {})) == {key for _, _, key in expected if key}
+    remembered = bucket.duplicates.generations.get(LANE_MS // LENGTH_MS, {})
+    assert set(remembered) == {key for _, _, key in expected if key}
     again = bucket.fence(0, 999)
     assert again.base == again.floor
     left = reconciling(again, position=position)

@@ -11,12 +11,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
-from msgspec import Raw, Struct, msgpack
+from msgspec import Raw, Struct, msgpack, structs
 
-from rater.core.bucket.messages import DrawResult, pack_results, unpack_results
+from rater.core.amounts import LIMIT
+from rater.core.bucket.messages import (
+    ClientWrite,
+    CounterChange,
+    DrawResult,
+    pack_results,
+    unpack_results,
+)
 from rater.core.catalog.codes import RateText
 from rater.core.catalog.offers import LimitText
 from rater.core.clients.changes import Change, ChangeEvent, ChangeTransaction
+from rater.core.clients.state import ClientState, write_state
 from rater.core.clients.views import PeriodText
 from rater.core.instants import stamp_of
 from rater.core.kinds import TransactionType
@@ -81,6 +89,13 @@ class Pending(NamedTuple):
         return self.entry.topic, self.entry.offset, self.entry.index
 
 
+class Upon(NamedTuple):
+    """A change of another lane that a change goes on from. change: `write_change`."""
+
+    lane: int
+    change: bytes
+
+
 class KeptChange(Struct, array_like=True):
     """A change that was carried out: the record it came of, what it did, and all that is published of it."""
 
@@ -98,6 +113,10 @@ class KeptChange(Struct, array_like=True):
     hints: list[tuple[int, bytes]] = []
     members: list[str] = []
     history: list[tuple[str, bytes]] = []
+    upon: list[Upon] = []
+    """Changes of other lanes that it goes on from, where they may be unpublished."""
+    instead: list[int] = []
+    """Versions that it was made under before, and that Redis has lost."""
 
     @property
     def identity(self) -> tuple[str, int, int]:
@@ -117,6 +136,21 @@ def kept_change(change: Change, topic: str, record: Record, index: int) -> KeptC
         write.delta, [(of.field, of.delta) for of in write.counters if of.delta], change.transactions,
         change.events, write.hints, write.members, write.history,
     )  # fmt: skip
+
+
+def again(lost: KeptChange, state: ClientState) -> Change:
+    """Return a change that Redis has lost and others went on from, as one of its client as it is now.
+
+    The state has long what it did; its sums, transactions and events are lacking, and the rest does no harm
+    twice.
+    """
+    new = structs.replace(state, version=state.version + 1)
+    counters = [CounterChange(field, -LIMIT, LIMIT, delta) for field, delta in lost.counters]
+    write = ClientWrite(
+        client=lost.client, expected=state.version, version=new.version, state=write_state(new),
+        delta=lost.delta, counters=counters, hints=lost.hints, members=lost.members, history=lost.history,
+    )  # fmt: skip
+    return Change(write, lost.transactions, lost.events, state.due_ms)
 
 
 class OutcomeRow(CallText, array_like=True, gc=False):
@@ -151,6 +185,7 @@ _requests = msgpack.Decoder(_Request)
 _entries = msgpack.Decoder(list[OutcomeEntry])
 _applies = msgpack.Decoder(_ApplyContext)
 _changes = msgpack.Decoder(tuple[list[KeptChange], bytes])
+_change = msgpack.Decoder(KeptChange)
 
 
 def pack_rows(
@@ -209,6 +244,21 @@ def _applied(entry: OutcomeEntry) -> KeptChange:
         entry.topic, entry.offset, entry.index, entry.record_ms, entry.client, of.version, of.state,
         of.delta, [], opening, (),
     )  # fmt: skip
+
+
+def changes_of(context: bytes) -> list[KeptChange]:
+    """Return what is kept of the changes of a call."""
+    return _changes.decode(memoryview(context)[1:])[0] if context[:1] == _CHANGES else []
+
+
+def write_change(change: KeptChange) -> bytes:
+    """Return a change as others keep it that go on from it; what it goes on from itself they have beside."""
+    return _encode(structs.replace(change, upon=[]))
+
+
+def read_change(raw: bytes) -> KeptChange:
+    """Return the change in the bytes; msgspec.MsgspecError when there is none."""
+    return _change.decode(raw)
 
 
 def entries_of(context: bytes) -> list[OutcomeEntry]:
