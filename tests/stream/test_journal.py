@@ -154,6 +154,16 @@ def test_a_state_is_keyed_by_its_client() -> None:
     assert (key, value, understood(headers)) == (b"42", None, state)
 
 
+def reads_or_halts(change: ChangeRecord, *, reads: bool) -> None:
+    """Assert that a change is read as it was written, or that it is none."""
+    _, _, headers = change_record(change)
+    if reads:
+        assert understood(headers) == change
+    else:
+        with pytest.raises(Halt, match=r"'control' that cannot be read"):
+            understood(headers)
+
+
 @pytest.mark.parametrize("client", ["", "43"])
 def test_a_change_of_another_client_than_its_state_halts(client: str) -> None:
     """A change holds the state of the client that it names, and it names one: else nobody takes it."""
@@ -171,12 +181,7 @@ def test_a_hint_is_of_the_client_that_changes(element: bytes, reads: bool) -> No
     change = ChangeRecord(
         "t.commands", 5, 2, 0, 0, "42", 3, write_state(state), 0, [], [(9, element)], ["1"], [("3.1", b"row")]
     )
-    _, _, headers = change_record(change)
-    if reads:
-        assert understood(headers) == change
-    else:
-        with pytest.raises(Halt, match=r"'control' that cannot be read"):
-            understood(headers)
+    reads_or_halts(change, reads=reads)
 
 
 @pytest.mark.parametrize(
@@ -189,12 +194,7 @@ def test_what_a_change_goes_on_from_is_of_its_client(copy: bytes, reads: bool) -
     """A change with copies of changes of other lanes is read as it was written; else it is none."""
     state = ClientState("42", 3, 1, "Rose", None, "USD", "UTC", 0, None, None, None, {}, {}, [], 0)
     change = ChangeRecord("t.commands", 5, 2, 0, 0, "42", 3, write_state(state), 0, [], upon=[(1, copy)])
-    _, _, headers = change_record(change)
-    if reads:
-        assert understood(headers) == change
-    else:
-        with pytest.raises(Halt, match=r"'control' that cannot be read"):
-            understood(headers)
+    reads_or_halts(change, reads=reads)
 
 
 async def test_foreign_transaction_in_the_journal_is_told(scene: Scene) -> None:
