@@ -140,7 +140,7 @@ async def load(world: World) -> None:
     await loading[0]
 
 
-async def nothing(_store: Any, _bucket: int, unsettled: list[tuple[str, int]], _own: int) -> dict[str, Any]:
+async def nothing(_store: Any, _bucket: int, unsettled: list[tuple[str, int]], _own: Any) -> dict[str, Any]:
     """Return no copies, in place of `unpublished`."""
     return {client: [] for client, _ in unsettled}
 

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from rater.core.clients.state import ClientState, write_state
-from rater.core.journal.outcomes import KeptChange, write_change
+from rater.core.journal.outcomes import KeptChange, write_copy
 from rater.core.journal.records import (
     CONTROL_HEADER,
     ChangeRecord,
@@ -186,8 +186,9 @@ def test_a_hint_is_of_the_client_that_changes(element: bytes, reads: bool) -> No
 
 @pytest.mark.parametrize(
     ("copy", "reads"),
-    [(write_change(KeptChange("t.cdrs", 7, 2, 0, "42", 2, b"r", 0, [], (), ())), True),
-     (write_change(KeptChange("t.cdrs", 7, 2, 0, "43", 2, b"r", 0, [], (), ())), False), (b"\x01", False)],
+    [(write_copy(KeptChange("t.cdrs", 7, 2, 0, "42", 2, b"r", 0, [], (), ()), "id"), True),
+     (write_copy(KeptChange("t.cdrs", 7, 2, 0, "43", 2, b"r", 0, [], (), ()), "id"), False),
+     (b"\x01", False)],
     ids=["the same client's", "another's", "none"],
 )  # fmt: skip
 def test_what_a_change_goes_on_from_is_of_its_client(copy: bytes, reads: bool) -> None:  # noqa: FBT001

@@ -28,7 +28,7 @@ from rater.core.clients.planning import Known
 from rater.core.clients.state import ClientState, read_state
 from rater.core.clients.views import Views
 from rater.core.instants import HOUR_MS
-from rater.core.journal.outcomes import KeptChange, Upon, changes_of, write_change
+from rater.core.journal.outcomes import KeptChange, Upon, changes_of, write_copy
 from rater.core.line import steps
 from rater.core.line.batch import Batch, Side
 from rater.core.line.draw_request import RequestBuilder
@@ -202,7 +202,7 @@ class LaneBuckets:
             reply = await self.asked(partial(store.draw, bucket, request))
             if reply.status != Status.UNSETTLED:
                 return request, reply
-            upon = await unpublished(store, bucket, reply.unsettled, lane.number)
+            upon = await unpublished(store, bucket, reply.unsettled, lane)
             for client, changes in upon.items():
                 builder.carry(client, changes)
 
@@ -315,7 +315,7 @@ def _check(status: Status) -> None:
 
 
 async def unpublished(
-    store: Buckets, bucket: int, unsettled: list[tuple[str, int]], own: int
+    store: Buckets, bucket: int, unsettled: list[tuple[str, int]], own: Lane
 ) -> dict[str, list[Upon]]:
     """Return, by client, the changes that are kept of another lane, and those that they went on from.
 
@@ -326,7 +326,7 @@ async def unpublished(
     found: dict[str, list[Upon]] = {}
     for client, other in unsettled:
         found[client] = []
-        lanes, asked = [other], {own}
+        lanes, asked = [other], {own.number}
         while lanes:
             lane = lanes.pop()
             if lane in asked:
@@ -337,6 +337,7 @@ async def unpublished(
                 kept[lane] = [change for _, context, _ in outcomes for change in changes_of(context)]
             for change in kept[lane]:
                 if change.client == client:
-                    found[client].append(Upon(lane, write_change(change)))
+                    copy = write_copy(change, own.ids.get(change.topic, ""))
+                    found[client].append(Upon(lane, copy))
                     lanes += [of.lane for of in change.upon]
     return found
