@@ -5,14 +5,21 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.stamp
 
-.PHONY: demo test test-newest test-faults test-backlog test-oracle test-life test-planted test-kamailio fault-figure fault-table bench bench-growth lint venv lock clean
+# Two test processes, each with servers of its own (tests/README.md): `make test JOBS=4`.
+JOBS ?= 2
+
+.PHONY: demo test test-newest coverage test-faults test-backlog test-oracle test-life test-planted test-kamailio fault-figure fault-table bench bench-growth lint venv lock clean
 
 demo: $(STAMP)
 	$(BIN)/rater demo
 
-# --cov last and pytest last: its closing line is the last line of the run.
+# pytest last: its closing line is the last line of the run.
 test: lint test-newest
-	$(BIN)/pytest --cov $(PYTEST_ARGS)
+	$(BIN)/pytest -n $(JOBS) --dist worksteal $(PYTEST_ARGS)
+
+# All tests with the lines that none of them runs: more than twice the processor's time.
+coverage: $(STAMP)
+	$(BIN)/pytest -n $(JOBS) --dist worksteal --cov $(PYTEST_ARGS)
 
 # Those that need no server, on the newest other Python that is installed here; where there is none it says so.
 test-newest: $(STAMP)

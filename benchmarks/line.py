@@ -38,7 +38,8 @@ from rater.core.catalog_files.merging import Existing, Merged, merge, read_files
 from rater.core.clients.changes import Change
 from rater.core.clients.lifecycle import due_change
 from rater.core.clients.loading import load_change
-from rater.core.clients.planning import Cause
+from rater.core.clients.planning import Cause, Known
+from rater.core.clients.state import read_state
 from rater.core.clients.views import Views
 from rater.core.commands.records import TICK_CLIENTS_MAX
 from rater.core.instants import DAY_MS
@@ -132,16 +133,15 @@ class Inside:
         tick = SimpleNamespace(offset=0, timestamp=due_ms, key=None, value=b"", headers=())
         batch = batch_module.Batch(self.standing, [("commands", [tick])])
         self._at = time.thread_time()
-        views, waiting = Views({}, {}), list(clients)
+        waiting, known, cause = list(clients), Known(BALANCE), Cause("due/0/1/1/1")
         while waiting:
-            states = {client: self.states[client] for client in waiting}
-            views.learn(set(waiting), set(), states, {}, dict.fromkeys(waiting, BALANCE))
+            states = [read_state(self.states[client]) for client in waiting]
             self._spent("look up")
             request, changes = RequestBuilder(), list[Change]()
-            for place, client in enumerate(waiting):
+            for place, state in enumerate(states):
                 change = due_change(
-                    views.fetched[client].state, self.catalog, upto_ms=due_ms, now_ms=due_ms,
-                    known=views.known[client], cause=Cause("due/0/1/1/1"), closing=True, keep_ms=1,
+                    state, self.catalog, upto_ms=due_ms, now_ms=due_ms, known=known, cause=cause,
+                    closing=True, keep_ms=1,
                 )  # fmt: skip
                 if change is not None:
                     changes.append(change)

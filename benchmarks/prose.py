@@ -142,6 +142,8 @@ What was done, the in-process figure (`line.py`, `renewals`: µs of one) before 
   renewed a second beside 2,000 CDR/s in place of 3,700, but p99 of the calls was 3.2 times that before in
   place of 1.7.
 - Of hints that are due a lane has 5,000 of a bucket in memory, not all.
+- Without calls the next tick goes out in the commit of what the one before did; a tick reads states and makes
+  no views of them; what is planned asks for versions, dates and fields less often: 49 → 40.
 
 Before it a renewal took 214 µs of the worker, 6.8 times a side of that day.
 """

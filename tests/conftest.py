@@ -1,19 +1,23 @@
-"""Servers for the tests: one broker and one Redis of each flavour per run, and others to kill and freeze.
+"""Servers for the tests: one broker and one Redis of each flavour per process, and others to kill and freeze.
 
 RATER_TEST_KAFKA (bootstrap servers) and RATER_TEST_REDIS (URL) name servers that are used instead.
+`make test` runs two processes, each with servers of its own (README.md, Two processes).
 """
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import resource
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Protocol
 from uuid import uuid4
 
+import hypothesis
 import pytest
 import structlog
 
@@ -22,13 +26,82 @@ from rater.local.redis import Flavour, Redis
 
 OPEN_FILES = 65_536  # a broker holds several files for each partition, and a run makes hundreds of partitions
 
+FIRST = ("servers", "start_kafka", "kafka", "start_redis", "redis_of")
+"""Fixtures that start servers, the longest tests first."""
+Figure = Callable[[str], None]
 
-def pytest_configure() -> None:
-    """Let this process and the servers that it starts open more files, as far as the system allows."""
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let this process and the servers that it starts open more files, as far as the system allows.
+
+    No example of Hypothesis has a deadline, unless a profile was named.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    if config.getoption("--hypothesis-profile", default=None) is not None:
+        return
+    # An example may take long because the other process has the processor.
+    hypothesis.settings.register_profile("rater", hypothesis.settings(), deadline=None)
+    hypothesis.settings.load_profile("rater")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the files whose tests use servers first, and what needs the processor alone last.
+
+    Of two processes (`--dist worksteal`) the one begins with the first half and the other with the second, so
+    tests with deadlines of their own wait beside tests that compute; who is done takes from the other's end.
+    """
+    ranks: dict[Path, int] = {}
+    for item in items:
+        used = getattr(item, "fixturenames", ())
+        rank = next((at for at, name in enumerate(FIRST) if name in used), len(FIRST))
+        ranks[item.path] = min(rank, ranks.get(item.path, rank))
+    items.sort(key=lambda item: ranks[item.path])
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Print what was measured, by whichever process."""
+    reports = [one for reports in terminalreporter.stats.values() for one in reports]
+    told = [
+        value
+        for report in reports
+        if getattr(report, "when", None) == "call"
+        for name, value in report.user_properties
+        if name == "figure"
+    ]
+    if told:
+        terminalreporter.section("figures")
+        for line in told:
+            terminalreporter.write_line(line)
+
+
+@pytest.fixture
+def figure(record_property: Callable[[str, object], None]) -> Figure:
+    """Return what takes a line to print at the end of the run."""
+    return lambda line: record_property("figure", line)
+
+
+def pytest_collection_finish() -> None:
+    """Leave out of later collections what is there now: they are quick then (`let_go`)."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(autouse=True)
+def let_go(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Collect what a test with servers has left, so that no other one is told of it.
+
+    aiokafka forgets a connection that is still being opened when its client stops: nobody closes it, and a
+    warning comes when it is collected, which else is within whatever test runs then.
+    """
+    yield
+    if any(name in request.fixturenames for name in FIRST):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)
+            gc.collect()
 
 
 @pytest.fixture(autouse=True)

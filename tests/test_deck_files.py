@@ -8,7 +8,7 @@ import resource
 import sys
 import time
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -282,7 +282,7 @@ N = 300_000
 
 @pytest.mark.slow
 @pytest.mark.parametrize("form", ["xlsx", "csv"])
-def test_300_000_rows(form: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_300_000_rows(form: str, tmp_path: Path, figure: Callable[[str], None]) -> None:
     """A deck of 300,000 rows against a table of as many: all are compared. Time and memory are printed."""
     head = ("Code", "Destination", "Rate", "Increment", "Effective Date", "Status")
     path = tmp_path / f"deck.{form}"
@@ -308,8 +308,8 @@ def test_300_000_rows(form: str, tmp_path: Path, capsys: pytest.CaptureFixture[s
     made = plan(content, 1, sheet, "t", Profile(kind="full", dates="dmy"), effective_ms=None, now_ms=10**12)
     took = time.process_time() - began
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform == "linux" else 1 << 20)
-    with capsys.disabled():
-        told = f"{took:.1f} s, {peak:.0f} MB at most, with all tests before"
-        print(f"\n{form}: {N} rows read and compared in {told}")  # noqa: T201 - the figures
+    figure(
+        f"{form}: {N} rows read and compared in {took:.1f} s, {peak:.0f} MB at most, with all tests before"
+    )
     assert isinstance(made, Plan), made[:3]
     assert sum(made.difference.counts[kind] for kind in ("dearer", "cheaper", "unchanged")) == N

@@ -116,8 +116,9 @@ def as_then(records: Sequence[Any], like: Sequence[Any]) -> list[Any]:
             then = state_record(StateRecord(*of, []))
         elif isinstance(said, ChangeRecord):
             assert (said.hints, said.members, said.history) == ([], [], [])
+            assert (said.upon, said.instead) == ([], [])
             fields = msgspec.msgpack.decode(record[2][0][1])
-            then = record[0], record[1], [(CONTROL_HEADER, msgspec.msgpack.encode(fields[:-3]))]
+            then = record[0], record[1], [(CONTROL_HEADER, msgspec.msgpack.encode(fields[:-5]))]
         found.append(record if then is None else read(json.loads(json.dumps(told(then)))))
     return found
 
@@ -168,7 +169,7 @@ def test_headers_are_read(killed: Killed) -> None:
             assert msgspec.msgpack.decode(raw)[: MARK_FIELDS + 1] == msgspec.msgpack.decode(headers[0][1])
         elif isinstance(said, ChangeRecord):
             ((_, raw),) = change_record(said)[2]
-            assert msgspec.msgpack.decode(raw)[:-3] == msgspec.msgpack.decode(headers[0][1])
+            assert msgspec.msgpack.decode(raw)[:-5] == msgspec.msgpack.decode(headers[0][1])
         else:
             assert control_record(cast("Any", said)) == (key, value, headers)
     states = {"StateRecord"} if killed[0] is RECORDED["kept-2026-11-29"] else {"StateRecord", "ChangeRecord"}

@@ -48,3 +48,20 @@ def test_no_more_than_asked_for(topic: PutRecords, capsys: Capture) -> None:
     for limit, rows in (("3", 3), ("0", 30), ("20", 20)):
         main(["transactions", "--json", "--limit", limit])
         assert len(capsys.readouterr().out.splitlines()) == rows
+
+
+def test_what_was_reversed_is_left_out(topic: PutRecords, capsys: Capture) -> None:
+    """Neither it nor its reversal is in the list; of another revision it is."""
+    fee = {"id": "cp/3/1/subscription_fee", "revision": 1, "type": "subscription_fee", "amount": "-5"}
+    back = {**fee, "type": "reversal", "reverses": 1, "amount": "5"}
+    rows = [(back, b"42"), (fee, b"43"), ({**fee, "revision": 2}, b"42"), (fee, b"42")]
+    topic(*[seen(json.dumps(row).encode(), key) for row, key in rows])
+    for more, shown in (
+        ([], rows[1:3]),
+        (["--type", "subscription_fee"], rows[1:3]),
+        (["--type", "reversal"], rows[:1]),
+    ):
+        assert main(["transactions", "--json", *more]) == 0
+        assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == [
+            row for row, _ in shown
+        ]

@@ -1,4 +1,4 @@
-"""Servers and installations for the fault tests, and the figures that are printed at the end.
+"""Servers and installations for the fault tests.
 
 The long tests (marked `long`) run by `make test-faults` only, which sets RATER_FAULTS=all.
 """
@@ -20,7 +20,6 @@ from line.conftest import system_of
 
 __all__ = ["system_of"]
 
-FIGURES: list[str] = []
 Start = Callable[..., Awaitable[Rig]]
 
 
@@ -31,20 +30,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     out = [item for item in items if item.get_closest_marker("long") is not None]
     config.hook.pytest_deselected(items=out)
     items[:] = [item for item in items if item not in out]
-
-
-def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Print what was measured."""
-    if FIGURES:
-        terminalreporter.section("faults")
-        for line in FIGURES:
-            terminalreporter.write_line(line)
-
-
-@pytest.fixture
-def figure() -> Callable[[str], None]:
-    """Return what takes a line to print at the end of the run."""
-    return FIGURES.append
 
 
 @pytest.fixture(scope="session")

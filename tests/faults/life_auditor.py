@@ -11,7 +11,7 @@ import hashlib
 import json
 from collections import Counter, defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, NamedTuple
@@ -112,39 +112,9 @@ def audit_lives(evidence: Evidence, at_ms: int) -> list[str]:
     ]  # fmt: skip
 
 
-def outrun(evidence: Evidence) -> set[str]:
-    """Return the clients of whom a change is not in the journal, though a later one is, which rests on it.
-
-    Where Redis forgets what one lane drew and did not publish yet, and another lane published upon it.
-    """
-    versions: dict[str, set[int]] = defaultdict(set)
-    for _, (_, _, _, _, _, client, version, *_) in changes(evidence):
-        versions[client].add(version)
-    return {client for client, found in versions.items() if len(found) < max(found)}
-
-
-def without(evidence: Evidence, clients: set[str]) -> Evidence:
-    """Return the evidence of all other clients."""
-
-    def others(records: list[Rec]) -> list[Rec]:
-        return [
-            one
-            for one in records
-            if not one.value or one.headers.keys() - {EFFECT} or said(one) not in clients
-        ]
-
-    def said(record: Rec) -> Any:
-        return json.loads(record.value or b"{}").get("client")
-
-    kept = [
-        one for one in others(evidence.journal)
-        if not (CONTROL in one.headers and (of := change_in(one)) is not None and of[5] in clients)
-    ]  # fmt: skip
-    return replace(
-        evidence, journal=kept, events=others(evidence.events), commands=others(evidence.commands),
-        stored={name: of for name, of in evidence.stored.items() if name not in clients},
-        states={name: of for name, of in evidence.states.items() if name not in clients},
-    )  # fmt: skip
+def made_again(evidence: Evidence) -> int:
+    """Return how many changes Redis had lost that were made again, since others went on from them."""
+    return sum(bool(said[14]) for _, said in changes(evidence))
 
 
 def micros(text: str) -> int:
@@ -238,6 +208,7 @@ def draws(lives: Lives) -> Iterator[str]:
 def versions(lives: Lives) -> Iterator[str]:
     """L5: each version of a client is one change in the journal, none is missing, the last is Redis' one.
 
+    A change that was made again stands for its versions of before, which Redis has lost (decision 0099).
     The amounts of a change are its transactions' together.
     """
     found: Counter[tuple[str, int]] = Counter()
@@ -246,8 +217,8 @@ def versions(lives: Lives) -> Iterator[str]:
         if EFFECT in record.headers:
             topic, partition, offset, index, *rest = msgspec.msgpack.decode(record.headers[EFFECT])
             shares[partition, topic, offset, index] += rest[5]
-    for lane, (topic, offset, index, _, _, client, version, _, delta, *_) in changes(lives.evidence):
-        found[client, version] += 1
+    for lane, (topic, offset, index, _, _, client, version, _, delta, *more) in changes(lives.evidence):
+        found.update((client, of) for of in (version, *more[5]))
         share = shares[lane, topic, offset, index]
         if share != delta:
             yield f"L5 shares: version {version} of {client} is {delta} micros, its transactions {share}"

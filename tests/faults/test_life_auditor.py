@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from faults.auditor import CONTROL, EFFECT, Evidence, Rec, audit
-from faults.life_auditor import HOUR_MS, audit_lives, instant_ms, outrun, without
+from faults.life_auditor import HOUR_MS, audit_lives, instant_ms, made_again
 from faults.lives import packages
 from faults.test_auditor import drop, put
 
@@ -70,9 +70,10 @@ def control(at: int, *said: Any) -> Rec:
     return Rec(JOURNAL, 0, at, 0, None, {CONTROL: msgspec.msgpack.encode(said)})
 
 
-def changed(at: int, offset: int, client: str, version: int, delta: int) -> Rec:
-    """Return the record of a change."""
-    return control(at, "change", COMMANDS, offset, 2, 0, 0, client, version, b"", delta, [])
+def changed(at: int, offset: int, client: str, version: int, delta: int, instead: Sequence[int] = ()) -> Rec:
+    """Return the record of a change. instead: versions of before that it stands for."""
+    rest: tuple[list[Any], ...] = [], [], [], [], [], list(instead)
+    return control(at, "change", COMMANDS, offset, 2, 0, 0, client, version, b"", delta, *rest)
 
 
 def state(*client_packages: Any) -> bytes:
@@ -290,21 +291,16 @@ def test_damage_is_noticed(what: str) -> None:
     assert any(one.startswith(says) for one in found), found
 
 
-def test_a_client_of_whom_a_change_was_outrun() -> None:
-    """It is known by a version that the journal lacks below another one; the others are looked at still."""
+def test_a_change_that_was_made_again() -> None:
+    """It stands for the version under which Redis had lost it; without saying so, that is missing."""
     evidence = whole()
-    assert outrun(evidence) == set()
-    assert without(evidence, set()) == evidence
-    evidence.journal.append(changed(99, 9, "rich0", 4, 0))
+    assert made_again(evidence) == 0
+    evidence.journal.append(changed(99, 9, "rich0", 4, 0, instead=[3]))
     evidence.stored["rich0"]["v"] = 4
-    assert outrun(evidence) == {"rich0"}
+    assert audit_lives(evidence, AT_MS) == []
+    assert made_again(evidence) == 1
+    evidence.journal[-1] = changed(99, 9, "rich0", 4, 0)
     assert audit_lives(evidence, AT_MS) == ["L5 lost: rich0 has version 4, and no change to [3]"]
-    left = without(evidence, {"rich0"})
-    assert audit_lives(left, AT_MS) == []
-    assert {json.loads(one.value)["client"] for one in left.journal if one.value} == {"poor0"}
-    assert set(left.states) == {"poor0"}
-    again(left.journal, 4)
-    assert audit_lives(left, AT_MS)[0].startswith("L1 doubled: ('poor0'")
 
 
 def test_an_event_told_twice_is_noticed() -> None:

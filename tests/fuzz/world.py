@@ -19,7 +19,7 @@ import msgspec
 from golden.cases import load_cases
 from rater.catalogs import Catalogs, object_digest
 from rater.config import Settings, load
-from rater.core.bucket.messages import DrawReply, DrawRequest, Status, ViewsReply, bucket_of
+from rater.core.bucket.messages import CopiesReply, DrawReply, DrawRequest, Status, ViewsReply, bucket_of
 from rater.core.bucket.model import Bucket
 from rater.core.catalog_files.merging import Existing, Merged, merge, objects, read_files
 from rater.core.clients.state import read_state
@@ -230,6 +230,10 @@ class Store:
         for name in (*clients, *accounts):
             name.encode()
         return self.buckets[bucket].views(lane, token, number, clients, accounts)
+
+    async def list_copies(self, bucket: int, lane: int, token: int, number: int) -> CopiesReply:
+        """Return nothing: there is one lane."""
+        return self.buckets[bucket].list_copies(lane, token, number)
 
     async def draw(self, bucket: int, request: DrawRequest) -> DrawReply:
         """Draw; what Lua cannot hold exactly is refused as loudly as packing refuses it."""

@@ -143,7 +143,7 @@ def merged_catalogs(catalogs: Sequence[tuple[str, bytes]]) -> bytes:
 
 
 def _agree(whole: dict[str, Any], currencies: dict[str, Any], name: str) -> None:
-    for currency, rate in currencies["rates"].items():
+    for currency, rate in currencies.get("rates", {}).items():
         if whole["rates"].setdefault(currency, rate) != rate or currencies["base"] != whole["base"]:
             raise ValueError(
                 f"{name} has another rate of {currency} than the cases before; take another name"

@@ -27,6 +27,8 @@ from rater.stream import journal
 from rater.worker.process import Worker
 
 DEADLINE_S = 90.0
+SOON = {"RATER_KAFKA__SESSION_TIMEOUT_MS": "3000"}
+"""Settings where a worker is killed: the other one gets its lanes so soon, as in the fault suite."""
 HOOKED = Path(__file__).parents[1] / "faults" / "hooked.py"
 
 

@@ -8,16 +8,20 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from typing import Any
+from unittest.mock import AsyncMock
 
 import pytest
 from redis.asyncio import Redis
 
+from line.conftest import SOON
 from line.test_life import NOW_MS, SystemOf, checked, events
 from rater import app
 from rater.core.bucket.messages import bucket_of
 from rater.core.clients.state import client_package_name, did_name, dids_of, read_state
 from rater.core.instants import DAY_MS, HOUR_MS, rfc3339
+from rater.worker.due_work import DueWork
 
 pytestmark = pytest.mark.kafka
 
@@ -150,7 +154,7 @@ async def test_killed_between_draw_and_commit(
 ) -> None:
     """What a command entered into the index is in the journal too, whoever publishes it: it is rebuilt."""
     redis = start_redis()
-    system = await system_of(partitions=1, redis=redis.url)
+    system = await system_of(partitions=1, redis=redis.url, environ=SOON)
     number, released = NUMBERS[0], do == "did_release"
     async with system.worker():
         await system.load(catalog({number: "sip-c0"} if released else None), at_ms=NOW_MS - HOUR_MS // 2)
@@ -188,21 +192,26 @@ async def test_killed_between_draw_and_commit(
     await checked(system)
 
 
-async def test_a_load_assigns_and_an_archive_frees(system_of: SystemOf) -> None:
+async def test_a_load_assigns_and_an_archive_frees(
+    system_of: SystemOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Rows with an account are assigned behind the load, once; the hold of each runs out, and it is free."""
     system = await system_of(partitions=4)
     rows = dict.fromkeys(NUMBERS[:3], "sip-c0")
+    kinds: Counter[str] = Counter()
+
+    async def told(kind: str) -> bool:
+        nonlocal kinds
+        kinds = Counter(event["type"] for event in await events(system))
+        return kinds[kind] == 3
+
     async with system.worker():
-        refused = await system.tried_load(catalog(rows), at_ms=NOW_MS - 2 * DAY_MS)
-        assert refused == []
-        kinds: Counter[str] = Counter()
-
-        async def freed() -> bool:
-            nonlocal kinds
-            kinds = Counter(event["type"] for event in await events(system))
-            return kinds["did_freed"] == 3
-
-        await system.until(freed)
+        # The load is of two days ago, so all is due at once: not before the numbers are assigned.
+        with monkeypatch.context() as patched:
+            patched.setattr(DueWork, "ticks", AsyncMock(return_value=[]))
+            assert await system.tried_load(catalog(rows), at_ms=NOW_MS - 2 * DAY_MS) == []
+            await system.until(partial(told, "did_assigned"))
+        await system.until(partial(told, "did_freed"))
         assert (kinds["did_assigned"], kinds["did_on_hold"], kinds["archived"]) == (3, 3, 1)
         await agreed(system, {"c0": [], "c1": []})
         # The same rows again ask for nothing; what cannot be is refused by the load.

@@ -6,15 +6,17 @@ import asyncio
 import json
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import pytest
 
+from line.conftest import SOON
 from rater import app
 from rater.core.bucket.messages import bucket_of
 from rater.core.instants import HOUR_MS, rfc3339
 from rater.jobs.audit import audit
+from rater.stream.producer import LaneProducer
 
 pytestmark = pytest.mark.kafka
 
@@ -117,6 +119,36 @@ async def test_renewals_that_no_call_meets(system_of: SystemOf) -> None:
         }
         kinds = Counter(event["type"] for event in await events(system))
         assert (kinds["assigned"], kinds["activated"], kinds["renewed"]) == (250, 250, 750)
+    await checked(system)
+
+
+async def test_a_tick_goes_out_with_what_the_one_before_did(
+    system_of: SystemOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the ticks of 400 clients of one bucket the first alone has a commit of its own."""
+    committed: list[tuple[int, int]] = []
+    commit = LaneProducer.commit
+
+    async def counted(
+        producer: LaneProducer, transactions: list[Any], rejected: list[Any], events: list[Any], mark: Any,
+        commands: Sequence[Any] = (), *rest: Any,
+    ) -> int:  # fmt: skip
+        ticks = [value for _, value, _ in commands if b'"clients":["c' in value]
+        committed.append((len(transactions), len(ticks)))
+        return await commit(producer, transactions, rejected, events, mark, commands, *rest)
+
+    monkeypatch.setattr(LaneProducer, "commit", counted)
+    system = await system_of(environ={"RATER_REDIS__BUCKETS": "1"})
+    async with system.worker():
+        await system.load(catalog(400), at_ms=NOW_MS - HOUR_MS - MINUTE_MS)
+
+        async def renewed() -> bool:
+            return len(await fees(system)) >= 800
+
+        await system.until(renewed)
+    ticks = [transactions for transactions, ticks in committed if ticks]
+    assert len(ticks) >= 4
+    assert ticks.count(0) <= 1
     await checked(system)
 
 
@@ -223,7 +255,7 @@ async def test_an_archived_package_ends(system_of: SystemOf) -> None:
 
 async def test_two_workers_and_a_kill(system_of: SystemOf) -> None:
     """Renewals go on whichever worker dies: each fee once, each event once."""
-    system = await system_of(partitions=4)
+    system = await system_of(partitions=4, environ=SOON)
     first, second = system.start_worker(), system.start_worker()
     await system.load(catalog(400), at_ms=NOW_MS - 3 * HOUR_MS - MINUTE_MS)
 
@@ -247,8 +279,10 @@ async def test_calls_of_the_very_moment_of_a_renewal(system_of: SystemOf) -> Non
     """Two workers, ticks and calls of the same clients at once: a call draws from the period of its time."""
     system = await system_of(partitions=4)
     first, second = system.start_worker(), system.start_worker()
+    began_s = time.monotonic()
     await system.load(catalog(0), at_ms=NOW_MS - 2 * HOUR_MS)  # until both workers are there
-    stop_ms = (int(time.time()) + 8) * 1000
+    load_s = 1 + time.monotonic() - began_s
+    stop_ms = int(time.time() + load_s + 3) * 1000  # the next load is no slower than the first
     await system.load(catalog(40), at_ms=stop_ms - HOUR_MS)
     began, moments = {}, range(stop_ms - 1500, stop_ms + 1500, 60)
     assert time.time() * 1000 < moments.start

@@ -180,9 +180,9 @@ async def test_a_lane_that_makes_no_progress_is_told(
 
 async def test_a_batch_that_gathers_is_no_lane_that_stands_still(system_of: SystemOf) -> None:
     """A batch age above worker.stuck_after_s makes no lane stuck."""
-    environ = {"RATER_WORKER__STUCK_AFTER_S": "1", "RATER_WORKER__BATCH_AGE_MS": "4000"}
+    environ = {"RATER_WORKER__STUCK_AFTER_S": "1", "RATER_WORKER__BATCH_AGE_MS": "3000"}
     system = await system_of(environ=environ)
-    cdrs = calls(4, 1, time.time_ns() // 1_000_000, clients=1, contested_clients=1)
+    cdrs = calls(2, 1, time.time_ns() // 1_000_000, clients=1, contested_clients=1)
     with structlog.testing.capture_logs() as told:
         async with system.worker():
             await system.load(catalog(1, 1))

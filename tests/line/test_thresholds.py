@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from line.conftest import SOON
 from line.test_life import MINUTE_MS, NOW_MS, SystemOf, call, catalog, checked, events
 from rater.core.instants import HOUR_MS
 from rater.worker.process import Worker
@@ -69,7 +70,7 @@ async def test_crossings_under_two_lanes(system_of: SystemOf) -> None:
 @pytest.mark.parametrize("draws", [1, 2])
 async def test_a_crossing_that_was_drawn_and_not_published(draws: int, system_of: SystemOf) -> None:
     """A worker is killed when the bucket has decided: the next one tells it, by the same ids."""
-    system = await system_of(partitions=2)
+    system = await system_of(partitions=2, environ=SOON)
     async with system.worker():
         await system.load(marked(), at_ms=NOW_MS - HOUR_MS // 2)
     for lane in range(2):

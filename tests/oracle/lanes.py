@@ -36,6 +36,7 @@ from rater.catalogs import Catalogs, object_digest
 from rater.config import Settings
 from rater.config import load as load_settings
 from rater.core.bucket.messages import (
+    CopiesReply,
     DrawReply,
     DrawRequest,
     FenceReply,
@@ -311,6 +312,14 @@ class Store:
         """See Buckets."""
         held = await self._before("members", lane, bucket, [])
         return held.list_members(lane, token, number, package, first, count)
+
+    async def kept(self, bucket: int, lane: int) -> list[tuple[int, bytes, bytes]]:
+        """See Buckets."""
+        return (await self._before("kept", lane, bucket)).kept(lane)
+
+    async def list_copies(self, bucket: int, lane: int, token: int, number: int) -> CopiesReply:
+        """See Buckets."""
+        return (await self._before("list_copies", lane, bucket)).list_copies(lane, token, number)
 
     async def draw(self, bucket: int, request: DrawRequest) -> DrawReply:
         """See Buckets."""
@@ -638,6 +647,8 @@ class System:
     def drawn(self, bucket: int, request: DrawRequest, reply: DrawReply) -> None:
         """Check a draw, and what was asked before it in the same batch."""
         asked = self.asking[request.lane].setdefault(bucket, _Asking())
+        if reply.status == Status.UNSETTLED:
+            return
         if not request.items:
             asked.changes += len(request.changes)  # what a side woke may do what another waits for
             self._touched.update(one.client for one in request.changes)

@@ -45,6 +45,7 @@ Read as (where the rules can be read in two ways):
 27. Fees that are found late bear the package's name of their due moment; one that a call brings has the name
     that its draws have, today's.
 28. What becomes due before a call or clears behind it is published before what the call brings, its fee too.
+29. A package's end date that is over when it is loaded ends what clients have with that load.
 """
 
 from __future__ import annotations
@@ -280,6 +281,8 @@ class World(Reference):
         if life.ended is not None:
             return None
         end = self.end_of(life)
+        if end is not None and life.changed_ms > life.assigned_ms:
+            end = max(end, life.changed_ms)  # a package's end date that was over when it was loaded
         if not life.periods:
             start = max(one.ms for one in self.starts(life, life.assigned_ms))
             if life.waiting is not None or (end is not None and end <= start):
@@ -288,7 +291,7 @@ class World(Reference):
         last = life.periods[-1]
         if not last.rolled_over:
             return max(last.start.ms, last.opened_ms), "roll"
-        stop = self.stop_of(life, last)
+        stop = min([one for one in (last.stop and last.stop.ms, end) if one is not None], default=None)
         if life.waiting is not None:
             given_up = [one for one in (life.waiting.until, end) if one is not None]
             return (min(given_up), "archive") if given_up else None

@@ -302,15 +302,20 @@ def changes(world: World, transactions: list[Transaction]) -> Iterator[str]:
     for one in transactions:
         shares[one.record, one.index] += int(one.effect[9])
     versions: dict[str, dict[int, bytes]] = defaultdict(dict)
+    accounted: dict[str, set[int]] = defaultdict(set)
     for (lane, at), said in journaled(world):
         topic, offset, index, _, _, client, version, state, delta = said[:9]
         where = f"transactions[{lane}]@{at}"
         if version in versions[client]:
             yield f"I12: {where} is {client}'s version {version}, which was published before"
         versions[client][version] = state
+        accounted[client] |= {version, *said[14]}
         if shares[(topic, lane, offset), index] != delta:
             made = shares[(topic, lane, offset), index]
             yield f"I12: {where} adds {delta} to {client}, its transactions {made}"
+    for client, known in accounted.items():
+        if lacking := set(range(1, max(known))) - known:
+            yield f"I12: {client} is of version {max(known)}, and {sorted(lacking)} are in no journal"
     for bucket in world.server.buckets:
         for client in bucket.clients:
             last = max(versions[client], default=0)

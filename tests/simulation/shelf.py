@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from typing import Any, NamedTuple, Self, TypeVar
 
 from rater.core.bucket.messages import (
+    CopiesReply,
     DrawReply,
     DrawRequest,
     DropReply,
@@ -310,6 +311,16 @@ class Shelf:
             return self.server.buckets[bucket].views(lane, token, number, clients, accounts)
 
         return await self._ask("views", views)
+
+    async def kept(self, bucket: int, lane: int) -> list[tuple[int, bytes, bytes]]:
+        """See Buckets."""
+        return await self._ask("kept", lambda: self.server.buckets[bucket].kept(lane))
+
+    async def list_copies(self, bucket: int, lane: int, token: int, number: int) -> CopiesReply:
+        """See Buckets."""
+        return await self._ask(
+            "list_copies", lambda: self.server.buckets[bucket].list_copies(lane, token, number)
+        )
 
     async def due(
         self, bucket: int, lane: int, token: int, number: int, upto: int, known: Mapping[int, int]

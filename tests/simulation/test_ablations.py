@@ -17,6 +17,7 @@ from aiokafka.producer import sender as aiokafka_sender
 from msgspec.structs import replace
 
 from rater.core.bucket import model
+from rater.core.bucket.duplicates import Duplicates
 from rater.core.bucket.messages import Status
 from rater.core.bucket.model import Bucket
 from rater.core.clients.state import ClientState
@@ -139,7 +140,7 @@ def test_reconcile() -> None:
 
 def test_duplicate_check() -> None:
     """Without looking for the key, a call that comes twice is charged twice."""
-    blind = mock.patch.object(Bucket, "known", return_value=None)
+    blind = mock.patch.object(Duplicates, "known", return_value=None)
     check(blind, profile("duplicates", faults=(0, 1), duplicates=0.4), "I3")
 
 

@@ -12,9 +12,9 @@ from unittest import mock
 import pytest
 from msgspec.structs import replace
 
-from rater.core.bucket import model
+from rater.core.bucket import draft
+from rater.core.bucket.draft import Draft
 from rater.core.bucket.drawing import draw_item
-from rater.core.bucket.model import _Draft
 from rater.core.clients.planning import Plan
 from rater.core.clients.state import did_name
 from rater.core.journal.outcomes import KeptChange
@@ -68,23 +68,23 @@ def test_a_kept_change_is_published() -> None:
 
 def test_condition_on_the_balance() -> None:
     """Without it a plan for a balance that nobody has is carried out: fees are paid with money that lacks."""
-    change = _Draft.change
+    change = Draft.change
 
     def without(self: Any, write: Any) -> None:
         change(self, replace(write, least=-ANY, most=ANY))
 
-    check(mock.patch.object(_Draft, "change", without), profile("life"), "C", Life, 35)
+    check(mock.patch.object(Draft, "change", without), profile("life"), "C", Life, 35)
 
 
 def test_version_of_a_client() -> None:
     """Without asking for it, two lanes that find the same due both do it."""
-    admit = _Draft.admit
+    admit = Draft.admit
 
     def without(self: Any, request: Any) -> Any:
         stale = admit(self, request)
         return stale if stale is None else []
 
-    check(mock.patch.object(_Draft, "admit", without), LANES, "I1 I2 I3 I12 L3", Life)
+    check(mock.patch.object(Draft, "admit", without), LANES, "I1 I2 I3 I12 L3", Life)
 
 
 def test_key_of_a_command() -> None:
@@ -133,7 +133,7 @@ def test_usage_wakes() -> None:
 
 def test_counters_of_a_change() -> None:
     """Without asking for counters that a change rests on, what calls have used meanwhile rolls over too."""
-    change = _Draft.change
+    change = Draft.change
 
     def without(self: Any, write: Any) -> None:
         asked = [
@@ -141,7 +141,7 @@ def test_counters_of_a_change() -> None:
         ]
         change(self, replace(write, counters=asked))
 
-    check(mock.patch.object(_Draft, "change", without), profile("life"), "C I6", Life, 50)
+    check(mock.patch.object(Draft, "change", without), profile("life"), "C I6", Life, 50)
 
 
 def test_a_fee_of_a_first_call() -> None:
@@ -151,7 +151,7 @@ def test_a_fee_of_a_first_call() -> None:
         charged = {ask.field for ask in item.fees}
         return draw_item(item, [0 if n in charged else of for n, of in enumerate(used)], funds, signed)
 
-    check(mock.patch.object(model, "draw_item", without), profile("life"), "I3", Life)
+    check(mock.patch.object(draft, "draw_item", without), profile("life"), "I3", Life)
 
 
 def test_hints_of_changes() -> None:

@@ -24,6 +24,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+from msgspec import msgpack
 
 from rater.core.amounts import LIMIT, Form
 from rater.core.bucket.messages import (
@@ -134,6 +135,8 @@ def items(draw: st.DrawFn) -> DrawItem:
 hints = st.lists(st.builds(hint_of, st.integers(0, HOURS * HOUR_MS - 1), clients), max_size=3)
 rows = st.tuples(st.sampled_from(["1.1", "1.2"]), st.binary(max_size=3))
 
+copies = st.lists(st.tuples(lanes, st.sampled_from(["a/1/2", "a/2/2"]), st.binary(max_size=3)), max_size=2)
+
 far = st.one_of(st.integers(-500, 500), st.sampled_from([-LIMIT, LIMIT]), st.integers(-LIMIT, LIMIT))
 lows = st.one_of(*[st.integers(-LIMIT, -1000)] * 5, st.integers(-300, 0), far)
 highs = st.one_of(*[st.integers(1000, LIMIT)] * 5, st.integers(0, 600), far)
@@ -158,6 +161,7 @@ changed = st.lists(
         hints=hints,
         members=st.lists(st.sampled_from(PACKAGES), max_size=2),
         history=st.lists(rows, max_size=2),
+        carries=st.sampled_from([False, True, True]),
     ),
     min_size=1,
     max_size=3,
@@ -351,8 +355,10 @@ class Machine(RuleBasedStateMachine):
         hints=hints,
         members=st.lists(st.tuples(st.sampled_from(PACKAGES), clients), max_size=2),
         rows=st.lists(st.tuples(clients, st.integers(1, 4), rows), max_size=3),
+        copies=copies,
         index=accounts,
         pending=st.booleans(),
+        unsettled=st.lists(clients, max_size=2, unique=True),
         final=st.booleans(),
     )
     def reconcile(
@@ -361,6 +367,7 @@ class Machine(RuleBasedStateMachine):
         token: int,
         number: int,
         pending: bool,  # noqa: FBT001
+        unsettled: list[str],
         index: list[tuple[str, str]],
         rows: list[tuple[str, int, tuple[str, bytes]]],
         **what: Any,
@@ -375,6 +382,7 @@ class Machine(RuleBasedStateMachine):
             accounts=index,
             drop_calls=sorted(known.outcomes)[:2] if known else [],
             pending=[(number, b"again", b"\x91\x00")] if pending else [],
+            unsettled=unsettled if pending else [],
             history=[(client, version, *row) for client, version, row in rows],
             **what,
         )
@@ -427,6 +435,17 @@ class Machine(RuleBasedStateMachine):
         token, number = self.owner(lane, token, number)
         answer = self.run(self.store.list_members(0, lane, token, number, package, first, count))
         assert answer == self.twin.list_members(lane, token, number, package, first, count)
+
+    @rule(lane=lanes, token=off, number=off)
+    def copies(self, lane: int, token: int, number: int) -> None:
+        """Read what others have of the lane's changes, and what is kept of the lane itself."""
+        token, number = self.owner(lane, token, number)
+        answer = self.run(self.store.list_copies(0, lane, token, number))
+        answer.changes.sort()
+        expected = self.twin.list_copies(lane, token, number)
+        expected.changes.sort()
+        assert answer == expected
+        assert self.run(self.store.kept(0, lane)) == self.twin.kept(lane)
 
     @rule(client=clients)
     def history(self, client: str) -> None:
@@ -526,14 +545,25 @@ def entries_of(fields: dict[bytes, bytes]) -> dict[bytes, bytes]:
     return found
 
 
+def twin_clients(twin: Bucket, keys: Keys) -> dict[str, Any]:
+    """Return the keys of clients that the server has to hold."""
+    found: dict[str, Any] = {}
+    for name, client in twin.clients.items():
+        fields = {b"v": client.version or 0, b"b": client.balance}
+        fields |= {field.encode(): used for field, used in client.used.items()}
+        found[keys.client + name] = {field: b"%d" % value for field, value in fields.items() if value}
+    found |= {keys.client_state + name: register for name, register in twin.states.items()}
+    return found
+
+
 def twin_state(twin: Bucket, keys: Keys) -> dict[str, Any]:
     """Return the keys that the server has to hold."""
     found: dict[str, Any] = {}
     state = {b"t:%d" % lane: b"%d" % ms for lane, ms in twin.times.items()}
     if twin.due_index.lowest is not None:
         state[b"due_min"] = b"%d" % twin.due_index.lowest
-    if twin.generation_min is not None:
-        state[b"gen_min"] = b"%d" % twin.generation_min
+    if twin.duplicates.lowest is not None:
+        state[b"gen_min"] = b"%d" % twin.duplicates.lowest
     found[keys.gate] = state
     for number, lane in twin.lanes.items():
         fields = {b"token": lane.token, b"call": lane.number, b"floor": lane.floor, b"base": lane.base}
@@ -541,12 +571,10 @@ def twin_state(twin: Bucket, keys: Keys) -> dict[str, Any]:
         outcomes: dict[bytes, bytes] = {}
         for one, (context, packed) in lane.outcomes.items():
             outcomes |= {b"%dc" % one: context, b"%dr" % one: packed}
+        outcomes |= {b"%dw" % one: msgpack.encode(changed) for one, changed in lane.changed.items()}
         found[keys.outcomes(number)] = outcomes
-    for name, client in twin.clients.items():
-        fields = {b"v": client.version or 0, b"b": client.balance}
-        fields |= {field.encode(): used for field, used in client.used.items()}
-        found[keys.client + name] = {field: b"%d" % value for field, value in fields.items() if value}
-    found |= {keys.client_state + name: register for name, register in twin.states.items()}
+    found |= twin_clients(twin, keys)
+    found[keys.unsettled] = {name.encode(): b"%d:%d" % made for name, made in twin.unsettled.items()}
     for account, name in twin.accounts.items():
         found.setdefault(keys.accounts(account), {})[account.encode()] = name.encode()
     found |= {keys.due(hour): list(held) for hour, held in twin.due_index.hours.items()}
@@ -555,7 +583,9 @@ def twin_state(twin: Bucket, keys: Keys) -> dict[str, Any]:
         found[keys.history(name)] = {
             field.encode(): b"%d:%b" % (version, row) for field, (version, row) in periods.items()
         }
-    found |= {keys.generation(number): dict(held) for number, held in twin.generations.items()}
+    for number, held in twin.copies.items():
+        found[keys.copies(number)] = {identity.encode(): change for identity, change in held.items()}
+    found |= {keys.generation(number): dict(held) for number, held in twin.duplicates.generations.items()}
     return {key: value for key, value in found.items() if value or isinstance(value, bytes)}
 
 
@@ -613,6 +643,7 @@ def some_changes(rng: random.Random, twin: Bucket) -> list[ClientWrite]:
                 *interval(known.balance if known else 0),
                 rng.choice((0, 5, 200, -40, -40, LIMIT)),
                 counters,
+                carries=rng.random() < 0.8,
             )
         )
     return found
@@ -663,7 +694,7 @@ def test_changes(machine: type[Machine]) -> None:
             answered["due before an item"] += any(due.item is not None for due in reply.due)
             one.same_state()
         one.teardown()
-    seen = ("OK", "STALE", "MORE", "DUE", "changed", "drawn on", "woken", "due before an item")
+    seen = ("OK", "STALE", "UNSETTLED", "MORE", "DUE", "changed", "drawn on", "woken", "due before an item")
     seen_low = ("low True", "low False")
     assert min(answered[name] for name in (*seen, *seen_low)) >= 5, answered
 

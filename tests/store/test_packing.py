@@ -50,7 +50,7 @@ def test_draw_is_laid_out_as_the_functions_read_it() -> None:
     asking.fees = (FeeAsk(2, 0, -4, -5, deny=True), FeeAsk(0, 3, -6, -7, deny=False))
     change = ClientWrite("new", 0, 1, b"register", 3, 9, -5, [CounterChange("1.1.a", 0, 4, 2)])
     change.hints, change.members = [(8, b"\x00\x09new"), (7, b"\x01\x00new")], ["gold"]
-    change.history = [("3.1", b"row")]
+    change.history, change.carries = [("3.1", b"row")], True
     args = packed(
         changes=[change],
         accounts=[("account", "new")],
@@ -61,7 +61,7 @@ def test_draw_is_laid_out_as_the_functions_read_it() -> None:
     assert args.keys == [
         "p{0}:g", "p{0}:l:0", "p{0}:o:0", "p{0}:u:4", "p{0}:u:3", "p{0}:u:5",
         "p{0}:c:c", "p{0}:c:d", "p{0}:c:new", "p{0}:r:new", KEYS.accounts("account"),
-        "p{0}:d:8", "p{0}:d:7", "p{0}:p:gold", "p{0}:h:new",
+        "p{0}:d:8", "p{0}:d:7", "p{0}:p:gold", "p{0}:h:new", "p{0}:w",
     ]  # fmt: skip
     assert args.argv[:3] == [0, 1, 2]
     assert args.argv[4:6] == [b"12345678same12345678", b"context"]
@@ -69,7 +69,7 @@ def test_draw_is_laid_out_as_the_functions_read_it() -> None:
         13, 3, 0, 1, 3, 9, -5, 1, "1.1.a", 0, 4, 2, 7, 2**54,
         4, 12, 9, 13, 10, 7, 2, 14, "new", 3, 15, "3.1", 11,
         13, 1, 1, 2, 64, 3, -4, -5, 1, 0, 6, -6, -7, 0,
-        2, 2, -8,
+        2, 2, -8, 1, 3,
     ]  # fmt: skip
     assert args.argv[7:] == [b"register", b"\x00\x09new", b"\x01\x00new", b"1:row"]
     code = 1 + 4 + 8 + 16 + 32 * 2  # money, allow, cap, conversion, group 2
@@ -141,16 +141,25 @@ def test_sums_go_as_text() -> None:
         hints=[(9, b"\x00\x00c"), (8, b"\x00\x01c")],
         members=[("gold", "c")],
         history=[("c", 2**53, "3.1", b"row")],
+        copies=[(3, "calls/7/2", b"change")],
+        unsettled=["c"],
     )  # fmt: skip
     args = pack_reconcile(what, KEYS)
     lists = msgpack.decode(args.argv[3], type=list)
     assert lists[4] == [4, "b", "9223372036854775809", 4, "1.1.a", "-9007199254740993"]
     assert args.keys[3:6] == ["p{0}:c:c", "p{0}:u:6", "p{0}:u:7"]
-    assert args.keys[6:] == ["p{0}:d:9", "p{0}:d:8", "p{0}:p:gold", "p{0}:h:c"]
+    assert args.keys[6:] == ["p{0}:d:9", "p{0}:d:8", "p{0}:p:gold", "p{0}:h:c", "p{0}:k:3", "p{0}:w"]
     assert (lists[6], lists[7], lists[10]) == ([5, 5], [6, 6, 7], ["4", 8, 9])
-    assert lists[11:] == [[7, 10, 8, 11], 8, [9, "c"], [10, 2**53, "3.1", 12]]
+    assert lists[11:] == [
+        [7, 10, 8, 11],
+        8,
+        [9, "c"],
+        [10, 2**53, "3.1", 12],
+        [11, "calls/7/2", 13],
+        [12, "c"],
+    ]
     assert args.argv[4:9] == [b"87654321", b"12345678", b"same", b"context", b"results"]
-    assert args.argv[9:] == [b"\x00\x00c", b"\x00\x01c", b"9007199254740992:row"]
+    assert args.argv[9:] == [b"\x00\x00c", b"\x00\x01c", b"9007199254740992:row", b"change"]
 
 
 def test_fence_gives_outcomes_in_order_of_calls() -> None:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
 import struct
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, ExitStack
+from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
 import pytest
@@ -19,6 +18,7 @@ from aiokafka.conn import AIOKafkaConnection
 
 from rater.local.child import HOST
 from rater.local.kafka import Kafka
+from rater.local.server import free_ports
 from rater.stream.connecting import reading, settle
 from rater.stream.journal import Mark, read_range
 from rater.stream.lane_reader import LaneReader
@@ -278,21 +278,13 @@ def proxied(kafka: str, monkeypatch: pytest.MonkeyPatch) -> Proxied:
     return through
 
 
-def _free_ports(count: int) -> list[int]:
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind((HOST, 0))
-        return [each.getsockname()[1] for each in sockets]
-
-
 @pytest.fixture(scope="session")
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
     """Connection settings for a user of a broker with passwords and rights, which creates missing topics.
 
     `admin` may do all, `guest` nothing; the password is the name.
     """
-    plain, sasl, controller = _free_ports(3)
+    plain, sasl, controller = free_ports(3)
     login = "org.apache.kafka.common.security.plain.PlainLoginModule required"
     settings = {
         "listeners": f"PLAINTEXT://{HOST}:{plain},SASL://{HOST}:{sasl},CONTROLLER://{HOST}:{controller}",

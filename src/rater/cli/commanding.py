@@ -216,10 +216,10 @@ def show(row: Row, first: str | None = None) -> None:
 
 def lines(row: Row) -> Iterator[str]:
     """Yield what a command did or would do, in lines for people."""
-    if row["dry_run"]:
-        yield "nothing was changed; this is what it would do:"
-    elif row["repeated"]:
+    if row["repeated"]:
         yield f"done before, with the key {row['key']}; nothing was done now"
+    elif row["dry_run"]:
+        yield "nothing was changed; this is what it would do:"
     for transaction in row["transactions"]:
         yield shown_line(_money(transaction))
     for event in row["events"]:

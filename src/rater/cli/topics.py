@@ -46,7 +46,8 @@ def transactions(
 ) -> None:
     """List money movements, the newest first. Times of --since and --until are those of rating.
 
-    Amounts are seen from the client's balance: what is paid for a call is negative.
+    Amounts are seen from the client's balance: what is paid for a call is negative. What was reversed is left
+    out, and so are reversals, which come to 0 together; --type reversal lists these.
 
     \b
     Examples:
@@ -63,6 +64,7 @@ def transactions(
         return queries.transactions(
             kafka_client(settings), topics_of(settings), client=client,
             of_type=None if kind is None else TransactionType(kind),
+            reversals=kind == TransactionType.REVERSAL,
             since_ms=since, until_ms=until, limit=limit, passed=passed,
         )  # fmt: skip
 

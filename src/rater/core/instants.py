@@ -46,6 +46,11 @@ def milliseconds(at: datetime) -> int:
     return since.days * DAY_MS + since.seconds * SECOND_MS + since.microseconds // 1000
 
 
+def earlier(one: int | None, other: int | None) -> int | None:
+    """Return the earlier of two instants; None: never."""
+    return one if other is None or (one is not None and one <= other) else other
+
+
 def rfc3339(at_ms: int) -> str:
     """Return an instant as records write it: UTC with milliseconds and a Z."""
     return (_NAIVE_EPOCH + timedelta(0, 0, at_ms * 1000)).isoformat("T", "milliseconds") + "Z"
@@ -53,5 +58,8 @@ def rfc3339(at_ms: int) -> str:
 
 @lru_cache(maxsize=4096)
 def shared_rfc3339(at_ms: int) -> str:
-    """Return the same of an instant that many records tell of: of a renewal's eight, three are different."""
+    """Return the same of an instant that many records tell of: of a renewal's eight, three are different.
+
+    Remembered: else a renewal takes 50 µs in place of 43 (benchmarks/line.py, `renewals`).
+    """
     return rfc3339(at_ms)

@@ -123,7 +123,7 @@ class Zones:
 
         Equal rules are the same object.
         """
-        place = max(bisect_right(self._since, at_ms), 1)
+        place = bisect_right(self._since, at_ms, 1)
         found = self._found.get((name, place))
         if found is None:
             found = self._found[name, place] = self._zone(name, place)

@@ -38,6 +38,7 @@ async def transactions(
     *,
     client: str | None = None,
     of_type: TransactionType | None = None,
+    reversals: bool = True,
     since_ms: int | None = None,
     until_ms: int | None = None,
     limit: int = 0,
@@ -45,8 +46,9 @@ async def transactions(
 ) -> AsyncIterator[Published]:
     """Yield transactions, the newest first, at most `limit` (0: all), as they are found: all may be millions.
 
-    client, of_type: of this one only. since_ms, until_ms: bounds of the record's time, the latter excluded.
-    passed: told how many offsets each step went back. Raises Halt and StreamDown as `browsing.newest`.
+    client, of_type: of this one only. reversals: else neither these nor what they take back. since_ms,
+    until_ms: bounds of the record's time, the latter excluded. passed: told how many offsets each step went
+    back. Raises Halt and StreamDown as `browsing.newest`.
     """
     found = browsing.newest(
         kafka,
@@ -56,18 +58,28 @@ async def transactions(
         until_ms=until_ms,
         passed=passed,
     )
-    count = 0
+    count, back = 0, set[tuple[Any, ...]]()
     async with aclosing(found) as records:
         async for seen in records:
             if seen.value is None or (client is not None and seen.key != client.encode()):
                 continue
             one = published(seen, seen.value)
-            if of_type is not None and (one.transaction or {}).get("type") != of_type:
+            told = one.transaction or {}
+            left_out = not reversals and _is_reversed(told, seen.key, back)
+            if left_out or (of_type is not None and told.get("type") != of_type):
                 continue
             yield one
             count += 1
             if count == limit:
                 return
+
+
+def _is_reversed(told: dict[str, Any], client: bytes | None, back: set[tuple[Any, ...]]) -> bool:
+    """Return whether it is a reversal or what one takes back; the reversal, which is newer, is noted."""
+    if told.get("type") == TransactionType.REVERSAL:
+        back.add((client, str(told.get("id")), str(told.get("reverses"))))
+        return True
+    return (client, str(told.get("id")), str(told.get("revision"))) in back
 
 
 def published(seen: Seen, raw: bytes) -> Published:

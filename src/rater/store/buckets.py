@@ -17,6 +17,7 @@ from rater.core.bucket.messages import (
     DUE_HINTS_MAX,
     DUE_HOURS_MAX,
     EXPIRE_GENERATIONS_MAX,
+    CopiesReply,
     DrawReply,
     DrawRequest,
     DropReply,
@@ -31,7 +32,15 @@ from rater.core.bucket.messages import (
 )
 from rater.errors import Halt
 from rater.store.link import FunctionMissing, Link
-from rater.store.packing import Args, changes, pack_draw, pack_reconcile, unpack_due, unpack_fence
+from rater.store.packing import (
+    Args,
+    changes,
+    pack_draw,
+    pack_reconcile,
+    unpack_due,
+    unpack_fence,
+    unpack_outcomes,
+)
 from rater.store.provisioning import LIBRARY, Library, provision
 from rater.store.stored_clients import StoredClients
 
@@ -129,6 +138,10 @@ class Buckets(StoredClients):
                     return DrawReply(status, number, due=unpack_due(reply[2], request))
                 case Status.MORE:
                     return DrawReply(status, number, more=reply[2])
+                case Status.UNSETTLED:
+                    named = clients_of(request)
+                    unsettled = [(named[index], lane) for index, lane in reply[2]]
+                    return DrawReply(status, number, unsettled=unsettled)
             return DrawReply(status, number)
 
     async def _stale(self, bucket: int, request: DrawRequest, number: int, indices: list[int]) -> DrawReply:
@@ -166,6 +179,20 @@ class Buckets(StoredClients):
                 {account: str(owner, "utf-8") for account, owner in owners if owner is not None},
                 {client: int(balance or 0) for client, blob, balance in found if blob is not None},
             )
+
+    async def kept(self, bucket: int, lane: int) -> list[tuple[int, bytes, bytes]]:
+        """Return the outcomes that are kept of a lane: (call number, context, packed results)."""
+        key = self._keys[bucket].outcomes(lane)
+        with self._understood(bucket, "kept"):
+            return unpack_outcomes(await self._link.ask(key, "HGETALL", key))
+
+    async def list_copies(self, bucket: int, lane: int, token: int, number: int) -> CopiesReply:
+        """Return the lane's changes that others went on from."""
+        status = await self.probe(bucket, lane, token, number)
+        if status != Status.OK:
+            return CopiesReply(status)
+        key = self._keys[bucket].copies(lane)
+        return CopiesReply(status, (await self._link.ask(key, "HGETALL", key))[1::2])
 
     async def due(
         self, bucket: int, lane: int, token: int, number: int, upto: int, known: Mapping[int, int]

@@ -17,7 +17,7 @@
 --                   back without what they do not know of
 --   l:LANE   hash   "token", "call" (expected), "floor" (journal offset), "base" (journal offset from which kept
 --                   outcomes may be found in the journal)
---   o:LANE   hash   CALL .. "c" -> context, CALL .. "r" -> packed results
+--   o:LANE   hash   CALL .. "c" -> context, CALL .. "r" -> packed results, CALL .. "w" -> clients that it changed, msgpack
 --   c:CLIENT hash   "v" version, "b" balance in micros, counter field -> used
 --   r:CLIENT string register (msgpack)
 --   a:SHARD  hash   account -> client
@@ -26,10 +26,12 @@
 --   d:HOUR   list   the due index: hints of an hour since 1970, each 2 bytes of its second and a client's id
 --   p:PACK   list   clients that were ever given the package; one may be there twice
 --   h:CLIENT hash   CLIENT_PACKAGE.PERIOD -> version that put it .. ":" .. row: periods that have left the register
+--   w        hash   client -> lane .. ":" .. call of the last change of it, while the outcome of that is kept
+--   k:LANE   hash   identity and version -> a change of the lane that other lanes went on from, as they have it
 --
 -- Every reply is an array that begins with status and the call number expected next.
 
-local OK, FENCED, CLOSED, REGRESSED, LOST, STALE, MORE, DUE = 0, 1, 2, 3, 4, 5, 6, 7
+local OK, FENCED, CLOSED, REGRESSED, LOST, STALE, MORE, DUE, UNSETTLED = 0, 1, 2, 3, 4, 5, 6, 7, 8
 local RATED, DUPLICATE, DIFFERS, OUT_OF_RANGE = 0, 1, 2, 3
 local LIMIT = 9007199254740992  -- 2^53
 local LIMB = 10000000           -- 10^7: the product of two limbs is 10^14, about 90 of them add up below 2^53
@@ -206,7 +208,7 @@ end
 --
 -- KEYS  1 g | 2 l:LANE | 3 o:LANE | 4-6 u:GEN, u:GEN-1, u:GEN+1 | then c:CLIENT of each use, then of changes that are
 --       not among them | then r:CLIENT of each change | then a:SHARD of each account entry | then d:HOUR,
---       p:PACK, h:CLIENT that the changes point at, by index
+--       p:PACK, h:CLIENT that the changes point at, by index | w, the last
 -- ARGV  1 lane | 2 token | 3 call | 4 payload, msgpack flat list (below) | 5 key .. content .. older key of each item,
 --       20 bytes each; the older key is without the client, as rater_v1 remembered it, and lies in the same group |
 --       6 context |
@@ -227,13 +229,15 @@ end
 --         hints {key of d, element}, lowest hour of these | false, members {key of p, client}, history {key of h, field,
 --         row}, FEES: per item that asks for some: item from 1, use from 1, n, then n times group * 32, field index + 3 of
 --         "charged" ("net" and "amount" are the next two), net, amount, 1 (deny) | 0, MARKS {use from 1, the balance
---         below which its client's is low}
+--         below which its client's is low}, CARRIED {client index of a change that has with it what it goes on from}; a
+--         caller without this last list knows nothing of UNSETTLED
 -- Reply status, call, and: OK: results packed (core/bucket `pack_results`) | STALE: indices from 0 of stale clients
 --       | DUE: per client {its index from 0, the item from 0 before which something is due, -1: a change's conditions do
 --       not hold, balance, the counters of the change in its order}; sums beyond +-2^53 as text
 --       | MORE: indices from 0 of cut items whose candidates left volume or money over
--- Holds keys are asked in three generations; the gate is open; LOST, STALE, DUE and MORE change nothing; the items see
---       the clients as the changes leave them. A client has one change at most, and a field comes once in it.
+--       | UNSETTLED: {index from 0 of a client, the other lane whose change, perhaps unpublished, it goes on from}
+-- Holds keys are asked in three generations; the gate is open; LOST, STALE, UNSETTLED, DUE and MORE change nothing; the
+--       items see the clients as the changes leave them. A client has one change at most, and a field comes once in it.
 
 local CHANGE, COUNTER = 7, 4  -- numbers of a change before its counters, and of each of these
 local FEE = 5                 -- of a fee that an item asks for
@@ -329,6 +333,38 @@ local function stale_clients(v, starts, uses, clients, c, changes, version)
     if old[i] then stale[#stale + 1] = i - 1 end
   end
   return stale
+end
+
+-- The key w of a call, nil of a caller who does not know it.
+local function unsettled_key(keys)
+  local last = keys[#keys]
+  return last == sub(keys[1], 1, -2) .. 'w' and last
+end
+
+-- The client of a key c:CLIENT.
+local function client_of(keys, key) return sub(key, #keys[1] + 2) end
+
+-- The changes that go on from one of another lane whose outcome is kept, so it may be unpublished: {index from 0 of the
+-- client, the lane} each; but for those that carry it. Second, the clients that are changed.
+local function unsettled_of(keys, c, at, changes, lane)
+  local found, carried, names, key = {}, {}, {}, unsettled_key(keys)
+  if not key then return found, names end
+  for k = at + 1, at + c[at] do carried[c[k]] = true end
+  local index = {}
+  at = 2
+  for k = 1, changes do
+    index[k] = c[at]
+    names[k] = client_of(keys, keys[6 + c[at]])
+    at = at + CHANGE + COUNTER * c[at + 6]
+  end
+  for from = 1, changes, CHUNK do
+    local held = call('HMGET', key, unpack(names, from, min(from + CHUNK - 1, changes)))
+    for k = 1, #held do
+      local i, other = index[from + k - 1], held[k] and string.match(held[k], '^%d+')
+      if other and other ~= lane and not carried[i] then found[#found + 1] = {i - 1, tonumber(other)} end
+    end
+  end
+  return found, names
 end
 
 -- The counters that a change names, as they are kept.
@@ -817,13 +853,45 @@ local function write_lists(keys, argv, c, at)
   for k = history + 1, history + c[history], 3 do call('HSET', keys[c[k]], c[k + 1], argv[c[k + 2]]) end
 end
 
+-- Let go of the clients that a call changed, unless another call has changed them since.
+local function settle_clients(key, w_key, lane, number)
+  local packed, who = call('HGET', key, number .. 'w'), lane .. ':' .. number
+  local names = packed and cmsgpack.unpack(packed) or {}
+  for from = 1, #names, CHUNK do
+    local held, gone = call('HMGET', w_key, unpack(names, from, min(from + CHUNK - 1, #names))), {}
+    for k = 1, #held do
+      if held[k] == who then gone[#gone + 1] = names[from + k - 1] end
+    end
+    if #gone > 0 then call('HDEL', w_key, unpack(gone)) end
+  end
+end
+
+-- Keep with an outcome the clients that its call changed.
+local function keep_clients(key, w_key, lane, number, names)
+  local flat, who = {}, lane .. ':' .. number
+  for k = 1, #names do flat[2 * k - 1], flat[2 * k] = names[k], who end
+  set_all(w_key, flat)
+  call('HSET', key, number .. 'w', cmsgpack.pack(names))
+end
+
+-- Those of the clients that no other lane has changed since.
+local function own_clients(w_key, lane, names)
+  local mine = {}
+  for _, client in ipairs(names) do
+    local who = call('HGET', w_key, client)
+    if not who or string.match(who, '^%d+') == lane then mine[#mine + 1] = client end
+  end
+  return mine
+end
+
 -- Drop the outcomes of calls up to `last`.
-local function trim_outcomes(key, last)
+local function trim_outcomes(key, last, w_key, lane)
   local gone, n = {}, 0
   for _, field in ipairs(call('HKEYS', key)) do
     if tonumber(string.sub(field, 1, -2)) <= last then
       n = n + 1
       gone[n] = field
+      if w_key and string.sub(field, -1) == 'w' then settle_clients(key, w_key, lane, string.sub(field, 1, -2)) end
     end
   end
   for from = 1, n, CHUNK do call('HDEL', key, unpack(gone, from, min(from + CHUNK - 1, n))) end
@@ -850,6 +918,11 @@ local function draw(keys, argv, changing)
   local stale = stale_clients(v, starts, uses, clients, c, changes, version)
   if not stale then return {LOST, expected} end
   if #stale > 0 then return {STALE, expected, stale} end
+  local unsettled, names
+  if changing then
+    unsettled, names = unsettled_of(keys, c, behind(c, stop), changes, lane)
+    if #unsettled > 0 then return {UNSETTLED, expected, unsettled} end
+  end
   local drawn = {}
   local due, more = change_all(keys, v, starts, c, changes, has, balance, odd, drawn, signed)
   if #due > 0 then return {DUE, expected, due} end
@@ -872,8 +945,11 @@ local function draw(keys, argv, changing)
     remember(keys[4], own, fresh, entry)
     lower(keys[1], 'gen_min', v[2])
   end
-  if v[3] > 0 then trim_outcomes(keys[3], min(v[3], number - 1)) end
-  if v[5] == 1 then call('HSET', keys[3], argv[3] .. 'c', argv[6], argv[3] .. 'r', packed) end
+  if v[3] > 0 then trim_outcomes(keys[3], min(v[3], number - 1), unsettled_key(keys), lane) end
+  if v[5] == 1 then
+    call('HSET', keys[3], argv[3] .. 'c', argv[6], argv[3] .. 'r', packed)
+    if names and #names > 0 then keep_clients(keys[3], unsettled_key(keys), lane, argv[3], names) end
+  end
   raise_time(keys[1], lane, v[1])
   local journal = max(journaled, v[4])
   call('HSET', keys[2], 'call', expected + 1, 'floor', journal, 'base', journal)
@@ -925,8 +1001,9 @@ end
 --      sums {key of c, field, delta as text}, registers {key of c, key of r, version, register},
 --      forget {key of u, digest}, duplicates {key of u, digest, content}, lowest generation of these | false,
 --      accounts {key of a, account, client}, pending {call as text, context, results}, hints {key of d, element}, lowest
---      hour of these | false, members {key of p, client}, history {key of h, version, field, row}; each list flat, with
---      bytes as their index in ARGV | 5.. those bytes
+--      hour of these | false, members {key of p, client}, history {key of h, version, field, row}, copies {key of k,
+--      identity, change}, {key of w, clients whose changes are among the pending ...}; each list flat, with bytes as
+--      their index in ARGV | 5.. those bytes
 -- Reply status, call
 -- Holds sums beyond 2^53 stay exact, for HINCRBY adds text in 64 bits; one that would come near their end is an error,
 --       and nothing is changed.
@@ -1003,6 +1080,8 @@ local function reconcile_lists(keys, argv, lists)
       call('HSET', keys[history[k]], history[k + 2], argv[history[k + 3]])
     end
   end
+  local copies = lists[16] or {}
+  for k = 1, #copies, 3 do call('HSET', keys[copies[k]], copies[k + 1], argv[copies[k + 2]]) end
 end
 
 local function reconcile(keys, argv)
@@ -1013,10 +1092,19 @@ local function reconcile(keys, argv)
   if unsafe then return redis.error_reply('RATER_SUM the sum in ' .. unsafe .. ' would leave 64 bits') end
   -- WRITE
   reconcile_lists(keys, argv, lists)
-  for _, number in ipairs(lists[4]) do call('HDEL', keys[3], number .. 'c', number .. 'r') end
+  local changed = lists[17]
+  local w_key = changed and keys[table.remove(changed, 1)]
+  for _, number in ipairs(lists[4]) do
+    if w_key then settle_clients(keys[3], w_key, argv[1], number) end
+    call('HDEL', keys[3], number .. 'c', number .. 'r', number .. 'w')
+  end
   local pending = lists[11]
   for k = 1, #pending, 3 do
     call('HSET', keys[3], pending[k] .. 'c', argv[pending[k + 1]], pending[k] .. 'r', argv[pending[k + 2]])
+  end
+  if w_key then
+    local mine = own_clients(w_key, argv[1], changed)
+    if #mine > 0 then keep_clients(keys[3], w_key, argv[1], argv[3], mine) end
   end
   raise_time(keys[1], argv[1], lists[3])
   local journal = max(journaled, lists[1])

@@ -15,7 +15,7 @@ ACCOUNT_SHARDS = 64
 class Keys:
     """The keys of one bucket."""
 
-    __slots__ = ("_base", "_buckets", "client", "client_state", "gate")
+    __slots__ = ("_base", "_buckets", "client", "client_state", "gate", "unsettled")
 
     def __init__(self, prefix: str, bucket: int, buckets: int) -> None:
         """Name the keys of `bucket`, one of `buckets`."""
@@ -23,6 +23,7 @@ class Keys:
         self._base = base
         self._buckets = buckets
         self.gate = f"{base}g"
+        self.unsettled = f"{base}w"
         self.client = f"{base}c:"  # to be followed by the client's id
         self.client_state = f"{base}r:"  # the same
 
@@ -54,6 +55,10 @@ class Keys:
     def history(self, client: str) -> str:
         """Return the hash of a client's periods that have left its state."""
         return f"{self._base}h:{client}"
+
+    def copies(self, lane: int) -> str:
+        """Return the hash of a lane's changes that other lanes went on from."""
+        return f"{self._base}k:{lane}"
 
 
 def meta_key(prefix: str) -> str:

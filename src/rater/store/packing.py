@@ -65,6 +65,7 @@ def pack_draw(request: DrawRequest, keys: Keys) -> Args:
     ]  # fmt: skip
     if asking or request.changes or any(use.wake is not None or use.mark is not None for use in request.uses):
         argv += _pack_changes(request, asking, clients, keys, names)
+    names.append(keys.unsettled)
     return Args(names, argv)
 
 
@@ -138,7 +139,8 @@ def _pack_changes(
         if use.mark is not None
         for number in (place, use.mark)
     ]
-    for some in (members, rows, fees, marks):
+    carried = [index[of.client] for of in request.changes if of.carries]
+    for some in (members, rows, fees, marks, carried):
         flat += (len(some), *some)
     return [msgpack.encode(flat), *states, *named.blobs]
 
@@ -249,7 +251,7 @@ def _pack_duplicates(what: Reconcile, keys: Keys, named: _Named) -> tuple[list[i
 
 
 def _pack_kept(what: Reconcile, keys: Keys, named: _Named) -> tuple[Any, ...]:
-    """Return the lists of outcomes, hints with their lowest hour, members and history."""
+    """Return the lists of outcomes, of hints with their lowest hour, and all that stand behind them."""
     pending: list[Any] = []
     for number, context, packed in what.pending:
         pending += (str(number), named.blob(context), named.blob(packed))
@@ -259,7 +261,10 @@ def _pack_kept(what: Reconcile, keys: Keys, named: _Named) -> tuple[Any, ...]:
     for client, version, field, row in what.history:
         key, text = named.key(keys.history(client)), named.blob(b"%d:%b" % (version, row))
         history += (key, version, field, text)
-    return pending, hints, lowest, members, history
+    copies: list[Any] = []
+    for lane, identity, change in what.copies:
+        copies += (named.key(keys.copies(lane)), identity, named.blob(change))
+    return pending, hints, lowest, members, history, copies, [named.key(keys.unsettled), *what.unsettled]
 
 
 def unpack_due(rows: list[list[Any]], request: DrawRequest) -> list[Due]:
@@ -279,7 +284,11 @@ def unpack_fence(reply: list[Any]) -> FenceReply:
     if reply[0] != Status.OK:
         return FenceReply(Status(reply[0]), reply[1], 0, [], 0)
     _, call, floor, base, lane_ms, fields, token = reply
+    return FenceReply(Status.OK, call, floor, unpack_outcomes(fields), lane_ms, base, token)
+
+
+def unpack_outcomes(fields: list[bytes]) -> list[tuple[int, bytes, bytes]]:
+    """Return what HGETALL answered of a lane's outcomes: (call number, context, packed results), in order."""
     found: dict[bytes, bytes] = dict(zip(fields[::2], fields[1::2], strict=True))
     numbers = sorted(int(field[:-1]) for field in found if field.endswith(b"c"))
-    outcomes = [(number, found[b"%dc" % number], found[b"%dr" % number]) for number in numbers]
-    return FenceReply(Status.OK, call, floor, outcomes, lane_ms, base, token)
+    return [(number, found[b"%dc" % number], found[b"%dr" % number]) for number in numbers]

@@ -19,6 +19,7 @@ from msgspec import Meta, Struct
 
 from rater.core.clients.state import read_state
 from rater.core.clients.views import ClientView
+from rater.core.journal.outcomes import read_copy
 from rater.core.journal.records import (
     CONTROL_HEADER,
     EFFECT_HEADER,
@@ -126,6 +127,10 @@ def _check_state(of: ChangeRecord | StateRecord) -> None:
     if isinstance(of, ChangeRecord) and any(element[2:] != of.client.encode() for _, element in of.hints):
         message = f"a change of client {of.client!r} holds a hint of another"
         raise ValueError(message)
+    for _, copy in of.upon if isinstance(of, ChangeRecord) else ():
+        if read_copy(copy).change.client != of.client:
+            message = f"a change of client {of.client!r} holds one of another"
+            raise ValueError(message)
     ClientView(state)
 
 

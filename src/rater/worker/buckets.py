@@ -15,6 +15,8 @@ from typing import Protocol, TypeVar
 
 from rater.core.bucket.messages import (
     EXPIRE_GENERATIONS_MAX,
+    DrawReply,
+    DrawRequest,
     FenceReply,
     Reconcile,
     Status,
@@ -23,14 +25,17 @@ from rater.core.bucket.messages import (
     clients_of,
 )
 from rater.core.clients.planning import Known
+from rater.core.clients.state import ClientState, read_state
 from rater.core.clients.views import Views
 from rater.core.instants import HOUR_MS
+from rater.core.journal.outcomes import KeptChange, Upon, changes_of, write_copy
 from rater.core.line import steps
 from rater.core.line.batch import Batch, Side
 from rater.core.line.draw_request import RequestBuilder
 from rater.core.line.due import WOKEN_INDEX_MIN, index_of, woken
 from rater.core.line.steps import Requests
 from rater.errors import Fenced, Halt, Retake, StoreDown
+from rater.store.buckets import Buckets
 from rater.worker.due_work import DueWork
 from rater.worker.lane import Lane
 from rater.worker.shared import Shared
@@ -75,7 +80,7 @@ class LaneBuckets:
         """Calls from before cannot come any more, whatever the lane; 0: not known yet."""
         self.ask_whole: set[str] = set()
         """Clients that are asked with all of their limits at once. Only how often is asked depends on it."""
-        self.due = DueWork(lane, shared.connections, self._asked)
+        self.due = DueWork(lane, shared.connections, self.asked)
         """What is due of clients of the lane's own buckets, and that no call meets."""
         self._asked_at = self._expired_at = time.monotonic()
 
@@ -107,13 +112,24 @@ class LaneBuckets:
     # ------------------------------------------------------------------ rating
     async def look_up(self, bucket: int, clients: set[str], accounts: set[str], views: Views) -> None:
         """Fetch views of one bucket into the cache."""
+        reply = await self._views(bucket, clients, accounts)
+        views.learn(clients, accounts, reply.states, reply.accounts, reply.balances)
+
+    async def states(self, bucket: int, clients: set[str]) -> dict[str, tuple[ClientState, Known]]:
+        """Return clients of a bucket as they are, without having views of them: nobody calls."""
+        reply = await self._views(bucket, clients, set())
+        return {
+            client: (read_state(raw), Known(reply.balances.get(client)))
+            for client, raw in reply.states.items()
+        }
+
+    async def _views(self, bucket: int, clients: set[str], accounts: set[str]) -> ViewsReply:
         lane, store = self.lane, self.connections.store
-        reply = await self._asked(
+        return await self.asked(
             lambda: store.views(
                 bucket, lane.number, lane.token, lane.cursors[bucket].expected, list(clients), list(accounts)
             )
         )
-        views.learn(clients, accounts, reply.states, reply.accounts, reply.balances)
 
     async def draw(self, batch: Batch, requests: Requests, views: Views) -> list[Side]:
         """Draw from all buckets at once; returns the sides that have to be matched again."""
@@ -145,9 +161,8 @@ class LaneBuckets:
         first limits of a side did not do, and it gets all. keep: have views of clients that were changed;
         else they are looked up when they are wanted again.
         """
-        lane, cursor = self.lane, self.lane.cursors[bucket]
-        request = builder.request(lane.standing, lane.token, cursor.expected, cursor.trim, cursor.floor)
-        reply = await self._asked(lambda: self.connections.store.draw(bucket, request))
+        cursor = self.lane.cursors[bucket]
+        request, reply = await self._draw(bucket, builder)
         if reply.status == Status.STALE:
             for client, state in reply.stale:
                 views.put(client, state)
@@ -179,6 +194,18 @@ class LaneBuckets:
         steps.settle(batch, builder, reply)
         return True
 
+    async def _draw(self, bucket: int, builder: RequestBuilder) -> tuple[DrawRequest, DrawReply]:
+        """Ask a bucket, until changes have with them what of other lanes they go on from (outrun.py)."""
+        lane, cursor, store = self.lane, self.lane.cursors[bucket], self.connections.store
+        while True:
+            request = builder.request(lane.standing, lane.token, cursor.expected, cursor.trim, cursor.floor)
+            reply = await self.asked(partial(store.draw, bucket, request))
+            if reply.status != Status.UNSETTLED:
+                return request, reply
+            upon = await unpublished(store, bucket, reply.unsettled, lane)
+            for client, changes in upon.items():
+                builder.carry(client, changes)
+
     async def wake(self, batch: Batch, side: Side, views: Views) -> int:
         """Do what clears of pending charges now that a side has raised its client's balance.
 
@@ -208,7 +235,7 @@ class LaneBuckets:
         """Ask every bucket whether it still knows us, unless one was asked anything in the last PROBE_S."""
         if time.monotonic() - self._asked_at >= PROBE_S:
             for bucket in range(self.connections.store.count):
-                await self._asked(partial(self._probe, bucket), patient=False)
+                await self.asked(partial(self._probe, bucket), patient=False)
 
     async def _probe(self, bucket: int) -> ViewsReply:
         lane, store = self.lane, self.connections.store
@@ -233,7 +260,7 @@ class LaneBuckets:
         """Return how many generations were dropped."""
         lane, cursor = self.lane, self.lane.cursors[bucket]
         length_ms, store = self.connections.generation_ms, self.connections.store
-        reply = await self._asked(
+        reply = await self.asked(
             lambda: store.expire(
                 bucket, lane.number, lane.token, cursor.expected, lane.standing.lane_ms, length_ms
             ),
@@ -244,7 +271,7 @@ class LaneBuckets:
         return reply.dropped
 
     # ------------------------------------------------------------------ inside
-    async def _asked(self, ask: Callable[[], Awaitable[R]], *, patient: bool = True) -> R:
+    async def asked(self, ask: Callable[[], Awaitable[R]], *, patient: bool = True) -> R:
         """Ask a bucket; wait while it is down or closed; leave the line when it does not know us.
 
         patient: wait for a closed one too; else that is the reply.
@@ -285,3 +312,32 @@ def _check(status: Status) -> None:
             "may write or evict keys of its prefix. Delete all keys of the prefix: they are rebuilt from "
             "Kafka"
         )
+
+
+async def unpublished(
+    store: Buckets, bucket: int, unsettled: list[tuple[str, int]], own: Lane
+) -> dict[str, list[Upon]]:
+    """Return, by client, the changes that are kept of another lane, and those that they went on from.
+
+    Of these only what their lanes keep still: all else is published. unsettled: clients, each with the lane
+    of its last change. own: the asking lane, which publishes its own in their order.
+    """
+    kept: dict[int, list[KeptChange]] = {}
+    found: dict[str, list[Upon]] = {}
+    for client, other in unsettled:
+        found[client] = []
+        lanes, asked = [other], {own.number}
+        while lanes:
+            lane = lanes.pop()
+            if lane in asked:
+                continue
+            asked.add(lane)
+            if lane not in kept:
+                outcomes = await store.kept(bucket, lane)
+                kept[lane] = [change for _, context, _ in outcomes for change in changes_of(context)]
+            for change in kept[lane]:
+                if change.client == client:
+                    copy = write_copy(change, own.ids.get(change.topic, ""))
+                    found[client].append(Upon(lane, copy))
+                    lanes += [of.lane for of in change.upon]
+    return found

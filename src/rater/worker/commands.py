@@ -21,7 +21,7 @@ from rater.core.clients.changes import Change
 from rater.core.clients.lifecycle import due_change
 from rater.core.clients.moments import changed_packages
 from rater.core.clients.planning import Cause, Known
-from rater.core.clients.state import client_package_name, did_name
+from rater.core.clients.state import ClientState, client_package_name, did_name
 from rater.core.clients.views import Views
 from rater.core.commands.acting import Acted, act, time_fault
 from rater.core.commands.loads import OF_LOAD, chunk_call, chunk_fault, did_commands, event, package_events
@@ -382,24 +382,24 @@ async def _do_due(
 ) -> None:  # fmt: skip
     """Do what is due of clients of a bucket up to an instant, step by step until nothing is."""
     views, waiting = buckets.views.of_batch(), {client: place for place, client in enumerate(clients)}
+    found: dict[str, tuple[ClientState, Known]] = {}
     while waiting:
-        if lacking := waiting.keys() - views.fetched.keys():
-            await buckets.look_up(bucket, lacking, set(), views)
-        newest = max([view.catalog for view in views.fetched.values()], default=0)
+        if lacking := waiting.keys() - found.keys():
+            found |= await buckets.states(bucket, lacking)
+        newest = max([state.catalog for state, _ in found.values()], default=0)
         if buckets.lane.catalog is not None and newest > buckets.lane.catalog.version:
             await catch_up(buckets, batch, newest)
-        catalog, standing = buckets.lane.catalog, buckets.lane.standing
+        catalog, now_ms = buckets.lane.catalog, max(upto_ms, buckets.lane.standing.lane_ms)
         assert catalog is not None  # noqa: S101 - the caller looked
-        request, planned = RequestBuilder(), dict[str, Change]()
+        request, planned, cause = RequestBuilder(), dict[str, Change](), Cause(command.id)
         for client, place in waiting.items():
-            view = views.fetched.get(client)
-            change = None
-            if view is not None:
-                change = due_change(
-                    view.state, catalog, upto_ms=upto_ms, now_ms=max(upto_ms, standing.lane_ms),
-                    known=views.known.get(client, Known()), cause=Cause(command.id), closing=True,
-                    keep_ms=buckets.keep_ms,
-                )  # fmt: skip
+            if (as_it_is := found.get(client)) is None:
+                continue
+            state, known = as_it_is
+            change = due_change(
+                state, catalog, upto_ms=upto_ms, now_ms=now_ms, known=known, cause=cause, closing=True,
+                keep_ms=buckets.keep_ms,
+            )  # fmt: skip
             if change is not None:
                 planned[client] = change
                 index = batch.step_index(batch.commands_topic, record.offset, CHANGE_INDEX_MIN + place)
@@ -407,10 +407,12 @@ async def _do_due(
         if not planned or await buckets.draw_one(batch, bucket, request, views, keep=False):
             # The next is due later, nearly always: else the client is looked up again.
             waiting = {of: waiting[of] for of, done in planned.items() if done.due_by(upto_ms)}
+            for client in waiting:
+                del found[client]
         else:
             waiting = {of: waiting[of] for of in planned}
-    for client in clients:
-        views.clients.pop(client, None)
+            found |= {of: (view.state, Known()) for of, view in views.fetched.items() if of in planned}
+            found |= {of: (found[of][0], known) for of, known in views.known.items() if of in planned}
 
 
 def _refuse(buckets: LaneBuckets, batch: Batch, command: Command, reason: str) -> None:

@@ -29,6 +29,7 @@ from rater.worker.commands import OWN_TICK, carry_out, catch_up
 from rater.worker.faults import ours
 from rater.worker.index import to_numbers
 from rater.worker.lane import Lane
+from rater.worker.outrun import make_again
 from rater.worker.shared import Shared
 
 BATCHES_AHEAD_MAX = 2
@@ -88,6 +89,8 @@ class Line:
             while batches:  # held by nobody else, so that one that is committed is gone
                 batch = batches.popleft()
                 await self.process(batch)
+                if not batch.polled:  # no calls: one commit for what a tick did and for the next
+                    batch.ticks += await self.buckets.due.ticks()
                 batch.release()
                 await ready.put(batch)
                 del batch
@@ -118,7 +121,7 @@ class Line:
         reader = self.lane.reader
         if self._keeps_up():
             await asyncio.sleep(self.moved_at + self.shared.batch_age_s - time.monotonic())
-        is_due = self.buckets.due.ready(time.time_ns() // 1_000_000)
+        is_due = self.buckets.due.ready()
         polled = await reader.poll(timeout_ms=0 if is_due else int(PROBE_S * 1000))
         if polled:
             if self._keeps_up():
@@ -148,6 +151,7 @@ class Line:
     async def process(self, batch: Batch) -> None:
         """Bring a batch from bytes to transactions; nothing of it is visible before `commit`."""
         lane, standing = self.lane, self.lane.standing
+        await make_again(self.buckets, batch)
         for record in batch.commands:
             await carry_out(self.buckets, batch, record)
         batch.position = standing.position  # commands may have brought a catalog
@@ -156,8 +160,7 @@ class Line:
         if batch.decided_by > batch.catalog:
             # An owner before had read that load; the mark names no older one than what it goes with.
             await catch_up(self.buckets, batch, batch.decided_by)
-        if sides or batch.woken:
-            await self.decide(batch, sides, self.shared.views.of_batch())
+        await self.decide(batch, sides, self.shared.views.of_batch())
         batch.position = standing.position = standing.position.behind(batch.last)
         with lane.progress.stage("render"):
             steps.render(batch, standing)
@@ -288,10 +291,8 @@ class Line:
 
     async def _due_ticks(self) -> list[Batch]:
         """Return a batch of commands to ourselves that have done what is due now, if anything is."""
-        if self.lane.catalog is None:
-            return []
         batch = Batch(self.lane.standing, [])
-        batch.ticks += await self.buckets.due.ticks(time.time_ns() // 1_000_000)
+        batch.ticks += await self.buckets.due.ticks()
         return [batch] if batch.ticks else []
 
     def _keeps_up(self) -> bool:

@@ -119,6 +119,7 @@ async def _agree(buckets: LaneBuckets, mark: Mark, slowest: SlowestLane) -> None
         first_generation = await slowest.lane_ms(connections) // connections.generation_ms - 1
         for reconciling in found:
             reconciling.first_generation = first_generation
+            reconciling.published = slowest.positions
     journal = connections.topics.transactions
     async for records in read_range(connections.client, journal, lane.number, start, lane.token):
         for reconciling in found:

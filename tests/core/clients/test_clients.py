@@ -149,6 +149,16 @@ def test_a_load_of_a_known_client_moves_no_money() -> None:
     assert load_change(state, ClientEntry("42", client(balance=9), [held()]), **asked) is None
 
 
+@pytest.mark.parametrize("packages", [[], [held()]], ids=["alone", "with a package"])
+@pytest.mark.parametrize("known", [False, True])
+def test_a_time_zone_that_there_is_not(packages: list[Any], known: bool) -> None:  # noqa: FBT001
+    """No client gets it, new or not, whatever else is asked: its calls could not be rated."""
+    state = register_of(*packages) if known else None
+    entry = ClientEntry("42", client(time_zone="Nowhere"), packages)
+    with pytest.raises(ValueError, match="no such time zone"):
+        load_change(state, entry, MONTHLY, at_ms=LOADED, cause=Cause("load"))
+
+
 @pytest.mark.parametrize(("there", "opening"), [(LIMIT, 1), (-LIMIT, -1), (2**60, 5), (LIMIT - 4, 5)])
 def test_an_opening_balance_has_to_fit(there: int, opening: int) -> None:
     """Where a known balance leaves no room the load is refused; the condition says the same to the bucket."""

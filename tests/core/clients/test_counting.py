@@ -73,6 +73,9 @@ def local(at_ms: int | None, zone: ZoneInfo) -> str:
         ("Europe/Kyiv", "2026-10-24T00:30:00Z", "1 day", ["2026-10-25T03:30+0300", "2026-10-26T03:30+0200"]),
         # A midnight that does not exist.
         ("Africa/Cairo", "2026-03-24", "1 month", ["2026-04-24T01:00+0300", "2026-05-24T00:00+0300"]),
+        # A day that does not exist is no period, be it the first or a later one.
+        ("Pacific/Apia", "2011-12-30", "1 day", ["2012-01-01T00:00+1400", "2012-01-02T00:00+1400"]),
+        ("Pacific/Apia", "2011-12-29", "1 day", ["2011-12-31T00:00+1400", "2012-01-01T00:00+1400"]),
     ],
 )  # fmt: skip
 def test_boundaries_do_not_drift(zone: str, start: str, period: str, stops: list[str]) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from rater.core.clients.moments import opened_ms
 from rater.core.instants import milliseconds
 from rater.core.offline import Rater, Transaction
 
@@ -61,5 +62,5 @@ def test_what_money_opens_is_opened_at_a_whole_second(pay: Any) -> None:
     assert held.life.waiting is not None
     (period,) = held.life.periods
     second = ms("2026-11-10T12:00:04Z")
-    assert (period.by_ms, held.life.waiting.since_ms) == (second, second)
+    assert (opened_ms(period), held.life.waiting.since_ms) == (second, second)
     assert rater.states["42"].changed_ms == second

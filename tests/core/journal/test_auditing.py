@@ -47,6 +47,16 @@ def test_transactions_of_a_change_add_up_to_it(delta: int, found: list[str]) -> 
     assert ledger.compare("c", (sum(SHARES), {"1.1.a": 3})) == []
 
 
+def test_a_change_that_was_made_again_stands_for_its_versions() -> None:
+    """Redis had lost them, and later ones rest on them; so none is lacking, and none came twice."""
+    ledger = Ledger()
+    for version, instead in ((3, []), (5, []), (7, [4, 6])):
+        one = change(0, version=version)
+        one.instead = instead
+        ledger.control(0, 10, one)
+    assert ledger.compare("c", None) == []
+
+
 def test_a_transaction_of_another_record_is_no_share() -> None:
     """It ends the change before it, and moves money by itself; another partition's does neither."""
     ledger = Ledger()

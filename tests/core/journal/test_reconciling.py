@@ -33,13 +33,16 @@ from rater.core.catalog.offers import LimitText
 from rater.core.clients.changes import ChangeEvent, ChangeTransaction
 from rater.core.clients.views import PeriodText
 from rater.core.journal.outcomes import (
+    Copy,
     Decided,
     KeptChange,
     OutcomeEntry,
     Pending,
     pack_changes,
     pack_kept,
+    read_copy,
     unpack_kept,
+    write_copy,
 )
 from rater.core.journal.reconciling import FORGET_GENERATIONS_MAX, Reconciling, effects
 from rater.core.journal.records import FEE_INDEX_MIN, ChangeRecord, Effect, StateRecord
@@ -376,6 +379,23 @@ def test_what_a_lost_change_added_besides_sums_is_added_again() -> None:
     }
 
 
+def test_what_a_lost_change_went_on_from_is_left_for_its_lane() -> None:
+    """Unless that lane has published it, as far as is known; of a change that is kept nothing is left."""
+    other, topic = changed(8, 5), (COMMANDS, "id")
+    upon = [(1, write_copy(other, "id")), (2, write_copy(changed(9, 6), "id"))]
+    change = ChangeRecord(
+        COMMANDS, 3, 2, LANE_MS, LANE_MS, CLIENT, 8, b"eight", 0, [], upon=upon, instead=[6]
+    )  # fmt: skip
+    lost = reconciling(keeps(floor=50), positions={COMMANDS: 9})
+    lost.published = {1: {topic: 8, (COMMANDS, "gone"): 99}, 2: {topic: 10}}
+    lost.read([(50, change)])
+    assert finish(lost).copies == [(1, f"{COMMANDS}/8/2/7", upon[0][1])]
+    assert read_copy(upon[0][1]) == Copy("id", other)
+    kept = reconciling(keeps(changed(3, 0), floor=50), positions={COMMANDS: 9})
+    kept.read([(50, change)])
+    assert finish(kept).copies == []
+
+
 def test_a_fee_is_taken_back_with_its_side() -> None:
     """Kept, and published otherwise: without the fee; the lost fee of another is added by itself."""
     entry, result = bringing(0), rated(5, 2)._replace(fee=FeeResult(0, None, -4))
@@ -566,7 +586,8 @@ def test_a_reconciled_bucket_is_journal_plus_pending(history: dict[str, Any]) ->
         for field, delta in counters.items():
             sums[field] += delta
     assert {field: used for field, used in client.used.items() if used} == dict(sums)
-    assert set(bucket.generations.get(LANE_MS // LENGTH_MS, {})) == {key for _, _, key in expected if key}
+    remembered = bucket.duplicates.generations.get(LANE_MS // LENGTH_MS, {})
+    assert set(remembered) == {key for _, _, key in expected if key}
     again = bucket.fence(0, 999)
     assert again.base == again.floor
     left = reconciling(again, position=position)

@@ -99,6 +99,19 @@ def test_a_foreign_account() -> None:
     assert refused.reason is Reason.ACCOUNT_UNKNOWN
 
 
+def test_an_account_that_moved() -> None:
+    """Whose it was when it was cached refuses no call: its client of then has it no more, so it is asked."""
+    rater = loaded()
+    views = Views({}, {"sip-1": "41"})
+    fewer = msgspec.structs.replace(rater.states["42"], id="41", accounts={})
+    views.learn({"41"}, set(), {"41": write_state(fewer)}, {}, {})
+    assert of(rater, Party(account="sip-1"), views) == Missing(None, "sip-1")
+    views.learn({"42"}, {"sip-1"}, {"42": write_state(rater.states["42"])}, {"sip-1": "42"}, {})
+    found = of(rater, Party(account="sip-1"), views)
+    assert isinstance(found, Identified)
+    assert (found.view.id, found.account) == ("42", "sip-1")
+
+
 def test_the_cdr_comes_before_the_rules() -> None:
     """A named client or account counts; a side that names neither ("" names none) is found by the rules."""
     rater = loaded()

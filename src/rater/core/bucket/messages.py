@@ -54,6 +54,8 @@ class Status(IntEnum):
     REGRESSED = 3  # the server's idea of this lane is not ours: take the lane again
     LOST = 4  # a client that we hold a view of is gone: take the lane again
     STALE = 5  # a client's view is older than the server's: use the fresh ones, identify again, repeat
+    UNSETTLED = 8
+    """A change goes on from one of another lane that may not be published: take that along, repeat."""
     DUE = 7  # something of a client is due before this can be done: plan it with these numbers, repeat
     MORE = 6  # the first limits of an item did not do: name all of them, repeat
 
@@ -201,6 +203,8 @@ class ClientWrite(Struct):
     """Packages to whose members the client is added."""
     history: list[tuple[str, bytes]] = []
     """(CLIENT_PACKAGE.PERIOD, row): periods that leave the state."""
+    carries: bool = False
+    """Changes of other lanes that it goes on from are kept with it, where they may be unpublished."""
 
 
 class Due(NamedTuple):
@@ -249,6 +253,7 @@ class DrawReply(Struct):
     packed: bytes = b""  # results and woken as they were kept with the outcome
     more: list[int] = []  # status MORE: the items
     due: list[Due] = []  # status DUE
+    unsettled: list[tuple[str, int]] = []  # status UNSETTLED: clients, and whose change each goes on from
 
 
 class FenceReply(Struct):
@@ -288,6 +293,10 @@ class Reconcile(Struct):
     members: list[tuple[str, str]] = []  # (package, client); the same
     history: list[tuple[str, int, str, bytes]] = []
     """(client, version, CLIENT_PACKAGE.PERIOD, row): set unless one of a higher version is there."""
+    unsettled: list[str] = []
+    """Clients whose changes are among `pending`."""
+    copies: list[tuple[int, str, bytes]] = []
+    """(lane, identity and version, copy): changes of other lanes that those of this one went on from."""
     final: bool = True  # False: more is to follow, kept outcomes are still searched for from `base` on
 
 
@@ -299,6 +308,13 @@ class ViewsReply(Struct):
     accounts: dict[str, str]
     balances: dict[str, int] = {}
     """Micros, of the clients whose state is there."""
+
+
+class CopiesReply(Struct):
+    """Changes of a lane that others went on from; it may have published them long ago."""
+
+    status: Status
+    changes: list[bytes] = []
 
 
 class DueReply(Struct):

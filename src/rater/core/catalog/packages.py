@@ -118,8 +118,8 @@ class PackageVersion:
     """A package as it was from some instant on."""
 
     __slots__ = (
-        "allow", "currency", "id", "limits", "name", "priority", "span", "spec", "tag", "type",
-        "waive_setup",
+        "allow", "charges", "currency", "id", "limits", "name", "priority", "rolls", "span", "spec", "tag",
+        "type", "waive_setup",
     )  # fmt: skip
 
     def __init__(self, spec: PackageSpec, limits: tuple[Limit, ...]) -> None:
@@ -135,6 +135,10 @@ class PackageVersion:
         self.waive_setup = spec.setup_fee == "dont_charge"
         self.allow = spec.client_balance == "allow"
         self.limits = limits
+        self.charges = frozenset(row.type for row in spec.fees)
+        """Types of the rows of fees that it has."""
+        self.rolls = any(limit.rollover for limit in limits)
+        """Whether anything of a period may be moved into the next."""
 
     def start_ms(self, zone: ZoneInfo) -> int | None:
         """Return the instant before which nothing of it is in force, for a client in this zone."""
@@ -172,16 +176,16 @@ class Package:
 
     def at(self, at_ms: int) -> PackageVersion:
         """Return the version in force at an instant: that of a period is the one at the period's opening."""
-        return self.versions[max(bisect_right(self._since, at_ms) - 1, 0)]
+        return self.versions[bisect_right(self._since, at_ms, 1) - 1]
 
     def status_at(self, at_ms: int) -> Status:
         """Return the status at an instant."""
-        return self._statuses[max(bisect_right(self._status_since, at_ms) - 1, 0)]
+        return self._statuses[bisect_right(self._status_since, at_ms, 1) - 1]
 
     def status_around(self, at_ms: int) -> tuple[int, int]:
         """Return the [from, until) around an instant in which the status stays what it is."""
         since = self._status_since
-        place = max(bisect_right(since, at_ms) - 1, 0)
+        place = bisect_right(since, at_ms, 1) - 1
         return (
             since[place] if place else BEGINNING_MS,
             since[place + 1] if place + 1 < len(since) else NEVER_MS,
@@ -194,6 +198,30 @@ class Package:
     def changes(self) -> Sequence[int]:
         """Return the instants at which a later version came into force."""
         return self._since[1:]
+
+    def since(self, at_ms: int) -> Sequence[tuple[int, int, PackageVersion]]:
+        """Return the version in force at an instant and those after it: [from, until) in which each holds.
+
+        The first one holds from the beginning, the last one for ever.
+        """
+        place = bisect_right(self._since, at_ms, 1)
+        changes = self._since[place:]
+        return [*zip([BEGINNING_MS, *changes], [*changes, NEVER_MS], self.versions[place - 1 :], strict=True)]
+
+    def ended(self, from_ms: int, zone: ZoneInfo) -> tuple[int, bool] | None:
+        """Return when an end date ends what a client has, None: none does; and whether its load did.
+
+        The first since from_ms that comes while its version holds, also where a later version takes it back.
+        One that was over when it was loaded comes with the load.
+        """
+        if len(self.versions) == 1:
+            end = self.versions[0].end_ms(zone)
+            return None if end is None else (end, False)
+        for since, until, version in self.since(from_ms):
+            end = version.end_ms(zone)
+            if end is not None and end <= until:  # what is due at a load's instant is done before it
+                return max(end, since), end <= since
+        return None
 
     @property
     def changed_ms(self) -> int:

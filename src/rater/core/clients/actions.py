@@ -65,7 +65,7 @@ def edit_end(plan: Plan, place: int, end_date: str | None, at_ms: int) -> None:
             "or cancel it"
         )
     was = plan.told(held, at_ms)
-    plan.put(place, replace(held, end_date=end_date, end_ms=end_ms))
+    plan.put(place, replace(held, end_date=end_date, end_ms=end_ms), dates_ms=at_ms)
     delta = plan.delta
     if end_ms is not None and life.periods and life.periods[-1].start_ms >= end_ms:
         withdraw(plan, place, at_ms)
@@ -95,7 +95,7 @@ def _running(held: ClientPackage, at_ms: int) -> HeldPeriod:
 def stop_now(plan: Plan, place: int, at_ms: int) -> None:
     """Stop at the beginning of the period that runs: all that was charged for it is given back."""
     held = plan.packages[place]
-    period = _running(held, at_ms)
+    period, delta = _running(held, at_ms), plan.delta
     was = plan.told(held, at_ms)
     withdraw(plan, place, at_ms)
     held = plan.packages[place]
@@ -112,7 +112,7 @@ def stop_now(plan: Plan, place: int, at_ms: int) -> None:
     data = {"from": rfc3339(period.start_ms), "to": rfc3339(at_ms)}
     plan.tell(EventType.RERATE_NEEDED, held, at_ms, period=period.number, data=data)
     hold(plan, place, at_ms)
-    if plan.delta > 0:
+    if plan.delta > delta:
         retry(plan, at_ms)
 
 
@@ -131,7 +131,7 @@ def stop_at_period_end(plan: Plan, place: int, at_ms: int) -> None:
     withdraw(plan, place, at_ms)
     held = plan.packages[place]
     last = life_of(held).periods[-1]
-    if plan.stop_of(held, last) is None:
+    if plan.stop_of(held, last, at_ms) is None:
         raise ValueError(
             f"the period of client package {held.id!r} has no end; stop it now, cancel it, or give it an "
             "end date"
@@ -168,7 +168,7 @@ def remove(plan: Plan, place: int, at_ms: int, history: Mapping[str, bytes]) -> 
     begin = f"{held.id}."
     old = [
         read_period(raw)
-        for field, raw in history.items()
+        for field, raw in {**history, **plan.outdated}.items()
         if field.startswith(begin) and field[len(begin) :].isdigit()
     ]
     every = {period.number: period for period in (*old, *life.periods)}
@@ -204,7 +204,7 @@ def _reverse(plan: Plan, held: ClientPackage, period: HeldPeriod, at_ms: int) ->
             period,
             one,
             at_ms=at_ms,
-            stop_ms=plan.stop_of(held, period),
+            stop_ms=plan.stop_of(held, period, at_ms),
             catalog=plan.catalog.version,
         )
         plan.move(TransactionType.REVERSAL, -one.amount, value)

@@ -43,7 +43,9 @@ def withdraw(plan: Plan, place: int, at_ms: int) -> bool:
     period = life.periods[-1]
     amount = refund(plan, held, period, at_ms)
     plan.outdate(held, replace(period, voided=True, refunded=bool(amount)))
-    plan.put(place, held, periods=life.periods[:-1], count=life.count - 1, counted=life.uncounted)
+    plan.put(
+        place, held, periods=life.periods[:-1], count=life.count - 1, counted=life.uncounted, dates_ms=at_ms
+    )
     return True
 
 
@@ -55,7 +57,7 @@ def refund(plan: Plan, held: ClientPackage, period: HeldPeriod, at_ms: int) -> i
     if amount:
         value = refund_text(
             plan.state, held, package.at(at_ms).name, period, charged, at_ms=at_ms,
-            stop_ms=plan.stop_of(held, period), catalog=plan.catalog.version,
+            stop_ms=plan.stop_of(held, period, at_ms), catalog=plan.catalog.version,
         )  # fmt: skip
         plan.move(TransactionType.REFUND, amount, value)
     return amount

@@ -45,10 +45,15 @@ def first_bounds(anchor: Anchor, version: PackageVersion, zone: ZoneInfo, terms:
     span = version.span
     if span is not None and terms is not None and aligned(version, terms):
         return _on_grid(anchor, span, version, zone, terms)
+    place, stop, begin = 1, None, Anchor(anchor.at_ms, anchor.local)
+    while span is not None:
+        stop = boundary(begin, span, zone, place)
+        if stop is None or stop > anchor.at_ms:  # else the zone leaves that day out
+            break
+        place += 1
     counted = Counted(
-        anchor.at_ms, anchor.local.isoformat(), None if span is None else str(span), zone.key, 1
+        anchor.at_ms, anchor.local.isoformat(), None if span is None else str(span), zone.key, place
     )
-    stop = None if span is None else boundary(Anchor(anchor.at_ms, anchor.local), span, zone, 1)
     return Bounds(anchor.at_ms, stop, None, counted)
 
 

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from rater.core.catalog.offers import ROLLED, counter_field, size_of
 from rater.core.catalog.packages import Package
-from rater.core.clients.moments import end_of, next_notice, volumes_of
+from rater.core.clients.moments import end_by, next_notice, volumes_of
 from rater.core.clients.periods import Period
 from rater.core.clients.planning import Plan
 from rater.core.clients.state import ClientPackage, zone_name
@@ -63,7 +63,7 @@ def _rolling(plan: Plan, held: ClientPackage, package: Package, period: Period, 
         return set()
     by_ms = at_ms if following is None else following.by_ms
     zone = plan.catalog.zones.at(zone_name(plan.state, one.by_ms), one.by_ms)
-    end = end_of(held, package, zone)
+    end = end_by(held, package.at(at_ms), zone)
     if following is None and (
         life.last or (end is not None and one.stop_ms is not None and end <= one.stop_ms)
     ):

@@ -67,7 +67,7 @@ def fee_of(
     count: activations, this one included. currency: the client's. at_ms: the fee's date. Raises Unpayable.
     """
     row_type = _ROWS[kind]
-    if all(row.type != row_type for row in version.spec.fees):
+    if row_type not in version.charges:
         return None
     pair = catalog.convert(version.currency, currency, at_ms)
     if pair is None:

@@ -66,6 +66,7 @@ def _new(entry: ClientEntry, catalog: Catalog, at_ms: int, cause: Cause, known: 
     spec = entry.client
     if spec is None:
         raise ValueError(f"client {entry.id!r} does not exist, and the entry does not bring it")
+    catalog.zones.at(spec.time_zone, at_ms)  # ValueError: there is none; calls could not be rated in it
     state = ClientState(
         id=spec.id, version=1, catalog=catalog.version, currency=spec.currency,
         accounts={account.id: account.rate_tables for account in spec.accounts}, packages=[],
@@ -138,6 +139,7 @@ def _differs(state: ClientState, spec: ClientPackageSpec, catalog: Catalog) -> b
 
 def _change_client(plan: Plan, spec: ClientSpec, at_ms: int) -> None:
     state = plan.state
+    plan.catalog.zones.at(spec.time_zone, at_ms)  # ValueError, as of a new one
     changes = _told(spec)
     changes["accounts"] = state.accounts | {of.id: of.rate_tables for of in spec.accounts}
     if spec.time_zone != state.zone:

@@ -6,14 +6,13 @@ Source of the rules: RULES.md section 4.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from itertools import chain
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from rater.core.catalog.compiled import Catalog
 from rater.core.catalog.packages import Limit, Package, PackageVersion
 from rater.core.clients.did_rows import hold_end, rows_of
-from rater.core.clients.periods import Period, bounded
+from rater.core.clients.periods import Period, dates_from
 from rater.core.clients.state import (
     ClientPackage,
     ClientState,
@@ -23,7 +22,7 @@ from rater.core.clients.state import (
     id_order,
     zone_name,
 )
-from rater.core.instants import BEGINNING_MS, NEVER_MS, SECOND_MS
+from rater.core.instants import BEGINNING_MS, NEVER_MS, SECOND_MS, earlier
 from rater.core.periods import before, parse_span
 
 TAKE_OVER, ACTIVATE, RENEW, ENABLE, ROLL = "take over", "activate", "renew", "enable", "roll"
@@ -36,10 +35,11 @@ CLOSING = {EXPIRE, GIVE_UP, CANCEL, WITHDRAW, FREE}
 
 
 class Due(NamedTuple):
-    """Something that is due of a client package."""
+    """Something that is due of a client package. loaded: by what the load of that very instant says."""
 
     at_ms: int
     what: str
+    loaded: bool = False
 
 
 def zone_of(state: ClientState, catalog: Catalog, at_ms: int) -> ZoneInfo:
@@ -48,9 +48,21 @@ def zone_of(state: ClientState, catalog: Catalog, at_ms: int) -> ZoneInfo:
 
 
 def end_of(held: ClientPackage, package: Package, zone: ZoneInfo) -> int | None:
-    """Return the earlier end date of a client package and its package, None: neither has one."""
-    ends = [at for at in (held.end_ms, package.latest.end_ms(zone)) if at is not None]
-    return min(ends, default=None)
+    """Return when an end date ends a client package: its own, or one of its package; None: none does."""
+    ending = _ending(held, package, zone)
+    return None if ending is None else ending.at_ms
+
+
+def _ending(held: ClientPackage, package: Package, zone: ZoneInfo) -> Due | None:
+    ends = [] if held.end_ms is None else [(held.end_ms, False)]
+    if (ended := package.ended(dates_from(held), zone)) is not None:
+        ends.append(ended)
+    return Due(min(ends)[0], EXPIRE, min(ends)[1]) if ends else None
+
+
+def end_by(held: ClientPackage, version: PackageVersion, zone: ZoneInfo) -> int | None:
+    """Return the earlier end date of a client package and a version of its package, None: neither has one."""
+    return earlier(held.end_ms, version.end_ms(zone))
 
 
 def clock_of(state: ClientState, held: ClientPackage, catalog: Catalog) -> ZoneInfo:
@@ -70,29 +82,25 @@ def due_of(state: ClientState, held: ClientPackage, catalog: Catalog, *, holds: 
         return None
     if life is None:
         return Due(BEGINNING_MS, TAKE_OVER)
-    zone, first = clock_of(state, held, catalog), None
-    moments = _moments(held, life, package, zone) if life.ended_ms is None else iter(())
+    zone = clock_of(state, held, catalog)
+    found = _moments(held, life, package, zone) if life.ended_ms is None else []
     if life.dids:
-        moments = chain(moments, _of_dids(held, life, package, zone, catalog))
-    for due in moments:
-        if (
-            due.at_ms < NEVER_MS
-            and (holds or due.what != HOLD)
-            and (first is None or _order(due) < _order(first))
-        ):
-            first = due
-    return first
+        found += _of_dids(held, life, package, zone, catalog)
+    found = [due for due in found if due.at_ms < NEVER_MS and (holds or due.what != HOLD)]
+    return min(found, key=_order, default=None) if len(found) != 1 else found[0]
 
 
 def _order(due: Due) -> tuple[int, int]:
     """Return what sorts what is due of one client package.
 
-    At one instant what closes goes first, but before a load's archiving all that was due until then is done;
+    At one instant what closes goes first, but before what a load ends all that was due until then is done;
     and what opens a period at the stop of the one before goes before DIDs are put on hold.
     """
-    if due.what in {CANCEL, HOLD}:
-        return due.at_ms, 3 if due.what == CANCEL else 2
-    return due.at_ms, 0 if due.what in CLOSING else 1
+    if due.what == HOLD:
+        return due.at_ms, 2
+    if due.what in CLOSING:
+        return due.at_ms, 3 if due.what == CANCEL or due.loaded else 0
+    return due.at_ms, 1
 
 
 def notice_of(state: ClientState, held: ClientPackage, catalog: Catalog) -> Due | None:
@@ -111,21 +119,24 @@ def next_notice(
 ) -> tuple[int, Period] | None:
     """Return when unused volume is told of next, and of which period; None: of none.
 
-    Not before the period begins or was opened, nor before an edit of its package lets it end so early.
+    Not before the period begins or was opened, nor before a load that lets it end so early. Dates of the
+    package are those that were loaded by then.
     """
     notice_ms, life = catalog.notices.expiring_ms, held.life
     if not notice_ms or life is None or life.ended_ms is not None:
         return None
     for one in life.periods:
-        period = None if one.told else bounded(state, held, package, one)
-        if period is None or period.stop_ms is None or not volumes_of(period.version):
+        if one.told or one.voided or not volumes_of(package.at(one.by_ms)):
             continue
-        opened_ms = -(-one.by_ms // SECOND_MS) * SECOND_MS  # by what was in force a moment before
-        at_ms = max(period.stop_ms - notice_ms, period.start_ms, opened_ms)
-        if period.stop_ms != one.stop_ms:
-            at_ms = max(at_ms, package.changed_ms)
-        if at_ms < period.stop_ms:
-            return at_ms, period
+        zone = catalog.zones.at(zone_name(state, one.by_ms), one.by_ms)
+        for since, until, version in package.since(one.by_ms):
+            start, stop = version.start_ms(zone), earlier(one.stop_ms, end_by(held, version, zone))
+            if stop is None:
+                continue
+            start = one.start_ms if start is None else max(start, one.start_ms)
+            at_ms = max(stop - notice_ms, start, opened_ms(one), since)
+            if at_ms < stop and at_ms <= until:
+                return at_ms, Period(one, package.at(one.by_ms), start, stop, package.latest)
     return None
 
 
@@ -134,29 +145,31 @@ def volumes_of(version: PackageVersion) -> list[Limit]:
     return [limit for limit in version.limits if limit.kind == "volume"]
 
 
-def _moments(held: ClientPackage, life: Life, package: Package, zone: ZoneInfo) -> Iterator[Due]:
-    end, last = end_of(held, package, zone), life.periods[-1] if life.periods else None
+def _moments(held: ClientPackage, life: Life, package: Package, zone: ZoneInfo) -> list[Due]:
+    ending, found = _ending(held, package, zone), list[Due]()
     if (gone := package.cancelled_ms(held.assigned_ms)) is not None:
-        yield Due(gone, CANCEL)
+        found.append(Due(gone, CANCEL))
     if life.waiting is not None:
-        yield from _while_waiting(life.waiting, package, end)
-    elif last is None:
-        begin = package.latest.start_ms(zone)
-        start = held.start_ms if begin is None else max(held.start_ms, begin)
-        yield Due(max(held.assigned_ms, start), ACTIVATE)
-        if end is not None and not (held.activate_in_past and start < end):  # else that opens what is past
-            yield Due(max(end, held.assigned_ms), EXPIRE)
+        found += _while_waiting(life.waiting, package, ending)
+    elif not life.periods:
+        first = _activation(held, package, zone)
+        found.append(first)
+        start = earliest_start(held, package.at(first.at_ms - (not first.loaded)), zone)
+        # What begins in the past and ended there is opened all the same, and closed then.
+        if ending is not None and not (held.activate_in_past and start < ending.at_ms):
+            found.append(ending._replace(at_ms=max(ending.at_ms, held.assigned_ms)))
     else:
-        yield _after(last, end, held, life, package, zone)
+        found += _after(life.periods[-1], ending, held, life, package, zone)
     if (rolling := rolls_into(life)) is not None:
-        yield Due(life.periods[rolling].start_ms, ROLL)
+        found.append(Due(life.periods[rolling].start_ms, ROLL))
+    return found
 
 
-def _while_waiting(waiting: Waiting, package: Package, end: int | None) -> Iterator[Due]:
+def _while_waiting(waiting: Waiting, package: Package, ending: Due | None) -> Iterator[Due]:
     if waiting.until_ms is not None:
         yield Due(waiting.until_ms, GIVE_UP)
-    if end is not None:
-        yield Due(end, EXPIRE)
+    if ending is not None:
+        yield ending
     enabled = [since for since, status in package.statuses[1:] if status == "active"]
     yield from (Due(since, ENABLE) for since in enabled if since > waiting.status_ms)
 
@@ -184,14 +197,50 @@ def _of_dids(
 
 
 def _after(
-    last: HeldPeriod, end: int | None, held: ClientPackage, life: Life, package: Package, zone: ZoneInfo
-) -> Due:
-    """Return what follows the last period that was opened; end: by an end date, the client package's too."""
-    if end is not None and max(package.changed_ms, end - 1) < last.start_ms and len(life.periods) > 1:
-        return Due(max(package.changed_ms, held.assigned_ms), WITHDRAW)
-    if last.stop_ms is not None and not life.last and (end is None or end > last.stop_ms):
-        return Due(renewal_ms(last, package, zone), RENEW)
-    return Due(min([at for at in (last.stop_ms, end) if at is not None], default=NEVER_MS), EXPIRE)
+    last: HeldPeriod, ending: Due | None, held: ClientPackage, life: Life, package: Package, zone: ZoneInfo
+) -> Iterator[Due]:
+    """Yield what may follow the last period that was opened; ending: by an end date."""
+    if len(life.periods) > 1:
+        for since, _, version in package.since(dates_from(held))[1:]:
+            cut = version.end_ms(zone)
+            if since < last.start_ms and cut is not None and cut <= last.start_ms:
+                yield Due(since, WITHDRAW, loaded=True)
+                break
+    if ending is not None:
+        yield ending
+    if (renewal := _renewal(last, held, life, package, zone)) is not None:
+        yield renewal
+    elif last.stop_ms is not None:
+        yield Due(last.stop_ms, EXPIRE)
+
+
+def _activation(held: ClientPackage, package: Package, zone: ZoneInfo) -> Due:
+    """Return when the first period is due: when its start has come, as the package says it by then."""
+    for since, until, version in package.since(held.assigned_ms):
+        start = max(held.assigned_ms, earliest_start(held, version, zone))
+        if start <= until:
+            return Due(max(start, since), ACTIVATE, start <= since)
+    return Due(NEVER_MS, ACTIVATE)
+
+
+def earliest_start(held: ClientPackage, version: PackageVersion, zone: ZoneInfo) -> int:
+    """Return when the first period starts at the earliest, by the package's start date too."""
+    begin = version.start_ms(zone)
+    return held.start_ms if begin is None else max(held.start_ms, begin)
+
+
+def _renewal(
+    last: HeldPeriod, held: ClientPackage, life: Life, package: Package, zone: ZoneInfo
+) -> Due | None:
+    """Return when the next period is due: when no end date forbids it by then; None: never."""
+    if last.stop_ms is None or life.last:
+        return None
+    due_ms = max(renewal_ms(last, package, zone), life.dates_ms)
+    for since, _, version in package.since(max(due_ms - 1, dates_from(held))):
+        end = end_by(held, version, zone)
+        if end is None or end > last.stop_ms:
+            return Due(max(due_ms, since), RENEW, due_ms <= max(since, life.dates_ms))
+    return None
 
 
 def rolls_into(life: Life) -> int | None:
@@ -200,6 +249,11 @@ def rolls_into(life: Life) -> int | None:
     while place > 1 and life.periods[place - 1].rolled is None:
         place -= 1
     return place if place < len(life.periods) else None
+
+
+def opened_ms(period: HeldPeriod) -> int:
+    """Return the second in which a period was opened: by what was in force then, or a moment before."""
+    return -(-period.by_ms // SECOND_MS) * SECOND_MS
 
 
 def renewal_ms(last: HeldPeriod, package: Package, zone: ZoneInfo) -> int:
@@ -211,7 +265,7 @@ def renewal_ms(last: HeldPeriod, package: Package, zone: ZoneInfo) -> int:
         moment = before(last.stop_ms, parse_span(spec.advance_renew), zone)
     elif spec.renewal_charge == "before_period" and not spec.charge_on_event:
         moment = last.stop_ms - SECOND_MS
-    return max(moment, last.start_ms, last.by_ms)  # not before it was opened itself
+    return max(moment, last.start_ms, opened_ms(last))
 
 
 def due_ms(state: ClientState, catalog: Catalog) -> int | None:
@@ -233,11 +287,15 @@ def due_moments(state: ClientState, catalog: Catalog) -> tuple[int | None, int |
 
 def first_of(found: Iterable[tuple[Due | None, Due | None]]) -> tuple[int | None, int | None]:
     """Return the first moment of what is due of client packages or to be told, and of what calls do."""
-    pairs = list(found)
-    return (
-        min([due.at_ms for pair in pairs for due in pair if due is not None], default=None),
-        min([due.at_ms for due, _ in pairs if due is not None and due.what not in CLOSING], default=None),
-    )
+    first = calls = None
+    for due, notice in found:
+        if due is not None:
+            first = earlier(first, due.at_ms)
+            if due.what not in CLOSING:
+                calls = earlier(calls, due.at_ms)
+        if notice is not None:
+            first = earlier(first, notice.at_ms)
+    return first, calls
 
 
 def changed_packages(before: Catalog, after: Catalog) -> list[tuple[str, int]]:

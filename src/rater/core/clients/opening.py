@@ -14,12 +14,12 @@ from msgspec.structs import replace
 from rater.core.amounts import format_micros
 from rater.core.catalog.compiled import Catalog
 from rater.core.catalog.offers import counter_field, size_of
-from rater.core.catalog.packages import Package
+from rater.core.catalog.packages import Package, PackageVersion
 from rater.core.clients.counting import Bounds, first_bounds, next_bounds
 from rater.core.clients.dids import use_again
 from rater.core.clients.earlier import first_anchor, whole_second
 from rater.core.clients.fees import Fee, Unpayable, fee_of, fee_text, taxes_of
-from rater.core.clients.moments import due_of, end_of, rolls_into, turn, zone_of
+from rater.core.clients.moments import clock_of, due_of, earliest_start, end_by, rolls_into, turn, zone_of
 from rater.core.clients.planning import Plan
 from rater.core.clients.state import ClientPackage, ClientState, HeldPeriod, Life, Waiting, zone_name
 from rater.core.instants import SECOND_MS, rfc3339
@@ -65,28 +65,28 @@ def _opening(
     return _Opening(period, fees, bounds)
 
 
-def _paid(plan: Plan, package: Package, openings: list[_Opening], at_ms: int) -> str | None:
+def _paid(plan: Plan, package: Package, openings: list[_Opening], by_ms: int) -> str | None:
     """Return why the fees of these periods cannot be charged now; None: they can."""
     needed = -sum(fee.amount for one in openings for fee, _ in one.fees)
-    if not package.at(at_ms).allow and not plan.affords(needed):
+    if not package.at(by_ms).allow and not plan.affords(needed):
         return "funds"
     return None if plan.fits(-needed) else "amount_out_of_range"
 
 
-def _charge(plan: Plan, place: int, package: Package, openings: list[_Opening], at_ms: int) -> None:
+def _charge(plan: Plan, place: int, package: Package, openings: list[_Opening], by_ms: int) -> None:
     """Open the periods: their fees are moved, the last one is counted on from."""
     held = plan.packages[place]
     life = held.life or Life()
-    name = package.at(at_ms).name
+    name = package.at(by_ms).name
     for one in openings:
         for fee, date_ms in one.fees:
             currency = package.at(one.period.by_ms).currency
             value = fee_text(
                 plan.state, held, name, one.period, fee, currency=currency, at_ms=date_ms,
-                stop_ms=plan.stop_of(held, one.period), catalog=plan.catalog.version,
+                stop_ms=plan.stop_of(held, one.period, by_ms), catalog=plan.catalog.version,
             )  # fmt: skip
             plan.move(fee.charged.type, fee.amount, value)
-    opened = _rolling(package, life.periods[-1:], [one.period for one in openings])
+    opened = _rolling(package, life.periods[-1:], openings)
     plan.put(
         place, held, numbered=opened[-1].number, count=opened[-1].count, periods=(*life.periods, *opened),
         waiting=None, counted=openings[-1].bounds.counted,
@@ -95,13 +95,13 @@ def _charge(plan: Plan, place: int, package: Package, openings: list[_Opening], 
 
 
 def _rolling(
-    package: Package, before: tuple[HeldPeriod, ...], opened: list[HeldPeriod]
+    package: Package, before: tuple[HeldPeriod, ...], openings: list[_Opening]
 ) -> tuple[HeldPeriod, ...]:
     """Return new periods that know whether anything is to be moved into them from the one before."""
     out: list[HeldPeriod] = []
     previous = before[-1] if before else None
-    for period in opened:
-        rolls = previous is not None and any(limit.rollover for limit in package.at(previous.by_ms).limits)
+    for period, _, _ in openings:
+        rolls = previous is not None and package.at(previous.by_ms).rolls
         out.append(period if rolls else replace(period, rolled={}))
         previous = period
     return tuple(out)
@@ -162,6 +162,23 @@ def charge_told(state: ClientState, waiting: Waiting, balance: int | None) -> di
     }  # fmt: skip
 
 
+def _loaded_by(plan: Plan, package: Package, by_ms: int) -> int:
+    """Return an instant, or the one before it where that says the same of the package.
+
+    For a load of this very second may still come, and a period keeps what it was opened with.
+    """
+    if by_ms % SECOND_MS:  # before a due moment: nothing is loaded then any more
+        return by_ms
+    state, zones = plan.state, plan.catalog.zones
+    same = (
+        package.at(by_ms) is package.at(by_ms - 1)
+        and package.status_at(by_ms) == package.status_at(by_ms - 1)
+        and zone_name(state, by_ms) == zone_name(state, by_ms - 1)
+        and zones.at(state.zone, by_ms) is zones.at(state.zone, by_ms - 1)
+    )
+    return by_ms - 1 if same else by_ms
+
+
 def activate(plan: Plan, place: int, at_ms: int, by_ms: int) -> bool:
     """Open the first period, or note what it waits for; returns whether it was opened.
 
@@ -170,6 +187,7 @@ def activate(plan: Plan, place: int, at_ms: int, by_ms: int) -> bool:
     """
     held = plan.packages[place]
     package = plan.catalog.packages[held.package]
+    by_ms = _loaded_by(plan, package, by_ms)
     if package.status_at(by_ms) != "active":
         _wait(plan, place, at_ms, by_ms, "activation", "package_disabled", [], None)
         return False
@@ -180,7 +198,7 @@ def activate(plan: Plan, place: int, at_ms: int, by_ms: int) -> bool:
             openings.append(
                 _opening(plan, held, package, bounds, period_by_ms, count, count, first=count == 1)
             )
-        reason = _paid(plan, package, openings, at_ms)
+        reason = _paid(plan, package, openings, by_ms)
     except Unpayable as error:
         openings, reason = [], error.reason
         plan.unpayable[held.id] = str(error)
@@ -188,7 +206,7 @@ def activate(plan: Plan, place: int, at_ms: int, by_ms: int) -> bool:
         _wait(plan, place, at_ms, by_ms, "activation", reason, openings, None)
         return False
     was, waited = plan.told(held, at_ms), held.life is not None and held.life.waiting is not None
-    _charge(plan, place, package, openings, at_ms)
+    _charge(plan, place, package, openings, by_ms)
     held, first = plan.packages[place], openings[0].period
     if waited:
         plan.tell(EventType.CHARGE_CLEARED, held, at_ms, period=first.number, before=was)
@@ -203,12 +221,12 @@ def _past(
 ) -> Iterator[tuple[Bounds, int]]:
     """Yield the periods that an activation opens, each with the instant whose package version it has."""
     state, catalog = plan.state, plan.catalog
-    anchor = _first_anchor(state, held, package, catalog, at_ms)
+    anchor = _first_anchor(state, held, package, catalog, at_ms, by_ms)
     period_by_ms = max(anchor.at_ms - 1, by_ms)
     zone = zone_of(state, catalog, period_by_ms)
     bounds = first_bounds(anchor, package.at(period_by_ms), zone, state.terms)
     yield bounds, period_by_ms
-    end = end_of(held, package, zone)
+    end = end_by(held, package.at(by_ms), zone)
     number = 1
     while held.activate_in_past and bounds.stop_ms is not None and bounds.stop_ms <= at_ms:
         if end is not None and bounds.stop_ms >= end:
@@ -226,12 +244,11 @@ def _past(
 
 
 def _first_anchor(
-    state: ClientState, held: ClientPackage, package: Package, catalog: Catalog, at_ms: int
+    state: ClientState, held: ClientPackage, package: Package, catalog: Catalog, at_ms: int, by_ms: int
 ) -> Anchor:
     """Return where the first period begins: at the start date, or at the moment when it succeeds later."""
     name, zone = zone_name(state, held.assigned_ms), zone_of(state, catalog, held.assigned_ms)
-    begin = package.latest.start_ms(zone)
-    start = held.start_ms if begin is None else max(held.start_ms, begin)
+    start = earliest_start(held, package.at(by_ms), zone)
     if not held.activate_in_past and whole_second(at_ms) > start:
         return anchor_at(whole_second(at_ms), zone_of(state, catalog, at_ms))
     if start != held.start_ms or name != state.zone:  # as after any change of the zone
@@ -247,7 +264,7 @@ def renew(plan: Plan, place: int, at_ms: int, by_ms: int) -> bool:
     held = plan.packages[place]
     package, life = plan.catalog.packages[held.package], held.life
     assert life is not None and life.counted is not None  # noqa: S101, PT018 - it has had a period
-    last = life.periods[-1]
+    last, by_ms = life.periods[-1], _loaded_by(plan, package, by_ms)
     assert last.stop_ms is not None  # noqa: S101 - else nothing is renewed
     zone = zone_of(plan.state, plan.catalog, by_ms)
     if package.status_at(by_ms) != "active":
@@ -260,19 +277,24 @@ def renew(plan: Plan, place: int, at_ms: int, by_ms: int) -> bool:
         bounds = next_bounds(counted, start, version, zone, plan.state.terms)
         if bounds.stop_ms is not None:
             counted, start = bounds.counted, bounds.stop_ms
+    if life.waiting is not None and _behind_end(plan, held, version, bounds.start_ms):
+        status_ms = max(0, package.status_around(by_ms)[0])
+        if status_ms != life.waiting.status_ms:  # it was tried, so being enabled is nothing due any more
+            plan.put(place, held, waiting=replace(life.waiting, status_ms=status_ms))
+        return False
     openings: list[_Opening] = []
     try:
         openings = [
             _opening(plan, held, package, bounds, by_ms, life.count + 1, life.numbered + 1, first=False)
         ]
-        reason = _paid(plan, package, openings, at_ms)
+        reason = _paid(plan, package, openings, by_ms)
     except Unpayable as error:
         reason = error.reason
     if reason is not None:
         _wait(plan, place, at_ms, by_ms, "renewal", reason, openings, _until(package, by_ms, last, zone))
         return False
     was, waited = plan.told(held, at_ms), life.waiting is not None
-    _charge(plan, place, package, openings, at_ms)
+    _charge(plan, place, package, openings, by_ms)
     held, period = plan.packages[place], openings[0].period
     if waited:
         plan.tell(EventType.CHARGE_CLEARED, held, at_ms, period=period.number, before=was)
@@ -283,6 +305,12 @@ def renew(plan: Plan, place: int, at_ms: int, by_ms: int) -> bool:
     if late:
         _need_rerate(plan, held, at_ms, period.number, bounds.start_ms)
     return True
+
+
+def _behind_end(plan: Plan, held: ClientPackage, version: PackageVersion, start_ms: int) -> bool:
+    """Return whether a period that is waited for would begin at an end date, or later."""
+    end = end_by(held, version, clock_of(plan.state, held, plan.catalog))
+    return end is not None and end <= start_ms
 
 
 def _until(package: Package, by_ms: int, last: HeldPeriod, zone: ZoneInfo) -> int | None:

@@ -59,6 +59,14 @@ def period_around(
     return None, since, until
 
 
+def dates_from(held: ClientPackage) -> int:
+    """Return the instant from which on the dates of its package's versions say what is due of it."""
+    life = held.life
+    if life is None or not life.periods:
+        return max(held.assigned_ms, 0 if life is None else life.dates_ms)
+    return max(life.periods[-1].by_ms, life.dates_ms)
+
+
 def bounded(state: ClientState, held: ClientPackage, package: Package, one: HeldPeriod) -> Period | None:
     """Return a period with the bounds that it has now; None: nothing of it may be drawn from."""
     if one.voided:
@@ -68,7 +76,9 @@ def bounded(state: ClientState, held: ClientPackage, package: Package, one: Held
     begin = latest.start_ms(zone)
     start = one.start_ms if begin is None else max(begin, one.start_ms)
     stops = [one.stop_ms, held.end_ms, latest.end_ms(zone), None if life is None else life.ended_ms]
-    stops.append(package.cancelled_ms(held.assigned_ms))  # the tick that closes it may still be to come
+    # The tick that closes it may still be to come.
+    ended = package.ended(dates_from(held), zone)
+    stops += [package.cancelled_ms(held.assigned_ms), None if ended is None else ended[0]]
     stop = min([at for at in stops if at is not None], default=None)
     if stop is not None and stop <= start:
         return None

@@ -25,7 +25,7 @@ from rater.core.clients.state import (
     write_state,
     zone_name,
 )
-from rater.core.instants import shared_rfc3339
+from rater.core.instants import earlier, shared_rfc3339
 from rater.core.kinds import EventType
 
 ENOUGH = 2**52
@@ -169,22 +169,29 @@ class Plan:
         if package not in self._members:
             self._members.append(package)
 
-    def stop_of(self, held: ClientPackage, period: HeldPeriod) -> int | None:
-        """Return when a period stops: as scheduled, by an end date, or when its client package was closed."""
-        ends = [period.stop_ms, held.end_ms, None if held.life is None else held.life.ended_ms]
+    def stop_of(self, held: ClientPackage, period: HeldPeriod, at_ms: int) -> int | None:
+        """Return when a period stops: as scheduled, by an end date, or when its client package was closed.
+
+        at_ms: as of which the package's end date is. One that never begins stops where it would have begun.
+        """
+        stop = earlier(period.stop_ms, held.end_ms)
+        if held.life is not None:
+            stop = earlier(stop, held.life.ended_ms)
         package = self.catalog.packages.get(held.package)
-        if package is not None and package.latest.spec.end_date is not None:
+        version = None if package is None else package.at(at_ms)
+        if version is not None and version.spec.end_date is not None:
             zone = self.catalog.zones.at(zone_name(self.state, period.by_ms), period.by_ms)
-            ends.append(package.latest.end_ms(zone))
-        return min([at for at in ends if at is not None], default=None)
+            stop = earlier(stop, version.end_ms(zone))
+        return None if stop is None else max(stop, period.start_ms)
 
     def told(self, held: ClientPackage, at_ms: int) -> dict[str, Any]:
         """Return what an event's `before` and `after` say of a client package at an instant."""
         life = held.life or Life()
-        period = next((of for of in reversed(life.periods) if of.start_ms <= at_ms), None)
-        if period is None and life.periods:
-            period = life.periods[0]
-        stop = None if period is None else self.stop_of(held, period)
+        period = None
+        for period in reversed(life.periods):  # the first one, where none has begun
+            if period.start_ms <= at_ms:
+                break
+        stop = None if period is None else self.stop_of(held, period, at_ms)
         return {
             "status": status_of(held, at_ms),
             "period": None if period is None else period.number,
@@ -212,21 +219,29 @@ class Plan:
             )
         )  # fmt: skip
 
-    def event(self, kind: EventType, about: str, at_ms: int, **fields: Any) -> ChangeEvent:
+    def event(
+        self, kind: EventType, about: str, at_ms: int, *, account: str | None = None,
+        client_package: str | None = None, package_name: str | None = None, period: int | None = None,
+        before: dict[str, Any] | None = None, after: dict[str, Any] | None = None,
+        data: dict[str, Any] | None = None,
+    ) -> ChangeEvent:  # fmt: skip
         """Return an event of this change: its id names the client's version after it."""
-        values = {"account": None, "client_package": None, "package_name": None, "period": None, **fields}
         out = {
             "id": f"{self.state.id}/{self.version}/{kind}/{about}", "type": kind, "at": shared_rfc3339(at_ms),
-            "client": self.state.id, "account": values["account"],
-            "client_package": values["client_package"], "package_name": values["package_name"],
-            "period": values["period"], "cause": self.cause.id, "actor": self.cause.actor or None,
-            "before": values.get("before"), "after": values.get("after"), "data": values.get("data"),
+            "client": self.state.id, "account": account, "client_package": client_package,
+            "package_name": package_name, "period": period, "cause": self.cause.id,
+            "actor": self.cause.actor or None, "before": before, "after": after, "data": data,
         }  # fmt: skip
         return ChangeEvent(kind, self.state.id.encode(), _encode(out))
 
     def outdate(self, held: ClientPackage, period: HeldPeriod) -> None:
         """Put a period of a client package into the history."""
         self._history.append((history_field(held.id, period.number), write_period(period)))
+
+    @property
+    def outdated(self) -> dict[str, bytes]:
+        """What the plan puts into the history: field → row."""
+        return dict(self._history)
 
     # ------------------------------------------------------------------ the whole
     def change(self, due_ms: int | None, calls_ms: int | None, at_ms: int) -> Change:

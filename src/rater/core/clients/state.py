@@ -102,7 +102,8 @@ class Life(Struct, array_like=True, frozen=True, gc=False):
     periods: oldest first, those that a call may still fall into; what is older is history. ended_ms: since
     when it is in the archive; ended: why. last: no further renewal. counted: from where later periods are;
     uncounted: the same before the last one was opened, which may be taken back. first_ms: start of the first.
-    dids: in the order in which they were assigned.
+    dids: in the order in which they were assigned. dates_ms: since when its own end date is what it is, or
+    the period that was to follow taken back: what follows from that is due then at the earliest.
     """
 
     version: int = 1
@@ -117,6 +118,7 @@ class Life(Struct, array_like=True, frozen=True, gc=False):
     first_ms: int | None = None
     uncounted: Counted | None = None
     dids: tuple[HeldDid, ...] = ()
+    dates_ms: int = 0
 
 
 class ClientPackage(Struct, array_like=True, gc=False):
@@ -178,7 +180,7 @@ class ClientState(Struct, array_like=True, gc=False):
 def zone_name(state: ClientState, at_ms: int) -> str:
     """Return the time zone that the client had at an instant."""
     zones = state.zones
-    return zones[max(bisect_right(zones, at_ms, key=itemgetter(0)) - 1, 0)][1] if zones else state.zone
+    return zones[bisect_right(zones, at_ms, 1, key=itemgetter(0)) - 1][1] if zones else state.zone
 
 
 def id_order(name: str) -> tuple[int, int, str]:

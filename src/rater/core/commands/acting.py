@@ -37,7 +37,7 @@ from rater.core.commands.records import (
     EndDateArgs,
     key_of,
 )
-from rater.core.instants import is_stamp, milliseconds, rfc3339
+from rater.core.instants import earlier, is_stamp, milliseconds, rfc3339
 from rater.core.kinds import Do, EventType
 from rater.core.periods import when_ms
 from rater.core.reasons import shown
@@ -180,8 +180,7 @@ def _assign(plan: Plan, args: AssignArgs, at_ms: int) -> tuple[int, str]:
     )  # fmt: skip
     zone = plan.catalog.zones.at(state.zone, at_ms)
     start = first_start(spec, version.start_ms(zone), zone, at_ms)
-    ends = [version.end_ms(zone), None if args.end_date is None else when_ms(args.end_date, zone)]
-    end = min([at for at in ends if at is not None], default=None)
+    end = earlier(version.end_ms(zone), None if args.end_date is None else when_ms(args.end_date, zone))
     if end is not None and end <= start:
         raise ValueError(
             f"its end date, {rfc3339(end)}, is not after the start of its first period, {rfc3339(start)}; "

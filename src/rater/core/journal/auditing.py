@@ -118,8 +118,8 @@ class Ledger:
         if change is None:
             return
         count, lowest, highest = self._versions.get(change.client, (0, change.version, change.version))
-        span = min(lowest, change.version), max(highest, change.version)
-        self._versions[change.client] = count + 1, *span
+        versions = change.version, *change.instead
+        self._versions[change.client] = count + len(versions), min(lowest, *versions), max(highest, *versions)
         for field, delta in change.counters:
             self.counters[change.client][field] += delta
         self._open[partition] = _Open(

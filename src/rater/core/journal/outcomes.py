@@ -11,9 +11,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
-from msgspec import Raw, Struct, msgpack
+from msgspec import Raw, Struct, msgpack, structs
 
-from rater.core.bucket.messages import DrawResult, pack_results, unpack_results
+from rater.core.bucket.messages import (
+    DrawResult,
+    pack_results,
+    unpack_results,
+)
 from rater.core.catalog.codes import RateText
 from rater.core.catalog.offers import LimitText
 from rater.core.clients.changes import Change, ChangeEvent, ChangeTransaction
@@ -81,6 +85,13 @@ class Pending(NamedTuple):
         return self.entry.topic, self.entry.offset, self.entry.index
 
 
+class Upon(NamedTuple):
+    """A change of another lane that a change goes on from. copy: `write_copy`."""
+
+    lane: int
+    copy: bytes
+
+
 class KeptChange(Struct, array_like=True):
     """A change that was carried out: the record it came of, what it did, and all that is published of it."""
 
@@ -98,6 +109,10 @@ class KeptChange(Struct, array_like=True):
     hints: list[tuple[int, bytes]] = []
     members: list[str] = []
     history: list[tuple[str, bytes]] = []
+    upon: list[Upon] = []
+    """Changes of other lanes that it goes on from, where they may be unpublished."""
+    instead: list[int] = []
+    """Versions that it was made under before, and that Redis has lost."""
 
     @property
     def identity(self) -> tuple[str, int, int]:
@@ -209,6 +224,31 @@ def _applied(entry: OutcomeEntry) -> KeptChange:
         entry.topic, entry.offset, entry.index, entry.record_ms, entry.client, of.version, of.state,
         of.delta, [], opening, (),
     )  # fmt: skip
+
+
+def changes_of(context: bytes) -> list[KeptChange]:
+    """Return what is kept of the changes of a call."""
+    return _changes.decode(memoryview(context)[1:])[0] if context[:1] == _CHANGES else []
+
+
+class Copy(Struct, array_like=True):
+    """A change as other lanes keep it that go on from it. topic_id: of its record's topic, "": not known."""
+
+    topic_id: str
+    change: KeptChange
+
+
+def write_copy(change: KeptChange, topic_id: str) -> bytes:
+    """Return a copy of a change; what it goes on from itself is kept beside it."""
+    return _encode(Copy(topic_id, structs.replace(change, upon=[])))
+
+
+_copy = msgpack.Decoder(Copy)
+
+
+def read_copy(raw: bytes) -> Copy:
+    """Return the copy in the bytes; msgspec.MsgspecError when there is none."""
+    return _copy.decode(raw)
 
 
 def entries_of(context: bytes) -> list[OutcomeEntry]:

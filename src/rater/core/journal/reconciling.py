@@ -33,6 +33,7 @@ from rater.core.journal.outcomes import (
     Pending,
     brought_fee,
     pack_kept,
+    read_copy,
     unpack_kept,
 )
 from rater.core.journal.records import (
@@ -118,6 +119,8 @@ class Reconciling:
         self.first_generation = 0
         """Duplicates of earlier ones are left out: no lane can ask for them any more."""
         self.pending: dict[Identity, Decided] = {}
+        self.published: Mapping[int, Mapping[tuple[str, str], int]] = {}
+        """Lane → topic and its id → position that it is not behind, as far as it is known."""
         self._floor = fenced.floor
         self._generation = fenced.lane_ms // generation_ms
         self._bucket = bucket
@@ -149,12 +152,13 @@ class Reconciling:
         self._hints: list[tuple[int, bytes]] = []
         self._members: list[tuple[str, str]] = []
         self._history: list[tuple[str, int, str, bytes]] = []
+        self._copies: list[tuple[int, str, bytes]] = []
 
     @property
     def size(self) -> int:
         """How many corrections have come together since the last `part`."""
         sums = len(self._balances) + len(self._counters) + len(self._states)
-        listed = len(self._hints) + len(self._members) + len(self._history)
+        listed = len(self._hints) + len(self._members) + len(self._history) + len(self._copies)
         return sums + listed + len(self._duplicates) + len(self._accounts) + len(self._forget)
 
     def read(self, records: Iterable[tuple[int, object]]) -> None:
@@ -188,6 +192,17 @@ class Reconciling:
         self._hints += change.hints
         self._members += [(package, change.client) for package in change.members]
         self._history += [(change.client, change.version, *row) for row in change.history]
+        if decided is None:
+            self._copy(change)
+
+    def _copy(self, change: ChangeRecord) -> None:
+        """Leave what a change goes on from for the other lanes, where these may not have published it."""
+        for lane, raw in change.upon:
+            copy = read_copy(raw)
+            topic, offset, index = copy.change.identity
+            if offset >= self.published.get(lane, {}).get((topic, copy.topic_id), 0):
+                name = f"{topic}/{offset}/{index}/{copy.change.version}"
+                self._copies.append((lane, name, raw))
 
     def _register(self, client: str, version: int, state: bytes) -> None:
         there = self._states.get(client)
@@ -277,6 +292,7 @@ class Reconciling:
             what.drop_calls = self._calls
             if staying:
                 what.pending = [(number, *pack_kept(staying))]
+                what.unsettled = [kept.client for kept in staying if isinstance(kept, KeptChange)]
         return what
 
     def _undo(self, kept: Decided) -> None:
@@ -307,6 +323,7 @@ class Reconciling:
             hints=self._hints,
             members=self._members,
             history=self._history,
+            copies=self._copies,
             final=final,
         )
         self._clear()

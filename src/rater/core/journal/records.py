@@ -89,6 +89,10 @@ class ChangeRecord(Struct, array_like=True, tag="change"):
     hints: list[tuple[_Hour, _Hint]] = []  # (hour since 1970, element), added to the due index
     members: list[str] = []  # packages to whose members the client was added
     history: list[tuple[_Field, bytes]] = []  # (CLIENT_PACKAGE.PERIOD, row)
+    upon: list[tuple[Annotated[int, Meta(ge=0)], bytes]] = []
+    """(lane, change as it is kept): what it goes on from, of other lanes, that was perhaps unpublished."""
+    instead: list[int] = []
+    """Versions that stand for nothing else any more: this was made under them, and lost (decision 0099)."""
 
 
 class StateRecord(Struct, array_like=True, tag="state"):

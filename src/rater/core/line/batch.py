@@ -91,6 +91,9 @@ class Standing(Struct):
     pending: dict[Identity, Decided] = {}
     """Outcomes that were decided before and not published: found by (topic, offset, index), never decided
     again."""
+    lost: dict[Identity, KeptChange] | None = None
+    """Changes that were drawn before and not published, and are lost in Redis, while other lanes went on from
+    them: they are drawn once more, as they were, when their records come. None: not asked for yet."""
 
     @property
     def lane_ms(self) -> int:
@@ -138,6 +141,8 @@ class Side(Struct, gc=False):
     catalog: int = 0
     """Version of the catalog that a rejection was judged by; 0: by none, so it tells of the batch's."""
     result: DrawResult | None = None
+    told: int | None = None
+    """How many events of the batch are of what was drawn before it; None: a predecessor drew it."""
 
     @property
     def name(self) -> SideName | None:
@@ -149,6 +154,10 @@ class Side(Struct, gc=False):
         """Of its record."""
         offset: int = self.record.offset
         return offset
+
+
+Told = tuple[int | None, list[ChangeEvent]]
+"""`Side.told`, and the events of the side."""
 
 
 class Batch:
@@ -215,6 +224,16 @@ class Batch:
         for event in events:
             self.events.append((event.key, event.value, []))
             self.counts.tell(event)
+
+    def tell_among(self, placed: list[Told]) -> None:
+        """Add events, each behind so many of those that are there (None: all), as it was drawn."""
+        before, self.events, at = self.events, [], 0
+        for told, events in sorted(placed, key=lambda one: len(before) if one[0] is None else one[0]):
+            place = len(before) if told is None else told
+            self.events += before[at:place]
+            at = place
+            self.tell(events)
+        self.events += before[at:]
 
     @property
     def catalog(self) -> int:

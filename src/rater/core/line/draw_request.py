@@ -25,6 +25,7 @@ from rater.core.journal.outcomes import (
     HeadRow,
     KeptChange,
     OutcomeRow,
+    Upon,
     kept_change,
     pack_changes,
     pack_rows,
@@ -126,6 +127,12 @@ class RequestBuilder:
         """Add a change that a record asks for: it is carried out before the sides."""
         self._writes.append(change.write)
         self.changes.append(kept_change(change, topic, record, index))
+
+    def carry(self, client: str, upon: list[Upon]) -> None:
+        """Keep with a client's change those of other lanes that it goes on from."""
+        for write, kept in zip(self._writes, self.changes, strict=True):
+            if write.client == client:
+                write.carries, kept.upon = True, upon
 
     def request(self, standing: Standing, token: int, number: int, trim: int, floor: int) -> DrawRequest:
         """Return the request as the store takes it. number: that which the bucket expects."""

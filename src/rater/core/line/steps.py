@@ -35,7 +35,7 @@ from rater.core.journal.records import (
     state_record,
 )
 from rater.core.kinds import DuplicateKind, SideOutcome, TransactionType
-from rater.core.line.batch import SIDE_INDEX, Batch, Record, Side, Standing, timestamp
+from rater.core.line.batch import SIDE_INDEX, Batch, Record, Side, Standing, Told, timestamp
 from rater.core.line.draw_request import RequestBuilder
 from rater.core.line.due import Planned, index_of
 from rater.core.rating.crossings import crosses, draw_events
@@ -322,16 +322,17 @@ def halves(sides: list[Side]) -> list[list[Side]]:
 def settle(batch: Batch, request: RequestBuilder, reply: DrawReply) -> None:
     """Note what became of a request: its changes were carried out, each side has its result."""
     batch.add_changes(request.changes)
+    told = len(batch.events)
     for side, result in zip(request.sides, reply.results, strict=True):
-        side.result = result
+        side.result, side.told = result, told
     batch.woken += [request.sides[item] for item in reply.woken]
 
 
 def render(batch: Batch, standing: Standing) -> None:
-    """Turn every change and every side into what is published of it; changes first."""
+    """Turn every change and every side into what is published of it; changes first, events as drawn."""
     counts, lane, lane_ms = batch.counts, standing.lane, standing.lane_ms
     outcomes: list[tuple[SideName, SideOutcome]] = []
-    draws: list[LimitType] = []
+    draws, told = list[LimitType](), list[Told]()
     usage = late = 0
     for change in batch.changes:
         _render_change(batch, standing, change)
@@ -350,8 +351,7 @@ def render(batch: Batch, standing: Standing) -> None:
                 limit = side.limits[at]
                 counters.append((head.packages[limit.group].field + limit.field, taken))
                 draws.append("money" if limit.money else "volume")
-                if limit.marks and crosses(limit.marks, taken, left):
-                    tells = True
+                tells = tells or (bool(limit.marks) and crosses(limit.marks, taken, left))
             effect = Effect(
                 side.topic, lane, row.offset, side.index, row.record_ms, lane_ms, row.key, row.content,
                 head.client, result.amount, counters,
@@ -362,7 +362,7 @@ def render(batch: Batch, standing: Standing) -> None:
                 _render_fee(batch, standing, side, result)
             if tells:
                 cause = f"{side.topic}/{lane}/{row.offset}"
-                batch.tell(draw_events(transaction, side.limits, result, cause))
+                told.append((side.told, draw_events(transaction, side.limits, result, cause)))
             outcomes.append((name, SideOutcome.RATED if row.why is None else SideOutcome.ZERO))
             usage += 1
             late += side.late
@@ -374,6 +374,7 @@ def render(batch: Batch, standing: Standing) -> None:
             side.catalog = catalog_of(head)
             side.rejection = refused(result.outcome, plain_id(row), name)
             _reject(batch, side, side.rejection)
+    batch.tell_among(told)
     counts.sides.update(outcomes)
     counts.draws.update(draws)
     counts.transactions[TransactionType.USAGE] += usage
@@ -402,6 +403,7 @@ def _render_change(batch: Batch, standing: Standing, change: KeptChange) -> None
     whole = ChangeRecord(
         change.topic, change.offset, change.index, change.record_ms, lane_ms, change.client, change.version,
         change.state, change.delta, change.counters, change.hints, change.members, change.history,
+        [*change.upon], change.instead,
     )  # fmt: skip
     batch.transactions.append(change_record(whole))
     for kind, amount, value in change.transactions:

@@ -95,8 +95,11 @@ def _no_client(client: str, side: Side) -> Rejection:
 
 
 def _foreign_account(account: str, client: str, side: Side, views: Views) -> Rejection | Missing:
-    """Return why an account that the client does not have is refused: it is another client's, or nobody's."""
-    owner = views.owner(account)
+    """Return why an account that the client does not have is refused: it is another client's, or nobody's.
+
+    That rests on the index of now: whose account it was when it was cached says nothing.
+    """
+    owner = views.owners.get(account)
     if owner is None and account not in views.absent_accounts:
         return Missing(None, account)
     if owner is None or owner == client:  # the index may be newer than the view
