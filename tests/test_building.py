@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import shutil
 import subprocess
@@ -21,6 +22,8 @@ COST = "so Python rates, at some four times the CPU of a CDR"
 NEEDED = "install Rust 1.88 or newer and repeat `make`"
 TOLD = "echo 'cargo 1.95.0 (f2d3ce0bd 2026-03-21)'; echo 'host: x86_64-unknown-linux-gnu'"
 NO_CRATES = "printf 'error: no\\n\\nCaused by:\\n  deep\\n  Could not resolve host\\n' >&2; exit 101"
+METADATA = 'echo "$METADATA"'
+"""Of `cargo metadata`, of crates in the engine: one with a choice of licenses, one with one, and our own."""
 BUILD = 'mkdir -p "$CARGO_TARGET_DIR/release"; printf "%s" "$MADE" > "$CARGO_TARGET_DIR/release/$LIBRARY"'
 
 Cargo = Callable[..., None]
@@ -56,10 +59,26 @@ def cargo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cargo:
         (folder / tool).symlink_to(shutil.which(tool) or tool)
     monkeypatch.setenv("PATH", str(folder))
     monkeypatch.setenv("CARGO_TARGET_DIR", str(tmp_path / "target"))
+    for name in ("LICENSE-APACHE", "LICENSE-MIT", "src/license.rs"):
+        (path := tmp_path / "both" / name).parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    (tmp_path / "one").mkdir()
+    (tmp_path / "one" / "COPYING").touch()
+    packages = [
+        {
+            "name": name,
+            "version": "1.2",
+            "source": source,
+            "manifest_path": str(tmp_path / name / "Cargo.toml"),
+        }
+        for name, source in (("both", "registry"), ("one", "registry"), ("rater-engine", None))
+    ]
+    monkeypatch.setenv("METADATA", json.dumps({"packages": packages}))
 
     def put(told: str = TOLD, fetch: str = "true", build: str = BUILD, *, linker: bool = True) -> None:
-        lines = f"#!/bin/sh\ncase $1 in -vV) {told};; fetch) {fetch};; build|zigbuild) {build};; esac\n"
-        (folder / "cargo").write_text(lines, "utf-8")
+        cases = {"-vV": told, "fetch": fetch, "metadata": METADATA, "build|zigbuild": build}
+        lines = "".join(f"{case}) {does};;\n" for case, does in cases.items())
+        (folder / "cargo").write_text(f"#!/bin/sh\ncase $1 in\n{lines}esac\n", "utf-8")
         (folder / "cargo").chmod(0o700)
         if linker:
             (folder / "cc").symlink_to(folder / "cargo")
@@ -225,12 +244,14 @@ def parts(folder: Path, form: str) -> set[str]:
     """Return what the one wheel of such a name has of the native engine."""
     (path,) = folder.glob(form)
     with zipfile.ZipFile(path) as archive:
-        return {Path(name).name for name in archive.namelist() if name.startswith("rater/native/")}
+        below = [name.removeprefix("rater/native/") for name in archive.namelist() if "/native/" in name]
+    return set(below)
 
 
 def test_the_hook_makes_the_wheel_that_can_be_made(tmp_path: Path, cargo: Cargo) -> None:
     """Without cargo the wheel is pure, and it says so; with it, it is native; pip takes the native one."""
     dist, pure = tmp_path / "dist", {"__init__.py", "building.py", "feeding.py", "engine.pyi"}
+    native = pure | {"engine.abi3.so", "licenses/both-1.2/LICENSE-MIT", "licenses/one-1.2/COPYING"}
     without = wheel(dist)
     assert without.returncode == 0, without.stderr
     assert "a wheel without the native engine: there is no cargo" in without.stdout + without.stderr
@@ -240,7 +261,7 @@ def test_the_hook_makes_the_wheel_that_can_be_made(tmp_path: Path, cargo: Cargo)
     library = loaded(CRATE / "building.py").LIBRARY
     done = wheel(dist, LIBRARY=library, MADE="an engine")
     assert done.returncode == 0, done.stderr
-    assert parts(dist, "rater-*-cp311-abi3-*.whl") == pure | {"engine.abi3.so"}
+    assert parts(dist, "rater-*-cp311-abi3-*.whl") == native
 
     (chosen := tmp_path / "chosen").mkdir()
     pip = [
@@ -255,24 +276,30 @@ def test_the_hook_makes_the_wheel_that_can_be_made(tmp_path: Path, cargo: Cargo)
         str(chosen),
     ]
     subprocess.run([*pip, "--find-links", str(dist), "rater"], check=True, env={**os.environ})  # noqa: S603
-    assert parts(chosen, "*.whl") == pure | {"engine.abi3.so"}
+    assert parts(chosen, "*.whl") == native
 
 
 def test_a_target_is_named_or_refused(tmp_path: Path, cargo: Cargo) -> None:
     """`make wheels` gets the wheel that it asks for, with its tag, or an error; never a pure one instead."""
     target = "aarch64-unknown-linux-gnu.2.17"
-    assert wheel(tmp_path / "none", RATER_ENGINE_TARGET=target).returncode != 0
+    without = wheel(tmp_path / "none", RATER_ENGINE_TARGET=target)
+    assert without.returncode != 0
+    assert "no native wheel: there is no cargo here" in without.stderr
+    assert "Traceback" not in without.stderr
     cargo(build=BUILD.replace("/release", "/aarch64-unknown-linux-gnu/release"))
     done = wheel(
         tmp_path, RATER_ENGINE_TARGET=target, LIBRARY=loaded(CRATE / "building.py").LIBRARY, MADE="an engine"
     )
     assert done.returncode == 0, done.stderr
     assert "engine.abi3.so" in parts(tmp_path, "rater-*-cp311-abi3-manylinux_2_17_aarch64.whl")
-    assert wheel(tmp_path, RATER_ENGINE_TARGET="x86_64-apple-darwin").returncode != 0
+    other = wheel(tmp_path, RATER_ENGINE_TARGET="x86_64-apple-darwin")
+    assert other.returncode != 0
+    assert "'x86_64-apple-darwin' is not such as x86_64-unknown-linux-gnu.2.17" in other.stderr
     assert not list(tmp_path.rglob("*none-any.whl"))
 
 
-def test_the_glibc_of_a_wheel_is_read_from_it() -> None:
+def test_the_glibc_of_a_wheel_is_read_from_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """Versions are compared as numbers, and only whole names count."""
+    monkeypatch.syspath_prepend(CRATE)
     wheels = loaded(CRATE / "wheels.py")
     assert wheels.glibc_of(b"\0GLIBC_2.3\0GLIBC_2.17\0GLIBC_2.2.5\0xGLIBC_2.36\0GLIBC_2.35b\0") == (2, 17)

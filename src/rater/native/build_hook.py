@@ -7,8 +7,10 @@ oldest glibc ("aarch64-unknown-linux-gnu.2.17"); then what is lacking is an erro
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import re
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -16,6 +18,8 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 from packaging.tags import platform_tags
+
+LICENSE = re.compile("licen[cs]e|copying|copyright|notice", re.IGNORECASE)
 
 
 def _building() -> ModuleType:
@@ -41,6 +45,26 @@ def platform_of(target: str | None) -> str:
     return f"manylinux_{parts[2]}_{parts[3]}_{parts[1]}"
 
 
+def licenses(tools: Any, triple: str) -> dict[str, str]:
+    """Return the license texts of the crates in the engine → where the wheel has them."""
+    done = subprocess.run(  # noqa: S603
+        [tools.cargo, "metadata", "--format-version=1", "--locked", "--offline", "--filter-platform", triple],
+        cwd=Path(__file__).parent,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    texts = {}
+    for crate in json.loads(done.stdout)["packages"]:
+        if crate["source"] is not None:
+            folder = Path(crate["manifest_path"]).parent
+            found = sorted(path for path in folder.iterdir() if LICENSE.match(path.name) and path.is_file())
+            # Where one may choose, it is MIT.
+            for path in [path for path in found if "MIT" in path.name] or found:
+                texts[str(path)] = f"rater/native/licenses/{crate['name']}-{crate['version']}/{path.name}"
+    return texts
+
+
 class EngineHook(BuildHookInterface):  # type: ignore[type-arg]
     """Puts the native engine into a wheel."""
 
@@ -53,12 +77,15 @@ class EngineHook(BuildHookInterface):  # type: ignore[type-arg]
         building = _building()
         target = os.environ.get("RATER_ENGINE_TARGET")
         try:
-            library = building.compiled(building.toolchain(), target)
-        except (building.Lacking, building.Failed) as error:
+            platform = platform_of(target)
+            tools = building.toolchain()
+            library = building.compiled(tools, target)
+        except (building.Lacking, building.Failed, ValueError) as error:
             if target is not None:
-                raise
+                self.app.abort(f"no native wheel: {error}")
             self.app.display_warning(f"a wheel without the native engine: {error}")
             return
         build_data["pure_python"] = False
-        build_data["tag"] = f"cp311-abi3-{platform_of(target)}"
+        build_data["tag"] = f"cp311-abi3-{platform}"
         build_data["force_include"][str(library)] = f"rater/native/{building.ENGINE.name}"
+        build_data["force_include"].update(licenses(tools, building.triple_of(tools, target)))

@@ -134,7 +134,7 @@ def compiled(tools: Toolchain, target: str | None = None) -> Path:
     target: a triple, and the oldest glibc it is to run with ("x86_64-unknown-linux-gnu.2.17"), for
     cargo-zigbuild; None: this machine. Raises Lacking, Failed.
     """
-    triple = tools.host if target is None else re.sub(r"[.\d]+$", "", target)
+    triple = triple_of(tools, target)
     fetch(tools, triple)
     arguments = ["build"] if target is None else ["zigbuild", "--target", target]
     command = [tools.cargo, *arguments, "--release", "--locked", "--offline"]
@@ -149,6 +149,11 @@ def compiled(tools: Toolchain, target: str | None = None) -> Path:
     if not (folder / LIBRARY).is_file():
         raise Failed(f"cargo made no {LIBRARY}: {triple} has no shared libraries, or builds elsewhere")
     return folder / LIBRARY
+
+
+def triple_of(tools: Toolchain, target: str | None) -> str:
+    """Return what cargo calls a target, without its glibc."""
+    return tools.host if target is None else re.sub(r"[.\d]+$", "", target)
 
 
 def put(library: Path) -> None:
@@ -168,7 +173,8 @@ def target_folder() -> Path:
 
 def environment() -> dict[str, str]:
     """Return what cargo runs with: the stable ABI needs no Python, and the one in the path may be too old."""
-    return {**os.environ, "PYO3_NO_PYTHON": "1", "CARGO_TARGET_DIR": str(target_folder())}
+    ours = {name: value for name, value in os.environ.items() if name != "CARGO_BUILD_TARGET"}
+    return {**ours, "PYO3_NO_PYTHON": "1", "CARGO_TARGET_DIR": str(target_folder())}
 
 
 def _run(command: list[str], environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
