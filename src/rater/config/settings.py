@@ -158,6 +158,10 @@ class Worker(Section, frozen=True, kw_only=True):
             description="its name: letters, digits, dots, dashes; none: HOST-PID",
         ),
     ] = ""
+    engine: Annotated[
+        Literal["auto", "native", "python"],
+        Meta(description="what rates; auto: the native engine where it is, else Python, at more CPU"),
+    ] = "auto"
     duplicate_window_days: Annotated[
         int,
         Meta(ge=1, le=366, description="duplicates are known so long; older calls are refused as too_old"),

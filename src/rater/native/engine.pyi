@@ -34,6 +34,10 @@ class Cache:
 
     def __init__(self, characters: dict[str, str]) -> None:
         """characters: what those of numbers are read as, where that is another text."""
+    def put(self, client: str, state: bytes) -> None:
+        """Take a client's newest state, where there is a view of it."""
+    def forget(self, client: str) -> None:
+        """Have no view of a client until it is fetched again."""
     def trim(self, most: int) -> None:
         """Forget the views, and the accounts, where there are more than so many."""
     def clear(self) -> None:
@@ -77,6 +81,8 @@ class Batch:
     def again(self, request: int, more: Sequence[int]) -> list[str]: ...
     def give_back(self, clients: Sequence[str]) -> None: ...
     def returned(self) -> list[Place]: ...
+    def rejected(self) -> list[Place]: ...
+    def taken(self, records: set[int]) -> list[Place]: ...
     def render(self) -> Rendered: ...
     def told(self) -> list[dict[str, Any]]:
         """Return each side as it was decoded, identified and priced: for tests."""

@@ -24,6 +24,8 @@ from rater.core.line import steps
 from rater.core.line.batch import Batch, Side, slices
 from rater.core.line.due import part
 from rater.core.line.steps import Lacking, Requests
+from rater.errors import Fenced, Halt, Retake, Wait
+from rater.worker.ahead import Ahead, unrateable
 from rater.worker.buckets import PROBE_S, LaneBuckets
 from rater.worker.commands import OWN_TICK, carry_out, catch_up
 from rater.worker.faults import ours
@@ -155,15 +157,23 @@ class Line:
         for record in batch.commands:
             await carry_out(self.buckets, batch, record)
         batch.position = standing.position  # commands may have brought a catalog
+        ahead = self._ahead(batch)
         with lane.progress.stage("decode"):
-            sides = self._decode(batch)
+            sides = self._decode(batch) if ahead is None else ahead.take()
         if batch.decided_by > batch.catalog:
             # An owner before had read that load; the mark names no older one than what it goes with.
             await catch_up(self.buckets, batch, batch.decided_by)
-        await self.decide(batch, sides, self.shared.views.of_batch())
+        views = self.shared.views.of_batch()
+        if ahead is not None:
+            sides = await ahead.rate()
+            failed = await self._doubt(batch, ahead.doubtful, views)
+            sides = [side for side in sides if id(side) not in failed]
+        await self.decide(batch, sides, views)
         batch.position = standing.position = standing.position.behind(batch.last)
         with lane.progress.stage("render"):
             steps.render(batch, standing)
+            if ahead is not None:
+                ahead.publish()
         batch.pending_left = len(standing.pending)
 
     async def commit(self, batches: list[Batch]) -> None:
@@ -252,6 +262,33 @@ class Line:
         catalog = self.lane.catalog
         if catalog is not None and lacking.catalog > catalog.version:
             await catch_up(self.buckets, batch, lacking.catalog)
+
+    # ------------------------------------------------------------------ the native engine
+    def _ahead(self, batch: Batch) -> Ahead | None:
+        """Return a batch's way through the native engine; None: the steps do all of it."""
+        native, catalog = self.shared.native, self.lane.catalog
+        if native is None or catalog is None or native.catalog(catalog.version) is None:
+            return None
+        return Ahead(native, self.buckets, batch) if batch.polled else None
+
+    async def _doubt(self, batch: Batch, sides: list[Side], views: Views) -> set[int]:
+        """Reject sides that the steps fail over, up to their requests: nothing is changed by these.
+
+        They are of records over which the native engine panicked; of others a failure is one of all. Returns
+        the `id` of each that is rejected.
+        """
+        failed: set[int] = set()
+        for side in sides:
+            try:
+                requests, _ = await self.match(batch, [side], views)
+                for builder in requests.values():
+                    builder.request(self.lane.standing, 0, 0, 0, 0)
+            except (Halt, Fenced, Retake, Wait):
+                raise
+            except Exception as error:  # noqa: BLE001 - whatever it is, the others go on
+                side.rejection = unrateable(error, side.name)
+                failed.add(id(side))
+        return failed
 
     # ------------------------------------------------------------------ inside
     def _slices(self, polled: list[tuple[str, list[Any]]]) -> list[Batch]:

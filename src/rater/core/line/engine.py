@@ -113,6 +113,12 @@ class Rating(Protocol):
     def returned(self) -> list[Place]:
         """Return the sides that the steps go on with, in order."""
 
+    def taken(self, records: set[int]) -> list[Place]:
+        """Return the sides of these records that were taken, in order: all that is no fault of theirs."""
+
+    def rejected(self) -> list[Place]:
+        """Return those of `returned` that are to be rejected: nothing of their clients is due first."""
+
     def render(self) -> Rendered:
         """Return what is published of drawn sides."""
 
@@ -145,6 +151,8 @@ class ReferenceRating:
         """All that were taken."""
         self._open: list[Side] = []
         self._returned: list[Side] = []
+        self._rejected: list[Side] = []
+        """Those of them that are to be rejected."""
         self._prepared: dict[int, RequestBuilder] = {}
         self._requests: list[RequestBuilder] = []
 
@@ -217,7 +225,7 @@ class ReferenceRating:
         first = len(self._requests)
         self._requests += self._prepared.values()
         found = [(number, bucket) for number, bucket in enumerate(self._prepared, first)]
-        self._returned += [side for side in self._open if side.rejection is not None]
+        self._rejected += [side for side in self._open if side.rejection is not None]
         self._open, self._prepared = [], {}
         return found
 
@@ -258,7 +266,16 @@ class ReferenceRating:
 
     def returned(self) -> list[Place]:
         """See `Rating`."""
-        return sorted(map(_place, self._returned))
+        return sorted(map(_place, self._returned + self._rejected))
+
+    def taken(self, records: set[int]) -> list[Place]:
+        """See `Rating`."""
+        places = map(_place, self._sides)
+        return [place for place in places if place[0] in records]
+
+    def rejected(self) -> list[Place]:
+        """See `Rating`."""
+        return sorted(map(_place, self._rejected))
 
     def render(self) -> Rendered:
         """See `Rating`."""

@@ -6,7 +6,7 @@ next begins: that is what makes one call for each bucket possible.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 from msgspec.structs import replace
@@ -51,7 +51,7 @@ from rater.core.reasons import Reason, Rejection
 from rater.core.reasons import Side as SideName
 from rater.core.sources.csv_reading import COLUMNS
 from rater.core.sources.formats import Skipped
-from rater.core.sources.source_map import SourceMap
+from rater.core.sources.source_map import Mapped, SourceMap
 
 _context = msgspec.msgpack.Decoder(Context)
 
@@ -65,57 +65,73 @@ def decode(
 ) -> list[Side]:
     """Return the sides that have to be rated; what was decided before, or cannot be read, is settled."""
     sides: list[Side] = []
-    every = batch.sides
-    lane_ms = max([standing.lane_ms, *filter(is_stamp, map(timestamp, batch.commands))])
-    arrival = Arrival(lane_ms, standing.window_ms, services)
-    for topic, records in batch.polled:
-        source_map = maps.get(topic)
-        batch.counts.cdrs += len(records)
-        batch.counts.arrivals.update(map(timestamp, records))
-        for record in records:
-            if record.timestamp > lane_ms and is_stamp(record.timestamp):
-                lane_ms = record.timestamp
-                arrival = Arrival(lane_ms, standing.window_ms, services)
-            replayed = _replayed(batch, standing, topic, record) if standing.pending else ()
-            found = (
-                decode_cdr(record.value, arrival) if source_map is None else _map(record, arrival, source_map)
-            )
-            if isinstance(found, Cdr):
-                if found.orig is not None and 0 not in replayed:
-                    sides.append(side := Side(topic, record, 0, found, found.orig))
-                    every.append(side)
-                if found.term is not None and 1 not in replayed:
-                    sides.append(side := Side(topic, record, 1, found, found.term))
-                    every.append(side)
-                if found.rejected:
-                    _take_rejected(batch, topic, record, found.rejected, replayed)
-            elif isinstance(found, Skipped):
-                continue  # it is no call, says the source's map
-            else:
-                _take_rejected(batch, topic, record, found, replayed)
+    lane_ms = begin_ms(batch, standing)
+    for topic, record, arrival in arrivals(batch, lane_ms, standing.window_ms, services):
+        lane_ms = arrival.lane_ms
+        replayed = replay_of(batch, standing, topic, record) if standing.pending else ()
+        found = read(record, arrival, maps.get(topic))
+        if isinstance(found, Cdr):
+            if found.orig is not None and 0 not in replayed:
+                sides.append(Side(topic, record, 0, found, found.orig))
+            if found.term is not None and 1 not in replayed:
+                sides.append(Side(topic, record, 1, found, found.term))
+            take_rejected(batch, topic, record, found.rejected, replayed)
+        elif not isinstance(found, Skipped):  # else it is no call, says the source's map
+            take_rejected(batch, topic, record, found, replayed)
+    batch.sides += sides
     standing.lane_ms = lane_ms
     return sides
 
 
-def _take_rejected(
-    batch: Batch, topic: str, record: Record, rejected: tuple[Rejection, ...], replayed: Sequence[int]
-) -> None:
-    for rejection in rejected:
-        index = -1 if rejection.side is None else SIDE_INDEX[rejection.side]
-        if index not in replayed:
-            by = batch.catalog if rejection.reason is Reason.SERVICE_UNKNOWN else 0
-            batch.sides.append(Side(topic, record, index, rejection=rejection, catalog=by))
+def begin_ms(batch: Batch, standing: Standing) -> int:
+    """Return the lane's time before a batch's calls: its commands come first."""
+    stamps: list[int] = [*filter(is_stamp, map(timestamp, batch.commands))]
+    return max([standing.lane_ms, *stamps])
 
 
-def _map(record: Record, arrival: Arrival, source_map: SourceMap) -> Cdr | tuple[Rejection, ...] | Skipped:
-    columns = _header(record, COLUMNS) if source_map.format == "csv" else None
-    mapped = source_map.apply(record.value or b"", columns)
+def arrivals(
+    batch: Batch, lane_ms: int, window_ms: int, services: frozenset[str]
+) -> Iterator[tuple[str, Record, Arrival]]:
+    """Yield topic and record of each call, and what it is judged by: the lane's time rises with them."""
+    arrival = Arrival(lane_ms, window_ms, services)
+    for topic, records in batch.polled:
+        for record in records:
+            if record.timestamp > lane_ms and is_stamp(record.timestamp):
+                lane_ms = record.timestamp
+                arrival = Arrival(lane_ms, window_ms, services)
+            yield topic, record, arrival
+
+
+def read(
+    record: Record, arrival: Arrival, source_map: SourceMap | None
+) -> Cdr | tuple[Rejection, ...] | Skipped:
+    """Return the call of a record, or why there is none. source_map: None, it is a CDR of ours."""
+    if source_map is None:
+        return decode_cdr(record.value, arrival)
+    mapped = mapped_of(record, source_map)
     if not isinstance(mapped, dict):
         return mapped
     found = check(mapped, arrival)
     if isinstance(found, Cdr):
         return found if not found.rejected else replace(found, rejected=source_map.named(found.rejected))
     return source_map.named(found)
+
+
+def mapped_of(record: Record, source_map: SourceMap) -> Mapped | tuple[Rejection, ...] | Skipped:
+    """Return what a source's map makes of a record."""
+    columns = _header(record, COLUMNS) if source_map.format == "csv" else None
+    return source_map.apply(record.value or b"", columns)
+
+
+def take_rejected(
+    batch: Batch, topic: str, record: Record, rejected: tuple[Rejection, ...], replayed: Sequence[int]
+) -> None:
+    """Take what is rejected as it is read; replayed: indices of sides that were decided before."""
+    for rejection in rejected:
+        index = -1 if rejection.side is None else SIDE_INDEX[rejection.side]
+        if index not in replayed:
+            by = batch.catalog if rejection.reason is Reason.SERVICE_UNKNOWN else 0
+            batch.sides.append(Side(topic, record, index, rejection=rejection, catalog=by))
 
 
 def _header(record: Record, name: str) -> bytes | None:
@@ -127,7 +143,7 @@ def _header(record: Record, name: str) -> bytes | None:
     return None
 
 
-def _replayed(batch: Batch, standing: Standing, topic: str, record: Record) -> list[int]:
+def replay_of(batch: Batch, standing: Standing, topic: str, record: Record) -> list[int]:
     """Take what was decided of a record before out of the pending; returns its indices."""
     found = []
     for first in CDR_INDICES:
@@ -338,7 +354,7 @@ def render(batch: Batch, standing: Standing) -> None:
         _render_change(batch, standing, change)
     for side in batch.sides:
         if side.rejection is not None:
-            _reject(batch, side, side.rejection)
+            reject(batch, side, side.rejection)
             continue
         result, row, head, name = side.result, side.row, side.head, SIDES[side.index]
         assert result is not None  # noqa: S101 - settle gave one to each
@@ -373,7 +389,7 @@ def render(batch: Batch, standing: Standing) -> None:
             # As it was decided, also by a predecessor: of its CDR nothing is left but what is kept.
             side.catalog = catalog_of(head)
             side.rejection = refused(result.outcome, plain_id(row), name)
-            _reject(batch, side, side.rejection)
+            reject(batch, side, side.rejection)
     batch.tell_among(told)
     counts.sides.update(outcomes)
     counts.draws.update(draws)
@@ -420,7 +436,8 @@ def account_state(topic: str, offset: int, accounts: list[tuple[str, str]]) -> O
     return state_record(StateRecord(topic, offset, CHANGE_INDEX_MIN, "", 0, b"", accounts))
 
 
-def _reject(batch: Batch, side: Side, rejection: Rejection) -> None:
+def reject(batch: Batch, side: Side, rejection: Rejection) -> None:
+    """Publish a side, or a record, as rejected."""
     record = side.record
     headers: Headers = [
         ("reason", rejection.reason.value.encode()),

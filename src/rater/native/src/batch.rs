@@ -310,12 +310,12 @@ impl Batch {
         }
     }
 
-    /// Return all open sides of these clients, also those that were rejected.
+    /// Return all open sides of these clients, also those that were rejected: they are judged behind what is done.
     pub fn give_back(&mut self, clients: &FxHashSet<Box<str>>) {
         for side in &mut self.sides {
             let of = side.view.as_ref().is_some_and(|view| clients.contains(&view.id));
             if side.stand == Stand::Open && of {
-                side.stand = Stand::Returned;
+                (side.stand, side.rejected) = (Stand::Returned, false);
             }
         }
     }

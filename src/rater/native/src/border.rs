@@ -147,6 +147,19 @@ impl Cache {
         of.accounts.clear();
     }
 
+    /// Take a client's newest state, where there is a view of it.
+    fn put(&self, client: &str, state: &[u8]) {
+        let mut of = self.lock();
+        if of.clients.contains(client) {
+            renew(&mut of, client, state, None);
+        }
+    }
+
+    /// Have no view of a client until it is fetched again.
+    fn forget(&self, client: &str) {
+        self.lock().clients.remove(client);
+    }
+
     fn digits_of(&self, text: &str) -> String {
         self.characters.digits_of(text).into_owned()
     }
@@ -368,6 +381,18 @@ impl Batch {
         returned.map(|side| (self.of.cdr(side).record, side.index)).collect()
     }
 
+    /// (record, side) of these records that were taken, in order.
+    fn taken(&self, records: FxHashSet<u32>) -> Vec<(u32, usize)> {
+        let places = self.of.sides.iter().map(|side| (self.of.cdr(side).record, side.index));
+        places.filter(|(record, _)| records.contains(record)).collect()
+    }
+
+    /// (record, side) of what was returned for it is to be rejected, in order.
+    fn rejected(&self) -> Vec<(u32, usize)> {
+        let rejected = self.of.sides.iter().filter(|side| side.stand == Stand::Returned && side.rejected);
+        rejected.map(|side| (self.of.cdr(side).record, side.index)).collect()
+    }
+
     /// All that is published of drawn sides.
     fn render<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let mut published = Published { py, batch: &self.of, found: Ok(Lists::new(py)) };
@@ -500,13 +525,21 @@ impl Batch {
 
 /// Take a client's newest state. Accounts that it has no more are looked up again when they come.
 fn put(batch: &mut batch::Batch, cache: &mut identify::Cache, client: &str, state: &[u8]) {
+    renew(cache, client, state, Some(batch));
+}
+
+fn renew(cache: &mut identify::Cache, client: &str, state: &[u8], mut batch: Option<&mut batch::Batch>) {
     let view = Arc::new(View::read(state).unwrap_or_else(|_| View::unread(client)));
-    let old = batch.fetched.replace(ById(view.clone()));
     let cached = cache.clients.replace(ById(view.clone()));
-    batch.absent_clients.remove(client);
-    if let Some(ById(old)) = old.or(cached) {
-        for account in old.accounts().filter(|account| view.account(account).is_none()) {
-            cache.accounts.remove(account);
+    let mut old = cached;
+    if let Some(batch) = &mut batch {
+        old = batch.fetched.replace(ById(view.clone())).or(old);
+        batch.absent_clients.remove(client);
+    }
+    let Some(ById(old)) = old else { return };
+    for account in old.accounts().filter(|account| view.account(account).is_none()) {
+        cache.accounts.remove(account);
+        if let Some(batch) = &mut batch {
             batch.owners.remove(account);
         }
     }
