@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, cast
 from unittest.mock import patch
 
 import msgspec
-from engines import InMemory, native_engine
+from engine_choice import InMemory, native_engine
 
 from golden.cases import load_cases
 from rater.catalogs import Catalogs, object_digest

@@ -139,13 +139,13 @@ async def test_a_lane_that_makes_no_progress_is_told(
     system = await system_of(environ={"RATER_WORKER__STUCK_AFTER_S": "1"})
     goes_on = asyncio.Event()
     goes_on.set()
-    draw = LaneBuckets.draw
+    together = LaneBuckets.together
 
     async def held(buckets: LaneBuckets, *arguments: Any) -> Any:
         await goes_on.wait()
-        return await draw(buckets, *arguments)
+        return await together(buckets, *arguments)
 
-    monkeypatch.setattr(LaneBuckets, "draw", held)
+    monkeypatch.setattr(LaneBuckets, "together", held)
     (raw,) = calls(1, 1, time.time_ns() // 1_000_000, clients=1, contested_clients=1)[:1]
     async with system.worker() as worker:
         await system.load(catalog(1, 1))
@@ -218,14 +218,14 @@ async def test_a_lane_that_is_taken_again_and_again_makes_no_progress(
 ) -> None:
     """It is told as stuck, also while it is being taken; not when nothing of it waited."""
     system = await system_of(environ={"RATER_WORKER__STUCK_AFTER_S": "2"})
-    fault, draw = asyncio.Event(), LaneBuckets.draw
+    fault, together = asyncio.Event(), LaneBuckets.together
 
     async def lost(buckets: LaneBuckets, *arguments: Any) -> Any:
         if fault.is_set():
             raise StoreUnknown("Redis did not answer")
-        return await draw(buckets, *arguments)
+        return await together(buckets, *arguments)
 
-    monkeypatch.setattr(LaneBuckets, "draw", lost)
+    monkeypatch.setattr(LaneBuckets, "together", lost)
     (raw,) = calls(1, 1, time.time_ns() // 1_000_000, clients=1, contested_clients=1)[:1]
     async with system.worker() as worker:
         await system.load(catalog(1, 1))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from engines import rating_by
+from engine_choice import rating_by
 
 from oracle import lanes, variants
 from oracle.scenario import make

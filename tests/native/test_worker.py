@@ -8,7 +8,7 @@ from typing import Any
 from unittest.mock import patch
 
 import pytest
-from engines import rating_by
+from engine_choice import rating_by
 
 from fuzz.world import LOADED_MS, Lane, load_of
 from rater.app import native_engine

@@ -28,7 +28,7 @@ from typing import Any, NamedTuple, cast
 
 import msgspec
 import structlog
-from engines import InMemory, native_engine
+from engine_choice import InMemory, native_engine
 from lives import lived
 from msgspec import structs
 

@@ -12,7 +12,7 @@ import random
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from typing import Any, NamedTuple, Self, TypeVar
 
-from engines import InMemory
+from engine_choice import InMemory
 
 from rater.core.bucket.messages import (
     CopiesReply,

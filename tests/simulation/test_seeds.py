@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 
 import pytest
-from engines import is_native_here
+from engine_choice import is_native_here
 
 from rater.core.line import steps
 from rater.errors import Halt
