@@ -147,7 +147,7 @@ def test_without_cargo(
     """Nothing but Python is here, or a cargo that cannot be run."""
     assert crate.main() == 0
     assert capsys.readouterr().err == (
-        f"native engine: there is no cargo here to build the native engine, {COST}; to get it, {NEEDED}, "
+        f"native engine: there is no cargo here to build it, {COST}; to get it, {NEEDED}, "
         "or install a wheel that `make wheels` made\n"
     )
     cargo()
@@ -159,7 +159,7 @@ def test_without_cargo(
 @pytest.mark.parametrize(
     ("fault", "sentence"),
     [
-        ({"build": "exit 101"}, "the native engine cannot be built: cargo says above why"),
+        ({"build": "exit 101"}, "native engine: it cannot be built: cargo says above why"),
         ({"build": "true"}, "cargo made no libengine."),
         (
             {"fetch": "echo 'error: cannot update the lock file because --locked was passed' >&2; exit 101"},
@@ -212,11 +212,11 @@ def test_an_engine_of_other_sources_is_refused_and_rebuilt(
 @pytest.mark.parametrize(
     ("given", "left_out", "sentence"),
     [
-        (None, True, "there is no cargo here to build the native engine"),
+        (None, True, "there is no cargo here to build it"),
         ({"told": TOLD.replace("1.95.0", "1.63.0")}, True, "cargo 1.63.0 is too old for the native engine"),
         ({"fetch": NO_CRATES}, False, "cargo cannot get the engine's crates"),
         ({"build": "exit 101", "linker": False}, False, "cargo finds no linker `cc`"),
-        ({"build": "exit 101"}, False, "the native engine cannot be built"),
+        ({"build": "exit 101"}, False, "it cannot be built"),
         ({}, False, None),
     ],
 )

@@ -100,7 +100,7 @@ def toolchain() -> Toolchain:
         raise Lacking(unsuited)
     cargo = shutil.which("cargo")
     if cargo is None:
-        raise Lacking(f"there is no cargo here to build the native engine, {COST}; to get it, {REMEDY}")
+        raise Lacking(f"there is no cargo here to build it, {COST}; to get it, {REMEDY}")
     try:
         # In the crate's folder, where rustup's overrides count, as they do for the build.
         done = _run([cargo, "-vV"])
@@ -152,7 +152,7 @@ def compiled(tools: Toolchain, target: str | None = None) -> Path:
             f"cargo finds no linker `cc` (Debian: gcc) for the native engine, {COST}; install it and repeat"
         )
     if done.returncode:
-        raise Failed("the native engine cannot be built: cargo says above why")
+        raise Failed("it cannot be built: cargo says above why")
     if not (folder / LIBRARY).is_file():
         raise Failed(f"cargo made no {LIBRARY}: {triple} has no shared libraries, or builds elsewhere")
     return folder / LIBRARY
