@@ -19,7 +19,7 @@ import zipfile
 from pathlib import Path
 
 # As a script has it beside itself: the package may be unusable as yet.
-from building import Lacking, toolchain  # type: ignore[import-not-found]
+from building import MINUTES, Lacking, toolchain  # type: ignore[import-not-found]
 
 ROOT = Path(__file__).parents[3]
 LOCK = Path(__file__).with_name("wheels.lock")
@@ -69,7 +69,8 @@ def wheel(folder: Path, environment: dict[str, str]) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder) as made:
         command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", made]
-        subprocess.run(command, cwd=ROOT, env=environment, check=True)  # noqa: S603
+        # It would tell the path that is a temporary one; what is wrong goes to the other stream.
+        subprocess.run(command, cwd=ROOT, env=environment, check=True, stdout=subprocess.DEVNULL)  # noqa: S603
         (path,) = Path(made).glob("*.whl")
         return path.replace(folder / path.name)
 
@@ -77,6 +78,7 @@ def wheel(folder: Path, environment: dict[str, str]) -> Path:
 def native(folder: Path, target: str, environment: dict[str, str]) -> Path:
     """Build the native wheel of a target; ValueError: it asks for a newer glibc than its name says."""
     wanted = f"{target}.{'.'.join(map(str, GLIBC))}"
+    say(f"cargo builds the engine for {wanted}; {MINUTES}")
     made = wheel(folder, {**environment, "RATER_ENGINE_TARGET": wanted})
     with zipfile.ZipFile(made) as parts:
         needs = glibc_of(parts.read("rater/native/engine.abi3.so"))
