@@ -95,7 +95,7 @@ def main() -> int:
     try:
         toolchain()
     except Lacking as lacking:
-        say(f"{made[0].name} alone: {lacking}")
+        say(f"{made[0].name} alone, without the native engine: {lacking}")
         return 0
     targets = [target for target in TARGETS if has_library(target)]
     environment = with_zig() if targets else {}
