@@ -26,6 +26,8 @@ LOCK = Path(__file__).with_name("wheels.lock")
 ZIG = ROOT / ".venv" / "wheels"
 STAMP = ZIG / "made-of"
 GLIBC = (2, 17)
+BUILD = "import sys; from hatchling.build import build_wheel; build_wheel(sys.argv[1])"
+"""As pip does it: `hatchling build` would tell the path, which is a temporary one."""
 TARGETS = ("x86_64-unknown-linux-gnu", "aarch64-unknown-linux-gnu")
 
 
@@ -68,9 +70,7 @@ def wheel(folder: Path, environment: dict[str, str]) -> Path:
     """Build a wheel into a folder and return its path."""
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder) as made:
-        command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", made]
-        # It would tell the path that is a temporary one; what is wrong goes to the other stream.
-        subprocess.run(command, cwd=ROOT, env=environment, check=True, stdout=subprocess.DEVNULL)  # noqa: S603
+        subprocess.run([sys.executable, "-c", BUILD, made], cwd=ROOT, env=environment, check=True)  # noqa: S603
         (path,) = Path(made).glob("*.whl")
         return path.replace(folder / path.name)
 
