@@ -33,7 +33,7 @@ coverage: engine
 	$(BIN)/pytest -n $(JOBS) --dist worksteal --cov $(PYTEST_ARGS)
 
 # Those that need no server, on the newest other Python that is installed here; where there is none it says so.
-test-newest: $(STAMP)
+test-newest: engine
 	$(BIN)/python tests/newest.py
 
 # An hour and a half to three: 10,000 simulated runs, several hundred faults on real servers and processes, ten minutes

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import shutil
@@ -16,6 +15,9 @@ from types import ModuleType
 
 import pytest
 
+import engines
+from engines import loaded
+
 ROOT = Path(__file__).parents[1]
 CRATE = ROOT / "src" / "rater" / "native"
 COST = "so Python rates, at some four times the CPU of a CDR"
@@ -27,18 +29,6 @@ METADATA = 'echo "$METADATA"'
 BUILD = 'mkdir -p "$CARGO_TARGET_DIR/release"; printf "%s" "$MADE" > "$CARGO_TARGET_DIR/release/$LIBRARY"'
 
 Cargo = Callable[..., None]
-
-
-def loaded(path: Path) -> ModuleType:
-    """Load a module that is run as a file: its package may be unusable."""
-    name = f"loaded_{path.stem}_{abs(hash(path))}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture
@@ -106,12 +96,11 @@ def test_the_version_that_is_told_is_the_crates() -> None:
 
 
 def test_the_engine_here_is_of_the_sources_here() -> None:
-    """Where cargo is, it is built; build.rs writes the digest that building.py computes."""
+    """Where cargo is, it is here, or nothing is compared. build.rs writes the digest of building.py."""
     building = loaded(CRATE / "building.py")
     assert building.main() == 0
     try:
-        tools = building.toolchain()
-        building.fetch(tools, tools.host)
+        building.toolchain()
     except building.Lacking:
         assert COST in building.unusable()
     else:
@@ -158,7 +147,7 @@ def test_without_cargo(
     """Nothing but Python is here, or a cargo that cannot be run."""
     assert crate.main() == 0
     assert capsys.readouterr().err == (
-        f"native engine: there is no cargo here to build the native engine, {COST}; to get it, {NEEDED}, "
+        f"native engine: there is no cargo here to build it, {COST}; to get it, {NEEDED}, "
         "or install a wheel that `make wheels` made\n"
     )
     cargo()
@@ -170,7 +159,7 @@ def test_without_cargo(
 @pytest.mark.parametrize(
     ("fault", "sentence"),
     [
-        ({"build": "exit 101"}, "the native engine cannot be built: cargo says above why"),
+        ({"build": "exit 101"}, "native engine: it cannot be built: cargo says above why"),
         ({"build": "true"}, "cargo made no libengine."),
         (
             {"fetch": "echo 'error: cannot update the lock file because --locked was passed' >&2; exit 101"},
@@ -218,6 +207,58 @@ def test_an_engine_of_other_sources_is_refused_and_rebuilt(
         assert crate.unusable() is None
         assert imported(crate) == ""
     assert sorted(Path(crate.CRATE).glob("*.so")) == [crate.ENGINE]
+
+
+@pytest.mark.parametrize(
+    ("given", "left_out", "sentence"),
+    [
+        (None, True, "there is no cargo here to build it"),
+        ({"told": TOLD.replace("1.95.0", "1.63.0")}, True, "cargo 1.63.0 is too old for the native engine"),
+        ({"fetch": NO_CRATES}, False, "cargo cannot get the engine's crates"),
+        ({"build": "exit 101", "linker": False}, False, "cargo finds no linker `cc`"),
+        ({"build": "exit 101"}, False, "it cannot be built"),
+        ({}, False, None),
+    ],
+)
+def test_only_without_cargo_nothing_is_compared(
+    crate: ModuleType,
+    cargo: Cargo,
+    monkeypatch: pytest.MonkeyPatch,
+    given: dict[str, str] | None,
+    left_out: bool,  # noqa: FBT001 - a column of the table
+    sentence: str | None,
+) -> None:
+    """A cargo that should do and does not lets the engine's tests fail; a run says what was compared."""
+    monkeypatch.setattr(engines, "building", lambda: crate)
+    monkeypatch.setenv("LIBRARY", crate.LIBRARY)
+    monkeypatch.setenv("MADE", f"an engine, rater-engine-{crate.digest()}, of these")
+    if given is not None:
+        cargo(**given)
+    why = engines.built()
+    assert engines.left_out() is left_out
+    if sentence is None:
+        assert why is None
+        assert engines.told(why, []) is None
+        name = f"rater-engine-{crate.digest()[:12]}"
+        assert (
+            engines.told(why, [1200, 34]) == f"engines compared: native ({name}) and reference, 1,234 sides"
+        )
+    else:
+        assert why is not None
+        assert engines.told(why, []) == f"native engine not compared: {why}"
+        assert sentence in why
+
+
+def test_in_a_pure_wheel_nothing_is_compared(
+    crate: ModuleType, cargo: Cargo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is nothing to be built from, whatever cargo there is."""
+    monkeypatch.setattr(engines, "building", lambda: crate)
+    cargo()
+    for path in crate.sources():
+        path.unlink()
+    assert "there is no native engine here" in (engines.built() or "")
+    assert engines.left_out()
 
 
 def test_other_pythons_have_no_engine(

@@ -1,18 +1,21 @@
-"""The engine of this checkout is built first; without cargo nothing is compared, and the run says so."""
+"""These tests need the native engine where it can be had; elsewhere they are left out, as the run says."""
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from pathlib import Path
+from collections.abc import Callable, Iterator
 
-_spec = importlib.util.spec_from_file_location("native_building", Path(__file__).with_name("building.py"))
-assert _spec is not None
-assert _spec.loader is not None
-_building = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(_building)
+import pytest
 
-collect_ignore_glob: list[str] = []
-if not _building.build():
-    collect_ignore_glob.append("test_*.py")
-    sys.stderr.write("no cargo here: the native engine is not compared with the reference\n")
+import engines
+
+collect_ignore_glob = ["test_*.py"] if engines.left_out() else []
+
+
+@pytest.fixture(autouse=True)
+def compared(record_property: Callable[[str, object], None]) -> Iterator[None]:
+    """Count the sides that a test compares, for the end of the run."""
+    from native.shadow import SEEN  # noqa: PLC0415 - without the engine it cannot be imported
+
+    before = SEEN.sides
+    yield
+    record_property("compared", SEEN.sides - before)

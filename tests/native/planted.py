@@ -17,9 +17,11 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from native.building import CRATE, LIBRARY
+import engines
 from native.planted_faults import PLANTED, Fault
 
+BUILDING = engines.building()
+CRATE: Path = BUILDING.CRATE
 TESTS = Path(__file__).parents[1]
 
 
@@ -48,13 +50,12 @@ def look(fault: Fault, tree: Path, target: Path) -> Looked:
         if not copy.exists() or copy.read_text("utf-8") != path.read_text("utf-8"):
             shutil.copyfile(path, copy)
     planted(fault, crate)
-    cargo = shutil.which("cargo") or "cargo"
-    environment = {**os.environ, "CARGO_TARGET_DIR": str(target)}
-    command = [cargo, "build", "--profile", "planted", "--locked", "--quiet"]
+    environment = {**BUILDING.environment(), "CARGO_TARGET_DIR": str(target)}
+    command = [BUILDING.toolchain().cargo, "build", "--profile", "planted", "--locked", "--quiet"]
     built = subprocess.run(command, cwd=crate, env=environment, capture_output=True, text=True, check=False)  # noqa: S603
     if built.returncode:
         raise ValueError(f"{fault.name} does not compile:\n{built.stderr}")
-    shutil.copy(target / "planted" / LIBRARY, crate / "engine.abi3.so")
+    shutil.copy(target / "planted" / BUILDING.LIBRARY, crate / BUILDING.ENGINE.name)
     both = os.pathsep.join((str(tree), str(TESTS)))
     done = subprocess.run(
         [sys.executable, "-m", "native.looking"],

@@ -230,6 +230,10 @@ GOOD = (
 )
 
 
-def test_all_of_it_was_compared() -> None:
-    """The runs above reach every kind of thing that is published."""
-    assert min(SEEN.sides, SEEN.requests, SEEN.transactions, SEEN.events, SEEN.fees, SEEN.returned) > 0
+def test_all_of_it_is_compared() -> None:
+    """Worlds reach every kind of thing that is published; the runs above may have been another process's."""
+    for seed in range(WORLDS):
+        worlds.compare(seed, batches_max=2, records=200)
+        if min(SEEN.sides, SEEN.requests, SEEN.transactions, SEEN.events, SEEN.fees, SEEN.returned) > 0:
+            return
+    raise AssertionError(SEEN)

@@ -25,6 +25,7 @@ ENGINE = CRATE / "engine.abi3.so"
 LIBRARY = "libengine.dylib" if sys.platform == "darwin" else "libengine.so"
 CARGO = (1, 88)
 """The oldest that the crate names (rust-version in Cargo.toml)."""
+NAME = re.compile(rb"rater-engine-[0-9a-f]{32}")
 MINUTES = "a minute or two on two cores"
 COST = "so Python rates, at some four times the CPU of a CDR"
 RUST = ".".join(map(str, CARGO))
@@ -62,9 +63,15 @@ def digest() -> str:
     return told.hexdigest()
 
 
+def name_of(engine: Path) -> str | None:
+    """Return the name that a built engine has for itself: rater-engine- and the digest of its sources."""
+    found = NAME.search(engine.read_bytes())
+    return None if found is None else found[0].decode()
+
+
 def is_of_these_sources(engine: Path) -> bool:
     """Return whether a built engine is of the sources that lie here."""
-    return f"rater-engine-{digest()}".encode() in engine.read_bytes()
+    return name_of(engine) == f"rater-engine-{digest()}"
 
 
 def unusable() -> str | None:
@@ -93,7 +100,7 @@ def toolchain() -> Toolchain:
         raise Lacking(unsuited)
     cargo = shutil.which("cargo")
     if cargo is None:
-        raise Lacking(f"there is no cargo here to build the native engine, {COST}; to get it, {REMEDY}")
+        raise Lacking(f"there is no cargo here to build it, {COST}; to get it, {REMEDY}")
     try:
         # In the crate's folder, where rustup's overrides count, as they do for the build.
         done = _run([cargo, "-vV"])
@@ -145,7 +152,7 @@ def compiled(tools: Toolchain, target: str | None = None) -> Path:
             f"cargo finds no linker `cc` (Debian: gcc) for the native engine, {COST}; install it and repeat"
         )
     if done.returncode:
-        raise Failed("the native engine cannot be built: cargo says above why")
+        raise Failed("it cannot be built: cargo says above why")
     if not (folder / LIBRARY).is_file():
         raise Failed(f"cargo made no {LIBRARY}: {triple} has no shared libraries, or builds elsewhere")
     return folder / LIBRARY
@@ -197,16 +204,21 @@ def _say(text: str) -> None:
     sys.stderr.flush()
 
 
-def main() -> int:
-    """Build the engine unless it is here. 0: or it cannot be had, as is told; 1: it does not compile."""
+def build() -> None:
+    """Build the engine unless it is here, progress to standard error. Raises Lacking, Failed."""
     if unusable() is None:
-        return 0
+        return
+    tools = toolchain()
+    _say(f"cargo {tools.version} builds it, once; {MINUTES}")
+    begun = time.monotonic()
+    put(compiled(tools))
+    _say(f"built in {time.monotonic() - begun:.0f} s")
+
+
+def main() -> int:
+    """Build the engine. 0: it is here, or it cannot be had, as is told; 1: it does not compile."""
     try:
-        tools = toolchain()
-        _say(f"cargo {tools.version} builds it, once; {MINUTES}")
-        begun = time.monotonic()
-        put(compiled(tools))
-        _say(f"built in {time.monotonic() - begun:.0f} s")
+        build()
     except Lacking as lacking:
         _say(str(lacking))
     except Failed as failed:

@@ -19,13 +19,15 @@ import zipfile
 from pathlib import Path
 
 # As a script has it beside itself: the package may be unusable as yet.
-from building import Lacking, toolchain  # type: ignore[import-not-found]
+from building import MINUTES, Lacking, toolchain  # type: ignore[import-not-found]
 
 ROOT = Path(__file__).parents[3]
 LOCK = Path(__file__).with_name("wheels.lock")
 ZIG = ROOT / ".venv" / "wheels"
 STAMP = ZIG / "made-of"
 GLIBC = (2, 17)
+BUILD = "import sys; from hatchling.build import build_wheel; build_wheel(sys.argv[1])"
+"""As pip does it: `hatchling build` would tell the path, which is a temporary one."""
 TARGETS = ("x86_64-unknown-linux-gnu", "aarch64-unknown-linux-gnu")
 
 
@@ -68,8 +70,7 @@ def wheel(folder: Path, environment: dict[str, str]) -> Path:
     """Build a wheel into a folder and return its path."""
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder) as made:
-        command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", made]
-        subprocess.run(command, cwd=ROOT, env=environment, check=True)  # noqa: S603
+        subprocess.run([sys.executable, "-c", BUILD, made], cwd=ROOT, env=environment, check=True)  # noqa: S603
         (path,) = Path(made).glob("*.whl")
         return path.replace(folder / path.name)
 
@@ -77,6 +78,7 @@ def wheel(folder: Path, environment: dict[str, str]) -> Path:
 def native(folder: Path, target: str, environment: dict[str, str]) -> Path:
     """Build the native wheel of a target; ValueError: it asks for a newer glibc than its name says."""
     wanted = f"{target}.{'.'.join(map(str, GLIBC))}"
+    say(f"cargo builds the engine for {wanted}; {MINUTES}")
     made = wheel(folder, {**environment, "RATER_ENGINE_TARGET": wanted})
     with zipfile.ZipFile(made) as parts:
         needs = glibc_of(parts.read("rater/native/engine.abi3.so"))
@@ -93,7 +95,7 @@ def main() -> int:
     try:
         toolchain()
     except Lacking as lacking:
-        say(f"{made[0].name} alone: {lacking}")
+        say(f"{made[0].name} alone, without the native engine: {lacking}")
         return 0
     targets = [target for target in TARGETS if has_library(target)]
     environment = with_zig() if targets else {}
