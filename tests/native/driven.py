@@ -118,6 +118,7 @@ def _read_changes(flat: list[Any], uses: Sequence[Use], items: Sequence[DrawItem
     marks = iter([next(numbers) for _ in range(next(numbers))])
     for place in marks:
         uses[place - 1].mark = next(marks)
+    assert next(numbers) == 0
     assert next(numbers, None) is None
 
 
