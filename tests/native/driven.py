@@ -134,13 +134,14 @@ async def process(self: Line, batch: Batch) -> None:
     standing.lane_ms = rating.lane_ms
     if batch.decided_by > batch.catalog:
         await catch_up(self.buckets, batch, batch.decided_by)
+    told = len(batch.events)
     await _rate(self, batch, rating)
     sides = _left(self, batch, begin_ms, _Left(set(refused), set(rating.returned()), skipped))
     if sides or batch.woken:
         await self.decide(batch, sides, self.shared.views.of_batch())
     batch.position = standing.position = standing.position.behind(batch.last)
     steps.render(batch, standing)
-    _publish(batch, rating)
+    _publish(batch, rating, told)
     batch.pending_left = len(standing.pending)
 
 
@@ -277,11 +278,14 @@ def _left(self: Line, batch: Batch, lane_ms: int, left: _Left) -> list[Side]:
     return sides
 
 
-def _publish(batch: Batch, rating: engine.Batch) -> None:
-    """Add what the engine makes of its sides; what was refused is rejected as the reference says."""
+def _publish(batch: Batch, rating: engine.Batch, told: int) -> None:
+    """Add what the engine makes of its sides; what was refused is rejected as the reference says.
+
+    told: so many events are of what was carried out before the engine drew (`Side.told`).
+    """
     found = rating.render()
     batch.transactions += found["transactions"]
-    batch.events += [(key, value, []) for _, key, value, _ in found["events"]]
+    batch.events[told:told] = [(key, value, []) for _, key, value, _ in found["events"]]
     counts = batch.counts
     for which, row in zip(SIDES, found["sides"], strict=True):
         counts.sides.update({(which, outcome): number for outcome, number in zip(OUTCOMES, row, strict=True)})
