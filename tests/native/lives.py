@@ -9,6 +9,7 @@ moment at which something is due.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from random import Random
 from typing import Any
 
@@ -21,7 +22,7 @@ from rater.core.catalog.specs import Content, PackageHistory, Status
 from rater.core.clients.moments import due_moments
 from rater.core.clients.state import ClientPackage, ClientState, HeldPeriod, Life, Waiting
 from rater.core.clients.views import ClientView
-from rater.core.instants import DAY_MS, HOUR_MS
+from rater.core.instants import DAY_MS, HOUR_MS, milliseconds
 
 AGO_MS = (0, 0, 1, 999, 1000, 1001, HOUR_MS, DAY_MS, 3 * DAY_MS, 40 * DAY_MS)
 STATUSES: tuple[Status, ...] = ("active", "active", "active", "disabled", "disabled", "archived")
@@ -61,30 +62,36 @@ def moved(content: Content, states: Sequence[ClientState], rng: Random, now_ms: 
 
 
 def _loaded(history: PackageHistory, known: list[int], rng: Random, now_ms: int) -> None:
-    for at_ms in _instants(known, rng, now_ms, rng.choice((0, 0, 1, 2))):
-        since = at_ms + rng.choice((0, 0, DAY_MS))
+    for _ in range(rng.choice((0, 0, 1, 2))):
+        since = _instant(known, rng, now_ms) + rng.choice((0, 0, DAY_MS))
         if since > history.statuses[-1][0]:
             history.statuses.append((since, rng.choice(STATUSES)))
-    for at_ms in _instants(known, rng, now_ms, rng.choice((0, 1, 1, 2, 3))):
-        if at_ms <= history.versions[-1][0]:
+    for at_ms in sorted(_instant(known, rng, now_ms) for _ in range(rng.choice((0, 1, 1, 2, 3)))):
+        dates = [_instant_of(text) for text in (history.latest.start_date, history.latest.end_date)]
+        fits = [at for at in dates if at is not None and history.versions[-1][0] < at <= now_ms]
+        since = rng.choice(fits) if fits and rng.random() < 0.4 else at_ms  # as a date comes
+        if since <= history.versions[-1][0]:
             continue
         spec = replace(history.latest, priority=rng.choice((-3, 0, 4)), name="renamed")
         if rng.random() < 0.6:
-            spec = replace(spec, end_date=_date([*known, at_ms], rng, now_ms))
+            spec = replace(spec, end_date=_date([*known, since], rng, now_ms))
         if rng.random() < 0.3:
-            spec = replace(spec, start_date=_date([*known, at_ms], rng, now_ms))
-        history.versions.append((at_ms, spec))
+            spec = replace(spec, start_date=_date([*known, since], rng, now_ms))
+        history.versions.append((since, spec))
 
 
-def _instants(known: list[int], rng: Random, now_ms: int, count: int) -> list[int]:
-    """Return when loads come: some time ago, or about a moment that some client has."""
-    found = set[int]()
-    for _ in range(count):
-        at_ms = now_ms - rng.choice(AGO_MS)
-        if rng.random() < 0.6:
-            at_ms = rng.choice(known) + rng.choice((-DAY_MS, -1000, -1, 0, 0, 1, 1000))
-        found.add(min(at_ms, now_ms))
-    return sorted(found)
+def _instant(known: list[int], rng: Random, now_ms: int) -> int:
+    """Return when a load comes: some time ago, or about a moment that some client has."""
+    at_ms = now_ms - rng.choice(AGO_MS)
+    if rng.random() < 0.6:
+        at_ms = rng.choice(known) + rng.choice((-DAY_MS, -1000, -1, 0, 0, 1, 1000))
+    return min(at_ms, now_ms)
+
+
+def _instant_of(date: str | None) -> int | None:
+    """Return the instant that a date of a package names, None: a day, which begins by the client's clock."""
+    at = None if date is None or "T" not in date else datetime.fromisoformat(date)
+    return None if at is None else milliseconds(at)
 
 
 def _date(known: list[int], rng: Random, now_ms: int) -> str | None:
@@ -92,10 +99,10 @@ def _date(known: list[int], rng: Random, now_ms: int) -> str | None:
     what = rng.random()
     if what < 0.25:
         return None
-    if what < 0.5:
+    if what < 0.4:
         return day(now_ms + rng.choice((-40, -2, 1, 2, 40)) * DAY_MS)
     near = rng.choice(known) if what < 0.9 else now_ms
-    return second(near + rng.choice((-DAY_MS, -1000, 0, 0, 1000, DAY_MS)))
+    return second(near + rng.choice((-DAY_MS, -1000, 0, 0, 1000, HOUR_MS, DAY_MS)))
 
 
 # ------------------------------------------------------------------ lives

@@ -2,7 +2,7 @@
 
     PYTHONPATH=src:tests python -m native.planted [--only NAME] [--since NAME] [--sides 200000]
 
-Builds each with little optimisation: some ten seconds for each. Then `native.worlds` looks until the engines
+Builds each without optimisation: some seconds for each. Then `native.worlds` looks until the engines
 differ, at so many sides at most.
 """
 

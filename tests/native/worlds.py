@@ -132,15 +132,16 @@ def compare(seed: int, batches_max: int = 3, records: int = BATCH) -> None:
     """Compare the engines over a world; raises Different."""
     with shadowing() as shadow:
         world = World(seed)
-        lane = Lane(world, shadow)
-        for _ in range(batches_max):
-            lane.rate([world.record() for _ in range(records)])
         for later in range(LATER + 1):
             if later:
                 world.edit()
                 world.grow_older()
             for raw in list(world.states.values()):
                 _ask(world, shadow, read_state(raw))
+        world.edges = world.edges_of()
+        lane = Lane(world, shadow)
+        for _ in range(batches_max):
+            lane.rate([world.record() for _ in range(records)])
 
 
 def _ask(world: World, shadow: Shadow, client: ClientState) -> None:
