@@ -73,7 +73,7 @@ def _loaded(history: PackageHistory, known: list[int], rng: Random, now_ms: int)
         if since <= history.versions[-1][0]:
             continue
         spec = replace(history.latest, priority=rng.choice((-3, 0, 4)), name="renamed")
-        if rng.random() < 0.6:
+        if rng.random() < 0.5:
             spec = replace(spec, end_date=_date([*known, since], rng, now_ms))
         if rng.random() < 0.3:
             spec = replace(spec, start_date=_date([*known, since], rng, now_ms))
@@ -163,14 +163,29 @@ def _touched(held: ClientPackage, known: list[int], rng: Random, now_ms: int) ->
             held = replace(
                 held,
                 assigned_ms=rng.choice(past),
-                start_ms=rng.choice(known) + rng.choice((0, 0, 1000, DAY_MS)),
+                start_ms=rng.choice(known) + rng.choice((0, 0, 0, 1000, DAY_MS)),
+                end_ms=rng.choice((None, None, rng.choice(known))),
                 activate_in_past=rng.random() < 0.5,
                 life=Life(dates_ms=rng.choice((0, dates_ms))),
             )
     return held
 
 
-TOUCHES = ("end", "end", "dates", "dates", "wait", "wait", "follow", "follow", "late", "last", "anew", "anew")
+TOUCHES = (
+    "end",
+    "end",
+    "dates",
+    "dates",
+    "wait",
+    "wait",
+    "follow",
+    "follow",
+    "late",
+    "last",
+    "anew",
+    "anew",
+    "anew",
+)
 
 
 def _waiting(life: Life, known: list[int], rng: Random) -> Waiting:

@@ -140,7 +140,7 @@ class World:
         self.rng = rng = Random(f"world {seed}")  # noqa: S311 - the same again
         self.scenario = make(rng.randrange(10**6))
         loads = [step for step in self.scenario.steps if isinstance(step, LoadStep)]
-        notices = Notices(limit_percents=rng.choice(PERCENTS), expiring_ms=rng.choice((0, DAY_MS)))
+        notices = Notices(limit_percents=rng.choice(PERCENTS), expiring_ms=rng.choice((0, 0, 0, DAY_MS)))
         self.states: dict[str, bytes] = {}
         self.owners: dict[str, str] = {}
         self.now_ms = 0
@@ -209,12 +209,12 @@ class World:
 
     def grow_older(self) -> None:
         """Let some time pass, and some clients be met, or be changed by commands."""
-        self.now_ms += self.rng.choice((0, 0, 1000, HOUR_MS, DAY_MS, 40 * DAY_MS))
+        self.now_ms += self.rng.choice((0, 0, 1000, HOUR_MS, DAY_MS, 3 * DAY_MS))
         for client, raw in list(self.states.items()):
             what = self.rng.random()
-            if what < 0.4:
+            if what < 0.3:
                 self.live(client)
-            elif what < 0.7:
+            elif what < 0.8:
                 self.put(write_state(touched(read_state(raw), self.catalog, self.rng, self.now_ms)))
 
     def go_on(self) -> None:

@@ -28,7 +28,7 @@ from rater.core.clients.views import Views
 from rater.core.instants import DAY_MS, EPOCH, HOUR_MS
 from rater.core.line import batch as batches
 from rater.core.line import steps
-from rater.core.line.batch import LanePosition, Side, Standing
+from rater.core.line.batch import Batch, LanePosition, Side, Standing
 from rater.core.line.draw_request import RequestBuilder
 from rater.core.line.due import part
 from rater.core.number_text import digits_of
@@ -56,17 +56,20 @@ class Lane:
         self.offset = 0
 
     def rate(self, records: Sequence[bytes]) -> None:
-        """Take a batch through both engines."""
-        world, standing, catalog = self.world, self.standing, self.world.catalog
+        """Take records through both engines: a batch, or two where the lane's time enters a generation."""
         stamped = [
             SimpleNamespace(offset=self.offset + n, timestamp=self.stamp(), key=None, value=raw, headers=())
             for n, raw in enumerate(records)
         ]
         self.offset += len(records)
         half = len(stamped) // 2
-        lane_ms = standing.lane_ms
         polled: list[tuple[str, list[Any]]] = [("t.cdrs", stamped[:half]), ("t.other", stamped[half:])]
-        (batch,) = batches.slices(standing, polled, len(stamped))
+        for batch in batches.slices(self.standing, polled, len(stamped)):
+            self._rate(batch)
+
+    def _rate(self, batch: Batch) -> None:
+        world, standing, catalog = self.world, self.standing, self.world.catalog
+        lane_ms = standing.lane_ms
         sides = steps.decode(batch, standing, {}, catalog.service_names)
         self.shadow.decoded(batch, standing, lane_ms, set(), sides, catalog)
         views = Views(self.clients, self.accounts)
@@ -233,7 +236,7 @@ def main() -> int:
     with ProcessPoolExecutor(given.jobs) as pool:
         running: set[Future[tuple[Seen, str]]] = set()
         while total.sides < given.sides or running:
-            while total.sides < given.sides and len(running) <= given.jobs:
+            while total.sides < given.sides and len(running) < given.jobs:
                 running.add(pool.submit(work, (seed, PIECE)))
                 seed += PIECE
             done, running = wait(running, return_when=FIRST_COMPLETED)
