@@ -146,4 +146,4 @@ def _read_changes(flat: list[Any], uses: Sequence[Use], items: Sequence[DrawItem
     marks = iter([next(numbers) for _ in range(next(numbers))])
     for place in marks:
         uses[place - 1].mark = next(marks)
-    assert list(numbers) in ([], [0])  # no change carries another
+    assert list(numbers) == [0]  # no change carries another

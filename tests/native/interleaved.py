@@ -16,7 +16,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from native.shadow import SEEN, compare_argv, native_of, same, shadowing
-from native.worlds import BUCKETS, World
+from native.world import BUCKETS, World
 from rater.core.bucket.messages import DrawItem, DrawRequest, DrawResult, pack_results
 from rater.core.clients.state import read_state, write_state
 from rater.core.clients.views import Views
@@ -191,7 +191,7 @@ class Lanes:
     def load(self) -> None:
         """Let the catalog be a newer one, in the middle of batches."""
         self.world.now_ms += 1
-        self.world.edit(self.world.content, self.world.notices)
+        self.world.edit()
 
     def forget(self) -> None:
         """Have no views, as when there are too many."""

@@ -133,8 +133,8 @@ PLANTED = (
     Fault(
         "end_date_is_forgotten",
         "periods.rs",
-        "[one.stop_ms, held.end_ms, end, ended,",
-        "[one.stop_ms, held.end_ms, ended,",
+        "[one.stop_ms, held.end_ms, end, archived,",
+        "[one.stop_ms, held.end_ms, archived,",
     ),
     Fault(
         "other_accounts_package",
@@ -185,6 +185,127 @@ PLANTED = (
         "batch.rs",
         "if at_ms > cdr.at_ms.min(came)",
         "if at_ms >= cdr.at_ms.min(came) - 60_000",
+    ),
+    # dates as they were loaded by then, and what waits (decisions/0102-dates-of-a-package-as-of-then.md)
+    Fault("end_that_was_taken_back", "periods.rs", "cancelled, ended.map(|(at_ms, _)| at_ms)]", "cancelled]"),
+    Fault("own_dates_are_forgotten", "periods.rs", "life.map_or(0, |life| life.dates_ms)", "0"),
+    Fault("dates_since_the_first_period", "periods.rs", "life.periods.last()", "life.periods.first()"),
+    Fault(
+        "dates_since_the_assignment",
+        "periods.rs",
+        "map_or(held.assigned_ms, |last| last.by_ms)",
+        "map_or(held.assigned_ms, |_| held.assigned_ms)",
+    ),
+    Fault(
+        "dates_ms_is_another_field",
+        "clients.rs",
+        "let dates_ms = fields.next(Reader::int)?;",
+        "fields.skip(1)?; let dates_ms = fields.next(Reader::int)?;",
+    ),
+    Fault(
+        "end_at_the_load_is_late", "packages.rs", "filter(|end| *end <= until)", "filter(|end| *end < until)"
+    ),
+    Fault("end_that_never_came", "packages.rs", "filter(|end| *end <= until)", "filter(|_| until > 0)"),
+    Fault(
+        "end_before_its_load",
+        "packages.rs",
+        "Some((end.max(since), end <= since))",
+        "Some((end, end <= since))",
+    ),
+    Fault(
+        "load_ends_it_first",
+        "packages.rs",
+        "Some((end.max(since), end <= since))",
+        "Some((end.max(since), false))",
+    ),
+    Fault(
+        "loads_end_all_last",
+        "packages.rs",
+        "Some((end.max(since), end <= since))",
+        "Some((end.max(since), true))",
+    ),
+    Fault(
+        "ends_since_the_beginning", "packages.rs", "in self.since(from_ms) {", "in self.since(BEGINNING_MS) {"
+    ),
+    Fault(
+        "version_holds_since_its_load",
+        "packages.rs",
+        "if place == first { BEGINNING_MS } else { self.since[place] }",
+        "self.since[place]",
+    ),
+    Fault("archived_first", "due.rs", "What::Loaded => 3,", "What::Loaded => 0,"),
+    Fault(
+        "own_end_is_forgotten",
+        "due.rs",
+        "[own, package.ended",
+        "[own.filter(|_| false), package.ended",
+    ),
+    Fault("start_at_the_load_is_late", "due.rs", "if start <= until {", "if start < until {"),
+    Fault("start_before_its_load", "due.rs", "(start.max(since), start <= since)", "(start, start <= since)"),
+    Fault(
+        "activation_by_the_latest",
+        "due.rs",
+        "package.at(at_ms - i64::from(!loaded))",
+        "package.latest()",
+    ),
+    Fault(
+        "activation_by_its_load",
+        "due.rs",
+        "package.at(at_ms - i64::from(!loaded))",
+        "package.at(at_ms)",
+    ),
+    Fault(
+        "past_is_not_opened",
+        "due.rs",
+        "&& !(held.activate_in_past && start < end)",
+        "&& !held.activate_in_past",
+    ),
+    Fault(
+        "withdrawn_by_what_it_knew",
+        "due.rs",
+        "package.since(dates_from(held)).skip(1)",
+        "package.since(dates_from(held))",
+    ),
+    Fault("never_withdrawn", "due.rs", "to.push((since, What::Loaded));", "let _ = since;"),
+    Fault("withdrawn_when_it_has_begun", "due.rs", "if since < last.start_ms && ", "if "),
+    Fault("ends_where_it_begins", "due.rs", "|cut| cut <= last.start_ms", "|cut| cut < last.start_ms"),
+    Fault(
+        "what_waits_never_ends",
+        "due.rs",
+        "    to.extend(ending);\n    let enabled",
+        "    let _ = ending;\n    let enabled",
+    ),
+    Fault(
+        "enabled_before_it_was_tried", "due.rs", "*since > waiting.status_ms", "*since >= waiting.status_ms"
+    ),
+    Fault("renewed_before_its_end_moved", "due.rs", ".max(life.dates_ms);", ";"),
+    Fault(
+        "renewed_by_the_load_itself",
+        "due.rs",
+        "(due_ms - 1).max(dates_from(held))",
+        "due_ms.max(dates_from(held))",
+    ),
+    Fault("renewed_by_older_dates", "due.rs", "(due_ms - 1).max(dates_from(held))", "(due_ms - 1)"),
+    Fault("renewed_at_its_end", "due.rs", "is_none_or(|end| end > stop)", "is_none_or(|end| end >= stop)"),
+    Fault("renewed_before_the_load", "due.rs", "Some(due_ms.max(since))", "Some(due_ms.max(since.min(0)))"),
+    Fault("renewed_within_a_second", "due.rs", ".max(opened_ms))", ".max(last.by_ms))"),
+    Fault("last_is_renewed", "due.rs", "last.stop_ms.filter(|_| !life.last)", "last.stop_ms"),
+    Fault("disabled_hides_what_clears", "clients.rs", "filter(|one| !one.disabled)", "filter(|_| true)"),
+    Fault(
+        "zone_begins_late",
+        "clients.rs",
+        "later.partition_point(|(since, _)| *since <= at_ms)",
+        "later.partition_point(|(since, _)| *since < at_ms)",
+    ),
+    Fault("zone_of_the_beginning", "clients.rs", "0 => &first.1,", "0 => &self.zone,"),
+    Fault(
+        "owner_of_the_cache",
+        "identify.rs",
+        "!batch.owners.contains_key(account)",
+        "cache.owner(batch, account).is_none()",
+    ),
+    Fault(
+        "goes_on_from_others", "draw.rs", "out.int(0); // changes of other", "out.int(1); // changes of other"
     ),
     # time
     Fault("gap_goes_back", "zones.rs", "earlier.max(offsets[place])", "earlier.min(offsets[place])"),

@@ -247,7 +247,7 @@ class Shadow:
             names += map(
                 keys.generation, (request.generation, request.generation - 1, request.generation + 1)
             )
-            same("keys", args.keys, [*names, *(keys.client + client for client in clients)])
+            same("keys", args.keys, [*names, *(keys.client + client for client in clients), keys.unsettled])
             argv = [request.lane, TOKEN, NUMBER, payload, digests, context]
             if changes is not None:
                 argv.append(changes)

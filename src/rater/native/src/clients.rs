@@ -99,6 +99,8 @@ impl HeldPeriod {
 
 /// A pending charge, as far as rating reads it.
 pub struct Waiting {
+    /// For that its package is active again, which no money brings.
+    disabled: bool,
     pub until_ms: Option<i64>,
     pub total: i64,
     pub status_ms: i64,
@@ -119,6 +121,7 @@ pub struct Life {
     pub last: bool,
     pub first_ms: Option<i64>,
     pub dids: Vec<HeldDid>,
+    pub dates_ms: i64,
 }
 
 /// A package that a client has. Fields: as of `state.ClientPackage`.
@@ -266,7 +269,9 @@ impl HeldPeriod {
 impl Waiting {
     fn read(from: &mut Reader<'_>) -> Read<Waiting> {
         let mut fields = Fields::of(from)?;
-        fields.skip(3)?;
+        fields.skip(1)?;
+        let disabled = fields.next(|from| Ok(from.text()? == "package_disabled"))?;
+        fields.skip(1)?;
         let until_ms = fields.next(Reader::option_int)?;
         fields.skip(3)?;
         let total = fields.next(Reader::int)?;
@@ -274,7 +279,7 @@ impl Waiting {
         let status_ms = fields.next(Reader::int)?;
         let steady = fields.left == 0 || fields.next(Reader::bool)?;
         fields.end()?;
-        Ok(Waiting { until_ms, total, status_ms, steady })
+        Ok(Waiting { disabled, until_ms, total, status_ms, steady })
     }
 }
 
@@ -302,8 +307,9 @@ impl Life {
         let first_ms = fields.next(Reader::option_int)?;
         fields.skip(1)?;
         let dids = fields.next(|from| list(from, HeldDid::read))?;
+        let dates_ms = fields.next(Reader::int)?;
         fields.end()?;
-        Ok(Life { periods, waiting, ended_ms, last, first_ms, dids })
+        Ok(Life { periods, waiting, ended_ms, last, first_ms, dids, dates_ms })
     }
 }
 
@@ -408,9 +414,11 @@ impl View {
 
     /// The time zone that the client had at an instant.
     pub fn zone_at(&self, at_ms: i64) -> &str {
-        match self.zones.partition_point(|(since, _)| *since <= at_ms) {
-            _ if self.zones.is_empty() => &self.zone,
-            place => &self.zones[place.saturating_sub(1)].1,
+        // The first one counts from the beginning.
+        let Some((first, later)) = self.zones.split_first() else { return &self.zone };
+        match later.partition_point(|(since, _)| *since <= at_ms) {
+            0 => &first.1,
+            place => &later[place - 1].1,
         }
     }
 
@@ -485,7 +493,9 @@ impl View {
 }
 
 fn wake_of(packages: &[Held], credit_limit: i64) -> Option<i64> {
-    let waiting = || packages.iter().filter_map(|of| of.life.as_ref()?.waiting.as_ref());
+    let every = || packages.iter().filter_map(|of| of.life.as_ref()?.waiting.as_ref());
+    // What waits for its package clears by no money, and what it would cost must not hide what does.
+    let waiting = || every().filter(|one| !one.disabled);
     if waiting().any(|one| !one.steady) {
         return Some(ANY_RISE);
     }

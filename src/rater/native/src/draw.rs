@@ -479,7 +479,7 @@ impl Call {
         let marks: Vec<(usize, i64)> =
             self.uses.iter().enumerate().filter_map(|(place, of)| Some((place + 1, of.view.mark?))).collect();
         let mut out = Writer::default();
-        out.array(7 + self.uses.len() + self.fee_numbers + 2 * marks.len());
+        out.array(8 + self.uses.len() + self.fee_numbers + 2 * marks.len());
         out.int(2); // no changes stand before the balances that are waited for
         self.uses.iter().for_each(|of| out.int(wake(of).unwrap_or(OUT_OF_RANGE)));
         out.int(0); // hints, and their lowest hour
@@ -493,6 +493,7 @@ impl Call {
             out.int(place as i64);
             out.int(mark);
         }
+        out.int(0); // changes of other lanes that it goes on from
         Some(out.0)
     }
 }

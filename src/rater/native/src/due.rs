@@ -4,8 +4,8 @@
 use crate::catalog::{Catalog, DidLimitSpec};
 use crate::clients::{Held, HeldPeriod, Life, View, Waiting};
 use crate::instants::{BEGINNING_MS, NEVER_MS, SECOND_MS};
-use crate::packages::{Package, Status};
-use crate::periods::date_ms;
+use crate::packages::{Package, Status, Version};
+use crate::periods::dates_from;
 use crate::zones::{Span, Unit, Zone};
 
 /// The end of the last year of the calendar: a hold beyond it ends then.
@@ -16,23 +16,29 @@ const LAST_MS: i64 = 253_370_678_400_000;
 enum What {
     /// The home lane alone does it, and no call.
     Closing,
-    Cancel,
+    /// The same, by what the load of that very instant says, or its archiving.
+    Loaded,
     Hold,
     Calls,
 }
 
 impl What {
-    fn closes(self) -> bool {
-        matches!(self, What::Closing | What::Cancel)
+    fn closing(loaded: bool) -> Self {
+        if loaded { What::Loaded } else { What::Closing }
     }
 
-    /// At one instant what closes goes first, but for a load's archiving; what puts DIDs on hold goes late.
+    fn closes(self) -> bool {
+        matches!(self, What::Closing | What::Loaded)
+    }
+
+    /// At one instant what closes goes first, but before what a load ends all that was due until then is done; what
+    /// opens a period at the stop of the one before goes before DIDs are put on hold.
     fn order(self) -> u8 {
         match self {
             What::Closing => 0,
             What::Calls => 1,
             What::Hold => 2,
-            What::Cancel => 3,
+            What::Loaded => 3,
         }
     }
 }
@@ -73,24 +79,14 @@ fn due_of(view: &View, held: &Held, catalog: &Catalog) -> Result<Option<Due>, ()
 }
 
 fn of_package(held: &Held, life: &Life, package: &Package, zone: &Zone, to: &mut Vec<Due>) -> Result<(), ()> {
-    let ends = [held.end_ms, date_ms(package.latest().end_date.as_deref(), zone)?];
-    let end = ends.into_iter().flatten().min();
+    let ending = ending(held, package, zone)?;
     if let Some(gone) = package.cancelled_ms(held.assigned_ms) {
-        to.push((gone, What::Cancel));
+        to.push((gone, What::Loaded));
     }
     match (&life.waiting, life.periods.last()) {
-        (Some(waiting), _) => while_waiting(waiting, package, end, to),
-        (None, None) => {
-            let begin = date_ms(package.latest().start_date.as_deref(), zone)?;
-            let start = begin.map_or(held.start_ms, |begin| begin.max(held.start_ms));
-            to.push((held.assigned_ms.max(start), What::Calls));
-            if let Some(end) = end
-                && !(held.activate_in_past && start < end)
-            {
-                to.push((end.max(held.assigned_ms), What::Closing));
-            }
-        }
-        (None, Some(last)) => to.push(after(last, end, held, life, package, zone)?),
+        (Some(waiting), _) => while_waiting(waiting, package, ending, to),
+        (None, None) => first_period(held, package, ending, zone, to)?,
+        (None, Some(last)) => after(last, ending, held, life, package, zone, to)?,
     }
     // The first period that unused volume is to be moved into.
     let mut place = life.periods.len();
@@ -103,33 +99,105 @@ fn of_package(held: &Held, life: &Life, package: &Package, zone: &Zone, to: &mut
     Ok(())
 }
 
-fn while_waiting(waiting: &Waiting, package: &Package, end: Option<i64>, to: &mut Vec<Due>) {
-    to.extend([waiting.until_ms, end].into_iter().flatten().map(|at_ms| (at_ms, What::Closing)));
+/// When an end date ends it, its own or one of its package.
+fn ending(held: &Held, package: &Package, zone: &Zone) -> Result<Option<Due>, ()> {
+    let own = held.end_ms.map(|end| (end, false));
+    let first = [own, package.ended(dates_from(held), zone)?].into_iter().flatten().min();
+    Ok(first.map(|(at_ms, loaded)| (at_ms, What::closing(loaded))))
+}
+
+/// The earlier end date of a client package and a version of its package.
+fn end_by(held: &Held, version: &Version, zone: &Zone) -> Result<Option<i64>, ()> {
+    Ok([held.end_ms, version.end_ms(zone)?].into_iter().flatten().min())
+}
+
+fn while_waiting(waiting: &Waiting, package: &Package, ending: Option<Due>, to: &mut Vec<Due>) {
+    to.extend(waiting.until_ms.map(|at_ms| (at_ms, What::Closing)));
+    to.extend(ending);
     let enabled = package.statuses[1..].iter().filter(|(_, status)| *status == Status::Active);
     let since = enabled.map(|(since, _)| *since).filter(|since| *since > waiting.status_ms);
     to.extend(since.map(|since| (since, What::Calls)));
 }
 
-/// What follows the last period that was opened.
+/// The first period: when its start has come, as the package says it by then.
+fn first_period(
+    held: &Held,
+    package: &Package,
+    ending: Option<Due>,
+    zone: &Zone,
+    to: &mut Vec<Due>,
+) -> Result<(), ()> {
+    let (at_ms, loaded) = activation(held, package, zone)?;
+    to.push((at_ms, What::Calls));
+    let start = earliest_start(held, package.at(at_ms - i64::from(!loaded)), zone)?;
+    // What begins in the past and ended there is opened all the same, and closed then.
+    if let Some((end, what)) = ending
+        && !(held.activate_in_past && start < end)
+    {
+        to.push((end.max(held.assigned_ms), what));
+    }
+    Ok(())
+}
+
+/// When the first period is due, and whether by what the load of that very instant says.
+fn activation(held: &Held, package: &Package, zone: &Zone) -> Result<(i64, bool), ()> {
+    for (since, until, version) in package.since(held.assigned_ms) {
+        let start = held.assigned_ms.max(earliest_start(held, version, zone)?);
+        if start <= until {
+            return Ok((start.max(since), start <= since));
+        }
+    }
+    Ok((NEVER_MS, false))
+}
+
+/// When the first period starts at the earliest, by the package's start date too.
+fn earliest_start(held: &Held, version: &Version, zone: &Zone) -> Result<i64, ()> {
+    Ok(version.start_ms(zone)?.map_or(held.start_ms, |begin| begin.max(held.start_ms)))
+}
+
+/// What may follow the last period that was opened.
 fn after(
     last: &HeldPeriod,
-    end: Option<i64>,
+    ending: Option<Due>,
     held: &Held,
     life: &Life,
     package: &Package,
     zone: &Zone,
-) -> Result<Due, ()> {
-    let changed_ms = package.changed_ms();
-    let withdrawn = end.is_some_and(|end| changed_ms.max(end - 1) < last.start_ms);
-    if withdrawn && life.periods.len() > 1 {
-        return Ok((changed_ms.max(held.assigned_ms), What::Closing));
-    }
-    match last.stop_ms {
-        Some(stop) if !life.last && end.is_none_or(|end| end > stop) => {
-            Ok((renewal_ms(last, stop, package, zone)?, What::Calls))
+    to: &mut Vec<Due>,
+) -> Result<(), ()> {
+    if life.periods.len() > 1 {
+        for (since, _, version) in package.since(dates_from(held)).skip(1) {
+            if since < last.start_ms && version.end_ms(zone)?.is_some_and(|cut| cut <= last.start_ms) {
+                to.push((since, What::Loaded));
+                break;
+            }
         }
-        stop => Ok(([stop, end].into_iter().flatten().min().unwrap_or(NEVER_MS), What::Closing)),
     }
+    to.extend(ending);
+    match (renewal(last, held, life, package, zone)?, last.stop_ms) {
+        (Some(at_ms), _) => to.push((at_ms, What::Calls)),
+        (None, Some(stop)) => to.push((stop, What::Closing)),
+        (None, None) => {}
+    }
+    Ok(())
+}
+
+/// When the next period is due: when no end date forbids it by then; None: never.
+fn renewal(
+    last: &HeldPeriod,
+    held: &Held,
+    life: &Life,
+    package: &Package,
+    zone: &Zone,
+) -> Result<Option<i64>, ()> {
+    let Some(stop) = last.stop_ms.filter(|_| !life.last) else { return Ok(None) };
+    let due_ms = renewal_ms(last, stop, package, zone)?.max(life.dates_ms);
+    for (since, _, version) in package.since((due_ms - 1).max(dates_from(held))) {
+        if end_by(held, version, zone)?.is_none_or(|end| end > stop) {
+            return Ok(Some(due_ms.max(since)));
+        }
+    }
+    Ok(None)
 }
 
 /// When the period after this one is due: its stop, a second before, or in advance.
@@ -140,7 +208,9 @@ fn renewal_ms(last: &HeldPeriod, stop: i64, package: &Package, zone: &Zone) -> R
         None if version.before_period && !version.charge_on_event => stop - SECOND_MS,
         None => stop,
     };
-    Ok(moment.max(last.start_ms).max(last.by_ms))
+    // Not before the second in which it was opened itself.
+    let opened_ms = -(-last.by_ms).div_euclid(SECOND_MS) * SECOND_MS;
+    Ok(moment.max(last.start_ms).max(opened_ms))
 }
 
 /// When DIDs go on hold, for a renewal waits, and when the hold of the first one runs out.

@@ -156,7 +156,8 @@ fn found(
         return if absent { Found::Rejected } else { Found::Client(client.into()) };
     };
     if let Some(account) = named.filter(|account| view.account(account).is_none()) {
-        let unknown = cache.owner(batch, account).is_none() && !batch.absent_accounts.contains(account);
+        // Whose account it was when it was cached says nothing.
+        let unknown = !batch.owners.contains_key(account) && !batch.absent_accounts.contains(account);
         return if unknown { Found::Account(account.into()) } else { Found::Rejected };
     }
     if !cdr.used {

@@ -4,7 +4,7 @@
 use crate::catalog::{DeckSpec, LimitSpec, PackageHistory, PackageSpec};
 use crate::codes::{WILDCARD, pattern_matches, rank_of};
 use crate::instants::{BEGINNING_MS, NEVER_MS};
-use crate::zones::Span;
+use crate::zones::{Span, Zone};
 use rustc_hash::FxHashMap;
 use std::sync::Arc;
 
@@ -187,6 +187,20 @@ impl Version {
             spec,
         })
     }
+
+    /// The instant before which nothing of it is in force, for a client in this zone. Err: it cannot be said here.
+    pub fn start_ms(&self, zone: &Zone) -> Result<Option<i64>, ()> {
+        date_ms(self.start_date.as_deref(), zone)
+    }
+
+    /// The instant at which the last period ends at the latest, for a client in this zone. Err: as of the start.
+    pub fn end_ms(&self, zone: &Zone) -> Result<Option<i64>, ()> {
+        date_ms(self.end_date.as_deref(), zone)
+    }
+}
+
+fn date_ms(date: Option<&str>, zone: &Zone) -> Result<Option<i64>, ()> {
+    date.map(|date| zone.when_ms(date).ok_or(())).transpose()
 }
 
 /// Whether a package's limits are used.
@@ -236,7 +250,7 @@ impl Package {
 
     /// The version in force at an instant.
     pub fn at(&self, at_ms: i64) -> &Arc<Version> {
-        &self.versions[self.since.partition_point(|since| *since <= at_ms).saturating_sub(1)]
+        &self.versions[self.place_at(at_ms)]
     }
 
     /// The package of this catalog.
@@ -244,9 +258,34 @@ impl Package {
         &self.versions[self.versions.len() - 1]
     }
 
-    /// When the present version came into force.
-    pub fn changed_ms(&self) -> i64 {
-        self.since[self.since.len() - 1]
+    /// The version in force at an instant and those after it: [from, until) in which each holds. The first one holds
+    /// from the beginning, the last one for ever.
+    pub fn since(&self, at_ms: i64) -> impl Iterator<Item = (i64, i64, &Version)> {
+        let first = self.place_at(at_ms);
+        self.versions[first..].iter().zip(first..).map(move |(version, place)| {
+            let from = if place == first { BEGINNING_MS } else { self.since[place] };
+            (from, self.since.get(place + 1).copied().unwrap_or(NEVER_MS), &**version)
+        })
+    }
+
+    /// When an end date ends what a client has, None: none does; and whether its load did. The first since from_ms
+    /// that comes while its version holds; one that was over when it was loaded comes with the load.
+    pub fn ended(&self, from_ms: i64, zone: &Zone) -> Result<Option<(i64, bool)>, ()> {
+        if let [only] = &*self.versions {
+            return Ok(only.end_ms(zone)?.map(|end| (end, false)));
+        }
+        for (since, until, version) in self.since(from_ms) {
+            // What is due at a load's instant is done before it.
+            if let Some(end) = version.end_ms(zone)?.filter(|end| *end <= until) {
+                return Ok(Some((end.max(since), end <= since)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The first version counts from the beginning.
+    fn place_at(&self, at_ms: i64) -> usize {
+        self.since.partition_point(|since| *since <= at_ms).max(1) - 1
     }
 
     /// The status at an instant, and the [from, until) around it in which it stays so.

@@ -97,9 +97,11 @@ pub fn zone_of(view: &View, by_ms: i64, catalog: &Catalog) -> Result<Arc<Zone>, 
     catalog.zones.at(view.zone_at(by_ms), by_ms).ok_or(())
 }
 
-/// The instant of a date of a package, None: it has none.
-pub fn date_ms(date: Option<&str>, zone: &Zone) -> Result<Option<i64>, ()> {
-    date.map(|date| zone.when_ms(date).ok_or(())).transpose()
+/// The instant from which on the dates of its package's versions say what is due of a client package.
+pub fn dates_from(held: &Held) -> i64 {
+    let life = held.life.as_ref();
+    let opened_ms = life.and_then(|life| life.periods.last()).map_or(held.assigned_ms, |last| last.by_ms);
+    opened_ms.max(life.map_or(0, |life| life.dates_ms))
 }
 
 /// A period with the bounds that it has now; None: nothing of it may be drawn from.
@@ -116,11 +118,13 @@ pub fn bounded(
     }
     let latest = package.latest();
     let zone = zone_of(view, one.by_ms, catalog)?;
-    let begin = date_ms(latest.start_date.as_deref(), &zone)?;
-    let start_ms = begin.map_or(one.start_ms, |begin| begin.max(one.start_ms));
-    let end = date_ms(latest.end_date.as_deref(), &zone)?;
-    let ended = held.life.as_ref().and_then(|life| life.ended_ms);
-    let stops = [one.stop_ms, held.end_ms, end, ended, package.cancelled_ms(held.assigned_ms)];
+    let start_ms = latest.start_ms(&zone)?.map_or(one.start_ms, |begin| begin.max(one.start_ms));
+    let end = latest.end_ms(&zone)?;
+    let archived = held.life.as_ref().and_then(|life| life.ended_ms);
+    // The tick that closes it may still be to come.
+    let (ended, cancelled) =
+        (package.ended(dates_from(held), &zone)?, package.cancelled_ms(held.assigned_ms));
+    let stops = [one.stop_ms, held.end_ms, end, archived, cancelled, ended.map(|(at_ms, _)| at_ms)];
     let stop_ms = stops.into_iter().flatten().min();
     if stop_ms.is_some_and(|stop| stop <= start_ms) {
         return Ok(None);
