@@ -55,8 +55,8 @@ POINTS = {
     "bucket registered": ("Buckets", "register", "after"),
     "source opened": ("LaneReader", "open", "after"),
     "records polled": ("LaneReader", "poll", "after"),
-    "before a draw": ("Buckets", "draw", "before"),
-    "after a draw": ("Buckets", "draw", "after"),
+    "before a draw": ("Buckets", "_draw", "before"),
+    "after a draw": ("Buckets", "_draw", "after"),
     "before a commit": ("LaneProducer", "commit", "before"),
     "all produced": ("AIOKafkaProducer", "commit_transaction", "before"),
     "transaction ended": ("AIOKafkaProducer", "commit_transaction", "after"),
@@ -74,10 +74,16 @@ CHANGE_POINTS = {
 """The same where a client changes: by its packages, commands and loads. Calls alone do not pass them."""
 
 
+CALL_POINTS = {"after a draw of calls": ("Buckets", "_draw", "after")}
+"""The same where nothing but calls draws."""
+
+
 def counts(name: str, args: tuple[Any, ...]) -> bool:
     """Return whether a passing is one of a point; args: of the method, itself first."""
     if name.endswith(" a change"):
         return bool(args[2].changes or args[2].accounts)
+    if name.endswith(" of calls"):
+        return bool(args[4]) and not any(args[5:])
     if name.endswith(" a commit of changes"):
         return any(b"\xa6change" in value for one in args[1] for _, value in one.headers)  # msgpack: 6 bytes
     return True
@@ -94,7 +100,7 @@ def die_at(name: str, passing: int, number: int) -> None:
     owners: dict[str, Any] = {
         one.__name__: one for one in (AIOKafkaProducer, Buckets, LaneProducer, LaneReader)
     }
-    owner, method, when = {**POINTS, **CHANGE_POINTS}[name]
+    owner, method, when = {**POINTS, **CHANGE_POINTS, **CALL_POINTS}[name]
     original: Callable[..., Awaitable[Any]] = getattr(owners[owner], method)
     left = passing
 
