@@ -176,6 +176,15 @@ class System:
         self.processes.append(process)
         return process
 
+    async def started(self, process: subprocess.Popen[bytes]) -> None:
+        """Wait until a worker process minds signals: before, SIGTERM ends it as it ends any program."""
+        log = self.folder / f"worker-{self.processes.index(process)}.log"
+
+        async def told() -> bool:
+            return "metrics_port" in log.read_text()
+
+        await until(told)
+
     def metrics_port(self, process: subprocess.Popen[bytes]) -> int:
         """Return the port at which a worker process tells of itself."""
         log = self.folder / f"worker-{self.processes.index(process)}.log"
