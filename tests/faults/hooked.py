@@ -35,18 +35,6 @@ def jump(path: str) -> None:
     time.time = lambda: now_ns() / 1e9
 
 
-def stamp() -> None:
-    """Let records carry the time of that clock: aiokafka's compiled batches ask the system, past Python."""
-    from rater.stream import producer as producer_module  # noqa: PLC0415 - not before the clock was set
-
-    original = producer_module.batches
-
-    def batches(producer: Any, records: Any, at_ms: int | None) -> Any:
-        return original(producer, records, time.time_ns() // 1_000_000 if at_ms is None else at_ms)
-
-    producer_module.batches = batches
-
-
 POINTS = {
     "producer opened": ("LaneProducer", "open", "after"),
     "lane claimed": ("LaneProducer", "claim", "after"),
@@ -134,8 +122,6 @@ def run() -> int:
     if "RATER_FAULT_CLOCK" in environ:
         jump(environ["RATER_FAULT_CLOCK"])
     block_s = float(environ.get("RATER_FAULT_BLOCK_S", "1"))
-    if "RATER_FAULT_CLOCK" in environ:
-        stamp()
     signal.signal(signal.SIGUSR1, lambda *_: time.sleep(block_s))
     signal.signal(signal.SIGUSR2, count_tasks)
     if "RATER_FAULT_POINT" in environ:

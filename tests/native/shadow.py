@@ -32,9 +32,12 @@ from rater.core.rating import duplicates
 from rater.native import engine, feeding
 from rater.store.keys import Keys
 from rater.store.packing import pack_draw
+from rater.stream.batches import sizes
 from rater.worker.line import Line
 
 TOKEN, NUMBER, TRIM, FLOOR = 7, 9, 3, 11
+RUN_BYTES = 3000
+"""Of a Kafka batch: a few transactions."""
 OUTCOMES = (SideOutcome.RATED, SideOutcome.ZERO, SideOutcome.DUPLICATE)
 
 
@@ -300,6 +303,9 @@ class Shadow:
             same("key", reference[0], native[0])
             same("transaction", reference[1], native[1])
             same("effect", reference[2], native[2], msgspec.msgpack.decode(native[2][0][1]))
+        run = one.batch.render(written=True)["run"]
+        same("run", engine.kafka_records(expected, RUN_BYTES), engine.kafka_records([run], RUN_BYTES))
+        same("sizes of a run", len(expected), len(list(sizes([run]))))
         same(
             "events",
             [(key, value, []) for key, value, _ in alone.events],

@@ -521,6 +521,7 @@ def in_place() -> Iterator[None]:
         put(app, "Metrics", functools.cache(Metrics))  # they decide nothing, and take long to make
         put(sys.modules["rater.stream.connecting"], "AIOKafkaConsumer", clients.Consumer)
         put(sys.modules["rater.stream.producer"], "AIOKafkaProducer", clients.Producer)
+        put(sys.modules["rater.stream.producer"], "batches", clients.batches)
         put(sys.modules["rater.stream.topics"], "AIOKafkaAdminClient", clients.Admin)
         put(sys.modules["rater.stream.topics"], "_why_down", _away)
         put(aiokafka_sender.EndTxnHandler, "do", clients.STOCK_END)

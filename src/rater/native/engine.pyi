@@ -3,7 +3,23 @@
 from collections.abc import Sequence
 from typing import Any
 
+from rater.core.journal.records import Outgoing, Run
 from rater.core.line.engine import Lacking, Packed, Place, Rendered
+
+def kafka_records(records: Sequence[Outgoing | Run], most: int) -> list[tuple[bytes, int]]:
+    """Return Kafka batches' records, uncompressed, and how many there are in each, in their order.
+
+    records: a list; a run stands for all of its records. most: bytes of a batch with its header; a larger
+    record has its own. Raises TypeError for what is no record, ValueError for one of 2 GiB, or a run that is
+    none.
+    """
+
+def kafka_batch(records: bytes, count: int, at_ms: int, producer: tuple[int, int, int]) -> bytes:
+    """Return a finished batch of a Kafka transaction.
+
+    records: of `kafka_records`, compressed by zstd. at_ms: the time of all. producer: its id, its epoch, and
+    the number of the batch's first record.
+    """
 
 class Panic(BaseException):
     """The engine met what it does not expect: the batch is not to be used again."""
@@ -83,7 +99,7 @@ class Batch:
     def returned(self) -> list[Place]: ...
     def rejected(self) -> list[Place]: ...
     def taken(self, records: set[int]) -> list[Place]: ...
-    def render(self) -> Rendered: ...
+    def render(self, *, written: bool = False) -> Rendered: ...
     def told(self) -> list[dict[str, Any]]:
         """Return each side as it was decoded, identified and priced: for tests."""
 

@@ -47,7 +47,8 @@ async def take(number: int, shared: Shared) -> Lane:
     """
     connections = shared.connections
     group = connections.settings.kafka.group_id
-    producer = LaneProducer(connections.client, connections.topics, group, number)
+    native = shared.native is not None
+    producer = LaneProducer(connections.client, connections.topics, group, number, native=native)
     try:
         await producer.open()
         token = await producer.claim(Owner(connections.worker_id, group))

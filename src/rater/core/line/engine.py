@@ -22,7 +22,7 @@ from rater.core.cdr import SIDES, Arrival, Cdr
 from rater.core.cdr_decoding import check, decode
 from rater.core.clients.views import Views
 from rater.core.instants import is_stamp
-from rater.core.journal.records import Outgoing
+from rater.core.journal.records import Outgoing, Run
 from rater.core.kinds import SideOutcome, TransactionType
 from rater.core.line import steps
 from rater.core.line.batch import Batch, LanePosition, Side, Standing
@@ -41,12 +41,13 @@ Packed = tuple[list[str], bytes, bytes, bytes, bytes | None]
 class Rendered(TypedDict):
     """All that is published of drawn sides, in the order of the records.
 
-    places: of the transactions' sides. events: (type, key, value, place). refused: (place, outcome, id of the
-    CDR, version of the catalog that it was rated by). sides: of orig and of term how many were rated, zero,
-    duplicates. draws: of volume and of money.
+    run: the transactions, in place of these, where that was asked for. places: of their sides. events: (type,
+    key, value, place). refused: (place, outcome, id of the CDR, version of the catalog that it was rated by).
+    sides: of orig and of term how many were rated, zero, duplicates. draws: of volume and of money.
     """
 
     transactions: list[Outgoing]
+    run: Run
     places: list[Place]
     events: list[tuple[str, bytes, bytes, Place]]
     refused: list[tuple[Place, int, str, int]]
@@ -119,8 +120,11 @@ class Rating(Protocol):
     def rejected(self) -> list[Place]:
         """Return those of `returned` that are to be rejected: nothing of their clients is due first."""
 
-    def render(self) -> Rendered:
-        """Return what is published of drawn sides."""
+    def render(self, *, written: bool = False) -> Rendered:
+        """Return what is published of drawn sides.
+
+        written: transactions as one run, for `stream/batches.py`, by an engine that writes; without places.
+        """
 
 
 class _Record(NamedTuple):
@@ -277,7 +281,7 @@ class ReferenceRating:
         """See `Rating`."""
         return sorted(map(_place, self._rejected))
 
-    def render(self) -> Rendered:
+    def render(self, *, written: bool = False) -> Rendered:  # noqa: ARG002 - this one writes none
         """See `Rating`."""
         whole, places, refused = Batch(self._standing, []), list[Place](), list[tuple[Place, int, str, int]]()
         events: list[tuple[str, bytes, bytes, Place]] = []
@@ -297,7 +301,8 @@ class ReferenceRating:
                 refused.append((place, side.result.outcome, plain_id(side.row), catalog_of(side.head)))
         counts, outcomes = whole.counts, (SideOutcome.RATED, SideOutcome.ZERO, SideOutcome.DUPLICATE)
         return {
-            "transactions": whole.transactions, "places": places, "events": events, "refused": refused,
+            "transactions": whole.transactions, "run": b"", "places": places, "events": events,
+            "refused": refused,
             "sides": [[counts.sides[name, outcome] for outcome in outcomes] for name in SIDES],
             "draws": (counts.draws["volume"], counts.draws["money"]),
             "fees": counts.transactions[TransactionType.SUBSCRIPTION_FEE], "late": counts.late,

@@ -8,6 +8,7 @@ use crate::clients::View;
 use crate::codes::RateTable;
 use crate::draw::{self, Position};
 use crate::identify::{self, ById};
+use crate::kafka;
 use crate::numbers::Characters;
 use crate::transaction::{self, read_results};
 use crate::zones::{Span, Unit, Zones};
@@ -393,12 +394,15 @@ impl Batch {
         rejected.map(|side| (self.of.cdr(side).record, side.index)).collect()
     }
 
-    /// All that is published of drawn sides.
-    fn render<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let mut published = Published { py, batch: &self.of, found: Ok(Lists::new(py)) };
+    /// All that is published of drawn sides. written: transactions as a run, which `kafka_records` takes.
+    #[pyo3(signature = (*, written=false))]
+    fn render<'py>(&self, py: Python<'py>, written: bool) -> PyResult<Bound<'py, PyDict>> {
+        let run = written.then(Vec::new);
+        let mut published = Published { py, batch: &self.of, run, found: Ok(Lists::new(py)) };
         let counts = transaction::render(&self.of, &mut published);
         let lists = published.found?;
         let out = PyDict::new(py);
+        out.set_item("run", PyBytes::new(py, &published.run.unwrap_or_default()))?;
         out.set_item("transactions", lists.transactions)?;
         out.set_item("places", lists.places)?;
         out.set_item("events", lists.events)?;
@@ -435,6 +439,8 @@ impl<'py> Lists<'py> {
 struct Published<'a, 'py> {
     py: Python<'py>,
     batch: &'a batch::Batch,
+    /// Of transactions, where no objects are made of them.
+    run: Option<Vec<u8>>,
     found: PyResult<Lists<'py>>,
 }
 
@@ -455,6 +461,12 @@ impl<'py> Published<'_, 'py> {
 
 impl transaction::Sink for Published<'_, '_> {
     fn transaction(&mut self, client: &View, value: &str, effect: &[u8], side: usize) {
+        if let Some(run) = &mut self.run {
+            if let Err(error) = kafka::write(run, client.id.as_bytes(), value.as_bytes(), ("e", effect)) {
+                self.found = Err(error.into());
+            }
+            return;
+        }
         let (py, place) = (self.py, self.place(side));
         self.add(|lists| {
             let header = (pyo3::intern!(py, "e"), PyBytes::new(py, effect));
