@@ -102,7 +102,7 @@ def native_engine(settings: Settings) -> Native | str:
         if wanted == "native":
             raise Halt(f"worker.engine is native, but {error}") from error
         return str(error)
-    return Native()
+    return Native(writes=True)
 
 
 @asynccontextmanager

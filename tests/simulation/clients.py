@@ -118,7 +118,8 @@ class Batch:
 
 def batches(producer: Any, records: Any, at_ms: int, *, native: bool) -> Iterator[Any]:
     """Cut into builders where batches are of few records; else natively, where the engine is here."""
-    native = native and not (isinstance(producer, Producer) and producer.broker.batch_records_max)
+    if isinstance(producer, Producer) and producer.broker.batch_records_max:
+        native = native and any(isinstance(record, bytes) for record in records)  # which no builder takes
     return _batches(producer, records, at_ms, native=native)
 
 

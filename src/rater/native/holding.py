@@ -24,7 +24,9 @@ class Native:
     panic: ClassVar[type[BaseException]] = engine.Panic
     """What a panic of the engine is raised as: of what it worked on nothing may be used again."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, writes: bool = False) -> None:
+        """writes: what it renders it keeps as a run until it writes that for Kafka; no objects are made."""
+        self.writes = writes
         self._cache = feeding.new_cache()
         self._catalogs: dict[int, engine.Catalog] = {}
         self._distrusted: dict[Place, None] = {}

@@ -152,7 +152,7 @@ class Ahead:
                     [self._draw(*request, last=rounds == ROUNDS_MAX) for request in requests]
                 )
         with self._guarded(), stage("render"):
-            rendered = self._rendered = self._rating.render()
+            rendered = self._rendered = self._rating.render(written=self._native.writes)
         self._batch.events += [(key, value, []) for _, key, value, _ in rendered["events"]]
         self._batch.counts.events.update(kind for kind, _, _, _ in rendered["events"])
         with stage("decode"):
@@ -248,6 +248,7 @@ class Ahead:
         assert self._rendered is not None  # noqa: S101 - it was rated
         found, batch, counts = self._rendered, self._batch, self._batch.counts
         batch.transactions += found["transactions"]
+        batch.runs += [found["run"]] if found["run"] else []
         for which, row in zip(SIDES, found["sides"], strict=True):
             counts.sides.update(
                 {(which, outcome): number for outcome, number in zip(OUTCOMES, row, strict=True) if number}

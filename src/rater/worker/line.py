@@ -181,7 +181,7 @@ class Line:
         lane = self.lane
         with lane.progress.stage("commit"):
             mark_offset = await lane.producer.commit(
-                [out for batch in batches for out in (*batch.controls, *batch.transactions)],
+                [out for batch in batches for out in batch.journaled()],
                 [out for batch in batches for out in batch.rejected],
                 [out for batch in batches for out in batch.events],
                 lane.mark(batches[-1].position),
