@@ -13,7 +13,7 @@ from engine_choice import rating_by
 from fuzz.world import LOADED_MS, Lane, load_of
 from rater.app import native_engine
 from rater.config import Settings, load
-from rater.core.line import steps
+from rater.core.line import reading, steps
 from rater.core.line.batch import Batch
 from rater.errors import Halt, Retake
 from rater.metrics import Metrics
@@ -121,18 +121,20 @@ async def test_a_panic_that_no_record_alone_brings_is_all_of_theirs(lane: Lane) 
     assert not any(native.trusts(("t.cdrs", 0, offset + n)) for n in range(3))
 
 
-@pytest.mark.parametrize("failing", ["decode_cdr", "price_of"])
-async def test_what_neither_can_rate_is_rejected_with_its_bytes(lane: Lane, failing: str) -> None:
+@pytest.mark.parametrize(("module", "failing"), [(reading, "decode_cdr"), (steps, "price_of")])
+async def test_what_neither_can_rate_is_rejected_with_its_bytes(
+    lane: Lane, module: Any, failing: str
+) -> None:
     """A record that is too much for both engines holds nothing up: it is malformed, and kept."""
     await loaded(lane)
-    real = getattr(steps, failing)
+    real = getattr(module, failing)
 
     def failed(raw: Any, *rest: Any) -> Any:
         if POISON in (raw.decode() if isinstance(raw, bytes) else raw.id):
             raise ArithmeticError("too much")
         return real(raw, *rest)
 
-    with odd(lane, "identify"), patch.object(steps, failing, failed):
+    with odd(lane, "identify"), patch.object(module, failing, failed):
         offset = lane.offset
         with pytest.raises(Retake):
             await lane.rate([], CDRS)

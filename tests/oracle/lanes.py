@@ -984,7 +984,7 @@ def forget_functions() -> None:
 def forget_views(system: System) -> None:
     """Empty what the processes know of clients and accounts."""
     for shared in system.shared:
-        shared.views.clear()
+        shared.forget_views()
 
 
 BOUNDS = {

@@ -53,6 +53,10 @@ class Native:
         else:
             self._cache.forget(client)
 
+    def forget(self) -> None:
+        """Have no view of any client."""
+        self._cache.clear()
+
     def trusts(self, place: Place) -> bool:
         """Return whether the engine may take a record."""
         return place not in self._distrusted

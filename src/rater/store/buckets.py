@@ -47,6 +47,8 @@ from rater.store.packing import (
 from rater.store.provisioning import LIBRARY, Library, provision
 from rater.store.stored_clients import StoredClients
 
+Writes = Sequence[ClientWrite]
+
 
 class ExpireReply(NamedTuple):
     """What a bucket dropped. call: number of the next call."""
@@ -126,38 +128,34 @@ class Buckets(StoredClients):
     async def draw(self, bucket: int, request: DrawRequest) -> DrawReply:
         """Change clients, then draw: all of it, or nothing and a status."""
         args = pack_draw(request, self._keys[bucket])
-        function = "change" if changes(args) else "draw"
-        with self._understood(bucket, function):
-            reply = await self._draw(bucket, function, args, clients_of(request), request.changes)
-            if reply.status == Status.OK:
+        reply = await self._draw(bucket, args, clients_of(request), request.changes)
+        if reply.status == Status.OK:
+            with self._understood(bucket, "draw"):
                 reply.woken, reply.results = unpack_results(reply.packed)
-            return reply
+        return reply
 
     async def draw_packed(self, bucket: int, packed: PackedDraw) -> DrawReply:
         """Draw, by a request that an engine has packed, which unpacks what came of it."""
-        args = with_keys(packed, self._keys[bucket])
+        return await self._draw(bucket, with_keys(packed, self._keys[bucket]), packed.clients)
+
+    async def _draw(self, bucket: int, args: Args, named: list[str], writes: Writes = ()) -> DrawReply:
+        """Return the answer; of OK what it is packed in. named: the clients of the request."""
         function = "change" if changes(args) else "draw"
         with self._understood(bucket, function):
-            return await self._draw(bucket, function, args, packed.clients)
-
-    async def _draw(
-        self, bucket: int, function: str, args: Args, named: list[str], writes: Sequence[ClientWrite] = ()
-    ) -> DrawReply:
-        """Return the answer; of OK what it is packed in. named: the clients of the request."""
-        reply = await self._call(bucket, function, args)
-        status, number = _head(reply)
-        match status:
-            case Status.OK:
-                return DrawReply(status, number, packed=reply[2])
-            case Status.STALE:
-                return await self._stale(bucket, [named[index] for index in reply[2]], number)
-            case Status.DUE:
-                return DrawReply(status, number, due=unpack_due(reply[2], named, writes))
-            case Status.MORE:
-                return DrawReply(status, number, more=reply[2])
-            case Status.UNSETTLED:
-                return DrawReply(status, number, unsettled=[(named[index], lane) for index, lane in reply[2]])
-        return DrawReply(status, number)
+            reply = await self._call(bucket, function, args)
+            status, number = _head(reply)
+            match status:
+                case Status.OK:
+                    return DrawReply(status, number, packed=reply[2])
+                case Status.STALE:
+                    return await self._stale(bucket, [named[index] for index in reply[2]], number)
+                case Status.DUE:
+                    return DrawReply(status, number, due=unpack_due(reply[2], named, writes))
+                case Status.MORE:
+                    return DrawReply(status, number, more=reply[2])
+                case Status.UNSETTLED:
+                    return DrawReply(status, number, unsettled=[(named[at], lane) for at, lane in reply[2]])
+            return DrawReply(status, number)
 
     async def _stale(self, bucket: int, clients: list[str], number: int) -> DrawReply:
         """Return the answer STALE, with the states as they are now."""

@@ -5,29 +5,25 @@ In which order, and why that is right: decisions/0103-how-a-worker-goes-by-an-en
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 import structlog
 
 from rater.core.bucket.messages import PackedDraw, Status
 from rater.core.cdr import SIDES, Arrival, Cdr
-from rater.core.json_text import UNREADABLE
 from rater.core.kinds import DuplicateKind, SideOutcome, TransactionType
-from rater.core.line import steps
+from rater.core.line import reading, steps
 from rater.core.line.batch import Batch, Side, timestamp
 from rater.core.line.engine import Lacking, Place, Rendered
 from rater.core.rating.transaction import TransactionHead, refused
-from rater.core.reasons import Reason, Rejection, shown
-from rater.core.reasons import Side as SideName
+from rater.core.reasons import Rejection
 from rater.core.sources.formats import Skipped
 from rater.core.sources.source_map import SourceMap
-from rater.errors import Retake
 from rater.worker.buckets import LaneBuckets
 from rater.worker.commands import catch_up
-from rater.worker.shared import VIEWS_MAX
+from rater.worker.panics import Guard, unrateable, value_of
 
 if TYPE_CHECKING:
     from rater.native.holding import Native
@@ -41,10 +37,12 @@ OUTCOMES = (SideOutcome.RATED, SideOutcome.ZERO, SideOutcome.DUPLICATE)
 """Of which `Rendered.sides` has numbers."""
 
 
-def unrateable(error: Exception, side: SideName | None = None) -> Rejection:
-    """Return how a record is rejected that neither engine can rate: its bytes are kept."""
-    detail = f"rater cannot rate this record ({shown(repr(error))}): report it, with the record"
-    return Rejection(Reason.MALFORMED, detail, "", side)
+def go_ahead(buckets: LaneBuckets, batch: Batch) -> Ahead | None:
+    """Return a batch's way through the native engine; None: the steps do all of it."""
+    native, catalog = buckets.native, buckets.lane.catalog
+    if native is None or catalog is None or native.catalog(catalog.version) is None or not batch.polled:
+        return None
+    return Ahead(native, buckets, batch)
 
 
 class Ahead:
@@ -53,11 +51,12 @@ class Ahead:
     def __init__(self, native: Native, buckets: LaneBuckets, batch: Batch) -> None:
         """Take nothing yet."""
         self._native, self._buckets, self._batch = native, buckets, batch
-        self._lane = lane = buckets.lane
-        self._begin_ms = steps.begin_ms(batch, lane.standing)
-        self._rating = native.batch(lane.number, self._begin_ms, lane.standing.window_ms, views_max=VIEWS_MAX)
+        self._lane = buckets.lane
+        self._begin_ms = reading.begin_ms(batch, self._lane.standing)
         self._records = [record for _, records in batch.polled for record in records]
         self._topics = [topic for topic, records in batch.polled for _ in records]
+        self._guard = Guard(native, buckets, self._begin_ms, self._topics, self._records)
+        self._rating = self._guard.batch()
         self._refused: set[int] = set()
         """Numbers of records that the engine did not take, or not with all sides."""
         self._kept_back: set[int] = set()
@@ -87,17 +86,11 @@ class Ahead:
                 self._replayed |= {first + at: indices for at, indices in enumerate(found) if indices}
                 replayed = [sum(1 << index for index in indices if index < len(SIDES)) for indices in found]
             mapped = topic in self._buckets.connections.maps
-            values = self._mapped(topic, records, first) if mapped else [record.value for record in records]
-            if self._native.distrusts:
-                for at, record in enumerate(records):
-                    if not self._native.trusts((topic, self._lane.number, record.offset)):
-                        self._kept_back.add(first + at)
-                        self._distrusted.add(first + at)
-                        values[at] = None
-            with self._guarded():
+            values = self._values(topic, records, first)
+            with self._guard.watching():
                 self._refused.update(
                     self._rating.decode(
-                        self._catalog(), topic, values, [record.offset for record in records],
+                        self._guard.catalog(), topic, values, [record.offset for record in records],
                         [record.timestamp for record in records], mapped=mapped, replayed=replayed,
                     )
                 )  # fmt: skip
@@ -105,25 +98,25 @@ class Ahead:
         standing.lane_ms = self._rating.lane_ms
         return []
 
-    def _mapped(self, topic: str, records: Sequence[Any], first: int) -> list[bytes | None]:
-        """Return what a source's map makes of records, as JSON; None: nothing that the engine could take."""
-        catalog, source_map = self._lane.catalog, self._buckets.connections.maps[topic]
-        if catalog is not None:
-            source_map = source_map.under(catalog.zones)
-        values: list[bytes | None] = []
-        for number, record in enumerate(records, first):
-            mapped = steps.mapped_of(record, source_map)
-            if isinstance(mapped, dict):
-                try:
-                    values.append(msgspec.json.encode(mapped))
-                    continue
-                except (*UNREADABLE, OverflowError):  # no characters, or such numbers: the steps reject them
-                    pass
-            else:
-                self._unmapped[number] = mapped
-            self._kept_back.add(number)
-            values.append(None)
-        return values
+    def _values(self, topic: str, records: Sequence[Any], first: int) -> list[bytes | None]:
+        """Return what the engine is given of records. first: number of the first of them."""
+        source_map = self._buckets.map_of(topic)
+        values, native = [value_of(record, source_map) for record in records], self._native
+        if source_map is not None:
+            for number, value in enumerate(values, first):
+                if not isinstance(value, bytes):
+                    self._kept_back.add(number)
+                    if value is not None:
+                        self._unmapped[number] = value
+        if native.distrusts:
+            for number, record in enumerate(records, first):
+                if not native.trusts((topic, self._lane.number, record.offset)):
+                    self._kept_back.add(number)
+                    self._distrusted.add(number)
+        return [
+            value if isinstance(value, bytes) and number not in self._kept_back else None
+            for number, value in enumerate(values, first)
+        ]
 
     # ------------------------------------------------------------------ identify to draw
     async def rate(self) -> list[Side]:
@@ -131,8 +124,8 @@ class Ahead:
         stage, count = self._lane.progress.stage, self._buckets.connections.store.count
         rounds = 0
         while True:
-            catalog = self._catalog()
-            with self._guarded():
+            catalog = self._guard.catalog()
+            with self._guard.watching():
                 with stage("identify"):
                     lacking = self._rating.identify(catalog)
                 if not any(lacking):
@@ -142,7 +135,7 @@ class Ahead:
                 with stage("identify"):
                     await self._have(lacking)
                 continue
-            with self._guarded():
+            with self._guard.watching():
                 requests = self._rating.requests()
             if not requests:
                 break
@@ -151,7 +144,7 @@ class Ahead:
                 await self._buckets.together(
                     [self._draw(*request, last=rounds == ROUNDS_MAX) for request in requests]
                 )
-        with self._guarded(), stage("render"):
+        with self._guard.watching(), stage("render"):
             rendered = self._rendered = self._rating.render(written=self._native.writes)
         self._batch.events += [(key, value, []) for _, key, value, _ in rendered["events"]]
         self._batch.counts.events.update(kind for kind, _, _, _ in rendered["events"])
@@ -164,7 +157,7 @@ class Ahead:
         wanted.clients, wanted.accounts = set(lacking[0]), set(lacking[1])
         for bucket, (clients, accounts) in wanted.by_bucket(self._buckets.connections.store.count).items():
             reply = await self._buckets.fetch(bucket, clients, accounts)
-            with self._guarded():
+            with self._guard.watching():
                 self._rating.learn(list(clients), list(accounts), reply.states, reply.accounts)
         if self._lane.catalog is not None and lacking[2] > self._lane.catalog.version:
             await catch_up(self._buckets, self._batch, lacking[2])
@@ -174,11 +167,12 @@ class Ahead:
         lane, rating = self._lane, self._rating
         cursor, standing = lane.cursors[bucket], lane.standing
         generation = standing.lane_ms // standing.generation_ms
-        with self._guarded():
+        with self._guard.watching():
             packed = rating.packed(number, generation, cursor.trim, cursor.floor)
         call = PackedDraw(lane.number, lane.token, cursor.expected, generation, *packed)
-        reply = await self._buckets.draw_packed(bucket, call)
-        with self._guarded():
+        store = self._buckets.connections.store
+        reply = await self._buckets.asked(partial(store.draw_packed, bucket, call))
+        with self._guard.watching():
             if reply.status == Status.OK:
                 cursor.expected = reply.number
                 self._batch.requests[bucket] = call.number
@@ -199,8 +193,8 @@ class Ahead:
     # ------------------------------------------------------------------ what the steps go on with
     def _left(self) -> list[Side]:
         """Return the sides that are left to the steps, as they read them; what cannot be read is rejected."""
-        batch, maps, catalog = self._batch, self._buckets.connections.maps, self._lane.catalog
-        with self._guarded():
+        batch, catalog = self._batch, self._lane.catalog
+        with self._guard.watching():
             returned, rejected = set(self._rating.returned()), self._rating.rejected()
             taken = set(self._rating.taken(self._refused) if self._refused else ())
         numbers = self._refused | {number for number, _ in returned}
@@ -210,11 +204,11 @@ class Ahead:
         sides: list[Side] = []
         window_ms, services = self._lane.standing.window_ms, catalog.service_names
         for number, (topic, record, arrival) in enumerate(
-            steps.arrivals(batch, self._begin_ms, window_ms, services)
+            reading.arrivals(batch, self._begin_ms, window_ms, services)
         ):
             if number not in numbers:
                 continue
-            source_map = maps[topic].under(catalog.zones) if topic in maps else None
+            source_map = self._buckets.map_of(topic)
             found = self._unmapped.get(number) or self._read(number, record, arrival, source_map)
             replayed = self._replayed.get(number, ())
             if isinstance(found, Cdr):
@@ -222,14 +216,14 @@ class Ahead:
                     place = number, SIDES.index(name)
                     unread = number in self._refused and place not in taken and place[1] not in replayed
                     if place in returned or unread:
-                        sides.append(Side(topic, record, place[1], found, party))
+                        sides.append(side := Side(topic, record, place[1], found, party))
+                        batch.sides.append(side)  # in the order of the records, among what is rejected
                         self.doubtful += sides[-1:] if number in self._distrusted else []
                     if unread and number not in self._kept_back:
                         self._suspect.add(place)
             if number in self._refused and not isinstance(found, Skipped):
                 faulty = found.rejected if isinstance(found, Cdr) else found
-                steps.take_rejected(batch, topic, record, faulty, replayed)
-        batch.sides += sides
+                reading.take_rejected(batch, topic, record, faulty, replayed)
         return sides
 
     def _read(
@@ -237,7 +231,7 @@ class Ahead:
     ) -> Cdr | tuple[Rejection, ...] | Skipped:
         """Return the call of a record; one that made the engine panic may be too much for the steps, too."""
         try:
-            return steps.read(record, arrival, source_map)
+            return reading.read(record, arrival, source_map)
         except Exception as error:
             if number not in self._distrusted:
                 raise
@@ -278,56 +272,3 @@ class Ahead:
             places = [f"{side.topic}[{self._lane.number}]@{side.offset}" for side in rated[:10]]
             self._batch.counts.returned += len(rated)
             log.error("the native engine returned calls that Python rates", calls=len(rated), first=places)
-
-    # ------------------------------------------------------------------ faults
-    def _catalog(self) -> Any:
-        """Return the lane's catalog as the engine has it."""
-        version = 0 if self._lane.catalog is None else self._lane.catalog.version
-        found = self._native.catalog(version)
-        if found is None:
-            raise Retake(f"the native engine has no catalog {version}: its calls are rated by Python")
-        return found
-
-    @contextmanager
-    def _guarded(self) -> Iterator[None]:
-        """Take the lane again at a panic: nothing of the batch is kept but what was drawn: it comes again."""
-        try:
-            yield
-        except self._native.panic as panic:
-            raise Retake(self._blame(panic)) from panic
-
-    def _blame(self, panic: BaseException) -> str:
-        """Keep the records from the engine that it panics over, each alone; returns the sentence."""
-        found = [number for number in range(len(self._records)) if self._panics_over(number)]
-        numbers = found or range(len(self._records))
-        places = [(self._topics[at], self._lane.number, self._records[at].offset) for at in numbers]
-        self._native.distrust(places)
-        topic, lane, offset = places[0]
-        whole = "" if found else " or one of the batch behind it"
-        log.error("the native engine panicked", topic=topic, partition=lane, offset=offset, panic=str(panic))
-        return (
-            f"the native engine panicked over {topic}[{lane}]@{offset}{whole} ({panic}): Python rates "
-            f"{'it' if len(places) == 1 else f'these {len(places)} records'} the next time; report it with "
-            "the record"
-        )
-
-    def _panics_over(self, number: int) -> bool:
-        """Return whether the engine panics over one record, up to its request: nothing is changed by it."""
-        record, topic, count = (
-            self._records[number], self._topics[number], self._buckets.connections.store.count,
-        )  # fmt: skip
-        mapped = topic in self._buckets.connections.maps
-        try:
-            alone = self._native.batch(
-                self._lane.number, self._begin_ms, self._lane.standing.window_ms, views_max=VIEWS_MAX
-            )
-            value = self._mapped(topic, [record], number)[0] if mapped else record.value
-            catalog = self._catalog()
-            alone.decode(catalog, topic, [value], [record.offset], [record.timestamp], mapped=mapped)
-            if any(alone.identify(catalog)) or any(alone.prepare(catalog, count, ())):
-                return False  # what it lacks was not there yet when the engine panicked
-            for request, _ in alone.requests():
-                alone.packed(request, 0, 0, 0)
-        except self._native.panic:
-            return True
-        return False

@@ -18,7 +18,6 @@ from rater.core.bucket.messages import (
     DrawReply,
     DrawRequest,
     FenceReply,
-    PackedDraw,
     Reconcile,
     Status,
     ViewsReply,
@@ -35,6 +34,7 @@ from rater.core.line.batch import Batch, Side
 from rater.core.line.draw_request import RequestBuilder
 from rater.core.line.due import WOKEN_INDEX_MIN, index_of, woken
 from rater.core.line.steps import Requests
+from rater.core.sources.source_map import SourceMap
 from rater.errors import Fenced, Halt, Retake, StoreDown
 from rater.store.buckets import Buckets
 from rater.worker.due_work import DueWork
@@ -76,7 +76,7 @@ class LaneBuckets:
         self.lane = lane
         self.connections = shared.connections
         self.views = shared.views
-        self._native = shared.native
+        self.native = shared.native
         self.readiness = shared.readiness
         self._slowest = shared.oldest
         self.keep_ms = 0
@@ -147,6 +147,11 @@ class LaneBuckets:
             for side in builder.sides
         ]
 
+    def map_of(self, topic: str) -> SourceMap | None:
+        """Return the map by which a topic's records are read, by the time zones in force; None: by none."""
+        source_map, catalog = self.connections.maps.get(topic), self.lane.catalog
+        return source_map if source_map is None or catalog is None else source_map.under(catalog.zones)
+
     async def together(self, asking: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
         """Ask several buckets at once; returns what each says."""
         tasks = [asyncio.create_task(one) for one in asking]
@@ -158,10 +163,6 @@ class LaneBuckets:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             raise
-
-    async def draw_packed(self, bucket: int, packed: PackedDraw) -> DrawReply:
-        """Draw by a request that an engine has packed."""
-        return await self.asked(partial(self.connections.store.draw_packed, bucket, packed))
 
     def take_whole(self, clients: set[str]) -> None:
         """Note clients whose first limits did not do."""
@@ -204,8 +205,8 @@ class LaneBuckets:
         batch.requests[bucket] = request.number
         for change in request.changes:
             views.changed(change.client, change.state, keep=keep)
-            if self._native is not None:
-                self._native.changed(change.client, change.state, keep=keep)
+            if self.native is not None:
+                self.native.changed(change.client, change.state, keep=keep)
         for client in clients_of(request):
             views.known.pop(client, None)  # it was as it is no more
         steps.settle(batch, builder, reply)

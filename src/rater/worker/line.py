@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
+from functools import partial
 from typing import Any
 
 from rater.core.clients.views import Views
@@ -24,14 +25,14 @@ from rater.core.line import steps
 from rater.core.line.batch import Batch, Side, slices
 from rater.core.line.due import part
 from rater.core.line.steps import Lacking, Requests
-from rater.errors import Fenced, Halt, Retake, Wait
-from rater.worker.ahead import Ahead, unrateable
+from rater.worker.ahead import go_ahead
 from rater.worker.buckets import PROBE_S, LaneBuckets
 from rater.worker.commands import OWN_TICK, carry_out, catch_up
 from rater.worker.faults import ours
 from rater.worker.index import to_numbers
 from rater.worker.lane import Lane
 from rater.worker.outrun import make_again
+from rater.worker.panics import proven
 from rater.worker.shared import Shared
 
 BATCHES_AHEAD_MAX = 2
@@ -56,6 +57,12 @@ TICK_AGAIN_S = 5.0
 ROUNDS_MAX = 8
 """So often sides are matched again because a client's state changed meanwhile, or the first limits did not
 do; nearly all come to rest in two. Then they are taken apart, in the end to one record with all limits."""
+
+
+def has_undated(polled: list[tuple[str, list[Any]]], commands: str) -> bool:
+    """Return whether there are calls without a time. commands: a topic of none."""
+    every = (record for topic, records in polled if topic != commands for record in records)
+    return any(not is_stamp(record.timestamp) for record in every)
 
 
 class Line:
@@ -157,7 +164,7 @@ class Line:
         for record in batch.commands:
             await carry_out(self.buckets, batch, record)
         batch.position = standing.position  # commands may have brought a catalog
-        ahead = self._ahead(batch)
+        ahead = go_ahead(self.buckets, batch)
         with lane.progress.stage("decode"):
             sides = self._decode(batch) if ahead is None else ahead.take()
         if batch.decided_by > batch.catalog:
@@ -165,9 +172,8 @@ class Line:
             await catch_up(self.buckets, batch, batch.decided_by)
         views = self.shared.views.of_batch()
         if ahead is not None:
-            sides = await ahead.rate()
-            failed = await self._doubt(batch, ahead.doubtful, views)
-            sides = [side for side in sides if id(side) not in failed]
+            match = partial(self.match, batch, views=views)
+            sides = await proven(await ahead.rate(), ahead.doubtful, standing, match)
         await self.decide(batch, sides, views)
         batch.position = standing.position = standing.position.behind(batch.last)
         with lane.progress.stage("render"):
@@ -263,33 +269,6 @@ class Line:
         if catalog is not None and lacking.catalog > catalog.version:
             await catch_up(self.buckets, batch, lacking.catalog)
 
-    # ------------------------------------------------------------------ the native engine
-    def _ahead(self, batch: Batch) -> Ahead | None:
-        """Return a batch's way through the native engine; None: the steps do all of it."""
-        native, catalog = self.shared.native, self.lane.catalog
-        if native is None or catalog is None or native.catalog(catalog.version) is None:
-            return None
-        return Ahead(native, self.buckets, batch) if batch.polled else None
-
-    async def _doubt(self, batch: Batch, sides: list[Side], views: Views) -> set[int]:
-        """Reject sides that the steps fail over, up to their requests: nothing is changed by these.
-
-        They are of records over which the native engine panicked; of others a failure is one of all. Returns
-        the `id` of each that is rejected.
-        """
-        failed: set[int] = set()
-        for side in sides:
-            try:
-                requests, _ = await self.match(batch, [side], views)
-                for builder in requests.values():
-                    builder.request(self.lane.standing, 0, 0, 0, 0)
-            except (Halt, Fenced, Retake, Wait):
-                raise
-            except Exception as error:  # noqa: BLE001 - whatever it is, the others go on
-                side.rejection = unrateable(error, side.name)
-                failed.add(id(side))
-        return failed
-
     # ------------------------------------------------------------------ inside
     def _slices(self, polled: list[tuple[str, list[Any]]]) -> list[Batch]:
         return slices(self.lane.standing, polled, self.connections.settings.worker.batch_records_max)
@@ -303,13 +282,7 @@ class Line:
             return False
         if time.time_ns() // 1_000_000 - self.lane.standing.lane_ms < STALE_S * 1000:
             return False
-        commands = self.connections.topics.commands
-        return any(
-            not is_stamp(record.timestamp)
-            for topic, records in polled
-            if topic != commands
-            for record in records
-        )
+        return has_undated(polled, self.connections.topics.commands)
 
     def _stands_still(self) -> bool:
         """Return whether the lane's time has not moved for TICK_S."""
@@ -338,8 +311,6 @@ class Line:
         return reader.backlog() < BACKLOG_RECORDS and not reader.held
 
     def _decode(self, batch: Batch) -> list[Side]:
-        catalog, maps = self.lane.catalog, self.connections.maps
-        if catalog is None:
-            return steps.decode(batch, self.lane.standing, maps, frozenset())
-        maps = {topic: found.under(catalog.zones) for topic, found in maps.items()}
-        return steps.decode(batch, self.lane.standing, maps, catalog.service_names)
+        maps = {topic: self.buckets.map_of(topic) for topic in self.connections.maps}
+        services = self.lane.catalog.service_names if self.lane.catalog is not None else frozenset[str]()
+        return steps.decode(batch, self.lane.standing, maps, services)

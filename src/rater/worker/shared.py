@@ -163,6 +163,12 @@ class Shared:
     oldest: SlowestLane = field(default_factory=SlowestLane)
     """For what may leave the states of clients: asked at other times."""
 
+    def forget_views(self) -> None:
+        """Have no view of any client: what made them may be lost."""
+        self.views.clear()
+        if self.native is not None:
+            self.native.forget()
+
     @property
     def batch_age_s(self) -> float:
         """So long a lane that keeps up lets a batch gather."""

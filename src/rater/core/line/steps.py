@@ -6,19 +6,16 @@ next begins: that is what makes one call for each bucket possible.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 
 import msgspec
-from msgspec.structs import replace
 
 from rater.core.bucket.messages import DrawReply, DrawResult, Outcome, bucket_of
 from rater.core.catalog.compiled import Catalog
 from rater.core.catalog.specs import LimitType
-from rater.core.cdr import SIDES, Arrival, Cdr
-from rater.core.cdr_decoding import check
-from rater.core.cdr_decoding import decode as decode_cdr
+from rater.core.cdr import SIDES, Cdr
 from rater.core.clients.views import Views
-from rater.core.instants import STAMP_MS_END, is_stamp
+from rater.core.instants import STAMP_MS_END
 from rater.core.journal.outcomes import Decided, KeptChange, brought_fee, row_of
 from rater.core.journal.records import (
     CDR_INDICES,
@@ -35,9 +32,10 @@ from rater.core.journal.records import (
     state_record,
 )
 from rater.core.kinds import DuplicateKind, SideOutcome, TransactionType
-from rater.core.line.batch import SIDE_INDEX, Batch, Record, Side, Standing, Told, timestamp
+from rater.core.line.batch import Batch, Record, Side, Standing, Told
 from rater.core.line.draw_request import RequestBuilder
 from rater.core.line.due import Planned, index_of
+from rater.core.line.reading import arrivals, begin_ms, header_of, read, take_rejected
 from rater.core.rating.crossings import crosses, draw_events
 from rater.core.rating.event_fees import event_fees
 from rater.core.rating.identifying import Ahead, Identified
@@ -51,7 +49,7 @@ from rater.core.reasons import Reason, Rejection
 from rater.core.reasons import Side as SideName
 from rater.core.sources.csv_reading import COLUMNS
 from rater.core.sources.formats import Skipped
-from rater.core.sources.source_map import Mapped, SourceMap
+from rater.core.sources.source_map import SourceMap
 
 _context = msgspec.msgpack.Decoder(Context)
 
@@ -61,10 +59,11 @@ Requests = dict[int, RequestBuilder]
 
 
 def decode(
-    batch: Batch, standing: Standing, maps: Mapping[str, SourceMap], services: frozenset[str]
+    batch: Batch, standing: Standing, maps: Mapping[str, SourceMap | None], services: frozenset[str]
 ) -> list[Side]:
     """Return the sides that have to be rated; what was decided before, or cannot be read, is settled."""
     sides: list[Side] = []
+    every = batch.sides
     lane_ms = begin_ms(batch, standing)
     for topic, record, arrival in arrivals(batch, lane_ms, standing.window_ms, services):
         lane_ms = arrival.lane_ms
@@ -72,75 +71,16 @@ def decode(
         found = read(record, arrival, maps.get(topic))
         if isinstance(found, Cdr):
             if found.orig is not None and 0 not in replayed:
-                sides.append(Side(topic, record, 0, found, found.orig))
+                sides.append(side := Side(topic, record, 0, found, found.orig))
+                every.append(side)
             if found.term is not None and 1 not in replayed:
-                sides.append(Side(topic, record, 1, found, found.term))
+                sides.append(side := Side(topic, record, 1, found, found.term))
+                every.append(side)
             take_rejected(batch, topic, record, found.rejected, replayed)
         elif not isinstance(found, Skipped):  # else it is no call, says the source's map
             take_rejected(batch, topic, record, found, replayed)
-    batch.sides += sides
     standing.lane_ms = lane_ms
     return sides
-
-
-def begin_ms(batch: Batch, standing: Standing) -> int:
-    """Return the lane's time before a batch's calls: its commands come first."""
-    stamps: list[int] = [*filter(is_stamp, map(timestamp, batch.commands))]
-    return max([standing.lane_ms, *stamps])
-
-
-def arrivals(
-    batch: Batch, lane_ms: int, window_ms: int, services: frozenset[str]
-) -> Iterator[tuple[str, Record, Arrival]]:
-    """Yield topic and record of each call, and what it is judged by: the lane's time rises with them."""
-    arrival = Arrival(lane_ms, window_ms, services)
-    for topic, records in batch.polled:
-        for record in records:
-            if record.timestamp > lane_ms and is_stamp(record.timestamp):
-                lane_ms = record.timestamp
-                arrival = Arrival(lane_ms, window_ms, services)
-            yield topic, record, arrival
-
-
-def read(
-    record: Record, arrival: Arrival, source_map: SourceMap | None
-) -> Cdr | tuple[Rejection, ...] | Skipped:
-    """Return the call of a record, or why there is none. source_map: None, it is a CDR of ours."""
-    if source_map is None:
-        return decode_cdr(record.value, arrival)
-    mapped = mapped_of(record, source_map)
-    if not isinstance(mapped, dict):
-        return mapped
-    found = check(mapped, arrival)
-    if isinstance(found, Cdr):
-        return found if not found.rejected else replace(found, rejected=source_map.named(found.rejected))
-    return source_map.named(found)
-
-
-def mapped_of(record: Record, source_map: SourceMap) -> Mapped | tuple[Rejection, ...] | Skipped:
-    """Return what a source's map makes of a record."""
-    columns = _header(record, COLUMNS) if source_map.format == "csv" else None
-    return source_map.apply(record.value or b"", columns)
-
-
-def take_rejected(
-    batch: Batch, topic: str, record: Record, rejected: tuple[Rejection, ...], replayed: Sequence[int]
-) -> None:
-    """Take what is rejected as it is read; replayed: indices of sides that were decided before."""
-    for rejection in rejected:
-        index = -1 if rejection.side is None else SIDE_INDEX[rejection.side]
-        if index not in replayed:
-            by = batch.catalog if rejection.reason is Reason.SERVICE_UNKNOWN else 0
-            batch.sides.append(Side(topic, record, index, rejection=rejection, catalog=by))
-
-
-def _header(record: Record, name: str) -> bytes | None:
-    """Return the value of a record's header, of several the first."""
-    for found, value in record.headers or ():
-        if found == name:
-            header: bytes | None = value
-            return header
-    return None
 
 
 def replay_of(batch: Batch, standing: Standing, topic: str, record: Record) -> list[int]:
@@ -448,9 +388,9 @@ def reject(batch: Batch, side: Side, rejection: Rejection) -> None:
         ("source_partition", b"%d" % batch.lane),
         ("source_offset", b"%d" % side.offset),
         ("catalog", b"%d" % (side.catalog or batch.catalog)),
-        ("attempt", _header(record, "attempt") or b"1"),
+        ("attempt", header_of(record, "attempt") or b"1"),
     ]
-    if (columns := _header(record, COLUMNS)) is not None:  # the record says nothing without it
+    if (columns := header_of(record, COLUMNS)) is not None:  # the record says nothing without it
         headers.append((COLUMNS, columns))
     batch.rejected.append((record.key, record.value, headers))
     batch.counts.rejected[rejection.reason] += 1
