@@ -65,6 +65,10 @@ def _client(proto: ClientState, content: Content, rng: Random, now_ms: int, numb
     assigned_ms = begin - rng.choice((0, 0, 1000, DAY_MS))
     life = _life(rng, begin, assigned_ms)
     held = ClientPackage(f"cp{number}", package, None, 1, assigned_ms, begin, None, life=life)
+    if not life.periods and rng.random() < 0.6:
+        start_ms = assigned_ms - rng.choice((0, 1000, DAY_MS))
+        end_ms = rng.choice((None, None, assigned_ms, start_ms + 500, start_ms))
+        held = replace(held, activate_in_past=True, start_ms=start_ms, end_ms=end_ms)
     return replace(
         proto, id=f"d{number}", accounts={}, packages=[held], zones=[], catalog=1, due_ms=None, calls_ms=None
     )

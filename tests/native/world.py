@@ -123,9 +123,11 @@ def _richer_package(row: Row, rng: Random) -> None:
 
 
 def _richer_limits(row: Row, rng: Random) -> None:
-    if rng.random() < 0.2:  # more than a call is asked with at first
+    if rng.random() < 0.25:  # about as many as a call is asked with at first, or more
+        more = rng.choice((3, 4, 5, 6))
         row["limits"] += [
-            {"id": f"x{n}", "type": "volume", "service": "calls", "code": "*", "limit": 5} for n in range(6)
+            {"id": f"x{n}", "type": "volume", "service": "calls", "code": "*", "limit": 5}
+            for n in range(more)
         ]
         row["client_balance"] = rng.choice(("allow", "deny"))
     for limit in row["limits"]:
