@@ -79,7 +79,7 @@ def _life(rng: Random, begin: int, assigned_ms: int) -> Life:
     span, periods = rng.choice(SPANS_MS), list[HeldPeriod]()
     for number in range(rng.choice((0, 1, 1, 2, 2, 3))):
         start = begin + number * span
-        by_ms = max(assigned_ms, start - rng.choice((0, 1, 1, 1000, span // 2)))
+        by_ms = max(assigned_ms, start - rng.choice((0, 1, 1, 1000, span // 2, span // 2)))
         periods.append(HeldPeriod(number + 1, start, start + span, by_ms, number + 1, rolled={}))
     if periods and rng.random() < 0.15:
         periods[-1] = replace(periods[-1], stop_ms=None)

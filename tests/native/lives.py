@@ -62,9 +62,15 @@ def moved(content: Content, states: Sequence[ClientState], rng: Random, now_ms: 
 
 
 def _last_starts(held: ClientPackage) -> list[int]:
-    """Return the start of a period that follows another, some times: an end there takes it back."""
+    """Return the start of a period that follows another, some times, and instants since it was opened.
+
+    An end there, loaded between, takes it back.
+    """
     periods = held.life.periods if held.life is not None else ()
-    return [periods[-1].start_ms] * 6 if len(periods) > 1 else []
+    if len(periods) < 2:
+        return []
+    start_ms, by_ms = periods[-1].start_ms, periods[-1].by_ms
+    return [start_ms] * 6 + [by_ms + (start_ms - by_ms) * part // 4 for part in (1, 2, 3)] * 2
 
 
 def _loaded(history: PackageHistory, known: list[int], rng: Random, now_ms: int) -> None:
