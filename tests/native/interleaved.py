@@ -127,6 +127,9 @@ class Both:
             else "ok"
         )
         more: list[int] = []
+        cut = [place for place, item in enumerate(self.last.items) if item.cut]
+        if cut and what == "ok" and self.rounds < ROUNDS_MAX and rng.random() < 0.4:
+            what = "more"
         if what == "ok":
             results = self._results(self.last, self.reference.asked(request))
             woken = sorted(rng.sample(range(len(results)), min(len(results), rng.choice((0, 0, 2)))))
@@ -140,7 +143,8 @@ class Both:
                 for one, _ in self.each():
                     one.put(client, self.world.states[client])
         elif what == "more":
-            more = sorted(rng.sample(range(len(self.last.items)), min(2, len(self.last.items))))
+            asked = cut or list(range(len(self.last.items)))
+            more = sorted(rng.sample(asked, min(2, len(asked))))
         same("asked whole", *[sorted(one.again(request, more)) for one, _ in self.each()])
         if what == "due":
             given = rng.sample(clients, min(1, len(clients)))

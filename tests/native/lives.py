@@ -55,10 +55,22 @@ def moved(content: Content, states: Sequence[ClientState], rng: Random, now_ms: 
             for state in states
             for held in state.packages
             if held.package == name
-            for at in moments_of(held)
+            for at in [*moments_of(held), *_last_starts(held)]
         ]
         _loaded(history, known or [now_ms], rng, now_ms)
     return content
+
+
+def _last_starts(held: ClientPackage) -> list[int]:
+    """Return the start of a period that follows another, some times, and instants since it was opened.
+
+    An end there, loaded between, takes it back.
+    """
+    periods = held.life.periods if held.life is not None else ()
+    if len(periods) < 2:
+        return []
+    start_ms, by_ms = periods[-1].start_ms, periods[-1].by_ms
+    return [start_ms] * 6 + [by_ms + (start_ms - by_ms) * part // 4 for part in (1, 2, 3)] * 2
 
 
 def _loaded(history: PackageHistory, known: list[int], rng: Random, now_ms: int) -> None:
@@ -66,7 +78,7 @@ def _loaded(history: PackageHistory, known: list[int], rng: Random, now_ms: int)
         since = _instant(known, rng, now_ms) + rng.choice((0, 0, DAY_MS))
         if since > history.statuses[-1][0]:
             history.statuses.append((since, rng.choice(STATUSES)))
-    for at_ms in sorted(_instant(known, rng, now_ms) for _ in range(rng.choice((0, 1, 1, 2, 3)))):
+    for at_ms in sorted(_instant(known, rng, now_ms) for _ in range(rng.choice((0, 1, 1, 2, 3, 4)))):
         dates = [_instant_of(text) for text in (history.latest.start_date, history.latest.end_date)]
         fits = [at for at in dates if at is not None and history.versions[-1][0] < at <= now_ms]
         since = rng.choice(fits) if fits and rng.random() < 0.4 else at_ms  # as a date comes
@@ -124,9 +136,11 @@ def touched(state: ClientState, catalog: Catalog, rng: Random, now_ms: int) -> C
 
 def _zones(state: ClientState, rng: Random, now_ms: int) -> list[tuple[int, str]]:
     known = [at for held in state.packages for at in moments_of(held)] or [now_ms]
-    first, since = rng.choice(known) - DAY_MS, rng.choice(known)
-    earlier = rng.choice(("America/New_York", "Asia/Kolkata", "Australia/Lord_Howe"))
-    return [(min(first, since), earlier), (max(first, since) + 1, state.zone)]
+    earlier, since = (
+        rng.choice(("America/New_York", "Asia/Kolkata", "Australia/Lord_Howe")),
+        rng.choice(known),
+    )
+    return [(since - rng.choice((1, DAY_MS, 40 * DAY_MS)), earlier), (since, state.zone)]
 
 
 def _known(held: ClientPackage, catalog: Catalog, now_ms: int) -> list[int]:

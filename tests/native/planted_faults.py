@@ -267,8 +267,6 @@ PLANTED = (
         "package.since(dates_from(held))",
     ),
     Fault("never_withdrawn", "due.rs", "to.push((since, What::Loaded));", "let _ = since;"),
-    Fault("withdrawn_when_it_has_begun", "due.rs", "if since < last.start_ms && ", "if "),
-    Fault("ends_where_it_begins", "due.rs", "|cut| cut <= last.start_ms", "|cut| cut < last.start_ms"),
     Fault(
         "what_waits_never_ends",
         "due.rs",

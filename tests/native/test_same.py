@@ -15,7 +15,7 @@ import fuzz.targets
 from fuzz.mutating import Mutator
 from fuzz.targets import TARGETS
 from fuzz.world import LOADED_MS
-from native import cases, driven, interleaved, worlds
+from native import cases, dates, driven, interleaved, worlds
 from native.reading import LANE_MS, WINDOW_MS, Readers, record
 from native.shadow import SEEN
 from rater.core.catalog.specs import Content
@@ -26,7 +26,7 @@ from rater.core.zones import Zones, installed
 from rater.native import engine, feeding
 
 READ_BATCHES, READ_RECORDS, MUTATED = 60, 200, 4000
-CASES, WORLDS, INTERLEAVED, DRIVEN = 12, 25, 60, 15
+CASES, WORLDS, INTERLEAVED, DRIVEN, DATES = 12, 25, 60, 15, 400
 SECONDS = timedelta(seconds=1)
 
 
@@ -167,6 +167,12 @@ def test_spans_are_counted_alike(name: str, at_ms: int, days: int) -> None:
 def test_worlds_are_rated_alike(seed: int) -> None:
     """Made-up catalogs and lives, calls, and whatever a draw may answer."""
     worlds.compare(seed, batches_max=2, records=200)
+
+
+def test_dates_are_met_alike() -> None:
+    """Lives about loads that move the dates of their packages: what is open, and what is due before calls."""
+    for seed in range(DATES):
+        dates.compare(seed)
 
 
 @pytest.mark.parametrize("seed", range(INTERLEAVED))

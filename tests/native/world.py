@@ -94,7 +94,7 @@ def richer(file: dict[str, Any], seed: int, at_ms: int) -> dict[str, Any]:
 
 def _richer_package(row: Row, rng: Random) -> None:
     if rng.random() < 0.6 and row["currency"] != "GBP":
-        rate = rng.choice(("10", "0.0000001", "-3", "33.333333"))
+        rate = rng.choice(("10", "0.0000001", "-3", "-3", "33.333333"))
         row["fees"] = [
             {"type": "subscription", "name": 'rent "A"', "rate": rate},
             {"type": "activation", "name": "x", "rate": "5"},
@@ -108,9 +108,9 @@ def _richer_package(row: Row, rng: Random) -> None:
         ("fees_include_taxes", True),
         ("align_to_payment_terms", calendar),
     ):
-        if fits and rng.random() < 0.4:
+        if fits and rng.random() < 0.5:
             row[name] = True
-    if rng.random() < 0.3:
+    if rng.random() < 0.5:
         row["discounts"] = [
             {"activation_count": 2, "discount": "1.5"},
             {"activation_count": 3, "discount": "100"},
@@ -123,9 +123,11 @@ def _richer_package(row: Row, rng: Random) -> None:
 
 
 def _richer_limits(row: Row, rng: Random) -> None:
-    if rng.random() < 0.2:  # more than a call is asked with at first
+    if rng.random() < 0.25:  # about as many as a call is asked with at first, or more
+        more = rng.choice((3, 4, 5, 6))
         row["limits"] += [
-            {"id": f"x{n}", "type": "volume", "service": "calls", "code": "*", "limit": 5} for n in range(6)
+            {"id": f"x{n}", "type": "volume", "service": "calls", "code": "*", "limit": 5}
+            for n in range(more)
         ]
         row["client_balance"] = rng.choice(("allow", "deny"))
     for limit in row["limits"]:

@@ -18,7 +18,7 @@ from random import Random
 from types import SimpleNamespace
 from typing import Any
 
-from native import cases, driven, interleaved, reading
+from native import cases, dates, driven, interleaved, reading
 from native.lives import FAR_MS, questions
 from native.shadow import SEEN, Seen, Shadow, same, shadowing
 from native.world import BALANCE, BUCKETS, KEEP_MS, World
@@ -41,7 +41,7 @@ LATER = 4
 """So often packages and clients become others, and are asked anew."""
 PIECE = 5
 """Seeds of one task."""
-CASE_SIZE = 20
+CASE_SIZE, DATES = 20, 25
 
 
 class Lane:
@@ -156,6 +156,11 @@ def _ask(world: World, shadow: Shadow, client: ClientState) -> None:
     world.now_ms = now_ms
 
 
+def _dates(seed: int) -> None:
+    for one in range(seed * DATES, (seed + 1) * DATES):
+        dates.compare(one)
+
+
 def _read(seed: int) -> None:
     rng = Random(f"reading {seed}")  # noqa: S311 - the same again
     reading.Readers().compare([reading.record(rng) for _ in range(BATCH)])
@@ -202,6 +207,7 @@ KINDS: tuple[tuple[str, Callable[[int], object], int], ...] = (
     ("reading", _read, 1),
     ("numbers", _numbers, 1),
     ("interleaved", interleaved.compare, 1),
+    ("dates", _dates, 1),
     ("world", compare, 1),
     ("zone", _zone, 5),
     ("case", lambda seed: cases.compare(seed, size=CASE_SIZE), 5),
