@@ -291,7 +291,7 @@ def parts(folder: Path, form: str) -> set[str]:
 
 def test_the_hook_makes_the_wheel_that_can_be_made(tmp_path: Path, cargo: Cargo) -> None:
     """Without cargo the wheel is pure, and it says so; with it, it is native; pip takes the native one."""
-    dist, pure = tmp_path / "dist", {"__init__.py", "building.py", "feeding.py", "engine.pyi"}
+    dist, pure = tmp_path / "dist", {"__init__.py", "building.py", "feeding.py", "holding.py", "engine.pyi"}
     native = pure | {"engine.abi3.so", "licenses/both-1.2/LICENSE-MIT", "licenses/one-1.2/COPYING"}
     without = wheel(dist)
     assert without.returncode == 0, without.stderr
