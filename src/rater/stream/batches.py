@@ -23,7 +23,7 @@ BATCH_BYTES = 2**20
 """Uncompressed; the broker takes 1,048,588 by default. A single larger record goes in a batch of its own."""
 COMPRESSION = "zstd"
 LEVEL = 1
-"""Of zstd: three quarters of the CPU of the library's 3, and no more bytes of transactions (decision 0107)."""
+"""Of zstd: it takes three quarters of the library's 3, and transactions get no more bytes (decision 0107)."""
 HEADER_BYTES = 61
 """Of a batch, which count among its bytes."""
 
