@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 from typing import Any
 from unittest.mock import patch
 
 import pytest
 from engine_choice import rating_by
+from msgspec.structs import replace
 
-from fuzz.world import LOADED_MS, Lane, load_of
+from fuzz.world import BUCKETS, LOADED_MS, Lane, load_of
 from rater.app import native_engine
 from rater.config import Settings, load
+from rater.core.bucket.messages import bucket_of
+from rater.core.clients.state import read_state, write_state
 from rater.core.line import reading, steps
 from rater.core.line.batch import Batch
 from rater.errors import Halt, Retake
 from rater.metrics import Metrics
 from rater.native import engine
 from rater.native.holding import Native
+from rater.worker.ahead import Ahead
 
 GOOD, POISON = "good", "poison"
 
@@ -164,6 +169,24 @@ async def test_what_both_reject_is_no_fault(lane: Lane) -> None:
     await loaded(lane)
     batch = await lane.rate([], [*CDRS, b"{", cdr("other").replace(b'"42"', b'"nobody"')])
     assert len(batch.rejected) == 2
+    assert batch.counts.returned == 0
+
+
+async def test_what_was_to_be_rejected_until_its_client_came_is_no_fault(lane: Lane) -> None:
+    """Another lane creates the client after the engine has looked: Python rates by what is there now."""
+    await loaded(lane)
+    of, bucket = lane.store.buckets, bucket_of("new", BUCKETS)
+    [(rose, kept)] = [(one.states["42"], one.clients["42"]) for one in of if "42" in one.states]
+    real = Ahead._left  # noqa: SLF001 - the moment between the engine and the steps
+
+    def then(ahead: Ahead) -> list[Any]:
+        of[bucket].states["new"] = write_state(replace(read_state(rose), id="new"))
+        of[bucket].clients["new"] = deepcopy(kept)
+        return real(ahead)
+
+    with patch.object(Ahead, "_left", then):
+        batch = await lane.rate([], [cdr("other").replace(b'"42"', b'"new"')])
+    assert told(batch) == ["other"]
     assert batch.counts.returned == 0
 
 

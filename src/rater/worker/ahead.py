@@ -53,6 +53,12 @@ class Ahead:
         self._native, self._buckets, self._batch = native, buckets, batch
         self._lane = buckets.lane
         self._begin_ms = reading.begin_ms(batch, self._lane.standing)
+        catalog = self._lane.catalog
+        self._read_by = batch.catalog
+        self._services = frozenset[str]() if catalog is None else catalog.service_names
+        self._maps = {topic: buckets.map_of(topic) for topic, _ in batch.polled}
+        """By what records are read, also those that the steps read again after the lane has caught up: else
+        one could be read otherwise the second time, and a side be lost."""
         self._records = [record for _, records in batch.polled for record in records]
         self._topics = [topic for topic, records in batch.polled for _ in records]
         self._guard = Guard(native, buckets, self._begin_ms, self._topics, self._records)
@@ -85,7 +91,7 @@ class Ahead:
                 found = [steps.replay_of(batch, standing, topic, record) for record in records]
                 self._replayed |= {first + at: indices for at, indices in enumerate(found) if indices}
                 replayed = [sum(1 << index for index in indices if index < len(SIDES)) for indices in found]
-            mapped = topic in self._buckets.connections.maps
+            mapped = self._maps[topic] is not None
             values = self._values(topic, records, first)
             with self._guard.watching():
                 self._refused.update(
@@ -100,7 +106,7 @@ class Ahead:
 
     def _values(self, topic: str, records: Sequence[Any], first: int) -> list[bytes | None]:
         """Return what the engine is given of records. first: number of the first of them."""
-        source_map = self._buckets.map_of(topic)
+        source_map = self._maps[topic]
         values, native = [value_of(record, source_map) for record in records], self._native
         if source_map is not None:
             for number, value in enumerate(values, first):
@@ -193,23 +199,22 @@ class Ahead:
     # ------------------------------------------------------------------ what the steps go on with
     def _left(self) -> list[Side]:
         """Return the sides that are left to the steps, as they read them; what cannot be read is rejected."""
-        batch, catalog = self._batch, self._lane.catalog
+        batch = self._batch
         with self._guard.watching():
             returned, rejected = set(self._rating.returned()), self._rating.rejected()
             taken = set(self._rating.taken(self._refused) if self._refused else ())
         numbers = self._refused | {number for number, _ in returned}
         self._suspect = set(rejected)
-        if not numbers or catalog is None:
+        if not numbers:
             return []
         sides: list[Side] = []
-        window_ms, services = self._lane.standing.window_ms, catalog.service_names
+        window_ms = self._lane.standing.window_ms
         for number, (topic, record, arrival) in enumerate(
-            reading.arrivals(batch, self._begin_ms, window_ms, services)
+            reading.arrivals(batch, self._begin_ms, window_ms, self._services)
         ):
             if number not in numbers:
                 continue
-            source_map = self._buckets.map_of(topic)
-            found = self._unmapped.get(number) or self._read(number, record, arrival, source_map)
+            found = self._unmapped.get(number) or self._read(number, record, arrival, self._maps[topic])
             replayed = self._replayed.get(number, ())
             if isinstance(found, Cdr):
                 for name, party in found.sides():
@@ -223,7 +228,7 @@ class Ahead:
                         self._suspect.add(place)
             if number in self._refused and not isinstance(found, Skipped):
                 faulty = found.rejected if isinstance(found, Cdr) else found
-                reading.take_rejected(batch, topic, record, faulty, replayed)
+                reading.take_rejected(batch, topic, record, faulty, replayed, self._read_by)
         return sides
 
     def _read(
@@ -259,14 +264,20 @@ class Ahead:
         self._count_returned()
 
     def _count_returned(self) -> None:
-        """Tell of sides that the reference rates and the engine does not: a fault of the engine's."""
+        """Tell of sides that the reference rates and the engine does not: a fault of the engine's.
+
+        It is none where the lane has caught up, or the client was changed, since the engine said so: it is
+        asked again by what the reference went by.
+        """
         if not self._suspect:
             return
         numbers = {id(record): number for number, record in enumerate(self._records)}
         rated = [
             side
             for side in self._batch.sides
-            if side.rejection is None and (numbers.get(id(side.record), -1), side.index) in self._suspect
+            if side.rejection is None
+            and (numbers.get(id(side.record), -1), side.index) in self._suspect
+            and self._guard.rejects(numbers[id(side.record)], side, self._maps[side.topic])
         ]
         if rated:
             places = [f"{side.topic}[{self._lane.number}]@{side.offset}" for side in rated[:10]]

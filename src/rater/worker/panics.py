@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import structlog
 
+from rater.core.cdr import SIDES
+from rater.core.clients.state import write_state
+from rater.core.instants import is_stamp
 from rater.core.json_text import UNREADABLE
 from rater.core.line import reading
-from rater.core.line.batch import Side, Standing
+from rater.core.line.batch import Side, Standing, timestamp
 from rater.core.line.steps import Requests
 from rater.core.reasons import Reason, Rejection, shown
 from rater.core.reasons import Side as SideName
@@ -95,10 +98,10 @@ class Guard:
             raise Retake(f"the native engine has no catalog {version}: its calls are rated by Python")
         return found
 
-    def batch(self) -> Rating:
-        """Return an empty batch of the engine."""
-        window_ms = self._lane.standing.window_ms
-        return self._native.batch(self._lane.number, self._begin_ms, window_ms, views_max=VIEWS_MAX)
+    def batch(self, lane_ms: int | None = None) -> Rating:
+        """Return an empty batch of the engine. lane_ms: the lane's time before it; None: before the batch."""
+        before_ms, window_ms = self._begin_ms if lane_ms is None else lane_ms, self._lane.standing.window_ms
+        return self._native.batch(self._lane.number, before_ms, window_ms, views_max=VIEWS_MAX)
 
     @contextmanager
     def watching(self) -> Iterator[None]:
@@ -122,6 +125,29 @@ class Guard:
             f"{'it' if len(places) == 1 else f'these {len(places)} records'} the next time; report it with "
             "the record"
         )
+
+    def rejects(self, number: int, side: Side, source_map: SourceMap | None) -> bool:
+        """Return whether the engine rejects a side that the steps have rated, by what these went by."""
+        value, view, record = value_of(self._records[number], source_map), side.view, self._records[number]
+        by = None if self._lane.catalog is None else self._native.catalog(self._lane.catalog.version)
+        if view is None or by is None or not isinstance(value, bytes):
+            return False  # it was replayed, or is not the engine's
+        owners = {} if side.account is None else {side.account: view.id}
+        lane_ms = max([self._begin_ms, *filter(is_stamp, map(timestamp, self._records[:number]))])
+        try:
+            alone = self.batch(lane_ms)
+            alone.decode(
+                by, side.topic, [value], [record.offset], [record.timestamp], mapped=source_map is not None,
+                replayed=[((1 << len(SIDES)) - 1) ^ (1 << side.index)],
+            )  # fmt: skip
+            alone.learn([view.id], list(owners), {view.id: write_state(view.state)}, owners)
+            count = self._buckets.connections.store.count
+            if any(alone.identify(by)) or any(alone.prepare(by, count, ())):
+                return True  # it asks for what the steps did without
+            alone.requests()
+            return (0, side.index) not in alone.taken({0}) or (0, side.index) in alone.rejected()
+        except self._native.panic:
+            return True
 
     def _panics_over(self, number: int) -> bool:
         """Return whether the engine panics over one record, up to its request: nothing is changed by it."""
