@@ -173,9 +173,8 @@ class Line:
             await catch_up(self.buckets, batch, batch.decided_by)
         views = self.shared.views.of_batch()
         if ahead is not None:
-            match = partial(self.match, batch, views=views)
             left = await ahead.rate(partial(self.wake, batch, views))
-            sides = await proven(left, ahead.doubtful, standing, match)
+            sides = await proven(left, ahead.doubtful, standing, partial(self.match, batch, views=views))
         await self.decide(batch, sides, views)
         batch.position = standing.position = standing.position.behind(batch.last)
         with lane.progress.stage("render"):
