@@ -19,11 +19,13 @@ from rater.core.bucket.messages import bucket_of
 from rater.core.clients.state import read_state, write_state
 from rater.core.line import reading, steps
 from rater.core.line.batch import Batch
+from rater.core.sources.source_map import SourceMap, compile_map
 from rater.errors import Halt, Retake
 from rater.metrics import Metrics
 from rater.native import engine
 from rater.native.holding import Native
 from rater.worker.ahead import Ahead
+from rater.worker.buckets import LaneBuckets
 
 GOOD, POISON = "good", "poison"
 
@@ -84,6 +86,17 @@ def odd(lane: Lane, step: str, fail: Callable[[Any], None] = panics) -> Any:
     assert native is not None
     made = native.batch
     return patch.object(Native, "batch", lambda _, *args, **more: Odd(made(*args, **more), step, fail))
+
+
+def before_the_steps(do: Callable[[], None]) -> Any:
+    """Return a patch under which something happens when the engine has drawn and the steps have not begun."""
+    real = Ahead._left  # noqa: SLF001 - that moment
+
+    def then(ahead: Ahead) -> list[Any]:
+        do()
+        return real(ahead)
+
+    return patch.object(Ahead, "_left", then)
 
 
 def outcomes(lane: Lane) -> list[dict[int, Any]]:
@@ -177,17 +190,47 @@ async def test_what_was_to_be_rejected_until_its_client_came_is_no_fault(lane: L
     await loaded(lane)
     of, bucket = lane.store.buckets, bucket_of("new", BUCKETS)
     [(rose, kept)] = [(one.states["42"], one.clients["42"]) for one in of if "42" in one.states]
-    real = Ahead._left  # noqa: SLF001 - the moment between the engine and the steps
 
-    def then(ahead: Ahead) -> list[Any]:
+    def come() -> None:
         of[bucket].states["new"] = write_state(replace(read_state(rose), id="new"))
         of[bucket].clients["new"] = deepcopy(kept)
-        return real(ahead)
 
-    with patch.object(Ahead, "_left", then):
+    with before_the_steps(come):
         batch = await lane.rate([], [cdr("other").replace(b'"42"', b'"new"')])
     assert told(batch) == ["other"]
     assert batch.counts.returned == 0
+
+
+LOCAL = """
+format = "json"
+[fields]
+id = "id"
+answered_at = {path = "at", format = "%Y-%m-%d %H:%M:%S", zone = "ZONE"}
+duration = {path = "d", unit = "s"}
+called = "to"
+[orig]
+client = "who"
+"""
+
+
+def by_zone(name: str) -> SourceMap:
+    """Return a map that reads local times of a zone."""
+    found = compile_map(LOCAL.replace("ZONE", name), "own", {"source": "s1"})
+    assert isinstance(found, SourceMap), found
+    return found
+
+
+async def test_a_record_is_read_again_as_it_was_read_first(lane: Lane) -> None:
+    """A load that the lane catches up with brings other rules of a zone, by which the call would be of later.
+
+    The steps go on with the side that the engine took, and reject it as that: it is not lost.
+    """
+    await loaded(lane)
+    maps = [by_zone("Etc/GMT-3"), by_zone("Etc/GMT+12")]
+    record = {"id": "a", "at": "2026-09-15 02:00:00", "d": 60, "to": "380501234567", "who": "nobody"}
+    with before_the_steps(maps.reverse), patch.object(LaneBuckets, "map_of", lambda *_: maps[0]):
+        batch = await lane.rate([], [json.dumps(record).encode()])
+    assert [dict(headers)["reason"] for _, _, headers in batch.rejected] == [b"client_unknown"]
 
 
 async def test_a_catalog_that_the_engine_cannot_read_is_rated_by_python() -> None:
