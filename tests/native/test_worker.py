@@ -8,6 +8,7 @@ from copy import deepcopy
 from typing import Any
 from unittest.mock import patch
 
+import msgspec
 import pytest
 from engine_choice import rating_by
 from msgspec.structs import replace
@@ -17,6 +18,7 @@ from rater.app import native_engine
 from rater.config import Settings, load
 from rater.core.bucket.messages import bucket_of
 from rater.core.clients.state import read_state, write_state
+from rater.core.commands.records import ManifestBody
 from rater.core.line import reading, steps
 from rater.core.line.batch import Batch
 from rater.core.sources.source_map import SourceMap, compile_map
@@ -26,6 +28,7 @@ from rater.native import engine
 from rater.native.holding import Native
 from rater.worker.ahead import Ahead
 from rater.worker.buckets import LaneBuckets
+from rater.worker.commands import adopt
 
 GOOD, POISON = "good", "poison"
 
@@ -240,6 +243,32 @@ async def test_a_catalog_that_the_engine_cannot_read_is_rated_by_python() -> Non
         await loaded(lane)
         with patch.object(Native, "batch", side_effect=AssertionError("not asked")):
             assert len(told(await lane.rate([], CDRS))) == 3
+
+
+async def test_a_lane_catches_up_with_a_catalog_that_the_engine_cannot_read(lane: Lane) -> None:
+    """In the middle of a batch: Python goes on with it by that catalog, and the lane is not taken again."""
+    await loaded(lane)
+    bucket = lane.store.buckets[bucket_of("42", BUCKETS)]
+    client = bucket.clients["42"]
+    client.version = (client.version or 0) + 1
+    ahead = replace(read_state(bucket.states["42"]), catalog=2, version=client.version)
+    bucket.states["42"] = write_state(ahead)
+    newer = load_of(2)
+    base, body = 1000, msgspec.msgpack.decode(newer.content[newer.body], type=ManifestBody)
+    for place in body.objects:
+        place.offsets = [base + offset for offset in place.offsets]
+    lane.content |= {base + offset: raw for offset, raw in newer.content.items()}
+    lane.content[base + newer.body] = msgspec.msgpack.encode(body)
+
+    async def caught_up(buckets: LaneBuckets, batch: Batch, version: int) -> None:
+        await adopt(buckets, batch, version, base + newer.body)
+
+    odd_catalog = patch.object(Native, "load", side_effect=ValueError("an odd catalog"))
+    with odd_catalog, patch("rater.worker.ahead.catch_up", caught_up):
+        batch = await lane.rate([], [*CDRS, b"{"])
+    assert sorted(told(batch)) == [f"{GOOD}-1", f"{GOOD}-2", POISON]
+    assert len(batch.rejected) == 1
+    assert (batch.position.catalog, batch.counts.returned) == (2, 0)
 
 
 def settings(engine_name: str) -> Settings:

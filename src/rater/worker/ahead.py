@@ -131,12 +131,16 @@ class Ahead:
         rounds = 0
         while True:
             catalog = self._guard.catalog()
+            if catalog is None:  # the lane has caught up with one that the engine cannot read
+                with self._guard.watching():
+                    self._rating.give_back(None)
+                break
             with self._guard.watching():
                 with stage("identify"):
                     lacking = self._rating.identify(catalog)
                 if not any(lacking):
                     with stage("match"):
-                        lacking = self._rating.prepare(catalog, count, sorted(self._buckets.ask_whole))
+                        lacking = self._rating.prepare(catalog, count, self._buckets.ask_whole)
             if any(lacking):
                 with stage("identify"):
                     await self._have(lacking)

@@ -91,12 +91,8 @@ class Guard:
         self._begin_ms, self._topics, self._records = begin_ms, topics, records
 
     def catalog(self) -> Any:
-        """Return the lane's catalog as the engine has it. Raises Retake where it has not."""
-        version = 0 if self._lane.catalog is None else self._lane.catalog.version
-        found = self._native.catalog(version)
-        if found is None:
-            raise Retake(f"the native engine has no catalog {version}: its calls are rated by Python")
-        return found
+        """Return the lane's catalog as the engine has it; None: it has not."""
+        return None if self._lane.catalog is None else self._native.catalog(self._lane.catalog.version)
 
     def batch(self, lane_ms: int | None = None) -> Rating:
         """Return an empty batch of the engine. lane_ms: the lane's time before it; None: before the batch."""
@@ -129,7 +125,7 @@ class Guard:
     def rejects(self, number: int, side: Side, source_map: SourceMap | None) -> bool:
         """Return whether the engine rejects a side that the steps have rated, by what these went by."""
         value, view, record = value_of(self._records[number], source_map), side.view, self._records[number]
-        by = None if self._lane.catalog is None else self._native.catalog(self._lane.catalog.version)
+        by = self.catalog()
         if view is None or by is None or not isinstance(value, bytes):
             return False  # it was replayed, or is not the engine's
         owners = {} if side.account is None else {side.account: view.id}
@@ -154,10 +150,10 @@ class Guard:
         record, topic = self._records[number], self._topics[number]
         source_map, count = self._buckets.map_of(topic), self._buckets.connections.store.count
         value = value_of(record, source_map)
-        if not isinstance(value, bytes):
+        alone, catalog, mapped = self.batch(), self.catalog(), source_map is not None
+        if catalog is None or not isinstance(value, bytes):
             return False  # it was not given to the engine
         try:
-            alone, catalog, mapped = self.batch(), self.catalog(), source_map is not None
             alone.decode(catalog, topic, [value], [record.offset], [record.timestamp], mapped=mapped)
             if any(alone.identify(catalog)) or any(alone.prepare(catalog, count, ())):
                 return False  # what it lacks was not there yet when the engine panicked

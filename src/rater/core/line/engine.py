@@ -10,7 +10,7 @@ them. All open sides of a client are returned together, so no second path overta
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from typing import Any, NamedTuple, Protocol, TypedDict
 
 import msgspec
@@ -89,7 +89,7 @@ class Rating(Protocol):
     def forget(self, client: str) -> None:
         """Have no view of a client until it is fetched again."""
 
-    def prepare(self, catalog: Any, buckets: int, whole: Sequence[str]) -> Lacking:
+    def prepare(self, catalog: Any, buckets: int, whole: Container[str]) -> Lacking:
         """Price identified sides and find their limits. whole: clients that are asked with all at once."""
 
     def requests(self) -> list[tuple[int, int]]:
@@ -108,8 +108,11 @@ class Rating(Protocol):
         the request are asked with all limits then.
         """
 
-    def give_back(self, clients: Sequence[str]) -> None:
-        """Return all open sides of these clients, for something of them is due first."""
+    def give_back(self, clients: Sequence[str] | None) -> None:
+        """Return all open sides of these clients, for something of them is due first.
+
+        None: all that are open, for there is no catalog to go on by.
+        """
 
     def returned(self) -> list[Place]:
         """Return the sides that the steps go on with, in order."""
@@ -209,7 +212,7 @@ class ReferenceRating:
         """See `Rating`."""
         self._views.changed(client, b"", keep=False)
 
-    def prepare(self, catalog: Catalog, buckets: int, whole: Sequence[str]) -> Lacking:
+    def prepare(self, catalog: Catalog, buckets: int, whole: Container[str]) -> Lacking:
         """See `Rating`."""
         due = [
             side.view.id
@@ -259,9 +262,12 @@ class ReferenceRating:
         self._requests[request] = RequestBuilder()
         return list(clients)
 
-    def give_back(self, clients: Sequence[str]) -> None:
+    def give_back(self, clients: Sequence[str] | None) -> None:
         """See `Rating`."""
-        if clients:
+        if clients is None:
+            self._returned += self._open
+            self._open = []
+        elif clients:
             named = set(clients)
             theirs = [side for side in self._open if side.view is not None and side.view.id in named]
             self._returned += theirs

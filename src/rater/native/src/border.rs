@@ -286,17 +286,19 @@ impl Batch {
     }
 
     /// Price identified sides and find what they may draw from; those of clients of whom something is due are returned.
-    fn prepare(&mut self, catalog: &Catalog, buckets: u32, whole: Vec<String>) -> Asked {
+    /// whole: looked into for each side's client, since it may hold ten thousand, of which a batch has few.
+    fn prepare(&mut self, catalog: &Catalog, buckets: u32, whole: &Bound<'_, PyAny>) -> PyResult<Asked> {
         (self.buckets, self.version) = (buckets, catalog.of.version);
         self.of.part(&catalog.of);
         let mut lacking = Lacking::default();
         self.of.price(&catalog.of, &mut lacking);
         if lacking.is_empty() {
-            let whole = whole.into_iter().map(Into::into).collect();
+            let some = !whole.is_empty()?;
+            let whole = |client: &str| some && whole.contains(client).unwrap_or(false);
             let mut cache = self.cache.get().lock();
             self.of.match_limits(&catalog.of, &mut cache.sets, &whole, &mut lacking);
         }
-        asked(lacking)
+        Ok(asked(lacking))
     }
 
     /// Put what was prepared into requests: (number, bucket) of each. What was rejected is returned.
@@ -371,9 +373,12 @@ impl Batch {
         Ok(clients.into_iter().map(String::from).collect())
     }
 
-    /// Return all open sides of these clients: something of them is due first.
-    fn give_back(&mut self, clients: Vec<String>) {
-        self.of.give_back(&clients.into_iter().map(Into::into).collect());
+    /// Return all open sides of these clients: something of them is due first. None: of all.
+    fn give_back(&mut self, clients: Option<Vec<String>>) {
+        match clients {
+            Some(clients) => self.of.give_back(&clients.into_iter().map(Into::into).collect()),
+            None => self.of.give_back_all(),
+        }
     }
 
     /// (record, side) of what the reference goes on with, in order.
