@@ -6,19 +6,21 @@ import json
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from typing import Any
-from unittest.mock import patch
+from unittest.mock import AsyncMock, patch
 
 import msgspec
 import pytest
 from engine_choice import rating_by
 from msgspec.structs import replace
 
+from fuzz import world
 from fuzz.world import BUCKETS, LOADED_MS, Lane, load_of
 from rater.app import native_engine
 from rater.config import Settings, load
 from rater.core.bucket.messages import bucket_of
 from rater.core.clients.state import read_state, write_state
 from rater.core.commands.records import ManifestBody
+from rater.core.journal.outcomes import Pending, unpack_kept
 from rater.core.line import reading, steps
 from rater.core.line.batch import Batch
 from rater.core.sources.source_map import SourceMap, compile_map
@@ -29,6 +31,7 @@ from rater.native.holding import Native
 from rater.worker.ahead import Ahead
 from rater.worker.buckets import LaneBuckets
 from rater.worker.commands import adopt
+from rater.worker.line import Line
 
 GOOD, POISON = "good", "poison"
 
@@ -269,6 +272,32 @@ async def test_a_lane_catches_up_with_a_catalog_that_the_engine_cannot_read(lane
     assert sorted(told(batch)) == [f"{GOOD}-1", f"{GOOD}-2", POISON]
     assert len(batch.rejected) == 1
     assert (batch.position.catalog, batch.counts.returned) == (2, 0)
+
+
+async def test_what_a_replay_woke_stands_before_the_next_call() -> None:
+    """A worker dies behind a draw that pays for a pending charge: the next call draws from what that opens."""
+    rich = world.RICH.replace(b'balance: "50.00"', b'balance: "40.00"')
+    with rating_by("native"), patch.object(world, "RICH", rich):
+        load_ = load_of.__wrapped__()
+        lane = Lane(load_.content)
+        await lane.rate(load_.commands)
+    pays = cdr("pays").replace(b'"orig"', b'"term"').replace(b"60000", b"6000000")
+    calls = [pays.replace(b"2026-09-15T00", b"2026-09-14T22"), cdr("next").replace(b"38050", b"38044")]
+    offset = lane.offset
+    with patch.object(Line, "wake", new=AsyncMock()):
+        await lane.rate([], calls[:1])
+    kept = [
+        one
+        for bucket in lane.store.buckets
+        for _, *outcome in bucket.kept(0)
+        for one in unpack_kept(*outcome)
+    ]
+    lane.lane.standing.pending = {one.identity: one for one in kept if isinstance(one, Pending)}
+    lane.offset = offset
+    batch = await lane.rate([], calls)
+    assert batch.counts.replayed == 1
+    values = [json.loads(value or b"{}") for _, value, _ in batch.transactions]
+    assert [one["amount"] for one in values if one.get("cdr", {}).get("id") == "next"] == ["0"]
 
 
 def settings(engine_name: str) -> Settings:

@@ -5,7 +5,7 @@ In which order, and why that is right: decisions/0103-how-a-worker-goes-by-an-en
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -125,11 +125,15 @@ class Ahead:
         ]
 
     # ------------------------------------------------------------------ identify to draw
-    async def rate(self) -> list[Side]:
-        """Draw all that the engine rates; returns the sides that the steps go on with."""
+    async def rate(self, wake: Callable[[], Awaitable[None]]) -> list[Side]:
+        """Draw all that the engine rates; returns the sides that the steps go on with.
+
+        wake: tries pending charges again that what was drawn has raised a balance to, before what follows.
+        """
         stage, count = self._lane.progress.stage, self._buckets.connections.store.count
         rounds = 0
         while True:
+            await wake()  # what replays have woken, then what the last round has
             catalog = self._guard.catalog()
             if catalog is None:  # the lane has caught up with one that the engine cannot read
                 with self._guard.watching():

@@ -173,7 +173,8 @@ class Line:
         views = self.shared.views.of_batch()
         if ahead is not None:
             match = partial(self.match, batch, views=views)
-            sides = await proven(await ahead.rate(), ahead.doubtful, standing, match)
+            left = await ahead.rate(partial(self.wake, batch, views))
+            sides = await proven(left, ahead.doubtful, standing, match)
         await self.decide(batch, sides, views)
         batch.position = standing.position = standing.position.behind(batch.last)
         with lane.progress.stage("render"):
