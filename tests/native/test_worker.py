@@ -275,7 +275,7 @@ async def test_a_lane_catches_up_with_a_catalog_that_the_engine_cannot_read(lane
 
 
 async def test_what_a_replay_woke_stands_before_the_next_call() -> None:
-    """A worker dies behind a draw that pays for a pending charge: the next call draws from what that opens."""
+    """A worker dies behind a draw that pays what is pending: the next call draws from what that opens."""
     rich = world.RICH.replace(b'balance: "50.00"', b'balance: "40.00"')
     with rating_by("native"), patch.object(world, "RICH", rich):
         load_ = load_of.__wrapped__()
