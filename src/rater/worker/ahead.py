@@ -15,7 +15,7 @@ from rater.core.bucket.messages import PackedDraw, Status
 from rater.core.cdr import SIDES, Arrival, Cdr
 from rater.core.kinds import DuplicateKind, SideOutcome, TransactionType
 from rater.core.line import reading, steps
-from rater.core.line.batch import Batch, Side, timestamp
+from rater.core.line.batch import Batch, Side
 from rater.core.line.engine import Lacking, Place, Rendered
 from rater.core.rating.transaction import TransactionHead, refused
 from rater.core.reasons import Rejection
@@ -84,8 +84,6 @@ class Ahead:
         """Take the batch's records; what was decided before is replayed at once. No side is left yet."""
         batch, standing, first = self._batch, self._lane.standing, 0
         for topic, records in batch.polled:
-            batch.counts.cdrs += len(records)
-            batch.counts.arrivals.update(map(timestamp, records))
             replayed = None
             if standing.pending:
                 found = [steps.replay_of(batch, standing, topic, record) for record in records]

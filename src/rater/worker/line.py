@@ -164,6 +164,7 @@ class Line:
         for record in batch.commands:
             await carry_out(self.buckets, batch, record)
         batch.position = standing.position  # commands may have brought a catalog
+        batch.count_records()
         ahead = go_ahead(self.buckets, batch)
         with lane.progress.stage("decode"):
             sides = self._decode(batch) if ahead is None else ahead.take()

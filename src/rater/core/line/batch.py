@@ -204,6 +204,12 @@ class Batch:
         self.pending_left = 0
         """Outcomes of a predecessor that had not come again when this batch was rated."""
 
+    def count_records(self) -> None:
+        """Count its calls, and when they came."""
+        for _, records in self.polled:
+            self.counts.cdrs += len(records)
+            self.counts.arrivals.update(map(timestamp, records))
+
     def step_index(self, topic: str, offset: int, index: int) -> int:
         """Return the index of the next change under this identity: a plan that is long goes on in steps."""
         return index + STEP_INDEX * self.steps.get((topic, offset, index), 0)
