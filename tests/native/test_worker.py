@@ -253,9 +253,10 @@ async def test_a_record_is_read_again_as_it_was_read_first(lane: Lane) -> None:
     assert [dict(headers)["reason"] for _, _, headers in batch.rejected] == [b"client_unknown"]
 
 
-async def test_a_catalog_that_the_engine_cannot_read_is_rated_by_python() -> None:
+@pytest.mark.parametrize("error", [ValueError("an odd catalog"), engine.Panic("an odd catalog")], ids=repr)
+async def test_a_catalog_that_the_engine_cannot_read_is_rated_by_python(error: BaseException) -> None:
     """It goes on, and says so."""
-    with rating_by("native"), patch.object(Native, "load", side_effect=ValueError("an odd catalog")):
+    with rating_by("native"), patch("rater.native.holding.feeding.load", side_effect=error):
         lane = Lane()
         await loaded(lane)
         with patch.object(Native, "batch", side_effect=AssertionError("not asked")):
@@ -312,6 +313,18 @@ async def test_what_a_replay_woke_stands_before_the_next_call() -> None:
     assert batch.counts.replayed == 1
     values = [json.loads(value or b"{}") for _, value, _ in batch.transactions]
     assert [one["amount"] for one in values if one.get("cdr", {}).get("id") == "next"] == ["0"]
+
+
+async def test_a_panic_over_a_state_that_a_change_made_is_no_end(lane: Lane) -> None:
+    """What Python has drawn stands; the client's state is fetched when the engine wants it again."""
+    await loaded(lane)
+    assert len(told(await lane.rate([], CDRS))) == 3
+    native = lane.shared.native
+    assert native is not None
+    with patch.object(native, "_cache") as cache:
+        cache.put.side_effect = engine.Panic("an odd state")
+        native.changed("42", b"odd", keep=True)
+    cache.forget.assert_called_once_with("42")
 
 
 def settings(engine_name: str) -> Settings:
