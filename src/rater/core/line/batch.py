@@ -190,6 +190,9 @@ class Batch:
         self.to_numbers: list[tuple[str, bytes]] = []
         """(number, command) for the lanes of numbers."""
         self.counts = Counts()
+        for _, records in self.polled:
+            self.counts.cdrs += len(records)
+            self.counts.arrivals.update(map(timestamp, records))
         self.decided_by = 0
         """The newest version of the catalog that a side was decided by before, which is published again."""
         self.woken: list[Side] = []
@@ -203,12 +206,6 @@ class Batch:
         """Where the lane stands behind the batch; until it is decided: where it began."""
         self.pending_left = 0
         """Outcomes of a predecessor that had not come again when this batch was rated."""
-
-    def count_records(self) -> None:
-        """Count its calls, and when they came."""
-        for _, records in self.polled:
-            self.counts.cdrs += len(records)
-            self.counts.arrivals.update(map(timestamp, records))
 
     def step_index(self, topic: str, offset: int, index: int) -> int:
         """Return the index of the next change under this identity: a plan that is long goes on in steps."""
