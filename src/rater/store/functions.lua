@@ -22,7 +22,8 @@
 --   r:CLIENT string register (msgpack)
 --   a:SHARD  hash   account -> client
 --   u:GEN    hash   duplicates: the first 12 to 24 bits of a key -> key .. content of each of them, 12 bytes each;
---                   "n" how many were added, "w" the first width (`width_of`)
+--                   "n" how many were added, "w" the first width (`width_of`), "m" how many groups of the first width
+--                   have been moved on (`move_groups`)
 --   d:HOUR   list   the due index: hints of an hour since 1970, each 2 bytes of its second and a client's id
 --   p:PACK   list   clients that were ever given the package; one may be there twice
 --   h:CLIENT hash   CLIENT_PACKAGE.PERIOD -> version that put it .. ":" .. row: periods that have left the register
@@ -44,6 +45,7 @@ local SUM_MAX = 2 ^ 62          -- sums are kept in 64 bits; a double tells well
 -- time. So the beginnings get longer as a generation fills, the next one begins where the last one ended, and a key is
 -- looked for under each length that its generation has used: one or two of them.
 local ENTRY, KEY = 12, 8        -- bytes
+local GROUP = 16                -- entries, about
 local DIGESTS = 20              -- of an item: an entry and its older key
 
 -- What a function uses of Lua and Redis. While a library loads none of it is there yet, so the first call binds it.
@@ -468,54 +470,89 @@ local function generation_of(u_key)
   end
 end
 
--- Look for keys in a generation: writes into `known` the contents of those that are there, by their place in `key`.
--- older: the older key of each, found where the key itself is not. fields: width -> the groups' names, made when they
--- are first needed. own: return name -> bytes of its groups, too.
-local function look(u_key, generation, key, older, fields, known, own)
+-- The groups' names of so many keys, which stand in `bytes`, each `step` behind the one before.
+local function names_of(bytes, step, count, width)
+  local names, at = {}, 1
+  if width == 4 then
+    for i = 1, count do
+      names[i] = sub(bytes, at, at + 1)
+      at = at + step
+    end
+  else
+    for i = 1, count do
+      names[i] = group_of(sub(bytes, at, at + 2), width)
+      at = at + step
+    end
+  end
+  return names
+end
+
+-- The groups of these names, false where there is none.
+local function groups_of(u_key, names)
+  if #names <= CHUNK then return call('HMGET', u_key, unpack(names)) end
   local groups = {}
-  for width = generation.first, generation.width do
-    local names = fields[width]
-    if not names then
-      names = {}
-      for i = 1, #key do names[i] = group_of(key[i], width) end
-      fields[width] = names
-    end
-    for from = 1, #key, CHUNK do
-      local part = call('HMGET', u_key, unpack(names, from, min(from + CHUNK - 1, #key)))
-      for i = 1, #part do
-        local group = part[i]
-        if group then
-          local k = from + i - 1
-          if own then groups[names[k]] = group end
-          local at = entry_at(group, key[k]) or entry_at(group, older[k])
-          if at then known[k] = sub(group, at + KEY, at + ENTRY - 1) end
-        end
-      end
-    end
+  for from = 1, #names, CHUNK do
+    local part = call('HMGET', u_key, unpack(names, from, min(from + CHUNK - 1, #names)))
+    for i = 1, #part do groups[from + i - 1] = part[i] end
   end
   return groups
 end
 
--- Of the items the entries to make, their keys, and the contents that are there; and of the lane's own generation what is
--- needed to add to it: as generation_of, with its groups and their names by item.
+-- Groups that are added to: `group` and `name` by place; a name has one. flat: what is to be written, and place -> where.
+local function open_groups(u_key, names)
+  local read, place, group, index = groups_of(u_key, names), {}, {}, {}
+  for i = 1, #names do
+    local name = names[i]
+    local at = index[name]
+    if not at then
+      at, index[name] = i, i
+      group[i] = read[i]
+    end
+    place[i] = at
+  end
+  return {place = place, group = group, name = names, flat = {}, at = {}}
+end
+
+-- Add an entry to a group; n: the length of `flat`. Returns the new length.
+local function add_entry(own, place, entry, n)
+  local group, at = own.group[place], own.at[place]
+  group = group and group .. entry or entry
+  own.group[place] = group
+  if not at then
+    own.flat[n + 1] = own.name[place]
+    n = n + 2
+    at, own.at[place] = n, n
+  end
+  own.flat[at] = group
+  return n
+end
+
+-- What is needed to tell whether the keys of items are known: the groups of the lane's own generation, which items are
+-- added to, and lists of the other groups of each item, by generation and width.
 local function read_known(keys, digests, items)
-  local entry, key, older, known, fields = {}, {}, {}, {}, {}
-  for k = 1, items do
-    local at = DIGESTS * (k - 1) + 1
-    entry[k], key[k] = sub(digests, at, at + ENTRY - 1), sub(digests, at, at + KEY - 1)
-    older[k] = sub(digests, at + ENTRY, at + DIGESTS - 1)
+  if items == 0 then return nil, {} end
+  local own, last, next, others = generation_of(keys[4]), generation_of(keys[5]), generation_of(keys[6]), {}
+  local width = own and own.width or last and last.width or width_of(0)
+  local names = {[width] = names_of(digests, DIGESTS, items, width)}
+  local function read(u_key, generation, stop)
+    for w = generation.first, stop do
+      names[w] = names[w] or names_of(digests, DIGESTS, items, w)
+      others[#others + 1] = groups_of(u_key, names[w])
+    end
   end
-  if items == 0 then return entry, key, known end
-  local next, last, own = generation_of(keys[6]), generation_of(keys[5]), generation_of(keys[4])
-  if next then look(keys[6], next, key, older, fields, known) end
-  if last then look(keys[5], last, key, older, fields, known) end
-  if not own then
-    local width = last and last.width or width_of(0)
-    own = {n = 0, first = width, width = width}
-  end
-  own.groups = look(keys[4], own, key, older, fields, known, true)  -- its own last: it wins
-  own.names = fields[own.width]
-  return entry, key, known, own
+  if own then read(keys[4], own, width - 1) end
+  if last then read(keys[5], last, last.width) end
+  if next then read(keys[6], next, next.width) end
+  local open = open_groups(keys[4], names[width])
+  open.n, open.first, open.width = own and own.n or 0, own and own.first or width, width
+  return open, others
+end
+
+-- The content under which a key, which begins at `at`, or else its older one stands in a group.
+local function content_at(group, digests, at)
+  local found = entry_at(group, sub(digests, at, at + KEY - 1))
+    or entry_at(group, sub(digests, at + ENTRY, at + DIGESTS - 1))
+  return found and sub(group, found + KEY, found + ENTRY - 1)
 end
 
 -- One item's volume limits. Writes its takes into `out` from `n` on and returns: the new n, the overage, whether the
@@ -697,13 +734,13 @@ local function put_woken(out, n, woken)
   out[1] = head
 end
 
--- All items, in order. Returns the packed results, the list item, item ... of those whose keys have to be
--- remembered, the list of those that need more candidates, and what is due before items; notes in `drawn` which
+-- All items, in order. Returns the packed results, how many keys have to be remembered (they are added to `own`), the
+-- list of those that need more candidates, and what is due before items; notes in `drawn` which
 -- counters of which client have changed. c[wakes + i]: the balance that client i waits for; fees: item -> where in c;
 -- marks: of uses, nil for none.
-local function draw_all(v, at, items, starts, has, balance, odd, drawn, entry, key, known, c, wakes, fees, marks)
-  local out = {0}
-  local n, seen, fresh, f, before, more, woken, rose, due = 1, {}, {}, 0, {}, {}, {}, {}, {}
+local function draw_all(v, at, items, starts, has, balance, odd, drawn, digests, own, others, c, wakes, fees, marks)
+  local out, n, before, more, woken, rose, due = {0}, 1, {}, {}, {}, {}, {}
+  local fresh, flat, digest, place, groups, lists = 0, 0, 1, own and own.place, own and own.group, #others
   for k = 1, items do
     local i, head = v[at] + 1, v[at + 1]
     local cut = i < 1
@@ -716,10 +753,15 @@ local function draw_all(v, at, items, starts, has, balance, odd, drawn, entry, k
       rose[i] = nil
     end
     if flags % 2 == 0 or not before[i] then before[i] = held end
-    local other = seen[key[k]] or known[k]
-    if other then
+    local short, group, known = sub(digests, digest, digest + 3), groups[place[k]], nil
+    if group and find(group, short, 1, true) then known = content_at(group, digests, digest) end
+    for l = 1, lists do
+      group = others[l][k]
+      if group and not known and find(group, short, 1, true) then known = content_at(group, digests, digest) end
+    end
+    if known then
       n = n + 1
-      out[n] = other == sub(entry[k], KEY + 1) and DUPLICATE or DIFFERS
+      out[n] = known == sub(digests, digest + KEY, digest + ENTRY - 1) and DUPLICATE or DIFFERS
     else
       local credit, asked = v[starts[i] + 1], fees and fees[k]
       local funded = before[i] + credit >= 0
@@ -752,16 +794,15 @@ local function draw_all(v, at, items, starts, has, balance, odd, drawn, entry, k
           rose[i] = true
           woken[#woken + 1] = k - 1
         end
-        seen[key[k]] = sub(entry[k], KEY + 1)
-        f = f + 1
-        fresh[f] = k
+        flat = add_entry(own, place[k], sub(digests, digest, digest + ENTRY - 1), flat)
+        fresh = fresh + 1
       else
         for t = last, n + 2, -1 do out[t] = nil end
         n = n + 1
         out[n] = OUT_OF_RANGE
       end
     end
-    at = stop
+    at, digest = stop, digest + DIGESTS
   end
   if #woken > 0 then put_woken(out, n, woken) end
   return cmsgpack.pack(out), fresh, more, due
@@ -774,26 +815,46 @@ local function set_all(key, flat)
   end
 end
 
--- Add to a generation the entries whose places are in `fresh`.
-local function remember(u_key, generation, fresh, entry)
-  local groups, names, flat, n, at = generation.groups, generation.names, {}, 0, {}
-  for f = 1, #fresh do
-    local k = fresh[f]
-    local name = names[k]
-    local group = groups[name]
-    group = group and group .. entry[k] or entry[k]
-    groups[name] = group
-    local place = at[name]
-    if not place then
-      flat[n + 1] = name
-      n = n + 2
-      place, at[name] = n, n
-    end
-    flat[place] = group
-  end
-  flat[n + 1], flat[n + 2] = 'n', generation.n + #fresh
-  flat[n + 3], flat[n + 4] = 'w', generation.first
+-- Write what was added to a generation: so many entries.
+local function remember(u_key, own, fresh)
+  local flat = own.flat
+  local n = #flat
+  flat[n + 1], flat[n + 2], flat[n + 3], flat[n + 4] = 'n', own.n + fresh, 'w', own.first
   set_all(u_key, flat)
+end
+
+-- The bytes that keys begin with whose group of a width has this number, from 0.
+local function beginning_of(number, width) return struct.pack('>I4', number * 16 ^ (8 - width)) end
+
+-- Move groups of the first width, so many entries or a few more, to where keys of the present width are; when none is left
+-- the next width is the first. A name may be one of both.
+local function move_groups(u_key, own, entries)
+  local first, width, all = own.first, own.width, 16 ^ own.first
+  local from = tonumber(call('HGET', u_key, 'm')) or 0
+  local names, stop = {}, min(all, from + max(1, floor(entries / GROUP)))
+  for number = from, stop - 1 do names[#names + 1] = group_of(beginning_of(number, first), first) end
+  local bytes, gone = {}, {}
+  for i, group in ipairs(groups_of(u_key, names)) do
+    if group then bytes[#bytes + 1], gone[names[i]] = group, true end
+  end
+  bytes = table.concat(bytes)
+  local count = #bytes / ENTRY
+  if count > 0 then
+    local to, n = open_groups(u_key, names_of(bytes, ENTRY, count, width)), 0
+    for place, name in pairs(to.name) do
+      if gone[name] then to.group[place] = nil end
+    end
+    for i = 1, count do n = add_entry(to, to.place[i], sub(bytes, ENTRY * (i - 1) + 1, ENTRY * i), n) end
+    set_all(u_key, to.flat)
+    for k = 1, n, 2 do gone[to.flat[k]] = nil end
+  end
+  for name in pairs(gone) do call('HDEL', u_key, name) end
+  if stop < all then
+    call('HSET', u_key, 'm', stop)
+  else
+    call('HSET', u_key, 'w', first + 1)
+    call('HDEL', u_key, 'm')
+  end
 end
 
 local function lower(bucket_key, field, number)
@@ -918,10 +979,10 @@ local function draw(keys, argv, changing)
   if #due > 0 then return {DUE, expected, due} end
   local entries = at
   at = at + 2 * accounts
-  local entry, key, known, own = read_known(keys, argv[5], items)
+  local own, others = read_known(keys, argv[5], items)
   local packed, fresh, cut
   packed, fresh, cut, due =
-    draw_all(v, at, items, starts, has, balance, odd, drawn, entry, key, known, c, c and c[1] - 1, fees, marks)
+    draw_all(v, at, items, starts, has, balance, odd, drawn, argv[5], own, others, c, c and c[1] - 1, fees, marks)
   if #due > 0 then return {DUE, expected, due} end
   if #cut > 0 then return {MORE, expected, cut} end
   -- WRITE
@@ -931,8 +992,9 @@ local function draw(keys, argv, changing)
   for k = 1, accounts do
     index_account(keys[6 + clients + changes + k], v[entries + 2 * k - 2], v[entries + 2 * k - 1])
   end
-  if #fresh > 0 then
-    remember(keys[4], own, fresh, entry)
+  if fresh > 0 then
+    remember(keys[4], own, fresh)
+    if own.first < own.width then move_groups(keys[4], own, fresh) end
     lower(keys[1], 'gen_min', v[2])
   end
   if v[3] > 0 then trim_outcomes(keys[3], min(v[3], number - 1), unsettled_key(keys), lane) end
@@ -1027,9 +1089,15 @@ local function remember_all(keys, argv, duplicates)
       entry[seen[one]] = one .. argv[duplicates[stop + 2]]
       stop = stop + 3
     end
-    local known, fields = {}, {}
+    local known, keys_of = {}, table.concat(key)
     local generation = generation_of(u_key) or {n = 0, first = width_of(0), width = width_of(0)}
-    look(u_key, generation, key, key, fields, known)
+    for width = generation.first, generation.width do
+      local groups = groups_of(u_key, names_of(keys_of, KEY, #key, width))
+      for i = 1, #key do
+        local at = groups[i] and entry_at(groups[i], key[i])
+        if at then known[i] = sub(groups[i], at + KEY, at + ENTRY - 1) end
+      end
+    end
     for i = 1, #key do
       if known[i] ~= sub(entry[i], KEY + 1) then
         if known[i] then forget_entry(u_key, key[i]) end
@@ -1037,9 +1105,10 @@ local function remember_all(keys, argv, duplicates)
       end
     end
     if #fresh > 0 then
-      generation.groups = look(u_key, generation, key, key, fields, known, true)
-      generation.names = fields[generation.width]
-      remember(u_key, generation, fresh, entry)
+      local own, n = open_groups(u_key, names_of(keys_of, KEY, #key, generation.width)), 0
+      own.n, own.first = generation.n, generation.first
+      for f = 1, #fresh do n = add_entry(own, own.place[fresh[f]], entry[fresh[f]], n) end
+      remember(u_key, own, #fresh)
     end
     from = stop
   end
