@@ -166,5 +166,6 @@ TAIL = """\
 - `tests/line/test_costs.py` is the guard in CI: calls, requests, bytes, memory and function calls of
   a CDR, which no busy machine changes.
 - `line.py` measures the pure steps in-process, without Kafka and Redis.
+- `script.py` measures what the functions in Redis take of a side, beside other versions of them.
 - `loading.py` measures the reading and merging of catalogs.
 """

@@ -421,6 +421,41 @@ async def test_many_duplicates(redis_url: str, prefix: str) -> None:
         assert await outcomes(made[1::40], 3) == {Outcome.DUPLICATE}
 
 
+async def test_duplicates_of_a_grown_generation_move_on(redis_url: str, prefix: str) -> None:
+    """Groups by few bits become groups by more, call by call: each key is found meanwhile, and kept once."""
+    async with connected(redis_url, prefix) as store:
+        lane = await Lane(store).take()
+        await lane.create(CLIENT)
+        made = [blake2b(b"%d" % n, digest_size=8).digest() for n in range(170_000)]
+        for at in range(0, 75_000, 15_000):
+            await lane.reconcile(duplicates=[(3, key, b"same") for key in made[at : at + 15_000]])
+
+        async def outcomes(keys: list[bytes], generation: int = 3) -> set[int]:
+            items = [DrawItem(0, key, b"same", 0, NOTHING, same_record=False, candidates=()) for key in keys]
+            reply = await lane.draw(items, [Use(CLIENT, 1, 0, [])], generation=generation)
+            return {result.outcome for result in reply.results}
+
+        with redis.Redis.from_url(redis_url) as admin:
+            name, steps, gone = f"{prefix}{{0}}:u:3", 0, set[bytes]()
+            for at in range(75_000, len(made), 4000):
+                assert await outcomes(made[at : at + 4000]) == {Outcome.RATED}
+                assert await outcomes(made[2 + at % 97 : at : 1500]) == {Outcome.DUPLICATE}
+                assert await outcomes(made[:1], 4) == {Outcome.DUPLICATE}
+                await lane.reconcile(forget=[(3, made[at + 1])])
+                gone.add(made[at + 1])
+                steps += admin.hexists(name, "m")
+            fields: Any = admin.hgetall(name)
+        assert 10 < steps < 23
+        assert (fields.pop(b"n"), fields.pop(b"w")) == (b"%d" % len(made), b"4")
+        assert all(at.startswith(of) for of, group in fields.items() for at in entries(group))
+        assert sorted(at[:8] for group in fields.values() for at in entries(group)) == sorted({*made} - gone)
+
+
+def entries(group: bytes) -> list[bytes]:
+    """Return the entries of a group of duplicates: key and content of each."""
+    return [group[at : at + 12] for at in range(0, len(group), 12)]
+
+
 async def test_generations_go_in_bounded_steps(redis_url: str, prefix: str) -> None:
     """One call drops a bounded number of generations, also empty ones; repeated, it catches up."""
     async with connected(redis_url, prefix) as store:

@@ -41,9 +41,10 @@ local HUGE = 1 / 0
 local SUM_MAX = 2 ^ 62          -- sums are kept in 64 bits; a double tells well enough how near they are to the end
 
 -- Duplicates. An entry of its own takes 52 bytes of a hash; grouped by the beginnings of their keys they take 15 to 25,
--- for 0.5 us more of this server for each side. Groups are to have about 16 entries: a few would cost memory, many
--- time. So the beginnings get longer as a generation fills, the next one begins where the last one ended, and a key is
--- looked for under each length that its generation has used: one or two of them.
+-- for 0.5 us more of this server for each side. Groups are to have 16 entries at most, about: a few would cost memory,
+-- many time, for Lua looks at each byte of a string that it makes. So the beginnings get longer as a generation fills, and
+-- the next one begins where the last one ended. A key is looked for under each length that its generation has: one, and
+-- two of one that has grown, until its first groups have moved on, as many entries in a call as it adds.
 local ENTRY, KEY = 12, 8        -- bytes
 local GROUP = 16                -- entries, about
 local DIGESTS = 20              -- of an item: an entry and its older key
@@ -199,6 +200,7 @@ local function fits(held, delta)
 end
 
 local function value_at(a, s, d, x)
+  if d == 1 then return a * x + s end  -- plain, and nothing to be rounded
   if type(d) == 'table' then return round_limbs(a, s, d, x) end
   return round_plain(a * x + s, d)
 end
@@ -275,9 +277,9 @@ end
 local function is_odd(value, signed) return value > LIMIT or value < (signed and -LIMIT or 0) end
 
 -- A draw's picture of its clients: `has[i]` = v, b, then the counters as numbers; odd[i]: one of these is odd, and nothing
--- is drawn from any.
+-- is drawn from any; was[i]: the balance as it is kept.
 local function read_clients(keys, v, at, uses, clients, signed)
-  local has, balance, version, odd = {}, {}, {}, {}
+  local has, balance, version, odd, was = {}, {}, {}, {}, {}
   for i = 1, uses do
     local n = v[at + 2]
     local row
@@ -301,14 +303,17 @@ local function read_clients(keys, v, at, uses, clients, signed)
       end
       row[j] = used
     end
-    has[i], version[i], balance[i] = row, tonumber(row[1]), kept(row[2])
+    local held = row[2] and tonumber(row[2]) or 0
+    if held >= LIMIT or held <= -LIMIT then held = kept(row[2]) end
+    has[i], version[i], balance[i], was[i] = row, tonumber(row[1]), held, held
     at = at + 3 + n
   end
   for i = uses + 1, clients do
     local row = call('HMGET', keys[6 + i], 'v', 'b')
     has[i], version[i], balance[i] = row, tonumber(row[1]), kept(row[2])
+    was[i] = balance[i]
   end
-  return has, version, balance, odd
+  return has, version, balance, odd, was
 end
 
 -- The clients whose version is another than was named, by index; nil when one is gone. A use names the version that
@@ -498,33 +503,26 @@ local function groups_of(u_key, names)
   return groups
 end
 
--- Groups that are added to: `group` and `name` by place; a name has one. flat: what is to be written, and place -> where.
+-- Groups that are added to: name and group of each place, false where there is none yet; place: of names that come twice
+-- the first one's. changed: places that were added to.
 local function open_groups(u_key, names)
-  local read, place, group, index = groups_of(u_key, names), {}, {}, {}
+  local place, index = {}, {}
   for i = 1, #names do
     local name = names[i]
-    local at = index[name]
-    if not at then
-      at, index[name] = i, i
-      group[i] = read[i]
+    local first = index[name]
+    if not first then
+      first, index[name] = i, i
     end
-    place[i] = at
+    place[i] = first
   end
-  return {place = place, group = group, name = names, flat = {}, at = {}}
+  return {place = place, name = names, group = groups_of(u_key, names), changed = {}}
 end
 
--- Add an entry to a group; n: the length of `flat`. Returns the new length.
-local function add_entry(own, place, entry, n)
-  local group, at = own.group[place], own.at[place]
-  group = group and group .. entry or entry
-  own.group[place] = group
-  if not at then
-    own.flat[n + 1] = own.name[place]
-    n = n + 2
-    at, own.at[place] = n, n
-  end
-  own.flat[at] = group
-  return n
+-- Add the entry of the i-th name.
+local function add_entry(own, i, entry)
+  local at = own.place[i]
+  local group = own.group[at]
+  own.group[at], own.changed[at] = group and group .. entry or entry, true
 end
 
 -- What is needed to tell whether the keys of items are known: the groups of the lane's own generation, which items are
@@ -740,7 +738,8 @@ end
 -- marks: of uses, nil for none.
 local function draw_all(v, at, items, starts, has, balance, odd, drawn, digests, own, others, c, wakes, fees, marks)
   local out, n, before, more, woken, rose, due = {0}, 1, {}, {}, {}, {}, {}
-  local fresh, flat, digest, place, groups, lists = 0, 0, 1, own and own.place, own and own.group, #others
+  local fresh, digest, lists = 0, 1, #others
+  local place, groups, changed = own and own.place, own and own.group, own and own.changed
   for k = 1, items do
     local i, head = v[at] + 1, v[at + 1]
     local cut = i < 1
@@ -753,10 +752,11 @@ local function draw_all(v, at, items, starts, has, balance, odd, drawn, digests,
       rose[i] = nil
     end
     if flags % 2 == 0 or not before[i] then before[i] = held end
-    local short, group, known = sub(digests, digest, digest + 3), groups[place[k]], nil
-    if group and find(group, short, 1, true) then known = content_at(group, digests, digest) end
+    local short, at_own, known = sub(digests, digest, digest + 3), place[k], nil
+    local own_group = groups[at_own]
+    if own_group and find(own_group, short, 1, true) then known = content_at(own_group, digests, digest) end
     for l = 1, lists do
-      group = others[l][k]
+      local group = others[l][k]
       if group and not known and find(group, short, 1, true) then known = content_at(group, digests, digest) end
     end
     if known then
@@ -794,7 +794,8 @@ local function draw_all(v, at, items, starts, has, balance, odd, drawn, digests,
           rose[i] = true
           woken[#woken + 1] = k - 1
         end
-        flat = add_entry(own, place[k], sub(digests, digest, digest + ENTRY - 1), flat)
+        local new = sub(digests, digest, digest + ENTRY - 1)
+        groups[at_own], changed[at_own] = own_group and own_group .. new or new, true
         fresh = fresh + 1
       else
         for t = last, n + 2, -1 do out[t] = nil end
@@ -815,13 +816,19 @@ local function set_all(key, flat)
   end
 end
 
--- Write what was added to a generation: so many entries.
-local function remember(u_key, own, fresh)
-  local flat = own.flat
-  local n = #flat
-  flat[n + 1], flat[n + 2], flat[n + 3], flat[n + 4] = 'n', own.n + fresh, 'w', own.first
+-- Write the groups that were added to, and what else is told, a flat list.
+local function write_groups(u_key, own, flat)
+  local n, name, group, changed = #flat, own.name, own.group, own.changed
+  for at = 1, #name do
+    if changed[at] then
+      flat[n + 1], flat[n + 2] = name[at], group[at]
+      n = n + 2
+    end
+  end
   set_all(u_key, flat)
 end
+
+local function remember(u_key, own, fresh) write_groups(u_key, own, {'n', own.n + fresh, 'w', own.first}) end
 
 -- The bytes that keys begin with whose group of a width has this number, from 0.
 local function beginning_of(number, width) return struct.pack('>I4', number * 16 ^ (8 - width)) end
@@ -840,15 +847,17 @@ local function move_groups(u_key, own, entries)
   bytes = table.concat(bytes)
   local count = #bytes / ENTRY
   if count > 0 then
-    local to, n = open_groups(u_key, names_of(bytes, ENTRY, count, width)), 0
-    for place, name in pairs(to.name) do
-      if gone[name] then to.group[place] = nil end
+    local to = open_groups(u_key, names_of(bytes, ENTRY, count, width))
+    for i, name in ipairs(to.name) do
+      if gone[name] then to.group[i] = false end
     end
-    for i = 1, count do n = add_entry(to, to.place[i], sub(bytes, ENTRY * (i - 1) + 1, ENTRY * i), n) end
-    set_all(u_key, to.flat)
-    for k = 1, n, 2 do gone[to.flat[k]] = nil end
+    for i = 1, count do add_entry(to, i, sub(bytes, ENTRY * (i - 1) + 1, ENTRY * i)) end
+    write_groups(u_key, to, {})
+    for _, name in ipairs(to.name) do gone[name] = nil end
   end
-  for name in pairs(gone) do call('HDEL', u_key, name) end
+  for _, name in ipairs(names) do
+    if gone[name] then call('HDEL', u_key, name) end
+  end
   if stop < all then
     call('HSET', u_key, 'm', stop)
   else
@@ -873,12 +882,12 @@ local function index_account(key, account, client)
 end
 
 -- WRITE of a draw: versions, balances and counters that changed. more: of a changed client, counters of no use.
-local function write_clients(keys, v, starts, clients, has, version, balance, more, drawn)
+local function write_clients(keys, v, starts, clients, has, version, balance, was, more, drawn)
   for i = 1, clients do
     local row, flat, n, changed = has[i], more[i] or {}, 0, drawn[i]
     n = #flat
     if more[i] then flat[n + 1], flat[n + 2], n = 'v', version[i], n + 2 end
-    if more[i] or balance[i] ~= kept(row[2]) then
+    if more[i] or balance[i] ~= was[i] then
       flat[n + 1], flat[n + 2] = 'b', balance[i]
       n = n + 2
     end
@@ -965,7 +974,7 @@ local function draw(keys, argv, changing)
     fees, signed, stop = read_fees(c, uses)
     marks = read_marks(c, stop)
   end
-  local has, version, balance, odd = read_clients(keys, v, 11, uses, clients, signed)
+  local has, version, balance, odd, was = read_clients(keys, v, 11, uses, clients, signed)
   local stale = stale_clients(v, starts, uses, clients, c, changes, version)
   if not stale then return {LOST, expected} end
   if #stale > 0 then return {STALE, expected, stale} end
@@ -988,7 +997,7 @@ local function draw(keys, argv, changing)
   -- WRITE
   for k = 1, changes do call('SET', keys[6 + clients + k], argv[7 + k]) end
   if changing then write_lists(keys, argv, c, c[1] + uses) end
-  write_clients(keys, v, starts, clients, has, version, balance, more, drawn)
+  write_clients(keys, v, starts, clients, has, version, balance, was, more, drawn)
   for k = 1, accounts do
     index_account(keys[6 + clients + changes + k], v[entries + 2 * k - 2], v[entries + 2 * k - 1])
   end
@@ -1105,9 +1114,9 @@ local function remember_all(keys, argv, duplicates)
       end
     end
     if #fresh > 0 then
-      local own, n = open_groups(u_key, names_of(keys_of, KEY, #key, generation.width)), 0
+      local own = open_groups(u_key, names_of(keys_of, KEY, #key, generation.width))
       own.n, own.first = generation.n, generation.first
-      for f = 1, #fresh do n = add_entry(own, own.place[fresh[f]], entry[fresh[f]], n) end
+      for f = 1, #fresh do add_entry(own, fresh[f], entry[fresh[f]]) end
       remember(u_key, own, #fresh)
     end
     from = stop
