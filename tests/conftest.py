@@ -6,9 +6,11 @@ RATER_TEST_KAFKA (bootstrap servers) and RATER_TEST_REDIS (URL) name servers tha
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import resource
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -80,6 +82,26 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
 def figure(record_property: Callable[[str, object], None]) -> Figure:
     """Return what takes a line to print at the end of the run."""
     return lambda line: record_property("figure", line)
+
+
+def pytest_collection_finish() -> None:
+    """Leave out of later collections what is there now: they are quick then (`let_go`)."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(autouse=True)
+def let_go(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Collect what a test with servers has left, so that no other one is told of it.
+
+    aiokafka forgets a connection that is still being opened when its client stops: nobody closes it, and a
+    warning comes when it is collected, which else is within whatever test runs then.
+    """
+    yield
+    if any(name in request.fixturenames for name in FIRST):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)
+            gc.collect()
 
 
 @pytest.fixture(autouse=True)

@@ -324,3 +324,31 @@ def test_a_side_that_pays_for_what_was_due_before_its_record() -> None:
         world.faults += world.halts
 
     World(1).run(story)
+
+
+def test_what_waits_for_its_package_hides_nothing() -> None:
+    """A client package waits for its package, at no cost, another for 5.00: a call earns and clears it."""
+    file = json.loads(paid_by_the_hour())
+    fee = file["packages"][0]
+    fee["fees"][0]["rate"] = "5.00"
+    free = {**fee, "id": "Z", "name": "Z", "fees": []}
+    file["packages"].append(free)
+    file["client_packages"].append({"id": "z", "client": "42", "package": "Z"})
+    file["clients"][0]["balance"] = "6.00"
+
+    async def story(world: World) -> None:
+        world.add_worker()
+        await world.begin_load(json.dumps(file).encode(), applied=True)
+        off = {"packages": [{**free, "status": "disabled"}]}
+        await world.begin_load(json.dumps(off).encode(), applied=True)
+        world.skip(3600)
+        await asyncio.sleep(10.0)
+        call = {**call_of("n1", "42"), "answered_at": "2026-09-21T15:13:25.100Z", "duration_ms": 360_000}
+        world.send(0, call)
+        await world.drained(60.0)
+        await world.stop_workers()
+        said = [one.said for one in transactions_of(world) if one.said["type"] == "subscription_fee"]
+        assert [(one["client_package"], one["period"]) for one in said] == [("h", 1), ("h", 2)]
+        world.faults += world.halts
+
+    World(1).run(story)

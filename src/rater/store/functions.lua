@@ -28,7 +28,7 @@
 --   p:PACK   list   clients that were ever given the package; one may be there twice
 --   h:CLIENT hash   CLIENT_PACKAGE.PERIOD -> version that put it .. ":" .. row: periods that have left the register
 --   w        hash   client -> lane .. ":" .. call of the last change of it, while the outcome of that is kept
---   k:LANE   hash   identity -> a change of the lane that other lanes went on from, as they have it
+--   k:LANE   hash   identity and version -> a change of the lane that other lanes went on from, as they have it
 --
 -- Every reply is an array that begins with status and the call number expected next.
 
@@ -944,6 +944,16 @@ local function keep_clients(key, w_key, lane, number, names)
   call('HSET', key, number .. 'w', cmsgpack.pack(names))
 end
 
+-- Those of the clients that no other lane has changed since.
+local function own_clients(w_key, lane, names)
+  local mine = {}
+  for _, client in ipairs(names) do
+    local who = call('HGET', w_key, client)
+    if not who or string.match(who, '^%d+') == lane then mine[#mine + 1] = client end
+  end
+  return mine
+end
+
 -- Drop the outcomes of calls up to `last`.
 local function trim_outcomes(key, last, w_key, lane)
   local gone, n = {}, 0
@@ -1170,7 +1180,10 @@ local function reconcile(keys, argv)
   for k = 1, #pending, 3 do
     call('HSET', keys[3], pending[k] .. 'c', argv[pending[k + 1]], pending[k] .. 'r', argv[pending[k + 2]])
   end
-  if w_key and #changed > 0 then keep_clients(keys[3], w_key, argv[1], argv[3], changed) end
+  if w_key then
+    local mine = own_clients(w_key, argv[1], changed)
+    if #mine > 0 then keep_clients(keys[3], w_key, argv[1], argv[3], mine) end
+  end
   raise_time(keys[1], argv[1], lists[3])
   local journal = max(journaled, lists[1])
   call('HSET', keys[2], 'call', expected + 1, 'floor', journal)

@@ -19,7 +19,7 @@ from msgspec import Meta, Struct
 
 from rater.core.clients.state import read_state
 from rater.core.clients.views import ClientView
-from rater.core.journal.outcomes import read_change
+from rater.core.journal.outcomes import read_copy
 from rater.core.journal.records import (
     CONTROL_HEADER,
     EFFECT_HEADER,
@@ -128,7 +128,7 @@ def _check_state(of: ChangeRecord | StateRecord) -> None:
         message = f"a change of client {of.client!r} holds a hint of another"
         raise ValueError(message)
     for _, copy in of.upon if isinstance(of, ChangeRecord) else ():
-        if read_change(copy).client != of.client:
+        if read_copy(copy).change.client != of.client:
             message = f"a change of client {of.client!r} holds one of another"
             raise ValueError(message)
     ClientView(state)

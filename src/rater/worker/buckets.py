@@ -28,7 +28,7 @@ from rater.core.clients.planning import Known
 from rater.core.clients.state import ClientState, read_state
 from rater.core.clients.views import Views
 from rater.core.instants import HOUR_MS
-from rater.core.journal.outcomes import Upon, changes_of, write_change
+from rater.core.journal.outcomes import KeptChange, Upon, changes_of, write_copy
 from rater.core.line import steps
 from rater.core.line.batch import Batch, Side
 from rater.core.line.draw_request import RequestBuilder
@@ -202,8 +202,9 @@ class LaneBuckets:
             reply = await self.asked(partial(store.draw, bucket, request))
             if reply.status != Status.UNSETTLED:
                 return request, reply
-            for client, other in reply.unsettled:
-                builder.carry(client, await unpublished(store, bucket, client, other, lane.number))
+            upon = await unpublished(store, bucket, reply.unsettled, lane)
+            for client, changes in upon.items():
+                builder.carry(client, changes)
 
     async def wake(self, batch: Batch, side: Side, views: Views) -> int:
         """Do what clears of pending charges now that a side has raised its client's balance.
@@ -313,22 +314,30 @@ def _check(status: Status) -> None:
         )
 
 
-async def unpublished(store: Buckets, bucket: int, client: str, other: int, own: int) -> list[Upon]:
-    """Return the changes of a client that are kept of another lane, and those that they went on from.
+async def unpublished(
+    store: Buckets, bucket: int, unsettled: list[tuple[str, int]], own: Lane
+) -> dict[str, list[Upon]]:
+    """Return, by client, the changes that are kept of another lane, and those that they went on from.
 
-    Of these only what their lanes keep still: all else is published. own: the asking lane, which publishes
-    its own in their order.
+    Of these only what their lanes keep still: all else is published. unsettled: clients, each with the lane
+    of its last change. own: the asking lane, which publishes its own in their order.
     """
-    found: list[Upon] = []
-    lanes, asked = [other], {own}
-    while lanes:
-        lane = lanes.pop()
-        if lane in asked:
-            continue
-        asked.add(lane)
-        for _, context, _ in await store.kept(bucket, lane):
-            for change in changes_of(context):
+    kept: dict[int, list[KeptChange]] = {}
+    found: dict[str, list[Upon]] = {}
+    for client, other in unsettled:
+        found[client] = []
+        lanes, asked = [other], {own.number}
+        while lanes:
+            lane = lanes.pop()
+            if lane in asked:
+                continue
+            asked.add(lane)
+            if lane not in kept:
+                outcomes = await store.kept(bucket, lane)
+                kept[lane] = [change for _, context, _ in outcomes for change in changes_of(context)]
+            for change in kept[lane]:
                 if change.client == client:
-                    found.append(Upon(lane, write_change(change)))
+                    copy = write_copy(change, own.ids.get(change.topic, ""))
+                    found[client].append(Upon(lane, copy))
                     lanes += [of.lane for of in change.upon]
     return found

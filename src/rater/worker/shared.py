@@ -125,8 +125,8 @@ class SlowestLane:
 
     def __init__(self) -> None:
         self._lane_ms = 0
-        self.positions: dict[int, Mapping[str, int]] = {}
-        """Lane → positions that it is not behind, as the same marks had them."""
+        self.positions: dict[int, Mapping[tuple[str, str], int]] = {}
+        """Lane → topic and its id → position that it is not behind, as the same marks had it."""
         self._read_at = float("-inf")
         self._reading = asyncio.Lock()
 
@@ -136,7 +136,11 @@ class SlowestLane:
             if time.monotonic() - self._read_at > LOOK_BACK_S:
                 topics = connections.topics
                 marks = await last_marks(connections.client, topics.transactions, topics.partitions)
-                self.positions = {lane: mark.positions for lane, mark in enumerate(marks) if mark is not None}
+                self.positions = {
+                    lane: {(topic, mark.ids.get(topic, "")): at for topic, at in mark.positions.items()}
+                    for lane, mark in enumerate(marks)
+                    if mark is not None
+                }
                 self._lane_ms = min(0 if mark is None else mark.lane_ms for mark in marks)
                 self._read_at = time.monotonic()
         return self._lane_ms

@@ -296,7 +296,7 @@ class Reconcile(Struct):
     unsettled: list[str] = []
     """Clients whose changes are among `pending`."""
     copies: list[tuple[int, str, bytes]] = []
-    """(lane, identity, change): changes of other lanes that those of this one went on from."""
+    """(lane, identity and version, copy): changes of other lanes that those of this one went on from."""
     final: bool = True  # False: more is to follow, kept outcomes are still searched for from `base` on
 
 

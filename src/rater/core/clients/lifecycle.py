@@ -107,14 +107,12 @@ def finished(plan: Plan, at_ms: int) -> Change:
 
 def _first_of(plan: Plan, at_ms: int) -> tuple[int | None, int | None]:
     """Return when something is due once the plan is carried out at an instant, and first what calls do."""
-    changed_ms = max(plan.state.changed_ms, at_ms)
+    state = plan.state
+    if not all(map(_is_open, plan.packages)):
+        state = replace(state, changed_ms=max(state.changed_ms, at_ms))
     return first_of(
-        [
-            _due(plan, place)
-            if _is_open(held)
-            else (due_of(replace(plan.state, changed_ms=changed_ms), held, plan.catalog), None)
-            for place, held in enumerate(plan.packages)
-        ]
+        _due(plan, place) if _is_open(held) else (due_of(state, held, plan.catalog), None)
+        for place, held in enumerate(plan.packages)
     )
 
 

@@ -217,7 +217,8 @@ def _opened(
 
 def _wake(state: ClientState) -> int | None:
     every = [of.life.waiting for of in state.packages if of.life is not None]
-    waiting = [one for one in every if one is not None]
+    # What waits for its package clears by no money, and what it would cost must not hide what does.
+    waiting = [one for one in every if one is not None and one.reason != "package_disabled"]
     if not all(one.steady for one in waiting):
         return ANY_RISE
     return min([one.total - state.credit_limit for one in waiting], default=None)

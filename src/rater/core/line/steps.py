@@ -322,8 +322,9 @@ def halves(sides: list[Side]) -> list[list[Side]]:
 def settle(batch: Batch, request: RequestBuilder, reply: DrawReply) -> None:
     """Note what became of a request: its changes were carried out, each side has its result."""
     batch.add_changes(request.changes)
+    told = len(batch.events)
     for side, result in zip(request.sides, reply.results, strict=True):
-        side.result, side.told = result, len(batch.events)
+        side.result, side.told = result, told
     batch.woken += [request.sides[item] for item in reply.woken]
 
 
