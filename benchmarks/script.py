@@ -1,12 +1,11 @@
 """CPU that Redis takes of a CDR side: this tree's functions.lua beside others, call by call in turn.
 
-    python benchmarks/script.py [OTHER.lua ...] [--flavour redis|valkey] [--grown] [--cdrs N] [--clients N]
+    python benchmarks/script.py [OTHER.lua ...] [--flavour redis|valkey] [--first] [--cdrs N] [--clients N]
 
 Each file runs on a server of its own. All get the same draws, of four lanes at four buckets, as the worker
 packs those of batches of 2,000 to 3,600 calls, and have to answer the same. The first half of them is not
-measured. 100,000 duplicates are in each bucket before; the first 65,536 of them are grouped by three half
-bytes of their keys, as in a generation that has just grown; with --grown all by four, as when its groups have
-moved on.
+measured. Before, 100,000 duplicates are drawn in each bucket in the generation before and as many in the
+present one, as in a system that has run for a while; with --first in the present one alone, as in one that is new.
 
 Printed for each: CPU of a side (all threads of the server), the median of pieces of 15,000 sides, the median
 of their ratio to the first file's, and the commands that take most, in calls and µs of a side.
@@ -29,15 +28,18 @@ import redis
 from world import SEED, World
 
 from line import BALANCE, BUCKETS, CDRS, CLIENTS, Inside, prepared
-from rater.core.bucket.messages import DrawRequest, bucket_of
+from rater.core.amounts import Form
+from rater.core.bucket.messages import DrawItem, DrawRequest, Use, bucket_of
 from rater.local.redis import Flavour, Redis
 from rater.store.keys import Keys
 from rater.store.packing import pack_draw
 
 LANES = 4
 DUPLICATES = 100_000
-FIRST_WIDTH = 65_536
-"""Entries from which on a generation's keys are grouped by four half bytes (`width_of` in functions.lua)."""
+OF_CALL = 1000
+NOTHING = Form(0, 0, 1)
+EARLIER = "rater_v3"
+"""The library whose draws have no keys of cells."""
 PIECE = 15_000
 SHOWN = 5
 KEYS = [Keys("script", bucket, BUCKETS) for bucket in range(BUCKETS)]
@@ -91,7 +93,7 @@ class Server:
         assert reply[0] == 0, (self.name, name, reply)
         return reply
 
-    def fill(self, requests: list[tuple[int, int, DrawRequest]], *, grown: bool) -> None:
+    def fill(self, requests: list[tuple[int, int, DrawRequest]], *, first: bool) -> None:
         """Put in clients and duplicates, and take the lanes."""
         chance = random.Random(SEED)  # noqa: S311 - bytes of nobody
         versions = {use.client: (at, use.version) for _, at, request in requests for use in request.uses}
@@ -99,17 +101,6 @@ class Server:
         for client, (at, version) in versions.items():
             pipe.hset(KEYS[at].client + client, mapping={"v": version, "b": BALANCE})
             pipe.set(KEYS[at].client_state + client, chance.randbytes(150))
-        generation = requests[0][2].generation
-        for keys in KEYS:
-            name = keys.generation(generation)
-            groups: dict[Any, Any] = {b"n": DUPLICATES, b"w": 4 if grown else 3}
-            for number in range(DUPLICATES):
-                entry = chance.randbytes(12)
-                few = number < FIRST_WIDTH and not grown
-                group = bytes([entry[0], entry[1] & 0xF0]) if few else entry[:2]
-                groups[group] = groups.get(group, b"") + entry
-            pipe.hset(name, mapping=groups)
-            pipe.hset(keys.gate, "gen_min", generation)
         pipe.execute()
         places = [(lane, at) for lane in range(LANES) for at in range(BUCKETS)]
         for lane, at in places:
@@ -118,12 +109,26 @@ class Server:
         for lane, at in places:
             names, argv = [KEYS[at].gate, KEYS[at].lane(lane)], [lane, 1, self.numbers[lane, at], LANES]
             self.numbers[lane, at] = self.function("register", names, argv)[1]
+        at_of = {at: request for _, at, request in requests}
+        generation = requests[0][2].generation
+        for of in [generation] if first else [generation - 1, generation]:
+            for at, request in at_of.items():
+                for _ in range(0, DUPLICATES, OF_CALL):
+                    items = [
+                        DrawItem(0, digest[:8], digest[8:], 0, NOTHING, same_record=False, candidates=())
+                        for digest in (chance.randbytes(12) for _ in range(OF_CALL))
+                    ]
+                    use = Use(request.uses[0].client, request.uses[0].version, 0, [])
+                    made = DrawRequest(0, 0, 0, 0, of, 0, 0, [], [], [use], items, b"", contextless=True)
+                    self.draw(0, at, made)
 
     def draw(self, lane: int, at: int, request: DrawRequest) -> Any:
         """Send a request as its lane's next; returns the results as they are packed."""
         number = self.numbers[lane, at]
         request.lane, request.token, request.number, request.trim = lane, 1, number, max(0, number - 4)
         args = pack_draw(request, KEYS[at])
+        if self.library == EARLIER:
+            del args.keys[6:9]
         _, self.numbers[lane, at], packed = self.function("draw", args.keys, args.argv)
         return packed
 
@@ -158,7 +163,7 @@ class Server:
         )
 
 
-def measure(codes: list[Path], flavour: Flavour, clients: int, cdrs: int, *, grown: bool) -> None:
+def measure(codes: list[Path], flavour: Flavour, clients: int, cdrs: int, *, first: bool) -> None:
     """Run all, and print the figures."""
     requests = recorded(clients, cdrs)
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
@@ -166,7 +171,7 @@ def measure(codes: list[Path], flavour: Flavour, clients: int, cdrs: int, *, gro
         for number, code in enumerate(codes):
             running = stack.enter_context(Redis.start(Path(folder) / str(number), flavour=flavour))
             servers.append(Server(code, running.url))
-            servers[-1].fill(requests, grown=grown)
+            servers[-1].fill(requests, first=first)
         sides = piece = 0
         for place, (lane, at, request) in enumerate(requests):
             if place == len(requests) // 2:
@@ -190,13 +195,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("others", nargs="*", type=Path, help="other versions; the first is compared with")
     parser.add_argument("--flavour", choices=["redis", "valkey"], default="redis")
-    parser.add_argument("--grown", action="store_true", help="all duplicates are grouped by four half bytes")
+    parser.add_argument("--first", action="store_true", help="there is no generation before")
     parser.add_argument("--cdrs", type=int, default=6 * CDRS)
     parser.add_argument("--clients", type=int, default=CLIENTS)
     given = parser.parse_args()
     with resources.as_file(resources.files("rater.store") / "functions.lua") as own:
         codes = [*given.others, own]
-        measure(codes, given.flavour, given.clients, given.cdrs, grown=given.grown)
+        measure(codes, given.flavour, given.clients, given.cdrs, first=given.first)
 
 
 if __name__ == "__main__":

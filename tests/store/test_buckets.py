@@ -332,7 +332,7 @@ async def test_check_says_what_is_wrong(start_redis: Callable[..., Redis], prefi
             admin.function_flush()
         said = "\n".join(await store.check())
     assert f"127.0.0.1:{server.port} has maxmemory-policy allkeys-lru" in said
-    assert "lacks the functions rater_v3" in said
+    assert "lacks the functions rater_v4" in said
 
 
 # ------------------------------------------------------------------ generations
@@ -702,19 +702,19 @@ async def test_key_of_another_kind(redis_url: str, prefix: str) -> None:
             await store.fence(0, 0, 1)
 
 
-OTHER = """#!lua name=rater_v3
+OTHER = """#!lua name=rater_v4
 local function other() return %s end
-redis.register_function('rater_v3_fence', other)
-redis.register_function('rater_v3_reconcile', other)
-redis.register_function('rater_v3_register', other)
-redis.register_function('rater_v3_draw', other)
-redis.register_function('rater_v3_change', other)
-redis.register_function('rater_v3_expire', other)
-redis.register_function('rater_v3_views', other)
-redis.register_function('rater_v3_probe', other)
-redis.register_function('rater_v3_due', other)
-redis.register_function('rater_v3_drop_due', other)
-redis.register_function('rater_v3_members', other)
+redis.register_function('rater_v4_fence', other)
+redis.register_function('rater_v4_reconcile', other)
+redis.register_function('rater_v4_register', other)
+redis.register_function('rater_v4_draw', other)
+redis.register_function('rater_v4_change', other)
+redis.register_function('rater_v4_expire', other)
+redis.register_function('rater_v4_views', other)
+redis.register_function('rater_v4_probe', other)
+redis.register_function('rater_v4_due', other)
+redis.register_function('rater_v4_drop_due', other)
+redis.register_function('rater_v4_members', other)
 """
 
 
@@ -755,7 +755,7 @@ async def test_reply_of_other_functions(
         with redis.Redis.from_url(server.url) as admin:
             admin.function_load(OTHER % reply, replace=True)
         for name in steps:
-            with pytest.raises(Halt, match=rf"rater_v3_{name} at {prefix}.*functions\.lua"):
+            with pytest.raises(Halt, match=rf"rater_v4_{name} at {prefix}.*functions\.lua"):
                 await STEPS[name](store)
 
 
@@ -860,7 +860,7 @@ async def test_functions_of_an_earlier_version_that_stay_are_told(
     server = start_redis()
     code = resources.files("rater.store").joinpath("functions.lua").read_text("utf-8")
     with redis.Redis.from_url(server.url) as admin:
-        admin.function_load(code.replace("redis.register_function('rater_v3_change', bound(change))\n", ""))
+        admin.function_load(code.replace("redis.register_function('rater_v4_change', bound(change))\n", ""))
         rules = [rule for rule in user_rights.rights(prefix) if not rule.startswith("+function")]
         password = user_rights.set_user(admin, prefix, [*rules, *rights.split()])
     with pytest.raises(Halt, match=r"grant \+function\|load, or let an administrator load them"):

@@ -10,6 +10,7 @@ import copy
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, ClassVar
 
 import pytest
@@ -55,8 +56,8 @@ FIELDS = LIMITS + SUMS
 PACKAGES = ["p0", "p1"]
 HOURS = 6
 ACCOUNTS = ["a0", "a1", "a2"]
-DIGESTS = [bytes([n // 3]) * 4 + bytes([n]) * 4 for n in range(6)]
-"""Keys: in two groups of entries, as those of a call at several clients share one."""
+DIGESTS = [bytes([n // 3, 0, 0, 0]) + bytes([n // 2]) + bytes([n]) * 3 for n in range(6)]
+"""Keys: of two cells, which tell two of three apart."""
 CONTENTS = [b"same", b"else"]
 
 lanes = st.integers(0, LANES - 1)
@@ -477,7 +478,7 @@ class Machine(RuleBasedStateMachine):
         """Begin another run of the server with the data kept: what was registered before no longer counts."""
         fields: Any = self.admin.hkeys(self.keys.gate)
         for name in fields:
-            if name == b"agreed" or name.startswith(b"in:"):
+            if name == b"joined" or name.startswith(b"at:"):
                 self.admin.hset(self.keys.gate, name, "before")
         self.twin.run_id += "'"
 
@@ -513,6 +514,8 @@ class Machine(RuleBasedStateMachine):
         for name in names:
             if name.startswith(self.keys.client_state.encode()):
                 asked.get(name)
+            elif name.startswith(self.keys.cells(0)[:-1].encode()):
+                asked.strlen(name)
             elif name.startswith((self.keys.due(0)[:-1].encode(), self.keys.members("").encode())):
                 asked.lrange(name, 0, -1)
             else:
@@ -520,28 +523,49 @@ class Machine(RuleBasedStateMachine):
         found = {name.decode(): value for name, value in zip(names, asked.execute(), strict=True)}
         for key, fields in found.items():
             if key == self.keys.gate:
-                found[key] = {name: value for name, value in fields.items() if name[:2] not in (b"ag", b"in")}
+                found[key] = {name: value for name, value in fields.items() if name[:2] not in (b"jo", b"at")}
             elif key.startswith((self.keys.lane(0)[:-1], self.keys.client)):  # 0 is the same as none
                 found[key] = {name: value for name, value in fields.items() if value != b"0"}
             elif key.startswith(self.keys.generation(0)[:-1]):
-                found[key] = entries_of(fields)
-        return {key: value for key, value in found.items() if value or isinstance(value, bytes)}
+                found[key] = entries_of(fields, partial(self.cell, key.replace(":u:", ":f:")))
+        return {
+            key: value
+            for key, value in found.items()
+            if (value or isinstance(value, bytes)) and not isinstance(value, int)
+        }
+
+    def cell(self, name: str, place: int) -> bytes:
+        """Return what a cell of a generation holds."""
+        held: Any = self.admin.getrange(name, 3 * place, 3 * place + 2)
+        return bytes(held)
 
 
-def entries_of(fields: dict[bytes, bytes]) -> dict[bytes, bytes]:
-    """Return key → content of a generation's groups, each of which is where its keys are looked for."""
+COUNTS = b"n", b"o", b"w", b"s", b"e", b"k", b"z"
+
+
+def entries_of(fields: dict[bytes, bytes], cell: Callable[[int], bytes]) -> dict[bytes, bytes]:
+    """Return key → content of a generation, each of whose entries is where its key is looked for."""
     found: dict[bytes, bytes] = {}
-    for name, group in fields.items():
-        if name in (b"n", b"w"):
+    counts = {name: int(fields.get(name, 0)) for name in COUNTS}
+    grouped = 0
+    for name, entries in fields.items():
+        if name in COUNTS:
             continue
-        assert group
-        for at in range(0, len(group), 12):
-            key, content = group[at : at + 8], group[at + 8 : at + 12]
+        assert entries
+        for at in range(0, len(entries), 12):
+            key, content = entries[at : at + 8], entries[at + 8 : at + 12]
             assert key not in found
+            found[key] = content
+            held = cell(int.from_bytes(key[:4], "little") % counts[b"z"]) if counts[b"z"] else b""
+            if name.startswith(b"chunk:"):
+                assert held == int(name[6:]).to_bytes(2) + key[4:5]
+                continue
+            grouped += 1
             assert name[:-1] == key[: len(name) - 1]
             assert name[-1] in (key[len(name) - 1], key[len(name) - 1] & 0xF0)
-            found[key] = content
-    assert int(fields[b"n"]) >= len(found)
+            assert any(held) or counts[b"n"] > counts[b"o"]
+    assert counts[b"n"] >= grouped
+    assert counts[b"k"] >= len(found) - grouped
     return found
 
 

@@ -227,7 +227,7 @@ def test_marks_of_earlier_versions_are_read() -> None:
     ((name, raw),) = control_record(ours)[2]
     assert understood([(name, raw)]) == ours
     tag, *fields = msgspec.msgpack.decode(raw)
-    assert tag == "mark_v3"
+    assert tag == "mark_v4"
     for count, said in ((7, EarlierMark(*fields[:7])), (6, EarlierMark(*fields[:6])), (5, None)):
         earlier = msgspec.msgpack.encode(["mark", *fields[:count]])
         read = understood([(CONTROL_HEADER, earlier)])

@@ -268,7 +268,8 @@ class Buckets(StoredClients):
             first = await self._link.ask(keys.gate, "HGET", keys.gate, "gen_min")
             names = self._lane_keys(bucket, lane)
             if first is not None:
-                names += [keys.generation(int(first) + ahead) for ahead in range(EXPIRE_GENERATIONS_MAX)]
+                for generation in range(int(first), int(first) + EXPIRE_GENERATIONS_MAX):
+                    names += (keys.generation(generation), keys.cells(generation))
             argv = [lane, token, number, self.lanes, length_ms, first or b"", lane_ms]
             reply = await self._call(bucket, "expire", Args(names, argv))
             return ExpireReply(*_head(reply), reply[2])
