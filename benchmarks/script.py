@@ -5,7 +5,7 @@
 Each file runs on a server of its own. All get the same draws, of four lanes at four buckets, as the worker
 packs those of batches of 2,000 to 3,600 calls, and have to answer the same. The first half of them is not
 measured. Before, 100,000 duplicates are drawn in each bucket in the generation before and as many in the
-present one, as in a system that has run for a while; with --first in the present one alone, as in one that is new.
+present one, as in a system that has run for a while; with --first in the present one alone, as in a new one.
 
 Printed for each: CPU of a side (all threads of the server), the median of pieces of 15,000 sides, the median
 of their ratio to the first file's, and the commands that take most, in calls and µs of a side.

@@ -421,39 +421,92 @@ async def test_many_duplicates(redis_url: str, prefix: str) -> None:
         assert await outcomes(made[1::40], 3) == {Outcome.DUPLICATE}
 
 
-async def test_duplicates_of_a_grown_generation_move_on(redis_url: str, prefix: str) -> None:
-    """Groups by few bits become groups by more, call by call: each key is found meanwhile, and kept once."""
+@pytest.mark.parametrize(("small", "last"), [(False, False), (True, False), (False, True)])
+async def test_duplicates_that_share_cells(redis_url: str, prefix: str, *, small: bool, last: bool) -> None:
+    """Whoever has the cell of a key: it is found in each generation near, and kept once.
+
+    small: the generation has two cells, which are soon taken. last: it has three chunks left.
+    """
     async with connected(redis_url, prefix) as store:
         lane = await Lane(store).take()
         await lane.create(CLIENT)
-        made = [blake2b(b"%d" % n, digest_size=8).digest() for n in range(170_000)]
-        for at in range(0, 75_000, 15_000):
-            await lane.reconcile(duplicates=[(3, key, b"same") for key in made[at : at + 15_000]])
-
-        async def outcomes(keys: list[bytes], generation: int = 3) -> set[int]:
-            items = [DrawItem(0, key, b"same", 0, NOTHING, same_record=False, candidates=()) for key in keys]
-            reply = await lane.draw(items, [Use(CLIENT, 1, 0, [])], generation=generation)
-            return {result.outcome for result in reply.results}
-
         with redis.Redis.from_url(redis_url) as admin:
-            name, steps, gone = f"{prefix}{{0}}:u:3", 0, set[bytes]()
-            for at in range(75_000, len(made), 4000):
-                assert await outcomes(made[at : at + 4000]) == {Outcome.RATED}
-                assert await outcomes(made[2 + at % 97 : at : 1500]) == {Outcome.DUPLICATE}
-                assert await outcomes(made[:1], 4) == {Outcome.DUPLICATE}
-                await lane.reconcile(forget=[(3, made[at + 1])])
-                gone.add(made[at + 1])
-                steps += admin.hexists(name, "m")
+            name = f"{prefix}{{0}}:u:3"
+            if small:
+                admin.hset(name, mapping={"z": 2, "n": 0, "o": 0, "w": 3})
+            if last:
+                admin.hset(name, mapping={"z": 2**20, "n": 0, "o": 0, "w": 3, "s": 65535 - 3})
+            made = [bytes([n % 5, 0, 0, 0, n % 3, n // 256, n % 256, 0]) for n in range(3000)]
+            made += [blake2b(b"%d" % n, digest_size=8).digest() for n in range(9000)]
+
+            async def outcomes(keys: list[bytes], generation: int = 3, content: bytes = b"same") -> set[int]:
+                items = [
+                    DrawItem(0, key, content, 0, NOTHING, same_record=False, candidates=()) for key in keys
+                ]
+                reply = await lane.draw(items, [Use(CLIENT, 1, 0, [])], generation=generation)
+                return {result.outcome for result in reply.results}
+
+            for at in range(0, len(made), 1500):
+                part = made[at : at + 1500]
+                assert await outcomes(part[:40]) == {Outcome.RATED}
+                assert await outcomes(part[40:]) == {Outcome.RATED}
+                for generation in (3, 4, 2):
+                    assert await outcomes(part, generation) == {Outcome.DUPLICATE}
+                    assert await outcomes(part, generation, b"else") == {Outcome.DIFFERS}
+                gone = part[::7]
+                await lane.reconcile(forget=[(3, key) for key in gone])
+                assert await outcomes(gone) == {Outcome.RATED}
+                await lane.reconcile(duplicates=[(3, key, b"else") for key in gone])
+                assert await outcomes(gone) == {Outcome.DIFFERS}
             fields: Any = admin.hgetall(name)
-        assert 10 < steps < 23
-        assert (fields.pop(b"n"), fields.pop(b"w")) == (b"%d" % len(made), b"4")
-        assert all(at.startswith(of) for of, group in fields.items() for at in entries(group))
-        assert sorted(at[:8] for group in fields.values() for at in entries(group)) == sorted({*made} - gone)
+        counts = {count: int(fields.pop(count)) for count in (b"n", b"o", b"w", b"s", b"e", b"k", b"z")}
+        assert sorted(at[:8] for texts in fields.values() for at in entries(texts)) == sorted(made)
+        assert counts[b"k"] + counts[b"n"] >= len(made)
+        assert 2 <= counts[b"k"] < 4500 if small or last else counts[b"k"] > 8000
 
 
-def entries(group: bytes) -> list[bytes]:
-    """Return the entries of a group of duplicates: key and content of each."""
-    return [group[at : at + 12] for at in range(0, len(group), 12)]
+def entries(text: bytes) -> list[bytes]:
+    """Return the entries of a chunk or a group of duplicates: key and content of each."""
+    return [text[at : at + 12] for at in range(0, len(text), 12)]
+
+
+async def test_cells_of_a_call_that_came_to_nothing(redis_url: str, prefix: str) -> None:
+    """A refused call leaves no key behind: when it is asked again its keys are new, and then known."""
+    cost = Form(5, 0, 1)
+    keys = [bytes([n % 2, 0, 0, 0, 7, n, 0, 0]) for n in range(20)]
+    async with connected(redis_url, prefix) as store:
+        lane = await Lane(store).take()
+        await lane.create(CLIENT)
+        items = [DrawItem(0, key, b"same", 1, cost, same_record=False, candidates=()) for key in keys]
+        cut = [DrawItem(0, key, b"same", 1, cost, same_record=False, candidates=(), cut=True) for key in keys]
+        for _ in range(2):
+            assert (await lane.draw(cut, [Use(CLIENT, 1, 0, [])])).status == Status.MORE
+        reply = await lane.draw(items, [Use(CLIENT, 1, 0, [])])
+        assert {result.outcome for result in reply.results} == {Outcome.RATED}
+        reply = await lane.draw(items, [Use(CLIENT, 1, 0, [])])
+        assert {result.outcome for result in reply.results} == {Outcome.DUPLICATE}
+
+
+@pytest.mark.parametrize("taken", [False, True])
+async def test_a_key_that_was_out_of_range_is_new(redis_url: str, prefix: str, *, taken: bool) -> None:
+    """What was not rated takes no cell for good, also where the same key is rated later in the call."""
+    huge = Form(LIMIT, 0, 1)
+    keys = [bytes([0, 0, 0, 0, 7, n, 0, 0]) for n in (0, 1, 2, 1)]
+    async with connected(redis_url, prefix) as store:
+        lane = await Lane(store).take()
+        await lane.create(CLIENT)
+        costs = [Form(5, 0, 1), huge, NOTHING, NOTHING]
+        items = [
+            DrawItem(0, key, b"same", 1, cost, same_record=False, candidates=())
+            for key, cost in zip(keys, costs, strict=True)
+        ]
+        if taken:
+            before = DrawItem(0, b"\0\0\0\0\x08\0\0\0", b"same", 0, NOTHING, same_record=False, candidates=())
+            await lane.draw([before], [Use(CLIENT, 1, 0, [])])
+        reply = await lane.draw(items, [Use(CLIENT, 1, 0, [])])
+        assert [result.outcome for result in reply.results] == [0, Outcome.OUT_OF_RANGE, 0, 0]
+        reply = await lane.draw(items[1:], [Use(CLIENT, 1, 0, [])])
+        assert {result.outcome for result in reply.results} == {Outcome.DUPLICATE}
 
 
 async def test_generations_go_in_bounded_steps(redis_url: str, prefix: str) -> None:
@@ -466,7 +519,7 @@ async def test_generations_go_in_bounded_steps(redis_url: str, prefix: str) -> N
             _, lane.number, dropped = await store.expire(0, 0, 1, lane.number, 42 * LENGTH_MS, LENGTH_MS)
             steps.append(dropped)
         assert steps == [EXPIRE_GENERATIONS_MAX, EXPIRE_GENERATIONS_MAX, 9, 0]
-        assert not [key for key in dump(redis_url, prefix) if b":u:" in key]
+        assert not [key for key in dump(redis_url, prefix) if b":u:" in key or b":f:" in key]
 
 
 # ------------------------------------------------------------------ the due index, members, balances
@@ -641,21 +694,23 @@ async def test_another_run_is_closed_until_all_agree(start_redis: Callable[..., 
 
 
 async def test_workers_of_the_versions_before_wait(redis_url: str, prefix: str) -> None:
-    """Where a lane registers, the gates of rater_v1 and rater_v2 close: their workers would rate without us.
+    """Where a lane registers, the gates of rater_v1 to rater_v3 close: their workers would rate without us.
 
     And the other way round: what they had open does not open this version's gate.
     """
     async with connected(redis_url, prefix, lanes=2) as store, AsyncRedis.from_url(redis_url) as server:
         state = Keys(prefix, 0, 1).gate
-        before: dict[Any, Any] = {"open": "run", "r:0": "run", "opened": "run", "run:0": "run"}
-        others: dict[Any, Any] = {"r:1": "run", "run:1": "run", "t:0": "7"}
+        before: dict[Any, Any] = {
+            "open": "run", "r:0": "run", "opened": "run", "run:0": "run", "agreed": "run", "in:0": "run",
+        }  # fmt: skip
+        others: dict[Any, Any] = {"r:1": "run", "run:1": "run", "in:1": "run", "t:0": "7"}
         await server.hset(state, mapping=before | others)
         call = (await store.fence(0, 0, 1)).number
         assert await store.probe(0, 0, 1, call) == Status.REGRESSED
         _, call = await store.register(0, 0, 1, call)
         assert await store.probe(0, 0, 1, call) == Status.CLOSED
-        assert await server.hmget(state, *before) == [None] * 4
-        assert await server.hmget(state, *others) == [b"run", b"run", b"7"]
+        assert await server.hmget(state, *before) == [None] * 6
+        assert await server.hmget(state, *others) == [b"run", b"run", b"run", b"7"]
 
 
 @pytest.mark.parametrize("flavour", ["redis", "valkey"])

@@ -55,7 +55,8 @@ local SUM_MAX = 2 ^ 62          -- sums are kept in 64 bits; a double tells well
 local CELL, MARK = 24, 256                    -- bits; what a cell holds is MARK * number of the chunk + byte
 local CELLS_MIN, CELLS_MAX = 2 ^ 20, 2 ^ 25   -- of a generation
 local CELLS_EACH = 8                          -- of a key
-local CHUNKS = 65536
+local CHUNKS = 65535
+local FEW = 8                                 -- keys that are looked for among those of a call one by one
 local FILLED = 256                            -- entries of a chunk, after which the next one begins
 local ENTRY, KEY = 12, 8        -- bytes
 local DIGESTS = 20              -- of an item: an entry and its older key
@@ -489,24 +490,34 @@ local function generation_of(u_key)
   }
 end
 
--- What cells hold of so many keys, which stand in `bytes`, each `step` behind the one before. value: what is put there,
--- to which a byte of each key is added; nil: nothing.
-local function cells_of(f_key, size, bytes, step, count, value)
-  local ask, n, at, held = {}, 0, 1, {}
+-- Of so many keys, which stand in `bytes`, each `step` behind the one before: the numbers that their cells follow from, and
+-- the bytes that these tell of them.
+local function places_of_cells(bytes, step, count)
+  local places, marks, at = {}, {}, 1
   for k = 1, count do
     local a, b, c, d, e = byte(bytes, at, at + 4)
-    ask[n + 2], ask[n + 3] = 'u24', (a + 256 * b + 65536 * c + 16777216 * d) % size * CELL
+    places[k], marks[k] = a + 256 * b + 65536 * c + 16777216 * d, e
+    at = at + step
+  end
+  return places, marks
+end
+
+-- What cells hold. value: what is put there, to which the byte of each key is added; nil: nothing.
+local function cells_of(f_key, size, places, marks, value)
+  local ask, n, held = {}, 0, {}
+  for k = 1, #places do
+    ask[n + 2], ask[n + 3] = 'u24', places[k] % size * CELL
     if value then
-      ask[n + 1], ask[n + 4] = 'SET', value + e
+      ask[n + 1], ask[n + 4] = 'SET', value + marks[k]
       n = n + 4
     else
       ask[n + 1] = 'GET'
       n = n + 3
     end
-    at = at + step
   end
   for from = 1, n, CHUNK do  -- a multiple of 3 and of 4
     local part = call('BITFIELD', f_key, unpack(ask, from, min(from + CHUNK - 1, n)))
+    if n <= CHUNK then return part, ask end
     local before = #held
     for j = 1, #part do held[before + j] = part[j] end
   end
@@ -515,14 +526,16 @@ end
 
 -- Take the cells of keys that are free, for the chunk of this number. As one step: nothing can fail between taking all and
 -- putting back what others had. Returns what each held before, or the first of those of this call that ask for the same
--- one put there; and whether there are such.
-local function take_cells(f_key, size, bytes, step, count, number)
-  local held, ask = cells_of(f_key, size, bytes, step, count, number * MARK)
-  local back, n, first, again = {}, 0, {}, false
-  for k = 1, count do
+-- one put there; which keys may be in the chunk already, or come twice in this call; and how many these are.
+local function take_cells(f_key, size, places, marks, number)
+  local held, ask = cells_of(f_key, size, places, marks, number * MARK)
+  local back, n, first, again, count_again = {}, 0, {}, {}, 0
+  for k = 1, #held do
     if held[k] ~= 0 then
       local at = ask[4 * k - 1]
-      again = again or held[k] >= number * MARK
+      if held[k] >= number * MARK then
+        again[k], count_again = true, count_again + 1
+      end
       if not first[at] then
         first[at] = held[k]
         back[n + 1], back[n + 2], back[n + 3], back[n + 4] = 'SET', 'u24', at, held[k]
@@ -532,7 +545,7 @@ local function take_cells(f_key, size, bytes, step, count, number)
     end
   end
   for from = 1, n, CHUNK do call('BITFIELD', f_key, unpack(back, from, min(from + CHUNK - 1, n))) end
-  return held, again
+  return held, again, count_again
 end
 
 -- Of a cell that holds something: the number of the chunk, and the byte of its key.
@@ -577,8 +590,8 @@ local function groups_of(u_key, names)
 end
 
 -- Groups that are added to: name and group of each place, false where there is none yet; place: of names that come twice
--- the first one's. changed: places that were added to.
-local function open_groups(u_key, names)
+-- the first one's. changed: places that were added to. read: name -> group of those that were read before.
+local function open_groups(u_key, names, read)
   local place, index = {}, {}
   for i = 1, #names do
     local name = names[i]
@@ -588,7 +601,15 @@ local function open_groups(u_key, names)
     end
     place[i] = first
   end
-  return {place = place, name = names, group = groups_of(u_key, names), changed = {}}
+  local groups = {}
+  for i = 1, #names do
+    groups[i] = read[names[i]]
+    if groups[i] == nil then
+      groups = groups_of(u_key, names)
+      break
+    end
+  end
+  return {place = place, name = names, group = groups, changed = {}}
 end
 
 -- Add the entry of the i-th name.
@@ -622,8 +643,10 @@ local function read_entries(u_key, generation, digests, items, held, known)
       names[j] = group_of(sub(digests, at, at + 2), width)
     end
     local groups = groups_of(u_key, names)
+    generation.read = {}
     for j = 1, #asked do
       local k = asked[j]
+      generation.read[names[j]] = groups[j]
       if groups[j] then
         known[k] = known[k] or {}
         known[k][#known[k] + 1] = groups[j]
@@ -633,8 +656,8 @@ local function read_entries(u_key, generation, digests, items, held, known)
 end
 
 -- What is needed to tell whether the keys of items are known, and to add them. Returns the lane's own generation with
--- `held`, what its cells hold (nil: they are full), `mine`, the keys of this call where one may come twice; and for each
--- of the three generations, by item, what may hold its keys.
+-- `held`, what its cells hold, `again`, the items whose keys may be among those of this call, `mine`, the keys of this call where more than a FEW may come again; and for each of the three generations, by
+-- item, what may hold its keys.
 local function read_known(keys, digests, items)
   if items == 0 then return nil, {} end
   local own, last, next = generation_of(keys[4]), generation_of(keys[5]), generation_of(keys[6])
@@ -645,18 +668,14 @@ local function read_known(keys, digests, items)
   end
   local known = {{}, {}, {}}
   if own.size == 0 then own.size = size_of(own, last) end
-  if 2 * own.kept < own.size and own.number < CHUNKS then
-    local again
-    own.held, again = take_cells(keys[7], own.size, digests, DIGESTS, items, own.number)
-    own.mine = again and {} or nil
-    read_entries(keys[4], own, digests, items, own.held, known[1])
-  else
-    own.mine = {}
-    read_entries(keys[4], own, digests, items, cells_of(keys[7], own.size, digests, DIGESTS, items), known[1])
-  end
+  local places, marks = places_of_cells(digests, DIGESTS, items)
+  local count
+  own.held, own.again, count = take_cells(keys[7], own.size, places, marks, own.number)
+  if count > FEW then own.mine = {} end
+  read_entries(keys[4], own, digests, items, own.held, known[1])
   for g, of in ipairs({last or false, next or false}) do
     if of then
-      local held = of.size > 0 and cells_of(keys[7 + g], of.size, digests, DIGESTS, items)
+      local held = of.size > 0 and cells_of(keys[7 + g], of.size, places)
       read_entries(keys[4 + g], of, digests, items, held, known[1 + g])
     end
   end
@@ -672,19 +691,32 @@ local function content_in(texts, key)
   end
 end
 
+-- The content of a key among those that this call is to add.
+local function content_of_mine(own, key)
+  if own.mine then return own.mine[key] end
+  for _, list in ipairs({own.taken, own.others}) do
+    for i = 1, #list do
+      if find(list[i], key, 1, true) == 1 then return sub(list[i], KEY + 1) end
+    end
+  end
+end
+
 -- The content under which the k-th key, which begins at `at`, or else its older one is known.
 local function content_at(own, known, k, digests, at)
-  local mine, key, older = own.mine, sub(digests, at, at + KEY - 1), sub(digests, at + ENTRY, at + DIGESTS - 1)
-  return content_in(known[1][k], key) or mine and mine[key] or content_in(known[1][k], older) or mine and mine[older]
+  local key, older = sub(digests, at, at + KEY - 1), sub(digests, at + ENTRY, at + DIGESTS - 1)
+  local again = own.again[k]
+  return content_in(known[1][k], key) or again and content_of_mine(own, key)
+    or content_in(known[1][k], older) or again and content_of_mine(own, older)
     or content_in(known[2][k], key) or content_in(known[2][k], older)
     or content_in(known[3][k], key) or content_in(known[3][k], older)
 end
 
 -- Note the entry of the k-th key as one to be added.
 local function add_key(own, k, entry)
-  local held = own.held and own.held[k]
-  -- A cell that holds what we put there does for us: of a call that came to nothing, or of a key with the same byte.
-  if held == 0 or held and told_by(held) == own.number and held % MARK == byte(entry, 5) then
+  local held = own.held[k]
+  -- A cell that holds what we put there does for us: of a call that came to nothing, or of a key with the same byte. When
+  -- no chunk is left cells are taken all the same, so that they say whose keys may be in a group.
+  if own.number < CHUNKS and (held == 0 or told_by(held) == own.number and held % MARK == byte(entry, 5)) then
     own.taken[#own.taken + 1] = entry
   else
     own.others[#own.others + 1] = entry
@@ -878,7 +910,7 @@ end
 local function draw_all(v, at, items, starts, has, balance, odd, drawn, digests, own, known_by, c, wakes, fees, marks)
   local out, n, before, more, woken, rose, due = {0}, 1, {}, {}, {}, {}, {}
   local fresh, digest = 0, 1
-  local first, second, third, mine = known_by[1], known_by[2], known_by[3], own and own.mine
+  local first, second, third, again = known_by[1], known_by[2], known_by[3], own and own.again
   for k = 1, items do
     local i, head = v[at] + 1, v[at + 1]
     local cut = i < 1
@@ -892,7 +924,7 @@ local function draw_all(v, at, items, starts, has, balance, odd, drawn, digests,
     end
     if flags % 2 == 0 or not before[i] then before[i] = held end
     local known
-    if mine or first[k] or second[k] or third[k] then known = content_at(own, known_by, k, digests, digest) end
+    if again[k] or first[k] or second[k] or third[k] then known = content_at(own, known_by, k, digests, digest) end
     if known then
       n = n + 1
       out[n] = known == sub(digests, digest + KEY, digest + ENTRY - 1) and DUPLICATE or DIFFERS
@@ -975,7 +1007,7 @@ local function remember(u_key, own)
   end
   if count == 0 then return set_all(u_key, flat) end
   own.n, flat[#flat + 1], flat[#flat + 2] = own.n + count, 'o', own.overflow + count
-  local groups = open_groups(u_key, names_of(table.concat(own.others), ENTRY, count, own.width))
+  local groups = open_groups(u_key, names_of(table.concat(own.others), ENTRY, count, own.width), own.read or {})
   for i = 1, count do add_entry(groups, i, own.others[i]) end
   write_groups(u_key, own, groups, flat)
 end
@@ -1196,7 +1228,7 @@ end
 local function told_of(u_key, f_key, generation, bytes, count)
   local found, calls = {}, {}
   if generation.size == 0 then return found end
-  for k, held in ipairs(cells_of(f_key, generation.size, bytes, KEY, count)) do
+  for k, held in ipairs((cells_of(f_key, generation.size, (places_of_cells(bytes, KEY, count))))) do
     local number, mark = told_by(held)
     local at = KEY * (k - 1) + 1
     if number > 0 and mark == byte(bytes, at + 4) then
@@ -1265,7 +1297,7 @@ local function remember_all(keys, argv, duplicates)
       end
     end
     if #fresh > 0 then
-      local groups = open_groups(u_key, names_of(keys_of, KEY, #key, generation.width))
+      local groups = open_groups(u_key, names_of(keys_of, KEY, #key, generation.width), {})
       for f = 1, #fresh do add_entry(groups, fresh[f], entry[fresh[f]]) end
       generation.n = generation.n + #fresh
       write_groups(u_key, generation, groups, {})
