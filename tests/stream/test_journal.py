@@ -22,6 +22,7 @@ from rater.core.journal.records import (
 from rater.errors import Halt, StreamDown
 from rater.stream.journal import (
     EarlierMark,
+    GroupsMark,
     Mark,
     Owner,
     control_record,
@@ -233,6 +234,8 @@ def test_marks_of_earlier_versions_are_read() -> None:
         read = understood([(CONTROL_HEADER, earlier)])
         assert isinstance(read, Mark)
         assert read == said or (read.token, read.ids) == (-1, {})
+    groups = msgspec.msgpack.encode(["mark_v3", *fields])
+    assert understood([(CONTROL_HEADER, groups)]) == GroupsMark(*fields)
 
 
 @pytest.mark.parametrize("field", ["v", "b"])
