@@ -487,6 +487,31 @@ async def test_cells_of_a_call_that_came_to_nothing(redis_url: str, prefix: str)
         assert {result.outcome for result in reply.results} == {Outcome.DUPLICATE}
 
 
+async def test_first_key_of_a_generation_whose_cell_is_taken(redis_url: str, prefix: str) -> None:
+    """A generation whose first key has to go to a group, for a refused call has its cell, is asked for it.
+
+    Also when the generation before has grown meanwhile, by which the number of cells is chosen.
+    """
+    refused, key, later = ((2**20 + 5).to_bytes(4, "little") + bytes([mark, 0, 0, 0]) for mark in range(3))
+    use = [Use(CLIENT, 1, 0, [])]
+
+    def item(one: bytes, **what: Any) -> DrawItem:
+        return DrawItem(0, one, b"same", 1, Form(5, 0, 1), same_record=False, candidates=(), **what)
+
+    async with connected(redis_url, prefix) as store:
+        lane = await Lane(store).take()
+        await lane.create(CLIENT)
+        assert (await lane.draw([item(refused, cut=True)], use, generation=3)).status == Status.MORE
+        assert (await lane.draw([item(key)], use, generation=3)).results[0].outcome == Outcome.RATED
+        with redis.Redis.from_url(redis_url) as admin:
+            admin.hset(f"{prefix}{{0}}:u:2", mapping={"z": 2**20, "k": 2**18})
+        for generation in (4, 2, 3):
+            reply = await lane.draw([item(key)], use, generation=generation)
+            assert reply.results[0].outcome == Outcome.DUPLICATE
+        assert (await lane.draw([item(later)], use, generation=3)).results[0].outcome == Outcome.RATED
+        assert (await lane.draw([item(later)], use, generation=4)).results[0].outcome == Outcome.DUPLICATE
+
+
 @pytest.mark.parametrize("taken", [False, True])
 async def test_a_key_that_was_out_of_range_is_new(redis_url: str, prefix: str, *, taken: bool) -> None:
     """What was not rated takes no cell for good, also where the same key is rated later in the call."""

@@ -995,15 +995,16 @@ local function write_groups(u_key, own, groups, flat)
   set_all(u_key, flat)
 end
 
--- Add the entries of a call: those that have a cell to the present chunk, the others to groups.
+-- Add the entries of a call: those that have a cell to the present chunk, the others to groups. How many cells there are is
+-- noted in any case: else the next call could look for what stands in groups by cells of another number.
 local function remember(u_key, own)
-  local flat, count, taken = {}, #own.others, #own.taken
+  local flat, count, taken = {'z', own.size}, #own.others, #own.taken
   if taken > 0 then
     local name, chunk, filled = 'chunk:' .. own.number, table.concat(own.taken), own.filled + taken
     if own.filled > 0 then chunk = (call('HGET', u_key, name) or '') .. chunk end
     local number = own.number
     if filled >= FILLED then number, filled = number + 1, 0 end
-    flat = {name, chunk, 's', number, 'e', filled, 'k', own.kept + taken, 'z', own.size}
+    flat = {'z', own.size, name, chunk, 's', number, 'e', filled, 'k', own.kept + taken}
   end
   if count == 0 then return set_all(u_key, flat) end
   own.n, flat[#flat + 1], flat[#flat + 2] = own.n + count, 'o', own.overflow + count
