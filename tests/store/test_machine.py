@@ -8,9 +8,11 @@ from __future__ import annotations
 import asyncio
 import copy
 import random
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
+from importlib import resources
 from typing import Any, ClassVar
 
 import pytest
@@ -389,6 +391,16 @@ class Machine(RuleBasedStateMachine):
         )
         assert self.run(self.store.reconcile(0, request)) == self.twin.reconcile(request)
 
+    def correct(self, rng: random.Random) -> None:
+        """Forget a key, or remember one."""
+        found = [(n, key) for n, held in self.twin.duplicates.generations.items() for key in held]
+        request = Reconcile(0, *self.owner(0, 0, 0), 0)
+        if rng.random() < 0.8 and found:
+            request.forget = [rng.choice(found)]
+        else:
+            request.duplicates = [(rng.randrange(3, 6), bytes([rng.randrange(12), *[0] * 7]), CONTENTS[0])]
+        assert self.run(self.store.reconcile(0, request)) == self.twin.reconcile(request)
+
     @rule(
         lane=lanes,
         token=off,
@@ -721,6 +733,66 @@ def test_changes(machine: type[Machine]) -> None:
     seen = ("OK", "STALE", "UNSETTLED", "MORE", "DUE", "changed", "drawn on", "woken", "due before an item")
     seen_low = ("low True", "low False")
     assert min(answered[name] for name in (*seen, *seen_low)) >= 5, answered
+
+
+FEW_CELLS = {
+    "CELLS_MIN, CELLS_MAX": "2, 16",
+    "CELLS_EACH": "1",
+    "CHUNKS": "6",
+    "FILLED": "3",
+    "FEW": "1",
+}
+"""Numbers of functions.lua, so small that a few keys fill cells and chunks."""
+
+
+def with_few_cells() -> str:
+    """Return functions.lua with these numbers."""
+    code = resources.files("rater.store").joinpath("functions.lua").read_text("utf-8")
+    for name, value in FEW_CELLS.items():
+        code, found = re.subn(rf"(?m)^local {name} = [^-\n]*", f"local {name} = {value} ", code)
+        assert found == 1, name
+    return code
+
+
+def sides_of_few_cells(rng: random.Random) -> list[DrawItem]:
+    """Return sides whose keys share a dozen places, many known; some are refused, some out of range."""
+    found = []
+    for _ in range(rng.choice((1, 1, 2, 3, 8))):
+        place, mark = rng.randrange(12), rng.randrange(3)
+        key, older = (
+            bytes([place, 0, 0, 0, of, rng.randrange(4), 0, 0]) for of in (mark, rng.choice((mark, 3)))
+        )
+        found.append(
+            DrawItem(
+                use=rng.randrange(len(CLIENTS)), key=key, older=older, content=rng.choice(CONTENTS), billed=1,
+                cost=Form(rng.choice((0, 1, 1, 1, LIMIT)), 0, 1), same_record=False, candidates=(),
+                cut=rng.random() < 0.1,
+            )
+        )  # fmt: skip
+    return found
+
+
+def test_few_cells(machine: type[Machine]) -> None:
+    """Whatever cells hold, of which calls and generations: each key is found, once, and no other one is."""
+    answered: Counter[Any] = Counter()
+    for seed in range(30):
+        rng, one = random.Random(seed), machine()  # noqa: S311 - a test
+        one.admin.function_load(with_few_cells(), replace=True)
+        one.take_all()
+        begun = [ClientWrite(name, 0, 1, b"", -LIMIT, LIMIT, 0) for name in CLIENTS]
+        one.ask(0, 0, 0, begun, [])
+        for _ in range(40):
+            lane_ms = LENGTH_MS * rng.randrange(3, 6)
+            reply = one.ask(rng.randrange(LANES), 0, 0, [], sides_of_few_cells(rng), lane_ms=lane_ms)
+            answered[reply.status] += 1
+            answered.update(result.outcome for result in reply.results)
+            if rng.random() < 0.03:
+                one.correct(rng)
+            if rng.random() < 0.1:
+                one.same_state()
+        one.same_state()
+        one.teardown()
+    assert min(answered[of] for of in (Status.OK, Status.MORE, *Outcome)) >= 20, answered
 
 
 def items_with_fees(rng: random.Random) -> list[DrawItem]:
