@@ -3,7 +3,8 @@
 Each tests/data/kept-DATE.json was recorded by a version of that day, on its own code, by
 `PYTHONPATH=$PWD/src:$PWD/tests python -m taken_over tests/data/kept-DATE.json` (tests/taken_over.py says what
 is in it). It is not to be written again by a later version: then it would prove nothing. The second is of the
-last version before the life of packages, the third of the last that kept all duplicates in groups (`rater_v3`).
+last version before the life of packages, kept-2026-11-30-groups of the last that kept all duplicates in
+groups (`rater_v3`).
 """
 
 from __future__ import annotations
@@ -180,7 +181,9 @@ def test_headers_are_read(killed: Killed) -> None:
             ((_, raw),) = change_record(said)[2]
             assert msgspec.msgpack.decode(raw)[:-5] == msgspec.msgpack.decode(headers[0][1])
         else:
-            written = change_record(said) if isinstance(said, ChangeRecord) else control_record(cast("Any", said))
+            written = (
+                change_record(said) if isinstance(said, ChangeRecord) else control_record(cast("Any", said))
+            )
             assert written == (key, value, headers)
     states = {"StateRecord"} if killed[0] is RECORDED["kept-2026-11-29"] else {"StateRecord", "ChangeRecord"}
     assert kinds == {"Owner", "EarlierMark" if before_life else "GroupsMark", "Effect"} | states

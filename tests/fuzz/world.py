@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, cast
 from unittest.mock import patch
 
 import msgspec
+from engine_choice import InMemory, native_engine
 
 from golden.cases import load_cases
 from rater.catalogs import Catalogs, object_digest
@@ -210,7 +211,7 @@ def content_records() -> list[tuple[str, bytes]]:
 
 
 # ------------------------------------------------------------------ the lane
-class Store:
+class Store(InMemory):
     """Buckets in memory, asked as the worker asks Redis: what it sends must be packable."""
 
     count = BUCKETS
@@ -273,16 +274,18 @@ class Lane:
         self.store = Store()
         self.content = dict(load_of().content if content is None else content)
         self.topics = Topics("t.", 1, {})
+        native = native_engine()
+        beside = None if native is None else native.load
         connections = WorkerConnections(
             settings=_settings(), client={}, topics=self.topics, store=cast("Any", self.store),
-            catalogs=Catalogs(self.read), maps={}, metrics=_metrics(), worker_id="w",
+            catalogs=Catalogs(self.read, beside=beside), maps={}, metrics=_metrics(), worker_id="w",
         )  # fmt: skip
         mark = Mark(positions={}, times={}, catalog=0, body=0, lane_ms=LOADED_MS)
         self.lane = OwnLane(0, 1, cast("LaneProducer", None), mark, connections)
         for cursor, expected in zip(self.lane.cursors, self.store.calls, strict=True):
             cursor.expected = expected
         self.lane.reader = cast("Any", SimpleNamespace(enable_data=_nothing))
-        self.shared = Shared(connections, Readiness("kafka"))
+        self.shared = Shared(connections, Readiness("kafka"), native)
         self.line = Line(self.lane, self.shared)
         self.offset = 100
 

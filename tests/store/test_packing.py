@@ -123,8 +123,8 @@ def test_sides_alone_go_as_they_always_did() -> None:
 def test_what_is_due_comes_with_its_numbers() -> None:
     """Balance and counters of a change come by their names, also beyond what doubles hold."""
     change = ClientWrite("b", 0, 1, b"", counters=[CounterChange("x", 0, 1, 0), CounterChange("y", 0, 1, 0)])
-    request = DrawRequest(0, 1, 2, 3, 4, 5, 6, [change], [], [Use("a", 1, 0, [])], [], b"")
-    assert unpack_due([[1, -1, b"9007199254740993", 5, b"-9007199254740993"], [0, 3, 7]], request) == [
+    rows: list[list[Any]] = [[1, -1, b"9007199254740993", 5, b"-9007199254740993"], [0, 3, 7]]
+    assert unpack_due(rows, ["a", "b"], [change]) == [
         Due("b", None, 2**53 + 1, {"x": 5, "y": -(2**53) - 1}),
         Due("a", 3, 7, {}),
     ]

@@ -56,6 +56,7 @@ def check(catalogs: tuple[str, ...]) -> int:
         found[:0] = [Problem("settings", text) for text in settings]
     else:
         found += [Problem("sources", text) for text in _map_faults(settings)]
+        found += [Problem("settings", text) for text in _tell_engine(settings)]
         found += run(_servers(settings, file), settings)
     for problem in found:
         if asked.json:
@@ -78,6 +79,18 @@ def _told(found: list[Problem], *, with_catalog: bool) -> int:
     else:
         say("all is well: settings, sources, Kafka, topics, Redis" + (", catalog" if with_catalog else ""))
     return 0
+
+
+def _tell_engine(settings: Settings) -> list[str]:
+    """Tell by which engine a worker rates here; return what is wrong with that."""
+    from rater.app import native_engine
+
+    try:
+        found = native_engine(settings)
+    except Halt as fault:
+        return [str(fault)]
+    say("engine: " + (f"python ({found})" if isinstance(found, str) else "native"))
+    return []
 
 
 def _read_files(files: Iterable[str]) -> CatalogFile | None:

@@ -7,7 +7,7 @@ repeat), Halt when the configuration is at fault. Nothing is repeated here.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple, Self
 
@@ -17,6 +17,7 @@ from rater.core.bucket.messages import (
     DUE_HINTS_MAX,
     DUE_HOURS_MAX,
     EXPIRE_GENERATIONS_MAX,
+    ClientWrite,
     CopiesReply,
     DrawReply,
     DrawRequest,
@@ -24,6 +25,7 @@ from rater.core.bucket.messages import (
     DueReply,
     FenceReply,
     MembersReply,
+    PackedDraw,
     Reconcile,
     Status,
     ViewsReply,
@@ -40,9 +42,12 @@ from rater.store.packing import (
     unpack_due,
     unpack_fence,
     unpack_outcomes,
+    with_keys,
 )
 from rater.store.provisioning import LIBRARY, Library, provision
 from rater.store.stored_clients import StoredClients
+
+Writes = Sequence[ClientWrite]
 
 
 class ExpireReply(NamedTuple):
@@ -122,32 +127,38 @@ class Buckets(StoredClients):
     # ------------------------------------------------------------------ rating
     async def draw(self, bucket: int, request: DrawRequest) -> DrawReply:
         """Change clients, then draw: all of it, or nothing and a status."""
-        keys = self._keys[bucket]
-        args = pack_draw(request, keys)
-        function = "change" if changes(args) else "draw"
+        args = pack_draw(request, self._keys[bucket])
+        reply = await self._draw(bucket, args, clients_of(request), request.changes)
+        if reply.status == Status.OK:
+            with self._understood(bucket, _function(args)):
+                reply.woken, reply.results = unpack_results(reply.packed)
+        return reply
+
+    async def draw_packed(self, bucket: int, packed: PackedDraw) -> DrawReply:
+        """Draw, by a request that an engine has packed, which unpacks what came of it."""
+        return await self._draw(bucket, with_keys(packed, self._keys[bucket]), packed.clients)
+
+    async def _draw(self, bucket: int, args: Args, named: list[str], writes: Writes = ()) -> DrawReply:
+        """Return the answer; of OK what it is packed in. named: the clients of the request."""
+        function = _function(args)
         with self._understood(bucket, function):
             reply = await self._call(bucket, function, args)
             status, number = _head(reply)
             match status:
                 case Status.OK:
-                    woken, results = unpack_results(reply[2])
-                    return DrawReply(status, number, results, woken, [], reply[2])
+                    return DrawReply(status, number, packed=reply[2])
                 case Status.STALE:
-                    return await self._stale(bucket, request, number, reply[2])
+                    return await self._stale(bucket, [named[index] for index in reply[2]], number)
                 case Status.DUE:
-                    return DrawReply(status, number, due=unpack_due(reply[2], request))
+                    return DrawReply(status, number, due=unpack_due(reply[2], named, writes))
                 case Status.MORE:
                     return DrawReply(status, number, more=reply[2])
                 case Status.UNSETTLED:
-                    named = clients_of(request)
-                    unsettled = [(named[index], lane) for index, lane in reply[2]]
-                    return DrawReply(status, number, unsettled=unsettled)
+                    return DrawReply(status, number, unsettled=[(named[at], lane) for at, lane in reply[2]])
             return DrawReply(status, number)
 
-    async def _stale(self, bucket: int, request: DrawRequest, number: int, indices: list[int]) -> DrawReply:
+    async def _stale(self, bucket: int, clients: list[str], number: int) -> DrawReply:
         """Return the answer STALE, with the states as they are now."""
-        named = clients_of(request)
-        clients = [named[index] for index in indices]
         base = self._keys[bucket].client_state
         fresh = await self._read(bucket, [base + client for client in clients])
         if None in fresh:  # emptied since the script ran
@@ -298,6 +309,11 @@ class Buckets(StoredClients):
         except FunctionMissing:
             await self._library.load(await self._link.address(key))
             raise
+
+
+def _function(args: Args) -> str:
+    """Return which function draws."""
+    return "change" if changes(args) else "draw"
 
 
 def _head(reply: list[Any]) -> tuple[Status, int]:

@@ -11,7 +11,17 @@ from typing import Any, NamedTuple
 from msgspec import msgpack
 
 from rater.core.amounts import Form, wire
-from rater.core.bucket.messages import DrawItem, DrawRequest, Due, FenceReply, Reconcile, Status, clients_of
+from rater.core.bucket.messages import (
+    ClientWrite,
+    DrawItem,
+    DrawRequest,
+    Due,
+    FenceReply,
+    PackedDraw,
+    Reconcile,
+    Status,
+    clients_of,
+)
 from rater.store.keys import Keys
 
 _PLAIN_MAX = 2**52  # as in amounts.wire
@@ -34,9 +44,7 @@ def pack_draw(request: DrawRequest, keys: Keys) -> Args:
     """Return the arguments of rater_v4_draw; of rater_v4_change where `changes` says so."""
     clients = clients_of(request)
     generation = request.generation
-    names = [keys.gate, keys.lane(request.lane), keys.outcomes(request.lane)]
-    near = generation, generation - 1, generation + 1
-    names += (*map(keys.generation, near), *map(keys.cells, near))
+    names = _keys_before_clients(request.lane, generation, keys)
     names += [keys.client + client for client in clients]
     names += [keys.client_state + change.client for change in request.changes]
     names += [keys.accounts(account) for account, _ in request.accounts]
@@ -68,6 +76,31 @@ def pack_draw(request: DrawRequest, keys: Keys) -> Args:
         argv += _pack_changes(request, asking, clients, keys, names)
     names.append(keys.unsettled)
     return Args(names, argv)
+
+
+def pack_sides(request: DrawRequest) -> tuple[list[str], bytes, bytes, bytes, bytes | None]:
+    """Return what a call of sides alone has, whichever bucket's it is (`core.line.engine.Packed`)."""
+    args = pack_draw(request, Keys("", 0, 1))
+    payload, digests, context = args.argv[3:_CHANGES]
+    return clients_of(request), payload, digests, context, args.argv[_CHANGES] if changes(args) else None
+
+
+def with_keys(packed: PackedDraw, keys: Keys) -> Args:
+    """Return the arguments of a call of sides that an engine has packed."""
+    names = _keys_before_clients(packed.lane, packed.generation, keys)
+    names += [keys.client + client for client in packed.clients]
+    names.append(keys.unsettled)
+    argv = [packed.lane, packed.token, packed.number, packed.payload, packed.digests, packed.context]
+    if packed.behind is not None:
+        argv.append(packed.behind)
+    return Args(names, argv)
+
+
+def _keys_before_clients(lane: int, generation: int, keys: Keys) -> list[str]:
+    """Return the keys that each draw begins with."""
+    near = generation, generation - 1, generation + 1
+    gate = keys.gate, keys.lane(lane), keys.outcomes(lane)
+    return [*gate, *map(keys.generation, near), *map(keys.cells, near)]
 
 
 def changes(args: Args) -> bool:
@@ -262,13 +295,14 @@ def _pack_kept(what: Reconcile, keys: Keys, named: _Named) -> tuple[Any, ...]:
     return pending, hints, lowest, members, history, copies, [named.key(keys.unsettled), *what.unsettled]
 
 
-def unpack_due(rows: list[list[Any]], request: DrawRequest) -> list[Due]:
+def unpack_due(
+    rows: list[list[Any]], clients: Sequence[str], changes: Sequence[ClientWrite] = ()
+) -> list[Due]:
     """Return what rater_v4_change answered as due. Sums beyond what doubles hold come as text."""
-    named = clients_of(request)
-    fields = {change.client: [of.field for of in change.counters] for change in request.changes}
+    fields = {change.client: [of.field for of in change.counters] for change in changes}
     due = []
     for index, item, balance, *values in rows:
-        client = named[index]
+        client = clients[index]
         counters = {} if item >= 0 else dict(zip(fields[client], map(int, values), strict=True))
         due.append(Due(client, None if item < 0 else item, int(balance), counters))
     return due

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rater.catalogs import Catalogs
 from rater.config import Settings
@@ -17,6 +17,9 @@ from rater.metrics import Metrics
 from rater.store.buckets import Buckets
 from rater.stream.journal import last_marks
 from rater.stream.topics import Topics
+
+if TYPE_CHECKING:
+    from rater.native.holding import Native  # an import that fails where the engine is not
 
 VIEWS_MAX = 250_000
 """Client views kept, about 2 KB each; the cache is emptied when it is full, for the busy ones come back at
@@ -152,11 +155,19 @@ class Shared:
 
     connections: WorkerConnections
     readiness: Readiness
+    native: Native | None = None
+    """The native engine; None: Python rates all."""
     views: ViewCache = field(default_factory=ViewCache)
     slowest: SlowestLane = field(default_factory=SlowestLane)
     """For who takes a lane."""
     oldest: SlowestLane = field(default_factory=SlowestLane)
     """For what may leave the states of clients: asked at other times."""
+
+    def forget_views(self) -> None:
+        """Have no view of any client: what made them may be lost."""
+        self.views.clear()
+        if self.native is not None:
+            self.native.forget()
 
     @property
     def batch_age_s(self) -> float:

@@ -23,7 +23,7 @@ from rater.core.clients.dids import freed_number
 from rater.core.clients.views import ClientView, Opened
 from rater.core.instants import is_stamp
 from rater.core.journal.outcomes import Decided, KeptChange, OutcomeRow
-from rater.core.journal.records import STEP_INDEX, Identity, Outgoing
+from rater.core.journal.records import STEP_INDEX, Identity, Outgoing, Run
 from rater.core.kinds import EventType
 from rater.core.line.counts import Counts
 from rater.core.rating.event_fees import EventFee
@@ -180,6 +180,8 @@ class Batch:
         self.controls: list[Outgoing] = []
         """Control records of the journal beside the mark (states of the account index)."""
         self.transactions: list[Outgoing] = []
+        self.runs: list[Run] = []
+        """Transactions behind those, which the native engine writes."""
         self.rejected: list[Outgoing] = []
         self.ticks: list[Outgoing] = []
         """Commands of the lane to itself."""
@@ -239,6 +241,10 @@ class Batch:
     def catalog(self) -> int:
         """Version of the catalog that the lane has behind the batch; before: that it begins with."""
         return self.position.catalog
+
+    def journaled(self) -> list[Outgoing | Run]:
+        """Return what goes into the journal ahead of the mark, in order."""
+        return [*self.controls, *self.transactions, *self.runs]
 
     def release(self) -> None:
         """Let go of what only processing needed: what is published stays."""
