@@ -398,7 +398,7 @@ class Machine(RuleBasedStateMachine):
         if rng.random() < 0.5 and found:
             request.forget = [rng.choice(found)]
         else:
-            request.duplicates = [(rng.randrange(3, 6), bytes([rng.randrange(12), *[0] * 7]), CONTENTS[0])]
+            request.duplicates = [(rng.randrange(3, 6), key_of_few_cells(rng), CONTENTS[0])]
         assert self.run(self.store.reconcile(0, request)) == self.twin.reconcile(request)
 
     @rule(
@@ -754,12 +754,17 @@ def with_few_cells() -> str:
     return code
 
 
+def key_of_few_cells(rng: random.Random) -> bytes:
+    """Return a key of one of a dozen places."""
+    return bytes([rng.randrange(12), 0, 0, 0, rng.randrange(3), rng.randrange(4), 0, 0])
+
+
 def sides_of_few_cells(rng: random.Random) -> list[DrawItem]:
     """Return sides whose keys share a dozen places, many known; some are refused, some out of range."""
     found = []
     for _ in range(rng.choice((1, 1, 2, 3, 8))):
-        place, mark = rng.randrange(12), rng.randrange(3)
-        key, older = (bytes([place, 0, 0, 0, of, rng.randrange(4), 0, 0]) for of in (mark, rng.randrange(3)))
+        key = key_of_few_cells(rng)
+        older = key[:4] + key_of_few_cells(rng)[4:]
         found.append(
             DrawItem(
                 use=rng.randrange(len(CLIENTS)), key=key, older=older, content=rng.choice(CONTENTS), billed=1,
@@ -777,8 +782,9 @@ def test_few_cells(machine: type[Machine]) -> None:
         rng, one = random.Random(seed), machine()  # noqa: S311 - a test
         one.admin.function_load(with_few_cells(), replace=True)
         one.take_all()
-        begun = [ClientWrite(name, 0, 1, b"", -LIMIT, LIMIT, 0) for name in CLIENTS]
-        one.ask(0, 0, 0, begun, [])
+        one.ask(0, 0, 0, [ClientWrite(name, 0, 1, b"") for name in CLIENTS], [])
+        for _ in range(rng.randrange(3)):
+            one.correct(rng)
         for _ in range(40):
             lane_ms = LENGTH_MS * rng.randrange(3, 6)
             reply = one.ask(rng.randrange(LANES), 0, 0, [], sides_of_few_cells(rng), lane_ms=lane_ms)
