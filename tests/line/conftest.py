@@ -273,7 +273,6 @@ async def until(condition: Callable[[], Awaitable[bool]], deadline_s: float = DE
 
 ONE_ENGINE = {
     "test_audit",
-    "test_costs",
     "test_decks",
     "test_engines",
     "test_lost_topics",

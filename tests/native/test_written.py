@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,6 +14,15 @@ from hypothesis import strategies as st
 from rater.core.journal.records import Outgoing
 from rater.stream import batches as batches_module
 from rater.stream.batches import BATCH_BYTES, WrittenBatch, batches
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _the_librarys_level() -> Iterator[None]:
+    """Compress as the library does: at another level its bytes would be others."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(batches_module, "LEVEL", 3)
+        yield
+
 
 AT_MS = 1_796_000_000_000
 ZSTD = 4

@@ -22,6 +22,8 @@ from rater.core.journal.records import Outgoing, Run
 BATCH_BYTES = 2**20
 """Uncompressed; the broker takes 1,048,588 by default. A single larger record goes in a batch of its own."""
 COMPRESSION = "zstd"
+LEVEL = 1
+"""Of zstd: it takes three quarters of the library's 3, and transactions get no more bytes (decision 0107)."""
 HEADER_BYTES = 61
 """Of a batch, which count among its bytes."""
 
@@ -74,7 +76,7 @@ class WrittenBatch:
     def _build(self) -> bytes:
         """Return the finished batch; the same one when it is sent again."""
         if self._buffer is None:
-            records, self._records = zstd_encode(self._records), b""
+            records, self._records = zstd_encode(self._records, LEVEL), b""
             self._buffer = engine().kafka_batch(records, self._count, self._at_ms, self._producer)
         return self._buffer
 
