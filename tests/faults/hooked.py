@@ -71,7 +71,7 @@ def counts(name: str, args: tuple[Any, ...]) -> bool:
     if name.endswith(" a change"):
         return bool(args[2].changes or args[2].accounts)
     if name.endswith(" of calls"):
-        return bool(args[3]) and not any(args[4:])
+        return bool(args[3]) and not args[4]
     if name.endswith(" a commit of changes"):
         return any(b"\xa6change" in value for one in args[1] for _, value in one.headers)  # msgpack: 6 bytes
     return True

@@ -38,6 +38,8 @@ TIMEOUT_S = 5.0
 STOP_S = 60.0
 
 
+NATIVE = "the native engine panicked", "the native engine returned"
+"""What workers log of faults of the engine: in no run."""
 STALE_S = 1.0
 """As `rater.worker.line.STALE_S`, which is minutes."""
 
@@ -184,6 +186,7 @@ class World:
                 clear_away(self.loop, self.processes)
             _Current.world = None
         self.faults += self.broker.broken
+        self.faults += [f"{who}: {what}" for _, who, what in self.story if any(one in what for one in NATIVE)]
         if self.faults:
             raise Failure(self.faults, self)
 

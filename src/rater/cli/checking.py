@@ -56,8 +56,8 @@ def check(catalogs: tuple[str, ...]) -> int:
         found[:0] = [Problem("settings", text) for text in settings]
     else:
         found += [Problem("sources", text) for text in _map_faults(settings)]
-        found += [Problem("settings", text) for text in _tell_engine(settings)]
         found += run(_servers(settings, file), settings)
+        found += [Problem("settings", text) for text in _tell_engine(settings)]
     for problem in found:
         if asked.json:
             kind = "warning" if problem.is_warning else "problem"

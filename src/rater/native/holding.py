@@ -33,7 +33,10 @@ class Native:
 
     def load(self, content: Content, version: int, notices: Notices) -> None:
         """Make a catalog ready. Raises ValueError: it holds what the engine does not read."""
-        self._catalogs[version] = feeding.load(content, version, notices)
+        try:
+            self._catalogs[version] = feeding.load(content, version, notices)
+        except self.panic as panic:
+            raise ValueError(f"it panics: {panic}") from panic
         for old in sorted(self._catalogs)[:-VERSIONS_KEPT]:
             del self._catalogs[old]
 
@@ -48,10 +51,13 @@ class Native:
 
     def changed(self, client: str, state: bytes, *, keep: bool) -> None:
         """Take a client's state after a change; keep False: have no view of it until it is fetched again."""
-        if keep:
-            self._cache.put(client, state)
-        else:
-            self._cache.forget(client)
+        try:
+            if keep:
+                self._cache.put(client, state)
+                return
+        except self.panic:
+            pass  # it is fetched when it is wanted, where a panic is the lane's
+        self._cache.forget(client)
 
     def forget(self) -> None:
         """Have no view of any client."""

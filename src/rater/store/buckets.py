@@ -128,29 +128,26 @@ class Buckets(StoredClients):
     async def draw(self, bucket: int, request: DrawRequest) -> DrawReply:
         """Change clients, then draw: all of it, or nothing and a status."""
         args = pack_draw(request, self._keys[bucket])
-        reply = await self._draw(bucket, args, clients_of(request), request.changes)
-        if reply.status == Status.OK:
-            with self._understood(bucket, _function(args)):
-                reply.woken, reply.results = unpack_results(reply.packed)
-        return reply
+        return await self._draw(bucket, args, clients_of(request), request.changes)
 
     async def draw_packed(self, bucket: int, packed: PackedDraw) -> DrawReply:
         """Draw, by a request that an engine has packed, which unpacks what came of it."""
-        return await self._draw(bucket, with_keys(packed, self._keys[bucket]), packed.clients)
+        return await self._draw(bucket, with_keys(packed, self._keys[bucket]), packed.clients, None)
 
-    async def _draw(self, bucket: int, args: Args, named: list[str], writes: Writes = ()) -> DrawReply:
-        """Return the answer; of OK what it is packed in. named: the clients of the request."""
-        function = _function(args)
+    async def _draw(self, bucket: int, args: Args, named: list[str], writes: Writes | None) -> DrawReply:
+        """Return the answer. named: the clients of the request; writes: None, who asks unpacks what came."""
+        function = "change" if changes(args) else "draw"
         with self._understood(bucket, function):
             reply = await self._call(bucket, function, args)
             status, number = _head(reply)
             match status:
                 case Status.OK:
-                    return DrawReply(status, number, packed=reply[2])
+                    woken, results = ([], []) if writes is None else unpack_results(reply[2])
+                    return DrawReply(status, number, results, woken, packed=reply[2])
                 case Status.STALE:
                     return await self._stale(bucket, [named[index] for index in reply[2]], number)
                 case Status.DUE:
-                    return DrawReply(status, number, due=unpack_due(reply[2], named, writes))
+                    return DrawReply(status, number, due=unpack_due(reply[2], named, writes or ()))
                 case Status.MORE:
                     return DrawReply(status, number, more=reply[2])
                 case Status.UNSETTLED:
@@ -308,11 +305,6 @@ class Buckets(StoredClients):
         except FunctionMissing:
             await self._library.load(await self._link.address(key))
             raise
-
-
-def _function(args: Args) -> str:
-    """Return which function draws."""
-    return "change" if changes(args) else "draw"
 
 
 def _head(reply: list[Any]) -> tuple[Status, int]:

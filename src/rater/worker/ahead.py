@@ -5,17 +5,16 @@ In which order, and why that is right: decisions/0103-how-a-worker-goes-by-an-en
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import structlog
-
 from rater.core.bucket.messages import PackedDraw, Status
 from rater.core.cdr import SIDES, Arrival, Cdr
+from rater.core.clients.changes import ChangeEvent
 from rater.core.kinds import DuplicateKind, SideOutcome, TransactionType
 from rater.core.line import reading, steps
-from rater.core.line.batch import Batch, Side, timestamp
+from rater.core.line.batch import Batch, Side
 from rater.core.line.engine import Lacking, Place, Rendered
 from rater.core.rating.transaction import TransactionHead, refused
 from rater.core.reasons import Rejection
@@ -27,8 +26,6 @@ from rater.worker.panics import Guard, unrateable, value_of
 
 if TYPE_CHECKING:
     from rater.native.holding import Native
-
-log = structlog.get_logger()
 
 ROUNDS_MAX = 8
 """So often sides are asked again because a client's state changed meanwhile, or the first limits did not do;
@@ -53,6 +50,12 @@ class Ahead:
         self._native, self._buckets, self._batch = native, buckets, batch
         self._lane = buckets.lane
         self._begin_ms = reading.begin_ms(batch, self._lane.standing)
+        catalog = self._lane.catalog
+        self._read_by = batch.catalog
+        self._services = frozenset[str]() if catalog is None else catalog.service_names
+        self._maps = {topic: buckets.map_of(topic) for topic, _ in batch.polled}
+        """By what records are read, also those that the steps read again after the lane has caught up: else
+        one could be read otherwise the second time, and a side be lost."""
         self._records = [record for _, records in batch.polled for record in records]
         self._topics = [topic for topic, records in batch.polled for _ in records]
         self._guard = Guard(native, buckets, self._begin_ms, self._topics, self._records)
@@ -71,6 +74,8 @@ class Ahead:
         """Record → indices that were decided before, where there are some."""
         self._suspect: set[Place] = set()
         """Sides of which the engine says that they are to be rejected."""
+        self._told: dict[int, int] = {}
+        """Request → how many events of the batch are of what was drawn before it."""
         self._rendered: Rendered | None = None
 
     # ------------------------------------------------------------------ decode
@@ -78,14 +83,12 @@ class Ahead:
         """Take the batch's records; what was decided before is replayed at once. No side is left yet."""
         batch, standing, first = self._batch, self._lane.standing, 0
         for topic, records in batch.polled:
-            batch.counts.cdrs += len(records)
-            batch.counts.arrivals.update(map(timestamp, records))
             replayed = None
             if standing.pending:
                 found = [steps.replay_of(batch, standing, topic, record) for record in records]
                 self._replayed |= {first + at: indices for at, indices in enumerate(found) if indices}
                 replayed = [sum(1 << index for index in indices if index < len(SIDES)) for indices in found]
-            mapped = topic in self._buckets.connections.maps
+            mapped = self._maps[topic] is not None
             values = self._values(topic, records, first)
             with self._guard.watching():
                 self._refused.update(
@@ -100,8 +103,10 @@ class Ahead:
 
     def _values(self, topic: str, records: Sequence[Any], first: int) -> list[bytes | None]:
         """Return what the engine is given of records. first: number of the first of them."""
-        source_map = self._buckets.map_of(topic)
-        values, native = [value_of(record, source_map) for record in records], self._native
+        source_map, native = self._maps[topic], self._native
+        if source_map is None and not native.distrusts:
+            return [record.value for record in records]  # nearly always
+        values = [value_of(record, source_map) for record in records]
         if source_map is not None:
             for number, value in enumerate(values, first):
                 if not isinstance(value, bytes):
@@ -119,18 +124,26 @@ class Ahead:
         ]
 
     # ------------------------------------------------------------------ identify to draw
-    async def rate(self) -> list[Side]:
-        """Draw all that the engine rates; returns the sides that the steps go on with."""
+    async def rate(self, wake: Callable[[], Awaitable[None]]) -> list[Side]:
+        """Draw all that the engine rates; returns the sides that the steps go on with.
+
+        wake: tries pending charges again that what was drawn has raised a balance to, before what follows.
+        """
         stage, count = self._lane.progress.stage, self._buckets.connections.store.count
         rounds = 0
         while True:
+            await wake()  # what replays have woken, then what the last round has
             catalog = self._guard.catalog()
+            if catalog is None:  # the lane has caught up with one that the engine cannot read
+                with self._guard.watching():
+                    self._rating.give_back(None)
+                break
             with self._guard.watching():
                 with stage("identify"):
                     lacking = self._rating.identify(catalog)
                 if not any(lacking):
                     with stage("match"):
-                        lacking = self._rating.prepare(catalog, count, sorted(self._buckets.ask_whole))
+                        lacking = self._rating.prepare(catalog, count, self._buckets.ask_whole)
             if any(lacking):
                 with stage("identify"):
                     await self._have(lacking)
@@ -146,10 +159,18 @@ class Ahead:
                 )
         with self._guard.watching(), stage("render"):
             rendered = self._rendered = self._rating.render(written=self._native.writes)
-        self._batch.events += [(key, value, []) for _, key, value, _ in rendered["events"]]
-        self._batch.counts.events.update(kind for kind, _, _, _ in rendered["events"])
+        self._tell(rendered)
         with stage("decode"):
             return self._left()
+
+    def _tell(self, rendered: Rendered) -> None:
+        """Add events where they belong: behind what was drawn before, before what their sides have woken."""
+        with self._guard.watching():
+            placed = [
+                (self._told[self._rating.drawn_by(*place)], [ChangeEvent(kind, key, value)])
+                for kind, key, value, place in rendered["events"]
+            ]
+        self._batch.tell_among(placed)
 
     async def _have(self, lacking: Lacking) -> None:
         """Fetch states of clients, and account entries, and catch up with the catalog that they need."""
@@ -175,6 +196,7 @@ class Ahead:
         with self._guard.watching():
             if reply.status == Status.OK:
                 cursor.expected = reply.number
+                self._told[number] = len(self._batch.events)
                 self._batch.requests[bucket] = call.number
                 self._batch.woken += [self._woken(*woken) for woken in rating.settle(number, reply.packed)]
                 return
@@ -193,23 +215,22 @@ class Ahead:
     # ------------------------------------------------------------------ what the steps go on with
     def _left(self) -> list[Side]:
         """Return the sides that are left to the steps, as they read them; what cannot be read is rejected."""
-        batch, catalog = self._batch, self._lane.catalog
+        batch = self._batch
         with self._guard.watching():
             returned, rejected = set(self._rating.returned()), self._rating.rejected()
             taken = set(self._rating.taken(self._refused) if self._refused else ())
         numbers = self._refused | {number for number, _ in returned}
         self._suspect = set(rejected)
-        if not numbers or catalog is None:
+        if not numbers:
             return []
         sides: list[Side] = []
-        window_ms, services = self._lane.standing.window_ms, catalog.service_names
+        window_ms = self._lane.standing.window_ms
         for number, (topic, record, arrival) in enumerate(
-            reading.arrivals(batch, self._begin_ms, window_ms, services)
+            reading.arrivals(batch, self._begin_ms, window_ms, self._services)
         ):
             if number not in numbers:
                 continue
-            source_map = self._buckets.map_of(topic)
-            found = self._unmapped.get(number) or self._read(number, record, arrival, source_map)
+            found = self._unmapped.get(number) or self._read(number, record, arrival, self._maps[topic])
             replayed = self._replayed.get(number, ())
             if isinstance(found, Cdr):
                 for name, party in found.sides():
@@ -223,7 +244,7 @@ class Ahead:
                         self._suspect.add(place)
             if number in self._refused and not isinstance(found, Skipped):
                 faulty = found.rejected if isinstance(found, Cdr) else found
-                reading.take_rejected(batch, topic, record, faulty, replayed)
+                reading.take_rejected(batch, topic, record, faulty, replayed, self._read_by)
         return sides
 
     def _read(
@@ -256,19 +277,4 @@ class Ahead:
         for (number, index), outcome, name, catalog in found["refused"]:
             side = Side(self._topics[number], self._records[number], index, catalog=catalog)
             steps.reject(batch, side, refused(outcome, name, SIDES[index]))
-        self._count_returned()
-
-    def _count_returned(self) -> None:
-        """Tell of sides that the reference rates and the engine does not: a fault of the engine's."""
-        if not self._suspect:
-            return
-        numbers = {id(record): number for number, record in enumerate(self._records)}
-        rated = [
-            side
-            for side in self._batch.sides
-            if side.rejection is None and (numbers.get(id(side.record), -1), side.index) in self._suspect
-        ]
-        if rated:
-            places = [f"{side.topic}[{self._lane.number}]@{side.offset}" for side in rated[:10]]
-            self._batch.counts.returned += len(rated)
-            log.error("the native engine returned calls that Python rates", calls=len(rated), first=places)
+        self._guard.count_returned(batch, self._suspect, self._maps)

@@ -164,6 +164,7 @@ class Line:
         for record in batch.commands:
             await carry_out(self.buckets, batch, record)
         batch.position = standing.position  # commands may have brought a catalog
+        batch.count_records()
         ahead = go_ahead(self.buckets, batch)
         with lane.progress.stage("decode"):
             sides = self._decode(batch) if ahead is None else ahead.take()
@@ -172,8 +173,8 @@ class Line:
             await catch_up(self.buckets, batch, batch.decided_by)
         views = self.shared.views.of_batch()
         if ahead is not None:
-            match = partial(self.match, batch, views=views)
-            sides = await proven(await ahead.rate(), ahead.doubtful, standing, match)
+            left = await ahead.rate(partial(self.wake, batch, views))
+            sides = await proven(left, ahead.doubtful, standing, partial(self.match, batch, views=views))
         await self.decide(batch, sides, views)
         batch.position = standing.position = standing.position.behind(batch.last)
         with lane.progress.stage("render"):

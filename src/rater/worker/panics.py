@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import structlog
 
+from rater.core.cdr import SIDES
+from rater.core.clients.state import write_state
+from rater.core.instants import is_stamp
 from rater.core.json_text import UNREADABLE
 from rater.core.line import reading
-from rater.core.line.batch import Side, Standing
+from rater.core.line.batch import Batch, Side, Standing, timestamp
 from rater.core.line.steps import Requests
 from rater.core.reasons import Reason, Rejection, shown
 from rater.core.reasons import Side as SideName
@@ -22,7 +25,7 @@ from rater.worker.buckets import LaneBuckets
 from rater.worker.shared import VIEWS_MAX
 
 if TYPE_CHECKING:
-    from rater.core.line.engine import Rating
+    from rater.core.line.engine import Place, Rating
     from rater.native.holding import Native
 
 log = structlog.get_logger()
@@ -88,17 +91,13 @@ class Guard:
         self._begin_ms, self._topics, self._records = begin_ms, topics, records
 
     def catalog(self) -> Any:
-        """Return the lane's catalog as the engine has it. Raises Retake where it has not."""
-        version = 0 if self._lane.catalog is None else self._lane.catalog.version
-        found = self._native.catalog(version)
-        if found is None:
-            raise Retake(f"the native engine has no catalog {version}: its calls are rated by Python")
-        return found
+        """Return the lane's catalog as the engine has it; None: it has not."""
+        return None if self._lane.catalog is None else self._native.catalog(self._lane.catalog.version)
 
-    def batch(self) -> Rating:
-        """Return an empty batch of the engine."""
-        window_ms = self._lane.standing.window_ms
-        return self._native.batch(self._lane.number, self._begin_ms, window_ms, views_max=VIEWS_MAX)
+    def batch(self, lane_ms: int | None = None) -> Rating:
+        """Return an empty batch of the engine. lane_ms: the lane's time before it; None: before the batch."""
+        before_ms, window_ms = self._begin_ms if lane_ms is None else lane_ms, self._lane.standing.window_ms
+        return self._native.batch(self._lane.number, before_ms, window_ms, views_max=VIEWS_MAX)
 
     @contextmanager
     def watching(self) -> Iterator[None]:
@@ -123,15 +122,59 @@ class Guard:
             "the record"
         )
 
+    def count_returned(self, batch: Batch, suspect: set[Place], maps: Mapping[str, SourceMap | None]) -> None:
+        """Tell of sides that the reference rates and the engine does not: a fault of the engine's.
+
+        suspect: those of which it said so. It is none where the lane has caught up, or the client was
+        changed, since then: the engine is asked again by what the reference went by.
+        """
+        if not suspect:
+            return
+        numbers = {id(record): number for number, record in enumerate(self._records)}
+        rated = [
+            side
+            for side in batch.sides
+            if side.rejection is None
+            and (numbers.get(id(side.record), -1), side.index) in suspect
+            and self.rejects(numbers[id(side.record)], side, maps[side.topic])
+        ]
+        if rated:
+            places = [f"{side.topic}[{self._lane.number}]@{side.offset}" for side in rated[:10]]
+            batch.counts.returned += len(rated)
+            log.error("the native engine returned calls that Python rates", calls=len(rated), first=places)
+
+    def rejects(self, number: int, side: Side, source_map: SourceMap | None) -> bool:
+        """Return whether the engine rejects a side that the steps have rated, by what these went by."""
+        value, view, record = value_of(self._records[number], source_map), side.view, self._records[number]
+        by = self.catalog()
+        if view is None or by is None or not isinstance(value, bytes):
+            return False  # it was replayed, or is not the engine's
+        owners = {} if side.account is None else {side.account: view.id}
+        lane_ms = max([self._begin_ms, *filter(is_stamp, map(timestamp, self._records[:number]))])
+        try:
+            alone = self.batch(lane_ms)
+            alone.decode(
+                by, side.topic, [value], [record.offset], [record.timestamp], mapped=source_map is not None,
+                replayed=[((1 << len(SIDES)) - 1) ^ (1 << side.index)],
+            )  # fmt: skip
+            alone.learn([view.id], list(owners), {view.id: write_state(view.state)}, owners)
+            count = self._buckets.connections.store.count
+            if any(alone.identify(by)) or any(alone.prepare(by, count, ())):
+                return True  # it asks for what the steps did without
+            alone.requests()
+            return (0, side.index) not in alone.taken({0}) or (0, side.index) in alone.rejected()
+        except self._native.panic:
+            return True
+
     def _panics_over(self, number: int) -> bool:
         """Return whether the engine panics over one record, up to its request: nothing is changed by it."""
         record, topic = self._records[number], self._topics[number]
         source_map, count = self._buckets.map_of(topic), self._buckets.connections.store.count
         value = value_of(record, source_map)
-        if not isinstance(value, bytes):
+        alone, catalog, mapped = self.batch(), self.catalog(), source_map is not None
+        if catalog is None or not isinstance(value, bytes):
             return False  # it was not given to the engine
         try:
-            alone, catalog, mapped = self.batch(), self.catalog(), source_map is not None
             alone.decode(catalog, topic, [value], [record.offset], [record.timestamp], mapped=mapped)
             if any(alone.identify(catalog)) or any(alone.prepare(catalog, count, ())):
                 return False  # what it lacks was not there yet when the engine panicked

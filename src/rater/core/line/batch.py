@@ -6,7 +6,7 @@ the records.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from operator import attrgetter
 from typing import Any, Protocol
 
@@ -156,7 +156,7 @@ class Side(Struct, gc=False):
         return offset
 
 
-Told = tuple[int | None, list[ChangeEvent]]
+Told = tuple[int | None, Sequence[ChangeEvent]]
 """`Side.told`, and the events of the side."""
 
 
@@ -204,6 +204,12 @@ class Batch:
         self.pending_left = 0
         """Outcomes of a predecessor that had not come again when this batch was rated."""
 
+    def count_records(self) -> None:
+        """Count its calls, and when they came."""
+        for _, records in self.polled:
+            self.counts.cdrs += len(records)
+            self.counts.arrivals.update(map(timestamp, records))
+
     def step_index(self, topic: str, offset: int, index: int) -> int:
         """Return the index of the next change under this identity: a plan that is long goes on in steps."""
         return index + STEP_INDEX * self.steps.get((topic, offset, index), 0)
@@ -227,7 +233,7 @@ class Batch:
             self.events.append((event.key, event.value, []))
             self.counts.tell(event)
 
-    def tell_among(self, placed: list[Told]) -> None:
+    def tell_among(self, placed: Sequence[Told]) -> None:
         """Add events, each behind so many of those that are there (None: all), as it was drawn."""
         before, self.events, at = self.events, [], 0
         for told, events in sorted(placed, key=lambda one: len(before) if one[0] is None else one[0]):

@@ -10,7 +10,7 @@ them. All open sides of a client are returned together, so no second path overta
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from typing import Any, NamedTuple, Protocol, TypedDict
 
 import msgspec
@@ -89,7 +89,7 @@ class Rating(Protocol):
     def forget(self, client: str) -> None:
         """Have no view of a client until it is fetched again."""
 
-    def prepare(self, catalog: Any, buckets: int, whole: Sequence[str]) -> Lacking:
+    def prepare(self, catalog: Any, buckets: int, whole: Container[str]) -> Lacking:
         """Price identified sides and find their limits. whole: clients that are asked with all at once."""
 
     def requests(self) -> list[tuple[int, int]]:
@@ -108,14 +108,20 @@ class Rating(Protocol):
         the request are asked with all limits then.
         """
 
-    def give_back(self, clients: Sequence[str]) -> None:
-        """Return all open sides of these clients, for something of them is due first."""
+    def give_back(self, clients: Sequence[str] | None) -> None:
+        """Return all open sides of these clients, for something of them is due first.
+
+        None: all that are open, for there is no catalog to go on by.
+        """
 
     def returned(self) -> list[Place]:
         """Return the sides that the steps go on with, in order."""
 
     def taken(self, records: set[int]) -> list[Place]:
         """Return the sides of these records that were taken, in order: all that is no fault of theirs."""
+
+    def drawn_by(self, record: int, index: int) -> int:
+        """Return the number of the request that drew a side."""
 
     def rejected(self) -> list[Place]:
         """Return those of `returned` that are to be rejected: nothing of their clients is due first."""
@@ -209,7 +215,7 @@ class ReferenceRating:
         """See `Rating`."""
         self._views.changed(client, b"", keep=False)
 
-    def prepare(self, catalog: Catalog, buckets: int, whole: Sequence[str]) -> Lacking:
+    def prepare(self, catalog: Catalog, buckets: int, whole: Container[str]) -> Lacking:
         """See `Rating`."""
         due = [
             side.view.id
@@ -259,9 +265,12 @@ class ReferenceRating:
         self._requests[request] = RequestBuilder()
         return list(clients)
 
-    def give_back(self, clients: Sequence[str]) -> None:
+    def give_back(self, clients: Sequence[str] | None) -> None:
         """See `Rating`."""
-        if clients:
+        if clients is None:
+            self._returned += self._open
+            self._open = []
+        elif clients:
             named = set(clients)
             theirs = [side for side in self._open if side.view is not None and side.view.id in named]
             self._returned += theirs
@@ -276,6 +285,11 @@ class ReferenceRating:
         """See `Rating`."""
         places = map(_place, self._sides)
         return [place for place in places if place[0] in records]
+
+    def drawn_by(self, record: int, index: int) -> int:
+        """See `Rating`."""
+        asked = [[_place(side) for side in of.sides] for of in self._requests]
+        return next(number for number, places in enumerate(asked) if (record, index) in places)
 
     def rejected(self) -> list[Place]:
         """See `Rating`."""

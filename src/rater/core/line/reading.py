@@ -61,13 +61,17 @@ def mapped_of(record: Record, source_map: SourceMap) -> Mapped | tuple[Rejection
 
 
 def take_rejected(
-    batch: Batch, topic: str, record: Record, rejected: tuple[Rejection, ...], replayed: Sequence[int]
-) -> None:
-    """Take what is rejected as it is read; replayed: indices of sides that were decided before."""
+    batch: Batch, topic: str, record: Record, rejected: tuple[Rejection, ...], replayed: Sequence[int],
+    catalog: int,
+) -> None:  # fmt: skip
+    """Take what is rejected as it is read.
+
+    replayed: indices of sides that were decided before. catalog: the version whose services it was read by.
+    """
     for rejection in rejected:
         index = -1 if rejection.side is None else SIDE_INDEX[rejection.side]
         if index not in replayed:
-            by = batch.catalog if rejection.reason is Reason.SERVICE_UNKNOWN else 0
+            by = catalog if rejection.reason is Reason.SERVICE_UNKNOWN else 0
             batch.sides.append(Side(topic, record, index, rejection=rejection, catalog=by))
 
 

@@ -76,9 +76,9 @@ def decode(
             if found.term is not None and 1 not in replayed:
                 sides.append(side := Side(topic, record, 1, found, found.term))
                 every.append(side)
-            take_rejected(batch, topic, record, found.rejected, replayed)
+            take_rejected(batch, topic, record, found.rejected, replayed, batch.catalog)
         elif not isinstance(found, Skipped):  # else it is no call, says the source's map
-            take_rejected(batch, topic, record, found, replayed)
+            take_rejected(batch, topic, record, found, replayed, batch.catalog)
     standing.lane_ms = lane_ms
     return sides
 

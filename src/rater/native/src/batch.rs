@@ -177,6 +177,9 @@ impl Lacking {
     }
 }
 
+/// Whether a client's calls are asked with all limits at once.
+pub type Whole<'a> = &'a dyn Fn(&str) -> bool;
+
 /// A record as Kafka has it.
 pub struct Raw<'a> {
     pub value: Option<&'a [u8]>,
@@ -320,6 +323,13 @@ impl Batch {
         }
     }
 
+    /// Return all sides that are to be decided: there is no catalog to do so by.
+    pub fn give_back_all(&mut self) {
+        for side in self.sides.iter_mut().filter(|side| side.stand == Stand::Open) {
+            (side.stand, side.rejected) = (Stand::Returned, false);
+        }
+    }
+
     /// Work out what each identified side costs before packages.
     pub fn price(&mut self, catalog: &Catalog, lacking: &mut Lacking) {
         for place in self.open() {
@@ -357,7 +367,7 @@ impl Batch {
         &mut self,
         catalog: &Catalog,
         sets: &mut Sets,
-        whole: &FxHashSet<Box<str>>,
+        whole: Whole<'_>,
         lacking: &mut Lacking,
     ) {
         for place in self.open() {
@@ -393,7 +403,7 @@ impl Batch {
         priced: &Priced,
         code: &str,
         cdr: &Call1,
-        by: (&Catalog, &mut Sets, &FxHashSet<Box<str>>),
+        by: (&Catalog, &mut Sets, Whole<'_>),
         into: &mut Found,
     ) -> Result<(), ()> {
         let (catalog, sets, whole) = by;
@@ -401,7 +411,7 @@ impl Batch {
         let account = side.account.map(|account| self.texts.get(account));
         let vendor = matching::by_vendors(priced.sign, side.index == 0);
         let opened = view.opened(account, service, vendor, cdr.at_ms, catalog, sets)?;
-        let whole = side.whole || !opened.by_event.is_empty() || whole.contains(&view.id);
+        let whole = side.whole || !opened.by_event.is_empty() || whole(&view.id);
         let (chosen, cut) =
             matching::matched(&opened, view, code, priced.billed, cdr.at_ms, catalog, whole).ok_or(())?;
         if !opened.by_event.is_empty() {

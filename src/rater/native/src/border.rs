@@ -286,17 +286,19 @@ impl Batch {
     }
 
     /// Price identified sides and find what they may draw from; those of clients of whom something is due are returned.
-    fn prepare(&mut self, catalog: &Catalog, buckets: u32, whole: Vec<String>) -> Asked {
+    /// whole: looked into for each side's client, since it may hold ten thousand, of which a batch has few.
+    fn prepare(&mut self, catalog: &Catalog, buckets: u32, whole: &Bound<'_, PyAny>) -> PyResult<Asked> {
         (self.buckets, self.version) = (buckets, catalog.of.version);
         self.of.part(&catalog.of);
         let mut lacking = Lacking::default();
         self.of.price(&catalog.of, &mut lacking);
         if lacking.is_empty() {
-            let whole = whole.into_iter().map(Into::into).collect();
+            let some = !whole.is_empty()?;
+            let whole = |client: &str| some && whole.contains(client).unwrap_or(false);
             let mut cache = self.cache.get().lock();
             self.of.match_limits(&catalog.of, &mut cache.sets, &whole, &mut lacking);
         }
-        asked(lacking)
+        Ok(asked(lacking))
     }
 
     /// Put what was prepared into requests: (number, bucket) of each. What was rejected is returned.
@@ -371,9 +373,12 @@ impl Batch {
         Ok(clients.into_iter().map(String::from).collect())
     }
 
-    /// Return all open sides of these clients: something of them is due first.
-    fn give_back(&mut self, clients: Vec<String>) {
-        self.of.give_back(&clients.into_iter().map(Into::into).collect());
+    /// Return all open sides of these clients: something of them is due first. None: of all.
+    fn give_back(&mut self, clients: Option<Vec<String>>) {
+        match clients {
+            Some(clients) => self.of.give_back(&clients.into_iter().map(Into::into).collect()),
+            None => self.of.give_back_all(),
+        }
     }
 
     /// (record, side) of what the reference goes on with, in order.
@@ -386,6 +391,13 @@ impl Batch {
     fn taken(&self, records: FxHashSet<u32>) -> Vec<(u32, usize)> {
         let places = self.of.sides.iter().map(|side| (self.of.cdr(side).record, side.index));
         places.filter(|(record, _)| records.contains(record)).collect()
+    }
+
+    /// Number of the request that drew a side.
+    fn drawn_by(&self, record: u32, index: usize) -> PyResult<u32> {
+        let place = |side: &batch::Side| (self.of.cdr(side).record, side.index);
+        let found = self.of.sides.binary_search_by_key(&(record, index), place);
+        found.map(|at| self.of.sides[at].call.0).map_err(|_| fault("no such side"))
     }
 
     /// (record, side) of what was returned for it is to be rejected, in order.
