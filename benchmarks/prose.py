@@ -121,9 +121,9 @@ What it is made of (Redis 8 with jemalloc, which rounds each allocation up to a 
 - period counter: a field `PACKAGE.PERIOD.LIMIT` and a number in the listpack of `c:ID`: the length
   of the field + 2, and 2 to 9 for the number; with more than 128 fields the hash becomes a table of
   60 to 80 bytes for each;
-- entry of the duplicates: 8 bytes of the key's digest and 4 of the content's, in the value of a group of some
-  16 (`width_of` in functions.lua), which share a field of 2 or 3 bytes and its place in the hash
-  `u:GENERATION`.
+- entry of the duplicates: 8 bytes of the key's digest and 4 of the content's, in a string for each call in
+  the hash `u:GENERATION`, and 8 to 16 cells of 3 bytes in the string `f:GENERATION`; the figures here are
+  of groups, as they were before.
 """
 
 LOADED = """\
@@ -185,5 +185,6 @@ TAIL = """\
 - `tests/line/test_costs.py` is the guard in CI: calls, requests, bytes, memory and function calls of
   a CDR, which no busy machine changes.
 - `line.py` measures the pure steps in-process, without Kafka and Redis.
+- `script.py` measures what the functions in Redis take of a side, beside other versions of them.
 - `loading.py` measures the reading and merging of catalogs.
 """

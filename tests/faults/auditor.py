@@ -419,7 +419,7 @@ def marks(journal: list[Rec]) -> Iterator[str]:
         if CONTROL not in record.headers:
             continue
         tag, *said = msgspec.msgpack.decode(record.headers[CONTROL])
-        if tag != "mark_v3":
+        if tag != "mark_v4":
             continue
         positions, _, _, _, lane_ms, *_ = said
         known_positions, known_ms = before.get(record.partition, ({}, 0))

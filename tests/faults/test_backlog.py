@@ -71,7 +71,7 @@ async def rebuilt(system: Any, store: RedisServer) -> None:
     names = [Keys(keys.prefix, bucket, keys.buckets).gate for bucket in range(keys.buckets)]
     until = time.monotonic() + STILL_S
     async with Redis.from_url(store.url) as redis:
-        while not all([await redis.hexists(name, "agreed") for name in names]):
+        while not all([await redis.hexists(name, "joined") for name in names]):
             assert time.monotonic() < until, "the store is not rebuilt"
             await asyncio.sleep(0.05)
 

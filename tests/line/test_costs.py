@@ -65,7 +65,7 @@ class Counts:
 
         async def counted_ask(link: Link, address: Any, *command: Any) -> Any:
             if command[0] == "FCALL":
-                self.redis[str(command[1]).removeprefix("rater_v3_")] += 1
+                self.redis[str(command[1]).removeprefix("rater_v4_")] += 1
             return await ask(link, address, *command)
 
         def counted_send(connection: Any, request: Any, *rest: Any, **more: Any) -> Any:

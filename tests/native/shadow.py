@@ -246,10 +246,9 @@ class Shadow:
             clients, payload, digests, context, changes = native.packed(
                 number, request.generation, TRIM, FLOOR
             )
+            near = request.generation, request.generation - 1, request.generation + 1
             names = [keys.gate, keys.lane(request.lane), keys.outcomes(request.lane)]
-            names += map(
-                keys.generation, (request.generation, request.generation - 1, request.generation + 1)
-            )
+            names += (*map(keys.generation, near), *map(keys.cells, near))
             same("keys", args.keys, [*names, *(keys.client + client for client in clients), keys.unsettled])
             argv = [request.lane, TOKEN, NUMBER, payload, digests, context]
             if changes is not None:

@@ -368,7 +368,7 @@ def marks(world: World) -> Iterator[str]:
                 beside = max(beside, json.loads(entry.value)["catalog"])
                 continue
             said = msgspec.msgpack.decode(dict(entry.headers)["control"])
-            if said[0] != "mark_v3":
+            if said[0] != "mark_v4":
                 continue
             for topic, at in said[1].items():
                 if at < positions.get(topic, 0):

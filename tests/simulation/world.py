@@ -398,7 +398,7 @@ class World:
         for entry in reversed(self.broker.partition((self.topics.transactions, lane)).entries):
             if entry.visible and entry.value is None and entry.headers and entry.headers[0][0] == "control":
                 said = msgspec.msgpack.decode(entry.headers[0][1])
-                if said[0] == "mark_v3":
+                if said[0] == "mark_v4":
                     found: dict[str, int] = said[1]
                     return found
         return {}

@@ -22,6 +22,7 @@ from rater.core.journal.records import (
 from rater.errors import Halt, StreamDown
 from rater.stream.journal import (
     EarlierMark,
+    GroupsMark,
     Mark,
     Owner,
     control_record,
@@ -227,12 +228,14 @@ def test_marks_of_earlier_versions_are_read() -> None:
     ((name, raw),) = control_record(ours)[2]
     assert understood([(name, raw)]) == ours
     tag, *fields = msgspec.msgpack.decode(raw)
-    assert tag == "mark_v3"
+    assert tag == "mark_v4"
     for count, said in ((7, EarlierMark(*fields[:7])), (6, EarlierMark(*fields[:6])), (5, None)):
         earlier = msgspec.msgpack.encode(["mark", *fields[:count]])
         read = understood([(CONTROL_HEADER, earlier)])
         assert isinstance(read, Mark)
         assert read == said or (read.token, read.ids) == (-1, {})
+    groups = msgspec.msgpack.encode(["mark_v3", *fields])
+    assert understood([(CONTROL_HEADER, groups)]) == GroupsMark(*fields)
 
 
 @pytest.mark.parametrize("field", ["v", "b"])

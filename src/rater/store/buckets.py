@@ -275,8 +275,8 @@ class Buckets(StoredClients):
         with self._understood(bucket, "expire"):
             first = await self._link.ask(keys.gate, "HGET", keys.gate, "gen_min")
             names = self._lane_keys(bucket, lane)
-            if first is not None:
-                names += [keys.generation(int(first) + ahead) for ahead in range(EXPIRE_GENERATIONS_MAX)]
+            for at in range(0 if first is None else EXPIRE_GENERATIONS_MAX):
+                names += (keys.generation(int(first) + at), keys.cells(int(first) + at))
             argv = [lane, token, number, self.lanes, length_ms, first or b"", lane_ms]
             reply = await self._call(bucket, "expire", Args(names, argv))
             return ExpireReply(*_head(reply), reply[2])

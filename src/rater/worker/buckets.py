@@ -48,6 +48,10 @@ EXPIRE_S = 60.0
 """How often a lane lets each bucket drop generations of duplicates that nobody can ask for any more."""
 CLOSED_RETRY_S = 0.05
 """How long to wait for the other lanes to register at a bucket's gate before asking again."""
+CLOSED_WHY = (
+    "waiting until every lane has registered with the store: it lost history, or workers of another version "
+    "still have lanes"
+)
 DOWN_RETRY_S = 0.2
 """How long to wait before a call that did nothing is repeated while the store is away."""
 ASK_WHOLE_MAX = 10_000
@@ -305,9 +309,7 @@ class LaneBuckets:
                 await asyncio.sleep(DOWN_RETRY_S)
                 continue
             if reply.status == Status.CLOSED:
-                readiness.unready(
-                    number, "the store lost history; waiting until every lane has reconciled it"
-                )
+                readiness.unready(number, CLOSED_WHY)
                 if not patient:
                     return reply
                 metrics.redis_retried()

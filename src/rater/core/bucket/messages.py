@@ -238,7 +238,7 @@ class DrawRequest(Struct):
 class PackedDraw(NamedTuple):
     """A DrawRequest of sides alone, as an engine has packed it (`core/line/engine.py`).
 
-    payload, digests, context: arguments of rater_v3_draw; behind: what rater_v3_change has besides, None: it
+    payload, digests, context: arguments of rater_v4_draw; behind: what rater_v4_change has besides, None: it
     is no call of that.
     """
 

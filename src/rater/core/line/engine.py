@@ -35,7 +35,7 @@ Place = tuple[int, int]
 Lacking = tuple[list[str], list[str], int]
 """Clients and accounts to look up; the version of the catalog that has to be had, 0: none."""
 Packed = tuple[list[str], bytes, bytes, bytes, bytes | None]
-"""Clients, payload, digests, context; what rater_v3_change has besides, None: it is rater_v3_draw's."""
+"""Clients, payload, digests, context; what rater_v4_change has besides, None: it is rater_v4_draw's."""
 
 
 class Rendered(TypedDict):

@@ -127,7 +127,7 @@ pub struct Packed {
     pub payload: Vec<u8>,
     pub digests: Vec<u8>,
     pub context: Vec<u8>,
-    /// What rater_v3_change has besides; None: it is a call of rater_v3_draw.
+    /// What rater_v4_change has besides; None: it is a call of rater_v4_draw.
     pub changes: Option<Vec<u8>>,
 }
 
