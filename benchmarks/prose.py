@@ -34,8 +34,8 @@ the worker gained since, in this run. With increments of 60 s the same ratios we
 TRIED = """\
 ### What was tried, and the floor
 
-The targets were set on a machine where the pass-through took 3.7 µs; what it takes here is in the
-table, so compare ratios. Steps that were taken last, each measured before and after on one machine (the
+What follows is of the steps in Python, before there was a native engine; with that the table above is the
+first measurement. Steps that were taken last, each measured before and after on one machine (the
 first two on one 2.4 times as slow as it is when quiet, with a pass-through of 4.1 µs):
 
 - What matching works out is kept by package and shared by clients, no longer by client and code, and a
