@@ -11,6 +11,7 @@ import pytest
 from rater.worker.process import Worker
 from simulation.checking import check, check_any, transactions_of
 from simulation.clockwork import Process
+from simulation.life import Life
 from simulation.loads import Loads
 from simulation.scenario import Scenario, call_of, catalog
 from simulation.world import World
@@ -338,6 +339,11 @@ def test_what_was_decided_by_a_newer_catalog_comes_again_first() -> None:
     It catches up with that load: its mark names no older catalog than the transactions that it goes with.
     """
     Loads(234).run()
+
+
+def test_a_refused_command_leaves_the_rest_of_what_is_due_to_a_tick() -> None:
+    """It had done a step of it; late calls come before the rest, and draw what would have rolled over."""
+    Life(1903).run()
 
 
 def paid_by_the_hour() -> bytes:
