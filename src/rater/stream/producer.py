@@ -58,7 +58,7 @@ LOAD_TIMEOUT_MS = 600_000
 """A catalog of many MB may take minutes; brokers allow 15 by default (transaction.max.timeout.ms)."""
 OPEN_DEADLINE_S = 60.0
 ABORT_S = 2.0
-"""So long closing waits for an abort; the next owner's start aborts as well."""
+"""So long giving up waits for an abort; the next owner's start aborts as well."""
 BYTES_PER_S = 2 * 2**20
 """The slowest link that a big write is given time for."""
 
@@ -144,13 +144,21 @@ class _Transactional:
         """Let go, aborting what is open; never raises. Closing again does nothing."""
         producer, self._producer = self._producer, None
         if producer is not None:
-            await _end(producer, abort=self._open)
+            await _give_up(producer, abort=self._open)
+            await shut(producer)
 
-    def _abandon(self, *, abort: bool = False) -> None:
-        """Let go in the background: a lost answer holds `stop` for the rest of the request timeout."""
+    async def _abandon(self, *, abort: bool = False) -> None:
+        """Let go, in the background: a lost answer holds `stop` for the rest of the request timeout.
+
+        What is to be aborted is aborted first: a program that ends by this fault takes its background along,
+        and readers would stand still until the Kafka transaction times out.
+        """
         producer, self._producer = self._producer, None
         if producer is not None:
-            later(_end(producer, abort=abort))
+            try:
+                await _give_up(producer, abort=abort)
+            finally:
+                later(shut(producer))
 
     async def _transact(self, groups: Iterable[Group]) -> list[list[int]]:
         """Write all groups in one Kafka transaction; return the offsets of each group's records.
@@ -168,29 +176,29 @@ class _Transactional:
             async with asyncio.timeout(self._commit_deadline_s + size / BYTES_PER_S):
                 return await self._write(producer, groups, filled)
         except ProducerFenced as error:
-            self._abandon()
+            await self._abandon()
             raise self._fenced() from error
         except (MessageSizeTooLargeError, RecordListTooLargeError) as error:
-            self._abandon(abort=self._open)
+            await self._abandon(abort=self._open)
             raise Halt(_too_large(groups)) from error
         except InvalidTimestampError as error:
-            self._abandon(abort=self._open)
+            await self._abandon(abort=self._open)
             raise Halt(
                 f"{self.transactional_id}: the broker refuses the time of our records: this clock is "
                 "ahead of its own by more than the topic's message.timestamp.after.max.ms; set the clock, or "
                 "set message.timestamp.type to LogAppendTime (rater topics create does so for new topics)"
             ) from error
         except FORBIDDEN as error:
-            self._abandon(abort=self._open)
+            await self._abandon(abort=self._open)
             raise Halt(refusal(error)) from error
         # AssertionError and IllegalOperation: what aiokafka's dead states say
         except (KafkaError, OSError, TimeoutError, AssertionError, IllegalOperation) as error:
-            self._abandon(abort=self._open)
+            await self._abandon(abort=self._open)
             if isinstance(endtxn.cause(producer), ProducerFenced):
                 raise self._fenced() from error
             raise Retake(f"{self.transactional_id}: {type(error).__name__}: {error}") from error
         except BaseException:
-            self._abandon(abort=self._open)
+            await self._abandon(abort=self._open)
             raise
 
     def _batches(self, producer: AIOKafkaProducer, group: Group) -> list[Any]:
@@ -225,7 +233,11 @@ class _Transactional:
         if failed:
             raise next((error for error in failed if isinstance(error, ProducerFenced)), failed[0])
         self._open = False  # from here on only the broker knows
-        await producer.commit_transaction()
+        try:
+            await producer.commit_transaction()
+        except asyncio.CancelledError:
+            await endtxn.over(producer, ABORT_S)  # else it may not even be asked
+            raise
         self._before = written
         return self._offsets(len(groups), sent)
 
@@ -260,14 +272,13 @@ async def _send(
                 sent.append(_Sent(number, batch.record_count(), delivery))
 
 
-async def _end(producer: AIOKafkaProducer, *, abort: bool) -> None:
+async def _give_up(producer: AIOKafkaProducer, *, abort: bool) -> None:
     endtxn.hush(producer)
     if abort:
         with contextlib.suppress(Exception):
             async with asyncio.timeout(ABORT_S):
                 await producer.abort_transaction()
         endtxn.hush(producer)
-    await shut(producer)
 
 
 def _too_large(groups: list[Group]) -> str:

@@ -94,10 +94,16 @@ def woken_change(
     return finished(plan, at_ms) if plan.touched else None
 
 
-def due_left(plan: Plan, at_ms: int) -> bool:
-    """Return whether more is due up to an instant than the plan has done: it ended because it was full."""
-    next_ms, _ = _first_of(plan, at_ms)
-    return next_ms is not None and next_ms <= at_ms
+def settle_before(plan: Plan, at_ms: int) -> tuple[int, bool]:
+    """Do what is due before an action, up to its instant; returns its last moment, and whether it goes on.
+
+    Where it goes on the plan is but a step, and a change of that moment, not of the action's: that may still
+    be refused, and the next one be of an earlier instant.
+    """
+    last_ms = settle_due(plan, at_ms, at_ms, closing=True)
+    last_ms = plan.state.changed_ms if last_ms is None else last_ms
+    next_ms, _ = _first_of(plan, last_ms)
+    return last_ms, next_ms is not None and next_ms <= at_ms
 
 
 def finished(plan: Plan, at_ms: int) -> Change:
