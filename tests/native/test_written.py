@@ -58,6 +58,7 @@ def _built(
 @example([(b"k" * length, None, [("e", b"v")]) for length in (62, 63, 64, 65)], AT_MS, (1, 2, 3))
 @example([(None, b"v", [("h", b"")] * 64)], AT_MS, (1, 2, 3))
 @example([(b"1", None, [])] * 200, AT_MS, (1, 2, 3))
+@example([(b"k", b"v" * n, [("e", b"1234")]) for n in (303, 302)], AT_MS, (1, 2, 3))  # fills one
 def test_the_same_bytes(records: list[Outgoing], at_ms: int, state: tuple[int, int, int]) -> None:
     """Header, records, compression, sums, and where batches are cut: all is as the library makes it."""
     with pytest.MonkeyPatch.context() as patch:

@@ -102,7 +102,7 @@ impl<F: FnMut(&[u8], i32)> Cutter<F> {
     pub fn append(&mut self, body: &[u8]) -> Result<(), Unwritable> {
         let mut length = length_of(body, self.count)?;
         let needed = varint_bytes(length) + length as usize;
-        if HEADER_BYTES + self.bytes.len() + needed > self.most {
+        if HEADER_BYTES + self.bytes.len() + needed >= self.most {
             self.cut();
             length = length_of(body, 0)?;
         }
@@ -200,7 +200,7 @@ mod tests {
     #[test]
     fn a_batch_is_full_to_the_byte() {
         // Length, attributes, time, number and ten bytes: fourteen to a record.
-        for (most, counts) in [(HEADER_BYTES + 28, vec![2, 1]), (HEADER_BYTES + 27, vec![1, 1, 1])] {
+        for (most, counts) in [(HEADER_BYTES + 29, vec![2, 1]), (HEADER_BYTES + 28, vec![1, 1, 1])] {
             let mut found = Vec::new();
             let mut cutter = Cutter::new(most, |_, count| found.push(count));
             for _ in 0..3 {
