@@ -1,43 +1,54 @@
 # Everything runs from .venv, which is built from requirements.lock alone: nothing has to be installed by hand
-# but Python 3.11 or newer and make.
+# but Python 3.11 or newer and make. Where there is cargo, the native engine is built besides, once.
 
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.stamp
+CRATE := src/rater/native
+# It tells what it does; nothing where the engine is here and its sources are the same.
+BUILD_ENGINE := $(BIN)/python $(CRATE)/building.py
 
 # Two test processes, each with servers of its own (tests/README.md): `make test JOBS=4`.
 JOBS ?= 2
 
-.PHONY: demo test test-newest coverage test-faults test-backlog test-oracle test-life test-planted test-kamailio fault-figure fault-table bench bench-growth lint venv lock clean
+.PHONY: demo engine wheels test test-newest coverage test-faults test-backlog test-oracle test-life test-planted test-kamailio fault-figure fault-table bench bench-growth lint venv lock clean
 
-demo: $(STAMP)
+demo: venv
 	$(BIN)/rater demo
 
+# An engine that does not compile is a fault here; elsewhere Python rates.
+engine: $(STAMP)
+	@$(BUILD_ENGINE)
+
+# Into dist/: the pure one, and native ones for any Linux of glibc 2.17 or later, linked by zig, which comes from PyPI.
+wheels: $(STAMP)
+	$(BIN)/python $(CRATE)/wheels.py dist
+
 # pytest last: its closing line is the last line of the run.
-test: lint test-newest
+test: engine lint test-newest
 	$(BIN)/pytest -n $(JOBS) --dist worksteal $(PYTEST_ARGS)
 
 # All tests with the lines that none of them runs: more than twice the processor's time.
-coverage: $(STAMP)
+coverage: engine
 	$(BIN)/pytest -n $(JOBS) --dist worksteal --cov $(PYTEST_ARGS)
 
 # Those that need no server, on the newest other Python that is installed here; where there is none it says so.
-test-newest: $(STAMP)
+test-newest: engine
 	$(BIN)/python tests/newest.py
 
 # An hour and a half to three: 10,000 simulated runs, several hundred faults on real servers and processes, ten minutes
 # of overload, a soak of thirty. RATER_FAULT_SEED=7 for another order, RATER_FAULT_MINUTES=3 for shorter ones.
-test-faults: $(STAMP)
+test-faults: engine
 	RATER_SEEDS=10000 RATER_FAULTS=all $(BIN)/pytest tests/simulation tests/faults --log-cli-level=INFO $(PYTEST_ARGS)
 
 # A backlog of forty days, keyed and unkeyed, two workers, kills and flushes; each transaction compared with the slow
 # reference. RATER_BACKLOG_SEED=7 for other calls and moments; PYTEST_ARGS="-k unkeyed" for one of both.
-test-backlog: $(STAMP)
+test-backlog: engine
 	RATER_BACKLOG_CDRS=$(or $(RATER_BACKLOG_CDRS),500000) $(BIN)/pytest tests/faults/test_backlog.py --log-cli-level=INFO $(PYTEST_ARGS)
 
 # Generated cases against the slow reference, each under every circumstance that must change nothing: 200,000 runs and
 # more, half an hour to an hour. RATER_ORACLE_SEED=7 for other cases.
-test-oracle: $(STAMP)
+test-oracle: engine
 	PYTHONPATH=src:tests $(BIN)/python -m oracle --jobs 2 --every-variant --size 12 \
 		--cases $(or $(RATER_ORACLE_CASES),7200) --seed $(or $(RATER_ORACLE_SEED),0)
 
@@ -57,17 +68,17 @@ test-kamailio: $(STAMP)
 	RATER_KAMAILIO=$(or $(RATER_KAMAILIO),/) $(BIN)/pytest tests/kamailio $(PYTEST_ARGS)
 
 # One line of numbers, with kills and restarts going on.
-fault-figure: $(STAMP)
+fault-figure: engine
 	RATER_FAULTS=all $(BIN)/pytest tests/faults/test_times.py -k the_figure $(PYTEST_ARGS)
 
 fault-table: $(STAMP)
 	cd tests && ../$(BIN)/python -m faults.table
 
 # Writes benchmarks/README.md and its pictures: some 20 minutes, and most of an hour.
-bench: $(STAMP)
+bench: engine
 	$(BIN)/python benchmarks/run.py main memory latency load
 
-bench-growth: $(STAMP)
+bench-growth: engine
 	$(BIN)/python benchmarks/run.py growth
 
 lint: $(STAMP)
@@ -75,8 +86,10 @@ lint: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python $(CRATE)/linting.py
 
 venv: $(STAMP)
+	@$(BUILD_ENGINE) || true
 
 $(STAMP): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
@@ -92,11 +105,14 @@ $(STAMP): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
-# One lock for Python 3.11 and newer, Linux and macOS. Without index addresses: it says what, not where from.
+# One lock, and one of what links wheels, for Python 3.11 and newer, Linux and macOS. Without index addresses: they say
+# what, not where from.
 lock: $(STAMP)
 	$(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --all-extras --group dev \
 		--generate-hashes --no-emit-index-url --custom-compile-command "make lock" $(LOCK_ARGS) -o requirements.lock
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --group wheels \
+		--generate-hashes --no-emit-index-url --custom-compile-command "make lock" $(LOCK_ARGS) -o $(CRATE)/wheels.lock
 
 clean:
-	rm -rf .venv .coverage htmlcov dist build .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(CRATE)/target $(CRATE)/*.so .venv .coverage htmlcov dist build .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +

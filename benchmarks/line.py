@@ -96,7 +96,7 @@ class Inside:
         self._spent("match")
         for call in calls.values():
             request = call.request(self.standing, 1, 1, 0, 0)
-            pack_draw(request, KEYS)
+            self.pack(request)
             self._spent("pack")
             reply = _reply(request)
             self._at = time.thread_time()
@@ -104,6 +104,10 @@ class Inside:
         steps.render(batch, self.standing)
         self._spent("render")
         return len(batch.sides)
+
+    def pack(self, request: DrawRequest) -> None:
+        """Make what is sent to Redis."""
+        pack_draw(request, KEYS)
 
     def _identify(self, sides: list[batch_module.Side]) -> None:
         self.views = Views(self.views.clients, self.views.accounts)

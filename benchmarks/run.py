@@ -13,6 +13,7 @@ import argparse
 import asyncio
 import platform
 import signal
+import subprocess
 import time
 from collections.abc import Awaitable, Callable
 from importlib.metadata import version
@@ -31,41 +32,70 @@ from processes import processors
 from renewals import renewals
 from report import report
 from sizes import QUICK, WHOLE, Sizes
-from system import HERE, Servers, System, servers
+from system import HERE, Servers, System, build_before, servers
 from world import World
 
 RESULTS = HERE / "results"
 
 
 async def measure_main(on: Servers, sizes: Sizes) -> dict[str, Any]:
-    """Measure the worker and the pass-through in turn, then take a profile."""
-    world = World(clients=100_000 if sizes.cdrs > QUICK.cdrs else 2_000)
-    sample = on.folder / "sample.msgpack"
-    published: list[Any] = []
-    rounds = []
-    async with System(on, "main") as system:
+    """Measure the worker, the build before and the pass-through in turn, then take a profile."""
+    is_whole = sizes.cdrs > QUICK.cdrs
+    world, few = World(clients=100_000 if is_whole else 2_000), World(clients=20_000 if is_whole else 1_000)
+    async with System(on, "main") as system, build_before(on, sizes.against) as before:
         await system.start()
         load_s = await system.load(world.catalog())
         await system.stop()
-        for number in range(sizes.rounds):
-            starts = dict(system.sent)
-            measured = await system.measure(world, f"r{number}", sizes.warm, sizes.cdrs)
-            if not published:
-                published = await system.published(3000)
-                sample.write_bytes(msgspec.msgpack.encode(published))
-            produced = measured.sides / measured.cdrs
-            passed = await system.pass_through(starts, sizes.warm, sample, produced)
-            rounds.append(
-                {"worker": msgspec.to_builtins(measured), "pass_us": passed[0], "pass_rate": passed[1]}
-            )
-            print(
-                f"round {number + 1}: worker {measured.worker_us:.1f} µs, Redis {measured.redis_us:.1f} µs, "
-                f"pass-through {passed[0]:.1f} µs of CPU per CDR; {measured.rate:,.0f} CDR/s"
-            )
+        if before is not None:
+            await before.load_by_program(world.catalog())
+        rounds, published = await _rounds(system, before, world, sizes)
         stages_found = await _profile(system, world, sizes)
         about = await _about(system)
+    async with System(on, "few") as system:
+        await system.start()
+        await system.load(few.catalog())
+        await system.stop()
+        few_rounds, _ = await _rounds(system, None, few, sizes)
+    about["against"] = _commit(sizes.against)
     return {"world": msgspec.to_builtins(world), "rounds": rounds, "stages": stages_found, "about": about,
-            "load_s": load_s, "out_bytes": _mean_size(published)}  # fmt: skip
+            "few": few_rounds, "load_s": load_s, "out_bytes": _mean_size(published)}  # fmt: skip
+
+
+async def _rounds(
+    system: System, before: System | None, world: World, sizes: Sizes
+) -> tuple[list[dict[str, Any]], list[Any]]:
+    """Measure in turn; returns the rounds, and what the first of them published."""
+    sample = system.on.folder / f"{system.name}.msgpack"
+    published: list[Any] = []
+    rounds = []
+    for number in range(sizes.rounds):
+        starts, named = dict(system.sent), f"r{number}"
+        measured = await system.measure(world, named, sizes.warm, sizes.cdrs)
+        other = None if before is None else await before.measure(world, named, sizes.warm, sizes.cdrs)
+        if not published:
+            published = await system.published(3000)
+            sample.write_bytes(msgspec.msgpack.encode(published))
+        produced = measured.sides / measured.cdrs
+        passed = await system.pass_through(starts, sizes.warm, sample, produced)
+        rounds.append({
+            "worker": msgspec.to_builtins(measured), "before": msgspec.to_builtins(other),
+            "pass_us": passed[0], "pass_rate": passed[1],
+        })  # fmt: skip
+        beside = "" if other is None else f", the build before {other.worker_us:.1f} and {other.redis_us:.1f}"
+        print(
+            f"round {number + 1}, {world.clients:,} clients: worker {measured.worker_us:.1f} µs, Redis "
+            f"{measured.redis_us:.1f} µs{beside}, pass-through {passed[0]:.1f} µs of CPU per CDR; "
+            f"{measured.rate:,.0f} CDR/s"
+        )
+    return rounds, published
+
+
+def _commit(tree: str) -> str:
+    """Return which commit a working tree is at."""
+    if not tree:
+        return ""
+    asked = ["git", "-C", tree, "rev-parse", "--short", "HEAD"]
+    return subprocess.run(asked, check=True, capture_output=True, text=True).stdout.strip()  # noqa: S603 - ours
 
 
 def _mean_size(records: list[Any]) -> float:
@@ -129,6 +159,7 @@ def main() -> None:
     )
     parser.add_argument("--quick", action="store_true", help="show that all works")
     parser.add_argument("--rounds", type=int, help="of the main measurement")
+    parser.add_argument("--against", default="", metavar="TREE", help="measure another build beside, of main")
     parser.add_argument("--renewed", type=int, help="client packages, of renewals beside calls")
     parser.add_argument("--line", action="append", choices=LINES, help="of growth, again; all without it")
     asked = parser.parse_args()
@@ -137,7 +168,7 @@ def main() -> None:
         sizes = sizes._replace(rounds=asked.rounds)
     if asked.renewed:
         sizes = sizes._replace(renewed=asked.renewed)
-    sizes = sizes._replace(lines=tuple(asked.line or ()))
+    sizes = sizes._replace(lines=tuple(asked.line or ()), against=asked.against)
     parts = [
         part for part in asked.parts or ["main", "memory", "latency", "load", "renewals"] if part in PARTS
     ]

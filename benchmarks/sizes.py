@@ -13,6 +13,8 @@ class Sizes(NamedTuple):
     cdrs: int
     lines: tuple[str, ...] = ()
     """Of growth, beside those that there are results of; none: all."""
+    against: str = ""
+    """A working tree of another build, which the main measurement has beside; none: it has not."""
     renewed: int = 1_000_000
     """Client packages that are renewed beside calls; a tenth of them alone."""
 

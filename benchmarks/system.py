@@ -109,6 +109,20 @@ async def servers(folder: Path, results: Path) -> AsyncIterator[Servers]:
         yield Servers(kafka, redis, folder, results)
 
 
+@asynccontextmanager
+async def build_before(on: Servers, tree: str) -> AsyncIterator[System | None]:
+    """Give a system whose workers are of another working tree, on a Redis of its own; none: None."""
+    if not tree:
+        yield None
+        return
+    folder, source = on.folder / "before", await asyncio.to_thread(Path(tree, "src").resolve)
+    await asyncio.to_thread(folder.mkdir)
+    with Redis.start(folder / "redis", flavour="redis") as redis:
+        own, more = on._replace(redis=redis, folder=folder), {"PYTHONPATH": str(source)}
+        async with System(own, "before", more=more) as system:
+            yield system
+
+
 class System:
     """One set of topics and one Redis prefix, with its workers."""
 
@@ -192,6 +206,16 @@ class System:
         assert loaded.applied
         assert not loaded.refused, loaded.refused[:3]
         return time.monotonic() - began
+
+    async def load_by_program(self, catalog: bytes) -> None:
+        """Load a catalog by the program of the workers' own build."""
+        path = self.on.folder / f"{self.name}.json"
+        path.write_bytes(catalog)
+        await self.start()
+        command, log = [sys.executable, "-m", "rater", "load", str(path)], path.with_suffix(".log")
+        with Process(command, log, self.environ) as loading:
+            await asyncio.to_thread(loading.finished)
+        await self.stop()
 
     # ------------------------------------------------------------------ input
     async def preload(self, cdrs: Iterable[bytes]) -> int:

@@ -12,7 +12,7 @@ import os
 import resource
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import Any, Protocol
 from uuid import uuid4
@@ -21,6 +21,7 @@ import hypothesis
 import pytest
 import structlog
 
+import engines
 from rater.local.kafka import Kafka
 from rater.local.redis import Flavour, Redis
 
@@ -29,6 +30,8 @@ OPEN_FILES = 65_536  # a broker holds several files for each partition, and a ru
 FIRST = ("servers", "start_kafka", "kafka", "start_redis", "redis_of")
 """Fixtures that start servers, the longest tests first."""
 Figure = Callable[[str], None]
+LACKING = pytest.StashKey[str | None]()
+"""Why there is no native engine."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -62,20 +65,33 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: ranks[item.path])
 
 
-def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Print what was measured, by whichever process."""
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Build the native engine, before there are other processes."""
+    if not hasattr(session.config, "workerinput"):
+        capture = session.config.pluginmanager.getplugin("capturemanager")
+        with capture.global_and_fixture_disabled() if capture else nullcontext():
+            session.config.stash[LACKING] = engines.built()
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Iterator[None]:
+    """Print what was measured, by whichever process, and at the end which engines were compared."""
     reports = [one for reports in terminalreporter.stats.values() for one in reports]
-    told = [
-        value
-        for report in reports
-        if getattr(report, "when", None) == "call"
-        for name, value in report.user_properties
-        if name == "figure"
-    ]
-    if told:
+    figures = properties(reports, "call", "figure")
+    if figures:
         terminalreporter.section("figures")
-        for line in told:
+        for line in figures:
             terminalreporter.write_line(line)
+    yield
+    engines_told = engines.told(config.stash.get(LACKING, None), properties(reports, "teardown", "compared"))
+    if engines_told is not None:
+        terminalreporter.write_line(engines_told)
+
+
+def properties(reports: list[Any], when: str, name: str) -> list[Any]:
+    """Return what tests recorded under a name, as reported at a step of each."""
+    reported = [report for report in reports if getattr(report, "when", None) == when]
+    return [value for report in reported for key, value in report.user_properties if key == name]
 
 
 @pytest.fixture

@@ -334,11 +334,14 @@ def _as_then(context: bytes) -> bytes:
     return context
 
 
-def kept(state: StateRecord) -> list[Any]:
-    """Return the same in plain lists, with what each did to its client's sums; contexts by their digest."""
+def kept(state: StateRecord, *, before_life: bool = False) -> list[Any]:
+    """Return the same in plain lists, with what each did to its client's sums; contexts by their digest.
+
+    before_life: contexts as they were before the life of packages.
+    """
     found = []
     for key, call, entry, result in decisions(state):
-        context = digest(_as_then(entry.context))
+        context = digest(_as_then(entry.context) if before_life else entry.context)
         if isinstance(result, DrawResult):
             balance, counters = effects(Pending(entry, result))
             plain: Any = [*result[:3], [list(one) for one in result[3]]]

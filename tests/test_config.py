@@ -126,6 +126,7 @@ def test_environment_wins_over_file_and_flags_over_both(tmp_path: Path) -> None:
         ("[events]\nlimit_percents = [50, 101]", ["events.limit_percents", "whole numbers from 1 to 100"]),
         ('[events]\nlimit_percents = "50"', ["events.limit_percents = '50'", "a list of whole numbers"]),
         ("[events]\nexpiring_notice_hours = 1.5", ["a whole number from 0 to 8760"]),
+        ('[kafka]\ngroup_id = "rater\\n"', ["kafka.group_id"]),
         ("[kafka", ["is not TOML"]),
     ],
 )

@@ -2,8 +2,9 @@
 
 Each tests/data/kept-DATE.json was recorded by a version of that day, on its own code, by
 `PYTHONPATH=$PWD/src:$PWD/tests python -m taken_over tests/data/kept-DATE.json` (tests/taken_over.py says what
-is in it). It is not to be written again by a later version: then it would prove nothing. The later of the two
-is of the last version before the life of packages.
+is in it). It is not to be written again by a later version: then it would prove nothing. The second is of the
+last version before the life of packages, kept-2026-11-30-groups of the last that kept all duplicates in
+groups (`rater_v3`).
 """
 
 from __future__ import annotations
@@ -45,8 +46,11 @@ KILLED = [
 ]
 """What a file holds, and one of the states in it."""
 
+BEFORE_LIFE = [RECORDED[name] for name in ("kept-2026-11-29", "kept-2026-11-30")]
+"""Files of versions before the life of packages."""
+
 MARK_FIELDS = 7
-"""Of a mark, behind its tag, in the later of these versions."""
+"""Of a mark, behind its tag, in the later of those versions."""
 
 Killed = tuple[dict[str, Any], dict[str, Any]]
 
@@ -54,11 +58,15 @@ _context = msgspec.msgpack.Decoder(transaction_module.Context)
 
 
 class Taken(NamedTuple):
-    """What taking over published when it was recorded, and what it publishes now; drawn: as the file says."""
+    """What taking over published when it was recorded, and what it publishes now; drawn: as the file says.
+
+    before_life: whether it was recorded before the life of packages.
+    """
 
     then: dict[str, Any]
     now: dict[str, Any]
     drawn: list[str]
+    before_life: bool
 
 
 @pytest.fixture(scope="module", params=KILLED)
@@ -67,7 +75,8 @@ def taken(request: pytest.FixtureRequest, redis_url: str) -> Taken:
     file, killed = request.param
     inputs, prefix = inputs_of(file["inputs"]), f"t{uuid4().hex[:12]}"
     now = take_over(redis_url, prefix, state_of(killed), inputs)
-    return Taken(read(killed["published"]), read(json.loads(json.dumps(told(now)))), file["drawn"])
+    then, now = read(killed["published"]), read(json.loads(json.dumps(told(now))))
+    return Taken(then, now, file["drawn"], file in BEFORE_LIFE)
 
 
 def values(records: Sequence[Any]) -> list[Any]:
@@ -96,11 +105,11 @@ def begins(now: Any, then: Any) -> bool:
     return bool(now == then)
 
 
-def as_then(records: Sequence[Any], like: Sequence[Any]) -> list[Any]:
+def as_then(records: Sequence[Any], like: Sequence[Any], *, before_life: bool) -> list[Any]:
     """Return records with what is written otherwise now as the version of then did; like: its records.
 
-    The tag of marks is another. A client's change was written as its state, where the file has it so; and
-    a change had no hints, members and history.
+    The tag of marks is another. Before the life of packages a client's change was written as its state,
+    where the file has it so; and a change had no hints, members and history.
     """
     changes = any(isinstance(understood([(name, raw) for name, raw in one[2]]), ChangeRecord) for one in like)
     found = []
@@ -109,12 +118,12 @@ def as_then(records: Sequence[Any], like: Sequence[Any]) -> list[Any]:
         then: Any = None
         if isinstance(said, Mark):
             _, *fields = msgspec.msgpack.decode(record[2][0][1])
-            raw = msgspec.msgpack.encode(["mark", *fields[:MARK_FIELDS]])
-            then = record[0], record[1], [(CONTROL_HEADER, raw)]
+            tagged = ["mark", *fields[:MARK_FIELDS]] if before_life else ["mark_v3", *fields]
+            then = record[0], record[1], [(CONTROL_HEADER, msgspec.msgpack.encode(tagged))]
         elif isinstance(said, ChangeRecord) and not changes:
             of = said.topic, said.offset, said.index, said.client, said.version, said.state
             then = state_record(StateRecord(*of, []))
-        elif isinstance(said, ChangeRecord):
+        elif isinstance(said, ChangeRecord) and before_life:
             assert (said.hints, said.members, said.history) == ([], [], [])
             assert (said.upon, said.instead) == ([], [])
             fields = msgspec.msgpack.decode(record[2][0][1])
@@ -126,7 +135,8 @@ def as_then(records: Sequence[Any], like: Sequence[Any]) -> list[Any]:
 @pytest.mark.parametrize("killed", KILLED)
 def test_kept_outcomes_are_read(killed: Killed) -> None:
     """Each outcome that the earlier version kept is read as what it was: record, digests, result, effects."""
-    found = json.loads(json.dumps(told(kept(state_of(killed[1])))))
+    file, one = killed
+    found = json.loads(json.dumps(told(kept(state_of(one), before_life=file in BEFORE_LIFE))))
     assert len(found) == len(killed[1]["kept"])
     for one, then in zip(found, killed[1]["kept"], strict=True):
         assert one == then
@@ -152,7 +162,7 @@ def test_kept_outcomes_are_rendered_as_decided(killed: Killed) -> None:
 @pytest.mark.parametrize("killed", KILLED)
 def test_headers_are_read(killed: Killed) -> None:
     """Every header of the earlier journal is read, agrees with its record, and is the same written again."""
-    kinds = set()
+    kinds, before_life = set(), killed[0] in BEFORE_LIFE
     for key, value, headers in state_of(killed[1]).journal:
         said = understood(headers)
         kinds.add(type(said).__name__)
@@ -164,16 +174,19 @@ def test_headers_are_read(killed: Killed) -> None:
             assert effect_headers(said) == headers
         elif isinstance(said, StateRecord):
             assert state_record(said) == (key, value, headers)
-        elif isinstance(said, Mark):
+        elif isinstance(said, Mark) and before_life:
             ((_, raw),) = control_record(said)[2]
             assert msgspec.msgpack.decode(raw)[: MARK_FIELDS + 1] == msgspec.msgpack.decode(headers[0][1])
-        elif isinstance(said, ChangeRecord):
+        elif isinstance(said, ChangeRecord) and before_life:
             ((_, raw),) = change_record(said)[2]
             assert msgspec.msgpack.decode(raw)[:-5] == msgspec.msgpack.decode(headers[0][1])
         else:
-            assert control_record(cast("Any", said)) == (key, value, headers)
+            written = (
+                change_record(said) if isinstance(said, ChangeRecord) else control_record(cast("Any", said))
+            )
+            assert written == (key, value, headers)
     states = {"StateRecord"} if killed[0] is RECORDED["kept-2026-11-29"] else {"StateRecord", "ChangeRecord"}
-    assert kinds == {"Owner", "EarlierMark", "Effect"} | states
+    assert kinds == {"Owner", "EarlierMark" if before_life else "GroupsMark", "Effect"} | states
 
 
 @pytest.mark.parametrize("killed", KILLED)
@@ -190,12 +203,12 @@ def test_registers_are_read(killed: Killed) -> None:
 
 def test_what_was_drawn_is_published_as_decided(taken: Taken) -> None:
     """What waits is found, published with the bytes of then and in their order, and is rejected as then."""
-    then, now, drawn = taken
+    then, now, drawn, before_life = taken
     assert now["pending"] == then["pending"]
     assert values(now["waiting"]["journal"]) == values(then["waiting"]["journal"])
     assert now["waiting"]["rejected"] == then["waiting"]["rejected"]
-    # The load behind it tells of its package, which versions before did not.
-    told = [one for one in now["waiting"]["events"] if b"package_changed" not in one[1]]
+    # The load behind it tells of its package, which versions before the life of packages did not.
+    told = [one for one in now["waiting"]["events"] if not (before_life and b"package_changed" in one[1])]
     assert told == then["waiting"]["events"]
     decided = [digest(value) for _, value in values(now["waiting"]["journal"])]
     assert sorted(decided) == sorted(drawn)
@@ -206,11 +219,11 @@ def test_calls_that_come_again_are_known(taken: Taken) -> None:
 
     Client packages of then are taken over with the first call that meets them: changes that move no money.
     """
-    then, now, drawn = taken
+    then, now, drawn, before_life = taken
     assert with_values(now["again"]["journal"]) == with_values(then["again"]["journal"])
     assert now["again"]["rejected"] == then["again"]["rejected"]
-    # Versions before told of no percents.
-    known = [one for one in now["again"]["events"] if b"limit_threshold" not in one[1]]
+    # Nor did these tell of percents.
+    known = [one for one in now["again"]["events"] if not (before_life and b"limit_threshold" in one[1])]
     assert known == then["again"]["events"]
     new = [digest(value) for _, value in values(now["again"]["journal"])]
     assert len(set(new)) == len(new) > 0
@@ -220,7 +233,7 @@ def test_calls_that_come_again_are_known(taken: Taken) -> None:
 
 def test_headers_are_written_as_then(taken: Taken) -> None:
     """Owner record, effects, and all of marks but the tag have the bytes of the earlier version."""
-    then, now, _ = taken
+    then, now, _, before_life = taken
     like = then["waiting"]["journal"]
-    assert as_then(now["taken"], like) == then["taken"]
-    assert as_then(now["waiting"]["journal"], like) == then["waiting"]["journal"]
+    assert as_then(now["taken"], like, before_life=before_life) == then["taken"]
+    assert as_then(now["waiting"]["journal"], like, before_life=before_life) == then["waiting"]["journal"]

@@ -86,6 +86,24 @@ def test_the_source_maps_are_there(run: Run) -> None:
     assert run("sources", "show", "asterisk").stdout == maps["asterisk"]
 
 
+def test_the_native_engine_is_in_it_or_that_is_told(rater: Path, tmp_path: Path) -> None:
+    """Where the engine of this checkout could be built, the wheel has one; else importing it says why not."""
+    (native,) = rater.parents[1].glob("lib/python*/site-packages/rater/native")
+    done = subprocess.run(  # noqa: S603
+        [str(rater.with_name("python")), "-c", "import rater.native.engine; print(rater.native.__file__)"],
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if (ROOT / "src" / "rater" / "native" / "engine.abi3.so").exists():
+        assert done.stdout.strip() == str(native / "__init__.py"), done.stderr
+    else:
+        assert "ImportError: there is no native engine here, so Python rates" in done.stderr
+    assert not list(native.glob("Cargo.*"))
+
+
 @contextmanager
 def working(rater: Path, folder: Path) -> Iterator[None]:
     """Run the installed worker meanwhile; it is drained at the end."""

@@ -140,3 +140,17 @@ async def test_a_lane_is_drained_as_long_as_the_group_waits(session_s: float, *,
     worker._ending = ending  # noqa: SLF001 - nobody waits for a worker that ends
     await asyncio.wait_for(worker.drop({0}), 5)
     assert worker.drained == (ending or session_s > 1)
+
+
+async def test_a_worker_that_ends_waits_for_what_the_group_takes_away() -> None:
+    """Its lanes are being given up already, and not yet: who left them alone would cut them off."""
+    worker = Slow(nothing(session_s=30.0))
+    await worker.assign({0})
+    await asyncio.sleep(0)
+    revoking = asyncio.create_task(worker.drop({0}))
+    await asyncio.sleep(0)
+    worker._ending = True  # noqa: SLF001 - as `run` does
+    await asyncio.wait_for(worker.drop(set(worker._lanes)), 5)  # noqa: SLF001 - the same
+    assert worker.drained
+    await revoking
+    assert not worker._lanes  # noqa: SLF001 - they may be assigned again

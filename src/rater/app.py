@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from itertools import chain, repeat
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
@@ -38,6 +38,9 @@ from rater.stream.content import read_content
 from rater.stream.topics import Topics
 from rater.worker.process import Worker
 from rater.worker.shared import Readiness, Shared, WorkerConnections
+
+if TYPE_CHECKING:
+    from rater.native.holding import Native
 
 log = structlog.get_logger()
 
@@ -81,10 +84,25 @@ async def connect_store(settings: Settings) -> Buckets:
     )  # fmt: skip
 
 
-def catalogs_of(settings: Settings) -> Catalogs:
-    """Return the catalogs that lie in Kafka."""
+def catalogs_of(settings: Settings, native: Native | None = None) -> Catalogs:
+    """Return the catalogs that lie in Kafka. native: who has each of them, too."""
     client, topic = kafka_client(settings), topics_of(settings).commands
-    return Catalogs(lambda offsets: read_content(client, topic, offsets), settings.events.notices)
+    beside = None if native is None else native.load
+    return Catalogs(lambda offsets: read_content(client, topic, offsets), settings.events.notices, beside)
+
+
+def native_engine(settings: Settings) -> Native | str:
+    """Return the native engine, or why Python rates, as a sentence. Raises Halt where that is not wanted."""
+    wanted = settings.worker.engine
+    if wanted == "python":
+        return "worker.engine is python: Python rates"
+    try:
+        from rater.native.holding import Native  # noqa: PLC0415 - it may not be there, which is no fault
+    except ImportError as error:
+        if wanted == "native":
+            raise Halt(f"worker.engine is native, but {error}") from error
+        return str(error)
+    return Native(writes=True)
 
 
 @asynccontextmanager
@@ -119,22 +137,27 @@ async def connected(
     problems = await topics.problems(client, deadline_s=deadline_s)
     if problems:
         raise Halt("\n".join(problems))
+    engine = native_engine(settings)
+    native = None if isinstance(engine, str) else engine
     store = await connect_store(settings)
     try:
         problems = await store.check()
         if problems:
             raise Halt("\n".join(problems))
+        measured = metrics or Metrics()
+        measured.engine = "python" if native is None else "native"
+        measured.catalog(None)
         own = WorkerConnections(
             settings=settings,
             client=client,
             topics=topics,
             store=store,
-            catalogs=catalogs_of(settings),
+            catalogs=catalogs_of(settings, native),
             maps=maps,
-            metrics=metrics or Metrics(),
+            metrics=measured,
             worker_id=settings.worker.id or f"{socket.gethostname()}-{os.getpid()}",
         )
-        yield Shared(own, Readiness(settings.kafka.bootstrap_servers))
+        yield Shared(own, Readiness(settings.kafka.bootstrap_servers), native)
     finally:
         await store.close()
 
@@ -220,7 +243,11 @@ async def _rate(shared: Shared, stopping: asyncio.Event) -> None:
     worker.stopping = stopping
     lag = asyncio.create_task(_watch_lag(worker, own.metrics))
     spare_collector()
-    log.info("worker started", worker=own.worker_id, group=own.settings.kafka.group_id)
+    log.info(
+        "worker started", worker=own.worker_id, group=own.settings.kafka.group_id, engine=own.metrics.engine
+    )
+    if isinstance(why := native_engine(own.settings), str):
+        log.info("no native engine", reason=why)
     try:
         await worker.run()
     finally:

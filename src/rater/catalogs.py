@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
     ReadContent = Callable[[list[int]], Awaitable[dict[int, bytes]]]
     """Read the content records at these offsets of partition 0 of `rater.commands`."""
+    LoadBeside = Callable[[Content, int, Notices], None]
+    """Take a catalog's content, version, and of what events tell."""
 
 log = structlog.get_logger()
 
@@ -46,9 +48,14 @@ _REMEDY = "the topic was recreated, or something else wrote to it: restore it, o
 class Catalogs:
     """Compiled catalogs by version."""
 
-    def __init__(self, read: ReadContent, notices: Notices = NOTICES) -> None:
-        """Read content by `read`. notices: of what events tell ahead."""
-        self._read, self._notices = read, notices
+    def __init__(
+        self, read: ReadContent, notices: Notices = NOTICES, beside: LoadBeside | None = None
+    ) -> None:
+        """Read content by `read`. notices: of what events tell ahead.
+
+        beside: who has each catalog too, or raises ValueError: then what it is for goes without it.
+        """
+        self._read, self._notices, self._beside = read, notices, beside
         self._compiled: dict[int, asyncio.Task[Catalog]] = {}
         self._objects: dict[bytes, bytes] = {}
 
@@ -77,12 +84,22 @@ class Catalogs:
         except Exception as error:
             message = f"version {version} of the catalog cannot be compiled ({shown(repr(error))}): {_REMEDY}"
             raise NoCatalog(message) from error
+        await self._have_beside(content, version)
         if not catalog.zones.carried:
             log.warning("catalog without time zones", version=version, problem=without_zones(version))
         log.info(
             "catalog compiled", version=version, packages=len(catalog.packages), tables=len(catalog.tables)
         )
         return catalog
+
+    async def _have_beside(self, content: Content, version: int) -> None:
+        if self._beside is None:
+            return
+        try:
+            await asyncio.to_thread(self._beside, content, version, self._notices)
+        except ValueError as error:
+            problem = f"the native engine cannot read it ({shown(str(error))}): Python rates by it; report it"
+            log.warning("catalog without the native engine", version=version, problem=problem)
 
     async def content(self, body_offset: int) -> tuple[ManifestBody, Content]:
         """Return a version's body and content, reading what is not in memory.

@@ -194,6 +194,10 @@ TABLE = (
         "counter", "rater_replayed", "Sides published again from their kept outcome, not decided again."
     ),
     Metric(
+        "counter", "rater_engine_returned",
+        "Sides that Python rated and the native engine would not: faults of it, of which the log tells.",
+    ),
+    Metric(
         "gauge", "rater_renewals_overdue",
         "Due moments of client packages (renewals, ends) that are over and not in work yet.",
     ),
@@ -229,6 +233,8 @@ class Metrics:
                     self._gauges[name] = Gauge(name, prose, tuple(labels), registry=registry)
                 case "histogram":
                     self._histograms[name] = BulkHistogram(name, prose, bounds, registry, labels=labels)
+        self.engine: Literal["native", "python"] = "python"
+        """By which calls are rated."""
         self.catalog(None)
 
     def add(self, counts: Counts, *, committed_ms: int) -> None:
@@ -244,6 +250,7 @@ class Metrics:
         self._counters["rater_renewals"].add(counts.renewals.items())
         self._counters["rater_commands"].add(counts.commands.items())
         self._counters["rater_replayed"].inc(counts.replayed)
+        self._counters["rater_engine_returned"].inc(counts.returned)
         self._histograms["rater_batch_records"].add(counts.cdrs)
         for arrived_ms, records in counts.arrivals.items():
             # Some records bear no time, and how long they waited nobody knows. Two machines' clocks: one may
@@ -293,7 +300,7 @@ class Metrics:
         self._gauges["rater_catalog_version"].set(0 if catalog is None else catalog.version)
         self._infos["rater_build"].info(
             {
-                "version": __version__, "engine": "python", "python": platform.python_version(),
+                "version": __version__, "engine": self.engine, "python": platform.python_version(),
                 "tzdata": INSTALLED if catalog is None else catalog.zones.name,
             }
         )  # fmt: skip

@@ -17,6 +17,7 @@ from rater.config import Settings
 from rater.core.catalog.compiled import Catalog, compile_catalog
 from rater.core.catalog.specs import Content, FeeSpec, LimitSpec, PackageHistory, PackageSpec
 from rater.core.clients.state import ClientPackage, ClientState, write_state
+from rater.errors import Halt
 from rater.stream.browsing import Seen
 from rater.stream.topics import Topics
 
@@ -82,9 +83,14 @@ def world(app: Put, monkeypatch: pytest.MonkeyPatch) -> Put:
                 raise loaded
             return loaded
 
+        def engine(settings: Settings) -> str:
+            if settings.worker.engine == "native":
+                raise Halt("worker.engine is native, but there is none")
+            return "there is none"
+
         app(
             kafka_client=lambda _: {}, topics_of=lambda _: _Topics(topics or []), opened_store=opened_store,
-            catalogs_of=lambda _: None,
+            catalogs_of=lambda _: None, native_engine=engine,
         )  # fmt: skip
 
         async def remarks(*_: object) -> list[str]:

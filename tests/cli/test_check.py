@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from cli.conftest import Capture, Put
 from rater.cli import main
 from rater.core.catalog.codes import Row
@@ -21,8 +23,19 @@ def test_check_is_silent_on_standard_output_when_all_is_well(world: Put, capsys:
     assert told.out == ""
     assert told.err.splitlines() == [
         f"time zones: tzdata {INSTALLED} is installed here; the first load brings it",
+        "engine: python (there is none)",
         "all is well: settings, sources, Kafka, topics, Redis",
     ]
+
+
+def test_an_engine_that_is_wanted_and_not_there_is_a_problem(
+    world: Put, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is a fault of the settings then; else which engine rates is told."""
+    world()
+    monkeypatch.setenv("RATER_WORKER__ENGINE", "native")
+    assert main(["check"]) == 1
+    assert capsys.readouterr().out == "settings: worker.engine is native, but there is none\n"
 
 
 def test_check_tells_which_time_zones_are_in_force(world: Put, capsys: Capture) -> None:
@@ -102,7 +115,7 @@ def test_check_tells_each_problem_on_a_line(world: Put, capsys: Capture, tmp_pat
     lines = told.out.splitlines()
     assert [line.partition(":")[0] for line in lines] == ["sources", "topics", "redis"]
     assert "did you mean asterisk" in lines[0]
-    assert told.err == "rater: 3 problems\n"
+    assert told.err.splitlines()[-1] == "rater: 3 problems"
     main(["check", "-c", str(file), "--json"])
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert rows[1] == {"where": "topics", "problem": "rater.cdrs: the topic is missing; create it"}

@@ -258,6 +258,25 @@ def test_unknown_fields_are_ignored() -> None:
     assert not isinstance(decode(raw + b', "tags": "\xff"}', ARRIVAL), Cdr)
 
 
+@pytest.mark.parametrize(("begin", "end"), [("[", "]"), ('{"a":', "}")])
+def test_how_deep_a_record_is(begin: str, end: str) -> None:
+    """100 lists and objects in each other are taken, the record included; 101 are not, whatever the stack."""
+    raw = json.dumps({**GOOD, "text": "[{" * 200})[:-1]
+
+    def nested(depth: int) -> bytes:
+        return f'{raw}, "x": {begin * depth}1{end * depth}}}'.encode()
+
+    def deeper(frames: int, depth: int) -> object:
+        return decode(nested(depth), ARRIVAL) if not frames else deeper(frames - 1, depth)
+
+    assert isinstance(deeper(0, 99), Cdr)
+    assert isinstance(deeper(300, 99), Cdr)
+    found = decode(nested(100), ARRIVAL)
+    assert not isinstance(found, Cdr)
+    assert found[0].reason is Reason.MALFORMED
+    assert "100 deep" in found[0].detail
+
+
 def test_the_largest_record() -> None:
     """64 KiB are taken, one byte more is not."""
     raw = json.dumps({**GOOD, "tags": ""}).encode()
@@ -458,7 +477,8 @@ def test_a_given_rate() -> None:
         "min_time": -1,
         "grace_time": 2**31,
     }
-    for name, value in wrong.items():
+    # A line break at the end is no digit: it would stand in the transaction as it is, which is no JSON then.
+    for name, value in [*wrong.items(), ("code", "380\n")]:
         found = sent(orig={"client": "42", "rate": {**rate, name: value}})
         assert not isinstance(found, Cdr)
         assert found[0].reason is Reason.MALFORMED

@@ -140,9 +140,13 @@ async def read_store(urls: list[str], prefix: str) -> dict[str, dict[str, int]]:
             ]
             for key in found:
                 fields: dict[Any, Any] = await redis.hgetall(key)
-                client = key.decode().partition(":c:")[2]
-                stored[client] = {name.decode(): int(number) for name, number in fields.items()}
+                stored[key.decode().partition(":c:")[2]] = numbers(fields)
     return stored
+
+
+def numbers(fields: dict[bytes, bytes]) -> dict[str, int]:
+    """Return what a client's hash says."""
+    return {name.decode(): int(number) for name, number in fields.items()}
 
 
 async def read_states(urls: list[str], prefix: str) -> dict[str, bytes]:
@@ -415,7 +419,7 @@ def marks(journal: list[Rec]) -> Iterator[str]:
         if CONTROL not in record.headers:
             continue
         tag, *said = msgspec.msgpack.decode(record.headers[CONTROL])
-        if tag != "mark_v3":
+        if tag != "mark_v4":
             continue
         positions, _, _, _, lane_ms, *_ = said
         known_positions, known_ms = before.get(record.partition, ({}, 0))

@@ -16,12 +16,13 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from faults.auditor import EFFECT, Rec, record_of
+from faults.auditor import CONTROL, EFFECT, Rec, record_of
 from faults.backlog import GROUPS
 from oracle import reference
 from oracle.reference import MICROS, Call, Candidate, Cost, Rate, Reference, Row
@@ -31,6 +32,15 @@ FOUND_MAX = 20
 """Findings that are told; all are counted."""
 GROUP = "group"
 """Header of an input record: the group of clients that it is of."""
+
+
+class Lost(NamedTuple):
+    """What Redis held at the moment when it was emptied."""
+
+    stored: dict[str, dict[str, int]]
+    """As `Run.stored`."""
+    tokens: dict[int, int]
+    """Lane → the newest token that a bucket knew. A token is its owner record's offset in the journal."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +54,8 @@ class Run:
     window_days: int
     stored: dict[str, dict[str, int]]
     """Client → hash field in Redis → number (auditor.read_store)."""
+    lost: tuple[Lost, ...] = ()
+    """For each time that Redis was emptied, in order."""
 
 
 @dataclass
@@ -66,6 +78,8 @@ class Published(NamedTuple):
     transactions: dict[tuple[int, int, int], Row]
     rejected: dict[tuple[int, int, int], tuple[str, str]]
     """Reason and value."""
+    spans: dict[tuple[int, int, int], int]
+    """How often Redis had been emptied when a transaction was decided; absent: never."""
 
 
 # --- reading
@@ -88,8 +102,17 @@ async def read_lane(bootstrap: str, topic: str, lane: int) -> list[Rec]:
 
 async def read_published(run: Run, lane: int, report: Report) -> Published:
     """Return what a lane published; a side that did so twice is a finding."""
-    out = Published({}, {})
-    for record in await read_lane(run.bootstrap, f"{run.topics}transactions", lane):
+    journal = await read_lane(run.bootstrap, f"{run.topics}transactions", lane)
+    rejected = await read_lane(run.bootstrap, f"{run.topics}rejected", lane)
+    return published_of(run, lane, journal, rejected, report)
+
+
+def published_of(run: Run, lane: int, journal: list[Rec], rejected: list[Rec], report: Report) -> Published:
+    """Return what was published by a lane's records of both topics."""
+    out, span = Published({}, {}, {}), 0
+    for record in journal:
+        if CONTROL in record.headers and msgspec.msgpack.decode(record.headers[CONTROL])[0] == "owner":
+            span = _span(run, lane, record.offset)
         if record.value is None or EFFECT not in record.headers:
             continue
         topic, partition, offset, index, *_ = msgspec.msgpack.decode(record.headers[EFFECT])
@@ -99,7 +122,8 @@ async def read_published(run: Run, lane: int, report: Report) -> Published:
         if place in out.transactions or partition != lane:
             report.find(f"{record.place} is a second one, or another lane's, of {place}")
         out.transactions[place] = json.loads(record.value)
-    for record in await read_lane(run.bootstrap, f"{run.topics}rejected", lane):
+        out.spans[place] = span
+    for record in rejected:
         said = {name: raw.decode() for name, raw in record.headers.items()}
         index = SIDES.index(said["side"]) if said.get("side") else -1
         place = int(said["source_partition"]), int(said["source_offset"]), index
@@ -107,6 +131,16 @@ async def read_published(run: Run, lane: int, report: Report) -> Published:
             report.find(f"{record.place} is a second one, or another lane's, of {place}")
         out.rejected[place] = said["reason"], said["value"]
     return out
+
+
+def _span(run: Run, lane: int, token: int) -> int:
+    """Return how often Redis had been emptied when a lane's owner decided what it published.
+
+    An owner that a bucket knew when Redis was emptied decides nothing afterwards, for it is not known there
+    any more. One that none knew has decided nothing before, and finds nothing that was kept.
+    """
+    known = accumulate((lost.tokens[lane] for lost in run.lost), max)
+    return sum(token > newest for newest in known)
 
 
 def clients_of(run: Run, group: int) -> set[str]:
@@ -275,7 +309,7 @@ class Side(NamedTuple):
 
 
 async def _check_group(run: Run, group: int) -> Report:
-    report, published, records = Report(), Published({}, {}), []
+    report, published, records = Report(), Published({}, {}, {}), []
     for lane in range(GROUPS):
         of_lane = await read_published(run, lane, report)
         for record in await read_lane(run.bootstrap, f"{run.topics}cdrs", lane):
@@ -304,13 +338,22 @@ def compare_group(
     for side, transaction in rated:
         balances[transaction["client"]] += micros(transaction["amount"])
         counters.update(_taken(side.asked, transaction, report))
+    ends = [*map(_used, run.lost), counters]
     for side, transaction in rated:
         try:
-            _check_draws(rater, side.asked, transaction, counters)
+            _check_draws(rater, side.asked, transaction, ends, published.spans.get(side.place, 0))
         except (AssertionError, KeyError) as problem:
             report.find(f"{side.place} {transaction}: {problem}")
     _compare_stored(run, group, balances, dict(counters), report)
     return report
+
+
+def _used(lost: Lost) -> Counter[tuple[str, str]]:
+    """Return the counters that Redis held."""
+    used: Counter[tuple[str, str]] = Counter()
+    for client, held in lost.stored.items():
+        used.update({(client, name): number for name, number in held.items() if name not in {"b", "v"}})
+    return used
 
 
 def _move(record: Rec, of_lane: Published, published: Published) -> None:
@@ -319,6 +362,7 @@ def _move(record: Rec, of_lane: Published, published: Published) -> None:
         place = record.partition, record.offset, index
         if place in of_lane.transactions:
             published.transactions[place] = of_lane.transactions.pop(place)
+            published.spans[place] = of_lane.spans[place]
         if place in of_lane.rejected:
             published.rejected[place] = of_lane.rejected.pop(place)
 
@@ -390,7 +434,7 @@ def _taken(asked: Asked, transaction: Row, report: Report) -> Counter[tuple[str,
 
 
 class Checking(NamedTuple):
-    """A rated side with its transaction. Candidates are in their order; left: when all was done."""
+    """A rated side with its transaction. Candidates are in their order."""
 
     rater: Open
     asked: Asked
@@ -401,6 +445,9 @@ class Checking(NamedTuple):
     draws: dict[tuple[str, str], Row]
     """By counter."""
     left: dict[tuple[str, str], int]
+    """By counter: when all was done, or Redis was next emptied."""
+    least: dict[tuple[str, str], int]
+    """By counter: at any of these moments."""
 
     def used(self, one: Candidate) -> int:
         """Return what the side took of a limit."""
@@ -408,11 +455,18 @@ class Checking(NamedTuple):
         return units(draw) if draw else 0
 
 
-def _check_draws(rater: Open, asked: Asked, transaction: Row, counters: Counter[tuple[str, str]]) -> None:
+def _check_draws(
+    rater: Open, asked: Asked, transaction: Row, ends: list[Counter[tuple[str, str]]], span: int
+) -> None:
     """Check a transaction against what was left when all was done; raises AssertionError.
 
     Counters only grow. So a limit that has something left in the end had so at any time, and a call that it
-    applies to has drawn from it, or from one before it.
+    applies to has drawn from it, or from one before it. But not beyond a moment at which Redis is emptied:
+    what was drawn and not published is lost then, and decided anew, in another order of lanes. A call that
+    was published before may have met a limit that such a draw had used up, and that has something left again.
+
+    ends: the counters each time that Redis was emptied, and in the end; span: which of them was the next when
+    the transaction was decided.
     """
     fixed = {name: value for name, value in asked.value.items() if name not in OPEN}
     assert {name: value for name, value in transaction.items() if name not in OPEN} == fixed, fixed
@@ -423,10 +477,12 @@ def _check_draws(rater: Open, asked: Asked, transaction: Row, counters: Counter[
     assert ("balance_sufficient" in transaction) == judged
     sufficient = transaction.get("balance_sufficient", True)
     usable = [one for one in asked.candidates if sufficient or not reference.allows(one)]
-    left = {one.counter: one.size(rater.catalog.services) - counters[one.counter] for one in usable}
+    sizes = {one.counter: one.size(rater.catalog.services) for one in usable}
+    left = {name: size - ends[span][name] for name, size in sizes.items()}
+    least = {name: size - max(end[name] for end in ends) for name, size in sizes.items()}
     drawn = _drawn(asked, transaction)
     draws = {one.counter: draw for one, draw in drawn}
-    one = Checking(rater, asked, asked.rate, asked.cost, transaction, usable, draws, left)
+    one = Checking(rater, asked, asked.rate, asked.cost, transaction, usable, draws, left, least)
     _check_shown(one, drawn)
     chosen = [each for each in usable if not drawn or each.client_package is drawn[0][0].client_package]
     need = _check_volumes(one, chosen)
@@ -446,7 +502,7 @@ def _check_shown(one: Checking, drawn: list[tuple[Candidate, Row]]) -> None:
     for each, draw in drawn:
         size, package = each.size(one.rater.catalog.services), each.package
         after = micros(draw["left"]) if draw["kind"] == "money" else int(draw["left"])
-        assert one.left[each.counter] >= 0, f"{each.counter} is overdrawn"
+        assert one.least[each.counter] >= 0, f"{each.counter} is overdrawn"
         assert 0 < units(draw) <= size - after, draw
         assert after >= one.left[each.counter], draw
         shown = (draw["package"], draw["package_name"], draw["kind"], draw["tag"])

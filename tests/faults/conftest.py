@@ -16,9 +16,9 @@ import pytest
 
 from faults.calls import calls, catalog
 from faults.rig import Rig, Servers
-from line.conftest import system_of
+from line.conftest import engine, system_of
 
-__all__ = ["system_of"]
+__all__ = ["engine", "system_of"]
 
 Start = Callable[..., Awaitable[Rig]]
 

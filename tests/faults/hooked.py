@@ -35,18 +35,6 @@ def jump(path: str) -> None:
     time.time = lambda: now_ns() / 1e9
 
 
-def stamp() -> None:
-    """Let records carry the time of that clock: aiokafka's compiled batches ask the system, past Python."""
-    from rater.stream import producer as producer_module  # noqa: PLC0415 - not before the clock was set
-
-    original = producer_module.batches
-
-    def batches(producer: Any, records: Any, at_ms: int | None) -> Any:
-        return original(producer, records, time.time_ns() // 1_000_000 if at_ms is None else at_ms)
-
-    producer_module.batches = batches
-
-
 POINTS = {
     "producer opened": ("LaneProducer", "open", "after"),
     "lane claimed": ("LaneProducer", "claim", "after"),
@@ -55,8 +43,8 @@ POINTS = {
     "bucket registered": ("Buckets", "register", "after"),
     "source opened": ("LaneReader", "open", "after"),
     "records polled": ("LaneReader", "poll", "after"),
-    "before a draw": ("Buckets", "draw", "before"),
-    "after a draw": ("Buckets", "draw", "after"),
+    "before a draw": ("Buckets", "_draw", "before"),
+    "after a draw": ("Buckets", "_draw", "after"),
     "before a commit": ("LaneProducer", "commit", "before"),
     "all produced": ("AIOKafkaProducer", "commit_transaction", "before"),
     "transaction ended": ("AIOKafkaProducer", "commit_transaction", "after"),
@@ -74,10 +62,16 @@ CHANGE_POINTS = {
 """The same where a client changes: by its packages, commands and loads. Calls alone do not pass them."""
 
 
+CALL_POINTS = {"after a draw of calls": ("Buckets", "_draw", "after")}
+"""The same where nothing but calls draws."""
+
+
 def counts(name: str, args: tuple[Any, ...]) -> bool:
     """Return whether a passing is one of a point; args: of the method, itself first."""
     if name.endswith(" a change"):
         return bool(args[2].changes or args[2].accounts)
+    if name.endswith(" of calls"):
+        return bool(args[3]) and not args[4]
     if name.endswith(" a commit of changes"):
         return any(b"\xa6change" in value for one in args[1] for _, value in one.headers)  # msgpack: 6 bytes
     return True
@@ -94,7 +88,7 @@ def die_at(name: str, passing: int, number: int) -> None:
     owners: dict[str, Any] = {
         one.__name__: one for one in (AIOKafkaProducer, Buckets, LaneProducer, LaneReader)
     }
-    owner, method, when = {**POINTS, **CHANGE_POINTS}[name]
+    owner, method, when = {**POINTS, **CHANGE_POINTS, **CALL_POINTS}[name]
     original: Callable[..., Awaitable[Any]] = getattr(owners[owner], method)
     left = passing
 
@@ -128,8 +122,6 @@ def run() -> int:
     if "RATER_FAULT_CLOCK" in environ:
         jump(environ["RATER_FAULT_CLOCK"])
     block_s = float(environ.get("RATER_FAULT_BLOCK_S", "1"))
-    if "RATER_FAULT_CLOCK" in environ:
-        stamp()
     signal.signal(signal.SIGUSR1, lambda *_: time.sleep(block_s))
     signal.signal(signal.SIGUSR2, count_tasks)
     if "RATER_FAULT_POINT" in environ:

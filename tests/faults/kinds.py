@@ -28,7 +28,7 @@ from rater.local.redis import Redis
 DAY_NS = 86_400 * 10**9
 ARMED_S = 10.0
 """So long a rule waits for its request: an idle worker may have none."""
-DRAW = b"rater_v3_draw", b"rater_v3_change"
+DRAW = b"rater_v4_draw", b"rater_v4_change"
 
 
 Family = Literal["worker", "kafka", "redis", "loss"]
@@ -486,14 +486,14 @@ async def draw_late(rig: Rig) -> None:
 async def taking_reply_cut(rig: Rig) -> None:
     """The replies to fencing, reconciling or registering a bucket are cut off, while a lane is taken."""
     rig.any_running().redis.reset()
-    word = rig.rng.choice([b"rater_v3_fence", b"rater_v3_reconcile", b"rater_v3_register"])
+    word = rig.rng.choice([b"rater_v4_fence", b"rater_v4_reconcile", b"rater_v4_register"])
     await armed(rig, "redis", Rule((word,), rig.rng.choice(["cut", "late"]), times=2, seconds=0.5))
 
 
 @kind("redis", "F31", times=8, quick=False)
 async def redis_slow(rig: Rig) -> None:
     """Each reply of Redis comes late, within the time a call may take."""
-    await armed(rig, "redis", Rule((b"rater_v3",), "hold", times=10, seconds=0.3))
+    await armed(rig, "redis", Rule((b"rater_v4",), "hold", times=10, seconds=0.3))
 
 
 @kind("redis", "F21", times=15)

@@ -589,7 +589,7 @@ class Rig:
                 watched.late_ms.append(one.at_ms - record_ms)
         if auditor.CONTROL in one.headers:
             tag, *said = msgspec.msgpack.decode(one.headers[auditor.CONTROL])
-            if tag == "mark_v3":
+            if tag == "mark_v4":
                 watched.positions[one.partition] = said[0]
             elif tag == "owner":
                 watched.owners.append(Owned(one.partition, said[0], one.at_ms))

@@ -42,7 +42,7 @@ def rated(at: int, offset: int, left: int, taken: int = 60, overage: int = 0) ->
 
 def mark(at: int, position: int) -> Rec:
     """Return a mark."""
-    said = ["mark_v3", {CDRS: position}, {CDRS: 0}, 1, 2, position]
+    said = ["mark_v4", {CDRS: position}, {CDRS: 0}, 1, 2, position]
     return Rec(JOURNAL, 0, at, 0, None, {CONTROL: msgspec.msgpack.encode(said)})
 
 

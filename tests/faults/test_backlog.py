@@ -26,6 +26,7 @@ from redis.asyncio import Redis
 from faults import auditor, compared
 from faults.backlog import GROUPS, Backlog
 from rater import app
+from rater.core.bucket.messages import bucket_of
 from rater.local.redis import Redis as RedisServer
 from rater.store.keys import Keys
 
@@ -70,19 +71,44 @@ async def rebuilt(system: Any, store: RedisServer) -> None:
     names = [Keys(keys.prefix, bucket, keys.buckets).gate for bucket in range(keys.buckets)]
     until = time.monotonic() + STILL_S
     async with Redis.from_url(store.url) as redis:
-        while not all([await redis.hexists(name, "agreed") for name in names]):
+        while not all([await redis.hexists(name, "joined") for name in names]):
             assert time.monotonic() < until, "the store is not rebuilt"
             await asyncio.sleep(0.05)
 
 
-async def worked_off(system: Any, rng: random.Random, store: RedisServer) -> None:
-    """Start two workers; kill one or flush Redis at moments that are drawn, until all is behind a mark."""
+async def emptied(system: Any, clients: list[str], store: RedisServer) -> compared.Lost:
+    """Empty Redis; return what was in it, read in the same step: nothing is drawn between."""
+    keys = system.settings.redis
+    buckets = [Keys(keys.prefix, bucket, keys.buckets) for bucket in range(keys.buckets)]
+    lanes = [(lane, bucket.lane(lane)) for bucket in buckets for lane in range(GROUPS)]
+    hashes = [buckets[bucket_of(client, len(buckets))].client + client for client in clients]
+    async with Redis.from_url(store.url) as redis, redis.pipeline(transaction=True) as step:
+        for _, name in lanes:
+            step.hget(name, "token")
+        for name in hashes:
+            step.hgetall(name)
+        step.flushall()
+        *said, _ = await step.execute()
+    tokens = dict.fromkeys(range(GROUPS), -1)
+    for (lane, _), token in zip(lanes, said[: len(lanes)], strict=True):
+        tokens[lane] = max(tokens[lane], int(token or -1))
+    stored = map(auditor.numbers, said[len(lanes) :])
+    return compared.Lost(dict(zip(clients, stored, strict=True)), tokens)
+
+
+async def worked_off(
+    system: Any, backlog: Backlog, rng: random.Random, store: RedisServer
+) -> tuple[compared.Lost, ...]:
+    """Start two workers; kill one or flush Redis at moments that are drawn, until all is behind a mark.
+
+    Returns what was in Redis at each flush.
+    """
     moments = [(rng.random() * 0.9, what) for what in ["kill"] * KILLS + ["flush"] * FLUSHES]
     if not LONG:  # done too soon for moments that are drawn
         moments = [(0.01, "kill"), (0.02, "flush")]
     moments.sort()
     living = [system.start_worker(), system.start_worker()]
-    done, moved = -1, time.monotonic()
+    done, moved, lost = -1, time.monotonic(), []
     while done < CDRS:
         positions = await system.positions()
         now_done = sum(min(positions.get(place, 0), end) for place, end in system.sent.items())
@@ -95,8 +121,7 @@ async def worked_off(system: Any, rng: random.Random, store: RedisServer) -> Non
             what = moments.pop(0)[1]
             log.info("%s after %d of %d", what, done, CDRS)
             if what == "flush":
-                async with Redis.from_url(store.url) as redis:
-                    await redis.flushall()
+                lost.append(await emptied(system, backlog.names, store))
             else:
                 doomed = living.pop(rng.randrange(2))
                 doomed.send_signal(signal.SIGKILL)
@@ -106,7 +131,9 @@ async def worked_off(system: Any, rng: random.Random, store: RedisServer) -> Non
     assert not moments
     await rebuilt(system, store)
     for worker in living:
+        await system.started(worker)
         assert system.stop_worker(worker) == 0
+    return tuple(lost)
 
 
 async def checked(
@@ -157,12 +184,13 @@ async def test_a_backlog(
         await system.load(json.dumps(backlog.catalog).encode(), at_ms)
     await put(system, backlog, None if keyed else rng)
     sent = time.monotonic()
-    await worked_off(system, rng, redis)
+    lost = await worked_off(system, backlog, rng, redis)
     rated = time.monotonic()
     stored = await auditor.read_store([redis.url], system.settings.redis.prefix)
     run = compared.Run(
-        system.client["bootstrap_servers"], system.topics.prefix, backlog.catalog, at_ms, WINDOW_DAYS, stored
-    )
+        system.client["bootstrap_servers"], system.topics.prefix, backlog.catalog, at_ms, WINDOW_DAYS, stored,
+        lost,
+    )  # fmt: skip
     counts = await checked(system, run, compared.check_lane if keyed else compared.check_group)
     assert counts["records"] == CDRS
     figure(

@@ -5,15 +5,17 @@ from __future__ import annotations
 import copy
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
+import msgspec
 import pytest
 
 from faults import compared
-from faults.auditor import Rec
+from faults.auditor import CONTROL, EFFECT, Rec
 from faults.backlog import GROUPS, Backlog
-from faults.compared import Published, Report, Run
-from oracle.reference import Reference, money_text
+from faults.compared import Lost, Published, Report, Run
+from oracle.reference import Reference, Row, money_text
 
 NOW_MS = 1_795_910_400_000
 """2026-11-29T00:00:00Z: clocks of Europe and America went back within the span."""
@@ -23,29 +25,54 @@ Damage = Callable[[Run, Published], None]
 
 
 @pytest.fixture(scope="module")
-def rated() -> tuple[Run, list[Rec], Published]:
-    """Return a backlog's records of the first group, rated by the reference, and what it published."""
+def backlog() -> tuple[Row, list[Rec]]:
+    """Return a backlog's catalog, and its records of the first group."""
     backlog = Backlog(5, 24, NOW_MS)
-    rater = Reference(100)
-    run = Run("", "", backlog.catalog, NOW_MS, 100, {})
-    compared.loaded(run, 0, rater)
-    records: list[Rec] = []
-    published = Published({}, {})
-    for group, raw in backlog.records(CDRS):
-        if group != 0:
-            continue
-        records.append(Rec("cdrs", 0, len(records), NOW_MS, raw, {}))
-        for side in rater.rate(raw, NOW_MS):
-            index = compared.SIDES.index(side["side"]) if side["side"] else -1
-            if side["outcome"] == "transaction":
-                published.transactions[0, len(records) - 1, index] = side["value"]
-            elif side["outcome"] == "rejected":
-                published.rejected[0, len(records) - 1, index] = side["reason"], side["value"] or ""
-    for client in compared.clients_of(run, 0):
-        run.stored[client] = {"v": 1, "b": rater.balances[client]}
-    for (client, name), number in rater.counters.items():
-        run.stored[client][name] = number
+    of_group = [raw for group, raw in backlog.records(CDRS) if group == 0]
+    return backlog.catalog, [Rec("cdrs", 0, at, NOW_MS, raw, {}) for at, raw in enumerate(of_group)]
+
+
+@pytest.fixture(scope="module")
+def rated(backlog: tuple[Row, list[Rec]]) -> tuple[Run, list[Rec], Published]:
+    """Return a backlog's records of the first group, rated by the reference, and what it published."""
+    catalog, records = backlog
+    run, published = Run("", "", catalog, NOW_MS, 100, {}), none()
+    rater = rater_of(run)
+    for record in records:
+        publish(rater, record, published)
+    run.stored.update(stored_by(rater, run))
     return run, records, published
+
+
+def none() -> Published:
+    """Return that nothing was published."""
+    return Published({}, {}, {})
+
+
+def rater_of(run: Run) -> Reference:
+    """Return the reference with the catalog."""
+    rater = Reference(run.window_days)
+    compared.loaded(run, 0, rater)
+    return rater
+
+
+def publish(rater: Reference, record: Rec, published: Published, span: int = 0) -> None:
+    """Rate a record, and publish what comes of it."""
+    for side in rater.rate(record.value, record.at_ms):
+        index = compared.SIDES.index(side["side"]) if side["side"] else -1
+        place = 0, record.offset, index
+        if side["outcome"] == "transaction":
+            published.transactions[place], published.spans[place] = side["value"], span
+        elif side["outcome"] == "rejected":
+            published.rejected[place] = side["reason"], side["value"] or ""
+
+
+def stored_by(rater: Reference, run: Run) -> dict[str, dict[str, int]]:
+    """Return what Redis holds after that."""
+    out = {client: {"v": 1, "b": rater.balances[client]} for client in compared.clients_of(run, 0)}
+    for (client, name), number in rater.counters.items():
+        out[client][name] = number
+    return out
 
 
 def found(rated: tuple[Run, list[Rec], Published], damage: Damage | None, *, keyed: bool) -> Report:
@@ -179,3 +206,87 @@ def test_damage_is_noticed(
     problems = found(rated, damage, keyed=keyed).found
     assert problems
     assert keyed or any(words in problem for problem in problems), problems
+
+
+# --- Redis was emptied
+
+SPANS = (0, 1)
+"""Before and after it."""
+
+
+def emptied(backlog: tuple[Row, list[Rec]], seed: int) -> tuple[Run, list[Rec], Published]:
+    """Return what the reference publishes in some order of lanes, when Redis is emptied half way.
+
+    Of the records up to then some are decided and not published; they are decided anew, in another order.
+    """
+    catalog, records = backlog
+    rng = random.Random(seed)  # noqa: S311 - the same again
+    order = rng.sample(records, len(records))
+    half = len(order) // 2
+    run, published, lost = Run("", "", catalog, NOW_MS, 100, {}), none(), []
+    before, after = rater_of(run), rater_of(run)
+    for record in order[:half]:
+        if rng.random() < 0.3:
+            publish(before, record, none())
+            lost.append(record)
+            continue
+        counters, balances, known = dict(before.counters), dict(before.balances), set(before._rated)  # noqa: SLF001
+        publish(before, record, published)
+        add_difference(after.counters, counters, before.counters)
+        add_difference(after.balances, balances, before.balances)
+        after._rated.update({name: before._rated[name] for name in before._rated.keys() - known})  # noqa: SLF001
+    run = replace(run, lost=(Lost(stored_by(before, run), {0: 0}),))
+    rest = lost + order[half:]
+    for record in rng.sample(rest, len(rest)):
+        publish(after, record, published, 1)
+    run.stored.update(stored_by(after, run))
+    return run, records, published
+
+
+def add_difference(to: dict[Any, int], old: dict[Any, int], new: dict[Any, int]) -> None:
+    """Add what has been added to other numbers."""
+    for name, number in new.items():
+        to[name] = to.get(name, 0) + number - old.get(name, 0)
+
+
+def test_what_redis_lost_was_used_up(backlog: tuple[Row, list[Rec]]) -> None:
+    """The reference itself leaves in a limit what a published call met as used up; that is no finding."""
+    met = []
+    for seed in (1, 3, 6, 12):
+        run, records, published = emptied(backlog, seed)
+        assert found((run, records, published), None, keyed=False).found == []
+        never = replace(run, lost=()), records, published._replace(spans={})
+        met += found(never, None, keyed=False).found
+    assert any("had more" in problem for problem in met)
+
+
+@pytest.mark.parametrize("span", SPANS)
+@pytest.mark.parametrize("damage", [dearer, more_taken, not_drawn])
+def test_damage_is_noticed_though_redis_was_emptied(
+    backlog: tuple[Row, list[Rec]], damage: Damage, span: int
+) -> None:
+    """Each is found at its place, before Redis was emptied and after it."""
+    run, records, published = emptied(backlog, 6)
+    of_span = {place: one for place, one in published.transactions.items() if published.spans[place] == span}
+    was = copy.deepcopy((of_span, run.stored))
+    damage(run, published._replace(transactions=of_span))
+    (place,) = [place for place, one in of_span.items() if one != was[0][place]]
+    if span == 0:
+        for client, held in run.stored.items():
+            add_difference(run.lost[0].stored[client], was[1][client], held)
+    report = found((run, records, published), None, keyed=False)
+    assert any(problem.startswith(f"{place} ") for problem in report.found), report.found
+
+
+def test_who_decided_before_redis_was_emptied() -> None:
+    """A token that a bucket knew decides nothing afterwards; where it knew none, the one before counts."""
+    lost = tuple(Lost({}, {0: token}) for token in (5, -1, 9))
+    run, report, journal = Run("", "t.", {}, NOW_MS, 100, {}, lost), Report(), []
+    for token in (0, 5, 9, 12):
+        owner = {CONTROL: msgspec.msgpack.encode(("owner", "worker", "group"))}
+        effect = {EFFECT: msgspec.msgpack.encode(("t.cdrs", 0, 100 + token, 1))}
+        journal.append(Rec("t.transactions", 0, token, NOW_MS, None, owner))
+        journal.append(Rec("t.transactions", 0, token + 1, NOW_MS, b"{}", effect))
+    spans = compared.published_of(run, 0, journal, [], report).spans
+    assert spans == {(0, 100, 1): 0, (0, 105, 1): 0, (0, 109, 1): 2, (0, 112, 1): 3}
+    assert report.found == []

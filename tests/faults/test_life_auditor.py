@@ -137,7 +137,7 @@ def whole() -> Evidence:
         changed(8, 3, "poor0", 2, 1_000_000), published(9, 3, 2, money),
         published(10, 0, 0, USAGE, [["poor0-event.1.m", 60]], CDRS),
         published(11, 0, 6, brought, list(BROUGHT.items()), CDRS),
-        control(12, "mark_v3", {CDRS: 1, COMMANDS: 4}, {}, 1, 2, 3),
+        control(12, "mark_v4", {CDRS: 1, COMMANDS: 4}, {}, 1, 2, 3),
     ]  # fmt: skip
     cdr = {"id": "7", "called": "380441234567", "answered_at": USAGE["at"], "duration_ms": 60_000,
            "orig": {"client": "poor0"}}  # fmt: skip

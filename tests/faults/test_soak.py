@@ -41,7 +41,8 @@ PACKAGES = 2
 """Of all clients' (tests/traffic.py)."""
 KEYS_MAX = {
     "c": OTHERS + HOT, "r": OTHERS + HOT, "l": PARTITIONS * BUCKETS, "o": PARTITIONS * BUCKETS,
-    "g": BUCKETS, "u": 3 * BUCKETS, "meta": 1, "a": ACCOUNT_SHARDS * BUCKETS, "p": PACKAGES * BUCKETS,
+    "g": BUCKETS, "u": 3 * BUCKETS, "f": 3 * BUCKETS, "meta": 1, "a": ACCOUNT_SHARDS * BUCKETS,
+    "p": PACKAGES * BUCKETS,
 }  # fmt: skip
 """Keys of each kind (store/keys.py): what there is of clients, lanes and buckets, whatever happened."""
 

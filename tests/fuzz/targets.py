@@ -39,7 +39,7 @@ from rater.core.decks.planning import Plan, plan
 from rater.core.decks.profile import Profile
 from rater.core.instants import DAY_MS
 from rater.core.journal.auditing import Ledger
-from rater.core.journal.outcomes import KeptChange, write_change
+from rater.core.journal.outcomes import KeptChange, write_copy
 from rater.core.journal.records import ChangeRecord, Effect, StateRecord
 from rater.core.offline import Duplicate, Ended, Rater, Transaction
 from rater.core.reasons import VALUE_CHARS_MAX, Reason, Rejection
@@ -444,7 +444,7 @@ def journal_seeds() -> list[Input]:
     change = ChangeRecord(
         "t.commands", 5, 2, world.LOADED_MS, world.LOADED_MS, "42", 1, client, 50, [("3.1.m1", 60)],
         [hint_of(world.LOADED_MS, "42")], ["1"], [("3.1", b"row")],
-        [(1, write_change(KeptChange("t.cdrs", 6, 2, 0, "42", 1, client, 0, [], (), ())))], [1],
+        [(1, write_copy(KeptChange("t.cdrs", 6, 2, 0, "42", 1, client, 0, [], (), ()), "id"))], [1],
     )  # fmt: skip
     fee = Effect("t.cdrs", 0, 5, 6, world.LOADED_MS, world.LOADED_MS, b"", b"", "42", -12,
                  [("3.1.fee.charged", 1), ("3.1.fee.net", -10), ("3.1.fee.amount", -12)])  # fmt: skip

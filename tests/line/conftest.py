@@ -18,6 +18,7 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from engine_choice import is_native_here
 
 from rater import app
 from rater.config import Settings, load
@@ -158,19 +159,31 @@ class System:
                 worker.stopping.set()
                 await running
 
-    def start_worker(self, point: str | None = None) -> subprocess.Popen[bytes]:
-        """Start a worker as a process of its own. point: where it kills itself (faults/hooked.py)."""
+    def start_worker(self, point: str | None = None, **environ: str) -> subprocess.Popen[bytes]:
+        """Start a worker as a process of its own. point: where it kills itself (faults/hooked.py).
+
+        environ: settings that are its own.
+        """
         program = ["-m", "rater"] if point is None else [str(HOOKED)]
         more = {} if point is None else {"RATER_FAULT_POINT": point}
         with (self.folder / f"worker-{len(self.processes)}.log").open("wb") as log:
             process = subprocess.Popen(  # noqa: S603 - our own program
                 [sys.executable, *program, "worker", "--metrics-port", "0"],
-                env={**os.environ, **self.environ, **more},
+                env={**os.environ, **self.environ, **environ, **more},
                 stdout=log,
                 stderr=log,
             )
         self.processes.append(process)
         return process
+
+    async def started(self, process: subprocess.Popen[bytes]) -> None:
+        """Wait until a worker process minds signals: before, SIGTERM ends it as it ends any program."""
+        log = self.folder / f"worker-{self.processes.index(process)}.log"
+
+        async def told() -> bool:
+            return "metrics_port" in log.read_text()
+
+        await until(told)
 
     def metrics_port(self, process: subprocess.Popen[bytes]) -> int:
         """Return the port at which a worker process tells of itself."""
@@ -258,9 +271,33 @@ async def until(condition: Callable[[], Awaitable[bool]], deadline_s: float = DE
         await asyncio.sleep(0.05)
 
 
+ONE_ENGINE = {
+    "test_audit",
+    "test_decks",
+    "test_engines",
+    "test_lost_topics",
+    "test_queries",
+    "test_readiness",
+}
+"""Modules in which it does not matter by which engine calls are rated."""
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run the tests of the line by both engines, where the native one is."""
+    one = metafunc.module.__name__.rpartition(".")[2] in ONE_ENGINE
+    if "engine" in metafunc.fixturenames and is_native_here() and not one:
+        metafunc.parametrize("engine", ["native", "python"])
+
+
+@pytest.fixture
+def engine() -> str:
+    """Return what workers rate by: the native engine where it is."""
+    return "auto"
+
+
 @pytest.fixture
 async def system_of(
-    kafka: str, redis_url: str, prefix: str, tmp_path: Path
+    kafka: str, redis_url: str, prefix: str, tmp_path: Path, engine: str
 ) -> AsyncIterator[Callable[..., Awaitable[System]]]:
     """Return a maker of systems, all of which end with the test; options: partitions, redis, environ."""
     made: list[System] = []
@@ -276,6 +313,7 @@ async def system_of(
             "RATER_TOPICS__PARTITIONS": str(options.get("partitions", 1)),
             "RATER_TOPICS__REPLICATION_FACTOR": "1",
             "RATER_METRICS__PORT": "0",
+            "RATER_WORKER__ENGINE": engine,
             **options.get("environ", {}),
         }
         settings = load(None, environ, {})

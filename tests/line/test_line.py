@@ -115,7 +115,8 @@ async def test_a_load_from_a_newer_install_brings_its_time_zones(
     async with system.worker() as worker:
         await system.load(catalog(2, 1))
         registry = worker.connections.metrics.registry
-        labels = {"version": __version__, "engine": "python", "python": platform.python_version()}
+        engine = worker.connections.metrics.engine
+        labels = {"version": __version__, "engine": engine, "python": platform.python_version()}
         assert registry.get_sample_value("rater_build_info", labels | {"tzdata": INSTALLED}) == 1
         monkeypatch.setattr("rater.core.catalog_files.merging.installed", lambda: newer)
         loaded = await system.load(catalog(2, 1))

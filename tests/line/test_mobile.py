@@ -46,11 +46,6 @@ CATALOG = json.dumps({
          "accounts": [{"id": made.IMSI}]},
     ],
 }).encode()  # fmt: skip
-SOURCES = {
-    f"RATER_SOURCES__{name.upper()}__{key}": value
-    for name, form in (("roaming", "tap3"), ("network", "ts32298"))
-    for key, value in (("MAP", form), ("TOPIC", f"mobile-{form}"))
-}
 # 65 s at 0.10 a minute, by whole minutes; 61 s at 0.06 a minute, by seconds; 2442 KiB, at a price for 1024.
 AMOUNTS = {
     ("roaming", "orig", "calls"): "-0.2",
@@ -62,6 +57,14 @@ AMOUNTS = {
     ("network", "orig", "messages"): "-0.05",
     ("network", "orig", "data"): "-1.192383",
 }
+
+
+def _sources(prefix: str) -> dict[str, str]:
+    return {
+        f"RATER_SOURCES__{name.upper()}__{key}": value
+        for name, form in (("roaming", "tap3"), ("network", "ts32298"))
+        for key, value in (("MAP", form), ("TOPIC", f"{prefix}-{form}"))
+    }
 
 
 def _files(folder: Path) -> list[tuple[str, str, Path]]:
@@ -88,21 +91,21 @@ def _ingest(system: Any, source: str, form: str, file: Path) -> subprocess.Compl
 
 
 async def test_calls_a_message_and_a_session_of_each_format(
-    system_of: SystemOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    system_of: SystemOf, prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each is rated once, however often its file is sent; what is broken is rejected by name."""
     monkeypatch.setattr(made, "DAY", time.strftime("%Y%m%d", time.gmtime(time.time() - 86_400)))
     files = _files(tmp_path)
-    system = await system_of(environ=SOURCES)
+    system = await system_of(environ=_sources(prefix))
     async with system.worker():
         await system.load(CATALOG)
         for _ in range(2):
             for source, form, file in files:
                 done = _ingest(system, source, form, file)
                 assert done.returncode == (form == "ts32298"), done.stderr
-                assert f"{file}: 5 records sent to mobile-{form}" in done.stdout
+                assert f"{file}: 5 records sent to {prefix}-{form}" in done.stdout
                 assert ("octets cannot be read" in done.stderr) == (form == "ts32298")
-                for record in await system.read(f"mobile-{form}"):
+                for record in await system.read(f"{prefix}-{form}"):
                     system.sent[record.topic, record.partition] = record.offset + 1
             await system.settled()
             transactions = [one for one in await system.transactions() if "cdr" in one]
@@ -114,5 +117,7 @@ async def test_calls_a_message_and_a_session_of_each_format(
             }
             assert len(transactions) == len(AMOUNTS)
     rejected = [{key: value.decode() for key, value in one.headers} for one in await system.rejected()]
-    assert [(one["source_topic"], one["reason"]) for one in rejected] == [("mobile-ts32298", "malformed")] * 2
+    assert [(one["source_topic"], one["reason"]) for one in rejected] == [
+        (f"{prefix}-ts32298", "malformed")
+    ] * 2
     assert "octets cannot be read" in rejected[0]["detail"]

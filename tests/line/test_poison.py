@@ -28,6 +28,7 @@ def cdr(number: int, **change: Any) -> bytes:
     return json.dumps({key: value for key, value in whole.items() if value is not None}).encode()
 
 
+GIVEN = {"client": "c1", "rate": {"code": "380\n", "price": "1", "currency": "USD"}}
 POISON: list[tuple[str, bytes | None, str]] = [
     ("broken JSON", b'{"id": "1", "called"', "malformed"),
     ("100,000 nested lists", b"[" * 100_000 + b"]" * 100_000, "too_large"),
@@ -49,6 +50,8 @@ POISON: list[tuple[str, bytes | None, str]] = [
     ("a control character in the number", cdr(13, called="38044\x01234567"), "number_invalid"),
     ("a minus of typography", cdr(14, called="\u2212380441234567"), "number_invalid"),
     ("digits behind a comma", cdr(15, called="380441234567,,123"), "number_invalid"),
+    ("a line break in a given code", cdr(16, orig=GIVEN), "malformed"),
+    ("lists 101 deep", cdr(17, x="~").replace(b'"~"', b"[" * 100 + b"]" * 100), "malformed"),
     ("an empty value", b"", "malformed"),
     ("no value", None, "malformed"),
 ]  # fmt: skip

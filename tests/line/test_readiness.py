@@ -15,8 +15,8 @@ import structlog
 from aiokafka import TopicPartition
 
 from rater.errors import StoreUnknown
+from rater.store.buckets import Buckets
 from rater.stream.connecting import reading
-from rater.worker.buckets import LaneBuckets
 from traffic import calls, catalog
 
 pytestmark = pytest.mark.kafka
@@ -139,13 +139,13 @@ async def test_a_lane_that_makes_no_progress_is_told(
     system = await system_of(environ={"RATER_WORKER__STUCK_AFTER_S": "1"})
     goes_on = asyncio.Event()
     goes_on.set()
-    draw = LaneBuckets.draw
+    ask = Buckets._draw  # noqa: SLF001 - what both engines draw by
 
-    async def held(buckets: LaneBuckets, *arguments: Any) -> Any:
+    async def held(buckets: Buckets, *arguments: Any) -> Any:
         await goes_on.wait()
-        return await draw(buckets, *arguments)
+        return await ask(buckets, *arguments)
 
-    monkeypatch.setattr(LaneBuckets, "draw", held)
+    monkeypatch.setattr(Buckets, "_draw", held)
     (raw,) = calls(1, 1, time.time_ns() // 1_000_000, clients=1, contested_clients=1)[:1]
     async with system.worker() as worker:
         await system.load(catalog(1, 1))
@@ -218,14 +218,14 @@ async def test_a_lane_that_is_taken_again_and_again_makes_no_progress(
 ) -> None:
     """It is told as stuck, also while it is being taken; not when nothing of it waited."""
     system = await system_of(environ={"RATER_WORKER__STUCK_AFTER_S": "2"})
-    fault, draw = asyncio.Event(), LaneBuckets.draw
+    fault, ask = asyncio.Event(), Buckets._draw  # noqa: SLF001 - what both engines draw by
 
-    async def lost(buckets: LaneBuckets, *arguments: Any) -> Any:
+    async def lost(buckets: Buckets, *arguments: Any) -> Any:
         if fault.is_set():
             raise StoreUnknown("Redis did not answer")
-        return await draw(buckets, *arguments)
+        return await ask(buckets, *arguments)
 
-    monkeypatch.setattr(LaneBuckets, "draw", lost)
+    monkeypatch.setattr(Buckets, "_draw", lost)
     (raw,) = calls(1, 1, time.time_ns() // 1_000_000, clients=1, contested_clients=1)[:1]
     async with system.worker() as worker:
         await system.load(catalog(1, 1))

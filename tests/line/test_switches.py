@@ -91,25 +91,25 @@ def pieces(name: str) -> list[bytes]:
     return found
 
 
-async def test_every_map_through_the_line(system_of: SystemOf) -> None:
+async def test_every_map_through_the_line(system_of: SystemOf, prefix: str) -> None:
     """Every record of every file ends rated, zero, rejected or skipped; sent again it adds no transaction."""
     sources = {
         key: value
         for name in FILES
         for key, value in (
             (f"RATER_SOURCES__{name.upper().replace('-', '_')}__MAP", name),
-            (f"RATER_SOURCES__{name.upper().replace('-', '_')}__TOPIC", f"switch-{name}"),
+            (f"RATER_SOURCES__{name.upper().replace('-', '_')}__TOPIC", f"{prefix}-{name}"),
         )
     }
     system = await system_of(environ=sources)
     async with system.worker():
         await system.load(CATALOG, at_ms=LOADED_MS)
         for name in FILES:
-            await system.send([(raw, SENT_MS) for raw in pieces(name)], topic=f"switch-{name}")
+            await system.send([(raw, SENT_MS) for raw in pieces(name)], topic=f"{prefix}-{name}")
         await system.settled()
         first = await system.transactions()
         for name in FILES:
-            await system.send([(raw, SENT_MS) for raw in pieces(name)], topic=f"switch-{name}")
+            await system.send([(raw, SENT_MS) for raw in pieces(name)], topic=f"{prefix}-{name}")
         await system.settled()
     again = await system.transactions()
     assert again == first
@@ -120,7 +120,7 @@ async def test_every_map_through_the_line(system_of: SystemOf) -> None:
     )
     for record in await system.rejected():
         headers = dict(record.headers)
-        ends[headers["source_topic"].decode().removeprefix("switch-"), headers["reason"].decode()] += 1
+        ends[headers["source_topic"].decode().removeprefix(f"{prefix}-"), headers["reason"].decode()] += 1
     found: dict[str, dict[str, int]] = {name: {} for name in FILES}
     for (name, end), number in ends.items():
         found[name][end] = number if end in {"rated", "zero"} else number // 2  # those come with each sending
@@ -134,7 +134,7 @@ ROWS = [
 
 def file_of(*calls: dict[str, str]) -> bytes:
     """Return a CUCM file of answered calls, whose caller and called numbers have exchanged columns."""
-    names, types, call = ROWS[:3]
+    names, types, call = map(list, ROWS[:3])
     rows = [names, types]
     rows += [[one.get(name, cell) for name, cell in zip(names, call, strict=True)] for one in calls]
     caller, called = names.index("callingPartyNumber"), names.index("finalCalledPartyNumber")
@@ -145,9 +145,10 @@ def file_of(*calls: dict[str, str]) -> bytes:
     return out.getvalue().encode()
 
 
-async def test_a_file_is_read_by_its_header_row(system_of: SystemOf, tmp_path: Path) -> None:
+async def test_a_file_is_read_by_its_header_row(system_of: SystemOf, prefix: str, tmp_path: Path) -> None:
     """Sent by `rater ingest`, each row stands alone: rated, known again, or rejected as a whole."""
-    sources = {"RATER_SOURCES__C__MAP": "cisco-cucm", "RATER_SOURCES__C__TOPIC": "cucm"}
+    topic = f"{prefix}-cucm"
+    sources = {"RATER_SOURCES__C__MAP": "cisco-cucm", "RATER_SOURCES__C__TOPIC": topic}
     system = await system_of(environ=sources)
     now = int(time.time()) - 600
     times = {
@@ -167,11 +168,11 @@ async def test_a_file_is_read_by_its_header_row(system_of: SystemOf, tmp_path: P
             environ = {**os.environ, **system.environ}
             ingest = await asyncio.create_subprocess_exec(sys.executable, *asked, env=environ)
             assert await ingest.wait() == (1 if cut else 0)
-            system.sent["cucm", 0] = count
+            system.sent[topic, 0] = count
             await system.settled()
             (one,) = [one for one in await system.transactions() if "cdr" in one]
             assert (one["caller"], one["called"], one["duration_ms"]) == ("2001", "380441234567", 65000)
-        await system.send([(header, None)], topic="cucm")
+        await system.send([(header, None)], topic=topic)
         await system.settled()
         rejected = [dict(record.headers) for record in await system.rejected()]
         assert [one["reason"] for one in rejected] == [b"client_unknown", b"malformed"] * 2 + [b"malformed"]
@@ -181,8 +182,8 @@ async def test_a_file_is_read_by_its_header_row(system_of: SystemOf, tmp_path: P
         mended = json.loads(CATALOG)
         mended["identification"].append({"side": "orig", "ip": "203.0.113.0/24", "client": "office"})
         await system.load(json.dumps(mended).encode(), name="mended.json")
-        await system.send_whole("cucm", (await system.rejected())[0])
-        system.sent["cucm", 0] += 1
+        await system.send_whole(topic, (await system.rejected())[0])
+        system.sent[topic, 0] += 1
         await system.settled()
     usage = [one for one in await system.transactions() if "cdr" in one]
     assert [(one["cdr"]["id"], one["caller"], one["called"]) for one in usage] == [
@@ -192,9 +193,9 @@ async def test_a_file_is_read_by_its_header_row(system_of: SystemOf, tmp_path: P
     assert len(await system.rejected()) == 5
 
 
-async def test_large_and_damaged_documents(system_of: SystemOf) -> None:
+async def test_large_and_damaged_documents(system_of: SystemOf, prefix: str) -> None:
     """Documents of 80 kB and of 1 MiB are rated, also with bad bytes; what is larger is rejected whole."""
-    topic = "switch-fs-large"
+    topic = f"{prefix}-fs-large"
     system = await system_of(
         environ={"RATER_SOURCES__FS__MAP": "freeswitch", "RATER_SOURCES__FS__TOPIC": topic}
     )

@@ -28,6 +28,7 @@ from typing import Any, NamedTuple, cast
 
 import msgspec
 import structlog
+from engine_choice import InMemory, native_engine
 from lives import lived
 from msgspec import structs
 
@@ -41,6 +42,7 @@ from rater.core.bucket.messages import (
     DrawRequest,
     FenceReply,
     MembersReply,
+    PackedDraw,
     Reconcile,
     Status,
     ViewsReply,
@@ -283,7 +285,7 @@ Pause = Callable[[str, int, int, Sequence[str]], Awaitable[None]]
 """Called before each call of the store: what, lane, bucket, the clients that it names."""
 
 
-class Store:
+class Store(InMemory):
     """The buckets of a `System`, asked as the worker asks Redis."""
 
     def __init__(self, system: System) -> None:
@@ -326,6 +328,13 @@ class Store:
         held = await self._before("draw", request.lane, bucket, [use.client for use in request.uses])
         reply = held.draw(request)
         self.system.drawn(bucket, request, reply)
+        return reply
+
+    async def draw_packed(self, bucket: int, packed: PackedDraw) -> DrawReply:
+        """See Buckets."""
+        reply = await super().draw_packed(bucket, packed)
+        if reply.status == Status.OK:
+            self.system.asking[packed.lane][bucket].draws -= 1  # of two ways each may have one request
         return reply
 
     async def fence(self, bucket: int, lane: int, token: int) -> FenceReply:
@@ -466,12 +475,17 @@ class System:
         self.witness = Witness(scenario.window_days) if witness else None
 
     def _shared(self) -> Shared:
+        native = native_engine()
         connections = WorkerConnections(
             settings=settings(self.scenario.window_days), client=cast("Any", self.broker), topics=self.topics,
-            store=cast("Any", Store(self)), catalogs=Catalogs(self.broker.read), maps={}, metrics=metrics(),
+            store=cast("Any", Store(self)), catalogs=self._catalogs(native), maps={}, metrics=metrics(),
             worker_id="w",
         )  # fmt: skip
-        return Shared(connections, Readiness("kafka"))
+        return Shared(connections, Readiness("kafka"), native)
+
+    def _catalogs(self, native: Any) -> Catalogs:
+        beside = None if native is None else native.load
+        return Catalogs(self.broker.read, beside=beside)
 
     async def open(self) -> None:
         """Take all lanes."""
@@ -970,7 +984,7 @@ def forget_functions() -> None:
 def forget_views(system: System) -> None:
     """Empty what the processes know of clients and accounts."""
     for shared in system.shared:
-        shared.views.clear()
+        shared.forget_views()
 
 
 BOUNDS = {

@@ -312,7 +312,7 @@ PLANTED = (
     Planted(
         "head_of_another_period",
         "core/line/draw_request.py",
-        "cdr.service, side.opened\n",
+        "cdr.service, open_now\n",
         "cdr.service, None\n",
         "calls of a client in two periods name the period of the first",
     ),

@@ -18,6 +18,7 @@ from oracle import lanes
 from oracle.lanes import Broken, Ended, Final, System
 from oracle.life import World
 from oracle.scenario import LoadStep, RecordStep, Scenario, Step
+from rater.core.clients.state import write_state
 
 ALL = 10**9
 
@@ -340,6 +341,8 @@ class _Run:
             for shared in system.shared:
                 for name in [name for name in shared.views.clients if rng.random() < 0.5]:
                     shared.views.clients.pop(name, None)
+                if shared.native is not None:
+                    shared.native.forget()
                 if rng.random() < setup.evict:
                     shared.views.accounts.clear()
         if setup.stale and rng.random() < setup.stale:
@@ -367,6 +370,8 @@ class _Run:
             for name, view in before.items():
                 if name not in fresh and self.rng.random() < 0.5:
                     shared.views.clients[name] = view
+                    if shared.native is not None:
+                        shared.native.changed(name, write_state(view.state), keep=True)
 
 
 # ------------------------------------------------------------------ a failing case

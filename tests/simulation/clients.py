@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
@@ -27,7 +27,10 @@ from aiokafka.errors import (
     ProducerFenced,
 )
 from aiokafka.producer import sender as aiokafka_sender
+from aiokafka.record.default_records import DefaultRecordBatch
 
+from rater.stream.batches import WrittenBatch
+from rater.stream.batches import batches as _batches
 from simulation.broker import Broker, Partition, Place, Raw
 from simulation.clockwork import OUTSIDE, PROCESS, Process, chance
 
@@ -113,6 +116,20 @@ class Batch:
         return len(self.records)
 
 
+def batches(producer: Any, records: Any, at_ms: int, *, native: bool) -> Iterator[Any]:
+    """Cut into builders where batches are of few records; else natively, where the engine is here."""
+    if isinstance(producer, Producer) and producer.broker.batch_records_max:
+        native = native and any(isinstance(record, bytes) for record in records)  # which no builder takes
+    return _batches(producer, records, at_ms, native=native)
+
+
+def _read(batch: WrittenBatch) -> list[Raw]:
+    """Return what a broker finds in a batch that was written natively."""
+    read = DefaultRecordBatch(batch._build())  # noqa: SLF001 - the sender's
+    assert read.validate_crc()
+    return [(record.key, record.value, tuple(record.headers), record.timestamp) for record in read]
+
+
 class Producer(_Client):
     """A transactional producer."""
 
@@ -175,7 +192,9 @@ class Producer(_Client):
         """Return an empty batch."""
         return Batch(self.settings.get("max_batch_size", 16_384), self.broker.batch_records_max)
 
-    async def send_batch(self, batch: Batch, topic: str, *, partition: int) -> asyncio.Future[Any]:
+    async def send_batch(
+        self, batch: Batch | WrittenBatch, topic: str, *, partition: int
+    ) -> asyncio.Future[Any]:
         """Hand a batch over; batches of a partition go one after the other, partitions beside each other."""
         self._expect("open")
         delivery: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
@@ -185,7 +204,7 @@ class Producer(_Client):
         if queue is None:
             self.queues[place] = queue = []
             self.begin(self._drain(place, queue))
-        queue.append((batch.records, delivery))
+        queue.append((batch.records if isinstance(batch, Batch) else _read(batch), delivery))
         await asyncio.sleep(0)
         return delivery
 

@@ -69,6 +69,11 @@ class _Feed:
         """Client → the load whose catalog counts already, and that has not come to the client yet."""
         self.ahead: dict[str, int] = {}
         """Client → up to when the oracle did all that was due, for a load changed one of its packages."""
+        self.halfway: dict[str, int] = {}
+        """Client → up to when the oracle did all that was due, for a command that did a step of it.
+
+        Where it is refused then, the rest is left to a tick, and calls may come before that.
+        """
         self.last: dict[str, tuple[Any, ...]] = {}
         """Client → what was decided of it last."""
         self.unsure: set[str] = set()
@@ -118,6 +123,8 @@ class _Feed:
             self.numbered.add(client)
         if _ends_by_a_hold(change):
             self.unsure.add(client)
+        if not _goes_on(change, self.halfway.get(client, 0)):
+            self.halfway.pop(client, None)
         if topic == self.world.topics.commands:
             yield from self._commanded(change)
         elif index % 1000 in (2, 3):
@@ -144,6 +151,8 @@ class _Feed:
         owner = self.oracle.owners[client]
         if said["do"] == "tick" or not any(event.type == "command_done" for event in change.events):
             self.oracle.due(client, upto_ms)  # of a command: long work, done in steps before it is
+            if said["do"] != "tick" and _goes_on(change, upto_ms):
+                self.halfway[client] = upto_ms
         elif said["do"] in {"did_assign", "did_release"}:
             owner.last_ms = max(owner.last_ms, upto_ms)
             self.oracle.due(client, owner.last_ms)
@@ -171,6 +180,8 @@ class _Feed:
         self.last[client] = topic, offset
         catalog = max(catalog_of(_context.decode(one.entry.context).head) for one in group)
         self._load_before(client, catalog, self._bound_ms(topic, offset))
+        if client in self.halfway:
+            self.unsure.add(client)
         raw = with_sides(record, [SIDES[one.entry.index] for one in group])
         outcomes = {one["side"]: one for one in self.oracle.rate(raw, self._stamp(topic, offset))}
         self._take()

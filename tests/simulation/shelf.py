@@ -12,6 +12,8 @@ import random
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from typing import Any, NamedTuple, Self, TypeVar
 
+from engine_choice import InMemory
+
 from rater.core.bucket.messages import (
     CopiesReply,
     DrawReply,
@@ -136,7 +138,7 @@ SERVERS: dict[str, Server] = {}
 """By URL."""
 
 
-class Shelf:
+class Shelf(InMemory):
     """Stands in for `Buckets`."""
 
     def __init__(self, server: Server, lanes: int, timeout_s: float) -> None:

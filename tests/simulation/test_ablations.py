@@ -88,7 +88,7 @@ def test_stored_outcome() -> None:
 def test_replay_before_identification() -> None:
     """Without looking for stored outcomes first, they are decided again, as duplicates of themselves."""
     crashes = profile("crashes", weights={"crash": 1, "freeze": 1})
-    check(mock.patch.object(steps, "_replayed", return_value=()), crashes, "I2 I4")
+    check(mock.patch.object(steps, "replay_of", return_value=()), crashes, "I2 I4")
 
 
 def test_mark() -> None:

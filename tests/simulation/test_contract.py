@@ -37,6 +37,7 @@ from rater.stream.producer import LaneProducer
 from rater.stream.topics import Topics
 from simulation import clients, shelf
 from simulation.broker import Broker
+from simulation.clockwork import Clock
 
 BOTH = [pytest.param("memory"), pytest.param("real", marks=pytest.mark.kafka)]
 DEADLINE_S = 20.0
@@ -121,6 +122,7 @@ async def side(
             stack.callback(clients.BROKERS.pop, servers)
             monkeypatch.setattr(connecting, "AIOKafkaConsumer", clients.Consumer)
             monkeypatch.setattr("rater.stream.producer.AIOKafkaProducer", clients.Producer)
+            monkeypatch.setattr("rater.stream.producer.time", Clock())
             monkeypatch.setattr("rater.stream.topics.AIOKafkaAdminClient", clients.Admin)
         else:
             servers = request.getfixturevalue("kafka")

@@ -8,7 +8,10 @@ from typing import Any
 
 import pytest
 
+from rater.worker.process import Worker
 from simulation.checking import check, check_any, transactions_of
+from simulation.clockwork import Process
+from simulation.life import Life
 from simulation.loads import Loads
 from simulation.scenario import Scenario, call_of, catalog
 from simulation.world import World
@@ -142,6 +145,65 @@ def test_no_lane_is_taken_while_a_worker_ends() -> None:
 
     for seed in range(10):
         World(seed, lanes=3).run(story)
+
+
+def test_who_ends_while_the_group_takes_its_lanes_waits_for_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else they are cut off within a Kafka transaction, and its readers stand still until that times out."""
+    ending: list[Worker] = []
+    drop = Worker.drop
+
+    async def told_to_stop(worker: Worker, lanes: set[int]) -> None:
+        if worker in ending:
+            worker.stopping.set()
+        await drop(worker, lanes)
+
+    monkeypatch.setattr(Worker, "drop", told_to_stop)
+
+    async def story(world: World) -> None:
+        first = world.add_worker()
+        await world.begin_load(catalog(), applied=True)
+        assert first.worker is not None
+        assert first.task is not None
+        ending.append(first.worker)
+        first.wanted = False
+        world.add_worker()
+        number = 0
+        while not first.task.done():  # always within some call
+            world.send(number % 2, call_of(f"n{number}", "free"))
+            number += 1
+            await asyncio.sleep(0.01)
+        assert ("worker0", "ends") in [(who, what) for _, who, what in world.story]
+        await finished(world)
+
+    for seed in range(4):
+        World(seed, lanes=2).run(story)
+
+
+def test_a_load_that_is_cancelled_leaves_nothing_open() -> None:
+    """At any step: else lanes would get no commands for ten minutes."""
+
+    async def load(world: World, process: Process) -> None:
+        try:
+            await world._load_once(catalog())  # noqa: SLF001 - one attempt
+        finally:
+            await world.loop.end_rest(process)
+
+    async def story(world: World) -> None:
+        world.add_worker()
+        process = world.process("loader")
+        work = world.loop.spawn(process, load(world, process))
+        process.turns[world.rng.randrange(40, 110)] = lambda: cancelled.append(work.cancel())
+        await asyncio.wait([work])
+        await asyncio.sleep(1.0)
+        for lane in range(world.lanes):
+            partition = world.broker.partition((world.topics.commands, lane))
+            assert partition.stable == partition.end
+        await world.stop_workers()
+
+    cancelled: list[bool] = []
+    for seed in range(60):
+        World(seed, lanes=2).run(story)
+    assert sum(cancelled) > 30
 
 
 def test_a_large_rebuild_survives_crashes() -> None:
@@ -279,6 +341,11 @@ def test_what_was_decided_by_a_newer_catalog_comes_again_first() -> None:
     Loads(234).run()
 
 
+def test_a_refused_command_leaves_the_rest_of_what_is_due_to_a_tick() -> None:
+    """It had done a step of it; late calls come before the rest, and draw what would have rolled over."""
+    Life(1903).run()
+
+
 def paid_by_the_hour() -> bytes:
     """Return a catalog of one client who can pay one hour of a package, not two, and earns by calls."""
     fees = [{"type": "subscription", "name": "hour", "rate": "1.00"}]
@@ -321,6 +388,34 @@ def test_a_side_that_pays_for_what_was_due_before_its_record() -> None:
             (1, "-1"), (2, "-1"),
         ]  # fmt: skip
         assert [one["amount"] for one in said if one["type"] == "usage"] == ["0.5", "-0.5"]
+        world.faults += world.halts
+
+    World(1).run(story)
+
+
+def test_what_waits_for_its_package_hides_nothing() -> None:
+    """A client package waits for its package, at no cost, another for 5.00: a call earns and clears it."""
+    file = json.loads(paid_by_the_hour())
+    fee = file["packages"][0]
+    fee["fees"][0]["rate"] = "5.00"
+    free = {**fee, "id": "Z", "name": "Z", "fees": []}
+    file["packages"].append(free)
+    file["client_packages"].append({"id": "z", "client": "42", "package": "Z"})
+    file["clients"][0]["balance"] = "6.00"
+
+    async def story(world: World) -> None:
+        world.add_worker()
+        await world.begin_load(json.dumps(file).encode(), applied=True)
+        off = {"packages": [{**free, "status": "disabled"}]}
+        await world.begin_load(json.dumps(off).encode(), applied=True)
+        world.skip(3600)
+        await asyncio.sleep(10.0)
+        call = {**call_of("n1", "42"), "answered_at": "2026-09-21T15:13:25.100Z", "duration_ms": 360_000}
+        world.send(0, call)
+        await world.drained(60.0)
+        await world.stop_workers()
+        said = [one.said for one in transactions_of(world) if one.said["type"] == "subscription_fee"]
+        assert [(one["client_package"], one["period"]) for one in said] == [("h", 1), ("h", 2)]
         world.faults += world.halts
 
     World(1).run(story)

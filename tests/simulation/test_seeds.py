@@ -1,6 +1,8 @@
 """Runs out of seeds: the real worker, loader and audit under whatever goes wrong, then all is checked.
 
-RATER_SEEDS=N runs so many seeds, RATER_SEED=N that one alone, and prints its story when it fails.
+RATER_SEEDS=N runs so many seeds, RATER_SEED=N that one alone, and prints its story when it fails. Of three
+seeds the workers of one rate by Python, of one natively, of one by both in turns;
+RATER_SIMULATED_ENGINE=native says it of all.
 """
 
 from __future__ import annotations
@@ -8,6 +10,7 @@ from __future__ import annotations
 import os
 
 import pytest
+from engine_choice import is_native_here
 
 from rater.core.line import steps
 from rater.errors import Halt
@@ -19,6 +22,8 @@ from simulation.world import Failure
 pytestmark = pytest.mark.usefixtures("simulated")
 
 SEEDS = int(os.environ.get("RATER_SEEDS", "280"))
+ENGINE = os.environ.get("RATER_SIMULATED_ENGINE")
+"""native, python or both, for all seeds."""
 ONE = os.environ.get("RATER_SEED")
 PARTS = 12
 """The seeds are run in so many tests, which several processes may share (pytest -n)."""
@@ -27,6 +32,7 @@ PARTS = 12
 def run(seed: int, kind: type[Scenario] = Scenario) -> str:
     """Run a seed; returns its story."""
     scenario = kind(seed)
+    scenario.world.engine = engine_of(seed)
     try:
         scenario.run()
     except Failure as failure:
@@ -35,6 +41,11 @@ def run(seed: int, kind: type[Scenario] = Scenario) -> str:
         faults = "\n".join(failure.faults)
         pytest.fail(f"seed {seed}: {faults}\nagain: {again}\n\n{failure.story}\n\n{faults}", pytrace=False)
     return scenario.world.told()
+
+
+def engine_of(seed: int) -> str:
+    """Return what workers of a seed rate by: a third by Python, a third by both in turns."""
+    return ENGINE or (("python", "native", "both")[seed % 3] if is_native_here() else "python")
 
 
 LIFE_OF, LOADS_OF, BACKLOGS_OF = 8, 8, 25

@@ -17,6 +17,7 @@ from unittest import mock
 
 import msgspec
 from aiokafka.producer import sender as aiokafka_sender
+from msgspec.structs import replace
 
 from rater import app
 from rater.config import Settings, load
@@ -37,6 +38,8 @@ TIMEOUT_S = 5.0
 STOP_S = 60.0
 
 
+NATIVE = "the native engine panicked", "the native engine returned"
+"""What workers log of faults of the engine: in no run."""
 STALE_S = 1.0
 """As `rater.worker.line.STALE_S`, which is minutes."""
 
@@ -137,6 +140,8 @@ class World:
         self.calm = False
         """Nothing goes wrong in it: then what a lane does is one after the other."""
         self.healed = False
+        self.engine = "python"
+        """What workers rate by: native, python, both."""
         self.main: asyncio.Task[Any] | None = None
         self.halts: list[str] = []
         """What workers stopped with for good; that ends the run, unless it is what is looked for."""
@@ -181,6 +186,7 @@ class World:
                 clear_away(self.loop, self.processes)
             _Current.world = None
         self.faults += self.broker.broken
+        self.faults += [f"{who}: {what}" for _, who, what in self.story if any(one in what for one in NATIVE)]
         if self.faults:
             raise Failure(self.faults, self)
 
@@ -218,13 +224,21 @@ class World:
         process = slot.process
         assert process is not None
         try:
-            async with app.connected(self.settings) as shared:
+            async with app.connected(self._settings_of(slot)) as shared:
                 slot.worker = Worker(shared)
                 if not slot.wanted:
                     slot.worker.stopping.set()
                 await slot.worker.run()
         finally:
             await self.loop.end_rest(process)
+
+    def _settings_of(self, slot: Slot) -> Settings:
+        """Return the settings of a worker: of two engines one takes over from the other, and back."""
+        engine = self.engine
+        if engine == "both":
+            engine = "native" if (slot.starts + len(slot.name) + int(slot.name[-1])) % 2 else "python"
+        worker = replace(self.settings.worker, engine=engine)
+        return replace(self.settings, worker=worker)
 
     def _ended(self, slot: Slot, process: Process, task: asyncio.Task[None]) -> None:
         if process.state == "ghost" or slot.process is not process:
@@ -384,7 +398,7 @@ class World:
         for entry in reversed(self.broker.partition((self.topics.transactions, lane)).entries):
             if entry.visible and entry.value is None and entry.headers and entry.headers[0][0] == "control":
                 said = msgspec.msgpack.decode(entry.headers[0][1])
-                if said[0] == "mark_v3":
+                if said[0] == "mark_v4":
                     found: dict[str, int] = said[1]
                     return found
         return {}
@@ -510,6 +524,7 @@ def in_place() -> Iterator[None]:
         put(app, "Metrics", functools.cache(Metrics))  # they decide nothing, and take long to make
         put(sys.modules["rater.stream.connecting"], "AIOKafkaConsumer", clients.Consumer)
         put(sys.modules["rater.stream.producer"], "AIOKafkaProducer", clients.Producer)
+        put(sys.modules["rater.stream.producer"], "batches", clients.batches)
         put(sys.modules["rater.stream.topics"], "AIOKafkaAdminClient", clients.Admin)
         put(sys.modules["rater.stream.topics"], "_why_down", _away)
         put(aiokafka_sender.EndTxnHandler, "do", clients.STOCK_END)

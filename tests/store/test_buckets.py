@@ -332,7 +332,7 @@ async def test_check_says_what_is_wrong(start_redis: Callable[..., Redis], prefi
             admin.function_flush()
         said = "\n".join(await store.check())
     assert f"127.0.0.1:{server.port} has maxmemory-policy allkeys-lru" in said
-    assert "lacks the functions rater_v3" in said
+    assert "lacks the functions rater_v4" in said
 
 
 # ------------------------------------------------------------------ generations
@@ -421,6 +421,119 @@ async def test_many_duplicates(redis_url: str, prefix: str) -> None:
         assert await outcomes(made[1::40], 3) == {Outcome.DUPLICATE}
 
 
+@pytest.mark.parametrize(("small", "last"), [(False, False), (True, False), (False, True)])
+async def test_duplicates_that_share_cells(redis_url: str, prefix: str, *, small: bool, last: bool) -> None:
+    """Whoever has the cell of a key: it is found in each generation near, and kept once.
+
+    small: the generation has two cells, which are soon taken. last: it has three chunks left.
+    """
+    async with connected(redis_url, prefix) as store:
+        lane = await Lane(store).take()
+        await lane.create(CLIENT)
+        with redis.Redis.from_url(redis_url) as admin:
+            name = f"{prefix}{{0}}:u:3"
+            if small:
+                admin.hset(name, mapping={"z": 2, "n": 0, "o": 0, "w": 3})
+            if last:
+                admin.hset(name, mapping={"z": 2**20, "n": 0, "o": 0, "w": 3, "s": 65535 - 3})
+            made = [bytes([n % 5, 0, 0, 0, n % 3, n // 256, n % 256, 0]) for n in range(3000)]
+            made += [blake2b(b"%d" % n, digest_size=8).digest() for n in range(9000)]
+
+            async def outcomes(keys: list[bytes], generation: int = 3, content: bytes = b"same") -> set[int]:
+                items = [
+                    DrawItem(0, key, content, 0, NOTHING, same_record=False, candidates=()) for key in keys
+                ]
+                reply = await lane.draw(items, [Use(CLIENT, 1, 0, [])], generation=generation)
+                return {result.outcome for result in reply.results}
+
+            for at in range(0, len(made), 1500):
+                part = made[at : at + 1500]
+                assert await outcomes(part[:40]) == {Outcome.RATED}
+                assert await outcomes(part[40:]) == {Outcome.RATED}
+                for generation in (3, 4, 2):
+                    assert await outcomes(part, generation) == {Outcome.DUPLICATE}
+                    assert await outcomes(part, generation, b"else") == {Outcome.DIFFERS}
+                gone = part[::7]
+                await lane.reconcile(forget=[(3, key) for key in gone])
+                assert await outcomes(gone) == {Outcome.RATED}
+                await lane.reconcile(duplicates=[(3, key, b"else") for key in gone])
+                assert await outcomes(gone) == {Outcome.DIFFERS}
+            fields: Any = admin.hgetall(name)
+        counts = {count: int(fields.pop(count)) for count in (b"n", b"o", b"w", b"s", b"e", b"k", b"z")}
+        assert sorted(at[:8] for texts in fields.values() for at in entries(texts)) == sorted(made)
+        assert counts[b"k"] + counts[b"n"] >= len(made)
+        assert 2 <= counts[b"k"] < 4500 if small or last else counts[b"k"] > 8000
+
+
+def entries(text: bytes) -> list[bytes]:
+    """Return the entries of a chunk or a group of duplicates: key and content of each."""
+    return [text[at : at + 12] for at in range(0, len(text), 12)]
+
+
+async def test_cells_of_a_call_that_came_to_nothing(redis_url: str, prefix: str) -> None:
+    """A refused call leaves no key behind: when it is asked again its keys are new, and then known."""
+    cost = Form(5, 0, 1)
+    keys = [bytes([n % 2, 0, 0, 0, 7, n, 0, 0]) for n in range(20)]
+    async with connected(redis_url, prefix) as store:
+        lane = await Lane(store).take()
+        await lane.create(CLIENT)
+        items = [DrawItem(0, key, b"same", 1, cost, same_record=False, candidates=()) for key in keys]
+        cut = [DrawItem(0, key, b"same", 1, cost, same_record=False, candidates=(), cut=True) for key in keys]
+        for _ in range(2):
+            assert (await lane.draw(cut, [Use(CLIENT, 1, 0, [])])).status == Status.MORE
+        reply = await lane.draw(items, [Use(CLIENT, 1, 0, [])])
+        assert {result.outcome for result in reply.results} == {Outcome.RATED}
+        reply = await lane.draw(items, [Use(CLIENT, 1, 0, [])])
+        assert {result.outcome for result in reply.results} == {Outcome.DUPLICATE}
+
+
+async def test_first_key_of_a_generation_whose_cell_is_taken(redis_url: str, prefix: str) -> None:
+    """A generation whose first key has to go to a group, for a refused call has its cell, is asked for it.
+
+    Also when the generation before has grown meanwhile, by which the number of cells is chosen.
+    """
+    refused, key, later = ((2**20 + 5).to_bytes(4, "little") + bytes([mark, 0, 0, 0]) for mark in range(3))
+    use = [Use(CLIENT, 1, 0, [])]
+
+    def item(one: bytes, **what: Any) -> DrawItem:
+        return DrawItem(0, one, b"same", 1, Form(5, 0, 1), same_record=False, candidates=(), **what)
+
+    async with connected(redis_url, prefix) as store:
+        lane = await Lane(store).take()
+        await lane.create(CLIENT)
+        assert (await lane.draw([item(refused, cut=True)], use, generation=3)).status == Status.MORE
+        assert (await lane.draw([item(key)], use, generation=3)).results[0].outcome == Outcome.RATED
+        with redis.Redis.from_url(redis_url) as admin:
+            admin.hset(f"{prefix}{{0}}:u:2", mapping={"z": 2**20, "k": 2**18})
+        for generation in (4, 2, 3):
+            reply = await lane.draw([item(key)], use, generation=generation)
+            assert reply.results[0].outcome == Outcome.DUPLICATE
+        assert (await lane.draw([item(later)], use, generation=3)).results[0].outcome == Outcome.RATED
+        assert (await lane.draw([item(later)], use, generation=4)).results[0].outcome == Outcome.DUPLICATE
+
+
+@pytest.mark.parametrize("taken", [False, True])
+async def test_a_key_that_was_out_of_range_is_new(redis_url: str, prefix: str, *, taken: bool) -> None:
+    """What was not rated takes no cell for good, also where the same key is rated later in the call."""
+    huge = Form(LIMIT, 0, 1)
+    keys = [bytes([0, 0, 0, 0, 7, n, 0, 0]) for n in (0, 1, 2, 1)]
+    async with connected(redis_url, prefix) as store:
+        lane = await Lane(store).take()
+        await lane.create(CLIENT)
+        costs = [Form(5, 0, 1), huge, NOTHING, NOTHING]
+        items = [
+            DrawItem(0, key, b"same", 1, cost, same_record=False, candidates=())
+            for key, cost in zip(keys, costs, strict=True)
+        ]
+        if taken:
+            before = DrawItem(0, b"\0\0\0\0\x08\0\0\0", b"same", 0, NOTHING, same_record=False, candidates=())
+            await lane.draw([before], [Use(CLIENT, 1, 0, [])])
+        reply = await lane.draw(items, [Use(CLIENT, 1, 0, [])])
+        assert [result.outcome for result in reply.results] == [0, Outcome.OUT_OF_RANGE, 0, 0]
+        reply = await lane.draw(items[1:], [Use(CLIENT, 1, 0, [])])
+        assert {result.outcome for result in reply.results} == {Outcome.DUPLICATE}
+
+
 async def test_generations_go_in_bounded_steps(redis_url: str, prefix: str) -> None:
     """One call drops a bounded number of generations, also empty ones; repeated, it catches up."""
     async with connected(redis_url, prefix) as store:
@@ -431,7 +544,7 @@ async def test_generations_go_in_bounded_steps(redis_url: str, prefix: str) -> N
             _, lane.number, dropped = await store.expire(0, 0, 1, lane.number, 42 * LENGTH_MS, LENGTH_MS)
             steps.append(dropped)
         assert steps == [EXPIRE_GENERATIONS_MAX, EXPIRE_GENERATIONS_MAX, 9, 0]
-        assert not [key for key in dump(redis_url, prefix) if b":u:" in key]
+        assert not [key for key in dump(redis_url, prefix) if b":u:" in key or b":f:" in key]
 
 
 # ------------------------------------------------------------------ the due index, members, balances
@@ -606,21 +719,23 @@ async def test_another_run_is_closed_until_all_agree(start_redis: Callable[..., 
 
 
 async def test_workers_of_the_versions_before_wait(redis_url: str, prefix: str) -> None:
-    """Where a lane registers, the gates of rater_v1 and rater_v2 close: their workers would rate without us.
+    """Where a lane registers, the gates of rater_v1 to rater_v3 close: their workers would rate without us.
 
     And the other way round: what they had open does not open this version's gate.
     """
     async with connected(redis_url, prefix, lanes=2) as store, AsyncRedis.from_url(redis_url) as server:
         state = Keys(prefix, 0, 1).gate
-        before: dict[Any, Any] = {"open": "run", "r:0": "run", "opened": "run", "run:0": "run"}
-        others: dict[Any, Any] = {"r:1": "run", "run:1": "run", "t:0": "7"}
+        before: dict[Any, Any] = {
+            "open": "run", "r:0": "run", "opened": "run", "run:0": "run", "agreed": "run", "in:0": "run",
+        }  # fmt: skip
+        others: dict[Any, Any] = {"r:1": "run", "run:1": "run", "in:1": "run", "t:0": "7"}
         await server.hset(state, mapping=before | others)
         call = (await store.fence(0, 0, 1)).number
         assert await store.probe(0, 0, 1, call) == Status.REGRESSED
         _, call = await store.register(0, 0, 1, call)
         assert await store.probe(0, 0, 1, call) == Status.CLOSED
-        assert await server.hmget(state, *before) == [None] * 4
-        assert await server.hmget(state, *others) == [b"run", b"run", b"7"]
+        assert await server.hmget(state, *before) == [None] * 6
+        assert await server.hmget(state, *others) == [b"run", b"run", b"run", b"7"]
 
 
 @pytest.mark.parametrize("flavour", ["redis", "valkey"])
@@ -667,19 +782,19 @@ async def test_key_of_another_kind(redis_url: str, prefix: str) -> None:
             await store.fence(0, 0, 1)
 
 
-OTHER = """#!lua name=rater_v3
+OTHER = """#!lua name=rater_v4
 local function other() return %s end
-redis.register_function('rater_v3_fence', other)
-redis.register_function('rater_v3_reconcile', other)
-redis.register_function('rater_v3_register', other)
-redis.register_function('rater_v3_draw', other)
-redis.register_function('rater_v3_change', other)
-redis.register_function('rater_v3_expire', other)
-redis.register_function('rater_v3_views', other)
-redis.register_function('rater_v3_probe', other)
-redis.register_function('rater_v3_due', other)
-redis.register_function('rater_v3_drop_due', other)
-redis.register_function('rater_v3_members', other)
+redis.register_function('rater_v4_fence', other)
+redis.register_function('rater_v4_reconcile', other)
+redis.register_function('rater_v4_register', other)
+redis.register_function('rater_v4_draw', other)
+redis.register_function('rater_v4_change', other)
+redis.register_function('rater_v4_expire', other)
+redis.register_function('rater_v4_views', other)
+redis.register_function('rater_v4_probe', other)
+redis.register_function('rater_v4_due', other)
+redis.register_function('rater_v4_drop_due', other)
+redis.register_function('rater_v4_members', other)
 """
 
 
@@ -720,7 +835,7 @@ async def test_reply_of_other_functions(
         with redis.Redis.from_url(server.url) as admin:
             admin.function_load(OTHER % reply, replace=True)
         for name in steps:
-            with pytest.raises(Halt, match=rf"rater_v3_{name} at {prefix}.*functions\.lua"):
+            with pytest.raises(Halt, match=rf"rater_v4_{name} at {prefix}.*functions\.lua"):
                 await STEPS[name](store)
 
 
@@ -825,7 +940,7 @@ async def test_functions_of_an_earlier_version_that_stay_are_told(
     server = start_redis()
     code = resources.files("rater.store").joinpath("functions.lua").read_text("utf-8")
     with redis.Redis.from_url(server.url) as admin:
-        admin.function_load(code.replace("redis.register_function('rater_v3_change', bound(change))\n", ""))
+        admin.function_load(code.replace("redis.register_function('rater_v4_change', bound(change))\n", ""))
         rules = [rule for rule in user_rights.rights(prefix) if not rule.startswith("+function")]
         password = user_rights.set_user(admin, prefix, [*rules, *rights.split()])
     with pytest.raises(Halt, match=r"grant \+function\|load, or let an administrator load them"):

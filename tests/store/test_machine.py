@@ -8,8 +8,11 @@ from __future__ import annotations
 import asyncio
 import copy
 import random
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
+from importlib import resources
 from typing import Any, ClassVar
 
 import pytest
@@ -55,8 +58,8 @@ FIELDS = LIMITS + SUMS
 PACKAGES = ["p0", "p1"]
 HOURS = 6
 ACCOUNTS = ["a0", "a1", "a2"]
-DIGESTS = [bytes([n // 3]) * 4 + bytes([n]) * 4 for n in range(6)]
-"""Keys: in two groups of entries, as those of a call at several clients share one."""
+DIGESTS = [bytes([n // 3, 0, 0, 0]) + bytes([n // 2]) + bytes([n]) * 3 for n in range(6)]
+"""Keys: of two cells, which tell two of three apart."""
 CONTENTS = [b"same", b"else"]
 
 lanes = st.integers(0, LANES - 1)
@@ -388,6 +391,16 @@ class Machine(RuleBasedStateMachine):
         )
         assert self.run(self.store.reconcile(0, request)) == self.twin.reconcile(request)
 
+    def correct(self, rng: random.Random) -> None:
+        """Forget a key, or remember one."""
+        found = [(n, key) for n, held in self.twin.duplicates.generations.items() for key in held]
+        request = Reconcile(0, *self.owner(0, 0, 0), 0)
+        if rng.random() < 0.5 and found:
+            request.forget = [rng.choice(found)]
+        else:
+            request.duplicates = [(rng.randrange(3, 6), key_of_few_cells(rng), CONTENTS[0])]
+        assert self.run(self.store.reconcile(0, request)) == self.twin.reconcile(request)
+
     @rule(
         lane=lanes,
         token=off,
@@ -477,7 +490,7 @@ class Machine(RuleBasedStateMachine):
         """Begin another run of the server with the data kept: what was registered before no longer counts."""
         fields: Any = self.admin.hkeys(self.keys.gate)
         for name in fields:
-            if name == b"agreed" or name.startswith(b"in:"):
+            if name == b"joined" or name.startswith(b"at:"):
                 self.admin.hset(self.keys.gate, name, "before")
         self.twin.run_id += "'"
 
@@ -513,6 +526,8 @@ class Machine(RuleBasedStateMachine):
         for name in names:
             if name.startswith(self.keys.client_state.encode()):
                 asked.get(name)
+            elif name.startswith(self.keys.cells(0)[:-1].encode()):
+                asked.strlen(name)
             elif name.startswith((self.keys.due(0)[:-1].encode(), self.keys.members("").encode())):
                 asked.lrange(name, 0, -1)
             else:
@@ -520,28 +535,49 @@ class Machine(RuleBasedStateMachine):
         found = {name.decode(): value for name, value in zip(names, asked.execute(), strict=True)}
         for key, fields in found.items():
             if key == self.keys.gate:
-                found[key] = {name: value for name, value in fields.items() if name[:2] not in (b"ag", b"in")}
+                found[key] = {name: value for name, value in fields.items() if name[:2] not in (b"jo", b"at")}
             elif key.startswith((self.keys.lane(0)[:-1], self.keys.client)):  # 0 is the same as none
                 found[key] = {name: value for name, value in fields.items() if value != b"0"}
             elif key.startswith(self.keys.generation(0)[:-1]):
-                found[key] = entries_of(fields)
-        return {key: value for key, value in found.items() if value or isinstance(value, bytes)}
+                found[key] = entries_of(fields, partial(self.cell, key.replace(":u:", ":f:")))
+        return {
+            key: value
+            for key, value in found.items()
+            if (value or isinstance(value, bytes)) and not isinstance(value, int)
+        }
+
+    def cell(self, name: str, place: int) -> bytes:
+        """Return what a cell of a generation holds."""
+        held: Any = self.admin.getrange(name, 3 * place, 3 * place + 2)
+        return bytes(held)
 
 
-def entries_of(fields: dict[bytes, bytes]) -> dict[bytes, bytes]:
-    """Return key → content of a generation's groups, each of which is where its keys are looked for."""
+COUNTS = b"n", b"o", b"w", b"s", b"e", b"k", b"z"
+
+
+def entries_of(fields: dict[bytes, bytes], cell: Callable[[int], bytes]) -> dict[bytes, bytes]:
+    """Return key → content of a generation, each of whose entries is where its key is looked for."""
     found: dict[bytes, bytes] = {}
-    for name, group in fields.items():
-        if name in (b"n", b"w"):
+    counts = {name: int(fields.get(name, 0)) for name in COUNTS}
+    grouped = 0
+    for name, entries in fields.items():
+        if name in COUNTS:
             continue
-        assert group
-        for at in range(0, len(group), 12):
-            key, content = group[at : at + 8], group[at + 8 : at + 12]
+        assert entries
+        for at in range(0, len(entries), 12):
+            key, content = entries[at : at + 8], entries[at + 8 : at + 12]
             assert key not in found
+            found[key] = content
+            held = cell(int.from_bytes(key[:4], "little") % counts[b"z"]) if counts[b"z"] else b""
+            if name.startswith(b"chunk:"):
+                assert held == int(name[6:]).to_bytes(2) + key[4:5]
+                continue
+            grouped += 1
             assert name[:-1] == key[: len(name) - 1]
             assert name[-1] in (key[len(name) - 1], key[len(name) - 1] & 0xF0)
-            found[key] = content
-    assert int(fields[b"n"]) >= len(found)
+            assert any(held) or counts[b"n"] > counts[b"o"]
+    assert counts[b"n"] >= grouped
+    assert counts[b"k"] >= len(found) - grouped
     return found
 
 
@@ -697,6 +733,70 @@ def test_changes(machine: type[Machine]) -> None:
     seen = ("OK", "STALE", "UNSETTLED", "MORE", "DUE", "changed", "drawn on", "woken", "due before an item")
     seen_low = ("low True", "low False")
     assert min(answered[name] for name in (*seen, *seen_low)) >= 5, answered
+
+
+FEW_CELLS = {
+    "CELLS_MIN, CELLS_MAX": "4, 32",
+    "CELLS_EACH": "1",
+    "CHUNKS": "6",
+    "FILLED": "3",
+    "FEW": "1",
+}
+"""Numbers of functions.lua, so small that a few keys fill cells and chunks."""
+
+
+def with_few_cells() -> str:
+    """Return functions.lua with these numbers."""
+    code = resources.files("rater.store").joinpath("functions.lua").read_text("utf-8")
+    for name, value in FEW_CELLS.items():
+        code, found = re.subn(rf"(?m)^local {name} = [^-\n]*", f"local {name} = {value} ", code)
+        assert found == 1, name
+    return code
+
+
+def key_of_few_cells(rng: random.Random) -> bytes:
+    """Return a key of one of a dozen places."""
+    return bytes([rng.randrange(12), 0, 0, 0, rng.randrange(3), rng.randrange(4), 0, 0])
+
+
+def sides_of_few_cells(rng: random.Random) -> list[DrawItem]:
+    """Return sides whose keys share a dozen places, many known; some are refused, some out of range."""
+    found = []
+    for _ in range(rng.choice((1, 1, 2, 3, 8))):
+        key = key_of_few_cells(rng)
+        older = key[:4] + key_of_few_cells(rng)[4:]
+        found.append(
+            DrawItem(
+                use=rng.randrange(len(CLIENTS)), key=key, older=older, content=rng.choice(CONTENTS), billed=1,
+                cost=Form(rng.choice((0, 1, 1, 1, LIMIT)), 0, 1), same_record=False, candidates=(),
+                cut=rng.random() < 0.1,
+            )
+        )  # fmt: skip
+    return found
+
+
+def test_few_cells(machine: type[Machine]) -> None:
+    """Whatever cells hold, of which calls and generations: each key is found, once, and no other one is."""
+    answered: Counter[Any] = Counter()
+    for seed in range(30):
+        rng, one = random.Random(seed), machine()  # noqa: S311 - a test
+        one.admin.function_load(with_few_cells(), replace=True)
+        one.take_all()
+        one.ask(0, 0, 0, [ClientWrite(name, 0, 1, b"") for name in CLIENTS], [])
+        for _ in range(rng.randrange(3)):
+            one.correct(rng)
+        for _ in range(40):
+            lane_ms = LENGTH_MS * rng.randrange(3, 6)
+            reply = one.ask(rng.randrange(LANES), 0, 0, [], sides_of_few_cells(rng), lane_ms=lane_ms)
+            answered[reply.status] += 1
+            answered.update(result.outcome for result in reply.results)
+            if rng.random() < 0.1:
+                one.correct(rng)
+            if rng.random() < 0.1:
+                one.same_state()
+        one.same_state()
+        one.teardown()
+    assert min(answered[of] for of in (Status.OK, Status.MORE, *Outcome)) >= 20, answered
 
 
 def items_with_fees(rng: random.Random) -> list[DrawItem]:

@@ -44,7 +44,7 @@ def item(cost: Form, billed: int = 60, *candidates: ItemCandidate) -> DrawItem:
 
 
 def test_draw_is_laid_out_as_the_functions_read_it() -> None:
-    """Keys and arguments stand in the order that the header of rater_v3_change states."""
+    """Keys and arguments stand in the order that the header of rater_v4_change states."""
     money = ItemCandidate(1, 90, 2, True, False, True, 7, Form(3, 0, 2), None)  # noqa: FBT003 - its own order
     asking = item(Form(-1, 2, 3), 60, money)
     asking.fees = (FeeAsk(2, 0, -4, -5, deny=True), FeeAsk(0, 3, -6, -7, deny=False))
@@ -60,6 +60,7 @@ def test_draw_is_laid_out_as_the_functions_read_it() -> None:
     assert changes(args)
     assert args.keys == [
         "p{0}:g", "p{0}:l:0", "p{0}:o:0", "p{0}:u:4", "p{0}:u:3", "p{0}:u:5",
+        "p{0}:f:4", "p{0}:f:3", "p{0}:f:5",
         "p{0}:c:c", "p{0}:c:d", "p{0}:c:new", "p{0}:r:new", KEYS.accounts("account"),
         "p{0}:d:8", "p{0}:d:7", "p{0}:p:gold", "p{0}:h:new", "p{0}:w",
     ]  # fmt: skip
@@ -67,7 +68,7 @@ def test_draw_is_laid_out_as_the_functions_read_it() -> None:
     assert args.argv[4:6] == [b"12345678same12345678", b"context"]
     assert msgpack.decode(args.argv[6]) == [
         13, 3, 0, 1, 3, 9, -5, 1, "1.1.a", 0, 4, 2, 7, 2**54,
-        4, 12, 9, 13, 10, 7, 2, 14, "new", 3, 15, "3.1", 11,
+        4, 15, 9, 16, 10, 7, 2, 17, "new", 3, 18, "3.1", 11,
         13, 1, 1, 2, 64, 3, -4, -5, 1, 0, 6, -6, -7, 0,
         2, 2, -8, 1, 3,
     ]  # fmt: skip
@@ -110,7 +111,7 @@ def test_conversion_of_nothing_fits() -> None:
 
 
 def test_sides_alone_go_as_they_always_did() -> None:
-    """A call without changes has no argument more, and is for rater_v3_draw."""
+    """A call without changes has no argument more, and is for rater_v4_draw."""
     args = packed(uses=[Use("c", 1, 0, [])], items=[item(Form(1, 0, 1))])
     assert not changes(args)
     assert args.argv[4:] == [b"12345678same12345678", b"context"]
@@ -122,8 +123,8 @@ def test_sides_alone_go_as_they_always_did() -> None:
 def test_what_is_due_comes_with_its_numbers() -> None:
     """Balance and counters of a change come by their names, also beyond what doubles hold."""
     change = ClientWrite("b", 0, 1, b"", counters=[CounterChange("x", 0, 1, 0), CounterChange("y", 0, 1, 0)])
-    request = DrawRequest(0, 1, 2, 3, 4, 5, 6, [change], [], [Use("a", 1, 0, [])], [], b"")
-    assert unpack_due([[1, -1, b"9007199254740993", 5, b"-9007199254740993"], [0, 3, 7]], request) == [
+    rows: list[list[Any]] = [[1, -1, b"9007199254740993", 5, b"-9007199254740993"], [0, 3, 7]]
+    assert unpack_due(rows, ["a", "b"], [change]) == [
         Due("b", None, 2**53 + 1, {"x": 5, "y": -(2**53) - 1}),
         Due("a", 3, 7, {}),
     ]
@@ -147,16 +148,16 @@ def test_sums_go_as_text() -> None:
     args = pack_reconcile(what, KEYS)
     lists = msgpack.decode(args.argv[3], type=list)
     assert lists[4] == [4, "b", "9223372036854775809", 4, "1.1.a", "-9007199254740993"]
-    assert args.keys[3:6] == ["p{0}:c:c", "p{0}:u:6", "p{0}:u:7"]
-    assert args.keys[6:] == ["p{0}:d:9", "p{0}:d:8", "p{0}:p:gold", "p{0}:h:c", "p{0}:k:3", "p{0}:w"]
-    assert (lists[6], lists[7], lists[10]) == ([5, 5], [6, 6, 7], ["4", 8, 9])
+    assert args.keys[3:8] == ["p{0}:c:c", "p{0}:u:6", "p{0}:f:6", "p{0}:u:7", "p{0}:f:7"]
+    assert args.keys[8:] == ["p{0}:d:9", "p{0}:d:8", "p{0}:p:gold", "p{0}:h:c", "p{0}:k:3", "p{0}:w"]
+    assert (lists[6], lists[7], lists[10]) == ([5, 6, 5], [7, 8, 6, 7], ["4", 8, 9])
     assert lists[11:] == [
-        [7, 10, 8, 11],
+        [9, 10, 10, 11],
         8,
-        [9, "c"],
-        [10, 2**53, "3.1", 12],
-        [11, "calls/7/2", 13],
-        [12, "c"],
+        [11, "c"],
+        [12, 2**53, "3.1", 12],
+        [13, "calls/7/2", 13],
+        [14, "c"],
     ]
     assert args.argv[4:9] == [b"87654321", b"12345678", b"same", b"context", b"results"]
     assert args.argv[9:] == [b"\x00\x00c", b"\x00\x01c", b"9007199254740992:row", b"change"]

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from rater.core.clients.state import ClientState, write_state
-from rater.core.journal.outcomes import KeptChange, write_change
+from rater.core.journal.outcomes import KeptChange, write_copy
 from rater.core.journal.records import (
     CONTROL_HEADER,
     ChangeRecord,
@@ -22,6 +22,7 @@ from rater.core.journal.records import (
 from rater.errors import Halt, StreamDown
 from rater.stream.journal import (
     EarlierMark,
+    GroupsMark,
     Mark,
     Owner,
     control_record,
@@ -154,6 +155,16 @@ def test_a_state_is_keyed_by_its_client() -> None:
     assert (key, value, understood(headers)) == (b"42", None, state)
 
 
+def reads_or_halts(change: ChangeRecord, *, reads: bool) -> None:
+    """Assert that a change is read as it was written, or that it is none."""
+    _, _, headers = change_record(change)
+    if reads:
+        assert understood(headers) == change
+    else:
+        with pytest.raises(Halt, match=r"'control' that cannot be read"):
+            understood(headers)
+
+
 @pytest.mark.parametrize("client", ["", "43"])
 def test_a_change_of_another_client_than_its_state_halts(client: str) -> None:
     """A change holds the state of the client that it names, and it names one: else nobody takes it."""
@@ -171,30 +182,21 @@ def test_a_hint_is_of_the_client_that_changes(element: bytes, reads: bool) -> No
     change = ChangeRecord(
         "t.commands", 5, 2, 0, 0, "42", 3, write_state(state), 0, [], [(9, element)], ["1"], [("3.1", b"row")]
     )
-    _, _, headers = change_record(change)
-    if reads:
-        assert understood(headers) == change
-    else:
-        with pytest.raises(Halt, match=r"'control' that cannot be read"):
-            understood(headers)
+    reads_or_halts(change, reads=reads)
 
 
 @pytest.mark.parametrize(
     ("copy", "reads"),
-    [(write_change(KeptChange("t.cdrs", 7, 2, 0, "42", 2, b"r", 0, [], (), ())), True),
-     (write_change(KeptChange("t.cdrs", 7, 2, 0, "43", 2, b"r", 0, [], (), ())), False), (b"\x01", False)],
+    [(write_copy(KeptChange("t.cdrs", 7, 2, 0, "42", 2, b"r", 0, [], (), ()), "id"), True),
+     (write_copy(KeptChange("t.cdrs", 7, 2, 0, "43", 2, b"r", 0, [], (), ()), "id"), False),
+     (b"\x01", False)],
     ids=["the same client's", "another's", "none"],
 )  # fmt: skip
 def test_what_a_change_goes_on_from_is_of_its_client(copy: bytes, reads: bool) -> None:  # noqa: FBT001
     """A change with copies of changes of other lanes is read as it was written; else it is none."""
     state = ClientState("42", 3, 1, "Rose", None, "USD", "UTC", 0, None, None, None, {}, {}, [], 0)
     change = ChangeRecord("t.commands", 5, 2, 0, 0, "42", 3, write_state(state), 0, [], upon=[(1, copy)])
-    _, _, headers = change_record(change)
-    if reads:
-        assert understood(headers) == change
-    else:
-        with pytest.raises(Halt, match=r"'control' that cannot be read"):
-            understood(headers)
+    reads_or_halts(change, reads=reads)
 
 
 async def test_foreign_transaction_in_the_journal_is_told(scene: Scene) -> None:
@@ -226,12 +228,14 @@ def test_marks_of_earlier_versions_are_read() -> None:
     ((name, raw),) = control_record(ours)[2]
     assert understood([(name, raw)]) == ours
     tag, *fields = msgspec.msgpack.decode(raw)
-    assert tag == "mark_v3"
+    assert tag == "mark_v4"
     for count, said in ((7, EarlierMark(*fields[:7])), (6, EarlierMark(*fields[:6])), (5, None)):
         earlier = msgspec.msgpack.encode(["mark", *fields[:count]])
         read = understood([(CONTROL_HEADER, earlier)])
         assert isinstance(read, Mark)
         assert read == said or (read.token, read.ids) == (-1, {})
+    groups = msgspec.msgpack.encode(["mark_v3", *fields])
+    assert understood([(CONTROL_HEADER, groups)]) == GroupsMark(*fields)
 
 
 @pytest.mark.parametrize("field", ["v", "b"])

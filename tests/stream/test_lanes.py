@@ -114,9 +114,10 @@ async def test_commit_of_many_and_of_big_records(scene: Scene) -> None:
     assert len(await scene.committed(scene.topics.events)) == 1
 
 
-async def test_too_large_is_never_committed(scene: Scene) -> None:
+@pytest.mark.parametrize("native", [True, False])
+async def test_too_large_is_never_committed(scene: Scene, native: bool) -> None:  # noqa: FBT001 - a parameter
     """A record that the broker refuses stops with a sentence, and nothing of its commit is published."""
-    producer = await scene.lane()
+    producer = await scene.lane(native=native)
     # incompressible, for the broker measures what arrives
     big = random.Random(1).randbytes(12 * 2**20)  # noqa: S311 - noise
     with pytest.raises(Halt, match=r"larger than the topic takes: set its max\.message\.bytes to 11534336"):

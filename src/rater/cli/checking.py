@@ -57,6 +57,7 @@ def check(catalogs: tuple[str, ...]) -> int:
     else:
         found += [Problem("sources", text) for text in _map_faults(settings)]
         found += run(_servers(settings, file), settings)
+        found += [Problem("settings", text) for text in _tell_engine(settings)]
     for problem in found:
         if asked.json:
             kind = "warning" if problem.is_warning else "problem"
@@ -78,6 +79,18 @@ def _told(found: list[Problem], *, with_catalog: bool) -> int:
     else:
         say("all is well: settings, sources, Kafka, topics, Redis" + (", catalog" if with_catalog else ""))
     return 0
+
+
+def _tell_engine(settings: Settings) -> list[str]:
+    """Tell by which engine a worker rates here; return what is wrong with that."""
+    from rater.app import native_engine
+
+    try:
+        found = native_engine(settings)
+    except Halt as fault:
+        return [str(fault)]
+    say("engine: " + (f"python ({found})" if isinstance(found, str) else "native"))
+    return []
 
 
 def _read_files(files: Iterable[str]) -> CatalogFile | None:

@@ -23,6 +23,7 @@ from rater.cli.commanding import Order, Writing, check, perform, show, told_if_m
 from rater.cli.options import WrongInput, invocation, page_options, pulled, run, settings_options
 from rater.cli.printing import Row, print_json, print_pairs, print_rows, progress, say
 from rater.cli.times import WHEN, shown_time
+from rater.core.amounts import QUANTITY_MAX
 from rater.core.kinds import ClientPackageStatus, Do
 
 if TYPE_CHECKING:
@@ -245,7 +246,7 @@ def _now_ms() -> int:
 @click.option("--end-date", type=WHEN, metavar="T", help="In the same forms; else without end.")
 @click.option(
     "--quantity",
-    type=click.IntRange(1, 1_000_000),
+    type=click.IntRange(1, QUANTITY_MAX),
     default=1,
     show_default=True,
     metavar="N",

@@ -48,7 +48,7 @@ class Kafka(Section, frozen=True, kw_only=True):
     bootstrap_servers: Annotated[
         str,
         Meta(
-            pattern=r"^\s*[^\s,]+(\s*,\s*[^\s,]+)*\s*$",
+            pattern=r"^\s*[^\s,]+(\s*,\s*[^\s,]+)*\s*\Z",
             description="brokers as HOST:PORT, commas between several",
         ),
     ] = "localhost:9092"
@@ -56,7 +56,8 @@ class Kafka(Section, frozen=True, kw_only=True):
     group_id: Annotated[
         str,
         Meta(
-            pattern=r"^[A-Za-z0-9._-]{1,200}$", description=f"the consumer group: 1 to 200 {_NAME_CHARACTERS}"
+            pattern=r"^[A-Za-z0-9._-]{1,200}\Z",
+            description=f"the consumer group: 1 to 200 {_NAME_CHARACTERS}",
         ),
     ] = "rater"
     # Heartbeats share the event loop with rating: the client library's 10 s would declare a busy worker dead.
@@ -93,7 +94,7 @@ class Redis(Section, frozen=True, kw_only=True):
     prefix: Annotated[
         str,
         Meta(
-            pattern=r"^[A-Za-z0-9._-]{1,64}$",
+            pattern=r"^[A-Za-z0-9._-]{1,64}\Z",
             description=f"the begin of every key: 1 to 64 {_NAME_CHARACTERS}",
         ),
     ] = "rater"
@@ -112,7 +113,8 @@ class Topics(Section, frozen=True, kw_only=True):
     prefix: Annotated[
         str,
         Meta(
-            pattern=r"^[A-Za-z0-9._-]{0,100}$", description=f"the begin of each own topic: {_NAME_CHARACTERS}"
+            pattern=r"^[A-Za-z0-9._-]{0,100}\Z",
+            description=f"the begin of each own topic: {_NAME_CHARACTERS}",
         ),
     ] = "rater."
     partitions: Annotated[
@@ -124,7 +126,7 @@ class Topics(Section, frozen=True, kw_only=True):
     recreated: Annotated[
         str,
         Meta(
-            pattern=r"^([A-Za-z0-9_-]{22}(, *[A-Za-z0-9_-]{22})*)?$",
+            pattern=r"^([A-Za-z0-9_-]{22}(, *[A-Za-z0-9_-]{22})*)?\Z",
             description="ids, of 22 characters, of topics that may be read anew; commas between several",
         ),
     ] = ""
@@ -152,10 +154,14 @@ class Worker(Section, frozen=True, kw_only=True):
     id: Annotated[
         str,
         Meta(
-            pattern=r"^[A-Za-z0-9._:-]{0,200}$",
+            pattern=r"^[A-Za-z0-9._:-]{0,200}\Z",
             description="its name: letters, digits, dots, dashes; none: HOST-PID",
         ),
     ] = ""
+    engine: Annotated[
+        Literal["auto", "native", "python"],
+        Meta(description="what rates; auto: the native engine where it is, else Python, at more CPU"),
+    ] = "auto"
     duplicate_window_days: Annotated[
         int,
         Meta(ge=1, le=366, description="duplicates are known so long; older calls are refused as too_old"),
@@ -205,7 +211,9 @@ class Source(Section, frozen=True, kw_only=True):
 
     topic: Annotated[
         str,
-        Meta(pattern=r"^[A-Za-z0-9._-]{1,249}$", description=f"its Kafka topic: 1 to 249 {_NAME_CHARACTERS}"),
+        Meta(
+            pattern=r"^[A-Za-z0-9._-]{1,249}\Z", description=f"its Kafka topic: 1 to 249 {_NAME_CHARACTERS}"
+        ),
     ]
     # None: the records are CDRs already. The name of a shipped map, or the path of a TOML file.
     map: Annotated[str | None, Meta(description="the name of a shipped map, or the path of a map's file")] = (

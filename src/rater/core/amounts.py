@@ -13,6 +13,8 @@ MICRO = 10**6  # micros in one unit of a currency
 E10 = 10**10  # units of a price, setup fee or currency rate in one unit of a currency
 COUNT_MAX = 2**31 - 1
 """Of counting units in a file or a CDR, and of other whole numbers there."""
+QUANTITY_MAX = 1_000_000
+"""Of a client package: so many times a client has it."""
 LIMIT = 2**53  # amounts and counters stay within +-LIMIT: what Lua's and JSON readers' doubles hold exactly
 
 # 20 digits before the point are more than any price; the bound keeps a hostile catalog from growing numbers

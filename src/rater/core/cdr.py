@@ -15,6 +15,10 @@ from rater.core.instants import HOUR_MS
 from rater.core.reasons import Rejection, Side
 
 MAX_BYTES = 65_536  # CONTRACTS.md: at most 64 KiB
+DEPTH_MAX = 100
+"""Lists and objects in each other at most, the record included:
+a bound of our own, for Python's depends on its stack.
+"""
 MAPPED_BYTES = 2**20
 """The largest record of a switch's own form that a source takes, unless it says otherwise."""
 MAPPED_BYTES_MAX = 8 * 2**20
@@ -43,7 +47,7 @@ class GivenRate(Struct, frozen=True):
     most `COUNT_MAX`.
     """
 
-    code: Annotated[str, Meta(pattern="^[0-9]{1,64}$")]
+    code: Annotated[str, Meta(pattern=r"^[0-9]{1,64}\Z")]
     price: str
     currency: Annotated[str, Meta(min_length=1, max_length=16)]
     code_name: Annotated[str, Meta(max_length=1000)] | None = None  # memos keep given rates

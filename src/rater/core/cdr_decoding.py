@@ -35,6 +35,7 @@ from rater.core.cdr_diagnosis import (
     diagnose,
     diagnose_bytes,
     known_ms,
+    too_deep,
 )
 from rater.core.instants import milliseconds
 from rater.core.reasons import Rejection
@@ -88,6 +89,8 @@ def decode(raw: bytes | None, arrival: Arrival) -> Cdr | tuple[Rejection, ...]:
             if not raw.isascii():
                 raw.decode()  # msgspec does not look into the fields that it skips
             record = _decode_record(raw)
+            if too_deep(raw):
+                return diagnose_bytes(raw, arrival)
             setup, answered, ended = record.setup_at, record.answered_at, record.ended_at
             times = (
                 None if setup is None else milliseconds(setup),

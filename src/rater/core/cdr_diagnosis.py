@@ -6,6 +6,7 @@ the rules: CONTRACTS.md "CDR" and "Reject reasons"; RULES.md 2, steps 1, 3 and 5
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Annotated, Any
@@ -18,6 +19,7 @@ from rater.core.cdr import (
     CALENDAR_MS_MAX,
     CALLER_CHARS_MAX,
     CALLS,
+    DEPTH_MAX,
     DIGITS_MAX,
     ID_CHARS_MAX,
     MAX_BYTES,
@@ -82,9 +84,9 @@ def diagnose_bytes(raw: bytes | None, arrival: Arrival) -> Cdr | tuple[Rejection
         return (_Fault(Reason.TOO_LARGE, detail, len(raw)).at(None),)
     try:
         raw.decode()
-        return diagnose(_untyped(raw), arrival, _parsed)
-    except RecursionError:
-        detail = "the record is nested too deep; send one flat JSON object"
+        if not too_deep(raw):
+            return diagnose(_untyped(raw), arrival, _parsed)
+        detail = f"lists and objects lie more than {DEPTH_MAX} deep in each other; send a flat object"
     except UNREADABLE as error:
         detail = (
             f"the record is no JSON in UTF-8 ({error}); send one JSON object"
@@ -92,6 +94,23 @@ def diagnose_bytes(raw: bytes | None, arrival: Arrival) -> Cdr | tuple[Rejection
             else "the record is empty"
         )
     return (_Fault(Reason.MALFORMED, detail, raw).at(None),)
+
+
+def too_deep(raw: bytes) -> bool:
+    """Return whether lists and objects lie deeper in each other than DEPTH_MAX, be it JSON or not."""
+    if raw.count(b"[") + raw.count(b"{") <= DEPTH_MAX:
+        return False
+    depth = 0
+    for mark in _MARKS.finditer(raw):
+        first = mark[0][:1]
+        depth += (first in b"[{") - (first in b"]}")
+        if depth > DEPTH_MAX:
+            return True
+    return False
+
+
+_MARKS = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|[\[\]{}]', re.DOTALL)
+"""Texts, and what begins or ends a list or an object."""
 
 
 def _untyped(raw: bytes) -> object:
@@ -364,8 +383,6 @@ def _party(value: object, side: Side) -> Party | _Fault:
     try:
         text = msgspec.json.encode(value)
         return msgspec.json.decode(text, type=Party)
-    except RecursionError:
-        return _Fault(Reason.MALFORMED, f"`{side}` is nested too deep; send one flat object", "")
     except REFUSED as error:
         missing = _missing_in_rate(value)
         if missing:

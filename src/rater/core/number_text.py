@@ -52,6 +52,18 @@ class _Ascii:
 
 
 _ASCII = _Ascii()
+_PLANES = (range(0x80, 0x20000), range(0xE0000, 0xE1000))
+"""Where there are characters that are read as others; between lie ideographs, and nothing."""
+
+
+def replaced() -> dict[str, str]:
+    """Return what characters beyond ASCII are read as, where that is another text: 30 ms."""
+    found = ((chr(code), _ASCII[code], code) for plane in _PLANES for code in plane)
+    return {
+        char: "" if to is None else to if isinstance(to, str) else chr(to)
+        for char, to, code in found
+        if to != code
+    }
 
 
 def ascii_form(text: str) -> str:

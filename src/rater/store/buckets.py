@@ -7,7 +7,7 @@ repeat), Halt when the configuration is at fault. Nothing is repeated here.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple, Self
 
@@ -17,6 +17,7 @@ from rater.core.bucket.messages import (
     DUE_HINTS_MAX,
     DUE_HOURS_MAX,
     EXPIRE_GENERATIONS_MAX,
+    ClientWrite,
     CopiesReply,
     DrawReply,
     DrawRequest,
@@ -24,6 +25,7 @@ from rater.core.bucket.messages import (
     DueReply,
     FenceReply,
     MembersReply,
+    PackedDraw,
     Reconcile,
     Status,
     ViewsReply,
@@ -40,9 +42,12 @@ from rater.store.packing import (
     unpack_due,
     unpack_fence,
     unpack_outcomes,
+    with_keys,
 )
 from rater.store.provisioning import LIBRARY, Library, provision
 from rater.store.stored_clients import StoredClients
+
+Writes = Sequence[ClientWrite]
 
 
 class ExpireReply(NamedTuple):
@@ -122,32 +127,35 @@ class Buckets(StoredClients):
     # ------------------------------------------------------------------ rating
     async def draw(self, bucket: int, request: DrawRequest) -> DrawReply:
         """Change clients, then draw: all of it, or nothing and a status."""
-        keys = self._keys[bucket]
-        args = pack_draw(request, keys)
+        args = pack_draw(request, self._keys[bucket])
+        return await self._draw(bucket, args, clients_of(request), request.changes)
+
+    async def draw_packed(self, bucket: int, packed: PackedDraw) -> DrawReply:
+        """Draw, by a request that an engine has packed, which unpacks what came of it."""
+        return await self._draw(bucket, with_keys(packed, self._keys[bucket]), packed.clients, None)
+
+    async def _draw(self, bucket: int, args: Args, named: list[str], writes: Writes | None) -> DrawReply:
+        """Return the answer. named: the clients of the request; writes: None, who asks unpacks what came."""
         function = "change" if changes(args) else "draw"
         with self._understood(bucket, function):
             reply = await self._call(bucket, function, args)
             status, number = _head(reply)
             match status:
                 case Status.OK:
-                    woken, results = unpack_results(reply[2])
-                    return DrawReply(status, number, results, woken, [], reply[2])
+                    woken, results = ([], []) if writes is None else unpack_results(reply[2])
+                    return DrawReply(status, number, results, woken, packed=reply[2])
                 case Status.STALE:
-                    return await self._stale(bucket, request, number, reply[2])
+                    return await self._stale(bucket, [named[index] for index in reply[2]], number)
                 case Status.DUE:
-                    return DrawReply(status, number, due=unpack_due(reply[2], request))
+                    return DrawReply(status, number, due=unpack_due(reply[2], named, writes or ()))
                 case Status.MORE:
                     return DrawReply(status, number, more=reply[2])
                 case Status.UNSETTLED:
-                    named = clients_of(request)
-                    unsettled = [(named[index], lane) for index, lane in reply[2]]
-                    return DrawReply(status, number, unsettled=unsettled)
+                    return DrawReply(status, number, unsettled=[(named[at], lane) for at, lane in reply[2]])
             return DrawReply(status, number)
 
-    async def _stale(self, bucket: int, request: DrawRequest, number: int, indices: list[int]) -> DrawReply:
+    async def _stale(self, bucket: int, clients: list[str], number: int) -> DrawReply:
         """Return the answer STALE, with the states as they are now."""
-        named = clients_of(request)
-        clients = [named[index] for index in indices]
         base = self._keys[bucket].client_state
         fresh = await self._read(bucket, [base + client for client in clients])
         if None in fresh:  # emptied since the script ran
@@ -267,8 +275,8 @@ class Buckets(StoredClients):
         with self._understood(bucket, "expire"):
             first = await self._link.ask(keys.gate, "HGET", keys.gate, "gen_min")
             names = self._lane_keys(bucket, lane)
-            if first is not None:
-                names += [keys.generation(int(first) + ahead) for ahead in range(EXPIRE_GENERATIONS_MAX)]
+            for at in range(0 if first is None else EXPIRE_GENERATIONS_MAX):
+                names += (keys.generation(int(first) + at), keys.cells(int(first) + at))
             argv = [lane, token, number, self.lanes, length_ms, first or b"", lane_ms]
             reply = await self._call(bucket, "expire", Args(names, argv))
             return ExpireReply(*_head(reply), reply[2])

@@ -1,4 +1,4 @@
-#!lua name=rater_v3
+#!lua name=rater_v4
 -- Everything that rater does to a bucket, each function one atomic step.
 -- What it means is stated in Python in core/bucket/model.py; tests/store/test_machine.py compares the two.
 --
@@ -7,27 +7,31 @@
 --   * A READ phase, then a WRITE phase that cannot fail: a script that stops half-way keeps what it wrote.
 --   * Numbers are integers within +-2^53, which doubles hold exactly. redis.call writes such a number as a plain
 --     integer (tested on each server); a number is never turned into text by Lua itself, which keeps 14 digits.
---   * unpack and struct.unpack get at most CHUNK values: near 8000 the Lua stack ends.
+--   * unpack gets at most CHUNK values: near 8000 the Lua stack ends.
 --
 -- Keys of bucket B, all with the hash tag {B} (store/keys.py):
---   g        hash   "agreed" -> run (`run_id`), "gen_min" -> generation, "in:LANE" -> run in which the lane
---                   registered, "t:LANE" -> lane time, ms, "due_min" -> lowest hour that may have hints. rater_v1 and
---                   rater_v2 have their gates in "open" and "r:LANE", "opened" and "run:LANE": whoever registers takes
---                   them away, for their workers know nothing of fees in a draw (FEES below), and write registers
---                   back without what they do not know of
+--   g        hash   "joined" -> run (`run_id`), "gen_min" -> generation, "at:LANE" -> run in which the lane
+--                   registered, "t:LANE" -> lane time, ms, "due_min" -> lowest hour that may have hints. The gates of
+--                   rater_v1 to rater_v3 are "open" and "r:LANE", "opened" and "run:LANE", "agreed" and "in:LANE":
+--                   whoever registers takes them away, for their workers know nothing of fees in a draw (FEES below),
+--                   or of duplicates that cells tell of
 --   l:LANE   hash   "token", "call" (expected), "floor" (journal offset), "base" (journal offset from which kept
 --                   outcomes may be found in the journal)
 --   o:LANE   hash   CALL .. "c" -> context, CALL .. "r" -> packed results, CALL .. "w" -> clients that it changed, msgpack
 --   c:CLIENT hash   "v" version, "b" balance in micros, counter field -> used
 --   r:CLIENT string register (msgpack)
 --   a:SHARD  hash   account -> client
---   u:GEN    hash   duplicates: the first 12 to 24 bits of a key -> key .. content of each of them, 12 bytes each;
---                   "n" how many were added, "w" the first width (`width_of`)
+--   u:GEN    hash   duplicates, key .. content of each, 12 bytes. Chunks of those that have a cell: "chunk:" .. number of
+--                   the chunk -> entries of a call, or of some that were small; "s" the present one, "e" its entries so
+--                   far, "k" how many have a cell, "z" how many cells there are. Groups of the others: the first 12 to 24
+--                   bits of a key -> those of them; "n" how many were added, "o" how many of these because their cell
+--                   was taken, "w" the first width (`width_of`)
+--   f:GEN    string cells of duplicates, CELL bits each (`cells_of`)
 --   d:HOUR   list   the due index: hints of an hour since 1970, each 2 bytes of its second and a client's id
 --   p:PACK   list   clients that were ever given the package; one may be there twice
 --   h:CLIENT hash   CLIENT_PACKAGE.PERIOD -> version that put it .. ":" .. row: periods that have left the register
 --   w        hash   client -> lane .. ":" .. call of the last change of it, while the outcome of that is kept
---   k:LANE   hash   identity -> a change of the lane that other lanes went on from, as they have it
+--   k:LANE   hash   identity and version -> a change of the lane that other lanes went on from, as they have it
 --
 -- Every reply is an array that begins with status and the call number expected next.
 
@@ -39,23 +43,34 @@ local CHUNK = 3600
 local HUGE = 1 / 0
 local SUM_MAX = 2 ^ 62          -- sums are kept in 64 bits; a double tells well enough how near they are to the end
 
--- Duplicates. An entry of its own takes 52 bytes of a hash; grouped by the beginnings of their keys they take 15 to 25,
--- for 0.5 us more of this server for each side. Groups are to have about 16 entries: a few would cost memory, many
--- time. So the beginnings get longer as a generation fills, the next one begins where the last one ended, and a key is
--- looked for under each length that its generation has used: one or two of them.
+-- Duplicates. Each key has a cell, by its first four bytes: 0, or one byte more of the key that has taken it and the number
+-- of the chunk with its entry. So one BITFIELD takes the cells of a call and tells that its keys are new; their entries
+-- are written as one string. Where a cell is taken by another key what it held is put back, and the entry joins a group of
+-- such whose keys begin alike, as all did in rater_v3. Groups with keys whose cell may be free (of rater_v3, or from
+-- `reconcile`) are asked for every key, others for those alone whose cell is taken: one in ten at most, as a rule.
+--
+-- Groups are to have 16 entries at most, about: a few would cost memory, many time, for Lua looks at each byte of a string
+-- that it makes. So the beginnings get longer as a generation fills, and the next one begins where the last one ended. A
+-- key is looked for under each length that its generation has.
+local CELL, MARK = 24, 256                    -- bits; what a cell holds is MARK * number of the chunk + byte
+local CELLS_MIN, CELLS_MAX = 2 ^ 20, 2 ^ 25   -- of a generation
+local CELLS_EACH = 8                          -- of a key
+local CHUNKS = 65535
+local FEW = 8                                 -- keys that are looked for among those of a call one by one
+local FILLED = 256                            -- entries of a chunk, after which the next one begins
 local ENTRY, KEY = 12, 8        -- bytes
 local DIGESTS = 20              -- of an item: an entry and its older key
 
 -- What a function uses of Lua and Redis. While a library loads none of it is there yet, so the first call binds it.
-local call, floor, min, max, type, tonumber, unpack, ipairs, string, struct, cmsgpack, sub, find, byte
+local call, floor, min, max, type, tonumber, unpack, ipairs, pairs, string, table, cmsgpack, sub, find, byte
 local HALF = {}                 -- byte -> the character of its higher four bits
 
 local function bound(step)
   return function(keys, argv)
     if not call then
       floor, min, max = math.floor, math.min, math.max
-      type, tonumber, unpack, ipairs = _G.type, _G.tonumber, _G.unpack, _G.ipairs
-      string, struct, cmsgpack = _G.string, _G.struct, _G.cmsgpack
+      type, tonumber, unpack, ipairs, pairs = _G.type, _G.tonumber, _G.unpack, _G.ipairs, _G.pairs
+      string, table, cmsgpack = _G.string, _G.table, _G.cmsgpack
       sub, find, byte = string.sub, string.find, string.byte
       for b = 0, 255 do HALF[b] = string.char(b - b % 16) end
       call = redis.call
@@ -87,7 +102,7 @@ end
 local function gate(bucket_key, lane_key, lane, token, number)
   local status, expected, journaled = guard(lane_key, token, number)
   if status ~= OK then return status, expected end
-  local run, has = run_id(), call('HMGET', bucket_key, 'agreed', 'in:' .. lane)
+  local run, has = run_id(), call('HMGET', bucket_key, 'joined', 'at:' .. lane)
   if has[1] == run then return OK, expected, journaled end
   return has[2] == run and CLOSED or REGRESSED, expected
 end
@@ -197,22 +212,23 @@ local function fits(held, delta)
 end
 
 local function value_at(a, s, d, x)
+  if d == 1 then return a * x + s end  -- plain, and nothing to be rounded
   if type(d) == 'table' then return round_limbs(a, s, d, x) end
   return round_plain(a * x + s, d)
 end
 
 -------------------------------------------------------------------------------------------------------------- draw
--- rater_v3_draw: draw and charge items, in order; all of it or nothing.
--- rater_v3_change: the same behind changes of clients, for clients that wait for a balance or have a mark, and for items
+-- rater_v4_draw: draw and charge items, in order; all of it or nothing.
+-- rater_v4_change: the same behind changes of clients, for clients that wait for a balance or have a mark, and for items
 -- with fees.
 --
--- KEYS  1 g | 2 l:LANE | 3 o:LANE | 4-6 u:GEN, u:GEN-1, u:GEN+1 | then c:CLIENT of each use, then of changes that are
---       not among them | then r:CLIENT of each change | then a:SHARD of each account entry | then d:HOUR,
+-- KEYS  1 g | 2 l:LANE | 3 o:LANE | 4-6 u:GEN, u:GEN-1, u:GEN+1 | 7-9 f: of these | then c:CLIENT of each use, then of
+--       changes that are not among them | then r:CLIENT of each change | then a:SHARD of each account entry | then d:HOUR,
 --       p:PACK, h:CLIENT that the changes point at, by index | w, the last
 -- ARGV  1 lane | 2 token | 3 call | 4 payload, msgpack flat list (below) | 5 key .. content .. older key of each item,
 --       20 bytes each; the older key is without the client, as rater_v1 remembered it, and lies in the same group |
 --       6 context |
---       of rater_v3_change besides: 7 changes, msgpack flat list (below) | 8.. the registers of the changes | then bytes
+--       of rater_v4_change besides: 7 changes, msgpack flat list (below) | 8.. the registers of the changes | then bytes
 --       that the changes point at, by index
 --       payload: lane_ms, generation, trim, floor, keep (1: the outcome), clients, uses, changes, accounts, items;
 --         per use: version, credit limit, n, n field names
@@ -273,18 +289,18 @@ end
 local function is_odd(value, signed) return value > LIMIT or value < (signed and -LIMIT or 0) end
 
 -- A draw's picture of its clients: `has[i]` = v, b, then the counters as numbers; odd[i]: one of these is odd, and nothing
--- is drawn from any.
+-- is drawn from any; was[i]: the balance as it is kept.
 local function read_clients(keys, v, at, uses, clients, signed)
-  local has, balance, version, odd = {}, {}, {}, {}
+  local has, balance, version, odd, was = {}, {}, {}, {}, {}
   for i = 1, uses do
     local n = v[at + 2]
     local row
     if n < CHUNK then
-      row = call('HMGET', keys[6 + i], 'v', 'b', unpack(v, at + 3, at + 2 + n))
+      row = call('HMGET', keys[9 + i], 'v', 'b', unpack(v, at + 3, at + 2 + n))
     else
-      row = call('HMGET', keys[6 + i], 'v', 'b')
+      row = call('HMGET', keys[9 + i], 'v', 'b')
       for from = 1, n, CHUNK do
-        local part = call('HMGET', keys[6 + i], unpack(v, at + 2 + from, at + 2 + min(from + CHUNK - 1, n)))
+        local part = call('HMGET', keys[9 + i], unpack(v, at + 2 + from, at + 2 + min(from + CHUNK - 1, n)))
         for j = 1, #part do row[1 + from + j] = part[j] end
       end
     end
@@ -299,14 +315,17 @@ local function read_clients(keys, v, at, uses, clients, signed)
       end
       row[j] = used
     end
-    has[i], version[i], balance[i] = row, tonumber(row[1]), kept(row[2])
+    local held = row[2] and tonumber(row[2]) or 0
+    if held >= LIMIT or held <= -LIMIT then held = kept(row[2]) end
+    has[i], version[i], balance[i], was[i] = row, tonumber(row[1]), held, held
     at = at + 3 + n
   end
   for i = uses + 1, clients do
-    local row = call('HMGET', keys[6 + i], 'v', 'b')
+    local row = call('HMGET', keys[9 + i], 'v', 'b')
     has[i], version[i], balance[i] = row, tonumber(row[1]), kept(row[2])
+    was[i] = balance[i]
   end
-  return has, version, balance, odd
+  return has, version, balance, odd, was
 end
 
 -- The clients whose version is another than was named, by index; nil when one is gone. A use names the version that
@@ -354,7 +373,7 @@ local function unsettled_of(keys, c, at, changes, lane)
   at = 2
   for k = 1, changes do
     index[k] = c[at]
-    names[k] = client_of(keys, keys[6 + c[at]])
+    names[k] = client_of(keys, keys[9 + c[at]])
     at = at + CHANGE + COUNTER * c[at + 6]
   end
   for from = 1, changes, CHUNK do
@@ -401,7 +420,7 @@ local function change_all(keys, v, starts, c, changes, has, balance, odd, drawn,
   for _ = 1, changes do
     local i, delta, n = c[at], c[at + 5], c[at + 6]
     local first, held = at + CHANGE, balance[i]
-    local texts = counters_of(keys[6 + i], c, first, n)
+    local texts = counters_of(keys[9 + i], c, first, n)
     local holds = held >= c[at + 3] and held <= c[at + 4] and fits(held, delta)
     for k = 1, n do
       local from, value = first + COUNTER * (k - 1), kept(texts[k])
@@ -458,64 +477,251 @@ local function entry_at(group, key)
   return at
 end
 
--- A generation as it is: n, first and present width; nil if there is none.
+-- A generation as it is; nil if there is none. Of groups: n, overflow (of n), first and present width; of cells: size, 0
+-- where there are none yet, the number of the present chunk, its entries so far, kept.
 local function generation_of(u_key)
-  local has = call('HMGET', u_key, 'n', 'w')
-  local n = tonumber(has[1])
-  if n then
-    local first = tonumber(has[2])
-    return {n = n, first = first, width = max(first, width_of(n))}
-  end
+  local has = call('HMGET', u_key, 'n', 'w', 'z', 's', 'e', 'k', 'o')
+  local n, first = tonumber(has[1] or 0), tonumber(has[2])
+  if not (has[1] or has[3]) then return nil end
+  return {
+    n = n, overflow = tonumber(has[7] or 0), first = first, width = first and max(first, width_of(n)),
+    size = tonumber(has[3] or 0), number = tonumber(has[4] or 1), filled = tonumber(has[5] or 0),
+    kept = tonumber(has[6] or 0),
+  }
 end
 
--- Look for keys in a generation: writes into `known` the contents of those that are there, by their place in `key`.
--- older: the older key of each, found where the key itself is not. fields: width -> the groups' names, made when they
--- are first needed. own: return name -> bytes of its groups, too.
-local function look(u_key, generation, key, older, fields, known, own)
-  local groups = {}
-  for width = generation.first, generation.width do
-    local names = fields[width]
-    if not names then
-      names = {}
-      for i = 1, #key do names[i] = group_of(key[i], width) end
-      fields[width] = names
+-- Of so many keys, which stand in `bytes`, each `step` behind the one before: the numbers that their cells follow from, and
+-- the bytes that these tell of them.
+local function places_of_cells(bytes, step, count)
+  local places, marks, at = {}, {}, 1
+  for k = 1, count do
+    local a, b, c, d, e = byte(bytes, at, at + 4)
+    places[k], marks[k] = a + 256 * b + 65536 * c + 16777216 * d, e
+    at = at + step
+  end
+  return places, marks
+end
+
+-- What cells hold. value: what is put there, to which the byte of each key is added; nil: nothing.
+local function cells_of(f_key, size, places, marks, value)
+  local ask, n, held = {}, 0, {}
+  for k = 1, #places do
+    ask[n + 2], ask[n + 3] = 'u24', places[k] % size * CELL
+    if value then
+      ask[n + 1], ask[n + 4] = 'SET', value + marks[k]
+      n = n + 4
+    else
+      ask[n + 1] = 'GET'
+      n = n + 3
     end
-    for from = 1, #key, CHUNK do
-      local part = call('HMGET', u_key, unpack(names, from, min(from + CHUNK - 1, #key)))
-      for i = 1, #part do
-        local group = part[i]
-        if group then
-          local k = from + i - 1
-          if own then groups[names[k]] = group end
-          local at = entry_at(group, key[k]) or entry_at(group, older[k])
-          if at then known[k] = sub(group, at + KEY, at + ENTRY - 1) end
-        end
+  end
+  for from = 1, n, CHUNK do  -- a multiple of 3 and of 4
+    local part = call('BITFIELD', f_key, unpack(ask, from, min(from + CHUNK - 1, n)))
+    if n <= CHUNK then return part, ask end
+    local before = #held
+    for j = 1, #part do held[before + j] = part[j] end
+  end
+  return held, ask
+end
+
+-- Take the cells of keys that are free, for the chunk of this number. As one step: nothing can fail between taking all and
+-- putting back what others had. Returns what each held before, or the first of those of this call that ask for the same
+-- one put there; which keys may be in the chunk already, or come twice in this call; and how many these are.
+local function take_cells(f_key, size, places, marks, number)
+  local held, ask = cells_of(f_key, size, places, marks, number * MARK)
+  local back, n, first, again, count_again = {}, 0, {}, {}, 0
+  for k = 1, #held do
+    if held[k] ~= 0 then
+      local at = ask[4 * k - 1]
+      if held[k] >= number * MARK then
+        again[k], count_again = true, count_again + 1
       end
+      if not first[at] then
+        first[at] = held[k]
+        back[n + 1], back[n + 2], back[n + 3], back[n + 4] = 'SET', 'u24', at, held[k]
+        n = n + 4
+      end
+      held[k] = first[at]
     end
+  end
+  for from = 1, n, CHUNK do call('BITFIELD', f_key, unpack(back, from, min(from + CHUNK - 1, n))) end
+  return held, again, count_again
+end
+
+-- Of a cell that holds something: the number of the chunk, and the byte of its key.
+local function told_by(held)
+  local mark = held % MARK
+  return (held - mark) / MARK, mark
+end
+
+-- How many cells a generation is to have: CELLS_EACH for each key of the one that has most.
+local function size_of(own, last)
+  local most, size = max(own.n + own.kept, last and last.n + last.kept or 0), CELLS_MIN
+  while size < CELLS_EACH * most and size < CELLS_MAX do size = size * 2 end
+  return size
+end
+
+-- The groups' names of so many keys, which stand in `bytes`, each `step` behind the one before.
+local function names_of(bytes, step, count, width)
+  local names, at = {}, 1
+  if width == 4 then
+    for i = 1, count do
+      names[i] = sub(bytes, at, at + 1)
+      at = at + step
+    end
+  else
+    for i = 1, count do
+      names[i] = group_of(sub(bytes, at, at + 2), width)
+      at = at + step
+    end
+  end
+  return names
+end
+
+-- The groups of these names, false where there is none.
+local function groups_of(u_key, names)
+  if #names <= CHUNK then return call('HMGET', u_key, unpack(names)) end
+  local groups = {}
+  for from = 1, #names, CHUNK do
+    local part = call('HMGET', u_key, unpack(names, from, min(from + CHUNK - 1, #names)))
+    for i = 1, #part do groups[from + i - 1] = part[i] end
   end
   return groups
 end
 
--- Of the items the entries to make, their keys, and the contents that are there; and of the lane's own generation what is
--- needed to add to it: as generation_of, with its groups and their names by item.
+-- Groups that are added to: name and group of each place, false where there is none yet; place: of names that come twice
+-- the first one's. changed: places that were added to. read: name -> group of those that were read before.
+local function open_groups(u_key, names, read)
+  local place, index = {}, {}
+  for i = 1, #names do
+    local name = names[i]
+    local first = index[name]
+    if not first then
+      first, index[name] = i, i
+    end
+    place[i] = first
+  end
+  local groups = {}
+  for i = 1, #names do
+    groups[i] = read[names[i]]
+    if groups[i] == nil then
+      groups = groups_of(u_key, names)
+      break
+    end
+  end
+  return {place = place, name = names, group = groups, changed = {}}
+end
+
+-- Add the entry of the i-th name.
+local function add_entry(own, i, entry)
+  local at = own.place[i]
+  local group = own.group[at]
+  own.group[at], own.changed[at] = group and group .. entry or entry, true
+end
+
+-- Add to `known` what may hold the keys of items, by item: entries of calls that their cells tell of, and groups.
+local function read_entries(u_key, generation, digests, items, held, known)
+  local asked, calls = {}, {}
+  for k = 1, held and items or 0 do
+    if held[k] ~= 0 then
+      local at, number, mark = DIGESTS * (k - 1) + 1, told_by(held[k])
+      if mark == byte(digests, at + 4) or mark == byte(digests, at + ENTRY + 4) then
+        calls[number] = calls[number] or call('HGET', u_key, 'chunk:' .. number) or ''
+        known[k] = {calls[number]}
+      end
+      asked[#asked + 1] = k
+    end
+  end
+  if generation.n > generation.overflow then
+    for k = 1, items do asked[k] = k end
+  end
+  if generation.n == 0 or #asked == 0 then return end
+  for width = generation.first, generation.width do
+    local names = {}
+    for j = 1, #asked do
+      local at = DIGESTS * (asked[j] - 1) + 1
+      names[j] = group_of(sub(digests, at, at + 2), width)
+    end
+    local groups = groups_of(u_key, names)
+    generation.read = {}
+    for j = 1, #asked do
+      local k = asked[j]
+      generation.read[names[j]] = groups[j]
+      if groups[j] then
+        known[k] = known[k] or {}
+        known[k][#known[k] + 1] = groups[j]
+      end
+    end
+  end
+end
+
+-- What is needed to tell whether the keys of items are known, and to add them. Returns the lane's own generation with
+-- `held`, what its cells hold, `again`, the items whose keys may be among those of this call, `mine`, the keys of this call where more than a FEW may come again; and for each of the three generations, by
+-- item, what may hold its keys.
 local function read_known(keys, digests, items)
-  local entry, key, older, known, fields = {}, {}, {}, {}, {}
-  for k = 1, items do
-    local at = DIGESTS * (k - 1) + 1
-    entry[k], key[k] = sub(digests, at, at + ENTRY - 1), sub(digests, at, at + KEY - 1)
-    older[k] = sub(digests, at + ENTRY, at + DIGESTS - 1)
+  if items == 0 then return nil, {} end
+  local own, last, next = generation_of(keys[4]), generation_of(keys[5]), generation_of(keys[6])
+  own = own or {n = 0, overflow = 0, size = 0, number = 1, filled = 0, kept = 0}
+  if not own.first then
+    own.first = last and last.width or width_of(0)
+    own.width = own.first
   end
-  if items == 0 then return entry, key, known end
-  local next, last, own = generation_of(keys[6]), generation_of(keys[5]), generation_of(keys[4])
-  if next then look(keys[6], next, key, older, fields, known) end
-  if last then look(keys[5], last, key, older, fields, known) end
-  if not own then
-    local width = last and last.width or width_of(0)
-    own = {n = 0, first = width, width = width}
+  local known = {{}, {}, {}}
+  if own.size == 0 then own.size = size_of(own, last) end
+  local places, marks = places_of_cells(digests, DIGESTS, items)
+  local count
+  own.held, own.again, count = take_cells(keys[7], own.size, places, marks, own.number)
+  if count > FEW then own.mine = {} end
+  read_entries(keys[4], own, digests, items, own.held, known[1])
+  for g, of in ipairs({last or false, next or false}) do
+    if of then
+      local held = of.size > 0 and cells_of(keys[7 + g], of.size, places)
+      read_entries(keys[4 + g], of, digests, items, held, known[1 + g])
+    end
   end
-  own.groups = look(keys[4], own, key, older, fields, known, true)  -- its own last: it wins
-  own.names = fields[own.width]
-  return entry, key, known, own
+  own.taken, own.others = {}, {}
+  return own, known
+end
+
+-- The content under which a key stands in one of these strings.
+local function content_in(texts, key)
+  for t = 1, texts and #texts or 0 do
+    local at = entry_at(texts[t], key)
+    if at then return sub(texts[t], at + KEY, at + ENTRY - 1) end
+  end
+end
+
+-- The content of a key among those that this call is to add.
+local function content_of_mine(own, key)
+  if own.mine then return own.mine[key] end
+  for _, list in ipairs({own.taken, own.others}) do
+    for i = 1, #list do
+      if find(list[i], key, 1, true) == 1 then return sub(list[i], KEY + 1) end
+    end
+  end
+end
+
+-- The content under which the k-th key, which begins at `at`, or else its older one is known.
+local function content_at(own, known, k, digests, at)
+  local key, older = sub(digests, at, at + KEY - 1), sub(digests, at + ENTRY, at + DIGESTS - 1)
+  local again = own.again[k]
+  return content_in(known[1][k], key) or again and content_of_mine(own, key)
+    or content_in(known[1][k], older) or again and content_of_mine(own, older)
+    or content_in(known[2][k], key) or content_in(known[2][k], older)
+    or content_in(known[3][k], key) or content_in(known[3][k], older)
+end
+
+-- Note the entry of the k-th key as one to be added.
+local function add_key(own, k, entry)
+  local held = own.held[k]
+  -- A cell that holds what we put there does for us: of a call that came to nothing, or of a key with the same byte. When
+  -- no chunk is left cells are taken all the same, so that they say whose keys may be in a group.
+  if own.number < CHUNKS and (held == 0 or told_by(held) == own.number and held % MARK == byte(entry, 5)) then
+    own.taken[#own.taken + 1] = entry
+  else
+    own.others[#own.others + 1] = entry
+  end
+  if own.mine then own.mine[sub(entry, 1, KEY)] = sub(entry, KEY + 1) end
 end
 
 -- One item's volume limits. Writes its takes into `out` from `n` on and returns: the new n, the overage, whether the
@@ -697,13 +903,14 @@ local function put_woken(out, n, woken)
   out[1] = head
 end
 
--- All items, in order. Returns the packed results, the list item, item ... of those whose keys have to be
--- remembered, the list of those that need more candidates, and what is due before items; notes in `drawn` which
+-- All items, in order. Returns the packed results, how many keys have to be remembered (they are added to `own`), the
+-- list of those that need more candidates, and what is due before items; notes in `drawn` which
 -- counters of which client have changed. c[wakes + i]: the balance that client i waits for; fees: item -> where in c;
 -- marks: of uses, nil for none.
-local function draw_all(v, at, items, starts, has, balance, odd, drawn, entry, key, known, c, wakes, fees, marks)
-  local out = {0}
-  local n, seen, fresh, f, before, more, woken, rose, due = 1, {}, {}, 0, {}, {}, {}, {}, {}
+local function draw_all(v, at, items, starts, has, balance, odd, drawn, digests, own, known_by, c, wakes, fees, marks)
+  local out, n, before, more, woken, rose, due = {0}, 1, {}, {}, {}, {}, {}
+  local fresh, digest = 0, 1
+  local first, second, third, again = known_by[1], known_by[2], known_by[3], own and own.again
   for k = 1, items do
     local i, head = v[at] + 1, v[at + 1]
     local cut = i < 1
@@ -716,10 +923,11 @@ local function draw_all(v, at, items, starts, has, balance, odd, drawn, entry, k
       rose[i] = nil
     end
     if flags % 2 == 0 or not before[i] then before[i] = held end
-    local other = seen[key[k]] or known[k]
-    if other then
+    local known
+    if again[k] or first[k] or second[k] or third[k] then known = content_at(own, known_by, k, digests, digest) end
+    if known then
       n = n + 1
-      out[n] = other == sub(entry[k], KEY + 1) and DUPLICATE or DIFFERS
+      out[n] = known == sub(digests, digest + KEY, digest + ENTRY - 1) and DUPLICATE or DIFFERS
     else
       local credit, asked = v[starts[i] + 1], fees and fees[k]
       local funded = before[i] + credit >= 0
@@ -752,16 +960,15 @@ local function draw_all(v, at, items, starts, has, balance, odd, drawn, entry, k
           rose[i] = true
           woken[#woken + 1] = k - 1
         end
-        seen[key[k]] = sub(entry[k], KEY + 1)
-        f = f + 1
-        fresh[f] = k
+        add_key(own, k, sub(digests, digest, digest + ENTRY - 1))
+        fresh = fresh + 1
       else
         for t = last, n + 2, -1 do out[t] = nil end
         n = n + 1
         out[n] = OUT_OF_RANGE
       end
     end
-    at = stop
+    at, digest = stop, digest + DIGESTS
   end
   if #woken > 0 then put_woken(out, n, woken) end
   return cmsgpack.pack(out), fresh, more, due
@@ -774,26 +981,36 @@ local function set_all(key, flat)
   end
 end
 
--- Add to a generation the entries whose places are in `fresh`.
-local function remember(u_key, generation, fresh, entry)
-  local groups, names, flat, n, at = generation.groups, generation.names, {}, 0, {}
-  for f = 1, #fresh do
-    local k = fresh[f]
-    local name = names[k]
-    local group = groups[name]
-    group = group and group .. entry[k] or entry[k]
-    groups[name] = group
-    local place = at[name]
-    if not place then
-      flat[n + 1] = name
+-- Write the groups that were added to, how many their entries are, and what else is told, a flat list.
+local function write_groups(u_key, own, groups, flat)
+  local n, name, group, changed = #flat, groups.name, groups.group, groups.changed
+  flat[n + 1], flat[n + 2], flat[n + 3], flat[n + 4] = 'n', own.n, 'w', own.first
+  n = n + 4
+  for at = 1, #name do
+    if changed[at] then
+      flat[n + 1], flat[n + 2] = name[at], group[at]
       n = n + 2
-      place, at[name] = n, n
     end
-    flat[place] = group
   end
-  flat[n + 1], flat[n + 2] = 'n', generation.n + #fresh
-  flat[n + 3], flat[n + 4] = 'w', generation.first
   set_all(u_key, flat)
+end
+
+-- Add the entries of a call: those that have a cell to the present chunk, the others to groups. How many cells there are is
+-- noted in any case: else the next call could look for what stands in groups by cells of another number.
+local function remember(u_key, own)
+  local flat, count, taken = {'z', own.size}, #own.others, #own.taken
+  if taken > 0 then
+    local name, chunk, filled = 'chunk:' .. own.number, table.concat(own.taken), own.filled + taken
+    if own.filled > 0 then chunk = (call('HGET', u_key, name) or '') .. chunk end
+    local number = own.number
+    if filled >= FILLED then number, filled = number + 1, 0 end
+    flat = {'z', own.size, name, chunk, 's', number, 'e', filled, 'k', own.kept + taken}
+  end
+  if count == 0 then return set_all(u_key, flat) end
+  own.n, flat[#flat + 1], flat[#flat + 2] = own.n + count, 'o', own.overflow + count
+  local groups = open_groups(u_key, names_of(table.concat(own.others), ENTRY, count, own.width), own.read or {})
+  for i = 1, count do add_entry(groups, i, own.others[i]) end
+  write_groups(u_key, own, groups, flat)
 end
 
 local function lower(bucket_key, field, number)
@@ -812,12 +1029,12 @@ local function index_account(key, account, client)
 end
 
 -- WRITE of a draw: versions, balances and counters that changed. more: of a changed client, counters of no use.
-local function write_clients(keys, v, starts, clients, has, version, balance, more, drawn)
+local function write_clients(keys, v, starts, clients, has, version, balance, was, more, drawn)
   for i = 1, clients do
     local row, flat, n, changed = has[i], more[i] or {}, 0, drawn[i]
     n = #flat
     if more[i] then flat[n + 1], flat[n + 2], n = 'v', version[i], n + 2 end
-    if more[i] or balance[i] ~= kept(row[2]) then
+    if more[i] or balance[i] ~= was[i] then
       flat[n + 1], flat[n + 2] = 'b', balance[i]
       n = n + 2
     end
@@ -830,7 +1047,7 @@ local function write_clients(keys, v, starts, clients, has, version, balance, mo
         end
       end
     end
-    if n > 0 then set_all(keys[6 + i], flat) end
+    if n > 0 then set_all(keys[9 + i], flat) end
   end
 end
 
@@ -874,6 +1091,16 @@ local function keep_clients(key, w_key, lane, number, names)
   call('HSET', key, number .. 'w', cmsgpack.pack(names))
 end
 
+-- Those of the clients that no other lane has changed since.
+local function own_clients(w_key, lane, names)
+  local mine = {}
+  for _, client in ipairs(names) do
+    local who = call('HGET', w_key, client)
+    if not who or string.match(who, '^%d+') == lane then mine[#mine + 1] = client end
+  end
+  return mine
+end
+
 -- Drop the outcomes of calls up to `last`.
 local function trim_outcomes(key, last, w_key, lane)
   local gone, n = {}, 0
@@ -904,7 +1131,7 @@ local function draw(keys, argv, changing)
     fees, signed, stop = read_fees(c, uses)
     marks = read_marks(c, stop)
   end
-  local has, version, balance, odd = read_clients(keys, v, 11, uses, clients, signed)
+  local has, version, balance, odd, was = read_clients(keys, v, 11, uses, clients, signed)
   local stale = stale_clients(v, starts, uses, clients, c, changes, version)
   if not stale then return {LOST, expected} end
   if #stale > 0 then return {STALE, expected, stale} end
@@ -918,21 +1145,21 @@ local function draw(keys, argv, changing)
   if #due > 0 then return {DUE, expected, due} end
   local entries = at
   at = at + 2 * accounts
-  local entry, key, known, own = read_known(keys, argv[5], items)
+  local own, known = read_known(keys, argv[5], items)
   local packed, fresh, cut
   packed, fresh, cut, due =
-    draw_all(v, at, items, starts, has, balance, odd, drawn, entry, key, known, c, c and c[1] - 1, fees, marks)
+    draw_all(v, at, items, starts, has, balance, odd, drawn, argv[5], own, known, c, c and c[1] - 1, fees, marks)
   if #due > 0 then return {DUE, expected, due} end
   if #cut > 0 then return {MORE, expected, cut} end
   -- WRITE
-  for k = 1, changes do call('SET', keys[6 + clients + k], argv[7 + k]) end
+  for k = 1, changes do call('SET', keys[9 + clients + k], argv[7 + k]) end
   if changing then write_lists(keys, argv, c, c[1] + uses) end
-  write_clients(keys, v, starts, clients, has, version, balance, more, drawn)
+  write_clients(keys, v, starts, clients, has, version, balance, was, more, drawn)
   for k = 1, accounts do
-    index_account(keys[6 + clients + changes + k], v[entries + 2 * k - 2], v[entries + 2 * k - 1])
+    index_account(keys[9 + clients + changes + k], v[entries + 2 * k - 2], v[entries + 2 * k - 1])
   end
-  if #fresh > 0 then
-    remember(keys[4], own, fresh, entry)
+  if fresh > 0 then
+    remember(keys[4], own)
     lower(keys[1], 'gen_min', v[2])
   end
   if v[3] > 0 then trim_outcomes(keys[3], min(v[3], number - 1), unsettled_key(keys), lane) end
@@ -950,7 +1177,7 @@ local function change(keys, argv) return draw(keys, argv, true) end
 
 ------------------------------------------------------------------------------------------------------ taking a lane
 -- The commands of all WRITE phases.
-local WRITES = {{'SET', ''}, {'HSET', '', ''}, {'HDEL', ''}, {'HINCRBY', '', ''}, {'UNLINK'}, {'RPUSH', ''}}
+local WRITES = {{'SET', ''}, {'HSET', '', ''}, {'HDEL', ''}, {'HINCRBY', '', ''}, {'UNLINK'}, {'RPUSH', ''}, {'BITFIELD'}}
 
 local function lacking(key)
   for _, command in ipairs(WRITES) do
@@ -958,7 +1185,7 @@ local function lacking(key)
   end
 end
 
--- rater_v3_fence: make a token the lane's owner. A repeat with the same token is harmless.
+-- rater_v4_fence: make a token the lane's owner. A repeat with the same token is harmless.
 -- KEYS 1 g | 2 l:LANE | 3 o:LANE      ARGV 1 lane | 2 token
 -- Reply status, call, and: OK: floor, base, lane time, {field, value of o:LANE ...}, the token before
 -- Holds a user who lacks a right is refused here, for later a WRITE phase would stop half-way.
@@ -984,12 +1211,12 @@ local function unsafe_sum(keys, sums)
   end
 end
 
--- rater_v3_reconcile: add corrections. The gate is not asked: this is what opens it.
+-- rater_v4_reconcile: add corrections. The gate is not asked: this is what opens it.
 -- KEYS 1 g | 2 l:LANE | 3 o:LANE | then those that the payload points at, by index
 -- ARGV 1 lane | 2 token | 3 call | 4 payload, msgpack list of
 --      floor, final (1 | 0), lane_ms, calls whose outcomes are dropped (as text),
 --      sums {key of c, field, delta as text}, registers {key of c, key of r, version, register},
---      forget {key of u, digest}, duplicates {key of u, digest, content}, lowest generation of these | false,
+--      forget {key of u, of f, digest}, duplicates {key of u, of f, digest, content}, lowest generation of these | false,
 --      accounts {key of a, account, client}, pending {call as text, context, results}, hints {key of d, element}, lowest
 --      hour of these | false, members {key of p, client}, history {key of h, version, field, row}, copies {key of k,
 --      identity, change}, {key of w, clients whose changes are among the pending ...}; each list flat, with bytes as
@@ -998,18 +1225,40 @@ end
 -- Holds sums beyond 2^53 stay exact, for HINCRBY adds text in 64 bits; one that would come near their end is an error,
 --       and nothing is changed.
 
--- Take an entry out of whichever groups have it; `n` stays, for it says which widths were used.
-local function forget_entry(u_key, key)
+-- The entries that cells tell of keys, by key: {field, entries, where}, nothing where there is none.
+local function told_of(u_key, f_key, generation, bytes, count)
+  local found, calls = {}, {}
+  if generation.size == 0 then return found end
+  for k, held in ipairs((cells_of(f_key, generation.size, (places_of_cells(bytes, KEY, count))))) do
+    local number, mark = told_by(held)
+    local at = KEY * (k - 1) + 1
+    if number > 0 and mark == byte(bytes, at + 4) then
+      local field = 'chunk:' .. number
+      calls[field] = calls[field] or call('HGET', u_key, field) or ''
+      local where = entry_at(calls[field], sub(bytes, at, at + KEY - 1))
+      found[k] = where and {field, calls[field], where}
+    end
+  end
+  return found
+end
+
+-- Take an entry out of whichever strings have it; counts stay, for they say which widths were used, and its cell, for it
+-- says that its key may be in a group.
+local function forget_entry(u_key, f_key, key)
   local generation = generation_of(u_key)
   if not generation then return end
+  local function take(name, text, at)
+    text = sub(text, 1, at - 1) .. sub(text, at + ENTRY)
+    if text == '' then call('HDEL', u_key, name) else call('HSET', u_key, name, text) end
+  end
+  local told = told_of(u_key, f_key, generation, key, 1)[1]
+  if told then take(told[1], told[2], told[3]) end
+  if generation.n == 0 then return end
   for width = generation.first, generation.width do
     local name = group_of(key, width)
     local group = call('HGET', u_key, name)
     local at = group and entry_at(group, key)
-    if at then
-      group = sub(group, 1, at - 1) .. sub(group, at + ENTRY)
-      if group == '' then call('HDEL', u_key, name) else call('HSET', u_key, name, group) end
-    end
+    if at then take(name, group, at) end
   end
 end
 
@@ -1017,29 +1266,42 @@ end
 local function remember_all(keys, argv, duplicates)
   local from = 1
   while from <= #duplicates do
-    local u_key, key, fresh, entry, seen, stop = keys[duplicates[from]], {}, {}, {}, {}, from
+    local u_key, f_key, key, fresh = keys[duplicates[from]], keys[duplicates[from + 1]], {}, {}
+    local entry, seen, stop = {}, {}, from
     while duplicates[stop] == duplicates[from] do  -- nearly always all of them
-      local one = argv[duplicates[stop + 1]]
+      local one = argv[duplicates[stop + 2]]
       if not seen[one] then
         seen[one] = #key + 1
         key[#key + 1] = one
       end
-      entry[seen[one]] = one .. argv[duplicates[stop + 2]]
-      stop = stop + 3
+      entry[seen[one]] = one .. argv[duplicates[stop + 3]]
+      stop = stop + 4
     end
-    local known, fields = {}, {}
-    local generation = generation_of(u_key) or {n = 0, first = width_of(0), width = width_of(0)}
-    look(u_key, generation, key, key, fields, known)
+    local known, keys_of = {}, table.concat(key)
+    local generation = generation_of(u_key) or {n = 0, size = 0}
+    generation.first = generation.first or width_of(0)
+    generation.width = generation.width or generation.first
+    for k, told in pairs(told_of(u_key, f_key, generation, keys_of, #key)) do
+      known[k] = sub(told[2], told[3] + KEY, told[3] + ENTRY - 1)
+    end
+    for width = generation.first, generation.n > 0 and generation.width or 0 do
+      local groups = groups_of(u_key, names_of(keys_of, KEY, #key, width))
+      for i = 1, #key do
+        local at = groups[i] and entry_at(groups[i], key[i])
+        if at then known[i] = sub(groups[i], at + KEY, at + ENTRY - 1) end
+      end
+    end
     for i = 1, #key do
       if known[i] ~= sub(entry[i], KEY + 1) then
-        if known[i] then forget_entry(u_key, key[i]) end
+        if known[i] then forget_entry(u_key, f_key, key[i]) end
         fresh[#fresh + 1] = i
       end
     end
     if #fresh > 0 then
-      generation.groups = look(u_key, generation, key, key, fields, known, true)
-      generation.names = fields[generation.width]
-      remember(u_key, generation, fresh, entry)
+      local groups = open_groups(u_key, names_of(keys_of, KEY, #key, generation.width), {})
+      for f = 1, #fresh do add_entry(groups, fresh[f], entry[fresh[f]]) end
+      generation.n = generation.n + #fresh
+      write_groups(u_key, generation, groups, {})
     end
     from = stop
   end
@@ -1056,7 +1318,7 @@ local function reconcile_lists(keys, argv, lists)
       call('SET', keys[registers[k + 1]], argv[registers[k + 3]])
     end
   end
-  for k = 1, #forget, 2 do forget_entry(keys[forget[k]], argv[forget[k + 1]]) end
+  for k = 1, #forget, 3 do forget_entry(keys[forget[k]], keys[forget[k + 1]], argv[forget[k + 2]]) end
   remember_all(keys, argv, duplicates)
   if lists[9] then lower(keys[1], 'gen_min', lists[9]) end
   for k = 1, #accounts, 3 do index_account(keys[accounts[k]], accounts[k + 1], accounts[k + 2]) end
@@ -1092,7 +1354,10 @@ local function reconcile(keys, argv)
   for k = 1, #pending, 3 do
     call('HSET', keys[3], pending[k] .. 'c', argv[pending[k + 1]], pending[k] .. 'r', argv[pending[k + 2]])
   end
-  if w_key and #changed > 0 then keep_clients(keys[3], w_key, argv[1], argv[3], changed) end
+  if w_key then
+    local mine = own_clients(w_key, argv[1], changed)
+    if #mine > 0 then keep_clients(keys[3], w_key, argv[1], argv[3], mine) end
+  end
   raise_time(keys[1], argv[1], lists[3])
   local journal = max(journaled, lists[1])
   call('HSET', keys[2], 'call', expected + 1, 'floor', journal)
@@ -1100,27 +1365,27 @@ local function reconcile(keys, argv)
   return {OK, expected + 1}
 end
 
--- rater_v3_register: note that the lane agrees with this run of the server; the last of all lanes opens the gate.
+-- rater_v4_register: note that the lane agrees with this run of the server; the last of all lanes opens the gate.
 -- KEYS 1 g | 2 l:LANE      ARGV 1 lane | 2 token | 3 call | 4 lanes      Reply status, call
 local function register(keys, argv)
   local status, expected = guard(keys[2], tonumber(argv[2]), tonumber(argv[3]))
   if status ~= OK then return {status, expected} end
   local run, all = run_id(), true
-  call('HDEL', keys[1], 'open', 'r:' .. argv[1], 'opened', 'run:' .. argv[1])
-  call('HSET', keys[1], 'in:' .. argv[1], run)
+  call('HDEL', keys[1], 'open', 'r:' .. argv[1], 'opened', 'run:' .. argv[1], 'agreed', 'in:' .. argv[1])
+  call('HSET', keys[1], 'at:' .. argv[1], run)
   for lane = 0, tonumber(argv[4]) - 1 do
-    if call('HGET', keys[1], 'in:' .. lane) ~= run then
+    if call('HGET', keys[1], 'at:' .. lane) ~= run then
       all = false
       break
     end
   end
-  if all then call('HSET', keys[1], 'agreed', run) end
+  if all then call('HSET', keys[1], 'joined', run) end
   call('HSET', keys[2], 'call', expected + 1)
   return {OK, expected + 1}
 end
 
 ---------------------------------------------------------------------------------------------------- beside the line
--- rater_v3_views (no writes): client registers, balances and account index entries.
+-- rater_v4_views (no writes): client registers, balances and account index entries.
 -- KEYS 1 g | 2 l:LANE | then r:CLIENT ... | then c:CLIENT ... | then a:SHARD of each account
 -- ARGV 1 lane | 2 token | 3 call | 4 number of clients | 5.. accounts
 -- Reply status, call, and: OK: a register | nil for each client, then a balance as text | nil for each, then a client |
@@ -1140,14 +1405,14 @@ local function views(keys, argv)
   return reply
 end
 
--- rater_v3_probe (no writes): whether a draw would be heard.
+-- rater_v4_probe (no writes): whether a draw would be heard.
 -- KEYS 1 g | 2 l:LANE      ARGV 1 lane | 2 token | 3 call      Reply status, call
 local function probe(keys, argv)
   local status, expected = gate(keys[1], keys[2], argv[1], tonumber(argv[2]), tonumber(argv[3]))
   return {status, expected}
 end
 
--- rater_v3_due (no writes): hints that are not known yet.
+-- rater_v4_due (no writes): hints that are not known yet.
 -- KEYS 1 g | 2 l:LANE | then d:HOUR for HOUR = first, first + 1, ...
 -- ARGV 1 lane | 2 token | 3 call | 4 most hints to bring | 5.. how many of each hour are known
 -- Reply status, call, and: OK: how many there are in all | index from 0 of an hour, {its hints that are not known} | ...
@@ -1168,7 +1433,7 @@ local function due(keys, argv)
   return reply
 end
 
--- rater_v3_drop_due: drop the hints of an hour if they are so many, and move due_min on to the next hour that has any.
+-- rater_v4_drop_due: drop the hints of an hour if they are so many, and move due_min on to the next hour that has any.
 -- KEYS 1 g | 2 l:LANE | 3 d:HOUR | then d:HOUR for HOUR = first, first + 1, ...
 -- ARGV 1 lane | 2 token | 3 call | 4 number of hints | 5 first hour, "" when none is known
 -- Reply status, call, 1 (dropped) | 0
@@ -1189,7 +1454,7 @@ local function drop_due(keys, argv)
   return {OK, expected + 1, dropped and 1 or 0}
 end
 
--- rater_v3_members (no writes): a piece of the clients that were ever given a package.
+-- rater_v4_members (no writes): a piece of the clients that were ever given a package.
 -- KEYS 1 g | 2 l:LANE | 3 p:PACK      ARGV 1 lane | 2 token | 3 call | 4 from index 0 | 5 how many
 -- Reply status, call, and: OK: {clients}
 local function members(keys, argv)
@@ -1198,8 +1463,8 @@ local function members(keys, argv)
   return {status, expected, call('LRANGE', keys[3], argv[4], tonumber(argv[4]) + tonumber(argv[5]) - 1)}
 end
 
--- rater_v3_expire: drop generations that no lane can ask for any more.
--- KEYS 1 g | 2 l:LANE | then u:GEN for GEN = first, first + 1, ...
+-- rater_v4_expire: drop generations that no lane can ask for any more.
+-- KEYS 1 g | 2 l:LANE | then u:GEN, f:GEN for GEN = first, first + 1, ...
 -- ARGV 1 lane | 2 token | 3 call | 4 lanes | 5 length of a generation, ms | 6 first generation, "" when none is known
 --      7 lane time, ms
 -- Reply status, call, how many were dropped
@@ -1216,24 +1481,24 @@ local function expire(keys, argv)
     slowest = min(slowest, tonumber(call('HGET', keys[1], 't:' .. lane)) or -1)
   end
   if first and slowest >= 0 and first == tonumber(call('HGET', keys[1], 'gen_min')) then
-    dropped = max(0, min(floor(slowest / tonumber(argv[5])) - 1 - first, #keys - 2))
+    dropped = max(0, min(floor(slowest / tonumber(argv[5])) - 1 - first, (#keys - 2) / 2))
   end
   if dropped > 0 then
-    call('UNLINK', unpack(keys, 3, 2 + dropped))
+    call('UNLINK', unpack(keys, 3, 2 + 2 * dropped))
     call('HSET', keys[1], 'gen_min', first + dropped)
   end
   call('HSET', keys[2], 'call', expected + 1)
   return {OK, expected + 1, dropped}
 end
 
-redis.register_function('rater_v3_fence', bound(fence))
-redis.register_function('rater_v3_reconcile', bound(reconcile))
-redis.register_function('rater_v3_register', bound(register))
-redis.register_function('rater_v3_draw', bound(draw))
-redis.register_function('rater_v3_change', bound(change))
-redis.register_function{function_name = 'rater_v3_expire', callback = bound(expire), flags = {'allow-oom'}}
-redis.register_function{function_name = 'rater_v3_drop_due', callback = bound(drop_due), flags = {'allow-oom'}}
-redis.register_function{function_name = 'rater_v3_due', callback = bound(due), flags = {'no-writes'}}
-redis.register_function{function_name = 'rater_v3_members', callback = bound(members), flags = {'no-writes'}}
-redis.register_function{function_name = 'rater_v3_views', callback = bound(views), flags = {'no-writes'}}
-redis.register_function{function_name = 'rater_v3_probe', callback = bound(probe), flags = {'no-writes'}}
+redis.register_function('rater_v4_fence', bound(fence))
+redis.register_function('rater_v4_reconcile', bound(reconcile))
+redis.register_function('rater_v4_register', bound(register))
+redis.register_function('rater_v4_draw', bound(draw))
+redis.register_function('rater_v4_change', bound(change))
+redis.register_function{function_name = 'rater_v4_expire', callback = bound(expire), flags = {'allow-oom'}}
+redis.register_function{function_name = 'rater_v4_drop_due', callback = bound(drop_due), flags = {'allow-oom'}}
+redis.register_function{function_name = 'rater_v4_due', callback = bound(due), flags = {'no-writes'}}
+redis.register_function{function_name = 'rater_v4_members', callback = bound(members), flags = {'no-writes'}}
+redis.register_function{function_name = 'rater_v4_views', callback = bound(views), flags = {'no-writes'}}
+redis.register_function{function_name = 'rater_v4_probe', callback = bound(probe), flags = {'no-writes'}}

@@ -44,6 +44,10 @@ class Keys:
         """Return the hash of the duplicate keys of a generation."""
         return f"{self._base}u:{generation}"
 
+    def cells(self, generation: int) -> str:
+        """Return the string that tells which duplicate keys a generation may have."""
+        return f"{self._base}f:{generation}"
+
     def due(self, hour: int) -> str:
         """Return the list of an hour's hints in the due index."""
         return f"{self._base}d:{hour}"

@@ -11,7 +11,17 @@ from typing import Any, NamedTuple
 from msgspec import msgpack
 
 from rater.core.amounts import Form, wire
-from rater.core.bucket.messages import DrawItem, DrawRequest, Due, FenceReply, Reconcile, Status, clients_of
+from rater.core.bucket.messages import (
+    ClientWrite,
+    DrawItem,
+    DrawRequest,
+    Due,
+    FenceReply,
+    PackedDraw,
+    Reconcile,
+    Status,
+    clients_of,
+)
 from rater.store.keys import Keys
 
 _PLAIN_MAX = 2**52  # as in amounts.wire
@@ -31,11 +41,10 @@ class Args(NamedTuple):
 
 
 def pack_draw(request: DrawRequest, keys: Keys) -> Args:
-    """Return the arguments of rater_v3_draw; of rater_v3_change where `changes` says so."""
+    """Return the arguments of rater_v4_draw; of rater_v4_change where `changes` says so."""
     clients = clients_of(request)
     generation = request.generation
-    names = [keys.gate, keys.lane(request.lane), keys.outcomes(request.lane)]
-    names += map(keys.generation, (generation, generation - 1, generation + 1))
+    names = _keys_before_clients(request.lane, generation, keys)
     names += [keys.client + client for client in clients]
     names += [keys.client_state + change.client for change in request.changes]
     names += [keys.accounts(account) for account, _ in request.accounts]
@@ -69,13 +78,38 @@ def pack_draw(request: DrawRequest, keys: Keys) -> Args:
     return Args(names, argv)
 
 
+def pack_sides(request: DrawRequest) -> tuple[list[str], bytes, bytes, bytes, bytes | None]:
+    """Return what a call of sides alone has, whichever bucket's it is (`core.line.engine.Packed`)."""
+    args = pack_draw(request, Keys("", 0, 1))
+    payload, digests, context = args.argv[3:_CHANGES]
+    return clients_of(request), payload, digests, context, args.argv[_CHANGES] if changes(args) else None
+
+
+def with_keys(packed: PackedDraw, keys: Keys) -> Args:
+    """Return the arguments of a call of sides that an engine has packed."""
+    names = _keys_before_clients(packed.lane, packed.generation, keys)
+    names += [keys.client + client for client in packed.clients]
+    names.append(keys.unsettled)
+    argv = [packed.lane, packed.token, packed.number, packed.payload, packed.digests, packed.context]
+    if packed.behind is not None:
+        argv.append(packed.behind)
+    return Args(names, argv)
+
+
+def _keys_before_clients(lane: int, generation: int, keys: Keys) -> list[str]:
+    """Return the keys that each draw begins with."""
+    near = generation, generation - 1, generation + 1
+    gate = keys.gate, keys.lane(lane), keys.outcomes(lane)
+    return [*gate, *map(keys.generation, near), *map(keys.cells, near)]
+
+
 def changes(args: Args) -> bool:
-    """Return whether a call is one of rater_v3_change: it changes clients, or has waits, marks or fees."""
+    """Return whether a call is one of rater_v4_change: it changes clients, or has waits, marks or fees."""
     return len(args.argv) > _CHANGES
 
 
 _CHANGES = 6
-"""Arguments of rater_v3_draw, behind which those of rater_v3_change stand."""
+"""Arguments of rater_v4_draw, behind which those of rater_v4_change stand."""
 
 
 class _Named:
@@ -105,7 +139,7 @@ class _Named:
 def _pack_changes(
     request: DrawRequest, asking: Sequence[int], clients: Sequence[str], keys: Keys, names: list[str]
 ) -> list[bytes]:
-    """Return the arguments that rater_v3_change has besides; adds to the names of keys."""
+    """Return the arguments that rater_v4_change has besides; adds to the names of keys."""
     index = {client: number for number, client in enumerate(clients, 1)}
     flat: list[Any] = [0]
     for of in request.changes:
@@ -206,11 +240,11 @@ def _conversions(item: DrawItem, size: int, to_package: Form | None, to_client: 
 
 
 _BLOBS = 4
-"""Arguments of rater_v3_reconcile before the bytes that its payload points at."""
+"""Arguments of rater_v4_reconcile before the bytes that its payload points at."""
 
 
 def pack_reconcile(what: Reconcile, keys: Keys) -> Args:
-    """Return the arguments of rater_v3_reconcile."""
+    """Return the arguments of rater_v4_reconcile."""
     names = [keys.gate, keys.lane(what.lane), keys.outcomes(what.lane)]
     named = _Named(names, _BLOBS)
     sums: list[Any] = []  # deltas as text: a sum of many may leave the range of doubles
@@ -236,10 +270,11 @@ def _pack_duplicates(what: Reconcile, keys: Keys, named: _Named) -> tuple[list[i
     """Return the lists of keys to forget and to remember, and the lowest generation of the latter."""
     forget: list[int] = []
     for generation, key in what.forget:
-        forget += (named.key(keys.generation(generation)), named.blob(key))
+        forget += (named.key(keys.generation(generation)), named.key(keys.cells(generation)), named.blob(key))
     duplicates: list[int] = []
     for generation, key, content in what.duplicates:
-        duplicates += (named.key(keys.generation(generation)), named.blob(key), named.blob(content))
+        duplicates += (named.key(keys.generation(generation)), named.key(keys.cells(generation)))
+        duplicates += (named.blob(key), named.blob(content))
     return forget, duplicates, min((generation for generation, _, _ in what.duplicates), default=False)
 
 
@@ -260,20 +295,21 @@ def _pack_kept(what: Reconcile, keys: Keys, named: _Named) -> tuple[Any, ...]:
     return pending, hints, lowest, members, history, copies, [named.key(keys.unsettled), *what.unsettled]
 
 
-def unpack_due(rows: list[list[Any]], request: DrawRequest) -> list[Due]:
-    """Return what rater_v3_change answered as due. Sums beyond what doubles hold come as text."""
-    named = clients_of(request)
-    fields = {change.client: [of.field for of in change.counters] for change in request.changes}
+def unpack_due(
+    rows: list[list[Any]], clients: Sequence[str], changes: Sequence[ClientWrite] = ()
+) -> list[Due]:
+    """Return what rater_v4_change answered as due. Sums beyond what doubles hold come as text."""
+    fields = {change.client: [of.field for of in change.counters] for change in changes}
     due = []
     for index, item, balance, *values in rows:
-        client = named[index]
+        client = clients[index]
         counters = {} if item >= 0 else dict(zip(fields[client], map(int, values), strict=True))
         due.append(Due(client, None if item < 0 else item, int(balance), counters))
     return due
 
 
 def unpack_fence(reply: list[Any]) -> FenceReply:
-    """Return what rater_v3_fence answered."""
+    """Return what rater_v4_fence answered."""
     if reply[0] != Status.OK:
         return FenceReply(Status(reply[0]), reply[1], 0, [], 0)
     _, call, floor, base, lane_ms, fields, token = reply

@@ -9,7 +9,7 @@ from rater.errors import Halt, StoreDown
 from rater.store.keys import meta_key
 from rater.store.link import Address, FunctionMissing, Link
 
-LIBRARY = "rater_v3"
+LIBRARY = "rater_v4"
 VERSION_MIN = 7
 
 

@@ -144,7 +144,7 @@ def later(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
 
 
 async def settle() -> None:
-    """Wait for what was left to the background: for tests, and at the end of a program."""
+    """Wait for what was left to the background: for tests. A program that ends takes it along."""
     while _later:
         await asyncio.gather(*_later, return_exceptions=True)
 

@@ -68,6 +68,11 @@ def include(producer: AIOKafkaProducer, places: Iterable[tuple[str, int]]) -> No
         producer._txn_manager.maybe_add_partition_to_txn(TopicPartition(topic, partition))  # noqa: SLF001 - the point of this module
 
 
+async def over(producer: AIOKafkaProducer, within_s: float) -> None:
+    """Wait until the end that was asked for is over, whatever came of it; at most so long."""
+    await asyncio.wait([producer._txn_manager._transaction_waiter], timeout=within_s)  # noqa: SLF001 - the point of this module
+
+
 def hush(producer: AIOKafkaProducer) -> None:
     """Ignore how a given-up Kafka transaction, and its batches that were not sent yet, end."""
     ignore(producer._txn_manager._transaction_waiter)  # noqa: SLF001 - the point of this module

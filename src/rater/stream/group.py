@@ -102,6 +102,8 @@ class Ownership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka shi
         try:
             await callback(lanes)
         except BaseException as error:
+            if isinstance(error, asyncio.CancelledError) and self._stopped.is_set():
+                raise  # by `stop`: no fault
             self._failed = error
             if not isinstance(error, Exception):
                 raise

@@ -16,6 +16,7 @@ from aiokafka.errors import (
 from aiokafka.partitioner import DefaultPartitioner
 
 from rater.errors import Halt, StreamDown
+from rater.stream.batches import BATCH_BYTES
 from rater.stream.connecting import (
     FORBIDDEN,
     REQUEST_TIMEOUT_MS,
@@ -27,7 +28,7 @@ from rater.stream.connecting import (
     shut,
     started,
 )
-from rater.stream.producer import BATCH_BYTES, OPEN_DEADLINE_S
+from rater.stream.producer import OPEN_DEADLINE_S
 from rater.stream.topics import RECORD_BYTES_MAX, configured, missing, partition_counts
 
 IN_FLIGHT = 8

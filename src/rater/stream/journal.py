@@ -19,7 +19,7 @@ from msgspec import Meta, Struct
 
 from rater.core.clients.state import read_state
 from rater.core.clients.views import ClientView
-from rater.core.journal.outcomes import read_change
+from rater.core.journal.outcomes import read_copy
 from rater.core.journal.records import (
     CONTROL_HEADER,
     EFFECT_HEADER,
@@ -50,12 +50,11 @@ The last commit ends with one, so it is nearly always among them.
 _Whole = Annotated[int, Meta(ge=0, lt=2**53)]
 
 
-class Mark(Struct, array_like=True, frozen=True, tag="mark_v3"):
+class Mark(Struct, array_like=True, frozen=True, tag="mark_v4"):
     """Where the lane stands after the Kafka transaction that this record ends.
 
-    Its tag is another than that of versions before the life of packages (`EarlierMark`), so that a worker of
-    one of these stops where it takes a lane that we have had: it would write registers back without what it
-    does not know, and know nothing of fees in draws.
+    Its tag is another than those of versions before, so that a worker of one of these stops where it takes a
+    lane that we have had: it would not find the duplicates that cells tell of.
     """
 
     positions: dict[str, _Whole]  # topic -> next offset
@@ -69,7 +68,11 @@ class Mark(Struct, array_like=True, frozen=True, tag="mark_v3"):
 
 
 class EarlierMark(Mark, array_like=True, frozen=True, tag="mark"):
-    """A mark as those versions wrote it; it is read and no longer written."""
+    """A mark as versions before the life of packages wrote it; it is read and no longer written."""
+
+
+class GroupsMark(Mark, array_like=True, frozen=True, tag="mark_v3"):
+    """A mark as versions wrote it that kept all duplicates in groups; it is read and no longer written."""
 
 
 class Owner(Struct, array_like=True, frozen=True, tag="owner"):
@@ -83,7 +86,7 @@ class Piece(Struct, array_like=True, frozen=True, tag="content"):
     """The record's value is part of a catalog's content; only in `rater.commands`."""
 
 
-Control = Mark | EarlierMark | Owner | ChangeRecord | StateRecord | Piece
+Control = Mark | EarlierMark | GroupsMark | Owner | ChangeRecord | StateRecord | Piece
 Read = tuple[int, bytes | None, bytes | None, Effect | Control | None]
 """A record of the journal: offset, key, value, and what its header says."""
 
@@ -128,7 +131,7 @@ def _check_state(of: ChangeRecord | StateRecord) -> None:
         message = f"a change of client {of.client!r} holds a hint of another"
         raise ValueError(message)
     for _, copy in of.upon if isinstance(of, ChangeRecord) else ():
-        if read_change(copy).client != of.client:
+        if read_copy(copy).change.client != of.client:
             message = f"a change of client {of.client!r} holds one of another"
             raise ValueError(message)
     ClientView(state)

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple, TypedDict, Unpack
 
@@ -25,9 +26,10 @@ from aiokafka.errors import (
     RecordListTooLargeError,
 )
 
-from rater.core.journal.records import Headers, Outgoing
+from rater.core.journal.records import Headers, Outgoing, Run
 from rater.errors import Fenced, Halt, Retake
 from rater.stream import endtxn
+from rater.stream.batches import BATCH_BYTES, COMPRESSION, batches, sizes
 from rater.stream.connecting import (
     FORBIDDEN,
     REQUEST_TIMEOUT_MS,
@@ -55,10 +57,8 @@ A big one gets more (`BYTES_PER_S`); then the broker's may be the first, and the
 LOAD_TIMEOUT_MS = 600_000
 """A catalog of many MB may take minutes; brokers allow 15 by default (transaction.max.timeout.ms)."""
 OPEN_DEADLINE_S = 60.0
-BATCH_BYTES = 2**20
-"""Uncompressed; the broker takes 1,048,588 by default. A single larger record goes in a batch of its own."""
 ABORT_S = 2.0
-"""So long closing waits for an abort; the next owner's start aborts as well."""
+"""So long giving up waits for an abort; the next owner's start aborts as well."""
 BYTES_PER_S = 2 * 2**20
 """The slowest link that a big write is given time for."""
 
@@ -68,9 +68,9 @@ class Group(NamedTuple):
 
     topic: str
     partition: int
-    records: Sequence[Outgoing]
+    records: Sequence[Outgoing | Run]
     at_ms: int | None = None
-    """Their timestamp; None: when they are appended."""
+    """Their timestamp; None: when their batches are made."""
 
 
 Place = tuple[str, int]
@@ -94,22 +94,26 @@ class _Transactional:
         client: Connection,
         transactional_id: str,
         places: Iterable[Place],
+        *,
+        native: bool = True,
         **limits: Unpack[Limits],
     ) -> None:
         """Nothing is connected before `open`. Raises Halt for an untested aiokafka.
 
-        places: all that earlier producers of the id may have written to.
+        places: all that earlier producers of the id may have written to. native: the native engine writes the
+        batches, where it is here.
         """
         endtxn.install()
         self.transactional_id = transactional_id
         self._client = client
+        self._native = native
         self._unsure = set(places)
         """Where the last producer's Kafka transaction may have been forgotten by the brokers (`endtxn`)."""
         self._before: set[Place] = set()
         """The same of our own last one."""
         self._settings = {
             "acks": "all",
-            "compression_type": "zstd",
+            "compression_type": COMPRESSION,
             "linger_ms": 0,
             "max_batch_size": BATCH_BYTES,
             "max_request_size": RECORD_BYTES_MAX,
@@ -140,13 +144,21 @@ class _Transactional:
         """Let go, aborting what is open; never raises. Closing again does nothing."""
         producer, self._producer = self._producer, None
         if producer is not None:
-            await _end(producer, abort=self._open)
+            await _give_up(producer, abort=self._open)
+            await shut(producer)
 
-    def _abandon(self, *, abort: bool = False) -> None:
-        """Let go in the background: a lost answer holds `stop` for the rest of the request timeout."""
+    async def _abandon(self, *, abort: bool = False) -> None:
+        """Let go, in the background: a lost answer holds `stop` for the rest of the request timeout.
+
+        What is to be aborted is aborted first: a program that ends by this fault takes its background along,
+        and readers would stand still until the Kafka transaction times out.
+        """
         producer, self._producer = self._producer, None
         if producer is not None:
-            later(_end(producer, abort=abort))
+            try:
+                await _give_up(producer, abort=abort)
+            finally:
+                later(shut(producer))
 
     async def _transact(self, groups: Iterable[Group]) -> list[list[int]]:
         """Write all groups in one Kafka transaction; return the offsets of each group's records.
@@ -158,36 +170,40 @@ class _Transactional:
         if producer is None:
             raise Retake(f"the producer {self.transactional_id} is closed")
         groups = list(groups)
-        filled = [list(batches(producer, group.records, group.at_ms)) for group in groups]
+        filled = [self._batches(producer, group) for group in groups]
         size = sum(batch.size() for of_group in filled for batch in of_group)
         try:
             async with asyncio.timeout(self._commit_deadline_s + size / BYTES_PER_S):
                 return await self._write(producer, groups, filled)
         except ProducerFenced as error:
-            self._abandon()
+            await self._abandon()
             raise self._fenced() from error
         except (MessageSizeTooLargeError, RecordListTooLargeError) as error:
-            self._abandon(abort=self._open)
+            await self._abandon(abort=self._open)
             raise Halt(_too_large(groups)) from error
         except InvalidTimestampError as error:
-            self._abandon(abort=self._open)
+            await self._abandon(abort=self._open)
             raise Halt(
                 f"{self.transactional_id}: the broker refuses the time of our records: this clock is "
                 "ahead of its own by more than the topic's message.timestamp.after.max.ms; set the clock, or "
                 "set message.timestamp.type to LogAppendTime (rater topics create does so for new topics)"
             ) from error
         except FORBIDDEN as error:
-            self._abandon(abort=self._open)
+            await self._abandon(abort=self._open)
             raise Halt(refusal(error)) from error
         # AssertionError and IllegalOperation: what aiokafka's dead states say
         except (KafkaError, OSError, TimeoutError, AssertionError, IllegalOperation) as error:
-            self._abandon(abort=self._open)
+            await self._abandon(abort=self._open)
             if isinstance(endtxn.cause(producer), ProducerFenced):
                 raise self._fenced() from error
             raise Retake(f"{self.transactional_id}: {type(error).__name__}: {error}") from error
         except BaseException:
-            self._abandon(abort=self._open)
+            await self._abandon(abort=self._open)
             raise
+
+    def _batches(self, producer: AIOKafkaProducer, group: Group) -> list[Any]:
+        at_ms = time.time_ns() // 1_000_000 if group.at_ms is None else group.at_ms
+        return list(batches(producer, group.records, at_ms, native=self._native))
 
     def _fenced(self) -> Fenced:
         return Fenced(f"{self.transactional_id}: a newer producer has this id, or we were too slow")
@@ -217,7 +233,11 @@ class _Transactional:
         if failed:
             raise next((error for error in failed if isinstance(error, ProducerFenced)), failed[0])
         self._open = False  # from here on only the broker knows
-        await producer.commit_transaction()
+        try:
+            await producer.commit_transaction()
+        except asyncio.CancelledError:
+            await endtxn.over(producer, ABORT_S)  # else it may not even be asked
+            raise
         self._before = written
         return self._offsets(len(groups), sent)
 
@@ -252,36 +272,18 @@ async def _send(
                 sent.append(_Sent(number, batch.record_count(), delivery))
 
 
-def batches(producer: AIOKafkaProducer, records: Sequence[Outgoing], at_ms: int | None) -> Iterator[Any]:
-    """Yield aiokafka's batch builders with up to `BATCH_BYTES` of records; a larger record has its own."""
-    batch: Any = None
-    for key, value, headers in records:
-        if batch is None or batch.append(timestamp=at_ms, key=key, value=value, headers=headers) is None:
-            if batch is not None:
-                yield batch
-            batch = producer.create_batch()
-            batch.append(timestamp=at_ms, key=key, value=value, headers=headers)
-    if batch is not None:
-        yield batch
-
-
-async def _end(producer: AIOKafkaProducer, *, abort: bool) -> None:
+async def _give_up(producer: AIOKafkaProducer, *, abort: bool) -> None:
     endtxn.hush(producer)
     if abort:
         with contextlib.suppress(Exception):
             async with asyncio.timeout(ABORT_S):
                 await producer.abort_transaction()
         endtxn.hush(producer)
-    await shut(producer)
 
 
 def _too_large(groups: list[Group]) -> str:
-    sizes = [
-        (len(value or b"") + len(key or b""), group.topic, group.partition)
-        for group in groups
-        for key, value, _ in group.records
-    ]
-    size, topic, partition = max(sizes, default=(0, "", 0))
+    found = [(size, group.topic, group.partition) for group in groups for size in sizes(group.records)]
+    size, topic, partition = max(found, default=(0, "", 0))
     return (
         f"a record of about {size} bytes for {topic}[{partition}] is larger than the topic takes: set its "
         f"max.message.bytes to {RECORD_BYTES_MAX} (rater topics create does so for new topics)"
@@ -295,11 +297,13 @@ class LaneProducer(_Transactional):
     """
 
     def __init__(
-        self, client: Connection, topics: Topics, group: str, lane: int, **limits: Unpack[Limits]
-    ) -> None:
+        self, client: Connection, topics: Topics, group: str, lane: int, *, native: bool = True,
+        **limits: Unpack[Limits],
+    ) -> None:  # fmt: skip
+        """native: see `_Transactional`."""
         places = [(topic, lane) for topic in (topics.transactions, topics.rejected, topics.events)]
         places += [(topics.commands, other) for other in range(topics.partitions)]
-        super().__init__(client, f"{group}-{lane}", places, **limits)
+        super().__init__(client, f"{group}-{lane}", places, native=native, **limits)
         self.topics = topics
         self.lane = lane
         self.reached = 0
@@ -317,7 +321,7 @@ class LaneProducer(_Transactional):
 
     async def commit(
         self,
-        transactions: Sequence[Outgoing],
+        transactions: Sequence[Outgoing | Run],
         rejected: Sequence[Outgoing],
         events: Sequence[Outgoing],
         mark: Mark,
@@ -363,7 +367,7 @@ class Writer(_Transactional):
         at_ms: int | None = None,
         **limits: Unpack[Limits],
     ) -> None:
-        """at_ms: the timestamp of what it writes; None: when it is appended. places: see `_Transactional`."""
+        """at_ms: the timestamp of what it writes; None: when that is. places: see `_Transactional`."""
         self.at_ms = at_ms
         limits.setdefault("transaction_timeout_ms", LOAD_TIMEOUT_MS)
         super().__init__(client, transactional_id, places, **limits)

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from functools import partial
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from rater.core.bucket.messages import (
     EXPIRE_GENERATIONS_MAX,
@@ -28,12 +28,13 @@ from rater.core.clients.planning import Known
 from rater.core.clients.state import ClientState, read_state
 from rater.core.clients.views import Views
 from rater.core.instants import HOUR_MS
-from rater.core.journal.outcomes import Upon, changes_of, write_change
+from rater.core.journal.outcomes import KeptChange, Upon, changes_of, write_copy
 from rater.core.line import steps
 from rater.core.line.batch import Batch, Side
 from rater.core.line.draw_request import RequestBuilder
 from rater.core.line.due import WOKEN_INDEX_MIN, index_of, woken
 from rater.core.line.steps import Requests
+from rater.core.sources.source_map import SourceMap
 from rater.errors import Fenced, Halt, Retake, StoreDown
 from rater.store.buckets import Buckets
 from rater.worker.due_work import DueWork
@@ -47,6 +48,10 @@ EXPIRE_S = 60.0
 """How often a lane lets each bucket drop generations of duplicates that nobody can ask for any more."""
 CLOSED_RETRY_S = 0.05
 """How long to wait for the other lanes to register at a bucket's gate before asking again."""
+CLOSED_WHY = (
+    "waiting until every lane has registered with the store: it lost history, or workers of another version "
+    "still have lanes"
+)
 DOWN_RETRY_S = 0.2
 """How long to wait before a call that did nothing is repeated while the store is away."""
 ASK_WHOLE_MAX = 10_000
@@ -64,6 +69,7 @@ class Reply(Protocol):
 
 
 R = TypeVar("R", bound=Reply)
+T = TypeVar("T")
 
 
 class LaneBuckets:
@@ -74,6 +80,7 @@ class LaneBuckets:
         self.lane = lane
         self.connections = shared.connections
         self.views = shared.views
+        self.native = shared.native
         self.readiness = shared.readiness
         self._slowest = shared.oldest
         self.keep_ms = 0
@@ -112,18 +119,19 @@ class LaneBuckets:
     # ------------------------------------------------------------------ rating
     async def look_up(self, bucket: int, clients: set[str], accounts: set[str], views: Views) -> None:
         """Fetch views of one bucket into the cache."""
-        reply = await self._views(bucket, clients, accounts)
+        reply = await self.fetch(bucket, clients, accounts)
         views.learn(clients, accounts, reply.states, reply.accounts, reply.balances)
 
     async def states(self, bucket: int, clients: set[str]) -> dict[str, tuple[ClientState, Known]]:
         """Return clients of a bucket as they are, without having views of them: nobody calls."""
-        reply = await self._views(bucket, clients, set())
+        reply = await self.fetch(bucket, clients, set())
         return {
             client: (read_state(raw), Known(reply.balances.get(client)))
             for client, raw in reply.states.items()
         }
 
-    async def _views(self, bucket: int, clients: set[str], accounts: set[str]) -> ViewsReply:
+    async def fetch(self, bucket: int, clients: set[str], accounts: set[str]) -> ViewsReply:
+        """Return states and account entries of one bucket."""
         lane, store = self.lane, self.connections.store
         return await self.asked(
             lambda: store.views(
@@ -133,24 +141,38 @@ class LaneBuckets:
 
     async def draw(self, batch: Batch, requests: Requests, views: Views) -> list[Side]:
         """Draw from all buckets at once; returns the sides that have to be matched again."""
-        tasks = [
-            asyncio.create_task(self.draw_one(batch, bucket, builder, views))
-            for bucket, builder in requests.items()
-        ]
-        try:
-            drawn = await asyncio.gather(*tasks)
-        except BaseException:
-            # Else one that waits for its bucket would go on asking, and tell of a lane that is not ours.
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-            raise
+        drawn = await self.together(
+            [self.draw_one(batch, bucket, builder, views) for bucket, builder in requests.items()]
+        )
         return [
             side
             for builder, done in zip(requests.values(), drawn, strict=True)
             if not done
             for side in builder.sides
         ]
+
+    def map_of(self, topic: str) -> SourceMap | None:
+        """Return the map by which a topic's records are read, by the time zones in force; None: by none."""
+        source_map, catalog = self.connections.maps.get(topic), self.lane.catalog
+        return source_map if source_map is None or catalog is None else source_map.under(catalog.zones)
+
+    async def together(self, asking: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
+        """Ask several buckets at once; returns what each says."""
+        tasks = [asyncio.create_task(one) for one in asking]
+        try:
+            return await asyncio.gather(*tasks)
+        except BaseException:
+            # Else one that waits for its bucket would go on asking, and tell of a lane that is not ours.
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            raise
+
+    def take_whole(self, clients: set[str]) -> None:
+        """Note clients whose first limits did not do."""
+        if clients and len(self.ask_whole) >= ASK_WHOLE_MAX:
+            self.ask_whole.clear()
+        self.ask_whole |= clients
 
     async def draw_one(
         self, batch: Batch, bucket: int, builder: RequestBuilder, views: Views, *, keep: bool = True
@@ -180,15 +202,15 @@ class LaneBuckets:
             self.connections.metrics.redis_retried()
             return False
         if reply.status == Status.MORE:
-            if len(self.ask_whole) >= ASK_WHOLE_MAX:
-                self.ask_whole.clear()
-            self.ask_whole |= steps.ask_whole(builder, reply.more)
+            self.take_whole(steps.ask_whole(builder, reply.more))
             self.connections.metrics.redis_retried()
             return False
         cursor.expected = reply.number
         batch.requests[bucket] = request.number
         for change in request.changes:
             views.changed(change.client, change.state, keep=keep)
+            if self.native is not None:
+                self.native.changed(change.client, change.state, keep=keep)
         for client in clients_of(request):
             views.known.pop(client, None)  # it was as it is no more
         steps.settle(batch, builder, reply)
@@ -202,8 +224,9 @@ class LaneBuckets:
             reply = await self.asked(partial(store.draw, bucket, request))
             if reply.status != Status.UNSETTLED:
                 return request, reply
-            for client, other in reply.unsettled:
-                builder.carry(client, await unpublished(store, bucket, client, other, lane.number))
+            upon = await unpublished(store, bucket, reply.unsettled, lane)
+            for client, changes in upon.items():
+                builder.carry(client, changes)
 
     async def wake(self, batch: Batch, side: Side, views: Views) -> int:
         """Do what clears of pending charges now that a side has raised its client's balance.
@@ -286,9 +309,7 @@ class LaneBuckets:
                 await asyncio.sleep(DOWN_RETRY_S)
                 continue
             if reply.status == Status.CLOSED:
-                readiness.unready(
-                    number, "the store lost history; waiting until every lane has reconciled it"
-                )
+                readiness.unready(number, CLOSED_WHY)
                 if not patient:
                     return reply
                 metrics.redis_retried()
@@ -313,22 +334,30 @@ def _check(status: Status) -> None:
         )
 
 
-async def unpublished(store: Buckets, bucket: int, client: str, other: int, own: int) -> list[Upon]:
-    """Return the changes of a client that are kept of another lane, and those that they went on from.
+async def unpublished(
+    store: Buckets, bucket: int, unsettled: list[tuple[str, int]], own: Lane
+) -> dict[str, list[Upon]]:
+    """Return, by client, the changes that are kept of another lane, and those that they went on from.
 
-    Of these only what their lanes keep still: all else is published. own: the asking lane, which publishes
-    its own in their order.
+    Of these only what their lanes keep still: all else is published. unsettled: clients, each with the lane
+    of its last change. own: the asking lane, which publishes its own in their order.
     """
-    found: list[Upon] = []
-    lanes, asked = [other], {own}
-    while lanes:
-        lane = lanes.pop()
-        if lane in asked:
-            continue
-        asked.add(lane)
-        for _, context, _ in await store.kept(bucket, lane):
-            for change in changes_of(context):
+    kept: dict[int, list[KeptChange]] = {}
+    found: dict[str, list[Upon]] = {}
+    for client, other in unsettled:
+        found[client] = []
+        lanes, asked = [other], {own.number}
+        while lanes:
+            lane = lanes.pop()
+            if lane in asked:
+                continue
+            asked.add(lane)
+            if lane not in kept:
+                outcomes = await store.kept(bucket, lane)
+                kept[lane] = [change for _, context, _ in outcomes for change in changes_of(context)]
+            for change in kept[lane]:
                 if change.client == client:
-                    found.append(Upon(lane, write_change(change)))
+                    copy = write_copy(change, own.ids.get(change.topic, ""))
+                    found[client].append(Upon(lane, copy))
                     lanes += [of.lane for of in change.upon]
     return found

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
+from functools import partial
 from typing import Any
 
 from rater.core.clients.views import Views
@@ -24,12 +25,14 @@ from rater.core.line import steps
 from rater.core.line.batch import Batch, Side, slices
 from rater.core.line.due import part
 from rater.core.line.steps import Lacking, Requests
+from rater.worker.ahead import go_ahead
 from rater.worker.buckets import PROBE_S, LaneBuckets
 from rater.worker.commands import OWN_TICK, carry_out, catch_up
 from rater.worker.faults import ours
 from rater.worker.index import to_numbers
 from rater.worker.lane import Lane
 from rater.worker.outrun import make_again
+from rater.worker.panics import proven
 from rater.worker.shared import Shared
 
 BATCHES_AHEAD_MAX = 2
@@ -54,6 +57,12 @@ TICK_AGAIN_S = 5.0
 ROUNDS_MAX = 8
 """So often sides are matched again because a client's state changed meanwhile, or the first limits did not
 do; nearly all come to rest in two. Then they are taken apart, in the end to one record with all limits."""
+
+
+def has_undated(polled: list[tuple[str, list[Any]]], commands: str) -> bool:
+    """Return whether there are calls without a time. commands: a topic of none."""
+    every = (record for topic, records in polled if topic != commands for record in records)
+    return any(not is_stamp(record.timestamp) for record in every)
 
 
 class Line:
@@ -155,15 +164,22 @@ class Line:
         for record in batch.commands:
             await carry_out(self.buckets, batch, record)
         batch.position = standing.position  # commands may have brought a catalog
+        ahead = go_ahead(self.buckets, batch)
         with lane.progress.stage("decode"):
-            sides = self._decode(batch)
+            sides = self._decode(batch) if ahead is None else ahead.take()
         if batch.decided_by > batch.catalog:
             # An owner before had read that load; the mark names no older one than what it goes with.
             await catch_up(self.buckets, batch, batch.decided_by)
-        await self.decide(batch, sides, self.shared.views.of_batch())
+        views = self.shared.views.of_batch()
+        if ahead is not None:
+            wake, match = partial(self.wake, batch, views), partial(self.match, batch, views=views)
+            sides = await proven(await ahead.rate(wake), ahead.doubtful, standing, match)
+        await self.decide(batch, sides, views)
         batch.position = standing.position = standing.position.behind(batch.last)
         with lane.progress.stage("render"):
             steps.render(batch, standing)
+            if ahead is not None:
+                ahead.publish()
         batch.pending_left = len(standing.pending)
 
     async def commit(self, batches: list[Batch]) -> None:
@@ -171,7 +187,7 @@ class Line:
         lane = self.lane
         with lane.progress.stage("commit"):
             mark_offset = await lane.producer.commit(
-                [out for batch in batches for out in (*batch.controls, *batch.transactions)],
+                [out for batch in batches for out in batch.journaled()],
                 [out for batch in batches for out in batch.rejected],
                 [out for batch in batches for out in batch.events],
                 lane.mark(batches[-1].position),
@@ -266,13 +282,7 @@ class Line:
             return False
         if time.time_ns() // 1_000_000 - self.lane.standing.lane_ms < STALE_S * 1000:
             return False
-        commands = self.connections.topics.commands
-        return any(
-            not is_stamp(record.timestamp)
-            for topic, records in polled
-            if topic != commands
-            for record in records
-        )
+        return has_undated(polled, self.connections.topics.commands)
 
     def _stands_still(self) -> bool:
         """Return whether the lane's time has not moved for TICK_S."""
@@ -301,8 +311,6 @@ class Line:
         return reader.backlog() < BACKLOG_RECORDS and not reader.held
 
     def _decode(self, batch: Batch) -> list[Side]:
-        catalog, maps = self.lane.catalog, self.connections.maps
-        if catalog is None:
-            return steps.decode(batch, self.lane.standing, maps, frozenset())
-        maps = {topic: found.under(catalog.zones) for topic, found in maps.items()}
-        return steps.decode(batch, self.lane.standing, maps, catalog.service_names)
+        maps = {topic: self.buckets.map_of(topic) for topic in self.connections.maps}
+        services = self.lane.catalog.service_names if self.lane.catalog is not None else frozenset[str]()
+        return steps.decode(batch, self.lane.standing, maps, services)

@@ -113,15 +113,18 @@ class Worker:
         Workers that were thrown out of the group for it would come back, and stop what the others take just
         then: for ever, where that takes long.
         """
-        gone = [self._lanes.pop(lane) for lane in sorted(lanes & self._lanes.keys())]
-        for stop, _ in gone:
+        # They are ours until they have ended: a worker that is to end meanwhile waits for them, too.
+        gone = {lane: self._lanes[lane] for lane in sorted(lanes & self._lanes.keys())}
+        for stop, _ in gone.values():
             stop.set()
         if gone:
             drain_s = DRAIN_S if self._ending else min(DRAIN_S, self._session_s / 2)
-            _, late = await asyncio.wait([task for _, task in gone], timeout=drain_s)
+            _, late = await asyncio.wait([task for _, task in gone.values()], timeout=drain_s)
             for task in late:
                 task.cancel()
             await self._abandoned(late)
+        for lane in gone:
+            self._lanes.pop(lane, None)
         for lane in lanes:
             self.readiness.lanes.discard(lane)
             self.readiness.ready(lane)

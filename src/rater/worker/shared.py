@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rater.catalogs import Catalogs
 from rater.config import Settings
@@ -17,6 +17,9 @@ from rater.metrics import Metrics
 from rater.store.buckets import Buckets
 from rater.stream.journal import last_marks
 from rater.stream.topics import Topics
+
+if TYPE_CHECKING:
+    from rater.native.holding import Native  # an import that fails where the engine is not
 
 VIEWS_MAX = 250_000
 """Client views kept, about 2 KB each; the cache is emptied when it is full, for the busy ones come back at
@@ -125,8 +128,8 @@ class SlowestLane:
 
     def __init__(self) -> None:
         self._lane_ms = 0
-        self.positions: dict[int, Mapping[str, int]] = {}
-        """Lane → positions that it is not behind, as the same marks had them."""
+        self.positions: dict[int, Mapping[tuple[str, str], int]] = {}
+        """Lane → topic and its id → position that it is not behind, as the same marks had it."""
         self._read_at = float("-inf")
         self._reading = asyncio.Lock()
 
@@ -136,7 +139,11 @@ class SlowestLane:
             if time.monotonic() - self._read_at > LOOK_BACK_S:
                 topics = connections.topics
                 marks = await last_marks(connections.client, topics.transactions, topics.partitions)
-                self.positions = {lane: mark.positions for lane, mark in enumerate(marks) if mark is not None}
+                self.positions = {
+                    lane: {(topic, mark.ids.get(topic, "")): at for topic, at in mark.positions.items()}
+                    for lane, mark in enumerate(marks)
+                    if mark is not None
+                }
                 self._lane_ms = min(0 if mark is None else mark.lane_ms for mark in marks)
                 self._read_at = time.monotonic()
         return self._lane_ms
@@ -148,11 +155,19 @@ class Shared:
 
     connections: WorkerConnections
     readiness: Readiness
+    native: Native | None = None
+    """The native engine; None: Python rates all."""
     views: ViewCache = field(default_factory=ViewCache)
     slowest: SlowestLane = field(default_factory=SlowestLane)
     """For who takes a lane."""
     oldest: SlowestLane = field(default_factory=SlowestLane)
     """For what may leave the states of clients: asked at other times."""
+
+    def forget_views(self) -> None:
+        """Have no view of any client: what made them may be lost."""
+        self.views.clear()
+        if self.native is not None:
+            self.native.forget()
 
     @property
     def batch_age_s(self) -> float:

@@ -47,7 +47,8 @@ async def take(number: int, shared: Shared) -> Lane:
     """
     connections = shared.connections
     group = connections.settings.kafka.group_id
-    producer = LaneProducer(connections.client, connections.topics, group, number)
+    native = shared.native is not None
+    producer = LaneProducer(connections.client, connections.topics, group, number, native=native)
     try:
         await producer.open()
         token = await producer.claim(Owner(connections.worker_id, group))
@@ -61,7 +62,7 @@ async def take(number: int, shared: Shared) -> Lane:
         connections.metrics.catalog(lane.catalog)
         await _agree(LaneBuckets(lane, shared), mark, shared.slowest)
         # A store that fell back may not know clients any more that we hold views of: what made them is lost.
-        shared.views.clear()
+        shared.forget_views()
         lane.reader = LaneReader(
             connections.client, connections.topics, number, mark.positions, mark.times, group,
             ids=lane.ids, include_data=lane.catalog is not None,

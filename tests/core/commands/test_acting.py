@@ -249,6 +249,37 @@ def test_a_full_plan_leaves_the_command_to_the_next_step() -> None:
     assert [one["type"] for one in told["data"]["transactions"]] == ["activation_fee", "subscription_fee"]
 
 
+@pytest.mark.parametrize("renewals", [1, STEP_MAX, STEP_MAX + 1])
+def test_a_refused_command_leaves_no_time_behind(renewals: int) -> None:
+    """However much was due before it, and done in steps: what comes after may be of an earlier instant."""
+    world = World("a", balance="9000.00")
+    done(world, assign("ten"))
+    due = renewals * 10 * DAY
+    told = world.do("a", act("remove", due + 2), 5)
+    assert told is not None
+    assert told["type"] == "command_refused"
+    done(world, assign("once", due + 1), first=6)
+    (activated,) = [one for one in world.events if one["type"] == "activated" and one["period"] == 1][1:]
+    assert activated["at"] == rfc3339(START_MS + (due + 1) * HOUR_MS)
+
+
+def test_steps_before_a_command_are_dated_as_those_of_a_tick() -> None:
+    """A balance that renewals took below its mark is told of as of then, not of the command behind them."""
+    told = []
+    later = (STEP_MAX + 9) * 7 * DAY
+    for finds in ("tick", "cancel"):
+        world = World("a", balance="100.00")
+        done(world, assign("ahead"))
+        if finds == "cancel":
+            done(world, act("cancel", later), first=5)
+        world.tick(later)
+        kinds = {"renewed", "low_balance"}
+        told.append([(one["type"], one["at"]) for one in world.events if one["type"] in kinds])
+    by_tick, by_command = told
+    assert "low_balance" in dict(by_tick)
+    assert by_command == by_tick
+
+
 def test_what_an_assignment_opens_is_opened_with_it() -> None:
     """However many periods of the past: a call that lies in the last of them does not wait for a tick."""
     world, days = World("a", balance="9000.00"), (STEP_MAX + 5) * 10

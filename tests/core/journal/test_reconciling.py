@@ -13,7 +13,6 @@ from msgspec.structs import replace
 from rater.core.amounts import Form
 from rater.core.bucket.messages import (
     ClientWrite,
-    CounterChange,
     DrawItem,
     DrawRequest,
     DrawResult,
@@ -32,19 +31,18 @@ from rater.core.bucket.model import Bucket
 from rater.core.catalog.codes import NO_RATE
 from rater.core.catalog.offers import LimitText
 from rater.core.clients.changes import ChangeEvent, ChangeTransaction
-from rater.core.clients.state import ClientState, read_state
 from rater.core.clients.views import PeriodText
 from rater.core.journal.outcomes import (
+    Copy,
     Decided,
     KeptChange,
     OutcomeEntry,
     Pending,
-    again,
     pack_changes,
     pack_kept,
-    read_change,
+    read_copy,
     unpack_kept,
-    write_change,
+    write_copy,
 )
 from rater.core.journal.reconciling import FORGET_GENERATIONS_MAX, Reconciling, effects
 from rater.core.journal.records import FEE_INDEX_MIN, ChangeRecord, Effect, StateRecord
@@ -383,33 +381,19 @@ def test_what_a_lost_change_added_besides_sums_is_added_again() -> None:
 
 def test_what_a_lost_change_went_on_from_is_left_for_its_lane() -> None:
     """Unless that lane has published it, as far as is known; of a change that is kept nothing is left."""
-    other = changed(8, 5)
-    upon = [(1, write_change(other)), (2, write_change(changed(9, 6)))]
+    other, topic = changed(8, 5), (COMMANDS, "id")
+    upon = [(1, write_copy(other, "id")), (2, write_copy(changed(9, 6), "id"))]
     change = ChangeRecord(
         COMMANDS, 3, 2, LANE_MS, LANE_MS, CLIENT, 8, b"eight", 0, [], upon=upon, instead=[6]
     )  # fmt: skip
     lost = reconciling(keeps(floor=50), positions={COMMANDS: 9})
-    lost.published = {1: {COMMANDS: 8}, 2: {COMMANDS: 10}}
+    lost.published = {1: {topic: 8, (COMMANDS, "gone"): 99}, 2: {topic: 10}}
     lost.read([(50, change)])
-    assert finish(lost).copies == [(1, f"{COMMANDS}/8/2", upon[0][1])]
-    assert read_change(upon[0][1]) == other
+    assert finish(lost).copies == [(1, f"{COMMANDS}/8/2/7", upon[0][1])]
+    assert read_copy(upon[0][1]) == Copy("id", other)
     kept = reconciling(keeps(changed(3, 0), floor=50), positions={COMMANDS: 9})
     kept.read([(50, change)])
     assert finish(kept).copies == []
-
-
-def test_a_lost_change_is_made_again() -> None:
-    """It is one of the client as it is now: its sums, what is told of it; the state goes one version on."""
-    lost = replace(changed(3, 12, [(FIELD, -2)]), hints=[(9, b"h")], members=["p"], history=[("3.1", b"row")])
-    state = ClientState(CLIENT, 9, 1, "c", None, "USD", "UTC", 0, None, None, None, {}, {}, [], 0, due_ms=7)
-    change = again(lost, state)
-    write = change.write
-    assert read_state(write.state) == replace(state, version=state.version + 1)
-    assert (write.expected, write.version) == (state.version, state.version + 1)
-    assert (write.delta, write.counters) == (12, [CounterChange(FIELD, -(2**53), 2**53, -2)])
-    assert (write.hints, write.members, write.history) == ([(9, b"h")], ["p"], [("3.1", b"row")])
-    assert change.due_ms == 7
-    assert (change.transactions, change.events) == (lost.transactions, lost.events)
 
 
 def test_a_fee_is_taken_back_with_its_side() -> None:

@@ -144,9 +144,7 @@ class Draft:
             self.due.append(Due(use.client, number, balance, {}))
         before = self.before.get(use.client, balance) if item.same_record else balance
         self.before[use.client] = before
-        known = self.keys.get(item.key) or self.bucket.duplicates.known(
-            request.generation, item.key, item.older
-        )
+        known = self.bucket.duplicates.known(request.generation, item.key, item.older, self.keys)
         if known is not None:
             same = known == item.content
             return DrawResult(Outcome.DUPLICATE if same else Outcome.DIFFERS, 0, None, ())

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from rater.core.bucket.messages import EXPIRE_GENERATIONS_MAX
+
+_NONE: Mapping[bytes, bytes] = {}
 
 
 class Duplicates:
@@ -14,14 +18,18 @@ class Duplicates:
         self.lowest: int | None = None
         """No generation below has keys; None: there never were any."""
 
-    def known(self, generation: int, key: bytes, older: bytes = b"") -> bytes | None:
+    def known(
+        self, generation: int, key: bytes, older: bytes = b"", fresh: Mapping[bytes, bytes] = _NONE
+    ) -> bytes | None:
         """Return the content under which a key was rated, asking this generation and its neighbours.
 
-        older: the key as earlier versions made it; asked where the key itself is not known.
+        older: the key as earlier versions made it; asked where the key itself is not known. fresh: keys that
+        a call is about to add to this generation.
         """
         for near in (generation, generation - 1, generation + 1):
-            entries = self.generations.get(near, {})
-            found = entries.get(key) or entries.get(older)
+            entries = self.generations.get(near, _NONE)
+            added = fresh if near == generation else _NONE
+            found = entries.get(key) or added.get(key) or entries.get(older) or added.get(older)
             if found is not None:
                 return found
         return None

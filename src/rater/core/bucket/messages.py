@@ -235,6 +235,24 @@ class DrawRequest(Struct):
     contextless: bool = False  # keep no outcome: for calls that nobody will replay
 
 
+class PackedDraw(NamedTuple):
+    """A DrawRequest of sides alone, as an engine has packed it (`core/line/engine.py`).
+
+    payload, digests, context: arguments of rater_v4_draw; behind: what rater_v4_change has besides, None: it
+    is no call of that.
+    """
+
+    lane: int
+    token: int
+    number: int
+    generation: int
+    clients: list[str]
+    payload: bytes
+    digests: bytes
+    context: bytes
+    behind: bytes | None
+
+
 def clients_of(request: DrawRequest) -> list[str]:
     """Return the clients that a call names: those of its uses, then those of its changes alone."""
     return list(
@@ -296,7 +314,7 @@ class Reconcile(Struct):
     unsettled: list[str] = []
     """Clients whose changes are among `pending`."""
     copies: list[tuple[int, str, bytes]] = []
-    """(lane, identity, change): changes of other lanes that those of this one went on from."""
+    """(lane, identity and version, copy): changes of other lanes that those of this one went on from."""
     final: bool = True  # False: more is to follow, kept outcomes are still searched for from `base` on
 
 

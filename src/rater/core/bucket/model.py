@@ -116,10 +116,10 @@ class Bucket:
         for call in what.drop_calls:
             self._forget(what.lane, call)
         lane.outcomes.update({call: (context, packed) for call, context, packed in what.pending})
-        self._changed(what.lane, what.number, what.unsettled)
+        others = {of for of, (lane_id, _) in self.unsettled.items() if lane_id != what.lane}
+        self._changed(what.lane, what.number, [of for of in what.unsettled if of not in others])
         lane.floor = max(lane.floor, what.floor)
-        if what.final:
-            lane.base = lane.floor
+        lane.base = lane.floor if what.final else lane.base
         self._raise_time(what.lane, what.lane_ms)
         return Status.OK, self._bump(what.lane)
 

@@ -199,14 +199,14 @@ class Package:
         """Return the instants at which a later version came into force."""
         return self._since[1:]
 
-    def since(self, at_ms: int) -> Sequence[tuple[int, PackageVersion]]:
-        """Return the version in force at an instant and those after it, each with the instant it holds from.
+    def since(self, at_ms: int) -> Sequence[tuple[int, int, PackageVersion]]:
+        """Return the version in force at an instant and those after it: [from, until) in which each holds.
 
-        The first one holds from the beginning.
+        The first one holds from the beginning, the last one for ever.
         """
-        place = max(bisect_right(self._since, at_ms) - 1, 0)
-        later = zip(self._since[place + 1 :], self.versions[place + 1 :], strict=True)
-        return [(BEGINNING_MS, self.versions[place]), *later]
+        place = bisect_right(self._since, at_ms, 1)
+        changes = self._since[place:]
+        return [*zip([BEGINNING_MS, *changes], [*changes, NEVER_MS], self.versions[place - 1 :], strict=True)]
 
     def ended(self, from_ms: int, zone: ZoneInfo) -> tuple[int, bool] | None:
         """Return when an end date ends what a client has, None: none does; and whether its load did.
@@ -217,9 +217,7 @@ class Package:
         if len(self.versions) == 1:
             end = self.versions[0].end_ms(zone)
             return None if end is None else (end, False)
-        versions = self.since(from_ms)
-        untils = [*(since for since, _ in versions[1:]), NEVER_MS]
-        for (since, version), until in zip(versions, untils, strict=True):
+        for since, until, version in self.since(from_ms):
             end = version.end_ms(zone)
             if end is not None and end <= until:  # what is due at a load's instant is done before it
                 return max(end, since), end <= since

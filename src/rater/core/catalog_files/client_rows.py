@@ -8,12 +8,12 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import Struct
 
+from rater.core.amounts import QUANTITY_MAX
 from rater.core.catalog.specs import AccountSpec, ClientPackageSpec, ClientSpec, Tables, TermsSpec
 from rater.core.catalog_files import fast_rows
 from rater.core.catalog_files.fields import (
     CURRENCY,
     CURRENCY_PROBLEM,
-    QUANTITY_MAX,
     REQUIRED,
     Fields,
     Source,

@@ -14,8 +14,9 @@ from typing import Annotated, Any, Final, NamedTuple
 import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
+from rater.core.amounts import QUANTITY_MAX
 from rater.core.catalog.specs import AccountSpec, ClientPackageSpec, ClientSpec, TermsSpec
-from rater.core.catalog_files.fields import CURRENCY, QUANTITY_MAX, TEXT_CHARS_MAX, is_over, micros
+from rater.core.catalog_files.fields import CURRENCY, TEXT_CHARS_MAX, is_over, micros
 from rater.core.cdr import SIDES
 from rater.core.json_text import UNREADABLE
 from rater.core.periods import canonical_when, parse_span, zone_of

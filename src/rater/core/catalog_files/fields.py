@@ -21,8 +21,6 @@ CODE_NAME_CHARS_MAX = 1000
 """Public decks list many towns in one code name."""
 PRICE_MAX = 900_000_000
 """Of prices, fees and currency rates, in units of the currency: below 2^63 in 10^-10."""
-QUANTITY_MAX = 1_000_000
-"""Of a client package."""
 HINTS_MAX = 1000
 """A hint takes 0.1 ms: a file with so many faults was not misspelt."""
 

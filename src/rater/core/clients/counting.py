@@ -45,11 +45,12 @@ def first_bounds(anchor: Anchor, version: PackageVersion, zone: ZoneInfo, terms:
     span = version.span
     if span is not None and terms is not None and aligned(version, terms):
         return _on_grid(anchor, span, version, zone, terms)
-    place = 1
-    stop = None if span is None else boundary(Anchor(anchor.at_ms, anchor.local), span, zone, place)
-    while span is not None and stop is not None and stop <= anchor.at_ms:  # the zone leaves that day out
+    place, stop, begin = 1, None, Anchor(anchor.at_ms, anchor.local)
+    while span is not None:
+        stop = boundary(begin, span, zone, place)
+        if stop is None or stop > anchor.at_ms:  # else the zone leaves that day out
+            break
         place += 1
-        stop = boundary(Anchor(anchor.at_ms, anchor.local), span, zone, place)
     counted = Counted(
         anchor.at_ms, anchor.local.isoformat(), None if span is None else str(span), zone.key, place
     )

@@ -94,10 +94,16 @@ def woken_change(
     return finished(plan, at_ms) if plan.touched else None
 
 
-def due_left(plan: Plan, at_ms: int) -> bool:
-    """Return whether more is due up to an instant than the plan has done: it ended because it was full."""
-    next_ms, _ = _first_of(plan, at_ms)
-    return next_ms is not None and next_ms <= at_ms
+def settle_before(plan: Plan, at_ms: int) -> tuple[int, bool]:
+    """Do what is due before an action, up to its instant; returns its last moment, and whether it goes on.
+
+    Where it goes on the plan is but a step, and a change of that moment, not of the action's: that may still
+    be refused, and the next one be of an earlier instant.
+    """
+    last_ms = settle_due(plan, at_ms, at_ms, closing=True)
+    last_ms = plan.state.changed_ms if last_ms is None else last_ms
+    next_ms, _ = _first_of(plan, last_ms)
+    return last_ms, next_ms is not None and next_ms <= at_ms
 
 
 def finished(plan: Plan, at_ms: int) -> Change:
@@ -107,14 +113,12 @@ def finished(plan: Plan, at_ms: int) -> Change:
 
 def _first_of(plan: Plan, at_ms: int) -> tuple[int | None, int | None]:
     """Return when something is due once the plan is carried out at an instant, and first what calls do."""
-    changed_ms = max(plan.state.changed_ms, at_ms)
+    state = plan.state
+    if not all(map(_is_open, plan.packages)):
+        state = replace(state, changed_ms=max(state.changed_ms, at_ms))
     return first_of(
-        [
-            _due(plan, place)
-            if _is_open(held)
-            else (due_of(replace(plan.state, changed_ms=changed_ms), held, plan.catalog), None)
-            for place, held in enumerate(plan.packages)
-        ]
+        _due(plan, place) if _is_open(held) else (due_of(state, held, plan.catalog), None)
+        for place, held in enumerate(plan.packages)
     )
 
 

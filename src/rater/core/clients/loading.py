@@ -18,7 +18,7 @@ from rater.core.catalog.specs import ClientEntry, ClientPackageSpec, ClientSpec
 from rater.core.clients.actions import edit_end
 from rater.core.clients.changes import Change
 from rater.core.clients.earlier import whole_second
-from rater.core.clients.lifecycle import due_left, finished, settle_due
+from rater.core.clients.lifecycle import finished, settle_before, settle_due
 from rater.core.clients.opening import retry
 from rater.core.clients.planning import Cause, Known, Plan
 from rater.core.clients.state import ClientPackage, ClientState, Life
@@ -49,9 +49,9 @@ def load_change(
         return None
     at_ms = max(at_ms, state.changed_ms)
     plan = Plan(state, catalog, known, cause, keep_ms=keep_ms)
-    settle_due(plan, at_ms, at_ms, closing=True)
-    if due_left(plan, at_ms):
-        return finished(plan, at_ms)
+    last_ms, goes_on = settle_before(plan, at_ms)
+    if goes_on:
+        return finished(plan, last_ms)
     credit = state.credit_limit
     if client is not None:
         _change_client(plan, client, at_ms)

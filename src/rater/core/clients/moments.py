@@ -129,10 +129,8 @@ def next_notice(
         if one.told or one.voided or not volumes_of(package.at(one.by_ms)):
             continue
         zone = catalog.zones.at(zone_name(state, one.by_ms), one.by_ms)
-        versions = package.since(one.by_ms)
-        untils = [*(since for since, _ in versions[1:]), NEVER_MS]
-        for (since, version), until in zip(versions, untils, strict=True):
-            start, stop = version.start_ms(zone), min_of(one.stop_ms, end_by(held, version, zone))
+        for since, until, version in package.since(one.by_ms):
+            start, stop = version.start_ms(zone), earlier(one.stop_ms, end_by(held, version, zone))
             if stop is None:
                 continue
             start = one.start_ms if start is None else max(start, one.start_ms)
@@ -140,11 +138,6 @@ def next_notice(
             if at_ms < stop and at_ms <= until:
                 return at_ms, Period(one, package.at(one.by_ms), start, stop, package.latest)
     return None
-
-
-def min_of(*instants: int | None) -> int | None:
-    """Return the first of the instants that there are, None: there are none."""
-    return min([at for at in instants if at is not None], default=None)
 
 
 def volumes_of(version: PackageVersion) -> list[Limit]:
@@ -161,7 +154,7 @@ def _moments(held: ClientPackage, life: Life, package: Package, zone: ZoneInfo) 
     elif not life.periods:
         first = _activation(held, package, zone)
         found.append(first)
-        start = first_start(held, package.at(first.at_ms - (not first.loaded)), zone)
+        start = earliest_start(held, package.at(first.at_ms - (not first.loaded)), zone)
         # What begins in the past and ended there is opened all the same, and closed then.
         if ending is not None and not (held.activate_in_past and start < ending.at_ms):
             found.append(ending._replace(at_ms=max(ending.at_ms, held.assigned_ms)))
@@ -208,7 +201,7 @@ def _after(
 ) -> Iterator[Due]:
     """Yield what may follow the last period that was opened; ending: by an end date."""
     if len(life.periods) > 1:
-        for since, version in package.since(dates_from(held))[1:]:
+        for since, _, version in package.since(dates_from(held))[1:]:
             cut = version.end_ms(zone)
             if since < last.start_ms and cut is not None and cut <= last.start_ms:
                 yield Due(since, WITHDRAW, loaded=True)
@@ -223,16 +216,14 @@ def _after(
 
 def _activation(held: ClientPackage, package: Package, zone: ZoneInfo) -> Due:
     """Return when the first period is due: when its start has come, as the package says it by then."""
-    versions = package.since(held.assigned_ms)
-    untils = [*(since for since, _ in versions[1:]), NEVER_MS]
-    for (since, version), until in zip(versions, untils, strict=True):
-        start = max(held.assigned_ms, first_start(held, version, zone))
+    for since, until, version in package.since(held.assigned_ms):
+        start = max(held.assigned_ms, earliest_start(held, version, zone))
         if start <= until:
             return Due(max(start, since), ACTIVATE, start <= since)
     return Due(NEVER_MS, ACTIVATE)
 
 
-def first_start(held: ClientPackage, version: PackageVersion, zone: ZoneInfo) -> int:
+def earliest_start(held: ClientPackage, version: PackageVersion, zone: ZoneInfo) -> int:
     """Return when the first period starts at the earliest, by the package's start date too."""
     begin = version.start_ms(zone)
     return held.start_ms if begin is None else max(held.start_ms, begin)
@@ -245,7 +236,7 @@ def _renewal(
     if last.stop_ms is None or life.last:
         return None
     due_ms = max(renewal_ms(last, package, zone), life.dates_ms)
-    for since, version in package.since(max(due_ms - 1, dates_from(held))):
+    for since, _, version in package.since(max(due_ms - 1, dates_from(held))):
         end = end_by(held, version, zone)
         if end is None or end > last.stop_ms:
             return Due(max(due_ms, since), RENEW, due_ms <= max(since, life.dates_ms))

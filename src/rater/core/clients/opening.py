@@ -19,7 +19,7 @@ from rater.core.clients.counting import Bounds, first_bounds, next_bounds
 from rater.core.clients.dids import use_again
 from rater.core.clients.earlier import first_anchor, whole_second
 from rater.core.clients.fees import Fee, Unpayable, fee_of, fee_text, taxes_of
-from rater.core.clients.moments import clock_of, due_of, end_by, first_start, rolls_into, turn, zone_of
+from rater.core.clients.moments import clock_of, due_of, earliest_start, end_by, rolls_into, turn, zone_of
 from rater.core.clients.planning import Plan
 from rater.core.clients.state import ClientPackage, ClientState, HeldPeriod, Life, Waiting, zone_name
 from rater.core.instants import SECOND_MS, rfc3339
@@ -248,7 +248,7 @@ def _first_anchor(
 ) -> Anchor:
     """Return where the first period begins: at the start date, or at the moment when it succeeds later."""
     name, zone = zone_name(state, held.assigned_ms), zone_of(state, catalog, held.assigned_ms)
-    start = first_start(held, package.at(by_ms), zone)
+    start = earliest_start(held, package.at(by_ms), zone)
     if not held.activate_in_past and whole_second(at_ms) > start:
         return anchor_at(whole_second(at_ms), zone_of(state, catalog, at_ms))
     if start != held.start_ms or name != state.zone:  # as after any change of the zone

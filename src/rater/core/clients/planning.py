@@ -178,9 +178,10 @@ class Plan:
         if held.life is not None:
             stop = earlier(stop, held.life.ended_ms)
         package = self.catalog.packages.get(held.package)
-        if package is not None and package.at(at_ms).spec.end_date is not None:
+        version = None if package is None else package.at(at_ms)
+        if version is not None and version.spec.end_date is not None:
             zone = self.catalog.zones.at(zone_name(self.state, period.by_ms), period.by_ms)
-            stop = earlier(stop, package.at(at_ms).end_ms(zone))
+            stop = earlier(stop, version.end_ms(zone))
         return None if stop is None else max(stop, period.start_ms)
 
     def told(self, held: ClientPackage, at_ms: int) -> dict[str, Any]:

@@ -56,7 +56,8 @@ class Opened(Struct, gc=False, eq=False):
     """What of a client's packages is open to calls of an account and service in [from_ms, until_ms).
 
     Identity is its equality. catalog: by which it is so. packages, stops_ms: of each client package that the
-    client has, in its order; packed: packages as msgpack, for what is kept of each draw has them. foreign:
+    client has, in its order; packed: packages as msgpack, for what is kept of each draw has them;
+    written: the same bytes, by which two are told to be alike. foreign:
     the money limits among the offers that are in other currencies than the client's. by_event: those whose
     fee the first call of their period brings.
     """
@@ -66,6 +67,7 @@ class Opened(Struct, gc=False, eq=False):
     until_ms: int
     packages: tuple[PeriodText, ...]
     packed: msgspec.Raw
+    written: bytes
     stops_ms: tuple[int, ...]
     offers: Offers
     foreign: int
@@ -190,10 +192,29 @@ def _opened(
                 by_event.append(ByEvent(group, held, period))
             texts[group] = PeriodText(quoted(held.id), f"{escaped(held.id)}.{number}", str(number))
             stops_ms[group] = NEVER_MS if period.stop_ms is None else period.stop_ms
+    offers = _offers(found, stops_ms)
+    offered = catalog.offers(service, offers)
+    foreign = offered.foreign(view.currency)
+    written = _encode(texts)
+    return Opened(
+        catalog,
+        start,
+        stop,
+        tuple(texts),
+        msgspec.Raw(written),
+        written,
+        tuple(stops_ms),
+        offered,
+        foreign,
+        tuple(by_event),
+    )
+
+
+def _offers(found: list[tuple[int, ClientPackage, Period]], stops_ms: list[int]) -> tuple[Offer, ...]:
     expirations = {at: place for place, at in enumerate(sorted({stops_ms[group] for group, _, _ in found}))}
     by_turn = sorted(range(len(found)), key=lambda n: _turn(found[n][1]))
     turns = {n: place for place, n in enumerate(by_turn)}
-    offers = tuple(
+    return tuple(
         Offer(
             period.version,
             period.latest,
@@ -207,17 +228,12 @@ def _opened(
         )
         for n, (group, held, period) in enumerate(found)
     )
-    offered = catalog.offers(service, offers)
-    foreign = offered.foreign(view.currency)
-    packed = msgspec.Raw(_encode(texts))
-    return Opened(
-        catalog, start, stop, tuple(texts), packed, tuple(stops_ms), offered, foreign, tuple(by_event)
-    )
 
 
 def _wake(state: ClientState) -> int | None:
     every = [of.life.waiting for of in state.packages if of.life is not None]
-    waiting = [one for one in every if one is not None]
+    # What waits for its package clears by no money, and what it would cost must not hide what does.
+    waiting = [one for one in every if one is not None and one.reason != "package_disabled"]
     if not all(one.steady for one in waiting):
         return ANY_RISE
     return min([one.total - state.credit_limit for one in waiting], default=None)

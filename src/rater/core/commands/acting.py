@@ -22,7 +22,7 @@ from rater.core.clients.changes import Change
 from rater.core.clients.counting import aligned
 from rater.core.clients.dids import assign_did, release_did
 from rater.core.clients.earlier import whole_second
-from rater.core.clients.lifecycle import due_left, finished, settle_due
+from rater.core.clients.lifecycle import finished, settle_before, settle_due
 from rater.core.clients.loading import assign, first_start
 from rater.core.clients.planning import Cause, Known, Plan
 from rater.core.clients.state import ClientState, did_of
@@ -88,9 +88,9 @@ def act(
     if done:
         return _repeated(state, command, args, done, content)
     expected = command.expect_version
-    settle_due(plan, at_ms, at_ms, closing=True)
-    if due_left(plan, at_ms) or plan.full:
-        return Acted(finished(plan, at_ms), more=True)
+    last_ms, goes_on = settle_before(plan, at_ms)
+    if goes_on or plan.full:
+        return Acted(finished(plan, last_ms), more=True)
     number, held_id = 1, command.client_package
     if isinstance(args, AssignArgs):
         number, held_id = _assign(plan, args, at_ms)

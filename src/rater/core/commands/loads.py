@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from rater.core.amounts import LIMIT
+from rater.core.amounts import LIMIT, QUANTITY_MAX
 from rater.core.bucket.messages import bucket_of
 from rater.core.catalog.compiled import Catalog
 from rater.core.catalog.specs import ClientEntry
-from rater.core.catalog_files.fields import CODE, QUANTITY_MAX, TEXT_CHARS_MAX
+from rater.core.catalog_files.fields import CODE, TEXT_CHARS_MAX
 from rater.core.clients.changes import ChangeEvent
 from rater.core.clients.loading import load_change
 from rater.core.clients.planning import Cause, Known

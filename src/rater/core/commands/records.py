@@ -18,12 +18,11 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from rater.core.amounts import parse_micros
+from rater.core.amounts import QUANTITY_MAX, parse_micros
 from rater.core.catalog.specs import ClientEntry
 from rater.core.catalog_files.fields import (
     CODE,
     CODE_PROBLEM,
-    QUANTITY_MAX,
     TEXT_CHARS_MAX,
     is_over,
     plain,

@@ -13,10 +13,7 @@ from typing import NamedTuple, Protocol
 
 from msgspec import Raw, Struct, msgpack, structs
 
-from rater.core.amounts import LIMIT
 from rater.core.bucket.messages import (
-    ClientWrite,
-    CounterChange,
     DrawResult,
     pack_results,
     unpack_results,
@@ -24,7 +21,6 @@ from rater.core.bucket.messages import (
 from rater.core.catalog.codes import RateText
 from rater.core.catalog.offers import LimitText
 from rater.core.clients.changes import Change, ChangeEvent, ChangeTransaction
-from rater.core.clients.state import ClientState, write_state
 from rater.core.clients.views import PeriodText
 from rater.core.instants import stamp_of
 from rater.core.kinds import TransactionType
@@ -90,10 +86,10 @@ class Pending(NamedTuple):
 
 
 class Upon(NamedTuple):
-    """A change of another lane that a change goes on from. change: `write_change`."""
+    """A change of another lane that a change goes on from. copy: `write_copy`."""
 
     lane: int
-    change: bytes
+    copy: bytes
 
 
 class KeptChange(Struct, array_like=True):
@@ -138,21 +134,6 @@ def kept_change(change: Change, topic: str, record: Record, index: int) -> KeptC
     )  # fmt: skip
 
 
-def again(lost: KeptChange, state: ClientState) -> Change:
-    """Return a change that Redis has lost and others went on from, as one of its client as it is now.
-
-    The state has long what it did; its sums, transactions and events are lacking, and the rest does no harm
-    twice.
-    """
-    new = structs.replace(state, version=state.version + 1)
-    counters = [CounterChange(field, -LIMIT, LIMIT, delta) for field, delta in lost.counters]
-    write = ClientWrite(
-        client=lost.client, expected=state.version, version=new.version, state=write_state(new),
-        delta=lost.delta, counters=counters, hints=lost.hints, members=lost.members, history=lost.history,
-    )  # fmt: skip
-    return Change(write, lost.transactions, lost.events, state.due_ms)
-
-
 class OutcomeRow(CallText, array_like=True, gc=False):
     """A side's row: its record, its digests, and where in the tables stands what it shares with others."""
 
@@ -185,7 +166,6 @@ _requests = msgpack.Decoder(_Request)
 _entries = msgpack.Decoder(list[OutcomeEntry])
 _applies = msgpack.Decoder(_ApplyContext)
 _changes = msgpack.Decoder(tuple[list[KeptChange], bytes])
-_change = msgpack.Decoder(KeptChange)
 
 
 def pack_rows(
@@ -251,14 +231,24 @@ def changes_of(context: bytes) -> list[KeptChange]:
     return _changes.decode(memoryview(context)[1:])[0] if context[:1] == _CHANGES else []
 
 
-def write_change(change: KeptChange) -> bytes:
-    """Return a change as others keep it that go on from it; what it goes on from itself they have beside."""
-    return _encode(structs.replace(change, upon=[]))
+class Copy(Struct, array_like=True):
+    """A change as other lanes keep it that go on from it. topic_id: of its record's topic, "": not known."""
+
+    topic_id: str
+    change: KeptChange
 
 
-def read_change(raw: bytes) -> KeptChange:
-    """Return the change in the bytes; msgspec.MsgspecError when there is none."""
-    return _change.decode(raw)
+def write_copy(change: KeptChange, topic_id: str) -> bytes:
+    """Return a copy of a change; what it goes on from itself is kept beside it."""
+    return _encode(Copy(topic_id, structs.replace(change, upon=[])))
+
+
+_copy = msgpack.Decoder(Copy)
+
+
+def read_copy(raw: bytes) -> Copy:
+    """Return the copy in the bytes; msgspec.MsgspecError when there is none."""
+    return _copy.decode(raw)
 
 
 def entries_of(context: bytes) -> list[OutcomeEntry]:

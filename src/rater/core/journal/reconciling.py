@@ -33,7 +33,7 @@ from rater.core.journal.outcomes import (
     Pending,
     brought_fee,
     pack_kept,
-    read_change,
+    read_copy,
     unpack_kept,
 )
 from rater.core.journal.records import (
@@ -119,8 +119,8 @@ class Reconciling:
         self.first_generation = 0
         """Duplicates of earlier ones are left out: no lane can ask for them any more."""
         self.pending: dict[Identity, Decided] = {}
-        self.published: Mapping[int, Mapping[str, int]] = {}
-        """Lane → positions that it is not behind, as far as they are known."""
+        self.published: Mapping[int, Mapping[tuple[str, str], int]] = {}
+        """Lane → topic and its id → position that it is not behind, as far as it is known."""
         self._floor = fenced.floor
         self._generation = fenced.lane_ms // generation_ms
         self._bucket = bucket
@@ -197,10 +197,12 @@ class Reconciling:
 
     def _copy(self, change: ChangeRecord) -> None:
         """Leave what a change goes on from for the other lanes, where these may not have published it."""
-        for lane, copy in change.upon:
-            topic, offset, index = read_change(copy).identity
-            if offset >= self.published.get(lane, {}).get(topic, 0):
-                self._copies.append((lane, f"{topic}/{offset}/{index}", copy))
+        for lane, raw in change.upon:
+            copy = read_copy(raw)
+            topic, offset, index = copy.change.identity
+            if offset >= self.published.get(lane, {}).get((topic, copy.topic_id), 0):
+                name = f"{topic}/{offset}/{index}/{copy.change.version}"
+                self._copies.append((lane, name, raw))
 
     def _register(self, client: str, version: int, state: bytes) -> None:
         there = self._states.get(client)

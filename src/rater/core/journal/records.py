@@ -33,6 +33,8 @@ Headers = list[tuple[str, bytes]]
 """A list and nothing else: aiokafka's compiled batches take no other sequence."""
 Outgoing = tuple[bytes | None, bytes | None, Headers]
 """A record to write: key, value, headers."""
+Run = bytes
+"""Records to write, as the native engine hands itself its own: no objects are made of them."""
 
 Identity = tuple[str, int, int]
 """Topic, offset, index: one decision, wherever it is kept."""

@@ -6,7 +6,7 @@ the records.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from operator import attrgetter
 from typing import Any, Protocol
 
@@ -23,7 +23,7 @@ from rater.core.clients.dids import freed_number
 from rater.core.clients.views import ClientView, Opened
 from rater.core.instants import is_stamp
 from rater.core.journal.outcomes import Decided, KeptChange, OutcomeRow
-from rater.core.journal.records import STEP_INDEX, Identity, Outgoing
+from rater.core.journal.records import STEP_INDEX, Identity, Outgoing, Run
 from rater.core.kinds import EventType
 from rater.core.line.counts import Counts
 from rater.core.rating.event_fees import EventFee
@@ -156,7 +156,7 @@ class Side(Struct, gc=False):
         return offset
 
 
-Told = tuple[int | None, list[ChangeEvent]]
+Told = tuple[int | None, Sequence[ChangeEvent]]
 """`Side.told`, and the events of the side."""
 
 
@@ -180,6 +180,8 @@ class Batch:
         self.controls: list[Outgoing] = []
         """Control records of the journal beside the mark (states of the account index)."""
         self.transactions: list[Outgoing] = []
+        self.runs: list[Run] = []
+        """Transactions behind those, which the native engine writes."""
         self.rejected: list[Outgoing] = []
         self.ticks: list[Outgoing] = []
         """Commands of the lane to itself."""
@@ -188,6 +190,9 @@ class Batch:
         self.to_numbers: list[tuple[str, bytes]] = []
         """(number, command) for the lanes of numbers."""
         self.counts = Counts()
+        for _, records in self.polled:
+            self.counts.cdrs += len(records)
+            self.counts.arrivals.update(map(timestamp, records))
         self.decided_by = 0
         """The newest version of the catalog that a side was decided by before, which is published again."""
         self.woken: list[Side] = []
@@ -225,7 +230,7 @@ class Batch:
             self.events.append((event.key, event.value, []))
             self.counts.tell(event)
 
-    def tell_among(self, placed: list[Told]) -> None:
+    def tell_among(self, placed: Sequence[Told]) -> None:
         """Add events, each behind so many of those that are there (None: all), as it was drawn."""
         before, self.events, at = self.events, [], 0
         for told, events in sorted(placed, key=lambda one: len(before) if one[0] is None else one[0]):
@@ -239,6 +244,10 @@ class Batch:
     def catalog(self) -> int:
         """Version of the catalog that the lane has behind the batch; before: that it begins with."""
         return self.position.catalog
+
+    def journaled(self) -> list[Outgoing | Run]:
+        """Return what goes into the journal ahead of the mark, in order."""
+        return [*self.controls, *self.transactions, *self.runs]
 
     def release(self) -> None:
         """Let go of what only processing needed: what is published stays."""

@@ -39,6 +39,8 @@ class Counts:
     """(`Do`, result) → commands. Whoever may write to the topic may ask for something else."""
     replayed: int = 0
     """Sides published again from a kept outcome."""
+    returned: int = 0
+    """Sides that the native engine returned as if they were to be rejected, and Python rated: its faults."""
     arrivals: Counter[int] = field(default_factory=Counter)
     """Kafka timestamp in milliseconds → records: how long each has waited is known at the commit."""
 

@@ -18,7 +18,7 @@ from rater.core.catalog.codes import NO_RATE, RateText
 from rater.core.catalog.offers import Candidate, LimitText
 from rater.core.cdr import CALLS, SIDES, Cdr
 from rater.core.clients.changes import Change
-from rater.core.clients.views import ClientView, Opened, PeriodText
+from rater.core.clients.views import ClientView, PeriodText
 from rater.core.instants import stamp_of
 from rater.core.journal.outcomes import (
     NOTHING_OPEN,
@@ -57,9 +57,7 @@ class RequestBuilder:
         self._clients: dict[str, tuple[int, dict[str, int]]] = {}
         """Client → its place among the uses, and the numbers of its counters' fields there."""
         self._topics: dict[str, int] = {}
-        self._heads: dict[
-            tuple[str, str | None, int, str, Opened | None], tuple[int, TransactionHead, HeadRow]
-        ] = {}
+        self._heads: dict[tuple[str, str | None, int, str, bytes], tuple[int, TransactionHead, HeadRow]] = {}
         self._rates: dict[str, tuple[int, RateText]] = {}
         self._limits: dict[tuple[Candidate, ...], tuple[int, tuple[LimitText, ...], list[msgspec.Raw]]] = {}
         self._last: Record | None = None
@@ -114,7 +112,9 @@ class RequestBuilder:
         self, side: Side, cdr: Cdr, view: ClientView, packages: tuple[PeriodText, ...], catalog: int
     ) -> tuple[int, TransactionHead, HeadRow]:
         """Return what the side's transaction shares with others of its client, and its number."""
-        key = view.id, side.account, side.index, cdr.service, side.opened
+        # By what is open, not by the object that says so, which may be one of several that were remembered.
+        open_now = b"" if side.opened is None else side.opened.written
+        key = view.id, side.account, side.index, cdr.service, open_now
         found = self._heads.get(key)
         if found is None:
             text = head_of(view, side.account, SIDES[side.index], cdr.service, packages, catalog)

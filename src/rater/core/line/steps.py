@@ -9,16 +9,13 @@ from __future__ import annotations
 from collections.abc import Container, Iterable, Mapping, Sequence
 
 import msgspec
-from msgspec.structs import replace
 
 from rater.core.bucket.messages import DrawReply, DrawResult, Outcome, bucket_of
 from rater.core.catalog.compiled import Catalog
 from rater.core.catalog.specs import LimitType
-from rater.core.cdr import SIDES, Arrival, Cdr
-from rater.core.cdr_decoding import check
-from rater.core.cdr_decoding import decode as decode_cdr
+from rater.core.cdr import SIDES, Cdr
 from rater.core.clients.views import Views
-from rater.core.instants import STAMP_MS_END, is_stamp
+from rater.core.instants import STAMP_MS_END
 from rater.core.journal.outcomes import Decided, KeptChange, brought_fee, row_of
 from rater.core.journal.records import (
     CDR_INDICES,
@@ -35,9 +32,10 @@ from rater.core.journal.records import (
     state_record,
 )
 from rater.core.kinds import DuplicateKind, SideOutcome, TransactionType
-from rater.core.line.batch import SIDE_INDEX, Batch, Record, Side, Standing, Told, timestamp
+from rater.core.line.batch import Batch, Record, Side, Standing, Told
 from rater.core.line.draw_request import RequestBuilder
 from rater.core.line.due import Planned, index_of
+from rater.core.line.reading import arrivals, begin_ms, header_of, read, take_rejected
 from rater.core.rating.crossings import crosses, draw_events
 from rater.core.rating.event_fees import event_fees
 from rater.core.rating.identifying import Ahead, Identified
@@ -61,73 +59,31 @@ Requests = dict[int, RequestBuilder]
 
 
 def decode(
-    batch: Batch, standing: Standing, maps: Mapping[str, SourceMap], services: frozenset[str]
+    batch: Batch, standing: Standing, maps: Mapping[str, SourceMap | None], services: frozenset[str]
 ) -> list[Side]:
     """Return the sides that have to be rated; what was decided before, or cannot be read, is settled."""
     sides: list[Side] = []
     every = batch.sides
-    lane_ms = max([standing.lane_ms, *filter(is_stamp, map(timestamp, batch.commands))])
-    arrival = Arrival(lane_ms, standing.window_ms, services)
-    for topic, records in batch.polled:
-        source_map = maps.get(topic)
-        batch.counts.cdrs += len(records)
-        batch.counts.arrivals.update(map(timestamp, records))
-        for record in records:
-            if record.timestamp > lane_ms and is_stamp(record.timestamp):
-                lane_ms = record.timestamp
-                arrival = Arrival(lane_ms, standing.window_ms, services)
-            replayed = _replayed(batch, standing, topic, record) if standing.pending else ()
-            found = (
-                decode_cdr(record.value, arrival) if source_map is None else _map(record, arrival, source_map)
-            )
-            if isinstance(found, Cdr):
-                if found.orig is not None and 0 not in replayed:
-                    sides.append(side := Side(topic, record, 0, found, found.orig))
-                    every.append(side)
-                if found.term is not None and 1 not in replayed:
-                    sides.append(side := Side(topic, record, 1, found, found.term))
-                    every.append(side)
-                if found.rejected:
-                    _take_rejected(batch, topic, record, found.rejected, replayed)
-            elif isinstance(found, Skipped):
-                continue  # it is no call, says the source's map
-            else:
-                _take_rejected(batch, topic, record, found, replayed)
+    lane_ms = begin_ms(batch, standing)
+    for topic, record, arrival in arrivals(batch, lane_ms, standing.window_ms, services):
+        lane_ms = arrival.lane_ms
+        replayed = replay_of(batch, standing, topic, record) if standing.pending else ()
+        found = read(record, arrival, maps.get(topic))
+        if isinstance(found, Cdr):
+            if found.orig is not None and 0 not in replayed:
+                sides.append(side := Side(topic, record, 0, found, found.orig))
+                every.append(side)
+            if found.term is not None and 1 not in replayed:
+                sides.append(side := Side(topic, record, 1, found, found.term))
+                every.append(side)
+            take_rejected(batch, topic, record, found.rejected, replayed, batch.catalog)
+        elif not isinstance(found, Skipped):  # else it is no call, says the source's map
+            take_rejected(batch, topic, record, found, replayed, batch.catalog)
     standing.lane_ms = lane_ms
     return sides
 
 
-def _take_rejected(
-    batch: Batch, topic: str, record: Record, rejected: tuple[Rejection, ...], replayed: Sequence[int]
-) -> None:
-    for rejection in rejected:
-        index = -1 if rejection.side is None else SIDE_INDEX[rejection.side]
-        if index not in replayed:
-            by = batch.catalog if rejection.reason is Reason.SERVICE_UNKNOWN else 0
-            batch.sides.append(Side(topic, record, index, rejection=rejection, catalog=by))
-
-
-def _map(record: Record, arrival: Arrival, source_map: SourceMap) -> Cdr | tuple[Rejection, ...] | Skipped:
-    columns = _header(record, COLUMNS) if source_map.format == "csv" else None
-    mapped = source_map.apply(record.value or b"", columns)
-    if not isinstance(mapped, dict):
-        return mapped
-    found = check(mapped, arrival)
-    if isinstance(found, Cdr):
-        return found if not found.rejected else replace(found, rejected=source_map.named(found.rejected))
-    return source_map.named(found)
-
-
-def _header(record: Record, name: str) -> bytes | None:
-    """Return the value of a record's header, of several the first."""
-    for found, value in record.headers or ():
-        if found == name:
-            header: bytes | None = value
-            return header
-    return None
-
-
-def _replayed(batch: Batch, standing: Standing, topic: str, record: Record) -> list[int]:
+def replay_of(batch: Batch, standing: Standing, topic: str, record: Record) -> list[int]:
     """Take what was decided of a record before out of the pending; returns its indices."""
     found = []
     for first in CDR_INDICES:
@@ -322,8 +278,9 @@ def halves(sides: list[Side]) -> list[list[Side]]:
 def settle(batch: Batch, request: RequestBuilder, reply: DrawReply) -> None:
     """Note what became of a request: its changes were carried out, each side has its result."""
     batch.add_changes(request.changes)
+    told = len(batch.events)
     for side, result in zip(request.sides, reply.results, strict=True):
-        side.result, side.told = result, len(batch.events)
+        side.result, side.told = result, told
     batch.woken += [request.sides[item] for item in reply.woken]
 
 
@@ -337,7 +294,7 @@ def render(batch: Batch, standing: Standing) -> None:
         _render_change(batch, standing, change)
     for side in batch.sides:
         if side.rejection is not None:
-            _reject(batch, side, side.rejection)
+            reject(batch, side, side.rejection)
             continue
         result, row, head, name = side.result, side.row, side.head, SIDES[side.index]
         assert result is not None  # noqa: S101 - settle gave one to each
@@ -372,7 +329,7 @@ def render(batch: Batch, standing: Standing) -> None:
             # As it was decided, also by a predecessor: of its CDR nothing is left but what is kept.
             side.catalog = catalog_of(head)
             side.rejection = refused(result.outcome, plain_id(row), name)
-            _reject(batch, side, side.rejection)
+            reject(batch, side, side.rejection)
     batch.tell_among(told)
     counts.sides.update(outcomes)
     counts.draws.update(draws)
@@ -419,7 +376,8 @@ def account_state(topic: str, offset: int, accounts: list[tuple[str, str]]) -> O
     return state_record(StateRecord(topic, offset, CHANGE_INDEX_MIN, "", 0, b"", accounts))
 
 
-def _reject(batch: Batch, side: Side, rejection: Rejection) -> None:
+def reject(batch: Batch, side: Side, rejection: Rejection) -> None:
+    """Publish a side, or a record, as rejected."""
     record = side.record
     headers: Headers = [
         ("reason", rejection.reason.value.encode()),
@@ -430,9 +388,9 @@ def _reject(batch: Batch, side: Side, rejection: Rejection) -> None:
         ("source_partition", b"%d" % batch.lane),
         ("source_offset", b"%d" % side.offset),
         ("catalog", b"%d" % (side.catalog or batch.catalog)),
-        ("attempt", _header(record, "attempt") or b"1"),
+        ("attempt", header_of(record, "attempt") or b"1"),
     ]
-    if (columns := _header(record, COLUMNS)) is not None:  # the record says nothing without it
+    if (columns := header_of(record, COLUMNS)) is not None:  # the record says nothing without it
         headers.append((COLUMNS, columns))
     batch.rejected.append((record.key, record.value, headers))
     batch.counts.rejected[rejection.reason] += 1

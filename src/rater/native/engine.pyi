@@ -1,0 +1,113 @@
+"""The native engine (Rust, PyO3): what it is asked, and when, says `rater.core.line.engine.Rating`."""
+
+from collections.abc import Container, Sequence
+from typing import Any
+
+from rater.core.journal.records import Outgoing, Run
+from rater.core.line.engine import Lacking, Packed, Place, Rendered
+
+def kafka_records(records: Sequence[Outgoing | Run], most: int) -> list[tuple[bytes, int]]:
+    """Return Kafka batches' records, uncompressed, and how many there are in each, in their order.
+
+    records: a list; a run stands for all of its records. most: bytes of a batch with its header; a larger
+    record has its own. Raises TypeError for what is no record, ValueError for one of 2 GiB, or a run that is
+    none.
+    """
+
+def kafka_batch(records: bytes, count: int, at_ms: int, producer: tuple[int, int, int]) -> bytes:
+    """Return a finished batch of a Kafka transaction.
+
+    records: of `kafka_records`, compressed by zstd. at_ms: the time of all. producer: its id, its epoch, and
+    the number of the batch's first record.
+    """
+
+class Panic(BaseException):
+    """The engine met what it does not expect: the batch is not to be used again."""
+
+class Catalog:
+    """One version of the catalog, ready for rating."""
+
+    version: int
+    def __init__(
+        self,
+        objects: dict[str, bytes],
+        version: int,
+        percents: list[int],
+        names: dict[str, str],
+        installed: dict[str, bytes],
+    ) -> None:
+        """Read a catalog's content.
+
+        objects: as `specs.objects` writes it. percents: of limits' use, of which events tell, ascending.
+        names: of code
+        names what their spellings have in common. installed: TZif of the zones installed here, for what the
+        content
+        lacks. Raises ValueError.
+        """
+
+class Cache:
+    """What the lanes of a process share: views of clients, whose accounts are."""
+
+    def __init__(self, characters: dict[str, str]) -> None:
+        """characters: what those of numbers are read as, where that is another text."""
+    def put(self, client: str, state: bytes) -> None:
+        """Take a client's newest state, where there is a view of it."""
+    def forget(self, client: str) -> None:
+        """Have no view of a client until it is fetched again."""
+    def trim(self, most: int) -> None:
+        """Forget the views, and the accounts, where there are more than so many."""
+    def clear(self) -> None:
+        """Forget all."""
+    def digits_of(self, text: str) -> str:
+        """Return what `number_text.digits_of` does."""
+    def __len__(self) -> int: ...
+
+class Batch:
+    """A batch on its way: see `Rating`."""
+
+    def __init__(self, cache: Cache, lane: int, lane_ms: int, window_ms: int) -> None:
+        """lane_ms, window_ms: of the lane, as they are before the batch."""
+    @property
+    def lane_ms(self) -> int: ...
+    def decode(
+        self,
+        catalog: Catalog | None,
+        topic: str,
+        values: Sequence[bytes | None],
+        offsets: Sequence[int],
+        timestamps: Sequence[int],
+        *,
+        mapped: bool = False,
+        replayed: Sequence[int] | None = None,
+    ) -> list[int]: ...
+    def identify(self, catalog: Catalog) -> Lacking: ...
+    def learn(
+        self,
+        clients: Sequence[str],
+        accounts: Sequence[str],
+        states: dict[str, bytes],
+        owners: dict[str, str],
+    ) -> None: ...
+    def put(self, client: str, state: bytes) -> None: ...
+    def forget(self, client: str) -> None: ...
+    def prepare(self, catalog: Catalog, buckets: int, whole: Container[str]) -> Lacking: ...
+    def requests(self) -> list[tuple[int, int]]: ...
+    def packed(self, request: int, generation: int, trim: int, floor: int) -> Packed: ...
+    def settle(self, request: int, packed: bytes) -> list[tuple[int, int, str]]: ...
+    def again(self, request: int, more: Sequence[int]) -> list[str]: ...
+    def give_back(self, clients: Sequence[str] | None) -> None: ...
+    def returned(self) -> list[Place]: ...
+    def drawn_by(self, record: int, index: int) -> int: ...
+    def rejected(self) -> list[Place]: ...
+    def taken(self, records: set[int]) -> list[Place]: ...
+    def render(self, *, written: bool = False) -> Rendered: ...
+    def told(self) -> list[dict[str, Any]]:
+        """Return each side as it was decoded, identified and priced: for tests."""
+
+class Zone:
+    """A time zone by its TZif: for tests."""
+
+    def __init__(self, raw: bytes) -> None: ...
+    def local_of(self, at_ms: int) -> int: ...
+    def instant_of(self, local_ms: int) -> int: ...
+    def later(self, at_ms: int, days: int, months: int) -> int | None: ...
