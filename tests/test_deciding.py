@@ -11,7 +11,7 @@ import pytest
 from fuzz.world import LOADED_MS, Lane, load_of
 from rater.core.bucket.messages import DrawReply, DrawRequest, Status, ViewsReply
 from rater.core.instants import instant
-from rater.worker.line import ROUNDS_MAX
+from rater.worker.ahead import ROUNDS_MAX
 
 CALLS = 9
 

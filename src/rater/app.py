@@ -246,8 +246,8 @@ async def _rate(shared: Shared, stopping: asyncio.Event) -> None:
     log.info(
         "worker started", worker=own.worker_id, group=own.settings.kafka.group_id, engine=own.metrics.engine
     )
-    if isinstance(why := native_engine(own.settings), str):
-        log.info("no native engine", reason=why)
+    if shared.native is None:
+        log.info("no native engine", reason=native_engine(own.settings))
     try:
         await worker.run()
     finally:

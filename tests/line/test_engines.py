@@ -6,7 +6,6 @@ import asyncio
 import json
 import signal
 import time
-from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -14,8 +13,8 @@ import pytest
 from engine_choice import is_native_here
 
 from line.conftest import SOON
-from line.test_line import check_store, findings, send_all
-from traffic import calls, catalog, distinct_sides
+from line.test_line import check_store, each_once, findings, send_all
+from traffic import calls, catalog
 
 pytestmark = [
     pytest.mark.kafka,
@@ -43,9 +42,7 @@ async def test_one_engine_takes_over_from_the_other(
     started = [line for at in (0, 1) for line in told(system, at) if line["event"] == "worker started"]
     assert [line["engine"] for line in started] == list(engines)
     transactions = await system.transactions()
-    usage = Counter(one["id"] for one in transactions if one["type"] == "usage")
-    assert set(usage) == distinct_sides(cdrs)
-    assert max(usage.values()) == 1
+    each_once(transactions, cdrs)
     assert not await system.rejected()
     await check_store(system, transactions)
     assert await findings(system) == []

@@ -200,11 +200,16 @@ async def test_contested_limits_with_a_killed_worker(system_of: SystemOf) -> Non
     await sending
     await system.settled()
     transactions = await system.transactions()
+    each_once(transactions, cdrs)
+    assert not await system.rejected()
+    await check_store(system, transactions)
+
+
+def each_once(transactions: list[dict[str, Any]], cdrs: list[bytes]) -> None:
+    """Each distinct side of the CDRs has one transaction, and there are no others."""
     usage = Counter(one["id"] for one in transactions if one["type"] == "usage")
     assert set(usage) == distinct_sides(cdrs)
     assert max(usage.values()) == 1
-    assert not await system.rejected()
-    await check_store(system, transactions)
 
 
 async def some_rated(system: Any, count: int) -> None:
@@ -236,9 +241,7 @@ async def test_redis_is_emptied_while_calls_flow(
     await send_all(system, cdrs[half:])
     await system.settled()
     transactions = await system.transactions()
-    usage = Counter(one["id"] for one in transactions if one["type"] == "usage")
-    assert set(usage) == distinct_sides(cdrs)
-    assert max(usage.values()) == 1
+    each_once(transactions, cdrs)
     await check_store(system, transactions)
     assert await findings(system) == []
 

@@ -74,7 +74,8 @@ from rater.store.buckets import ExpireReply
 from rater.stream import journal, lane_reader, producer, topics
 from rater.stream.journal import Mark, Owner, control_record, understood
 from rater.stream.topics import Topics
-from rater.worker.line import ROUNDS_MAX, Line
+from rater.worker.ahead import ROUNDS_MAX
+from rater.worker.line import Line
 from rater.worker.shared import Readiness, Shared, WorkerConnections
 from rater.worker.takeover import take
 

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
 ROUNDS_MAX = 8
 """So often sides are asked again because a client's state changed meanwhile, or the first limits did not do;
-then the steps go on with them, which take them apart."""
+nearly all come to rest in two. Then the steps go on with those of the engine, and after as many take theirs
+apart, in the end to one record with all limits."""
 OUTCOMES = (SideOutcome.RATED, SideOutcome.ZERO, SideOutcome.DUPLICATE)
 """Of which `Rendered.sides` has numbers."""
 
@@ -39,26 +40,24 @@ def go_ahead(buckets: LaneBuckets, batch: Batch) -> Ahead | None:
     native, catalog = buckets.native, buckets.lane.catalog
     if native is None or catalog is None or native.catalog(catalog.version) is None or not batch.polled:
         return None
-    return Ahead(native, buckets, batch)
+    return Ahead(native, buckets, batch, catalog.service_names)
 
 
 class Ahead:
     """One batch of a lane: `take`, then `rate`, and `publish` behind what the steps render."""
 
-    def __init__(self, native: Native, buckets: LaneBuckets, batch: Batch) -> None:
-        """Take nothing yet."""
+    def __init__(self, native: Native, buckets: LaneBuckets, batch: Batch, services: frozenset[str]) -> None:
+        """Take nothing yet. services: of the catalog by which records are read."""
         self._native, self._buckets, self._batch = native, buckets, batch
         self._lane = buckets.lane
         self._begin_ms = reading.begin_ms(batch, self._lane.standing)
-        catalog = self._lane.catalog
-        self._read_by = batch.catalog
-        self._services = frozenset[str]() if catalog is None else catalog.service_names
+        self._read_by, self._services = batch.catalog, services
         self._maps = {topic: buckets.map_of(topic) for topic, _ in batch.polled}
         """By what records are read, also those that the steps read again after the lane has caught up: else
         one could be read otherwise the second time, and a side be lost."""
         self._records = [record for _, records in batch.polled for record in records]
         self._topics = [topic for topic, records in batch.polled for _ in records]
-        self._guard = Guard(native, buckets, self._begin_ms, self._topics, self._records)
+        self._guard = Guard(native, buckets, self._begin_ms, self._topics, self._records, self._maps)
         self._rating = self._guard.batch()
         self._refused: set[int] = set()
         """Numbers of records that the engine did not take, or not with all sides."""
@@ -277,4 +276,4 @@ class Ahead:
         for (number, index), outcome, name, catalog in found["refused"]:
             side = Side(self._topics[number], self._records[number], index, catalog=catalog)
             steps.reject(batch, side, refused(outcome, name, SIDES[index]))
-        self._guard.count_returned(batch, self._suspect, self._maps)
+        self._guard.count_returned(batch, self._suspect)

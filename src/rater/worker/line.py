@@ -25,7 +25,7 @@ from rater.core.line import steps
 from rater.core.line.batch import Batch, Side, slices
 from rater.core.line.due import part
 from rater.core.line.steps import Lacking, Requests
-from rater.worker.ahead import go_ahead
+from rater.worker.ahead import ROUNDS_MAX, go_ahead
 from rater.worker.buckets import PROBE_S, LaneBuckets
 from rater.worker.commands import OWN_TICK, carry_out, catch_up
 from rater.worker.faults import ours
@@ -54,9 +54,6 @@ STALE_S = 600.0
 at most one in so many seconds (decisions/0080-records-without-a-time.md)."""
 TICK_AGAIN_S = 5.0
 """So long records without a time wait for their tick until another is written."""
-ROUNDS_MAX = 8
-"""So often sides are matched again because a client's state changed meanwhile, or the first limits did not
-do; nearly all come to rest in two. Then they are taken apart, in the end to one record with all limits."""
 
 
 def has_undated(polled: list[tuple[str, list[Any]]], commands: str) -> bool:

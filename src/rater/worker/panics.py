@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -83,12 +83,16 @@ class Guard:
         native: Native,
         buckets: LaneBuckets,
         begin_ms: int,
-        topics: Sequence[str],
-        records: Sequence[Any],
+        topics: list[str],
+        records: list[Any],
+        maps: Mapping[str, SourceMap | None],
     ) -> None:
-        """begin_ms: the lane's time before the batch. topics: that of each record."""
+        """begin_ms: the lane's time before the batch. topics: that of each record.
+
+        maps: topic → by which its records are read.
+        """
         self._native, self._buckets, self._lane = native, buckets, buckets.lane
-        self._begin_ms, self._topics, self._records = begin_ms, topics, records
+        self._begin_ms, self._topics, self._records, self._maps = begin_ms, topics, records, maps
 
     def catalog(self) -> Any:
         """Return the lane's catalog as the engine has it; None: it has not."""
@@ -122,7 +126,7 @@ class Guard:
             "the record"
         )
 
-    def count_returned(self, batch: Batch, suspect: set[Place], maps: Mapping[str, SourceMap | None]) -> None:
+    def count_returned(self, batch: Batch, suspect: set[Place]) -> None:
         """Tell of sides that the reference rates and the engine does not: a fault of the engine's.
 
         suspect: those of which it said so. It is none where the lane has caught up, or the client was
@@ -136,15 +140,16 @@ class Guard:
             for side in batch.sides
             if side.rejection is None
             and (numbers.get(id(side.record), -1), side.index) in suspect
-            and self.rejects(numbers[id(side.record)], side, maps[side.topic])
+            and self.rejects(numbers[id(side.record)], side)
         ]
         if rated:
             places = [f"{side.topic}[{self._lane.number}]@{side.offset}" for side in rated[:10]]
             batch.counts.returned += len(rated)
             log.error("the native engine returned calls that Python rates", calls=len(rated), first=places)
 
-    def rejects(self, number: int, side: Side, source_map: SourceMap | None) -> bool:
+    def rejects(self, number: int, side: Side) -> bool:
         """Return whether the engine rejects a side that the steps have rated, by what these went by."""
+        source_map = self._maps[side.topic]
         value, view, record = value_of(self._records[number], source_map), side.view, self._records[number]
         by = self.catalog()
         if view is None or by is None or not isinstance(value, bytes):
@@ -169,7 +174,7 @@ class Guard:
     def _panics_over(self, number: int) -> bool:
         """Return whether the engine panics over one record, up to its request: nothing is changed by it."""
         record, topic = self._records[number], self._topics[number]
-        source_map, count = self._buckets.map_of(topic), self._buckets.connections.store.count
+        source_map, count = self._maps[topic], self._buckets.connections.store.count
         value = value_of(record, source_map)
         alone, catalog, mapped = self.batch(), self.catalog(), source_map is not None
         if catalog is None or not isinstance(value, bytes):
