@@ -32,6 +32,9 @@ const JUDGED: i64 = 2;
 const LENGTH: i64 = 4;
 /// Of what a head has besides its client, about.
 const HEAD_BYTES: usize = 96;
+/// Of a client in a payload, and of what is shared in a context, by client: about.
+const USE_BYTES: usize = 48;
+const CONTEXT_BYTES: usize = 640;
 /// Fields of one client that are looked for one after the other.
 const FEW: usize = 16;
 
@@ -413,7 +416,7 @@ impl Call {
 
     /// The request as the store takes it.
     pub fn packed(&self, batch: &Batch, position: &Position) -> Packed {
-        let mut payload = Writer::default();
+        let mut payload = Writer(Vec::with_capacity(self.items.0.len() + USE_BYTES * self.uses.len()));
         let uses: usize = self.uses.iter().map(|of| 3 + of.fields.len()).sum();
         payload.array(10 + uses + self.item_numbers);
         let clients = self.uses.len() as i64;
@@ -442,7 +445,8 @@ impl Call {
 
     /// Tables of what sides share, and their rows.
     fn context(&self, batch: &Batch) -> Vec<u8> {
-        let mut out = Writer(vec![0]);
+        let mut out = Writer(Vec::with_capacity(self.rows.0.len() + CONTEXT_BYTES * self.heads.len()));
+        out.0.push(0);
         out.array(5);
         out.array(self.topics.len());
         self.topics.iter().for_each(|topic| out.text(&batch.topics[*topic as usize]));
