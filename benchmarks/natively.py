@@ -3,8 +3,8 @@
     python benchmarks/natively.py [CLIENTS] [--rounds N]
 
 Each figure is µs of a CDR, by the engine that is installed for this tree: `new`: calls of clients that mostly
-have not called before; `known`: other calls after these; `small`: 250 of them again and again, so that all stays
-in the processor's nearest cache. The draw's reply is made up, and read by the engine as the store's is.
+have not called before; `known`: other calls after these; `small`: 250 of them again and again, so that all
+stays in the processor's nearest cache. The draw's reply is made up, and read by the engine as the store's is.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from collections.abc import Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from line import BALANCE, BATCH, BUCKETS, CDRS, CLIENTS, SMALL, Inside, prepared
 from world import World
 
+from line import BATCH, BUCKETS, CDRS, CLIENTS, SMALL, Inside, prepared
 from rater.app import spare_collector
 from rater.core.bucket.messages import DrawResult, Outcome, pack_results
 from rater.core.instants import DAY_MS
@@ -111,7 +111,9 @@ def measure(clients: int) -> None:
 
 def main() -> None:
     """Run the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("clients", nargs="?", type=int, default=CLIENTS)
     parser.add_argument("--rounds", type=int, default=1)
     asked = parser.parse_args()
