@@ -64,6 +64,7 @@ class Natively:
             assert not any(batch.prepare(self.catalog, BUCKETS, ()))
         with self._stage("request"):
             requests = batch.requests()
+        packed: Any = None
         for number, _ in requests:
             with self._stage("pack"):
                 packed = batch.packed(number, 1, 1, 0)
