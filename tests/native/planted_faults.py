@@ -78,7 +78,7 @@ PLANTED = (
         "2 + CODE_DIGITS_MAX - pattern.len() as i64",
         "2 + pattern.len() as i64",
     ),
-    Fault("rates_of_a_code_alike", "codes.rs", "Arc::ptr_eq(&other.price, &price)", "!other.code.is_empty()"),
+    Fault("rates_of_a_code_alike", "codes.rs", "Arc::ptr_eq(&other.price, price)", "!other.code.is_empty()"),
     Fault(
         "rates_of_a_code_apart",
         "codes.rs",

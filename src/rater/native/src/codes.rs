@@ -106,7 +106,7 @@ impl RateTable {
             let place = rates.len() as u32;
             let (first, several) = by_code.entry(row.code.as_str().into()).or_insert((place, 0));
             *several += 1;
-            let same = |other: &Rate| Arc::ptr_eq(&other.price, &price);
+            let same = |other: &Rate| Arc::ptr_eq(&other.price, price);
             let alike = rates[*first as usize..].iter().position(same).map_or(place, |at| *first + at as u32);
             rates.push(Rate {
                 currency: currency.clone(),
