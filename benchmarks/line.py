@@ -33,7 +33,7 @@ from world import World
 from rater.app import spare_collector
 from rater.core.bucket.messages import DrawReply, DrawRequest, DrawResult, Outcome, Status
 from rater.core.catalog.compiled import Catalog, compile_catalog
-from rater.core.catalog.specs import ClientEntry
+from rater.core.catalog.specs import ClientEntry, Content
 from rater.core.catalog_files.merging import Existing, Merged, merge, read_files
 from rater.core.clients.changes import Change
 from rater.core.clients.lifecycle import due_change
@@ -67,8 +67,9 @@ KEYS = Keys("rater", 0, BUCKETS)
 class Inside:
     """A lane without its servers: registers in a dict, replies that give every call its first candidate."""
 
-    def __init__(self, catalog: Catalog, states: dict[str, bytes], now_ms: int) -> None:
-        self.catalog = catalog
+    def __init__(self, content: Content, states: dict[str, bytes], now_ms: int) -> None:
+        self.content = content
+        self.catalog = catalog = compile_catalog(content, 1)
         self.states = states
         self.services = catalog.service_names
         self.views = Views({}, {})
@@ -191,7 +192,7 @@ def prepared(world: World, cdrs: int) -> tuple[Inside, list[Any]]:
         SimpleNamespace(offset=n, timestamp=now_ms, key=None, value=raw, headers=())
         for n, raw in enumerate(world.calls(cdrs, "line"))
     ]
-    return Inside(catalog, states, now_ms), records
+    return Inside(merged.content, states, now_ms), records
 
 
 def measure(clients: int) -> None:

@@ -49,7 +49,7 @@ class Recording(Inside):
     """A lane that keeps its draw requests, with the lane and the bucket of each."""
 
     def __init__(self, of: Inside) -> None:
-        super().__init__(of.catalog, of.states, of.standing.lane_ms)
+        super().__init__(of.content, of.states, of.standing.lane_ms)
         self.requests: list[tuple[int, int, DrawRequest]] = []
         self.lane = 0
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import structlog
 
-from rater.core.catalog.compiled import compile_catalog
+from rater.core.catalog.compiled import VERSIONS_KEPT, compile_catalog
 from rater.core.catalog_files.merging import from_objects
 from rater.core.commands.records import ManifestBody
 from rater.core.json_text import UNREADABLE
@@ -36,10 +36,6 @@ if TYPE_CHECKING:
     """Take a catalog's content, version, and of what events tell."""
 
 log = structlog.get_logger()
-
-VERSIONS_KEPT = 3
-"""Compiled versions kept: lanes adopt a load within moments of each other, so the present and the last one
-serve."""
 
 
 _REMEDY = "the topic was recreated, or something else wrote to it: restore it, or load the catalog anew"

@@ -78,6 +78,25 @@ PLANTED = (
         "2 + CODE_DIGITS_MAX - pattern.len() as i64",
         "2 + pattern.len() as i64",
     ),
+    Fault("rates_of_a_code_alike", "codes.rs", "Arc::ptr_eq(&other.price, price)", "!other.code.is_empty()"),
+    Fault(
+        "rates_of_a_code_apart",
+        "codes.rs",
+        "map_or(place, |at| *first + at as u32)",
+        "map_or(place, |_| place)",
+    ),
+    Fault(
+        "tables_alike",
+        "draw.rs",
+        "let key = (Arc::as_ptr(table) as usize, ",
+        "let key = (1, ",
+    ),
+    Fault(
+        "given_rates_alike",
+        "draw.rs",
+        "scratch.extend(rate.fragment());",
+        "scratch.extend([rate.price.fee_text.as_ref()]);",
+    ),
     Fault(
         "currency_rate_begins_late",
         "catalog.rs",

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from aiokafka.producer.message_accumulator import BatchBuilder
+from aiokafka.record.util import encode_varint
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -74,6 +75,39 @@ def test_the_same_bytes_of_whole_batches() -> None:
     written = _built(BATCH_BYTES, records, AT_MS, (7, 1, 70), native=True)
     assert written == _built(BATCH_BYTES, records, AT_MS, (7, 1, 70), native=False)
     assert [size <= BATCH_BYTES for _, size, _ in written].count(False) == 1
+
+
+@given(_records, _records)
+def test_a_panic_is_no_loss(ours: list[Outgoing], runs: list[Outgoing]) -> None:
+    """Where the engine panics over records the library writes them, also those that the engine wrote."""
+
+    def panics(*_: Any) -> None:
+        raise batches_module.engine().Panic("planted")
+
+    run = b"".join(len(body).to_bytes(4, "little") + body for body in map(_body, runs))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(batches_module.engine(), "kafka_records", panics)
+        found = list(batches(_library(BATCH_BYTES), [*ours, run], AT_MS))
+    expected = list(batches(_library(BATCH_BYTES), [*ours, *runs], AT_MS, native=False))
+    assert [bytes(batch._build()) for batch in found] == [bytes(batch._build()) for batch in expected]  # noqa: SLF001 - the sender's
+
+
+def _body(record: Outgoing) -> bytes:
+    """Return key, value and headers as Kafka has them."""
+    out = bytearray()
+
+    def put(what: bytes | None) -> None:
+        encode_varint(-1 if what is None else len(what), out.append)
+        out.extend(what or b"")
+
+    key, value, headers = record
+    put(key)
+    put(value)
+    encode_varint(len(headers), out.append)
+    for name, header in headers:
+        put(name.encode())
+        put(header)
+    return bytes(out)
 
 
 def test_a_batch_is_built_once() -> None:

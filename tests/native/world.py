@@ -75,11 +75,14 @@ def richer(file: dict[str, Any], seed: int, at_ms: int) -> dict[str, Any]:
             out.setdefault("identification", []).append(rule)
     for table in out.get("rate_tables", ()):
         rng = Random(f"{seed} table {table['name']} {at_ms}")  # noqa: S311 - the same again
-        for code in {rate["code"] for rate in rng.sample(table["rates"], min(2, len(table["rates"])))}:
+        for rate in {
+            rate["code"]: rate for rate in rng.sample(table["rates"], min(2, len(table["rates"])))
+        }.values():
             begin, end = second(at_ms - 3 * DAY_MS - 17_000), second(at_ms - DAY_MS - 17_000)
             table["rates"].append(
-                {"code": code, "price": "0.77", "effective_from": begin, "effective_to": end}
+                {"code": rate["code"], "price": "0.77", "effective_from": begin, "effective_to": end}
             )
+            table["rates"].append({**rate, "effective_from": end})  # as it was before, again
     for row in out.get("packages", ()):
         _richer_package(row, Random(f"{seed} package {row['id']}"))  # noqa: S311 - the same again
     for row in out.get("clients", ()):

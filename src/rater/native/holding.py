@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from rater.core.catalog.compiled import VERSIONS_KEPT
 from rater.core.catalog.specs import Content
 from rater.core.line.engine import Rating
 from rater.core.notices import Notices
 from rater.native import engine, feeding
 
-VERSIONS_KEPT = 3
-"""Catalogs kept, as `rater.catalogs` keeps them."""
 DISTRUSTED_MAX = 10_000
 """Records kept as such. Those of one batch, where none alone makes the engine panic."""
 

@@ -10,12 +10,14 @@ compares names and signatures with those of the version that is installed.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any
 
+import structlog
 from aiokafka import AIOKafkaProducer
 from aiokafka.codec import zstd_encode
+from aiokafka.record.util import decode_varint
 
 from rater.core.journal.records import Outgoing, Run
 
@@ -26,6 +28,10 @@ LEVEL = 1
 """Of zstd: it takes three quarters of the library's 3, and transactions get no more bytes (decision 0107)."""
 HEADER_BYTES = 61
 """Of a batch, which count among its bytes."""
+LENGTH_BYTES = 4
+"""Of a record's length in a run, ahead of it."""
+
+log = structlog.get_logger()
 
 
 @lru_cache(maxsize=1)
@@ -92,7 +98,13 @@ def batches(
     if not native or engine() is None:
         yield from _filled(producer, records, at_ms)
         return
-    for written, count in engine().kafka_records(list(records), BATCH_BYTES):
+    try:
+        found = engine().kafka_records(list(records), BATCH_BYTES)
+    except engine().Panic:
+        log.exception("the native engine panicked over records for Kafka: the library writes them")
+        yield from _filled(producer, _apart(records), at_ms)
+        return
+    for written, count in found:
         yield WrittenBatch(written, count, at_ms)
 
 
@@ -105,12 +117,37 @@ def sizes(records: Sequence[Outgoing | Run]) -> Iterator[int]:
             continue
         at = 0
         while at < len(record):  # its length before each
-            size = int.from_bytes(record[at : at + 4], "little")
+            size = int.from_bytes(record[at : at + LENGTH_BYTES], "little")
             yield size
-            at += 4 + size
+            at += LENGTH_BYTES + size
 
 
-def _filled(producer: AIOKafkaProducer, records: Sequence[Any], at_ms: int) -> Iterator[Any]:
+def _apart(records: Sequence[Outgoing | Run]) -> Iterator[Outgoing]:
+    """Yield records, those of runs as any other."""
+    for record in records:
+        if not isinstance(record, bytes):
+            yield record
+            continue
+        at = 0
+        while at < len(record):
+            at += LENGTH_BYTES
+            key, at = _bytes_at(record, at)
+            value, at = _bytes_at(record, at)
+            count, at = decode_varint(record, at)
+            headers = []
+            for _ in range(count):
+                name, at = _bytes_at(record, at)
+                header, at = _bytes_at(record, at)
+                headers.append(((name or b"").decode(), header or b""))
+            yield key, value, headers
+
+
+def _bytes_at(run: Run, at: int) -> tuple[bytes | None, int]:
+    size, at = decode_varint(run, at)
+    return (None, at) if size < 0 else (run[at : at + size], at + size)
+
+
+def _filled(producer: AIOKafkaProducer, records: Iterable[Any], at_ms: int) -> Iterator[Any]:
     """Yield the library's own builders."""
     batch: Any = None
     for key, value, headers in records:

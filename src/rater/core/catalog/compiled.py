@@ -21,6 +21,9 @@ from rater.core.instants import BEGINNING_MS
 from rater.core.notices import NOTICES, Notices
 from rater.core.zones import Zones
 
+VERSIONS_KEPT = 3
+"""Compiled versions that a process keeps: its lanes adopt a load within moments of each other, so the present
+and the last one serve."""
 OFFERS_MAX = 4096
 """Sets of packages whose offers are remembered: what a carrier sells together."""
 

@@ -4,7 +4,7 @@
 use crate::catalog::Catalog;
 use crate::cdr::{self, Arrival, CALLS, Cdr, Decoded, Instants, Party};
 use crate::clients::View;
-use crate::codes::{Price, Rate, RateTable};
+use crate::codes::{Fragment, NO_FEE, NO_RATE, Price, Rate, RateTable};
 use crate::draw::Call;
 use crate::fees::EventFee;
 use crate::identify::{Cache, Views};
@@ -25,6 +25,9 @@ pub struct Text {
     at: u32,
     size: u32,
 }
+
+/// Of a record's texts, about.
+const TEXT_BYTES: usize = 160;
 
 /// Texts of a batch, one behind the other.
 #[derive(Default)]
@@ -104,6 +107,16 @@ impl RateOf {
             RateOf::Table(table, place) => Some(table.rate(*place)),
             RateOf::Given(rate) => Some(rate),
         }
+    }
+
+    /// What a transaction says of it.
+    pub fn fragment(&self) -> Fragment<'_> {
+        self.get().map_or(NO_RATE, Rate::fragment)
+    }
+
+    /// The setup fee as a transaction has it.
+    pub fn fee_text(&self) -> &str {
+        self.get().map_or(NO_FEE, |rate| &rate.price.fee_text)
     }
 }
 
@@ -190,6 +203,13 @@ pub struct Raw<'a> {
 }
 
 impl Batch {
+    /// Have room for so many records more.
+    pub fn reserve(&mut self, records: usize) {
+        self.texts.0.reserve(TEXT_BYTES * records);
+        self.cdrs.reserve(records);
+        self.sides.reserve(records + records / 4);
+    }
+
     /// Take a record; false: the reference has to look at it, or at one of its sides.
     pub fn take(
         &mut self,
@@ -268,6 +288,7 @@ impl Batch {
                 code: given.code,
                 from_ms: crate::instants::BEGINNING_MS,
                 to_ms: crate::instants::NEVER_MS,
+                alike: 0,
             })
         });
         Named {

@@ -21,6 +21,9 @@ use serde::de::DeserializeOwned;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+/// Of a record of the journal, about.
+const RECORD_BYTES: usize = 900;
+
 static SERIAL: AtomicU64 = AtomicU64::new(1);
 
 fn fault(what: impl ToString) -> PyErr {
@@ -226,6 +229,7 @@ impl Batch {
         let characters = &self.cache.get().characters;
         let catalog = catalog.map(|catalog| &*catalog.of);
         let mut returned = Vec::new();
+        self.of.reserve(values.len());
         for (place, value) in values.iter().enumerate() {
             let value = if value.is_none() { None } else { Some(value.cast_into::<PyBytes>()?) };
             let raw = Raw {
@@ -409,7 +413,7 @@ impl Batch {
     /// All that is published of drawn sides. written: transactions as a run, which `kafka_records` takes.
     #[pyo3(signature = (*, written=false))]
     fn render<'py>(&self, py: Python<'py>, written: bool) -> PyResult<Bound<'py, PyDict>> {
-        let run = written.then(Vec::new);
+        let run = written.then(|| Vec::with_capacity(RECORD_BYTES * self.of.sides.len()));
         let mut published = Published { py, batch: &self.of, run, found: Ok(Lists::new(py)) };
         let counts = transaction::render(&self.of, &mut published);
         let lists = published.found?;
@@ -529,7 +533,7 @@ impl Batch {
         out.set_item("account", get(side.account))?;
         let mut rate = String::new();
         if let Some(of) = side.rate.get() {
-            of.write_fragment(&mut rate);
+            rate.extend(of.fragment());
         }
         out.set_item("rate", rate)?;
         if let Some(priced) = &side.priced {

@@ -3,7 +3,6 @@
 
 use crate::catalog::Catalog;
 use crate::due;
-use crate::json::quoted;
 use crate::msgpack::{Reader, Unreadable};
 use crate::periods::{self, Opened};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -484,11 +483,6 @@ impl View {
             }
         }
         Ok(found)
-    }
-
-    /// What its transactions say of it: the members `client` and `currency`.
-    pub fn texts(&self) -> (String, String) {
-        (format!("\"client\":{}", quoted(&self.id)), format!("\"currency\":{}", quoted(&self.currency)))
     }
 }
 

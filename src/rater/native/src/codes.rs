@@ -58,20 +58,21 @@ pub struct Rate {
     pub price: Arc<Price>,
     pub from_ms: i64,
     pub to_ms: i64,
+    /// The place of the first rate of its table that transactions show alike.
+    pub alike: u32,
 }
 
 impl Rate {
-    /// Write the JSON of `code`, `code_name` and `rate`.
-    pub fn write_fragment(&self, out: &mut String) {
-        for part in
-            ["\"code\":\"", &self.code, "\",\"code_name\":", &self.name, ",\"rate\":", &self.price.json]
-        {
-            out.push_str(part);
-        }
+    /// The JSON of `code`, `code_name` and `rate`, in parts.
+    pub fn fragment(&self) -> Fragment<'_> {
+        ["\"code\":\"", &self.code, "\",\"code_name\":", &self.name, ",\"rate\":", &self.price.json]
     }
 }
 
-pub const NO_RATE: (&str, &str) = ("\"code\":null,\"code_name\":null,\"rate\":null", "0");
+/// What a transaction says of a rate.
+pub type Fragment<'a> = [&'a str; 6];
+pub const NO_RATE: Fragment<'_> = ["\"code\":null,\"code_name\":null,\"rate\":null", "", "", "", "", ""];
+pub const NO_FEE: &str = "0";
 
 /// A rate table, searched by number.
 pub struct RateTable {
@@ -103,7 +104,10 @@ impl RateTable {
                 .entry(terms)
                 .or_insert_with(|| Arc::new(Price::new(Some(&spec.name), &spec.currency, terms)));
             let place = rates.len() as u32;
-            by_code.entry(row.code.as_str().into()).or_insert((place, 0)).1 += 1;
+            let (first, several) = by_code.entry(row.code.as_str().into()).or_insert((place, 0));
+            *several += 1;
+            let same = |other: &Rate| Arc::ptr_eq(&other.price, price);
+            let alike = rates[*first as usize..].iter().position(same).map_or(place, |at| *first + at as u32);
             rates.push(Rate {
                 currency: currency.clone(),
                 code: row.code.as_str().into(),
@@ -111,6 +115,7 @@ impl RateTable {
                 price: price.clone(),
                 from_ms: row.begin_ms(),
                 to_ms: row.to_ms.unwrap_or(NEVER_MS),
+                alike,
             });
         }
         let (lengths, shorter) = lengths_of(by_code.keys());

@@ -3,10 +3,9 @@
 //! `store/packing.py` do. Source of the rules: RULES.md 2.1 to 2.3; PROTOCOL.md 3.
 
 use crate::amounts::{Form, format_e10, limbs};
-use crate::batch::{Batch, Stand, Text};
+use crate::batch::{Batch, RateOf, Stand, Text};
 use crate::cdr::{CALLS, GivenRate};
 use crate::clients::{ANY_RISE, View};
-use crate::codes::NO_RATE;
 use crate::instants::stamp_of;
 use crate::json::{is_plain, write_escaped, write_quoted};
 use crate::msgpack::Writer;
@@ -31,6 +30,11 @@ const CONVERSION: i64 = 16;
 const GROUP: i64 = 32;
 const JUDGED: i64 = 2;
 const LENGTH: i64 = 4;
+/// Of what a head has besides its client, about.
+const HEAD_BYTES: usize = 96;
+/// Of a client in a payload, and of what is shared in a context, by client: about.
+const USE_BYTES: usize = 48;
+const CONTEXT_BYTES: usize = 640;
 /// Fields of one client that are looked for one after the other.
 const FEW: usize = 16;
 
@@ -91,9 +95,6 @@ pub struct Asked {
     pub rate: u32,
 }
 
-/// The fragment and the setup fee of a rate.
-pub type RateText = (Box<str>, Box<str>);
-
 /// One draw request.
 #[derive(Default)]
 pub struct Call {
@@ -102,14 +103,15 @@ pub struct Call {
     pub catalog: i64,
     pub asked: Vec<Asked>,
     pub heads: Vec<Head>,
-    pub rates: Vec<RateText>,
+    /// What their sides are rated at: of those that a transaction shows alike there is one.
+    pub rates: Vec<RateOf>,
     /// Of a request that was carried out.
     pub results: Vec<DrawResult>,
     uses: Vec<Use>,
     use_of: FxHashMap<usize, u32>,
     topics: Vec<u32>,
-    rate_numbers: FxHashMap<Box<str>, u32>,
-    rate_of: FxHashMap<usize, u32>,
+    rate_of: FxHashMap<(usize, u32), u32>,
+    given_rates: FxHashMap<Box<str>, u32>,
     limits: Vec<Arc<Chosen>>,
     limit_numbers: FxHashMap<usize, u32>,
     items: Writer,
@@ -118,6 +120,8 @@ pub struct Call {
     digests: Vec<u8>,
     fees: Writer,
     fee_numbers: usize,
+    /// What the head of each transaction ends with.
+    end: String,
     last: (u32, u32),
 }
 
@@ -177,8 +181,13 @@ impl Call {
     /// expected: sides, about.
     fn new(bucket: u32, catalog: i64, expected: usize) -> Self {
         let last = (u32::MAX, u32::MAX);
-        let mut call = Call { bucket, catalog, last, ..Call::default() };
+        let end = format!(",\"catalog\":{catalog}");
+        let mut call = Call { bucket, catalog, end, last, ..Call::default() };
         call.asked.reserve(expected);
+        call.heads.reserve(expected);
+        call.uses.reserve(expected);
+        call.use_of.reserve(expected);
+        call.rate_of.reserve(expected);
         call.digests.reserve(20 * expected);
         call.items.0.reserve(64 * expected);
         call.rows.0.reserve(192 * expected);
@@ -216,7 +225,7 @@ impl Call {
         // The row.
         let limits = self.limits_number(side.chosen.as_ref());
         let head = self.head(batch, place, usage);
-        let rate = self.rate_number(side.rate.get(), &mut scratch.text);
+        let rate = self.rate_number(&side.rate, &mut scratch.text);
         let topic = number_of(&mut self.topics, cdr.topic);
         let row = &mut self.rows;
         row.array(19);
@@ -329,29 +338,24 @@ impl Call {
         })
     }
 
-    fn rate_number(&mut self, rate: Option<&crate::codes::Rate>, scratch: &mut String) -> u32 {
-        // Rates that are other objects may be written alike: they are one then.
-        let key = rate.map_or(0, |rate| std::ptr::from_ref(rate) as usize);
-        if let Some(number) = self.rate_of.get(&key) {
-            return *number;
-        }
-        scratch.clear();
-        let fee = match rate {
-            Some(rate) => {
-                rate.write_fragment(scratch);
-                &rate.price.fee_text
+    fn rate_number(&mut self, rate: &RateOf, scratch: &mut String) -> u32 {
+        let next = self.rates.len() as u32;
+        let number = match rate {
+            RateOf::None => *self.rate_of.entry((0, 0)).or_insert(next),
+            RateOf::Table(table, place) => {
+                let key = (Arc::as_ptr(table) as usize, table.rate(*place).alike);
+                *self.rate_of.entry(key).or_insert(next)
             }
-            None => {
-                scratch.push_str(NO_RATE.0);
-                NO_RATE.1
+            // Each is an object of its own. None is shown as one of a table is, which has a name.
+            RateOf::Given(rate) => {
+                scratch.clear();
+                scratch.extend(rate.fragment());
+                *self.given_rates.entry(scratch.as_str().into()).or_insert(next)
             }
         };
-        let rates = &mut self.rates;
-        let number = *self.rate_numbers.entry(scratch.as_str().into()).or_insert_with(|| {
-            rates.push((scratch.as_str().into(), fee.into()));
-            rates.len() as u32 - 1
-        });
-        self.rate_of.insert(key, number);
+        if number == next {
+            self.rates.push(rate.clone());
+        }
         number
     }
 
@@ -372,8 +376,11 @@ impl Call {
             return *number;
         }
         let name = if side.index == 0 { "orig" } else { "term" };
-        let (client, currency) = of.view.texts();
-        let mut ids = format!("{name}\",{client},\"account\":");
+        let view = of.view.clone();
+        let mut ids = String::with_capacity(HEAD_BYTES + view.id.len());
+        ids.extend([name, "\",\"client\":"]);
+        write_quoted(&view.id, &mut ids);
+        ids.push_str(",\"account\":");
         match get(side.account) {
             Some(account) => write_quoted(account, &mut ids),
             None => ids.push_str("null"),
@@ -383,12 +390,16 @@ impl Call {
         ids.push_str("\",\"service\":");
         write_quoted(texts.get(service), &mut ids);
         ids.push_str(",\"cdr\":{\"source\":\"");
+        let mut end = String::with_capacity(self.end.len() + HEAD_BYTES / 4);
+        end.push_str(",\"currency\":");
+        write_quoted(&view.currency, &mut end);
+        end.push_str(&self.end);
         let number = self.heads.len() as u32;
         self.heads.push(Head {
             ids,
             amount: if texts.get(service) == CALLS { "" } else { "null,\"volume\":" },
-            end: format!(",{currency},\"catalog\":{}", self.catalog),
-            view: of.view.clone(),
+            end,
+            view,
             account: side.account,
             opened: side.opened.clone(),
             index: side.index,
@@ -405,7 +416,7 @@ impl Call {
 
     /// The request as the store takes it.
     pub fn packed(&self, batch: &Batch, position: &Position) -> Packed {
-        let mut payload = Writer::default();
+        let mut payload = Writer(Vec::with_capacity(self.items.0.len() + USE_BYTES * self.uses.len()));
         let uses: usize = self.uses.iter().map(|of| 3 + of.fields.len()).sum();
         payload.array(10 + uses + self.item_numbers);
         let clients = self.uses.len() as i64;
@@ -434,7 +445,8 @@ impl Call {
 
     /// Tables of what sides share, and their rows.
     fn context(&self, batch: &Batch) -> Vec<u8> {
-        let mut out = Writer(vec![0]);
+        let mut out = Writer(Vec::with_capacity(self.rows.0.len() + CONTEXT_BYTES * self.heads.len()));
+        out.0.push(0);
         out.array(5);
         out.array(self.topics.len());
         self.topics.iter().for_each(|topic| out.text(&batch.topics[*topic as usize]));
@@ -450,10 +462,10 @@ impl Call {
             }
         }
         out.array(self.rates.len());
-        for (fragment, fee) in &self.rates {
+        for rate in &self.rates {
             out.array(2);
-            out.text(fragment);
-            out.text(fee);
+            out.text_of_parts(&rate.fragment());
+            out.text(rate.fee_text());
         }
         out.array(self.limits.len());
         for chosen in &self.limits {

@@ -62,11 +62,10 @@ impl Writer {
         self.0.extend_from_slice(value.as_bytes());
     }
 
-    /// A text that stands in two parts.
-    pub fn text_of_two(&mut self, first: &str, second: &str) {
-        self.sized(first.len() + second.len(), 0xA0, 31, Some(0xD9), 0xDA);
-        self.0.extend_from_slice(first.as_bytes());
-        self.0.extend_from_slice(second.as_bytes());
+    /// A text that stands in parts.
+    pub fn text_of_parts(&mut self, parts: &[&str]) {
+        self.sized(parts.iter().map(|part| part.len()).sum(), 0xA0, 31, Some(0xD9), 0xDA);
+        parts.iter().for_each(|part| self.0.extend_from_slice(part.as_bytes()));
     }
 
     pub fn option_text(&mut self, value: Option<&str>) {

@@ -3,10 +3,10 @@
 //! `core/rating/transaction.py`, `core/rating/crossings.py`, `unpack_results` and `render` of `core/line/steps.py` do.
 
 use crate::amounts::{write_count, write_micros};
-use crate::batch::{Batch, Side, Stand, Text};
+use crate::batch::{Batch, RateOf, Side, Stand, Text};
 use crate::cdr::CALLS;
 use crate::clients::View;
-use crate::draw::{Asked, Call, Head, RateText};
+use crate::draw::{Asked, Call, Head};
 use crate::instants::{stamp_of, write_rfc3339};
 use crate::json::{write_escaped, write_quoted};
 use crate::msgpack::{Reader, Unreadable, Writer};
@@ -144,7 +144,7 @@ impl Writing<'_> {
         for &(of, taken, left, _) in &result.takes {
             let Some(limit) = limit_of(side, of) else { continue };
             effect.array(2);
-            effect.text_of_two(period_of(head, limit).1, &limit.field);
+            effect.text_of_parts(&[period_of(head, limit).1, &limit.field]);
             effect.int(taken);
             *(if limit.money { &mut counts.money_draws } else { &mut counts.volume_draws }) += 1;
             tells |= limit.marks.iter().any(|(_, rest)| left <= *rest && *rest < left.saturating_add(taken));
@@ -173,7 +173,7 @@ impl Writing<'_> {
         effect.array(3);
         for (name, number) in [(".fee.charged", 1), (".fee.net", fee.net), (".fee.amount", amount)] {
             effect.array(2);
-            effect.text_of_two(begin, name);
+            effect.text_of_parts(&[begin, name]);
             effect.int(number);
         }
         self.sink.transaction(&head.view, &fee.value, &self.effect.0, place);
@@ -241,7 +241,7 @@ fn write_transaction(
     batch: &Batch,
     side: &Side,
     head: &Head,
-    rate: &RateText,
+    rate: &RateOf,
     result: &DrawResult,
     out: &mut String,
 ) {
@@ -274,11 +274,13 @@ fn write_transaction(
     }
     out.extend([",\"called\":\"", texts.get(cdr.called), "\",\"duration_ms\":", head.amount]);
     write_count(cdr.amount(texts.get(cdr.service) == CALLS), out);
-    out.extend([",", &rate.0, ",\"billed\":"]);
+    out.push(',');
+    out.extend(rate.fragment());
+    out.push_str(",\"billed\":");
     write_count(billed, out);
     out.extend([&head.end, ",\"draws\":["]);
     let mut overage = billed;
-    let mut fee = if why.is_none() { &*rate.1 } else { "0" };
+    let mut fee = if why.is_none() { rate.fee_text() } else { "0" };
     for (place, &(of, taken, left, covered)) in result.takes.iter().enumerate() {
         let Some(limit) = limit_of(side, of) else { continue };
         let (held, _, period) = period_of(head, limit);
