@@ -46,9 +46,9 @@ have not called before, 6.7 → 5.2 for known ones, 5.3 → 4.0 with all in the 
 Tried and left out: another allocator (mimalloc: 5.2 → 5.0 and 4.1 → 3.6, but 5.7 → 8.6 for new clients, as
 it gives memory back between batches; and it wants a compiler of C); zstd at level -1 (0.17 of 1.2 µs of a
 record, 16 % more bytes), by a library that keeps its context (0.2, one more dependency), lz4 and snappy
-(dearer, and 60 % more bytes). What is left of a CDR with 20,000 clients, sampled: 42 % the engine, 12 % zstd, 12 % the client
-library's reading (both are the pass-through's, too), 8 % freeing what was read, 8 % the calls to Redis. The
-engine's part is spread: no function has a tenth, copying of texts an eighth of all. With 100,000 clients the
+(dearer, and 60 % more bytes). What is left of a CDR with 20,000 clients, sampled: 42 % the engine, 12 % zstd,
+12 % the client library's reading (both are the pass-through's, too), 8 % freeing what was read, 8 % the calls
+to Redis. The engine's part is spread: no function has a tenth, copying of texts an eighth of all. With 100,000 clients the
 same work waits for memory: 1.5 times as long.
 
 What follows is of the steps in Python. Steps that were taken last, each measured before and after on one
