@@ -48,8 +48,8 @@ it gives memory back between batches; and it wants a compiler of C); zstd at lev
 record, 16 % more bytes), by a library that keeps its context (0.2, one more dependency), lz4 and snappy
 (dearer, and 60 % more bytes). What is left of a CDR with 20,000 clients, sampled: 42 % the engine, 12 % zstd,
 12 % the client library's reading (both are the pass-through's, too), 8 % freeing what was read, 8 % the calls
-to Redis. The engine's part is spread: no function has a tenth, copying of texts an eighth of all. With 100,000 clients the
-same work waits for memory: 1.5 times as long.
+to Redis. The engine's part is spread: no function has a tenth, copying of texts an eighth of all. With
+100,000 clients the same work waits for memory: 1.5 times as long.
 
 What follows is of the steps in Python. Steps that were taken last, each measured before and after on one
 machine (the first two on one 2.4 times as slow as it is when quiet, with a pass-through of 4.1 µs):
