@@ -13,7 +13,9 @@ from rater.core.cdr import Arrival, Cdr
 from rater.core.cdr_decoding import check
 from rater.core.cdr_decoding import decode as decode_cdr
 from rater.core.instants import is_stamp
+from rater.core.kinds import DuplicateKind, SideOutcome
 from rater.core.line.batch import SIDE_INDEX, Batch, Record, Side, Standing, timestamp
+from rater.core.line.late import ageless, late_of, sides_but
 from rater.core.reasons import Reason, Rejection
 from rater.core.sources.csv_reading import COLUMNS
 from rater.core.sources.formats import Skipped
@@ -42,7 +44,38 @@ def arrivals(
 def read(
     record: Record, arrival: Arrival, source_map: SourceMap | None
 ) -> Cdr | tuple[Rejection, ...] | Skipped:
-    """Return the call of a record, or why there is none. source_map: None, it is a CDR of ours."""
+    """Return the call of a record, or why there is none. source_map: None, it is a CDR of ours.
+
+    Of one that was looked up in the journal: the call without the sides that it knows, and whatever its age
+    with those that it does not.
+    """
+    late = late_of(record.headers, arrival) if record.headers else None
+    found = _read(record, arrival if late is None else ageless(arrival), source_map)
+    if late is None or not isinstance(found, Cdr):
+        return found
+    left = sides_but(late.rate, late.known)  # nobody looked for them: the map has changed since
+    aged = _read(record, arrival, source_map) if left else found
+    rejected = [one for one in found.rejected if one.side not in late.known]
+    if not isinstance(aged, Cdr) and not isinstance(aged, Skipped):
+        rejected += [one for one in aged if one.side in left]
+        gone = [*late.known, *left]
+    else:
+        gone = late.known
+    orig, term = (None if name in gone else party for name, party in (("orig", found.orig), ("term", found.term)))
+    return replace(found, orig=orig, term=term, rejected=tuple(rejected))
+
+
+def count_known(batch: Batch, record: Record, arrival: Arrival) -> None:
+    """Count the sides of a call that the journal knows, though the duplicate window has forgotten them."""
+    late = late_of(record.headers, arrival) if record.headers else None
+    for side in () if late is None else late.known:
+        batch.counts.sides[side, SideOutcome.DUPLICATE] += 1
+        batch.counts.duplicates[DuplicateKind.SAME] += 1
+
+
+def _read(
+    record: Record, arrival: Arrival, source_map: SourceMap | None
+) -> Cdr | tuple[Rejection, ...] | Skipped:
     if source_map is None:
         return decode_cdr(record.value, arrival)
     mapped = mapped_of(record, source_map)
