@@ -22,13 +22,16 @@ import structlog
 from rater.catalogs import Catalogs
 from rater.config import Settings
 from rater.core.catalog_files.merging import Fault
+from rater.core.instants import DAY_MS
 from rater.core.journal.auditing import Ledger
+from rater.core.line.recycling import Choice
 from rater.errors import Halt, StreamDown, Wait
 from rater.health import HealthServer
 from rater.jobs.audit import Progress
 from rater.jobs.audit import audit as run_audit
 from rater.jobs.commands import Sender
 from rater.jobs.load import Loaded, Loader
+from rater.jobs.recycle import Recycling, Report
 from rater.metrics import Metrics
 from rater.queries.connections import Connections
 from rater.queries.pending_charges import pending_charges
@@ -328,6 +331,27 @@ async def audit(settings: Settings, progress: Progress | None = None) -> Ledger:
     """Compare Redis with the journal; returns the ledger with every finding."""
     async with opened_store(settings) as store:
         return await run_audit(kafka_client(settings), topics_of(settings), store, progress)
+
+
+async def recycle(
+    settings: Settings,
+    choice: Choice,
+    passed: Progress,
+    looked: Progress,
+    *,
+    late: bool = False,
+    dry_run: bool = False,
+) -> Report:
+    """Send rejected records again; returns what became of them. See `jobs/recycle.py`."""
+    maps, faults = open_maps(settings.sources)
+    client, topics = kafka_client(settings), topics_of(settings)
+    problems = faults or await topics.check(client)
+    if problems:
+        raise Halt("\n".join(problems))
+    read_by = {source.topic: maps.get(source.topic) for source in settings.all_sources().values()}
+    window_ms = settings.worker.duplicate_window_days * DAY_MS
+    run = Recycling(client, topics, read_by, choice, window_ms, late=late, dry_run=dry_run)
+    return await run.run(passed, looked)
 
 
 @asynccontextmanager

@@ -13,12 +13,13 @@ from rater.core.kinds import DuplicateKind, SideOutcome
 from rater.core.line import steps
 from rater.core.line.batch import Batch, LanePosition, Standing
 from rater.core.line.late import LATE, late_header
+from rater.core.reasons import Side
 
 NOW_MS = 1_796_000_000_000  # 2026-11-30
 WINDOW_MS = 7 * DAY_MS
 OLD = {"id": "x", "called": "380501234567", "answered_at": "2026-10-01T00:00:00Z", "duration_ms": 1000}
 BOTH = {"orig": {"client": "c1"}, "term": {"client": "c2"}}
-Taken = tuple[list[str], list[tuple[str, str | None]], int]
+Taken = tuple[list[Side | None], list[tuple[str, str | None]], int]
 
 
 def taken(*headers: tuple[str, bytes], **cdr: Any) -> Taken:

@@ -16,6 +16,15 @@ LATE = "late"
 """Header of a record whose sides were looked up in the journal (`--late`; CONTRACTS.md, Headers)."""
 
 
+class AllServices(frozenset[str]):
+    """All services: which there are, the catalog of a lane says."""
+
+    __slots__ = ()
+
+    def __contains__(self, _: object) -> bool:
+        return True
+
+
 class Late(Struct, frozen=True):
     """What the journal said of a record's sides. at_ms: when it was asked, before it was read."""
 
@@ -28,8 +37,8 @@ class Late(Struct, frozen=True):
     def holds(self, arrival: Arrival) -> bool:
         """Return whether it holds still.
 
-        What was rated since is known as a duplicate, but no longer than the window: who looked longer ago does
-        not know of what the window has forgotten meanwhile.
+        What was rated since is known as a duplicate, but no longer than the window: who looked longer ago
+        does not know of what the window has forgotten meanwhile.
         """
         return arrival.lane_ms - self.at_ms <= arrival.window_ms
 
@@ -56,7 +65,7 @@ def late_of(headers: Sequence[tuple[str, bytes]] | None, arrival: Arrival) -> La
 
 def is_late(record: Any) -> bool:
     """Return whether a record has the header, whatever it says."""
-    return any(name == LATE for name, _ in record.headers or ())
+    return any(name == LATE for name, _ in record.headers)
 
 
 def ageless(arrival: Arrival) -> Arrival:

@@ -6,6 +6,7 @@ Both the steps and what goes on behind the native engine read by this.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
 
 from msgspec.structs import replace
 
@@ -20,6 +21,18 @@ from rater.core.reasons import Reason, Rejection
 from rater.core.sources.csv_reading import COLUMNS
 from rater.core.sources.formats import Skipped
 from rater.core.sources.source_map import Mapped, SourceMap
+
+
+class Readable(Protocol):
+    """What is read of a record."""
+
+    @property
+    def value(self) -> bytes | None:
+        """Its bytes."""
+
+    @property
+    def headers(self) -> Any:
+        """Its headers, or nothing."""
 
 
 def begin_ms(batch: Batch, standing: Standing) -> int:
@@ -42,7 +55,7 @@ def arrivals(
 
 
 def read(
-    record: Record, arrival: Arrival, source_map: SourceMap | None
+    record: Readable, arrival: Arrival, source_map: SourceMap | None
 ) -> Cdr | tuple[Rejection, ...] | Skipped:
     """Return the call of a record, or why there is none. source_map: None, it is a CDR of ours.
 
@@ -61,11 +74,13 @@ def read(
         gone = [*late.known, *left]
     else:
         gone = late.known
-    orig, term = (None if name in gone else party for name, party in (("orig", found.orig), ("term", found.term)))
+    orig, term = (
+        None if name in gone else party for name, party in (("orig", found.orig), ("term", found.term))
+    )
     return replace(found, orig=orig, term=term, rejected=tuple(rejected))
 
 
-def count_known(batch: Batch, record: Record, arrival: Arrival) -> None:
+def count_known(batch: Batch, record: Readable, arrival: Arrival) -> None:
     """Count the sides of a call that the journal knows, though the duplicate window has forgotten them."""
     late = late_of(record.headers, arrival) if record.headers else None
     for side in () if late is None else late.known:
@@ -74,7 +89,7 @@ def count_known(batch: Batch, record: Record, arrival: Arrival) -> None:
 
 
 def _read(
-    record: Record, arrival: Arrival, source_map: SourceMap | None
+    record: Readable, arrival: Arrival, source_map: SourceMap | None
 ) -> Cdr | tuple[Rejection, ...] | Skipped:
     if source_map is None:
         return decode_cdr(record.value, arrival)
@@ -87,7 +102,7 @@ def _read(
     return source_map.named(found)
 
 
-def mapped_of(record: Record, source_map: SourceMap) -> Mapped | tuple[Rejection, ...] | Skipped:
+def mapped_of(record: Readable, source_map: SourceMap) -> Mapped | tuple[Rejection, ...] | Skipped:
     """Return what a source's map makes of a record."""
     columns = header_of(record, COLUMNS) if source_map.format == "csv" else None
     return source_map.apply(record.value or b"", columns)
@@ -108,7 +123,7 @@ def take_rejected(
             batch.sides.append(Side(topic, record, index, rejection=rejection, catalog=by))
 
 
-def header_of(record: Record, name: str) -> bytes | None:
+def header_of(record: Readable, name: str) -> bytes | None:
     """Return the value of a record's header, of several the first."""
     for found, value in record.headers or ():
         if found == name:
