@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import click
 
 from rater.cli.options import FAILED, WrongInput, find_source, invocation, run, settings_options
-from rater.cli.printing import print_json, progress, say
+from rater.cli.printing import print_json, say, shares
 from rater.cli.topics import SINCE, UNTIL, reason_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
     from rater.config import Settings
     from rater.core.line.recycling import Choice
     from rater.jobs.recycle import Report
@@ -72,21 +69,6 @@ async def _recycle(settings: Settings, choice: Choice, *, late: bool, dry_run: b
 
     with shares(f"reading {settings.topic('rejected')}") as passed, shares("reading the journal") as looked:
         return await app.recycle(settings, choice, passed, looked, late=late, dry_run=dry_run)
-
-
-@contextmanager
-def shares(title: str) -> Iterator[Callable[[int, int], None]]:
-    """Show progress; gives the function that is told how much of how much is done."""
-    with progress(title, 1) as step:
-        done = 0.0
-
-        def told(part: int, total: int) -> None:
-            nonlocal done
-            share = min(1.0, part / total) if total else 1.0
-            step(share - done)
-            done = share
-
-        yield told
 
 
 def _tell(report: Report, settings: Settings, *, dry_run: bool) -> None:

@@ -1,0 +1,130 @@
+"""`rater audit --every`: the audit goes on from where it was, and looks at Redis a part at a time.
+
+What it has read lies in a file (`audit_file`). Each round reads the journal on, looks at clients of which
+something was read, at what differed before, and at the next of all clients and DIDs in turn.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
+from itertools import islice
+from typing import Any
+
+from msgspec import Struct
+
+from rater.core.clients.state import did_name
+from rater.core.journal.auditing import Ledger
+from rater.core.journal.comparing import Finding
+from rater.jobs.audit import Progress, fold, read_on
+from rater.jobs.audit_file import AuditFile
+from rater.jobs.audit_looks import Looks
+from rater.store.buckets import Buckets
+from rater.stream.topics import Topics
+
+RECORDS_AT_ONCE = 20_000
+"""Records of the journal that are added to the file in one transaction of it."""
+CLIENTS_PER_S = 1000
+"""So many clients are looked at for each second between two rounds: 60,000 within a minute."""
+CLIENTS_MIN = 1000
+"""But so many in each round."""
+
+
+class Round(Struct):
+    """What a round has found. looked: clients and DIDs that were looked at; whole: whether all were, by now.
+
+    findings_total: also those that are not kept.
+    """
+
+    findings: list[Finding]
+    findings_total: int
+    transactions: int
+    clients: int
+    unsettled: int
+    looked: int
+    whole: bool
+
+
+class RunningAudit:
+    """An audit that goes on."""
+
+    def __init__(
+        self,
+        client: Mapping[str, Any],
+        topics: Topics,
+        store: Buckets,
+        file: AuditFile,
+        inventory: Callable[[], Awaitable[Collection[str] | None]],
+    ) -> None:
+        """inventory: returns the DIDs of the catalog in force, None: there is no catalog."""
+        self._client, self._topics, self._store, self._file = client, topics, store, file
+        self._inventory = inventory
+        self._looks = Looks(store, file.book, file.usage)
+        self._wrong: dict[str, list[Finding]] = {}
+        """Name → what was wrong with it when it was looked at last."""
+        self._unsettled: set[str] = set()
+        self._turn: AsyncIterator[str] = self._names()
+        self._whole = False
+        self._looked_at = time.monotonic()
+
+    async def round(self, progress: Progress | None = None) -> Round:
+        """Read on and look. Raises Halt, StreamDown, StoreDown."""
+        touched = await self._read_on(progress)
+        now = time.monotonic()
+        count = max(CLIENTS_MIN, int((now - self._looked_at) * CLIENTS_PER_S))
+        self._looked_at = now
+        names = {*islice(touched, count), *self._unsettled, *islice(self._wrong, count)}
+        names |= {name async for name in self._next(count)}
+        suspects = await self._looks.look(names)
+        settled = await self._looks.settle(suspects, self._read_on)
+        self._unsettled = set(settled.unsettled)
+        for name in names:
+            self._wrong.pop(name, None)
+        self._wrong |= settled.found  # behind those that were not looked at: their turn is next
+        found = [*self._file.findings(), *(one for of in self._wrong.values() for one in of)]
+        total = self._file.count("findings") + sum(map(len, self._wrong.values()))
+        return Round(
+            found, total, self._file.count("transactions"), self._file.number(), len(self._unsettled),
+            len(names), self._whole,
+        )  # fmt: skip
+
+    async def _read_on(self, progress: Progress | None = None) -> list[str]:
+        """Read what the journal has by now into the file; returns the clients of which something was read."""
+        touched: dict[str, None] = {}
+        file, positions, number = self._file, dict[int, int](), 0
+        ledger = Ledger(file.opened, keep_names=True)
+        async for lane, records, end in read_on(self._client, self._topics, file.positions, progress):
+            fold(ledger, lane, records)
+            positions[lane] = end
+            number += len(records)
+            if number >= RECORDS_AT_ONCE:
+                touched |= dict.fromkeys(ledger.clients())
+                file.merge(ledger, positions)
+                ledger, number = Ledger(file.opened, keep_names=True), 0
+        touched |= dict.fromkeys(ledger.clients())
+        if positions:
+            file.merge(ledger, positions)
+        return list(touched)
+
+    async def _next(self, count: int) -> AsyncIterator[str]:
+        """Yield the names whose turn it is; not more than there are."""
+        for _ in range(count):
+            name = await anext(self._turn, None)
+            if name is None:
+                self._turn, self._whole = self._names(), True
+                return
+            yield name
+
+    async def _names(self) -> AsyncIterator[str]:
+        """Yield the clients of the journal, those that Redis alone has, and the DIDs."""
+        last = ""
+        while some := self._file.clients(last, CLIENTS_MIN):
+            for name in some:
+                yield name
+            last = some[-1]
+        async for name in self._store.scan_clients():
+            if not self._file.has(name):
+                yield name
+        inventory = self._looks.inventory = await self._inventory()
+        for number in inventory or ():
+            yield did_name(number)
