@@ -68,7 +68,7 @@ class AuditFile:
         self.positions = dict.fromkeys(range(lanes), 0)
         self.lane_ms = dict.fromkeys(range(lanes), 0)
         self.opened: dict[int, Open] = {}
-        for lane, position, lane_ms, opened in self._file.execute("SELECT * FROM lane"):
+        for lane, position, lane_ms, opened in self._rows("SELECT * FROM lane"):
             self.positions[lane], self.lane_ms[lane] = position, lane_ms
             if opened is not None:
                 self.opened[lane] = _opened.decode(opened)
@@ -105,9 +105,9 @@ class AuditFile:
             "or delete it: it is made again from the journal"
         )
 
-    def _run(self, statement: str, *values: Any) -> sqlite3.Cursor:
+    def _rows(self, statement: str, *values: Any) -> list[Any]:
         try:
-            return self._file.execute(statement, values)
+            return self._file.execute(statement, values).fetchall()
         except sqlite3.Error as error:
             raise Halt(self._why(error)) from error
 
@@ -155,12 +155,12 @@ class AuditFile:
 
     def count(self, name: str) -> int:
         """Return how many transactions were read, or findings made of what was read."""
-        row = self._run("SELECT value FROM about WHERE name = ?", f"count/{name}").fetchone()
-        return 0 if row is None else int(row[0])
+        rows = self._rows("SELECT value FROM about WHERE name = ?", f"count/{name}")
+        return sum(int(number) for (number,) in rows)
 
     def findings(self) -> list[Finding]:
         """Return what was wrong in what was read."""
-        return [Finding(*row) for row in self._run("SELECT * FROM finding")]
+        return [Finding(*row) for row in self._rows("SELECT * FROM finding")]
 
     def _add_seen(self, ledger: Ledger) -> None:
         """Find what was published before, and note what is new; forget what cannot come again."""
@@ -235,35 +235,38 @@ class AuditFile:
     def book(self, client: str) -> Book:
         """Return what the journal says of a client."""
         found = Book()
-        row = self._run("SELECT * FROM client WHERE client = ?", client).fetchone()
-        if row is not None:
+        for row in self._rows("SELECT * FROM client WHERE client = ?", client):
             _, found.balance, found.changes, found.lowest, found.highest, found.state = row
-        found.counters.update(self._run("SELECT field, used FROM counter WHERE client = ?", client))
+        found.counters.update(self._rows("SELECT field, used FROM counter WHERE client = ?", client))
         found.moves = [
-            _move.decode(raw) for (raw,) in self._run("SELECT move FROM move WHERE client = ?", client)
+            _move.decode(raw) for (raw,) in self._rows("SELECT move FROM move WHERE client = ?", client)
         ]
         return found
 
     def usage(self, name: str) -> int | None:
         """Return the amount of a transaction, micros; None: it was not published, or too long ago."""
-        generations = [of for (of,) in self._run("SELECT DISTINCT generation FROM seen")]
-        for of in generations:
-            row = self._run(
-                "SELECT amount FROM seen WHERE generation = ? AND digest = ?", of, digest_of(name) - _SIGN
-            ).fetchone()
-            if row is not None:
-                return int(row[0])
-        return None
+        generation = _NEVER - 1
+        while True:
+            following = "SELECT min(generation) FROM seen WHERE generation > ?"
+            (generation,) = self._rows(following, generation)[0]
+            if generation is None:
+                return None
+            found = self._rows(
+                "SELECT amount FROM seen WHERE generation = ? AND digest = ?",
+                generation, digest_of(name) - _SIGN,
+            )  # fmt: skip
+            if found:
+                return int(found[0][0])
 
     def clients(self, after: str, limit: int) -> list[str]:
         """Return names of clients, in order, behind this one."""
-        rows = self._run("SELECT client FROM client WHERE client > ? ORDER BY client LIMIT ?", after, limit)
+        rows = self._rows("SELECT client FROM client WHERE client > ? ORDER BY client LIMIT ?", after, limit)
         return [name for (name,) in rows]
 
     def has(self, client: str) -> bool:
         """Return whether the journal names a client."""
-        return self._run("SELECT 1 FROM client WHERE client = ?", client).fetchone() is not None
+        return bool(self._rows("SELECT 1 FROM client WHERE client = ?", client))
 
     def number(self) -> int:
         """Return how many clients the journal names."""
-        return int(self._run("SELECT count(*) FROM client").fetchone()[0])
+        return int(self._rows("SELECT count(*) FROM client")[0][0])
