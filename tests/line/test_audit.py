@@ -15,12 +15,15 @@ from typing import Any
 
 import aiohttp
 import pytest
+from aiokafka import TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from redis.asyncio import Redis
 
 from rater import app
 from rater.cli.running import audit_again, audit_once
 from rater.core.bucket.messages import bucket_of
 from rater.core.instants import DAY_MS, HOUR_MS
+from rater.core.journal.auditing import Ledger
 from rater.jobs.audit_file import AuditFile
 from rater.store.keys import Keys
 from rater.stream.producer import Writer
@@ -207,6 +210,9 @@ async def test_an_audit_goes_on_from_its_file(
             assert await drift() == 0
         await system.settled()
     capsys.readouterr()
+    kept = AuditFile(file, await journal_of(system), 2, 7 * DAY_MS + HOUR_MS)
+    ledger = await app.audit(system.settings)
+    kept_is(kept, ledger)
     async with Redis.from_url(system.settings.redis.url) as redis:
         key = await client_key(redis, system, transaction["client"])
         await redis.hincrby(key, "b", 1)
@@ -219,16 +225,53 @@ async def test_an_audit_goes_on_from_its_file(
             record, _ = await one_with_draws(system)
             await system.send_whole(system.topics.transactions, record)
             await until_drift(drift, 2 + len(transaction["draws"]))
+            admin = AIOKafkaAdminClient(**system.client)
+            await admin.start()
+            await admin.delete_records({TopicPartition(system.topics.transactions, 0): RecordsToDelete(3)})
+            await admin.close()
+            await until_drift(drift, 3 + len(transaction["draws"]))
     told = capsys.readouterr()
     assert f"client {transaction['client']}: Redis has" in told.out
     assert f"{transaction['id']} revision 1 usage was published before, at [{record.partition}]" in told.out
-    kept = AuditFile(file, await journal_of(system), 2, 7 * DAY_MS + HOUR_MS)
-    ledger = await app.audit(system.settings)
+    assert f"{system.topics.transactions}[0]: its records before offset 3 were removed" in told.out
+
+
+def kept_is(kept: AuditFile, ledger: Ledger) -> None:
+    """Assert that the file of an audit has what the whole journal says."""
     assert kept.count("transactions") == ledger.transactions
     assert {name: kept.book(name) for name in kept.clients("", 100)} == {
         name: ledger.book(name) for name in sorted(ledger.clients())
     }
     kept.close()
+
+
+async def test_a_client_that_always_moves(system_of: SystemOf) -> None:
+    """What the store has more than the journal is published next: it is no drift, and it is settled."""
+    system, ended = await system_of(partitions=2), asyncio.Event()
+
+    async def traffic() -> None:
+        n = 0
+        while not ended.is_set():
+            now_ms = time.time_ns() // 1_000_000
+            cdrs = calls(20, n, now_ms, contested=1, contested_clients=1)
+            await system.send([(raw, None) for raw in cdrs], partition=n % 2)
+            n += 1
+
+    async with system.worker():
+        await system.load(catalog(1, 1))
+        sending = asyncio.create_task(traffic())
+        try:
+            await system.until(lambda: _some(system))
+            for _ in range(2):
+                ledger = await app.audit(system.settings)
+                assert (ledger.findings, ledger.unsettled) == ([], 0)
+        finally:
+            ended.set()
+            await sending
+
+
+async def _some(system: Any) -> bool:
+    return len(await system.transactions()) > 100
 
 
 async def journal_of(system: Any) -> dict[str, str]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
-from functools import partial
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from rater.core.clients.state import did_name
 from rater.core.journal.auditing import Ledger
+from rater.core.journal.comparing import Step
 from rater.core.journal.records import ChangeRecord, Effect
 from rater.errors import Halt
 from rater.jobs.audit_looks import Looks
@@ -36,7 +37,13 @@ async def audit(
         names.add(name)
     looks = Looks(store, ledger.book, ledger.usage, inventory)
     suspects = await looks.look(names)
-    settled = await looks.settle(suspects, partial(_read_on, client, topics, ledger, positions, None))
+
+    async def steps_of(watched: Collection[str]) -> Mapping[str, Sequence[Step]]:
+        ledger.watched, ledger.steps = watched, defaultdict(list)
+        await _read_on(client, topics, ledger, positions, None)
+        return ledger.steps
+
+    settled = await looks.settle(suspects, steps_of)
     ledger.unsettled = len(settled.unsettled)
     for found in settled.found.values():
         for finding in found:

@@ -1,25 +1,27 @@
 """An audit looks at clients and DIDs in Redis, again and again where they differ, until that is settled.
 
 It runs while workers rate. Then the store is ahead of the journal (or the journal that was read is behind):
-a client that differs is looked at again after reading on, and is a finding only when it differs while nothing
-of it moves.
+a client that differs is looked at again after reading on. What was published by then explains it, or it is a
+finding when it differs while nothing of it moves.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Container, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from rater.core.clients.state import did_name
 from rater.core.journal.comparing import (
     Book,
     Finding,
+    Step,
     Stored,
     compare,
     compare_dids,
     compare_entry,
     held_numbers,
+    is_on_its_way,
 )
 from rater.store.buckets import Buckets
 
@@ -31,6 +33,10 @@ QUIET_ROUNDS = 3
 
 CLIENTS_AT_ONCE = 200
 """Clients of which the state is asked for at once."""
+
+
+ReadOn = Callable[[Collection[str]], Awaitable[Mapping[str, Sequence[Step]]]]
+"""Reads what the journal has by then; returns the steps of these clients in it."""
 
 
 class Settled(NamedTuple):
@@ -52,6 +58,8 @@ class Looks:
     ) -> None:
         """book: what the journal says of a client. usage: as of `compare`. inventory: DIDs of the catalog."""
         self._store, self._book, self._usage, self.inventory = store, book, usage, inventory
+        self._stored: dict[str, Stored | None] = {}
+        """Clients that differed when they were looked at last, as the store had them."""
 
     async def look(self, names: Iterable[str]) -> dict[str, list[Finding]]:
         """Return what differs now, by name."""
@@ -63,7 +71,7 @@ class Looks:
         return found
 
     async def _clients(self, names: Sequence[str]) -> dict[str, list[Finding]]:
-        stored = dict(zip(names, await asyncio.gather(*(self._stored(name) for name in names)), strict=True))
+        stored = dict(zip(names, await asyncio.gather(*(self._ask(name) for name in names)), strict=True))
         held = {name: numbers for name in names if (numbers := held_numbers(stored[name]))}
         owners = await self._owners([number for numbers in held.values() for number in numbers])
         found = {
@@ -73,7 +81,9 @@ class Looks:
             ]
             for name in names
         }
-        return {name: findings for name, findings in found.items() if findings}
+        wrong = {name: findings for name, findings in found.items() if findings}
+        self._stored |= {name: stored[name] for name in wrong}
+        return wrong
 
     async def _dids(self, numbers: Sequence[str]) -> dict[str, list[Finding]]:
         owners = await self._owners(numbers)
@@ -90,26 +100,41 @@ class Looks:
         names = [did_name(number) for number in numbers]
         return await self._store.accounts(names) if names else {}
 
-    async def _stored(self, name: str) -> Stored | None:
+    async def _ask(self, name: str) -> Stored | None:
         found = await self._store.client(name)
         return None if found is None else Stored(found[1], found[2], found[0])
 
-    async def settle(
-        self, suspects: dict[str, list[Finding]], read_on: Callable[[], Awaitable[object]]
-    ) -> Settled:
-        """Look at what differs until it is settled. read_on: reads what the journal has by then."""
+    async def settle(self, suspects: dict[str, list[Finding]], read_on: ReadOn) -> Settled:
+        """Look at what differs until it is settled."""
         quiet = dict.fromkeys(suspects, 0)
         for _ in range(ROUNDS_MAX):
             if all(quiet[name] >= QUIET_ROUNDS for name in suspects):
                 break
             await asyncio.sleep(PAUSE_S)
             before = {name: self._book(name).moved() for name in suspects}
-            await read_on()
-            suspects = await self.look(suspects)
+            steps = await read_on(suspects)
+            suspects = await self.look(
+                name
+                for name, found in suspects.items()
+                if name not in steps or not self._explained(name, found, before[name][:2], steps[name])
+            )
             for name in suspects:
                 quiet[name] = quiet[name] + 1 if self._book(name).moved() == before[name] else 0
+        self._stored.clear()
         settled = {name: found for name, found in suspects.items() if quiet[name] >= QUIET_ROUNDS}
         return Settled(settled, [name for name in suspects if name not in settled])
+
+    def _explained(
+        self,
+        name: str,
+        found: Sequence[Finding],
+        before: tuple[int, Mapping[str, int]],
+        steps: Sequence[Step],
+    ) -> bool:
+        """Return whether sums alone differed, and by what was published since."""
+        stored = self._stored.get(name)
+        sums = all(one.kind in {"balance", "counter"} for one in found)
+        return stored is not None and sums and is_on_its_way(before, stored, steps)
 
 
 def batched(names: list[str], size: int) -> Iterator[list[str]]:

@@ -7,7 +7,8 @@ something was read, at what differed before, and at the next of all clients and 
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
+from collections import defaultdict
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
@@ -15,11 +16,12 @@ from msgspec import Struct
 
 from rater.core.clients.state import did_name
 from rater.core.journal.auditing import Ledger
-from rater.core.journal.comparing import Finding
+from rater.core.journal.comparing import Finding, Step
 from rater.jobs.audit import Progress, fold, read_on
 from rater.jobs.audit_file import AuditFile
 from rater.jobs.audit_looks import Looks
 from rater.store.buckets import Buckets
+from rater.stream.journal import removed
 from rater.stream.topics import Topics
 
 RECORDS_AT_ONCE = 20_000
@@ -28,6 +30,9 @@ CLIENTS_PER_S = 1000
 """So many clients are looked at for each second between two rounds: 60,000 within a minute."""
 CLIENTS_MIN = 1000
 """But so many in each round."""
+
+
+_GONE = "a store that is lost cannot be rebuilt; restore the topic from a backup"
 
 
 class Round(Struct):
@@ -69,30 +74,43 @@ class RunningAudit:
 
     async def round(self, progress: Progress | None = None) -> Round:
         """Read on and look. Raises Halt, StreamDown, StoreDown."""
-        touched = await self._read_on(progress)
+        touched, _ = await self._read_on(progress)
         now = time.monotonic()
         count = max(CLIENTS_MIN, int((now - self._looked_at) * CLIENTS_PER_S))
         self._looked_at = now
         names = {*islice(touched, count), *self._unsettled, *islice(self._wrong, count)}
         names |= {name async for name in self._next(count)}
         suspects = await self._looks.look(names)
-        settled = await self._looks.settle(suspects, self._read_on)
+        settled = await self._looks.settle(suspects, self._steps_of)
         self._unsettled = set(settled.unsettled)
         for name in names:
             self._wrong.pop(name, None)
         self._wrong |= settled.found  # behind those that were not looked at: their turn is next
-        found = [*self._file.findings(), *(one for of in self._wrong.values() for one in of)]
-        total = self._file.count("findings") + sum(map(len, self._wrong.values()))
+        topic = self._topics.transactions
+        gone = [
+            Finding("removed", f"{topic}[{lane}]", f"its records before offset {begin} were removed: {_GONE}")
+            for lane, begin in (await removed(self._client, topic, list(self._file.positions))).items()
+        ]
+        found = [*self._file.findings(), *gone, *(one for of in self._wrong.values() for one in of)]
+        total = self._file.count("findings") + len(gone) + sum(map(len, self._wrong.values()))
         return Round(
             found, total, self._file.count("transactions"), self._file.number(), len(self._unsettled),
             len(names), self._whole,
         )  # fmt: skip
 
-    async def _read_on(self, progress: Progress | None = None) -> list[str]:
-        """Read what the journal has by now into the file; returns the clients of which something was read."""
-        touched: dict[str, None] = {}
+    async def _steps_of(self, watched: Collection[str]) -> Mapping[str, Sequence[Step]]:
+        return (await self._read_on(None, watched))[1]
+
+    async def _read_on(
+        self, progress: Progress | None, watched: Collection[str] = ()
+    ) -> tuple[list[str], dict[str, list[Step]]]:
+        """Read what the journal has by now into the file.
+
+        Returns the clients of which something was read, and the steps of those that are watched.
+        """
+        touched, steps = dict[str, None](), defaultdict[str, list[Step]](list)
         file, positions, number = self._file, dict[int, int](), 0
-        ledger = Ledger(file.opened, keep_names=True)
+        ledger = self._ledger(watched, steps)
         async for lane, records, end in read_on(self._client, self._topics, file.positions, progress):
             fold(ledger, lane, records)
             positions[lane] = end
@@ -100,11 +118,16 @@ class RunningAudit:
             if number >= RECORDS_AT_ONCE:
                 touched |= dict.fromkeys(ledger.clients())
                 file.merge(ledger, positions)
-                ledger, number = Ledger(file.opened, keep_names=True), 0
+                ledger, number = self._ledger(watched, steps), 0
         touched |= dict.fromkeys(ledger.clients())
         if positions:
             file.merge(ledger, positions)
-        return list(touched)
+        return list(touched), steps
+
+    def _ledger(self, watched: Collection[str], steps: defaultdict[str, list[Step]]) -> Ledger:
+        ledger = Ledger(self._file.opened, keep_names=True)
+        ledger.watched, ledger.steps = watched, steps
+        return ledger
 
     async def _next(self, count: int) -> AsyncIterator[str]:
         """Yield the names whose turn it is; not more than there are."""

@@ -32,6 +32,7 @@ from rater.core.json_text import UNREADABLE
 from rater.core.reasons import shown
 from rater.errors import Halt, StreamDown
 from rater.stream.connecting import Connection, reading
+from rater.stream.topics import configured
 
 DEADLINE_S = 60.0
 """So long a read may stand still.
@@ -243,6 +244,20 @@ async def end_offsets(
     async with reading(client, places, deadline_s=deadline_s) as reader:
         ends: Mapping[TopicPartition, int] = await reader.end_offsets(places)
         return {place.partition: end for place, end in ends.items()}
+
+
+async def removed(client: Connection, topic: str, partitions: Sequence[int]) -> dict[int, int]:
+    """Return where partitions begin whose first records are gone, of a topic that keeps all its records.
+
+    Of one that does not, it is as it was set up.
+    """
+    found = (await configured(client, [topic]))[topic]
+    if found.get("retention.ms") != "-1" or found.get("retention.bytes") != "-1":
+        return {}
+    places = [TopicPartition(topic, partition) for partition in partitions]
+    async with reading(client, places, deadline_s=DEADLINE_S) as reader:
+        begins: Mapping[TopicPartition, int] = await reader.beginning_offsets(places)
+    return {place.partition: begin for place, begin in begins.items() if begin}
 
 
 async def end_offset(

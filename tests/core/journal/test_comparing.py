@@ -10,11 +10,13 @@ from rater.core.clients.state import ClientPackage, ClientState, HeldDid, Life, 
 from rater.core.journal.comparing import (
     Book,
     Move,
+    Step,
     Stored,
     compare,
     compare_dids,
     compare_entry,
     held_numbers,
+    is_on_its_way,
 )
 
 FEE, ACTIVATION = "cp/1/1/subscription_fee", "cp/1/1/activation_fee"
@@ -113,3 +115,29 @@ def test_dids_are_entered_for_who_holds_them() -> None:
     assert [*compare_entry("100", None, [])] == [*compare_entry("100", "c", held)] == []
     (entered,) = compare_entry("100", "d", ["101"])
     assert entered.problem == "it is entered for client d, which does not hold it"
+
+
+def steps_of(lane: int, *micros: int) -> list[Step]:
+    """Return steps of a lane, each with a counter that goes up by 1."""
+    return [Step(lane, one, [("1.1.m", 1)]) for one in micros]
+
+
+@pytest.mark.parametrize(
+    ("balance", "used", "steps", "explained"),
+    [
+        (-10, 5, [], True), (-12, 5, [], False),
+        (-12, 6, steps_of(0, -2, -3), True), (-15, 7, steps_of(0, -2, -3), True),
+        (-13, 6, steps_of(0, -2, -3), False), (-12, 7, steps_of(0, -2, -3), False),
+        (-17, 6, steps_of(0, -2) + steps_of(1, -7, -1), True),
+        (-20, 8, steps_of(0, -2) + steps_of(1, -7, -1), True),
+        (-11, 6, steps_of(0, -2) + steps_of(1, -7, -1), False),
+        (-24, 9, steps_of(0, -2) + steps_of(1, -7, -1) + steps_of(2, -4, -9), True),
+        (-16, 6, steps_of(0, -2) + steps_of(1, -7, -1) + steps_of(2, -4, -9), False),
+    ],
+)  # fmt: skip
+def test_what_was_drawn_and_is_published_later(
+    balance: int, used: int, steps: list[Step], *, explained: bool
+) -> None:
+    """The store has the first steps of each lane; anything else is no matter of time."""
+    before = -10, {"1.1.m": 5}
+    assert is_on_its_way(before, Stored(balance, {"1.1.m": used}), steps) == explained

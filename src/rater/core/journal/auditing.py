@@ -17,14 +17,14 @@ import msgspec
 
 from rater.core.amounts import LIMIT, parse_micros
 from rater.core.catalog.offers import ROLLED, counter_field
-from rater.core.journal.comparing import MOVES, Book, Finding, Move, Stored, compare
+from rater.core.journal.comparing import MOVES, Book, Finding, Move, Step, Stored, compare
 from rater.core.journal.records import Identity
 from rater.core.json_text import UNREADABLE
 from rater.core.kinds import TransactionType
 from rater.core.reasons import shown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
     from rater.core.journal.records import ChangeRecord, Effect
 
@@ -107,6 +107,9 @@ class Ledger:
         """The same → its name, its client."""
         self.opened: dict[int, Open] = {} if opened is None else opened
         """Partition → the change that was read last."""
+        self.watched: Collection[str] = ()
+        """Clients whose steps are noted."""
+        self.steps: defaultdict[str, list[Step]] = defaultdict(list)
         self.lane_ms: dict[int, int] = {}
         """Partition → the lane's time, ms."""
 
@@ -136,6 +139,8 @@ class Ledger:
         book.balance += amount
         for field, units in taken:
             book.counters[field] += units
+        if transaction.client in self.watched:
+            self.steps[transaction.client].append(Step(partition, amount, taken))
         if transaction.type in MOVES or transaction.revision > 1:
             of, reverses = transaction.of, transaction.reverses
             move = Move(transaction.id, transaction.type, transaction.revision, amount, reverses, of)
@@ -156,6 +161,8 @@ class Ledger:
         book.change(change.version, change.instead, change.state)
         for field, delta in change.counters:
             book.counters[field] += delta
+        if change.client in self.watched:
+            self.steps[change.client].append(Step(partition, 0, change.counters))
         self.opened[partition] = Open(
             (change.topic, change.offset, change.index), f"rater.transactions[{partition}]@{offset}",
             f"the change of client {shown(change.client)} to version {change.version} added "

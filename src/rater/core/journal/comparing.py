@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from hashlib import blake2b
+from itertools import product
+from math import prod
 from typing import NamedTuple
 
 import msgspec
@@ -84,6 +86,61 @@ class Book(msgspec.Struct):
     def moved(self) -> tuple[int, dict[str, int], int]:
         """Return what changes with each movement: two that are equal lie in a quiet time."""
         return self.balance, dict(self.counters), self.changes
+
+
+class Step(NamedTuple):
+    """What one record of the journal did to a client's sums: micros, counter fields with what was added."""
+
+    lane: int
+    balance: int
+    counters: Sequence[tuple[str, int]]
+
+
+Sums = frozenset[tuple[str, int]]
+"""Differences that are not 0: of counter fields, and of the balance by the field ""."""
+
+_WAYS_MAX = 100_000
+"""So many combinations of lanes are tried; beyond it a client is looked at again."""
+
+
+def is_on_its_way(before: tuple[int, Mapping[str, int]], stored: Stored, steps: Sequence[Step]) -> bool:
+    """Return whether the store was just ahead: what it had more was published afterwards.
+
+    before: balance and counters by the journal as it was read before the store was asked. steps: what was
+    read after that. Each lane draws in the order in which it publishes, so the store has the first ones of
+    each lane, how many is not known.
+    """
+    balance, counters = before
+    wanted = {"": stored.balance - balance}
+    for field in counters.keys() | stored.counters.keys():
+        wanted[field] = stored.counters.get(field, 0) - counters.get(field, 0)
+    by: defaultdict[int, list[Step]] = defaultdict(list)
+    for step in steps:
+        by[step.lane].append(step)
+    ways = sorted(map(_begins, by.values()), key=len)
+    last = set(ways.pop()) if ways else {frozenset()}
+    if prod(map(len, ways)) > _WAYS_MAX:
+        return False
+    return any(_less(wanted, chosen) in last for chosen in product(*ways))
+
+
+def _begins(steps: Sequence[Step]) -> list[Sums]:
+    """Return what the first 0, 1, 2 … of the steps come to."""
+    sums: Counter[str] = Counter()
+    found = [frozenset[tuple[str, int]]()]
+    for step in steps:
+        sums[""] += step.balance
+        for field, units in step.counters:
+            sums[field] += units
+        found.append(frozenset((field, units) for field, units in sums.items() if units))
+    return found
+
+
+def _less(wanted: Mapping[str, int], chosen: Sequence[Sums]) -> Sums:
+    left = Counter(wanted)
+    for sums in chosen:
+        left.subtract(dict(sums))
+    return frozenset((field, units) for field, units in left.items() if units)
 
 
 def register_digest(state: bytes) -> bytes:
