@@ -390,7 +390,9 @@ async def audits(
         store = await stack.enter_async_context(opened_store(settings))
         port = await health.start(settings.metrics.host, settings.metrics.port)
         stack.push_async_callback(health.stop)
-        running = RunningAudit(client, topics, store, audited, lambda: _inventory(settings, catalogs))
+        running = RunningAudit(
+            client, topics, store, audited, lambda: _inventory(settings, catalogs), every_s
+        )
         yield port, _rounds(settings, running, metrics, every_s, progress)
 
 

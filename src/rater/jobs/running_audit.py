@@ -6,7 +6,6 @@ something was read, at what differed before, and at the next of all clients and 
 
 from __future__ import annotations
 
-import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from itertools import islice
@@ -60,8 +59,12 @@ class RunningAudit:
         store: Buckets,
         file: AuditFile,
         inventory: Callable[[], Awaitable[Collection[str] | None]],
+        every_s: int,
     ) -> None:
-        """inventory: returns the DIDs of the catalog in force, None: there is no catalog."""
+        """inventory: returns the DIDs of the catalog in force, None: there is no catalog.
+
+        every_s: between two rounds.
+        """
         self._client, self._topics, self._store, self._file = client, topics, store, file
         self._inventory = inventory
         self._looks = Looks(store, file.book, file.usage)
@@ -70,14 +73,12 @@ class RunningAudit:
         self._unsettled: set[str] = set()
         self._turn: AsyncIterator[str] = self._names()
         self._whole = False
-        self._looked_at = time.monotonic()
+        self._count = max(CLIENTS_MIN, every_s * CLIENTS_PER_S)
 
     async def round(self, progress: Progress | None = None) -> Round:
         """Read on and look. Raises Halt, StreamDown, StoreDown."""
         touched, _ = await self._read_on(progress)
-        now = time.monotonic()
-        count = max(CLIENTS_MIN, int((now - self._looked_at) * CLIENTS_PER_S))
-        self._looked_at = now
+        count = self._count
         names = {*islice(touched, count), *self._unsettled, *islice(self._wrong, count)}
         names |= {name async for name in self._next(count)}
         suspects = await self._looks.look(names)
