@@ -15,6 +15,7 @@ import pytest
 from recycled import KYIV, ROME, catalog, cdr, recycled, rejections, usage_of
 
 from rater import app
+from rater.core.line.recycling import Choice
 from rater.core.reasons import Reason
 
 pytestmark = pytest.mark.kafka
@@ -130,3 +131,19 @@ async def test_killed_half_way(system_of: SystemOf, when: str) -> None:
         assert set(values.values()) == {2}
     sides = {f"default/{name}/orig": 1 for name in names} | {f"default/{name}/term": 1 for name in names[::2]}
     assert await usage_of(system) == sides
+
+
+async def test_two_at_once(system_of: SystemOf) -> None:
+    """The one that began first stops with a sentence, or had ended; each record is sent once."""
+    system = await system_of()
+    async with system.worker():
+        await system.load(catalog("380"))
+        await system.send([(cdr(f"x{n}", ROME), None) for n in range(40)])
+        await system.settled()
+    both = [app.recycle(system.settings, Choice(), lambda *_: None, lambda *_: None) for _ in range(2)]
+    ends = await asyncio.gather(*both, return_exceptions=True)
+    stopped = [end for end in ends if isinstance(end, BaseException)]
+    assert all("another `rater recycle` has begun" in str(end) for end in stopped)
+    values = Counter(record.value for record in await system.read(system.topics.cdrs))
+    assert set(values.values()) == {2}
+    assert len(stopped) < 2
