@@ -24,6 +24,7 @@ from rater.core.catalog.codes import NO_RATE
 from rater.core.catalog.offers import LimitText
 from rater.core.clients.views import PeriodText
 from rater.core.journal.auditing import Ledger
+from rater.core.journal.comparing import Stored
 from rater.core.journal.outcomes import OutcomeRow, Pending, pack_rows, unpack_kept
 from rater.core.journal.reconciling import Reconciling
 from rater.core.line import steps
@@ -124,7 +125,7 @@ def test_a_rebuilt_bucket_has_the_fee() -> None:
     assert empty.clients["42"].used == there.used
     assert empty.clients["42"].balance == there.balance - 20  # what it began with is not in this journal
     assert ledger.findings == []
-    assert ledger.compare("42", (there.balance - 20, there.used)) == []
+    assert ledger.compare("42", Stored(there.balance - 20, there.used)) == []
 
 
 def test_a_kept_fee_stays_with_its_side() -> None:

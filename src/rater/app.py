@@ -22,20 +22,26 @@ import structlog
 from rater.catalogs import Catalogs
 from rater.config import Settings
 from rater.core.catalog_files.merging import Fault
+from rater.core.instants import DAY_MS, HOUR_MS
 from rater.core.journal.auditing import Ledger
-from rater.errors import Halt, StreamDown, Wait
+from rater.core.line.recycling import Choice
+from rater.errors import Halt, NoCatalog, StreamDown, Wait
 from rater.health import HealthServer
 from rater.jobs.audit import Progress
 from rater.jobs.audit import audit as run_audit
+from rater.jobs.audit_file import AuditFile
 from rater.jobs.commands import Sender
 from rater.jobs.load import Loaded, Loader
+from rater.jobs.recycle import Recycling, Report
+from rater.jobs.running_audit import Round, RunningAudit
 from rater.metrics import Metrics
+from rater.queries import catalog as catalog_queries
 from rater.queries.connections import Connections
 from rater.queries.pending_charges import pending_charges
 from rater.source_maps import open_maps
 from rater.store.buckets import Buckets
 from rater.stream.content import read_content
-from rater.stream.topics import Topics
+from rater.stream.topics import Topics, topic_ids
 from rater.worker.process import Worker
 from rater.worker.shared import Readiness, Shared, WorkerConnections
 
@@ -326,32 +332,87 @@ async def sender(settings: Settings, progress: Callable[[str], None]) -> AsyncIt
 
 async def audit(settings: Settings, progress: Progress | None = None) -> Ledger:
     """Compare Redis with the journal; returns the ledger with every finding."""
+    client, topics = kafka_client(settings), topics_of(settings)
     async with opened_store(settings) as store:
-        return await run_audit(kafka_client(settings), topics_of(settings), store, progress)
+        return await run_audit(
+            client, topics, store, progress, await _inventory(settings, catalogs_of(settings))
+        )
+
+
+async def _inventory(settings: Settings, catalogs: Catalogs) -> frozenset[str] | None:
+    """Return the DIDs of the catalog in force, None: none was loaded, or it is gone."""
+    try:
+        found = await catalog_queries.newest(kafka_client(settings), topics_of(settings), catalogs)
+    except NoCatalog:
+        return None
+    return None if found is None else frozenset(found.dids)
+
+
+async def recycle(
+    settings: Settings,
+    choice: Choice,
+    passed: Progress,
+    looked: Progress,
+    *,
+    late: bool = False,
+    dry_run: bool = False,
+) -> Report:
+    """Send rejected records again; returns what became of them. See `jobs/recycle.py`."""
+    maps, faults = open_maps(settings.sources)
+    client, topics = kafka_client(settings), topics_of(settings)
+    problems = faults or await topics.check(client)
+    if problems:
+        raise Halt("\n".join(problems))
+    read_by = {source.topic: maps.get(source.topic) for source in settings.all_sources().values()}
+    window_ms = settings.worker.duplicate_window_days * DAY_MS
+    run = Recycling(client, topics, read_by, choice, window_ms, late=late, dry_run=dry_run)
+    return await run.run(passed, looked)
 
 
 @asynccontextmanager
-async def audits(settings: Settings, every_s: int) -> AsyncIterator[tuple[int, AsyncIterator[Ledger]]]:
-    """Serve the last audit's result as `rater_audit_drift`, and how many charges wait as of then.
+async def audits(
+    settings: Settings, every_s: int, file: str = "", progress: Progress | None = None
+) -> AsyncIterator[tuple[int, AsyncIterator[Round]]]:
+    """Serve what an audit that goes on finds as `rater_audit_drift`, and how many charges wait.
 
-    Gives the port, and the ledgers of audits without end, `every_s` seconds apart.
+    Gives the port, and its rounds without end, `every_s` seconds apart. file: where it keeps what it has
+    read, "" for as long as it runs. Raises WrongFileError.
     """
+    client, topics = kafka_client(settings), topics_of(settings)
+    ids = await topic_ids(client, [topics.transactions])
+    generation_ms = settings.worker.duplicate_window_days * DAY_MS + HOUR_MS
+    audited = AuditFile(file, {"journal": ids[topics.transactions]}, topics.partitions, generation_ms)
     metrics = Metrics()
     health = HealthServer(metrics, list)
-    port = await health.start(settings.metrics.host, settings.metrics.port)
+    catalogs = catalogs_of(settings)
+    async with AsyncExitStack() as stack:
+        stack.callback(audited.close)
+        store = await stack.enter_async_context(opened_store(settings))
+        port = await health.start(settings.metrics.host, settings.metrics.port)
+        stack.push_async_callback(health.stop)
+        running = RunningAudit(
+            client, topics, store, audited, lambda: _inventory(settings, catalogs), every_s
+        )
+        yield port, _rounds(settings, running, metrics, every_s, progress)
 
-    async def ledgers() -> AsyncIterator[Ledger]:
-        while True:
-            ledger = await audit(settings)
-            metrics.drift(ledger.findings_total)
-            metrics.pending_charges(await count_pending(settings))
-            yield ledger
-            await asyncio.sleep(every_s)
 
-    try:
-        yield port, ledgers()
-    finally:
-        await health.stop()
+async def _rounds(
+    settings: Settings, running: RunningAudit, metrics: Metrics, every_s: int, progress: Progress | None
+) -> AsyncIterator[Round]:
+    count_at = 0.0
+    while True:
+        try:
+            found = await running.round(progress)
+            metrics.drift(found.findings_total)
+            began = time.monotonic()
+            if began >= count_at:  # it asks for all clients, so it takes a hundredth of the time at most
+                metrics.pending_charges(await count_pending(settings))
+                count_at = time.monotonic() + 100 * (time.monotonic() - began)
+        except Wait as error:
+            log.warning("the audit waits", reason=str(error))
+        else:
+            yield found
+        await asyncio.sleep(every_s)
 
 
 async def count_pending(settings: Settings) -> int:

@@ -25,6 +25,7 @@ from rater.cli import (
     files,
     packages,
     pending_charges,
+    recycling,
     running,
     topics,
 )
@@ -68,7 +69,7 @@ def rater() -> None:
 for _command in (
     *(running.demo, running.worker, running.topics, checking.check, running.load, running.audit),
     *(files.ingest, files.sources, decks.decks, examples.config_group),
-    *(topics.transactions, topics.rejected),
+    *(topics.transactions, topics.rejected, recycling.recycle),
     *(clients.clients, packages.packages, client_packages.client_packages, pending_charges.pending_charges),
     dids.dids,
 ):

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterator
 from io import BufferedReader
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, cast
 
 import click
 
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from rater.core.reasons import Rejection
     from rater.core.sources.cutting import Record
     from rater.core.sources.source_map import Mapped, Skipped, SourceMap
+    from rater.stream.ingest import Ingest
+    from rater.stream.topics import Topics
 
 # Imports inside of functions: `rater --help` must not wait for Kafka's client library.
 # ruff: noqa: PLC0415
@@ -48,8 +50,12 @@ _format_option = click.option(
     "--source", "name", metavar="NAME", required=True, help="A source of the settings, or `default`."
 )
 @_format_option
+@click.option(
+    "--late", is_flag=True,
+    help="Calls older than the duplicate window, too: ids are looked up in the journal first.",
+)  # fmt: skip
 @settings_options(prints=True)
-def ingest(files: tuple[str, ...], name: str, form: str | None) -> int:
+def ingest(files: tuple[str, ...], name: str, form: str | None, *, late: bool) -> int:
     """Send the records of files to a source's topic, with progress.
 
     A file holds CDRs (JSON lines, a JSON list, or CSV with a header row) for a source without a map, else the
@@ -57,26 +63,30 @@ def ingest(files: tuple[str, ...], name: str, form: str | None) -> int:
     they are read; the worker rates or rejects them. Again is harmless: within `worker.duplicate_window_days`
     the ids are known. A last row of CSV without a line break, which may be cut off, is not sent: exit code 1.
     Records of a --format go as JSON; what cannot be read goes too, to be rejected by name: exit code 1.
-    Packed files (gzip) are unpacked.
+    Packed files (gzip) are unpacked. With --late what the journal has is not sent, and nothing of the rest is
+    too old.
 
     \b
     Examples:
       rater ingest cdrs.jsonl --source default
       rater --config rater.toml ingest Master.csv Master.csv.1.gz --source pbx1
       rater --config rater.toml ingest CDDEUD1UKRKS00001 --source roaming --format tap3
+      rater ingest last-quarter.jsonl --source default --late
     """
     settings = invocation().settings()
     source = find_source(settings, name)
     source_map = _opened(name, source) if source.map is not None else None
     if form is None:
         _check(files, source_map)
-    sent, refused = run(_send(settings, source.topic, source_map, files, form), settings)
+    sent, known, refused = run(_send(settings, source.topic, source_map, files, form, late=late), settings)
     if invocation().json:
         for file, number in sent.items():
             print_json({"file": file, "source": name, "topic": source.topic, "records": number})
     else:
         for file, number in sent.items():
             click.echo(f"{file}: {number} records sent to {source.topic}")
+    if known:
+        say(f"{known} sides are in the journal, so they are not rated again")
     for told in refused:
         say(told)
     return FAILED if refused else 0
@@ -105,33 +115,94 @@ _TOO_LARGE = (
 
 
 async def _send(
-    settings: Settings, topic: str, source_map: SourceMap | None, files: tuple[str, ...], form: str | None
-) -> tuple[dict[str, int], list[str]]:
-    """Return file → records sent, and a sentence for each that was not, or could not be read."""
-    from rater.app import kafka_client
-    from rater.core.sources.csv_reading import COLUMNS
+    settings: Settings, topic: str, source_map: SourceMap | None, files: tuple[str, ...], form: str | None,
+    *, late: bool,
+) -> tuple[dict[str, int], int, list[str]]:  # fmt: skip
+    """Return file → records sent, sides that the journal has, and a sentence for each that was not sent.
+
+    Or that could not be read.
+    """
+    from rater.app import kafka_client, topics_of
     from rater.stream.ingest import Ingest
 
-    sent: dict[str, int] = dict.fromkeys(files, 0)
     refused: list[str] = []
     async with Ingest(kafka_client(settings), topic) as out:
+        sending = _Sending(out, topic, source_map, form, topics_of(settings) if late else None)
         for file in files:
+            sending.sent[file] = 0
             with open(file, "rb") as stream, progress(file, os.fstat(stream.fileno()).st_size) as passed:  # noqa: ASYNC230, PTH123
                 behind = 0
                 for record in _records(stream, source_map, file, form, refused):
-                    headers = () if record.columns is None else ((COLUMNS, record.columns),)
                     if not record.ended:
                         refused.append(f"{file}: line {record.line} {_CUT_OFF}")
-                    elif await out.send(record.raw, key_of(record, source_map), headers):
-                        sent[file] += 1
                     else:
-                        place = f"{file}: {_unit(form)} {record.line}"
-                        refused.append(f"{place} {_TOO_LARGE.format(len(record.raw), topic)}")
+                        await sending.take(file, record)
                     at = stream.tell() if stream.seekable() else behind + len(record.raw) + 1
                     passed(at - behind)
                     behind = at
-            await out.flush()
-    return sent, refused
+            await sending.flush()
+    return sending.sent, sending.known, refused + sending.refused
+
+
+class _Sending:
+    """Records on their way to a topic; with `journal` they wait there until they were looked up in it."""
+
+    def __init__(
+        self, out: Ingest, topic: str, source_map: SourceMap | None, form: str | None, journal: Topics | None
+    ) -> None:
+        self.sent: dict[str, int] = {}
+        self.known = 0
+        self.refused: list[str] = []
+        self._out, self._topic, self._map, self._form, self._journal = out, topic, source_map, form, journal
+        self._waiting: list[tuple[str, Record]] = []
+        self._bytes = 0
+
+    async def take(self, file: str, record: Record) -> None:
+        """Send a record of a file, sooner or later."""
+        from rater.jobs.late import BYTES_MAX, RECORDS_MAX
+
+        if self._journal is None:
+            await self._put(file, record, [])
+            return
+        self._waiting.append((file, record))
+        self._bytes += len(record.raw)
+        if len(self._waiting) >= RECORDS_MAX or self._bytes >= BYTES_MAX:
+            await self.flush()
+
+    async def flush(self) -> None:
+        """Send what waits, and wait until all is there."""
+        from rater.jobs.late import call_of, look_up_calls
+
+        waiting, self._waiting, self._bytes = self._waiting, [], 0
+        if waiting and self._journal is not None:
+            now_ms = time.time_ns() // 1_000_000
+            calls = [call_of(_Read(record.raw, _columns(record)), self._map, now_ms) for _, record in waiting]
+            for (file, record), about in zip(
+                waiting, await look_up_calls(self._out.client, self._journal, calls), strict=True
+            ):
+                self.known += about.known
+                if about.rateable:
+                    await self._put(file, record, about.headers)
+        await self._out.flush()
+
+    async def _put(self, file: str, record: Record, headers: list[tuple[str, bytes]]) -> None:
+        if await self._out.send(record.raw, key_of(record, self._map), [*_columns(record), *headers]):
+            self.sent[file] += 1
+        else:
+            place = f"{file}: {_unit(self._form)} {record.line}"
+            self.refused.append(f"{place} {_TOO_LARGE.format(len(record.raw), self._topic)}")
+
+
+class _Read(NamedTuple):
+    value: bytes
+    headers: list[tuple[str, bytes]]
+
+
+def _columns(record: Record) -> list[tuple[str, bytes]]:
+    """Return the header that a row of CSV brings its header row in."""
+    from rater.core.sources.csv_reading import COLUMNS
+
+    return [] if record.columns is None else [(COLUMNS, record.columns)]
 
 
 def _unit(form: str | None) -> str:
@@ -336,20 +407,12 @@ def _result(record: Record, source_map: SourceMap | None) -> Mapped | Skipped | 
     return mapped
 
 
-class _Every(frozenset[str]):
-    """All services: which there are, the catalog says."""
-
-    __slots__ = ()
-
-    def __contains__(self, _: object) -> bool:
-        return True
-
-
 def _arrival() -> Arrival:
     from rater.core.cdr import Arrival
+    from rater.core.line.late import AllServices
 
     now_ms = time.time_ns() // 1_000_000
-    return Arrival(lane_ms=now_ms, window_ms=now_ms, services=_Every())
+    return Arrival(lane_ms=now_ms, window_ms=now_ms, services=AllServices())
 
 
 def _outcome(result: Mapped | Skipped | tuple[Rejection, ...]) -> str:

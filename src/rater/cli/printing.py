@@ -168,3 +168,18 @@ def progress(title: str, total: int | None) -> Iterator[Callable[[float], None]]
     with shown:
         task = shown.add_task(title, total=total)
         yield lambda steps: shown.advance(task, steps)
+
+
+@contextmanager
+def shares(title: str) -> Iterator[Callable[[int, int], None]]:
+    """Show progress; gives the function that is told how much of how much is done."""
+    with progress(title, 1) as step:
+        done = 0.0
+
+        def told(part: int, total: int) -> None:
+            nonlocal done
+            share = min(1.0, part / total) if total else 1.0
+            step(share - done)
+            done = share
+
+        yield told

@@ -8,13 +8,22 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rater.cli.options import FAILED, READABLE, WRONG_INPUT, Failed, invocation, run, settings_options
-from rater.cli.printing import print_json, progress, say
+from rater.cli.options import (
+    FAILED,
+    READABLE,
+    WRONG_INPUT,
+    Failed,
+    WrongInput,
+    invocation,
+    run,
+    settings_options,
+)
+from rater.cli.printing import print_json, say, shares
 from rater.cli.times import SPAN
 
 if TYPE_CHECKING:
     from rater.config import Settings
-    from rater.core.journal.auditing import Ledger
+    from rater.core.journal.comparing import Finding
 
 # Imports inside of functions: `rater --help` must not wait for Kafka's and Redis's client libraries.
 # ruff: noqa: PLC0415
@@ -148,23 +157,39 @@ async def load_files(settings: Settings, files: Iterable[str]) -> int:
     "--every",
     type=SPAN,
     metavar="SPAN",
-    help="Again after 10m, 1h; serve what it finds as metrics. Else once.",
+    help="Go on without end, and look again after 10s, 1m; serve what is found as metrics. Else once.",
 )
+@click.option(
+    "--file", type=click.Path(dir_okay=False), metavar="FILE",
+    help="With --every: keep here what was read of the journal, and go on from it the next time.",
+)  # fmt: skip
 @settings_options(prints=True)
-def audit(every: int | None) -> int:
+def audit(every: int | None, file: str | None) -> int:
     """Prove that counters are the sums of draws, and balances the sums of amounts, from Kafka's journal.
 
-    Exit code 1 where one differs. It may run while workers rate.
+    Also that each transaction is there once, that fees, refunds and reversals agree, that of no client a
+    change is lacking, and who holds which DID. Exit code 1 where something differs. It may run while workers
+    rate.
+
+    With --every it goes on: the journal is read once and then on from there, and clients are looked at in
+    turn, 60,000 in a minute.
 
     \b
     Examples:
       rater --config rater.toml audit
-      rater --config rater.toml audit --every 1h --metrics-port 9465
+      rater --config rater.toml audit --every 10s --file audit.sqlite --metrics-port 9465
     """
     settings, as_json = invocation().settings(), invocation().json
     if every is None:
+        if file is not None:
+            raise WrongInput("--file: the audit that ends keeps nothing; add --every 10s, or leave it out")
         return run(audit_once(settings, as_json=as_json), settings)
-    run(audit_again(settings, every, as_json=as_json), settings)
+    from rater.jobs.audit_file import WrongFileError
+
+    try:
+        run(audit_again(settings, every, file or "", as_json=as_json), settings)
+    except WrongFileError as error:
+        raise WrongInput(f"--file: {error}") from error
     return 0
 
 
@@ -172,36 +197,51 @@ async def audit_once(settings: Settings, *, as_json: bool = False) -> int:
     """Audit and print the findings; returns the exit code."""
     from rater import app
 
-    with progress("reading the journal", 1) as passed:
-        done = 0.0
-
-        def told(read: int, total: int) -> None:
-            nonlocal done
-            share = read / total if total else 1.0
-            passed(share - done)
-            done = share
-
+    with shares("reading the journal") as told:
         ledger = await app.audit(settings, told)
-    _print_findings(ledger, as_json=as_json)
+    for finding in ledger.findings:
+        _print_finding(finding, as_json=as_json)
+    say(
+        f"{_read(ledger.transactions, len(ledger.books))}: {_result(ledger.findings_total, ledger.unsettled)}"
+    )
     return FAILED if ledger.findings_total else 0
 
 
-async def audit_again(settings: Settings, every_s: int, *, as_json: bool = False) -> None:
-    """Audit again and again until it is stopped, print what each finds, and serve it."""
+async def audit_again(settings: Settings, every_s: int, file: str = "", *, as_json: bool = False) -> None:
+    """Audit on until it is stopped, print what is found when it is found, and serve it."""
     from rater import app
 
-    async with app.audits(settings, every_s) as (port, ledgers):
-        say(f"http://{settings.metrics.host}:{port}/metrics tells what the last audit found")
-        async for ledger in ledgers:
-            _print_findings(ledger, as_json=as_json)
+    with shares("reading the journal") as told:
+        async with app.audits(settings, every_s, file, told) as (port, rounds):
+            say(f"http://{settings.metrics.host}:{port}/metrics tells what the audit finds")
+            known: set[Finding] = set()
+            last = ""
+            async for found in rounds:
+                for finding in found.findings:
+                    if finding not in known:
+                        _print_finding(finding, as_json=as_json)
+                known = set(found.findings)
+                result = _result(found.findings_total, found.unsettled)
+                if not found.whole:
+                    result += "; not all clients were looked at yet"
+                if result != last:
+                    say(f"{_read(found.transactions, found.clients)}: {result}")
+                last = result
 
 
-def _print_findings(ledger: Ledger, *, as_json: bool) -> None:
+def _print_finding(finding: Finding, *, as_json: bool) -> None:
     import msgspec
 
-    for finding in ledger.findings:
-        text = msgspec.json.encode(finding).decode() if as_json else f"{finding.where}: {finding.problem}"
-        click.echo(text)
-    found = ledger.findings_total
+    text = msgspec.json.encode(finding).decode() if as_json else f"{finding.where}: {finding.problem}"
+    click.echo(text)
+
+
+def _read(transactions: int, clients: int) -> str:
+    return f"{transactions} transactions of {clients} clients read"
+
+
+def _result(found: int, unsettled: int) -> str:
     result = f"{found} {'finding' if found == 1 else 'findings'}" if found else "counters and balances agree"
-    say(f"{ledger.transactions} transactions of {len(ledger.balances)} clients read: {result}")
+    if unsettled:
+        result += f"; {unsettled} of the clients moved all the time, and could not be compared"
+    return result

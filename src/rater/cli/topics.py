@@ -16,6 +16,7 @@ from rater.core.kinds import TransactionType
 
 if TYPE_CHECKING:
     from rater.config import Settings
+    from rater.core.reasons import Reason
     from rater.queries.rejected import Rejected
     from rater.queries.transactions import Published
 
@@ -28,17 +29,17 @@ _T = TypeVar("_T")
 
 _TYPES = [of.value for of in TransactionType]
 
-_SINCE = click.option(
+SINCE = click.option(
     "--since", type=MOMENT, help="Not older than this: RFC 3339, a date (UTC), or 30m, 2h, 7d ago."
 )
-_UNTIL = click.option("--until", type=MOMENT, help="Older than this, in the same forms.")
+UNTIL = click.option("--until", type=MOMENT, help="Older than this, in the same forms.")
 
 
 @click.command()
 @click.option("--client", metavar="ID", help="Of this client only.")
 @click.option("--type", "kind", type=click.Choice(_TYPES), help="Of this type only.")
-@_SINCE
-@_UNTIL
+@SINCE
+@UNTIL
 @limit_option(20)
 @settings_options(prints=True)
 def transactions(
@@ -127,8 +128,8 @@ def rejected() -> None:
 @rejected.command("list")
 @click.option("--reason", metavar="REASON", help="Of this reason only, for example client_unknown.")
 @click.option("--source", "name", metavar="NAME", help="Of this source of the settings only, or `default`.")
-@_SINCE
-@_UNTIL
+@SINCE
+@UNTIL
 @limit_option(20)
 @settings_options(prints=True)
 def rejected_list(
@@ -143,26 +144,31 @@ def rejected_list(
       rater rejected list --source pbx1 --json
     """
     from rater.app import kafka_client, topics_of
-    from rater.core.reasons import Reason
     from rater.queries import rejected as queries
 
     settings = invocation().settings()
-    if reason is not None and reason not in set(Reason):
-        raise click.BadParameter(
-            f"{reason} is no reason; there are {', '.join(Reason)}", param_hint="--reason"
-        )
+    wanted = reason_of(reason)
     topic = find_source(settings, name).topic if name is not None else None
     sources = {source.topic: known for known, source in settings.all_sources().items()}
 
     def ask(passed: Callable[[int], None]) -> AsyncIterator[Rejected]:
         return queries.rejected(
             kafka_client(settings), topics_of(settings), sources,
-            reason=None if reason is None else Reason(reason), source_topic=topic,
+            reason=wanted, source_topic=topic,
             since_ms=since, until_ms=until, limit=limit, passed=passed,
         )  # fmt: skip
 
     found = _found(settings, settings.topic("rejected"), ask, limit)
     print_rows(map(rejected_row, found), REJECTED, as_json=invocation().json, nothing="nothing was rejected")
+
+
+def reason_of(text: str | None) -> Reason | None:
+    """Return the reason that was asked for, None: none was. Raises BadParameter for what is none."""
+    from rater.core.reasons import Reason
+
+    if text is not None and text not in set(Reason):
+        raise click.BadParameter(f"{text} is no reason; there are {', '.join(Reason)}", param_hint="--reason")
+    return None if text is None else Reason(text)
 
 
 REJECTED = [

@@ -321,8 +321,7 @@ def _late_or_early(at_ms: int, arrival: Arrival) -> _Fault | None:
         age_s = (arrival.lane_ms - at_ms) // SECOND_MS
         detail = (
             f"the call is {age_s} s older than the latest Kafka timestamp of its lane, and the duplicate "
-            f"window is {arrival.window_ms // SECOND_MS} s; lengthen worker.duplicate_window_days, then send "
-            "it again"
+            f"window is {arrival.window_ms // SECOND_MS} s; send it with --late (rater recycle, rater ingest)"
         )
         return _Fault(Reason.TOO_OLD, detail, at_ms)
     return None

@@ -8,6 +8,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from rater.core.journal.records import CONTROL_HEADER
 from rater.core.reasons import Reason
 from rater.stream import browsing
 from rater.stream.browsing import Seen
@@ -66,6 +67,8 @@ async def rejected(
     count = 0
     async with aclosing(found) as records:
         async for seen in records:
+            if any(name == CONTROL_HEADER for name, _ in seen.headers):
+                continue  # a note that records were sent again
             one = rejected_of(seen, sources)
             if reason not in (None, one.reason) or source_topic not in (None, one.topic):
                 continue

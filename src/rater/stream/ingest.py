@@ -43,7 +43,7 @@ class Ingest:
         """Nothing is connected before `open`. deadline_s: for connecting, and for a batch's confirmation."""
         self.topic = topic
         self._room: int | None = None  # for a batch in the topic, bytes; asked for when one may be too large
-        self._client = client
+        self.client = client
         self._deadline_s = deadline_s
         self._producer: AIOKafkaProducer | None = None
         self._partitions: list[int] = []
@@ -55,7 +55,7 @@ class Ingest:
     async def open(self) -> None:
         """Connect. Raises StreamDown, or Halt when there is no such topic or we may not write to it."""
         # Asked of the broker first: the producer's own question would create a missing topic on many brokers.
-        count = (await partition_counts(self._client, [self.topic], deadline_s=self._deadline_s))[self.topic]
+        count = (await partition_counts(self.client, [self.topic], deadline_s=self._deadline_s))[self.topic]
         if count is None:
             raise Halt(missing(self.topic))
         self._partitions = list(range(count))
@@ -70,7 +70,7 @@ class Ingest:
                 "max_request_size": RECORD_BYTES_MAX,
                 "retry_backoff_ms": RETRY_BACKOFF_MS,
                 "request_timeout_ms": REQUEST_TIMEOUT_MS,
-                **self._client,
+                **self.client,
             }
         )
 
@@ -117,7 +117,7 @@ class Ingest:
 
     async def _room_in_topic(self) -> int:
         try:
-            found = await configured(self._client, [self.topic], deadline_s=self._deadline_s)
+            found = await configured(self.client, [self.topic], deadline_s=self._deadline_s)
         except Halt:  # we may not know
             return RECORD_BYTES_MAX
         return int(found[self.topic]["max.message.bytes"])

@@ -32,6 +32,7 @@ from rater.core.json_text import UNREADABLE
 from rater.core.reasons import shown
 from rater.errors import Halt, StreamDown
 from rater.stream.connecting import Connection, reading
+from rater.stream.topics import configured
 
 DEADLINE_S = 60.0
 """So long a read may stand still.
@@ -153,7 +154,7 @@ async def read_range(
         first = (await reader.beginning_offsets([place]))[place]
         if first > start:
             raise Halt(_truncated(place, start, first))
-        async for records in _until(reader, place, start, until, deadline_s):
+        async for records in records_until(reader, place, start, until, deadline_s):
             yield [_read(record) for record in records]
 
 
@@ -161,7 +162,7 @@ def _read(record: ConsumerRecord) -> Read:
     return record.offset, record.key, record.value, understood(record.headers)
 
 
-async def _until(
+async def records_until(
     reader: AIOKafkaConsumer, place: TopicPartition, start: int, until: int, deadline_s: float
 ) -> AsyncIterator[list[ConsumerRecord]]:
     """Yield what lies in start <= offset < until; ends exactly when the position has passed it.
@@ -201,7 +202,7 @@ async def last_mark(
         while True:
             start = max(first, owner_offset - back)
             found: Mark | None = None
-            async for records in _until(reader, place, start, end, deadline_s):
+            async for records in records_until(reader, place, start, end, deadline_s):
                 for record in records:
                     said = understood(record.headers)
                     if isinstance(said, Mark) and record.offset < owner_offset:
@@ -243,6 +244,20 @@ async def end_offsets(
     async with reading(client, places, deadline_s=deadline_s) as reader:
         ends: Mapping[TopicPartition, int] = await reader.end_offsets(places)
         return {place.partition: end for place, end in ends.items()}
+
+
+async def removed(client: Connection, topic: str, partitions: Sequence[int]) -> dict[int, int]:
+    """Return where partitions begin whose first records are gone, of a topic that keeps all its records.
+
+    Of one that does not, it is as it was set up.
+    """
+    found = (await configured(client, [topic]))[topic]
+    if found.get("retention.ms") != "-1" or found.get("retention.bytes") != "-1":
+        return {}
+    places = [TopicPartition(topic, partition) for partition in partitions]
+    async with reading(client, places, deadline_s=DEADLINE_S) as reader:
+        begins: Mapping[TopicPartition, int] = await reader.beginning_offsets(places)
+    return {place.partition: begin for place, begin in begins.items() if begin}
 
 
 async def end_offset(

@@ -16,6 +16,7 @@ from rater.core.kinds import DuplicateKind, SideOutcome, TransactionType
 from rater.core.line import reading, steps
 from rater.core.line.batch import Batch, Side
 from rater.core.line.engine import Lacking, Place, Rendered
+from rater.core.line.late import is_late
 from rater.core.rating.transaction import TransactionHead, refused
 from rater.core.reasons import Rejection
 from rater.core.sources.formats import Skipped
@@ -103,7 +104,9 @@ class Ahead:
     def _values(self, topic: str, records: Sequence[Any], first: int) -> list[bytes | None]:
         """Return what the engine is given of records. first: number of the first of them."""
         source_map, native = self._maps[topic], self._native
-        if source_map is None and not native.distrusts:
+        late = {number for number, record in enumerate(records, first) if record.headers and is_late(record)}
+        self._kept_back |= late  # the engine knows of no age but that by the window
+        if source_map is None and not native.distrusts and not late:
             return [record.value for record in records]  # nearly always
         values = [value_of(record, source_map) for record in records]
         if source_map is not None:
@@ -232,6 +235,7 @@ class Ahead:
             found = self._unmapped.get(number) or self._read(number, record, arrival, self._maps[topic])
             replayed = self._replayed.get(number, ())
             if isinstance(found, Cdr):
+                reading.count_known(batch, record, arrival)
                 for name, party in found.sides():
                     place = number, SIDES.index(name)
                     unread = number in self._refused and place not in taken and place[1] not in replayed

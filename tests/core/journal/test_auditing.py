@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from rater.core.journal.auditing import Ledger
+from rater.core.journal.comparing import Stored
 from rater.core.journal.records import ChangeRecord, Effect
 
 SHARES = (12, -5)
@@ -44,7 +45,7 @@ def test_transactions_of_a_change_add_up_to_it(delta: int, found: list[str]) -> 
     assert not ledger.findings
     ledger.control(0, 13, None)
     assert [(one.kind, one.problem) for one in ledger.findings] == [("change", problem) for problem in found]
-    assert ledger.compare("c", (sum(SHARES), {"1.1.a": 3})) == []
+    assert ledger.compare("c", Stored(sum(SHARES), {"1.1.a": 3})) == []
 
 
 def test_a_change_that_was_made_again_stands_for_its_versions() -> None:
@@ -65,7 +66,7 @@ def test_a_transaction_of_another_record_is_no_share() -> None:
     assert not ledger.findings
     ledger.add(0, 11, *share(12, offset=4))
     assert [one.where for one in ledger.findings] == ["rater.transactions[0]@10"]
-    assert ledger.balances["c"] == 17
+    assert ledger.books["c"].balance == 17
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,8 @@
 
 A fold over the values of `rater.transactions` (not over the packed headers that the worker reconciles by, so
 that a fault in those is found too). Promises checked: every transaction once, each side of each CDR rated
-once, header and value agree, the transactions of a change add up to what it did, of the changes of a client
-none is missing, counters = sum of draws and changes, balances = sum of amounts.
+once, header and value agree, net and taxes make the amount, the transactions of a change add up to what it
+did. What is held against the store, client by client: `comparing`.
 """
 
 from __future__ import annotations
@@ -17,25 +17,19 @@ import msgspec
 
 from rater.core.amounts import LIMIT, parse_micros
 from rater.core.catalog.offers import ROLLED, counter_field
+from rater.core.journal.comparing import MOVES, Book, Finding, Move, Step, Stored, compare
+from rater.core.journal.records import Identity
 from rater.core.json_text import UNREADABLE
 from rater.core.kinds import TransactionType
 from rater.core.reasons import shown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
-    from rater.core.journal.records import ChangeRecord, Effect, Identity
+    from rater.core.journal.records import ChangeRecord, Effect
 
 PROBLEMS_MAX = 1000
 """Findings that are kept whole; beyond it they are only counted (a lost topic would fill the memory)."""
-
-
-class Finding(msgspec.Struct, frozen=True):
-    """One thing that is not as it must be: where, and what."""
-
-    kind: str  # repeated | other_client | unreadable | header | change | counter | balance
-    where: str
-    problem: str
 
 
 class _Draw(msgspec.Struct):
@@ -45,6 +39,10 @@ class _Draw(msgspec.Struct):
     period: int
     taken: str
     rolled: bool = False
+
+
+class _Tax(msgspec.Struct):
+    amount: str
 
 
 class _Transaction(msgspec.Struct):
@@ -59,9 +57,12 @@ class _Transaction(msgspec.Struct):
     client_package: str | None = None
     period: int | None = None
     net: str | None = None
+    taxes: list[_Tax] = []
+    reverses: int | None = None
+    of: list[str] = []
 
 
-class _Open(msgspec.Struct):
+class Open(msgspec.Struct):
     """A change whose transactions are being read. left: micros that they have still to add up to."""
 
     identity: Identity
@@ -70,25 +71,47 @@ class _Open(msgspec.Struct):
     left: int
 
 
+class Seen(msgspec.Struct, gc=False):
+    """A transaction that was read first of its name. owner: CRC-32 of its client; amount: micros.
+
+    lane_ms: its lane's time, None: it has no duplicates (fees), or does not say.
+    """
+
+    partition: int
+    offset: int
+    owner: int
+    amount: int
+    lane_ms: int | None = None
+
+
 _decoder = msgspec.json.Decoder(_Transaction)
 
 
 class Ledger:
     """The sums of a journal that has been read so far."""
 
-    def __init__(self) -> None:
-        """Start with nothing read."""
+    def __init__(self, opened: dict[int, Open] | None = None, *, keep_names: bool = False) -> None:
+        """Start with nothing read. opened: changes whose transactions follow, by partition.
+
+        keep_names: note what the transactions are called that were read first of their name.
+        """
         self.transactions = 0
-        self.balances: defaultdict[str, int] = defaultdict(int)
-        self.counters: defaultdict[str, defaultdict[str, int]] = defaultdict(lambda: defaultdict(int))
+        self.books: defaultdict[str, Book] = defaultdict(Book)
         self.findings: list[Finding] = []
         self.findings_total = 0
-        self._seen: dict[int, tuple[int, int, int]] = {}
-        """Digest of a transaction's id → partition, offset, CRC-32 of its client."""
-        self._versions: dict[str, tuple[int, int, int]] = {}
-        """Client → how many changes of it were read, the lowest of their versions, the highest."""
-        self._open: dict[int, _Open] = {}
+        self.unsettled = 0
+        """Clients that moved all the time, and could not be compared."""
+        self.seen: dict[int, Seen] = {}
+        """Digest of a transaction's name → the first one."""
+        self.names: dict[int, tuple[str, str]] | None = {} if keep_names else None
+        """The same → its name, its client."""
+        self.opened: dict[int, Open] = {} if opened is None else opened
         """Partition → the change that was read last."""
+        self.watched: Collection[str] = ()
+        """Clients whose steps are noted."""
+        self.steps: defaultdict[str, list[Step]] = defaultdict(list)
+        self.lane_ms: dict[int, int] = {}
+        """Partition → the lane's time, ms."""
 
     def add(self, partition: int, offset: int, value: bytes, effect: Effect | None) -> None:
         """Fold in one transaction; `effect` is its packed header, None where it has none."""
@@ -101,15 +124,31 @@ class Ledger:
                 (counter_field(d.client_package, d.period, d.limit) + (ROLLED if d.rolled else ""), _taken(d))
                 for d in transaction.draws
             ] + _brought(transaction, amount)
+            parts = _parts(transaction)
         except UNREADABLE as error:
             self.find("unreadable", where, f"no transaction can be read here: {shown(str(error))}")
             return
         self.transactions += 1
         name = f"{transaction.id} revision {transaction.revision} {transaction.type}"
-        self._once(where, name, transaction.client, (partition, offset))
-        self.balances[transaction.client] += amount
+        if effect is not None:
+            self.lane_ms[partition] = effect.lane_ms
+        expires = None if effect is None or not effect.key else effect.lane_ms
+        seen = Seen(partition, offset, crc32(transaction.client.encode()), amount, expires)
+        self._once(where, name, transaction.client, seen)
+        book = self.books[transaction.client]
+        book.balance += amount
         for field, units in taken:
-            self.counters[transaction.client][field] += units
+            book.counters[field] += units
+        if transaction.client in self.watched:
+            self.steps[transaction.client].append(Step(partition, amount, taken))
+        if transaction.type in MOVES or transaction.revision > 1:
+            of, reverses = transaction.of, transaction.reverses
+            move = Move(transaction.id, transaction.type, transaction.revision, amount, reverses, of)
+            book.moves.append(move)
+        if parts is not None and parts != amount:
+            self.find(
+                "sum", where, f"{shown(name)}: net and taxes make {parts} micros, its amount is {amount}"
+            )
         self._compare_header(where, name, transaction.client, amount, taken, effect)
 
     def control(self, partition: int, offset: int, change: ChangeRecord | None) -> None:
@@ -117,12 +156,14 @@ class Ledger:
         self._close(partition)
         if change is None:
             return
-        count, lowest, highest = self._versions.get(change.client, (0, change.version, change.version))
-        versions = change.version, *change.instead
-        self._versions[change.client] = count + len(versions), min(lowest, *versions), max(highest, *versions)
+        self.lane_ms[partition] = change.lane_ms
+        book = self.books[change.client]
+        book.change(change.version, change.instead, change.state)
         for field, delta in change.counters:
-            self.counters[change.client][field] += delta
-        self._open[partition] = _Open(
+            book.counters[field] += delta
+        if change.client in self.watched:
+            self.steps[change.client].append(Step(partition, 0, change.counters))
+        self.opened[partition] = Open(
             (change.topic, change.offset, change.index), f"rater.transactions[{partition}]@{offset}",
             f"the change of client {shown(change.client)} to version {change.version} added "
             f"{change.delta} micros",
@@ -131,7 +172,7 @@ class Ledger:
 
     def _share(self, partition: int, effect: Effect | None) -> None:
         """Take a transaction's effect off the change before it, if it is one of its transactions."""
-        of = self._open.get(partition)
+        of = self.opened.get(partition)
         if of is None:
             return
         if effect is not None and (effect.topic, effect.offset, effect.index) == of.identity:
@@ -140,24 +181,28 @@ class Ledger:
             self._close(partition)
 
     def _close(self, partition: int) -> None:
-        of = self._open.pop(partition, None)
+        of = self.opened.pop(partition, None)
         if of is not None and of.left:
             self.find("change", of.where, f"{of.said}, its transactions leave {of.left} of it open")
 
-    def _once(self, where: str, name: str, client: str, place: tuple[int, int]) -> None:
+    def _once(self, where: str, name: str, client: str, seen: Seen) -> None:
         """Note a transaction; one of the same id at another client is another call, or a wrong rule."""
-        digest = int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), "big")
-        crc = crc32(client.encode())
-        partition, offset, owner = self._seen.setdefault(digest, (*place, crc))
-        if (partition, offset) == place:
-            return
-        first = f"at [{partition}]@{offset}"
-        if owner == crc:
-            self.find("repeated", where, f"{shown(name)} was published before, {first}")
+        digest = digest_of(name)
+        first = self.seen.setdefault(digest, seen)
+        if first is not seen:
+            self.repeated(where, name, client, first, same=first.owner == seen.owner)
+        elif self.names is not None:
+            self.names[digest] = name, client
+
+    def repeated(self, where: str, name: str, client: str, first: Seen, *, same: bool) -> None:
+        """Note that a transaction was published before; same: of the same client."""
+        place = f"at [{first.partition}]@{first.offset}"
+        if same:
+            self.find("repeated", where, f"{shown(name)} was published before, {place}")
         else:
             self.find(
                 "other_client", where,
-                f"{shown(name)} of client {shown(client)} was published of another client before, {first}: "
+                f"{shown(name)} of client {shown(client)} was published of another client before, {place}: "
                 "did identification rules change, or do two switches share a source and ids?",
             )  # fmt: skip
 
@@ -193,42 +238,34 @@ class Ledger:
         if len(self.findings) < PROBLEMS_MAX:
             self.findings.append(Finding(kind, where, problem))
 
-    def compare(self, client: str, stored: tuple[int, dict[str, int]] | None) -> list[Finding]:
-        """Return where the journal's sums of a client differ from its bucket's, and changes that are lost."""
-        balance, counters = stored if stored is not None else (0, {})
-        out = []
-        owed = self.balances.get(client, 0)
-        if balance != owed:
-            text = f"Redis has {balance} micros, the journal's amounts sum to {owed}"
-            out.append(Finding("balance", f"client {shown(client)}", text))
-        folded: dict[str, int] = self.counters.get(client) or {}
-        for field in sorted(folded.keys() | counters.keys()):
-            used, drawn = counters.get(field, 0), folded.get(field, 0)
-            if used != drawn:
-                text = f"Redis has {used}, the journal's draws sum to {drawn}"
-                out.append(Finding("counter", f"client {shown(client)} counter {shown(field)}", text))
-        return out + self._gaps(client)
+    def compare(self, client: str, stored: Stored | None) -> list[Finding]:
+        """Return where a client's bucket, or what the journal says of the client, is not as it must be."""
+        return compare(client, self.book(client), stored, self.usage)
 
-    def _gaps(self, client: str) -> list[Finding]:
-        """Return what tells that not each version of a client is one change (decision 0098)."""
-        count, lowest, highest = self._versions.get(client, (1, 0, 0))
-        lacking = highest - lowest + 1 - count
-        if not lacking:
-            return []
-        what = (
-            f"{-lacking} came twice"
-            if lacking < 0
-            else f"{lacking} {'is' if lacking == 1 else 'are'} lacking"
-        )
-        text = (
-            f"of its changes to versions {lowest} to {highest}, {what}: what Redis lost "
-            "before it was published, and later ones rest on, has no fees, refunds and events"
-        )
-        return [Finding("change", f"client {shown(client)}", text)]
+    def book(self, client: str) -> Book:
+        """Return what the journal says of a client."""
+        return self.books.get(client) or Book()
+
+    def usage(self, name: str) -> int | None:
+        """Return the amount of a transaction, micros; None: it was not published."""
+        seen = self.seen.get(digest_of(name))
+        return None if seen is None else seen.amount
 
     def clients(self) -> Iterable[str]:
         """Return every client that the journal names."""
-        return self.balances.keys() | self._versions.keys()
+        return self.books.keys()
+
+
+def digest_of(name: str) -> int:
+    """Return the digest of a transaction's name."""
+    return int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), "big")
+
+
+def _parts(transaction: _Transaction) -> int | None:
+    """Return what net and taxes make, micros; None: it has none."""
+    if transaction.net is None:
+        return None
+    return parse_micros(transaction.net) + sum(parse_micros(tax.amount) for tax in transaction.taxes)
 
 
 def _told(client: str, amount: int, counters: Iterable[tuple[str, int]]) -> str:

@@ -35,7 +35,7 @@ from rater.core.kinds import DuplicateKind, SideOutcome, TransactionType
 from rater.core.line.batch import Batch, Record, Side, Standing, Told
 from rater.core.line.draw_request import RequestBuilder
 from rater.core.line.due import Planned, index_of
-from rater.core.line.reading import arrivals, begin_ms, header_of, read, take_rejected
+from rater.core.line.reading import arrivals, begin_ms, count_known, header_of, read, take_rejected
 from rater.core.rating.crossings import crosses, draw_events
 from rater.core.rating.event_fees import event_fees
 from rater.core.rating.identifying import Ahead, Identified
@@ -70,6 +70,7 @@ def decode(
         replayed = replay_of(batch, standing, topic, record) if standing.pending else ()
         found = read(record, arrival, maps.get(topic))
         if isinstance(found, Cdr):
+            count_known(batch, record, arrival)
             if found.orig is not None and 0 not in replayed:
                 sides.append(side := Side(topic, record, 0, found, found.orig))
                 every.append(side)
