@@ -23,11 +23,13 @@ from rater.catalogs import Catalogs
 from rater.config import Settings
 from rater.core.catalog_files.merging import Fault
 from rater.core.journal.auditing import Ledger
+from rater.core.journal.snapshots import Digest
 from rater.errors import Halt, StreamDown, Wait
 from rater.health import HealthServer
 from rater.jobs.audit import Progress
 from rater.jobs.audit import audit as run_audit
 from rater.jobs.commands import Sender
+from rater.jobs.digest import digest
 from rater.jobs.load import Loaded, Loader
 from rater.metrics import Metrics
 from rater.queries.connections import Connections
@@ -37,6 +39,8 @@ from rater.store.buckets import Buckets
 from rater.stream.content import read_content
 from rater.stream.topics import Topics
 from rater.worker.process import Worker
+from rater.worker.rebuilding import Rebuilt, Told
+from rater.worker.rebuilding import rebuild as rebuild_all
 from rater.worker.shared import Readiness, Shared, WorkerConnections
 
 if TYPE_CHECKING:
@@ -328,6 +332,20 @@ async def audit(settings: Settings, progress: Progress | None = None) -> Ledger:
     """Compare Redis with the journal; returns the ledger with every finding."""
     async with opened_store(settings) as store:
         return await run_audit(kafka_client(settings), topics_of(settings), store, progress)
+
+
+async def rebuild(settings: Settings, told: Told) -> tuple[Rebuilt, Digest]:
+    """Rebuild what Redis lacks; returns what was done, and the digest of what is there then."""
+    async with connected(settings) as shared:
+        spare_collector()
+        done = await rebuild_all(shared, told)
+        return done, await digest(shared.connections.store)
+
+
+async def digest_of(settings: Settings) -> Digest:
+    """Return the digest of what Redis holds."""
+    async with opened_store(settings) as store:
+        return await digest(store)
 
 
 @asynccontextmanager

@@ -25,6 +25,7 @@ from rater.cli import (
     files,
     packages,
     pending_charges,
+    rebuilding,
     running,
     topics,
 )
@@ -67,6 +68,7 @@ def rater() -> None:
 
 for _command in (
     *(running.demo, running.worker, running.topics, checking.check, running.load, running.audit),
+    rebuilding.rebuild,
     *(files.ingest, files.sources, decks.decks, examples.config_group),
     *(topics.transactions, topics.rejected),
     *(clients.clients, packages.packages, client_packages.client_packages, pending_charges.pending_charges),

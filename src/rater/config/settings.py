@@ -174,6 +174,10 @@ class Worker(Section, frozen=True, kw_only=True):
     batch_age_ms: Annotated[
         int, Meta(ge=1, le=10_000, description="a lane that keeps up begins no batch sooner after the last")
     ] = 50
+    snapshots_every_s: Annotated[
+        int,
+        Meta(ge=0, le=2_592_000, description="each client's state goes to the snapshots so often; 0: never"),
+    ] = 86_400
     stuck_after_s: Annotated[
         int, Meta(ge=1, le=86_400, description="a lane that commits nothing for so long is told as stuck")
     ] = 30
