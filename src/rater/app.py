@@ -37,6 +37,7 @@ from rater.queries.pending_charges import pending_charges
 from rater.source_maps import open_maps
 from rater.store.buckets import Buckets
 from rater.stream.content import read_content
+from rater.stream.coverage import uncovered
 from rater.stream.topics import Topics
 from rater.worker.process import Worker
 from rater.worker.rebuilding import Rebuilt, Told
@@ -76,7 +77,7 @@ def topics_of(settings: Settings) -> Topics:
     """Return the topics as the settings name them."""
     data = {name: source.topic for name, source in settings.sources.items()}
     sizes = {name: source.record_bytes_max for name, source in settings.sources.items() if source.map}
-    return Topics(settings.topics.prefix, settings.topics.partitions, data, sizes)
+    return Topics(settings.topics.prefix, settings.topics.partitions, data, sizes, settings.journal_min_ms)
 
 
 async def connect_store(settings: Settings) -> Buckets:
@@ -143,6 +144,9 @@ async def connected(
         raise Halt("\n".join(problems))
     engine = native_engine(settings)
     native = None if isinstance(engine, str) else engine
+    problems = await uncovered(client, topics, settings.redis.buckets)
+    if problems:
+        raise Halt("\n".join(problems))
     store = await connect_store(settings)
     try:
         problems = await store.check()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from typing import NamedTuple
 
 from aiokafka import ConsumerRecord, TopicPartition
@@ -129,14 +129,3 @@ class SnapshotIndexes:
     def clear(self) -> None:
         """Forget all of them: the buckets are in place."""
         self._found.clear()
-
-
-def covered(indexes: Mapping[int, SnapshotIndex], buckets: int, lanes: int) -> list[int | None]:
-    """Return, by lane, the offset of the journal from which a rebuild reads; None: some bucket has no round.
-
-    indexes: by partition.
-    """
-    rounds = [indexes[bucket % lanes].usable(bucket) for bucket in range(buckets)]
-    if any(found is None for found in rounds):
-        return [None] * lanes
-    return [min(found.positions[lane] for found in rounds if found is not None) for lane in range(lanes)]

@@ -21,8 +21,9 @@ from rater.core.journal.records import Outgoing
 
 SNAPSHOT_HEADER = "snapshot"
 """Of a record of ours in the topic of snapshots; its value is the body, msgpack."""
-RECORD_BYTES = 10 * 2**20
-"""Bytes of a record; a round with a larger one does not end, and what is rebuilt is so from the journal."""
+RECORD_BYTES = 1_000_000
+"""Bytes of a record, which any topic takes; a round with a larger one does not end, and its bucket is rebuilt
+from the journal alone."""
 
 Positions = tuple[int, ...]
 """By lane: the offset in its journal partition below which all is in a snapshot."""
