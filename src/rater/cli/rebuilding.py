@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 def rebuild(*, checks: bool) -> int:
     """Bring all of Redis back from snapshots and the journal, with nobody rating meanwhile.
 
-    Workers that find Redis empty do the same by themselves. The digest is of all clients: packages, balances,
-    counters, accounts. Two states of a store that rests are the same if their digests are.
+    Workers that find Redis empty do the same by themselves. The digest of --check is of all clients:
+    packages, balances, counters, accounts. Two states of a store that rests are equal if their digests are.
 
     \b
     Examples:
@@ -60,13 +60,8 @@ async def _rebuild(settings: Settings, *, as_json: bool) -> int:
             passed(now - share)
             share = now
 
-        done, found = await app.rebuild(settings, told)
+        done = await app.rebuild(settings, told)
     if as_json:
-        print_json({
-            "lanes": done.lanes, "records": done.records, "seconds": round(done.seconds, 3),
-            "clients": found.clients, "digest": found.text,
-        })  # fmt: skip
-    else:
-        click.echo(f"{found.clients} clients, digest {found.text}")
+        print_json({"lanes": done.lanes, "records": done.records, "seconds": round(done.seconds, 3)})
     say(f"{done.lanes} lanes brought to the journal, {done.records} records of it, in {done.seconds:.1f} s")
     return 0

@@ -9,7 +9,7 @@ from rater.core.journal.snapshots import Digest
 from rater.store.buckets import Buckets
 from rater.store.keys import ACCOUNT_SHARDS
 
-CLIENTS_AT_ONCE = 500
+CLIENTS_AT_ONCE = 50
 """Clients read in one go."""
 
 

@@ -5,6 +5,7 @@ Raises as `Buckets` does.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -80,14 +81,14 @@ class SnapshotStore(StoredClients):
 
     async def rows(self, bucket: int, clients: Sequence[str]) -> list[ClientRow]:
         """Return clients of a bucket, read one after the other: whoever changes them is to rest."""
-        found, keys = [], self._keys[bucket]
+        keys, ask = self._keys[bucket], self._link.ask
         states = await self._read(bucket, [keys.client_state + client for client in clients])
-        for client, state in zip(clients, states, strict=True):
-            if state is not None:
-                sums = await self._link.ask(keys.gate, "HGETALL", keys.client + client)
-                history = await self._link.ask(keys.gate, "HGETALL", keys.history(client))
-                found.append(_row(client, state, sums, history))
-        return found
+        there = [(client, state) for client, state in zip(clients, states, strict=True) if state is not None]
+        sums = await asyncio.gather(*(ask(keys.gate, "HGETALL", keys.client + client) for client, _ in there))
+        history = await asyncio.gather(
+            *(ask(keys.gate, "HGETALL", keys.history(client)) for client, _ in there)
+        )
+        return [_row(*of, *held) for of, held in zip(there, zip(sums, history, strict=True), strict=True)]
 
     async def masters(self, buckets: Sequence[int]) -> list[Address]:
         """Return the server of each bucket, as far as is known."""
