@@ -1,4 +1,4 @@
-"""`rater rebuild --check`: a digest of what Redis holds of all clients, by which two states are compared."""
+"""`rater rebuild --check`: a digest of what Redis holds of clients, to compare two states by."""
 
 from __future__ import annotations
 

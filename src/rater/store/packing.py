@@ -6,6 +6,8 @@ Packing a draw is the worker's dearest step per CDR after decoding, so it makes 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 from msgspec import msgpack
@@ -273,9 +275,11 @@ def _pack_duplicates(what: Reconcile, keys: Keys, named: _Named) -> tuple[list[i
     for generation, key in what.forget:
         forget += (named.key(keys.generation(generation)), named.key(keys.cells(generation)), named.blob(key))
     duplicates: list[int] = []
-    for generation, key, content in what.duplicates:
-        duplicates += (named.key(keys.generation(generation)), named.key(keys.cells(generation)))
-        duplicates += (named.blob(key), named.blob(content))
+    for generation, some in groupby(what.duplicates, key=itemgetter(0)):
+        of = named.key(keys.generation(generation)), named.key(keys.cells(generation))
+        for _, key, content in some:
+            at = named.blob(key)
+            duplicates += (*of, at, named.blob(content))
     return forget, duplicates, min((generation for generation, _, _ in what.duplicates), default=False)
 
 

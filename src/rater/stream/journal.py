@@ -140,6 +140,14 @@ def _check_state(of: ChangeRecord | StateRecord) -> None:
 async def read_range(
     client: Connection, topic: str, partition: int, start: int, until: int, *, deadline_s: float = DEADLINE_S
 ) -> AsyncIterator[list[Read]]:
+    """Yield the committed records with start <= offset < until, in order, in batches; as `read_records`."""
+    async for records in read_records(client, topic, partition, start, until, deadline_s=deadline_s):
+        yield [_read(record) for record in records]
+
+
+async def read_records(
+    client: Connection, topic: str, partition: int, start: int, until: int, *, deadline_s: float = DEADLINE_S
+) -> AsyncIterator[list[ConsumerRecord]]:
     """Yield the committed records with start <= offset < until, in order, in batches.
 
     Waits until everything below `until` is decided, so `until` must be an offset that was written. Raises
@@ -154,7 +162,7 @@ async def read_range(
         if first > start:
             raise Halt(_truncated(place, start, first))
         async for records in read_until(reader, place, start, until, deadline_s):
-            yield [_read(record) for record in records]
+            yield records
 
 
 def _read(record: ConsumerRecord) -> Read:

@@ -15,12 +15,13 @@ import structlog
 from msgspec import structs
 
 from rater.core.bucket.messages import FenceReply, Status
-from rater.core.journal.reconciling import Reconciling, by_bucket
+from rater.core.journal.reconciling import Reconciling
 from rater.errors import Fenced, Halt
-from rater.stream.journal import Mark, Owner, end_offset, last_mark, offset_of, read_range
+from rater.stream.journal import Mark, Owner, end_offset, last_mark, offset_of, read_range, read_records
 from rater.stream.lane_reader import LaneReader
 from rater.stream.producer import LaneProducer
 from rater.stream.topics import topic_ids
+from rater.worker.adding import Adding
 from rater.worker.buckets import LaneBuckets
 from rater.worker.lane import Lane
 from rater.worker.restoring import TOLD_S, InPlace, put_in_place
@@ -118,11 +119,13 @@ async def _agree(buckets: LaneBuckets, mark: Mark, shared: Shared) -> None:
     found = [_compared(buckets, bucket, each, mark.token) for bucket, each in enumerate(in_place)]
     start = await _start(buckets, mark, found, shared.slowest)
     try:
-        await _read_journal(buckets, found, start, shared.rebuilding)
+        effects = None if shared.native is None else shared.native.effects
+        adding = Adding(found, buckets.connections.generation_ms, effects)
+        await _read_journal(buckets, adding, found, start, shared)
         shared.read[lane.number] = lane.token - start
     finally:
         shared.rebuilding.pop(lane.number, None)
-    await asyncio.gather(*(_finish(buckets, bucket, each) for bucket, each in enumerate(found)))
+    await asyncio.gather(*(_finish(buckets, adding, bucket, each) for bucket, each in enumerate(found)))
     # The journal has to know it before a gate may open: from then on others draw on what the buckets have.
     await lane.producer.commit([], [], [], lane.mark(lane.standing.position))
     await asyncio.gather(*(buckets.register(bucket) for bucket in every))
@@ -156,28 +159,22 @@ async def _start(buckets: LaneBuckets, mark: Mark, found: list[Reconciling], slo
 
 
 async def _read_journal(
-    buckets: LaneBuckets, found: list[Reconciling], start: int, progress: dict[int, tuple[int, int]]
+    buckets: LaneBuckets, adding: Adding, found: list[Reconciling], start: int, shared: Shared
 ) -> None:
     """Read the journal up to our owner record, and correct buckets as much has come together."""
     lane, connections = buckets.lane, buckets.connections
-    journal, count = connections.topics.transactions, len(found)
-    told_at = time.monotonic()
-    async for records in read_range(connections.client, journal, lane.number, start, lane.token):
-        said = [(offset, of) for offset, _, _, of in records]
-        for bucket, part in enumerate(by_bucket(said, count)):
-            reconciling = found[bucket]
-            first = reconciling.read_from
-            reconciling.read(part if records[0][0] >= first else [one for one in part if one[0] >= first])
-        upto = records[-1][0] + 1
-        full = [
-            buckets.reconcile(
-                bucket, reconciling.part(lane.number, lane.token, lane.cursors[bucket].expected, upto)
-            )
-            for bucket, reconciling in enumerate(found)
-            if reconciling.size >= RECONCILE_EFFECTS_MAX
-        ]
-        await asyncio.gather(*full)
-        progress[lane.number] = upto - start, lane.token - start
+    journal, told_at = connections.topics.transactions, time.monotonic()
+    async for records in read_records(connections.client, journal, lane.number, start, lane.token):
+        adding.read(records)
+        upto = records[-1].offset + 1
+        full = {
+            bucket: found[bucket].part(lane.number, lane.token, lane.cursors[bucket].expected, upto)
+            for bucket in adding.full(RECONCILE_EFFECTS_MAX)
+        }
+        await asyncio.gather(
+            *(buckets.reconcile(bucket, adding.with_sums(bucket, part)) for bucket, part in full.items())
+        )
+        shared.rebuilding[lane.number] = upto - start, lane.token - start
         if time.monotonic() - told_at >= TOLD_S:
             told_at = time.monotonic()
             log.info("the journal is read", lane=lane.number, done=upto - start, of=lane.token - start)
@@ -210,11 +207,11 @@ def _compared(buckets: LaneBuckets, bucket: int, in_place: InPlace, ready_token:
     return found
 
 
-async def _finish(buckets: LaneBuckets, bucket: int, reconciling: Reconciling) -> None:
+async def _finish(buckets: LaneBuckets, adding: Adding, bucket: int, reconciling: Reconciling) -> None:
     """Make the last corrections of a bucket, which agrees with the journal then."""
     lane, cursor = buckets.lane, buckets.lane.cursors[bucket]
     last = reconciling.finish(lane.number, lane.token, cursor.expected, lane.token)
-    await buckets.reconcile(bucket, last)
+    await buckets.reconcile(bucket, adding.with_sums(bucket, last))
     lane.standing.pending.update(reconciling.pending)
     cursor.floor = lane.token
 

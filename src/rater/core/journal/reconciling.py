@@ -138,6 +138,7 @@ class Reconciling:
             for _, context, packed in fenced.outcomes
             for kept in unpack_kept(context, packed)
         }
+        self.keeps = bool(self._kept)
         self._calls = [call for call, _, _ in fenced.outcomes]
         self._changed: Identity | None = None
         """Of the last change that was read: what follows under it are shares of its effect."""
