@@ -36,6 +36,7 @@ AGO_MS = 20 * DAY_MS
 NEVER = {"RATER_WORKER__SNAPSHOTS_EVERY_S": "0"}
 OFTEN = {"RATER_WORKER__SNAPSHOTS_EVERY_S": "60"}
 READY_S = 3600.0
+STARTED = "2026-01-01T00:00:00Z"
 
 
 class Rebuilt(NamedTuple):
@@ -62,6 +63,8 @@ def without_periods(catalog: bytes) -> bytes:
     found = orjson.loads(catalog)
     for package in found["packages"]:
         package.pop("period", None)
+    for held in found["client_packages"]:
+        held["start_date"] = STARTED
     return orjson.dumps(found)
 
 
