@@ -188,15 +188,17 @@ class System:
         for process in self.workers.values():
             process.must_run()
 
-    async def load(self, catalog: bytes) -> float:
-        """Load a catalog while workers run; return the seconds it took."""
+    async def load(self, catalog: bytes, at_ms: int | None = None) -> float:
+        """Load a catalog while workers run; return the seconds it took. at_ms: the load's now."""
         path = self.on.folder / f"{self.name}.json"
         path.write_bytes(catalog)
         began = time.monotonic()
         store = await app.connect_store(self.settings)
+        own, now = app.catalogs_of(self.settings), (lambda: int(time.time()) * 1000)
         loader = Loader(
-            self.client, self.topics, store, app.catalogs_of(self.settings), lambda _: None, "benchmark"
-        )
+            self.client, self.topics, store, own, lambda _: None, "benchmark",
+            now_ms=now if at_ms is None else (lambda: at_ms),
+        )  # fmt: skip
         try:
             loaded = await loader.load([path])
         finally:
@@ -218,15 +220,15 @@ class System:
         await self.stop()
 
     # ------------------------------------------------------------------ input
-    async def preload(self, cdrs: Iterable[bytes]) -> int:
-        """Put CDRs into the topic, evenly, in wire batches; return how many."""
+    async def preload(self, cdrs: Iterable[bytes], at_ms: int | None = None) -> int:
+        """Put CDRs into the topic, evenly, in wire batches; return how many. at_ms: their records' time."""
         source, total = iter(cdrs), 0
         while True:
             waiting = []
             for partition in self.sent:
                 batch = self._producer.create_batch()
                 for raw in islice(source, WIRE_RECORDS):
-                    batch.append(timestamp=None, key=None, value=raw)
+                    batch.append(timestamp=at_ms, key=None, value=raw)
                 if batch.record_count():
                     waiting.append(
                         await self._producer.send_batch(batch, self.topics.cdrs, partition=partition)

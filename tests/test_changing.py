@@ -50,9 +50,7 @@ def taken_again(lane: Lane, upto: int) -> Lane:
         fenced = bucket.fence(0, 2)
         positions = {lane.topics.commands: upto}
         of = Reconciling(fenced, bucket=number, buckets=4, positions=positions, generation_ms=10**9)
-        call, last = fenced.number, of.finish(0, 2, fenced.number, 500)
-        if last is not None:
-            _, call = bucket.reconcile(last)
+        _, call = bucket.reconcile(of.finish(0, 2, fenced.number, 500))
         _, again.lane.cursors[number].expected = bucket.register(0, 2, call, 1)
         again.lane.standing.pending |= of.pending
     return again

@@ -24,6 +24,7 @@ from rater.config import Settings
 from rater.core.catalog_files.merging import Fault
 from rater.core.instants import DAY_MS, HOUR_MS
 from rater.core.journal.auditing import Ledger
+from rater.core.journal.snapshots import Digest
 from rater.core.line.recycling import Choice
 from rater.errors import Halt, NoCatalog, StreamDown, Wait
 from rater.health import HealthServer
@@ -31,6 +32,7 @@ from rater.jobs.audit import Progress
 from rater.jobs.audit import audit as run_audit
 from rater.jobs.audit_file import AuditFile
 from rater.jobs.commands import Sender
+from rater.jobs.digest import digest
 from rater.jobs.load import Loaded, Loader
 from rater.jobs.recycle import Recycling, Report
 from rater.jobs.running_audit import Round, RunningAudit
@@ -41,8 +43,11 @@ from rater.queries.pending_charges import pending_charges
 from rater.source_maps import open_maps
 from rater.store.buckets import Buckets
 from rater.stream.content import read_content
+from rater.stream.coverage import uncovered
 from rater.stream.topics import Topics, topic_ids
 from rater.worker.process import Worker
+from rater.worker.rebuilding import Rebuilt, Told
+from rater.worker.rebuilding import rebuild as rebuild_all
 from rater.worker.shared import Readiness, Shared, WorkerConnections
 
 if TYPE_CHECKING:
@@ -78,7 +83,7 @@ def topics_of(settings: Settings) -> Topics:
     """Return the topics as the settings name them."""
     data = {name: source.topic for name, source in settings.sources.items()}
     sizes = {name: source.record_bytes_max for name, source in settings.sources.items() if source.map}
-    return Topics(settings.topics.prefix, settings.topics.partitions, data, sizes)
+    return Topics(settings.topics.prefix, settings.topics.partitions, data, sizes, settings.journal_min_ms)
 
 
 async def connect_store(settings: Settings) -> Buckets:
@@ -145,6 +150,9 @@ async def connected(
         raise Halt("\n".join(problems))
     engine = native_engine(settings)
     native = None if isinstance(engine, str) else engine
+    problems = await uncovered(client, topics, settings.redis.buckets)
+    if problems:
+        raise Halt("\n".join(problems))
     store = await connect_store(settings)
     try:
         problems = await store.check()
@@ -367,6 +375,19 @@ async def recycle(
     window_ms = settings.worker.duplicate_window_days * DAY_MS
     run = Recycling(client, topics, read_by, choice, window_ms, late=late, dry_run=dry_run)
     return await run.run(passed, looked)
+
+
+async def rebuild(settings: Settings, told: Told) -> Rebuilt:
+    """Rebuild what Redis lacks, while nobody rates."""
+    async with connected(settings) as shared:
+        spare_collector()
+        return await rebuild_all(shared, told)
+
+
+async def digest_of(settings: Settings) -> Digest:
+    """Return the digest of what Redis holds."""
+    async with opened_store(settings) as store:
+        return await digest(store)
 
 
 @asynccontextmanager

@@ -57,6 +57,11 @@ class _Topics:
         return [f"rater.cdrs: created with 4 partitions and {replication} copies"]
 
 
+async def nothing(*_: object) -> list[Any]:
+    """Find nothing."""
+    return []
+
+
 @pytest.fixture
 def world(app: Put, monkeypatch: pytest.MonkeyPatch) -> Put:
     """Let topics and store have these problems, records these times, and this catalog be in force."""
@@ -98,6 +103,8 @@ def world(app: Put, monkeypatch: pytest.MonkeyPatch) -> Put:
 
         monkeypatch.setattr("rater.queries.catalog.in_force", in_force)
         monkeypatch.setattr("rater.stream.stamps.remarks", remarks)
+
+        monkeypatch.setattr("rater.cli.checking._snapshots", nothing)
 
     return put
 

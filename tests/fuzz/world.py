@@ -445,8 +445,6 @@ def taken(said: object) -> None:
             )
             reconciling.read([(7, said), (8, said)])
             what = reconciling.finish(0, 9, 1, 9)
-            if what is None:
-                continue
             pack_reconcile(what, Keys("p", number, BUCKETS))
             status, _ = bucket.reconcile(what)
             assert status == Status.OK

@@ -279,6 +279,7 @@ ONE_ENGINE = {
     "test_queries",
     "test_readiness",
     "test_recycling",
+    "test_snapshots",
 }
 """Modules in which it does not matter by which engine calls are rated."""
 

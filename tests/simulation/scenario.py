@@ -48,6 +48,8 @@ class Profile:
                               "request_held", "store_slow")  # fmt: skip
     second_load: float = 0.5
     late_duplicates: int = 3
+    snapshots_s: tuple[int, ...] = (1, 1, 2, 86_400)
+    """From one round of snapshots to the next."""
     undated: float = 0.0
     """How many of the runs have records without a time, and calls as late as their arrival allows."""
 
@@ -105,6 +107,7 @@ class Scenario:
             buckets=rng.choice(profile.buckets),
             batch_max=rng.choice((1, 3, 4000, 4000)),
             extra_topic=rng.random() < 0.25,
+            snapshots_s=random.Random(f"{seed} snapshots").choice(profile.snapshots_s),  # noqa: S311 - the same
         )
         self.world.broker.batch_records_max = rng.choice((0, 0, 1, 3))
         self.world.broker.fetch_max = rng.choice((0, 0, 0, 7))

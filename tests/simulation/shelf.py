@@ -28,8 +28,10 @@ from rater.core.bucket.messages import (
     bucket_of,
 )
 from rater.core.bucket.model import Bucket
+from rater.core.bucket.restoring import ReadReply, Restore, RestoreReply, read_clients, restore
 from rater.errors import StoreDown, StoreUnknown
 from rater.store.buckets import ExpireReply
+from rater.store.snapshots import CLIENTS, PACKAGES
 from simulation.clockwork import OUTSIDE, PROCESS, chance
 
 R = TypeVar("R")
@@ -368,6 +370,64 @@ class Shelf(InMemory):
             return ExpireReply(*held.expire(lane, token, number, self.lanes, lane_ms, length_ms))
 
         return await self._ask("expire", expire)
+
+    async def read_clients(
+        self, bucket: int, lane: int, token: int, number: int, clients: list[str]
+    ) -> ReadReply:
+        """See Buckets."""
+
+        def read() -> ReadReply:
+            held = self.server.buckets[bucket]
+            reply = copy.deepcopy(read_clients(held, lane, token, number, self.lanes, clients))
+            self._told(f"read {clients} below {reply.floors}", lane, bucket, reply.status)
+            return reply
+
+        return await self._ask("read", read)
+
+    async def restore(self, bucket: int, what: Restore) -> RestoreReply:
+        """See Buckets."""
+
+        def put() -> RestoreReply:
+            reply = restore(self.server.buckets[bucket], what, self.lanes)
+            names = [row.client for row in what.clients]
+            self._told(
+                f"restore {names} floors {what.floors}: {reply.whole}", what.lane, bucket, reply.status
+            )
+            return reply
+
+        return await self._ask("restore", put)
+
+    async def masters(self, buckets: Iterable[int]) -> list[int]:
+        """See Buckets."""
+        return [0 for _ in buckets]
+
+    async def keys_at(self, _place: int) -> int:
+        """See Buckets."""
+        return await self._ask("keys", lambda: sum(len(held.states) for held in self.server.buckets))
+
+    async def scan(self, _place: int) -> AsyncIterator[list[tuple[int, str, str]]]:
+        """See Buckets: two clients a page, and the packages behind them."""
+        names: list[tuple[int, str, str]] = await self._ask(
+            "scan",
+            lambda: [
+                (number, kind, name)
+                for number, held in enumerate(self.server.buckets)
+                for kind, names in ((CLIENTS, held.states), (PACKAGES, held.members))
+                for name in names
+            ],
+        )
+        for at in range(0, len(names) + 1, 2):
+            yield names[at : at + 2]
+
+    async def account_shard(self, bucket: int, shard: int) -> list[tuple[str, str]]:
+        """See Buckets: the first shard has all."""
+        held = self.server.buckets[bucket].accounts
+        return await self._ask("accounts", lambda: [] if shard else list(held.items()))
+
+    async def first_member(self, bucket: int, package: str) -> str | None:
+        """See Buckets."""
+        held = self.server.buckets[bucket].members
+        return await self._ask("member", lambda: next(iter(held.get(package, ())), None))
 
     async def client(self, client: str) -> tuple[bytes, int, dict[str, int]] | None:
         """See Buckets."""

@@ -148,7 +148,7 @@ def test_gate() -> None:
     """Without the gate, a store that lost history rates a call again that an idle lane has rated."""
 
     def without(self: Bucket, lane: int, token: int, number: int) -> Status:
-        return self._guard(lane, token, number)
+        return self.guard(lane, token, number)
 
     losses = profile("losses over lanes", lanes=(2, 3), weights={"roll_back": 2, "flush": 1}, duplicates=0.5)
     check(mock.patch.object(Bucket, "_gate", without), losses, "I3 I6")
@@ -158,13 +158,13 @@ def test_call_number() -> None:
     """Without the call's number, a store that fell back in its own run goes on as if nothing were lost."""
 
     def without(self: Bucket, lane: int, token: int, _call: int) -> Status:
-        stored = self.lanes.get(lane) or model._Lane()  # noqa: SLF001 - its twin's own
+        stored = self.lanes.get(lane) or model.Lane()
         if token < stored.token:
             return Status.FENCED
         return Status.REGRESSED if token > stored.token else Status.OK
 
     back = profile("set back", lanes=(1,), weights={"snapshot": 1}, faults=(1, 3))
-    check(mock.patch.object(Bucket, "_guard", without), back, "I2")
+    check(mock.patch.object(Bucket, "guard", without), back, "I2")
 
 
 def test_await_of_every_delivery() -> None:
@@ -318,11 +318,11 @@ def test_fence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("rater.worker.buckets.EXPIRE_S", 3600.0)
 
     def without(self: Bucket, lane: int, _token: int, number: int) -> Status:
-        stored = self.lanes.get(lane) or model._Lane()  # noqa: SLF001 - its twin's own
+        stored = self.lanes.get(lane) or model.Lane()
         return Status.OK if number == stored.number else Status.REGRESSED
 
     with (
-        mock.patch.object(Bucket, "_guard", without),
+        mock.patch.object(Bucket, "guard", without),
         pytest.raises(Failure, match=r"I2: free has the balance"),
     ):
         World(1).run(late_request)

@@ -87,7 +87,8 @@ class Failure(Exception):  # noqa: N818 - what it is
 
 @functools.cache
 def settings_of(
-    lanes: int, buckets: int, batch_max: int, extra_topic: bool, window_days: int  # noqa: FBT001 - a key
+    lanes: int, buckets: int, batch_max: int, extra_topic: bool,  # noqa: FBT001 - a key
+    window_days: int, snapshots_s: int,
 ) -> Settings:  # fmt: skip
     """Return the settings of a system."""
     environ = {
@@ -102,6 +103,7 @@ def settings_of(
         "RATER_TOPICS__REPLICATION_FACTOR": "1",
         "RATER_WORKER__BATCH_RECORDS_MAX": str(batch_max),
         "RATER_WORKER__DUPLICATE_WINDOW_DAYS": str(window_days),
+        "RATER_WORKER__SNAPSHOTS_EVERY_S": str(snapshots_s),
         "RATER_WORKER__ID": "w",
     }
     if extra_topic:
@@ -116,14 +118,14 @@ class World:
 
     def __init__(
         self, seed: int, *, lanes: int = 1, buckets: int = 1, batch_max: int = 4000,
-        extra_topic: bool = False, window_days: int = 7,
+        extra_topic: bool = False, window_days: int = 7, snapshots_s: int = 86_400,
     ) -> None:  # fmt: skip
         self.rng = random.Random(seed)  # noqa: S311 - a simulation
         self.loop = Loop()
         self.story: list[tuple[float, str, str]] = []
         self.broker = Broker(self.rng, self.tell)
         self.server = shelf.Server(self.rng, buckets, self.tell)
-        self.settings = settings_of(lanes, buckets, batch_max, extra_topic, window_days)
+        self.settings = settings_of(lanes, buckets, batch_max, extra_topic, window_days, snapshots_s)
         self.topics = app.topics_of(self.settings)
         self.lanes, self.buckets = lanes, buckets
         self.processes: list[Process] = []
@@ -516,6 +518,8 @@ def in_place() -> Iterator[None]:
             put(sys.modules[f"rater.core.clients.{name}"], "STEP_MAX", 3)
         put(sys.modules["rater.worker.takeover"], "RECONCILE_EFFECTS_MAX", 4)
         put(sys.modules["rater.worker.buckets"], "EXPIRE_S", 1.5)
+        put(sys.modules["rater.worker.snapshots"], "CLIENTS_READ", 2)
+        put(sys.modules["rater.worker.restoring"], "CLIENTS_PART", 2)
         put(sys.modules["rater.worker.line"], "TICK_S", 5.0)
         put(sys.modules["rater.worker.line"], "STALE_S", STALE_S)
         put(asyncio, "to_thread", inline)

@@ -46,6 +46,8 @@ from rater.core.bucket.messages import (
     hint_of,
 )
 from rater.core.bucket.model import Bucket
+from rater.core.bucket.restoring import ClientRow, ReadReply, Restore, read_clients, restore
+from rater.errors import Halt
 from rater.store.buckets import Buckets
 from rater.store.keys import Keys
 
@@ -139,6 +141,20 @@ hints = st.lists(st.builds(hint_of, st.integers(0, HOURS * HOUR_MS - 1), clients
 rows = st.tuples(st.sampled_from(["1.1", "1.2"]), st.binary(max_size=3))
 
 copies = st.lists(st.tuples(lanes, st.sampled_from(["a/1/2", "a/2/2"]), st.binary(max_size=3)), max_size=2)
+
+restored = st.builds(
+    ClientRow,
+    client=clients,
+    version=st.integers(1, 3),
+    state=st.binary(max_size=4),
+    balance=sums,
+    counters=st.dictionaries(st.sampled_from(FIELDS), used, max_size=2),
+    history=st.lists(
+        st.tuples(st.sampled_from(["1.1", "1.2"]), st.integers(1, 4), st.binary(max_size=3)),
+        max_size=2,
+        unique_by=lambda row: row[0],
+    ),
+)
 
 far = st.one_of(st.integers(-500, 500), st.sampled_from([-LIMIT, LIMIT]), st.integers(-LIMIT, LIMIT))
 lows = st.one_of(*[st.integers(-LIMIT, -1000)] * 5, st.integers(-300, 0), far)
@@ -466,6 +482,42 @@ class Machine(RuleBasedStateMachine):
         rows = self.twin.history.get(client, {})
         assert self.run(self.store.history(client)) == {field: row for field, (_, row) in rows.items()}
 
+    @rule(lane=lanes, token=off, number=off, asked=st.lists(clients, max_size=3, unique=True))
+    def read(self, lane: int, token: int, number: int, asked: list[str]) -> None:
+        """Read clients with all that is kept."""
+        owner = self.owner(lane, token, number)
+        reply = self.run(self.store.read_clients(0, lane, *owner, asked))
+        assert in_order(reply) == in_order(read_clients(self.twin, lane, *owner, LANES, asked))
+
+    @rule(
+        lane=lanes,
+        token=off,
+        number=off,
+        rows=st.lists(restored, max_size=2, unique_by=lambda row: row.client),
+        index=st.lists(st.tuples(st.sampled_from(ACCOUNTS), clients), max_size=2),
+        members=st.lists(st.tuples(st.sampled_from(PACKAGES), clients), max_size=2),
+        hints=hints,
+        floors=st.sampled_from([None, None, [], [0, 0], [5, 9]]),
+        flushed=st.sampled_from([True, True, False]),
+    )
+    def restore(
+        self, lane: int, token: int, number: int, rows: list[ClientRow], index: list[tuple[str, str]],
+        flushed: bool, **what: Any,  # noqa: FBT001
+    ) -> None:  # fmt: skip
+        """Put clients in place, in a bucket that lost all or not, or ask how far it is."""
+        if flushed and not self.twin.rebuilt.begun:
+            self.flush()
+            self.fence(lane, 1)
+        request = Restore(lane, *self.owner(lane, token, number), rows, index, **what, upto=7)
+        mixed = self.twin.rebuilt.begun and (
+            self.twin.open or any(of.floor for of in self.twin.lanes.values())
+        )
+        if mixed and self.twin.guard(lane, request.token, request.number) == Status.OK:
+            with pytest.raises(Halt, match="RATER_MIXED"):
+                self.run(self.store.restore(0, request))
+            return
+        assert self.run(self.store.restore(0, request)) == restore(self.twin, request, LANES)
+
     @rule(lane=lanes, token=off, number=off)
     def probe(self, lane: int, token: int, number: int) -> None:
         """Ask whether a draw would be heard."""
@@ -581,6 +633,18 @@ def entries_of(fields: dict[bytes, bytes], cell: Callable[[int], bytes]) -> dict
     return found
 
 
+def in_order(reply: ReadReply) -> ReadReply:
+    """Return it without zeros and without what has no order: 0 is the same as none."""
+    reply.copies.sort()
+    reply.clients = [
+        row._replace(
+            counters={of: used for of, used in row.counters.items() if used}, history=sorted(row.history)
+        )
+        for row in reply.clients
+    ]
+    return reply
+
+
 def twin_clients(twin: Bucket, keys: Keys) -> dict[str, Any]:
     """Return the keys of clients that the server has to hold."""
     found: dict[str, Any] = {}
@@ -592,17 +656,27 @@ def twin_clients(twin: Bucket, keys: Keys) -> dict[str, Any]:
     return found
 
 
-def twin_state(twin: Bucket, keys: Keys) -> dict[str, Any]:
-    """Return the keys that the server has to hold."""
-    found: dict[str, Any] = {}
+def twin_gate(twin: Bucket) -> dict[bytes, bytes]:
+    """Return the fields of the gate that the server has to hold, but run ids."""
     state = {b"t:%d" % lane: b"%d" % ms for lane, ms in twin.times.items()}
+    if twin.rebuilt.begun:
+        state[b"restoring"] = b"1"
+    if twin.rebuilt.whole is not None:
+        state[b"whole"] = b"%d" % twin.rebuilt.whole
     if twin.due_index.lowest is not None:
         state[b"due_min"] = b"%d" % twin.due_index.lowest
     if twin.duplicates.lowest is not None:
         state[b"gen_min"] = b"%d" % twin.duplicates.lowest
-    found[keys.gate] = state
+    return state
+
+
+def twin_state(twin: Bucket, keys: Keys) -> dict[str, Any]:
+    """Return the keys that the server has to hold."""
+    found: dict[str, Any] = {keys.gate: twin_gate(twin)}
     for number, lane in twin.lanes.items():
         fields = {b"token": lane.token, b"call": lane.number, b"floor": lane.floor, b"base": lane.base}
+        if lane.token < 0:  # nobody has taken it since it was put in place
+            del fields[b"token"]
         found[keys.lane(number)] = {name: b"%d" % value for name, value in fields.items() if value}
         outcomes: dict[bytes, bytes] = {}
         for one, (context, packed) in lane.outcomes.items():

@@ -79,9 +79,9 @@ async def test_more_copies_than_brokers_are_refused(client: dict[str, Any], pref
 
 
 FAULTS: list[tuple[str, str, str, str]] = [
-    ("transactions", "retention.ms", "604800000", "Redis is rebuilt from this topic alone; set it to -1"),
-    ("transactions", "retention.bytes", "1", "Redis is rebuilt from this topic alone; set it to -1"),
-    ("commands", "retention.ms", "604800000", "Redis is rebuilt from this topic alone; set it to -1"),
+    ("transactions", "retention.ms", "604800000", "Redis is rebuilt from this topic; set it to -1"),
+    ("transactions", "retention.bytes", "1", "Redis is rebuilt from this topic; set it to -1"),
+    ("commands", "retention.ms", "604800000", "the catalogs lie in this topic; set it to -1"),
     ("cdrs", "retention.ms", "86399999", "an outage would lose unrated calls; set it to 604800000"),
     ("cdrs", "retention.bytes", "1000", "a rush would push out unrated calls; set it to -1"),
     ("pbx", "retention.ms", "1", "an outage would lose unrated calls; set it to 604800000"),
@@ -116,6 +116,22 @@ async def test_each_setting_that_loses_data_is_named_with_its_remedy(
     wrong = f"{prefix}{which}"
     await make_topics({**own, wrong: (1, {**own[wrong][1], setting: value})})
     assert await made.check(client) == [f"{wrong}: {setting} is {value}, {says}"]
+
+
+@pytest.mark.parametrize("kept_ms", ["1000000", "-1", "999999"])
+async def test_the_journal_is_kept_as_long_as_rebuilds_need_it(
+    client: dict[str, Any], make_topics: MakeTopics, prefix: str, kept_ms: str
+) -> None:
+    """Where snapshots are written it may be cut behind them."""
+    made = Topics(prefix, 1, journal_min_ms=1_000_000)
+    own = {spec.name: (1, spec.settings) for spec in made.specs(1)}
+    journal = {**own[made.transactions][1], "retention.ms": kept_ms}
+    await make_topics({**own, made.transactions: (1, journal)})
+    told = (
+        f"{made.transactions}: retention.ms is 999999, snapshots and duplicates need 0 days of it when Redis "
+        "is rebuilt; set it to 1000000 or more, or to -1"
+    )
+    assert await made.check(client) == ([told] if kept_ms == "999999" else [])
 
 
 async def test_a_topic_as_it_was_made_before_is_no_fault(

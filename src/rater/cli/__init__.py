@@ -26,6 +26,7 @@ from rater.cli import (
     packages,
     pending_charges,
     recycling,
+    rebuilding,
     running,
     topics,
 )
@@ -68,6 +69,7 @@ def rater() -> None:
 
 for _command in (
     *(running.demo, running.worker, running.topics, checking.check, running.load, running.audit),
+    rebuilding.rebuild,
     *(files.ingest, files.sources, decks.decks, examples.config_group),
     *(topics.transactions, topics.rejected, recycling.recycle),
     *(clients.clients, packages.packages, client_packages.client_packages, pending_charges.pending_charges),

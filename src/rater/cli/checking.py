@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -131,9 +132,22 @@ async def _kafka(settings: Settings) -> tuple[list[Problem], Content | None]:
             found += [Problem("catalog", text) for text in problems]
             told = await stamps.remarks(client, topics)
             found += [Problem("topics", text, is_warning=True) for text in told]
+            found += await _snapshots(settings)
     except (Wait, Halt, Fenced, Retake, OSError) as fault:
         found.append(Problem("kafka", str(fault)))
     return found, in_force
+
+
+async def _snapshots(settings: Settings) -> list[Problem]:
+    """Return what a rebuild of Redis would lack."""
+    from rater.app import kafka_client, topics_of
+    from rater.stream import coverage
+
+    client, topics, buckets = kafka_client(settings), topics_of(settings), settings.redis.buckets
+    now_ms, every_s = time.time_ns() // 1_000_000, settings.worker.snapshots_every_s
+    found = [Problem("topics", text) for text in await coverage.uncovered(client, topics, buckets)]
+    told = await coverage.remarks(client, topics, buckets, every_s, now_ms)
+    return found + [Problem("topics", text, is_warning=True) for text in told]
 
 
 async def _catalog(settings: Settings) -> tuple[list[str], Content | None]:

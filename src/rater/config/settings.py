@@ -14,7 +14,7 @@ from msgspec import Meta, Struct
 
 from rater.core.cdr import MAPPED_BYTES, MAPPED_BYTES_MAX
 from rater.core.decks.profile import Profile
-from rater.core.instants import HOUR_MS
+from rater.core.instants import DAY_MS, HOUR_MS
 from rater.core.notices import Notices
 
 SECRETS = frozenset({"password", "sasl_password"})
@@ -25,6 +25,9 @@ OWN_TOPICS = ("cdrs", "transactions", "commands", "rejected", "events", "snapsho
 
 DEFAULT_SOURCE = "default"
 """The source that is always there: PREFIXcdrs, whose records are CDRs already."""
+
+OUTAGE_DAYS = 7
+"""So long there may be no worker while transactions are not kept for ever."""
 
 _HIDDEN = "***"
 _NAME_CHARACTERS = "letters, digits, dots, dashes or underscores"
@@ -174,6 +177,10 @@ class Worker(Section, frozen=True, kw_only=True):
     batch_age_ms: Annotated[
         int, Meta(ge=1, le=10_000, description="a lane that keeps up begins no batch sooner after the last")
     ] = 50
+    snapshots_every_s: Annotated[
+        int,
+        Meta(ge=0, le=2_592_000, description="each client's state goes to the snapshots so often; 0: never"),
+    ] = 86_400
     stuck_after_s: Annotated[
         int, Meta(ge=1, le=86_400, description="a lane that commits nothing for so long is told as stuck")
     ] = 30
@@ -240,6 +247,19 @@ class Settings(Section, frozen=True, kw_only=True):
     logs: Logs = Logs()
     sources: dict[str, Source] = msgspec.field(default_factory=dict)
     decks: dict[str, Profile] = msgspec.field(default_factory=dict)
+
+    @property
+    def journal_min_ms(self) -> int | None:
+        """The shortest time that transactions may be kept for; None: for ever, for nothing stands for them.
+
+        A rebuild reads from the last whole round of snapshots, and from the generation of duplicates before
+        that of the slowest lane; what is kept beyond is the longest time without a worker.
+        """
+        worker = self.worker
+        if not worker.snapshots_every_s:
+            return None
+        duplicates_ms = 2 * (worker.duplicate_window_days * DAY_MS + HOUR_MS)
+        return max(3000 * worker.snapshots_every_s, duplicates_ms) + OUTAGE_DAYS * DAY_MS
 
     def topic(self, name: str) -> str:
         """Return the full name of one of `OWN_TOPICS`."""

@@ -1,6 +1,6 @@
 """The native engine (Rust, PyO3): what it is asked, and when, says `rater.core.line.engine.Rating`."""
 
-from collections.abc import Container, Sequence
+from collections.abc import Callable, Container, Sequence
 from typing import Any
 
 from rater.core.journal.records import Outgoing, Run
@@ -20,6 +20,28 @@ def kafka_batch(records: bytes, count: int, at_ms: int, producer: tuple[int, int
     records: of `kafka_records`, compressed by zstd. at_ms: the time of all. producer: its id, its epoch, and
     the number of the batch's first record.
     """
+
+class Effects:
+    """Effects of transactions, added up for buckets of which nothing is kept (`core.journal.reconciling`)."""
+
+    def __init__(
+        self,
+        generation_ms: int,
+        first_generation: int,
+        starts: Sequence[int],
+        floors: Sequence[int],
+        included: Sequence[Callable[[str], int] | None],
+    ) -> None:
+        """By bucket: `Reconciling.read_from`, `floor` and `included`."""
+    def add(self, records: Sequence[tuple[int, bytes]]) -> list[int]:
+        """Take (offset, header) of transactions, in order; returns how much has come together by bucket.
+
+        Raises ValueError where one cannot be read: nothing is taken then; OverflowError.
+        """
+    def take(
+        self, bucket: int
+    ) -> tuple[int, list[tuple[str, int]], list[tuple[str, str, int]], list[tuple[int, bytes, bytes]]]:
+        """Return what has come together of a bucket, and begin anew: lane time, balances, counters, keys."""
 
 class Panic(BaseException):
     """The engine met what it does not expect: the batch is not to be used again."""

@@ -23,6 +23,9 @@ class Native:
     panic: ClassVar[type[BaseException]] = engine.Panic
     """What a panic of the engine is raised as: of what it worked on nothing may be used again."""
 
+    effects: ClassVar[type[engine.Effects]] = engine.Effects
+    """What adds up the journal's transactions when a store is rebuilt."""
+
     def __init__(self, *, writes: bool = False) -> None:
         """writes: what it renders it keeps as a run until it writes that for Kafka; no objects are made."""
         self.writes = writes

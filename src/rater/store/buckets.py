@@ -7,11 +7,8 @@ repeat), Halt when the configuration is at fault. Nothing is repeated here.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Any, NamedTuple, Self
-
-from msgspec import MsgspecError
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, Self
 
 from rater.core.bucket.messages import (
     DUE_HINTS_MAX,
@@ -32,8 +29,7 @@ from rater.core.bucket.messages import (
     clients_of,
     unpack_results,
 )
-from rater.errors import Halt
-from rater.store.link import FunctionMissing, Link
+from rater.store.link import Link
 from rater.store.packing import (
     Args,
     changes,
@@ -44,8 +40,8 @@ from rater.store.packing import (
     unpack_outcomes,
     with_keys,
 )
-from rater.store.provisioning import LIBRARY, Library, provision
-from rater.store.stored_clients import StoredClients
+from rater.store.provisioning import provision
+from rater.store.snapshots import SnapshotStore, head
 
 Writes = Sequence[ClientWrite]
 
@@ -58,14 +54,8 @@ class ExpireReply(NamedTuple):
     dropped: int
 
 
-class Buckets(StoredClients):
+class Buckets(SnapshotStore):
     """The store of clients, in `count` buckets."""
-
-    def __init__(self, link: Link, *, prefix: str, buckets: int, lanes: int) -> None:
-        """Use `connect`."""
-        super().__init__(link, prefix, buckets)
-        self.lanes = lanes
-        self._library = Library(link)
 
     @classmethod
     async def connect(
@@ -85,7 +75,7 @@ class Buckets(StoredClients):
         other numbers of buckets or lanes.
         """
         link = Link(url, username, password, timeout_s)
-        store = cls(link, prefix=prefix, buckets=buckets, lanes=lanes)
+        store = cls(link, prefix, buckets, lanes)
         try:
             await link.open()
             for address in await link.primaries():
@@ -116,13 +106,13 @@ class Buckets(StoredClients):
         """Add corrections; returns (status, number of the next call)."""
         with self._understood(bucket, "reconcile"):
             reply = await self._call(bucket, "reconcile", pack_reconcile(what, self._keys[bucket]))
-            return _head(reply)
+            return head(reply)
 
     async def register(self, bucket: int, lane: int, token: int, number: int) -> tuple[Status, int]:
         """Note that the lane agrees with the bucket; the last of all lanes opens its gate."""
         argv = [lane, token, number, self.lanes]
         with self._understood(bucket, "register"):
-            return _head(await self._call(bucket, "register", Args(self._lane_keys(bucket, lane), argv)))
+            return head(await self._call(bucket, "register", Args(self._lane_keys(bucket, lane), argv)))
 
     # ------------------------------------------------------------------ rating
     async def draw(self, bucket: int, request: DrawRequest) -> DrawReply:
@@ -139,7 +129,7 @@ class Buckets(StoredClients):
         function = "change" if changes(args) else "draw"
         with self._understood(bucket, function):
             reply = await self._call(bucket, function, args)
-            status, number = _head(reply)
+            status, number = head(reply)
             match status:
                 case Status.OK:
                     woken, results = ([], []) if writes is None else unpack_results(reply[2])
@@ -175,7 +165,7 @@ class Buckets(StoredClients):
         argv = [lane, token, number, len(clients), *accounts]
         with self._understood(bucket, "views"):
             reply = await self._call(bucket, "views", Args(names, argv))
-            status, _ = _head(reply)
+            status, _ = head(reply)
             if status != Status.OK:
                 return ViewsReply(status, {}, {})
             at = 2 + len(clients)
@@ -215,7 +205,7 @@ class Buckets(StoredClients):
             argv = [lane, token, number, room, *(known.get(hour, 0) for hour in part)]
             with self._understood(bucket, "due"):
                 reply = await self._call(bucket, "due", Args(names, argv))
-                status, _ = _head(reply)
+                status, _ = head(reply)
                 if status != Status.OK:
                     return DueReply(status)
                 found.total += reply[2]
@@ -237,7 +227,7 @@ class Buckets(StoredClients):
         argv = [lane, token, number, length, hours[0] if hours else b""]
         with self._understood(bucket, "drop_due"):
             reply = await self._call(bucket, "drop_due", Args(names, argv))
-            return DropReply(*_head(reply), dropped=bool(reply[2]))
+            return DropReply(*head(reply), dropped=bool(reply[2]))
 
     async def _hours(self, bucket: int, upto: int) -> range:
         """Return the hours of the due index that may have hints, up to one."""
@@ -252,7 +242,7 @@ class Buckets(StoredClients):
         names = [*self._lane_keys(bucket, lane), self._keys[bucket].members(package)]
         with self._understood(bucket, "members"):
             reply = await self._call(bucket, "members", Args(names, [lane, token, number, first, count]))
-            status, _ = _head(reply)
+            status, _ = head(reply)
             if status != Status.OK:
                 return MembersReply(status)
             return MembersReply(status, [str(client, "utf-8") for client in reply[2]])
@@ -261,7 +251,7 @@ class Buckets(StoredClients):
         """Return whether a draw would be heard."""
         args = Args(self._lane_keys(bucket, lane), [lane, token, number])
         with self._understood(bucket, "probe"):
-            return _head(await self._call(bucket, "probe", args))[0]
+            return head(await self._call(bucket, "probe", args))[0]
 
     async def expire(
         self, bucket: int, lane: int, token: int, number: int, lane_ms: int, length_ms: int
@@ -279,38 +269,7 @@ class Buckets(StoredClients):
                 names += (keys.generation(int(first) + at), keys.cells(int(first) + at))
             argv = [lane, token, number, self.lanes, length_ms, first or b"", lane_ms]
             reply = await self._call(bucket, "expire", Args(names, argv))
-            return ExpireReply(*_head(reply), reply[2])
-
-    # ------------------------------------------------------------------ inside
-    @contextmanager
-    def _understood(self, bucket: int, function: str) -> Iterator[None]:
-        """Turn a reply that is none of the function's into a Halt: time does not heal it."""
-        try:
-            yield
-        except (LookupError, TypeError, ValueError, MsgspecError) as error:
-            raise Halt(
-                f"Redis answered {LIBRARY}_{function} at {self._keys[bucket].gate} with what this version "
-                f"cannot read ({type(error).__name__}: {error}). Load this version's functions.lua there, "
-                f"and let nothing else write keys that begin with {self._prefix}{{"
-            ) from error
-
-    def _lane_keys(self, bucket: int, lane: int) -> list[str]:
-        return [self._keys[bucket].gate, self._keys[bucket].lane(lane)]
-
-    async def _call(self, bucket: int, function: str, args: Args) -> Any:
-        key = self._keys[bucket].gate
-        name = f"{LIBRARY}_{function}"
-        try:
-            return await self._link.ask(key, "FCALL", name, len(args.keys), *args.keys, *args.argv)
-        except FunctionMissing:
-            await self._library.load(await self._link.address(key))
-            raise
-
-
-def _head(reply: list[Any]) -> tuple[Status, int]:
-    """Return what every reply begins with: the status and the number of the next call."""
-    status, number, *_ = reply
-    return Status(status), int(number)
+            return ExpireReply(*head(reply), reply[2])
 
 
 def _pairs(fields: list[bytes]) -> dict[str, bytes]:

@@ -14,7 +14,8 @@
 --                   registered, "t:LANE" -> lane time, ms, "due_min" -> lowest hour that may have hints. The gates of
 --                   rater_v1 to rater_v3 are "open" and "r:LANE", "opened" and "run:LANE", "agreed" and "in:LANE":
 --                   whoever registers takes them away, for their workers know nothing of fees in a draw (FEES below),
---                   or of duplicates that cells tell of
+--                   or of duplicates that cells tell of. "restoring" while snapshots are put in place in a bucket that
+--                   lost all, then "whole" -> their offset up to which they were
 --   l:LANE   hash   "token", "call" (expected), "floor" (journal offset), "base" (journal offset from which kept
 --                   outcomes may be found in the journal)
 --   o:LANE   hash   CALL .. "c" -> context, CALL .. "r" -> packed results, CALL .. "w" -> clients that it changed, msgpack
@@ -1491,9 +1492,96 @@ local function expire(keys, argv)
   return {OK, expected + 1, dropped}
 end
 
+-------------------------------------------------------------------------------------------------------- snapshots
+-- rater_v4_read (no writes): clients, with all that is kept, as of one instant.
+-- KEYS 1 g | 2 l:LANE | then of each lane l: o: k: | then of each client c: r: h:
+-- ARGV 1 lane | 2 token | 3 call | 4 lanes | 5 number of clients
+-- Reply status, call, and: OK: {floors} | {fields of o: of each lane} | {fields of k: of each lane} | per client its
+--       register | nil, {fields of c}, {fields of h}
+-- Holds while a lane is brought to the journal in parts (base below floor) the answer is CLOSED.
+local function read(keys, argv)
+  local status, expected = gate(keys[1], keys[2], argv[1], tonumber(argv[2]), tonumber(argv[3]))
+  if status ~= OK then return {status, expected} end
+  local lanes, floors, outcomes, copies = tonumber(argv[4]), {}, {}, {}
+  for lane = 1, lanes do
+    local own = call('HMGET', keys[3 * lane], 'floor', 'base')
+    floors[lane] = tonumber(own[1]) or 0
+    if (tonumber(own[2]) or 0) < floors[lane] then return {CLOSED, expected} end
+    outcomes[lane] = call('HGETALL', keys[3 * lane + 1])
+    copies[lane] = call('HGETALL', keys[3 * lane + 2])
+  end
+  local reply, at = {OK, expected, floors, outcomes, copies}, 3 * lanes + 3
+  for k = 0, tonumber(argv[5]) - 1 do
+    local of = at + 3 * k
+    reply[6 + 3 * k] = call('GET', keys[of + 1])
+    reply[7 + 3 * k], reply[8 + 3 * k] = call('HGETALL', keys[of]), call('HGETALL', keys[of + 2])
+  end
+  return reply
+end
+
+local MIXED = 'RATER_MIXED a worker of an earlier version wrote to a bucket that is put in place from snapshots; stop '
+  .. 'it, delete all keys of the prefix, and start the workers again: '
+
+-- rater_v4_restore: put a part of what snapshots say in place, in a bucket that lost all; or ask how far it is.
+-- KEYS 1 g | 2 l:LANE | then l: of each lane | then those that the payload points at, by index
+-- ARGV 1 lane | 2 token | 3 call | 4 lanes | 5 payload, "" to ask: msgpack list of clients {key of c, of r, of h, register,
+--      n, field, value as text ..., m, field, row ...}, accounts {key of a, account, client}, members {key of p, client},
+--      hints {key of d, element}, lowest hour of these | false, floors {of each lane; none: there are no
+--      snapshots} | false, offset up to which snapshots were read; each list flat, with bytes as their index in ARGV | 6.. those bytes
+-- Reply status, call, and: OK: what "whole" says | -1, floor and base of the asking lane
+-- Holds what is there of a client goes, so that it may come twice. A bucket whose gate was open or that a lane has brought to its
+--       journal needs nothing.
+local function restore(keys, argv)
+  local status, expected, journaled = guard(keys[2], tonumber(argv[2]), tonumber(argv[3]))
+  if status ~= OK then return {status, expected} end
+  local noted, lanes = call('HMGET', keys[1], 'whole', 'restoring', 'joined'), tonumber(argv[4])
+  local whole, written = tonumber(noted[1]), noted[3]
+  for lane = 1, lanes do
+    written = written or (tonumber(call('HGET', keys[2 + lane], 'floor')) or 0) > 0
+  end
+  if written and not whole then
+    if noted[2] then return redis.error_reply(MIXED .. keys[1]) end
+    whole = 0
+  end
+  if whole or argv[5] == '' then
+    return {OK, expected, whole or -1, journaled, tonumber(call('HGET', keys[2], 'base')) or 0}
+  end
+  local lists = cmsgpack.unpack(argv[5])
+  local clients, accounts, floors, k = lists[1], lists[2], lists[6], 1
+  if floors and #floors == 0 and noted[2] then return {OK, expected, -1, journaled, 0} end
+  -- WRITE
+  while k <= #clients do
+    local c_key, h_key, sums, rows = keys[clients[k]], keys[clients[k + 2]], {}, {}
+    call('UNLINK', c_key, h_key)
+    call('SET', keys[clients[k + 1]], argv[clients[k + 3]])
+    k = k + 4
+    for j = 1, clients[k] do sums[j] = clients[k + j] end
+    k = k + clients[k] + 1
+    for j = 1, clients[k], 2 do rows[j], rows[j + 1] = clients[k + j], argv[clients[k + j + 1]] end
+    k = k + clients[k] + 1
+    set_all(c_key, sums)
+    if #rows > 0 then set_all(h_key, rows) end
+  end
+  for j = 1, #accounts, 3 do index_account(keys[accounts[j]], accounts[j + 1], accounts[j + 2]) end
+  push_members(keys, lists[3], 1, #lists[3])
+  push_hints(keys, argv, lists[4], 1, #lists[4])
+  if lists[5] then lower(keys[1], 'due_min', lists[5]) end
+  if floors then
+    call('HSET', keys[1], 'whole', lists[7])
+    call('HDEL', keys[1], 'restoring')
+    for lane = 1, #floors do call('HSET', keys[2 + lane], 'floor', floors[lane], 'base', 0) end
+  else
+    call('HSET', keys[1], 'restoring', 1)
+  end
+  call('HSET', keys[2], 'call', expected + 1)
+  journaled = floors and floors[tonumber(argv[1]) + 1] or journaled
+  return {OK, expected + 1, floors and lists[7] or -1, journaled, 0}
+end
+
 redis.register_function('rater_v4_fence', bound(fence))
 redis.register_function('rater_v4_reconcile', bound(reconcile))
 redis.register_function('rater_v4_register', bound(register))
+redis.register_function('rater_v4_restore', bound(restore))
 redis.register_function('rater_v4_draw', bound(draw))
 redis.register_function('rater_v4_change', bound(change))
 redis.register_function{function_name = 'rater_v4_expire', callback = bound(expire), flags = {'allow-oom'}}
@@ -1502,3 +1590,4 @@ redis.register_function{function_name = 'rater_v4_due', callback = bound(due), f
 redis.register_function{function_name = 'rater_v4_members', callback = bound(members), flags = {'no-writes'}}
 redis.register_function{function_name = 'rater_v4_views', callback = bound(views), flags = {'no-writes'}}
 redis.register_function{function_name = 'rater_v4_probe', callback = bound(probe), flags = {'no-writes'}}
+redis.register_function{function_name = 'rater_v4_read', callback = bound(read), flags = {'no-writes'}}

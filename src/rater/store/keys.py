@@ -38,7 +38,11 @@ class Keys:
     def accounts(self, account: str) -> str:
         """Return the hash that an account's index entry is in."""
         # Not the remainder itself: the bucket is a remainder of the same number.
-        return f"{self._base}a:{crc32(account.encode()) // self._buckets % ACCOUNT_SHARDS}"
+        return self.account_shard(crc32(account.encode()) // self._buckets % ACCOUNT_SHARDS)
+
+    def account_shard(self, shard: int) -> str:
+        """Return one of the hashes that the account index is spread over."""
+        return f"{self._base}a:{shard}"
 
     def generation(self, generation: int) -> str:
         """Return the hash of the duplicate keys of a generation."""
@@ -76,6 +80,12 @@ def states_pattern(prefix: str) -> str:
     A prefix holds no character that is special there.
     """
     return f"{prefix}{{*}}:r:*"
+
+
+def kind_of(prefix: str, key: str) -> tuple[int, str, str] | None:
+    """Return bucket, kind (a letter) and name of a key that is of something; None: it is another key."""
+    found = re.fullmatch(rf"{re.escape(prefix)}\{{([0-9]+)\}}:([a-z]):(.*)", key, re.DOTALL)
+    return (int(found[1]), found[2], found[3]) if found else None
 
 
 def client_of(prefix: str, key: str) -> str | None:

@@ -6,6 +6,8 @@ Packing a draw is the worker's dearest step per CDR after decoding, so it makes 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 from msgspec import msgpack
@@ -22,6 +24,7 @@ from rater.core.bucket.messages import (
     Status,
     clients_of,
 )
+from rater.core.bucket.restoring import Restore
 from rater.store.keys import Keys
 
 _PLAIN_MAX = 2**52  # as in amounts.wire
@@ -272,9 +275,11 @@ def _pack_duplicates(what: Reconcile, keys: Keys, named: _Named) -> tuple[list[i
     for generation, key in what.forget:
         forget += (named.key(keys.generation(generation)), named.key(keys.cells(generation)), named.blob(key))
     duplicates: list[int] = []
-    for generation, key, content in what.duplicates:
-        duplicates += (named.key(keys.generation(generation)), named.key(keys.cells(generation)))
-        duplicates += (named.blob(key), named.blob(content))
+    for generation, some in groupby(what.duplicates, key=itemgetter(0)):
+        of = named.key(keys.generation(generation)), named.key(keys.cells(generation))
+        for _, key, content in some:
+            at = named.blob(key)
+            duplicates += (*of, at, named.blob(content))
     return forget, duplicates, min((generation for generation, _, _ in what.duplicates), default=False)
 
 
@@ -293,6 +298,37 @@ def _pack_kept(what: Reconcile, keys: Keys, named: _Named) -> tuple[Any, ...]:
     for lane, identity, change in what.copies:
         copies += (named.key(keys.copies(lane)), identity, named.blob(change))
     return pending, hints, lowest, members, history, copies, [named.key(keys.unsettled), *what.unsettled]
+
+
+_RESTORED = 5
+"""Arguments of rater_v4_restore before the bytes that its payload points at."""
+
+
+def pack_restore(what: Restore, keys: Keys, lanes: int) -> Args:
+    """Return the arguments of rater_v4_restore."""
+    names = [keys.gate, keys.lane(what.lane), *map(keys.lane, range(lanes))]
+    named = _Named(names, _RESTORED)
+    clients: list[Any] = []
+    for row in what.clients:
+        clients += [named.key(of + row.client) for of in (keys.client, keys.client_state, keys.history(""))]
+        clients.append(named.blob(row.state))
+        sums = [("v", row.version), ("b", row.balance), *row.counters.items()]
+        clients.append(2 * len(sums))
+        for field, value in sums:
+            clients += (field, str(value))
+        clients.append(2 * len(row.history))
+        for field, version, text in row.history:
+            clients += (field, named.blob(b"%d:%b" % (version, text)))
+    accounts: list[Any] = []
+    for account, client in what.accounts:
+        accounts += (named.key(keys.accounts(account)), account, client)
+    members = _pack_members(what.members, keys, named)
+    *hints, lowest = _pack_hints(what.hints, keys, named)
+    floors: Any = False if what.floors is None else what.floors
+    payload = b""
+    if clients or accounts or members or what.floors is not None:
+        payload = msgpack.encode([clients, accounts, members, hints, lowest, floors, what.upto])
+    return Args(names, [what.lane, what.token, what.number, lanes, payload, *named.blobs])
 
 
 def unpack_due(

@@ -28,6 +28,7 @@ from rater.stream.connecting import (
     started,
 )
 from rater.stream.producer import OPEN_DEADLINE_S, log
+from rater.stream.topics import administrator
 
 POLL_MS = 200
 """The group's poll: how late `stop` and a failed callback are seen."""
@@ -163,3 +164,17 @@ class Ownership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka shi
         self._stopped.set()
         if self._consumer is not None:
             await shut(self._consumer)
+
+
+async def member_count(client: Connection, group: str, *, deadline_s: float = OPEN_DEADLINE_S) -> int:
+    """Return how many members a group has: workers that run. Raises StreamDown, Halt."""
+    admin = await administrator(client, deadline_s)
+    try:
+        found = await admin.describe_consumer_groups([group])
+    except FORBIDDEN as error:
+        raise Halt(refusal(error)) from error
+    except (KafkaError, OSError) as error:
+        raise StreamDown(f"Kafka did not answer ({type(error).__name__}: {error})") from error
+    finally:
+        await shut(admin)
+    return sum(len(of[5]) for reply in found for of in reply.groups)

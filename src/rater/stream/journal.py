@@ -141,6 +141,14 @@ def _check_state(of: ChangeRecord | StateRecord) -> None:
 async def read_range(
     client: Connection, topic: str, partition: int, start: int, until: int, *, deadline_s: float = DEADLINE_S
 ) -> AsyncIterator[list[Read]]:
+    """Yield the committed records with start <= offset < until, in order, in batches; as `read_records`."""
+    async for records in read_records(client, topic, partition, start, until, deadline_s=deadline_s):
+        yield [_read(record) for record in records]
+
+
+async def read_records(
+    client: Connection, topic: str, partition: int, start: int, until: int, *, deadline_s: float = DEADLINE_S
+) -> AsyncIterator[list[ConsumerRecord]]:
     """Yield the committed records with start <= offset < until, in order, in batches.
 
     Waits until everything below `until` is decided, so `until` must be an offset that was written. Raises
@@ -154,18 +162,18 @@ async def read_range(
         first = (await reader.beginning_offsets([place]))[place]
         if first > start:
             raise Halt(_truncated(place, start, first))
-        async for records in records_until(reader, place, start, until, deadline_s):
-            yield [_read(record) for record in records]
+        async for records in read_until(reader, place, start, until, deadline_s):
+            yield records
 
 
 def _read(record: ConsumerRecord) -> Read:
     return record.offset, record.key, record.value, understood(record.headers)
 
 
-async def records_until(
+async def read_until(
     reader: AIOKafkaConsumer, place: TopicPartition, start: int, until: int, deadline_s: float
 ) -> AsyncIterator[list[ConsumerRecord]]:
-    """Yield what lies in start <= offset < until; ends exactly when the position has passed it.
+    """Yield the committed records in start <= offset < until; ends exactly when the position has passed it.
 
     The position also passes markers and aborted records; `end_offsets` lags behind our own commits and an
     empty `getmany` says nothing, so neither may end it.
@@ -202,7 +210,7 @@ async def last_mark(
         while True:
             start = max(first, owner_offset - back)
             found: Mark | None = None
-            async for records in records_until(reader, place, start, end, deadline_s):
+            async for records in read_until(reader, place, start, end, deadline_s):
                 for record in records:
                     said = understood(record.headers)
                     if isinstance(said, Mark) and record.offset < owner_offset:
@@ -214,6 +222,42 @@ async def last_mark(
             end, back = start, back * 4
     if first > 0:
         raise Halt(_truncated(place, 0, first))
+    return None
+
+
+async def offset_of(
+    client: Connection, topic: str, partition: int, at_ms: int, until: int, *, deadline_s: float = DEADLINE_S
+) -> int:
+    """Return an offset of the journal below which the lane's time was below an instant; `until` at most.
+
+    It is looked for by the times that records tell, which never go back within a lane. Raises Halt where the
+    journal begins later than that, StreamDown.
+    """
+    place = TopicPartition(topic, partition)
+    async with reading(client, [place], deadline_s=deadline_s) as reader:
+        first: int = (await reader.beginning_offsets([place]))[place]
+        low, high = first, until
+        while low < high:
+            middle = (low + high) // 2
+            found = await _lane_ms_from(reader, place, middle, high, deadline_s)
+            if found is None or found[1] >= at_ms:
+                high = middle
+            else:
+                low = found[0] + 1
+        if first and low == first:
+            raise Halt(_truncated(place, 0, first))
+    return low
+
+
+async def _lane_ms_from(
+    reader: AIOKafkaConsumer, place: TopicPartition, start: int, until: int, deadline_s: float
+) -> tuple[int, int] | None:
+    """Return (offset, lane time) of the first record from `start` on that tells one; None: none does."""
+    async for records in read_until(reader, place, start, until, deadline_s):
+        for record in records:
+            said = understood(record.headers)
+            if isinstance(said, Mark | Effect | ChangeRecord):
+                return record.offset, said.lane_ms
     return None
 
 

@@ -291,7 +291,7 @@ def _too_large(groups: list[Group]) -> str:
 
 
 class LaneProducer(_Transactional):
-    """The writer of lane p: partition p of transactions, rejected and events, by the id GROUP-p.
+    """The writer of lane p: partition p of transactions, rejected, events and snapshots, by the id GROUP-p.
 
     It may write commands to any lane.
     """
@@ -301,7 +301,9 @@ class LaneProducer(_Transactional):
         **limits: Unpack[Limits],
     ) -> None:  # fmt: skip
         """native: see `_Transactional`."""
-        places = [(topic, lane) for topic in (topics.transactions, topics.rejected, topics.events)]
+        places = [
+            (topic, lane) for topic in (topics.transactions, topics.rejected, topics.events, topics.snapshots)
+        ]
         places += [(topics.commands, other) for other in range(topics.partitions)]
         super().__init__(client, f"{group}-{lane}", places, native=native, **limits)
         self.topics = topics
@@ -327,6 +329,7 @@ class LaneProducer(_Transactional):
         mark: Mark,
         commands: Sequence[Outgoing] = (),
         elsewhere: Mapping[int, Sequence[Outgoing]] = MappingProxyType({}),
+        snapshots: Sequence[Outgoing] = (),
     ) -> int:
         """Publish all of it or nothing, the mark last; return the mark's offset in the journal.
 
@@ -339,6 +342,7 @@ class LaneProducer(_Transactional):
             Group(self.topics.transactions, self.lane, [*transactions, control_record(mark)]),
             Group(self.topics.rejected, self.lane, rejected),
             Group(self.topics.events, self.lane, events),
+            Group(self.topics.snapshots, self.lane, snapshots),
             Group(self.topics.commands, self.lane, [*commands, *elsewhere.get(self.lane, ())]),
             *(
                 Group(self.topics.commands, lane, found)

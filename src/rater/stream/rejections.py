@@ -9,7 +9,7 @@ from aiokafka import ConsumerRecord, TopicPartition
 from rater.core.journal.records import Headers
 from rater.core.line.recycling import Recycled, note_headers
 from rater.stream.connecting import Connection, reading
-from rater.stream.journal import DEADLINE_S, end_offsets, records_until
+from rater.stream.journal import DEADLINE_S, end_offsets, read_until
 from rater.stream.producer import Writer
 from rater.stream.topics import Topics
 
@@ -62,7 +62,7 @@ class Rejections:
         async with reading(self._client, [place], deadline_s=DEADLINE_S) as reader:
             first = (await reader.beginning_offsets([place]))[place]
             if first < end:
-                async for records in records_until(reader, place, first, end, DEADLINE_S):
+                async for records in read_until(reader, place, first, end, DEADLINE_S):
                     yield records
 
     async def send(self, records: Sequence[Sending], notes: Sequence[tuple[int, Headers]]) -> None:

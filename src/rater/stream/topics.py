@@ -63,13 +63,19 @@ class Topics:
         partitions: int,
         sources: Mapping[str, str] | None = None,
         record_bytes: Mapping[str, int] | None = None,
+        journal_min_ms: int | None = None,
     ) -> None:
-        """prefix: begins each of the system's own topics. record_bytes: source name -> its largest record."""
+        """prefix: begins each of the system's own topics. record_bytes: source name -> its largest record.
+
+        journal_min_ms: the shortest time that transactions may be kept for; None: they are kept for ever, for
+        no snapshots are written.
+        """
         self.prefix = prefix
         self.partitions = partitions
         self.sources = {name: topic for name, topic in (sources or {}).items() if topic != f"{prefix}cdrs"}
         self.record_bytes = {topic: (record_bytes or {}).get(name, 0) for name, topic in self.sources.items()}
         """Topic -> the largest record that its source takes; 0: a CDR."""
+        self.journal_min_ms = journal_min_ms
         self.cdrs = f"{prefix}cdrs"
         self.transactions = f"{prefix}transactions"
         self.commands = f"{prefix}commands"
@@ -82,8 +88,8 @@ class Topics:
         """Return every topic as it should be created with so many copies."""
         forever = {
             "cleanup.policy": ("delete", "compaction would take away records that Redis is rebuilt from"),
-            "retention.ms": ("-1", "Redis is rebuilt from it alone: there are no snapshots yet"),
-            "retention.bytes": ("-1", "Redis is rebuilt from it alone: there are no snapshots yet"),
+            "retention.ms": ("-1", "Redis is rebuilt from it"),
+            "retention.bytes": ("-1", "Redis is rebuilt from it"),
             "max.message.bytes": (str(RECORD_BYTES_MAX), "a client's state with many accounts is one record"),
         }
         inputs = {
@@ -223,14 +229,24 @@ class Topics:
                     yield _set(name, found, "cleanup.policy", "compact", "it loses what idle clients have")
             elif "compact" in found["cleanup.policy"]:
                 yield _set(name, found, "cleanup.policy", "delete", "it loses records that share a key")
-            if name in (self.transactions, self.commands):
-                yield from _kept_forever(name, found)
+            if name == self.commands:
+                yield from _kept_forever(name, found, "the catalogs lie in this topic")
+            elif name == self.transactions:
+                yield from self._kept_for_rebuilds(name, found)
             elif name in self.data:
                 yield from _kept_long(name, found)
             if found.get("unclean.leader.election.enable") == "true":
                 yield _set(
                     name, found, "unclean.leader.election.enable", "false", "it loses what is confirmed"
                 )
+
+    def _kept_for_rebuilds(self, name: str, found: Mapping[str, str]) -> Iterator[str]:
+        least, kept_ms = self.journal_min_ms, int(found["retention.ms"])
+        if least is None or found["retention.bytes"] != "-1":
+            yield from _kept_forever(name, found, "Redis is rebuilt from this topic")
+        elif 0 <= kept_ms < least:
+            why = f"snapshots and duplicates need {least / DAY_MS:.0f} days of it when Redis is rebuilt"
+            yield _set(name, found, "retention.ms", f"{least} or more, or to -1", why)
 
     def _sizes(self, settings: Mapping[str, Mapping[str, str]]) -> Iterator[str]:
         for name in (self.transactions, self.commands, self.rejected, self.events):
@@ -267,10 +283,10 @@ class Topics:
                 )
 
 
-def _kept_forever(name: str, found: Mapping[str, str]) -> Iterator[str]:
+def _kept_forever(name: str, found: Mapping[str, str], why: str) -> Iterator[str]:
     for key in ("retention.ms", "retention.bytes"):
         if found[key] != "-1":
-            yield _set(name, found, key, "-1", "Redis is rebuilt from this topic alone")
+            yield _set(name, found, key, "-1", why)
 
 
 def _kept_long(name: str, found: Mapping[str, str]) -> Iterator[str]:

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 from rater.core.bucket.messages import PackedDraw, Status
 from rater.core.cdr import SIDES, Arrival, Cdr
 from rater.core.clients.changes import ChangeEvent
+from rater.core.journal.outcomes import Decided
+from rater.core.journal.records import CDR_INDICES, Identity
 from rater.core.kinds import DuplicateKind, SideOutcome, TransactionType
 from rater.core.line import reading, steps
 from rater.core.line.batch import Batch, Side
@@ -41,7 +43,23 @@ def go_ahead(buckets: LaneBuckets, batch: Batch) -> Ahead | None:
     native, catalog = buckets.native, buckets.lane.catalog
     if native is None or catalog is None or native.catalog(catalog.version) is None or not batch.polled:
         return None
+    if _breaks_order(batch, buckets.lane.standing.pending):
+        return None
     return Ahead(native, buckets, batch, catalog.service_names)
+
+
+def _breaks_order(batch: Batch, pending: dict[Identity, Decided]) -> bool:
+    """Return whether something is pending of a record behind one of which nothing is: a bucket lost that.
+
+    What the engine rates is published behind what is replayed; the steps keep the order of the records.
+    """
+    if not pending:
+        return False
+    for topic, records in batch.polled:
+        decided = [any((topic, of.offset, index) in pending for index in CDR_INDICES) for of in records]
+        if decided != sorted(decided, reverse=True):
+            return True
+    return False
 
 
 class Ahead:

@@ -34,6 +34,7 @@ from rater.worker.lane import Lane
 from rater.worker.outrun import make_again
 from rater.worker.panics import proven
 from rater.worker.shared import Shared
+from rater.worker.snapshots import Snapshots
 
 BATCHES_AHEAD_MAX = 2
 """Batches drawn and waiting while others are committed: enough to overlap draw and commit (PROTOCOL.md
@@ -68,9 +69,9 @@ class Line:
     def __init__(self, lane: Lane, shared: Shared) -> None:
         """Work on a lane that `takeover.take` returned."""
         self.lane = lane
-        self.shared = shared
-        self.connections = shared.connections
+        self.shared, self.connections = shared, shared.connections
         self.buckets = LaneBuckets(lane, shared)
+        self.snapshots = Snapshots(self.buckets, shared.oldest)
         self.moved_at = time.monotonic()
         """When something came in last."""
         self.risen_at, self.risen_to = self.moved_at, 0
@@ -127,7 +128,7 @@ class Line:
         reader = self.lane.reader
         if self._keeps_up():
             await asyncio.sleep(self.moved_at + self.shared.batch_age_s - time.monotonic())
-        is_due = self.buckets.due.ready()
+        is_due = self.buckets.due.ready() or self.snapshots.ready()
         polled = await reader.poll(timeout_ms=0 if is_due else int(PROBE_S * 1000))
         if polled:
             if self._keeps_up():
@@ -138,7 +139,7 @@ class Line:
             await self.buckets.probe_if_idle()
         if not self._lacks_time(polled):
             ticks = [self._tick()] if self._stands_still() else await self._due_ticks()
-            return [*self._slices(polled), *ticks]
+            return [*self._slices(polled), *ticks, *await self.snapshots.batches()]
         commands, self.ticked_at = self.connections.topics.commands, time.monotonic()
         self.undated = [part for part in polled if part[0] != commands]
         return [*self._slices([part for part in polled if part[0] == commands]), self._tick()]
@@ -190,6 +191,7 @@ class Line:
                 lane.mark(batches[-1].position),
                 [out for batch in batches for out in batch.ticks],
                 to_numbers(batches, self.connections.store.count, self.connections.topics.partitions),
+                [out for batch in batches for out in batch.snapshots],
             )
         lane.committed(batches, mark_offset)
         committed_ms = time.time_ns() // 1_000_000
@@ -290,8 +292,8 @@ class Line:
 
     def _tick(self) -> Batch:
         """Return a batch that is nothing but a command of a lane to itself, with the time of now."""
-        standing, at_ms = self.lane.standing, time.time_ns() // 1_000_000
-        batch, self.risen_at = Batch(standing, []), time.monotonic()
+        standing, at_ms, self.risen_at = self.lane.standing, time.time_ns() // 1_000_000, time.monotonic()
+        batch = Batch(standing, [])
         self.tick = write_command(f"{OWN_TICK}{standing.lane}/{at_ms}", Do.TICK, at_ms, {})
         batch.ticks.append((None, self.tick, []))
         return batch

@@ -16,6 +16,7 @@ from rater.core.sources.source_map import SourceMap
 from rater.metrics import Metrics
 from rater.store.buckets import Buckets
 from rater.stream.journal import last_marks
+from rater.stream.snapshots import SnapshotIndexes
 from rater.stream.topics import Topics
 
 if TYPE_CHECKING:
@@ -160,6 +161,12 @@ class Shared:
     views: ViewCache = field(default_factory=ViewCache)
     slowest: SlowestLane = field(default_factory=SlowestLane)
     """For who takes a lane."""
+    indexes: SnapshotIndexes = field(default_factory=SnapshotIndexes)
+    """Of snapshots, while buckets are put in place."""
+    rebuilding: dict[int, tuple[int, int]] = field(default_factory=dict)
+    """Lane → records of its journal that were read and are to be read, while buckets are brought to it."""
+    read: dict[int, int] = field(default_factory=dict)
+    """Lane → offsets of its journal that its last take-over has read."""
     oldest: SlowestLane = field(default_factory=SlowestLane)
     """For what may leave the states of clients: asked at other times."""
 

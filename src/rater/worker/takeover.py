@@ -14,15 +14,17 @@ import time
 import structlog
 from msgspec import structs
 
-from rater.core.bucket.messages import Status
+from rater.core.bucket.messages import FenceReply, Status
 from rater.core.journal.reconciling import Reconciling
 from rater.errors import Fenced, Halt
-from rater.stream.journal import Mark, Owner, end_offset, last_mark, read_range
+from rater.stream.journal import Mark, Owner, end_offset, last_mark, offset_of, read_range, read_records
 from rater.stream.lane_reader import LaneReader
 from rater.stream.producer import LaneProducer
 from rater.stream.topics import topic_ids
+from rater.worker.adding import Adding
 from rater.worker.buckets import LaneBuckets
 from rater.worker.lane import Lane
+from rater.worker.restoring import TOLD_S, InPlace, put_in_place
 from rater.worker.shared import Shared, SlowestLane, WorkerConnections
 
 log = structlog.get_logger()
@@ -60,7 +62,7 @@ async def take(number: int, shared: Shared) -> Lane:
         lane = Lane(number, token, producer, mark, connections, anew=anew)
         lane.catalog = await connections.catalogs.at(mark.catalog, mark.body)
         connections.metrics.catalog(lane.catalog)
-        await _agree(LaneBuckets(lane, shared), mark, shared.slowest)
+        await _agree(LaneBuckets(lane, shared), mark, shared)
         # A store that fell back may not know clients any more that we hold views of: what made them is lost.
         shared.forget_views()
         lane.reader = LaneReader(
@@ -104,47 +106,82 @@ async def _recognise(lane: int, mark: Mark, connections: WorkerConnections) -> t
     ), frozenset(anew)
 
 
-async def _agree(buckets: LaneBuckets, mark: Mark, slowest: SlowestLane) -> None:
+async def _agree(buckets: LaneBuckets, mark: Mark, shared: Shared) -> None:
     """Fence all buckets, bring each to what the journal says, and register it at its gate.
 
     The journal's tail is read once, from where the first bucket needs it: fetched and decoded for each bucket
     by itself it would cost as many times.
     """
-    lane, connections = buckets.lane, buckets.connections
+    lane = buckets.lane
     every = range(len(lane.cursors))
-    found = await asyncio.gather(*(_fence(buckets, bucket, mark.token) for bucket in every))
-    start = min(reconciling.read_from for reconciling in found)
-    if start == 0 and mark.positions:  # a bucket is built anew, and the lane is not
-        # Else a store that is emptied would be filled with the duplicates of the whole journal before the
-        # first are dropped again. The one before that of the slowest lane is asked too.
-        first_generation = await slowest.lane_ms(connections) // connections.generation_ms - 1
-        for reconciling in found:
-            reconciling.first_generation = first_generation
-            reconciling.published = slowest.positions
-    journal = connections.topics.transactions
-    async for records in read_range(connections.client, journal, lane.number, start, lane.token):
-        for reconciling in found:
-            first = reconciling.read_from
-            reconciling.read((offset, said) for offset, _, _, said in records if offset >= first)
-        upto = records[-1][0] + 1
-        full = [
-            buckets.reconcile(
-                bucket, reconciling.part(lane.number, lane.token, lane.cursors[bucket].expected, upto)
-            )
-            for bucket, reconciling in enumerate(found)
-            if reconciling.size >= RECONCILE_EFFECTS_MAX
-        ]
-        await asyncio.gather(*full)
-    await asyncio.gather(*(_finish(buckets, bucket, each) for bucket, each in enumerate(found)))
+    fenced = await asyncio.gather(*(_fence(buckets, bucket) for bucket in every))
+    in_place = await put_in_place(buckets, fenced, shared.indexes)
+    found = [_compared(buckets, bucket, each, mark.token) for bucket, each in enumerate(in_place)]
+    start = await _start(buckets, mark, found, shared.slowest)
+    try:
+        effects = None if shared.native is None else shared.native.effects
+        adding = Adding(found, buckets.connections.generation_ms, effects)
+        await _read_journal(buckets, adding, found, start, shared)
+        shared.read[lane.number] = lane.token - start
+    finally:
+        shared.rebuilding.pop(lane.number, None)
+    await asyncio.gather(*(_finish(buckets, adding, bucket, each) for bucket, each in enumerate(found)))
     # The journal has to know it before a gate may open: from then on others draw on what the buckets have.
     await lane.producer.commit([], [], [], lane.mark(lane.standing.position))
     await asyncio.gather(*(buckets.register(bucket) for bucket in every))
     for cursor in lane.cursors:
         cursor.published = cursor.expected - 1
+    if not shared.rebuilding:
+        shared.indexes.clear()
 
 
-async def _fence(buckets: LaneBuckets, bucket: int, ready_token: int) -> Reconciling:
-    """Fence one bucket; returns its comparison with the journal, which has read nothing yet."""
+async def _start(buckets: LaneBuckets, mark: Mark, found: list[Reconciling], slowest: SlowestLane) -> int:
+    """Return from where the journal is read; tells buckets that are built anew which duplicates they need."""
+    lane, connections = buckets.lane, buckets.connections
+    start = min(reconciling.read_from for reconciling in found)
+    in_place = any(reconciling.included is not None for reconciling in found)
+    if not ((start == 0 or in_place) and mark.positions):
+        return start
+    # Else a store that is emptied would be filled with the duplicates of the whole journal before the
+    # first are dropped again. The one before that of the slowest lane is asked too.
+    first_generation = await slowest.lane_ms(connections) // connections.generation_ms - 1
+    for reconciling in found:
+        reconciling.first_generation = first_generation
+        reconciling.published = slowest.positions
+    if in_place:
+        at_ms, journal = first_generation * connections.generation_ms, connections.topics.transactions
+        known = await offset_of(connections.client, journal, lane.number, at_ms, lane.token)
+        for reconciling in found:
+            if reconciling.included is not None:
+                reconciling.read_from = min(reconciling.floor, known)
+        start = min(reconciling.read_from for reconciling in found)
+    return start
+
+
+async def _read_journal(
+    buckets: LaneBuckets, adding: Adding, found: list[Reconciling], start: int, shared: Shared
+) -> None:
+    """Read the journal up to our owner record, and correct buckets as much has come together."""
+    lane, connections = buckets.lane, buckets.connections
+    journal, told_at = connections.topics.transactions, time.monotonic()
+    async for records in read_records(connections.client, journal, lane.number, start, lane.token):
+        adding.read(records)
+        upto = records[-1].offset + 1
+        full = {
+            bucket: found[bucket].part(lane.number, lane.token, lane.cursors[bucket].expected, upto)
+            for bucket in adding.full(RECONCILE_EFFECTS_MAX)
+        }
+        await asyncio.gather(
+            *(buckets.reconcile(bucket, adding.with_sums(bucket, part)) for bucket, part in full.items())
+        )
+        shared.rebuilding[lane.number] = upto - start, lane.token - start
+        if time.monotonic() - told_at >= TOLD_S:
+            told_at = time.monotonic()
+            log.info("the journal is read", lane=lane.number, done=upto - start, of=lane.token - start)
+
+
+async def _fence(buckets: LaneBuckets, bucket: int) -> FenceReply:
+    """Fence one bucket; returns what it keeps of the lane."""
     lane, connections = buckets.lane, buckets.connections
     fenced = await buckets.fence(bucket)
     if fenced.status == Status.FENCED:
@@ -153,22 +190,28 @@ async def _fence(buckets: LaneBuckets, bucket: int, ready_token: int) -> Reconci
     # Each owner record of a journal has an offset of its own.
     if fenced.floor > lane.token or fenced.token == lane.token:
         raise Halt(_other_journal(lane, connections))
-    standing = lane.standing
-    standing.lane_ms = max(standing.lane_ms, fenced.lane_ms)
-    return Reconciling(
+    lane.standing.lane_ms = max(lane.standing.lane_ms, fenced.lane_ms)
+    return fenced
+
+
+def _compared(buckets: LaneBuckets, bucket: int, in_place: InPlace, ready_token: int) -> Reconciling:
+    """Return a bucket's comparison with the journal, which has read nothing yet."""
+    lane, connections = buckets.lane, buckets.connections
+    found = Reconciling(
         # What is kept of a topic that is gone comes no more: none of it stays pending.
-        fenced, bucket=bucket, buckets=connections.store.count,
-        positions={**standing.position.positions, **dict.fromkeys(lane.anew, NEVER)},
+        in_place.fenced, bucket=bucket, buckets=connections.store.count,
+        positions={**lane.standing.position.positions, **dict.fromkeys(lane.anew, NEVER)},
         generation_ms=connections.generation_ms, ready_token=ready_token,
     )  # fmt: skip
+    found.included = in_place.included
+    return found
 
 
-async def _finish(buckets: LaneBuckets, bucket: int, reconciling: Reconciling) -> None:
+async def _finish(buckets: LaneBuckets, adding: Adding, bucket: int, reconciling: Reconciling) -> None:
     """Make the last corrections of a bucket, which agrees with the journal then."""
     lane, cursor = buckets.lane, buckets.lane.cursors[bucket]
     last = reconciling.finish(lane.number, lane.token, cursor.expected, lane.token)
-    if last is not None:
-        await buckets.reconcile(bucket, last)
+    await buckets.reconcile(bucket, adding.with_sums(bucket, last))
     lane.standing.pending.update(reconciling.pending)
     cursor.floor = lane.token
 

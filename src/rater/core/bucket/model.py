@@ -24,9 +24,10 @@ from rater.core.bucket.messages import (
     ViewsReply,
     pack_results,
 )
+from rater.core.bucket.restoring import Rebuilt
 
 
-class _Lane:
+class Lane:
     """What a bucket knows of a lane; outcomes: call number -> (context, packed results).
 
     changed: of those calls that changed clients, which ones.
@@ -52,7 +53,7 @@ class Bucket:
         self.open = ""
         self.registered: dict[int, str] = {}
         self.times: dict[int, int] = {}
-        self.lanes: dict[int, _Lane] = {}
+        self.lanes: dict[int, Lane] = {}
         self.clients: dict[str, Client] = {}
         self.states: dict[str, bytes] = {}
         self.accounts: dict[str, str] = {}
@@ -65,12 +66,13 @@ class Bucket:
         """Client → lane and call of its last change, while the outcome of that is kept."""
         self.copies: defaultdict[int, dict[str, bytes]] = defaultdict(dict)
         """Lane → identity → a change of it that others went on from."""
+        self.rebuilt = Rebuilt()
 
-    def lane(self, lane: int) -> _Lane:
+    def lane(self, lane: int) -> Lane:
         """Return what is known of a lane."""
-        return self.lanes.get(lane) or _Lane()
+        return self.lanes.get(lane) or Lane()
 
-    def _guard(self, lane: int, token: int, number: int) -> Status:
+    def guard(self, lane: int, token: int, number: int) -> Status:
         """A lane's own token and the number that is expected, or nothing is done."""
         stored = self.lane(lane)
         if token < stored.token:
@@ -84,7 +86,7 @@ class Bucket:
 
         A lane that is not registered itself is REGRESSED: waiting for others would never end.
         """
-        status = self._guard(lane, token, number)
+        status = self.guard(lane, token, number)
         if status != Status.OK or self.open == self.run_id:
             return status
         return Status.CLOSED if self.registered.get(lane) == self.run_id else Status.REGRESSED
@@ -92,23 +94,24 @@ class Bucket:
     def _expected(self, lane: int) -> int:
         return self.lane(lane).number
 
-    def _bump(self, lane: int) -> int:
+    def bump(self, lane: int) -> int:
+        """Move on to the lane's next call number, and return it."""
         self.lanes[lane].number += 1
         return self.lanes[lane].number
 
     def fence(self, lane: int, token: int) -> FenceReply:
         """Make `token` the lane's owner; returns what is kept of it. A repeat with one token is harmless."""
-        stored = self.lanes.setdefault(lane, _Lane())
+        stored = self.lanes.setdefault(lane, Lane())
         if token < stored.token:
             return FenceReply(Status.FENCED, stored.number, 0, [], 0)
         before, stored.token = stored.token, token
         outcomes = self.kept(lane)
         lane_ms = self.times.get(lane, 0)
-        return FenceReply(Status.OK, self._bump(lane), stored.floor, outcomes, lane_ms, stored.base, before)
+        return FenceReply(Status.OK, self.bump(lane), stored.floor, outcomes, lane_ms, stored.base, before)
 
     def reconcile(self, what: Reconcile) -> tuple[Status, int]:
         """Add corrections; the gate is not asked, for this is what opens it."""
-        status = self._guard(what.lane, what.token, what.number)
+        status = self.guard(what.lane, what.token, what.number)
         if status != Status.OK:
             return status, self._expected(what.lane)
         lane = self.lanes[what.lane]
@@ -121,11 +124,11 @@ class Bucket:
         lane.floor = max(lane.floor, what.floor)
         lane.base = lane.floor if what.final else lane.base
         self._raise_time(what.lane, what.lane_ms)
-        return Status.OK, self._bump(what.lane)
+        return Status.OK, self.bump(what.lane)
 
     def _correct(self, what: Reconcile) -> None:
         """Add corrections of what is not a lane's own."""
-        self._correct_clients(what)
+        _correct_clients(self, what)
         for generation, key in what.forget:
             self.duplicates.forget(generation, key)
         for generation, key, content in what.duplicates:
@@ -137,30 +140,15 @@ class Bucket:
         for of, identity, change in what.copies:
             self.copies[of][identity] = change
 
-    def _correct_clients(self, what: Reconcile) -> None:
-        for client, delta in what.balances:
-            self.clients.setdefault(client, Client()).balance += delta
-        for client, field, delta in what.counters:
-            used = self.clients.setdefault(client, Client()).used
-            used[field] = used.get(field, 0) + delta
-        for client, version, state in what.states:
-            stored = self.clients.setdefault(client, Client())
-            if stored.version is None or version >= stored.version:
-                stored.version = version
-                self.states[client] = state
-        for client, version, field, row in what.history:
-            if version >= self.history[client].get(field, (0, b""))[0]:
-                self.history[client][field] = version, row
-
     def register(self, lane: int, token: int, number: int, lanes: int) -> tuple[Status, int]:
         """Note that the lane agrees with this run of the server; the last of all lanes opens the gate."""
-        status = self._guard(lane, token, number)
+        status = self.guard(lane, token, number)
         if status != Status.OK:
             return status, self._expected(lane)
         self.registered[lane] = self.run_id
         if all(self.registered.get(other) == self.run_id for other in range(lanes)):
             self.open = self.run_id
-        return Status.OK, self._bump(lane)
+        return Status.OK, self.bump(lane)
 
     def draw(self, request: DrawRequest) -> DrawReply:
         """Change clients, then draw, then keep the outcome: all of it, or nothing and a status."""
@@ -179,7 +167,7 @@ class Bucket:
         draft.write(request)
         packed = pack_results(draft.woken, draft.results)
         self._keep(request, packed)
-        return DrawReply(Status.OK, self._bump(request.lane), draft.results, draft.woken, [], packed)
+        return DrawReply(Status.OK, self.bump(request.lane), draft.results, draft.woken, [], packed)
 
     def _stale(self, request: DrawRequest, clients: list[str]) -> DrawReply:
         fresh = [(client, self.states[client]) for client in clients if client in self.states]
@@ -261,7 +249,7 @@ class Bucket:
         if status != Status.OK:
             return DropReply(status, self._expected(lane), dropped=False)
         dropped = self.due_index.drop(hour, length, upto)
-        return DropReply(status, self._bump(lane), dropped=dropped)
+        return DropReply(status, self.bump(lane), dropped=dropped)
 
     def list_members(
         self, lane: int, token: int, number: int, package: str, first: int, count: int
@@ -292,4 +280,20 @@ class Bucket:
         if all(other in self.times for other in range(lanes)):
             bound = min(self.times[other] for other in range(lanes)) // length_ms - 1
             dropped = self.duplicates.expire(bound)
-        return status, self._bump(lane), dropped
+        return status, self.bump(lane), dropped
+
+
+def _correct_clients(bucket: Bucket, what: Reconcile) -> None:
+    for client, delta in what.balances:
+        bucket.clients.setdefault(client, Client()).balance += delta
+    for client, field, delta in what.counters:
+        used = bucket.clients.setdefault(client, Client()).used
+        used[field] = used.get(field, 0) + delta
+    for client, version, state in what.states:
+        stored = bucket.clients.setdefault(client, Client())
+        if stored.version is None or version >= stored.version:
+            stored.version = version
+            bucket.states[client] = state
+    for client, version, field, row in what.history:
+        if version >= bucket.history[client].get(field, (0, b""))[0]:
+            bucket.history[client][field] = version, row

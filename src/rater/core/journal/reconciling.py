@@ -20,7 +20,7 @@ but may still be those of kept outcomes, so they are read again and only looked 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from msgspec import msgpack
@@ -118,21 +118,27 @@ class Reconciling:
         self.read_from = min(fenced.floor, fenced.base)
         self.first_generation = 0
         """Duplicates of earlier ones are left out: no lane can ask for them any more."""
+        self.included: Callable[[str], int] | None = None
+        """Of a bucket put in place by snapshots: a client → the offset below which all is in its snapshot.
+
+        Duplicates are in none, so they are taken wherever they are read.
+        """
         self.pending: dict[Identity, Decided] = {}
         self.published: Mapping[int, Mapping[tuple[str, str], int]] = {}
         """Lane → topic and its id → position that it is not behind, as far as it is known."""
-        self._floor = fenced.floor
+        self.floor = fenced.floor
+        """Offset of the journal below which the bucket has all."""
         self._generation = fenced.lane_ms // generation_ms
         self._bucket = bucket
         self._buckets = buckets
         self._positions = positions
         self._generation_ms = generation_ms
-        self._unfinished = fenced.base < fenced.floor
         self._kept: dict[Identity, _Compared] = {
             kept.identity: _Compared(kept)
             for _, context, packed in fenced.outcomes
             for kept in unpack_kept(context, packed)
         }
+        self.keeps = bool(self._kept)
         self._calls = [call for call, _, _ in fenced.outcomes]
         self._changed: Identity | None = None
         """Of the last change that was read: what follows under it are shares of its effect."""
@@ -169,12 +175,16 @@ class Reconciling:
         for offset, said in records:
             if isinstance(said, Effect):
                 if bucket_of(said.client, self._buckets) == self._bucket:
-                    self._effect(said, lost=offset >= self._floor)
+                    self._effect(said, lost=self._lacks(said.client, offset))
             elif isinstance(said, ChangeRecord):
                 if bucket_of(said.client, self._buckets) == self._bucket:
-                    self._change(said, lost=offset >= self._floor)
+                    self._change(said, lost=self._lacks(said.client, offset))
             elif isinstance(said, StateRecord):
-                self._state(said, lost=offset >= self._floor)
+                self._state(said, lost=offset >= self.floor)
+
+    def _lacks(self, client: str, offset: int) -> bool:
+        """Return whether the bucket does not have what a record says, unless it is kept."""
+        return offset >= self.floor and (self.included is None or offset >= self.included(client))
 
     def _change(self, change: ChangeRecord, *, lost: bool) -> None:
         """Take one change, the whole of its effect; lost: unless it is kept, the bucket does not have it."""
@@ -222,6 +232,8 @@ class Reconciling:
         if decided is not None:
             decided.found = True
         if not lost:
+            if self.included is not None:
+                self._remember(effect, None)
             return
         self._lane_ms = max(self._lane_ms, effect.lane_ms)
         self._add(effect.client, Effects(effect.balance, dict(effect.counters)), 1)
@@ -233,6 +245,10 @@ class Reconciling:
                 known = (kept.entry.key, kept.entry.content)
                 if kept.entry.key != effect.key:
                     self._forget_key(kept.entry)
+        self._remember(effect, known)
+
+    def _remember(self, effect: Effect, known: tuple[bytes, bytes] | None) -> None:
+        """Have a side's key among the duplicates. known: what is there of it."""
         generation = effect.lane_ms // self._generation_ms
         usable = effect.index < CHANGE_INDEX_MIN and effect.key
         if usable and generation >= self.first_generation and known != (effect.key, effect.content):
@@ -264,11 +280,10 @@ class Reconciling:
 
     def part(self, lane: int, token: int, number: int, upto: int) -> Reconcile:
         """Return the corrections so far. upto: journal offset behind the last record that was read."""
-        self._unfinished = True
         return self._reconcile(lane, token, number, upto, final=False)
 
-    def finish(self, lane: int, token: int, number: int, owner_offset: int) -> Reconcile | None:
-        """Return the last corrections, None when there are none; fills `pending`.
+    def finish(self, lane: int, token: int, number: int, owner_offset: int) -> Reconcile:
+        """Return the last corrections, with the floor if with nothing else; fills `pending`.
 
         owner_offset: of the owner record, up to which the journal was read. What stays pending is put
         together under `call`, unless all that is kept stays.
@@ -285,8 +300,6 @@ class Reconciling:
                 staying.append(kept)
                 self.pending[identity] = kept
         rewrite = len(staying) < len(self._kept)
-        if not (self.size or rewrite or self._unfinished):
-            return None
         what = self._reconcile(lane, token, number, owner_offset, final=True)
         if rewrite:
             what.drop_calls = self._calls
@@ -327,8 +340,24 @@ class Reconciling:
             final=final,
         )
         self._clear()
-        self._floor = max(self._floor, floor)
+        self.floor = max(self.floor, floor)
         return what
+
+
+def by_bucket(records: Iterable[tuple[int, object]], buckets: int) -> list[list[tuple[int, object]]]:
+    """Return (offset, what its header says) of what concerns each bucket.
+
+    Entries of the account index concern those of its accounts: they go to all.
+    """
+    found: list[list[tuple[int, object]]] = [[] for _ in range(buckets)]
+    for record in records:
+        said = record[1]
+        if isinstance(said, Effect | ChangeRecord):
+            found[bucket_of(said.client, buckets)].append(record)
+        elif isinstance(said, StateRecord):
+            for each in found:
+                each.append(record)
+    return found
 
 
 def _remembered(side: Pending) -> bool:

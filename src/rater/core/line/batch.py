@@ -183,6 +183,8 @@ class Batch:
         self.runs: list[Run] = []
         """Transactions behind those, which the native engine writes."""
         self.rejected: list[Outgoing] = []
+        self.snapshots: list[Outgoing] = []
+        """Of clients, and of what else the lane's own buckets have."""
         self.ticks: list[Outgoing] = []
         """Commands of the lane to itself."""
         self.freed: list[tuple[str, str, int]] = []

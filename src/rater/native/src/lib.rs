@@ -3,7 +3,8 @@
 //! is (`identify`, `rules`, `addresses`, `clients`), what it costs (`codes`, `prices`, `amounts`), what is open to it
 //! (`periods`, `due`, `zones`) and offered (`packages`, `offers`, `matching`, `fees`), its draw (`draw`) and what is published
 //! (`transaction`); `batch` is a batch on its way, `border` what Python sees of it (core/line/engine.py). How Kafka has
-//! records: `kafka`, and for Python `outgoing` (stream/batches.py).
+//! records: `kafka`, and for Python `outgoing` (stream/batches.py). `effects` adds up what the journal says, when a store
+//! is rebuilt (worker/takeover.py).
 
 mod addresses;
 mod amounts;
@@ -15,6 +16,7 @@ mod clients;
 mod codes;
 mod draw;
 mod due;
+mod effects;
 mod fees;
 mod identify;
 mod instants;
@@ -38,6 +40,8 @@ mod engine {
 
     #[pymodule_export]
     use crate::border::{Batch, Cache, Catalog, Zone};
+    #[pymodule_export]
+    use crate::effects::Effects;
     #[pymodule_export]
     use crate::outgoing::{kafka_batch, kafka_records};
 

@@ -202,6 +202,21 @@ impl<'a> Reader<'a> {
         std::str::from_utf8(self.take(size)?).map_err(|_| Unreadable)
     }
 
+    pub fn bytes(&mut self) -> Read<&'a [u8]> {
+        let size = match self.byte()? {
+            0xC4 => self.size(1)?,
+            0xC5 => self.size(2)?,
+            0xC6 => self.size(4)?,
+            _ => return Err(Unreadable),
+        };
+        self.take(size)
+    }
+
+    /// Whether nothing is left.
+    pub fn is_done(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
     pub fn option_text(&mut self) -> Read<Option<&'a str>> {
         if self.nil() { Ok(None) } else { self.text().map(Some) }
     }

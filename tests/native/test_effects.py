@@ -1,0 +1,108 @@
+"""The native sums of the journal's effects are those of `Reconciling`, whatever is read in which pieces."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rater.core.bucket.messages import FenceReply, Status
+from rater.core.bucket.model import Bucket
+from rater.core.journal.reconciling import Reconciling
+from rater.core.journal.records import ChangeRecord, Effect, change_record, effect_headers
+from rater.errors import Halt
+from rater.native.holding import Native
+from rater.worker.adding import Adding
+
+BUCKETS, GENERATION_MS, PARTS = 3, 1000, 4
+clients = st.sampled_from(["a", "b", "ü", "42", "sip-7", ""])
+sums = st.integers(-(2**53), 2**53)
+fields = st.sampled_from(["1.1.a", "1.1.b", "2.1.fee.net"])
+counted = st.lists(st.tuples(fields, sums), max_size=3, unique_by=lambda of: of[0])
+effects = st.builds(
+    Effect, topic=st.just("t"), partition=st.just(0), offset=st.integers(0, 9), index=st.integers(0, 7),
+    record_ms=sums, lane_ms=st.integers(0, 9 * GENERATION_MS), key=st.sampled_from([b"", b"k" * 8, b"l" * 8]),
+    content=st.binary(min_size=4, max_size=4), client=clients, balance=sums,
+    counters=counted,
+)  # fmt: skip
+changes = st.builds(
+    ChangeRecord, topic=st.just("t"), offset=st.integers(0, 9), index=st.integers(2, 7), record_ms=sums,
+    lane_ms=st.integers(0, 9 * GENERATION_MS), client=st.just("a"), version=st.integers(1, 9),
+    state=st.just(b""), delta=sums, counters=counted,
+)  # fmt: skip
+
+
+def added(records: list[Any], native: Any, snapshots: dict[str, int] | None, floor: int) -> list[Bucket]:
+    """Return buckets that were brought to a journal, read in pieces."""
+    buckets = [Bucket() for _ in range(BUCKETS)]
+    found = []
+    for number, bucket in enumerate(buckets):
+        reply: FenceReply = bucket.fence(0, 50)
+        reply.floor = floor
+        found.append(
+            Reconciling(reply, bucket=number, buckets=BUCKETS, positions={}, generation_ms=GENERATION_MS)
+        )
+        found[-1].first_generation, found[-1].read_from = 2, min(floor, 1)
+        included: Callable[[str], int] | None = None
+        if snapshots is not None:
+            included = lambda client: snapshots.get(client, 0)  # noqa: E731 - of the test's arguments
+        found[-1].included = included
+    adding = Adding(found, GENERATION_MS, native)
+    calls = [1] * BUCKETS
+    for at in range(0, len(records), PARTS):
+        adding.read(records[at : at + PARTS])
+        for number in adding.full(3):
+            part = adding.with_sums(number, found[number].part(0, 50, calls[number], records[at].offset + 1))
+            status, calls[number] = buckets[number].reconcile(part)
+            assert status == Status.OK
+    for number, bucket in enumerate(buckets):
+        bucket.reconcile(adding.with_sums(number, found[number].finish(0, 50, calls[number], 50)))
+    return buckets
+
+
+def held(bucket: Bucket) -> Any:
+    """Return what a bucket holds, without sums that are 0."""
+    of = {
+        name: (client.balance, {field: used for field, used in client.used.items() if used})
+        for name, client in bucket.clients.items()
+    }
+    return {name: sums for name, sums in of.items() if any(sums)}, bucket.duplicates.generations, bucket.times
+
+
+@settings(deadline=None, max_examples=200)
+@given(
+    said=st.lists(st.one_of(effects, effects, effects, changes), max_size=14),
+    snapshots=st.none() | st.dictionaries(clients, st.integers(0, 14)),
+    floor=st.integers(0, 8),
+)
+def test_sums_are_those_of_python(
+    said: list[Effect | ChangeRecord], snapshots: dict[str, int] | None, floor: int
+) -> None:
+    """With snapshots, floors and changes of clients among them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("rater.stream.journal._check_state", lambda _: None)
+        records = [
+            SimpleNamespace(
+                offset=at, headers=effect_headers(of) if isinstance(of, Effect) else change_record(of)[2]
+            )
+            for at, of in enumerate(said)
+        ]
+        by_python = added(records, None, snapshots, floor)
+        natively = added(records, Native.effects, snapshots, floor)
+    assert [held(bucket) for bucket in natively] == [held(bucket) for bucket in by_python]
+
+
+@pytest.mark.parametrize(
+    "raw", [b"", b"\x90", effect_headers(Effect("t", 0, 0, 0, 0, 0, b"", b"", "a", 2**53 + 1, []))[0][1]]
+)
+def test_what_cannot_be_read_halts(raw: bytes) -> None:
+    """As it does without the engine, and nothing of what was read with it is taken."""
+    good = effect_headers(Effect("t", 0, 0, 0, 0, 0, b"", b"", "a", 1, []))
+    records = [SimpleNamespace(offset=0, headers=good), SimpleNamespace(offset=1, headers=[("e", raw)])]
+    for native in (None, Native.effects):
+        with pytest.raises(Halt, match="cannot be read"):
+            added(records, native, None, 0)
