@@ -1,0 +1,151 @@
+"""Clients that a load brings become by a plan of their kind what they would by plans of their own."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from typing import Any
+from unittest.mock import patch
+
+import msgspec
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rater.core.amounts import LIMIT
+from rater.core.catalog.compiled import Catalog, compile_catalog
+from rater.core.catalog.specs import AccountSpec, ClientEntry, ClientPackageSpec, ClientSpec, TermsSpec
+from rater.core.catalog_files.merging import Existing, Merged, merge, read_files
+from rater.core.clients import alike
+from rater.core.clients.alike import FORMS_MAX, Alike
+from rater.core.clients.loading import load_change
+from rater.core.clients.planning import Cause, Known
+from rater.core.kinds import EventType
+
+AT_MS = 1_793_491_200_500
+"""1 November 2026, half a second past 00:00 UTC."""
+
+
+def _sold() -> list[dict[str, Any]]:
+    limit = {"id": "m", "type": "volume", "service": "calls", "code": "1*", "limit": 100, "rollover": 50}
+    fees = [{"type": "activation", "name": "Start", "rate": "7.5"},
+            {"type": "subscription", "name": "Fee", "rate": "10.00"}]  # fmt: skip
+    more: list[dict[str, Any]] = [
+        {},
+        {"fees": fees},
+        {"fees": fees, "client_balance": "allow", "period": "7 days"},
+        {"fees": [{"type": "subscription", "name": "Back", "rate": "-1.5"}], "period": "1 day"},
+        {
+            "fees": fees,
+            "align_to_payment_terms": True,
+            "discounts": [{"activation_count": 2, "discount": "1"}],
+        },
+        {"status": "disabled", "fees": fees},
+        {"start_date": "2026-10-15", "end_date": "2026-12-03", "fees": fees, "currency": "EUR"},
+        {"charge_on_event": True, "fees": fees[1:]},
+        {"period": None},
+    ]
+    return [
+        {"id": str(of), "name": f'100% "{of}"', "type": "customer", "currency": "USD", "period": "1 month",
+         "limits": [limit], **rest}
+        for of, rest in enumerate(more)
+    ]  # fmt: skip
+
+
+@cache
+def _catalog() -> Catalog:
+    rows = {
+        "currencies": {"base": "USD", "rates": {"EUR": "1.1"}},
+        "tax_profiles": [{"name": "vat", "taxes": [{"name": "VAT", "percent": "19"}]}],
+        "packages": _sold(),
+    }
+    file = read_files([("c.json", json.dumps(rows).encode())], lambda _: b"")
+    merged = merge(None, file, AT_MS, Existing({}, {}))
+    assert isinstance(merged, Merged), merged
+    return compile_catalog(merged.content, 3)
+
+
+_NAMES = st.sampled_from(
+    ["1", "b", 'q"u%o%%te\\', "длинно" * 30, "\x7f0\x7f", "\x7f1\x7f", "%b", "\x7faccounts\x7f"]
+)
+_BALANCES = st.sampled_from([0, 1, -1, 5_000_000, 17_499_999, 17_500_000, 1_000_000_000, LIMIT, -LIMIT])
+_PACKAGES = st.builds(
+    ClientPackageSpec, _NAMES, st.just(""), st.sampled_from([str(of) for of in range(len(_sold()))]),
+    st.none() | _NAMES, st.sampled_from([None, "2026-09-01", "2026-11-01T00:00:00Z", "2026-12-24"]),
+    st.sampled_from([None, "2026-10-20", "2026-11-09"]), st.booleans(), st.integers(1, 2),
+)  # fmt: skip
+_CLIENTS = st.builds(
+    ClientSpec, _NAMES, st.sampled_from(["USD", "EUR"]), _NAMES, st.sampled_from([None, "1"]),
+    st.sampled_from(["UTC", "Europe/Kyiv", "Nowhere/At_All"]), _BALANCES, st.sampled_from([0, 10_000_000]),
+    st.sampled_from([None, 0, 5_000_000]), st.sampled_from([None, TermsSpec("1 month", "2026-01-05")]),
+    st.sampled_from([None, "vat"]), st.sampled_from([{}, {"orig": {"calls": "t"}}]),
+    st.lists(st.builds(AccountSpec, _NAMES, st.just({})), max_size=2),
+)  # fmt: skip
+_ASKED = st.tuples(
+    _CLIENTS, st.lists(_PACKAGES, max_size=2), st.sampled_from([None, 0, 1, 20_000_000, LIMIT])
+)
+
+
+def _entry(spec: ClientSpec, packages: list[ClientPackageSpec]) -> ClientEntry:
+    return ClientEntry(spec.id, spec, [msgspec.structs.replace(of, client=spec.id) for of in packages])
+
+
+def _outcome(load: Any) -> Any:
+    try:
+        return load()
+    except ValueError as error:
+        return str(error)
+
+
+@settings(deadline=None, max_examples=250)
+@given(st.lists(_ASKED, min_size=1, max_size=3), st.lists(st.tuples(_NAMES, _NAMES, _BALANCES), max_size=6))
+def test_written_as_planned(asked: list[Any], others: list[tuple[str, str, int]]) -> None:
+    """Each client, and others of its kind, whatever was planned before and whatever names there are."""
+    plans, catalog = Alike(_catalog(), AT_MS, "%b\x7f3\x7f"), _catalog()
+    for place, (first, packages, balance) in enumerate(asked):
+        for name, of, opening in [(first.id, first.name, first.balance), *others]:
+            spec = msgspec.structs.replace(first, id=name, name=of, balance=opening)
+            own = [msgspec.structs.replace(held, id=f"{name}-{n}{of}") for n, held in enumerate(packages)]
+            entry, cause, known = _entry(spec, own), Cause(f'load/"{place}%', "%b\x7f3\x7f"), Known(balance)
+            expected = _outcome(
+                lambda: load_change(None, entry, catalog, at_ms=AT_MS, cause=cause, known=known)  # noqa: B023
+            )
+            assert _outcome(lambda: plans.load_change(entry, cause.id, known)) == expected  # noqa: B023
+
+
+def test_one_plan_serves_many() -> None:
+    """Of clients that differ in names and balances each kind is planned: by a client of it and by marks."""
+    plans = Alike(_catalog(), AT_MS, "me")
+    with patch.object(alike, "load_change", wraps=load_change) as planned:
+        for n in range(1000):
+            spec = ClientSpec(f"c{n}", "USD", low_balance=5_000_000, balance=17_500_000 + n * 10_000,
+                              accounts=[AccountSpec(f"a{n}")])  # fmt: skip
+            held = ClientPackageSpec(f"h{n}", spec.id, "1", f"a{n}")
+            change = plans.load_change(_entry(spec, [held]), f"load/{n // 400}", Known())
+            assert [of.type for of in change.transactions] == [
+                "adjustment", "activation_fee", "subscription_fee",
+            ]  # fmt: skip
+            is_low = any(event.type == EventType.LOW_BALANCE for event in change.events)
+            assert is_low == (n < 500)
+    assert planned.call_count == 4
+
+
+def test_what_rests_on_the_very_balance_is_tried_so_often() -> None:
+    """Charges that wait for funds tell what is missing: each is planned, and plans are not gathered."""
+    plans, cause = Alike(_catalog(), AT_MS, "me"), Cause("load/1", "me")
+    with patch.object(alike, "load_change", wraps=load_change) as planned:
+        for n in range(3 * FORMS_MAX):
+            spec = ClientSpec(f"c{n}", "USD", balance=n + 1)
+            entry = _entry(spec, [ClientPackageSpec("h", spec.id, "1")])
+            change = plans.load_change(entry, "load/1", Known())
+            assert change == load_change(None, entry, _catalog(), at_ms=AT_MS, cause=cause)
+            assert any(event.type == EventType.CHARGE_PENDING for event in change.events)
+    assert planned.call_count == 3 * FORMS_MAX + FORMS_MAX
+
+
+def test_plans_are_of_one_load() -> None:
+    """Another catalog, instant or actor is another load; instants are whole seconds."""
+    plans = Alike(_catalog(), AT_MS, "me")
+    assert plans.goes_by(_catalog(), AT_MS + 499, "me")
+    assert not plans.goes_by(_catalog(), AT_MS + 500, "me")
+    assert not plans.goes_by(_catalog(), AT_MS, "you")
+    assert not plans.goes_by(_catalog.__wrapped__(), AT_MS, "me")
