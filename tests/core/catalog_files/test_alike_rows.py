@@ -37,7 +37,7 @@ CLIENTS: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
 HELD: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
     {"client": st.integers(0, 3), "package": st.sampled_from([of["id"] for of in PACKAGES])},
     optional={
-        "start_date": st.sampled_from(["2025-01-01", "2026-11-01T02:00:00Z", "2026-11-09", "not one"]),
+        "start_date": st.sampled_from(["2025-01-01", "2026-11-02T00:00:00Z", "2026-11-09", "not one"]),
         "end_date": st.sampled_from(["2026-11-01", "2026-11-02", "2026-11-09"]),
         "activate_in_past": st.booleans(),
         "quantity": st.sampled_from([1, 2000]),

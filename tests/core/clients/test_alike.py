@@ -97,14 +97,20 @@ def _outcome(load: Any) -> Any:
 
 
 @settings(deadline=None, max_examples=250)
-@given(st.lists(_ASKED, min_size=1, max_size=3), st.lists(st.tuples(_NAMES, _NAMES, _BALANCES), max_size=6))
-def test_written_as_planned(asked: list[Any], others: list[tuple[str, str, int]]) -> None:
+@given(
+    st.lists(_ASKED, min_size=1, max_size=3),
+    st.lists(st.tuples(_NAMES, _NAMES, _BALANCES, st.none() | _NAMES), max_size=6),
+)
+def test_written_as_planned(asked: list[Any], others: list[tuple[str, str, int, str | None]]) -> None:
     """Each client, and others of its kind, whatever was planned before and whatever names there are."""
     plans, catalog = Alike(_catalog(), AT_MS, "%b\x7f3\x7f"), _catalog()
     for place, (first, packages, balance) in enumerate(asked):
-        for name, of, opening in [(first.id, first.name, first.balance), *others]:
+        for name, of, opening, account in [(first.id, first.name, first.balance, None), *others]:
             spec = msgspec.structs.replace(first, id=name, name=of, balance=opening)
-            own = [msgspec.structs.replace(held, id=f"{name}-{n}{of}") for n, held in enumerate(packages)]
+            own = [
+                msgspec.structs.replace(held, id=f"{name}-{n}{of}", account=account)
+                for n, held in enumerate(packages)
+            ]
             entry, cause, known = _entry(spec, own), Cause(f'load/"{place}%', "%b\x7f3\x7f"), Known(balance)
             expected = _outcome(
                 lambda: load_change(None, entry, catalog, at_ms=AT_MS, cause=cause, known=known)  # noqa: B023

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Callable
+from operator import itemgetter
 from typing import NamedTuple
 
 import msgspec
 from msgspec.structs import replace
 
-from rater.core.amounts import LIMIT
+from rater.core.amounts import LIMIT, format_micros
 from rater.core.bucket.messages import ClientWrite, hint_of
 from rater.core.catalog.compiled import Catalog
 from rater.core.catalog.specs import AccountSpec, ClientEntry, ClientSpec
@@ -26,9 +28,12 @@ tries in all."""
 KINDS_MAX = 1000
 """Kinds of clients of which plans are kept; those that come later are planned one by one."""
 
-_ID, _HELD, _ACCOUNT, _CAUSE, _NAME = [f"\x7f{number}\x7f" for number in range(5)]
+_ID, _HELD, _ACCOUNT, _CAUSE, _NAME, _AMOUNT = [f"\x7f{number}\x7f" for number in range(6)]
 """Stand in a form for what differs. What is written with them is compared with a plan before it is used."""
-_MARK = re.compile(rb"\x7f([0-4])\x7f")
+_MARK = re.compile(rb"\x7f([0-5])\x7f")
+_NAMES = 7
+_NOTHING = 6
+"""How many places stand before the pieces of a form, and the one that stays empty."""
 _ACCOUNTS = [AccountSpec("\x7faccounts\x7f")]
 _json = msgspec.json.Encoder().encode
 _pack = msgspec.msgpack.Encoder().encode
@@ -89,13 +94,16 @@ class Alike:
             ],
         )
         change = self._planned(marked, _CAUSE, Known(balance))
-        if change.write.counters or change.write.history:
+        write, pieces = change.write, [b""] * _NAMES
+        if write.counters or write.history:
             return None
-        _, at_ms, actor = self._by
+        catalog, at_ms, actor = self._by
+        state = read_state(write.state)
+        opening = opening_text(state, _AMOUNT, actor, at_ms, catalog.version)
         return _Form(
-            at_ms, actor, change, read_state(change.write.state), change.write.least, change.write.most,
-            [(one.type, one.amount, _text(one.value)) for one in change.transactions],
-            [(one.type, _text(one.value)) for one in change.events],
+            change, state, write.least, write.most, pieces, _text(opening, pieces),
+            [(one.type, one.amount, _text(one.value, pieces)) for one in change.transactions],
+            [(one.type, _text(one.value, pieces)) for one in change.events],
         )  # fmt: skip
 
 
@@ -112,56 +120,54 @@ def _kind(entry: ClientEntry, spec: ClientSpec) -> bytes:
     ))  # fmt: skip
 
 
-class _Text(NamedTuple):
-    """JSON with room for names: a pattern, and which name stands at each place."""
-
-    pattern: bytes
-    places: list[int]
-
-    def of(self, names: list[bytes]) -> bytes:
-        """Return the JSON with these names."""
-        return self.pattern % tuple([names[place] for place in self.places])
+_Text = Callable[[list[bytes]], tuple[bytes, ...]]
+"""Takes what a text is made of from the names and pieces of a form."""
 
 
-def _text(value: bytes) -> _Text:
-    parts = _MARK.split(value)
-    pattern = b"%b".join([part.replace(b"%", b"%%") for part in parts[::2]])
-    return _Text(pattern, [int(mark) for mark in parts[1::2]])
+def _text(value: bytes, pieces: list[bytes]) -> _Text:
+    """Return a text with room for names; what stands between them is added to the pieces."""
+    places = list[int]()
+    for place, part in enumerate(_MARK.split(value)):
+        if place % 2:
+            places.append(int(part))
+        else:
+            places.append(len(pieces))
+            pieces.append(part)
+    return itemgetter(*places, _NOTHING)  # of one place alone it would not be a tuple
 
 
 class _Form(NamedTuple):
     """A plan for clients that differ in names, their balance `least` to `most` with what they open with."""
 
-    at_ms: int
-    actor: str
     change: Change
     state: ClientState
     least: int
     most: int
+    pieces: list[bytes]
+    """Room for the names, then what stands between them in all texts."""
+    opening: _Text
     transactions: list[tuple[str, int, _Text]]
     events: list[tuple[str, _Text]]
 
     def written(self, entry: ClientEntry, spec: ClientSpec, cause: str) -> Change:
         """Return the change of such a client."""
         client, opening, of = spec.id, spec.balance, self.change.write
-        held = entry.packages[0] if entry.packages else None
-        account = None if held is None else held.account
-        names = [
-            _json(name)[1:-1]
-            for name in (client, "" if held is None else held.id, account or "", cause, spec.name)
-        ]
-        packages = self.state.packages
-        if held is not None:
-            packages = [replace(one, id=held.id, account=account) for one in packages]
+        held, account, packages = "", None, self.state.packages
+        if entry.packages:
+            held, account = entry.packages[0].id, entry.packages[0].account
+            packages = [replace(one, id=held, account=account) for one in packages]
         state = replace(
             self.state, id=client, name=spec.name, opening=opening, packages=packages,
             accounts={one.id: one.rate_tables for one in spec.accounts},
         )  # fmt: skip
+        names = (client, held, account or "", cause, spec.name, format_micros(opening))
+        pieces = [*[_json(name)[1:-1] for name in names], *self.pieces[_NOTHING:]]
         transactions = [
-            ChangeTransaction(kind, amount, text.of(names)) for kind, amount, text in self.transactions
+            ChangeTransaction(kind, amount, b"".join(text(pieces)))
+            for kind, amount, text in self.transactions
         ]
         if opening:
-            value = opening_text(state, opening, self.actor, self.at_ms, state.catalog)
+            value = b"".join(self.opening(pieces))
             transactions.insert(0, ChangeTransaction(TransactionType.ADJUSTMENT, opening, value))
         key, due_ms = client.encode(), self.change.due_ms
         write = ClientWrite(
@@ -170,5 +176,5 @@ class _Form(NamedTuple):
             delta=of.delta + opening, hints=[] if due_ms is None else [hint_of(due_ms, client)],
             members=list(of.members),
         )  # fmt: skip
-        events = [ChangeEvent(kind, key, text.of(names)) for kind, text in self.events]
+        events = [ChangeEvent(kind, key, b"".join(text(pieces))) for kind, text in self.events]
         return Change(write, tuple(transactions), tuple(events), due_ms)
