@@ -67,22 +67,35 @@ def _catalog() -> Catalog:
 _NAMES = st.sampled_from(
     ["1", "b", 'q"u%o%%te\\', "длинно" * 30, "\x7f0\x7f", "\x7f1\x7f", "%b", "\x7faccounts\x7f"]
 )
-_BALANCES = st.sampled_from([0, 1, -1, 5_000_000, 17_499_999, 17_500_000, 1_000_000_000, LIMIT, -LIMIT])
-_PACKAGES = st.builds(
-    ClientPackageSpec, _NAMES, st.just(""), st.sampled_from([str(of) for of in range(len(_sold()))]),
-    st.none() | _NAMES, st.sampled_from([None, "2026-09-01", "2026-11-01T00:00:00Z", "2026-12-24"]),
-    st.sampled_from([None, "2026-10-20", "2026-11-09"]), st.booleans(), st.integers(1, 2),
-)  # fmt: skip
-_CLIENTS = st.builds(
-    ClientSpec, _NAMES, st.sampled_from(["USD", "EUR"]), _NAMES, st.sampled_from([None, "1"]),
-    st.sampled_from(["UTC", "Europe/Kyiv", "Nowhere/At_All"]), _BALANCES, st.sampled_from([0, 10_000_000]),
-    st.sampled_from([None, 0, 5_000_000]), st.sampled_from([None, TermsSpec("1 month", "2026-01-05")]),
-    st.sampled_from([None, "vat"]), st.sampled_from([{}, {"orig": {"calls": "t"}}]),
-    st.lists(st.builds(AccountSpec, _NAMES, st.just({})), max_size=2),
-)  # fmt: skip
-_ASKED = st.tuples(
-    _CLIENTS, st.lists(_PACKAGES, max_size=2), st.sampled_from([None, 0, 1, 20_000_000, LIMIT])
+_BALANCES = st.sampled_from([0, 17_499_999, *[10**digits for digits in range(7, 13)], -1, LIMIT])
+_HELD: dict[str, list[Any]] = {
+    "package": [str(of) for of in range(len(_sold()))],
+    "account": [None, "1", "длинно"],
+    "start_date": [None, "2026-09-01", "2026-11-01T00:00:00Z", "2026-12-24"],
+    "end_date": [None, "2026-10-20", "2026-11-09"],
+    "activate_in_past": [False, True],
+    "quantity": [1, 2],
+}
+_SPEC: dict[str, list[Any]] = {
+    "currency": ["USD", "EUR"],
+    "reseller": [None, "1"],
+    "time_zone": ["UTC", "Europe/Kyiv"],
+    "credit_limit": [0, 10_000_000],
+    "low_balance": [None, 0, 5_000_000],
+    "payment_terms": [TermsSpec("1 month", "2026-01-05"), None],
+    "tax_profile": [None, "vat"],
+    "rate_tables": [{}, {"orig": {"calls": "t"}}],
+    "accounts": [[], [AccountSpec("1")], [AccountSpec("z", {"term": {"calls": "t"}}), AccountSpec("1")]],
+}
+_ROW = st.fixed_dictionaries({name: st.sampled_from(values) for name, values in _HELD.items()})
+_FIRST = st.tuples(
+    st.fixed_dictionaries({name: st.sampled_from(values) for name, values in _SPEC.items()}),
+    st.integers(0, 5).flatmap(lambda n: st.lists(_ROW, min_size=min(n, 1), max_size=1 + n // 5)),
 )
+_CHANGES = [{"time_zone": "Nowhere/At_All"}] + [
+    {name: value} for name, values in (_SPEC | _HELD).items() for value in values
+]
+_OTHER = st.tuples(_NAMES, _NAMES, _BALANCES, st.sampled_from([{}, *_CHANGES]))
 
 
 def _entry(spec: ClientSpec, packages: list[ClientPackageSpec]) -> ClientEntry:
@@ -96,26 +109,27 @@ def _outcome(load: Any) -> Any:
         return str(error)
 
 
-@settings(deadline=None, max_examples=250)
+@settings(deadline=None, max_examples=300)
 @given(
-    st.lists(_ASKED, min_size=1, max_size=3),
-    st.lists(st.tuples(_NAMES, _NAMES, _BALANCES, st.none() | _NAMES), max_size=6),
-)
-def test_written_as_planned(asked: list[Any], others: list[tuple[str, str, int, str | None]]) -> None:
-    """Each client, and others of its kind, whatever was planned before and whatever names there are."""
-    plans, catalog = Alike(_catalog(), AT_MS, "%b\x7f3\x7f"), _catalog()
-    for place, (first, packages, balance) in enumerate(asked):
-        for name, of, opening, account in [(first.id, first.name, first.balance, None), *others]:
-            spec = msgspec.structs.replace(first, id=name, name=of, balance=opening)
-            own = [
-                msgspec.structs.replace(held, id=f"{name}-{n}{of}", account=account)
-                for n, held in enumerate(packages)
-            ]
-            entry, cause, known = _entry(spec, own), Cause(f'load/"{place}%', "%b\x7f3\x7f"), Known(balance)
-            expected = _outcome(
-                lambda: load_change(None, entry, catalog, at_ms=AT_MS, cause=cause, known=known)  # noqa: B023
-            )
-            assert _outcome(lambda: plans.load_change(entry, cause.id, known)) == expected  # noqa: B023
+    _FIRST, st.lists(_OTHER, min_size=2, max_size=12), st.sampled_from(["me", "m%b", "\x7f3\x7f"]),
+    st.sampled_from([None, 0, 1, 20_000_000, LIMIT]),
+)  # fmt: skip
+def test_written_as_planned(
+    first: tuple[dict[str, Any], list[dict[str, Any]]], others: list[Any], actor: str, balance: int | None
+) -> None:
+    """A client, and others that differ in names, balance and one field besides, whatever names there are."""
+    plans, catalog, known = Alike(_catalog(), AT_MS, actor), _catalog(), Known(balance)
+    for place, (name, of, opening, change) in enumerate(others):
+        told, *held = (
+            {**row, **{k: change[k] for k in change.keys() & row}} for row in (first[0], *first[1])
+        )
+        spec = ClientSpec(id=name, name=of, balance=opening, **told)
+        own = [ClientPackageSpec(id=f"{name}-{n}{of}", client=name, **row) for n, row in enumerate(held)]
+        entry, cause = ClientEntry(name, spec, own), Cause(f'load/"{place}%', actor)
+        expected = _outcome(
+            lambda: load_change(None, entry, catalog, at_ms=AT_MS, cause=cause, known=known)  # noqa: B023
+        )
+        assert _outcome(lambda: plans.load_change(entry, cause.id, known)) == expected  # noqa: B023
 
 
 def test_one_plan_serves_many() -> None:
