@@ -15,6 +15,7 @@ from aiokafka import AIOKafkaProducer
 from rater import app
 from rater.catalogs import Catalogs
 from rater.cli.running import load_files
+from rater.core.commands import loads
 from rater.core.instants import rfc3339
 from rater.errors import Halt
 from rater.jobs import load as load_module
@@ -223,3 +224,23 @@ async def test_a_load_reads_the_present_catalog_once(
     code, told = await load(system, more, "services.json", capsys)
     assert code == 0, told
     assert sorted(reads.values()) == [1, 1], reads
+
+
+async def test_what_is_done_is_told_once(
+    system: Any, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a load in many parts, whose clients tell events of their own, each fifty parts are told once."""
+    monkeypatch.setattr(loads, "CHUNK_CLIENTS_MAX", 3)
+    package = {"id": "free", "name": "Free", "type": "customer", "currency": "USD"}
+    clients = [{"id": f"new-{n}", "currency": "USD", "balance": "1"} for n in range(400)]
+    held = [{"id": f"held-{n}", "client": f"new-{n}", "package": "free"} for n in range(400)]
+    raw = changed(packages=[package], clients=clients, client_packages=held)
+    code, said = await load(system, raw, "many.json", capsys)
+    assert (code, "catalog 2 is in use on all 2 lanes" in said) == (0, True), said
+    told = [line for line in said.splitlines() if line.startswith("applied")]
+    assert len(told) == len(set(told)) > 0, told
+    store = await app.connect_store(system.settings)
+    assert len(await store.states(f"new-{n}" for n in range(400))) == 400
+    await store.close()
+    again, said = await load(system, raw, "many.json", capsys)
+    assert (again, "nothing to change: catalog 2 says the same" in said) == (0, True), said

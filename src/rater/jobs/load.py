@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import re
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -352,23 +353,31 @@ class Loader:
         """Wait for the event of every lane, and of each of these commands."""
         missing = {f"{load_id}/catalog/catalog_loaded/{lane}" for lane in range(self.topics.partitions)}
         missing |= {f"{of}/done" for of in commands}
-        total, refused, heard = len(missing), [], time.monotonic()
+        total, said, refused, heard = len(missing), 0, list[str](), time.monotonic()
         while missing:
-            for raw in await tail.poll(timeout_ms=1000):
-                event = read_event(raw)
-                if event is not None and load_id in (event.cause or ""):
-                    heard = time.monotonic()
-                    if event.type == EventType.COMMAND_REFUSED and isinstance(event.data, dict):
-                        refused.append(str(event.data.get("reason")))
-                        missing.discard(f"{event.cause}/done")
-                        missing -= {of for of in missing if of.startswith(f"{OF_LOAD}{event.cause}/")}
-                        missing.discard(f"{event.cause}/catalog_loaded/{event.data.get('lane')}")
-                    missing.discard(event.id)
-                    if (total - len(missing)) % 50 == 0:
-                        self.say(f"applied {total - len(missing)} of {total} parts")
+            ours = [raw for raw in await tail.poll(timeout_ms=1000) if load_id.encode() in raw]
+            heard = time.monotonic() if ours else heard
+            for event in map(read_event, filter(_TOLD_OF_PARTS.search, ours)):
+                if event is None or load_id not in (event.cause or ""):
+                    continue
+                if event.type == EventType.COMMAND_REFUSED and isinstance(event.data, dict):
+                    refused.append(str(event.data.get("reason")))
+                    missing.discard(f"{event.cause}/done")
+                    missing -= {of for of in missing if of.startswith(f"{OF_LOAD}{event.cause}/")}
+                    missing.discard(f"{event.cause}/catalog_loaded/{event.data.get('lane')}")
+                missing.discard(event.id)
+            if (total - len(missing)) // 50 > said:
+                said = (total - len(missing)) // 50
+                self.say(f"applied {total - len(missing)} of {total} parts")
             if time.monotonic() - heard > QUIET_S:
                 return Loaded(version, changed=True, applied=False, refused=refused)
         return Loaded(version, changed=True, applied=True, refused=refused)
+
+
+_TOLD_OF_PARTS = re.compile(
+    f'"type":"(?:{EventType.CATALOG_LOADED}|{EventType.COMMAND_DONE}|{EventType.COMMAND_REFUSED})"'.encode()
+)
+"""In events that are waited for; those of the clients come by the million, and to read one takes 6 µs."""
 
 
 def _sent(clients: int, parts: int) -> str:

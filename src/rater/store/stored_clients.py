@@ -84,9 +84,11 @@ class StoredClients:
             for name in names:
                 shards[self._keys[bucket].accounts(name)].append(name)
             for key, members in shards.items():
-                owners = await self._link.ask(key, "HMGET", key, *members)
-                pairs = zip(members, owners, strict=True)
-                found |= {name: str(owner, "utf-8") for name, owner in pairs if owner is not None}
+                for at in range(0, len(members), _READ_MAX):
+                    asked = members[at : at + _READ_MAX]
+                    owners = await self._link.ask(key, "HMGET", key, *asked)
+                    pairs = zip(asked, owners, strict=True)
+                    found |= {name: str(owner, "utf-8") for name, owner in pairs if owner is not None}
         return found
 
     async def scan_clients(self) -> AsyncIterator[str]:

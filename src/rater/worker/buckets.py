@@ -24,6 +24,7 @@ from rater.core.bucket.messages import (
     bucket_of,
     clients_of,
 )
+from rater.core.clients.alike import Alike
 from rater.core.clients.planning import Known
 from rater.core.clients.state import ClientState, read_state
 from rater.core.clients.views import Views
@@ -89,6 +90,8 @@ class LaneBuckets:
         """Clients that are asked with all of their limits at once. Only how often is asked depends on it."""
         self.due = DueWork(lane, shared.connections, self.asked)
         """What is due of clients of the lane's own buckets, and that no call meets."""
+        self.alike: Alike | None = None
+        """What was planned for new clients of the load that is carried out."""
         self._asked_at = self._expired_at = time.monotonic()
 
     # ------------------------------------------------------------------ taking the lane

@@ -17,6 +17,7 @@ import structlog
 from msgspec.structs import replace
 
 from rater.core.bucket.messages import bucket_of
+from rater.core.clients.alike import Alike
 from rater.core.clients.changes import Change
 from rater.core.clients.lifecycle import due_change
 from rater.core.clients.moments import changed_packages
@@ -231,24 +232,27 @@ async def _change_clients(
     buckets: LaneBuckets, batch: Batch, record: Any, command: Command, args: ClientsArgs
 ) -> bool:
     """Bring the clients of a chunk to what the load says; returns whether anything was changed."""
-    lane, ids = buckets.lane, {entry.id for entry in args.entries}
-    assert lane.catalog is not None  # noqa: S101 - the load's manifest stands before its chunks in each partition
+    catalog, ids, at_ms = buckets.lane.catalog, {entry.id for entry in args.entries}, milliseconds(command.at)
+    assert catalog is not None  # noqa: S101 - the load's manifest stands before its chunks in each partition
+    if buckets.alike is None or not buckets.alike.goes_by(catalog, at_ms, command.actor):
+        buckets.alike = Alike(catalog, at_ms, command.actor)
     views = buckets.views.of_batch()
     await buckets.look_up(args.bucket, ids, set(), views)
     while True:
         states = {client: view.state for client, view in views.fetched.items()}
         try:
             request, more = chunk_call(
-                batch.commands_topic, record, command, args, states, lane.catalog, views.known,
-                buckets.keep_ms, partial(batch.step_index, batch.commands_topic, record.offset),
+                batch.commands_topic, record, command, args, states, catalog, views.known, buckets.keep_ms,
+                partial(batch.step_index, batch.commands_topic, record.offset), buckets.alike,
             )  # fmt: skip
         except ValueError as error:
             raise Refused(str(error)) from error
-        done = not request.changes or await buckets.draw_one(batch, args.bucket, request, views)
-        for client in ids:
-            views.clients.pop(client, None)  # loads come by the million: who calls is looked up again
+        # Loads come by the million: who calls is looked up again.
+        done = not request.changes or await buckets.draw_one(batch, args.bucket, request, views, keep=False)
         if done and not more:
             return bool(request.changes)
+        if done:
+            await buckets.look_up(args.bucket, ids, set(), views)
 
 
 async def _obey(buckets: LaneBuckets, batch: Batch, record: Any, command: Command) -> Result:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from msgspec.structs import replace
@@ -70,14 +71,39 @@ def _assign(merging: Merging, placed: Placed[ClientPackageSpec]) -> None:
         merging.fault(placed, "package", spec.package, f"{status}: it cannot be assigned; {remedy}")
     if not history.assigned:
         merging.new.packages[spec.package] = replace(history, assigned=True)
-    _check_quantity(merging, placed, history.latest)
-    if not merging.client_sure(spec.client):
+    if not (placed.good and merging.client_sure(spec.client)):
+        _check_fit(merging, placed, history.latest)
+        return
+    # They come by the million, and differ in names: what these checks rest on is looked at once.
+    kind = _kind(merging, spec)
+    if kind not in merging.fitting:
+        faults = len(merging.faults)
+        _check_fit(merging, placed, history.latest)
+        if len(merging.faults) == faults:
+            merging.fitting.add(kind)
+
+
+def _kind(merging: Merging, spec: ClientPackageSpec) -> tuple[Any, ...]:
+    """Return all that `_check_fit` reads of an assignment and of its client."""
+    client, state = merging.brought.get(spec.client), merging.existing.clients.get(spec.client)
+    of: tuple[Any, ...] = ()
+    if client is not None:
+        of = client.time_zone, client.currency, client.payment_terms
+    elif state is not None:
+        of = state.zone, state.currency, state.terms
+    return spec.package, spec.quantity, spec.start_date, spec.end_date, spec.activate_in_past, *of
+
+
+def _check_fit(merging: Merging, placed: Placed[ClientPackageSpec], package: PackageSpec) -> None:
+    """Refuse an assignment that does not go with its package, or with its client."""
+    _check_quantity(merging, placed, package)
+    if not merging.client_sure(placed.value.client):
         return
     if placed.good:
-        _check_runs(merging, placed, history.latest)
-        _check_fees(merging, placed, history.latest)
-    if history.latest.align_to_payment_terms:
-        _check_aligned(merging, placed, history.latest)
+        _check_runs(merging, placed, package)
+        _check_fees(merging, placed, package)
+    if package.align_to_payment_terms:
+        _check_aligned(merging, placed, package)
 
 
 def _check_quantity(merging: Merging, placed: Placed[ClientPackageSpec], package: PackageSpec) -> None:

@@ -75,6 +75,8 @@ class Merging:
         self.notes: list[str] = []
         self._read_as: dict[tuple[str, str, str], list[str]] = {}
         """(kind, as it is written, as it was read) → paths."""
+        self.fitting: set[tuple[Any, ...]] = set()
+        """What assignments that fit their package and client have in common with others that do so too."""
         self._code_names: dict[str, Names] = {}
         self._clients_of: dict[str, str] | None = None
 

@@ -79,20 +79,20 @@ def _new(entry: ClientEntry, catalog: Catalog, at_ms: int, cause: Cause, known: 
                 f"its opening balance of {format_micros(spec.balance)} cannot be added to the "
                 f"{format_micros(plan.balance)} that are there: balances are at most {format_micros(LIMIT)}"
             )
-        value = _opening(state, spec.balance, cause.actor, at_ms, catalog.version)
+        value = opening_text(state, format_micros(spec.balance), cause.actor, at_ms, catalog.version)
         plan.move(TransactionType.ADJUSTMENT, spec.balance, value)
     _apply_packages(plan, entry.packages, at_ms)
     settle_due(plan, at_ms, at_ms, closing=True, since_ms=at_ms)
     return finished(plan, at_ms)
 
 
-def _opening(state: ClientState, opening: int, actor: str, at_ms: int, catalog: int) -> bytes:
+def opening_text(state: ClientState, amount: str, actor: str, at_ms: int, catalog: int) -> bytes:
     """Return the adjustment that sets a new client's balance (CONTRACTS.md, Catalog file: `balance`)."""
     return _encode({
         "id": f"adjust/{state.id}/opening", "revision": 1, "type": TransactionType.ADJUSTMENT,
         "client": state.id, "account": None, "at": rfc3339(at_ms), "actor": actor,
-        "reason": "opening balance", "key": "opening", "amount": format_micros(opening),
-        "currency": state.currency, "catalog": catalog,
+        "reason": "opening balance", "key": "opening", "amount": amount, "currency": state.currency,
+        "catalog": catalog,
     })  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from rater.core.bucket.messages import bucket_of
 from rater.core.catalog.compiled import Catalog
 from rater.core.catalog.specs import ClientEntry
 from rater.core.catalog_files.fields import CODE, TEXT_CHARS_MAX
+from rater.core.clients.alike import Alike
 from rater.core.clients.changes import ChangeEvent
 from rater.core.clients.loading import load_change
 from rater.core.clients.planning import Cause, Known
@@ -108,24 +109,25 @@ _OF_ANOTHER = "the entry holds rows of another client"
 
 def chunk_call(
     topic: str, record: Record, command: Command, args: ClientsArgs, states: dict[str, ClientState],
-    catalog: Catalog, known: Mapping[str, Known], keep_ms: int, index_of: Callable[[int], int],
+    catalog: Catalog, known: Mapping[str, Known], keep_ms: int, index_of: Callable[[int], int], alike: Alike,
 ) -> tuple[RequestBuilder, bool]:  # fmt: skip
     """Return the call that brings the chunk's clients to what the load says, and whether it is but a step.
 
     Unchanged ones are left out. The last change of the last step bears the event that the command is done.
     known: what the bucket told of clients; keep_ms: as of `load_change`; index_of: place of a change in the
-    chunk → its index under the command. Raises ValueError with a sentence where an entry has a date, zone or
-    number that is none.
+    chunk → its index under the command; alike: plans of this catalog and load (`Alike.goes_by`). Raises
+    ValueError with a sentence where an entry has a date, zone or number that is none.
     """
     changes, more, at_ms = [], False, milliseconds(command.at)
     for position, entry in enumerate(args.entries):
         old = states.get(entry.id)
         if old is None and entry.client is None:
             continue  # its client was refused or never came: nothing to assign to
+        told = known.get(entry.id, _NOTHING)
         try:
-            change = load_change(
-                old, entry, catalog, at_ms=at_ms, cause=Cause(command.id, command.actor),
-                known=known.get(entry.id, Known()), keep_ms=keep_ms,
+            change = alike.load_change(entry, command.id, told) if old is None else load_change(
+                old, entry, catalog, at_ms=at_ms, cause=Cause(command.id, command.actor), known=told,
+                keep_ms=keep_ms,
             )  # fmt: skip
         except (ValueError, OverflowError) as error:
             raise ValueError(f"client {shown(entry.id)!r}: {shown(str(error))}") from error
@@ -139,6 +141,9 @@ def chunk_call(
     for index, change in changes:
         request.change(change, topic, record, index)
     return request, more
+
+
+_NOTHING = Known()
 
 
 def event(
