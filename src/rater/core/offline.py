@@ -151,7 +151,7 @@ class Rater:
         """Do a change of a client, and keep what it publishes for `take`."""
         builder = RequestBuilder()
         builder.change(change, "", Record(None, at_ms), CHANGE_INDEX_MIN)
-        self._ok(self.bucket.draw(self.request(builder)))
+        self._ok(self.ask(self.request(builder)))
         self._learn(change.write.state)
         self._transactions += [one.value for one in change.transactions]
         self._events += [one.value for one in change.events]
@@ -214,6 +214,10 @@ class Rater:
         self._transactions, self._events = [], []
         return found
 
+    def ask(self, request: DrawRequest) -> DrawReply:
+        """Have the bucket carry out a request."""
+        return self.bucket.draw(request)
+
     def balance(self, client: str) -> int:
         """Return a client's balance in micros of its currency; 0 for one that does not exist."""
         state = self.bucket.clients.get(client)
@@ -230,7 +234,16 @@ class Rater:
 
     def rate_record(self, record: Record, source_map: SourceMap | None = None) -> list[Ended]:
         """Rate one record as `rate`; source_map: by which a switch's own is read."""
-        batch, sides = self.decoded(record, source_map)
+        return self.rate_sides(*self.decoded(record, source_map))
+
+    def rate_all(
+        self, records: Sequence[Record], source_map: SourceMap | None = None
+    ) -> list[list[Ended]]:  # fmt: skip
+        """Rate records in their order; returns what became of each as `rate_record` does."""
+        return [self.rate_record(record, source_map) for record in records]
+
+    def rate_sides(self, batch: Batch, sides: list[Side]) -> list[Ended]:
+        """Rate sides of a batch of one record; returns what became of all that the batch has, orig first."""
         views = self.fresh_views()
         while sides:
             builders, later = self.matched(batch, sides, views)
@@ -242,14 +255,14 @@ class Rater:
             while batch.woken:
                 self._wake(batch, batch.woken.pop(0), views)
         steps.render(batch, self.standing)
-        of_sides, of_changes = _published(batch)
+        of_sides, of_changes = published(batch)
         self._transactions += of_changes
         self._events += [value for _, value, _ in batch.events if value is not None]
-        return sorted(_ended(batch, of_sides), key=_place)
+        return sorted(_ended(batch, of_sides), key=place_of)
 
     def _drawn(self, batch: Batch, builder: RequestBuilder, views: Views) -> bool:
         """Draw a request; False: something is due before one of its sides, nothing was changed."""
-        reply = self.bucket.draw(self.request(builder))
+        reply = self.ask(self.request(builder))
         if reply.status == Status.DUE:
             for due in reply.due:
                 assert due.item is not None  # noqa: S101 - changes are planned with what is there
@@ -373,7 +386,7 @@ def _ended(batch: Batch, transactions: Iterable[bytes]) -> Iterator[Ended]:
             yield Duplicate(_name(side))
 
 
-def _published(batch: Batch) -> tuple[list[bytes], list[bytes]]:
+def published(batch: Batch) -> tuple[list[bytes], list[bytes]]:
     """Return the transactions of a batch: those of sides, and those of changes."""
     found: tuple[list[bytes], list[bytes]] = [], []
     for _, value, headers in batch.transactions:
@@ -388,7 +401,8 @@ def _name(side: Side) -> SideName:
     return side.name
 
 
-def _place(ended: Ended) -> int:
+def place_of(ended: Ended) -> int:
+    """Return what sorts the sides of a record: orig first."""
     return 1 if ended.side == "term" else 0
 
 

@@ -4,7 +4,7 @@ from collections.abc import Container, Sequence
 from typing import Any
 
 from rater.core.journal.records import Outgoing, Run
-from rater.core.line.engine import Lacking, Packed, Place, Rendered
+from rater.core.line.engine import Lacking, Packed, Place, Rating, Rendered
 
 def kafka_records(records: Sequence[Outgoing | Run], most: int) -> list[tuple[bytes, int]]:
     """Return Kafka batches' records, uncompressed, and how many there are in each, in their order.
@@ -103,6 +103,39 @@ class Batch:
     def render(self, *, written: bool = False) -> Rendered: ...
     def told(self) -> list[dict[str, Any]]:
         """Return each side as it was decoded, identified and priced: for tests."""
+
+class Bucket:
+    """A bucket in memory, of one owner, which draws as `store/functions.lua` does.
+
+    It holds versions, balances, counters and duplicates. Nothing else of a draw is kept: no outcome,
+    register, hint, member, history or account; there are no lanes, and no gate.
+    """
+
+    def __init__(self, *, unique: bool = False) -> None:
+        """unique: calls come once, as is known: no duplicates are kept or looked for."""
+    def put(self, client: str, version: int | None, balance: int, counters: dict[str, int]) -> None:
+        """Put a client's version and sums in place of what is there. version None: sums alone are known.
+
+        balance: micros; counters: field → used. Raises ValueError beyond ±2^62.
+        """
+    def client(self, client: str) -> tuple[int | None, int, dict[str, int]] | None:
+        """Return a client's version, balance (micros) and counters; None: it is not there."""
+    def clients(self) -> list[str]:
+        """Return the clients that are there, sorted."""
+    def remember(self, generation: int, key: bytes, content: bytes) -> None:
+        """Remember the key of a call (8 bytes) under its content (4)."""
+    def expire(self, generation: int) -> None:
+        """Drop the duplicates of generations below this one."""
+    def __len__(self) -> int:
+        """Return how many duplicates are kept."""
+    def draw(self, keys: list[str], argv: list[Any]) -> list[Any]:
+        """Carry out rater_v4_draw, or rater_v4_change where argv has what that has besides.
+
+        The arguments and the reply are those of `FCALL`; lane, token and gate are not asked, and UNSETTLED
+        does not come. Raises ValueError: it is no such call; nothing was changed.
+        """
+    def draw_of(self, batch: Rating, request: int, generation: int) -> list[Any]:
+        """Carry out a request of a batch of this engine, which does not settle it."""
 
 class Zone:
     """A time zone by its TZif: for tests."""

@@ -23,7 +23,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 static SERIAL: AtomicU64 = AtomicU64::new(1);
 
-fn fault(what: impl ToString) -> PyErr {
+pub fn fault(what: impl ToString) -> PyErr {
     PyValueError::new_err(what.to_string())
 }
 
@@ -505,7 +505,12 @@ impl transaction::Sink for Published<'_, '_> {
 }
 
 impl Batch {
-    fn call(&self, request: u32) -> PyResult<&draw::Call> {
+    /// What a poll brought in, for a bucket in memory.
+    pub fn of(&self) -> &batch::Batch {
+        &self.of
+    }
+
+    pub fn call(&self, request: u32) -> PyResult<&draw::Call> {
         self.of.calls.get(request as usize).ok_or_else(|| fault("no such request"))
     }
 

@@ -405,15 +405,34 @@ impl Call {
 
     /// The request as the store takes it.
     pub fn packed(&self, batch: &Batch, position: &Position) -> Packed {
+        let context = !self.asked.is_empty();
+        Packed {
+            clients: self.clients().cloned().collect(),
+            payload: self.payload(batch, position, context),
+            digests: self.digests.clone(),
+            context: if context { self.context(batch) } else { Vec::new() },
+            changes: self.changes(),
+        }
+    }
+
+    /// The clients that it names.
+    pub fn clients(&self) -> impl Iterator<Item = &Arc<View>> {
+        self.uses.iter().map(|of| &of.view)
+    }
+
+    pub fn digests(&self) -> &[u8] {
+        &self.digests
+    }
+
+    /// Its uses and its items. keep: its outcome is kept, with its context.
+    pub fn payload(&self, batch: &Batch, position: &Position, keep: bool) -> Vec<u8> {
         let mut payload = Writer::default();
         let uses: usize = self.uses.iter().map(|of| 3 + of.fields.len()).sum();
         payload.array(10 + uses + self.item_numbers);
         let clients = self.uses.len() as i64;
         let items = self.asked.len() as i64;
         let Position { generation, trim, floor } = *position;
-        let context = !self.asked.is_empty();
-        for number in [batch.lane_ms, generation, trim, floor, context.into(), clients, clients, 0, 0, items]
-        {
+        for number in [batch.lane_ms, generation, trim, floor, keep.into(), clients, clients, 0, 0, items] {
             payload.int(number);
         }
         for of in &self.uses {
@@ -423,13 +442,7 @@ impl Call {
             of.fields.iter().for_each(|field| payload.text(field));
         }
         payload.raw(&self.items.0);
-        Packed {
-            clients: self.uses.iter().map(|of| of.view.clone()).collect(),
-            payload: payload.0,
-            digests: self.digests.clone(),
-            context: if context { self.context(batch) } else { Vec::new() },
-            changes: self.changes(),
-        }
+        payload.0
     }
 
     /// Tables of what sides share, and their rows.
@@ -466,7 +479,7 @@ impl Call {
     }
 
     /// What a call has besides that tells of waits, marks and fees.
-    fn changes(&self) -> Option<Vec<u8>> {
+    pub fn changes(&self) -> Option<Vec<u8>> {
         let wake = |of: &Use| match of.view.wake {
             Some(_) if of.view.catalog != self.catalog => Some(ANY_RISE),
             wake => wake,

@@ -3,12 +3,17 @@
 //! is (`identify`, `rules`, `addresses`, `clients`), what it costs (`codes`, `prices`, `amounts`), what is open to it
 //! (`periods`, `due`, `zones`) and offered (`packages`, `offers`, `matching`, `fees`), its draw (`draw`) and what is published
 //! (`transaction`); `batch` is a batch on its way, `border` what Python sees of it (core/line/engine.py). How Kafka has
-//! records: `kafka`, and for Python `outgoing` (stream/batches.py).
+//! records: `kafka`, and for Python `outgoing` (stream/batches.py). Jobs draw without Redis, from a bucket in memory:
+//! `bucket`, its calls `bucket_call`, one item of them `bucket_draw`, and for Python `bucket_border`.
 
 mod addresses;
 mod amounts;
 mod batch;
 mod border;
+mod bucket;
+mod bucket_border;
+mod bucket_call;
+mod bucket_draw;
 mod catalog;
 mod cdr;
 mod clients;
@@ -38,6 +43,8 @@ mod engine {
 
     #[pymodule_export]
     use crate::border::{Batch, Cache, Catalog, Zone};
+    #[pymodule_export]
+    use crate::bucket_border::Bucket;
     #[pymodule_export]
     use crate::outgoing::{kafka_batch, kafka_records};
 
