@@ -103,8 +103,13 @@ class Maker:
         most = rng.choice((9, 9, 9, 2**40))
         return Form(rng.randrange(1, most + 1), 0, rng.randrange(1, most + 1))
 
-    def candidates(self, allows: tuple[bool, bool]) -> tuple[ItemCandidate, ...]:
-        """Return volume limits, then money limits; those of a client package agree in `allow`."""
+    def candidates(
+        self, allows: tuple[bool, bool], cost: int, used: dict[str, int]
+    ) -> tuple[ItemCandidate, ...]:
+        """Return volume limits, then money limits; those of a client package agree in `allow`.
+
+        cost: unsigned; some limits have just that left. used: of the client.
+        """
         rng, found = self.rng, list[ItemCandidate]()
         kinds = sorted(rng.random() < 0.5 for _ in range(rng.randrange(5)))
         for field, money in zip(rng.sample(range(len(LIMITS)), len(LIMITS)), kinds, strict=False):
@@ -112,15 +117,19 @@ class Maker:
             cap = rng.choice((0, self.number(100)))
             if found and not money and found[-1].cap > 0 and rng.random() < 0.7:
                 group, cap = found[-1].group, -found[-1].cap - rng.choice((0, 0, 10))
+            rate = self.rate() if exchange else None
+            size = self.number(400)
+            if money and rng.random() < 0.3:
+                size = min(LIMIT, max(0, used.get(LIMITS[field], 0)) + (rate.at(cost) if rate else cost))
             found.append(
                 ItemCandidate(
-                    field, self.number(400), group, money, not money and rng.random() < 0.3, allows[group],
-                    cap, self.rate() if exchange else None, self.rate() if exchange else None,
+                    field, size, group, money, not money and rng.random() < 0.3, allows[group],
+                    cap, rate, self.rate() if exchange else None,
                 )
             )  # fmt: skip
         return tuple(found)
 
-    def item(self, uses: int) -> DrawItem:
+    def item(self, uses: list[Use]) -> DrawItem:
         """Return an item whose cost before packages is in range, as the caller has to see to."""
         rng, cost, billed = self.rng, self.form(), self.number()
         allows = rng.random() < 0.4, rng.random() < 0.4
@@ -128,11 +137,14 @@ class Maker:
             FeeAsk(group, len(LIMITS) + 3 * group, self.signed(60), -self.number(80), not allows[group])
             for group in rng.choice(((), (), (), (0,), (1,), (0, 1), (1, 0)))
         )
-        key = rng.randrange(40)
+        key, use = rng.randrange(40), rng.randrange(len(uses))
+        cost = cost if abs(cost.at(billed)) <= LIMIT else Form(0, 0, 1)
+        held = self.twin.clients.get(uses[use].client)
+        limits = self.candidates(allows, abs(cost.at(billed)), held.used if held else {})
         return DrawItem(
-            use=rng.randrange(uses), key=b"key%5d" % key, older=b"key%5d" % rng.choice((key, key, 40)),
+            use=use, key=b"key%5d" % key, older=b"key%5d" % rng.choice((key, key, 40)),
             content=rng.choice(CONTENTS), billed=billed, same_record=rng.random() < 0.3,
-            cost=cost if abs(cost.at(billed)) <= LIMIT else Form(0, 0, 1), candidates=self.candidates(allows),
+            cost=cost, candidates=limits,
             cut=not fees and rng.random() < 0.1, fees=fees,
         )  # fmt: skip
 
@@ -175,7 +187,7 @@ class Maker:
             for name in CLIENTS
             if after.get(name) or rng.random() < 0.02
         ]
-        items = [self.item(len(uses)) for _ in range(rng.randrange(7))] if uses else []
+        items = [self.item(uses) for _ in range(rng.randrange(7))] if uses else []
         return DrawRequest(
             0, 0, number, 5, rng.choice((3, 3, 3, 4, 5)), 0, 0, changes, [], uses, items, b"context"
         )

@@ -15,7 +15,7 @@ from rater.core.instants import is_stamp
 from rater.core.json_text import UNREADABLE
 from rater.core.line import reading, steps
 from rater.core.line.batch import Batch, Side
-from rater.core.line.engine import Lacking, Place, Rating
+from rater.core.line.engine import Lacking, Place
 from rater.core.notices import NOTICES, Notices
 from rater.core.offline import (
     TOPIC,
@@ -125,7 +125,7 @@ class NativeRater(Rater):
         way = _Way(records, source_map, begin_ms)
         try:
             rating = self._native.batch(
-                self.standing.lane, begin_ms, self.standing.window_ms, views_max=VIEWS_MAX
+                self.standing.lane, begin_ms, self.standing.window_ms, views_max=VIEWS_MAX, contextless=True
             )
             way.decode(rating, by)
             self.standing.lane_ms = rating.lane_ms
@@ -156,7 +156,7 @@ class NativeRater(Rater):
                 return None
         return self._native.catalog(version)
 
-    def _draw_all(self, rating: Rating, by: engine.Catalog, way: _Way) -> None:
+    def _draw_all(self, rating: engine.Batch, by: engine.Catalog, way: _Way) -> None:
         """Draw all that the engine rates."""
         generation = self.standing.lane_ms // self.standing.generation_ms
         while True:
@@ -172,7 +172,7 @@ class NativeRater(Rater):
             for request, _ in requests:
                 self._draw(rating, request, generation, way)
 
-    def _have(self, rating: Rating, lacking: Lacking) -> None:
+    def _have(self, rating: engine.Batch, lacking: Lacking) -> None:
         """Tell the engine what it lacks. All that exists is in memory: what is not there does not exist."""
         clients, accounts, catalog = lacking
         if catalog > self.catalog.version:
@@ -181,7 +181,7 @@ class NativeRater(Rater):
         owners = {name: self.views.accounts[name] for name in accounts if name in self.views.accounts}
         rating.learn(clients, accounts, states, owners)
 
-    def _draw(self, rating: Rating, request: int, generation: int, way: _Way) -> None:
+    def _draw(self, rating: engine.Batch, request: int, generation: int, way: _Way) -> None:
         """Draw by a request. Where nothing was done its sides are open again, or the steps have them."""
         before, way.drawn = way.drawn, True
         reply = self.held.draw_of(rating, request, generation)
@@ -199,7 +199,7 @@ class NativeRater(Rater):
         else:  # one owner, one bucket, views of this very store
             raise AssertionError(reply)
 
-    def _woken(self, rating: Rating, way: _Way, number: int, index: int, client: str) -> None:
+    def _woken(self, rating: engine.Batch, way: _Way, number: int, index: int, client: str) -> None:
         """Do what waited for the balance that a side has raised, as of its record."""
         record, self.standing.lane_ms = way.records[number], way.times[number + 1]
         batch, side = Batch(self.standing, [(TOPIC, [record])]), Side(TOPIC, record, index)
@@ -247,7 +247,7 @@ class _Way:
         self.told, self.later = defaultdict[int, list[bytes]](list), defaultdict[int, list[bytes]](list)
         """Record → events of its draws; of changes."""
 
-    def decode(self, rating: Rating, by: engine.Catalog) -> None:
+    def decode(self, rating: engine.Batch, by: engine.Catalog) -> None:
         """Have the engine take the records."""
         mapped = self.source_map is not None
         self.refused.update(
@@ -269,37 +269,23 @@ class _Way:
         except (*UNREADABLE, OverflowError):  # texts that are none, or such numbers
             return None
 
-    def render(self, rating: Rating) -> None:
+    def render(self, rating: engine.Batch) -> None:
         """Take what comes of the sides that were drawn."""
-        found, ended, last = rating.render(), self.ended, None
-        for (_, value, _), place in zip(found["transactions"], found["places"], strict=True):
-            number, index = place
-            if value is None:
-                continue
+        found, ended, last = rating.values(), self.ended, None
+        for value, place in zip(found["transactions"], found["places"], strict=True):
             if place == last:  # the fee that the side brought stands behind it
-                self.fees[number].append(value)
+                self.fees[place[0]].append(value)
             else:
-                ended[number].append(Transaction(SIDES[index], value))
+                ended[place[0]].append(Transaction(SIDES[place[1]], value))
             last = place
         for _, _, value, (number, _) in found["events"]:
             self.told[number].append(value)
-        others = {number for (number, _), *_ in found["refused"]}
         for (number, index), outcome, name, _ in found["refused"]:
-            ended[number].append(refused(outcome, name, SIDES[index]))
-        if any(row[_DUPLICATES] for row in found["sides"]):
-            others |= self._add_duplicates(rating, {*found["places"], *(row[0] for row in found["refused"])})
-        for number in others:
-            ended[number].sort(key=place_of)
+            ended[number] = sorted([*ended[number], refused(outcome, name, SIDES[index])], key=place_of)
+        for number, index in found["duplicates"]:
+            ended[number] = sorted([*ended[number], Duplicate(SIDES[index])], key=place_of)
 
-    def _add_duplicates(self, rating: Rating, others: set[Place]) -> set[int]:
-        """Add the sides that were taken, not returned, and are none of others; returns their records."""
-        others |= {*rating.returned()}
-        places = [place for place in rating.taken(set(range(len(self.records)))) if place not in others]
-        for number, index in places:
-            self.ended[number].append(Duplicate(SIDES[index]))
-        return {number for number, _ in places}
-
-    def left(self, rating: Rating) -> list[tuple[int, set[Place]]]:
+    def left(self, rating: engine.Batch) -> list[tuple[int, set[Place]]]:
         """Return the numbers of the records that the steps go on with, in order, each with its sides."""
         returned = set(rating.returned())
         taken = set(rating.taken(self.refused)) if self.refused else set()
@@ -310,8 +296,6 @@ class _Way:
         return out
 
 
-_DUPLICATES = 2
-"""In a row of `Rendered.sides`."""
 _BROKEN = (
     "the native engine panicked while it drew, and what it holds may be half done; nothing of this job is "
     "published by it: run it again with RATER_WORKER__ENGINE=python, and report this"

@@ -1,10 +1,10 @@
 """The native engine (Rust, PyO3): what it is asked, and when, says `rater.core.line.engine.Rating`."""
 
 from collections.abc import Container, Sequence
-from typing import Any
+from typing import Any, TypedDict
 
 from rater.core.journal.records import Outgoing, Run
-from rater.core.line.engine import Lacking, Packed, Place, Rating, Rendered
+from rater.core.line.engine import Lacking, Packed, Place, Rendered
 
 def kafka_records(records: Sequence[Outgoing | Run], most: int) -> list[tuple[bytes, int]]:
     """Return Kafka batches' records, uncompressed, and how many there are in each, in their order.
@@ -62,11 +62,25 @@ class Cache:
         """Return what `number_text.digits_of` does."""
     def __len__(self) -> int: ...
 
+class Values(TypedDict):
+    """What is published of drawn sides: see `Rendered`. transactions: values; duplicates: places."""
+
+    transactions: list[bytes]
+    places: list[Place]
+    events: list[tuple[str, bytes, bytes, Place]]
+    refused: list[tuple[Place, int, str, int]]
+    duplicates: list[Place]
+
 class Batch:
     """A batch on its way: see `Rating`."""
 
-    def __init__(self, cache: Cache, lane: int, lane_ms: int, window_ms: int) -> None:
-        """lane_ms, window_ms: of the lane, as they are before the batch."""
+    def __init__(
+        self, cache: Cache, lane: int, lane_ms: int, window_ms: int, *, contextless: bool = False
+    ) -> None:
+        """lane_ms, window_ms: of the lane, as they are before the batch.
+
+        contextless: no outcome is kept of its requests, so they have no context.
+        """
     @property
     def lane_ms(self) -> int: ...
     def decode(
@@ -101,6 +115,8 @@ class Batch:
     def rejected(self) -> list[Place]: ...
     def taken(self, records: set[int]) -> list[Place]: ...
     def render(self, *, written: bool = False) -> Rendered: ...
+    def values(self) -> Values:
+        """Return what `render` does, for who publishes values alone."""
     def told(self) -> list[dict[str, Any]]:
         """Return each side as it was decoded, identified and priced: for tests."""
 
@@ -134,7 +150,7 @@ class Bucket:
         The arguments and the reply are those of `FCALL`; lane, token and gate are not asked, and UNSETTLED
         does not come. Raises ValueError: it is no such call; nothing was changed.
         """
-    def draw_of(self, batch: Rating, request: int, generation: int) -> list[Any]:
+    def draw_of(self, batch: Batch, request: int, generation: int) -> list[Any]:
         """Carry out a request of a batch of this engine, which does not settle it."""
 
 class Zone:

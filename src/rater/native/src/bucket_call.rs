@@ -108,7 +108,7 @@ impl<'a> Call<'a> {
             from.text()?;
         }
         let mut call = Self { generation, clients, uses, changes: Vec::new(), items: Vec::new(), digests };
-        call.items.reserve(size(items)?);
+        call.items.reserve(digests.len() / DIGESTS);
         for _ in 0..items {
             let item = read_item(&mut from)?;
             call.uses.get(item.usage).ok_or(Unreadable)?;
@@ -229,7 +229,7 @@ fn read_item(from: &mut Reader<'_>) -> Read<Item> {
     let usage = size(if cut { !usage } else { usage })?;
     let cost = Cost::of([read_number(from)?, read_number(from)?, read_number(from)?]);
     let mut left = head / LENGTH;
-    let mut candidates = Vec::with_capacity(size(left / 3)?);
+    let mut candidates = Vec::new();
     while left > 0 {
         let [field, size_of, code] = ints(from)?;
         left -= 3;
