@@ -129,20 +129,26 @@ class Maker:
             )  # fmt: skip
         return tuple(found)
 
+    def fee(self, funds: int) -> int:
+        """Return a fee: some take just what there is."""
+        just = 0 < funds <= LIMIT and self.rng.random() < 0.3
+        return -funds if just else -self.number(80)
+
     def item(self, uses: list[Use]) -> DrawItem:
         """Return an item whose cost before packages is in range, as the caller has to see to."""
         rng, cost, billed = self.rng, self.form(), self.number()
-        allows = rng.random() < 0.4, rng.random() < 0.4
-        fees = tuple(
-            FeeAsk(group, len(LIMITS) + 3 * group, self.signed(60), -self.number(80), not allows[group])
-            for group in rng.choice(((), (), (), (0,), (1,), (0, 1), (1, 0)))
-        )
         key, use = rng.randrange(40), rng.randrange(len(uses))
         cost = cost if abs(cost.at(billed)) <= LIMIT else Form(0, 0, 1)
         held = self.twin.clients.get(uses[use].client)
+        funds = (held.balance if held else 0) + uses[use].credit_limit
+        allows = rng.random() < 0.4, rng.random() < 0.4
+        fees = tuple(
+            FeeAsk(group, len(LIMITS) + 3 * group, self.signed(60), self.fee(funds), not allows[group])
+            for group in rng.choice(((), (), (), (0,), (1,), (0, 1), (1, 0)))
+        )
         limits = self.candidates(allows, abs(cost.at(billed)), held.used if held else {})
         return DrawItem(
-            use=use, key=b"key%5d" % key, older=b"key%5d" % rng.choice((key, key, 40)),
+            use=use, key=b"key%5d" % key, older=b"key%5d" % rng.choice((key, key, rng.randrange(40))),
             content=rng.choice(CONTENTS), billed=billed, same_record=rng.random() < 0.3,
             cost=cost, candidates=limits,
             cut=not fees and rng.random() < 0.1, fees=fees,
@@ -200,7 +206,7 @@ def compare(seed: int, calls: int = 60) -> None:
     _, number = twin.register(0, 0, number, 1)
     native, maker = engine.Bucket(), Maker(rng, twin)
     for _ in range(calls):
-        if rng.random() < 0.05 and twin.clients:  # as a store that was corrected may be
+        if rng.random() < 0.1 and twin.clients:  # as a store that was corrected may be
             held = twin.clients[rng.choice(sorted(twin.clients))]
             held.balance = rng.choice((any_sum(rng), 0, 700))
             held.used[rng.choice(FIELDS)] = any_sum(rng)

@@ -41,7 +41,7 @@ LATER = 4
 """So often packages and clients become others, and are asked anew."""
 PIECE = 5
 """Seeds of one task."""
-CASE_SIZE, DATES = 20, 25
+CASE_SIZE, DATES, CALLS = 20, 25, 400
 
 
 class Lane:
@@ -205,7 +205,7 @@ ZONES = (
 )
 KINDS: tuple[tuple[str, Callable[[int], object], int], ...] = (
     ("reading", _read, 1),
-    ("bucket", buckets.compare, 1),
+    ("bucket", lambda seed: buckets.compare(seed, calls=CALLS), 1),
     ("numbers", _numbers, 1),
     ("interleaved", interleaved.compare, 1),
     ("dates", _dates, 1),
