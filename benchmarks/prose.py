@@ -6,6 +6,7 @@ HEAD = """\
     make bench            # the main measurement, memory, latency, loading: some 20 minutes
     make bench-growth     # the growth tables: most of an hour; one: benchmarks/run.py growth --line clients
     .venv/bin/python benchmarks/run.py main --against TREE   # with the build of another working tree beside
+    .venv/bin/python benchmarks/offline.py                   # a CDR rated in memory, without servers
 
 One command runs the shipped worker, all guarantees on (deduplication, outcomes, journal headers,
 transactions, `read_committed`), as its own process against a real Apache Kafka and a real Redis with

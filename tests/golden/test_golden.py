@@ -11,6 +11,7 @@ import pytest
 from golden.cases import EDITED_AT, LOADED_AT, Case, Got, compare, load_cases
 from golden.steps import load_step_cases
 from rater.core.catalog.offers import counter_field
+from rater.core.explaining import explain
 from rater.core.instants import milliseconds
 from rater.core.offline import Duplicate, Ended, Rater
 from rater.core.reasons import PassOver, Reason, Rejection
@@ -45,8 +46,8 @@ def test_case(case: Case) -> None:
     outcomes = []
     for (raw, record_ms), passed in zip(case.records, case.explain, strict=True):
         if passed:
-            (explained,) = rater.explain(raw, record_ms)
-            reasons = {f"{one.package_name}/{one.limit_id}": one.reason.value for one in explained.passed}
+            (explained,) = explain(rater, raw, record_ms)
+            reasons = {of: reason.value for of, reason in explained.reasons.items()}
             assert passed.items() <= reasons.items(), (case.title, raw, reasons)
         outcomes.append([got(ended) for ended in rater.rate(raw, record_ms)])
     assert compare(case, outcomes) == [], case.title

@@ -23,6 +23,7 @@ from golden.steps import (
 from golden.test_golden import got
 from rater.core.amounts import format_micros
 from rater.core.catalog.offers import counter_field
+from rater.core.explaining import explain
 from rater.core.instants import rfc3339
 from rater.core.offline import Rater
 from rater.queries.clients import Held
@@ -59,8 +60,8 @@ def _done(rater: Rater, case: StepCase, number: int, step: Step) -> list[Got]:
         rater.command(tick(f"{case.name}-{number}", rfc3339(step.at_ms), {}), step.at_ms)
     else:
         if step.explain:
-            (explained,) = rater.explain(step.value, step.at_ms)
-            reasons = {f"{one.package_name}/{one.limit_id}": one.reason.value for one in explained.passed}
+            (explained,) = explain(rater, step.value, step.at_ms)
+            reasons = {of: reason.value for of, reason in explained.reasons.items()}
             assert step.explain.items() <= reasons.items(), (case.title, number, reasons)
         outcomes += [got(ended) for ended in rater.rate(step.value, step.at_ms)]
     transactions, events = rater.take()

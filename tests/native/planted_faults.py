@@ -443,4 +443,154 @@ PLANTED = (
     Fault("one_deeper", "json.rs", "b'[' if depth < DEPTH_MAX", "b'[' if depth <= DEPTH_MAX"),
     Fault("zero_of_italy", "numbers.rs", '[b"39", b"378"', '[b"38", b"378"'),
     Fault("time_stands_still", "batch.rs", "self.lane_ms = raw.timestamp;", ""),
+    # a bucket in memory
+    Fault(
+        "bucket_rounds_halves_down",
+        "bucket_draw.rs",
+        "(2 * n.abs() + d) / (2 * d)",
+        "(2 * n.abs() + d - 1) / (2 * d)",
+    ),
+    Fault(
+        "bucket_rounds_to_no_sign", "bucket_draw.rs", "Some(if n < 0 { -size } else { size })", "Some(size)"
+    ),
+    Fault("bucket_waives_no_setup_fee", "bucket_draw.rs", "waived |= one.waive;", "waived |= false;"),
+    Fault(
+        "bucket_tells_more_left", "bucket_draw.rs", "left: rest - taken, covered: 0", "left: rest, covered: 0"
+    ),
+    Fault("bucket_caps_apart", "bucket_draw.rs", "last.index + 1 == index", "last.index == index"),
+    Fault(
+        "bucket_volume_of_all_packages",
+        "bucket_draw.rs",
+        "if one.money || chosen.group != Some(one.group) {",
+        "if one.money {",
+    ),
+    Fault(
+        "bucket_money_of_all_packages",
+        "bucket_draw.rs",
+        "if !one.money || chosen.group != Some(one.group) || rest <= 0 {",
+        "if !one.money || rest <= 0 {",
+    ),
+    Fault(
+        "bucket_money_before_volume",
+        "bucket_draw.rs",
+        "let mut cost = item.cost.at(overage, waived);",
+        "let mut cost = item.cost.at(item.billed.max(overage), waived);",
+    ),
+    Fault(
+        "bucket_last_limit_first",
+        "bucket_draw.rs",
+        "for first in &item.candidates {",
+        "for first in item.candidates.iter().rev() {",
+    ),
+    Fault("bucket_pays_in_full_once_more", "bucket_draw.rs", "if need <= most {", "if need < most {"),
+    Fault(
+        "bucket_covers_more_than_it_costs",
+        "bucket_draw.rs",
+        "let covered = cost.min(worth);",
+        "let covered = worth;",
+    ),
+    Fault(
+        "bucket_conversions_swapped",
+        "bucket_draw.rs",
+        "|(to_package, _)| to_package.at(cost, false)",
+        "|(_, to_package)| to_package.at(cost, false)",
+    ),
+    Fault(
+        "bucket_credit_is_open",
+        "bucket_draw.rs",
+        "self.before + self.credit >= 0",
+        "self.before + self.credit > 0",
+    ),
+    Fault(
+        "bucket_fee_again",
+        "bucket_draw.rs",
+        "ask.group == first.group && used[ask.field] == 0",
+        "ask.group == first.group",
+    ),
+    Fault(
+        "bucket_fee_at_the_last_micro",
+        "bucket_draw.rs",
+        "funds.balance + funds.credit + asked < 0",
+        "funds.balance + funds.credit + asked <= 0",
+    ),
+    Fault(
+        "bucket_range_without_fee", "bucket_draw.rs", "    balance += ask.amount;\n", "    balance += 0;\n"
+    ),
+    Fault("bucket_fee_is_not_charged", "bucket.rs", "after += ask.amount;", "after += 0;"),
+    Fault(
+        "bucket_fee_sums_swapped",
+        "bucket.rs",
+        "row[ask.field + 1] += ask.net;",
+        "row[ask.field + 1] += ask.amount;",
+    ),
+    Fault(
+        "bucket_sides_of_their_own",
+        "bucket.rs",
+        "if !item.same_record || draft",
+        "if item.same_record || draft",
+    ),
+    Fault(
+        "bucket_forgets_the_next_generation",
+        "bucket.rs",
+        "[generation, generation - 1, generation + 1]",
+        "[generation, generation - 1]",
+    ),
+    Fault("bucket_forgets_older_keys", "bucket.rs", "for key in [key, older] {", "for key in [key, key] {"),
+    Fault(
+        "bucket_content_is_alike",
+        "bucket.rs",
+        "if known == content { DUPLICATE } else { DIFFERS }",
+        "if known == content { DUPLICATE } else { DUPLICATE }",
+    ),
+    Fault(
+        "bucket_draws_by_newer_views",
+        "bucket.rs",
+        "self.versions[place]? != of.version",
+        "self.versions[place]? > of.version",
+    ),
+    Fault("bucket_draws_from_odd_sums", "bucket.rs", "let odd = draft.odd[place] &&", "let odd = false &&"),
+    Fault(
+        "bucket_fees_below_nothing_are_odd",
+        "bucket.rs",
+        "== Some(&true) { -LIMIT } else { 0 }",
+        "== Some(&true) { 0 } else { 0 }",
+    ),
+    Fault(
+        "bucket_wakes_by_a_fall",
+        "bucket.rs",
+        "            && before < after\n",
+        "            && before <= after\n",
+    ),
+    Fault(
+        "bucket_wakes_and_goes_on",
+        "bucket.rs",
+        "if std::mem::take(&mut draft.rose[place]) {",
+        "if false && draft.rose[place] {",
+    ),
+    Fault(
+        "bucket_mark_is_below",
+        "bucket.rs",
+        "(before < *mark) != (after < *mark)",
+        "(before <= *mark) != (after <= *mark)",
+    ),
+    Fault(
+        "bucket_change_out_of_range",
+        "bucket.rs",
+        "in_range(held) && in_range(held + delta)",
+        "in_range(held)",
+    ),
+    Fault(
+        "bucket_change_beside_its_use",
+        "bucket.rs",
+        "Some(at) => draft.used[place][at] = value + of.delta,",
+        "Some(at) => draft.used[place][at] = value,",
+    ),
+    Fault(
+        "bucket_change_of_a_counter_lost",
+        "bucket.rs",
+        "held.set(field, value);\n            }\n        }\n        if",
+        "let _ = value;\n            }\n        }\n        if",
+    ),
+    Fault("bucket_more_for_volume_alone", "bucket.rs", "drawn.amount == 0 && volumes", "volumes"),
+    Fault("bucket_older_limits_of_wide_costs", "bucket_call.rs", "limbs.iter().rev()", "limbs.iter()"),
 )

@@ -1,4 +1,4 @@
-"""Whatever is made from a seed, through both engines: worlds, records, lanes in turns, the line.
+"""Whatever is made from a seed, through both engines: worlds, records, lanes in turns, lines, buckets, jobs.
 
     PYTHONPATH=src:tests python -m native.worlds --sides 10000000 --jobs 2
 
@@ -18,7 +18,7 @@ from random import Random
 from types import SimpleNamespace
 from typing import Any
 
-from native import cases, dates, driven, interleaved, reading
+from native import buckets, cases, dates, driven, interleaved, offline, reading
 from native.lives import FAR_MS, questions
 from native.shadow import SEEN, Seen, Shadow, same, shadowing
 from native.world import BALANCE, BUCKETS, KEEP_MS, World
@@ -41,7 +41,7 @@ LATER = 4
 """So often packages and clients become others, and are asked anew."""
 PIECE = 5
 """Seeds of one task."""
-CASE_SIZE, DATES = 20, 25
+CASE_SIZE, DATES, CALLS = 20, 25, 400
 
 
 class Lane:
@@ -205,11 +205,13 @@ ZONES = (
 )
 KINDS: tuple[tuple[str, Callable[[int], object], int], ...] = (
     ("reading", _read, 1),
+    ("bucket", lambda seed: buckets.compare(seed, calls=CALLS), 1),
     ("numbers", _numbers, 1),
     ("interleaved", interleaved.compare, 1),
     ("dates", _dates, 1),
     ("world", compare, 1),
     ("zone", _zone, 5),
+    ("offline", lambda seed: offline.compare(seed, size=CASE_SIZE), 1),
     ("case", lambda seed: cases.compare(seed, size=CASE_SIZE), 5),
     ("driven", lambda seed: driven.compare(seed, size=CASE_SIZE), 5),
 )

@@ -1,5 +1,7 @@
 """The functions in Redis against their twin in Python: whatever is asked, both answer and keep the same.
 
+What a native bucket does, draws and changes, it does beside them (native/buckets.py).
+
 Each server gets half the examples of the Hypothesis profile (`--hypothesis-profile`): 50 if none is named.
 """
 
@@ -17,6 +19,7 @@ from typing import Any, ClassVar
 
 import pytest
 import redis
+from engine_choice import is_native_here
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -208,6 +211,8 @@ class Machine(RuleBasedStateMachine):
         self.keys = Keys(self.user.prefix, 0, 1)
         self.twin = Bucket("run 0")
         self.saved: tuple[Bucket, dict[bytes, bytes]] | None = None
+        self.third: Callable[[DrawRequest, DrawReply], None] | None = None
+        """Has the native bucket draw, too, and compares; None: it is to be made of what the twin holds."""
         self.store = self.run(
             Buckets.connect(
                 self.user.url,
@@ -354,8 +359,13 @@ class Machine(RuleBasedStateMachine):
             contextless=what.get("contextless", False),
         )
         reply = self.run(self.store.draw(0, request))
-        assert reply == self.twin.draw(request)
+        if self.third is None:
+            self.third = third_of(self.twin)
+        expected = self.twin.draw(request)
+        assert reply == expected
         assert isinstance(reply, DrawReply)
+        if self.third is not None:
+            self.third(request, reply)
         return reply
 
     @rule(
@@ -406,6 +416,7 @@ class Machine(RuleBasedStateMachine):
             **what,
         )
         assert self.run(self.store.reconcile(0, request)) == self.twin.reconcile(request)
+        self.third = None
 
     def correct(self, rng: random.Random) -> None:
         """Forget a key, or remember one."""
@@ -416,6 +427,7 @@ class Machine(RuleBasedStateMachine):
         else:
             request.duplicates = [(rng.randrange(3, 6), key_of_few_cells(rng), CONTENTS[0])]
         assert self.run(self.store.reconcile(0, request)) == self.twin.reconcile(request)
+        self.third = None
 
     @rule(
         lane=lanes,
@@ -530,12 +542,13 @@ class Machine(RuleBasedStateMachine):
         token, number = self.owner(lane, token, number)
         expected = self.twin.expire(lane, token, number, LANES, lane_ms, LENGTH_MS)
         assert self.run(self.store.expire(0, lane, token, number, lane_ms, LENGTH_MS)) == expected
+        self.third = None
 
     @rule()
     def flush(self) -> None:
         """Lose everything, as by FLUSHALL."""
         self.clear()
-        self.twin = Bucket(self.twin.run_id)
+        self.twin, self.third = Bucket(self.twin.run_id), None
 
     @rule()
     def restart(self) -> None:
@@ -561,7 +574,7 @@ class Machine(RuleBasedStateMachine):
         for name, dump in self.saved[1].items():
             self.admin.restore(name, 0, dump)
         run = self.twin.run_id
-        self.twin = copy.deepcopy(self.saved[0])
+        self.twin, self.third = copy.deepcopy(self.saved[0]), None
         if run != self.twin.run_id:
             self.restart()
             self.twin.run_id = run
@@ -602,6 +615,15 @@ class Machine(RuleBasedStateMachine):
         """Return what a cell of a generation holds."""
         held: Any = self.admin.getrange(name, 3 * place, 3 * place + 2)
         return bytes(held)
+
+
+def third_of(twin: Bucket) -> Callable[[DrawRequest, DrawReply], None] | None:
+    """Return what has a native bucket, as the twin is, draw and compares; None: there is none."""
+    if not is_native_here():
+        return None
+    from native import buckets  # noqa: PLC0415 - it may not be there
+
+    return partial(buckets.check, twin, buckets.native_of(twin))
 
 
 COUNTS = b"n", b"o", b"w", b"s", b"e", b"k", b"z"

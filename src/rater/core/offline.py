@@ -6,21 +6,18 @@ and whoever needs to know what would come out.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
 import msgspec
-from msgspec import Struct
 from msgspec.structs import replace
 
-from rater.core.bucket.drawing import Funds, draw_item
-from rater.core.bucket.messages import DrawReply, DrawRequest, DrawResult, Outcome, Status
+from rater.core.bucket.messages import DrawReply, DrawRequest, Outcome, Status
 from rater.core.bucket.model import Bucket
 from rater.core.catalog.compiled import Catalog, compile_catalog
-from rater.core.catalog.offers import Candidate
 from rater.core.catalog.specs import ClientEntry, Content
-from rater.core.catalog_files.merging import Existing, Fault, merge, read_files, wanted
+from rater.core.catalog_files.merging import CatalogFile, Existing, Fault, merge, read_files, wanted
 from rater.core.clients.changes import Change, ChangeEvent
 from rater.core.clients.lifecycle import due_change
 from rater.core.clients.loading import load_change
@@ -48,14 +45,13 @@ from rater.core.line.batch import Batch, LanePosition, Side, Standing
 from rater.core.line.draw_request import RequestBuilder
 from rater.core.line.due import WOKEN_INDEX_MIN, index_of, part, woken
 from rater.core.notices import NOTICES, Notices
-from rater.core.rating.explaining import Passed, not_drawn, passed_over
-from rater.core.rating.matching import package_type
-from rater.core.rating.pricing import Priced
-from rater.core.rating.transaction import refused, rendered
 from rater.core.reasons import Rejection
 from rater.core.reasons import Side as SideName
+from rater.core.sources.source_map import SourceMap
 
 SIDE_INDICES = range(2)
+TOPIC = "cdrs"
+"""What all records are of."""
 
 WINDOW_MS = 7 * DAY_MS
 """The duplicate window's default (CONTRACTS.md, `worker.duplicate_window_days`)."""
@@ -87,23 +83,6 @@ class Duplicate(NamedTuple):
 Ended = Transaction | Rejection | Duplicate
 
 
-class Explained(Struct):
-    """How a side was worked out, or would be: up to where it ended.
-
-    candidates: in their order. takes: what each took (counting units or micros), left, and covered (micros of
-    the client's currency), None where it gave nothing. passed: each limit of the client that gave nothing,
-    and why.
-    """
-
-    side: SideName | None
-    ended: Transaction | Rejection
-    priced: Priced | None = None
-    candidates: Sequence[Candidate] = ()
-    takes: tuple[tuple[int, int, int] | None, ...] = ()
-    passed: tuple[Passed, ...] = ()
-    result: DrawResult | None = None
-
-
 class Rater:
     """Rates records one by one against loaded catalogs; keeps counters, balances and duplicates in memory."""
 
@@ -128,7 +107,10 @@ class Rater:
 
         `open_file` reads the CSV parts that a file names; without it there are none.
         """
-        file = read_files(list(files), open_file or _no_parts)
+        return self.merge(read_files(list(files), open_file or _no_parts), at_ms)
+
+    def merge(self, file: CatalogFile, at_ms: int) -> list[Fault]:
+        """Load the rows of catalog files, now; returns the faults, and then changed nothing."""
         clients, accounts = wanted(file)
         owners = {
             account: self.views.accounts[account] for account in accounts if account in self.views.accounts
@@ -169,7 +151,7 @@ class Rater:
         """Do a change of a client, and keep what it publishes for `take`."""
         builder = RequestBuilder()
         builder.change(change, "", Record(None, at_ms), CHANGE_INDEX_MIN)
-        self._ok(self.bucket.draw(self._request(builder)))
+        self._ok(self.ask(self.request(builder)))
         self._learn(change.write.state)
         self._transactions += [one.value for one in change.transactions]
         self._events += [one.value for one in change.events]
@@ -232,6 +214,10 @@ class Rater:
         self._transactions, self._events = [], []
         return found
 
+    def ask(self, request: DrawRequest) -> DrawReply:
+        """Have the bucket carry out a request."""
+        return self.bucket.draw(request)
+
     def balance(self, client: str) -> int:
         """Return a client's balance in micros of its currency; 0 for one that does not exist."""
         state = self.bucket.clients.get(client)
@@ -244,10 +230,23 @@ class Rater:
 
     def rate(self, raw: bytes | None, record_ms: int) -> list[Ended]:
         """Rate one record; returns what became of each of its sides, orig first."""
-        batch, sides = self._decoded(raw, record_ms)
-        views = self._views()
+        return self.rate_record(Record(raw, record_ms))
+
+    def rate_record(self, record: Record, source_map: SourceMap | None = None) -> list[Ended]:
+        """Rate one record as `rate`; source_map: by which a switch's own is read."""
+        return self.rate_sides(*self.decoded(record, source_map))
+
+    def rate_all(
+        self, records: Sequence[Record], source_map: SourceMap | None = None
+    ) -> list[list[Ended]]:  # fmt: skip
+        """Rate records in their order; returns what became of each as `rate_record` does."""
+        return [self.rate_record(record, source_map) for record in records]
+
+    def rate_sides(self, batch: Batch, sides: list[Side]) -> list[Ended]:
+        """Rate sides of a batch of one record; returns what became of all that the batch has, orig first."""
+        views = self.fresh_views()
         while sides:
-            builders, later = self._matched(batch, sides, views)
+            builders, later = self.matched(batch, sides, views)
             sides = later
             for builder in builders:
                 if not self._drawn(batch, builder, views):
@@ -256,23 +255,14 @@ class Rater:
             while batch.woken:
                 self._wake(batch, batch.woken.pop(0), views)
         steps.render(batch, self.standing)
-        of_sides, of_changes = _published(batch)
+        of_sides, of_changes = published(batch)
         self._transactions += of_changes
         self._events += [value for _, value, _ in batch.events if value is not None]
-        usage = iter(of_sides)
-        ended: list[Ended] = []
-        for side in batch.sides:
-            if side.rejection is not None:
-                ended.append(side.rejection)
-            elif side.result is not None and side.result.outcome == Outcome.RATED:
-                ended.append(Transaction(_name(side), next(usage)))
-            else:
-                ended.append(Duplicate(_name(side)))
-        return sorted(ended, key=_place)
+        return sorted(_ended(batch, of_sides), key=place_of)
 
     def _drawn(self, batch: Batch, builder: RequestBuilder, views: Views) -> bool:
         """Draw a request; False: something is due before one of its sides, nothing was changed."""
-        reply = self.bucket.draw(self._request(builder))
+        reply = self.ask(self.request(builder))
         if reply.status == Status.DUE:
             for due in reply.due:
                 assert due.item is not None  # noqa: S101 - changes are planned with what is there
@@ -295,16 +285,25 @@ class Rater:
             request.change(change, side.topic, side.record, index)
             self._drawn(batch, request, views)
 
-    def _views(self) -> Views:
+    def fresh_views(self) -> Views:
+        """Return views that know all that exists."""
         views = Views(self.views.clients, self.views.accounts)
         views.fetched, views.owners = self.views.clients, self.views.accounts
         return views
 
-    def _decoded(self, raw: bytes | None, record_ms: int) -> tuple[Batch, list[Side]]:
-        batch = Batch(self.standing, [("cdrs", [Record(raw, record_ms)])])
-        return batch, steps.decode(batch, self.standing, {}, self.catalog.service_names)
+    def decoded(self, record: Record, source_map: SourceMap | None) -> tuple[Batch, list[Side]]:
+        """Return the batch of one record, and its sides that are to be rated."""
+        batch = Batch(self.standing, [(TOPIC, [record])])
+        return batch, steps.decode(batch, self.standing, {TOPIC: source_map}, self.catalog.service_names)
 
-    def _matched(
+    def identify(self, sides: list[Side], views: Views) -> None:
+        """Find whose calls sides are, and at which rates."""
+        while lacking := steps.identify(sides, self.catalog, views):
+            # All that exists is in memory, so what is not there does not exist.
+            views.absent_clients |= lacking.clients
+            views.absent_accounts |= lacking.accounts
+
+    def matched(
         self, batch: Batch, sides: list[Side], views: Views
     ) -> tuple[list[RequestBuilder], list[Side]]:
         """Return the request of sides, if any is to be drawn, and those that wait for it.
@@ -315,10 +314,7 @@ class Rater:
             side.whole = True
             if side.party is not None and side.view is None:
                 side.identified_by = None
-        while lacking := steps.identify(sides, self.catalog, views):
-            # All that exists is in memory, so what is not there does not exist.
-            views.absent_clients |= lacking.clients
-            views.absent_accounts |= lacking.accounts
+        self.identify(sides, views)
         for side in sides:
             if side.view is not None:
                 views.known[side.view.id] = self.known(side.view.id)
@@ -334,25 +330,9 @@ class Rater:
             raise AssertionError(reply.status)
         self._number = reply.number
 
-    def _request(self, builder: RequestBuilder) -> DrawRequest:
+    def request(self, builder: RequestBuilder) -> DrawRequest:
+        """Return the request of sides and changes."""
         return builder.request(self.standing, 0, self._number, self._number, 0)
-
-    def explain(self, raw: bytes | None, record_ms: int) -> list[Explained]:
-        """Return how each side of a record, orig first, would be rated now, as if it had not been before.
-
-        Nothing changes: the sides are worked out from the same balances and counters.
-        """
-        lane_ms = self.standing.lane_ms
-        batch, sides = self._decoded(raw, record_ms)
-        self.standing.lane_ms = lane_ms
-        requests = {side.index: self._matched(batch, [side], self._views())[0] for side in sides}
-        out = [
-            Explained(side.name, side.rejection)
-            if side.rejection is not None
-            else _explained(self, side, self._request(requests[side.index][0]))
-            for side in batch.sides
-        ]
-        return sorted(out, key=_place)
 
 
 def _names(state: ClientState) -> list[str]:
@@ -394,7 +374,19 @@ def _obey(rater: Rater, command: Command, args: ClientArgs, at_ms: int) -> None:
             return
 
 
-def _published(batch: Batch) -> tuple[list[bytes], list[bytes]]:
+def _ended(batch: Batch, transactions: Iterable[bytes]) -> Iterator[Ended]:
+    """Yield what became of the sides of a batch; transactions: of those that were rated, in order."""
+    usage = iter(transactions)
+    for side in batch.sides:
+        if side.rejection is not None:
+            yield side.rejection
+        elif side.result is not None and side.result.outcome == Outcome.RATED:
+            yield Transaction(_name(side), next(usage))
+        else:
+            yield Duplicate(_name(side))
+
+
+def published(batch: Batch) -> tuple[list[bytes], list[bytes]]:
     """Return the transactions of a batch: those of sides, and those of changes."""
     found: tuple[list[bytes], list[bytes]] = [], []
     for _, value, headers in batch.transactions:
@@ -404,38 +396,13 @@ def _published(batch: Batch) -> tuple[list[bytes], list[bytes]]:
     return found
 
 
-def _explained(rater: Rater, side: Side, request: DrawRequest) -> Explained:
-    cdr, view, rate, priced, row, head = side.cdr, side.view, side.rate, side.priced, side.row, side.head
-    assert cdr is not None and view is not None and priced is not None  # noqa: S101, PT018 - matched
-    assert row is not None and head is not None and side.rate_text is not None  # noqa: S101, PT018 - matched
-    (item,), (use,) = request.items, request.uses
-    counters = rater.used(view.id)
-    used = [counters.get(name, 0) for name in use.fields]
-    balance = rater.balance(view.id)
-    funds = Funds(balance, balance, view.credit_limit)
-    result, name = draw_item(item, used, funds), _name(side)
-    if result.outcome != Outcome.RATED:
-        return Explained(name, refused(result.outcome, cdr.id, name), priced)
-    gave = {index: (taken, left, covered) for index, taken, left, covered in result.takes}
-    passed = not_drawn(view, side.candidates, item, used, funds, result)
-    if rate is not None and priced.billed:
-        kind = package_type(priced.sign, name)
-        passed += tuple(
-            passed_over(
-                view, side.account, cdr.service, kind, rate.code, priced.billed, cdr.at_ms, rater.catalog
-            )
-        )
-    takes = tuple(gave.get(index) for index in range(len(side.candidates)))
-    transaction = Transaction(name, rendered(row, head, side.rate_text, side.limits, result))
-    return Explained(name, transaction, priced, side.candidates, takes, passed, result)
-
-
 def _name(side: Side) -> SideName:
     assert side.name is not None  # noqa: S101 - a side that was drawn has one
     return side.name
 
 
-def _place(ended: Ended | Explained) -> int:
+def place_of(ended: Ended) -> int:
+    """Return what sorts the sides of a record: orig first."""
     return 1 if ended.side == "term" else 0
 
 

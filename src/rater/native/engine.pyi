@@ -1,7 +1,7 @@
 """The native engine (Rust, PyO3): what it is asked, and when, says `rater.core.line.engine.Rating`."""
 
 from collections.abc import Callable, Container, Sequence
-from typing import Any
+from typing import Any, TypedDict
 
 from rater.core.journal.records import Outgoing, Run
 from rater.core.line.engine import Lacking, Packed, Place, Rendered
@@ -84,11 +84,25 @@ class Cache:
         """Return what `number_text.digits_of` does."""
     def __len__(self) -> int: ...
 
+class Values(TypedDict):
+    """What is published of drawn sides: see `Rendered`. transactions: values; duplicates: places."""
+
+    transactions: list[bytes]
+    places: list[Place]
+    events: list[tuple[str, bytes, bytes, Place]]
+    refused: list[tuple[Place, int, str, int]]
+    duplicates: list[Place]
+
 class Batch:
     """A batch on its way: see `Rating`."""
 
-    def __init__(self, cache: Cache, lane: int, lane_ms: int, window_ms: int) -> None:
-        """lane_ms, window_ms: of the lane, as they are before the batch."""
+    def __init__(
+        self, cache: Cache, lane: int, lane_ms: int, window_ms: int, *, contextless: bool = False
+    ) -> None:
+        """lane_ms, window_ms: of the lane, as they are before the batch.
+
+        contextless: no outcome is kept of its requests, so they have no context.
+        """
     @property
     def lane_ms(self) -> int: ...
     def decode(
@@ -123,8 +137,43 @@ class Batch:
     def rejected(self) -> list[Place]: ...
     def taken(self, records: set[int]) -> list[Place]: ...
     def render(self, *, written: bool = False) -> Rendered: ...
+    def values(self) -> Values:
+        """Return what `render` does, for who publishes values alone."""
     def told(self) -> list[dict[str, Any]]:
         """Return each side as it was decoded, identified and priced: for tests."""
+
+class Bucket:
+    """A bucket in memory, of one owner, which draws as `store/functions.lua` does.
+
+    It holds versions, balances, counters and duplicates. Nothing else of a draw is kept: no outcome,
+    register, hint, member, history or account; there are no lanes, and no gate.
+    """
+
+    def __init__(self, *, unique: bool = False) -> None:
+        """unique: calls come once, as is known: no duplicates are kept or looked for."""
+    def put(self, client: str, version: int | None, balance: int, counters: dict[str, int]) -> None:
+        """Put a client's version and sums in place of what is there. version None: sums alone are known.
+
+        balance: micros; counters: field → used. Raises ValueError beyond ±2^62.
+        """
+    def client(self, client: str) -> tuple[int | None, int, dict[str, int]] | None:
+        """Return a client's version, balance (micros) and counters; None: it is not there."""
+    def clients(self) -> list[str]:
+        """Return the clients that are there, sorted."""
+    def remember(self, generation: int, key: bytes, content: bytes) -> None:
+        """Remember the key of a call (8 bytes) under its content (4)."""
+    def expire(self, generation: int) -> None:
+        """Drop the duplicates of generations below this one."""
+    def __len__(self) -> int:
+        """Return how many duplicates are kept."""
+    def draw(self, keys: list[str], argv: list[Any]) -> list[Any]:
+        """Carry out rater_v4_draw, or rater_v4_change where argv has what that has besides.
+
+        The arguments and the reply are those of `FCALL`; lane, token and gate are not asked, and UNSETTLED
+        does not come. Raises ValueError: it is no such call; nothing was changed.
+        """
+    def draw_of(self, batch: Batch, request: int, generation: int) -> list[Any]:
+        """Carry out a request of a batch of this engine, which does not settle it."""
 
 class Zone:
     """A time zone by its TZif: for tests."""

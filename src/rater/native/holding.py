@@ -6,7 +6,6 @@ from typing import ClassVar
 
 from rater.core.catalog.compiled import VERSIONS_KEPT
 from rater.core.catalog.specs import Content
-from rater.core.line.engine import Rating
 from rater.core.notices import Notices
 from rater.native import engine, feeding
 
@@ -46,10 +45,15 @@ class Native:
         """Return the catalog of this version; None: the engine has none."""
         return self._catalogs.get(version)
 
-    def batch(self, lane: int, lane_ms: int, window_ms: int, *, views_max: int) -> Rating:
-        """Return an empty batch. lane_ms: the lane's time before it; views_max: when views are forgotten."""
+    def batch(
+        self, lane: int, lane_ms: int, window_ms: int, *, views_max: int, contextless: bool = False
+    ) -> engine.Batch:
+        """Return an empty batch. lane_ms: the lane's time before it; views_max: when views are forgotten.
+
+        contextless: no outcome is kept of its requests.
+        """
         self._cache.trim(views_max)
-        return engine.Batch(self._cache, lane, lane_ms, window_ms)
+        return engine.Batch(self._cache, lane, lane_ms, window_ms, contextless=contextless)
 
     def changed(self, client: str, state: bytes, *, keep: bool) -> None:
         """Take a client's state after a change; keep False: have no view of it until it is fetched again."""

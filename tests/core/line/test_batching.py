@@ -261,8 +261,8 @@ def test_a_call_is_rated_whatever_its_record_has_for_a_time(untold: int) -> None
     )
     sides = steps_module.decode(batch, rater.standing, {}, rater.catalog.service_names)
     assert len(sides) == 3
-    views = rater._views()  # noqa: SLF001 - what `rate` does, of several records
-    for builder in rater._matched(batch, sides, views)[0]:  # noqa: SLF001 - the same
+    views = rater.fresh_views()
+    for builder in rater.matched(batch, sides, views)[0]:
         assert rater._drawn(batch, builder, views)  # noqa: SLF001 - the same
     steps_module.render(batch, rater.standing)
     assert (batch.rejected, batch.counts.late, len(batch.transactions)) == ([], 0, 2)

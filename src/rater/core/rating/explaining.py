@@ -5,25 +5,27 @@ Reasons: CONTRACTS.md, Passed over. Source of the rules: RULES.md 2 step 8, 2.1 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from rater.core.bucket.drawing import Funds
 from rater.core.bucket.messages import DrawItem, DrawResult
 from rater.core.catalog.compiled import Catalog
-from rater.core.catalog.offers import Candidate
-from rater.core.catalog.specs import PackageType
+from rater.core.catalog.specs import LimitType, PackageType
 from rater.core.clients.periods import period_of
 from rater.core.clients.views import ClientView
 from rater.core.reasons import PassOver
 
 
 class Passed(NamedTuple):
-    """A limit that was passed over, and why."""
+    """A limit that was no candidate, and why; period: of its client package at the call's time, if any."""
 
     client_package: str
+    package: str
     package_name: str
     limit_id: str
+    kind: LimitType
+    period: int | None
     reason: PassOver
 
 
@@ -53,24 +55,19 @@ def passed_over(
                 elif reason is None and billed < limit.min_call:
                     reason = PassOver.SHORT_CALL
             if reason is not None:
-                yield Passed(held.id, package.latest.name, limit.id, reason)
+                number = None if period is None else period.number
+                name = package.latest.name
+                yield Passed(held.id, held.package, name, limit.id, limit.kind, number, reason)
 
 
-def not_drawn(
-    view: ClientView,
-    candidates: Sequence[Candidate],
-    item: DrawItem,
-    used: list[int],
-    funds: Funds,
-    result: DrawResult,
-) -> tuple[Passed, ...]:
-    """Return why each candidate that gave nothing was passed over, given the counters before the draw.
+def not_drawn(item: DrawItem, used: list[int], funds: Funds, result: DrawResult) -> dict[int, PassOver]:
+    """Return why each candidate (its place) that gave nothing was passed over, by the counters before.
 
-    Arguments as in `bucket.model.draw_item`, with its result.
+    Arguments as in `drawing.draw_item`, with its result.
     """
     gave = {index for index, *_ in result.takes}
-    out = []
-    for index, (candidate, asked) in enumerate(zip(candidates, item.candidates, strict=True)):
+    out: dict[int, PassOver] = {}
+    for index, asked in enumerate(item.candidates):
         if index in gave:
             continue
         if asked.size <= used[asked.field]:
@@ -81,9 +78,8 @@ def not_drawn(
             reason = PassOver.BALANCE_BELOW_ZERO
         else:
             reason = PassOver.LOWER_IN_ORDER
-        held = view.packages[candidate.group]
-        out.append(Passed(held.id, candidate.package_name, candidate.limit_id, reason))
-    return tuple(out)
+        out[index] = reason
+    return out
 
 
 def _fee_covered(group: int, item: DrawItem, used: list[int], funds: Funds) -> bool:

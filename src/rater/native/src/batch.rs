@@ -174,6 +174,8 @@ pub struct Batch {
     pub absent_clients: FxHashSet<Box<str>>,
     pub absent_accounts: FxHashSet<Box<str>>,
     pub calls: Vec<Call>,
+    /// No outcome of its requests is kept: they have no context.
+    pub contextless: bool,
 }
 
 /// What has to be had before sides can be identified, or rejected for good.

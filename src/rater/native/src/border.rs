@@ -26,7 +26,7 @@ const RECORD_BYTES: usize = 900;
 
 static SERIAL: AtomicU64 = AtomicU64::new(1);
 
-fn fault(what: impl ToString) -> PyErr {
+pub fn fault(what: impl ToString) -> PyErr {
     PyValueError::new_err(what.to_string())
 }
 
@@ -197,8 +197,9 @@ fn asked(lacking: Lacking) -> Asked {
 #[pymethods]
 impl Batch {
     #[new]
-    fn new(cache: Py<Cache>, lane: i64, lane_ms: i64, window_ms: i64) -> Self {
-        let of = batch::Batch { lane, lane_ms, window_ms, ..Default::default() };
+    #[pyo3(signature = (cache, lane, lane_ms, window_ms, *, contextless=false))]
+    fn new(cache: Py<Cache>, lane: i64, lane_ms: i64, window_ms: i64, contextless: bool) -> Self {
+        let of = batch::Batch { lane, lane_ms, window_ms, contextless, ..Default::default() };
         Self { of, cache, version: 0, buckets: 1 }
     }
 
@@ -414,7 +415,7 @@ impl Batch {
     #[pyo3(signature = (*, written=false))]
     fn render<'py>(&self, py: Python<'py>, written: bool) -> PyResult<Bound<'py, PyDict>> {
         let run = written.then(|| Vec::with_capacity(RECORD_BYTES * self.of.sides.len()));
-        let mut published = Published { py, batch: &self.of, run, found: Ok(Lists::new(py)) };
+        let mut published = Published { py, batch: &self.of, run, bare: false, found: Ok(Lists::new(py)) };
         let counts = transaction::render(&self.of, &mut published);
         let lists = published.found?;
         let out = PyDict::new(py);
@@ -427,6 +428,21 @@ impl Batch {
         out.set_item("draws", (counts.volume_draws, counts.money_draws))?;
         out.set_item("fees", counts.fees)?;
         out.set_item("late", counts.late)?;
+        Ok(out)
+    }
+
+    /// The same for jobs: of transactions their values alone, and the places of duplicates.
+    fn values<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let mut published =
+            Published { py, batch: &self.of, run: None, bare: true, found: Ok(Lists::new(py)) };
+        transaction::render(&self.of, &mut published);
+        let lists = published.found?;
+        let out = PyDict::new(py);
+        out.set_item("transactions", lists.transactions)?;
+        out.set_item("places", lists.places)?;
+        out.set_item("events", lists.events)?;
+        out.set_item("refused", lists.refused)?;
+        out.set_item("duplicates", self.duplicates())?;
         Ok(out)
     }
 
@@ -457,6 +473,8 @@ struct Published<'a, 'py> {
     batch: &'a batch::Batch,
     /// Of transactions, where no objects are made of them.
     run: Option<Vec<u8>>,
+    /// Of transactions there are values alone.
+    bare: bool,
     found: PyResult<Lists<'py>>,
 }
 
@@ -483,8 +501,12 @@ impl transaction::Sink for Published<'_, '_> {
             }
             return;
         }
-        let (py, place) = (self.py, self.place(side));
+        let (py, place, bare) = (self.py, self.place(side), self.bare);
         self.add(|lists| {
+            if bare {
+                lists.places.push(place);
+                return lists.transactions.append(PyBytes::new(py, value.as_bytes()));
+            }
             let header = (pyo3::intern!(py, "e"), PyBytes::new(py, effect));
             let headers = PyList::new(py, [header])?;
             let key = PyBytes::new(py, client.id.as_bytes());
@@ -509,7 +531,20 @@ impl transaction::Sink for Published<'_, '_> {
 }
 
 impl Batch {
-    fn call(&self, request: u32) -> PyResult<&draw::Call> {
+    /// What a poll brought in, for a bucket in memory.
+    pub fn of(&self) -> &batch::Batch {
+        &self.of
+    }
+
+    /// (record, side) of what was drawn before, in order.
+    fn duplicates(&self) -> Vec<(u32, usize)> {
+        let drawn = self.of.sides.iter().filter(|side| side.stand == Stand::Drawn);
+        let result = |side: &&batch::Side| &self.of.calls[side.call.0 as usize].results[side.call.1 as usize];
+        let twice = drawn.filter(|side| result(side).outcome == transaction::DUPLICATE);
+        twice.map(|side| (self.of.cdr(side).record, side.index)).collect()
+    }
+
+    pub fn call(&self, request: u32) -> PyResult<&draw::Call> {
         self.of.calls.get(request as usize).ok_or_else(|| fault("no such request"))
     }
 

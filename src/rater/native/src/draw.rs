@@ -222,24 +222,41 @@ impl Call {
         self.digests.extend_from_slice(&key);
         self.digests.extend_from_slice(&content);
         self.digests.extend_from_slice(&older);
-        // The row.
-        let limits = self.limits_number(side.chosen.as_ref());
         let head = self.head(batch, place, usage);
         let rate = self.rate_number(&side.rate, &mut scratch.text);
+        if !batch.contextless {
+            self.row(batch, side, (&key, &content), (head, rate), &mut scratch.text);
+        }
+        self.fee_numbers += fees;
+        self.asked.push(Asked { side: place as u32, key, content, head, rate });
+    }
+
+    /// Write what is kept of a side. digests: key and content; numbers: of its head and its rate.
+    fn row(
+        &mut self,
+        batch: &Batch,
+        side: &crate::batch::Side,
+        digests: (&[u8], &[u8]),
+        numbers: (u32, u32),
+        scratch: &mut String,
+    ) {
+        let cdr = batch.cdr(side);
+        let Some(priced) = &side.priced else { return };
+        let limits = self.limits_number(side.chosen.as_ref());
         let topic = number_of(&mut self.topics, cdr.topic);
         let row = &mut self.rows;
         row.array(19);
         row.int(side.index as i64);
         for text in [cdr.source, cdr.id] {
-            write_text(batch.texts.get(text), &mut scratch.text, row);
+            write_text(batch.texts.get(text), scratch, row);
         }
         row.int(cdr.at_ms);
         match cdr.caller {
-            Some(caller) => write_text(batch.texts.get(caller), &mut scratch.text, row),
+            Some(caller) => write_text(batch.texts.get(caller), scratch, row),
             None => row.nil(),
         }
         row.text(batch.texts.get(cdr.called));
-        row.int(cdr.amount(calls));
+        row.int(cdr.amount(batch.texts.get(cdr.service) == CALLS));
         row.int(priced.billed);
         row.option_text(priced.why.map(|why| why.text()));
         row.array(priced.fx.len());
@@ -247,17 +264,15 @@ impl Call {
         row.int(topic.into());
         row.int(cdr.offset);
         row.int(stamp_of(cdr.timestamp));
-        row.bytes(&key);
-        row.bytes(&content);
-        row.int(head.into());
-        row.int(rate.into());
+        row.bytes(digests.0);
+        row.bytes(digests.1);
+        row.int(numbers.0.into());
+        row.int(numbers.1.into());
         row.int(limits.into());
         row.array(side.fees.len());
         for fee in &side.fees {
             fee.write(row);
         }
-        self.fee_numbers += fees;
-        self.asked.push(Asked { side: place as u32, key, content, head, rate });
     }
 
     fn usage(&mut self, view: &Arc<View>) -> u32 {
@@ -416,15 +431,34 @@ impl Call {
 
     /// The request as the store takes it.
     pub fn packed(&self, batch: &Batch, position: &Position) -> Packed {
+        let context = !self.asked.is_empty() && !batch.contextless;
+        Packed {
+            clients: self.clients().cloned().collect(),
+            payload: self.payload(batch, position, context),
+            digests: self.digests.clone(),
+            context: if context { self.context(batch) } else { Vec::new() },
+            changes: self.changes(),
+        }
+    }
+
+    /// The clients that it names.
+    pub fn clients(&self) -> impl Iterator<Item = &Arc<View>> {
+        self.uses.iter().map(|of| &of.view)
+    }
+
+    pub fn digests(&self) -> &[u8] {
+        &self.digests
+    }
+
+    /// Its uses and its items. keep: its outcome is kept, with its context.
+    pub fn payload(&self, batch: &Batch, position: &Position, keep: bool) -> Vec<u8> {
         let mut payload = Writer(Vec::with_capacity(self.items.0.len() + USE_BYTES * self.uses.len()));
         let uses: usize = self.uses.iter().map(|of| 3 + of.fields.len()).sum();
         payload.array(10 + uses + self.item_numbers);
         let clients = self.uses.len() as i64;
         let items = self.asked.len() as i64;
         let Position { generation, trim, floor } = *position;
-        let context = !self.asked.is_empty();
-        for number in [batch.lane_ms, generation, trim, floor, context.into(), clients, clients, 0, 0, items]
-        {
+        for number in [batch.lane_ms, generation, trim, floor, keep.into(), clients, clients, 0, 0, items] {
             payload.int(number);
         }
         for of in &self.uses {
@@ -434,13 +468,7 @@ impl Call {
             of.fields.iter().for_each(|field| payload.text(field));
         }
         payload.raw(&self.items.0);
-        Packed {
-            clients: self.uses.iter().map(|of| of.view.clone()).collect(),
-            payload: payload.0,
-            digests: self.digests.clone(),
-            context: if context { self.context(batch) } else { Vec::new() },
-            changes: self.changes(),
-        }
+        payload.0
     }
 
     /// Tables of what sides share, and their rows.
@@ -478,7 +506,7 @@ impl Call {
     }
 
     /// What a call has besides that tells of waits, marks and fees.
-    fn changes(&self) -> Option<Vec<u8>> {
+    pub fn changes(&self) -> Option<Vec<u8>> {
         let wake = |of: &Use| match of.view.wake {
             Some(_) if of.view.catalog != self.catalog => Some(ANY_RISE),
             wake => wake,

@@ -4,12 +4,17 @@
 //! (`periods`, `due`, `zones`) and offered (`packages`, `offers`, `matching`, `fees`), its draw (`draw`) and what is published
 //! (`transaction`); `batch` is a batch on its way, `border` what Python sees of it (core/line/engine.py). How Kafka has
 //! records: `kafka`, and for Python `outgoing` (stream/batches.py). `effects` adds up what the journal says, when a store
-//! is rebuilt (worker/takeover.py).
+//! is rebuilt (worker/takeover.py). Jobs draw without Redis, from a bucket in memory: `bucket`, its calls `bucket_call`, one
+//! item of them `bucket_draw`, and for Python `bucket_border`.
 
 mod addresses;
 mod amounts;
 mod batch;
 mod border;
+mod bucket;
+mod bucket_border;
+mod bucket_call;
+mod bucket_draw;
 mod catalog;
 mod cdr;
 mod clients;
@@ -40,6 +45,8 @@ mod engine {
 
     #[pymodule_export]
     use crate::border::{Batch, Cache, Catalog, Zone};
+    #[pymodule_export]
+    use crate::bucket_border::Bucket;
     #[pymodule_export]
     use crate::effects::Effects;
     #[pymodule_export]

@@ -230,6 +230,11 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Whether an array stands here.
+    pub fn is_array(&self) -> bool {
+        matches!(self.bytes.first(), Some(0x90..=0x9F | 0xDC | 0xDD))
+    }
+
     pub fn map(&mut self) -> Read<usize> {
         match self.byte()? {
             head @ 0x80..=0x8F => Ok(usize::from(head & 15)),

@@ -15,7 +15,7 @@ use std::fmt::Write;
 use std::sync::Arc;
 
 const RATED: i64 = 0;
-const DUPLICATE: i64 = 1;
+pub const DUPLICATE: i64 = 1;
 const FEE: i64 = -1;
 const MARK: i64 = -2;
 /// Index of the fee that orig brought; the next is term's.
