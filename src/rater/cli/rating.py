@@ -43,6 +43,16 @@ BEHIND_MS = 24 * 3_600_000
 """A file with calls that ended so long before one above them is told of: it is in no order of time."""
 
 
+_OF_FILES = ("--catalog", "--compare")
+
+
+def _is_file(args: Sequence[str], place: int) -> bool:
+    """Return whether an argument is no option, and no option's value."""
+    return not args[place].startswith("-") and (
+        place == 0 or args[place - 1] == "--json" or not args[place - 1].startswith("-")
+    )
+
+
 class _Files(click.Command):
     """A command whose options --catalog and --compare take the files that follow, as its argument does.
 
@@ -51,17 +61,18 @@ class _Files(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Put the option before each further file of its."""
-        out: list[str] = []
-        of = None
-        for place, one in enumerate(args):
-            before = args[place - 1] if place else "-"
-            if one in ("--catalog", "--compare"):
-                of = one if of is not None or (out and not before.startswith("-")) else None
-            elif one.startswith("-") and one != "-":
-                of = None
-            elif of is not None and before not in ("--catalog", "--compare"):
+        first = next((place for place, one in enumerate(args) if one in _OF_FILES), len(args))
+        if not any(_is_file(args, place) for place in range(first)):
+            return super().parse_args(ctx, args)
+        out, of = args[:first], ""
+        for place in range(first, len(args)):
+            one = args[place]
+            if of and _is_file(args, place):
                 out.append(of)
+            elif one.startswith("-"):
+                of = one if one in _OF_FILES else ""
             out.append(one)
+        args = out
         return super().parse_args(ctx, out)
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from copy import copy
 from datetime import UTC, datetime
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
-import msgspec
+from msgspec.structs import replace
 
+from rater.core.catalog.specs import ClientPackageSpec
 from rater.core.catalog_files.fields import Fault
-from rater.core.catalog_files.placed import CatalogFile
+from rater.core.catalog_files.placed import CatalogFile, Placed
 from rater.core.instants import DAY_MS, SECOND_MS, instant
 from rater.core.offline import Ended, Rater
 from rater.core.periods import when_ms
@@ -44,9 +46,9 @@ class Waiting(NamedTuple):
 class Trial:
     """Rates records by one catalog, with what becomes due meanwhile; keeps all of its clients in memory."""
 
-    def __init__(self, source_map: SourceMap | None = None) -> None:
+    def __init__(self, source_map: SourceMap | None = None, *, window_ms: int = FOREVER_MS) -> None:
         """Read records by this map; None: they are CDRs. Nothing is loaded yet."""
-        self._rater = Rater(FOREVER_MS)
+        self._rater = Rater(window_ms)
         self._map = source_map
         self._last_ms: int | None = None
 
@@ -57,14 +59,9 @@ class Trial:
         date (`begin_ms`).
         """
         first_ms -= first_ms % SECOND_MS
-        at_ms = begin_ms(file, first_ms)
-        file.client_packages[:] = [
-            placed
-            if placed.value.start_date is not None
-            else placed._replace(value=msgspec.structs.replace(placed.value, start_date=_written(first_ms)))
-            for placed in file.client_packages
-        ]
-        faults = self._rater.merge(file, at_ms)
+        begun = copy(file)
+        begun.client_packages = [_begun(placed, first_ms) for placed in file.client_packages]
+        faults = self._rater.merge(begun, begin_ms(file, first_ms))
         self._rater.take()  # opening balances: what was there before
         return faults
 
@@ -94,6 +91,15 @@ class Trial:
             if held.life is not None and held.life.waiting is not None
         ]
 
+    def counters(self) -> dict[tuple[str, str], int]:
+        """Return (client, counter field) → what is used of it, of those that are not 0."""
+        return {
+            (client, name): units
+            for client in self._rater.states
+            for name, units in self._rater.used(client).items()
+            if units
+        }
+
     def price_units(self) -> dict[str, int]:
         """Return how many counting units one price unit of each service is."""
         return {name: service.price_unit for name, service in self._rater.catalog.services.items()}
@@ -106,7 +112,14 @@ def begin_ms(file: CatalogFile, first_ms: int) -> int:
     """
     dates = [placed.value.start_date for placed in file.client_packages if placed.good]
     starts = [when_ms(date, _ZONE) - DAY_MS for date in dates if date is not None]
-    return max(SECOND_MS, min([first_ms, *starts]))
+    return max(SECOND_MS, min([first_ms - SECOND_MS, *starts]))
+
+
+def _begun(placed: Placed[ClientPackageSpec], first_ms: int) -> Placed[ClientPackageSpec]:
+    """Return a row of a client package that has a start date: the first call's time where it has none."""
+    if placed.value.start_date is not None:
+        return placed
+    return placed._replace(value=replace(placed.value, start_date=_written(first_ms)))
 
 
 _ZONE = ZoneInfo("UTC")
