@@ -231,6 +231,15 @@ class Rater:
     def rate_record(self, record: Record, source_map: SourceMap | None = None) -> list[Ended]:
         """Rate one record as `rate`; source_map: by which a switch's own is read."""
         batch, sides = self.decoded(record, source_map)
+        self.draw(batch, sides)
+        steps.render(batch, self.standing)
+        of_sides, of_changes = _published(batch)
+        self._transactions += of_changes
+        self._events += [value for _, value, _ in batch.events if value is not None]
+        return sorted(_ended(batch, of_sides), key=_place)
+
+    def draw(self, batch: Batch, sides: list[Side]) -> None:
+        """Draw for the sides of a batch, with what is due before them, and what they wake."""
         views = self.fresh_views()
         while sides:
             builders, later = self.matched(batch, sides, views)
@@ -241,11 +250,6 @@ class Rater:
                     sides = [side for side in batch.sides if id(side) in again]
             while batch.woken:
                 self._wake(batch, batch.woken.pop(0), views)
-        steps.render(batch, self.standing)
-        of_sides, of_changes = _published(batch)
-        self._transactions += of_changes
-        self._events += [value for _, value, _ in batch.events if value is not None]
-        return sorted(_ended(batch, of_sides), key=_place)
 
     def _drawn(self, batch: Batch, builder: RequestBuilder, views: Views) -> bool:
         """Draw a request; False: something is due before one of its sides, nothing was changed."""

@@ -48,7 +48,8 @@ class Explained(NamedTuple):
     """How a side was worked out, or would be: up to where it ended.
 
     asked: the candidates in their order. passed: the limits of the client that were none, and why. due:
-    transactions of what becomes due of the client before the call. side None: it could not be read.
+    transactions of what becomes due of the client before the call. brings: the fee that the call is the
+    first of its period for (charge on event). side None: it could not be read.
     """
 
     side: SideName | None
@@ -59,6 +60,7 @@ class Explained(NamedTuple):
     asked: tuple[Asked, ...] = ()
     passed: tuple[Passed, ...] = ()
     due: tuple[bytes, ...] = ()
+    brings: bytes | None = None
 
     @property
     def reasons(self) -> dict[str, PassOver]:
@@ -76,18 +78,33 @@ def explain(
 ) -> list[Explained]:  # fmt: skip
     """Return how each side of a record, orig first, would be rated now, as if it had not been before.
 
-    Each is worked out from the same balances and counters, behind what is due of its client. before: the
-    client's balance before the record, micros, where that is another one than it has.
+    Each is worked out behind what is due of its client; where both are of one client, term behind orig.
+    before: the client's balance before the record, micros, where that is another one than it has.
     """
     record, lane_ms = Record(raw, record_ms, headers=headers), rater.standing.lane_ms
     batch, sides = rater.decoded(record, source_map)
     rater.identify(sides, rater.fresh_views())
-    out = [_one(rater, batch, side, before) for side in batch.sides]
+    out = []
+    for side in batch.sides:
+        at, known = rater, before
+        if side in sides[1:] and side.view is not None and side.view is sides[0].view:
+            at = _copy(rater)
+            known = at.balance(side.view.id) if known is None else known
+            at.draw(at.decoded(record, source_map)[0], [_again(sides[0])])
+            at.take()
+        out.append(_one(at, batch, side if at is rater else _again(side), known))
     rater.standing.lane_ms = lane_ms
     return sorted(out, key=lambda one: one.side == "term")
 
 
+def _again(side: Side) -> Side:
+    """Return a side that nothing is known of yet."""
+    return Side(side.topic, side.record, side.index, side.cdr, side.party)
+
+
 def _one(rater: Rater, batch: Batch, side: Side, before: int | None) -> Explained:
+    if side.view is None and side.party is not None:
+        rater.identify([side], rater.fresh_views())
     cdr, view, name, by = side.cdr, side.view, side.name, _by(rater, side)
     if side.rejection is not None:
         return Explained(name, side.rejection, by)
@@ -96,9 +113,10 @@ def _one(rater: Rater, batch: Batch, side: Side, before: int | None) -> Explaine
     due: tuple[bytes, ...] = ()
     if view.due_ms(rater.catalog) <= (upto_ms := bound_ms(side, rater.standing)):
         at = _copy(rater)
+        at.take()
         _settle(at, view.id, upto_ms, cause_of(side, at.standing))
         due = tuple(at.take()[0])
-        side = Side(side.topic, side.record, side.index, cdr, side.party)
+        side = _again(side)
     builders, _ = at.matched(batch, [side], at.fresh_views())
     ended = side.rejection
     found = Explained(name, Transaction(name, b""), by, view.id, side.account, due=due)
@@ -108,13 +126,16 @@ def _one(rater: Rater, batch: Batch, side: Side, before: int | None) -> Explaine
     counters, balance = at.used(view.id), at.balance(view.id)
     used = [counters.get(field, 0) for field in request.uses[0].fields]
     funds = Funds(balance, balance if before is None else before, view.credit_limit)
-    result = draw_item(item, used, funds)
+    signed = {field for ask in item.fees for field in (ask.field + 1, ask.field + 2)}
+    result = draw_item(item, used, funds, signed)
+    fee = result.fee
     if result.outcome != Outcome.RATED:
         return found._replace(ended=refused(result.outcome, cdr.id, name))
     return found._replace(
         ended=Transaction(name, _transaction(side, result)),
         asked=_asked(side, result, not_drawn(item, used, funds, result)),
         passed=_passed(at, side),
+        brings=None if fee is None or fee.charged is None else side.fees[fee.charged].text.value.encode(),
     )
 
 
