@@ -152,11 +152,12 @@ class Rater:
         builder = RequestBuilder()
         builder.change(change, "", Record(None, at_ms), CHANGE_INDEX_MIN)
         self._ok(self.bucket.draw(self.request(builder)))
-        self._learn(change.write.state)
+        self.learn(change.write.state)
         self._transactions += [one.value for one in change.transactions]
         self._events += [one.value for one in change.events]
 
-    def _learn(self, raw: bytes) -> None:
+    def learn(self, raw: bytes) -> None:
+        """Take a client's state as it is now."""
         state = read_state(raw)
         for _, did in dids_of(self.states.get(state.id, state)):
             self.views.accounts.pop(did_name(did.number), None)
@@ -262,7 +263,7 @@ class Rater:
         self._ok(reply)
         steps.settle(batch, builder, reply)
         for change in builder.changes:
-            self._learn(change.state)
+            self.learn(change.state)
         return True
 
     def _wake(self, batch: Batch, side: Side, views: Views) -> None:

@@ -13,6 +13,7 @@ from typing import Literal, NamedTuple
 from rater.core.bucket.drawing import Funds, draw_item
 from rater.core.bucket.messages import DrawResult, Outcome
 from rater.core.catalog.offers import Candidate
+from rater.core.cdr import Party
 from rater.core.clients.lifecycle import due_change
 from rater.core.clients.planning import Cause
 from rater.core.line.batch import Batch, Side
@@ -156,6 +157,11 @@ def _by(rater: Rater, side: Side) -> By | None:
         or wanted(cdr, name, party, rater.catalog) == (None, None)
     ):
         return None
+    return by_of(party)
+
+
+def by_of(party: Party) -> By:
+    """Return what says whose call a side is, if anything does."""
     return "client" if party.client else "account" if party.account else "rule"
 
 

@@ -124,6 +124,8 @@ def in_words(row: Mapping[str, Any]) -> Iterator[str]:
         account = f", account {whose['account']}" if whose["account"] is not None else ""
         by = f": {_BY[whose['by']]}" if whose["by"] else ""
         yield f"  client {whose['client']}{account}{by}"
+    if row.get("brought_by"):
+        yield f"  brought by the first call of the period: {row['brought_by']}"
     if row.get("rejected"):
         yield f"  rejected, {row['rejected']['reason']}: {row['rejected']['detail']}"
     for due in row.get("due", ()):
