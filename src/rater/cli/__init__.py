@@ -22,6 +22,7 @@ from rater.cli import (
     decks,
     dids,
     examples,
+    explaining,
     files,
     packages,
     pending_charges,
@@ -71,7 +72,7 @@ for _command in (
     *(files.ingest, files.sources, decks.decks, examples.config_group),
     *(topics.transactions, topics.rejected),
     *(clients.clients, packages.packages, client_packages.client_packages, pending_charges.pending_charges),
-    *(dids.dids, rating.rate),
+    *(dids.dids, rating.rate, explaining.explain),
 ):
     rater.add_command(_command)
 

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from rater.core.bucket.draft import Client
 from rater.core.catalog.compiled import Catalog
 from rater.core.cdr import CALLS, Party
-from rater.core.clients.state import read_state
+from rater.core.clients.state import read_state, write_state
 from rater.core.explaining.before import Before
 from rater.core.explaining.sides import Explained, by_of, explain
 from rater.core.explaining.telling import Row, candidates, of_transaction
@@ -80,7 +80,10 @@ def usage(
         row["candidates"] = [*map(_drawn, transaction["draws"])]
         return row
     rater = rater_of(catalog, before.place.effect.lane_ms)
-    put(rater, before.state, before.balance, before.counters)
+    state = read_state(before.state)
+    if state.catalog > catalog.version:  # another lane's change came between
+        state = replace(state, catalog=catalog.version)
+    put(rater, write_state(state), before.balance, before.counters)
     (one,) = explain(
         rater, record_of(transaction), before.place.effect.record_ms, before.balance - before.of_record
     )
