@@ -106,9 +106,9 @@ def _again(side: Side) -> Side:
 def _one(rater: Rater, batch: Batch, side: Side, before: int | None) -> Explained:
     if side.view is None and side.party is not None:
         rater.identify([side], rater.fresh_views())
-    cdr, view, name, by = side.cdr, side.view, side.name, _by(rater, side)
+    cdr, view, name, whose = side.cdr, side.view, side.name, _whose(rater, side)
     if side.rejection is not None:
-        return Explained(name, side.rejection, by)
+        return Explained(name, side.rejection, *whose)
     assert cdr is not None and view is not None and name is not None  # noqa: S101, PT018 - identified
     at = rater
     due: tuple[bytes, ...] = ()
@@ -120,7 +120,7 @@ def _one(rater: Rater, batch: Batch, side: Side, before: int | None) -> Explaine
         side = _again(side)
     builders, _ = at.matched(batch, [side], at.fresh_views())
     ended = side.rejection
-    found = Explained(name, Transaction(name, b""), by, view.id, side.account, due=due)
+    found = Explained(name, Transaction(name, b""), whose[0], view.id, side.account, due=due)
     if ended is not None:
         return found._replace(ended=ended)
     (item,) = (request := at.request(builders[0])).items
@@ -147,17 +147,17 @@ def _settle(rater: Rater, client: str, upto_ms: int, cause: Cause) -> None:
         rater.carry_out(change, upto_ms)
 
 
-def _by(rater: Rater, side: Side) -> By | None:
-    """Return what says whose call a side is; None: nothing does."""
+def _whose(rater: Rater, side: Side) -> tuple[By | None, str | None, str | None]:
+    """Return what says whose call a side is, and the client and account that it says; None: nothing does."""
     cdr, party, name = side.cdr, side.party, side.name
-    if (
-        cdr is None
-        or party is None
-        or name is None
-        or wanted(cdr, name, party, rater.catalog) == (None, None)
-    ):
-        return None
-    return by_of(party)
+    if cdr is None or party is None or name is None:
+        return None, None, None
+    client, account = wanted(cdr, name, party, rater.catalog)
+    if client is None and account is None:
+        return None, None, None
+    if client is None and account is not None:
+        client = rater.views.accounts.get(account)
+    return by_of(party), client, account
 
 
 def by_of(party: Party) -> By:
