@@ -133,6 +133,13 @@ def _covered(of: Transaction, micros: int, lines: list[str]) -> int:
                 f"{of['currency']}: {format_micros(left)} {of['currency']}"
             )
             micros = left
+    if micros and abs(micros) < MICRO and not parse_micros(of["amount"]):
+        rest = f"{format_micros(abs(micros))} {of['currency']}"
+        lines.append(
+            f"{rest} are less than half a millionth in the currency of a money limit, which covers them: "
+            "nothing is taken"
+        )
+        return 0
     return micros
 
 
