@@ -72,7 +72,7 @@ def test_case_of_records(case: Case) -> None:
     assert not trial.load(read_files([("c.yaml", case.catalog)], _no_part), milliseconds(LOADED))
     outcomes = []
     for raw, record_ms in case.records:
-        (arrived,) = arrivals([Piece(1, raw)], "calls.jsonl", None)
+        (arrived,) = arrivals([Piece(1, raw)], "calls.jsonl", None, record_ms)
         (tried,) = trial.rate([arrived._replace(record=arrived.record._replace(timestamp=record_ms))])
         outcomes.append([got(ended) for ended in tried.ended])
     assert compare(case, outcomes) == [], case.title

@@ -119,7 +119,7 @@ async def test_offline_and_explained_as_published(
     file, raw = json.dumps(catalog(begin)).encode(), calls(begin, 60)
     (tmp_path / "c.json").write_bytes(file)
     (tmp_path / "calls.jsonl").write_bytes(b"".join(one + b"\n" for one in raw))
-    arrived = list(arrivals([Piece(1, one) for one in raw], "calls.jsonl", None))
+    arrived = list(arrivals([Piece(1, one) for one in raw], "calls.jsonl", None, int(time.time()) * 1000))
     at_ms = begin_ms(read_files([("c.json", file)], lambda _: b""), first_call_ms(arrived, 0))
     system = await system_of(partitions=2)
     async with system.worker():

@@ -25,9 +25,11 @@ from rater.core.sources.cutting import Record as Piece
 from rater.core.trial.arrival import Arrived, arrivals, first_call_ms, together
 from rater.core.trial.trial import Trial, begin_ms
 
-EXAMPLES = int(os.environ.get("OFFLINE_EXAMPLES", "60"))
+EXAMPLES = int(os.environ.get("OFFLINE_EXAMPLES", "40"))
 WINDOW_DAYS = 366
 """The longest that a worker takes; `rater rate` has none, so what lies further back is left out."""
+
+NOW_MS = 1_793_491_200_000
 
 Outcome = tuple[str | None, str, Any]
 """(side, transaction, rejected or duplicate; the transaction, or reason and value)."""
@@ -86,7 +88,9 @@ def pieces(scenario: Scenario, share: int) -> Iterator[Piece]:
         yield Piece(line, step.raw)
 
 
-@settings(max_examples=EXAMPLES, deadline=None, phases=[Phase.generate])  # seeds do not shrink
+@settings(
+    max_examples=EXAMPLES, deadline=None, derandomize=True, phases=[Phase.generate]
+)  # seeds do not shrink
 @given(seed=st.integers(0, 10**6), rich=st.booleans())
 def test_offline_and_line_agree(seed: int, rich: bool) -> None:  # noqa: FBT001 - hypothesis gives it by name
     """Two files of calls end alike offline and on a line that reads what comes together of them."""
@@ -94,7 +98,7 @@ def test_offline_and_line_agree(seed: int, rich: bool) -> None:  # noqa: FBT001 
     load = scenario.steps[0]
     assert isinstance(load, LoadStep)
     file = richer(load.file, seed, load.at_ms) if rich else load.file
-    found = together([arrivals(pieces(scenario, of), f"{of}.jsonl", None) for of in range(2)])
+    found = together([arrivals(pieces(scenario, of), f"{of}.jsonl", None, NOW_MS) for of in range(2)])
     timed = dropwhile(lambda one: one.at_ms is None, found)  # before the first call nothing tells a time
     calls = [one for one in timed if one.behind_ms < (WINDOW_DAYS - 1) * DAY_MS]
     trial, ended = offline(file, calls)

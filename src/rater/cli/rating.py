@@ -172,18 +172,19 @@ class _Reading:
         from rater.core.trial.arrival import arrivals, first_call_ms, together
         from rater.core.trial.trial import Trial
 
+        now_ms = time.time_ns() // 1_000_000
         with ExitStack() as stack:
             streams = [stack.enter_context(open(name, "rb")) for name in self._files]  # noqa: PTH123
             passed = stack.enter_context(nullcontext(_ignore) if quiet else _bar(streams))
             calls = together(
                 [
-                    arrivals(self._pieces(name, stream, passed), name, self._map)
+                    arrivals(self._pieces(name, stream, passed), name, self._map, now_ms)
                     for name, stream in zip(self._files, streams, strict=True)
                 ]
             )
             chunk = list(islice(calls, AT_ONCE))
             trials = [Trial(self._map) for _ in catalogs]
-            first_ms = first_call_ms(chunk, time.time_ns() // 1_000_000)
+            first_ms = first_call_ms(chunk, now_ms)
             _loaded([trial.load(file, first_ms) for trial, file in zip(trials, catalogs, strict=True)])
             self.price_units = trials[0].price_units()
             while chunk:
@@ -317,8 +318,15 @@ def _print(rows: Iterable[bytes], columns: Sequence[Column], names: Sequence[str
 
 
 def _print_sums(sums: Sums, price_units: dict[str, int], form: str) -> None:
-    _print_table(sums.client_rows(price_units), CLIENT, form)
-    _print_table(sums.destination_rows(price_units), DESTINATION, form)
+    # What is counted in other units than minutes names its service beside it.
+    unit = "minutes" if {service for _, _, service, _ in sums.destinations} <= {"calls"} else "volume"
+    for rows, columns in (
+        (sums.client_rows(price_units), CLIENT),
+        (sums.destination_rows(price_units), DESTINATION),
+    ):
+        _print_table(
+            rows, [one._replace(title=unit) if one.title == "volume" else one for one in columns], form
+        )
     rejected = ", ".join(f"{number} {reason}" for reason, number in sorted(sums.rejected.items()))
     totals = ", ".join(f"{amount} {currency}" for currency, amount in sums.totals().items())
     say(
@@ -391,7 +399,7 @@ CHANGE = [
 CLIENT = [
     column("client"),
     column("calls", right=True),
-    column("minutes", "volume", right=True),
+    column("volume", right=True),
     column("usage", right=True),
     column("fees", right=True),
     column("amount", right=True),
@@ -402,7 +410,7 @@ DESTINATION = [
     column("side"),
     column("service"),
     column("calls", right=True),
-    column("minutes", "volume", right=True),
+    column("volume", right=True),
     column("amount", right=True),
     column("currency"),
 ]

@@ -65,7 +65,7 @@ def rfc3339(at_ms: int) -> str:
 def file_of(cdrs: Iterable[dict[str, Any] | bytes], name: str = "a.jsonl") -> list[Arrived]:
     """Return the records of a file as they come in."""
     raw = [one if isinstance(one, bytes) else json.dumps(one).encode() for one in cdrs]
-    return list(arrivals([Piece(line, text) for line, text in enumerate(raw, 1)], name, None))
+    return list(arrivals([Piece(line, text) for line, text in enumerate(raw, 1)], name, None, NOVEMBER_MS))
 
 
 def trial_of(calls: list[Arrived], **changes: Any) -> Trial:
@@ -89,6 +89,20 @@ def test_a_call_comes_when_it_ends_and_files_keep_their_order() -> None:
     ended = call(6, NOVEMBER_MS, 60, ended_at=rfc3339(NOVEMBER_MS + 90_000))
     before = call(7, NOVEMBER_MS, 60, ended_at=rfc3339(NOVEMBER_MS - 90_000))
     assert [one.record.timestamp - NOVEMBER_MS for one in file_of([ended, before])] == [90_000, 60_000]
+
+
+def test_a_wrong_year_renews_nothing() -> None:
+    """A call that is dated a century ahead is refused as time_in_future; 1970 is no first call."""
+    rows = [{"id": "9", "client": "42", "package": "1", "start_date": "2026-11-01"}]
+    wrong = call(1, NOVEMBER_MS + 100 * 366 * DAY_MS, 60)
+    for first in ([], [call(0, NOVEMBER_MS + HOUR_MS, 60)]):
+        calls = file_of([call(3, 0, 60, called="12"), *first, wrong, call(2, NOVEMBER_MS + 2 * HOUR_MS, 60)])
+        assert first_call_ms(calls, 0) >= NOVEMBER_MS + HOUR_MS
+        trial, sums = trial_of(calls, client_packages=rows), Sums()
+        for tried in [*trial.rate(calls), trial.finish()]:
+            sums.add(tried)
+        assert dict(sums.rejected) == {"time_in_future": 1}
+        assert sums.client_rows({})[0]["fees"] == "-5"
 
 
 def test_the_catalog_is_there_before_what_begins_in_it() -> None:

@@ -8,7 +8,7 @@ from operator import attrgetter
 from typing import Any, NamedTuple
 
 from rater.core.cdr import Arrival, Cdr, EveryService
-from rater.core.instants import UNSTAMPED_MS
+from rater.core.instants import DAY_MS, UNSTAMPED_MS, is_stamp
 from rater.core.line.reading import read
 from rater.core.offline import Record
 from rater.core.sources.csv_reading import COLUMNS
@@ -36,19 +36,31 @@ _ANY_TIME = Arrival(0, 0, EveryService())
 """Whatever the calendar has: no lane's time is known, and the catalog is still to come."""
 
 
-def arrivals(pieces: Iterable[Piece], file: str, source_map: SourceMap | None) -> Iterator[Arrived]:
-    """Yield the records of a file in its order, each with when it comes in."""
+AHEAD_MS = 5 * 366 * DAY_MS
+"""So far ahead of now, or of the calls above it, an end is believed: else one wrong year would renew all
+packages up to it."""
+
+
+def arrivals(
+    pieces: Iterable[Piece], file: str, source_map: SourceMap | None, now_ms: int
+) -> Iterator[Arrived]:
+    """Yield the records of a file in its order, each with when it comes in.
+
+    now_ms: the present time; what ends long behind it comes before its call, and is `time_in_future`.
+    """
     come_ms = UNSTAMPED_MS
     for piece in pieces:
         headers = () if piece.columns is None else ((COLUMNS, piece.columns),)
-        record = Record(piece.raw, UNSTAMPED_MS, headers=headers)
+        record = Record(piece.raw, come_ms, headers=headers)
         found = _read(record, source_map)
-        if isinstance(found, Cdr):
-            at_ms, end_ms = found.at_ms, _end_ms(found)
-            behind_ms, come_ms = max(0, come_ms - end_ms), max(come_ms, end_ms)
-            yield Arrived(record._replace(timestamp=end_ms), at_ms, come_ms, behind_ms, file, piece.line)
+        if not isinstance(found, Cdr):
+            yield Arrived(record, None, come_ms, 0, file, piece.line)
+        elif (end_ms := _end_ms(found)) > max(now_ms, come_ms) + AHEAD_MS:
+            yield Arrived(record._replace(timestamp=max(now_ms, come_ms)), None, come_ms, 0, file, piece.line)
         else:
-            yield Arrived(record._replace(timestamp=come_ms), None, come_ms, 0, file, piece.line)
+            behind_ms, come_ms = max(0, come_ms - end_ms), max(come_ms, end_ms)
+            record = record._replace(timestamp=end_ms)
+            yield Arrived(record, found.at_ms, come_ms, behind_ms, file, piece.line)
 
 
 def _end_ms(cdr: Cdr) -> int:
@@ -68,5 +80,10 @@ def together(files: Iterable[Iterable[Arrived]]) -> Iterator[Arrived]:
 
 
 def first_call_ms(records: Iterable[Arrived], now_ms: int) -> int:
-    """Return the time of the earliest call among the first records; now_ms where none is a call."""
-    return min((one.at_ms for one in records if one.at_ms is not None), default=now_ms)
+    """Return the time of the earliest call among the first records; now_ms where none is a call.
+
+    Times that no Kafka record has (1970, of a clock that was not set) are none.
+    """
+    return min(
+        (one.at_ms for one in records if one.at_ms is not None and is_stamp(one.at_ms)), default=now_ms
+    )
