@@ -88,9 +88,7 @@ def pieces(scenario: Scenario, share: int) -> Iterator[Piece]:
         yield Piece(line, step.raw)
 
 
-@settings(
-    max_examples=EXAMPLES, deadline=None, derandomize=True, phases=[Phase.generate]
-)
+@settings(max_examples=EXAMPLES, deadline=None, derandomize=True, phases=[Phase.generate])
 @given(seed=st.integers(0, 10**6), rich=st.booleans())
 def test_offline_and_line_agree(seed: int, rich: bool) -> None:  # noqa: FBT001 - hypothesis gives it by name
     """Two files of calls end alike offline and on a line that reads what comes together of them."""

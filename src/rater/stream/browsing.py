@@ -71,7 +71,9 @@ async def newest(
 async def offsets_at(
     client: Connection, topic: str, partitions: Sequence[int], at_ms: int, *, deadline_s: float = DEADLINE_S
 ) -> dict[int, int]:
-    """Return by partition the first offset whose record has this timestamp or a later one, else the end.
+    """Return by partition the first offset of this timestamp or a later one, else the end.
+
+    Markers of Kafka transactions count: they have the time at which these ended.
 
     Raises as `newest`.
     """
