@@ -11,7 +11,7 @@ BUILD_ENGINE := $(BIN)/python $(CRATE)/building.py
 # Two test processes, each with servers of its own (tests/README.md): `make test JOBS=4`.
 JOBS ?= 2
 
-.PHONY: demo engine wheels test test-newest coverage test-faults test-backlog test-oracle test-life test-planted test-kamailio fault-figure fault-table bench bench-growth lint venv lock clean
+.PHONY: demo engine wheels test test-newest coverage test-faults test-backlog test-oracle test-life test-explain test-planted test-kamailio fault-figure fault-table bench bench-growth lint venv lock clean
 
 demo: venv
 	$(BIN)/rater demo
@@ -51,6 +51,12 @@ test-backlog: engine
 test-oracle: engine
 	PYTHONPATH=src:tests $(BIN)/python -m oracle --jobs 2 --every-variant --size 12 \
 		--cases $(or $(RATER_ORACLE_CASES),7200) --seed $(or $(RATER_ORACLE_SEED),0)
+
+# What `rater explain` says of 10,000 sides of calls, and `rater rate` beside the line on 10,000 catalogs and call sets;
+# an hour or two. EXPLAINED_CALLS and OFFLINE_EXAMPLES for fewer.
+test-explain: $(STAMP)
+	EXPLAINED_CALLS=$(or $(EXPLAINED_CALLS),10000) OFFLINE_EXAMPLES=$(or $(OFFLINE_EXAMPLES),10000) \
+		$(BIN)/pytest tests/oracle/test_explained.py tests/oracle/test_offline.py
 
 # Periods, fees, funds, stops and removals against the slow oracle of packages: each pair of options ten times, 20,000
 # random scenarios, half an hour. RATER_LIFE_SEED=7 for other ones.

@@ -11,7 +11,7 @@ import pytest
 from golden.cases import EDITED_AT, LOADED_AT, Case, Got, compare, load_cases
 from golden.steps import load_step_cases
 from rater.core.catalog.offers import counter_field
-from rater.core.explaining import explain
+from rater.core.explaining.sides import explain
 from rater.core.instants import milliseconds
 from rater.core.offline import Duplicate, Ended, Rater
 from rater.core.reasons import PassOver, Reason, Rejection

@@ -23,7 +23,7 @@ from golden.steps import (
 from golden.test_golden import got
 from rater.core.amounts import format_micros
 from rater.core.catalog.offers import counter_field
-from rater.core.explaining import explain
+from rater.core.explaining.sides import explain
 from rater.core.instants import rfc3339
 from rater.core.offline import Rater
 from rater.queries.clients import Held

@@ -792,6 +792,7 @@ class System:
         drawn = []
         for draw in transaction["draws"]:
             name = f"{_escaped(draw['client_package'])}.{draw['period']}.{_escaped(draw['limit'])}"
+            name += ".rolled" if draw.get("rolled") else ""
             drawn.append((name, _units(draw["taken"]) if draw["kind"] == "money" else int(draw["taken"])))
         header = said.balance, [tuple(one) for one in said.counters], said.client
         if (_units(transaction["amount"]), drawn, transaction["client"]) != header:

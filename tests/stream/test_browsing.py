@@ -10,7 +10,7 @@ from aiokafka import AIOKafkaProducer
 
 from rater.errors import Halt
 from rater.stream import browsing
-from rater.stream.browsing import Seen, newest
+from rater.stream.browsing import Seen, newest, offsets_at, record_at
 from rater.stream.topics import Topics
 
 pytestmark = pytest.mark.kafka
@@ -69,6 +69,25 @@ async def test_one_may_stop_early_and_an_empty_topic_is_empty(client: dict[str, 
     browsed = newest(client, topics.cdrs, range(2))
     assert (await anext(browsed)).value == b"3"
     await browsed.aclose()
+
+
+async def test_one_record_and_where_a_time_begins(
+    client: dict[str, Any], topics: Topics, prefix: str
+) -> None:
+    """A record is found by its place, or is not there; of a time the first offset at or behind it."""
+    await fill(client, topics.cdrs, 10)
+    begun = await offsets_at(client, topics.cdrs, range(2), BEGIN_MS + 4 * STEP_MS)
+    one = await record_at(client, topics.cdrs, 0, begun[0])
+    assert one is not None
+    assert (one.value, one.at_ms) == (b"4", BEGIN_MS + 4 * STEP_MS)
+    assert begun[1] == 2  # the marker behind 1 and 3, which is of now
+    five = await record_at(client, topics.cdrs, 1, begun[1] + 1)
+    assert five is not None
+    assert five.value == b"5"
+    ends = await offsets_at(client, topics.cdrs, range(2), BEGIN_MS + 10**9)
+    assert await record_at(client, topics.cdrs, 1, ends[1]) is None
+    assert await record_at(client, topics.cdrs, 1, ends[1] - 1) is None  # a marker
+    assert await record_at(client, f"{prefix}.none", 0, 0) is None
 
 
 async def test_a_missing_topic_is_a_sentence(client: dict[str, Any], prefix: str) -> None:

@@ -22,11 +22,13 @@ from rater.cli import (
     decks,
     dids,
     examples,
+    explaining,
     files,
     packages,
     pending_charges,
     recycling,
     rebuilding,
+    rating,
     running,
     topics,
 )
@@ -73,7 +75,7 @@ for _command in (
     *(files.ingest, files.sources, decks.decks, examples.config_group),
     *(topics.transactions, topics.rejected, recycling.recycle),
     *(clients.clients, packages.packages, client_packages.client_packages, pending_charges.pending_charges),
-    dids.dids,
+    *(dids.dids, rating.rate, explaining.explain),
 ):
     rater.add_command(_command)
 

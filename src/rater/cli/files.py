@@ -75,7 +75,7 @@ def ingest(files: tuple[str, ...], name: str, form: str | None, *, late: bool) -
     """
     settings = invocation().settings()
     source = find_source(settings, name)
-    source_map = _opened(name, source) if source.map is not None else None
+    source_map = opened_map(name, source) if source.map is not None else None
     if form is None:
         _check(files, source_map)
     sent, known, refused = run(_send(settings, source.topic, source_map, files, form, late=late), settings)
@@ -100,13 +100,13 @@ def _check(files: tuple[str, ...], source_map: SourceMap | None) -> None:
         with open(file, "rb") as stream:  # noqa: PTH123 - a stream of bytes
             if not stream.seekable():  # a pipe cannot be read twice
                 continue
-            for _ in _records(stream, source_map, file, None, []):
+            for _ in records_of(stream, source_map, file, None, []):
                 pass
 
 
-_CUT_OFF = (
-    "has no line break and may be cut off, so it was not sent; send the file again when it is whole, or end "
-    "the line"
+CUT_OFF = (
+    "has no line break and may be cut off, so it was not {}; {} the file again when it is whole, or end the "
+    "line"
 )
 _TOO_LARGE = (
     "has {} bytes, more than {} takes, so it was not sent; raise the topic's max.message.bytes and send the "
@@ -132,9 +132,9 @@ async def _send(
             sending.sent[file] = 0
             with open(file, "rb") as stream, progress(file, os.fstat(stream.fileno()).st_size) as passed:  # noqa: ASYNC230, PTH123
                 behind = 0
-                for record in _records(stream, source_map, file, form, refused):
+                for record in records_of(stream, source_map, file, form, refused):
                     if not record.ended:
-                        refused.append(f"{file}: line {record.line} {_CUT_OFF}")
+                        refused.append(f"{file}: line {record.line} {CUT_OFF.format('sent', 'send')}")
                     else:
                         await sending.take(file, record)
                     at = stream.tell() if stream.seekable() else behind + len(record.raw) + 1
@@ -330,11 +330,11 @@ def sources_test(name: str, file: str, form: str | None) -> int:
     """
     settings = invocation().settings()
     source = settings.all_sources().get(name)
-    source_map = _opened(name, source)
+    source_map = opened_map(name, source)
     outcomes: Counter[str] = Counter()
     sentences: list[str] = []
     with open(file, "rb") as stream:  # noqa: PTH123 - a stream of bytes
-        for record in _records(stream, source_map, file, form, sentences):
+        for record in records_of(stream, source_map, file, form, sentences):
             result = _result(record, source_map)
             outcomes[_outcome(result)] += 1
             _show(_unit(form), record, result)
@@ -345,7 +345,7 @@ def sources_test(name: str, file: str, form: str | None) -> int:
     return FAILED if outcomes["rejected"] or sentences else 0
 
 
-def _opened(name: str, source: Source | None) -> SourceMap | None:
+def opened_map(name: str, source: Source | None) -> SourceMap | None:
     """Return the map of a source of the settings (None: it has none), or of this name or path."""
     from rater.source_maps import open_map, open_source
 
@@ -360,10 +360,13 @@ def _opened(name: str, source: Source | None) -> SourceMap | None:
     return found
 
 
-def _records(
+def records_of(
     stream: BufferedReader, source_map: SourceMap | None, file: str, form: str | None, told: list[str]
 ) -> Iterator[Record]:
-    """Yield a file's records; told: gets a sentence for each fault that did not end the reading."""
+    """Yield a file's records; told: gets a sentence for each fault that did not end the reading.
+
+    Raises WrongInput where the file as a whole is none.
+    """
     from rater.core.file_forms import HEAD_BYTES, PACKING_FAULTS, foreign, unpacked
     from rater.core.sources.cutting import records
     from rater.mobile import reading
@@ -408,11 +411,10 @@ def _result(record: Record, source_map: SourceMap | None) -> Mapped | Skipped | 
 
 
 def _arrival() -> Arrival:
-    from rater.core.cdr import Arrival
-    from rater.core.line.late import AllServices
+    from rater.core.cdr import Arrival, EveryService
 
     now_ms = time.time_ns() // 1_000_000
-    return Arrival(lane_ms=now_ms, window_ms=now_ms, services=AllServices())
+    return Arrival(lane_ms=now_ms, window_ms=now_ms, services=EveryService())
 
 
 def _outcome(result: Mapped | Skipped | tuple[Rejection, ...]) -> str:

@@ -82,14 +82,16 @@ def print_rows(
         if is_terminal():
             _print_table(chunk, columns)
         else:
-            _print_plain(chunk, columns, with_head=count == 0)
+            for line in plain_lines(chunk, columns, with_head=count == 0):
+                click.echo(line)
         count += len(chunk)
     if not count:
         say(nothing)
     return count
 
 
-def _print_plain(rows: Sequence[Row], columns: Sequence[Column], *, with_head: bool) -> None:
+def plain_lines(rows: Sequence[Row], columns: Sequence[Column], *, with_head: bool = True) -> Iterator[str]:
+    """Yield the lines of a table as aligned text."""
     cells = [[shown_line(one.show(row)) for one in columns] for row in rows]
     if with_head:
         cells.insert(0, [one.title for one in columns])
@@ -99,7 +101,7 @@ def _print_plain(rows: Sequence[Row], columns: Sequence[Column], *, with_head: b
             cell.rjust(width) if one.right else cell.ljust(width)
             for cell, width, one in zip(line, widths, columns, strict=True)
         ]
-        click.echo("  ".join(parts).rstrip())
+        yield "  ".join(parts).rstrip()
 
 
 def _print_table(rows: Sequence[Row], columns: Sequence[Column]) -> None:

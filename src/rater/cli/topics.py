@@ -89,7 +89,8 @@ def _what(row: Row) -> str:
     return str(row.get("package_name") or row.get("reason") or row.get("id") or "")
 
 
-def _draws(row: Row) -> str:
+def draws_of(row: Row) -> str:
+    """Return what a transaction took from packages, as text."""
     draws = row.get("draws")
     return ", ".join(map(_draw, draws)) if isinstance(draws, list) else ""
 
@@ -114,7 +115,7 @@ TRANSACTION = [
     column("called"),
     Column("what", _what),
     column("billed", right=True),
-    Column("from packages", _draws),
+    Column("from packages", draws_of),
     Column("amount", lambda row: str(row.get("amount", "")), right=True, style=_colour),
     column("currency"),
 ]
@@ -199,11 +200,12 @@ def rejected_row(one: Rejected) -> Row:
         "offset": one.offset,
         "catalog": one.catalog,
         "attempt": one.attempt,
-        **_record(one.record),
+        **as_text(one.record),
     }
 
 
-def _record(raw: bytes | None) -> dict[str, str | None]:
+def as_text(raw: bytes | None) -> dict[str, str | None]:
+    """Return a record as members of a row: the bytes as text where they are, else in base64."""
     if raw is None:
         return {"record": None}
     try:

@@ -121,6 +121,16 @@ class Cdr(Struct, frozen=True, gc=False):
         return (("orig", self.orig), ("term", self.term))
 
 
+class EveryService(frozenset[str]):
+    """All services: which there are, the catalog says."""
+
+    __slots__ = ()
+
+    def __contains__(self, _: object) -> bool:
+        """Return True, whatever its name."""
+        return True
+
+
 class Arrival:
     """What arrival adds to a record: the lane's time (ms, never running backwards), the window, services.
 

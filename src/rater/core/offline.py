@@ -152,11 +152,12 @@ class Rater:
         builder = RequestBuilder()
         builder.change(change, "", Record(None, at_ms), CHANGE_INDEX_MIN)
         self._ok(self.ask(self.request(builder)))
-        self._learn(change.write.state)
+        self.learn(change.write.state)
         self._transactions += [one.value for one in change.transactions]
         self._events += [one.value for one in change.events]
 
-    def _learn(self, raw: bytes) -> None:
+    def learn(self, raw: bytes) -> None:
+        """Take a client's state as it is now."""
         state = read_state(raw)
         for _, did in dids_of(self.states.get(state.id, state)):
             self.views.accounts.pop(did_name(did.number), None)
@@ -244,6 +245,15 @@ class Rater:
 
     def rate_sides(self, batch: Batch, sides: list[Side]) -> list[Ended]:
         """Rate sides of a batch of one record; returns what became of all that the batch has, orig first."""
+        self.draw(batch, sides)
+        steps.render(batch, self.standing)
+        of_sides, of_changes = published(batch)
+        self._transactions += of_changes
+        self._events += [value for _, value, _ in batch.events if value is not None]
+        return sorted(_ended(batch, of_sides), key=place_of)
+
+    def draw(self, batch: Batch, sides: list[Side]) -> None:
+        """Draw for the sides of a batch, with what is due before them, and what they wake."""
         views = self.fresh_views()
         while sides:
             builders, later = self.matched(batch, sides, views)
@@ -254,11 +264,6 @@ class Rater:
                     sides = [side for side in batch.sides if id(side) in again]
             while batch.woken:
                 self._wake(batch, batch.woken.pop(0), views)
-        steps.render(batch, self.standing)
-        of_sides, of_changes = published(batch)
-        self._transactions += of_changes
-        self._events += [value for _, value, _ in batch.events if value is not None]
-        return sorted(_ended(batch, of_sides), key=place_of)
 
     def _drawn(self, batch: Batch, builder: RequestBuilder, views: Views) -> bool:
         """Draw a request; False: something is due before one of its sides, nothing was changed."""
@@ -271,7 +276,7 @@ class Rater:
         self._ok(reply)
         steps.settle(batch, builder, reply)
         for change in builder.changes:
-            self._learn(change.state)
+            self.learn(change.state)
         return True
 
     def _wake(self, batch: Batch, side: Side, views: Views) -> None:

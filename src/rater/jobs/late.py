@@ -7,10 +7,10 @@ import time
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from rater.core.cdr import Arrival, Cdr
+from rater.core.cdr import Arrival, Cdr, EveryService
 from rater.core.journal.lookup import Lookup
 from rater.core.journal.records import Effect, Headers
-from rater.core.line.late import AllServices, late_header
+from rater.core.line.late import late_header
 from rater.core.line.reading import Readable, read
 from rater.core.sources.source_map import SourceMap
 from rater.stream.connecting import Connection
@@ -39,7 +39,7 @@ class LookedUp(NamedTuple):
 
 def call_of(record: Readable, source_map: SourceMap | None, now_ms: int) -> Cdr | None:
     """Return the call of a record, whatever its age; None: it is none, or is rejected as a whole."""
-    found = read(record, Arrival(now_ms, now_ms, AllServices()), source_map)
+    found = read(record, Arrival(now_ms, now_ms, EveryService()), source_map)
     return found if isinstance(found, Cdr) else None
 
 

@@ -23,6 +23,10 @@ _TOLD_MAX = 10
 MISSING = "--format {}: its reader is not installed; pip install 'rater[asn1]'"
 
 
+FORMS = ("tap3", "ts32298")
+"""Formats, and the names of the shipped maps that read their records."""
+
+
 def looks_like(begin: bytes) -> bool:
     """Return whether octets begin as files of these formats do, and as no text in UTF-8 does."""
     return (begin[:1] in (b"\x61", b"\x62") and begin[1:2] >= b"\x80") or b"\xa0" <= begin[:1] < b"\xc0"

@@ -81,7 +81,7 @@ async def held_of(store: Buckets, client_id: str) -> Held | None:
     if found is None:
         return None
     raw, balance, counters = found
-    return Held(_read(client_id, raw), counters, balance)
+    return Held(state_of_raw(client_id, raw), counters, balance)
 
 
 async def state_of(store: Buckets, client_id: str) -> Held:
@@ -131,10 +131,11 @@ async def states_of(store: Buckets, client_ids: Iterable[str]) -> dict[str, Clie
 
 async def _states(store: Buckets, client_ids: list[str]) -> AsyncIterator[ClientState]:
     for client_id, raw in (await store.states(client_ids)).items():
-        yield _read(client_id, raw)
+        yield state_of_raw(client_id, raw)
 
 
-def _read(client_id: str, raw: bytes) -> ClientState:
+def state_of_raw(client_id: str, raw: bytes) -> ClientState:
+    """Return a client's state. Raises Halt where it cannot be read."""
     try:
         return read_state(raw)
     except (MsgspecError, ValueError) as error:

@@ -68,6 +68,38 @@ async def newest(
             await _push(waiting, more)
 
 
+async def offsets_at(
+    client: Connection, topic: str, partitions: Sequence[int], at_ms: int, *, deadline_s: float = DEADLINE_S
+) -> dict[int, int]:
+    """Return by partition the first offset of this timestamp or a later one, else the end.
+
+    Markers of Kafka transactions count: they have the time at which these ended.
+
+    Raises as `newest`.
+    """
+    places = [TopicPartition(topic, partition) for partition in partitions]
+    async with reading(client, [], deadline_s=deadline_s) as reader:
+        await _must_exist(reader, topic, deadline_s)
+        reader.assign(places)
+        bounds = await _bounds(reader, places, at_ms, None, deadline_s)
+        return {place.partition: begin for place, (begin, _) in bounds.items()}
+
+
+async def record_at(
+    client: Connection, topic: str, partition: int, offset: int, *, deadline_s: float = DEADLINE_S
+) -> Seen | None:
+    """Return the record at an offset; None: there is none any more, or no such topic. Raises as `newest`."""
+    place = TopicPartition(topic, partition)
+    async with reading(client, [], deadline_s=deadline_s) as reader:
+        if topic not in await _within(reader.topics(), deadline_s):
+            return None
+        reader.assign([place])
+        ((begin, end),) = (await _bounds(reader, [place], None, None, deadline_s)).values()
+        if not begin <= offset < end:
+            return None
+        return next(iter(await _window(reader, place, offset, offset + 1, deadline_s)), None)
+
+
 async def _push(waiting: list[tuple[int, int, Seen, AsyncIterator[Seen]]], more: AsyncIterator[Seen]) -> None:
     seen = await anext(more, None)
     if seen is not None:

@@ -16,15 +16,6 @@ LATE = "late"
 """Header of a record whose sides were looked up in the journal (`--late`; CONTRACTS.md, Headers)."""
 
 
-class AllServices(frozenset[str]):
-    """All services: which there are, the catalog of a lane says."""
-
-    __slots__ = ()
-
-    def __contains__(self, _: object) -> bool:
-        return True
-
-
 class Late(Struct, frozen=True):
     """What the journal said of a record's sides. at_ms: when it was asked, before it was read."""
 

@@ -13,6 +13,7 @@ from typing import Literal, NamedTuple
 from rater.core.bucket.drawing import Funds, draw_item
 from rater.core.bucket.messages import DrawResult, Outcome
 from rater.core.catalog.offers import Candidate
+from rater.core.cdr import Party
 from rater.core.clients.lifecycle import due_change
 from rater.core.clients.planning import Cause
 from rater.core.line.batch import Batch, Side
@@ -48,7 +49,8 @@ class Explained(NamedTuple):
     """How a side was worked out, or would be: up to where it ended.
 
     asked: the candidates in their order. passed: the limits of the client that were none, and why. due:
-    transactions of what becomes due of the client before the call. side None: it could not be read.
+    transactions of what becomes due of the client before the call. brings: the fee that the call is the
+    first of its period for (charge on event). side None: it could not be read.
     """
 
     side: SideName | None
@@ -59,6 +61,7 @@ class Explained(NamedTuple):
     asked: tuple[Asked, ...] = ()
     passed: tuple[Passed, ...] = ()
     due: tuple[bytes, ...] = ()
+    brings: bytes | None = None
 
     @property
     def reasons(self) -> dict[str, PassOver]:
@@ -76,45 +79,64 @@ def explain(
 ) -> list[Explained]:  # fmt: skip
     """Return how each side of a record, orig first, would be rated now, as if it had not been before.
 
-    Each is worked out from the same balances and counters, behind what is due of its client. before: the
-    client's balance before the record, micros, where that is another one than it has.
+    Each is worked out behind what is due of its client; where both are of one client, term behind orig.
+    before: the client's balance before the record, micros, where that is another one than it has.
     """
     record, lane_ms = Record(raw, record_ms, headers=headers), rater.standing.lane_ms
     batch, sides = rater.decoded(record, source_map)
     rater.identify(sides, rater.fresh_views())
-    out = [_one(rater, batch, side, before) for side in batch.sides]
+    out = []
+    for side in batch.sides:
+        at, known = rater, before
+        if side in sides[1:] and side.view is not None and side.view is sides[0].view:
+            at = _copy(rater)
+            known = at.balance(side.view.id) if known is None else known
+            at.draw(at.decoded(record, source_map)[0], [_again(sides[0])])
+            at.take()
+        out.append(_one(at, batch, side if at is rater else _again(side), known))
     rater.standing.lane_ms = lane_ms
     return sorted(out, key=lambda one: one.side == "term")
 
 
+def _again(side: Side) -> Side:
+    """Return a side that nothing is known of yet."""
+    return Side(side.topic, side.record, side.index, side.cdr, side.party)
+
+
 def _one(rater: Rater, batch: Batch, side: Side, before: int | None) -> Explained:
-    cdr, view, name, by = side.cdr, side.view, side.name, _by(rater, side)
+    if side.view is None and side.party is not None:
+        rater.identify([side], rater.fresh_views())
+    cdr, view, name, whose = side.cdr, side.view, side.name, _whose(rater, side)
     if side.rejection is not None:
-        return Explained(name, side.rejection, by)
+        return Explained(name, side.rejection, *whose)
     assert cdr is not None and view is not None and name is not None  # noqa: S101, PT018 - identified
     at = rater
     due: tuple[bytes, ...] = ()
     if view.due_ms(rater.catalog) <= (upto_ms := bound_ms(side, rater.standing)):
         at = _copy(rater)
+        at.take()
         _settle(at, view.id, upto_ms, cause_of(side, at.standing))
         due = tuple(at.take()[0])
-        side = Side(side.topic, side.record, side.index, cdr, side.party)
+        side = _again(side)
     builders, _ = at.matched(batch, [side], at.fresh_views())
     ended = side.rejection
-    found = Explained(name, Transaction(name, b""), by, view.id, side.account, due=due)
+    found = Explained(name, Transaction(name, b""), whose[0], view.id, side.account, due=due)
     if ended is not None:
         return found._replace(ended=ended)
     (item,) = (request := at.request(builders[0])).items
     counters, balance = at.used(view.id), at.balance(view.id)
     used = [counters.get(field, 0) for field in request.uses[0].fields]
     funds = Funds(balance, balance if before is None else before, view.credit_limit)
-    result = draw_item(item, used, funds)
+    signed = {field for ask in item.fees for field in (ask.field + 1, ask.field + 2)}
+    result = draw_item(item, used, funds, signed)
+    fee = result.fee
     if result.outcome != Outcome.RATED:
         return found._replace(ended=refused(result.outcome, cdr.id, name))
     return found._replace(
         ended=Transaction(name, _transaction(side, result)),
         asked=_asked(side, result, not_drawn(item, used, funds, result)),
         passed=_passed(at, side),
+        brings=None if fee is None or fee.charged is None else side.fees[fee.charged].text.value.encode(),
     )
 
 
@@ -125,16 +147,21 @@ def _settle(rater: Rater, client: str, upto_ms: int, cause: Cause) -> None:
         rater.carry_out(change, upto_ms)
 
 
-def _by(rater: Rater, side: Side) -> By | None:
-    """Return what says whose call a side is; None: nothing does."""
+def _whose(rater: Rater, side: Side) -> tuple[By | None, str | None, str | None]:
+    """Return what says whose call a side is, and the client and account that it says; None: nothing does."""
     cdr, party, name = side.cdr, side.party, side.name
-    if (
-        cdr is None
-        or party is None
-        or name is None
-        or wanted(cdr, name, party, rater.catalog) == (None, None)
-    ):
-        return None
+    if cdr is None or party is None or name is None:
+        return None, None, None
+    client, account = wanted(cdr, name, party, rater.catalog)
+    if client is None and account is None:
+        return None, None, None
+    if client is None and account is not None:
+        client = rater.views.accounts.get(account)
+    return by_of(party), client, account
+
+
+def by_of(party: Party) -> By:
+    """Return what says whose call a side is, if anything does."""
     return "client" if party.client else "account" if party.account else "rule"
 
 
