@@ -174,7 +174,8 @@ def fee_text(
     share = period.share
     kind = fee.charged.type
     out: dict[str, Any] = {
-        "id": f"cp/{held.id}/{period.number}/{kind}", "revision": 1, "type": kind, **_head(state, held, name),
+        "id": f"cp/{held.id}/{period.number}/{kind}",
+        "revision": 1 if cdr is None else period.fee_revision, "type": kind, **_head(state, held, name),
         **_period(period, stop_ms), "at": shared_rfc3339(at_ms),
         "lines": fee.lines, "quantity": held.quantity,
         "proration": None if share is None else {"of": share[0], "in": share[1]},
