@@ -13,6 +13,7 @@ import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from itertools import chain, repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,7 +30,10 @@ from rater.jobs.audit import Progress
 from rater.jobs.audit import audit as run_audit
 from rater.jobs.commands import Sender
 from rater.jobs.load import Loaded, Loader
+from rater.jobs.rerate_reading import Sources
+from rater.jobs.rerate_sending import JobCommands
 from rater.metrics import Metrics
+from rater.queries.catalog import newest as newest_catalog
 from rater.queries.connections import Connections
 from rater.queries.pending_charges import pending_charges
 from rater.source_maps import open_maps
@@ -322,6 +326,35 @@ async def sender(settings: Settings, progress: Callable[[str], None]) -> AsyncIt
     if problems:
         raise Halt("\n".join(problems))
     yield Sender(client, topics, settings.redis.buckets, progress)
+
+
+@asynccontextmanager
+async def rerating(
+    settings: Settings, run: str, progress: Callable[[str], None], *, applies: bool
+) -> AsyncIterator[tuple[Sources, JobCommands | None]]:
+    """Connect what a re-rating job reads and, where it applies, sends by; close it in the end.
+
+    run: begins the ids of its commands. Raises as `load`.
+    """
+    client, topics = kafka_client(settings), topics_of(settings)
+    maps, faults = open_maps(settings.sources)
+    problems = [*faults, *await topics.check(client)]
+    if problems:
+        raise Halt("\n".join(problems))
+    catalogs = catalogs_of(settings)
+    newest = partial(newest_catalog, client, topics, catalogs)
+    catalog = await newest()
+    if catalog is None:
+        raise Halt("there is no catalog yet; load one by `rater load`")
+    async with opened_store(settings) as store:
+        commands = JobCommands(client, topics, settings.redis.buckets, run, user(), progress)
+        try:
+            if applies:
+                await commands.open()
+            sources = Sources(client, topics, store, maps, catalog, newest)
+            yield sources, commands if applies else None
+        finally:
+            await commands.close()
 
 
 async def audit(settings: Settings, progress: Progress | None = None) -> Ledger:

@@ -278,6 +278,7 @@ ONE_ENGINE = {
     "test_lost_topics",
     "test_queries",
     "test_readiness",
+    "test_rerate",
 }
 """Modules in which it does not matter by which engine calls are rated."""
 

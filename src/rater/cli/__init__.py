@@ -25,6 +25,7 @@ from rater.cli import (
     files,
     packages,
     pending_charges,
+    rerating,
     running,
     topics,
 )
@@ -70,7 +71,7 @@ for _command in (
     *(files.ingest, files.sources, decks.decks, examples.config_group),
     *(topics.transactions, topics.rejected),
     *(clients.clients, packages.packages, client_packages.client_packages, pending_charges.pending_charges),
-    dids.dids,
+    *(dids.dids, rerating.rerate),
 ):
     rater.add_command(_command)
 

@@ -153,7 +153,7 @@ async def read_range(
         first = (await reader.beginning_offsets([place]))[place]
         if first > start:
             raise Halt(_truncated(place, start, first))
-        async for records in _until(reader, place, start, until, deadline_s):
+        async for records in records_until(reader, place, start, until, deadline_s):
             yield [_read(record) for record in records]
 
 
@@ -161,7 +161,7 @@ def _read(record: ConsumerRecord) -> Read:
     return record.offset, record.key, record.value, understood(record.headers)
 
 
-async def _until(
+async def records_until(
     reader: AIOKafkaConsumer, place: TopicPartition, start: int, until: int, deadline_s: float
 ) -> AsyncIterator[list[ConsumerRecord]]:
     """Yield what lies in start <= offset < until; ends exactly when the position has passed it.
@@ -201,7 +201,7 @@ async def last_mark(
         while True:
             start = max(first, owner_offset - back)
             found: Mark | None = None
-            async for records in _until(reader, place, start, end, deadline_s):
+            async for records in records_until(reader, place, start, end, deadline_s):
                 for record in records:
                     said = understood(record.headers)
                     if isinstance(said, Mark) and record.offset < owner_offset:

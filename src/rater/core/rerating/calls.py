@@ -27,6 +27,14 @@ Place = tuple[str, int, int]
 NOWHERE: Place = ("", 0, 0)
 
 
+class Sent(NamedTuple):
+    """A record of a source as it came. columns: its header row, of CSV."""
+
+    topic: str
+    value: bytes
+    columns: bytes | None = None
+
+
 class Draw(Struct, frozen=True):
     """A draw as its transaction tells it."""
 
@@ -93,6 +101,7 @@ class Told(Struct):
     client_package: str | None = None
     period: int | None = None
     net: str | None = None
+    job: str | None = None
 
     @property
     def micros(self) -> int:
@@ -118,7 +127,7 @@ class PastSide(Struct, array_like=True, tag="side"):
 
     The call is what its transaction told, or, of one that was never rated, its CDR. value: the last usage
     transaction, b"" for none; revision: of that one, 0 for none. stands: it was not reversed. place: where
-    its record lies.
+    its record lies; sent: the record itself, of one that was rejected.
     """
 
     client: str
@@ -137,6 +146,7 @@ class PastSide(Struct, array_like=True, tag="side"):
     revision: int = 0
     stands: bool = False
     place: Place = NOWHERE
+    sent: Sent | None = None
 
     @property
     def name(self) -> str:
@@ -225,19 +235,23 @@ def call_of(told: Told, value: bytes, place: Place) -> PastSide:
     )  # fmt: skip
 
 
-def unrated(cdr: Cdr, side: int, client: str, account: str | None, place: Place) -> PastSide:
+def unrated(
+    cdr: Cdr, side: int, client: str, account: str | None, place: Place, sent: Sent | None = None
+) -> PastSide:
     """Return the call of a side that was rejected."""
     party = cdr.term if side else cdr.orig
     amount = cdr.duration_ms if cdr.service == CALLS else cdr.volume
     return PastSide(
         client, account, side, cdr.source, cdr.id, cdr.service, cdr.at_ms, amount or 0,
-        cdr.answered_ms is None, cdr.caller, cdr.called, None if party is None else party.rate, place=place,
+        cdr.answered_ms is None, cdr.caller, cdr.called, None if party is None else party.rate,
+        place=place, sent=sent,
     )  # fmt: skip
 
 
 class Fee(Struct, array_like=True, tag="fee"):
     """The fee of a period that a call brought, as it was published last; stands: it was not reversed."""
 
+    client: str
     id: str
     value: bytes
     revision: int
@@ -268,13 +282,21 @@ def sorted_as(told: Told, value: bytes, place: Place) -> tuple[Key, bytes]:
     if key.turn:
         return key, b""
     if key.kind == FEE:
-        return key, pack(Fee(told.id, value, told.revision))
+        return key, pack(Fee(told.client, told.id, value, told.revision))
     return key, pack(call_of(told, value, place))
 
 
 def sorted_unrated(call: PastSide) -> tuple[Key, bytes]:
     """Return the same of a side that was rejected: any transaction of it stands behind."""
     return Key(call.client, CALL, call.at_ms, call.id, call.source, call.side, 0, 0), pack(call)
+
+
+def sorted_again(one: PastSide | Fee) -> tuple[Key, bytes]:
+    """Return what was published last as it is sorted: what came since stands behind."""
+    if isinstance(one, Fee):
+        return Key(one.client, FEE, 0, one.id, "", 0, one.revision, 0), pack(one)
+    key = Key(one.client, CALL, one.at_ms, one.id, one.source, one.side, one.revision, 0)
+    return key, pack(one)
 
 
 def latest(published: Iterable[tuple[Key, bytes]]) -> Iterator[PastSide | Fee]:
@@ -287,7 +309,10 @@ def latest(published: Iterable[tuple[Key, bytes]]) -> Iterator[PastSide | Fee]:
                 yield one
             before, one = key[:6], None
         if raw:
-            one = unpack(raw)
+            newer = unpack(raw)
+            if isinstance(newer, PastSide) and isinstance(one, PastSide) and newer.place == NOWHERE:
+                newer.place = one.place  # a successor came in with no record of its own
+            one = newer
         elif one is not None and one.revision == key.revision:
             one.stands = False
     if one is not None:
