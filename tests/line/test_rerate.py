@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Awaitable, Callable, Collection
 from typing import Any, NamedTuple
 
 import pytest
 
+from line.conftest import SOON, until
 from rater import app
 from rater.core.instants import rfc3339
 from rater.core.rerating.client import Window
@@ -221,3 +226,49 @@ async def test_a_second_job_is_refused_until_the_first_is_given_up(system_of: Sy
         assert done.rows == []  # what the first had sent was taken
         await audited(system)
         assert (await rerate(system)).rows == []
+
+
+def started(system: Any, *options: str) -> subprocess.Popen[str]:
+    """Start `rater rerate` for all clients as a program."""
+    arguments = [sys.executable, "-m", "rater", "rerate", "--all", "--from", "2026-01-01", "--json", *options]
+    return subprocess.Popen(  # noqa: S603 - our own program
+        [*arguments, "--to", rfc3339(time.time_ns() // 1_000_000)],
+        env={**os.environ, **system.environ}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+async def test_killed_and_resumed(system_of: SystemOf) -> None:
+    """The program is killed while its pieces are taken, a worker too; resumed, it ends what it began."""
+    system, start = await system_of(partitions=2, environ=SOON), now()
+    workers = [system.start_worker(), system.start_worker()]
+    for worker in workers:
+        await system.started(worker)
+    await system.load(catalog(limit=60), start - 100 * MINUTE)
+    values = [cdr(f"c{n}", start + n * 1000, seconds=30, client=str(1 + n % 2)) for n in range(900)]
+    await system.send([(value, None) for value in reversed(values)])
+    await system.settled()
+    await system.load(catalog(limit=60, price="0.90"))
+    first = len(await system.transactions())
+
+    async def some(more: int) -> bool:
+        return len(await system.transactions()) >= first + more
+
+    for pieces in (1, 600):
+        running = started(system, "--apply", "--job", "j")
+        await until(lambda more=pieces: some(more))  # type: ignore[misc]
+        running.kill()
+        running.communicate()
+        if pieces == 1:
+            system.stop_worker(workers[0], signal.SIGKILL)
+    await audited(system)
+    running = started(system, "--apply", "--job", "j")
+    out, talk = await asyncio.to_thread(running.communicate)
+    assert running.returncode == 0, talk
+    summary = json.loads(out.splitlines()[-1])
+    assert (summary["job"], summary["clients"], summary["calls"], summary["applied"]) == ("j", 2, 900, True)
+    await audited(system)
+    shown = await asyncio.to_thread(started(system).communicate)
+    assert json.loads(shown[0].splitlines()[-1])["changed"] == 0
+    usage = [one for one in await system.transactions() if one["type"] == "usage"]
+    assert len(usage) == len({(one["id"], one["revision"]) for one in usage}) == 1800
+    assert system.stop_worker(workers[1]) == 0

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rater.cli.options import FAILED, WrongInput, invocation, run, settings_options
-from rater.cli.printing import Row, column, print_json, print_rows, progress, say
-from rater.cli.times import MOMENT
+from rater.cli.printing import Column, Row, column, print_json, print_rows, progress, say
+from rater.cli.times import MOMENT, shown_time
 from rater.core.amounts import format_micros
 from rater.core.instants import rfc3339
 
@@ -132,7 +132,7 @@ def _sum_up(summary: Summary, selection: Any, seconds: float) -> int:
     if summary.left_out:
         say(f"{summary.left_out} rejected records are too large for this; send them by `rater recycle`")
     oldest = summary.rejected_from_ms
-    if oldest is not None and oldest > selection.window.to_ms:
+    if oldest is not None and oldest > selection.window.from_ms:
         say(f"rejected records from before {rfc3339(oldest)} are gone: calls that were rejected then stay so")
     for sentence in summary.left:
         say(sentence)
@@ -171,6 +171,11 @@ def transaction_row(row: Any) -> Row:
     }  # fmt: skip
 
 
+def _wider(row: Row) -> str:
+    wider = row["wider"]
+    return f"{shown_time(wider['from'])} to {shown_time(wider['to'])}" if isinstance(wider, dict) else ""
+
+
 CLIENT = [
     column("client"),
     column("calls", right=True),
@@ -180,7 +185,7 @@ CLIENT = [
     column("amount_before", right=True),
     column("amount_after", right=True),
     column("currency"),
-    column("wider"),
+    Column("wider", _wider),
 ]
 TRANSACTION = [
     column("transaction"),

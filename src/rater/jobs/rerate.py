@@ -72,7 +72,7 @@ class Summary(Struct):
 
     again: how often clients were worked out anew, for they had moved on. left: clients that it has not done,
     each with a sentence why. left_out: rejected records that are too large for it. rejected_from_ms: time of
-    the oldest rejected record that is there, None: there is none.
+    the oldest rejected records, where older ones are gone; None: none are.
     """
 
     job: str

@@ -97,7 +97,7 @@ class Reading:
         self.left_out = 0
         """Rejected records that are too large for a command."""
         self.rejected_from_ms: int | None = None
-        """Time of the oldest rejected record that is there, None: there is none."""
+        """Time of the oldest rejected records, where older ones are gone; None: none are."""
         self.given_up: set[str] = set()
         """Ids of rejected calls that were sent to be rated: those without a transaction are not to be."""
         self._sorter = Sorter()
@@ -178,10 +178,11 @@ class Reading:
     async def _read_rejected(self) -> None:
         topic = self._at.topics.rejected
         for lane, (start, end) in (await bounds(self._at.client, topic, self._at.topics.partitions)).items():
-            some: list[Any] = []
+            some, oldest = list[Any](), start > 0
             async for records in read_records(self._at.client, topic, lane, start, end):
-                oldest = min(record.timestamp for record in records)
-                self.rejected_from_ms = min(self.rejected_from_ms or oldest, oldest)
+                if oldest:  # of those that are there
+                    self.rejected_from_ms = max(self.rejected_from_ms or 0, records[0].timestamp)
+                    oldest = False
                 some += records
                 if len(some) >= IDENTIFIED_TOGETHER:
                     await self._take_rejected(some)

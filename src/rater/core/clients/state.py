@@ -32,7 +32,8 @@ class HeldPeriod(Struct, array_like=True, frozen=True, gc=False):
     charged: what was charged when it opened. moved, rolled: by limit, what left it for the next period, and
     what came from the one before (counting units). taxes: (name, percent) of a fee that its first call
     brings. voided: nothing draws from it any more. refunded: what was charged was given back. told: that
-    volume of it expires was told, or none did. fee_revision: of the next fee that a call brings.
+    volume of it expires was told, or none did. fee_revision: of the fee
+    that a call has brought, or of the next one.
     """
 
     number: int

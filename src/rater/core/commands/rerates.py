@@ -134,14 +134,14 @@ def _sums_fault(args: RerateSwapArgs, said: list[Told]) -> str | None:
 
 
 def _count_fee(plan: Plan, told: Told) -> None:
-    """Note the revision that the next fee of a period has, which a call may bring on the line."""
+    """Note the revision of the fee that stands, or of the next one, which a call may bring on the line."""
     if told.client_package is None:
         return
     place = plan.place_of(told.client_package)
     held = None if place is None else plan.packages[place]
     if place is None or held is None or held.life is None:
         return
-    revision = told.revision + 1
+    revision = told.revision + (told.type == TransactionType.REVERSAL)
     periods = tuple(
         [
             replace(of, fee_revision=max(of.fee_revision, revision)) if of.number == told.period else of
