@@ -250,7 +250,10 @@ class _ClientJob:
         job, tries = self._job.summary.job, 0
         try:
             version = await self._begin(commands)
-            done = version == self._state.version + 1 and await self._go_on(commands, version)
+            # What the journal told may be older than the register: another job may have come in between.
+            is_as_read = self._state.rerated == self._job.reading.pieces(self._client)
+            is_as_seen = is_as_read and version == self._state.version + 1
+            done = is_as_seen and await self._go_on(commands, version)
             while not done:
                 before = self._changed
                 version = await self._again(commands)

@@ -12,7 +12,7 @@ from msgspec import Struct
 from rater.core.catalog.compiled import Catalog
 from rater.core.cdr import SIDES, Arrival, Cdr
 from rater.core.clients.views import Views
-from rater.core.journal.records import Effect
+from rater.core.journal.records import CHANGE_INDEX_MIN, Effect
 from rater.core.json_text import UNREADABLE
 from rater.core.kinds import TransactionType
 from rater.core.line import steps
@@ -92,6 +92,8 @@ class Reading:
         self._at, self._selection = sources, selection
         self._positions: dict[int, int] = {}
         """Partition of the journal → offset up to which it was read."""
+        self._pieces: dict[str, tuple[int, int]] = {}
+        """Client → how many pieces of jobs were read, and the offset of the last one's command."""
         self._since: dict[str, list[Sorted]] = {}
         """Client → what jobs have published of its calls since, as far as it was read."""
         self.left_out = 0
@@ -128,6 +130,9 @@ class Reading:
         told = told_of(value)
         if told is None:
             return
+        if told.job is not None and effect.index >= CHANGE_INDEX_MIN:
+            count, offset = self._pieces.get(told.client, (0, -1))
+            self._pieces[told.client] = count + (offset != effect.offset), effect.offset
         name = _digest(told.client, told.id)
         if name in self._unrated:
             self._rated.add(name)
@@ -143,6 +148,10 @@ class Reading:
             kept = _Run(client, entry, entries)
             yield client, iter(kept)
             entry = kept.rest()
+
+    def pieces(self, client: str) -> int:
+        """Return how many pieces jobs have had published of a client, as far as the journal was read."""
+        return self._pieces.get(client, (0, -1))[0]
 
     def was_rated(self, call: PastSide) -> bool:
         """Return whether a rejected call was rated since, at whatever time its transaction is."""

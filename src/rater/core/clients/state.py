@@ -163,7 +163,8 @@ class ClientState(Struct, array_like=True, gc=False):
     next as of that change, None: never; the index of due work has it; calls_ms: the same of what a call does
     before it. numbered: the number given last to a
     client package that a command assigned; removed: ids that are not given again. rerating: the job that
-    rates its calls again, which no other may do meanwhile.
+    rates its calls again, which no other may do meanwhile; rerated: pieces that jobs have
+    had published.
     """
 
     id: str
@@ -188,6 +189,7 @@ class ClientState(Struct, array_like=True, gc=False):
     numbered: int = 0
     removed: tuple[str, ...] = ()
     rerating: Rerating | None = None
+    rerated: int = 0
 
 
 def zone_name(state: ClientState, at_ms: int) -> str:

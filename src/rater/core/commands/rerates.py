@@ -97,6 +97,7 @@ def _swap(plan: Plan, args: RerateSwapArgs, at_ms: int) -> dict[str, Any]:
     for told, value in zip(said, args.transactions, strict=True):
         plan.move(told.type, told.micros, value.encode(), tuple(told.takes()))
         _count_fee(plan, told)
+    plan.state = replace(plan.state, rerated=plan.state.rerated + 1)
     plan.tells_balance = False  # RULES.md 4, Thresholds: re-rating tells none
     before = len(plan.events)
     if plan.delta > 0:
