@@ -416,6 +416,11 @@ class Consumer(_Client):
     def _partition(self, place: TopicPartition) -> Partition:
         return self.broker.partition((place.topic, place.partition))
 
+    async def topics(self) -> set[str]:
+        """Return the topics that are there."""
+        found: set[str] = await self.ask(lambda: set(self.broker.topics))
+        return found
+
     async def beginning_offsets(self, places: list[TopicPartition]) -> dict[TopicPartition, int]:
         """Return the first offsets that are kept."""
         return dict(await self.ask(lambda: {place: self._partition(place).begin for place in places}))

@@ -18,13 +18,14 @@ from functools import partial
 from typing import Any
 
 from rater import app
+from rater.core.commands.records import RerateSwapArgs
 from rater.core.rerating.client import Window
 from rater.errors import Fenced, Halt, NoCatalog, Retake, Wait
 from rater.jobs.rerate import Job, Summary
 from rater.jobs.rerate_reading import Selection
 from simulation import checking
 from simulation.checking import LIMITS, Transaction, transactions_of
-from simulation.scenario import DRAIN_S, TRAFFIC_S, Profile, Scenario, catalog
+from simulation.scenario import DRAIN_S, TRAFFIC_S, Profile, Scenario, call_of, catalog
 from simulation.world import World
 
 ALWAYS = Window(0, 2**42)
@@ -36,7 +37,7 @@ class Rerates(Scenario):
 
     def __init__(self, seed: int, profile: Profile | None = None) -> None:
         super().__init__(seed, profile or RERATES)
-        self.jobs: list[asyncio.Task[None]] = []
+        self.jobs: list[asyncio.Task[Summary | None]] = []
         self.runs = 0
 
     async def _live(self, world: World) -> None:
@@ -61,8 +62,9 @@ class Rerates(Scenario):
         await asyncio.sleep(rng.random() * 4)
         world.heal()
         await self._settle()
-        if self.jobs:
-            await asyncio.wait(self.jobs)
+        ends = await asyncio.gather(*self.jobs)
+        if all(summary is not None and not summary.left for summary in ends):
+            world.faults += overdrawn(world)  # what a job that died has left is put right when it is resumed
         for job in ("a", "b"):
             summary = await self._finish(job)
             if job == "b" and summary is not None:  # by then all is drained, and nobody else is at work
@@ -78,7 +80,7 @@ class Rerates(Scenario):
         world.faults += world.halts + check(world)
 
     def _begin_job(self, job: str, crash_at: int) -> None:
-        self.jobs.append(self.world.loop.create_task(self._job(job, crash_at)))
+        self.jobs.append(self.world.loop.create_task(self._once(job, crash_at)))
 
     async def _finish(self, job: str) -> Summary | None:
         for _ in range(20):
@@ -88,9 +90,6 @@ class Rerates(Scenario):
             await asyncio.sleep(0.5)
         self.world.faults.append(f"R1: job {job} does not end")
         return None
-
-    async def _job(self, job: str, crash_at: int) -> None:
-        await self._once(job, crash_at)
 
     async def _once(self, job: str, crash_at: int = 0, *, applies: bool = True) -> Summary | None:
         """Run a job once; None: it died, or could not be connected."""
@@ -131,6 +130,36 @@ class Rerates(Scenario):
                 return made.summary
             finally:
                 made.close()
+
+
+class Contested(Rerates):
+    """A live call takes the last units of a limit between a job's look at them and its piece."""
+
+    async def _live(self, world: World) -> None:
+        world.add_worker()
+        await world.begin_load(catalog(), applied=True)
+        for number in range(4):
+            world.send(0, call_of(f"n{number}", "free"))
+        await world.drained(DRAIN_S)
+        await world.begin_load(catalog(2), applied=True)  # the client has free minutes, from long ago
+        async with app.rerating(world.settings, "contested", lambda _: None, applies=True) as (at, sends):
+            assert sends is not None
+            send = sends.send
+
+            async def contested(client: str, args: Any) -> str:
+                if isinstance(args, RerateSwapArgs) and not self.runs:
+                    self.runs += 1
+                    world.send(0, call_of("live", "free", 59))
+                    await world.drained(DRAIN_S)
+                return await send(client, args)
+
+            sends.send = contested  # type: ignore[method-assign]
+            job = Job(at, Selection(None, ALWAYS), "a")
+            await job.run(lambda *_: None, sends)
+            job.close()
+        await world.drained(DRAIN_S)
+        world.faults += [*overdrawn(world), *world.halts, *check(world)]
+        await world.stop_workers()
 
 
 def check(world: World) -> list[str]:
