@@ -13,6 +13,7 @@ import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from itertools import chain, repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,6 +36,8 @@ from rater.jobs.commands import Sender
 from rater.jobs.digest import digest
 from rater.jobs.load import Loaded, Loader
 from rater.jobs.recycle import Recycling, Report
+from rater.jobs.rerate_reading import Sources
+from rater.jobs.rerate_sending import JobCommands
 from rater.jobs.running_audit import Round, RunningAudit
 from rater.metrics import Metrics
 from rater.queries import catalog as catalog_queries
@@ -336,6 +339,35 @@ async def sender(settings: Settings, progress: Callable[[str], None]) -> AsyncIt
     if problems:
         raise Halt("\n".join(problems))
     yield Sender(client, topics, settings.redis.buckets, progress)
+
+
+@asynccontextmanager
+async def rerating(
+    settings: Settings, run: str, progress: Callable[[str], None], *, applies: bool
+) -> AsyncIterator[tuple[Sources, JobCommands | None]]:
+    """Connect what a re-rating job reads and, where it applies, sends by; close it in the end.
+
+    run: begins the ids of its commands. Raises as `load`.
+    """
+    client, topics = kafka_client(settings), topics_of(settings)
+    maps, faults = open_maps(settings.sources)
+    problems = [*faults, *await topics.check(client)]
+    if problems:
+        raise Halt("\n".join(problems))
+    catalogs = catalogs_of(settings)
+    newest = partial(catalog_queries.newest, client, topics, catalogs)
+    catalog = await newest()
+    if catalog is None:
+        raise Halt("there is no catalog yet; load one by `rater load`")
+    async with opened_store(settings) as store:
+        commands = JobCommands(client, topics, settings.redis.buckets, run, user(), progress)
+        try:
+            if applies:
+                await commands.open()
+            sources = Sources(client, topics, store, maps, catalog, newest)
+            yield sources, commands if applies else None
+        finally:
+            await commands.close()
 
 
 async def audit(settings: Settings, progress: Progress | None = None) -> Ledger:

@@ -28,6 +28,8 @@ from rater.core.kinds import (
     DuplicateKind,
     EventType,
     RenewalOutcome,
+    RerateOutcome,
+    RerateState,
     Result,
     SideLabel,
     SideOutcome,
@@ -191,6 +193,19 @@ TABLE = (
         "Redis calls repeated because they did nothing (down, closed, stale, more limits needed).",
     ),
     Metric(
+        "counter", "rater_rerate_calls", "Calls rated again by jobs, by how they ended.",
+        {"outcome": tuple(RerateOutcome)},
+    ),
+    Metric(
+        "gauge", "rater_rerate_jobs",
+        "Re-rating jobs at clients of this worker since its start, by what became of them.",
+        {"state": tuple(RerateState)},
+    ),
+    Metric(
+        "gauge", "rater_rerate_needed",
+        "Windows of calls that events of this worker named as to be rated again, since its start.",
+    ),
+    Metric(
         "counter", "rater_replayed", "Sides published again from their kept outcome, not decided again."
     ),
     Metric(
@@ -249,6 +264,10 @@ class Metrics:
         self._counters["rater_events"].add(counts.events.items())
         self._counters["rater_renewals"].add(counts.renewals.items())
         self._counters["rater_commands"].add(counts.commands.items())
+        self._counters["rater_rerate_calls"].add(counts.rerated.items())
+        for state, jobs in counts.rerates.items():
+            self._gauges["rater_rerate_jobs"].labels(state).inc(jobs)
+        self._gauges["rater_rerate_needed"].inc(counts.events[EventType.RERATE_NEEDED])
         self._counters["rater_replayed"].inc(counts.replayed)
         self._counters["rater_engine_returned"].inc(counts.returned)
         self._histograms["rater_batch_records"].add(counts.cdrs)

@@ -136,6 +136,7 @@ def test_assigning_prints_the_id(lanes: Lanes, capsys: Capture) -> None:
         "42-1 activated",
         "42-1 rerate_needed: from a, to b",
         "balance of client 42: 50 → 45",
+        "calls of this time can be rated again: rater rerate --client 42 --from a --to b",
     ]
     assert main(["client-packages", "assign", "--client", "42", "--package", "1", "--json"]) == 0
     row = json.loads(capsys.readouterr().out)

@@ -172,7 +172,7 @@ def test_each_difference_is_told() -> None:
         one.name: one.differs for one in checks(tally, {"1": (-18_000, {"3.4.m1": 181}), "2": (5, {})})
     }
     assert results["sides"] == "1 missing"
-    assert results["transactions"] == "fs1/0/orig came twice; event 1/1/renewed/3/4 came twice"
+    assert results["transactions"] == "fs1/0/orig 1 usage came twice; event 1/1/renewed/3/4 came twice"
     assert "client 1: amounts sum to -0.024, Redis has -0.018" in results["balances"]
     assert "client 2: amounts sum to 0, Redis has 0.000005" in results["balances"]
     assert results["counters"] == "client 1 counter 3.4.m1: draws sum to 180, Redis has 181"

@@ -113,6 +113,7 @@ ELSEWHERE: dict[int, list[str]] = {
         "store/test_machine.py::test_twin",
         "golden/12-two-at-once.yaml",
     ],
+    43: ["line/test_rerate.py::test_live_calls_meanwhile", "line/test_rerate.py::test_killed_and_resumed"],
     45: ["simulation/test_ablations.py", "faults/test_auditor.py::test_damage_is_noticed"],
     46: ["simulation"],
 }
@@ -125,7 +126,6 @@ WORDS: dict[int, str] = {
     "opened after the lane was taken.",
     39: "No quarantine is built: a record is checked for size before it is parsed, by bounded decoders; "
     "one that killed the process all the same would do so again.",
-    43: "Cannot happen yet: there is no re-rating.",
 }
 """What no test shows: why it cannot happen, or what is left open."""
 

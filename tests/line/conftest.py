@@ -280,6 +280,7 @@ ONE_ENGINE = {
     "test_readiness",
     "test_recycling",
     "test_snapshots",
+    "test_rerate",
 }
 """Modules in which it does not matter by which engine calls are rated."""
 

@@ -113,7 +113,7 @@ def rejected_of(world: World) -> dict[Record, list[Rejected]]:
 def once(transactions: list[Transaction], rejected: dict[Record, list[Rejected]]) -> Iterator[str]:
     """I1, I3, I7: a side of a record has one outcome, a side of a call one transaction; header = value."""
     by_side: dict[tuple[Record, int], str] = {}
-    by_id: dict[tuple[str, str, int], str] = {}
+    by_id: dict[tuple[str, str, int], str] = {}  # a reversal's revision below 0
     for one in transactions:
         known = by_side.setdefault((one.record, one.index), one.where)
         if known != one.where and one.index < len(SIDES):  # a change may have several
@@ -122,7 +122,7 @@ def once(transactions: list[Transaction], rejected: dict[Record, list[Rejected]]
             (
                 one.said["id"],
                 one.said["client"],
-                one.said["revision"] if one.said["type"] != "reversal" else 0,
+                one.said["revision"] if one.said["type"] != "reversal" else -one.said["reverses"],
             ),
             one.where,
         )
@@ -233,6 +233,9 @@ def sums(world: World, transactions: list[Transaction]) -> Iterator[str]:
         balances[client] += micros(one.said["amount"])
         for name, units in counted(one.said):
             used[client][name] += units
+        if one.record[0] == world.topics.commands and one.index >= len(SIDES):
+            for name, units in one.effect[10]:  # its share of a change, which has it, too
+                used[client][name] -= units
     for _, said in journaled(world):
         for name, units in said[9]:
             used[said[5]][name] += units
@@ -394,9 +397,9 @@ def counted(said: dict[str, Any]) -> Iterator[tuple[str, int]]:
     """Yield the counters of a transaction, and what it adds to each: of draws, and of a fee on event."""
     for draw in said.get("draws", ()):
         yield _field(draw), _taken(draw)
-    if said["type"] == "subscription_fee" and said.get("cdr"):
+    if said.get("client_package") and said.get("cdr"):
         begin = f"{said['client_package']}.{said['period']}.fee."
-        yield f"{begin}charged", 1
+        yield f"{begin}charged", -1 if said["type"] == "reversal" else 1
         yield f"{begin}net", micros(said["net"])
         yield f"{begin}amount", micros(said["amount"])
 

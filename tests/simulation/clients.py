@@ -29,6 +29,7 @@ from aiokafka.errors import (
 from aiokafka.producer import sender as aiokafka_sender
 from aiokafka.record.default_records import DefaultRecordBatch
 
+from rater.errors import StreamDown
 from rater.stream.batches import WrittenBatch
 from rater.stream.batches import batches as _batches
 from simulation.broker import Broker, Partition, Place, Raw
@@ -128,6 +129,27 @@ def _read(batch: WrittenBatch) -> list[Raw]:
     read = DefaultRecordBatch(batch._build())  # noqa: SLF001 - the sender's
     assert read.validate_crc()
     return [(record.key, record.value, tuple(record.headers), record.timestamp) for record in read]
+
+
+class Sending(_Client):
+    """As `rater.stream.sending.Sending`: records one by one, each known to be written."""
+
+    async def open(self) -> None:
+        """Connect."""
+        await self._within(lambda: None)
+
+    async def send(self, topic: str, partition: int, key: bytes, value: bytes) -> None:
+        """Write a record."""
+        await self._within(lambda: self.broker.put((topic, partition), [(key, value, (), None)]))
+
+    async def _within(self, call: Callable[[], Any]) -> None:
+        try:
+            await self.ask(call, connect=True)
+        except KafkaError as error:
+            raise StreamDown(str(error)) from error
+
+    async def close(self) -> None:
+        """Let go."""
 
 
 class Producer(_Client):
@@ -393,6 +415,11 @@ class Consumer(_Client):
 
     def _partition(self, place: TopicPartition) -> Partition:
         return self.broker.partition((place.topic, place.partition))
+
+    async def topics(self) -> set[str]:
+        """Return the topics that are there."""
+        found: set[str] = await self.ask(lambda: set(self.broker.topics))
+        return found
 
     async def beginning_offsets(self, places: list[TopicPartition]) -> dict[TopicPartition, int]:
         """Return the first offsets that are kept."""

@@ -226,7 +226,7 @@ class _Feed:
 
     def _catalog_of(self, change: KeptChange) -> int:
         """Return the catalog by which a change was decided, as its transactions say it."""
-        return max([json.loads(value)["catalog"] for _, _, value in change.transactions], default=0)
+        return max([json.loads(value)["catalog"] for _, _, value, _ in change.transactions], default=0)
 
     # ------------------------------------------------------------------ inside
     def _stamp(self, topic: str, offset: int) -> int:

@@ -29,6 +29,7 @@ from rater.cli import (
     recycling,
     rebuilding,
     rating,
+    rerating,
     running,
     topics,
 )
@@ -75,7 +76,7 @@ for _command in (
     *(files.ingest, files.sources, decks.decks, examples.config_group),
     *(topics.transactions, topics.rejected, recycling.recycle),
     *(clients.clients, packages.packages, client_packages.client_packages, pending_charges.pending_charges),
-    *(dids.dids, rating.rate, explaining.explain),
+    *(dids.dids, rating.rate, explaining.explain, rerating.rerate),
 ):
     rater.add_command(_command)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import shlex
 import sys
 import time
 import uuid
@@ -212,6 +213,20 @@ def show(row: Row, first: str | None = None) -> None:
         click.echo(first)
     for line in lines(row):
         click.echo(line, err=first is not None)
+    for offer in offers(row):
+        say(offer)
+
+
+def offers(row: Row) -> Iterator[str]:
+    """Yield the commands that rate again the calls which a command that was done has named."""
+    for event in row["events"]:
+        data = event.get("data")
+        if event.get("type") == "rerate_needed" and not row["dry_run"] and isinstance(data, dict):
+            yield (
+                "calls of this time can be rated again: "
+                + shown_line(f"rater rerate --client {shlex.quote(str(row['client']))} ")
+                + shown_line(f"--from {data.get('from')} --to {data.get('to')}")
+            )
 
 
 def lines(row: Row) -> Iterator[str]:

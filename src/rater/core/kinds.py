@@ -48,6 +48,23 @@ class RenewalOutcome(StrEnum):
     ARCHIVED = "archived"
 
 
+class RerateOutcome(StrEnum):
+    """How a call ended that was rated again; first: it was rejected before."""
+
+    CHANGED = "changed"
+    UNCHANGED = "unchanged"
+    REJECTED = "rejected"
+    FIRST = "first"
+
+
+class RerateState(StrEnum):
+    """What became of a re-rating job at a client."""
+
+    STARTED = "started"
+    DONE = "done"
+    GIVEN_UP = "given_up"
+
+
 class ClientPackageStatus(StrEnum):
     """Where a client package stands: before its first period, in one, or neither (archive)."""
 

@@ -54,6 +54,7 @@ class Seen(Struct):
     client: str
     amount: str
     currency: str
+    revision: int = 1
     at: str = ""
     outcome: str = ""
     side: str = ""
@@ -140,17 +141,18 @@ class Tally:
         except UNREADABLE:
             self.unreadable += 1
             return
-        self._once(seen.id)
+        self._once(f"{seen.id} {seen.revision} {seen.type}")
         self.types[seen.type] += 1
         self.of_clients[seen.client, seen.type] += 1
         self.balances[seen.client] += amount
-        if seen.type != "usage":
+        if not seen.side:  # a fee, a refund, an adjustment
             return
-        self.outcomes[seen.outcome] += 1
+        self.outcomes[seen.outcome] += 1 if seen.type == "usage" else -1
         for draw, units in zip(seen.draws, taken, strict=True):
             self.counters[seen.client, f"{draw.client_package}.{draw.period}.{draw.limit}"] += units
-            self._bar(seen, draw, units)
-        if seen.outcome == "rated":
+            if seen.type == "usage":
+                self._bar(seen, draw, units)
+        if seen.type == "usage" and seen.outcome == "rated":
             self.latest.appendleft(seen)
 
     def event(self, value: bytes) -> Event | None:

@@ -28,6 +28,7 @@ from rater.core.commands.acting import Acted, act, time_fault
 from rater.core.commands.loads import OF_LOAD, chunk_call, chunk_fault, did_commands, event, package_events
 from rater.core.commands.records import (
     LOADS,
+    RERATE_ARGS,
     AssignArgs,
     ClientArgs,
     ClientsArgs,
@@ -35,6 +36,8 @@ from rater.core.commands.records import (
     DidAssignArgs,
     DidReleaseArgs,
     ManifestArgs,
+    RerateArgs,
+    RerateFirstArgs,
     TickArgs,
     client_args,
     load_args,
@@ -62,6 +65,7 @@ from rater.worker.index import (
     is_lane_of,
     settle_did,
 )
+from rater.worker.rerating import note_part
 
 log = structlog.get_logger()
 
@@ -140,6 +144,8 @@ async def _tell_again(buckets: LaneBuckets, batch: Batch, record: Any) -> None:
     args, client = client_args(command), command.client or ""
     if isinstance(args, DidAssignArgs):
         await enter(buckets, batch, record, did_name(args.number), client)
+    elif isinstance(args, RERATE_ARGS):
+        note_part(batch, args)
     elif isinstance(args, AssignArgs):
         done = read_event(batch.events[-1][1] or b"")
         if done is not None and done.client_package is not None:
@@ -270,6 +276,8 @@ async def _obey(buckets: LaneBuckets, batch: Batch, record: Any, command: Comman
             await _tick(buckets, batch, record, command, args, upto_ms)
         elif isinstance(args, DidAssignArgs | DidReleaseArgs):
             await _act_on_did(buckets, batch, record, command, args)
+        elif isinstance(args, RERATE_ARGS):
+            await _rerate(buckets, batch, record, command, args)
         else:
             await _act(buckets, batch, record, command, args)
     except (Refused, ValueError) as error:
@@ -279,6 +287,18 @@ async def _obey(buckets: LaneBuckets, batch: Batch, record: Any, command: Comman
 
 
 _NO_CATALOG = "there is no catalog yet; load one by `rater load`"
+
+
+async def _rerate(
+    buckets: LaneBuckets, batch: Batch, record: Any, command: Command, args: RerateArgs
+) -> None:
+    """Do a part of a re-rating job. Raises as `_act`."""
+    if isinstance(args, RerateFirstArgs):
+        batch.firsts.append((record, args))
+        _tell(batch, EventType.COMMAND_DONE, command, "done", {"job": args.job})
+    else:
+        await _act(buckets, batch, record, command, args)
+    note_part(batch, args)
 
 
 async def _act_on_did(

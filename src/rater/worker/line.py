@@ -33,6 +33,7 @@ from rater.worker.index import to_numbers
 from rater.worker.lane import Lane
 from rater.worker.outrun import make_again
 from rater.worker.panics import proven
+from rater.worker.rerating import first_sides, leave_rejected
 from rater.worker.shared import Shared
 from rater.worker.snapshots import Snapshots
 
@@ -172,7 +173,8 @@ class Line:
         if ahead is not None:
             wake, match = partial(self.wake, batch, views), partial(self.match, batch, views=views)
             sides = await proven(await ahead.rate(wake), ahead.doubtful, standing, match)
-        await self.decide(batch, sides, views)
+        await self.decide(batch, [*sides, *first_sides(self.buckets, batch)], views)
+        leave_rejected(batch)
         batch.position = standing.position = standing.position.behind(batch.last)
         with lane.progress.stage("render"):
             steps.render(batch, standing)

@@ -131,7 +131,7 @@ def test_a_load_of_a_new_client_is_one_change() -> None:
     assert (write.client, write.expected, write.version, write.delta, write.counters) == ("42", 0, 1, 5, [])
     assert write.state == write_state(register_of(held(), balance=5))
     assert (write.least, write.most) == (-LIMIT, LIMIT - 5)
-    ((kind, amount, value),) = change.transactions
+    ((kind, amount, value, _),) = change.transactions
     assert (kind, amount) == ("adjustment", 5)
     assert [event.type for event in change.events] == ["assigned", "activated"]
     said = json.loads(value)

@@ -87,3 +87,26 @@ def test_each_version_of_a_client_is_one_change(versions: list[int], told: str) 
     problems = [one.problem for one in ledger.compare("c", None)]
     assert len(problems) == bool(told)
     assert all(problem.startswith(told) for problem in problems)
+
+
+def test_draws_of_a_change_are_counted_once() -> None:
+    """A re-rate's change has what its transactions draw, too; their headers say which share that is."""
+    draw = {"client_package": "1", "period": 1, "limit": "m", "kind": "volume"}
+    usage = {"revision": 1, "type": "usage", "client": "c", "id": "s/1/orig", "amount": "0"}
+    ledger = Ledger()
+
+    def add(offset: int, said: dict[str, Any], taken: int, counters: list[tuple[str, int]]) -> None:
+        _, effect = share(0, counters=counters)
+        said = {**usage, **said, "draws": [{**draw, "taken": str(taken)}]}
+        ledger.add(0, offset, json.dumps(said).encode(), effect)
+
+    add(1, {}, 60, [("1.1.m", 60)])
+    ledger.control(0, 2, change(0, [("1.1.m", -20)]))
+    add(3, {"type": "reversal", "reverses": 1}, -60, [("1.1.m", -60)])
+    add(4, {"revision": 2}, 40, [("1.1.m", 40)])
+    ledger.control(0, 5, None)
+    assert ledger.findings == []
+    assert ledger.compare("c", (0, {"1.1.m": 40})) == []
+    assert [one.kind for one in ledger.compare("c", (0, {"1.1.m": 60}))] == ["counter"]
+    add(6, {"revision": 3}, 40, [("1.1.m", 30)])
+    assert [one.kind for one in ledger.findings] == ["header"]

@@ -188,7 +188,8 @@ def remove(plan: Plan, place: int, at_ms: int, history: Mapping[str, bytes]) -> 
 
 def _reverse(plan: Plan, held: ClientPackage, period: HeldPeriod, at_ms: int) -> None:
     """Reverse the fees of a period and, where it was given back, its refund."""
-    charged = [*period.charged, *event_charged(plan, held, period)]
+    brought = event_charged(plan, held, period)
+    charged = [*period.charged, *brought]
     back: list[Charged] = list(charged)
     if period.refunded:
         whole = [negated(one) for one in charged]
@@ -206,6 +207,7 @@ def _reverse(plan: Plan, held: ClientPackage, period: HeldPeriod, at_ms: int) ->
             at_ms=at_ms,
             stop_ms=plan.stop_of(held, period, at_ms),
             catalog=plan.catalog.version,
+            revision=period.fee_revision if one in brought else 1,
         )
         plan.move(TransactionType.REVERSAL, -one.amount, value)
 

@@ -15,11 +15,15 @@ from rater.core.bucket.messages import ClientWrite
 
 
 class ChangeTransaction(NamedTuple):
-    """One transaction of a change: its type, its signed micros of the client's currency, its JSON."""
+    """One transaction of a change: its type, its signed micros of the client's currency, its JSON.
+
+    counters: its share of what the change adds to counters; others are of the change alone.
+    """
 
     type: str
     amount: int
     value: bytes
+    counters: tuple[tuple[str, int], ...] = ()
 
 
 class ChangeEvent(NamedTuple):

@@ -174,7 +174,8 @@ def fee_text(
     share = period.share
     kind = fee.charged.type
     out: dict[str, Any] = {
-        "id": f"cp/{held.id}/{period.number}/{kind}", "revision": 1, "type": kind, **_head(state, held, name),
+        "id": f"cp/{held.id}/{period.number}/{kind}",
+        "revision": 1 if cdr is None else period.fee_revision, "type": kind, **_head(state, held, name),
         **_period(period, stop_ms), "at": shared_rfc3339(at_ms),
         "lines": fee.lines, "quantity": held.quantity,
         "proration": None if share is None else {"of": share[0], "in": share[1]},
@@ -202,11 +203,11 @@ def refund_text(
 
 def reversal_text(
     state: ClientState, held: ClientPackage, name: str, period: HeldPeriod, one: Charged,
-    *, stop_ms: int | None, at_ms: int, catalog: int,
+    *, stop_ms: int | None, at_ms: int, catalog: int, revision: int = 1,
 ) -> bytes:  # fmt: skip
-    """Return the reversal of a fee or refund: its id again, with negated numbers."""
+    """Return the reversal of a fee or refund, of this revision: its id again, with negated numbers."""
     return _encode({
-        "id": f"cp/{held.id}/{period.number}/{one.type}", "revision": 1, "reverses": 1,
+        "id": f"cp/{held.id}/{period.number}/{one.type}", "revision": revision, "reverses": revision,
         "type": TransactionType.REVERSAL, **_head(state, held, name), **_period(period, stop_ms),
         "at": rfc3339(at_ms), **_sums([negated(one)]), "currency": state.currency, "catalog": catalog,
     })  # fmt: skip

@@ -68,6 +68,7 @@ class Plan:
         self.delta = 0
         self.transactions: list[ChangeTransaction] = []
         self.events: list[ChangeEvent] = []
+        self.tells_balance = True  # that it has crossed the client's mark
         self.unpayable: dict[str, str] = {}
         """Client package → a sentence: why its fees cannot be worked out."""
         self.due: dict[int, tuple[ClientPackage, ClientState, Any]] = {}
@@ -88,7 +89,6 @@ class Plan:
         """Whether no more due work goes into it; free periods have events alone."""
         return max(len(self.transactions), len(self.events)) >= STEP_MAX
 
-    # ------------------------------------------------------------------ money
     @property
     def balance(self) -> int:
         """The balance as far as the plan has come."""
@@ -116,12 +116,16 @@ class Plan:
         self._least, self._most = max(self._least, self._balance), min(self._most, self._balance)
         return self.balance
 
-    def move(self, kind: str, amount: int, value: bytes) -> None:
-        """Add a transaction. The caller knows that it `fits`."""
-        self.delta += amount
-        self.transactions.append(ChangeTransaction(kind, amount, value))
+    def within(self, least: int, most: int) -> bool:
+        """Return whether the balance lies in an interval; the plan holds for no other. Nothing was moved."""
+        self._least, self._most = max(self._least, least), min(self._most, most)
+        return least <= self.balance <= most
 
-    # ------------------------------------------------------------------ counters
+    def move(self, kind: str, amount: int, value: bytes, counters: tuple[tuple[str, int], ...] = ()) -> None:
+        """Add a transaction. The caller knows that it `fits`, and has counted what it adds to counters."""
+        self.delta += amount
+        self.transactions.append(ChangeTransaction(kind, amount, value, counters))
+
     def counter(self, field: str) -> int:
         """Return what a counter holds; the plan holds for exactly that."""
         value = self._counters.get(field, 0)
@@ -137,12 +141,16 @@ class Plan:
             self._asked[field] = CounterChange(field, *span, 0)
         return value
 
+    def counter_within(self, asked: CounterChange) -> bool:
+        """Return whether a counter lies in an interval, and add to it; the plan holds for no other value."""
+        self._asked[asked.field] = asked
+        return asked.least <= self._counters.get(asked.field, 0) <= asked.most
+
     def count(self, field: str, delta: int) -> None:
         """Add to a counter that was asked for."""
         asked = self._asked[field]
         self._asked[field] = asked._replace(delta=asked.delta + delta)
 
-    # ------------------------------------------------------------------ client packages
     def place_of(self, of_id: str) -> int | None:
         """Return where a client package stands among the client's; None: it has none of this id."""
         return next((place for place, of in enumerate(self.packages) if of.id == of_id), None)
@@ -243,7 +251,6 @@ class Plan:
         """What the plan puts into the history: field → row."""
         return dict(self._history)
 
-    # ------------------------------------------------------------------ the whole
     def change(self, due_ms: int | None, calls_ms: int | None, at_ms: int) -> Change:
         """Return what was decided, at the instant of the change.
 
@@ -285,7 +292,7 @@ class Plan:
     def _cross(self, at_ms: int) -> None:
         """Tell that the balance fell below the client's mark, or rose to it again."""
         mark = self.state.low_balance
-        if mark is None or not (self.delta or self._expected == 0):
+        if mark is None or not self.tells_balance or not (self.delta or self._expected == 0):
             return
         delta, self.delta = self.delta, 0
         was_low = self._expected > 0 and not self.reaches(mark)  # a new client was not low

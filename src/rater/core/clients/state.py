@@ -32,7 +32,8 @@ class HeldPeriod(Struct, array_like=True, frozen=True, gc=False):
     charged: what was charged when it opened. moved, rolled: by limit, what left it for the next period, and
     what came from the one before (counting units). taxes: (name, percent) of a fee that its first call
     brings. voided: nothing draws from it any more. refunded: what was charged was given back. told: that
-    volume of it expires was told, or none did.
+    volume of it expires was told, or none did. fee_revision: of the fee
+    that a call has brought, or of the next one.
     """
 
     number: int
@@ -48,6 +49,7 @@ class HeldPeriod(Struct, array_like=True, frozen=True, gc=False):
     voided: bool = False
     refunded: bool = False
     told: bool = False
+    fee_revision: int = 1
 
 
 class Waiting(Struct, array_like=True, frozen=True, gc=False):
@@ -143,6 +145,15 @@ class ClientPackage(Struct, array_like=True, gc=False):
     life: Life | None = None
 
 
+class Rerating(Struct, array_like=True, frozen=True, gc=False):
+    """The job that rates calls of a client again: its id, since when, and the calls of [from_ms, to_ms)."""
+
+    job: str
+    since_ms: int
+    from_ms: int
+    to_ms: int
+
+
 class ClientState(Struct, array_like=True, gc=False):
     """A client as Redis keeps it, msgpack. Money in micros of its currency.
 
@@ -151,7 +162,9 @@ class ClientState(Struct, array_like=True, gc=False):
     empty while there was only one. changed_ms: the instant of the last change. due_ms: when something was due
     next as of that change, None: never; the index of due work has it; calls_ms: the same of what a call does
     before it. numbered: the number given last to a
-    client package that a command assigned; removed: ids that are not given again.
+    client package that a command assigned; removed: ids that are not given again. rerating: the job that
+    rates its calls again, which no other may do meanwhile; rerated: pieces that jobs have
+    had published.
     """
 
     id: str
@@ -175,6 +188,8 @@ class ClientState(Struct, array_like=True, gc=False):
     calls_ms: int | None = None
     numbered: int = 0
     removed: tuple[str, ...] = ()
+    rerating: Rerating | None = None
+    rerated: int = 0
 
 
 def zone_name(state: ClientState, at_ms: int) -> str:

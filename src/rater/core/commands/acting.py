@@ -28,6 +28,7 @@ from rater.core.clients.planning import Cause, Known, Plan
 from rater.core.clients.state import ClientState, did_of
 from rater.core.commands.loads import event
 from rater.core.commands.records import (
+    RERATE_ARGS,
     AdjustArgs,
     AssignArgs,
     ClientArgs,
@@ -35,8 +36,10 @@ from rater.core.commands.records import (
     DidAssignArgs,
     DidReleaseArgs,
     EndDateArgs,
+    RerateArgs,
     key_of,
 )
+from rater.core.commands.rerates import rerate
 from rater.core.instants import earlier, is_stamp, milliseconds, rfc3339
 from rater.core.kinds import Do, EventType
 from rater.core.periods import when_ms
@@ -83,6 +86,8 @@ def act(
     """
     at_ms = max(whole_second(milliseconds(command.at)), state.changed_ms)
     plan = Plan(state, catalog, known, Cause(command.id, command.actor), keep_ms=keep_ms)
+    if isinstance(args, RERATE_ARGS):
+        return _rerate(plan, command, args, at_ms)
     field, content = _key(command)
     done = plan.counter(field)
     if done:
@@ -112,6 +117,20 @@ def act(
     if not command.dry_run:
         change.events = (*change.events, told)
     return Acted(change, data, held_id)
+
+
+def _rerate(plan: Plan, command: Command, args: RerateArgs, at_ms: int) -> Acted:
+    """Do a part of a re-rating job. It has no key: the version that it names is there once."""
+    last_ms, _ = settle_before(plan, at_ms)
+    if plan.touched:
+        return Acted(finished(plan, last_ms), more=True)
+    data: dict[str, Any] = {"dry_run": command.dry_run, "repeated": False}
+    told = rerate(plan, args, at_ms)
+    if told is None:
+        return Acted(None, {**data, "repeated": True, "job": args.job, "version": plan.state.version})
+    change, data = finished(plan, at_ms), {**data, **told}
+    change.events = (*change.events, event(EventType.COMMAND_DONE, command, "done", data))
+    return Acted(change, data)
 
 
 def _key(command: Command) -> tuple[str, int]:

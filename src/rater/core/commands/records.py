@@ -13,12 +13,13 @@ from __future__ import annotations
 
 import re
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
 
 from rater.core.amounts import QUANTITY_MAX, parse_micros
+from rater.core.bucket.messages import CounterChange
 from rater.core.catalog.specs import ClientEntry
 from rater.core.catalog_files.fields import (
     CODE,
@@ -31,7 +32,7 @@ from rater.core.instants import instant, milliseconds
 from rater.core.json_text import UNREADABLE
 from rater.core.kinds import Do
 from rater.core.periods import canonical_when
-from rater.core.reasons import shown
+from rater.core.reasons import Reason, shown
 from rater.core.sources.values import TIME_MS_MAX
 
 CHUNK_CLIENTS_MAX = 400
@@ -161,12 +162,80 @@ class TickArgs(msgspec.Struct, forbid_unknown_fields=True):
     done: _Name | None = None
 
 
-ClientArgs = AdjustArgs | AssignArgs | EndDateArgs | NoArgs | DidAssignArgs | DidReleaseArgs | TickArgs
+class RerateBeginArgs(msgspec.Struct, tag="begin", tag_field="part", forbid_unknown_fields=True):
+    """Let a job rate calls of the client again; no other may until it is done. from_ms, to_ms: of calls."""
 
-ARGS: dict[str, type[ClientArgs]] = {
+    job: _Name
+    from_ms: int
+    to_ms: int
+
+
+class RejectedAgain(msgspec.Struct, forbid_unknown_fields=True):
+    """A side that cannot be rated any more. value: its record, or a CDR in place of that; headers: of it.
+
+    key, value: base64.
+    """
+
+    reason: Reason
+    detail: _Text
+    shown: _Text
+    side: Literal["orig", "term"]
+    topic: _Text
+    partition: _Whole
+    offset: _Whole
+    key: bytes | None
+    value: bytes
+    columns: bytes | None = None
+
+
+class RerateSwapArgs(msgspec.Struct, tag="swap", tag_field="part", forbid_unknown_fields=True):
+    """Put what was published of calls right: reversals, successors, and the sides that are rejected now.
+
+    It was worked out for the client's `version` and this catalog, and holds while balance (micros) and
+    counters lie in these intervals.
+    """
+
+    job: _Name
+    version: _Version
+    catalog: _Version
+    least: int
+    most: int
+    counters: list[CounterChange]
+    transactions: list[str]
+    rejected: list[RejectedAgain] = []
+
+
+class RerateFirstArgs(msgspec.Struct, tag="first", tag_field="part", forbid_unknown_fields=True):
+    """Rate a side that was rejected, whatever its age. topic: of its source; value, columns: base64."""
+
+    job: _Name
+    topic: _Name
+    side: Literal["orig", "term"]
+    value: bytes
+    columns: bytes | None = None
+
+
+class RerateEndArgs(msgspec.Struct, tag="end", tag_field="part", forbid_unknown_fields=True):
+    """The job is done with the client, or (done False) it was given up. calls, changed: how many."""
+
+    job: _Name
+    done: bool
+    calls: _Whole = 0
+    changed: _Whole = 0
+
+
+RerateArgs = RerateBeginArgs | RerateSwapArgs | RerateFirstArgs | RerateEndArgs
+RERATE_ARGS = (RerateBeginArgs, RerateSwapArgs, RerateFirstArgs, RerateEndArgs)
+
+ClientArgs = (
+    AdjustArgs | AssignArgs | EndDateArgs | NoArgs | DidAssignArgs | DidReleaseArgs | TickArgs | RerateArgs
+)
+
+ARGS: dict[str, Any] = {
     Do.ADJUST: AdjustArgs, Do.ASSIGN: AssignArgs, Do.EDIT_END_DATE: EndDateArgs, Do.STOP_NOW: NoArgs,
     Do.STOP_AT_PERIOD_END: NoArgs, Do.CANCEL: NoArgs, Do.REMOVE: NoArgs, Do.INVOICE_PENDING_CHARGE: NoArgs,
     Do.DID_ASSIGN: DidAssignArgs, Do.DID_RELEASE: DidReleaseArgs, Do.TICK: TickArgs,
+    Do.RERATE: RerateArgs,
 }  # fmt: skip
 """`do` → its arguments, of commands that are no parts of loads."""
 
@@ -242,7 +311,8 @@ def client_args(command: Command) -> ClientArgs | str:
     if problem is not None:
         return f"{command.do}: {problem}"
     try:
-        return _checked(msgspec.json.decode(command.args, type=form))
+        args: ClientArgs = msgspec.json.decode(command.args, type=form)
+        return _checked(args)
     except UNREADABLE as error:
         return f"args of {command.do}: {shown(str(error))}"
 

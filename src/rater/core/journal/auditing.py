@@ -177,6 +177,11 @@ class Ledger:
             return
         if effect is not None and (effect.topic, effect.offset, effect.index) == of.identity:
             of.left -= effect.balance
+            for (
+                field,
+                units,
+            ) in effect.counters:  # the change has them, and the transaction's draws are counted
+                self.counters[effect.client][field] -= units
         else:
             self._close(partition)
 
@@ -273,12 +278,16 @@ def _told(client: str, amount: int, counters: Iterable[tuple[str, int]]) -> str:
 
 
 def _brought(fee: _Transaction, amount: int) -> list[tuple[str, int]]:
-    """Return what is counted of a fee that a call brought (charge on event): such a one names its call."""
-    if fee.type != TransactionType.SUBSCRIPTION_FEE or not fee.cdr:
+    """Return what is counted of a fee that a call brought (charge on event), or of its reversal.
+
+    Such a one names its call.
+    """
+    if fee.client_package is None or not fee.cdr:
         return []
-    begin = counter_field(fee.client_package or "", fee.period or 0, "fee")
+    charged = -1 if fee.type == TransactionType.REVERSAL else 1
+    begin = counter_field(fee.client_package, fee.period or 0, "fee")
     return [
-        (f"{begin}.charged", 1),
+        (f"{begin}.charged", charged),
         (f"{begin}.net", parse_micros(fee.net or "")),
         (f"{begin}.amount", amount),
     ]

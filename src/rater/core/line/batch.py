@@ -136,6 +136,8 @@ class Side(Struct, gc=False):
     head: TransactionHead | None = None
     rate_text: RateText | None = None
     limits: tuple[LimitText, ...] = ()
+    job: str | None = None
+    """The re-rating job that has it rated, of one that was rejected before."""
     whole: bool = False
     """The first limits did not do for it: it is asked with all of them."""
     catalog: int = 0
@@ -191,6 +193,8 @@ class Batch:
         """(number, client, time) of DIDs that changes freed: the lanes of the numbers are told."""
         self.to_numbers: list[tuple[str, bytes]] = []
         """(number, command) for the lanes of numbers."""
+        self.firsts: list[tuple[Any, Any]] = []
+        """(record, `RerateFirstArgs`) of commands that have a side rated which was rejected before."""
         self.counts = Counts()
         for _, records in self.polled:
             self.counts.cdrs += len(records)
@@ -254,7 +258,7 @@ class Batch:
     def release(self) -> None:
         """Let go of what only processing needed: what is published stays."""
         self.polled, self.commands, self.last, self.sides, self.changes = [], [], {}, [], []
-        self.woken, self.steps = [], {}
+        self.woken, self.firsts, self.steps = [], [], {}
 
 
 def slices(standing: Standing, polled: list[tuple[str, list[Any]]], records_max: int) -> list[Batch]:

@@ -9,7 +9,16 @@ import msgspec
 
 from rater.core.catalog.specs import LimitType
 from rater.core.clients.changes import ChangeEvent
-from rater.core.kinds import DuplicateKind, EventType, RenewalOutcome, Result, SideLabel, SideOutcome
+from rater.core.kinds import (
+    DuplicateKind,
+    EventType,
+    RenewalOutcome,
+    RerateOutcome,
+    RerateState,
+    Result,
+    SideLabel,
+    SideOutcome,
+)
 from rater.core.reasons import Reason
 
 
@@ -37,6 +46,10 @@ class Counts:
     """What became of renewals, as events tell it."""
     commands: Counter[tuple[str, Result]] = field(default_factory=Counter)
     """(`Do`, result) → commands. Whoever may write to the topic may ask for something else."""
+    rerated: Counter[RerateOutcome] = field(default_factory=Counter)
+    """Outcome → calls that were rated again."""
+    rerates: Counter[RerateState] = field(default_factory=Counter)
+    """State → jobs that came to it, at one client each."""
     replayed: int = 0
     """Sides published again from a kept outcome."""
     returned: int = 0
@@ -47,6 +60,11 @@ class Counts:
     def tell(self, event: ChangeEvent) -> None:
         """Count an event, and the renewal that it tells of."""
         self.events[event.type] += 1
+        if event.type == EventType.RERATE_STARTED:
+            self.rerates[RerateState.STARTED] += 1
+        elif event.type == EventType.RERATE_DONE:
+            given_up = msgspec.json.decode(event.value)["data"]["given_up"]
+            self.rerates[RerateState.GIVEN_UP if given_up else RerateState.DONE] += 1
         outcome = _RENEWALS.get(event.type)
         if outcome is not None and _is_renewal(event):
             self.renewals[outcome] += 1

@@ -57,7 +57,9 @@ class RequestBuilder:
         self._clients: dict[str, tuple[int, dict[str, int]]] = {}
         """Client → its place among the uses, and the numbers of its counters' fields there."""
         self._topics: dict[str, int] = {}
-        self._heads: dict[tuple[str, str | None, int, str, bytes], tuple[int, TransactionHead, HeadRow]] = {}
+        self._heads: dict[
+            tuple[str, str | None, int, str, str | None, bytes], tuple[int, TransactionHead, HeadRow]
+        ] = {}
         self._rates: dict[str, tuple[int, RateText]] = {}
         self._limits: dict[tuple[Candidate, ...], tuple[int, tuple[LimitText, ...], list[msgspec.Raw]]] = {}
         self._last: Record | None = None
@@ -114,10 +116,11 @@ class RequestBuilder:
         """Return what the side's transaction shares with others of its client, and its number."""
         # By what is open, not by the object that says so, which may be one of several that were remembered.
         open_now = b"" if side.opened is None else side.opened.written
-        key = view.id, side.account, side.index, cdr.service, open_now
+        key = view.id, side.account, side.index, cdr.service, side.job, open_now
         found = self._heads.get(key)
         if found is None:
-            text = head_of(view, side.account, SIDES[side.index], cdr.service, packages, catalog)
+            name = SIDES[side.index]
+            text = head_of(view, side.account, name, cdr.service, packages, catalog, side.job)
             packed = NOTHING_OPEN if side.opened is None else side.opened.packed
             row = text.client, text.ids, text.amount, text.end, packed
             found = self._heads[key] = len(self._heads), text, row

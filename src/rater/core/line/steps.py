@@ -363,10 +363,10 @@ def _render_change(batch: Batch, standing: Standing, change: KeptChange) -> None
         [*change.upon], change.instead,
     )  # fmt: skip
     batch.transactions.append(change_record(whole))
-    for kind, amount, value in change.transactions:
+    for kind, amount, value, counters in change.transactions:
         share = Effect(
             change.topic, lane, change.offset, change.index, change.record_ms, lane_ms, b"", b"",
-            change.client, amount, [],
+            change.client, amount, [*counters],
         )  # fmt: skip
         batch.transactions.append((key, value, effect_headers(share)))
         batch.counts.transactions[kind] += 1
@@ -380,21 +380,36 @@ def account_state(topic: str, offset: int, accounts: list[tuple[str, str]]) -> O
 def reject(batch: Batch, side: Side, rejection: Rejection) -> None:
     """Publish a side, or a record, as rejected."""
     record = side.record
+    batch.rejected.append(
+        rejected_record(
+            rejection, (side.topic, batch.lane, side.offset), record.key, record.value,
+            catalog=side.catalog or batch.catalog, attempt=header_of(record, "attempt") or b"1",
+            columns=header_of(record, COLUMNS),
+        )
+    )  # fmt: skip
+    batch.counts.rejected[rejection.reason] += 1
+    batch.counts.sides[rejection.side or "none", SideOutcome.REJECTED] += 1
+    if rejection.reason is Reason.DUPLICATE_DIFFERS:
+        batch.counts.duplicates[DuplicateKind.DIFFERS] += 1
+
+
+def rejected_record(
+    rejection: Rejection, place: tuple[str, int, int], key: bytes | None, value: bytes | None, *,
+    catalog: int, attempt: bytes, columns: bytes | None,
+) -> Outgoing:  # fmt: skip
+    """Return the record of a side, or a record, that is rejected. place: topic, partition, offset of it."""
+    topic, partition, offset = place
     headers: Headers = [
         ("reason", rejection.reason.value.encode()),
         ("detail", rejection.detail.encode("utf-8", "backslashreplace")),
         ("value", rejection.value.encode("utf-8", "backslashreplace")),
         ("side", (rejection.side or "").encode()),
-        ("source_topic", side.topic.encode()),
-        ("source_partition", b"%d" % batch.lane),
-        ("source_offset", b"%d" % side.offset),
-        ("catalog", b"%d" % (side.catalog or batch.catalog)),
-        ("attempt", header_of(record, "attempt") or b"1"),
+        ("source_topic", topic.encode()),
+        ("source_partition", b"%d" % partition),
+        ("source_offset", b"%d" % offset),
+        ("catalog", b"%d" % catalog),
+        ("attempt", attempt),
     ]
-    if (columns := header_of(record, COLUMNS)) is not None:  # the record says nothing without it
+    if columns is not None:  # the record says nothing without it
         headers.append((COLUMNS, columns))
-    batch.rejected.append((record.key, record.value, headers))
-    batch.counts.rejected[rejection.reason] += 1
-    batch.counts.sides[rejection.side or "none", SideOutcome.REJECTED] += 1
-    if rejection.reason is Reason.DUPLICATE_DIFFERS:
-        batch.counts.duplicates[DuplicateKind.DIFFERS] += 1
+    return key, value, headers

@@ -73,14 +73,33 @@ def identify(  # noqa: PLR0911 - one for each way that it ends
         return _no_client(client, side) if client in views.absent_clients else Missing(client, None)
     if account is not None and account not in view.accounts:
         return _foreign_account(account, client, side, views)
+    rate = _rate_of(cdr, side, party, view, account, catalog)
+    return rate if isinstance(rate, Rejection) else Identified(view, account, rate)
+
+
+def rate_again(
+    cdr: Cdr, side: Side, party: Party, view: ClientView, account: str | None, catalog: Catalog
+) -> Rate | Rejection | None:
+    """Return the rate of a side that was found before: client and account stand (RULES.md 5).
+
+    None: nothing was used. Reasons: service_unknown, rate_missing.
+    """
+    if cdr.service not in catalog.services:
+        return _no_service(cdr, side)
+    return _rate_of(cdr, side, party, view, account, catalog)
+
+
+def _rate_of(
+    cdr: Cdr, side: Side, party: Party, view: ClientView, account: str | None, catalog: Catalog
+) -> Rate | Rejection | None:
     if not cdr.used:
-        return Identified(view, account, None)
+        return None
     if party.rate is not None:
-        return Identified(view, account, given_rate(party.rate))
+        return given_rate(party.rate)
     name = view.table_name(account, side, cdr.service)
     table = None if name is None else catalog.tables.get(name)
     rate = None if table is None else table.lookup(cdr.called, cdr.at_ms)
-    return _no_rate(cdr, side, view, account) if rate is None else Identified(view, account, rate)
+    return _no_rate(cdr, side, view, account) if rate is None else rate
 
 
 def _no_service(cdr: Cdr, side: Side) -> Rejection:

@@ -98,15 +98,19 @@ def refused(outcome: int, cdr_id: str, side: Side) -> Rejection:
 
 def head_of(
     view: ClientView, account: str | None, side: Side, service: str, packages: tuple[PeriodText, ...],
-    catalog: int,
+    catalog: int, job: str | None = None,
 ) -> TransactionHead:  # fmt: skip
-    """Return what stands in the transactions of all calls of this side, account, service and packages."""
+    """Return what stands in the transactions of all calls of this side, account, service and packages.
+
+    job: the re-rating job that has them rated.
+    """
+    made_by = "" if job is None else f',"job":{quoted(job)}'
     of = "null" if account is None else quoted(account)
     return TransactionHead(
         view.id,
         f'{side}",{view.text},"account":{of},"side":"{side}","service":{quoted(service)},"cdr":{{"source":"',
         "" if service == CALLS else 'null,"volume":',
-        f',{view.currency_text},"catalog":{catalog}',
+        f',{view.currency_text}{made_by},"catalog":{catalog}',
         packages,
     )
 

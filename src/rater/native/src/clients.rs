@@ -63,6 +63,8 @@ struct MoreOfPeriod {
     moved: Vec<(Box<str>, i64)>,
     rolled: Vec<(Box<str>, i64)>,
     taxes: Vec<(Box<str>, Box<str>)>,
+    /// How many fees of it that calls brought were published before the next one.
+    fees: i64,
 }
 
 impl HeldPeriod {
@@ -93,6 +95,11 @@ impl HeldPeriod {
 
     pub fn taxes(&self) -> &[(Box<str>, Box<str>)] {
         self.more.as_ref().map_or(&[], |more| &more.taxes)
+    }
+
+    /// Revision of the next fee that a call brings.
+    pub fn fee_revision(&self) -> i64 {
+        self.more.as_ref().map_or(0, |more| more.fees) + 1
     }
 }
 
@@ -256,10 +263,16 @@ impl HeldPeriod {
         let rolled = fields.next(|from| option(from, units))?;
         let taxes = fields.next(|from| list(from, |from| pair(from, boxed, boxed)))?;
         let voided = fields.next(Reader::bool)?;
+        let mut fees = 0;
+        if fields.left > 2 {
+            fields.skip(2)?;
+            fees = fields.next(Reader::int)? - 1;
+        }
         fields.end()?;
         let rolls = rolled.is_some();
-        let more = MoreOfPeriod { share, moved, rolled: rolled.unwrap_or_default(), taxes };
-        let any = more.share.is_some() || more.moved.len() + more.rolled.len() + more.taxes.len() > 0;
+        let more = MoreOfPeriod { share, moved, rolled: rolled.unwrap_or_default(), taxes, fees };
+        let units = more.moved.len() + more.rolled.len();
+        let any = more.share.is_some() || units + more.taxes.len() > 0 || more.fees > 0;
         let more = any.then(|| Box::new(more));
         Ok(HeldPeriod { number, start_ms, stop_ms, by_ms, count, voided, rolls, more })
     }

@@ -171,7 +171,8 @@ fn fee_text(
     let (at_ms, catalog) = at;
     let mut out = String::with_capacity(600);
     let id = format!("cp/{}/{}/{KIND}", held.id, period.number);
-    let _ = write!(out, "{{\"id\":{},\"revision\":1,\"type\":\"{KIND}\"", quoted(&id));
+    let revision = period.fee_revision();
+    let _ = write!(out, "{{\"id\":{},\"revision\":{revision},\"type\":\"{KIND}\"", quoted(&id));
     let _ = write!(out, ",\"client\":{},\"account\":", quoted(&view.id));
     out.push_str(&held.account.as_deref().map_or("null".to_string(), quoted));
     for (name, text) in [

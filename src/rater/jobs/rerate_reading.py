@@ -1,0 +1,291 @@
+"""What a re-rate reads: the journal, and the rejected records that can be rated now (decision 0111)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
+from hashlib import blake2b
+from typing import Any, NamedTuple
+
+from msgspec import Struct
+
+from rater.core.catalog.compiled import Catalog
+from rater.core.cdr import SIDES, Arrival, Cdr
+from rater.core.clients.views import Views
+from rater.core.journal.records import CHANGE_INDEX_MIN, Effect
+from rater.core.json_text import UNREADABLE
+from rater.core.kinds import TransactionType
+from rater.core.line import steps
+from rater.core.line.batch import Side
+from rater.core.line.reading import header_of, read
+from rater.core.reasons import Reason
+from rater.core.rerating.calls import (
+    NOWHERE,
+    PastSide,
+    Place,
+    Sent,
+    Told,
+    is_of_call,
+    read_told,
+    sorted_as,
+    sorted_unrated,
+    unrated,
+)
+from rater.core.rerating.client import Window
+from rater.core.sources.csv_reading import COLUMNS
+from rater.core.sources.source_map import SourceMap
+from rater.jobs.spooling import Sorted, Sorter
+from rater.store.buckets import Buckets
+from rater.stream.connecting import Connection
+from rater.stream.journal import end_offsets, read_range
+from rater.stream.records import bounds, read_records
+from rater.stream.topics import Topics
+
+IDENTIFIED_TOGETHER = 1000
+"""Rejected records whose clients are looked up together."""
+SENT_BYTES_MAX = 512 * 1024
+"""A rejected record that is larger is left to `rater recycle`: it would not go into a command."""
+NEVER_AGAIN = frozenset({Reason.TOO_OLD, Reason.DUPLICATE_DIFFERS})
+"""Whether these were rated before only `rater recycle --late` can say; or they were."""
+
+Passed = Callable[[int, int], None]
+"""Called with the records read, and to be read."""
+
+
+class Selection(Struct, frozen=True):
+    """Which calls are rated again. clients: None: of all. code: a prefix of the identified code."""
+
+    clients: Collection[str] | None
+    window: Window
+    code: str = ""
+
+    def has_client(self, client: str) -> bool:
+        """Return whether calls of a client are among them."""
+        return self.clients is None or client in self.clients
+
+    def has(self, told: Told) -> bool:
+        """Return whether a transaction of a call is among them; fees are with their calls."""
+        if not self.has_client(told.client):
+            return False
+        if told.client_package is not None:
+            return True
+        start, stop = self.window
+        return start <= told.at_ms < stop and (not self.code or (told.code or "").startswith(self.code))
+
+
+class Sources(NamedTuple):
+    """What is read from. maps: by topic. newest: asks for the catalog that is in force by then."""
+
+    client: Connection
+    topics: Topics
+    store: Buckets
+    maps: Mapping[str, SourceMap]
+    catalog: Catalog
+    newest: Callable[[], Awaitable[Catalog | None]]
+
+
+class Reading:
+    """The calls of a selection, sorted, and up to where the journal was read."""
+
+    def __init__(self, sources: Sources, selection: Selection) -> None:
+        """Read nothing yet."""
+        self._at, self._selection = sources, selection
+        self._positions: dict[int, int] = {}
+        """Partition of the journal → offset up to which it was read."""
+        self._pieces: dict[str, tuple[int, int]] = {}
+        """Client → how many pieces of jobs were read, and the offset of the last one's command."""
+        self._since: dict[str, list[Sorted]] = {}
+        """Client → what jobs have published of its calls since, as far as it was read."""
+        self.left_out = 0
+        """Rejected records that are too large for a command."""
+        self.rejected_from_ms: int | None = None
+        """Time of the oldest rejected records, where older ones are gone; None: none are."""
+        self.given_up: set[str] = set()
+        """Ids of rejected calls that were sent to be rated: those without a transaction are not to be."""
+        self._sorter = Sorter()
+        self._unrated: set[bytes] = set()
+        self._rated: set[bytes] = set()
+
+    async def read(self, passed: Passed) -> None:
+        """Read all of it."""
+        await self._read_rejected()
+        lanes = range(self._at.topics.partitions)
+        ends = await end_offsets(self._at.client, self._at.topics.transactions, lanes)
+        total, done = sum(ends.values()), 0
+        for lane in lanes:
+            topic, last = self._at.topics.transactions, 0
+            async for records in read_range(self._at.client, topic, lane, 0, ends[lane]):
+                for _, _, value, said in records:
+                    if value is not None and isinstance(said, Effect):
+                        self._take(value, said)
+                done, last = done + records[-1][0] + 1 - last, records[-1][0] + 1
+                passed(min(done, total), total)
+                await asyncio.sleep(0)
+            self._positions[lane] = ends[lane]
+        passed(total, total)
+
+    def _take(self, value: bytes, effect: Effect) -> None:
+        if not self._selection.has_client(effect.client):
+            return
+        told = told_of(value)
+        if told is None:
+            return
+        if told.job is not None and effect.index >= CHANGE_INDEX_MIN:
+            count, offset = self._pieces.get(told.client, (0, -1))
+            self._pieces[told.client] = count + (offset != effect.offset), effect.offset
+        name = _digest(told.client, told.id)
+        if name in self._unrated:
+            self._rated.add(name)
+        if self._selection.has(told):
+            self._sorter.add(sorted_as(told, value, place_of(told, effect)))
+
+    def clients(self) -> Iterator[tuple[str, Iterator[Sorted]]]:
+        """Yield each client with what was published of its calls, sorted; go through one before the next."""
+        entries = iter(self._sorter)
+        entry = next(entries, None)
+        while entry is not None:
+            client = entry[0].client
+            kept = _Run(client, entry, entries)
+            yield client, iter(kept)
+            entry = kept.rest()
+
+    def pieces(self, client: str) -> int:
+        """Return how many pieces jobs have had published of a client, as far as the journal was read."""
+        return self._pieces.get(client, (0, -1))[0]
+
+    def was_rated(self, call: PastSide) -> bool:
+        """Return whether a rejected call was rated since, at whatever time its transaction is."""
+        return not call.revision and _digest(call.client, call.name) in self._rated
+
+    def close(self) -> None:
+        """Let go of what was read."""
+        self._sorter.close()
+
+    async def read_on(self, client: str) -> list[Sorted]:
+        """Return, sorted, what jobs have published of a client's calls since it was asked last.
+
+        Clients are gone through in order: of those before nothing is kept.
+        """
+        topic = self._at.topics.transactions
+        ends = await end_offsets(self._at.client, topic, list(self._positions))
+        for lane, start in self._positions.items():
+            async for records in read_range(self._at.client, topic, lane, start, max(start, ends[lane])):
+                for _, _, value, said in records:
+                    if value is not None and isinstance(said, Effect) and said.client >= client:
+                        self._keep(value, said)
+            self._positions[lane] = max(start, ends[lane])
+        self._since = {of: found for of, found in self._since.items() if of >= client}
+        return sorted(self._since.pop(client, []))
+
+    def _keep(self, value: bytes, effect: Effect) -> None:
+        told = told_of(value)
+        if told is not None and told.job is not None and self._selection.has(told):
+            entry = sorted_as(told, value, place_of(told, effect))
+            self._since.setdefault(effect.client, []).append(entry)
+
+    # ------------------------------------------------------------------ rejected records
+    async def _read_rejected(self) -> None:
+        topic = self._at.topics.rejected
+        for lane, (start, end) in (await bounds(self._at.client, topic, self._at.topics.partitions)).items():
+            some, oldest = list[Any](), start > 0
+            async for records in read_records(self._at.client, topic, lane, start, end):
+                if oldest:  # of those that are there
+                    self.rejected_from_ms = max(self.rejected_from_ms or 0, records[0].timestamp)
+                    oldest = False
+                some += records
+                if len(some) >= IDENTIFIED_TOGETHER:
+                    await self._take_rejected(some)
+                    some = []
+            await self._take_rejected(some)
+
+    async def _take_rejected(self, records: Iterable[Any]) -> None:
+        sides = [side for record in records for side in self._unrated_sides(record)]
+        views = Views()
+        while lacking := steps.identify(sides, self._at.catalog, views):
+            states = await self._at.store.states(lacking.clients)
+            owners = await self._at.store.accounts(lacking.accounts)
+            if lacking.catalog:
+                return  # clients of a newer catalog: a job that begins now has it
+            views.learn(lacking.clients, lacking.accounts, states, owners, {})
+        for side in sides:
+            if side.rejection is None and side.view is not None and side.cdr is not None:
+                self._add_unrated(side, side.cdr, side.view.id)
+
+    def _add_unrated(self, side: Side, cdr: Cdr, client: str) -> None:
+        start, stop = self._selection.window
+        code = "" if side.rate is None else side.rate.code
+        if not (self._selection.has_client(client) and start <= cdr.at_ms < stop):
+            return
+        if not code.startswith(self._selection.code):
+            return
+        value, name = side.record.value, _digest(client, f"{cdr.source}/{cdr.id}/{SIDES[side.index]}")
+        if name in self._unrated:
+            return  # it was rejected more than once
+        if len(value) > SENT_BYTES_MAX:
+            self.left_out += 1
+            return
+        place = side.topic, int(header_of(side.record, "source_partition") or 0), side.record.offset
+        sent = Sent(side.topic, value, header_of(side.record, COLUMNS))
+        call = unrated(cdr, side.index, client, side.account, place, sent)
+        self._unrated.add(name)
+        self._sorter.add(sorted_unrated(call))
+
+    def _unrated_sides(self, record: Any) -> list[Side]:
+        """Return the sides of a rejected record, as far as it can be read now."""
+        topic = (header_of(record, "source_topic") or b"").decode("utf-8", "replace")
+        name = (header_of(record, "side") or b"").decode("utf-8", "replace")
+        reason = (header_of(record, "reason") or b"").decode("utf-8", "replace")
+        known = topic in self._at.topics.data or topic in self._at.maps
+        if reason in NEVER_AGAIN or not known or record.value is None:
+            return []
+        arrival = Arrival(record.timestamp, record.timestamp, self._at.catalog.service_names)
+        mapped = self._at.maps.get(topic)
+        source_map = None if mapped is None else mapped.under(self._at.catalog.zones)
+        found = read(record, arrival, source_map)
+        if not isinstance(found, Cdr):
+            return []
+        return [
+            Side(topic, record, index, found, party)
+            for index, party in enumerate((found.orig, found.term))
+            if party is not None and name in (SIDES[index], "")
+        ]
+
+
+class _Run:
+    """Entries of one client in front of a sorted stream; what is behind them is kept for the next."""
+
+    def __init__(self, client: str, first: Sorted, entries: Iterator[Sorted]) -> None:
+        self._client, self._entries = client, entries
+        self._next: Sorted | None = first
+
+    def __iter__(self) -> Iterator[Sorted]:
+        while self._next is not None and self._next[0].client == self._client:
+            entry, self._next = self._next, next(self._entries, None)
+            yield entry
+
+    def rest(self) -> Sorted | None:
+        """Return the first entry of the next client, whether these were gone through or not."""
+        for _ in self:
+            pass
+        return self._next
+
+
+def told_of(value: bytes) -> Told | None:
+    """Return a transaction of a call, None: it is none, or cannot be read (the audit names it)."""
+    try:
+        told = read_told(value)
+        told.takes()
+        _ = told.at_ms
+    except (*UNREADABLE, TypeError):
+        return None
+    return told if is_of_call(told) else None
+
+
+def place_of(told: Told, effect: Effect) -> Place:
+    """Return where a call's record lies; of what a job made it is that of the revision before."""
+    first = told.type == TransactionType.USAGE and effect.index in range(len(SIDES))
+    return (effect.topic, effect.partition, effect.offset) if first else NOWHERE
+
+
+def _digest(client: str, name: str) -> bytes:
+    return blake2b(f"{client}\0{name}".encode(), digest_size=16).digest()

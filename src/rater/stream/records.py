@@ -1,0 +1,50 @@
+"""Reading whole topics, and single records, for jobs: as they came, whatever they hold."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+from aiokafka import ConsumerRecord, TopicPartition
+
+from rater.stream.connecting import Connection, reading
+from rater.stream.journal import DEADLINE_S, read_until
+
+
+async def bounds(
+    client: Connection, topic: str, partitions: int, *, deadline_s: float = DEADLINE_S
+) -> dict[int, tuple[int, int]]:
+    """Return per partition the first offset that is there, and the one below which all is decided."""
+    places = [TopicPartition(topic, partition) for partition in range(partitions)]
+    async with reading(client, places, deadline_s=deadline_s) as reader:
+        first = await reader.beginning_offsets(places)
+        end = await reader.end_offsets(places)
+        return {place.partition: (first[place], end[place]) for place in places}
+
+
+async def read_records(
+    client: Connection, topic: str, partition: int, start: int, until: int, *, deadline_s: float = DEADLINE_S
+) -> AsyncIterator[list[ConsumerRecord]]:
+    """Yield the committed records with start <= offset < until, in batches. Raises as `read_range`."""
+    if start >= until:
+        return
+    place = TopicPartition(topic, partition)
+    async with reading(client, [place], deadline_s=deadline_s) as reader:
+        async for records in read_until(reader, place, start, until, deadline_s):
+            yield records
+
+
+async def record_at(client: Connection, topic: str, partition: int, offset: int) -> ConsumerRecord | None:
+    """Return one record; None: it is there no more, or the topic is not."""
+    place = TopicPartition(topic, partition)
+    async with reading(client, [], deadline_s=DEADLINE_S) as reader:
+        if topic not in await reader.topics():
+            return None
+        reader.assign([place])
+        first, end = await reader.beginning_offsets([place]), await reader.end_offsets([place])
+        if not first[place] <= offset < end[place]:
+            return None
+        async for records in read_until(reader, place, offset, offset + 1, DEADLINE_S):
+            for record in records:
+                if record.offset == offset:
+                    return record
+    return None
