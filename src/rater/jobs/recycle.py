@@ -137,7 +137,9 @@ class Recycling:
             self._report.homeless[record.topic] += 1
             return
         now_ms, source_map = time.time_ns() // 1_000_000, self._maps[record.topic]
-        if not self._late and is_too_old(record, Arrival(now_ms, self._window_ms, EveryService()), source_map):
+        if not self._late and is_too_old(
+            record, Arrival(now_ms, self._window_ms, EveryService()), source_map
+        ):
             self._report.older += 1
             return
         self._waiting.append((record, reason))

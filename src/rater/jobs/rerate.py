@@ -39,7 +39,7 @@ from rater.core.rerating.calls import (
 from rater.core.rerating.client import Piece, Sums, Window, Work, wider
 from rater.core.rerating.difference import Entry, Row
 from rater.core.rerating.rating import with_history
-from rater.jobs.audit import CLIENTS_AT_ONCE, batched
+from rater.jobs.audit_looks import CLIENTS_AT_ONCE, batched
 from rater.jobs.rerate_reading import Passed, Reading, Selection, Sources
 from rater.jobs.rerate_rejecting import rejected_again
 from rater.jobs.rerate_sending import JobCommands, Refused

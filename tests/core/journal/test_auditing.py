@@ -94,6 +94,7 @@ def test_draws_of_a_change_are_counted_once() -> None:
     draw = {"client_package": "1", "period": 1, "limit": "m", "kind": "volume"}
     usage = {"revision": 1, "type": "usage", "client": "c", "id": "s/1/orig", "amount": "0"}
     ledger = Ledger()
+    ledger.watched = {"c"}
 
     def add(offset: int, said: dict[str, Any], taken: int, counters: list[tuple[str, int]]) -> None:
         _, effect = share(0, counters=counters)
@@ -106,7 +107,8 @@ def test_draws_of_a_change_are_counted_once() -> None:
     add(4, {"revision": 2}, 40, [("1.1.m", 40)])
     ledger.control(0, 5, None)
     assert ledger.findings == []
-    assert ledger.compare("c", (0, {"1.1.m": 40})) == []
-    assert [one.kind for one in ledger.compare("c", (0, {"1.1.m": 60}))] == ["counter"]
+    assert ledger.compare("c", Stored(0, {"1.1.m": 40})) == []
+    assert [one.kind for one in ledger.compare("c", Stored(0, {"1.1.m": 60}))] == ["counter"]
+    assert sum(units for step in ledger.steps["c"] for _, units in step.counters) == 40
     add(6, {"revision": 3}, 40, [("1.1.m", 30)])
     assert [one.kind for one in ledger.findings] == ["header"]

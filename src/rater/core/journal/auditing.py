@@ -177,11 +177,13 @@ class Ledger:
             return
         if effect is not None and (effect.topic, effect.offset, effect.index) == of.identity:
             of.left -= effect.balance
-            for (
-                field,
-                units,
-            ) in effect.counters:  # the change has them, and the transaction's draws are counted
-                self.counters[effect.client][field] -= units
+            # The change has these counters, and the transaction's draws are counted by themselves.
+            told_twice = [(field, -units) for field, units in effect.counters]
+            book = self.books[effect.client]
+            for field, units in told_twice:
+                book.counters[field] += units
+            if told_twice and effect.client in self.watched:
+                self.steps[effect.client].append(Step(partition, 0, told_twice))
         else:
             self._close(partition)
 
