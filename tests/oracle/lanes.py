@@ -24,6 +24,7 @@ import sys
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from functools import cache, lru_cache
+from types import SimpleNamespace
 from typing import Any, NamedTuple, cast
 
 import msgspec
@@ -49,6 +50,7 @@ from rater.core.bucket.messages import (
     bucket_of,
 )
 from rater.core.bucket.model import Bucket
+from rater.core.bucket.restoring import Restore, RestoreReply, restore
 from rater.core.catalog.compiled import Catalog, compile_catalog
 from rater.core.catalog.specs import ClientEntry, Content
 from rater.core.catalog_files.merging import Existing, Merged, merge, objects, read_files, wanted
@@ -64,14 +66,14 @@ from rater.core.commands.records import (
     write_command,
 )
 from rater.core.journal.outcomes import entries_of
-from rater.core.journal.records import CHANGE_INDEX_MIN, Effect, Outgoing
+from rater.core.journal.records import CHANGE_INDEX_MIN, EFFECT_HEADER, Effect, Outgoing
 from rater.core.kinds import Do, DuplicateKind
 from rater.core.line.batch import Batch, slices
 from rater.core.offline import Duplicate, Rater, Transaction
 from rater.core.rating.transaction import Context
 from rater.metrics import Metrics
 from rater.store.buckets import ExpireReply
-from rater.stream import journal, lane_reader, producer, topics
+from rater.stream import journal, lane_reader, producer, snapshots, topics
 from rater.stream.journal import Mark, Owner, control_record, understood
 from rater.stream.topics import Topics
 from rater.worker.ahead import ROUNDS_MAX
@@ -153,6 +155,8 @@ class Broker(dict[str, Any]):
 
     def read_of(self, topic: str, partition: int) -> list[journal.Read]:
         """Return all of a partition."""
+        if topic.endswith("snapshots"):
+            return []
         if topic.endswith("commands"):
             return [(one.offset, one.key, one.value, None) for one in self.commands[partition]]
         return [(at, key, value, said) for at, (key, value, said) in enumerate(self.journal[partition])]
@@ -164,6 +168,33 @@ async def _read_range(
     found = [one for one in client.read_of(topic, partition) if start <= one[0] < until]
     if found:
         yield found
+
+
+async def _read_records(
+    client: Broker, topic: str, partition: int, start: int, until: int, **_: Any
+) -> AsyncIterator[list[Any]]:
+    async for some in _read_range(client, topic, partition, start, until):
+        yield [
+            SimpleNamespace(offset=at, key=key, value=value, headers=_headers(said))
+            for at, key, value, said in some
+        ]
+
+
+def _headers(said: Any) -> Any:
+    return (
+        [(EFFECT_HEADER, msgspec.msgpack.encode(said))]
+        if isinstance(said, Effect)
+        else control_record(said)[2]
+    )
+
+
+async def _read_snapshots(*_: Any) -> AsyncIterator[list[Any]]:
+    for none in ():
+        yield none
+
+
+async def _offset_of(*_: Any, **__: Any) -> int:
+    raise AssertionError("there are no snapshots")
 
 
 async def _end_offset(client: Broker, topic: str, partition: int, **_: Any) -> int:
@@ -243,6 +274,9 @@ async def _topic_ids(_client: Any, names: list[str]) -> dict[str, str]:
 _STAND_INS: list[tuple[Any, Any]] = [
     (topics.topic_ids, _topic_ids),
     (journal.read_range, _read_range),
+    (journal.read_records, _read_records),
+    (journal.offset_of, _offset_of),
+    (snapshots.read_snapshots, _read_snapshots),
     (journal.end_offset, _end_offset),
     (journal.last_mark, _last_mark),
     (journal.last_marks, _last_marks),
@@ -341,6 +375,10 @@ class Store(InMemory):
     async def fence(self, bucket: int, lane: int, token: int) -> FenceReply:
         """See Buckets."""
         return self.system.buckets[bucket].fence(lane, token)
+
+    async def restore(self, bucket: int, what: Restore) -> RestoreReply:
+        """See Buckets."""
+        return restore(self.system.buckets[bucket], what, self.system.lanes)
 
     async def reconcile(self, bucket: int, what: Reconcile) -> tuple[Status, int]:
         """See Buckets."""
