@@ -87,7 +87,7 @@ def test_cut_anywhere(
     """
     whole, path = Ledger(), tmp_path_factory.mktemp("audit") / "file"
     file = opened(path)
-    part = Ledger(file.opened, keep_names=True)
+    part = file.ledger()
     for offset, (step, merged, anew) in enumerate(journal):
         take(whole, offset, step)
         take(part, offset, step)
@@ -96,7 +96,7 @@ def test_cut_anywhere(
             if anew:
                 file.close()
                 file = opened(path)
-            part = Ledger(file.opened, keep_names=True)
+            part = file.ledger()
     assert file.count("transactions") == whole.transactions
     assert file.count("findings") == whole.findings_total
     # Of three the third is told to come after the first or the second, as the journal is cut.
@@ -118,7 +118,7 @@ def test_what_was_seen_is_kept_as_long_as_duplicates(tmp_path: Path) -> None:
     file = opened(tmp_path / "file")
 
     def found(lane: int, lane_ms: int, *records: tuple[bytes, Effect]) -> int:
-        before, ledger = file.count("findings"), Ledger(file.opened, keep_names=True)
+        before, ledger = file.count("findings"), file.ledger()
         ledger.lane_ms[lane] = lane_ms
         for at, (value, effect) in enumerate(records):
             ledger.add(lane, at + lane_ms, value, effect)
@@ -137,16 +137,33 @@ def test_what_was_seen_is_kept_as_long_as_duplicates(tmp_path: Path) -> None:
     file.close()
 
 
+def test_what_was_not_merged_is_forgotten(tmp_path: Path) -> None:
+    """Reading fails between a change and its transactions, or behind them; it begins there again."""
+    file = opened(tmp_path / "file")
+    ledger = file.ledger()
+    ledger.control(0, 0, change("a", 1, -5))
+    file.merge(ledger, {0: 1})
+    file.ledger().add(0, 1, *fee(1, "a", -5))
+    for _ in range(2):
+        file.close()
+        file = opened(tmp_path / "file")
+        ledger = file.ledger()
+        ledger.add(0, 1, *fee(1, "a", -5))
+        ledger.control(0, 2, None)
+        assert ledger.findings == []
+    file.close()
+
+
 KILLED = """
 import sys
 sys.path[:0] = sys.argv[2:]
 from pathlib import Path
-from test_audit_file import Ledger, opened, usage
+from test_audit_file import opened, usage
 file = opened(Path(sys.argv[1]))
 at = file.positions[0]
 print("begun", flush=True)
 while True:
-    ledger = Ledger(file.opened, keep_names=True)
+    ledger = file.ledger()
     for _ in range(5):
         ledger.add(0, at, *usage(at, "a", 1, at))
         at += 1
@@ -178,7 +195,7 @@ def test_a_damaged_file_is_told(tmp_path: Path) -> None:
     """A page that another hand wrote stops the audit with a sentence, whenever it is met."""
     path = tmp_path / "file"
     file = opened(path)
-    ledger = Ledger(file.opened, keep_names=True)
+    ledger = file.ledger()
     for at in range(3000):
         ledger.add(0, at, *usage(at, f"client {at}", 1, at))
     file.merge(ledger, {0: 3000})

@@ -456,6 +456,7 @@ async def _rounds(
     while True:
         try:
             found = await running.round(progress)
+            progress = None  # what comes after the first reading is short
             metrics.drift(found.findings_total)
             began = time.monotonic()
             if began >= count_at:  # it asks for all clients, so it takes a hundredth of the time at most

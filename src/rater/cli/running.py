@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -211,12 +212,14 @@ async def audit_again(settings: Settings, every_s: int, file: str = "", *, as_js
     """Audit on until it is stopped, print what is found when it is found, and serve it."""
     from rater import app
 
-    with shares("reading the journal") as told:
+    with ExitStack() as first:
+        told = first.enter_context(shares("reading the journal"))
         async with app.audits(settings, every_s, file, told) as (port, rounds):
             say(f"http://{settings.metrics.host}:{port}/metrics tells what the audit finds")
             known: set[Finding] = set()
             last = ""
             async for found in rounds:
+                first.close()  # a bar and what is printed would write over each other
                 for finding in found.findings:
                     if finding not in known:
                         _print_finding(finding, as_json=as_json)

@@ -67,11 +67,11 @@ class AuditFile:
             raise WrongFileError(self._why(error)) from error
         self.positions = dict.fromkeys(range(lanes), 0)
         self.lane_ms = dict.fromkeys(range(lanes), 0)
-        self.opened: dict[int, Open] = {}
+        self._opened: dict[int, Open] = {}
         for lane, position, lane_ms, opened in self._rows("SELECT * FROM lane"):
             self.positions[lane], self.lane_ms[lane] = position, lane_ms
             if opened is not None:
-                self.opened[lane] = _opened.decode(opened)
+                self._opened[lane] = _opened.decode(opened)
 
     def _begin(self) -> None:
         run = self._file.execute
@@ -116,12 +116,17 @@ class AuditFile:
         self._file.close()
 
     # ------------------------------------------------------------------ what was read
+    def ledger(self) -> Ledger:
+        """Return one that goes on from here, to be merged, or forgotten where reading fails."""
+        opened = {lane: msgspec.structs.replace(one) for lane, one in self._opened.items()}
+        return Ledger(opened, keep_names=True)
+
     def merge(self, ledger: Ledger, positions: Mapping[int, int]) -> None:
         """Add what was read, up to these positions: all of it or nothing."""
         for lane, position in positions.items():
             self.positions[lane] = position
         self.lane_ms |= ledger.lane_ms
-        self.opened = ledger.opened
+        self._opened = ledger.opened
         try:
             self._file.execute("BEGIN")
             self._add_seen(ledger)
@@ -129,7 +134,12 @@ class AuditFile:
             self._file.executemany(
                 "INSERT OR REPLACE INTO lane VALUES (?, ?, ?, ?)",
                 [
-                    (lane, at, self.lane_ms[lane], _pack(self.opened[lane]) if lane in self.opened else None)
+                    (
+                        lane,
+                        at,
+                        self.lane_ms[lane],
+                        _pack(self._opened[lane]) if lane in self._opened else None,
+                    )
                     for lane, at in self.positions.items()
                 ],
             )

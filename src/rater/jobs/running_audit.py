@@ -16,6 +16,7 @@ from msgspec import Struct
 from rater.core.clients.state import did_name
 from rater.core.journal.auditing import Ledger
 from rater.core.journal.comparing import Finding, Step
+from rater.errors import Wait
 from rater.jobs.audit import Progress, fold, read_on
 from rater.jobs.audit_file import AuditFile
 from rater.jobs.audit_looks import Looks
@@ -126,14 +127,18 @@ class RunningAudit:
         return list(touched), steps
 
     def _ledger(self, watched: Collection[str], steps: defaultdict[str, list[Step]]) -> Ledger:
-        ledger = Ledger(self._file.opened, keep_names=True)
+        ledger = self._file.ledger()
         ledger.watched, ledger.steps = watched, steps
         return ledger
 
     async def _next(self, count: int) -> AsyncIterator[str]:
         """Yield the names whose turn it is; not more than there are."""
         for _ in range(count):
-            name = await anext(self._turn, None)
+            try:
+                name = await anext(self._turn, None)
+            except Wait:
+                self._turn = self._names()  # from the first again
+                raise
             if name is None:
                 self._turn, self._whole = self._names(), True
                 return
