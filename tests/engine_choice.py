@@ -23,6 +23,7 @@ from rater.core.bucket.messages import (
     PackedDraw,
     Use,
 )
+from rater.core.offline import Rater
 
 _OUT_OF_RANGE = 2**54
 _chosen = [os.environ.get("RATER_TEST_ENGINE", "python")]
@@ -35,6 +36,16 @@ def is_native_here() -> bool:
     except ImportError:
         return False
     return True
+
+
+def rates_offline(window_ms: int) -> list[Rater]:
+    """Return what rates without servers: by the steps, and natively where that can be here."""
+    raters = [Rater(window_ms)]
+    if is_native_here():
+        from rater.jobs.native_rating import NativeRater  # noqa: PLC0415 - where it can be
+
+        raters.append(NativeRater(window_ms))
+    return raters
 
 
 def native_engine() -> Any:

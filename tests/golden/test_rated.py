@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from engine_choice import rates_offline
 
 from golden.cases import LOADED_AT as LOADED
 from golden.cases import Case, Got, compare, load_cases
@@ -68,14 +69,15 @@ def _record_of(case: Case, row: dict[str, Any], outcomes: list[list[Got]]) -> in
 @pytest.mark.parametrize("case", [case for case in CASES if case.name in RECORDS], ids=lambda case: case.name)
 def test_case_of_records(case: Case) -> None:
     """What the file expects comes out behind the command; each record comes when the file says."""
-    trial = Trial(window_ms=7 * DAY_MS)
-    assert not trial.load(read_files([("c.yaml", case.catalog)], _no_part), milliseconds(LOADED))
-    outcomes = []
-    for raw, record_ms in case.records:
-        (arrived,) = arrivals([Piece(1, raw)], "calls.jsonl", None, record_ms)
-        (tried,) = trial.rate([arrived._replace(record=arrived.record._replace(timestamp=record_ms))])
-        outcomes.append([got(ended) for ended in tried.ended])
-    assert compare(case, outcomes) == [], case.title
+    for rater_of_case in rates_offline(7 * DAY_MS):
+        trial = Trial(rater_of_case)
+        assert not trial.load(read_files([("c.yaml", case.catalog)], _no_part), milliseconds(LOADED))
+        outcomes = []
+        for raw, record_ms in case.records:
+            (arrived,) = arrivals([Piece(1, raw)], "calls.jsonl", None, record_ms)
+            (tried,) = trial.rate([arrived._replace(record=arrived.record._replace(timestamp=record_ms))])
+            outcomes.append([got(ended) for ended in tried.ended])
+        assert compare(case, outcomes) == [], case.title
 
 
 def _no_part(name: str) -> bytes:

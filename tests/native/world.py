@@ -82,7 +82,9 @@ def richer(file: dict[str, Any], seed: int, at_ms: int) -> dict[str, Any]:
             table["rates"].append(
                 {"code": rate["code"], "price": "0.77", "effective_from": begin, "effective_to": end}
             )
-            table["rates"].append({**rate, "effective_from": end})  # as it was before, again
+            table["rates"].append(
+                {**rate, "effective_from": end, "effective_to": None}
+            )  # as it was before, again
     for row in out.get("packages", ()):
         _richer_package(row, Random(f"{seed} package {row['id']}"))  # noqa: S311 - the same again
     for row in out.get("clients", ()):

@@ -189,8 +189,9 @@ def _headers(said: Any) -> Any:
 
 
 async def _read_snapshots(*_: Any) -> AsyncIterator[list[Any]]:
-    for none in ():
-        yield none
+    found: list[list[Any]] = []  # there are none
+    for records in found:
+        yield records
 
 
 async def _offset_of(*_: Any, **__: Any) -> int:

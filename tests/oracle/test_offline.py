@@ -13,6 +13,7 @@ from itertools import dropwhile
 from random import Random
 from typing import Any
 
+from engine_choice import rates_offline
 from hypothesis import Phase, assume, given, settings
 from hypothesis import strategies as st
 
@@ -20,10 +21,10 @@ from native.world import richer
 from oracle import lanes
 from oracle.lanes import System, read_of
 from oracle.scenario import DAY_MS, LoadStep, RecordStep, Scenario, make, second
-from rater.core.offline import Duplicate, Transaction
+from rater.core.offline import Duplicate, Rater, Transaction
 from rater.core.sources.cutting import Record as Piece
 from rater.core.trial.arrival import Arrived, arrivals, first_call_ms, together
-from rater.core.trial.trial import Trial, begin_ms
+from rater.core.trial.trial import FOREVER_MS, Trial, begin_ms
 
 EXAMPLES = int(os.environ.get("OFFLINE_EXAMPLES", "40"))
 WINDOW_DAYS = 366
@@ -35,9 +36,9 @@ Outcome = tuple[str | None, str, Any]
 """(side, transaction, rejected or duplicate; the transaction, or reason and value)."""
 
 
-def offline(file: dict[str, Any], calls: list[Arrived]) -> tuple[Trial, list[list[Outcome]]]:
+def offline(rater: Rater, file: dict[str, Any], calls: list[Arrived]) -> tuple[Trial, list[list[Outcome]]]:
     """Return the trial of a catalog on calls, and what becomes of each side of each record."""
-    trial = Trial()
+    trial = Trial(rater)
     assume(not trial.load(read_of(json.dumps(file)), first_call_ms(calls, 0)))  # a made rule may be doubled
     return trial, [sorted(map(_outcome, one.ended), key=str) for one in trial.rate(calls)]
 
@@ -99,7 +100,6 @@ def test_offline_and_line_agree(seed: int, rich: bool) -> None:  # noqa: FBT001 
     found = together([arrivals(pieces(scenario, of), f"{of}.jsonl", None, NOW_MS) for of in range(2)])
     timed = dropwhile(lambda one: one.at_ms is None, found)  # before the first call nothing tells a time
     calls = [one for one in timed if one.behind_ms < (WINDOW_DAYS - 1) * DAY_MS]
-    trial, ended = offline(file, calls)
     first_ms = first_call_ms(calls, 0) // 1000 * 1000
     at_ms = begin_ms(read_of(json.dumps(file)), first_ms)
     begun = {**file, "client_packages": [_begun(row, first_ms) for row in file.get("client_packages", [])]}
@@ -107,8 +107,10 @@ def test_offline_and_line_agree(seed: int, rich: bool) -> None:  # noqa: FBT001 
     system, published = online(
         Scenario(seed, (LoadStep(at_ms, begun), *steps), window_days=WINDOW_DAYS), seed
     )
-    assert ended == published
-    assert trial.counters() == system.final().counters
+    for rater in rates_offline(FOREVER_MS):
+        trial, ended = offline(rater, file, calls)
+        assert ended == published
+        assert trial.counters() == system.final().counters
 
 
 def _begun(row: dict[str, Any], first_ms: int) -> dict[str, Any]:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from rater.config import Settings
+    from rater.core.offline import Rater
     from rater.core.sources.cutting import Record
     from rater.core.sources.source_map import SourceMap
     from rater.core.trial.arrival import Arrived
@@ -154,6 +155,19 @@ def _catalogs(asked: Sequence[Iterable[str]]) -> list[Any]:
         return [read_catalog([Path(name) for name in names]) for names in asked]
 
 
+def _rater(settings: Settings) -> Rater:
+    """Return what rates, natively where it can be. Raises Halt where it has to be and cannot."""
+    from rater.app import native_engine
+    from rater.core.offline import Rater
+    from rater.core.trial.trial import FOREVER_MS
+
+    if isinstance(native_engine(settings), str):
+        return Rater(FOREVER_MS)
+    from rater.jobs.native_rating import NativeRater
+
+    return NativeRater(FOREVER_MS)
+
+
 class _Reading:
     """Reads files of calls, has them tried, and knows what there is to tell of it."""
 
@@ -162,6 +176,7 @@ class _Reading:
         """A sentence for each piece that was not rated: it could not be read, or may be cut off."""
         self.price_units: dict[str, int] = {}
         self._files = files
+        self._settings = settings
         source = None if map_name is None else settings.all_sources().get(map_name)
         self._map = None if map_name is None else opened_map(map_name, source)
         self._behind: Counter[str] = Counter()
@@ -183,7 +198,7 @@ class _Reading:
                 ]
             )
             chunk = list(islice(calls, AT_ONCE))
-            trials = [Trial(self._map) for _ in catalogs]
+            trials = [Trial(_rater(self._settings), self._map) for _ in catalogs]
             first_ms = first_call_ms(chunk, now_ms)
             _loaded([trial.load(file, first_ms) for trial, file in zip(trials, catalogs, strict=True)])
             self.price_units = trials[0].price_units()

@@ -83,6 +83,13 @@ class Duplicate(NamedTuple):
 Ended = Transaction | Rejection | Duplicate
 
 
+class Rated(NamedTuple):
+    """What became of a record: each of its sides; transactions beside them, of fees and of what was due."""
+
+    ended: list[Ended]
+    changes: list[bytes]
+
+
 class Rater:
     """Rates records one by one against loaded catalogs; keeps counters, balances and duplicates in memory."""
 
@@ -241,7 +248,18 @@ class Rater:
         self, records: Sequence[Record], source_map: SourceMap | None = None
     ) -> list[list[Ended]]:  # fmt: skip
         """Rate records in their order; returns what became of each as `rate_record` does."""
-        return [self.rate_record(record, source_map) for record in records]
+        rated = self.rate_each(records, source_map)
+        self._transactions += [value for one in rated for value in one.changes]
+        return [one.ended for one in rated]
+
+    def rate_each(self, records: Sequence[Record], source_map: SourceMap | None = None) -> list[Rated]:
+        """Rate records in their order; what they bring beside stands with each, and not in `take`."""
+        found, before = list[Rated](), self._transactions
+        for record in records:
+            self._transactions = []
+            found.append(Rated(self.rate_record(record, source_map), self._transactions))
+        self._transactions = before
+        return found
 
     def rate_sides(self, batch: Batch, sides: list[Side]) -> list[Ended]:
         """Rate sides of a batch of one record; returns what became of all that the batch has, orig first."""

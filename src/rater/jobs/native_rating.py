@@ -22,6 +22,7 @@ from rater.core.offline import (
     WINDOW_MS,
     Duplicate,
     Ended,
+    Rated,
     Rater,
     Record,
     Transaction,
@@ -91,15 +92,15 @@ class NativeRater(Rater):
         return {} if found is None else found[2]
 
     # ------------------------------------------------------------------ batches
-    def rate_all(self, records: Sequence[Record], source_map: SourceMap | None = None) -> list[list[Ended]]:
+    def rate_each(self, records: Sequence[Record], source_map: SourceMap | None = None) -> list[Rated]:
         """See `Rater`: the same comes of each record.
 
-        Events and transactions of changes are in the order of the records, and of one client in theirs.
+        Events are in the order of the records, and of one client in theirs.
         """
-        ended: list[list[Ended]] = []
+        found: list[Rated] = []
         for part in self._parts(records):
-            ended += self._rate(part, source_map)
-        return ended
+            found += self._rate(part, source_map)
+        return found
 
     def _parts(self, records: Sequence[Record]) -> Iterator[Sequence[Record]]:
         """Yield the records in batches; all of one have the same generation of duplicates."""
@@ -118,10 +119,10 @@ class NativeRater(Rater):
         if begin < len(records):
             yield records[begin:]
 
-    def _rate(self, records: Sequence[Record], source_map: SourceMap | None) -> list[list[Ended]]:
+    def _rate(self, records: Sequence[Record], source_map: SourceMap | None) -> list[Rated]:
         by, begin_ms = self._engine_catalog(), self.standing.lane_ms
         if by is None:
-            return super().rate_all(records, source_map)
+            return super().rate_each(records, source_map)
         way = _Way(records, source_map, begin_ms)
         try:
             rating = self._native.batch(
@@ -136,14 +137,13 @@ class NativeRater(Rater):
             if way.drawn:
                 raise Halt(f"{_BROKEN}: {panic}") from panic
             self.standing.lane_ms = begin_ms
-            return super().rate_all(records, source_map)
+            return super().rate_each(records, source_map)
         for number, places in left:
             self._by_steps(way, number, places)
         self.standing.lane_ms = rating.lane_ms
-        for number in sorted({*way.changes, *way.fees, *way.told, *way.later}):
-            self._transactions += way.changes[number] + way.fees[number]
+        for number in sorted({*way.told, *way.later}):
             self._events += way.told[number] + way.later[number]
-        return way.ended
+        return [Rated(ended, way.changes[at] + way.fees[at]) for at, ended in enumerate(way.ended)]
 
     def _engine_catalog(self) -> engine.Catalog | None:
         """Return the catalog as the engine has it; None: it cannot read it, and the steps rate."""

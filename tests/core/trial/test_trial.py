@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 
 from rater.core.amounts import parse_micros
 from rater.core.catalog_files.merging import read_files
-from rater.core.offline import Transaction
+from rater.core.offline import Rater, Transaction
 from rater.core.sources.cutting import Record as Piece
 from rater.core.trial.arrival import Arrived, arrivals, first_call_ms, together
 from rater.core.trial.comparing import Comparison
 from rater.core.trial.sums import Sums, volume
-from rater.core.trial.trial import Trial
+from rater.core.trial.trial import FOREVER_MS, Trial
 
 NOVEMBER_MS = 1_793_491_200_000
 SECOND_MS, HOUR_MS, DAY_MS = 1000, 3_600_000, 86_400_000
@@ -70,7 +70,7 @@ def file_of(cdrs: Iterable[dict[str, Any] | bytes], name: str = "a.jsonl") -> li
 
 def trial_of(calls: list[Arrived], **changes: Any) -> Trial:
     """Return a trial of the catalog, with these sections instead of its own."""
-    trial = Trial()
+    trial = Trial(Rater(FOREVER_MS))
     text = json.dumps({**CATALOG, **changes}).encode()
     assert not trial.load(read_files([("c.json", text)], lambda _: b""), first_call_ms(calls, NOVEMBER_MS))
     return trial

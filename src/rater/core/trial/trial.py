@@ -46,9 +46,9 @@ class Waiting(NamedTuple):
 class Trial:
     """Rates records by one catalog, with what becomes due meanwhile; keeps all of its clients in memory."""
 
-    def __init__(self, source_map: SourceMap | None = None, *, window_ms: int = FOREVER_MS) -> None:
-        """Read records by this map; None: they are CDRs. Nothing is loaded yet."""
-        self._rater = Rater(window_ms)
+    def __init__(self, rater: Rater, source_map: SourceMap | None = None) -> None:
+        """Read records by this map; None: they are CDRs. rater: with nothing loaded yet."""
+        self._rater = rater
         self._map = source_map
         self._last_ms: int | None = None
 
@@ -67,14 +67,13 @@ class Trial:
 
     def rate(self, records: Iterable[Arrived]) -> list[Tried]:
         """Rate records in their order; returns what became of each."""
-        out = []
+        records = list(records)
+        rated = self._rater.rate_each([arrived.record for arrived in records], self._map)
+        self._rater.take()  # events
         for arrived in records:
-            ended = self._rater.rate_record(arrived.record, self._map)
-            changes, _ = self._rater.take()
-            out.append(Tried(arrived, ended, changes))
             if arrived.at_ms is not None and (self._last_ms is None or arrived.at_ms > self._last_ms):
                 self._last_ms = arrived.at_ms
-        return out
+        return [Tried(arrived, *found) for arrived, found in zip(records, rated, strict=True)]
 
     def finish(self) -> Tried:
         """Do what is due up to the last call's time, also of clients without calls."""
