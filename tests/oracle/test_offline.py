@@ -100,6 +100,7 @@ def test_offline_and_line_agree(seed: int, rich: bool) -> None:  # noqa: FBT001 
     found = together([arrivals(pieces(scenario, of), f"{of}.jsonl", None, NOW_MS) for of in range(2)])
     timed = dropwhile(lambda one: one.at_ms is None, found)  # before the first call nothing tells a time
     calls = [one for one in timed if one.behind_ms < (WINDOW_DAYS - 1) * DAY_MS]
+    tried = [offline(rater, file, calls) for rater in rates_offline(FOREVER_MS)]
     first_ms = first_call_ms(calls, 0) // 1000 * 1000
     at_ms = begin_ms(read_of(json.dumps(file)), first_ms)
     begun = {**file, "client_packages": [_begun(row, first_ms) for row in file.get("client_packages", [])]}
@@ -107,8 +108,7 @@ def test_offline_and_line_agree(seed: int, rich: bool) -> None:  # noqa: FBT001 
     system, published = online(
         Scenario(seed, (LoadStep(at_ms, begun), *steps), window_days=WINDOW_DAYS), seed
     )
-    for rater in rates_offline(FOREVER_MS):
-        trial, ended = offline(rater, file, calls)
+    for trial, ended in tried:
         assert ended == published
         assert trial.counters() == system.final().counters
 
