@@ -1,7 +1,7 @@
 """Loading many clients: by `rater load` while calls are rated, and the CPU seconds of its pure steps.
 
     python benchmarks/run.py load
-    python benchmarks/loading.py [CLIENTS]     # reading, merging and loading again, in JSON and in CSV
+    python benchmarks/loading.py [CLIENTS]     # reading, merging, planning, loading again, JSON and CSV
 
 Every second client has payment terms, and every second client package an end date; one account each.
 """
@@ -24,8 +24,8 @@ from world import World
 
 from rater.core.catalog.compiled import compile_catalog
 from rater.core.catalog_files.merging import Existing, Merged, merge, read_files
-from rater.core.clients.loading import load_change
-from rater.core.clients.planning import Cause
+from rater.core.clients.alike import Alike
+from rater.core.clients.planning import Known
 from rater.core.clients.state import read_state
 
 if TYPE_CHECKING:
@@ -154,16 +154,19 @@ def measure(form: str, files: list[tuple[str, bytes]]) -> None:
     assert isinstance(merged, Merged), merged[:3]
     first = process_time()
     catalog = compile_catalog(merged.content, 1)
-    changes = [
-        load_change(None, entry, catalog, at_ms=NOW_MS, cause=Cause("load")) for entry in merged.entries
-    ]
-    states = {one.write.client: read_state(one.write.state) for one in changes if one is not None}
+    planning, alike = process_time(), Alike(catalog, NOW_MS, "")
+    changes = [alike.load_change(entry, "load", Known()) for entry in merged.entries]
+    planned = process_time()
+    states = {one.write.client: read_state(one.write.state) for one in changes}
     owners = {account: state.id for state in states.values() for account in state.accounts}
     before = process_time()
     again = merge(merged.content, file, NOW_MS, Existing(states, owners))
     assert isinstance(again, Merged), again[:3]
     assert not again.changed
-    steps = {"read": read - began, "merge": first - read, "merge again": process_time() - before}
+    steps = {
+        "read": read - began, "merge": first - read, "plan": planned - planning,
+        "merge again": process_time() - before,
+    }  # fmt: skip
     told = ", ".join(f"{step} {seconds:.2f} s" for step, seconds in steps.items())
     print(f"{form}, {size:.0f} MB, {len(merged.entries)} clients: {told} of CPU")
 
