@@ -73,3 +73,8 @@ def test_intervals() -> None:
     """Without them a piece is taken though live calls have drawn what it rests on: limits are overdrawn."""
     off = mock.patch("rater.core.rerating.client._interval", return_value=(-LIMIT, LIMIT))
     check(off, profile("rerates beside calls", lanes=(1,)), "I6", Contested)
+
+
+def test_two_processes_of_one_job() -> None:
+    """The lock lets both in, so each asks whether the other has had a piece published since it read."""
+    Rerates(246).run()

@@ -250,20 +250,26 @@ class _ClientJob:
         job, tries = self._job.summary.job, 0
         try:
             version = await self._begin(commands)
-            # What the journal told may be older than the register: another job may have come in between.
-            is_as_read = self._state.rerated == self._job.reading.pieces(self._client)
-            is_as_seen = is_as_read and version == self._state.version + 1
+            is_as_seen = version == self._state.version + 1 and self._is_as_read()
             done = is_as_seen and await self._go_on(commands, version)
             while not done:
                 before = self._changed
                 version = await self._again(commands)
-                done = version == self._state.version and await self._go_on(commands, version)
+                is_as_seen = version == self._state.version and self._is_as_read()
+                done = is_as_seen and await self._go_on(commands, version)
                 tries = 0 if self._changed > before else tries + 1
                 _give_in(tries, job)
             calls = self._work.difference.calls
             await commands.ask(self._client, RerateEndArgs(job, True, calls, self._changed))  # noqa: FBT003
         except Refused as refused:
             self._job.summary.left.append(f"client {shown(self._client)!r}: {refused}")
+
+    def _is_as_read(self) -> bool:
+        """Return whether the journal told of all that jobs have published by the time of the register.
+
+        Another job may have come in between, or another process of this one.
+        """
+        return self._state.rerated == self._job.reading.pieces(self._client)
 
     async def _begin(self, commands: JobCommands) -> int:
         """Begin at the client, or ask where it stands; returns its version. All before is published then."""

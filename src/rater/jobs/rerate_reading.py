@@ -94,8 +94,8 @@ class Reading:
         """Partition of the journal → offset up to which it was read."""
         self._pieces: dict[str, tuple[int, int]] = {}
         """Client → how many pieces of jobs were read, and the offset of the last one's command."""
-        self._since: dict[str, list[Sorted]] = {}
-        """Client → what jobs have published of its calls since, as far as it was read."""
+        self._since: dict[str, list[tuple[Told, bytes, Effect]]] = {}
+        """Client → what jobs have published of its calls since, as far as it was read and not asked for."""
         self.left_out = 0
         """Rejected records that are too large for a command."""
         self.rejected_from_ms: int | None = None
@@ -130,9 +130,7 @@ class Reading:
         told = told_of(value)
         if told is None:
             return
-        if told.job is not None and effect.index >= CHANGE_INDEX_MIN:
-            count, offset = self._pieces.get(told.client, (0, -1))
-            self._pieces[told.client] = count + (offset != effect.offset), effect.offset
+        self._count(told, effect)
         name = _digest(told.client, told.id)
         if name in self._unrated:
             self._rated.add(name)
@@ -149,8 +147,13 @@ class Reading:
             yield client, iter(kept)
             entry = kept.rest()
 
+    def _count(self, told: Told, effect: Effect) -> None:
+        if told.job is not None and effect.index >= CHANGE_INDEX_MIN:
+            count, offset = self._pieces.get(told.client, (0, -1))
+            self._pieces[told.client] = count + (offset != effect.offset), effect.offset
+
     def pieces(self, client: str) -> int:
-        """Return how many pieces jobs have had published of a client, as far as the journal was read."""
+        """Return how many pieces jobs have had published of a client, as far as they are known."""
         return self._pieces.get(client, (0, -1))[0]
 
     def was_rated(self, call: PastSide) -> bool:
@@ -175,13 +178,17 @@ class Reading:
                         self._keep(value, said)
             self._positions[lane] = max(start, ends[lane])
         self._since = {of: found for of, found in self._since.items() if of >= client}
-        return sorted(self._since.pop(client, []))
+        found: list[Sorted] = []
+        for told, value, effect in self._since.pop(client, []):
+            self._count(told, effect)  # now, for what is counted is known
+            if self._selection.has(told):
+                found.append(sorted_as(told, value, place_of(told, effect)))
+        return sorted(found)
 
     def _keep(self, value: bytes, effect: Effect) -> None:
         told = told_of(value)
-        if told is not None and told.job is not None and self._selection.has(told):
-            entry = sorted_as(told, value, place_of(told, effect))
-            self._since.setdefault(effect.client, []).append(entry)
+        if told is not None and told.job is not None and self._selection.has_client(told.client):
+            self._since.setdefault(effect.client, []).append((told, value, effect))
 
     # ------------------------------------------------------------------ rejected records
     async def _read_rejected(self) -> None:
