@@ -147,6 +147,7 @@ async def connected(
         measured = metrics or Metrics()
         measured.engine = "python" if native is None else "native"
         measured.catalog(None)
+        measured.sources(topics.data)
         own = WorkerConnections(
             settings=settings,
             client=client,
@@ -343,7 +344,7 @@ async def audits(settings: Settings, every_s: int) -> AsyncIterator[tuple[int, A
     async def ledgers() -> AsyncIterator[Ledger]:
         while True:
             ledger = await audit(settings)
-            metrics.drift(ledger.findings_total)
+            metrics.audited(ledger.findings_total)
             metrics.pending_charges(await count_pending(settings))
             yield ledger
             await asyncio.sleep(every_s)
