@@ -36,6 +36,7 @@ from rater.source_maps import open_maps
 from rater.store.buckets import Buckets
 from rater.stream.content import read_content
 from rater.stream.topics import Topics
+from rater.systemd import Systemd
 from rater.worker.process import Worker
 from rater.worker.shared import Readiness, Shared, WorkerConnections
 
@@ -220,6 +221,7 @@ async def run_worker(settings: Settings) -> None:
     health = HealthServer(starting.metrics, starting.reasons)
     port = await health.start(settings.metrics.host, settings.metrics.port)
     log.info("worker starting", metrics_port=port)
+    telling = asyncio.create_task(Systemd(os.environ).run(starting.reasons, stopping))
     try:
         async with AsyncExitStack() as stack:
             connecting = asyncio.create_task(starting.connect(stack))
@@ -235,6 +237,8 @@ async def run_worker(settings: Settings) -> None:
                 stopped.cancel()
                 await asyncio.gather(connecting, stopped, return_exceptions=True)
     finally:
+        telling.cancel()
+        await asyncio.gather(telling, return_exceptions=True)
         await health.stop()
 
 
