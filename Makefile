@@ -111,11 +111,15 @@ $(STAMP): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
-# One lock, and one of what links wheels, for Python 3.11 and newer, Linux and macOS. Without index addresses: they say
-# what, not where from.
+# One lock, and parts of it: what runs in production, and what builds it; and one of what links wheels. For Python 3.11 and
+# newer, Linux and macOS. Without index addresses: they say what, not where from.
 lock: $(STAMP)
 	$(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --all-extras --group dev \
 		--generate-hashes --no-emit-index-url --custom-compile-command "make lock" $(LOCK_ARGS) -o requirements.lock
+	$(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --constraints requirements.lock \
+		--generate-hashes --no-emit-index-url --custom-compile-command "make lock" -o deploy/docker/requirements.lock
+	echo hatchling | $(BIN)/uv pip compile - --quiet --universal --python-version 3.11 --constraints requirements.lock \
+		--generate-hashes --no-emit-index-url --custom-compile-command "make lock" -o deploy/docker/build.lock
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --group wheels \
 		--generate-hashes --no-emit-index-url --custom-compile-command "make lock" $(LOCK_ARGS) -o $(CRATE)/wheels.lock
 

@@ -47,7 +47,11 @@ async def test_ready_tells_why_not() -> None:
         async with client.get("/readyz") as answer:
             assert answer.status == 503
             assert await answer.json() == {"ready": False, "reasons": reasons}
+        async with client.get("/metrics") as answer:
+            assert "\nrater_ready 0.0\n" in await answer.text()
         reasons.clear()
+        async with client.get("/metrics") as answer:
+            assert "\nrater_ready 1.0\n" in await answer.text()
         async with client.get("/readyz") as answer:
             assert answer.status == 200
             assert await answer.json() == {"ready": True, "reasons": []}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 
 import pytest
@@ -17,7 +18,9 @@ from rater.core.zones import INSTALLED, Release
 from rater.metrics import OTHER, Metrics
 
 NAMES = {
+    "rater_ready",
     "rater_cdrs_total",
+    "rater_source_records_total",
     "rater_sides_total",
     "rater_rejected_total",
     "rater_duplicates_total",
@@ -39,6 +42,8 @@ NAMES = {
     "rater_replayed_total",
     "rater_catalog_version",
     "rater_audit_drift",
+    "rater_audit_timestamp_seconds",
+    "rater_engine_returned_total",
     "rater_build_info",
 }
 """Of CONTRACTS.md, Metrics: those of what this version does."""
@@ -57,6 +62,7 @@ def test_every_name_of_the_contract_is_there() -> None:
     """Dashboards rely on the names, also before anything was counted (those with an open label excepted)."""
     metrics = Metrics()
     metrics.lag("rater.cdrs", 0, 1, 0.5)
+    metrics.sources(["rater.cdrs"])
     metrics.add(
         Counts(
             cdrs=1, sides=Counter([("orig", SideOutcome.RATED)]), commands=Counter([("tick", Result.DONE)])
@@ -127,6 +133,26 @@ def test_labels_are_bounded() -> None:
     found = values(metrics)
     assert found["rater_events_total", (("type", OTHER),)] == 1
     assert found["rater_commands_total", (("do", OTHER), ("result", "done"))] == 1
+
+
+def test_records_are_counted_by_topic() -> None:
+    """A source is there from the start, so that its first records count, and its topic is its label."""
+    metrics = Metrics()
+    metrics.sources(["rater.cdrs", "pbx1_cdr"])
+    metrics.add(Counts(cdrs=3, topics=Counter({"pbx1_cdr": 3})), committed_ms=0)
+    found = values(metrics)
+    assert found["rater_source_records_total", (("topic", "rater.cdrs"),)] == 0
+    assert found["rater_source_records_total", (("topic", "pbx1_cdr"),)] == 3
+
+
+def test_an_audit_tells_when_it_ended() -> None:
+    """0 until one has ended: who watches tells an audit that found nothing from one that never ended."""
+    metrics = Metrics()
+    assert values(metrics)["rater_audit_timestamp_seconds", ()] == 0
+    began = time.time()
+    metrics.audited(2)
+    assert values(metrics)["rater_audit_drift", ()] == 2
+    assert began <= values(metrics)["rater_audit_timestamp_seconds", ()] <= time.time()
 
 
 def test_closed_lists_are_there_from_the_start() -> None:

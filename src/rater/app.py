@@ -48,6 +48,7 @@ from rater.store.buckets import Buckets
 from rater.stream.content import read_content
 from rater.stream.coverage import uncovered
 from rater.stream.topics import Topics, topic_ids
+from rater.systemd import Systemd
 from rater.worker.process import Worker
 from rater.worker.rebuilding import Rebuilt, Told
 from rater.worker.rebuilding import rebuild as rebuild_all
@@ -164,6 +165,7 @@ async def connected(
         measured = metrics or Metrics()
         measured.engine = "python" if native is None else "native"
         measured.catalog(None)
+        measured.sources(topics.data)
         own = WorkerConnections(
             settings=settings,
             client=client,
@@ -236,6 +238,7 @@ async def run_worker(settings: Settings) -> None:
     health = HealthServer(starting.metrics, starting.reasons)
     port = await health.start(settings.metrics.host, settings.metrics.port)
     log.info("worker starting", metrics_port=port)
+    telling = asyncio.create_task(Systemd(os.environ).run(starting.reasons, stopping))
     try:
         async with AsyncExitStack() as stack:
             connecting = asyncio.create_task(starting.connect(stack))
@@ -251,6 +254,8 @@ async def run_worker(settings: Settings) -> None:
                 stopped.cancel()
                 await asyncio.gather(connecting, stopped, return_exceptions=True)
     finally:
+        telling.cancel()
+        await asyncio.gather(telling, return_exceptions=True)
         await health.stop()
 
 
@@ -457,7 +462,7 @@ async def _rounds(
         try:
             found = await running.round(progress)
             progress = None  # what comes after the first reading is short
-            metrics.drift(found.findings_total)
+            metrics.audited(found.findings_total)
             began = time.monotonic()
             if began >= count_at:  # it asks for all clients, so it takes a hundredth of the time at most
                 metrics.pending_charges(await count_pending(settings))

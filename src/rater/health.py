@@ -50,6 +50,7 @@ class HealthServer:
             self._runner = None
 
     async def _scrape(self, _request: web.Request) -> web.Response:
+        self._metrics.ready(is_ready=not self._not_ready())
         return web.Response(body=self._metrics.exposition(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     async def _live(self, _request: web.Request) -> web.Response:

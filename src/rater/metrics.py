@@ -41,6 +41,8 @@ from rater.core.reasons import Reason
 from rater.core.zones import INSTALLED
 
 OTHER = "other"
+OPEN: tuple[str, ...] = ()
+"""A label without a closed list: topics and partitions, which the settings bound."""
 SIDES: tuple[SideLabel, ...] = get_args(SideLabel)
 STAGES: tuple[Stage, ...] = get_args(Stage)
 DRAWS: tuple[LimitType, ...] = get_args(LimitType)
@@ -115,7 +117,7 @@ class _Counter:
         for key, number in numbers:
             values = (key,) if isinstance(key, str) else key
             known = [
-                value if value in allowed else OTHER
+                value if value in allowed or allowed is OPEN else OTHER
                 for value, allowed in zip(values, self._lists, strict=True)
             ]
             self._counter.labels(*known).inc(number)
@@ -134,11 +136,12 @@ class Metric(NamedTuple):
     bounds: tuple[float, ...] = ()
 
 
-OPEN = ()
 _LANE = {"topic": OPEN, "partition": OPEN}
 TABLE = (
     Metric("info", "rater_build", "The version that runs, and its time zones."),
+    Metric("gauge", "rater_ready", "1 while this process does its work, else 0: /readyz tells why."),
     Metric("counter", "rater_cdrs", "Records read from the topics of CDRs."),
+    Metric("counter", "rater_source_records", "The same, by topic: what a source sends.", {"topic": OPEN}),
     Metric(
         "counter", "rater_sides", "Sides of CDRs, by how they ended.",
         {"side": SIDES, "outcome": tuple(SideOutcome)},
@@ -222,6 +225,10 @@ TABLE = (
         "gauge", "rater_audit_drift",
         "Counters and balances that differ from the journal, at the last audit.",
     ),
+    Metric(
+        "gauge", "rater_audit_timestamp_seconds",
+        "When the last audit of this process ended, as a Unix time; 0: none did.",
+    ),
 )  # fmt: skip
 """All of rater's metrics, in the order in which they are shown."""
 
@@ -255,6 +262,7 @@ class Metrics:
     def add(self, counts: Counts, *, committed_ms: int) -> None:
         """Add what a batch did. committed_ms: when it was committed, by the clock of Kafka's timestamps."""
         self._counters["rater_cdrs"].inc(counts.cdrs)
+        self._counters["rater_source_records"].add(counts.topics.items())
         self._counters["rater_sides"].add(counts.sides.items())
         self._counters["rater_rejected"].add(counts.rejected.items())
         self._counters["rater_duplicates"].add(counts.duplicates.items())
@@ -298,6 +306,14 @@ class Metrics:
         for name in ("rater_consumer_lag_records", "rater_consumer_lag_seconds"):
             self._gauges[name].remove(topic, str(partition))
 
+    def sources(self, topics: Iterable[str]) -> None:
+        """Show each topic of CDRs from the start, also one of which nothing comes."""
+        self._counters["rater_source_records"].add((topic, 0) for topic in topics)
+
+    def ready(self, *, is_ready: bool) -> None:
+        """Tell whether /readyz says that this process is ready."""
+        self._gauges["rater_ready"].set(is_ready)
+
     def stuck(self, lanes: int) -> None:
         """Tell how many of our lanes make no progress."""
         self._gauges["rater_stuck_lanes"].set(lanes)
@@ -324,9 +340,10 @@ class Metrics:
             }
         )  # fmt: skip
 
-    def drift(self, differences: int) -> None:
-        """Tell what the last audit found."""
+    def audited(self, differences: int) -> None:
+        """Tell what an audit found that has just ended."""
         self._gauges["rater_audit_drift"].set(differences)
+        self._gauges["rater_audit_timestamp_seconds"].set_to_current_time()
 
     def exposition(self) -> bytes:
         """Return the text that Prometheus reads."""

@@ -196,8 +196,9 @@ class Batch:
         self.firsts: list[tuple[Any, Any]] = []
         """(record, `RerateFirstArgs`) of commands that have a side rated which was rejected before."""
         self.counts = Counts()
-        for _, records in self.polled:
+        for topic, records in self.polled:
             self.counts.cdrs += len(records)
+            self.counts.topics[topic] += len(records)
             self.counts.arrivals.update(map(timestamp, records))
         self.decided_by = 0
         """The newest version of the catalog that a side was decided by before, which is published again."""

@@ -28,6 +28,8 @@ class Counts:
 
     cdrs: int = 0
     """Records read."""
+    topics: Counter[str] = field(default_factory=Counter)
+    """Topic → those of it."""
     sides: Counter[tuple[SideLabel, SideOutcome]] = field(default_factory=Counter)
     """(side, outcome) → sides."""
     rejected: Counter[Reason] = field(default_factory=Counter)
