@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gc
 import getpass
 import os
-import signal
 import socket
 import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
-from itertools import chain, repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +24,7 @@ from rater.core.instants import DAY_MS, HOUR_MS
 from rater.core.journal.auditing import Ledger
 from rater.core.journal.snapshots import Digest
 from rater.core.line.recycling import Choice
-from rater.errors import Halt, NoCatalog, StreamDown, Wait
+from rater.errors import Halt, NoCatalog, Wait
 from rater.health import HealthServer
 from rater.jobs.audit import Progress
 from rater.jobs.audit import audit as run_audit
@@ -48,8 +45,6 @@ from rater.store.buckets import Buckets
 from rater.stream.content import read_content
 from rater.stream.coverage import uncovered
 from rater.stream.topics import Topics, topic_ids
-from rater.systemd import Systemd
-from rater.worker.process import Worker
 from rater.worker.rebuilding import Rebuilt, Told
 from rater.worker.rebuilding import rebuild as rebuild_all
 from rater.worker.shared import Readiness, Shared, WorkerConnections
@@ -179,109 +174,6 @@ async def connected(
         yield Shared(own, Readiness(settings.kafka.bootstrap_servers), native)
     finally:
         await store.close()
-
-
-FIRST_ATTEMPT_S = 2.0
-"""So soon a worker that starts tells that Kafka is away."""
-ATTEMPT_S = 30.0
-"""Each later attempt may take so long: of several brokers, those that are down cost a time-out each."""
-AGAIN_S = 1.0
-TOLD_AGAIN_S = 60.0
-"""A worker that waits for its servers says so again after so many seconds."""
-
-
-class Starting:
-    """A worker that has no connections yet: it waits until Kafka and Redis are there, and says so."""
-
-    def __init__(self, settings: Settings) -> None:
-        """Connect to nothing yet."""
-        self.metrics = Metrics()
-        self._settings = settings
-        self._shared: Shared | None = None
-        self._waits = "the worker is connecting to Kafka and Redis"
-        self._told_at = float("-inf")
-
-    def reasons(self) -> list[str]:
-        """Return why this worker is not ready; nothing when it is."""
-        return [self._waits] if self._shared is None else self._shared.readiness.reasons()
-
-    async def connect(self, stack: AsyncExitStack) -> Shared:
-        """Return what is connected, which `stack` closes; raises Halt for what waiting does not heal."""
-        for deadline_s in chain([FIRST_ATTEMPT_S], repeat(ATTEMPT_S)):
-            connecting = connected(self._settings, self.metrics, deadline_s=deadline_s)
-            try:
-                self._shared = await stack.enter_async_context(connecting)
-            except Wait as error:
-                self._wait(error)
-                await asyncio.sleep(AGAIN_S)
-            else:
-                break
-        assert self._shared is not None  # noqa: S101 - the attempts do not end before
-        return self._shared
-
-    def _wait(self, error: Wait) -> None:
-        event = f"waiting for {'Kafka' if isinstance(error, StreamDown) else 'Redis'}"
-        waits, now = f"{event}: {error}", time.monotonic()
-        if waits != self._waits or now - self._told_at >= TOLD_AGAIN_S:
-            log.warning(event, reason=str(error))
-            self._waits, self._told_at = waits, now
-
-
-async def run_worker(settings: Settings) -> None:
-    """Rate until SIGTERM or SIGINT, then drain; a Halt is raised.
-
-    While Kafka or Redis is away it waits for them; /readyz tells so from the beginning.
-    """
-    stopping = asyncio.Event()
-    _on_signals(stopping.set)
-    starting = Starting(settings)
-    health = HealthServer(starting.metrics, starting.reasons)
-    port = await health.start(settings.metrics.host, settings.metrics.port)
-    log.info("worker starting", metrics_port=port)
-    telling = asyncio.create_task(Systemd(os.environ).run(starting.reasons, stopping))
-    try:
-        async with AsyncExitStack() as stack:
-            connecting = asyncio.create_task(starting.connect(stack))
-            stopped = asyncio.create_task(stopping.wait())
-            try:
-                await asyncio.wait([connecting, stopped], return_when=asyncio.FIRST_COMPLETED)
-                if connecting.done():
-                    await _rate(connecting.result(), stopping)
-                else:
-                    log.info("worker stopped")
-            finally:
-                connecting.cancel()
-                stopped.cancel()
-                await asyncio.gather(connecting, stopped, return_exceptions=True)
-    finally:
-        telling.cancel()
-        await asyncio.gather(telling, return_exceptions=True)
-        await health.stop()
-
-
-async def _rate(shared: Shared, stopping: asyncio.Event) -> None:
-    """Run a worker that has its connections."""
-    worker, own = Worker(shared), shared.connections
-    worker.stopping = stopping
-    lag = asyncio.create_task(_watch_lag(worker, own.metrics))
-    spare_collector()
-    log.info(
-        "worker started", worker=own.worker_id, group=own.settings.kafka.group_id, engine=own.metrics.engine
-    )
-    if shared.native is None:
-        log.info("no native engine", reason=native_engine(own.settings))
-    try:
-        await worker.run()
-    finally:
-        lag.cancel()
-        log.info("worker stopped", worker=own.worker_id)
-
-
-def _on_signals(stop: Callable[[], None]) -> None:
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        with contextlib.suppress(NotImplementedError):
-            loop.add_signal_handler(number, stop)
 
 
 def spare_collector() -> None:
@@ -478,23 +370,3 @@ async def count_pending(settings: Settings) -> int:
     """Return how many client packages wait to be paid."""
     async with opened_store(settings) as store:
         return sum([1 async for _ in pending_charges(store)])
-
-
-LAG_S = 1.0
-
-
-async def _watch_lag(worker: Worker, metrics: Metrics) -> None:
-    """Tell the lag of our lanes, also that of due work, once a second."""
-    told: set[tuple[str, int]] = set()
-    while True:
-        await asyncio.sleep(LAG_S)
-        now_s, known = time.time(), set()
-        for lane, reader in worker.readers():
-            for topic, (records, last_ms) in (await reader.lag()).items():
-                seconds = 0.0 if last_ms is None else max(0.0, now_s - last_ms / 1000)
-                metrics.lag(topic, lane, records, seconds)
-                known.add((topic, lane))
-        metrics.overdue(worker.overdue())
-        for place in told - known:
-            metrics.forget_lag(*place)
-        told = known

@@ -83,7 +83,7 @@ def worker(worker_id: str | None) -> int:
         invocation().values["worker.id"] = worker_id
         invocation().flags["worker.id"] = "--id"
     settings = invocation().settings()
-    from rater.app import run_worker
+    from rater.program import run_worker
 
     run(run_worker(settings), settings, is_tool=False)
     return 0
