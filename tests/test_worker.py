@@ -56,8 +56,7 @@ class Torn(Line):
     is_torn = True
 
     def __init__(self) -> None:
-        """Have neither lane nor connections."""
-        super().__init__(cast("Any", None), Shared(cast("Any", None), Readiness("kafka")))
+        """Have neither lane nor connections: `run` asks for none."""
 
     async def _process_all(self, *_: object) -> None:
         if self.is_torn:

@@ -258,6 +258,8 @@ class Metrics:
         self.engine: Literal["native", "python"] = "python"
         """By which calls are rated."""
         self.catalog(None)
+        for state in RerateState:
+            self._gauges["rater_rerate_jobs"].labels(state)
 
     def add(self, counts: Counts, *, committed_ms: int) -> None:
         """Add what a batch did. committed_ms: when it was committed, by the clock of Kafka's timestamps."""

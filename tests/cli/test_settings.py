@@ -6,19 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from cli.conftest import Put
 from rater.cli import main
 from rater.config import Settings
 
 
-def test_flags_stand_before_or_after_the_command(app: Put, tmp_path: Path) -> None:
+def test_flags_stand_before_or_after_the_command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """File, environment, flags before and flags after the command's name: the later wins."""
     seen: list[Settings] = []
 
     async def run_worker(settings: Settings) -> None:
         seen.append(settings)
 
-    app(run_worker=run_worker)
+    monkeypatch.setattr("rater.program.run_worker", run_worker)
     file = tmp_path / "rater.toml"
     file.write_text('[kafka]\ngroup_id = "file"\n[topics]\npartitions = 7\n', "utf-8")
     arguments = ["--group-id", "before", "--metrics-port", "1", "worker", "--config", str(file), "--id", "w1"]
@@ -30,7 +29,7 @@ def test_flags_stand_before_or_after_the_command(app: Put, tmp_path: Path) -> No
 
 
 def test_the_file_of_settings_may_come_from_the_environment(
-    app: Put, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """RATER_CONFIG names it for all commands of a container; --config wins."""
     seen: list[str] = []
@@ -38,7 +37,7 @@ def test_the_file_of_settings_may_come_from_the_environment(
     async def run_worker(settings: Settings) -> None:
         seen.append(settings.kafka.group_id)
 
-    app(run_worker=run_worker)
+    monkeypatch.setattr("rater.program.run_worker", run_worker)
     for name in ("a", "b"):
         (tmp_path / name).write_text(f'[kafka]\ngroup_id = "{name}"\n', "utf-8")
     monkeypatch.setenv("RATER_CONFIG", str(tmp_path / "a"))

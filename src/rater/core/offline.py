@@ -6,7 +6,7 @@ and whoever needs to know what would come out.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -132,7 +132,10 @@ class Rater:
             self.catalog = compile_catalog(merged.content, before.version + 1, before.notices)
             self.standing.position = replace(self.standing.position, catalog=self.catalog.version)
             self._change(merged.entries, at_ms)
-            self._see_to(dict(changed_packages(before, self.catalog)), at_ms)
+            packages = dict(changed_packages(before, self.catalog))
+            for client in sorted(self.states):  # packages have another status, or other dates
+                if any(held.package in packages for held in self.states[client].packages):
+                    self._do_due(client, at_ms)
         return []
 
     def _change(self, entries: Sequence[ClientEntry], at_ms: int) -> None:
@@ -147,12 +150,6 @@ class Rater:
                     self.carry_out(change, at_ms)
                 more = old is not None and change is not None and change.due_by(max(at_ms, old.changed_ms))
         _assign_dids(self, entries, at_ms)
-
-    def _see_to(self, packages: Mapping[str, int], at_ms: int) -> None:
-        """Do what has become due of clients because these packages have another status, or other dates."""
-        for client, state in sorted(self.states.items()):
-            if any(held.package in packages for held in state.packages):
-                self._do_due(client, at_ms)
 
     def carry_out(self, change: Change, at_ms: int) -> None:
         """Do a change of a client, and keep what it publishes for `take`."""
@@ -180,18 +177,7 @@ class Rater:
         command = read_command(raw)
         if isinstance(command, str):
             raise ValueError(command)  # noqa: TRY004 - a value of the type bytes that is no command
-        args, at_ms = client_args(command), milliseconds(command.at)
-        refused = args if isinstance(args, str) else time_fault(command, record_ms)
-        if refused is not None:
-            pass
-        elif isinstance(args, TickArgs):
-            self.tick(min(at_ms, record_ms))
-            self.note(event(EventType.COMMAND_DONE, command, "done", {}))
-        elif not isinstance(args, str):
-            try:
-                _obey(self, command, args, at_ms)
-            except ValueError as error:
-                refused = str(error)
+        refused = _refusal(self, command, record_ms)
         if refused is not None:
             told = event(EventType.COMMAND_REFUSED, command, "refused/0", {"reason": refused, "lane": 0})
             self.note(told)
@@ -218,8 +204,7 @@ class Rater:
 
     def take(self) -> tuple[list[bytes], list[bytes]]:
         """Return the transactions and events of changes since it was asked last, in order."""
-        found = self._transactions, self._events
-        self._transactions, self._events = [], []
+        found, self._transactions, self._events = (self._transactions, self._events), [], []
         return found
 
     def ask(self, request: DrawRequest) -> DrawReply:
@@ -244,9 +229,7 @@ class Rater:
         """Rate one record as `rate`; source_map: by which a switch's own is read."""
         return self.rate_sides(*self.decoded(record, source_map))
 
-    def rate_all(
-        self, records: Sequence[Record], source_map: SourceMap | None = None
-    ) -> list[list[Ended]]:  # fmt: skip
+    def rate_all(self, records: Sequence[Record], source_map: SourceMap | None = None) -> list[list[Ended]]:
         """Rate records in their order; returns what became of each as `rate_record` does."""
         rated = self.rate_each(records, source_map)
         self._transactions += [value for one in rated for value in one.changes]
@@ -254,11 +237,12 @@ class Rater:
 
     def rate_each(self, records: Sequence[Record], source_map: SourceMap | None = None) -> list[Rated]:
         """Rate records in their order; what they bring beside stands with each, and not in `take`."""
-        found, before = list[Rated](), self._transactions
+        found = list[Rated]()
         for record in records:
-            self._transactions = []
-            found.append(Rated(self.rate_record(record, source_map), self._transactions))
-        self._transactions = before
+            begin = len(self._transactions)
+            ended = self.rate_record(record, source_map)
+            found.append(Rated(ended, self._transactions[begin:]))
+            del self._transactions[begin:]
         return found
 
     def rate_sides(self, batch: Batch, sides: list[Side]) -> list[Ended]:
@@ -369,6 +353,25 @@ def _assign_dids(rater: Rater, entries: Sequence[ClientEntry], at_ms: int) -> No
     load = Command("load", Do.LOAD_CATALOG, instant(at_ms))
     for _, command in did_commands(load, ClientsArgs(rater.catalog.version, 0, list(entries))):
         rater.command(command, at_ms)
+
+
+def _refusal(rater: Rater, command: Command, record_ms: int) -> str | None:
+    """Carry out a command; returns why it was not."""
+    args, at_ms = client_args(command), milliseconds(command.at)
+    if isinstance(args, str):
+        return args
+    refused = time_fault(command, record_ms)
+    if refused is not None:
+        return refused
+    if isinstance(args, TickArgs):
+        rater.tick(min(at_ms, record_ms))
+        rater.note(event(EventType.COMMAND_DONE, command, "done", {}))
+        return None
+    try:
+        _obey(rater, command, args, at_ms)
+    except ValueError as error:
+        return str(error)
+    return None
 
 
 def _obey(rater: Rater, command: Command, args: ClientArgs, at_ms: int) -> None:

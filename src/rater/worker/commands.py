@@ -71,10 +71,7 @@ log = structlog.get_logger()
 
 
 CATCH_UP_S = 30.0
-"""The longest that a committed manifest may stay invisible to us: a transaction's markers take
-milliseconds."""
-
-
+"""The longest that a committed manifest may stay invisible to us: a transaction's markers take some ms."""
 OWN_TICK = "tick/"
 """Begins the ids of a lane's commands to itself that only move its time."""
 EXACT_TRIES = 3

@@ -279,9 +279,8 @@ class Line:
 
         The clock only says when to ask: what comes of it is a record's, as Kafka has it.
         """
-        if time.monotonic() - self.ticked_at < STALE_S:
-            return False
-        if time.time_ns() // 1_000_000 - self.lane.standing.lane_ms < STALE_S * 1000:
+        behind_ms = time.time_ns() // 1_000_000 - self.lane.standing.lane_ms
+        if time.monotonic() - self.ticked_at < STALE_S or behind_ms < STALE_S * 1000:
             return False
         return has_undated(polled, self.connections.topics.commands)
 
