@@ -301,9 +301,8 @@ class LaneProducer(_Transactional):
         **limits: Unpack[Limits],
     ) -> None:  # fmt: skip
         """native: see `_Transactional`."""
-        places = [
-            (topic, lane) for topic in (topics.transactions, topics.rejected, topics.events, topics.snapshots)
-        ]
+        # Not of snapshots: one that is forgotten there is ended by the next, and takes nothing with it.
+        places = [(topic, lane) for topic in (topics.transactions, topics.rejected, topics.events)]
         places += [(topics.commands, other) for other in range(topics.partitions)]
         super().__init__(client, f"{group}-{lane}", places, native=native, **limits)
         self.topics = topics
