@@ -67,6 +67,13 @@ class Torn(Line):
         await asyncio.Event().wait()
 
 
+class Failing(Torn):
+    """A line whose one half fails, while the other waits."""
+
+    async def _process_all(self, *_: object) -> None:
+        raise Retake("again")
+
+
 async def test_a_cancellation_that_nobody_asked_for_takes_the_lane_again() -> None:
     """Else half of the line would be gone, and the other wait for it for ever."""
     with pytest.raises(ExceptionGroup) as caught:
@@ -83,6 +90,31 @@ async def test_a_cancellation_that_was_asked_for_is_obeyed() -> None:
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
+
+
+async def test_a_lane_that_failed_is_not_taken_for_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The TaskGroup of Python 3.11 leaves its task cancelled for good; `Link` would end the lane by that."""
+    counted: list[int] = []
+    stop = asyncio.Event()
+
+    async def closed() -> None:
+        """Close nothing."""
+
+    async def take(*_: object) -> Any:
+        task = asyncio.current_task()
+        assert task is not None
+        counted.append(task.cancelling())
+        if len(counted) > 1:
+            stop.set()
+        return SimpleNamespace(catalog=object(), close=closed)
+
+    monkeypatch.setattr(process, "take", take)
+    monkeypatch.setattr(process, "Line", lambda *_: Failing())
+    monkeypatch.setattr(process, "BACKOFF_S", (0.0, 0.0))
+    worker = Worker(nothing(session_s=1.0))
+    monkeypatch.setattr(worker, "_watch", SimpleNamespace(taken=id, lost=id))
+    await asyncio.wait_for(worker._serve(0, stop), 5)  # noqa: SLF001 - one lane alone
+    assert counted == [0, 0]
 
 
 def nothing(session_s: float) -> Shared:
