@@ -172,8 +172,8 @@ class Worker:
             self.readiness.ready(number)
             if lane.catalog is None:
                 self.readiness.bare.add(number)
-            # A task of its own: where half of the line fails, the TaskGroup of Python 3.11 and 3.12 cancels the
-            # task that waits for it and never takes that back: what the lane asks next would count as cancelled.
+            # A task of its own: where half of the line fails, the TaskGroup of Python 3.11 and 3.12 cancels
+            # the task that waits for it for good, and what the lane asks next would count as cancelled.
             await asyncio.create_task(Line(lane, self.shared).run(stop))
             await lane.reader.commit_last()
         except BaseExceptionGroup as group:
