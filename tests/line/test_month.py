@@ -53,7 +53,7 @@ class Step(NamedTuple):
 
 def steps(text: str) -> Iterator[Step]:
     """Yield the commands of the README's month, in order."""
-    month = text.partition(f"{HEADING}\n")[2].partition("\n## ")[0]
+    month = text.partition(f"{HEADING}\n")[2].partition("\n### ")[0]
     for block in re.findall(r"^```\n(.*?)^```$", month, re.MULTILINE | re.DOTALL):
         at: datetime | None = None
         for part in re.split(r"^(?=\$ |# )", block, flags=re.MULTILINE):
