@@ -76,6 +76,7 @@ def _tell(report: Report, settings: Settings, *, dry_run: bool) -> None:
         print_json({
             "sent": dict(report.sent), "dry_run": dry_run, "done": report.done,
             "too_old": report.older, "known": report.known, "topics_without_source": dict(report.homeless),
+            "taken_back": report.taken_back,
         })  # fmt: skip
     else:
         would = "would be sent" if dry_run else "sent"
@@ -90,6 +91,11 @@ def _tell(report: Report, settings: Settings, *, dry_run: bool) -> None:
         say(
             f"{report.older} calls are older than {days} days, the duplicate window, and were not sent; "
             "--late looks them up in the journal and sends what it does not have"
+        )
+    if report.taken_back:
+        say(
+            f"{report.taken_back} sides were rated before, and a re-rating has taken them back: rate them "
+            "again by `rater rerate`"
         )
     for topic, number in sorted(report.homeless.items()):
         say(
