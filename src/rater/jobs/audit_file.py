@@ -18,7 +18,7 @@ from rater.core.journal.comparing import Book, Finding, Move
 from rater.errors import Halt
 
 _ID = 0x72617465  # "rate": which program a file of SQLite is of
-_FORMAT = "1"
+_FORMAT = "2"
 _NEVER = -1
 """Generation of what is kept for ever: transactions without duplicates, such as fees."""
 _ASKED_MAX = 500
@@ -34,6 +34,8 @@ CREATE TABLE move (client TEXT, id TEXT, place TEXT, move BLOB, PRIMARY KEY (cli
     WITHOUT ROWID;
 CREATE TABLE seen (generation INTEGER, digest INTEGER, lane INTEGER, place INTEGER, owner INTEGER,
     amount INTEGER, PRIMARY KEY (generation, digest)) WITHOUT ROWID;
+CREATE TABLE taken_back (digest INTEGER PRIMARY KEY, amount INTEGER);
+CREATE INDEX taken_back_unseen ON taken_back (digest) WHERE amount IS NULL;
 CREATE TABLE finding (kind TEXT, place TEXT, problem TEXT);
 """
 
@@ -130,6 +132,8 @@ class AuditFile:
         try:
             self._file.execute("BEGIN")
             self._add_seen(ledger)
+            self._add_taken_back(ledger)
+            self._forget()
             self._add_books(ledger)
             self._file.executemany(
                 "INSERT OR REPLACE INTO lane VALUES (?, ?, ?, ?)",
@@ -173,7 +177,7 @@ class AuditFile:
         return [Finding(*row) for row in self._rows("SELECT * FROM finding")]
 
     def _add_seen(self, ledger: Ledger) -> None:
-        """Find what was published before, and note what is new; forget what cannot come again."""
+        """Find what was published before, and note what is new."""
         by: defaultdict[int, list[int]] = defaultdict(list)
         for digest, seen in ledger.seen.items():
             by[self._generation(seen)].append(digest)
@@ -192,8 +196,32 @@ class AuditFile:
                     if digest not in known
                 ],
             )
-        oldest = min(self.lane_ms.values()) // self._generation_ms - 1
-        self._file.execute("DELETE FROM seen WHERE generation >= 0 AND generation < ?", (oldest,))
+
+    def _oldest(self) -> int:
+        """Return the generation before which nothing is known."""
+        return min(self.lane_ms.values()) // self._generation_ms - 1
+
+    def _forget(self) -> None:
+        """Forget what cannot come again."""
+        self._file.execute("DELETE FROM seen WHERE generation >= 0 AND generation < ?", (self._oldest(),))
+
+    def _add_taken_back(self, ledger: Ledger) -> None:
+        """Note what first usages came to that were reversed: they are forgotten, and these not.
+
+        One of which the call is older than what is known is believed: only the whole journal can tell.
+        """
+        run = self._file.execute
+        if run("SELECT 1 FROM taken_back WHERE amount IS NULL LIMIT 1").fetchone():  # its lane is behind
+            self._file.executemany(
+                "UPDATE taken_back SET amount = ? WHERE digest = ? AND amount IS NULL",
+                [(one.amount, digest - _SIGN) for digest, one in ledger.seen.items()],
+            )
+        known_ms = self._oldest() * self._generation_ms
+        for digest, (amount, at_ms) in ledger.taken_back.items():
+            was = self._amount(digest)
+            if was is None and at_ms < known_ms:
+                was = -amount
+            run("INSERT OR IGNORE INTO taken_back VALUES (?, ?)", (digest - _SIGN, was))
 
     def _generation(self, seen: Seen) -> int:
         return _NEVER if seen.lane_ms is None else seen.lane_ms // self._generation_ms
@@ -255,6 +283,13 @@ class AuditFile:
 
     def usage(self, name: str) -> int | None:
         """Return the amount of a transaction, micros; None: it was not published, or too long ago."""
+        digest = digest_of(name)
+        reversed_of = self._rows("SELECT amount FROM taken_back WHERE digest = ?", digest - _SIGN)
+        if reversed_of and reversed_of[0][0] is not None:
+            return int(reversed_of[0][0])
+        return self._amount(digest)
+
+    def _amount(self, digest: int) -> int | None:
         generation = _NEVER - 1
         while True:
             following = "SELECT min(generation) FROM seen WHERE generation > ?"
@@ -263,7 +298,7 @@ class AuditFile:
                 return None
             found = self._rows(
                 "SELECT amount FROM seen WHERE generation = ? AND digest = ?",
-                generation, digest_of(name) - _SIGN,
+                generation, digest - _SIGN,
             )  # fmt: skip
             if found:
                 return int(found[0][0])
