@@ -45,7 +45,7 @@ def test_what_was_sent_is_told(asked: list[tuple[Choice, bool, bool]], capsys: C
     assert told.err.splitlines() == [
         "5 sides are in the journal, so they are not rated again",
         OLDER,
-        "7 sides were rated before, and a re-rating has taken them back: rate them again by `rater rerate`",
+        "7 sides were taken back by a re-rating: `rater rerate` rates them again",
         "6 records came from gone, which no source of the settings reads: add one, or leave them",
     ]
     arguments = ["--reason", "too_old", "--late", "--dry-run", "--source", "default", "--since", "2026-11-30"]

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -111,6 +112,24 @@ async def test_what_a_re_rating_took_back_hides_no_other(system_of: SystemOf) ->
         assert await usage_of(system) == {"default/back/orig": 2, "default/late/orig": 1}
         assert (await recycled(system)).sent == {}
         assert (await app.audit(system.settings)).findings == []
+
+
+async def test_two_records_of_one_offset(system_of: SystemOf) -> None:
+    """A topic that was recreated has another record at an offset: both go, each once."""
+    system = await system_of()
+    async with system.worker():
+        await system.load(catalog("380"))
+        await system.send([(cdr("old", ROME, orig="c0", term="c1"), None)])
+        await system.settled()
+        first, _ = await system.rejected()
+        await system.send_whole(system.topics.rejected, replace(first, value=cdr("new", ROME)))
+        await system.load(catalog("380", "39"))
+        report = await recycled(system)
+        assert (report.sent, report.done) == ({"rate_missing": 2}, 1)
+        assert (await recycled(system)).sent == {}
+    assert await usage_of(system) == dict.fromkeys(
+        ("default/old/orig", "default/old/term", "default/new/orig"), 1
+    )
 
 
 KILLED = """

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from rater.cli.options import FAILED, WrongInput, find_source, invocation, run, settings_options
-from rater.cli.printing import print_json, say, shares
+from rater.cli.printing import print_json, say, shares, told_known
 from rater.cli.topics import SINCE, UNTIL, reason_of
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def _tell(report: Report, settings: Settings, *, dry_run: bool) -> None:
         if not report.sent:
             click.echo(f"nothing {would} again")
     if report.known:
-        say(f"{report.known} sides are in the journal, so they are not rated again")
+        say(told_known(report.known))
     if report.older:
         days = settings.worker.duplicate_window_days
         say(
@@ -94,8 +94,8 @@ def _tell(report: Report, settings: Settings, *, dry_run: bool) -> None:
         )
     if report.taken_back:
         say(
-            f"{report.taken_back} sides were rated before, and a re-rating has taken them back: rate them "
-            "again by `rater rerate`"
+            f"{report.taken_back} {'side was' if report.taken_back == 1 else 'sides were'} taken back by a "
+            "re-rating: `rater rerate` rates them again"
         )
     for topic, number in sorted(report.homeless.items()):
         say(

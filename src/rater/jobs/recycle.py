@@ -107,7 +107,7 @@ class Recycling:
                     notes.add(record.offset, note)
             at = records[-1].offset + 1
             passed(before + at, total)
-        taken: set[tuple[str, int]] = set()
+        taken: set[tuple[str, int, int]] = set()
         async for records in self._rejections.read(lane):
             for record in records:
                 one = refused_of(record.offset, record.timestamp, record.key, record.value, record.headers)
@@ -116,10 +116,12 @@ class Recycling:
                 if one.taken_back:
                     self._report.taken_back += 1
                     continue
-                if one.origin in taken or notes.has(one):
+                # By its bytes too: a topic that was recreated has another record at the same offset.
+                name = *one.origin, hash(one.value)
+                if name in taken or notes.has(one):
                     self._report.done += 1
                     continue
-                taken.add(one.origin)
+                taken.add(name)
                 self._take(again(lane, one), one.reason)
                 if self._full():
                     await self._send(looked)
