@@ -18,6 +18,7 @@ from recycled import catalog, cdr, records, recycled, rejections, usage_of
 from rater import app
 from rater.core.instants import DAY_MS
 from rater.core.reasons import Reason
+from rater.queries.explained import explained, find
 from rater.worker import buckets, shared
 
 pytestmark = pytest.mark.kafka
@@ -100,6 +101,10 @@ async def test_a_late_call_draws_from_its_period(
             for name in ("x0", "x1", "after0", "after1")
         ]
         assert drawn == [([4], "0"), ([], "-0.1"), ([11], "0"), ([], "-0.1")]
+        async with app.connections(system.settings) as at:
+            found = await find(at, "default/x0/orig", lambda _: None)
+            (row,) = await explained(at, found, {}, lambda _: None)
+        assert ([of["period"] for of in row["candidates"]], row["notes"]) == ([4], [])
     assert (await app.audit(system.settings)).findings == []
 
 
