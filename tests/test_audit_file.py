@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rater.core.journal.auditing import Ledger
+from rater.core.journal.comparing import compare
 from rater.core.journal.records import ChangeRecord, Effect
 from rater.errors import Halt
 from rater.jobs.audit_file import AuditFile, WrongFileError
@@ -134,6 +135,48 @@ def test_what_was_seen_is_kept_as_long_as_duplicates(tmp_path: Path) -> None:
     assert found(0, 3500, usage(2, "a", -3, 1, 3500)) == found(1, 3500) == 0
     assert file.usage("s/1/orig revision 1 usage") is None
     assert found(1, 9000, fee(1, "a", -5)) == 1
+    file.close()
+
+
+def reversal(name: int, micros: int, at: str) -> tuple[bytes, Effect]:
+    """Return the reversal of a call's first revision, as a re-rate publishes it, and its header."""
+    value = {
+        "id": f"s/{name}/orig", "revision": 1, "reverses": 1, "type": "reversal", "client": "a", "at": at,
+        "side": "orig", "amount": f"{micros / 10**6:.6f}",
+    }  # fmt: skip
+    return json.dumps(value).encode(), Effect("commands", 0, 1, 2, 0, 0, b"", b"", "a", micros, [])
+
+
+def test_calls_of_long_ago_are_taken_back(tmp_path: Path) -> None:
+    """What a reversal takes back is known as long as it; one of an older call is believed."""
+    file, offset = opened(tmp_path / "file"), 0
+
+    def read(lane: int, lane_ms: int, *records: tuple[bytes, Effect]) -> list[str]:
+        nonlocal offset
+        ledger = file.ledger()
+        ledger.lane_ms[lane] = lane_ms
+        for value, effect in records:
+            offset += 1
+            ledger.add(lane, offset, value, effect)
+        ledger.lane_ms[lane] = lane_ms
+        file.merge(ledger, {lane: offset + 1})
+        return [
+            one.problem for one in compare("a", file.book("a"), None, file.usage) if one.kind == "reversal"
+        ]
+
+    young, old = "1970-01-01T00:00:08.000Z", "1970-01-01T00:00:00.500Z"
+    assert read(0, 500, reversal(2, 4, old)) == [
+        "the reversal of s/2/orig revision 1 takes back what was not published"
+    ]
+    assert read(1, 500, *(usage(n, "a", -3, n) for n in range(3))) == [
+        wrong := "the reversal of s/2/orig revision 1 moves 4 micros, and what it takes back -3"
+    ]
+    assert read(0, 600, reversal(0, 3, old)) == [wrong]
+    read(0, 9000)
+    assert read(1, 9000) == [wrong]  # the calls are forgotten
+    assert file.usage("s/1/orig revision 1 usage") is None
+    assert read(1, 9000, reversal(1, 3, old)) == [wrong]
+    assert len(read(1, 9000, reversal(7, 3, young))) == 2
     file.close()
 
 

@@ -29,7 +29,7 @@ def asked(app: Put) -> list[tuple[Choice, bool, bool]]:
         asked.append((choice, late, dry_run))
         if choice.reason is None:
             return Report()
-        return Report(Counter({"rate_missing": 1, "malformed": 2}), 3, 4, 5, Counter({"gone": 6}))
+        return Report(Counter({"rate_missing": 1, "malformed": 2}), 3, 4, 5, Counter({"gone": 6}), 7)
 
     app(recycle=recycle)
     return asked
@@ -45,13 +45,14 @@ def test_what_was_sent_is_told(asked: list[tuple[Choice, bool, bool]], capsys: C
     assert told.err.splitlines() == [
         "5 sides are in the journal, so they are not rated again",
         OLDER,
+        "7 sides were taken back by a re-rating: `rater rerate` rates them again",
         "6 records came from gone, which no source of the settings reads: add one, or leave them",
     ]
     arguments = ["--reason", "too_old", "--late", "--dry-run", "--source", "default", "--since", "2026-11-30"]
     assert main(["recycle", *arguments, "--until", "2026-12-01", "--json"]) == 1
     assert json.loads(capsys.readouterr().out) == {
         "sent": {"rate_missing": 1, "malformed": 2}, "dry_run": True, "done": 3, "too_old": 4, "known": 5,
-        "topics_without_source": {"gone": 6},
+        "topics_without_source": {"gone": 6}, "taken_back": 7,
     }  # fmt: skip
     day_ms = 86_400_000
     since_ms = 1_795_996_800_000

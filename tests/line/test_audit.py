@@ -11,6 +11,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import aiohttp
@@ -24,7 +25,9 @@ from rater.cli.running import audit_again, audit_once
 from rater.core.bucket.messages import bucket_of
 from rater.core.instants import DAY_MS, HOUR_MS
 from rater.core.journal.auditing import Ledger
+from rater.errors import Halt
 from rater.jobs.audit_file import AuditFile
+from rater.jobs.late import call_of, look_up_calls
 from rater.store.keys import Keys
 from rater.stream.producer import Writer
 from rater.stream.topics import topic_ids
@@ -230,6 +233,13 @@ async def test_an_audit_goes_on_from_its_file(
         await admin.delete_records({TopicPartition(system.topics.transactions, 0): RecordsToDelete(3)})
         await admin.close()
         await until_drift(drift, 3 + len(transaction["draws"]))
+    with pytest.raises(Halt, match=r"\[0\] is needed from offset 0 on, where records were removed; an audit"):
+        await app.audit(system.settings)
+    now_ms = time.time_ns() // 1_000_000
+    call = call_of(SimpleNamespace(value=calls(1, 99, now_ms)[0], headers=()), None, now_ms)
+    assert call is not None
+    with pytest.raises(Halt, match=r"--late needs all of .* the first records of partition 0 were removed"):
+        await look_up_calls(system.client, system.topics, [call])
     told = capsys.readouterr()
     assert f"client {transaction['client']}: Redis has" in told.out
     assert f"{transaction['id']} revision 1 usage was published before, at [{record.partition}]" in told.out

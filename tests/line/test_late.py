@@ -18,6 +18,8 @@ from recycled import catalog, cdr, records, recycled, rejections, usage_of
 from rater import app
 from rater.core.instants import DAY_MS
 from rater.core.reasons import Reason
+from rater.queries.explained import explained, find
+from rater.worker import buckets, shared
 
 pytestmark = pytest.mark.kafka
 
@@ -59,6 +61,50 @@ async def test_late_finds_in_the_journal_what_the_window_has_forgotten(
         told = worker.connections.metrics.exposition().decode()
         assert f'rater_duplicates_total{{kind="same"}} {known}.0' in told
         assert "rater_engine_returned_total 0.0" in told
+    assert (await app.audit(system.settings)).findings == []
+
+
+async def test_a_late_call_draws_from_its_period(
+    system_of: SystemOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its period has left the client's register, and is in the history; so do later calls of the client."""
+    monkeypatch.setattr(buckets, "EXPIRE_S", 0.0)
+    monkeypatch.setattr(shared, "LOOK_BACK_S", 0.0)
+    system = await system_of(environ={"RATER_WORKER__DUPLICATE_WINDOW_DAYS": "1"})
+    now_ms, days = time.time_ns() // 1_000_000, 10
+    daily = {
+        "id": "1", "name": "Daily", "type": "customer", "currency": "USD", "period": "1 day",
+        "limits": [{"id": "m", "type": "volume", "service": "calls", "code": "380*", "limit": 1}],
+    }  # fmt: skip
+    start, end = (
+        time.strftime("%Y-%m-%dT00:00:00Z", time.gmtime(now_ms / 1000 - 60 + at * 86_400))
+        for at in (-days, days)
+    )
+    held = {"id": "7", "client": "c0", "package": "1", "start_date": start, "activate_in_past": True}
+    whole = json.loads(catalog("380")) | {"packages": [daily], "client_packages": [held]}
+    async with system.worker():
+        await system.load(json.dumps(whole).encode(), at_ms=(now_ms - days * DAY_MS) // 1000 * 1000)
+        await system.send([(cdr(f"x{n}", days=7), now_ms) for n in range(2)])
+        await system.settled()
+        held["end_date"] = end  # a change of the client package takes old periods out of the register
+        await system.load(json.dumps(whole).encode())
+        store = await app.connect_store(system.settings)
+        assert await store.history("c0")
+        await store.close()
+        report = await recycled(system, late=True, reason=Reason.TOO_OLD)
+        assert report.sent == {"too_old": 2}
+        await system.send([(cdr(f"after{n}"), now_ms) for n in range(2)])
+        await system.settled()
+        told = {one["cdr"]["id"]: one for one in await system.transactions() if one["type"] == "usage"}
+        drawn = [
+            ([of["period"] for of in told[name]["draws"]], told[name]["amount"])
+            for name in ("x0", "x1", "after0", "after1")
+        ]
+        assert drawn == [([4], "0"), ([], "-0.1"), ([11], "0"), ([], "-0.1")]
+        async with app.connections(system.settings) as at:
+            found = await find(at, "default/x0/orig", lambda _: None)
+            (row,) = await explained(at, found, {}, lambda _: None)
+        assert ([of["period"] for of in row["candidates"]], row["notes"]) == ([4], [])
     assert (await app.audit(system.settings)).findings == []
 
 

@@ -9,12 +9,15 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from recycled import KYIV, ROME, catalog, cdr, recycled, rejections, usage_of
 
+from line.test_rerate import rerate
 from rater import app
+from rater.core.bucket.messages import bucket_of
 from rater.core.line.recycling import Choice
 from rater.core.reasons import Reason
 
@@ -85,6 +88,48 @@ async def test_by_source_and_time(system_of: SystemOf, prefix: str) -> None:
     system.settings.sources.clear()
     gone = await recycled(system)
     assert (gone.sent, gone.done, gone.homeless) == ({}, 2, {})
+
+
+async def test_what_a_re_rating_took_back_hides_no_other(system_of: SystemOf) -> None:
+    """Its rejected record lies in its client's lane, and its origin in another, at the same offset."""
+    system = await system_of(partitions=2)
+    own = bucket_of("c0", system.settings.redis.buckets) % 2
+    async with system.worker():
+        await system.load(catalog("380", "39"))
+        await system.send([(cdr("back", ROME), None)], partition=1 - own)
+        await system.settled()
+        await system.load(catalog("380"))
+        await rerate(system, applies=True)
+        await system.send([(cdr("late", ROME), None)], partition=own)
+        await system.settled()
+        places = [(record.partition, record.headers) for record in await system.rejected()]
+        assert [(at, dict(said)["source_offset"]) for at, said in places] == [(own, b"0"), (own, b"0")]
+        await system.load(catalog("380", "39"))
+        report = await recycled(system)
+        assert (report.sent, report.done, report.taken_back) == ({"rate_missing": 1}, 0, 1)
+        assert await usage_of(system) == {"default/back/orig": 1, "default/late/orig": 1}
+        await rerate(system, applies=True)
+        assert await usage_of(system) == {"default/back/orig": 2, "default/late/orig": 1}
+        assert (await recycled(system)).sent == {}
+        assert (await app.audit(system.settings)).findings == []
+
+
+async def test_two_records_of_one_offset(system_of: SystemOf) -> None:
+    """A topic that was recreated has another record at an offset: both go, each once."""
+    system = await system_of()
+    async with system.worker():
+        await system.load(catalog("380"))
+        await system.send([(cdr("old", ROME, orig="c0", term="c1"), None)])
+        await system.settled()
+        first, _ = await system.rejected()
+        await system.send_whole(system.topics.rejected, replace(first, value=cdr("new", ROME)))
+        await system.load(catalog("380", "39"))
+        report = await recycled(system)
+        assert (report.sent, report.done) == ({"rate_missing": 2}, 1)
+        assert (await recycled(system)).sent == {}
+    assert await usage_of(system) == dict.fromkeys(
+        ("default/old/orig", "default/old/term", "default/new/orig"), 1
+    )
 
 
 KILLED = """

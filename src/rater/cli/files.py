@@ -21,7 +21,7 @@ from rater.cli.options import (
     run,
     settings_options,
 )
-from rater.cli.printing import Column, column, print_json, print_pairs, print_rows, progress, say
+from rater.cli.printing import Column, column, print_json, print_pairs, print_rows, progress, say, told_known
 
 if TYPE_CHECKING:
     from rater.config import Settings, Source
@@ -86,7 +86,7 @@ def ingest(files: tuple[str, ...], name: str, form: str | None, *, late: bool) -
         for file, number in sent.items():
             click.echo(f"{file}: {number} records sent to {source.topic}")
     if known:
-        say(f"{known} sides are in the journal, so they are not rated again")
+        say(told_known(known))
     for told in refused:
         say(told)
     return FAILED if refused else 0

@@ -50,6 +50,12 @@ def say(text: str) -> None:
     click.echo(text, err=True)
 
 
+def told_known(sides: int) -> str:
+    """Return the sentence about sides that `--late` has found in the journal."""
+    are, they = ("side is", "it is") if sides == 1 else ("sides are", "they are")
+    return f"{sides} {are} in the journal, so {they} not rated again"
+
+
 def is_terminal() -> bool:
     """Return whether standard output is a terminal."""
     return sys.stdout.isatty()

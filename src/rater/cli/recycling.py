@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from rater.cli.options import FAILED, WrongInput, find_source, invocation, run, settings_options
-from rater.cli.printing import print_json, say, shares
+from rater.cli.printing import print_json, say, shares, told_known
 from rater.cli.topics import SINCE, UNTIL, reason_of
 
 if TYPE_CHECKING:
@@ -76,6 +76,7 @@ def _tell(report: Report, settings: Settings, *, dry_run: bool) -> None:
         print_json({
             "sent": dict(report.sent), "dry_run": dry_run, "done": report.done,
             "too_old": report.older, "known": report.known, "topics_without_source": dict(report.homeless),
+            "taken_back": report.taken_back,
         })  # fmt: skip
     else:
         would = "would be sent" if dry_run else "sent"
@@ -84,12 +85,17 @@ def _tell(report: Report, settings: Settings, *, dry_run: bool) -> None:
         if not report.sent:
             click.echo(f"nothing {would} again")
     if report.known:
-        say(f"{report.known} sides are in the journal, so they are not rated again")
+        say(told_known(report.known))
     if report.older:
         days = settings.worker.duplicate_window_days
         say(
             f"{report.older} calls are older than {days} days, the duplicate window, and were not sent; "
             "--late looks them up in the journal and sends what it does not have"
+        )
+    if report.taken_back:
+        say(
+            f"{report.taken_back} {'side was' if report.taken_back == 1 else 'sides were'} taken back by a "
+            "re-rating: `rater rerate` rates them again"
         )
     for topic, number in sorted(report.homeless.items()):
         say(

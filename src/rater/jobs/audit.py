@@ -14,7 +14,7 @@ from rater.core.journal.records import ChangeRecord, Effect
 from rater.errors import Halt
 from rater.jobs.audit_looks import Looks
 from rater.store.buckets import Buckets
-from rater.stream.journal import Mark, Read, end_offsets, read_range
+from rater.stream.journal import CutError, Mark, Read, end_offsets, read_range
 from rater.stream.topics import Topics
 
 Progress = Callable[[int, int], None]
@@ -77,7 +77,7 @@ async def read_on(
     done = 0
     for lane, start in starts.items():
         at = start
-        async for records in read_range(client, topics.transactions, lane, start, ends[lane]):
+        async for records in _from(client, topics, lane, start, ends[lane]):
             done += records[-1][0] + 1 - at
             at = records[-1][0] + 1
             yield lane, records, at
@@ -86,6 +86,21 @@ async def read_on(
             await asyncio.sleep(0)
         if at < ends[lane]:  # what lies behind the last record is Kafka's own
             yield lane, [], ends[lane]
+
+
+async def _from(
+    client: Mapping[str, Any], topics: Topics, lane: int, start: int, end: int
+) -> AsyncIterator[list[Read]]:
+    try:
+        async for records in read_range(client, topics.transactions, lane, start, end):
+            yield records
+    except CutError as error:
+        raise Halt(
+            f"{topics.transactions}[{lane}] is needed from offset {start} on, where records were removed; an "
+            "audit adds up all of them. If its retention is bounded: an audit that goes on (--every 10s "
+            "--file FILE) needs what is new alone, where FILE was begun before and was never so far behind. "
+            "If it is not: restore the topic from a backup"
+        ) from error
 
 
 def fold(ledger: Ledger, lane: int, records: list[Read]) -> None:

@@ -18,7 +18,7 @@ from rater.core.journal.comparing import Book, Finding, Move
 from rater.errors import Halt
 
 _ID = 0x72617465  # "rate": which program a file of SQLite is of
-_FORMAT = "1"
+_FORMAT = "2"
 _NEVER = -1
 """Generation of what is kept for ever: transactions without duplicates, such as fees."""
 _ASKED_MAX = 500
@@ -34,6 +34,8 @@ CREATE TABLE move (client TEXT, id TEXT, place TEXT, move BLOB, PRIMARY KEY (cli
     WITHOUT ROWID;
 CREATE TABLE seen (generation INTEGER, digest INTEGER, lane INTEGER, place INTEGER, owner INTEGER,
     amount INTEGER, PRIMARY KEY (generation, digest)) WITHOUT ROWID;
+CREATE TABLE taken_back (digest INTEGER PRIMARY KEY, amount INTEGER);
+CREATE INDEX taken_back_unseen ON taken_back (digest) WHERE amount IS NULL;
 CREATE TABLE finding (kind TEXT, place TEXT, problem TEXT);
 """
 
@@ -44,6 +46,91 @@ _pack = msgspec.msgpack.Encoder().encode
 
 class WrongFileError(Exception):
     """A file that cannot be taken for an audit of this journal; the sentence says why."""
+
+
+class _Published:
+    """Which transactions were read, by the digests of their names: those that may come again."""
+
+    def __init__(self, file: sqlite3.Connection, generation_ms: int) -> None:
+        self._file, self._generation_ms = file, generation_ms
+
+    def add(self, ledger: Ledger, slowest_ms: int) -> None:
+        """Find what was published before, note what is new, and forget what cannot come again.
+
+        slowest_ms: time of the slowest lane.
+        """
+        by: defaultdict[int, list[int]] = defaultdict(list)
+        for digest, seen in ledger.seen.items():
+            by[self._generation(seen)].append(digest)
+        names = ledger.names or {}
+        for generation, digests in by.items():
+            known = dict(self._known(generation, digests))
+            for digest, first in known.items():
+                (name, client), again = names[digest], ledger.seen[digest]
+                where = f"rater.transactions[{again.partition}]@{again.offset}"
+                ledger.repeated(where, name, client, first, same=first.owner == again.owner)
+            self._file.executemany(
+                "INSERT INTO seen VALUES (?, ?, ?, ?, ?, ?)",
+                [
+                    (generation, digest - _SIGN, one.partition, one.offset, one.owner, one.amount)
+                    for digest, one in ((digest, ledger.seen[digest]) for digest in digests)
+                    if digest not in known
+                ],
+            )
+        oldest = slowest_ms // self._generation_ms - 1
+        self._take_back(ledger, oldest * self._generation_ms)
+        self._file.execute("DELETE FROM seen WHERE generation >= 0 AND generation < ?", (oldest,))
+
+    def _take_back(self, ledger: Ledger, known_ms: int) -> None:
+        """Note what first usages came to that were reversed: they are forgotten, and these not.
+
+        One of a call before `known_ms` that is not known is believed: only the whole journal can tell.
+        """
+        run = self._file.execute
+        if run("SELECT 1 FROM taken_back WHERE amount IS NULL LIMIT 1").fetchone():  # its lane is behind
+            self._file.executemany(
+                "UPDATE taken_back SET amount = ? WHERE digest = ? AND amount IS NULL",
+                [(one.amount, digest - _SIGN) for digest, one in ledger.seen.items()],
+            )
+        for digest, (amount, at_ms) in ledger.taken_back.items():
+            was = self._amount(digest)
+            if was is None and at_ms < known_ms:
+                was = -amount
+            run("INSERT OR IGNORE INTO taken_back VALUES (?, ?)", (digest - _SIGN, was))
+
+    def _generation(self, seen: Seen) -> int:
+        return _NEVER if seen.lane_ms is None else seen.lane_ms // self._generation_ms
+
+    def _known(self, generation: int, digests: list[int]) -> Iterator[tuple[int, Seen]]:
+        near = [_NEVER] if generation == _NEVER else [generation - 1, generation, generation + 1]
+        for of in near:
+            for at in range(0, len(digests), _ASKED_MAX):
+                some = [digest - _SIGN for digest in digests[at : at + _ASKED_MAX]]
+                marks = ",".join("?" * len(some))
+                for digest, *row in self._file.execute(
+                    "SELECT digest, lane, place, owner, amount FROM seen "  # noqa: S608 - question marks
+                    f"WHERE generation = ? AND digest IN ({marks})",
+                    (of, *some),
+                ):
+                    yield digest + _SIGN, Seen(*row)
+
+    def usage(self, digest: int) -> int | None:
+        """Return the amount of a transaction, micros; None: it was not published, or too long ago."""
+        reversed_of = self._file.execute("SELECT amount FROM taken_back WHERE digest = ?", (digest - _SIGN,))
+        (was,) = reversed_of.fetchone() or (None,)
+        return self._amount(digest) if was is None else int(was)
+
+    def _amount(self, digest: int) -> int | None:
+        run, generation = self._file.execute, _NEVER - 1
+        while True:
+            following = "SELECT min(generation) FROM seen WHERE generation > ?"
+            (generation,) = run(following, (generation,)).fetchone()
+            if generation is None:
+                return None
+            of = "SELECT amount FROM seen WHERE generation = ? AND digest = ?"
+            found = run(of, (generation, digest - _SIGN)).fetchone()
+            if found:
+                return int(found[0])
 
 
 class AuditFile:
@@ -57,11 +144,11 @@ class AuditFile:
         """
         self._path = path
         self._about = {"format": _FORMAT, "lanes": str(lanes), "generation_ms": str(generation_ms), **journal}
-        self._generation_ms = generation_ms
         self._lanes = lanes
         try:
             # A process that dies leaves the file to the next; a second one at the same time is refused.
             self._file = sqlite3.connect(path, isolation_level=None, timeout=1.0)
+            self._published = _Published(self._file, generation_ms)
             self._begin()
         except sqlite3.Error as error:
             raise WrongFileError(self._why(error)) from error
@@ -129,7 +216,7 @@ class AuditFile:
         self._opened = ledger.opened
         try:
             self._file.execute("BEGIN")
-            self._add_seen(ledger)
+            self._published.add(ledger, min(self.lane_ms.values()))
             self._add_books(ledger)
             self._file.executemany(
                 "INSERT OR REPLACE INTO lane VALUES (?, ?, ?, ?)",
@@ -171,45 +258,6 @@ class AuditFile:
     def findings(self) -> list[Finding]:
         """Return what was wrong in what was read."""
         return [Finding(*row) for row in self._rows("SELECT * FROM finding")]
-
-    def _add_seen(self, ledger: Ledger) -> None:
-        """Find what was published before, and note what is new; forget what cannot come again."""
-        by: defaultdict[int, list[int]] = defaultdict(list)
-        for digest, seen in ledger.seen.items():
-            by[self._generation(seen)].append(digest)
-        names = ledger.names or {}
-        for generation, digests in by.items():
-            known = dict(self._known(generation, digests))
-            for digest, first in known.items():
-                (name, client), again = names[digest], ledger.seen[digest]
-                where = f"rater.transactions[{again.partition}]@{again.offset}"
-                ledger.repeated(where, name, client, first, same=first.owner == again.owner)
-            self._file.executemany(
-                "INSERT INTO seen VALUES (?, ?, ?, ?, ?, ?)",
-                [
-                    (generation, digest - _SIGN, one.partition, one.offset, one.owner, one.amount)
-                    for digest, one in ((digest, ledger.seen[digest]) for digest in digests)
-                    if digest not in known
-                ],
-            )
-        oldest = min(self.lane_ms.values()) // self._generation_ms - 1
-        self._file.execute("DELETE FROM seen WHERE generation >= 0 AND generation < ?", (oldest,))
-
-    def _generation(self, seen: Seen) -> int:
-        return _NEVER if seen.lane_ms is None else seen.lane_ms // self._generation_ms
-
-    def _known(self, generation: int, digests: list[int]) -> Iterator[tuple[int, Seen]]:
-        near = [_NEVER] if generation == _NEVER else [generation - 1, generation, generation + 1]
-        for of in near:
-            for at in range(0, len(digests), _ASKED_MAX):
-                some = [digest - _SIGN for digest in digests[at : at + _ASKED_MAX]]
-                marks = ",".join("?" * len(some))
-                for digest, *row in self._file.execute(
-                    "SELECT digest, lane, place, owner, amount FROM seen "  # noqa: S608 - question marks
-                    f"WHERE generation = ? AND digest IN ({marks})",
-                    (of, *some),
-                ):
-                    yield digest + _SIGN, Seen(*row)
 
     def _add_books(self, ledger: Ledger) -> None:
         self._file.executemany(
@@ -255,18 +303,10 @@ class AuditFile:
 
     def usage(self, name: str) -> int | None:
         """Return the amount of a transaction, micros; None: it was not published, or too long ago."""
-        generation = _NEVER - 1
-        while True:
-            following = "SELECT min(generation) FROM seen WHERE generation > ?"
-            (generation,) = self._rows(following, generation)[0]
-            if generation is None:
-                return None
-            found = self._rows(
-                "SELECT amount FROM seen WHERE generation = ? AND digest = ?",
-                generation, digest_of(name) - _SIGN,
-            )  # fmt: skip
-            if found:
-                return int(found[0][0])
+        try:
+            return self._published.usage(digest_of(name))
+        except sqlite3.Error as error:
+            raise Halt(self._why(error)) from error
 
     def clients(self, after: str, limit: int) -> list[str]:
         """Return names of clients, in order, behind this one."""

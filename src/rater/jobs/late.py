@@ -13,8 +13,9 @@ from rater.core.journal.records import Effect, Headers
 from rater.core.line.late import late_header
 from rater.core.line.reading import Readable, read
 from rater.core.sources.source_map import SourceMap
+from rater.errors import Halt
 from rater.stream.connecting import Connection
-from rater.stream.journal import end_offsets, read_range
+from rater.stream.journal import CutError, end_offsets, read_range
 from rater.stream.topics import Topics
 
 RECORDS_MAX = 100_000
@@ -74,11 +75,18 @@ async def look_up(client: Connection, topics: Topics, asked: Lookup, passed: Pas
     ends = await end_offsets(client, topics.transactions, range(topics.partitions))
     total, done = sum(ends.values()), 0
     for lane, end in ends.items():
-        async for records in read_range(client, topics.transactions, lane, 0, end):
-            for _, _, value, said in records:
-                if value is not None and isinstance(said, Effect):
-                    asked.see(value, said)
-            if passed is not None:
-                passed(done + records[-1][0] + 1, total)
-            await asyncio.sleep(0)
+        try:
+            async for records in read_range(client, topics.transactions, lane, 0, end):
+                for _, _, value, said in records:
+                    if value is not None and isinstance(said, Effect):
+                        asked.see(value, said)
+                if passed is not None:
+                    passed(done + records[-1][0] + 1, total)
+                await asyncio.sleep(0)
+        except CutError as error:
+            raise Halt(
+                f"--late needs all of {topics.transactions}, and the first records of partition {lane} were "
+                "removed: these may have been the calls that are asked for. Nothing more was sent; rate such "
+                "calls by `rater rate`, and adjust the balances by `rater clients adjust`"
+            ) from error
         done += end

@@ -44,7 +44,8 @@ class Report(Struct):
 
     sent: records, by reason of the side that was met first. done: sides that go with these, or that were sent
     again before. older: records older than the duplicate window, which were not sent; known: sides that the
-    journal has (with `late`). homeless: topics that no source reads now, and their sides.
+    journal has (with `late`). homeless: topics that no source reads now, and their sides. taken_back: sides
+    that a re-rating has reversed, which another one rates again.
     """
 
     sent: Counter[str] = field(default_factory=Counter)
@@ -52,6 +53,7 @@ class Report(Struct):
     older: int = 0
     known: int = 0
     homeless: Counter[str] = field(default_factory=Counter)
+    taken_back: int = 0
 
 
 class Recycling:
@@ -105,16 +107,21 @@ class Recycling:
                     notes.add(record.offset, note)
             at = records[-1].offset + 1
             passed(before + at, total)
-        taken: set[tuple[str, int]] = set()
+        taken: set[tuple[str, int, int]] = set()
         async for records in self._rejections.read(lane):
             for record in records:
                 one = refused_of(record.offset, record.timestamp, record.key, record.value, record.headers)
                 if one is None or not self._choice.has(one):
                     continue
-                if one.origin in taken or notes.has(one):
+                if one.taken_back:
+                    self._report.taken_back += 1
+                    continue
+                # By its bytes too: a topic that was recreated has another record at the same offset.
+                name = *one.origin, hash(one.value)
+                if name in taken or notes.has(one):
                     self._report.done += 1
                     continue
-                taken.add(one.origin)
+                taken.add(name)
                 self._take(again(lane, one), one.reason)
                 if self._full():
                     await self._send(looked)

@@ -48,6 +48,10 @@ The last commit ends with one, so it is nearly always among them.
 """
 
 
+class CutError(Halt):
+    """Records that are asked for are there no more."""
+
+
 _Whole = Annotated[int, Meta(ge=0, lt=2**53)]
 
 
@@ -152,8 +156,8 @@ async def read_records(
     """Yield the committed records with start <= offset < until, in order, in batches.
 
     Waits until everything below `until` is decided, so `until` must be an offset that was written. Raises
-    Halt when the journal no longer reaches back to `start`, StreamDown when nothing comes for `deadline_s`
-    seconds.
+    CutError when the journal no longer reaches back to `start`, StreamDown when nothing comes for
+    `deadline_s` seconds.
     """
     if start >= until:
         return
@@ -161,7 +165,7 @@ async def read_records(
     async with reading(client, [place], deadline_s=deadline_s) as reader:
         first = (await reader.beginning_offsets([place]))[place]
         if first > start:
-            raise Halt(_truncated(place, start, first))
+            raise CutError(_truncated(place, start, first))
         async for records in read_until(reader, place, start, until, deadline_s):
             yield records
 

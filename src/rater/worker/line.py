@@ -33,6 +33,7 @@ from rater.worker.index import to_numbers
 from rater.worker.lane import Lane
 from rater.worker.outrun import make_again
 from rater.worker.panics import proven
+from rater.worker.past import Past
 from rater.worker.rerating import first_sides, leave_rejected
 from rater.worker.shared import Shared
 from rater.worker.snapshots import Snapshots
@@ -73,6 +74,7 @@ class Line:
         self.shared, self.connections = shared, shared.connections
         self.buckets = LaneBuckets(lane, shared)
         self.snapshots = Snapshots(self.buckets, shared.oldest)
+        self.past = Past(shared.connections.store)
         self.moved_at = time.monotonic()
         """When something came in last."""
         self.risen_at, self.risen_to = self.moved_at, 0
@@ -244,6 +246,7 @@ class Line:
             if not lacking:
                 with stage("price"):
                     parted = part(sides, catalog, views, self.lane.standing, buckets.keep_ms)
+                    await self.past.show(parted.now)
                     lacking = steps.price(parted.now, catalog, views)
                 if not lacking:
                     with stage("match"):

@@ -38,7 +38,7 @@ def note_part(batch: Batch, args: RerateArgs) -> None:
         batch.rejected.append(
             rejected_record(
                 rejection, (one.topic, one.partition, one.offset), one.key, one.value,
-                catalog=args.catalog, attempt=b"1", columns=one.columns,
+                catalog=args.catalog, attempt=b"1", columns=one.columns, job=args.job,
             )
         )  # fmt: skip
 

@@ -32,6 +32,9 @@ def test_a_record_goes_out_as_it_came() -> None:
     plain = refused_of(30, 1000, None, None, HEADERS[:5])
     assert plain is not None
     assert again(1, plain).headers == [("attempt", b"2")]
+    by_job = refused_of(30, 1000, None, None, [*HEADERS, ("job", b"j")])
+    assert by_job is not None
+    assert (one.taken_back, by_job.taken_back) == (False, True)
 
 
 @pytest.mark.parametrize("lacking", ["source_topic", "source_offset"])

@@ -34,6 +34,8 @@ class Before:
         self.place = place
         self.state: bytes | None = None
         """The client's state; None: no change of it was read."""
+        self.history: dict[str, bytes] = {}
+        """CLIENT_PACKAGE.PERIOD → row, of periods that have left the state: a late call falls into them."""
         self.balance = 0
         """Micros of the client's currency."""
         self.of_record = 0
@@ -48,6 +50,7 @@ class Before:
         for field, units in said.counters:
             self.counters[field] += units
         if isinstance(said, ChangeRecord):
+            self.history |= dict(said.history)
             if said.version > self._version:
                 self._version, self.state = said.version, said.state
             return

@@ -22,6 +22,7 @@ from rater.core.explaining.telling import Row, candidates, of_transaction
 from rater.core.instants import DAY_MS
 from rater.core.offline import Rater
 from rater.core.reasons import Rejection
+from rater.core.rerating.rating import with_history
 
 FOREVER_MS = 1000 * 366 * DAY_MS
 """The duplicate window: what was rated was not too old."""
@@ -80,7 +81,7 @@ def usage(
         row["candidates"] = [*map(_drawn, transaction["draws"])]
         return row
     rater = rater_of(catalog, before.place.effect.lane_ms)
-    state = read_state(before.state)
+    state = with_history(read_state(before.state), before.history)
     if state.catalog > catalog.version:  # another lane's change came between
         state = replace(state, catalog=catalog.version)
     put(rater, write_state(state), before.balance, before.counters)

@@ -9,6 +9,7 @@ did. What is held against the store, client by client: `comparing`.
 from __future__ import annotations
 
 from collections import defaultdict
+from datetime import datetime
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 from zlib import crc32
@@ -17,6 +18,7 @@ import msgspec
 
 from rater.core.amounts import LIMIT, parse_micros
 from rater.core.catalog.offers import ROLLED, counter_field
+from rater.core.instants import milliseconds
 from rater.core.journal.comparing import MOVES, Book, Finding, Move, Step, Stored, compare
 from rater.core.journal.records import Identity
 from rater.core.json_text import UNREADABLE
@@ -60,6 +62,7 @@ class _Transaction(msgspec.Struct):
     taxes: list[_Tax] = []
     reverses: int | None = None
     of: list[str] = []
+    at: str = ""
 
 
 class Open(msgspec.Struct):
@@ -105,6 +108,11 @@ class Ledger:
         """Digest of a transaction's name → the first one."""
         self.names: dict[int, tuple[str, str]] | None = {} if keep_names else None
         """The same → its name, its client."""
+        self.taken_back: dict[int, tuple[int, int]] = {}
+        """Digest of a first usage that was reversed → micros of its reversal, the call's time in ms.
+
+        These may be of long ago; what else is reversed is among the moves.
+        """
         self.opened: dict[int, Open] = {} if opened is None else opened
         """Partition → the change that was read last."""
         self.watched: Collection[str] = ()
@@ -145,11 +153,21 @@ class Ledger:
             of, reverses = transaction.of, transaction.reverses
             move = Move(transaction.id, transaction.type, transaction.revision, amount, reverses, of)
             book.moves.append(move)
+            self._take_back(transaction, amount)
         if parts is not None and parts != amount:
             self.find(
                 "sum", where, f"{shown(name)}: net and taxes make {parts} micros, its amount is {amount}"
             )
         self._compare_header(where, name, transaction.client, amount, taken, effect)
+
+    def _take_back(self, of: _Transaction, amount: int) -> None:
+        if of.type != TransactionType.REVERSAL or of.side is None or of.reverses != 1:
+            return
+        try:
+            at_ms = milliseconds(datetime.fromisoformat(of.at))
+        except ValueError:
+            at_ms = LIMIT
+        self.taken_back[digest_of(f"{of.id} revision 1 {TransactionType.USAGE}")] = amount, at_ms
 
     def control(self, partition: int, offset: int, change: ChangeRecord | None) -> None:
         """Fold in a control record; change: of a client, None for any other. Its transactions follow."""

@@ -28,6 +28,8 @@ EFFECT_HEADER = "e"
 """Of a transaction in the journal: what it did to the store, so that reconciling parses no JSON."""
 CONTROL_HEADER = "control"
 """Of a record of ours in the journal, whose value is null."""
+JOB_HEADER = "job"
+"""Of a rejected record: the re-rating that has taken back what was published of the side."""
 
 Headers = list[tuple[str, bytes]]
 """A list and nothing else: aiokafka's compiled batches take no other sequence."""

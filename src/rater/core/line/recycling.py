@@ -15,7 +15,7 @@ import msgspec
 from msgspec import Struct
 
 from rater.core.cdr import Arrival, Cdr
-from rater.core.journal.records import CONTROL_HEADER, Headers
+from rater.core.journal.records import CONTROL_HEADER, JOB_HEADER, Headers
 from rater.core.line.reading import read
 from rater.core.reasons import Reason
 from rater.core.sources.csv_reading import COLUMNS
@@ -41,7 +41,11 @@ def note_headers(note: Recycled) -> Headers:
 
 
 class Refused(NamedTuple):
-    """A record of `rater.rejected`. at_ms: the broker's time of it; origin: its topic and offset there."""
+    """A record of `rater.rejected`. at_ms: the broker's time of it; origin: its topic and offset there.
+
+    taken_back: a re-rating has reversed the side, and rejects it. Such a record lies in its client's lane,
+    whichever its origin's partition is, and a repeat of it is a duplicate: a re-rating rates it again.
+    """
 
     at: int
     at_ms: int
@@ -51,6 +55,7 @@ class Refused(NamedTuple):
     columns: bytes | None
     key: bytes | None
     value: bytes | None
+    taken_back: bool
 
 
 class Choice(Struct, frozen=True):
@@ -94,6 +99,7 @@ def refused_of(
     return Refused(
         at, at_ms, reason.decode("utf-8", "replace"), origin,
         _whole(found.get("attempt", b"")) or 1, found.get(COLUMNS), key, value,
+        JOB_HEADER in found,
     )  # fmt: skip
 
 

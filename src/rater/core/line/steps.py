@@ -21,6 +21,7 @@ from rater.core.journal.records import (
     CDR_INDICES,
     CHANGE_INDEX_MIN,
     FEE_INDEX_MIN,
+    JOB_HEADER,
     STEP_INDEX,
     ChangeRecord,
     Effect,
@@ -395,9 +396,12 @@ def reject(batch: Batch, side: Side, rejection: Rejection) -> None:
 
 def rejected_record(
     rejection: Rejection, place: tuple[str, int, int], key: bytes | None, value: bytes | None, *,
-    catalog: int, attempt: bytes, columns: bytes | None,
+    catalog: int, attempt: bytes, columns: bytes | None, job: str | None = None,
 ) -> Outgoing:  # fmt: skip
-    """Return the record of a side, or a record, that is rejected. place: topic, partition, offset of it."""
+    """Return the record of a side, or a record, that is rejected. place: topic, partition, offset of it.
+
+    job: of a re-rating that has taken back what was published of it.
+    """
     topic, partition, offset = place
     headers: Headers = [
         ("reason", rejection.reason.value.encode()),
@@ -412,4 +416,6 @@ def rejected_record(
     ]
     if columns is not None:  # the record says nothing without it
         headers.append((COLUMNS, columns))
+    if job is not None:
+        headers.append((JOB_HEADER, job.encode()))
     return key, value, headers
