@@ -82,6 +82,21 @@ def test_what_does_not_add_up_is_said(journal: Callable[..., None], capsys: Capt
     assert "note: it was taken back later, by a reversal" in out
 
 
+def test_what_a_reversal_took_back_long_after(
+    journal: Callable[..., None], capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is found however long before the reversal it was published."""
+    journal()
+
+    async def newest(*_: object, **__: object) -> AsyncIterator[Any]:
+        for at_ms, one in ((JULY_MS, {**FEE, "type": "reversal", "reverses": 1}), (JULY_MS - 10**9, FEE)):
+            yield seen(json.dumps(one, separators=(",", ":")).encode())._replace(at_ms=at_ms)
+
+    monkeypatch.setattr("rater.stream.browsing.newest", newest)
+    assert main(["explain", FEE["id"]]) == 0
+    assert "note: it was taken back later, by a reversal" in capsys.readouterr().out
+
+
 def test_an_adjustment_is_a_sentence(journal: Callable[..., None], capsys: Capture) -> None:
     """Who, why and under which key."""
     journal({

@@ -302,8 +302,13 @@ class Rater:
         return batch, steps.decode(batch, self.standing, {TOPIC: source_map}, self.catalog.service_names)
 
     def identify(self, sides: list[Side], views: Views) -> None:
-        """Find whose calls sides are, and at which rates."""
+        """Find whose calls sides are, and at which rates.
+
+        Raises ValueError where a client was changed by a newer catalog than this rater has.
+        """
         while lacking := steps.identify(sides, self.catalog, views):
+            if lacking.catalog:
+                raise ValueError(f"a client needs catalog {lacking.catalog}, not {self.catalog.version}")
             # All that exists is in memory, so what is not there does not exist.
             views.absent_clients |= lacking.clients
             views.absent_accounts |= lacking.accounts
