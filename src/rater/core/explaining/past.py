@@ -40,7 +40,10 @@ AGAIN = (
     "job {job} has rated the call again, in the order of the calls' times: what was taken is as published, "
     "why others were passed over as near as the journal tells; whose call it is was not asked again"
 )
-GONE = "the record of the call is not there any more: what named its client is not known"
+GONE = (
+    "the record of the call is not there any more, or cannot be read by the maps of now: what named its "
+    "client is not known"
+)
 
 
 def put(rater: Rater, raw: bytes, balance: int, counters: Mapping[str, int]) -> None:
