@@ -114,6 +114,13 @@ def test_what_is_not_there(journal: Callable[..., None], capsys: Capture) -> Non
     assert "there is no transaction pbx/none" in capsys.readouterr().err
 
 
+def test_an_id_that_is_no_text(journal: Callable[..., None], capsys: Capture) -> None:
+    """Bytes of the command line that are no UTF-8 are wrong input, no defect."""
+    journal(FEE)
+    assert main(["explain", "pbx/\udcff"]) == 2
+    assert capsys.readouterr().err == "rater: 'pbx/\\udcff': this is not UTF-8; give it as UTF-8\n"
+
+
 def test_wrong_input(capsys: Capture, tmp_path: Path) -> None:
     """One of both is asked for."""
     (tmp_path / "c.json").write_text("{}")
