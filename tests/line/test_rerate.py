@@ -160,24 +160,41 @@ async def test_preview_and_apply(system_of: SystemOf) -> None:
 async def test_what_a_job_has_made_is_explained(system_of: SystemOf) -> None:
     """Successors, first revisions, what was taken back, a call behind them; then the journal is cut."""
     system, start = await system_of(partitions=2), now()
+    fees = 'charge_on_event: true, fees: [{type: subscription, name: Fee, rate: "5"}]'
+    event = f"""  - {{id: "2", name: One, type: customer, currency: USD, period: 1 month, {fees},
+     limits: [{{id: m, type: volume, service: calls, code: "380*", limit: 1}}]}}
+clients:"""
+    more = '  - {id: "8", client: "2", package: "2", start_date: 2026-10-01, activate_in_past: true}'
+
+    def whole(codes: str) -> bytes:
+        return catalog(codes=codes, more=more).replace(b"clients:", event.encode(), 1)
+
     async with system.worker():
-        await system.load(catalog(), start - 100 * MINUTE)
+        await system.load(whole("380"), start - 100 * MINUTE)
         called = ["38044123"] * 8 + ["380501"] * 2
         of = [(cdr(f"c{n}", start + (n + 1) * MINUTE, one), None) for n, one in enumerate(called)]
         await system.send(of)
         await system.settled()
-        others = [(cdr("late", start), None), (cdr("found", start + MINUTE // 2, "44123"), None)]
+        await system.send([(cdr("second", start + MINUTE, client="2"), None)])
+        await system.settled()
+        others = [
+            (cdr("late", start), None),
+            (cdr("found", start + MINUTE // 2, "44123"), None),
+            (cdr("first", start, client="2"), None),
+        ]
         await system.send(others, partition=1)
         await system.settled()
-        await system.load(catalog(codes="38044 44"))
+        await system.load(whole("38044 44"))
         await rerate(system, applies=True)
         await system.send([(cdr("after", start + 20 * MINUTE, seconds=120), None)], partition=1)
         await system.settled()
     by_job = await told(system, "late")
     assert by_job["candidates"][0]["taken"] == "60"
     assert [note.split(",")[0] for note in by_job["notes"]] == ["job j has rated the call again"]
-    first = await told(system, "found")
-    assert (first["identified"]["by"], first["amount"], first["notes"]) == ("client", "-0.6", [])
+    assert (await told(system, "first"))["brings"] == "cp/8/2/subscription_fee"
+    assert (await told(system, "second"))["brings"] is None
+    found = await told(system, "found")
+    assert (found["identified"]["by"], found["amount"], found["notes"]) == ("client", "-0.6", [])
     back = await told(system, "c9")
     assert back["candidates"][0]["taken"] == "60"
     assert back["notes"] == ["it was taken back later, by a reversal"]

@@ -15,7 +15,7 @@ from rater.core.explaining import past
 from rater.core.explaining.before import Before, Place
 from rater.core.explaining.sides import explain
 from rater.core.explaining.telling import Row, told
-from rater.core.journal.records import FEE_INDEX_MIN, ChangeRecord, Effect
+from rater.core.journal.records import CHANGE_INDEX_MIN, FEE_INDEX_MIN, ChangeRecord, Effect
 from rater.core.json_text import quoted
 from rater.core.kinds import TransactionType
 from rater.core.line.reading import read
@@ -38,6 +38,8 @@ NEAR_MS = 60_000
 Passed = Callable[[int], None]
 Maps = Mapping[str, SourceMap]
 _ANY = Arrival(0, 0, EveryService())
+_OF_FEES = ".fee."
+"""In the fields of what is counted of fees that calls bring (RULES.md 4, Charge on event)."""
 _OF_CALLS = TransactionType.USAGE, TransactionType.REVERSAL
 
 
@@ -94,6 +96,8 @@ class _Journal:
         """Version of the catalog → offset of its body."""
         self.brings: dict[int, str] = {}
         """Number of a place → id of the fee that its side brought."""
+        self._fees: dict[tuple[str, str], tuple[tuple[int, bool], Any]] = {}
+        """(client, id) of fees that calls brought → (revision, is taken back), their call."""
 
     async def read(self, at: Connections, lanes: Mapping[int, tuple[int, int]], passed: Passed) -> None:
         """Read each lane from the first of these offsets up to the second."""
@@ -118,6 +122,23 @@ class _Journal:
             fee = own.topic, own.offset, own.index + FEE_INDEX_MIN
             if lane == before.place.lane and (said.topic, said.offset, said.index) == fee and value:
                 self.brings[number] = str(msgspec.json.decode(value)["id"])
+        if value and isinstance(said, Effect) and any(_OF_FEES in field for field, _ in said.counters):
+            one = msgspec.json.decode(value)
+            key, state = (said.client, one["id"]), (one["revision"], one["type"] == TransactionType.REVERSAL)
+            if key not in self._fees or self._fees[key][0] < state:
+                self._fees[key] = state, one.get("cdr")
+
+    def brought(self, number: int, transaction: Mapping[str, Any]) -> str | None:
+        """Return the id of the fee that a side is the first call for; None: there is none.
+
+        Of one that a job has rated again it may have stood before, or come beside it.
+        """
+        if self.befores[number].place.effect.index < CHANGE_INDEX_MIN:
+            return self.brings.get(number)
+        for (client, name), ((_, is_back), cdr) in self._fees.items():
+            if (client, cdr, is_back) == (transaction["client"], transaction["cdr"], False):
+                return name
+        return None
 
 
 async def explained(at: Connections, found: Sequence[Found], maps: Maps, passed: Passed) -> list[Row]:
@@ -133,7 +154,8 @@ async def explained(at: Connections, found: Sequence[Found], maps: Maps, passed:
             number = sides.index(one)
             before = journal.befores[number]
             party = await _party(at, one, before.place.effect, maps)
-            row = past.usage(one.transaction, before, catalog, party, journal.brings.get(number))
+            brings = journal.brought(number, one.transaction)
+            row = past.usage(one.transaction, before, catalog, party, brings)
         else:
             row = past.fee(one.transaction, catalog)
         if one.reversed_:
