@@ -196,3 +196,9 @@ def test_calls_that_are_still_to_come_are_told(files: Path, capsys: pytest.Captu
     assert out.count('"subscription_fee"') > 2
     assert "b.jsonl: 1 calls are made later than tomorrow: client packages were renewed up to then" in err
     assert "later than tomorrow" not in rated(capsys, "a.jsonl", "--catalog", "c.yaml")[1]
+
+
+def test_a_mobile_networks_file_without_its_map(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The sentence names the option that this command has."""
+    (files / "tap").write_bytes(bytes.fromhex("61820003010100"))
+    assert "by --format (rater rate: by --map)" in rated(capsys, "tap", "--catalog", "c.yaml", code=2)[1]
