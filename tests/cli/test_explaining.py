@@ -82,6 +82,21 @@ def test_what_does_not_add_up_is_said(journal: Callable[..., None], capsys: Capt
     assert "note: it was taken back later, by a reversal" in out
 
 
+def test_what_a_reversal_took_back_long_after(
+    journal: Callable[..., None], capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is found however long before the reversal it was published."""
+    journal()
+
+    async def newest(*_: object, **__: object) -> AsyncIterator[Any]:
+        for at_ms, one in ((JULY_MS, {**FEE, "type": "reversal", "reverses": 1}), (JULY_MS - 10**9, FEE)):
+            yield seen(json.dumps(one, separators=(",", ":")).encode())._replace(at_ms=at_ms)
+
+    monkeypatch.setattr("rater.stream.browsing.newest", newest)
+    assert main(["explain", FEE["id"]]) == 0
+    assert "note: it was taken back later, by a reversal" in capsys.readouterr().out
+
+
 def test_an_adjustment_is_a_sentence(journal: Callable[..., None], capsys: Capture) -> None:
     """Who, why and under which key."""
     journal({
@@ -97,6 +112,13 @@ def test_what_is_not_there(journal: Callable[..., None], capsys: Capture) -> Non
     journal(FEE)
     assert main(["explain", "pbx/none"]) == 1
     assert "there is no transaction pbx/none" in capsys.readouterr().err
+
+
+def test_an_id_that_is_no_text(journal: Callable[..., None], capsys: Capture) -> None:
+    """Bytes of the command line that are no UTF-8 are wrong input, no defect."""
+    journal(FEE)
+    assert main(["explain", "pbx/\udcff"]) == 2
+    assert capsys.readouterr().err == "rater: 'pbx/\\udcff': this is not UTF-8; give it as UTF-8\n"
 
 
 def test_wrong_input(capsys: Capture, tmp_path: Path) -> None:

@@ -187,3 +187,18 @@ def test_an_empty_file(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out, err = rated(capsys, "a.jsonl", "--catalog", "c.yaml")
     assert out == ""
     assert "0 records: 0 sides rated" in err
+
+
+def test_calls_that_are_still_to_come_are_told(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One wrong year renews all packages up to it, which nobody shall take for last month's fees."""
+    (files / "b.jsonl").write_text(CALLS + CALL.replace("2026", "2029") % (9, "121", 9))
+    out, err = rated(capsys, "b.jsonl", "--catalog", "c.yaml", "--json")
+    assert out.count('"subscription_fee"') > 2
+    assert "b.jsonl: 1 calls are made later than tomorrow: client packages were renewed up to then" in err
+    assert "later than tomorrow" not in rated(capsys, "a.jsonl", "--catalog", "c.yaml")[1]
+
+
+def test_a_mobile_networks_file_without_its_map(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The sentence names the option that this command has."""
+    (files / "tap").write_bytes(bytes.fromhex("61820003010100"))
+    assert "by --format (rater rate: by --map)" in rated(capsys, "tap", "--catalog", "c.yaml", code=2)[1]

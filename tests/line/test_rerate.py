@@ -13,13 +13,17 @@ from collections.abc import Awaitable, Callable, Collection
 from typing import Any, NamedTuple
 
 import pytest
+from aiokafka import TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 
 from line.conftest import SOON, until
 from rater import app
+from rater.core.explaining.past import CUT
 from rater.core.instants import rfc3339
 from rater.core.rerating.client import Window
 from rater.jobs.rerate import ClientRow, Job, Summary, give_up
 from rater.jobs.rerate_reading import Selection
+from rater.queries.explained import explained, find
 
 pytestmark = pytest.mark.kafka
 
@@ -144,13 +148,73 @@ async def test_preview_and_apply(system_of: SystemOf) -> None:
         await system.settled()
         assert len(await system.transactions()) == len(before) + len(made)
         events = [json.loads(one.value) for one in await system.read(system.topics.events)]
-        told = [(one["type"], one["data"]["job"]) for one in events if one["type"] in STEPS]
-        assert told == [("rerate_started", "j"), ("rerate_done", "j")]
+        steps = [(one["type"], one["data"]["job"]) for one in events if one["type"] in STEPS]
+        assert steps == [("rerate_started", "j"), ("rerate_done", "j")]
         # It comes back by a re-rate, once it can be rated.
         await system.load(catalog(codes="380 44 49"))
         back = await rerate(system, applies=True)
         assert back.rows == [("default/lost/orig", 2, None, -600_000)]
         await audited(system)
+
+
+async def test_what_a_job_has_made_is_explained(system_of: SystemOf) -> None:
+    """Successors, first revisions, what was taken back, a call behind them; then the journal is cut."""
+    system, start = await system_of(partitions=2), now()
+    fees = 'charge_on_event: true, fees: [{type: subscription, name: Fee, rate: "5"}]'
+    event = f"""  - {{id: "2", name: One, type: customer, currency: USD, period: 1 month, {fees},
+     limits: [{{id: m, type: volume, service: calls, code: "380*", limit: 1}}]}}
+clients:"""
+    more = '  - {id: "8", client: "2", package: "2", start_date: 2026-10-01, activate_in_past: true}'
+
+    def whole(codes: str) -> bytes:
+        return catalog(codes=codes, more=more).replace(b"clients:", event.encode(), 1)
+
+    async with system.worker():
+        await system.load(whole("380"), start - 100 * MINUTE)
+        called = ["38044123"] * 8 + ["380501"] * 2
+        of = [(cdr(f"c{n}", start + (n + 1) * MINUTE, one), None) for n, one in enumerate(called)]
+        await system.send(of)
+        await system.settled()
+        await system.send([(cdr("second", start + MINUTE, client="2"), None)])
+        await system.settled()
+        others = [
+            (cdr("late", start), None),
+            (cdr("found", start + MINUTE // 2, "44123"), None),
+            (cdr("first", start, client="2"), None),
+        ]
+        await system.send(others, partition=1)
+        await system.settled()
+        await system.load(whole("38044 44"))
+        await rerate(system, applies=True)
+        await system.send([(cdr("after", start + 20 * MINUTE, seconds=120), None)], partition=1)
+        await system.settled()
+    by_job = await told(system, "late")
+    assert by_job["candidates"][0]["taken"] == "60"
+    assert [note.split(",")[0] for note in by_job["notes"]] == ["job j has rated the call again"]
+    assert (await told(system, "first"))["brings"] == "cp/8/2/subscription_fee"
+    assert (await told(system, "second"))["brings"] is None
+    found = await told(system, "found")
+    assert (found["identified"]["by"], found["amount"], found["notes"]) == ("client", "-0.6", [])
+    back = await told(system, "c9")
+    assert back["candidates"][0]["taken"] == "60"
+    assert back["notes"] == ["it was taken back later, by a reversal"]
+    after = await told(system, "after")
+    assert (after["candidates"][0]["taken"], after["amount"], after["notes"]) == ("60", "-0.6", [])
+    admin = AIOKafkaAdminClient(**system.client)
+    await admin.start()
+    await admin.delete_records({TopicPartition(system.topics.transactions, 1): RecordsToDelete(3)})
+    await admin.close()
+    after = await told(system, "after")
+    assert [one["taken"] for one in after["candidates"]] == ["60"]
+    assert (after["notes"], after["identified"]["by"]) == ([CUT], "client")
+
+
+async def told(system: Any, name: str) -> dict[str, Any]:
+    """Return what is told of the one side of a call."""
+    async with app.connections(system.settings) as at:
+        found = await find(at, f"default/{name}", lambda _: None)
+        (row,) = await explained(at, found, {}, lambda _: None)
+        return row
 
 
 async def test_live_calls_meanwhile(system_of: SystemOf) -> None:

@@ -128,6 +128,13 @@ def _os_error(fault: OSError) -> _Meaning:
     return FAILED, [what + (fault.strerror or str(fault) or type(fault).__name__).lower()]
 
 
+def _no_text(fault: UnicodeEncodeError) -> _Meaning:
+    """An argument's bytes that are no UTF-8, which Python keeps as halves of characters; or an output's."""
+    if fault.encoding == "utf-8":
+        return WRONG_INPUT, [f"{fault.object[:200]!a}: this is not UTF-8; give it as UTF-8"]
+    return FAILED, [f"the output takes {fault.encoding} alone; set PYTHONIOENCODING=utf-8"]
+
+
 _Meaning = tuple[int, Sequence[str]]
 """Exit code, and sentences."""
 
@@ -143,6 +150,7 @@ _MEANINGS: tuple[tuple[type | tuple[type, ...], Callable[[Any], _Meaning]], ...]
     ((Wait, Fenced, Retake), lambda fault: (FAILED, [f"{fault}; this may pass: try again in a while"])),
     (Halt, lambda fault: (FAILED, str(fault).splitlines())),
     (OSError, _os_error),
+    (UnicodeEncodeError, _no_text),
 )
 """The first that fits counts."""
 

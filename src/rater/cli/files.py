@@ -381,7 +381,8 @@ def records_of(
             return
         if is_text and reading.looks_like(whole.peek(2)):
             raise WrongInput(
-                f"{file}: is no text but BER; say of which format it is: --format tap3, or ts32298"
+                f"{file}: is no text but BER; say of which format it is: tap3 or ts32298, by --format "
+                "(rater rate: by --map)"
             )
         if (what := foreign(whole.peek(HEAD_BYTES)[:HEAD_BYTES])) is not None:
             raise WrongInput(f"{file}: is {what}; give the records as text in UTF-8")

@@ -124,7 +124,7 @@ def rate(
     Examples:
       rater rate november.jsonl --catalog catalog.yaml
       rater rate Master.csv Master.csv.1.gz --map asterisk-csv --catalog catalog.yaml --format csv > rated.csv
-      rater rate november.jsonl --catalog catalog.yaml --compare new-prices.yaml
+      rater rate november.jsonl --catalog catalog.yaml --compare catalog-with-new-prices.yaml
     """
     settings, form = invocation().settings(), form or ("jsonl" if invocation().json else "table")
     reading = _Reading(settings, files, map_name)
@@ -179,7 +179,7 @@ class _Reading:
         self._settings = settings
         source = None if map_name is None else settings.all_sources().get(map_name)
         self._map = None if map_name is None else opened_map(map_name, source)
-        self._behind: Counter[str] = Counter()
+        self._behind, self._ahead = Counter[str](), Counter[str]()
         self._told: list[str] = []
 
     def tried(self, catalogs: Sequence[Any], *, quiet: bool) -> Iterator[list[Tried]]:
@@ -203,7 +203,7 @@ class _Reading:
             _loaded([trial.load(file, first_ms) for trial, file in zip(trials, catalogs, strict=True)])
             self.price_units = trials[0].price_units()
             while chunk:
-                self._note(chunk)
+                self._note(chunk, now_ms)
                 yield from map(list, zip(*[trial.rate(chunk) for trial in trials], strict=True))
                 chunk = list(islice(calls, AT_ONCE))
         yield [trial.finish() for trial in trials]
@@ -220,10 +220,10 @@ class _Reading:
                 passed(stream.tell() - behind)
                 behind = stream.tell()
 
-    def _note(self, chunk: Iterable[Arrived]) -> None:
+    def _note(self, chunk: Iterable[Arrived], now_ms: int) -> None:
         for one in chunk:
-            if one.behind_ms > BEHIND_MS:
-                self._behind[one.file] += 1
+            self._behind[one.file] += one.behind_ms > BEHIND_MS
+            self._ahead[one.file] += one.at_ms is not None and one.at_ms > now_ms + BEHIND_MS
 
     def _tell_waiting(self, waiting: Sequence[Sequence[Waiting]]) -> None:
         from rater.core.instants import rfc3339
@@ -245,8 +245,14 @@ class _Reading:
             f"{name}: {number} calls ended more than a day before one above them; they were rated in the "
             "file's order: sort the file where calls are to draw in order of time"
             for name, number in self._behind.items()
+            if number
         ]
-        return [*self.lost, *disorder, *self._told]
+        ahead = [
+            f"{name}: {number} calls are made later than tomorrow: client packages were renewed up to then"
+            for name, number in self._ahead.items()
+            if number
+        ]
+        return [*self.lost, *disorder, *ahead, *self._told]
 
 
 def _ignore(_: float) -> None:

@@ -303,13 +303,6 @@ class Rater:
         batch = Batch(self.standing, [(TOPIC, [record])])
         return batch, steps.decode(batch, self.standing, {TOPIC: source_map}, self.catalog.service_names)
 
-    def identify(self, sides: list[Side], views: Views) -> None:
-        """Find whose calls sides are, and at which rates."""
-        while lacking := steps.identify(sides, self.catalog, views):
-            # All that exists is in memory, so what is not there does not exist.
-            views.absent_clients |= lacking.clients
-            views.absent_accounts |= lacking.accounts
-
     def matched(
         self, batch: Batch, sides: list[Side], views: Views
     ) -> tuple[list[RequestBuilder], list[Side]]:
@@ -321,7 +314,7 @@ class Rater:
             side.whole = True
             if side.party is not None and side.view is None:
                 side.identified_by = None
-        self.identify(sides, views)
+        identify(sides, self.catalog, views)
         for side in sides:
             if side.view is not None:
                 views.known[side.view.id] = self.known(side.view.id)
@@ -340,6 +333,18 @@ class Rater:
     def request(self, builder: RequestBuilder) -> DrawRequest:
         """Return the request of sides and changes."""
         return builder.request(self.standing, 0, self._number, self._number, 0)
+
+
+def identify(sides: list[Side], catalog: Catalog, views: Views) -> None:
+    """Find whose calls sides are, and at which rates; what is not in memory does not exist.
+
+    Raises ValueError where a client was changed by a newer catalog than this one.
+    """
+    while lacking := steps.identify(sides, catalog, views):
+        if lacking.catalog:
+            raise ValueError(f"a client needs catalog {lacking.catalog}, not {catalog.version}")
+        views.absent_clients |= lacking.clients
+        views.absent_accounts |= lacking.accounts
 
 
 def _names(state: ClientState) -> list[str]:

@@ -10,17 +10,18 @@ import msgspec
 
 from rater.core.catalog.compiled import Catalog
 from rater.core.cdr import SIDES, Arrival, Cdr, EveryService, Party
-from rater.core.commands.records import manifest_of
+from rater.core.commands.records import RerateFirstArgs, client_args, manifest_of, read_command
 from rater.core.explaining import past
 from rater.core.explaining.before import Before, Place
 from rater.core.explaining.sides import explain
 from rater.core.explaining.telling import Row, told
-from rater.core.journal.records import FEE_INDEX_MIN, ChangeRecord, Effect
+from rater.core.journal.records import CHANGE_INDEX_MIN, FEE_INDEX_MIN, ChangeRecord, Effect
 from rater.core.json_text import quoted
 from rater.core.kinds import TransactionType
 from rater.core.line.reading import read
 from rater.core.offline import Record
 from rater.core.rating.identifying import wanted
+from rater.core.sources.csv_reading import COLUMNS
 from rater.core.sources.source_map import SourceMap
 from rater.errors import Halt, Wait
 from rater.queries import catalog as catalog_queries
@@ -28,7 +29,8 @@ from rater.queries.clients import state_of_raw
 from rater.queries.connections import Connections
 from rater.queries.transactions import published
 from rater.stream import browsing
-from rater.stream.journal import Mark, end_offset, end_offsets, read_range, understood
+from rater.stream.journal import Mark, end_offset, read_range, understood
+from rater.stream.records import bounds
 
 NEAR_MS = 60_000
 """The sides of a record, and the fee that one brings, are published together, or nearly so."""
@@ -36,6 +38,9 @@ NEAR_MS = 60_000
 Passed = Callable[[int], None]
 Maps = Mapping[str, SourceMap]
 _ANY = Arrival(0, 0, EveryService())
+_OF_FEES = ".fee."
+"""In the fields of what is counted of fees that calls bring (RULES.md 4, Charge on event)."""
+_OF_CALLS = TransactionType.USAGE, TransactionType.REVERSAL
 
 
 class Found(NamedTuple):
@@ -70,12 +75,13 @@ async def find(at: Connections, asked: str, passed: Passed) -> list[Found]:
             if seen.value is None or begin not in seen.value:
                 continue
             one = published(seen, seen.value).transaction or {}
-            if one.get("id") not in ids or (one["id"] != asked and one.get("type") != TransactionType.USAGE):
+            if one.get("id") not in ids or (one["id"] != asked and one.get("type") not in _OF_CALLS):
                 continue
             key = str(one.get("client")), one["id"]
             if one.get("type") == TransactionType.REVERSAL:
                 back.add((*key, one.get("reverses")))
-            elif key not in found:
+                continue  # what it takes back may be long before it
+            if key not in found:
                 found[key] = Found(seen, one, (*key, one.get("revision")) in back)
             first_ms = seen.at_ms if first_ms is None else first_ms
     return sorted(found.values(), key=lambda of: of.transaction["id"])
@@ -90,12 +96,16 @@ class _Journal:
         """Version of the catalog → offset of its body."""
         self.brings: dict[int, str] = {}
         """Number of a place → id of the fee that its side brought."""
+        self._fees: dict[tuple[str, str], tuple[tuple[int, bool], Any]] = {}
+        """(client, id) of fees that calls brought → (revision, is taken back), their call."""
 
-    async def read(self, at: Connections, until: Mapping[int, int], passed: Passed) -> None:
-        """Read each lane up to an offset."""
+    async def read(self, at: Connections, lanes: Mapping[int, tuple[int, int]], passed: Passed) -> None:
+        """Read each lane from the first of these offsets up to the second."""
         keys = {before.place.effect.client.encode() for before in self.befores}
-        for lane, end in until.items():
-            async for records in read_range(at.kafka, at.topics.transactions, lane, 0, end):
+        for before in self.befores:
+            before.cut = any(begin for begin, _ in lanes.values())
+        for lane, (begin, end) in lanes.items():
+            async for records in read_range(at.kafka, at.topics.transactions, lane, begin, end):
                 passed(len(records))
                 for offset, key, value, said in records:
                     if isinstance(said, Mark):
@@ -112,6 +122,23 @@ class _Journal:
             fee = own.topic, own.offset, own.index + FEE_INDEX_MIN
             if lane == before.place.lane and (said.topic, said.offset, said.index) == fee and value:
                 self.brings[number] = str(msgspec.json.decode(value)["id"])
+        if value and isinstance(said, Effect) and any(_OF_FEES in field for field, _ in said.counters):
+            one = msgspec.json.decode(value)
+            key, state = (said.client, one["id"]), (one["revision"], one["type"] == TransactionType.REVERSAL)
+            if key not in self._fees or self._fees[key][0] < state:
+                self._fees[key] = state, one.get("cdr")
+
+    def brought(self, number: int, transaction: Mapping[str, Any]) -> str | None:
+        """Return the id of the fee that a side is the first call for; None: there is none.
+
+        Of one that a job has rated again it may have stood before, or come beside it.
+        """
+        if self.befores[number].place.effect.index < CHANGE_INDEX_MIN:
+            return self.brings.get(number)
+        for (client, name), ((_, is_back), cdr) in self._fees.items():
+            if (client, cdr, is_back) == (transaction["client"], transaction["cdr"], False):
+                return name
+        return None
 
 
 async def explained(at: Connections, found: Sequence[Found], maps: Maps, passed: Passed) -> list[Row]:
@@ -119,7 +146,7 @@ async def explained(at: Connections, found: Sequence[Found], maps: Maps, passed:
     sides = [one for one in found if one.transaction["type"] == TransactionType.USAGE and one.place]
     journal = _Journal([one.place for one in sides if one.place is not None])
     if sides:
-        await journal.read(at, await _until(at, sides), passed)
+        await journal.read(at, await _lanes(at, sides), passed)
     rows = []
     for one in found:
         catalog = await _catalog(at, one.transaction["catalog"], journal.bodies)
@@ -127,7 +154,8 @@ async def explained(at: Connections, found: Sequence[Found], maps: Maps, passed:
             number = sides.index(one)
             before = journal.befores[number]
             party = await _party(at, one, before.place.effect, maps)
-            row = past.usage(one.transaction, before, catalog, party, journal.brings.get(number))
+            brings = journal.brought(number, one.transaction)
+            row = past.usage(one.transaction, before, catalog, party, brings)
         else:
             row = past.fee(one.transaction, catalog)
         if one.reversed_:
@@ -136,18 +164,18 @@ async def explained(at: Connections, found: Sequence[Found], maps: Maps, passed:
     return rows
 
 
-async def _until(at: Connections, sides: Sequence[Found]) -> dict[int, int]:
-    """Return by lane up to which offset to read, by the broker's time.
+async def _lanes(at: Connections, sides: Sequence[Found]) -> dict[int, tuple[int, int]]:
+    """Return by lane where the journal begins, and up to which offset to read, by the broker's time.
 
     In the sides' own lanes somewhat further: the mark behind them tells where their catalog lies.
     """
     lanes = range(at.topics.partitions)
-    ends = await end_offsets(at.kafka, at.topics.transactions, lanes)
+    whole = await bounds(at.kafka, at.topics.transactions, at.topics.partitions)
     latest_ms = max(one.seen.at_ms for one in sides)
     until = await browsing.offsets_at(at.kafka, at.topics.transactions, lanes, latest_ms)
     behind = await browsing.offsets_at(at.kafka, at.topics.transactions, lanes, latest_ms + NEAR_MS)
     until |= {one.seen.partition: behind[one.seen.partition] for one in sides}
-    return {lane: min(until[lane], ends[lane]) for lane in lanes}
+    return {lane: (begin, min(until[lane], end)) for lane, (begin, end) in whole.items()}
 
 
 async def _catalog(at: Connections, version: int, bodies: Mapping[int, int]) -> Catalog:
@@ -178,13 +206,27 @@ async def _party(at: Connections, one: Found, effect: Effect, maps: Maps) -> Par
     seen = await browsing.record_at(at.kafka, effect.topic, effect.partition, effect.offset)
     if seen is None:
         return None
-    cdr = _call(
-        Record(seen.value, seen.at_ms, seen.offset, seen.key, tuple(seen.headers)), maps.get(effect.topic)
-    )
+    record, topic = Record(seen.value, seen.at_ms, headers=tuple(seen.headers)), effect.topic
+    if topic == at.topics.commands:
+        sent = _sent(seen.value)
+        if sent is None:
+            return None
+        record, topic = sent
+    cdr = _call(record, maps.get(topic))
     named = one.transaction["cdr"]
     if not isinstance(cdr, Cdr) or (cdr.source, cdr.id) != (named["source"], named["id"]):
         return None  # the topic was recreated since
     return cdr.orig if one.transaction["side"] == "orig" else cdr.term
+
+
+def _sent(raw: bytes | None) -> tuple[Record, str] | None:
+    """Return the record that a job had rated for the first time, and its source's topic; None: no such."""
+    command = read_command(raw or b"")
+    args = None if isinstance(command, str) else client_args(command)
+    if not isinstance(args, RerateFirstArgs):
+        return None
+    headers = () if args.columns is None else ((COLUMNS, args.columns),)
+    return Record(args.value, 0, headers=headers), args.topic
 
 
 def _call(record: Any, source_map: SourceMap | None) -> Cdr | None:

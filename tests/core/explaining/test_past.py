@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
+from msgspec.structs import replace
+
 from rater.core.cdr import Party
 from rater.core.clients.state import write_state
 from rater.core.explaining.before import Before, Place
-from rater.core.explaining.past import GONE, NO_STATE, NOT_EXACT, usage
+from rater.core.explaining.past import AGAIN, CUT, GONE, NO_STATE, NOT_EXACT, put, usage
 from rater.core.instants import rfc3339
 from rater.core.journal.records import ChangeRecord, Effect
 from rater.core.offline import Rater, Transaction
@@ -95,3 +98,50 @@ def test_a_record_comes_behind_those_before_its_own() -> None:
     later = Before(Place(0, 50, effect(5)))
     later.add(1, 999, change)  # of another lane, by the broker's time before it
     assert (later.counters["A.1.m"], later.state) == (1000, state)
+
+
+def test_a_change_counts_once_with_its_transactions() -> None:
+    """A re-rate's change says as a whole what its transactions say by shares; it counts once."""
+    state = write_state(rated()[0].states["42"])
+    change = ChangeRecord(
+        "commands", 3, 2, NOVEMBER_MS, NOVEMBER_MS, "42", 9, state, -25, [("A.1.m", 5)]
+    )  # fmt: skip
+    back = effect(3, 2, units=-55, balance=75, topic="commands")
+    again = effect(3, 2, units=60, balance=-100, topic="commands")
+    before = Before(Place(0, 50, effect(5)))
+    for offset, said in ((40, change), (41, back), (42, again), (43, effect(4, units=7, balance=-1))):
+        before.add(0, offset, said)
+    assert (before.counters["A.1.m"], before.balance) == (12, -26)
+    own = Before(Place(0, 42, again))  # what that one is, before it: its reversal stands there
+    for offset, said in ((40, change), (41, back), (42, again)):
+        own.add(0, offset, said)
+    assert (own.counters["A.1.m"], own.balance, own.state) == (-55, 75, None)
+
+
+def test_a_record_of_another_lane_is_not_the_same_one() -> None:
+    """Offsets count by partition: what another one has at the same place is no other side of the call."""
+    before = Before(Place(0, 50, effect(5, 1)))
+    before.add(1, 9, effect(5, 0, units=2, balance=-100))
+    assert (before.balance, before.of_record, before.counters["A.1.m"]) == (-100, 0, 2)
+
+
+def test_what_a_cut_journal_and_a_job_leave_unknown_is_said() -> None:
+    """Sums of a journal without its begin are none; what a job has rated again is as it said."""
+    rater, _ = rated()
+    cut = Before(Place(0, 9, effect(5)))
+    cut.state, cut.cut = write_state(rater.states["42"]), True
+    assert told(cut, Party(client="42")) == ([("A", "60", None)], [CUT])
+    again = Before(Place(0, 9, effect(5, 2, topic="commands")))
+    again.state = write_state(rater.states["42"])
+    whole = [("A", "60", None), ("B", None, "lower_in_order")]
+    assert told(again, None) == (whole, [AGAIN.format(job=None)])
+
+
+def test_a_client_of_a_newer_catalog_is_refused() -> None:
+    """A rater that has an older one says so, rather than ask for ever."""
+    rater, _ = rated()
+    state = replace(rater.states["42"], catalog=2)
+    put(rater, write_state(state), 0, {})
+    with pytest.raises(ValueError, match="a client needs catalog 2, not 1"):
+        rater.rate(b'{"id": "d", "called": "380501", "duration_ms": 0, "setup_at": "2026-11-01T00:00:00Z", '
+                   b'"orig": {"client": "42"}}', NOVEMBER_MS)  # fmt: skip

@@ -20,6 +20,7 @@ from rater.core.explaining.before import Before
 from rater.core.explaining.sides import Explained, by_of, explain
 from rater.core.explaining.telling import Row, candidates, of_transaction
 from rater.core.instants import DAY_MS
+from rater.core.journal.records import CHANGE_INDEX_MIN
 from rater.core.offline import Rater
 from rater.core.reasons import Rejection
 from rater.core.rerating.rating import with_history
@@ -32,7 +33,18 @@ NOT_EXACT = (
     "passed over as near as the journal tells"
 )
 NO_STATE = "the journal has no state of the client of then: which other limits there were is not known"
-GONE = "the record of the call is not there any more: what named its client is not known"
+CUT = (
+    "the journal does not begin with its first record: what was left of the limits when the call was rated "
+    "is not known, nor why others were passed over"
+)
+AGAIN = (
+    "job {job} has rated the call again, in the order of the calls' times: what was taken is as published, "
+    "why others were passed over as near as the journal tells; whose call it is was not asked again"
+)
+GONE = (
+    "the record of the call is not there any more, or cannot be read by the maps of now: what named its "
+    "client is not known"
+)
 
 
 def put(rater: Rater, raw: bytes, balance: int, counters: Mapping[str, int]) -> None:
@@ -70,14 +82,17 @@ def usage(
     """
     row = of_transaction(transaction, catalog)
     row["brings"] = brings
-    if party is None:
+    again = before.place.effect.index >= CHANGE_INDEX_MIN
+    if again:
+        row["notes"].append(AGAIN.format(job=transaction.get("job")))
+    elif party is None:
         row["notes"].append(GONE)
     else:
         row["identified"]["by"] = by_of(party)
     if transaction["outcome"] == "zero":  # no limit is looked for
         return row
-    if before.state is None:
-        row["notes"].append(NO_STATE)
+    if before.state is None or before.cut:
+        row["notes"].append(CUT if before.cut else NO_STATE)
         row["candidates"] = [*map(_drawn, transaction["draws"])]
         return row
     rater = rater_of(catalog, before.place.effect.lane_ms)
@@ -89,7 +104,7 @@ def usage(
         rater, record_of(transaction), before.place.effect.record_ms, before.balance - before.of_record
     )
     row["candidates"], exact = _as_published(one, transaction["draws"])
-    if not exact:
+    if not (exact or again):
         row["notes"].append(NOT_EXACT)
     return row
 

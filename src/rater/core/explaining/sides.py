@@ -18,7 +18,7 @@ from rater.core.clients.lifecycle import due_change
 from rater.core.clients.planning import Cause
 from rater.core.line.batch import Batch, Side
 from rater.core.line.due import bound_ms, cause_of
-from rater.core.offline import Rater, Record, Transaction
+from rater.core.offline import Rater, Record, Transaction, identify
 from rater.core.rating.explaining import Passed, not_drawn, passed_over
 from rater.core.rating.identifying import wanted
 from rater.core.rating.matching import package_type
@@ -84,7 +84,7 @@ def explain(
     """
     record, lane_ms = Record(raw, record_ms, headers=headers), rater.standing.lane_ms
     batch, sides = rater.decoded(record, source_map)
-    rater.identify(sides, rater.fresh_views())
+    identify(sides, rater.catalog, rater.fresh_views())
     out = []
     for side in batch.sides:
         at, known = rater, before
@@ -105,7 +105,7 @@ def _again(side: Side) -> Side:
 
 def _one(rater: Rater, batch: Batch, side: Side, before: int | None) -> Explained:
     if side.view is None and side.party is not None:
-        rater.identify([side], rater.fresh_views())
+        identify([side], rater.catalog, rater.fresh_views())
     cdr, view, name, whose = side.cdr, side.view, side.name, _whose(rater, side)
     if side.rejection is not None:
         return Explained(name, side.rejection, *whose)
