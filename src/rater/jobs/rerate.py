@@ -92,7 +92,7 @@ class _Calls:
     def __init__(self, reading: Reading, entries: Iterator[Sorted]) -> None:
         self._reading = reading
         self.spool, self.fees = Spool(), list[Fee]()
-        for one in latest(entries):
+        for one in latest(entries, reading.code):
             if isinstance(one, Fee):
                 self.fees.append(one)
             elif not reading.was_rated(one) and (one.revision or one.name not in reading.given_up):

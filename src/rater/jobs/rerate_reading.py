@@ -64,13 +64,16 @@ class Selection(Struct, frozen=True):
         return self.clients is None or client in self.clients
 
     def has(self, told: Told) -> bool:
-        """Return whether a transaction of a call is among them; fees are with their calls."""
+        """Return whether a transaction of a call is among them, of whatever code; fees are with their calls.
+
+        Its code is asked of a call's last transaction alone (`latest`): an earlier revision may have another.
+        """
         if not self.has_client(told.client):
             return False
         if told.client_package is not None:
             return True
         start, stop = self.window
-        return start <= told.at_ms < stop and (not self.code or (told.code or "").startswith(self.code))
+        return start <= told.at_ms < stop
 
 
 class Sources(NamedTuple):
@@ -90,6 +93,7 @@ class Reading:
     def __init__(self, sources: Sources, selection: Selection) -> None:
         """Read nothing yet."""
         self._at, self._selection = sources, selection
+        self.code = selection.code
         self._positions: dict[int, int] = {}
         """Partition of the journal → offset up to which it was read."""
         self._pieces: dict[str, tuple[int, int]] = {}
