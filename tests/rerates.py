@@ -90,8 +90,7 @@ class Books:
         for value in self.journal:
             told = read_told(value)
             if is_of_call(told) and (
-                told.client_package is not None
-                or window.from_ms <= told.at_ms < window.to_ms
+                told.client_package is not None or window.from_ms <= told.at_ms < window.to_ms
             ):
                 found.append(sorted_as(told, value, ("rater.cdrs", 0, 0)))
         return list(latest(sorted(found), code))
