@@ -90,11 +90,10 @@ class Books:
         for value in self.journal:
             told = read_told(value)
             if is_of_call(told) and (
-                told.client_package is not None
-                or (window.from_ms <= told.at_ms < window.to_ms and (told.code or "").startswith(code))
+                told.client_package is not None or window.from_ms <= told.at_ms < window.to_ms
             ):
                 found.append(sorted_as(told, value, ("rater.cdrs", 0, 0)))
-        return list(latest(sorted(found)))
+        return list(latest(sorted(found), code))
 
     def work(self, window: Window, code: str = "", unrated: Iterable[PastSide] = ()) -> Work:
         """Work client 1's calls out anew."""

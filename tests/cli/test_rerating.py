@@ -104,6 +104,7 @@ def test_what_could_not_be_done_is_told(
         await run(self, passed, commands)
         self.summary.left = ["client '42': job 'first' rates its calls again"]
         self.summary.again, self.summary.left_out, self.summary.rejected_from_ms = 3, 1, 1_790_900_000_000
+        self.summary.unsure, self.summary.journal_from_ms = 2, 1_790_900_000_000
 
     monkeypatch.setattr(rerate.Job, "run", left)
     assert main(["rerate", "--all", *DAYS, "--apply"]) == 1
@@ -112,6 +113,8 @@ def test_what_could_not_be_done_is_told(
         "clients were worked out anew 3 times",
         "1 rejected records are too large",
         "rejected records from before 2026-10-02T00:13:20.000Z are gone",
+        "the journal begins at 2026-10-02T00:13:20.000Z: what was published before is gone",
+        "2 rejected records are of calls of before: they may have been rated then",
         "client '42': job 'first' rates its calls again",
     ):
         assert sentence in told

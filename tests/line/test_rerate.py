@@ -24,6 +24,7 @@ from rater.core.rerating.client import Window
 from rater.jobs.rerate import ClientRow, Job, Summary, give_up
 from rater.jobs.rerate_reading import Selection
 from rater.queries.explained import explained, find
+from rater.stream.journal import end_offsets
 
 pytestmark = pytest.mark.kafka
 
@@ -336,3 +337,53 @@ async def test_killed_and_resumed(system_of: SystemOf) -> None:
     usage = [one for one in await system.transactions() if one["type"] == "usage"]
     assert len(usage) == len({(one["id"], one["revision"]) for one in usage}) == 1800
     assert system.stop_worker(workers[1]) == 0
+
+
+async def sums(system: Any) -> tuple[int, dict[str, int]]:
+    """Return client 1's balance, and what is used of its counters."""
+    async with app.opened_store(system.settings) as store:
+        found = await store.client("1")
+    assert found is not None
+    return found[1], found[2]
+
+
+async def cut(system: Any, ends: dict[int, int]) -> None:
+    """Remove all that the journal has below these offsets of its partitions."""
+    admin = AIOKafkaAdminClient(**system.client)
+    await admin.start()
+    topic = system.topics.transactions
+    await admin.delete_records(
+        {TopicPartition(topic, lane): RecordsToDelete(end) for lane, end in ends.items()}
+    )
+    await admin.close()
+
+
+async def test_a_journal_that_is_cut(system_of: SystemOf) -> None:
+    """What it has is rated again; the rest stands, and what may have been rated is not rated first."""
+    system, start = await system_of(), now()
+    async with system.worker():
+        await system.load(catalog(codes="380 49"), start - 100 * MINUTE)
+        await system.send([(cdr(f"c{n}", start + n * MINUTE), None) for n in range(8)])
+        await system.send([(cdr("old", start, "44123"), None)])
+        await system.settled()
+        await system.load(catalog(codes="380 49", price="0.90"))
+        assert (await rerate(system, applies=True)).summary.changed == 8
+        ends = await end_offsets(system.client, system.topics.transactions, [0])
+        await system.send([(cdr(f"d{n}", start + n * MINUTE), None) for n in range(4)])
+        await system.settled()
+        await cut(system, ends)
+        before, _ = await sums(system)
+        standing = await system.transactions()
+        assert [one["amount"] for one in standing if one["type"] == "usage"] == ["0", "0", "-0.9", "-0.9"]
+        await system.load(catalog(codes="380 44 49", price="1.20"))
+        shown = await rerate(system)
+        assert shown.rows == [
+            ("default/d0/orig", 2, 0, 0), ("default/d1/orig", 2, 0, 0),
+            ("default/d2/orig", 2, -900_000, -1_200_000), ("default/d3/orig", 2, -900_000, -1_200_000),
+        ]  # fmt: skip
+        done = await rerate(system, applies=True)
+        assert (done.rows, done.summary.left, done.summary.unsure) == (shown.rows, [], 1)
+        assert done.summary.journal_from_ms is not None
+        assert (await rerate(system, applies=True)).rows == []
+        balance, counters = await sums(system)
+        assert (balance, counters["7.2.m"]) == (before - 2 * 300_000, 600)

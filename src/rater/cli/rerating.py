@@ -131,6 +131,17 @@ def _sum_up(summary: Summary, selection: Any, seconds: float) -> int:
         )
     if summary.left_out:
         say(f"{summary.left_out} rejected records are too large for this; send them by `rater recycle`")
+    begins = summary.journal_from_ms
+    if begins is not None and begins > selection.window.from_ms:
+        say(
+            f"the journal begins at {rfc3339(begins)}: what was published before is gone by retention, and "
+            "these calls stand with what they drew"
+        )
+    if summary.unsure:
+        say(
+            f"{summary.unsure} rejected records are of calls of before: they may have been rated then, and "
+            "are left as they are"
+        )
     oldest = summary.rejected_from_ms
     if oldest is not None and oldest > selection.window.from_ms:
         say(f"rejected records from before {rfc3339(oldest)} are gone: calls that were rejected then stay so")

@@ -72,7 +72,8 @@ class Summary(Struct):
 
     again: how often clients were worked out anew, for they had moved on. left: clients that it has not done,
     each with a sentence why. left_out: rejected records that are too large for it. rejected_from_ms: time of
-    the oldest rejected records, where older ones are gone; None: none are.
+    the oldest rejected records, where older ones are gone; None: none are. journal_from_ms: the same of the
+    journal; unsure: rejected records of calls of before, which may have been rated then.
     """
 
     job: str
@@ -84,6 +85,8 @@ class Summary(Struct):
     left: list[str] = []
     left_out: int = 0
     rejected_from_ms: int | None = None
+    journal_from_ms: int | None = None
+    unsure: int = 0
 
 
 class _Calls:
@@ -92,7 +95,7 @@ class _Calls:
     def __init__(self, reading: Reading, entries: Iterator[Sorted]) -> None:
         self._reading = reading
         self.spool, self.fees = Spool(), list[Fee]()
-        for one in latest(entries):
+        for one in latest(entries, reading.code):
             if isinstance(one, Fee):
                 self.fees.append(one)
             elif not reading.was_rated(one) and (one.revision or one.name not in reading.given_up):
@@ -136,6 +139,8 @@ class Job:
         self.summary.applied = commands is not None
         self.summary.left_out = self.reading.left_out
         self.summary.rejected_from_ms = self.reading.rejected_from_ms
+        self.summary.journal_from_ms = self.reading.journal_from_ms
+        self.summary.unsure = self.reading.unsure
         for client, entries in self.reading.clients():
             calls = _Calls(self.reading, entries)
             one = _ClientJob(self, client, calls, commands)
@@ -187,6 +192,8 @@ class _ClientJob:
         self._firsts: set[str] = set()
         """Ids of rejected calls that were sent to be rated."""
         self._changed = 0
+        self._gone = 0
+        """Pieces of jobs of which the journal is cut."""
 
     async def run(self) -> ClientRow | None:
         """Work the client out, and have it published if that is asked for; None: nothing is to be told."""
@@ -269,7 +276,7 @@ class _ClientJob:
 
         Another job may have come in between, or another process of this one.
         """
-        return self._state.rerated == self._job.reading.pieces(self._client)
+        return self._state.rerated == self._job.reading.pieces(self._client) + self._gone
 
     async def _begin(self, commands: JobCommands) -> int:
         """Begin at the client, or ask where it stands; returns its version. All before is published then."""
@@ -281,6 +288,7 @@ class _ClientJob:
         """Work the client out anew, from what was published since; returns the version that it has."""
         await asyncio.sleep(PAUSE_S)
         await self._job.look_for_catalog()
+        counted = await self._rerated()
         await self._begin(commands)
         found = await self._job.reading.read_on(self._client)
         self._calls = self._calls.with_more(merged(self._taken, found))
@@ -289,7 +297,15 @@ class _ClientJob:
         if self._firsts:
             self._tell_firsts()
         await self._work_out()
+        if self._job.reading.journal_from_ms is not None and self._state.rerated == counted:
+            # None was taken since, so all that the journal does not tell of lies before its beginning.
+            self._gone = counted - self._job.reading.pieces(self._client)
         return await self._begin(commands)
+
+    async def _rerated(self) -> int:
+        """Return the pieces that the client's register has had by now."""
+        found = await self._job.sources.store.states([self._client])
+        return read_state(found[self._client]).rerated if self._client in found else 0
 
     def _tell_firsts(self) -> None:
         """Tell of the calls that had their first revision now; what has none will have none."""

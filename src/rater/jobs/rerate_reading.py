@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from msgspec import Struct
 
 from rater.core.catalog.compiled import Catalog
-from rater.core.cdr import SIDES, Arrival, Cdr
+from rater.core.cdr import FUTURE_MS_MAX, SIDES, Arrival, Cdr
 from rater.core.clients.views import Views
 from rater.core.journal.records import CHANGE_INDEX_MIN, Effect
 from rater.core.json_text import UNREADABLE
@@ -38,7 +38,7 @@ from rater.jobs.spooling import Sorted, Sorter
 from rater.store.buckets import Buckets
 from rater.stream.connecting import Connection
 from rater.stream.journal import end_offsets, read_range
-from rater.stream.records import bounds, read_records
+from rater.stream.records import begins_ms, bounds, read_records
 from rater.stream.topics import Topics
 
 IDENTIFIED_TOGETHER = 1000
@@ -64,13 +64,16 @@ class Selection(Struct, frozen=True):
         return self.clients is None or client in self.clients
 
     def has(self, told: Told) -> bool:
-        """Return whether a transaction of a call is among them; fees are with their calls."""
+        """Return whether a transaction of a call is among them, of whatever code; fees are with their calls.
+
+        Its code is asked of a call's last transaction alone (`latest`): an earlier revision may have another.
+        """
         if not self.has_client(told.client):
             return False
         if told.client_package is not None:
             return True
         start, stop = self.window
-        return start <= told.at_ms < stop and (not self.code or (told.code or "").startswith(self.code))
+        return start <= told.at_ms < stop
 
 
 class Sources(NamedTuple):
@@ -90,6 +93,7 @@ class Reading:
     def __init__(self, sources: Sources, selection: Selection) -> None:
         """Read nothing yet."""
         self._at, self._selection = sources, selection
+        self.code = selection.code
         self._positions: dict[int, int] = {}
         """Partition of the journal → offset up to which it was read."""
         self._pieces: dict[str, tuple[int, int]] = {}
@@ -100,6 +104,10 @@ class Reading:
         """Rejected records that are too large for a command."""
         self.rejected_from_ms: int | None = None
         """Time of the oldest rejected records, where older ones are gone; None: none are."""
+        self.journal_from_ms: int | None = None
+        """From when on the journal has all transactions, where older ones are gone; None: they are not."""
+        self.unsure = 0
+        """Rejected records that may have been rated by what is gone of the journal."""
         self.given_up: set[str] = set()
         """Ids of rejected calls that were sent to be rated: those without a transaction are not to be."""
         self._sorter = Sorter()
@@ -107,14 +115,16 @@ class Reading:
         self._rated: set[bytes] = set()
 
     async def read(self, passed: Passed) -> None:
-        """Read all of it."""
+        """Read all of it, the journal from where it begins. Raises Halt, StreamDown."""
+        lanes, topic = range(self._at.topics.partitions), self._at.topics.transactions
+        spans = await bounds(self._at.client, topic, len(lanes))
+        self.journal_from_ms = await begins_ms(self._at.client, topic, spans)
         await self._read_rejected()
-        lanes = range(self._at.topics.partitions)
-        ends = await end_offsets(self._at.client, self._at.topics.transactions, lanes)
-        total, done = sum(ends.values()), 0
+        ends = await end_offsets(self._at.client, topic, lanes)
+        total, done = sum(ends[lane] - spans[lane][0] for lane in lanes), 0
         for lane in lanes:
-            topic, last = self._at.topics.transactions, 0
-            async for records in read_range(self._at.client, topic, lane, 0, ends[lane]):
+            last = spans[lane][0]
+            async for records in read_range(self._at.client, topic, lane, last, ends[lane]):
                 for _, _, value, said in records:
                     if value is not None and isinstance(said, Effect):
                         self._take(value, said)
@@ -228,6 +238,9 @@ class Reading:
         value, name = side.record.value, _digest(client, f"{cdr.source}/{cdr.id}/{SIDES[side.index]}")
         if name in self._unrated:
             return  # it was rejected more than once
+        if self.journal_from_ms is not None and cdr.at_ms < self.journal_from_ms + FUTURE_MS_MAX:
+            self.unsure += 1  # duplicates of its time are forgotten, and so is a transaction of it
+            return
         if len(value) > SENT_BYTES_MAX:
             self.left_out += 1
             return

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
 
 from aiokafka import ConsumerRecord, TopicPartition
 
@@ -23,7 +25,7 @@ async def bounds(
 
 async def read_records(
     client: Connection, topic: str, partition: int, start: int, until: int, *, deadline_s: float = DEADLINE_S
-) -> AsyncIterator[list[ConsumerRecord]]:
+) -> AsyncGenerator[list[ConsumerRecord]]:
     """Yield the committed records with start <= offset < until, in batches. Raises as `read_range`."""
     if start >= until:
         return
@@ -31,6 +33,26 @@ async def read_records(
     async with reading(client, [place], deadline_s=deadline_s) as reader:
         async for records in read_until(reader, place, start, until, deadline_s):
             yield records
+
+
+async def begins_ms(client: Connection, topic: str, spans: Mapping[int, tuple[int, int]]) -> int | None:
+    """Return the time from which on a topic has all that was ever written; None: from its beginning on.
+
+    spans: `bounds`. Where nothing is left of a partition, that time is now.
+    """
+    times = [
+        await _first_ms(client, topic, partition, first, end)
+        for partition, (first, end) in spans.items()
+        if first
+    ]
+    return max(times, default=None)
+
+
+async def _first_ms(client: Connection, topic: str, partition: int, first: int, end: int) -> int:
+    async with aclosing(read_records(client, topic, partition, first, end)) as batches:
+        async for records in batches:
+            return int(records[0].timestamp)
+    return time.time_ns() // 1_000_000
 
 
 async def record_at(client: Connection, topic: str, partition: int, offset: int) -> ConsumerRecord | None:

@@ -81,10 +81,8 @@ class Line:
         """When the lane's time was seen to rise last, or was to by a tick; and what it was."""
         self.undated: list[tuple[str, list[Any]]] = []
         """Polled, some without a time: they wait for the tick."""
-        self.tick = b""
-        """The last command of the lane to itself."""
-        self.ticked_at = float("-inf")
-        """When that was made for records without a time."""
+        self.tick, self.ticked_at = b"", float("-inf")
+        """The last command of the lane to itself; when that was made for records without a time."""
 
     async def run(self, stop: asyncio.Event) -> None:
         """Process and commit, overlapping; returns when `stop` is set and all that was drawn is committed."""

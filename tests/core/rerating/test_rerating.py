@@ -88,6 +88,22 @@ def test_a_window_and_a_code() -> None:
     assert made.work(Window(START + HOUR, START + DAY)).difference.calls == 0
 
 
+def test_a_code_that_a_rerate_has_changed() -> None:
+    """Calls go by the code of their last transaction: what an earlier revision had says nothing."""
+    made = books(limit=1)
+    for n in range(3):
+        made.call(f"c{n}", START + n * HOUR, 60)
+    made.load(CATALOG.format(price="0.60", limit=1).replace('"380", price', '"38044", price'))
+    assert len(made.rerate(code="380")) == 3
+    made.load(CATALOG.format(price="0.60", limit=1))
+    assert len(made.rerate(code="38044")) == 3
+    assert made.rerate(code="38044") == []  # they have code 380 by now
+    made.sums_agree()
+    made.load(CATALOG.format(price="1.20", limit=1))
+    assert [entry.rows[0].revision for entry in made.rerate(code="380")] == [4] * 3
+    made.sums_agree()
+
+
 def test_a_call_that_cannot_be_rated_any_more_and_comes_back() -> None:
     """It has no transaction that stands, and is rated by the next run that can."""
     made = books()

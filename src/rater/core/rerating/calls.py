@@ -299,8 +299,19 @@ def sorted_again(one: PastSide | Fee) -> tuple[Key, bytes]:
     return key, pack(one)
 
 
-def latest(published: Iterable[tuple[Key, bytes]]) -> Iterator[PastSide | Fee]:
-    """Yield of each fee and each side what was published last. published: `sorted_as`, in order."""
+def latest(published: Iterable[tuple[Key, bytes]], code: str = "") -> Iterator[PastSide | Fee]:
+    """Yield of each fee and each side what was published last. published: `sorted_as`, in order.
+
+    code: what the code of a side's last transaction begins with. Only all revisions together tell which one
+    that is, so sides of another code are left out here and not before.
+    """
+    for one in _last_of_each(published):
+        told = one.last_told() if code and isinstance(one, PastSide) else None
+        if told is None or (told.code or "").startswith(code):
+            yield one
+
+
+def _last_of_each(published: Iterable[tuple[Key, bytes]]) -> Iterator[PastSide | Fee]:
     before: tuple[object, ...] | None = None
     one: PastSide | Fee | None = None
     for key, raw in published:

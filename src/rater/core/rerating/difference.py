@@ -144,7 +144,8 @@ class Differing:
             if (was.cdr, was.amount, was.net, was.at) == (told.cdr, told.amount, told.net, told.at):
                 return
             entry.movements.append(reversal(was, old.value, self._job))
-        revision = 1 if old is None else old.revision + 1
+        # The register knows the next one of a fee of which the journal has nothing left.
+        revision = told.revision if old is None else old.revision + 1
         value = revised(fee.value, revision, self._job)
         entry.movements.append(Movement(TransactionType.SUBSCRIPTION_FEE, fee.amount, value, fee.takes))
         entry.rows.append(
