@@ -30,6 +30,8 @@ class Past:
         period that it lies in, however long that is over (RULES.md 2, step 5).
         """
         old = [side for side in sides if _may_be_old(side)]
+        if not old:
+            return  # nearly always
         views = {view.id: view for side in old if (view := side.view) is not None}
         asked = [view for view in views.values() if not self._has(view)]
         if len(self._views) + len(asked) > CLIENTS_MAX:
