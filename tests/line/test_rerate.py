@@ -339,6 +339,32 @@ async def test_killed_and_resumed(system_of: SystemOf) -> None:
     assert system.stop_worker(workers[1]) == 0
 
 
+async def test_a_rejected_call_that_was_rated_at_another_client(system_of: SystemOf) -> None:
+    """It was rated where it belonged by then; that it would be another's now makes no second charge of it."""
+    system, start = await system_of(), now()
+    value = json.dumps({
+        "id": "c", "answered_at": rfc3339(start), "duration_ms": 60_000, "called": "38044123",
+        "orig": {"gateway": "gw"},
+    }).encode()  # fmt: skip
+    owned, moved = (
+        catalog(more=f'identification: [{{side: orig, gateway: gw, client: "{client}"}}]') for client in "21"
+    )
+    async with system.worker():
+        await system.load(catalog(), start - 100 * MINUTE)
+        await system.send([(value, None)])
+        await system.settled()
+        assert len(await system.rejected()) == 1
+        await system.load(owned)
+        await system.send([(value, None)])
+        await system.settled()
+        before = await system.transactions()
+        assert [one["client"] for one in before if one["type"] == "usage"] == ["2"]
+        await system.load(moved)
+        for clients in (None, {"1"}):
+            assert (await rerate(system, applies=True, clients=clients)).rows == []
+        assert await system.transactions() == before
+
+
 async def sums(system: Any) -> tuple[int, dict[str, int]]:
     """Return client 1's balance, and what is used of its counters."""
     async with app.opened_store(system.settings) as store:

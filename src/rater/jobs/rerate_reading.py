@@ -112,6 +112,8 @@ class Reading:
         """Ids of rejected calls that were sent to be rated: those without a transaction are not to be."""
         self._sorter = Sorter()
         self._unrated: set[bytes] = set()
+        self._waiting: set[bytes] = set()
+        """Names of rejected calls, whosever they are."""
         self._rated: set[bytes] = set()
 
     async def read(self, passed: Passed) -> None:
@@ -135,15 +137,16 @@ class Reading:
         passed(total, total)
 
     def _take(self, value: bytes, effect: Effect) -> None:
-        if not self._selection.has_client(effect.client):
-            return
-        told = told_of(value)
+        has_client = self._selection.has_client(effect.client)
+        told = told_of(value) if has_client or self._waiting else None
         if told is None:
             return
-        self._count(told, effect)
-        name = _digest(told.client, told.id)
-        if name in self._unrated:
+        name = _digest(told.id)
+        if name in self._waiting:
             self._rated.add(name)
+        if not has_client:
+            return
+        self._count(told, effect)
         if self._selection.has(told):
             self._sorter.add(sorted_as(told, value, place_of(told, effect)))
 
@@ -167,8 +170,11 @@ class Reading:
         return self._pieces.get(client, (0, -1))[0]
 
     def was_rated(self, call: PastSide) -> bool:
-        """Return whether a rejected call was rated since, at whatever time its transaction is."""
-        return not call.revision and _digest(call.client, call.name) in self._rated
+        """Return whether a rejected call was rated since, at whatever time its transaction is.
+
+        At whatever client, too: by rules or accounts of then it may have been another's.
+        """
+        return not call.revision and _digest(call.name) in self._rated
 
     def close(self) -> None:
         """Let go of what was read."""
@@ -235,7 +241,8 @@ class Reading:
             return
         if not code.startswith(self._selection.code):
             return
-        value, name = side.record.value, _digest(client, f"{cdr.source}/{cdr.id}/{SIDES[side.index]}")
+        value = side.record.value
+        name = _digest(f"{client}\0{cdr.source}/{cdr.id}/{SIDES[side.index]}")
         if name in self._unrated:
             return  # it was rejected more than once
         if self.journal_from_ms is not None and cdr.at_ms < self.journal_from_ms + FUTURE_MS_MAX:
@@ -248,6 +255,7 @@ class Reading:
         sent = Sent(side.topic, value, header_of(side.record, COLUMNS))
         call = unrated(cdr, side.index, client, side.account, place, sent)
         self._unrated.add(name)
+        self._waiting.add(_digest(call.name))
         self._sorter.add(sorted_unrated(call))
 
     def _unrated_sides(self, record: Any) -> list[Side]:
@@ -307,5 +315,5 @@ def place_of(told: Told, effect: Effect) -> Place:
     return (effect.topic, effect.partition, effect.offset) if first else NOWHERE
 
 
-def _digest(client: str, name: str) -> bytes:
-    return blake2b(f"{client}\0{name}".encode(), digest_size=16).digest()
+def _digest(name: str) -> bytes:
+    return blake2b(name.encode(), digest_size=16).digest()
