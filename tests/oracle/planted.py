@@ -298,8 +298,8 @@ PLANTED = (
     Planted(
         "catalog_of_before",
         "core/line/draw_request.py",
-        "cdr.service, packages, catalog)\n",
-        "cdr.service, packages,\n                head_of.__dict__.setdefault(view.currency, catalog))\n",
+        "cdr.service, packages, catalog, side.job)\n",
+        "cdr.service, packages,\n                head_of.__dict__.setdefault(view.currency, catalog), side.job)\n",
         "transactions name the catalog that their currency was seen with first",
     ),
     Planted(
@@ -312,8 +312,8 @@ PLANTED = (
     Planted(
         "head_of_another_period",
         "core/line/draw_request.py",
-        "cdr.service, open_now\n",
-        "cdr.service, None\n",
+        "side.job, open_now\n",
+        "side.job, None\n",
         "calls of a client in two periods name the period of the first",
     ),
     Planted(
@@ -392,9 +392,8 @@ PLANTED = (
         "found_is_pending",
         "core/journal/reconciling.py",
         "        if decided is not None:\n            decided.found = True\n        if not lost:\n"
-        "            return\n        self._lane_ms = max(self._lane_ms, effect.lane_ms)",
-        "        if not lost:\n"
-        "            return\n        self._lane_ms = max(self._lane_ms, effect.lane_ms)",
+        "            if self.included is not None:\n",
+        "        if not lost:\n            if self.included is not None:\n",
         "what was published is published again, or undone",
     ),
     Planted(
