@@ -299,7 +299,8 @@ PLANTED = (
         "catalog_of_before",
         "core/line/draw_request.py",
         "cdr.service, packages, catalog, side.job)\n",
-        "cdr.service, packages,\n                head_of.__dict__.setdefault(view.currency, catalog), side.job)\n",
+        "cdr.service, packages,\n                head_of.__dict__.setdefault(view.currency, catalog),"
+        " side.job)\n",
         "transactions name the catalog that their currency was seen with first",
     ),
     Planted(
