@@ -59,7 +59,8 @@ async def empty(system: Any) -> None:
 
 async def index(system: Any) -> dict[int, SnapshotIndex]:
     """Return what lies in the topic of snapshots, by partition."""
-    found = {lane: SnapshotIndex(system.topics.partitions) for lane in range(system.topics.partitions)}
+    lanes, buckets = system.topics.partitions, system.settings.redis.buckets
+    found = {lane: SnapshotIndex(lanes, buckets) for lane in range(lanes)}
     for record in await system.read(system.topics.snapshots):
         head = read_head(record.headers)
         assert head is not None
