@@ -199,9 +199,6 @@ class Snapshots:
     async def _end(self, of: _Round) -> list[Outgoing]:
         """Return the records that end a round: what there is besides clients, then that it has ended."""
         store, records = self._buckets.connections.store, list[Outgoing]()
-        if not await self._known():
-            self._next_at = time.monotonic() + self._settle_s
-            return []
         if list(await store.masters(self._own)) != of.masters:
             log.warning("a bucket has moved; its round begins again", lane=self._buckets.lane.number)
             self._round = None
@@ -216,6 +213,9 @@ class Snapshots:
             records.append(record_of(PackagesHead(bucket), [pair for pair in members if pair[1] is not None]))
             clients = len(of.written.get(bucket, ()))
             records.append(record_of(RoundHead(bucket, positions, clients, of.at_ms, store.count)))
+        if not await self._known():  # behind all that was read
+            self._next_at = time.monotonic() + self._settle_s
+            return []
         if largest(records) > RECORD_BYTES:
             log.error(
                 "an index's snapshot is too large; the round is given up", lane=self._buckets.lane.number
