@@ -14,7 +14,7 @@ from rater.core.bucket.messages import FenceReply, Status
 from rater.core.bucket.model import Bucket
 from rater.core.journal.reconciling import Reconciling
 from rater.core.journal.records import ChangeRecord, Effect, change_record, effect_headers
-from rater.errors import Halt
+from rater.errors import Halt, Retake
 from rater.native.holding import Native
 from rater.worker.adding import Adding
 
@@ -106,7 +106,7 @@ def test_sums_are_those_of_python(
             for at, of in enumerate(_together(said))
         ]
         by_python = added(records, None, snapshots, floor)
-        natively = added(records, Native.effects, snapshots, floor)
+        natively = added(records, Native(), snapshots, floor)
     assert [held(bucket) for bucket in natively] == [held(bucket) for bucket in by_python]
 
 
@@ -117,6 +117,25 @@ def test_what_cannot_be_read_halts(raw: bytes) -> None:
     """As it does without the engine, and nothing of what was read with it is taken."""
     good = effect_headers(Effect("t", 0, 0, 0, 0, 0, b"", b"", "a", 1, []))
     records = [SimpleNamespace(offset=0, headers=good), SimpleNamespace(offset=1, headers=[("e", raw)])]
-    for native in (None, Native.effects):
+    for native in (None, Native()):
         with pytest.raises(Halt, match="cannot be read"):
             added(records, native, None, 0)
+
+
+def test_after_a_panic_python_does_it() -> None:
+    """The lane is taken again: what was added natively may be half done."""
+    native = Native()
+
+    def panics(_: str) -> int:
+        raise native.panic
+
+    reply: FenceReply = Bucket().fence(0, 50)
+    found = Reconciling(reply, bucket=0, buckets=1, positions={}, generation_ms=GENERATION_MS)
+    found.included = panics
+    headers = effect_headers(Effect("t", 0, 0, 0, 0, 0, b"", b"", "a", 1, []))
+    with pytest.raises(Retake, match="panicked over effects"):
+        Adding([found], GENERATION_MS, native).read([SimpleNamespace(offset=0, headers=headers)])
+    found.included = None
+    again = Adding([found], GENERATION_MS, native)
+    again.read([SimpleNamespace(offset=0, headers=headers)])
+    assert found.size == 1  # by Python

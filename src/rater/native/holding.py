@@ -22,15 +22,14 @@ class Native:
     panic: ClassVar[type[BaseException]] = engine.Panic
     """What a panic of the engine is raised as: of what it worked on nothing may be used again."""
 
-    effects: ClassVar[type[engine.Effects]] = engine.Effects
-    """What adds up the journal's transactions when a store is rebuilt."""
-
     def __init__(self, *, writes: bool = False) -> None:
         """writes: what it renders it keeps as a run until it writes that for Kafka; no objects are made."""
         self.writes = writes
         self._cache = feeding.new_cache()
         self._catalogs: dict[int, engine.Catalog] = {}
         self._distrusted: dict[Place, None] = {}
+        self.effects: type[engine.Effects] | None = engine.Effects
+        """What adds up the journal's transactions when a store is rebuilt; None: it has panicked."""
 
     def load(self, content: Content, version: int, notices: Notices) -> None:
         """Make a catalog ready. Raises ValueError: it holds what the engine does not read."""

@@ -14,7 +14,10 @@ from rater.stream.topics import Topics, configured
 
 
 async def last_rounds(client: Connection, topics: Topics, buckets: int) -> dict[int, RoundHead]:
-    """Return the last round of each bucket that has one, by the end of the topic. Raises StreamDown, Halt."""
+    """Return the last round of each bucket that has one, by the end of the topic. Raises StreamDown, Halt.
+
+    One of another number of lanes or buckets is none.
+    """
     found: dict[int, RoundHead] = {}
     for partition in range(topics.partitions):
         wanted = {bucket for bucket in range(buckets) if bucket % topics.partitions == partition}
@@ -31,7 +34,7 @@ async def last_rounds(client: Connection, topics: Topics, buckets: int) -> dict[
                     rounds |= {head.bucket: head for head in heads if isinstance(head, RoundHead)}
                 found = {**rounds, **found}
                 back *= 4
-    return found
+    return {at: head for at, head in found.items() if head.counts(topics.partitions, buckets)}
 
 
 async def uncovered(client: Connection, topics: Topics, buckets: int) -> list[str]:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from aiokafka import ConsumerRecord, TopicPartition
 
+from rater.core.bucket.messages import bucket_of
 from rater.core.journal.snapshots import (
     ClientHead,
     Head,
@@ -33,7 +34,7 @@ class Placed(NamedTuple):
 class SnapshotIndex:
     """The latest snapshot of each client of a partition, without what it says."""
 
-    def __init__(self, lanes: int) -> None:
+    def __init__(self, lanes: int, buckets: int) -> None:
         """Nothing is read yet."""
         self.rounds: dict[int, RoundHead] = {}
         """Bucket → the last round that was ended."""
@@ -41,11 +42,13 @@ class SnapshotIndex:
         """Bucket → client → its latest."""
         self._latest: dict[tuple[str | int, ...], int] = {}
         self._positions: dict[Positions, Positions] = {}
-        self._lanes = lanes
+        self._lanes, self._buckets = lanes, buckets
 
     def add(self, offset: int, head: Head) -> None:
         """Take one record, in order."""
         if isinstance(head, ClientHead):
+            if bucket_of(head.client, self._buckets) != head.bucket:
+                return  # of a store that had more or fewer buckets
             # Those of one reading have the same positions: they are kept once.
             positions = self._positions.setdefault(head.positions, head.positions)
             self.clients.setdefault(head.bucket, {})[head.client] = Placed(offset, positions)
@@ -57,13 +60,14 @@ class SnapshotIndex:
     def is_latest(self, offset: int, head: Head) -> bool:
         """Return whether no later record stands for the same."""
         if isinstance(head, ClientHead):
-            return self.clients[head.bucket][head.client].offset == offset
+            latest = self.clients.get(head.bucket, {}).get(head.client)
+            return latest is not None and latest.offset == offset
         return self._latest[head.place] == offset
 
     def usable(self, bucket: int) -> RoundHead | None:
         """Return the round that a bucket can be put in place by; None: there is none, or clients lack."""
         found = self.rounds.get(bucket)
-        if found is None or len(found.positions) != self._lanes:
+        if found is None or not found.counts(self._lanes, self._buckets):
             return None
         return found if len(self.clients.get(bucket, ())) >= found.clients else None
 
@@ -99,10 +103,12 @@ def unreadable(topic: str, partition: int, offset: int, error: Exception) -> str
     )
 
 
-async def read_index(client: Connection, topic: str, partition: int, lanes: int, upto: int) -> SnapshotIndex:
+async def read_index(
+    client: Connection, topics: Topics, partition: int, buckets: int, upto: int
+) -> SnapshotIndex:
     """Return the index of a partition's records below an offset. Raises as `read_snapshots`."""
-    index = SnapshotIndex(lanes)
-    async for records in read_snapshots(client, topic, partition, upto):
+    index = SnapshotIndex(topics.partitions, buckets)
+    async for records in read_snapshots(client, topics.snapshots, partition, upto):
         for offset, head, _ in records:
             index.add(offset, head)
     return index
@@ -116,14 +122,17 @@ class SnapshotIndexes:
         self._found: dict[tuple[int, int], SnapshotIndex] = {}
         self._reading = asyncio.Lock()
 
-    async def upto(self, client: Connection, topics: Topics, partition: int, end: int) -> SnapshotIndex:
-        """Return the index of a partition below an offset; one of another offset is forgotten."""
+    async def upto(
+        self, client: Connection, topics: Topics, partition: int, buckets: int, end: int
+    ) -> SnapshotIndex:
+        """Return the index of a partition below an offset; one of another offset is forgotten.
+
+        buckets: of the store.
+        """
         async with self._reading:
             if (partition, end) not in self._found:
                 self._found = {place: held for place, held in self._found.items() if place[0] != partition}
-                self._found[partition, end] = await read_index(
-                    client, topics.snapshots, partition, topics.partitions, end
-                )
+                self._found[partition, end] = await read_index(client, topics, partition, buckets, end)
             return self._found[partition, end]
 
     def clear(self) -> None:

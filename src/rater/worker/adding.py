@@ -6,32 +6,37 @@ transactions say: the same sums, several times as fast.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
+
+import structlog
 
 from rater.core.bucket.messages import Reconcile
 from rater.core.journal.reconciling import Reconciling, by_bucket
 from rater.core.journal.records import EFFECT_HEADER, ChangeRecord, Effect, Identity
+from rater.errors import Retake
 from rater.stream.journal import understood
 
 if TYPE_CHECKING:
     from rater.native.engine import Effects
+    from rater.native.holding import Native
+
+log = structlog.get_logger()
 
 
 class Adding:
     """The buckets of a lane that are compared with its journal, by records as they come."""
 
-    def __init__(
-        self, found: Sequence[Reconciling], generation_ms: int, effects: Callable[..., Effects] | None
-    ) -> None:
-        """effects: makes what adds up natively; None: Python does it."""
-        self._found = found
+    def __init__(self, found: Sequence[Reconciling], generation_ms: int, native: Native | None) -> None:
+        """native: None: Python does it."""
+        self._found, self._native = found, native
         self._effects: Effects | None = None
         self._shares_of: Identity | None = None
         """Of the last change, until a transaction of something else comes."""
         self._sizes = [0] * len(found)
-        if effects is not None and not any(each.keeps for each in found):
-            self._effects = effects(
+        if native is not None and native.effects is not None and not any(each.keeps for each in found):
+            self._effects = native.effects(
                 generation_ms, found[0].first_generation, [each.read_from for each in found],
                 [each.floor for each in found], [each.included for each in found],
             )  # fmt: skip
@@ -56,9 +61,28 @@ class Adding:
                 self._shares_of = None
         self._take(rest)
         try:
-            self._sizes = self._effects.add(run)
+            with self._watching():
+                self._sizes = self._effects.add(run)
         except ValueError:
             self._take([(offset, understood([(EFFECT_HEADER, raw)])) for offset, raw in run])
+
+    @contextmanager
+    def _watching(self) -> Iterator[None]:
+        """Take the lane again at a panic, or where sums leave 64 bits: what was added may be half done.
+
+        Python does it from then on. What buckets were given before has its floor there.
+        """
+        native = self._native
+        assert native is not None  # noqa: S101 - it is watched
+        try:
+            yield
+        except (native.panic, OverflowError) as panic:
+            native.effects = None
+            log.error("the native engine panicked over effects", panic=str(panic))  # noqa: TRY400 - no use
+            raise Retake(
+                f"the native engine panicked over effects of the journal ({panic}): Python reads them from "
+                "now on; report it"
+            ) from panic
 
     def _take(self, said: list[tuple[int, object]]) -> None:
         if not said:
@@ -74,7 +98,8 @@ class Adding:
     def with_sums(self, bucket: int, what: Reconcile) -> Reconcile:
         """Return corrections of a bucket with what was added up natively, which begins anew."""
         if self._effects is not None:
-            lane_ms, balances, counters, duplicates = self._effects.take(bucket)
+            with self._watching():
+                lane_ms, balances, counters, duplicates = self._effects.take(bucket)
             self._sizes[bucket] = 0
             what.lane_ms = max(what.lane_ms, lane_ms)
             what.balances += balances

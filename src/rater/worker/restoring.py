@@ -58,7 +58,7 @@ async def put_in_place(
     Raises Fenced, Retake, Halt and what the servers raise.
     """
     connections, own = buckets.connections, buckets.lane.number
-    topics, client = connections.topics, connections.client
+    topics, client, count = connections.topics, connections.client, connections.store.count
     blank = [bucket for bucket, reply in enumerate(fenced) if reply.base == 0 and not reply.outcomes]
     blank = [bucket for bucket in blank if (await _ask(buckets, bucket)).whole is None]
     partitions = sorted({bucket % topics.partitions for bucket in blank})
@@ -66,14 +66,14 @@ async def put_in_place(
     mine = list[int]()
     for bucket in blank:
         partition = bucket % topics.partitions
-        index = await indexes.upto(client, topics, partition, ends[partition])
+        index = await indexes.upto(client, topics, partition, count, ends[partition])
         if index.usable(bucket) is None:
             # Whichever lane comes first says so: from then on nobody puts anything in place.
             await _ask(buckets, bucket, floors=[])
         elif partition == own:
             mine.append(bucket)
     if mine:
-        index = await indexes.upto(client, topics, own, ends[own])
+        index = await indexes.upto(client, topics, own, count, ends[own])
         await _Restoring(buckets, mine, index, ends[own]).run()
     return [await _settled(buckets, bucket, reply, indexes) for bucket, reply in enumerate(fenced)]
 
@@ -108,9 +108,9 @@ async def _settled(
     fenced = structs.replace(fenced, floor=reply.floor, base=reply.base)
     if not reply.whole or reply.base:
         return InPlace(fenced)
-    held = (await indexes.upto(connections.client, connections.topics, partition, reply.whole)).clients.get(
-        bucket, {}
-    )
+    topics, count = connections.topics, connections.store.count
+    index = await indexes.upto(connections.client, topics, partition, count, reply.whole)
+    held = index.clients.get(bucket, {})
 
     def included(client: str) -> int:
         placed = held.get(client)

@@ -212,7 +212,10 @@ class Snapshots:
             members = [(name, await store.first_member(bucket, name)) for name in names]
             records.append(record_of(PackagesHead(bucket), [pair for pair in members if pair[1] is not None]))
             clients = len(of.written.get(bucket, ()))
-            records.append(record_of(RoundHead(bucket, positions, clients, of.at_ms)))
+            records.append(record_of(RoundHead(bucket, positions, clients, of.at_ms, store.count)))
+        if not await self._known():  # behind all that was read
+            self._next_at = time.monotonic() + self._settle_s
+            return []
         if largest(records) > RECORD_BYTES:
             log.error(
                 "an index's snapshot is too large; the round is given up", lane=self._buckets.lane.number
@@ -220,6 +223,15 @@ class Snapshots:
             records = []
         self._over()
         return records
+
+    async def _known(self) -> bool:
+        """Return whether each bucket is open; leave the lane where one does not know us.
+
+        On a server that was started anew, or that took over, the cursor of a scan means other keys, so
+        clients may have been passed by.
+        """
+        replies = [await self._ask(bucket, []) for bucket in self._own]
+        return all(reply.status == Status.OK for reply in replies)
 
     def _over(self) -> None:
         self._round, self._next_at = None, time.monotonic() + self._every_s * (1 - 1 / SPREAD)

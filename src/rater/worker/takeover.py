@@ -119,8 +119,7 @@ async def _agree(buckets: LaneBuckets, mark: Mark, shared: Shared) -> None:
     found = [_compared(buckets, bucket, each, mark.token) for bucket, each in enumerate(in_place)]
     start = await _start(buckets, mark, found, shared.slowest)
     try:
-        effects = None if shared.native is None else shared.native.effects
-        adding = Adding(found, buckets.connections.generation_ms, effects)
+        adding = Adding(found, buckets.connections.generation_ms, shared.native)
         await _read_journal(buckets, adding, found, start, shared)
         shared.read[lane.number] = lane.token - start
     finally:

@@ -42,13 +42,19 @@ class ClientHead(Struct, array_like=True, frozen=True, tag="client"):
 class RoundHead(Struct, array_like=True, frozen=True, tag="round"):
     """Of the end of a round: each client with something below these positions has a snapshot before it.
 
-    clients: how many were written in it. at_ms: when it began, by the clock of who wrote it. No body.
+    clients: how many were written in it. at_ms: when it began, by the clock of who wrote it. buckets: how
+    many the store had: it tells nothing of one with another number. No body.
     """
 
     bucket: int
     positions: Positions
     clients: int
     at_ms: int
+    buckets: int
+
+    def counts(self, lanes: int, buckets: int) -> bool:
+        """Return whether it is of so many lanes and buckets."""
+        return (len(self.positions), self.buckets) == (lanes, buckets)
 
     @property
     def place(self) -> tuple[str | int, ...]:
