@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable, Collection
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import pytest
@@ -18,11 +19,15 @@ from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 
 from line.conftest import SOON, until
 from rater import app
+from rater.core.cdr import Arrival
+from rater.core.cdr_decoding import decode
 from rater.core.explaining.past import CUT
 from rater.core.instants import rfc3339
+from rater.core.line.reading import read
 from rater.core.rerating.client import Window
 from rater.jobs.rerate import ClientRow, Job, Summary, give_up
 from rater.jobs.rerate_reading import Selection
+from rater.jobs.rerate_rejecting import topic_of_ours
 from rater.queries.explained import explained, find
 from rater.stream.journal import end_offsets
 
@@ -365,6 +370,36 @@ async def test_a_rejected_call_that_was_rated_at_another_client(system_of: Syste
         assert await system.transactions() == before
 
 
+async def test_a_record_that_is_gone(system_of: SystemOf) -> None:
+    """In place of it a CDR is rejected that is put together from the transaction, one of ours."""
+    system, start = await system_of(), now()
+    async with system.worker():
+        await system.load(catalog(codes="380 49"), start - 100 * MINUTE)
+        await system.send([(cdr("lost", start, "4930123"), None), (cdr("c", start), None)])
+        await system.settled()
+        await cut(system, {0: 2}, system.topics.cdrs)
+        await system.load(catalog(codes="380"))
+        assert (await rerate(system, applies=True)).rows == [("default/lost/orig", 1, -600_000, None)]
+        (lost,) = await system.rejected()
+        headers = {name: value.decode() for name, value in lost.headers}
+        assert headers["source_topic"] == system.topics.cdrs
+        assert "its record is gone by retention" in headers["detail"]
+        arrival = Arrival(lost.timestamp, lost.timestamp, frozenset({"calls"}))
+        made, came = read(lost, arrival, None), decode(cdr("lost", start, "4930123"), arrival)
+        assert made == came
+        await system.load(catalog(codes="380 49"))
+        assert (await rerate(system, applies=True)).rows == [("default/lost/orig", 2, None, -600_000)]
+        await audited(system)
+
+
+def test_whose_topic_a_cdr_of_ours_is_said_to_be_of() -> None:
+    """Not that of a source whose map reads another format, nor that of commands."""
+    topics = SimpleNamespace(cdrs="cdrs", data=["cdrs", "pbx", "csv"], commands="commands")
+    at: Any = SimpleNamespace(topics=topics, maps={"csv": None})
+    named = ("cdrs", "pbx", "csv", "commands", "")
+    assert [topic_of_ours(at, topic) for topic in named] == ["cdrs", "pbx", "cdrs", "cdrs", "cdrs"]
+
+
 async def sums(system: Any) -> tuple[int, dict[str, int]]:
     """Return client 1's balance, and what is used of its counters."""
     async with app.opened_store(system.settings) as store:
@@ -373,11 +408,11 @@ async def sums(system: Any) -> tuple[int, dict[str, int]]:
     return found[1], found[2]
 
 
-async def cut(system: Any, ends: dict[int, int]) -> None:
-    """Remove all that the journal has below these offsets of its partitions."""
+async def cut(system: Any, ends: dict[int, int], topic: str | None = None) -> None:
+    """Remove all that a topic, the journal unless another is named, has below these offsets."""
     admin = AIOKafkaAdminClient(**system.client)
     await admin.start()
-    topic = system.topics.transactions
+    topic = topic or system.topics.transactions
     await admin.delete_records(
         {TopicPartition(topic, lane): RecordsToDelete(end) for lane, end in ends.items()}
     )

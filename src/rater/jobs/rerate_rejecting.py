@@ -27,11 +27,16 @@ async def rejected_again(at: Sources, call: PastSide, rejection: Rejection) -> R
     sent, key = await _sent(at, call)
     told = ""
     if sent is None or len(sent.value) > SENT_BYTES_MAX:
-        sent, told = Sent(topic or at.topics.cdrs, _put_together(call)), PUT_TOGETHER
+        sent, told = Sent(topic_of_ours(at, topic), _put_together(call)), PUT_TOGETHER
     return RejectedAgain(
         rejection.reason, f"{rejection.detail[:600]}; {REMEDY}{told}", rejection.value, SIDES[call.side],
         sent.topic, partition, offset, key, sent.value, sent.columns,
     )  # fmt: skip
+
+
+def topic_of_ours(at: Sources, topic: str) -> str:
+    """Return the topic that a CDR of ours is said to be of: no source's map would read it."""
+    return topic if topic in at.topics.data and topic not in at.maps else at.topics.cdrs
 
 
 async def _sent(at: Sources, call: PastSide) -> tuple[Sent | None, bytes | None]:
