@@ -173,6 +173,21 @@ def test_a_fee_that_no_call_brings_and_one_that_brings_it_again() -> None:
     assert made.rerate() == []
 
 
+def test_a_fee_of_which_the_journal_has_nothing_left() -> None:
+    """Its next revision is the one that the register knows."""
+    catalog = EVENT.format(rule="allow", code="380*", balance="100")
+    made = Books(catalog)
+    made.call("a", START + HOUR, 60)
+    made.load(catalog.replace('code: "380",', 'code: "38",'))  # the limit is not for it: no call brings a fee
+    made.rerate()
+    made.journal.clear()
+    made.call("b", START + 2 * HOUR, 60)
+    made.load(catalog)
+    made.rerate()
+    assert fees(made) == [("subscription_fee", 2, "b")]
+    assert made.rerate() == []
+
+
 def test_a_package_with_a_brought_fee_is_removed() -> None:
     """What is reversed with it is the revision that stands; a re-rate leaves the fee alone then."""
     made = Books(EVENT.format(rule="allow", code="380*", balance="100"))
