@@ -59,11 +59,14 @@ fn read(raw: &[u8]) -> Result<Effect<'_>, Unreadable> {
     Ok(Effect { index, lane_ms, key, content, client, balance, counters })
 }
 
+/// Field → what was added to it.
+type Counters = FxHashMap<Box<str>, i64>;
+
 /// What has come together of a bucket.
 #[derive(Default)]
 struct Sums {
     lane_ms: i64,
-    clients: FxHashMap<Box<str>, (i64, FxHashMap<Box<str>, i64>)>,
+    clients: FxHashMap<Box<str>, (i64, Counters)>,
     entries: usize,
     duplicates: Vec<(i64, Vec<u8>, Vec<u8>)>,
 }
