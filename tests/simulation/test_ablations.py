@@ -319,7 +319,8 @@ def test_fence(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def without(self: Bucket, lane: int, _token: int, number: int) -> Status:
         stored = self.lanes.get(lane) or model.Lane()
-        return Status.OK if number == stored.number else Status.REGRESSED
+        # The dead owner has asked once more: whether snapshots are to be put in place.
+        return Status.OK if number - stored.number in {0, 1} else Status.REGRESSED
 
     with (
         mock.patch.object(Bucket, "guard", without),

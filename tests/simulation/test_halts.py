@@ -63,7 +63,7 @@ def test_truncated_journal_with_an_emptied_store() -> None:
         begin_at(world, "transactions", 5)
 
     said = play(harm, halts=True)
-    assert "Halt: the journal transactions[0] begins at offset 5, but is needed from 0" in said
+    assert "CutError: the journal transactions[0] begins at offset 5, but is needed from 0" in said
 
 
 def test_truncated_journal_with_a_whole_store() -> None:

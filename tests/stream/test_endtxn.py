@@ -73,7 +73,7 @@ async def test_a_new_producer_ends_what_may_be_open_and_each_commit_where_the_la
     await producer.commit([(b"c", b"x", [])], rejected, [], scene.mark(1))
     at = await producer.commit([(b"c", b"y", [])], [], [], scene.mark(2))
     await producer.commit([], [], [], scene.mark(3))
-    every = {"transactions", "rejected", "events", "commands", "snapshots"}
+    every = {"transactions", "rejected", "events", "commands"}
     both = {"transactions", "rejected"}
     assert included == [every, {"transactions"}, both, both, {"transactions"}]
     # The journal: abort, owner, end, x, mark, end, y and mark.
