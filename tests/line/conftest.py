@@ -274,9 +274,13 @@ async def until(condition: Callable[[], Awaitable[bool]], deadline_s: float = DE
 ONE_ENGINE = {
     "test_audit",
     "test_decks",
+    "test_dids",
     "test_engines",
+    "test_late",
     "test_lost_topics",
+    "test_month",
     "test_queries",
+    "test_rate",
     "test_readiness",
     "test_recycling",
     "test_snapshots",
