@@ -21,10 +21,10 @@ from native.world import richer
 from oracle import lanes
 from oracle.lanes import System, read_of
 from oracle.scenario import DAY_MS, LoadStep, RecordStep, Scenario, make, second
-from rater.core.offline import Duplicate, Rater, Transaction
+from rater.core.offline import FOREVER_MS, Duplicate, Rater, Transaction
 from rater.core.sources.cutting import Record as Piece
 from rater.core.trial.arrival import Arrived, arrivals, first_call_ms, together
-from rater.core.trial.trial import FOREVER_MS, Trial, begin_ms
+from rater.core.trial.trial import Trial, begin_ms
 
 EXAMPLES = int(os.environ.get("OFFLINE_EXAMPLES", "40"))
 WINDOW_DAYS = 366

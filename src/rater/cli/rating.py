@@ -158,8 +158,7 @@ def _catalogs(asked: Sequence[Iterable[str]]) -> list[Any]:
 def _rater(settings: Settings) -> Rater:
     """Return what rates, natively where it can be. Raises Halt where it has to be and cannot."""
     from rater.app import native_engine
-    from rater.core.offline import Rater
-    from rater.core.trial.trial import FOREVER_MS
+    from rater.core.offline import FOREVER_MS, Rater
 
     if isinstance(native_engine(settings), str):
         return Rater(FOREVER_MS)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from rater.cli.options import invocation, run, settings_options
-from rater.cli.printing import print_json, progress, say
+from rater.cli.printing import print_json, say, shares
 
 if TYPE_CHECKING:
     from rater.config import Settings
@@ -51,15 +51,7 @@ async def _check(settings: Settings, *, as_json: bool) -> int:
 async def _rebuild(settings: Settings, *, as_json: bool) -> int:
     from rater import app
 
-    with progress("reading the journal", 1) as passed:
-        share = 0.0
-
-        def told(read: int, total: int) -> None:
-            nonlocal share
-            now = read / total if total else 0.0
-            passed(now - share)
-            share = now
-
+    with shares("reading the journal") as told:
         done = await app.rebuild(settings, told)
     if as_json:
         print_json({"lanes": done.lanes, "records": done.records, "seconds": round(done.seconds, 3)})

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rater.cli.options import FAILED, WrongInput, invocation, run, settings_options
-from rater.cli.printing import Column, Row, column, print_json, print_rows, progress, say
+from rater.cli.printing import Column, Row, column, print_json, print_rows, say, shares
 from rater.cli.times import MOMENT, shown_time
 from rater.core.amounts import format_micros
 from rater.core.instants import rfc3339
@@ -87,15 +87,7 @@ async def _rerate(settings: Settings, selection: Any, job_id: str, *, applies: b
             if applies:
                 say(f"job {job_id}; resume it by --job {job_id}")
             began = time.monotonic()
-            with progress("reading the journal", 1) as passed:
-                done = 0.0
-
-                def told(read: int, total: int) -> None:
-                    nonlocal done
-                    share = read / total if total else 1.0
-                    passed(share - done)
-                    done = share
-
+            with shares("reading the journal") as told:
                 await job.run(told, commands)
             _print(job)
             return _sum_up(job.summary, selection, time.monotonic() - began)

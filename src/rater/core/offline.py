@@ -55,6 +55,8 @@ TOPIC = "cdrs"
 
 WINDOW_MS = 7 * DAY_MS
 """The duplicate window's default (CONTRACTS.md, `worker.duplicate_window_days`)."""
+FOREVER_MS = 1000 * 366 * DAY_MS
+"""A duplicate window of those who know that no call is too old: each is remembered."""
 
 
 class Record(NamedTuple):

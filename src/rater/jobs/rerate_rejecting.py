@@ -12,7 +12,7 @@ from rater.core.reasons import Rejection
 from rater.core.rerating.calls import PastSide, Sent
 from rater.core.sources.csv_reading import COLUMNS
 from rater.jobs.rerate_reading import SENT_BYTES_MAX, Sources
-from rater.stream.records import record_at
+from rater.stream.browsing import record_at
 
 REMEDY = (
     "it was rated before, and that is reversed: mend the cause and rate it again by `rater rerate`, for a "

@@ -1,4 +1,4 @@
-"""Reading whole topics, and single records, for jobs: as they came, whatever they hold."""
+"""Reading whole topics for jobs: as they came, whatever they hold."""
 
 from __future__ import annotations
 
@@ -53,20 +53,3 @@ async def _first_ms(client: Connection, topic: str, partition: int, first: int, 
         async for records in batches:
             return int(records[0].timestamp)
     return time.time_ns() // 1_000_000
-
-
-async def record_at(client: Connection, topic: str, partition: int, offset: int) -> ConsumerRecord | None:
-    """Return one record; None: it is there no more, or the topic is not."""
-    place = TopicPartition(topic, partition)
-    async with reading(client, [], deadline_s=DEADLINE_S) as reader:
-        if topic not in await reader.topics():
-            return None
-        reader.assign([place])
-        first, end = await reader.beginning_offsets([place]), await reader.end_offsets([place])
-        if not first[place] <= offset < end[place]:
-            return None
-        async for records in read_until(reader, place, offset, offset + 1, DEADLINE_S):
-            for record in records:
-                if record.offset == offset:
-                    return record
-    return None

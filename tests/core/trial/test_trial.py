@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 
 from rater.core.amounts import parse_micros
 from rater.core.catalog_files.merging import read_files
-from rater.core.offline import Rater, Transaction
+from rater.core.offline import FOREVER_MS, Rater, Transaction
 from rater.core.sources.cutting import Record as Piece
 from rater.core.trial.arrival import Arrived, arrivals, first_call_ms, together
 from rater.core.trial.comparing import Comparison
 from rater.core.trial.sums import Sums, volume
-from rater.core.trial.trial import FOREVER_MS, Trial
+from rater.core.trial.trial import Trial
 
 NOVEMBER_MS = 1_793_491_200_000
 SECOND_MS, HOUR_MS, DAY_MS = 1000, 3_600_000, 86_400_000

@@ -19,14 +19,11 @@ from rater.core.clients.state import read_state, write_state
 from rater.core.explaining.before import Before
 from rater.core.explaining.sides import Explained, by_of, explain
 from rater.core.explaining.telling import Row, candidates, of_transaction
-from rater.core.instants import DAY_MS
 from rater.core.journal.records import CHANGE_INDEX_MIN
-from rater.core.offline import Rater
+from rater.core.offline import FOREVER_MS, Rater
 from rater.core.reasons import Rejection
 from rater.core.rerating.rating import with_history
 
-FOREVER_MS = 1000 * 366 * DAY_MS
-"""The duplicate window: what was rated was not too old."""
 NOT_EXACT = (
     "what was left of the limits when the call was rated is not known exactly, for calls of the client came "
     "by several lanes, or the catalog was changed meanwhile: what was taken is as published, why others were "

@@ -19,9 +19,6 @@ from rater.core.periods import when_ms
 from rater.core.sources.source_map import SourceMap
 from rater.core.trial.arrival import Arrived
 
-FOREVER_MS = 1000 * 366 * DAY_MS
-"""The duplicate window: no call of a file is too old, and each is remembered."""
-
 
 class Tried(NamedTuple):
     """What became of a record: each side, orig first; changes: transactions beside them, fees and refunds.
