@@ -13,13 +13,15 @@ import csv
 import io
 import json
 import sys
+from datetime import UTC, datetime
 from time import monotonic, process_time
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 from lateness import STEP_S, Watch, within_ms
 from processes import Process, rss_mb
 from sizes import Sizes
-from system import Servers, System
+from system import HERE, Servers, System
 from world import World
 
 from rater.core.catalog.compiled import compile_catalog
@@ -89,22 +91,31 @@ def as_json(clients: list[dict[str, Any]], packages: list[dict[str, Any]]) -> by
 
 
 async def loading(on: Servers, sizes: Sizes) -> dict[str, Any]:
-    """Load 1,000,000 clients with a client package each while one worker, then two, rate others' calls."""
+    """Load 1,000,000 clients with a client package each while one worker, then two, rate others' calls.
+
+    Where another build is named (sizes.against), one worker of it does the same before and after.
+    """
     is_quick = sizes.cdrs < 100_000  # noqa: PLR2004 - the quick sizes
     number = 10_000 if is_quick else 1_000_000
     path = on.folder / "many.json"
     path.write_bytes(as_json(*rows(number)))
-    return {
-        "clients": number, "file_mb": path.stat().st_size / 1e6, "rate": CALLS_S,
-        "runs": [await _load(on, path, workers, is_quick=is_quick) for workers in (1, 2)],
-    }  # fmt: skip
+    turns = [("", 1), ("", 2)] if not sizes.against else [(sizes.against, 1), ("", 1), ("", 2)]
+    runs = []
+    for tree, workers in turns:
+        found = await _load(on, path, workers, tree, calling=number // 2, is_quick=is_quick)
+        runs.append(found)
+        print(msgspec.json.encode(found).decode(), flush=True)
+    return {"clients": number, "file_mb": path.stat().st_size / 1e6, "rate": CALLS_S, "runs": runs}
 
 
-async def _load(on: Servers, path: Path, workers: int, *, is_quick: bool) -> dict[str, Any]:
-    world = World(clients=20_000)
-    async with System(on, f"load-{workers}") as system:
+async def _load(
+    on: Servers, path: Path, workers: int, tree: str, *, calling: int, is_quick: bool
+) -> dict[str, Any]:
+    """Load beside calls, then let so many of the loaded clients call."""
+    world, more = World(clients=20_000), {"PYTHONPATH": str(HERE.parent / tree / "src")} if tree else None
+    async with System(on, f"load-{workers}{'-before' if tree else ''}", more=more) as system:
+        await system.load_by_program(world.catalog())
         await system.start(workers)
-        await system.load(world.catalog())
         watch = Watch(system)
         reading = asyncio.create_task(watch.run())
         try:
@@ -121,15 +132,25 @@ async def _load(on: Servers, path: Path, workers: int, *, is_quick: bool) -> dic
         finally:
             reading.cancel()
             await asyncio.gather(reading, return_exceptions=True)
-        print(f"{workers} workers: {seconds:.1f} s\n{process.told()}")
         found = {
-            "workers": workers, "seconds": seconds,
+            "workers": workers, "is_before": bool(tree), "seconds": seconds,
             "before_ms": _spread_ms(before), "meanwhile_ms": _spread_ms(sorted(meanwhile)),
             "redis_mb": int((await system.info("memory"))["used_memory"]) / 1e6,
             "worker_mb": [rss_mb(worker.pid) for worker in system.workers.values()],
         }  # fmt: skip
+        done = (await system.sample()).cdrs
+        await system.until(done + await system.preload(map(_call, range(calling))))
+        found["called_mb"] = [rss_mb(worker.pid) for worker in system.workers.values()]
         await system.forget()
         return found
+
+
+def _call(n: int) -> bytes:
+    moment = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return msgspec.json.encode({
+        "id": f"m{n}", "called": f"38044{n % 10**7:07}", "answered_at": moment, "duration_ms": 60_000,
+        "orig": {"client": f"l{n}", "account": f"line-{n}"},
+    })  # fmt: skip
 
 
 def _ended_s(process: Process) -> float:

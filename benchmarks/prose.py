@@ -35,9 +35,12 @@ the worker gained since, in this run. With increments of 60 s the same ratios we
 TRIED = """\
 ### What was tried, and the floor
 
-The table above is of the build before these steps. Of the native engine alone (`natively.py`, 20,000
-clients, µs of a CDR, little else running, 30 November 2026): 8.5 → 5.6 for clients that have not called
-before, 6.7 → 5.2 for known ones, 5.3 → 4.0 with all in the nearest cache:
+The rounds of 30 November 2026 (2 x Intel Xeon) lie far apart: 0.30, 0.31 and 0.22 of the build before,
+3.0, 3.0 and 2.2 pass-throughs. On the machine of the day before (2 x AMD EPYC, where a pass-through took
+4.6 µs, not 7), without the steps that follow, it was 0.23 of the build before (15 of 65 µs), 3.3
+pass-throughs, and 2.5 with 20,000 clients. What they gave the native engine alone (`natively.py`, 20,000
+clients, µs of a CDR, little else running): 8.5 → 5.6 for clients that have not called before, 6.7 → 5.2
+for known ones, 5.3 → 4.0 with all in the nearest cache:
 
 - rates of a draw are told apart by their place in the table, not by what a transaction says of them, which
   is written where it goes: putting requests together 2.0 → 1.6;
@@ -45,13 +48,16 @@ before, 6.7 → 5.2 for known ones, 5.3 → 4.0 with all in the nearest cache:
   mapped anew: rendering for new clients 2.5 → 1.1;
 - what transactions of a client share is written without formatting: 1.6 → 1.2.
 
-Tried and left out: another allocator (mimalloc: 5.2 → 5.0 and 4.1 → 3.6, but 5.7 → 8.6 for new clients, as
-it gives memory back between batches; and it wants a compiler of C); zstd at level -1 (0.17 of 1.2 µs of a
-record, 16 % more bytes), by a library that keeps its context (0.2, one more dependency), lz4 (4.3 µs, 19 %
-more bytes), snappy (0.7, 60 % more bytes). What is left of a CDR with 20,000 clients, sampled: 42 % the
-engine, 12 % zstd, 12 % the client library's reading (both are the pass-through's, too), 8 % freeing what
-was read, 8 % the calls to Redis. The engine's part is spread: no function has a tenth, copying of texts an
-eighth of all. With 100,000 clients the same work waits for memory: some 1.5 times as long.
+Tried and left out: huge pages for what is allocated (glibc's own setting; 100,000 clients: all but
+writing 5.4 → 4.9 µs for known ones, but writing results 1.1 → 2.2, for large pieces are cleared anew for
+each batch: 6.6 → 7.8 in all); another allocator (mimalloc: 5.2 → 5.0 and 4.1 → 3.6, but 5.7 → 8.6 for new
+clients, as it gives memory back between batches; and it wants a compiler of C); zstd at level -1 (0.17 of
+1.2 µs of a record, 16 % more bytes), by a library that keeps its context (0.2, one more dependency), lz4
+(4.3 µs, 19 % more bytes), snappy (0.7, 60 % more bytes). What is left of a CDR with 20,000 clients,
+sampled: 42 % the engine, 12 % zstd, 12 % the client library's reading (both are the pass-through's, too),
+8 % freeing what was read, 8 % the calls to Redis. The engine's part is spread: no function has a tenth,
+copying of texts an eighth of all. With 100,000 clients the same work waits for memory: some 1.5 times as
+long.
 
 What follows is of the steps in Python. Steps that were taken last, each measured before and after on one
 machine (the first two on one 2.4 times as slow as it is when quiet, with a pass-through of 4.1 µs):
