@@ -1,0 +1,470 @@
+//! Calls as re-rating reads them: the journal's transactions, and what is kept of one while it waits for its turn. States
+//! what `core/rerating/calls.py` does (`Told`, `PastSide`, keys), for what rater itself writes; all else is returned to
+//! the reference, which says what it is.
+
+use crate::amounts::{E10, LIMIT, MICRO, parse_e10};
+use crate::cdr::{CALLS, GivenRate};
+use crate::instants::read_rfc3339;
+use crate::json::{self, Reader, Unreadable, Value};
+use crate::msgpack::{self, Writer};
+use crate::offers::escaped;
+use std::borrow::Cow;
+
+type Read<T> = Result<T, Unreadable>;
+type Text<'a> = Cow<'a, str>;
+
+/// Fields of what is kept of a side, its tag included.
+const PAST_FIELDS: usize = 18;
+/// Of a key: which entries stand behind the fees of a client.
+const CALL: u8 = 1;
+/// Length of an instant as records have it.
+const INSTANT_CHARS: usize = 24;
+
+/// A draw as its transaction tells it.
+pub struct Draw<'a> {
+    pub client_package: Text<'a>,
+    pub period: i64,
+    pub taken: i64,
+    limit: Text<'a>,
+    rolled: bool,
+}
+
+impl Draw<'_> {
+    /// The field of its counter.
+    pub fn field(&self) -> String {
+        let rolled = if self.rolled { ".rolled" } else { "" };
+        format!("{}.{}.{}{rolled}", escaped(&self.client_package), self.period, escaped(&self.limit))
+    }
+}
+
+/// A usage transaction or a reversal of one. Fields: as of `calls.Told`.
+pub struct Told<'a> {
+    pub id: Text<'a>,
+    pub revision: i64,
+    pub is_reversal: bool,
+    pub client: Text<'a>,
+    pub micros: i64,
+    pub at_ms: i64,
+    pub source: Text<'a>,
+    pub cdr: Text<'a>,
+    pub side: u8,
+    pub has_job: bool,
+    pub draws: Vec<Draw<'a>>,
+    pub sufficient: Option<bool>,
+    pub fee_covered: Option<bool>,
+    account: Option<Text<'a>>,
+    service: Text<'a>,
+    unanswered: bool,
+    caller: Option<Text<'a>>,
+    called: Text<'a>,
+    amount: Option<i64>,
+    volume: Option<i64>,
+    given: Option<GivenRate>,
+}
+
+/// What a text comes to be: of another type than it should, and the reference looks at it.
+fn text<'a>(from: &mut Reader<'a>) -> Read<Text<'a>> {
+    option_text(from)?.ok_or(Unreadable)
+}
+
+fn option_text<'a>(from: &mut Reader<'a>) -> Read<Option<Text<'a>>> {
+    match from.value()? {
+        Value::Text(text) => Ok(Some(text)),
+        Value::Null => Ok(None),
+        _ => Err(Unreadable),
+    }
+}
+
+fn int(from: &mut Reader<'_>) -> Read<i64> {
+    option_int(from)?.ok_or(Unreadable)
+}
+
+fn option_int(from: &mut Reader<'_>) -> Read<Option<i64>> {
+    match from.value()? {
+        Value::Int(number) => i64::try_from(number).map(Some).map_err(|_| Unreadable),
+        Value::Null => Ok(None),
+        _ => Err(Unreadable),
+    }
+}
+
+/// Money in micros, within ±LIMIT.
+fn micros(text: &str) -> Read<i64> {
+    let e10 = parse_e10(text).ok_or(Unreadable)?;
+    let unit = E10 / MICRO;
+    let found = i64::try_from(e10 / unit).map_err(|_| Unreadable)?;
+    (e10 % unit == 0 && (-LIMIT..=LIMIT).contains(&found)).then_some(found).ok_or(Unreadable)
+}
+
+/// Counting units, written as an int is.
+fn units(text: &str) -> Read<i64> {
+    let digits = text.strip_prefix('-').unwrap_or(text);
+    let plain = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().ok().filter(|_| plain).ok_or(Unreadable)
+}
+
+fn instant(text: &str) -> Read<i64> {
+    let right = text.len() == INSTANT_CHARS && text.as_bytes()[10] == b'T' && text.ends_with('Z');
+    read_rfc3339(text.as_bytes()).filter(|_| right).ok_or(Unreadable)
+}
+
+fn draw<'a>(from: &mut Reader<'a>) -> Read<Draw<'a>> {
+    if !from.begin()? {
+        return Err(Unreadable);
+    }
+    let (mut package, mut limit, mut kind, mut taken) = (None, None, None, None);
+    let (mut period, mut rolled, mut first) = (None, false, true);
+    while let Some(name) = from.name(&mut first)? {
+        match &*name {
+            "client_package" => package = Some(text(from)?),
+            "limit" => limit = Some(text(from)?),
+            "kind" => kind = Some(text(from)?),
+            "taken" => taken = Some(text(from)?),
+            "period" => period = Some(int(from)?),
+            "rolled" => rolled = from.truth()?,
+            "tag" | "covered" => drop(option_text(from)?),
+            _ => from.pass()?,
+        }
+    }
+    let taken = taken.ok_or(Unreadable)?;
+    let money = kind.ok_or(Unreadable)? == "money";
+    Ok(Draw {
+        client_package: package.ok_or(Unreadable)?,
+        period: period.ok_or(Unreadable)?,
+        taken: if money { micros(&taken)? } else { units(&taken)? },
+        limit: limit.ok_or(Unreadable)?,
+        rolled,
+    })
+}
+
+fn draws<'a>(from: &mut Reader<'a>) -> Read<Vec<Draw<'a>>> {
+    let (mut found, mut first) = (Vec::new(), true);
+    if !from.begin_list()? {
+        return Err(Unreadable);
+    }
+    while from.item(&mut first)? {
+        found.push(draw(from)?);
+    }
+    Ok(found)
+}
+
+/// A rate as its transaction tells it; whether a table had it.
+fn rate(from: &mut Reader<'_>) -> Read<Option<(bool, GivenRate)>> {
+    if !from.begin()? {
+        return if matches!(from.value()?, Value::Null) { Ok(None) } else { Err(Unreadable) };
+    }
+    let (mut table, mut currency, mut price, mut fee) = (None, None, None, None);
+    let (mut min_time, mut interval, mut grace_time, mut first) = (None, None, None, true);
+    while let Some(name) = from.name(&mut first)? {
+        match &*name {
+            "table" => table = Some(option_text(from)?.is_some()),
+            "currency" => currency = Some(text(from)?),
+            "price" => price = Some(text(from)?),
+            "setup_fee" => fee = Some(text(from)?),
+            "min_time" => min_time = Some(int(from)?),
+            "interval" => interval = Some(int(from)?),
+            "grace_time" => grace_time = Some(int(from)?),
+            _ => from.pass()?,
+        }
+    }
+    let e10 = |text: Option<Text<'_>>| text.and_then(|text| parse_e10(&text)).ok_or(Unreadable);
+    let given = GivenRate {
+        code: "".into(),
+        price_e10: e10(price)?,
+        currency: currency.ok_or(Unreadable)?.into(),
+        code_name: None,
+        setup_fee_e10: e10(fee)?,
+        min_time: min_time.ok_or(Unreadable)?,
+        interval: interval.ok_or(Unreadable)?,
+        grace_time: grace_time.ok_or(Unreadable)?,
+    };
+    Ok(Some((table.ok_or(Unreadable)?, given)))
+}
+
+/// (source, id).
+fn cdr<'a>(from: &mut Reader<'a>) -> Read<Option<(Text<'a>, Text<'a>)>> {
+    if !from.begin()? {
+        return if matches!(from.value()?, Value::Null) { Ok(None) } else { Err(Unreadable) };
+    }
+    let (mut source, mut id, mut first) = (None, None, true);
+    while let Some(name) = from.name(&mut first)? {
+        match &*name {
+            "source" => source = Some(text(from)?),
+            "id" => id = Some(text(from)?),
+            _ => from.pass()?,
+        }
+    }
+    Ok(Some((source.ok_or(Unreadable)?, id.ok_or(Unreadable)?)))
+}
+
+/// The fields of a transaction, each as it stands last.
+#[derive(Default)]
+struct Fields<'a> {
+    id: Option<Text<'a>>,
+    revision: Option<i64>,
+    kind: Option<Text<'a>>,
+    client: Option<Text<'a>>,
+    amount: Option<Text<'a>>,
+    at: Option<Text<'a>>,
+    cdr: Option<(Text<'a>, Text<'a>)>,
+    side: Option<Text<'a>>,
+    account: Option<Text<'a>>,
+    service: Option<Text<'a>>,
+    why: Option<Text<'a>>,
+    caller: Option<Text<'a>>,
+    called: Option<Text<'a>>,
+    duration_ms: Option<i64>,
+    volume: Option<i64>,
+    code: Option<Text<'a>>,
+    code_name: Option<Text<'a>>,
+    rate: Option<(bool, GivenRate)>,
+    draws: Vec<Draw<'a>>,
+    sufficient: Option<bool>,
+    fee_covered: Option<bool>,
+    job: bool,
+}
+
+impl<'a> Fields<'a> {
+    fn read(text_of: &'a str) -> Read<Self> {
+        let mut reader = Reader::new(text_of);
+        let from = &mut reader;
+        let mut fields = Fields::default();
+        if !from.begin()? {
+            return Err(Unreadable);
+        }
+        let mut first = true;
+        while let Some(name) = from.name(&mut first)? {
+            match &*name {
+                "id" => fields.id = Some(text(from)?),
+                "revision" => fields.revision = Some(int(from)?),
+                "type" => fields.kind = Some(text(from)?),
+                "client" => fields.client = Some(text(from)?),
+                "amount" => fields.amount = Some(text(from)?),
+                "at" => fields.at = Some(text(from)?),
+                "cdr" => fields.cdr = cdr(from)?,
+                "side" => fields.side = option_text(from)?,
+                "account" => fields.account = option_text(from)?,
+                "service" => fields.service = Some(text(from)?),
+                "why" => fields.why = option_text(from)?,
+                "caller" => fields.caller = option_text(from)?,
+                "called" => fields.called = Some(text(from)?),
+                "duration_ms" => fields.duration_ms = option_int(from)?,
+                "volume" => fields.volume = option_int(from)?,
+                "code" => fields.code = option_text(from)?,
+                "code_name" => fields.code_name = option_text(from)?,
+                "rate" => fields.rate = rate(from)?,
+                "billed" => drop(int(from)?),
+                "draws" => fields.draws = draws(from)?,
+                "balance_sufficient" => fields.sufficient = Some(from.truth()?),
+                "fee_covered" => fields.fee_covered = Some(from.truth()?),
+                "job" => fields.job = option_text(from)?.is_some(),
+                // A fee, or what is nothing of a call: the reference reads it.
+                "client_package" | "period" | "net" => return Err(Unreadable),
+                _ => from.pass()?,
+            }
+        }
+        from.end()?;
+        Ok(fields)
+    }
+}
+
+impl<'a> Told<'a> {
+    /// Read a transaction. Err: it is none of a call, or the reference has to say what it is.
+    pub fn read(text_of: &'a str) -> Read<Self> {
+        let mut fields = Fields::read(text_of)?;
+        let kind = fields.kind.ok_or(Unreadable)?;
+        let is_reversal = kind == "reversal";
+        if !is_reversal && kind != "usage" {
+            return Err(Unreadable);
+        }
+        let (source, cdr) = fields.cdr.ok_or(Unreadable)?;
+        let given = match (fields.rate.take(), fields.code) {
+            (Some((false, mut rate)), Some(code)) => {
+                rate.code = code.into();
+                rate.code_name = fields.code_name.map(Into::into);
+                Some(rate)
+            }
+            _ => None,
+        };
+        Ok(Self {
+            id: fields.id.ok_or(Unreadable)?,
+            revision: fields.revision.filter(|number| *number >= 0).ok_or(Unreadable)?,
+            is_reversal,
+            client: fields.client.ok_or(Unreadable)?,
+            micros: micros(&fields.amount.ok_or(Unreadable)?)?,
+            at_ms: instant(&fields.at.ok_or(Unreadable)?)?,
+            source,
+            cdr,
+            side: match fields.side.as_deref() {
+                Some("orig") => 0,
+                Some("term") => 1,
+                _ => return Err(Unreadable),
+            },
+            has_job: fields.job,
+            draws: fields.draws,
+            sufficient: fields.sufficient,
+            fee_covered: fields.fee_covered,
+            account: fields.account,
+            service: fields.service.unwrap_or(Cow::Borrowed(CALLS)),
+            unanswered: fields.why.as_deref() == Some("unanswered"),
+            caller: fields.caller,
+            called: fields.called.unwrap_or_default(),
+            amount: fields.duration_ms,
+            volume: fields.volume,
+            given,
+        })
+    }
+
+    /// By which it is sorted: `calls.key_of`.
+    pub fn key(&self, out: &mut Vec<u8>) {
+        put_text(&self.client, out);
+        out.push(CALL);
+        put_int(self.at_ms, out);
+        put_text(&self.cdr, out);
+        put_text(&self.source, out);
+        out.push(self.side);
+        put_int(self.revision, out);
+        out.push(u8::from(self.is_reversal));
+    }
+
+    /// What is kept of it, `calls.pack` of `calls.call_of`; nothing of a reversal. value: all of it; place: of its record.
+    pub fn pack(&self, value: &[u8], place: (&str, i64, i64), out: &mut Writer) {
+        if self.is_reversal {
+            return;
+        }
+        let amount = if self.service == CALLS { self.amount } else { self.volume };
+        out.array(PAST_FIELDS);
+        out.text("side");
+        out.text(&self.client);
+        out.option_text(self.account.as_deref());
+        out.int(self.side.into());
+        [&self.source, &self.cdr, &self.service].iter().for_each(|text| out.text(text));
+        out.int(self.at_ms);
+        out.int(amount.unwrap_or(0));
+        out.bool(self.unanswered);
+        out.option_text(self.caller.as_deref());
+        out.text(&self.called);
+        match &self.given {
+            Some(given) => put_given(given, out),
+            None => out.nil(),
+        }
+        out.bytes(value);
+        out.int(self.revision);
+        out.bool(true);
+        out.array(3);
+        out.text(place.0);
+        out.int(place.1);
+        out.int(place.2);
+        out.nil();
+    }
+}
+
+/// A text so that what is longer sorts behind: no text has two zeros behind each other.
+fn put_text(text: &str, out: &mut Vec<u8>) {
+    for byte in text.bytes() {
+        out.push(byte);
+        if byte == 0 {
+            out.push(0xFF);
+        }
+    }
+    out.extend([0, 0]);
+}
+
+/// An int so that its bytes sort as it does.
+fn put_int(number: i64, out: &mut Vec<u8>) {
+    out.extend(((number as u64) ^ (1 << 63)).to_be_bytes());
+}
+
+fn put_given(given: &GivenRate, out: &mut Writer) {
+    let decimal = crate::amounts::format_e10;
+    out.map(8);
+    for (name, value) in [
+        ("code", &*given.code),
+        ("price", &*decimal(given.price_e10)),
+        ("currency", &*given.currency),
+        ("setup_fee", &*decimal(given.setup_fee_e10)),
+    ] {
+        out.text(name);
+        out.text(value);
+    }
+    out.text("code_name");
+    out.option_text(given.code_name.as_deref());
+    for (name, value) in
+        [("min_time", given.min_time), ("interval", given.interval), ("grace_time", given.grace_time)]
+    {
+        out.text(name);
+        out.int(value);
+    }
+}
+
+/// What is kept of a side. Fields: as of `calls.PastSide`.
+pub struct Past<'a> {
+    pub account: Option<&'a str>,
+    pub side: usize,
+    pub source: &'a str,
+    pub id: &'a str,
+    pub service: &'a str,
+    pub at_ms: i64,
+    pub amount: i64,
+    pub unanswered: bool,
+    pub caller: Option<&'a str>,
+    pub called: &'a str,
+    pub given: Option<GivenRate>,
+    /// JSON of the last usage transaction, empty for none.
+    pub value: &'a str,
+    pub stands: bool,
+}
+
+impl<'a> Past<'a> {
+    pub fn read(raw: &'a [u8]) -> Result<Self, msgpack::Unreadable> {
+        let mut from = msgpack::Reader::new(raw);
+        if from.array()? != PAST_FIELDS || from.text()? != "side" {
+            return Err(msgpack::Unreadable);
+        }
+        from.text()?; // its client
+        let account = from.option_text()?;
+        let side = usize::try_from(from.int()?).ok().filter(|side| *side < 2).ok_or(msgpack::Unreadable)?;
+        let (source, id, service) = (from.text()?, from.text()?, from.text()?);
+        let (at_ms, amount, unanswered) = (from.int()?, from.int()?, from.bool()?);
+        let (caller, called) = (from.option_text()?, from.text()?);
+        let given = if from.nil() { None } else { Some(read_given(&mut from)?) };
+        let value = std::str::from_utf8(from.bytes()?).map_err(|_| msgpack::Unreadable)?;
+        from.int()?; // its revision
+        let stands = from.bool()?;
+        Ok(Self {
+            account, side, source, id, service, at_ms, amount, unanswered, caller, called, given, value, stands,
+        })
+    }
+
+    /// The last usage transaction, whether it stands or not.
+    pub fn told(&self) -> Result<Option<Told<'a>>, json::Unreadable> {
+        if self.value.is_empty() { Ok(None) } else { Told::read(self.value).map(Some) }
+    }
+}
+
+fn read_given(from: &mut msgpack::Reader<'_>) -> Result<GivenRate, msgpack::Unreadable> {
+    let e10 = |text: &str| parse_e10(text).ok_or(msgpack::Unreadable);
+    let mut given = GivenRate {
+        code: "".into(),
+        price_e10: 0,
+        currency: "".into(),
+        code_name: None,
+        setup_fee_e10: 0,
+        min_time: 0,
+        interval: 1,
+        grace_time: 0,
+    };
+    for _ in 0..from.map()? {
+        match from.text()? {
+            "code" => given.code = from.text()?.into(),
+            "price" => given.price_e10 = e10(from.text()?)?,
+            "currency" => given.currency = from.text()?.into(),
+            "setup_fee" => given.setup_fee_e10 = e10(from.text()?)?,
+            "code_name" => given.code_name = from.option_text()?.map(Into::into),
+            "min_time" => given.min_time = from.int()?,
+            "interval" => given.interval = from.int()?,
+            "grace_time" => given.grace_time = from.int()?,
+            _ => return Err(msgpack::Unreadable),
+        }
+    }
+    Ok(given)
+}
