@@ -143,7 +143,7 @@ impl Again {
         }
         let (catalog, mut lacking) = (self.catalog.clone(), Lacking::default());
         batch.price(&catalog, &mut lacking);
-        batch.match_limits(&catalog, sets, &|_| true, &mut lacking);
+        batch.match_limits(&catalog, sets, &|_: &str| true, &mut lacking);
         draw::requests(&mut batch, catalog.version, 1);
         let Some(of) = batch.calls.first() else {
             return self.draw(calls, None);

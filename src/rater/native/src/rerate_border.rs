@@ -75,7 +75,7 @@ impl Again {
         let calls = read(&raw)?;
         let (same, rows) = self.of.rate(&calls, &mut self.cache.get().lock().sets).map_err(other)?;
         let bytes = |text: &str| PyBytes::new(py, text.as_bytes());
-        let told = |(place, row)| match row {
+        let told = |(place, row): (usize, Row)| match row {
             Row::Rejected => (place, None, 0, Vec::new(), None, false),
             Row::OutOfRange => (place, None, 0, Vec::new(), None, true),
             Row::Rated { value, amount, takes, fee } => {

@@ -252,7 +252,9 @@ impl<'a> Fields<'a> {
                 "code" => fields.code = option_text(from)?,
                 "code_name" => fields.code_name = option_text(from)?,
                 "rate" => fields.rate = rate(from)?,
-                "billed" => drop(int(from)?),
+                "billed" => {
+                    int(from)?;
+                }
                 "draws" => fields.draws = draws(from)?,
                 "balance_sufficient" => fields.sufficient = Some(from.truth()?),
                 "fee_covered" => fields.fee_covered = Some(from.truth()?),

@@ -56,7 +56,7 @@ pub fn brought<'a>(side: &'a Side, head: &Head, charged: usize, amount: i64) -> 
     let fee = side.fees.get(charged)?;
     let begin = &head.opened.as_ref()?.packages.get(fee.group)?.field;
     let sums = [("charged", 1), ("net", fee.net), ("amount", amount)];
-    Some((&fee.value, sums.map(|(name, number)| (format!("{begin}.fee.{name}"), number))))
+    Some((&*fee.value, sums.map(|(name, number)| (format!("{begin}.fee.{name}"), number))))
 }
 
 fn judged(number: i64) -> Option<bool> {
