@@ -157,8 +157,7 @@ class Reading:
         except self._at.native.panic as panic:
             _tell_of(panic)
             return False
-        for entry in found:
-            self._sorter.add(entry)
+        self._sorter.add(*found)
         self._rated.update(rated)
         # In their order: pieces are counted by their commands, which follow each other.
         for place, job in sorted([*((of[0], of) for of in jobs), *((place, None) for place in left)]):

@@ -101,10 +101,10 @@ class Sorter:
         self._parts: list[list[_Part]] = []
         """By how often they were merged."""
 
-    def add(self, entry: Sorted) -> None:
-        """Add one."""
-        self._now.append(entry)
-        self._bytes += len(entry[0]) + len(entry[1])
+    def add(self, *entries: Sorted) -> None:
+        """Add some: no more than a few thousand at once."""
+        self._now += entries
+        self._bytes += sum([len(key) + len(raw) for key, raw in entries])
         if len(self._now) >= SORTED_MAX or self._bytes >= SORTED_BYTES:
             self._now.sort(key=_key)
             self._put(_Part(self._now), 0)
