@@ -50,7 +50,7 @@ impl Gathering {
         for (place, record) in records.iter().enumerate() {
             let record = record.cast_into::<PyTuple>()?;
             let value = record.get_borrowed_item(0)?;
-            let header = effect_of(&record.get_borrowed_item(1)?)?;
+            let header = effect_of(&record.get_item(1)?)?;
             let (Ok(value), Some(header)) = (value.cast::<PyBytes>(), header) else {
                 left.push(place);
                 continue;
