@@ -6,7 +6,6 @@ import heapq
 import struct
 import tempfile
 from collections.abc import Iterable, Iterator
-from operator import itemgetter
 from typing import IO
 
 from rater.core.rerating.sorting import Sorted
@@ -106,7 +105,7 @@ class Sorter:
         self._now += entries
         self._bytes += sum([len(key) + len(raw) for key, raw in entries])
         if len(self._now) >= SORTED_MAX or self._bytes >= SORTED_BYTES:
-            self._now.sort(key=_key)
+            self._now.sort()
             self._put(_Part(self._now), 0)
             self._now, self._bytes = [], 0
 
@@ -124,7 +123,7 @@ class Sorter:
 
     def __iter__(self) -> Iterator[Sorted]:
         """Yield all, sorted."""
-        self._now.sort(key=_key)
+        self._now.sort()
         return merged(*(part for parts in self._parts for part in parts), self._now)
 
     def close(self) -> None:
@@ -137,6 +136,3 @@ class Sorter:
 def merged(*several: Iterable[Sorted]) -> Iterator[Sorted]:
     """Yield the entries of several that are sorted, sorted."""
     return heapq.merge(*several)
-
-
-_key = itemgetter(0)
