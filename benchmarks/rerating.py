@@ -25,6 +25,7 @@ from sizes import Sizes
 from system import Servers, System
 from world import World
 
+CDRS, CLIENTS = 1_000_000, 20_000
 LIVE_CDRS_S = 1_000.0
 """Live calls beside a run: with sender, reader and servers they take half of two cores."""
 FILLED_S = 3600.0
@@ -118,7 +119,7 @@ def spread_ms(late: list[float]) -> dict[str, float]:
 async def rerating(on: Servers, sizes: Sizes) -> dict[str, Any]:
     """Measure a window of 1,000,000 CDRs."""
     is_quick = sizes.cdrs < 100_000  # noqa: PLR2004 - the quick sizes
-    count, world = (60_000, World(clients=1_000)) if is_quick else (1_000_000, World(clients=20_000))
+    count, world = (60_000, World(clients=1_000)) if is_quick else (CDRS, World(clients=CLIENTS))
     catalog = world.catalog()
     async with System(on, "rerating") as system:
         await system.start()

@@ -86,7 +86,7 @@ class Books:
                 told.client_package is not None or window.from_ms <= told.at_ms < window.to_ms
             ):
                 found.append(sorted_as(told, value, ("rater.cdrs", 0, 0)))
-        return [unpack(of.raw) for of in latest(sorted(found), code)]
+        return [unpack(raw) for _, _, raw in latest(sorted(found), code)]
 
     def work(self, window: Window, code: str = "", unrated: Iterable[PastSide] = ()) -> Work:
         """Work client 1's calls out anew."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -31,14 +32,17 @@ class Unlike(Exception):  # noqa: N818 - no fault of anybody's
     """The native engine cannot rate this client: the twin does."""
 
 
-def ways(native: Native | None, catalog: Catalog, state: ClientState, sums: Sums) -> Iterator[Again]:
+def ways(
+    native: Native | None, catalog: Catalog, state: ClientState, sums: Sums, raw: bytes | None = None
+) -> Iterator[Again]:
     """Yield what rates a client's calls again: natively, and by the twin, where the first raises Unlike.
 
-    state: with all of its periods.
+    state: with all of its periods. raw: the same as bytes, where they are at hand.
     """
     by = None if native is None else native.catalog(catalog.version)
     if native is not None and by is not None:
-        yield NativeAgain(native, by, ClientRating(state, catalog, {}, 0), state, sums)
+        reference = partial(ClientRating, state, catalog, {}, 0)
+        yield NativeAgain(native, by, reference, raw or write_state(state), sums, state.id)
     yield Twin(state, catalog, sums)
 
 
@@ -46,11 +50,12 @@ class NativeAgain:
     """`Again` by the native engine, which makes no objects of calls that end as they did. Raises Unlike."""
 
     def __init__(
-        self, native: Native, by: engine.Catalog, reference: ClientRating, state: ClientState, sums: Sums
-    ) -> None:
-        """Rate by this catalog. reference: says why a call cannot be rated."""
+        self, native: Native, by: engine.Catalog, reference: Callable[[], ClientRating], state: bytes,
+        sums: Sums, client: str,
+    ) -> None:  # fmt: skip
+        """Rate by this catalog. reference: makes what says why a call cannot be rated."""
         self._native, self._by, self._reference = native, by, reference
-        self._state, self._sums = state, sums
+        self._state, self._sums, self._client = state, sums, client
         self._again: engine.Again
 
     @property
@@ -64,7 +69,7 @@ class NativeAgain:
         """See `Again`."""
         with self._watching():
             self._again = self._native.again(
-                self._by, write_state(self._state), self._sums.balance, self._sums.counters, _brought(fees)
+                self._by, self._state, self._sums.balance, self._sums.counters, _brought(fees)
             )
             rest = iter(calls)
             while some := list(islice(rest, TOGETHER)):
@@ -95,7 +100,7 @@ class NativeAgain:
     def _rejection(self, call: PastSide, is_out_of_range: bool) -> Rejection:  # noqa: FBT001 - as it is told
         if is_out_of_range:
             return refused(Outcome.OUT_OF_RANGE, call.id, SIDES[call.side])
-        found = self._reference.rejection(call)
+        found = self._reference().rejection(call)
         if found is None:
             log.error("the native engine returned calls that Python rates", calls=1, first=[call.name])
             raise Unlike(call.name)
@@ -112,7 +117,7 @@ class NativeAgain:
             raise self._unlike(error) from error
 
     def _unlike(self, why: BaseException) -> Unlike:
-        client = self._state.id
+        client = self._client
         if isinstance(why, self._native.panic):
             log.error("the native engine panicked", client=client, panic=str(why))
         else:

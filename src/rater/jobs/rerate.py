@@ -90,15 +90,15 @@ class _Calls:
     def __init__(self, reading: Reading, entries: Iterator[Sorted]) -> None:
         self._reading = reading
         self.spool, self.fees = Spool(), list[Fee]()
-        for of in latest(entries, reading.code):
-            if of.was_rated and not of.is_fee:  # nearly always
-                self.spool.add(of.raw)
+        for is_fee, was_rated, raw in latest(entries, reading.code):
+            if was_rated and not is_fee:  # nearly always
+                self.spool.add(raw)
                 continue
-            one = unpack(of.raw)
+            one = unpack(raw)
             if isinstance(one, Fee):
                 self.fees.append(one)
             elif not reading.was_rated(one) and one.name not in reading.given_up:
-                self.spool.add(of.raw)
+                self.spool.add(raw)
 
     def __call__(self) -> Iterator[PastSide]:
         """Yield the calls in order."""
@@ -247,10 +247,13 @@ class _ClientJob:
             self._job.summary.left.append(f"client {shown(self._client)!r} is not there")
             return False
         self._found = found
-        self._state = with_history(read_state(found.state), found.history)
+        self._state = read_state(found.state)
+        if found.history:
+            self._state = with_history(self._state, found.history)
         sums, catalog = Sums(found.balance, found.counters), self._job.catalog
         fees = open_fees(self._state, self._calls.fees)
-        for again in ways(self._job.sources.native, catalog, self._state, sums):
+        state = None if found.history else found.state
+        for again in ways(self._job.sources.native, catalog, self._state, sums, state):
             self._entries.close()
             self._entries = Spool()
             try:

@@ -40,14 +40,12 @@ def test_what_was_published_last() -> None:
     first, second = past(1, place=("cdrs", 2, 3)), past(2)
     reversal = key("1", 1, 7, "a", "s", 0, 2, 1), b""
     entries = [sorted_unrated(past(0)), sorted_again(first), sorted_again(second)]
-    (found,) = latest(entries)
-    assert found.was_rated
-    assert not found.is_fee
-    assert unpack(found.raw) == past(2, place=("cdrs", 2, 3))
-    (found,) = latest([*entries, reversal])
-    one = unpack(found.raw)
+    ((is_fee, was_rated, raw),) = latest(entries)
+    assert (is_fee, was_rated) == (False, True)
+    assert unpack(raw) == past(2, place=("cdrs", 2, 3))
+    ((_, _, raw),) = latest([*entries, reversal])
+    one = unpack(raw)
     assert isinstance(one, PastSide)
     assert not one.stands
     assert list(latest([reversal])) == []
-    (found,) = latest(entries[:1])
-    assert (found.was_rated, found.raw) == (False, pack(past(0)))
+    assert list(latest(entries[:1])) == [(False, False, pack(past(0)))]

@@ -6,7 +6,6 @@ Entries are bytes from the journal to the rating: most calls end as they did, an
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
 
 import msgspec
 from msgspec import Struct
@@ -25,6 +24,8 @@ _END = b"\0\0"
 _REVISION = 9
 """Bytes at a key's end: the revision, and whether it was reversed."""
 _SIGN = 1 << 63
+_NONE = _SIGN.to_bytes(8, "big")
+"""Revision 0 as it stands in a key: of a call that was never rated."""
 
 
 def key(
@@ -80,12 +81,8 @@ def sorted_again(one: PastSide | Fee) -> Sorted:
     return of, pack(one)
 
 
-class Last(NamedTuple):
-    """What was published last of a side or a fee. raw: packed. was_rated: it has a transaction."""
-
-    is_fee: bool
-    was_rated: bool
-    raw: bytes
+Last = tuple[bool, bool, bytes]
+"""What was published last of a side or a fee: whether it is a fee, whether it has a transaction, packed."""
 
 
 def latest(published: Iterable[Sorted], code: str = "") -> Iterator[Last]:
@@ -94,34 +91,38 @@ def latest(published: Iterable[Sorted], code: str = "") -> Iterator[Last]:
     code: what the code of a side's last transaction begins with. Only all revisions together tell which one
     that is, so sides of another code are left out here and not before.
     """
+    begin, place = b"\0\1", 0  # of no client
     for of, raw in _last_of_each(published):
-        is_fee = of[of.index(_END) + len(_END)] == FEE
-        was_rated = int.from_bytes(of[-_REVISION:-1], "big") > _SIGN
-        if code and not is_fee and was_rated and not _has_code(raw, code):
+        if not of.startswith(begin):
+            begin = client_of(of)[1]
+            place = len(begin)
+        is_fee, was_rated = of[place] == FEE, of[-_REVISION:-1] > _NONE
+        if code and was_rated and not is_fee and not _has_code(raw, code):
             continue
-        yield Last(is_fee, was_rated, raw)
+        yield is_fee, was_rated, raw
 
 
 def _last_of_each(published: Iterable[Sorted]) -> Iterator[Sorted]:
     """Yield the key and the last packed form of each side and fee."""
-    some: list[Sorted] = []
-    name = b""
+    name, first, others = b"", None, list[Sorted]()
     for entry in published:
-        if entry[0][:-_REVISION] != name:
-            if some:
-                yield from _folded(some)
-            name, some = entry[0][:-_REVISION], [entry]
-        else:
-            some.append(entry)
-    if some:
-        yield from _folded(some)
+        if entry[0][:-_REVISION] == name and first is not None:
+            others.append(entry)
+            continue
+        if others and first is not None:
+            yield from _folded([first, *others])
+            others = []
+        elif first is not None and first[1]:  # nearly always
+            yield first
+        name, first = entry[0][:-_REVISION], entry
+    if first is not None:
+        yield from _folded([first, *others])
 
 
 def _folded(some: list[Sorted]) -> Iterator[Sorted]:
     """Yield the last revision of one side or fee, with whether it stands; nothing of reversals alone."""
-    if len(some) == 1:  # nearly always
-        if some[0][1]:
-            yield some[0]
+    if len(some) == 1 and some[0][1]:
+        yield some[0]
         return
     found: bytes | None = None
     one: PastSide | Fee | None = None

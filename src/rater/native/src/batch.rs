@@ -190,6 +190,8 @@ pub struct Batch {
     pub calls: Vec<Call>,
     /// No outcome of its requests is kept: they have no context.
     pub contextless: bool,
+    /// Its calls are known to come once: nothing is told of their duplicates.
+    pub keyless: bool,
 }
 
 /// What has to be had before sides can be identified, or rejected for good.

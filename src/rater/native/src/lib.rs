@@ -57,9 +57,9 @@ mod engine {
     #[pymodule_export]
     use crate::gathering::Gathering;
     #[pymodule_export]
-    use crate::rerate_border::Again;
-    #[pymodule_export]
     use crate::outgoing::{kafka_batch, kafka_records};
+    #[pymodule_export]
+    use crate::rerate_border::Again;
 
     /// A panic of the engine, as Python sees it.
     #[pymodule_init]

@@ -94,7 +94,7 @@ impl Writer {
         self.sized(size, 0x90, 15, None, 0xDC);
     }
 
-    /// A map of at most 15 names.
+    /// The head of a map of at most 15 names.
     pub fn map(&mut self, size: u8) {
         self.0.push(0x80 | size);
     }

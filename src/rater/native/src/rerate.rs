@@ -10,7 +10,7 @@ use crate::cdr::CALLS;
 use crate::clients::View;
 use crate::draw::{self, Position};
 use crate::periods::Sets;
-use crate::told::{Past, Told};
+use crate::told::Past;
 use crate::transaction::{DrawResult, brought, write_transaction};
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::sync::Arc;
@@ -53,7 +53,12 @@ pub enum Row {
     OutOfRange,
     /// It cannot be rated, as the reference says.
     Rejected,
-    Rated { value: String, amount: i64, takes: Vec<(String, i64)>, fee: Option<NewFee> },
+    Rated {
+        value: String,
+        amount: i64,
+        takes: Vec<(String, i64)>,
+        fee: Option<NewFee>,
+    },
 }
 
 /// The fee of a period that a call brings: its transaction, signed micros, what it adds to counters.
@@ -68,9 +73,21 @@ pub struct Again {
     before: i64,
     last: (Box<str>, Box<str>),
     fees: Fees,
+    /// Of each call, in order, what its last transaction told: read once, asked twice.
+    kept: Vec<Option<Kept>>,
+    /// How many calls were rated.
+    rated: usize,
     /// Ids of the fees that the calls have brought.
     pub brought: FxHashSet<Box<str>>,
     pub bounds: Bounds,
+}
+
+/// What a call's last transaction told: signed micros, and the answers about funds.
+#[derive(Clone, Copy)]
+struct Kept {
+    micros: i64,
+    sufficient: Option<bool>,
+    fee_covered: Option<bool>,
 }
 
 /// Some calls on their way: what they draw from, and what of it is used.
@@ -97,6 +114,8 @@ impl Again {
             before: balance,
             last: Default::default(),
             fees,
+            kept: Vec::new(),
+            rated: 0,
             brought: FxHashSet::default(),
             bounds: Bounds { fields: FxHashMap::default(), balance: ANYTHING },
         }
@@ -113,8 +132,14 @@ impl Again {
 
     /// Take back what calls drew, and note which fees they have brought.
     pub fn take_back(&mut self, calls: &[Past<'_>]) -> Result<(), Other> {
-        for call in calls.iter().filter(|call| call.stands) {
-            let Some(told) = call.told().map_err(|_| Other)? else { continue };
+        for call in calls {
+            let told = call.told().map_err(|_| Other)?;
+            self.kept.push(told.as_ref().map(|told| Kept {
+                micros: told.micros,
+                sufficient: told.sufficient,
+                fee_covered: told.fee_covered,
+            }));
+            let Some(told) = told.filter(|_| call.stands) else { continue };
             for draw in &told.draws {
                 self.add(&draw.field(), draw.taken.checked_neg().ok_or(Other)?)?;
             }
@@ -136,7 +161,8 @@ impl Again {
 
     /// Rate calls; returns what came of those that end as they did, and of the others each with its place.
     pub fn rate(&mut self, calls: &[Past<'_>], sets: &mut Sets) -> Result<(Same, Vec<(usize, Row)>), Other> {
-        let mut batch = Batch { contextless: true, topics: vec!["".into()], ..Batch::default() };
+        let mut batch =
+            Batch { contextless: true, keyless: true, topics: vec!["".into()], ..Batch::default() };
         batch.reserve(calls.len());
         for call in calls {
             self.put(&mut batch, call);
@@ -205,20 +231,17 @@ impl Again {
         Some(RateOf::Table(table.clone(), table.lookup(call.called, call.at_ms)?))
     }
 
-    fn draw(
-        &mut self,
-        calls: &[Past<'_>],
-        way: Option<Way<'_>>,
-    ) -> Result<(Same, Vec<(usize, Row)>), Other> {
+    fn draw(&mut self, calls: &[Past<'_>], way: Option<Way<'_>>) -> Result<(Same, Vec<(usize, Row)>), Other> {
         let (mut same, mut rows) = (Same::default(), Vec::new());
         let mut text = String::new();
         let mut way = way;
         for (place, call) in calls.iter().enumerate() {
-            let kept = call.told().map_err(|_| Other)?;
-            let before = if call.stands { kept.as_ref().map_or(0, |told| told.micros) } else { 0 };
+            let kept = *self.kept.get(self.rated).ok_or(Other)?;
+            self.rated += 1;
+            let before = if call.stands { kept.map_or(0, |told| told.micros) } else { 0 };
             let drawn = match &mut way {
                 Some(way) if way.batch.sides[place].stand == Stand::Asked => {
-                    Some((self.item(way, place, call, kept.as_ref()), way))
+                    Some((self.item(way, place, call, kept), way))
                 }
                 _ => None,
             };
@@ -260,7 +283,7 @@ impl Again {
     }
 
     /// Work out what a call draws, and note what that rests on; None: it is out of range.
-    fn item(&mut self, way: &Way<'_>, place: usize, call: &Past<'_>, kept: Option<&Told<'_>>) -> Option<Drawn> {
+    fn item(&mut self, way: &Way<'_>, place: usize, call: &Past<'_>, kept: Option<Kept>) -> Option<Drawn> {
         let item = &way.items[way.batch.sides[place].call.1 as usize];
         if *self.last.0 != *call.source || *self.last.1 != *call.id {
             self.last = (call.source.into(), call.id.into());
@@ -300,7 +323,7 @@ impl Again {
     }
 
     /// Note what the result of an item rests on: `bounds.Bounds.note`.
-    fn note(&mut self, item: &Item, way: &Way<'_>, drawn: Option<&Drawn>, kept: Option<&Told<'_>>) {
+    fn note(&mut self, item: &Item, way: &Way<'_>, drawn: Option<&Drawn>, kept: Option<Kept>) {
         for (index, one) in item.candidates.iter().enumerate() {
             let rest = one.size - way.used[one.field];
             let take = drawn.and_then(|drawn| drawn.takes.iter().find(|take| take.index == index));
@@ -331,7 +354,7 @@ impl Again {
 }
 
 /// Funds for which a transaction's answers come out again: they were given once for all.
-fn answered(balance: i64, before: i64, credit: i64, item: &Item, kept: Option<&Told<'_>>) -> Funds {
+fn answered(balance: i64, before: i64, credit: i64, item: &Item, kept: Option<Kept>) -> Funds {
     let mut funds = Funds { balance, before, credit };
     if let Some(sufficient) = kept.and_then(|told| told.sufficient) {
         funds.before = if sufficient { before.max(-credit) } else { before.min(-credit - 1) };
@@ -409,7 +432,10 @@ fn common(a: &[u8], b: &[u8]) -> usize {
 /// Where the job ends that a transaction names around a place, and how far before the place it begins.
 fn behind_job(text: &[u8], place: usize) -> Option<(usize, usize)> {
     let back = (0..JOB.len()).find(|back| {
-        place.checked_sub(*back).and_then(|from| text.get(from..)).is_some_and(|of| of.starts_with(JOB.as_bytes()))
+        place
+            .checked_sub(*back)
+            .and_then(|from| text.get(from..))
+            .is_some_and(|of| of.starts_with(JOB.as_bytes()))
     })?;
     let from = place - back + JOB.len();
     let mut escaped = false;

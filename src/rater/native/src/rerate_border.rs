@@ -13,8 +13,7 @@ const SUM_MAX: i64 = 1 << 62;
 
 type NewFee<'py> = (Bound<'py, PyBytes>, i64, [(String, i64); 3]);
 /// Place, transaction (None: there is none), amount, takes, fee; whether the draw was refused.
-type Told<'py> =
-    (usize, Option<Bound<'py, PyBytes>>, i64, Vec<(String, i64)>, Option<NewFee<'py>>, bool);
+type Told<'py> = (usize, Option<Bound<'py, PyBytes>>, i64, Vec<(String, i64)>, Option<NewFee<'py>>, bool);
 
 /// One client whose calls are rated again.
 #[pyclass(module = "rater.native.engine")]

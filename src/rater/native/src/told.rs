@@ -2,13 +2,14 @@
 //! what `core/rerating/calls.py` does (`Told`, `PastSide`, keys), for what rater itself writes; all else is returned to
 //! the reference, which says what it is.
 
-use crate::amounts::{E10, LIMIT, MICRO, parse_e10};
+use crate::amounts::{LIMIT, parse_e10};
 use crate::cdr::{CALLS, GivenRate};
 use crate::instants::read_rfc3339;
 use crate::json::{self, Reader, Unreadable, Value};
 use crate::msgpack::{self, Writer};
 use crate::offers::escaped;
 use std::borrow::Cow;
+use std::fmt::Write;
 
 type Read<T> = Result<T, Unreadable>;
 type Text<'a> = Cow<'a, str>;
@@ -17,6 +18,9 @@ type Text<'a> = Cow<'a, str>;
 const PAST_FIELDS: usize = 18;
 /// Of a key: which entries stand behind the fees of a client.
 const CALL: u8 = 1;
+/// Digits of an amount before its point, and behind it.
+const WHOLE_DIGITS: usize = 10;
+const DECIMALS: usize = 6;
 /// Length of an instant as records have it.
 const INSTANT_CHARS: usize = 24;
 
@@ -32,8 +36,23 @@ pub struct Draw<'a> {
 impl Draw<'_> {
     /// The field of its counter.
     pub fn field(&self) -> String {
-        let rolled = if self.rolled { ".rolled" } else { "" };
-        format!("{}.{}.{}{rolled}", escaped(&self.client_package), self.period, escaped(&self.limit))
+        let mut out = String::with_capacity(self.client_package.len() + self.limit.len() + 16);
+        put_escaped(&self.client_package, &mut out);
+        let _ = write!(out, ".{}.", self.period);
+        put_escaped(&self.limit, &mut out);
+        if self.rolled {
+            out.push_str(".rolled");
+        }
+        out
+    }
+}
+
+/// Write an id as it stands in a counter's field.
+fn put_escaped(name: &str, out: &mut String) {
+    if name.contains(['%', '.']) {
+        out.push_str(&escaped(name));
+    } else {
+        out.push_str(name); // nearly always
     }
 }
 
@@ -87,12 +106,23 @@ fn option_int(from: &mut Reader<'_>) -> Read<Option<i64>> {
     }
 }
 
-/// Money in micros, within ±LIMIT.
+/// Money in micros, within ±LIMIT, as rater writes it: at most 6 decimals.
 fn micros(text: &str) -> Read<i64> {
-    let e10 = parse_e10(text).ok_or(Unreadable)?;
-    let unit = E10 / MICRO;
-    let found = i64::try_from(e10 / unit).map_err(|_| Unreadable)?;
-    (e10 % unit == 0 && (-LIMIT..=LIMIT).contains(&found)).then_some(found).ok_or(Unreadable)
+    let digits = text.strip_prefix('-').unwrap_or(text);
+    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, "0"));
+    if whole.is_empty() || whole.len() > WHOLE_DIGITS || fraction.is_empty() || fraction.len() > DECIMALS {
+        return Err(Unreadable);
+    }
+    let mut size = 0;
+    for byte in
+        whole.bytes().chain(fraction.bytes()).chain(std::iter::repeat_n(b'0', DECIMALS - fraction.len()))
+    {
+        if !byte.is_ascii_digit() {
+            return Err(Unreadable);
+        }
+        size = 10 * size + i64::from(byte - b'0');
+    }
+    (size <= LIMIT).then_some(if digits.len() < text.len() { -size } else { size }).ok_or(Unreadable)
 }
 
 /// Counting units, written as an int is.
@@ -147,8 +177,8 @@ fn draws<'a>(from: &mut Reader<'a>) -> Read<Vec<Draw<'a>>> {
     Ok(found)
 }
 
-/// A rate as its transaction tells it; whether a table had it.
-fn rate(from: &mut Reader<'_>) -> Read<Option<(bool, GivenRate)>> {
+/// A rate as its transaction tells it, where the CDR brought it; None: a table had it, or there is none.
+fn rate(from: &mut Reader<'_>) -> Read<Option<GivenRate>> {
     if !from.begin()? {
         return if matches!(from.value()?, Value::Null) { Ok(None) } else { Err(Unreadable) };
     }
@@ -166,18 +196,26 @@ fn rate(from: &mut Reader<'_>) -> Read<Option<(bool, GivenRate)>> {
             _ => from.pass()?,
         }
     }
-    let e10 = |text: Option<Text<'_>>| text.and_then(|text| parse_e10(&text)).ok_or(Unreadable);
-    let given = GivenRate {
-        code: "".into(),
-        price_e10: e10(price)?,
-        currency: currency.ok_or(Unreadable)?.into(),
-        code_name: None,
-        setup_fee_e10: e10(fee)?,
-        min_time: min_time.ok_or(Unreadable)?,
-        interval: interval.ok_or(Unreadable)?,
-        grace_time: grace_time.ok_or(Unreadable)?,
+    let (Some(table), Some(currency), Some(price), Some(fee)) = (table, currency, price, fee) else {
+        return Err(Unreadable);
     };
-    Ok(Some((table.ok_or(Unreadable)?, given)))
+    let (Some(min_time), Some(interval), Some(grace_time)) = (min_time, interval, grace_time) else {
+        return Err(Unreadable);
+    };
+    if table {
+        return Ok(None);
+    }
+    let e10 = |text: &str| parse_e10(text).ok_or(Unreadable);
+    Ok(Some(GivenRate {
+        code: "".into(),
+        price_e10: e10(&price)?,
+        currency: currency.into(),
+        code_name: None,
+        setup_fee_e10: e10(&fee)?,
+        min_time,
+        interval,
+        grace_time,
+    }))
 }
 
 /// (source, id).
@@ -216,7 +254,7 @@ struct Fields<'a> {
     volume: Option<i64>,
     code: Option<Text<'a>>,
     code_name: Option<Text<'a>>,
-    rate: Option<(bool, GivenRate)>,
+    rate: Option<GivenRate>,
     draws: Vec<Draw<'a>>,
     sufficient: Option<bool>,
     fee_covered: Option<bool>,
@@ -280,7 +318,7 @@ impl<'a> Told<'a> {
         }
         let (source, cdr) = fields.cdr.ok_or(Unreadable)?;
         let given = match (fields.rate.take(), fields.code) {
-            (Some((false, mut rate)), Some(code)) => {
+            (Some(mut rate), Some(code)) => {
                 rate.code = code.into();
                 rate.code_name = fields.code_name.map(Into::into);
                 Some(rate)
@@ -433,7 +471,19 @@ impl<'a> Past<'a> {
         from.int()?; // its revision
         let stands = from.bool()?;
         Ok(Self {
-            account, side, source, id, service, at_ms, amount, unanswered, caller, called, given, value, stands,
+            account,
+            side,
+            source,
+            id,
+            service,
+            at_ms,
+            amount,
+            unanswered,
+            caller,
+            called,
+            given,
+            value,
+            stands,
         })
     }
 

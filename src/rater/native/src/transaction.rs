@@ -52,7 +52,12 @@ impl DrawResult {
 }
 
 /// A fee that a side brought, by the one that its draw charged: its transaction, and what it adds to counters.
-pub fn brought<'a>(side: &'a Side, head: &Head, charged: usize, amount: i64) -> Option<(&'a str, [(String, i64); 3])> {
+pub fn brought<'a>(
+    side: &'a Side,
+    head: &Head,
+    charged: usize,
+    amount: i64,
+) -> Option<(&'a str, [(String, i64); 3])> {
     let fee = side.fees.get(charged)?;
     let begin = &head.opened.as_ref()?.packages.get(fee.group)?.field;
     let sums = [("charged", 1), ("net", fee.net), ("amount", amount)];
