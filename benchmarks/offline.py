@@ -84,7 +84,7 @@ def costs(calls: int, clients: int, rounds: int) -> dict[str, Any]:
         "natively, calls known to come once": (partial(NativeRater, unique=True), len(records)),
         "by the steps and the twin": (Rater, few),
     }
-    digests, found = set(), dict[str, float]()
+    digests, found = set[str](), dict[str, float]()
     for name, (make, count) in kinds.items():
         some = [
             cost(loaded(make(), catalog, at_ms), records[:count], few)

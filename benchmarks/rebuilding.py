@@ -140,7 +140,7 @@ async def measure(on: Servers, clients: int, count: int) -> dict[str, Any]:
         await fill(system, World(clients=clients), count)
         before = (await app.digest_of(system.settings)).text
         print(f"{clients:,} clients, {count:,} calls: digest {before}")
-        runs = {}
+        runs = dict[str, dict[str, Any]]()
         for name in ("snapshots and tail", "the whole journal"):
             if runs:
                 await without_snapshots(system)

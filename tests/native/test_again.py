@@ -187,13 +187,13 @@ def test_answers_about_funds_are_alike(
 def gathered_alike(made: Books, data: st.DataObject) -> None:
     """Read the journal both ways: the same entries, names, and commands of jobs."""
     values = [*made.journal, b"{}", b"{", b'{"id": 1}', b"\xff"]
-    records = [(value, effect_headers(effect_of(value, n))) for n, value in enumerate(values)]
+    records: list[Any] = [(value, effect_headers(effect_of(value, n))) for n, value in enumerate(values)]
     records += [(None, [("control", b"x")]), (b"{}", []), (b"{}", [(EFFECT_HEADER, b"no effect")])]
     selection = Selection(
         data.draw(st.sampled_from([None, frozenset({"1"}), frozenset({"2"})])),
         Window(START + data.draw(st.integers(0, 40)) * HOUR, START + 41 * HOUR),
     )
-    found, jobs, _, left = gathering(selection).take(records)  # type: ignore[arg-type]
+    found, jobs, _, left = gathering(selection).take(records)
     entries, pieces, unread = list[Sorted](), list[tuple[int, str, int]](), list[int]()
     for n, (value, headers) in enumerate(records):
         if n >= len(values):

@@ -334,8 +334,8 @@ class _ClientJob:
         self._taken = Sorter()
         if self._firsts:
             self._tell_firsts()
-        found = await self._job.sources.store.several([self._client])
-        await self._work_out(found.get(self._client))
+        now = await self._job.sources.store.several([self._client])
+        await self._work_out(now.get(self._client))
         if self._job.reading.journal_from_ms is not None and self._state.rerated == counted:
             # None was taken since, so all that the journal does not tell of lies before its beginning.
             self._gone = counted - self._job.reading.pieces(self._client)

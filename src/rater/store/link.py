@@ -118,7 +118,7 @@ class Link:
         """
         return await self._send(await self._address(key), *command)
 
-    async def ask_several(self, key: str, commands: Sequence[Sequence[Any]]) -> list[Any]:
+    async def ask_several(self, key: str, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
         """Send commands at once to the server that has this key; returns their replies, raises as `ask`."""
         return await self._send_several(await self._address(key), commands)
 
@@ -177,7 +177,7 @@ class Link:
     async def _send(self, address: Address, *command: Any) -> Any:
         return (await self._send_several(address, (command,)))[0]
 
-    async def _send_several(self, address: Address, commands: Sequence[Sequence[Any]]) -> list[Any]:
+    async def _send_several(self, address: Address, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
         pool = self._pool(address)
         try:
             connection = await pool.get_connection()  # type: ignore[no-untyped-call]
