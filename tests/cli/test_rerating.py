@@ -58,7 +58,7 @@ def jobs(app: Put, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         assert sources == "sources"
         return sorted({"nobody", "none"} & set(clients or ()))
 
-    app(rerating=rerating)
+    app(rerating=rerating, spare_collector=lambda: None)
     monkeypatch.setattr(rerate, "Job", Found)
     monkeypatch.setattr(rerate_clients, "unknown", unknown)
     return begun

@@ -77,12 +77,13 @@ JOB_CHARS_MAX = 64
 
 
 async def _rerate(settings: Settings, selection: Any, job_id: str, *, applies: bool) -> int:
-    from rater.app import rerating
+    from rater.app import rerating, spare_collector
     from rater.jobs.rerate import Job
 
     run_id = f"{job_id}/{uuid.uuid4().hex[:12]}"
     async with rerating(settings, run_id, say, applies=applies) as (sources, commands):
         await _refuse_unknown(sources, selection.clients)
+        spare_collector()
         job = Job(sources, selection, job_id)
         try:
             if applies:

@@ -60,16 +60,12 @@ class StoredClients:
         out: dict[str, StoredClient] = {}
         for bucket, names in self._by_bucket(clients).items():
             keys = self._keys[bucket]
-            asked = [
-                command
-                for name in names
-                for command in (
-                    ("GET", keys.client_state + name), ("HGETALL", keys.client + name),
-                    ("HGETALL", keys.history(name)),
-                )
-            ]  # fmt: skip
-            found = await self._link.ask_several(keys.gate, asked)
-            for name, state, sums, history in zip(names, found[::3], found[1::3], found[2::3], strict=True):
+            asked: list[tuple[str, ...]] = [("MGET", *(keys.client_state + name for name in names))]
+            asked += [("HGETALL", keys.client + name) for name in names]
+            asked += [("HGETALL", keys.history(name)) for name in names]
+            states, *found = await self._link.ask_several(keys.gate, asked)
+            rows = zip(names, states, found[: len(names)], found[len(names) :], strict=True)
+            for name, state, sums, history in rows:
                 if state is not None:
                     out[name] = StoredClient(state, *_sums(sums), _history(history))
         return out

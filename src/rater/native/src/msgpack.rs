@@ -217,6 +217,11 @@ impl<'a> Reader<'a> {
         self.take(size)
     }
 
+    /// What is left.
+    pub fn rest(&self) -> &'a [u8] {
+        self.bytes
+    }
+
     /// Whether nothing is left.
     pub fn is_done(&self) -> bool {
         self.bytes.is_empty()

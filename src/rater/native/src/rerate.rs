@@ -10,7 +10,7 @@ use crate::cdr::CALLS;
 use crate::clients::View;
 use crate::draw::{self, Position};
 use crate::periods::Sets;
-use crate::told::Past;
+use crate::told::{Brief, Past};
 use crate::transaction::{DrawResult, brought, write_transaction};
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::sync::Arc;
@@ -133,6 +133,16 @@ impl Again {
     /// Take back what calls drew, and note which fees they have brought.
     pub fn take_back(&mut self, calls: &[Past<'_>]) -> Result<(), Other> {
         for call in calls {
+            if self.fees.is_empty()
+                && let Some(brief) = call.brief().map_err(|_| Other)?
+            {
+                let Brief { micros, sufficient, fee_covered, takes } = brief;
+                self.kept.push(Some(Kept { micros, sufficient, fee_covered }));
+                for (field, units) in takes.into_iter().filter(|_| call.stands) {
+                    self.add(field, units.checked_neg().ok_or(Other)?)?;
+                }
+                continue;
+            }
             let told = call.told().map_err(|_| Other)?;
             self.kept.push(told.as_ref().map(|told| Kept {
                 micros: told.micros,

@@ -14,7 +14,8 @@ use std::fmt::Write;
 type Read<T> = Result<T, Unreadable>;
 type Text<'a> = Cow<'a, str>;
 
-/// Fields of what is kept of a side, its tag included.
+/// Fields of what is kept of a side, its tag included. Behind them stands, where the engine has read the transaction, what
+/// it told of money and draws (`Brief`): Python passes over it.
 const PAST_FIELDS: usize = 18;
 /// Of a key: which entries stand behind the fees of a client.
 const CALL: u8 = 1;
@@ -144,14 +145,14 @@ fn draw<'a>(from: &mut Reader<'a>) -> Read<Draw<'a>> {
     let (mut package, mut limit, mut kind, mut taken) = (None, None, None, None);
     let (mut period, mut rolled, mut first) = (None, false, true);
     while let Some(name) = from.name(&mut first)? {
-        match &*name {
-            "client_package" => package = Some(text(from)?),
-            "limit" => limit = Some(text(from)?),
-            "kind" => kind = Some(text(from)?),
-            "taken" => taken = Some(text(from)?),
-            "period" => period = Some(int(from)?),
-            "rolled" => rolled = from.truth()?,
-            "tag" | "covered" => drop(option_text(from)?),
+        match name.as_bytes() {
+            b"client_package" => package = Some(text(from)?),
+            b"limit" => limit = Some(text(from)?),
+            b"kind" => kind = Some(text(from)?),
+            b"taken" => taken = Some(text(from)?),
+            b"period" => period = Some(int(from)?),
+            b"rolled" => rolled = from.truth()?,
+            b"tag" | b"covered" => drop(option_text(from)?),
             _ => from.pass()?,
         }
     }
@@ -185,14 +186,14 @@ fn rate(from: &mut Reader<'_>) -> Read<Option<GivenRate>> {
     let (mut table, mut currency, mut price, mut fee) = (None, None, None, None);
     let (mut min_time, mut interval, mut grace_time, mut first) = (None, None, None, true);
     while let Some(name) = from.name(&mut first)? {
-        match &*name {
-            "table" => table = Some(option_text(from)?.is_some()),
-            "currency" => currency = Some(text(from)?),
-            "price" => price = Some(text(from)?),
-            "setup_fee" => fee = Some(text(from)?),
-            "min_time" => min_time = Some(int(from)?),
-            "interval" => interval = Some(int(from)?),
-            "grace_time" => grace_time = Some(int(from)?),
+        match name.as_bytes() {
+            b"table" => table = Some(option_text(from)?.is_some()),
+            b"currency" => currency = Some(text(from)?),
+            b"price" => price = Some(text(from)?),
+            b"setup_fee" => fee = Some(text(from)?),
+            b"min_time" => min_time = Some(int(from)?),
+            b"interval" => interval = Some(int(from)?),
+            b"grace_time" => grace_time = Some(int(from)?),
             _ => from.pass()?,
         }
     }
@@ -225,9 +226,9 @@ fn cdr<'a>(from: &mut Reader<'a>) -> Read<Option<(Text<'a>, Text<'a>)>> {
     }
     let (mut source, mut id, mut first) = (None, None, true);
     while let Some(name) = from.name(&mut first)? {
-        match &*name {
-            "source" => source = Some(text(from)?),
-            "id" => id = Some(text(from)?),
+        match name.as_bytes() {
+            b"source" => source = Some(text(from)?),
+            b"id" => id = Some(text(from)?),
             _ => from.pass()?,
         }
     }
@@ -271,34 +272,34 @@ impl<'a> Fields<'a> {
         }
         let mut first = true;
         while let Some(name) = from.name(&mut first)? {
-            match &*name {
-                "id" => fields.id = Some(text(from)?),
-                "revision" => fields.revision = Some(int(from)?),
-                "type" => fields.kind = Some(text(from)?),
-                "client" => fields.client = Some(text(from)?),
-                "amount" => fields.amount = Some(text(from)?),
-                "at" => fields.at = Some(text(from)?),
-                "cdr" => fields.cdr = cdr(from)?,
-                "side" => fields.side = option_text(from)?,
-                "account" => fields.account = option_text(from)?,
-                "service" => fields.service = Some(text(from)?),
-                "why" => fields.why = option_text(from)?,
-                "caller" => fields.caller = option_text(from)?,
-                "called" => fields.called = Some(text(from)?),
-                "duration_ms" => fields.duration_ms = option_int(from)?,
-                "volume" => fields.volume = option_int(from)?,
-                "code" => fields.code = option_text(from)?,
-                "code_name" => fields.code_name = option_text(from)?,
-                "rate" => fields.rate = rate(from)?,
-                "billed" => {
+            match name.as_bytes() {
+                b"id" => fields.id = Some(text(from)?),
+                b"revision" => fields.revision = Some(int(from)?),
+                b"type" => fields.kind = Some(text(from)?),
+                b"client" => fields.client = Some(text(from)?),
+                b"amount" => fields.amount = Some(text(from)?),
+                b"at" => fields.at = Some(text(from)?),
+                b"cdr" => fields.cdr = cdr(from)?,
+                b"side" => fields.side = option_text(from)?,
+                b"account" => fields.account = option_text(from)?,
+                b"service" => fields.service = Some(text(from)?),
+                b"why" => fields.why = option_text(from)?,
+                b"caller" => fields.caller = option_text(from)?,
+                b"called" => fields.called = Some(text(from)?),
+                b"duration_ms" => fields.duration_ms = option_int(from)?,
+                b"volume" => fields.volume = option_int(from)?,
+                b"code" => fields.code = option_text(from)?,
+                b"code_name" => fields.code_name = option_text(from)?,
+                b"rate" => fields.rate = rate(from)?,
+                b"billed" => {
                     int(from)?;
                 }
-                "draws" => fields.draws = draws(from)?,
-                "balance_sufficient" => fields.sufficient = Some(from.truth()?),
-                "fee_covered" => fields.fee_covered = Some(from.truth()?),
-                "job" => fields.job = option_text(from)?.is_some(),
+                b"draws" => fields.draws = draws(from)?,
+                b"balance_sufficient" => fields.sufficient = Some(from.truth()?),
+                b"fee_covered" => fields.fee_covered = Some(from.truth()?),
+                b"job" => fields.job = option_text(from)?.is_some(),
                 // A fee, or what is nothing of a call: the reference reads it.
-                "client_package" | "period" | "net" => return Err(Unreadable),
+                b"client_package" | b"period" | b"net" => return Err(Unreadable),
                 _ => from.pass()?,
             }
         }
@@ -372,7 +373,7 @@ impl<'a> Told<'a> {
             return;
         }
         let amount = if self.service == CALLS { self.amount } else { self.volume };
-        out.array(PAST_FIELDS);
+        out.array(PAST_FIELDS + 1);
         out.text("side");
         out.text(&self.client);
         out.option_text(self.account.as_deref());
@@ -395,7 +396,42 @@ impl<'a> Told<'a> {
         out.int(place.1);
         out.int(place.2);
         out.nil();
+        out.array(3 + 2 * self.draws.len());
+        out.int(self.micros);
+        out.int(number_of(self.sufficient));
+        out.int(number_of(self.fee_covered));
+        for draw in &self.draws {
+            out.text(&draw.field());
+            out.int(draw.taken);
+        }
     }
+}
+
+/// What a transaction told of money and draws.
+pub struct Brief<'a> {
+    pub micros: i64,
+    pub sufficient: Option<bool>,
+    pub fee_covered: Option<bool>,
+    /// Field of the counter, and what was added to it.
+    pub takes: Vec<(&'a str, i64)>,
+}
+
+impl<'a> Brief<'a> {
+    fn read(raw: &'a [u8]) -> Result<Self, msgpack::Unreadable> {
+        let mut from = msgpack::Reader::new(raw);
+        let takes = from.array()?.checked_sub(3).ok_or(msgpack::Unreadable)? / 2;
+        let (micros, sufficient, fee_covered) = (from.int()?, from.int()?, from.int()?);
+        let takes = (0..takes).map(|_| Ok((from.text()?, from.int()?))).collect::<Result<_, _>>()?;
+        Ok(Self { micros, sufficient: judged(sufficient), fee_covered: judged(fee_covered), takes })
+    }
+}
+
+fn number_of(judged: Option<bool>) -> i64 {
+    judged.map_or(0, |of| 1 + i64::from(of))
+}
+
+fn judged(number: i64) -> Option<bool> {
+    (number > 0).then_some(number > 1)
 }
 
 /// A text so that what is longer sorts behind: no text has two zeros behind each other.
@@ -452,12 +488,15 @@ pub struct Past<'a> {
     /// JSON of the last usage transaction, empty for none.
     pub value: &'a str,
     pub stands: bool,
+    /// A `Brief`, where there is one.
+    brief: Option<&'a [u8]>,
 }
 
 impl<'a> Past<'a> {
     pub fn read(raw: &'a [u8]) -> Result<Self, msgpack::Unreadable> {
         let mut from = msgpack::Reader::new(raw);
-        if from.array()? != PAST_FIELDS || from.text()? != "side" {
+        let fields = from.array()?;
+        if !(PAST_FIELDS..=PAST_FIELDS + 1).contains(&fields) || from.text()? != "side" {
             return Err(msgpack::Unreadable);
         }
         from.text()?; // its client
@@ -470,6 +509,12 @@ impl<'a> Past<'a> {
         let value = std::str::from_utf8(from.bytes()?).map_err(|_| msgpack::Unreadable)?;
         from.int()?; // its revision
         let stands = from.bool()?;
+        let mut brief = None;
+        if fields > PAST_FIELDS {
+            from.skip()?; // its place
+            from.skip()?; // its record
+            brief = Some(from.rest());
+        }
         Ok(Self {
             account,
             side,
@@ -484,7 +529,13 @@ impl<'a> Past<'a> {
             given,
             value,
             stands,
+            brief,
         })
+    }
+
+    /// What its last transaction told of money and draws, where that was read before.
+    pub fn brief(&self) -> Result<Option<Brief<'a>>, msgpack::Unreadable> {
+        self.brief.map(Brief::read).transpose()
     }
 
     /// The last usage transaction, whether it stands or not.
