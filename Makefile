@@ -94,9 +94,9 @@ fault-figure: engine
 fault-table: $(STAMP)
 	cd tests && ../$(BIN)/python -m faults.table
 
-# Writes benchmarks/README.md and its pictures: some 20 minutes, and most of an hour.
+# Writes benchmarks/README.md and its pictures: some 35 minutes, and most of an hour.
 bench: engine
-	$(BIN)/python benchmarks/run.py main memory latency load
+	$(BIN)/python benchmarks/run.py main memory latency load rerating offline rebuilding
 
 bench-growth: engine
 	$(BIN)/python benchmarks/run.py growth

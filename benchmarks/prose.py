@@ -3,7 +3,7 @@
 HEAD = """\
 # Benchmarks
 
-    make bench            # the main measurement, memory, latency, loading: some 20 minutes
+    make bench            # the main measurement, memory, latency, loading, jobs: some 35 minutes
     make bench-growth     # the growth tables: most of an hour; one: benchmarks/run.py growth --line clients
     .venv/bin/python benchmarks/run.py main --against TREE   # with the build of another working tree beside
     .venv/bin/python benchmarks/offline.py                   # a CDR rated in memory, without servers
@@ -196,6 +196,11 @@ What was done, the in-process figure (`line.py`, `renewals`: µs of one) before 
   no views of them; what is planned asks for versions, dates and fields less often: 49 → 40.
 
 Before it a renewal took 214 µs of the worker, 6.8 times a side of that day.
+"""
+
+RERATED = """\
+The job runs with `nice -n 10`, for it shares the cores of worker and servers here. What it reads natively it
+keeps as bytes: a call that ends as it did is never an object of Python (decision 0121).
 """
 
 TAIL = """\

@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import orjson
-from prose import CGRATES, FORMULAS, GROWTH_HEAD, GROWTH_TWICE, GROWTH_WHY, HEAD, LOADED, RENEWED, TAIL, TRIED
+from prose import (
+    CGRATES,
+    FORMULAS,
+    GROWTH_HEAD,
+    GROWTH_TWICE,
+    GROWTH_WHY,
+    HEAD,
+    LOADED,
+    RENEWED,
+    TAIL,
+    TRIED,
+)
+from report_jobs import offline, rebuilding, rerating
+from tables import judged, latencies, table
 
 TIMES_KAFKA, TIMES_BEST = (6.2, 6.5), (3.6, 4.1)
 """CDRs per core-second of this worker before it had a native engine, in times of CGRateS: of its engine that
@@ -24,15 +37,6 @@ def report(results: Path) -> str:
             text.append(section(parts[name]))
     text.append(TAIL)
     return "\n".join(text)
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)]) + "\n"
-
-
-def _judged(value: float, bound: float, *, least: bool = False) -> str:
-    return "yes" if (value >= bound if least else value <= bound) else "**no**"
 
 
 def _spread(values: Sequence[float], form: str = "{:.1f}") -> str:
@@ -67,10 +71,10 @@ class _Rounds:
 
 def _judged_rows(rounds: _Rounds, few: _Rounds | None) -> list[tuple[str, str, str, str]]:
     passed = rounds.to_pass()
-    rows = [("worker, to the pass-through", _spread(passed), "≤ 2.2", _judged(median(passed), 2.2))]
+    rows = [("worker, to the pass-through", _spread(passed), "≤ 2.2", judged(median(passed), 2.2))]
     if few is not None:
         passed = few.to_pass()
-        rows.append(("the same with 20,000 clients", _spread(passed), "≤ 2.0", _judged(median(passed), 2.0)))
+        rows.append(("the same with 20,000 clients", _spread(passed), "≤ 2.0", judged(median(passed), 2.0)))
     if rounds.has_before:
         worker, redis = (rounds.to_before(name) for name in ("worker_us", "redis_us"))
         gain = 1 / median(worker)
@@ -79,9 +83,9 @@ def _judged_rows(rounds: _Rounds, few: _Rounds | None) -> list[tuple[str, str, s
                 "worker, to the build before",
                 _spread(worker, "{:.2f}"),
                 "≤ 0.22",
-                _judged(median(worker), 0.22),
+                judged(median(worker), 0.22),
             ),
-            ("Redis, to the build before", _spread(redis, "{:.2f}"), "≤ 0.65", _judged(median(redis), 0.65)),
+            ("Redis, to the build before", _spread(redis, "{:.2f}"), "≤ 0.65", judged(median(redis), 0.65)),
         ]
         for what, times, bound in (("from Kafka", TIMES_KAFKA, 25), ("at its best", TIMES_BEST, 12)):
             ours = [gain * one for one in times]
@@ -91,7 +95,7 @@ def _judged_rows(rounds: _Rounds, few: _Rounds | None) -> list[tuple[str, str, s
                     f"in times of CGRateS {what} (reckoned)",
                     shown,
                     f"≥ {bound}",
-                    _judged(ours[0], bound, least=True),
+                    judged(ours[0], bound, least=True),
                 )
             )
     return rows
@@ -135,7 +139,7 @@ def _main(found: dict[str, Any]) -> str:
     few = _Rounds(found["few"]) if found.get("few") else None
     rows, more = _judged_rows(rounds, few), _other_rows(rounds, found["load_s"])
     against = f", the build before ({about['against']})" if rounds.has_before else ""
-    where = _table(("stage", "share"), ((stage, f"{share:.0%}") for stage, share in found["stages"].items()))
+    where = table(("stage", "share"), ((stage, f"{share:.0%}") for stage, share in found["stages"].items()))
     settings = ", ".join(f"{name} {value:,}" for name, value in about["settings"].items())
     world = found["world"]
     return f"""\
@@ -148,8 +152,8 @@ both sides in a fifth of the calls, JSON of 400 bytes; out come records of
 of the deck. Settings: {settings}.
 {len(rounds.rounds)} rounds, in each the worker{against}, then the pass-through; best / median:
 
-{_table(("figure", "result", "target", "met"), rows)}
-{_table(("besides", "result"), more)}
+{table(("figure", "result", "target", "met"), rows)}
+{table(("besides", "result"), more)}
 The time is CPU time, user and system, of the whole process, from `/proc`. The machine is shared
 with other work and has fewer cores than there are busy processes, so CDRs a second say little;
 CPU time says what a core of one's own would do, within some 15 % (neighbours cost cache misses).
@@ -165,12 +169,12 @@ A sampled profile of one more run; the flame graph is [results/flame.svg](result
 def _latency_judged(found: dict[str, Any]) -> list[tuple[str, str, str, str]]:
     rows = []
     for label, bound in (("default", 120), ("low latency", 40)):
-        judged = found[label]["judged"]
+        at = found[label]["judged"]
         age_ms, partitions = (found[label]["settings"][name] for name in ("age_ms", "partitions"))
         rows.append((
-            (f"p99 at {judged['rate']:,.0f} CDR/s, {label} (`worker.batch_age_ms = {age_ms}`, "
+            (f"p99 at {at['rate']:,.0f} CDR/s, {label} (`worker.batch_age_ms = {age_ms}`, "
              f"partitions {partitions})"),
-            f"{judged['p99_ms']:.0f} ms", f"≤ {bound} ms", _judged(judged["p99_ms"], bound),
+            f"{at['p99_ms']:.0f} ms", f"≤ {bound} ms", judged(at["p99_ms"], bound),
         ))  # fmt: skip
         kept = [step for step in found[label]["steps"] if step["p99_ms"] <= bound]
         most = f"{kept[-1]['share']:.0%}, {kept[-1]['rate']:,.0f} CDR/s" if kept else "none"
@@ -180,7 +184,7 @@ def _latency_judged(found: dict[str, Any]) -> list[tuple[str, str, str, str]]:
 
 def _latency_by_load(found: dict[str, Any]) -> str:
     shares = [step["share"] for step in found["default"]["steps"]]
-    table = []
+    rows = []
     for share in shares:
         row = [f"{share:.0%}"]
         for steps in found.values():
@@ -191,11 +195,11 @@ def _latency_by_load(found: dict[str, Any]) -> str:
                 else [f"{step['rate']:,.0f}", f"{step['p50_ms']:.0f}", f"{step['p99_ms']:.0f}",
                       f"{step['worker_us']:.0f}"]
             )  # fmt: skip
-        table.append(row)
+        rows.append(row)
     head = ["load"]
     for label in found:
         head += [f"CDR/s, {label}", "p50 ms", "p99 ms", "CPU µs"]
-    return _table(head, table)
+    return table(head, rows)
 
 
 def _latency(found: dict[str, Any]) -> str:
@@ -205,7 +209,7 @@ def _latency(found: dict[str, Any]) -> str:
 From sending a CDR to reading its transaction (`read_committed`), with the sender and the reader on
 the same machine. The load is a share of what the worker did with a full topic just before.
 
-{_table(("figure", "result", "target", "met"), _latency_judged(found))}
+{table(("figure", "result", "target", "met"), _latency_judged(found))}
 {_latency_by_load(found)}
 A lane that keeps up begins a batch `worker.batch_age_ms` after the last one; else a batch closes by count
 (`worker.batch_records_max`) or by bytes (what one fetch brings, 2 MiB of a partition). A batch costs the
@@ -272,19 +276,19 @@ def _growth_line(name: str, line: dict[str, Any]) -> list[str]:
         line["title"], "worker µs", "Redis µs", "CDRs of a commit", "worker MB", "Redis MB",
         "draws of a CDR", "load, s", "calls before",
     )  # fmt: skip
-    text = [f"### By {line['title']}\n\n{line['date']}.\n\n{_table(head, rows)}"]
+    text = [f"### By {line['title']}\n\n{line['date']}.\n\n{table(head, rows)}"]
     ratios = [_times(points, *of) for of in (("worker_us",), ("redis_us",), ("worker_us", "redis_us"))]
     if name in GROWTH:
         bound = "flat (1.1)" if name == "codes" else f"{GROWTH[name]}"
         text.append(
             f"Largest to smallest: worker {ratios[0]:.2f}, Redis {ratios[1]:.2f}, both together "
-            f"{ratios[2]:.2f}; target: ≤ {bound}; met: {_judged(max(ratios), GROWTH[name])}.\n"
+            f"{ratios[2]:.2f}; target: ≤ {bound}; met: {judged(max(ratios), GROWTH[name])}.\n"
         )
     if name == "workers":
         text.append(
             f"Two workers, CPU of a CDR in times of one: {ratios[0]:.2f}; target: two do ≥ 1.8 times\n"
             f"the work of one, that is ≤ 1.11 (on two cores the rate cannot show it); met: "
-            f"{_judged(ratios[0], 2 / 1.8)}.\n"
+            f"{judged(ratios[0], 2 / 1.8)}.\n"
         )
     if name in GROWTH_WHY:
         text.append(GROWTH_WHY[name])
@@ -306,11 +310,11 @@ def _memory(found: dict[str, Any]) -> str:
         ("period counter, a further one", found["counter_second"], "", ""),
         (
             "client package with two limits and a counter of each", found["package_whole"], "≤ 400",
-            _judged(found["package_whole"], 400),
+            judged(found["package_whole"], 400),
         ),
-        ("entry of the duplicates", found["duplicate"], "≤ 40", _judged(found["duplicate"], 40)),
+        ("entry of the duplicates", found["duplicate"], "≤ 40", judged(found["duplicate"], 40)),
     ]  # fmt: skip
-    table = _table(
+    sizes = table(
         ("thing", "bytes", "target", "met"), ((name, f"{size:.0f}", *rest) for name, size, *rest in rows)
     )
     return f"""\
@@ -320,7 +324,7 @@ What `MEMORY USAGE` (all samples) says of the keys before and after {found["clie
 added ({found["entries"]:,} duplicates); that is {found["explained"]:.0%} of the growth of `used_memory`
 meanwhile, the rest being the server's main table and buffers.
 
-{table}
+{sizes}
 {FORMULAS}"""
 
 
@@ -329,7 +333,7 @@ def _load(found: dict[str, Any]) -> str:
         (
             f"{run['workers']}{', the build before' if run.get('is_before') else ''}",
             f"{run['seconds']:.0f} s",
-            _latencies(run["before_ms"]), _latencies(run["meanwhile_ms"]), _megabytes(run["worker_mb"]),
+            latencies(run["before_ms"]), latencies(run["meanwhile_ms"]), _megabytes(run["worker_mb"]),
             _megabytes(run.get("called_mb", [])), f"{run['redis_mb']:.0f} MB",
         )
         for run in found["runs"]
@@ -346,8 +350,8 @@ def _load(found: dict[str, Any]) -> str:
 are rated; all on two cores. Before and meanwhile: the latency of these, end to end. Then half of the loaded
 clients call, once each.
 
-{_table(head, rows)}
-{_table(("figure", "result", "target", "met"), _load_judged(found["runs"]))}
+{table(head, rows)}
+{table(("figure", "result", "target", "met"), _load_judged(found["runs"]))}
 {LOADED}"""
 
 
@@ -355,15 +359,15 @@ def _load_judged(runs: list[dict[str, Any]]) -> list[tuple[str, str, str, str]]:
     now = next(run for run in runs if run["workers"] == 1 and not run.get("is_before"))
     rows = [(
         "p99 of the calls meanwhile", f"{now['meanwhile_ms']['p99']:.0f} ms", "≤ 300 ms",
-        _judged(now["meanwhile_ms"]["p99"], 300),
+        judged(now["meanwhile_ms"]["p99"], 300),
     )]  # fmt: skip
     before = next((run for run in runs if run.get("is_before")), None)
     if before is not None:
         took = now["seconds"] / before["seconds"]
         memory = sum(now["called_mb"]) / sum(before["called_mb"])
         rows += [
-            ("time, to the build before", f"{took:.2f}", "≤ 0.5", _judged(took, 0.5)),
-            ("memory of the worker, to the build before", f"{memory:.2f}", "≤ 0.6", _judged(memory, 0.6)),
+            ("time, to the build before", f"{took:.2f}", "≤ 0.5", judged(took, 0.5)),
+            ("memory of the worker, to the build before", f"{memory:.2f}", "≤ 0.6", judged(memory, 0.6)),
         ]
     return rows
 
@@ -382,32 +386,32 @@ def _renewals(found: dict[str, Any]) -> str:
         (
             "worker, CPU of a renewal, in times of a side",
             f"{worker:.1f} ({alone['worker_us']:.0f} to {alone['side_us']:.0f} µs)", "≤ 3",
-            _judged(worker, 3),
+            judged(worker, 3),
         ),
         (
             "Redis, CPU of a renewal, in times of a side",
             f"{redis:.1f} ({alone['redis_us']:.1f} to {alone['redis_side_us']:.1f} µs)", "≤ 3",
-            _judged(redis, 3),
+            judged(redis, 3),
         ),
         (
             f"{beside['clients']:,} beside {beside['calls_s']:,.0f} CDR/s, one worker",
             f"{beside['seconds']:.0f} s, {pace:,.0f} a second", "1,000,000 in 600 s: ≥ 1,667 a second",
-            _judged(pace, 1_667, least=True),
+            judged(pace, 1_667, least=True),
         ),
         (
-            "p99 of the calls meanwhile, in times of before", f"{p99:.1f}", "≤ 2", _judged(p99, 2),
+            "p99 of the calls meanwhile, in times of before", f"{p99:.1f}", "≤ 2", judged(p99, 2),
         ),
         (
             "the due index, bytes of Redis for each", f"{beside['index_bytes']:.0f}", "≤ 40",
-            _judged(beside["index_bytes"], 40),
+            judged(beside["index_bytes"], 40),
         ),
         ("each fee charged once", "yes" if once else "no", "yes", "yes" if once else "**no**"),
     ]  # fmt: skip
     besides = [
         ("renewed a second without calls", f"{alone['clients'] / alone['seconds']:,.0f}"),
         ("Kafka broker, CPU of a renewal, without calls", f"{alone['kafka_us']:.0f} µs"),
-        ("calls before, p50 / p99 / most", _latencies(beside["before_ms"])),
-        ("calls meanwhile", _latencies(beside["meanwhile_ms"])),
+        ("calls before, p50 / p99 / most", latencies(beside["before_ms"])),
+        ("calls meanwhile", latencies(beside["meanwhile_ms"])),
         (
             "load average at the end of both (two cores)",
             f"{alone['load_average']:.1f}, {beside['load_average']:.1f}",
@@ -420,19 +424,15 @@ Client packages with a taxed monthly fee that are all due at one instant: {alone
 each then {alone["worker_us"]:.0f} µs of the worker, and {beside["clients"]:,} while the same clients call.
 `benchmarks/run.py renewals --renewed {beside["clients"]}`
 
-{_table(("figure", "result", "target", "met"), rows)}
-{_table(("besides", "result"), besides)}
+{table(("figure", "result", "target", "met"), rows)}
+{table(("besides", "result"), besides)}
 {RENEWED}"""
 
 
 _SIDES = (("worker", ""), ("redis", "redis_"))
 
 
-def _latencies(ms: dict[str, float]) -> str:
-    return " / ".join(f"{each:.0f}" for each in ms.values()) + " ms"
-
-
 PARTS: dict[str, Callable[[dict[str, Any]], str]] = {
     "main": _main, "latency": _latency, "growth": _growth, "memory": _memory, "load": _load,
-    "renewals": _renewals,
+    "renewals": _renewals, "rerating": rerating, "offline": offline, "rebuilding": rebuilding,
 }  # fmt: skip

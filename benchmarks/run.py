@@ -1,10 +1,11 @@
 """The benchmark: the shipped worker against real Kafka and Redis, measured by CPU time from /proc.
 
-    python benchmarks/run.py [main] [growth] [memory] [latency] [load] [renewals] [report]
+    python benchmarks/run.py [main] [growth] [memory] [latency] [load] [renewals] [rerating] [offline]
+        [rebuilding] [report]
 
 Each part writes benchmarks/results/PART.json and its pictures; `report` (always at the end) writes README.md
-of all results that there are. Without a part: main, memory, latency, load, renewals. It takes minutes;
-`--quick` shows that all works, and only prints.
+of all results that there are. Without a part: all but growth. It takes minutes; `--quick` shows that all
+works, and only prints.
 """
 
 from __future__ import annotations
@@ -28,9 +29,12 @@ from growing import LINES, growth
 from lateness import latency
 from loading import loading
 from memory import memory
+from offline import offline
 from processes import processors
+from rebuilding import rebuilding
 from renewals import renewals
 from report import report
+from rerating import rerating
 from sizes import QUICK, WHOLE, Sizes
 from system import HERE, Servers, System, build_before, servers
 from world import World
@@ -138,8 +142,11 @@ async def _about(system: System) -> dict[str, Any]:
 
 PARTS: dict[str, Callable[[Servers, Sizes], Awaitable[dict[str, Any]]]] = {
     "main": measure_main, "growth": growth, "memory": memory, "latency": latency,
-    "load": loading, "renewals": renewals,
+    "load": loading, "renewals": renewals, "rerating": rerating, "offline": offline,
+    "rebuilding": rebuilding,
 }  # fmt: skip
+USUAL = [part for part in PARTS if part != "growth"]
+"""Without a part that is asked for."""
 
 
 async def run(parts: list[str], sizes: Sizes, results: Path) -> None:
@@ -154,9 +161,7 @@ async def run(parts: list[str], sizes: Sizes, results: Path) -> None:
 def main() -> None:
     """Read the arguments."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument(
-        "parts", nargs="*", choices=[*PARTS, "report", []], help="main memory latency load renewals"
-    )
+    parser.add_argument("parts", nargs="*", choices=[*PARTS, "report", []], help=" ".join(USUAL))
     parser.add_argument("--quick", action="store_true", help="show that all works")
     parser.add_argument("--rounds", type=int, help="of the main measurement")
     parser.add_argument("--against", default="", metavar="TREE", help="measure another build beside, of main")
@@ -169,9 +174,7 @@ def main() -> None:
     if asked.renewed:
         sizes = sizes._replace(renewed=asked.renewed)
     sizes = sizes._replace(lines=tuple(asked.line or ()), against=asked.against)
-    parts = [
-        part for part in asked.parts or ["main", "memory", "latency", "load", "renewals"] if part in PARTS
-    ]
+    parts = [part for part in asked.parts or USUAL if part in PARTS]
     if asked.quick:
         with TemporaryDirectory(prefix="rater-bench-") as results:
             asyncio.run(run(parts, sizes, Path(results)))

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
+from rater.core.clients.state import ClientState
 from rater.core.commands.records import (
     RerateBeginArgs,
     RerateEndArgs,
@@ -15,19 +16,11 @@ from rater.core.commands.records import (
 from rater.core.instants import rfc3339
 from rater.core.kinds import Do
 from rater.core.offline import Rater, Transaction
-from rater.core.rerating.calls import (
-    Fee,
-    Key,
-    PastSide,
-    is_of_call,
-    latest,
-    read_told,
-    sorted_as,
-    sorted_unrated,
-)
-from rater.core.rerating.client import Piece, Sums, Window, Work
-from rater.core.rerating.difference import Entry
+from rater.core.rerating.calls import Fee, PastSide, is_of_call, pack, read_told, unpack
+from rater.core.rerating.client import Again, Piece, Sums, Twin, Window, Work
+from rater.core.rerating.difference import Entry, open_fees
 from rater.core.rerating.rating import with_history
+from rater.core.rerating.sorting import Sorted, latest, sorted_as, sorted_unrated
 
 DAY = 86_400_000
 START = 1_793_491_200_000
@@ -86,14 +79,14 @@ class Books:
         self, window: Window, code: str = "", unrated: Iterable[PastSide] = ()
     ) -> list[PastSide | Fee]:
         """Return what stands of the window's calls, and of all fees that calls brought."""
-        found: list[tuple[Key, bytes]] = [sorted_unrated(call) for call in unrated]
+        found: list[Sorted] = [sorted_unrated(call) for call in unrated]
         for value in self.journal:
             told = read_told(value)
             if is_of_call(told) and (
                 told.client_package is not None or window.from_ms <= told.at_ms < window.to_ms
             ):
                 found.append(sorted_as(told, value, ("rater.cdrs", 0, 0)))
-        return list(latest(sorted(found), code))
+        return [unpack(raw) for _, _, raw in latest(sorted(found), code)]
 
     def work(self, window: Window, code: str = "", unrated: Iterable[PastSide] = ()) -> Work:
         """Work client 1's calls out anew."""
@@ -103,7 +96,12 @@ class Books:
         rows = {field: row for field, (_, row) in self.rater.bucket.history["1"].items()}
         state = with_history(self.rater.states["1"], rows)
         sums = Sums(self.rater.balance("1"), self.rater.used("1"))
-        return Work(state, self.rater.catalog, sums, fees, lambda: calls, "job")
+        packed = [pack(call) for call in calls]
+        return Work(self.again(state, sums), sums, open_fees(state, fees), lambda: packed, "job")
+
+    def again(self, state: ClientState, sums: Sums) -> Again:
+        """Return what rates the calls again."""
+        return Twin(state, self.rater.catalog, sums)
 
     def rerate(self, window: Window | None = None, code: str = "") -> list[Entry]:
         """Re-rate client 1, by commands as a job does; returns what has changed."""

@@ -251,7 +251,9 @@ async def rerating(
     problems = [*faults, *await topics.check(client)]
     if problems:
         raise Halt("\n".join(problems))
-    catalogs = catalogs_of(settings)
+    engine = native_engine(settings)
+    native = None if isinstance(engine, str) else engine
+    catalogs = catalogs_of(settings, native)
     newest = partial(catalog_queries.newest, client, topics, catalogs)
     catalog = await newest()
     if catalog is None:
@@ -261,7 +263,7 @@ async def rerating(
         try:
             if applies:
                 await commands.open()
-            sources = Sources(client, topics, store, maps, catalog, newest)
+            sources = Sources(client, topics, store, maps, catalog, newest, native)
             yield sources, commands if applies else None
         finally:
             await commands.close()

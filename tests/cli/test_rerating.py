@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -14,7 +14,7 @@ from rater.cli import main
 from rater.config import Settings
 from rater.core.rerating.client import Window
 from rater.core.rerating.difference import Row
-from rater.jobs import rerate
+from rater.jobs import rerate, rerate_clients
 from rater.jobs.rerate import ClientRow, Summary
 from rater.jobs.rerate_reading import Selection
 
@@ -54,8 +54,13 @@ def jobs(app: Put, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         def close(self) -> None:
             begun.append("closed")
 
-    app(rerating=rerating)
+    async def unknown(sources: Any, clients: Collection[str] | None) -> list[str]:
+        assert sources == "sources"
+        return sorted({"nobody", "none"} & set(clients or ()))
+
+    app(rerating=rerating, spare_collector=lambda: None)
     monkeypatch.setattr(rerate, "Job", Found)
+    monkeypatch.setattr(rerate_clients, "unknown", unknown)
     return begun
 
 
@@ -144,14 +149,30 @@ def test_wrong_input(arguments: list[str], sentence: str, jobs: list[Any], capsy
     assert jobs == []
 
 
-def test_a_job_is_given_up(jobs: list[Any], capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of the clients that are named; no window is needed."""
+@pytest.mark.parametrize("more", [DAYS, ["--job", "first", "--give-up"]])
+def test_clients_that_there_are_not(more: list[str], jobs: list[Any], capsys: Capture) -> None:
+    """Each is named, exit code 2, and nothing is begun."""
+    assert main(["rerate", "--client", "none", "--client", "42", "--client", "nobody", *more]) == 2
+    told = capsys.readouterr().err
+    for name in ("nobody", "none"):
+        assert f"--client '{name}': there is no such client; `rater clients list` shows those" in told
+    assert "'42'" not in told
+    assert jobs == []
 
-    async def give_up(sources: Any, clients: Any, job: str, commands: Any) -> list[str]:
+
+@pytest.mark.parametrize("left", [[], ["client '43': job 'first' has ended there"]])
+def test_a_job_is_given_up(
+    left: list[str], jobs: list[Any], capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the clients that are named; no window is needed. Where it is refused that is told: exit code 1."""
+
+    async def give_up(sources: Any, clients: Any, job: str, commands: Any) -> tuple[list[str], list[str]]:
         assert (sources, clients, job, commands) == ("sources", frozenset({"42"}), "first", "commands")
-        return ["42"]
+        return ["42"], left
 
-    monkeypatch.setattr(rerate, "give_up", give_up)
-    assert main(["rerate", "--client", "42", "--job", "first", "--give-up"]) == 0
-    assert "job first is given up at 1 clients; what it has published stays" in capsys.readouterr().err
+    monkeypatch.setattr(rerate_clients, "give_up", give_up)
+    assert main(["rerate", "--client", "42", "--job", "first", "--give-up"]) == (1 if left else 0)
+    told = capsys.readouterr().err
+    assert "job first is given up at 1 clients; what it has published stays" in told
+    assert all(sentence in told for sentence in left)
     assert jobs == []

@@ -25,7 +25,8 @@ from rater.core.explaining.past import CUT
 from rater.core.instants import rfc3339
 from rater.core.line.reading import read
 from rater.core.rerating.client import Window
-from rater.jobs.rerate import ClientRow, Job, Summary, give_up
+from rater.jobs.rerate import ClientRow, Job, Summary
+from rater.jobs.rerate_clients import give_up, unknown
 from rater.jobs.rerate_reading import Selection
 from rater.jobs.rerate_rejecting import topic_of_ours
 from rater.queries.explained import explained, find
@@ -290,7 +291,8 @@ async def test_a_second_job_is_refused_until_the_first_is_given_up(system_of: Sy
         await audited(system)
         async with app.rerating(system.settings, "run2", print, applies=True) as (at, sends):
             assert sends is not None
-            assert await give_up(at, None, "first", sends) == ["1"]
+            assert await unknown(at, ["nobody", "1"]) == ["nobody"]
+            assert await give_up(at, None, "first", sends) == (["1"], [])
         done = await rerate(system, applies=True, job="second")
         assert done.summary.left == []
         assert done.rows == []  # what the first had sent was taken

@@ -207,6 +207,31 @@ def test_a_panic_before_the_draw_is_rated_by_the_steps() -> None:
     assert native.standing.lane_ms == reference.standing.lane_ms
 
 
+@pytest.mark.parametrize("blind", [True, False])
+def test_what_the_engine_alone_rejects_is_counted(blind: bool, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: FBT001
+    """The steps rate it, and the log tells of the engine's fault; what both reject is none."""
+
+    class Blind:
+        """An engine that reads no record."""
+
+        def __init__(self, of: Any) -> None:
+            self.of = of
+
+        def decode(self, by: Any, topic: str, values: Any, *rest: Any, **more: Any) -> Any:
+            return self.of.decode(by, topic, [None for _ in values], *rest, **more)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.of, name)
+
+    reference, native = loaded()
+    made = native._native.batch  # noqa: SLF001 - the engine that fails
+    if blind:
+        monkeypatch.setattr(native._native, "batch", lambda *args, **more: Blind(made(*args, **more)))  # noqa: SLF001
+    records = [call("a"), call("b", orig={"client": "nobody"}), call("c"), Record(b"{", NOW_MS)]
+    assert native.rate_all(records) == reference.rate_all(records)
+    assert native.returned == (2 if blind else 0)
+
+
 def test_a_panic_in_the_draw_stops_with_a_sentence() -> None:
     """What the bucket holds may be half done: the job ends, and says what to do."""
     _, native = loaded()

@@ -32,6 +32,7 @@ from rater.core.bucket.restoring import ReadReply, Restore, RestoreReply, read_c
 from rater.errors import StoreDown, StoreUnknown
 from rater.store.buckets import ExpireReply
 from rater.store.snapshots import CLIENTS, PACKAGES
+from rater.store.stored_clients import StoredClient
 from simulation.clockwork import OUTSIDE, PROCESS, chance
 
 R = TypeVar("R")
@@ -462,6 +463,13 @@ class Shelf(InMemory):
             return {field: row for field, (_, row) in held.items()}
 
         return await self._ask("history", look)
+
+    async def several(self, clients: Iterable[str]) -> dict[str, StoredClient]:
+        """See Buckets."""
+        found = {name: (await self.client(name), await self.history(name)) for name in clients}
+        return {
+            name: StoredClient(*held, history) for name, (held, history) in found.items() if held is not None
+        }
 
     async def assigned(self, packages: Iterable[str]) -> frozenset[str]:
         """See Buckets."""

@@ -40,6 +40,7 @@ from rater.local.child import HOST
 from rater.local.redis import Redis
 from rater.store.buckets import Buckets
 from rater.store.keys import Keys, meta_key
+from rater.store.stored_clients import StoredClient
 
 LENGTH_MS = 1000
 CLIENT = "c"
@@ -320,6 +321,8 @@ async def test_reading_for_people(redis_url: str, prefix: str) -> None:
         assert await store.accounts([*names[:3], "none"]) == {name: name for name in names[:3]}
         assert await store.client(names[7]) == (names[7].encode(), 5, {})
         assert await store.client("nobody") is None
+        every = await store.several([*names, "nobody"])
+        assert every == {name: StoredClient(name.encode(), 5, {}, {}) for name in names}
 
 
 async def test_check_says_what_is_wrong(start_redis: Callable[..., Redis], prefix: str) -> None:

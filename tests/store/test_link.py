@@ -144,6 +144,26 @@ async def test_a_lost_reply_is_not_guessed(reply: bytes | None) -> None:
     assert f"{HOST}:{port}" in str(fault)
 
 
+async def test_several_commands_at_once() -> None:
+    """Each has its reply, in order. After one that is refused no reply is left behind for another."""
+
+    def answer(words: list[bytes]) -> bytes:
+        if words[0] == b"INFO":
+            return STANDALONE
+        return b"-OOM command not allowed\r\n" if words[1] == b"bad" else b"$1\r\n%b\r\n" % words[1]
+
+    async with serving(answer) as port:
+        link = link_to(port)
+        await link.open()
+        try:
+            assert await link.ask_several("key", [("GET", "a"), ("GET", "b")]) == [b"a", b"b"]
+            with pytest.raises(StoreDown, match="OutOfMemoryError"):
+                await link.ask_several("key", [("GET", "a"), ("GET", "bad"), ("GET", "c")])
+            assert await link.ask("key", "GET", "d") == b"d"
+        finally:
+            await link.close()
+
+
 async def test_a_late_reply_is_nobody_elses() -> None:
     """The reply to a command that timed out is never taken for the next command's."""
     late = asyncio.Event()

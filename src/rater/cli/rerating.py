@@ -77,11 +77,13 @@ JOB_CHARS_MAX = 64
 
 
 async def _rerate(settings: Settings, selection: Any, job_id: str, *, applies: bool) -> int:
-    from rater.app import rerating
+    from rater.app import rerating, spare_collector
     from rater.jobs.rerate import Job
 
     run_id = f"{job_id}/{uuid.uuid4().hex[:12]}"
     async with rerating(settings, run_id, say, applies=applies) as (sources, commands):
+        await _refuse_unknown(sources, selection.clients)
+        spare_collector()
         job = Job(sources, selection, job_id)
         try:
             if applies:
@@ -93,6 +95,20 @@ async def _rerate(settings: Settings, selection: Any, job_id: str, *, applies: b
             return _sum_up(job.summary, selection, time.monotonic() - began)
         finally:
             job.close()
+
+
+async def _refuse_unknown(sources: Any, clients: frozenset[str] | None) -> None:
+    """Raise WrongInput where a client is named that there is not."""
+    from rater.jobs.rerate_clients import unknown
+
+    missing = await unknown(sources, clients)
+    if missing:
+        raise WrongInput(
+            *(
+                f"--client {name!r}: there is no such client; `rater clients list` shows those that there are"
+                for name in missing
+            )
+        )
 
 
 def _print(job: Rerate) -> None:
@@ -144,13 +160,16 @@ def _sum_up(summary: Summary, selection: Any, seconds: float) -> int:
 
 async def _give_up(settings: Settings, clients: frozenset[str] | None, job: str) -> int:
     from rater.app import rerating
-    from rater.jobs.rerate import give_up
+    from rater.jobs.rerate_clients import give_up
 
     async with rerating(settings, f"{job}/{uuid.uuid4().hex[:12]}", say, applies=True) as (sources, commands):
         assert commands is not None  # noqa: S101 - it applies
-        ended = await give_up(sources, clients, job, commands)
+        await _refuse_unknown(sources, clients)
+        ended, left = await give_up(sources, clients, job, commands)
     say(f"job {job} is given up at {len(ended)} clients; what it has published stays")
-    return 0
+    for sentence in left:
+        say(sentence)
+    return FAILED if left else 0
 
 
 def client_row(row: ClientRow) -> Row:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
+import structlog
 
 from rater.core.bucket.messages import DrawReply, DrawRequest, Status, clients_of, unpack_results
 from rater.core.cdr import SIDES
@@ -43,6 +44,8 @@ VIEWS_MAX = 100_000
 """Views of clients that the engine keeps: some 2 kB each."""
 KEYS = Keys("", 0, 1)
 
+log = structlog.get_logger()
+
 
 class NativeRater(Rater):
     """Rates as `Rater` does, batches of records natively; what the engine returns goes by the steps.
@@ -63,6 +66,8 @@ class NativeRater(Rater):
         """The catalog that the engine was given last."""
         self._whole: set[str] = set()
         """Clients whose first limits have not done: they are asked with all at once."""
+        self.returned = 0
+        """Sides that the engine returned to be rejected, and the steps rated: faults of the engine."""
 
     # ------------------------------------------------------------------ the bucket
     def ask(self, request: DrawRequest) -> DrawReply:
@@ -133,6 +138,7 @@ class NativeRater(Rater):
             self._draw_all(rating, by, way)
             way.render(rating)
             left = way.left(rating)
+            suspect = way.suspect(rating, left)
         except self._native.panic as panic:
             if way.drawn:
                 raise Halt(f"{_BROKEN}: {panic}") from panic
@@ -140,6 +146,7 @@ class NativeRater(Rater):
             return super().rate_each(records, source_map)
         for number, places in left:
             self._by_steps(way, number, places)
+        self._tell_of_returned(way, suspect)
         self.standing.lane_ms = rating.lane_ms
         for number in sorted({*way.told, *way.later}):
             self._events += way.told[number] + way.later[number]
@@ -224,6 +231,36 @@ class NativeRater(Rater):
         way.later[number] += self._events
         self._transactions, self._events = before
 
+    def _tell_of_returned(self, way: _Way, suspect: set[Place]) -> None:
+        """Count and log sides that the steps rate and the engine does not, as a worker does."""
+        rated = [place for place in sorted(suspect) if way.has_rated(place) and self._rejects(way, place)]
+        if rated:
+            self.returned += len(rated)
+            first = [str(way.records[number].offset) for number, _ in rated[:10]]
+            log.error("the native engine returned calls that Python rates", calls=len(rated), first=first)
+
+    def _rejects(self, way: _Way, place: Place) -> bool:
+        """Return whether the engine rejects a side also by the client as the steps have left it."""
+        number, index = place
+        by, value, record = self._engine_catalog(), way.values[number], way.records[number]
+        if by is None or value is None:
+            return False
+        try:
+            alone = self._native.batch(
+                self.standing.lane, way.times[number], self.standing.window_ms, views_max=VIEWS_MAX,
+                contextless=True,
+            )  # fmt: skip
+            alone.decode(
+                by, TOPIC, [value], [record.offset], [record.timestamp], mapped=way.source_map is not None,
+                replayed=[((1 << len(SIDES)) - 1) ^ (1 << index)],
+            )  # fmt: skip
+            while any(lacking := alone.identify(by)) or any(lacking := alone.prepare(by, 1, self._whole)):
+                self._have(alone, lacking)
+            alone.requests()
+            return (0, index) not in alone.taken({0}) or (0, index) in alone.rejected()
+        except self._native.panic:
+            return True
+
 
 class _Way:
     """A batch on its way, and what comes of each record."""
@@ -237,6 +274,8 @@ class _Way:
             risen = record.timestamp > lane_ms and is_stamp(record.timestamp)
             lane_ms = record.timestamp if risen else lane_ms
             self.times.append(lane_ms)
+        self.values = [self._value(record) for record in records]
+        """As the engine takes them; None: the steps say what it is."""
         self.drawn = False
         """Whether something was, or may have been."""
         self.refused: set[int] = set()
@@ -252,14 +291,13 @@ class _Way:
         mapped = self.source_map is not None
         self.refused.update(
             rating.decode(
-                by, TOPIC, [self._value(record) for record in self.records],
-                [record.offset for record in self.records], [record.timestamp for record in self.records],
+                by, TOPIC, self.values, [record.offset for record in self.records],
+                [record.timestamp for record in self.records],
                 mapped=mapped,
             )
         )  # fmt: skip
 
     def _value(self, record: Any) -> bytes | None:
-        """Return a record as the engine takes it; None: the steps say what it is."""
         if self.source_map is None:
             value: bytes | None = record.value
             return value
@@ -294,6 +332,22 @@ class _Way:
             every = {(number, index) for index in range(len(SIDES))}
             out.append((number, every & returned | (every - taken if number in self.refused else set())))
         return out
+
+    def suspect(self, rating: engine.Batch, left: list[tuple[int, set[Place]]]) -> set[Place]:
+        """Return the sides that the engine rejects, or cannot read though it was given their record."""
+        returned = set(rating.returned())
+        unread = {
+            place
+            for number, places in left
+            if number in self.refused and self.values[number] is not None
+            for place in places - returned
+        }
+        return unread | set(rating.rejected())
+
+    def has_rated(self, place: Place) -> bool:
+        """Return whether a side has a transaction."""
+        number, index = place
+        return any(isinstance(one, Transaction) and one.side == SIDES[index] for one in self.ended[number])
 
 
 _BROKEN = (

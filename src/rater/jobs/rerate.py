@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import msgspec
@@ -25,25 +25,18 @@ from rater.core.commands.records import (
 )
 from rater.core.commands.rerates import MOVED_ON
 from rater.core.reasons import shown
-from rater.core.rerating.calls import (
-    NOWHERE,
-    Fee,
-    PastSide,
-    latest,
-    pack,
-    read_told,
-    sorted_again,
-    sorted_as,
-    unpack,
-)
+from rater.core.rerating.calls import NOWHERE, Fee, PastSide, read_told, unpack
 from rater.core.rerating.client import Piece, Sums, Window, Work, wider
-from rater.core.rerating.difference import Entry, Row
+from rater.core.rerating.difference import Entry, Row, open_fees
 from rater.core.rerating.rating import with_history
-from rater.jobs.audit_looks import CLIENTS_AT_ONCE, batched
+from rater.core.rerating.sorting import Sorted, latest, sorted_again, sorted_as
+from rater.jobs.audit_looks import CLIENTS_AT_ONCE
+from rater.jobs.native_again import Unlike, ways
 from rater.jobs.rerate_reading import Passed, Reading, Selection, Sources
 from rater.jobs.rerate_rejecting import rejected_again
 from rater.jobs.rerate_sending import JobCommands, Refused
-from rater.jobs.spooling import Sorted, Sorter, Spool, merged
+from rater.jobs.spooling import Sorter, Spool, merged
+from rater.store.stored_clients import StoredClient
 
 AHEAD = 4
 """Pieces of a client that are on their way at once."""
@@ -51,6 +44,8 @@ TRIES_MAX = 50
 """So often a client is worked out anew without a piece being taken; then the job gives up on it for now."""
 PAUSE_S = 0.2
 """Before a client is worked out anew."""
+TOGETHER_BYTES = 8 * 2**20
+"""Clients are read from Redis several at a time, as long as their calls are no more than this."""
 
 
 class ClientRow(NamedTuple):
@@ -90,16 +85,20 @@ class Summary(Struct):
 
 
 class _Calls:
-    """A client's calls, sorted, in a file; and the fees that calls brought."""
+    """A client's calls, packed and sorted, in a file; and the fees that calls brought."""
 
     def __init__(self, reading: Reading, entries: Iterator[Sorted]) -> None:
         self._reading = reading
         self.spool, self.fees = Spool(), list[Fee]()
-        for one in latest(entries, reading.code):
+        for is_fee, was_rated, raw in latest(entries, reading.code):
+            if was_rated and not is_fee:  # nearly always
+                self.spool.add(raw)
+                continue
+            one = unpack(raw)
             if isinstance(one, Fee):
                 self.fees.append(one)
-            elif not reading.was_rated(one) and (one.revision or one.name not in reading.given_up):
-                self.spool.add(pack(one))
+            elif not reading.was_rated(one) and one.name not in reading.given_up:
+                self.spool.add(raw)
 
     def __call__(self) -> Iterator[PastSide]:
         """Yield the calls in order."""
@@ -141,18 +140,36 @@ class Job:
         self.summary.rejected_from_ms = self.reading.rejected_from_ms
         self.summary.journal_from_ms = self.reading.journal_from_ms
         self.summary.unsure = self.reading.unsure
+        for some in self._together():
+            found = await self.sources.store.several([client for client, _ in some])
+            for client, calls in some:
+                await self._rate(_ClientJob(self, client, calls, commands), found.get(client))
+
+    def _together(self) -> Iterator[list[tuple[str, _Calls]]]:
+        """Yield clients with their calls, as many as are read from Redis at once."""
+        some, size = list[tuple[str, _Calls]](), 0
         for client, entries in self.reading.clients():
             calls = _Calls(self.reading, entries)
-            one = _ClientJob(self, client, calls, commands)
-            try:
-                row = await one.run() if calls.spool.count else None
-            finally:
-                one.close()
-            if row is not None:
-                self.summary.clients += 1
-                self.summary.calls += row.calls
-                self.summary.changed += row.changed
-                self._clients.add(_pack(row))
+            if not calls.spool.count:
+                continue
+            some.append((client, calls))
+            size += calls.spool.size
+            if len(some) == CLIENTS_AT_ONCE or size > TOGETHER_BYTES:
+                yield some
+                some, size = [], 0
+        if some:
+            yield some
+
+    async def _rate(self, one: _ClientJob, found: StoredClient | None) -> None:
+        try:
+            row = await one.run(found)
+        finally:
+            one.close()
+        if row is not None:
+            self.summary.clients += 1
+            self.summary.calls += row.calls
+            self.summary.changed += row.changed
+            self._clients.add(_pack(row))
 
     def clients(self) -> Iterator[ClientRow]:
         """Yield what was found of each client."""
@@ -184,6 +201,7 @@ class _ClientJob:
 
     def __init__(self, job: Job, client: str, calls: _Calls, commands: JobCommands | None) -> None:
         self._job, self._client, self._calls, self._commands = job, client, calls, commands
+        self._found: StoredClient
         self._state: ClientState
         self._work: Work
         self._entries = Spool()
@@ -195,9 +213,12 @@ class _ClientJob:
         self._gone = 0
         """Pieces of jobs of which the journal is cut."""
 
-    async def run(self) -> ClientRow | None:
-        """Work the client out, and have it published if that is asked for; None: nothing is to be told."""
-        if not await self._work_out():
+    async def run(self, found: StoredClient | None) -> ClientRow | None:
+        """Work the client out, and have it published if that is asked for; None: nothing is to be told.
+
+        found: as Redis had it a moment ago.
+        """
+        if not await self._work_out(found):
             return None
         first = self._work.difference
         if not first.calls:
@@ -205,9 +226,7 @@ class _ClientJob:
         if self._commands is None:
             self._changed = first.changed
             self._tell(self._read_entries())
-        elif (
-            self._entries.count or self._state.rerating is not None
-        ):  # an earlier run has left it, or another job
+        elif self._has_work() and await self._look_again() and self._has_work():
             await self._publish(self._commands)
         last = self._work.difference
         window, catalog = self._job.selection.window, self._job.catalog
@@ -222,26 +241,43 @@ class _ClientJob:
         self._entries.close()
         self._taken.close()
 
-    async def _work_out(self) -> bool:
-        """Work out what changes, from what is there now; False: there is no such client any more."""
-        store = self._job.sources.store
-        found = await store.client(self._client)
+    async def _work_out(self, found: StoredClient | None) -> bool:
+        """Work out what changes, from what is there; False: there is no such client any more."""
         if found is None:
             self._job.summary.left.append(f"client {shown(self._client)!r} is not there")
             return False
-        raw, balance, counters = found
-        self._state = with_history(read_state(raw), await store.history(self._client))
-        sums = Sums(balance, counters)
-        self._work = Work(
-            self._state, self._job.catalog, sums, self._calls.fees, self._calls, self._job.summary.job
-        )
-        self._entries.close()
-        self._entries = Spool()
+        self._found = found
+        self._state = read_state(found.state)
+        if found.history:
+            self._state = with_history(self._state, found.history)
+        sums, catalog = Sums(found.balance, found.counters), self._job.catalog
+        fees = open_fees(self._state, self._calls.fees)
+        state = None if found.history else found.state
+        for again in ways(self._job.sources.native, catalog, self._state, sums, state):
+            self._entries.close()
+            self._entries = Spool()
+            try:
+                self._work = Work(again, sums, fees, lambda: self._calls.spool, self._job.summary.job)
+                await self._work_through()
+            except Unlike:
+                continue
+            break
+        return True
+
+    async def _work_through(self) -> None:
         for count, entry in enumerate(self._work.entries(), 1):
             self._entries.add(_pack(entry))
             if count % 100 == 0:
                 await asyncio.sleep(0)
-        return True
+
+    def _has_work(self) -> bool:
+        """Return whether anything changes, or an earlier run or another job has left the client."""
+        return bool(self._entries.count) or self._state.rerating is not None
+
+    async def _look_again(self) -> bool:
+        """Work the client out from what is there now: it may have moved while others were rated again."""
+        found = (await self._job.sources.store.several([self._client])).get(self._client)
+        return found == self._found or await self._work_out(found)
 
     def _read_entries(self) -> Iterator[Entry]:
         return map(_entry.decode, self._entries)
@@ -298,7 +334,8 @@ class _ClientJob:
         self._taken = Sorter()
         if self._firsts:
             self._tell_firsts()
-        await self._work_out()
+        now = await self._job.sources.store.several([self._client])
+        await self._work_out(now.get(self._client))
         if self._job.reading.journal_from_ms is not None and self._state.rerated == counted:
             # None was taken since, so all that the journal does not tell of lies before its beginning.
             self._gone = counted - self._job.reading.pieces(self._client)
@@ -389,18 +426,3 @@ class _ClientJob:
 def _give_in(tries: int, job: str) -> None:
     if tries == TRIES_MAX:
         raise Refused(f"it moves on faster than its calls are rated again; resume by --job {job} later")
-
-
-async def give_up(
-    sources: Sources, clients: Collection[str] | None, job: str, commands: JobCommands
-) -> list[str]:
-    """End a job at all clients where it has begun, without going on; returns these. clients: None: all."""
-    found = []
-    names = [of async for of in sources.store.scan_clients()] if clients is None else sorted(clients)
-    for some in batched(names, CLIENTS_AT_ONCE):
-        for client, raw in (await sources.store.states(some)).items():
-            now = read_state(raw).rerating
-            if now is not None and now.job == job:
-                await commands.ask(client, RerateEndArgs(job, False))  # noqa: FBT003
-                found.append(client)
-    return found

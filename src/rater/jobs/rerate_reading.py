@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from hashlib import blake2b
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+import structlog
 from msgspec import Struct
 
+from rater.core.amounts import LIMIT
 from rater.core.catalog.compiled import Catalog
 from rater.core.cdr import FUTURE_MS_MAX, SIDES, Arrival, Cdr
 from rater.core.clients.views import Views
@@ -19,27 +21,24 @@ from rater.core.line import steps
 from rater.core.line.batch import Side
 from rater.core.line.reading import header_of, read
 from rater.core.reasons import Reason
-from rater.core.rerating.calls import (
-    NOWHERE,
-    PastSide,
-    Place,
-    Sent,
-    Told,
-    is_of_call,
-    read_told,
-    sorted_as,
-    sorted_unrated,
-    unrated,
-)
+from rater.core.rerating.calls import NOWHERE, PastSide, Place, Sent, Told, is_of_call, read_told, unrated
 from rater.core.rerating.client import Window
+from rater.core.rerating.sorting import Sorted, client_of, sorted_as, sorted_unrated
 from rater.core.sources.csv_reading import COLUMNS
 from rater.core.sources.source_map import SourceMap
-from rater.jobs.spooling import Sorted, Sorter
+from rater.jobs.spooling import Sorter
 from rater.store.buckets import Buckets
+from rater.stream import journal
 from rater.stream.connecting import Connection
 from rater.stream.journal import end_offsets, read_range
 from rater.stream.records import begins_ms, bounds, read_records
 from rater.stream.topics import Topics
+
+if TYPE_CHECKING:
+    from rater.native.engine import Gathering
+    from rater.native.holding import Native
+
+log = structlog.get_logger()
 
 IDENTIFIED_TOGETHER = 1000
 """Rejected records whose clients are looked up together."""
@@ -77,7 +76,10 @@ class Selection(Struct, frozen=True):
 
 
 class Sources(NamedTuple):
-    """What is read from. maps: by topic. newest: asks for the catalog that is in force by then."""
+    """What is read from. maps: by topic. newest: asks for the catalog that is in force by then.
+
+    native: reads and rates the calls; None: Python does.
+    """
 
     client: Connection
     topics: Topics
@@ -85,6 +87,7 @@ class Sources(NamedTuple):
     maps: Mapping[str, SourceMap]
     catalog: Catalog
     newest: Callable[[], Awaitable[Catalog | None]]
+    native: Native | None = None
 
 
 class Reading:
@@ -123,18 +126,52 @@ class Reading:
         self.journal_from_ms = await begins_ms(self._at.client, topic, spans)
         await self._read_rejected()
         ends = await end_offsets(self._at.client, topic, lanes)
+        gathering = self._gathering()
         total, done = sum(ends[lane] - spans[lane][0] for lane in lanes), 0
         for lane in lanes:
             last = spans[lane][0]
-            async for records in read_range(self._at.client, topic, lane, last, ends[lane]):
-                for _, _, value, said in records:
-                    if value is not None and isinstance(said, Effect):
-                        self._take(value, said)
-                done, last = done + records[-1][0] + 1 - last, records[-1][0] + 1
+            async for records in journal.read_records(self._at.client, topic, lane, last, ends[lane]):
+                if gathering is not None and not self._gather(gathering, records):
+                    gathering = None
+                if gathering is None:
+                    for record in records:
+                        self._take_record(record)
+                done, last = done + records[-1].offset + 1 - last, records[-1].offset + 1
                 passed(min(done, total), total)
                 await asyncio.sleep(0)
             self._positions[lane] = ends[lane]
         passed(total, total)
+
+    def _gathering(self) -> Gathering | None:
+        """Return what reads records natively; None: Python does."""
+        if self._at.native is None:
+            return None
+        clients, window = self._selection.clients, self._selection.window
+        return self._at.native.gathering(clients, window, self._waiting)
+
+    def _gather(self, gathering: Gathering, records: Sequence[Any]) -> bool:
+        """Take records natively, and by Python what that leaves; False: it took nothing, for it panicked."""
+        assert self._at.native is not None  # noqa: S101 - it has made this
+        try:
+            found, jobs, rated, left = gathering.take([(record.value, record.headers) for record in records])
+        except self._at.native.panic as panic:
+            _tell_of(panic)
+            return False
+        self._sorter.add(*found)
+        self._rated.update(rated)
+        # In their order: pieces are counted by their commands, which follow each other.
+        for place, job in sorted([*((of[0], of) for of in jobs), *((place, None) for place in left)]):
+            if job is None:
+                self._take_record(records[place])
+            else:
+                self._count_piece(*job[1:])
+        return True
+
+    def _take_record(self, record: Any) -> None:
+        """Take a record of the journal. Raises Halt where its header cannot be read."""
+        said = journal.understood(record.headers)
+        if record.value is not None and isinstance(said, Effect):
+            self._take(record.value, said)
 
     def _take(self, value: bytes, effect: Effect) -> None:
         has_client = self._selection.has_client(effect.client)
@@ -155,15 +192,19 @@ class Reading:
         entries = iter(self._sorter)
         entry = next(entries, None)
         while entry is not None:
-            client = entry[0].client
-            kept = _Run(client, entry, entries)
+            client, begin = client_of(entry[0])
+            kept = _Run(begin, entry, entries)
             yield client, iter(kept)
             entry = kept.rest()
 
     def _count(self, told: Told, effect: Effect) -> None:
         if told.job is not None and effect.index >= CHANGE_INDEX_MIN:
-            count, offset = self._pieces.get(told.client, (0, -1))
-            self._pieces[told.client] = count + (offset != effect.offset), effect.offset
+            self._count_piece(told.client, effect.offset)
+
+    def _count_piece(self, client: str, command: int) -> None:
+        """Count a piece, once for all that it published. command: offset of its command."""
+        count, offset = self._pieces.get(client, (0, -1))
+        self._pieces[client] = count + (offset != command), command
 
     def pieces(self, client: str) -> int:
         """Return how many pieces jobs have had published of a client, as far as they are known."""
@@ -282,12 +323,13 @@ class Reading:
 class _Run:
     """Entries of one client in front of a sorted stream; what is behind them is kept for the next."""
 
-    def __init__(self, client: str, first: Sorted, entries: Iterator[Sorted]) -> None:
-        self._client, self._entries = client, entries
+    def __init__(self, begin: bytes, first: Sorted, entries: Iterator[Sorted]) -> None:
+        """begin: of the keys of this client."""
+        self._begin, self._entries = begin, entries
         self._next: Sorted | None = first
 
     def __iter__(self) -> Iterator[Sorted]:
-        while self._next is not None and self._next[0].client == self._client:
+        while self._next is not None and self._next[0].startswith(self._begin):
             entry, self._next = self._next, next(self._entries, None)
             yield entry
 
@@ -303,16 +345,20 @@ def told_of(value: bytes) -> Told | None:
     try:
         told = read_told(value)
         told.takes()
-        _ = told.at_ms
+        _ = told.at_ms, told.micros
     except (*UNREADABLE, TypeError):
         return None
-    return told if is_of_call(told) else None
+    return told if is_of_call(told) and 0 <= told.revision <= LIMIT else None
 
 
 def place_of(told: Told, effect: Effect) -> Place:
     """Return where a call's record lies; of what a job made it is that of the revision before."""
     first = told.type == TransactionType.USAGE and effect.index in range(len(SIDES))
     return (effect.topic, effect.partition, effect.offset) if first else NOWHERE
+
+
+def _tell_of(panic: BaseException) -> None:
+    log.error("the native engine panicked", problem="Python reads the journal", panic=str(panic))
 
 
 def _digest(name: str) -> bytes:

@@ -182,3 +182,65 @@ class Zone:
     def local_of(self, at_ms: int) -> int: ...
     def instant_of(self, local_ms: int) -> int: ...
     def later(self, at_ms: int, days: int, months: int) -> int | None: ...
+
+class Gathering:
+    """Reads the journal for a re-rate: calls of the selection, as `core.rerating.sorting` has them."""
+
+    def __init__(self, clients: set[str] | None, from_ms: int, to_ms: int, waiting: set[bytes]) -> None:
+        """Select by clients (None: all) and window [from_ms, to_ms). waiting: digests of ids, BLAKE2b."""
+    def take(
+        self, records: list[tuple[bytes | None, Sequence[tuple[str, bytes]]]]
+    ) -> tuple[list[tuple[bytes, bytes]], list[tuple[int, str, int]], list[bytes], list[int]]:
+        """Take records, (value, headers) of each.
+
+        Returns `Sorted` of the selected calls; of what jobs have published place, client and offset of the
+        command; digests of ids that were waited for; and the places of records that Python is to read.
+        """
+
+class Again:
+    """One client's calls rated again (`core.rerating.client.Again`).
+
+    Raises ValueError or OverflowError where Python is to rate the client; nothing of it is to be used then.
+    """
+
+    def __init__(
+        self,
+        cache: Cache,
+        catalog: Catalog,
+        state: bytes,
+        balance: int,
+        counters: dict[str, int],
+        fees: list[tuple[str, str, str, str, int]],
+    ) -> None:
+        """state: with all periods.
+
+        fees that calls brought: source and id of the CDR, their own id, client package, period.
+        """
+    def take_back(self, calls: list[bytes]) -> None:
+        """Take back what calls drew. calls: as `core.rerating.calls.pack` gives them."""
+    def brought(self) -> list[str]:
+        """Return the ids of the fees that these calls have brought."""
+    def add(self, field: str, units: int) -> None:
+        """Add to a counter."""
+    def rate(
+        self, calls: list[bytes]
+    ) -> tuple[
+        tuple[int, int, int],
+        list[
+            tuple[
+                int,
+                bytes | None,
+                int,
+                list[tuple[str, int]],
+                tuple[bytes, int, list[tuple[str, int]]] | None,
+                bool,
+            ]
+        ],
+    ]:
+        """Rate calls; those that end as they did are counted: how many, billed units, micros.
+
+        Of each other one: place, transaction or None, amount, takes, the fee that it brings (transaction,
+        amount, what it adds), whether its draw was refused as out of range.
+        """
+    def bounds(self) -> tuple[dict[str, tuple[int, int]], tuple[int, int]]:
+        """Return by how much counters and the balance may have moved (`core.rerating.bounds`)."""

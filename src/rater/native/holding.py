@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from typing import ClassVar
 
 from rater.core.catalog.compiled import VERSIONS_KEPT
@@ -53,6 +54,19 @@ class Native:
         """
         self._cache.trim(views_max)
         return engine.Batch(self._cache, lane, lane_ms, window_ms, contextless=contextless)
+
+    def gathering(
+        self, clients: Collection[str] | None, window: tuple[int, int], waiting: set[bytes]
+    ) -> engine.Gathering:
+        """Return what reads the journal's calls of clients in a window: see `engine.Gathering`."""
+        return engine.Gathering(None if clients is None else set(clients), *window, waiting)
+
+    def again(
+        self, catalog: engine.Catalog, state: bytes, balance: int, counters: Mapping[str, int],
+        fees: list[tuple[str, str, str, str, int]],
+    ) -> engine.Again:  # fmt: skip
+        """Return what rates a client's calls again: see `engine.Again`."""
+        return engine.Again(self._cache, catalog, state, balance, dict(counters), fees)
 
     def changed(self, client: str, state: bytes, *, keep: bool) -> None:
         """Take a client's state after a change; keep False: have no view of it until it is fetched again."""

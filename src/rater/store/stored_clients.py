@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable
+from typing import NamedTuple
 
 from rater.core.bucket.messages import bucket_of
 from rater.store.keys import Keys, client_of, states_pattern
@@ -14,6 +15,18 @@ from rater.store.link import Link
 
 _READ_MAX = 1000  # keys of one reading command
 _SCAN_COUNT = 1000
+
+
+class StoredClient(NamedTuple):
+    """A client: its state, balance in micros, what is used of its counters, and periods that have left it.
+
+    history: CLIENT_PACKAGE.PERIOD -> row.
+    """
+
+    state: bytes
+    balance: int
+    counters: dict[str, int]
+    history: dict[str, bytes]
 
 
 class StoredClients:
@@ -37,16 +50,30 @@ class StoredClients:
         if state is None:
             return None
         fields = await self._link.ask(keys.gate, "HGETALL", keys.client + client)
-        sums = {str(name, "utf-8"): int(value) for name, value in zip(fields[::2], fields[1::2], strict=True)}
-        sums.pop("v", None)
-        return state, sums.pop("b", 0), sums
+        return state, *_sums(fields)
+
+    async def several(self, clients: Iterable[str]) -> dict[str, StoredClient]:
+        """Return those of the clients that exist; of a bucket all are asked for at once.
+
+        The state, the sums and the history of a client are read one after the other, as by `client`.
+        """
+        out: dict[str, StoredClient] = {}
+        for bucket, names in self._by_bucket(clients).items():
+            keys = self._keys[bucket]
+            asked: list[tuple[str, ...]] = [("MGET", *(keys.client_state + name for name in names))]
+            asked += [("HGETALL", keys.client + name) for name in names]
+            asked += [("HGETALL", keys.history(name)) for name in names]
+            states, *found = await self._link.ask_several(keys.gate, asked)
+            rows = zip(names, states, found[: len(names)], found[len(names) :], strict=True)
+            for name, state, sums, history in rows:
+                if state is not None:
+                    out[name] = StoredClient(state, *_sums(sums), _history(history))
+        return out
 
     async def history(self, client: str) -> dict[str, bytes]:
         """Return the periods of a client that have left its state: CLIENT_PACKAGE.PERIOD -> row."""
         key = self._keys[bucket_of(client, self.count)].history(client)
-        found = await self._link.ask(key, "HGETALL", key)
-        rows = zip(found[::2], found[1::2], strict=True)
-        return {str(field, "utf-8"): row.partition(b":")[2] for field, row in rows}
+        return _history(await self._link.ask(key, "HGETALL", key))
 
     async def assigned(self, packages: Iterable[str]) -> frozenset[str]:
         """Return those of the packages that some client has or had, as the indexes of their clients tell."""
@@ -119,3 +146,15 @@ class StoredClients:
         for at in range(0, len(names), _READ_MAX):
             found += await self._link.ask(self._keys[bucket].gate, "MGET", *names[at : at + _READ_MAX])
         return found
+
+
+def _sums(fields: list[bytes]) -> tuple[int, dict[str, int]]:
+    """Return the balance and what is used of each counter, as a client's hash has them."""
+    sums = {str(name, "utf-8"): int(value) for name, value in zip(fields[::2], fields[1::2], strict=True)}
+    sums.pop("v", None)
+    return sums.pop("b", 0), sums
+
+
+def _history(found: list[bytes]) -> dict[str, bytes]:
+    rows = zip(found[::2], found[1::2], strict=True)
+    return {str(field, "utf-8"): row.partition(b":")[2] for field, row in rows}

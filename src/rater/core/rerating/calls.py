@@ -5,7 +5,6 @@ Source of the rules: RULES.md section 5; CONTRACTS.md, Transaction.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import NamedTuple
 
@@ -177,23 +176,6 @@ class PastSide(Struct, array_like=True, tag="side"):
 _told = msgspec.json.Decoder(Told)
 
 
-class Key(NamedTuple):
-    """What published transactions are sorted by: clients, fees before calls, call time, CDR, revisions."""
-
-    client: str
-    kind: int
-    at_ms: int
-    id: str
-    source: str
-    side: int
-    revision: int
-    turn: int
-
-
-FEE, CALL = 0, 1
-"""`Key.kind`."""
-
-
 def read_told(value: bytes) -> Told:
     """Return what a transaction tells. Raises msgspec.MsgspecError, ValueError."""
     return _told.decode(value)
@@ -205,16 +187,6 @@ def is_of_call(told: Told) -> bool:
         return False
     usage = told.type == TransactionType.USAGE
     return usage or told.type in {TransactionType.REVERSAL, TransactionType.SUBSCRIPTION_FEE}
-
-
-def key_of(told: Told) -> Key:
-    """Return the place of a transaction of a call among those that are sorted."""
-    assert told.cdr is not None  # noqa: S101 - `is_of_call`
-    turn = int(told.type == TransactionType.REVERSAL)
-    if told.client_package is not None:
-        return Key(told.client, FEE, 0, told.id, "", 0, told.revision, turn)
-    side = SIDES.index(told.side or "orig")
-    return Key(told.client, CALL, told.at_ms, told.cdr.id, told.cdr.source, side, told.revision, turn)
 
 
 def call_of(told: Told, value: bytes, place: Place) -> PastSide:
@@ -274,57 +246,3 @@ def unpack(raw: bytes) -> PastSide | Fee:
 
 _encode = msgspec.msgpack.Encoder().encode
 _kept: msgspec.msgpack.Decoder[PastSide | Fee] = msgspec.msgpack.Decoder(PastSide | Fee)
-
-
-def sorted_as(told: Told, value: bytes, place: Place) -> tuple[Key, bytes]:
-    """Return a transaction of a call as it is sorted: its key, and what is kept of it; b"": a reversal."""
-    key = key_of(told)
-    if key.turn:
-        return key, b""
-    if key.kind == FEE:
-        return key, pack(Fee(told.client, told.id, value, told.revision))
-    return key, pack(call_of(told, value, place))
-
-
-def sorted_unrated(call: PastSide) -> tuple[Key, bytes]:
-    """Return the same of a side that was rejected: any transaction of it stands behind."""
-    return Key(call.client, CALL, call.at_ms, call.id, call.source, call.side, 0, 0), pack(call)
-
-
-def sorted_again(one: PastSide | Fee) -> tuple[Key, bytes]:
-    """Return what was published last as it is sorted: what came since stands behind."""
-    if isinstance(one, Fee):
-        return Key(one.client, FEE, 0, one.id, "", 0, one.revision, 0), pack(one)
-    key = Key(one.client, CALL, one.at_ms, one.id, one.source, one.side, one.revision, 0)
-    return key, pack(one)
-
-
-def latest(published: Iterable[tuple[Key, bytes]], code: str = "") -> Iterator[PastSide | Fee]:
-    """Yield of each fee and each side what was published last. published: `sorted_as`, in order.
-
-    code: what the code of a side's last transaction begins with. Only all revisions together tell which one
-    that is, so sides of another code are left out here and not before.
-    """
-    for one in _last_of_each(published):
-        told = one.last_told() if code and isinstance(one, PastSide) else None
-        if told is None or (told.code or "").startswith(code):
-            yield one
-
-
-def _last_of_each(published: Iterable[tuple[Key, bytes]]) -> Iterator[PastSide | Fee]:
-    before: tuple[object, ...] | None = None
-    one: PastSide | Fee | None = None
-    for key, raw in published:
-        if key[:6] != before:
-            if one is not None:
-                yield one
-            before, one = key[:6], None
-        if raw:
-            newer = unpack(raw)
-            if isinstance(newer, PastSide) and isinstance(one, PastSide) and newer.place == NOWHERE:
-                newer.place = one.place  # a successor came in with no record of its own
-            one = newer
-        elif one is not None and one.revision == key.revision:
-            one.stands = False
-    if one is not None:
-        yield one

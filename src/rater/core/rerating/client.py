@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from rater.core.amounts import LIMIT
 from rater.core.bucket.messages import CounterChange
@@ -16,9 +16,9 @@ from rater.core.catalog.compiled import Catalog
 from rater.core.clients.periods import bounded
 from rater.core.clients.state import ClientState
 from rater.core.rerating.bounds import ANYTHING, Bounds
-from rater.core.rerating.calls import Fee, PastSide
-from rater.core.rerating.difference import Differing, Entry, open_fees
-from rater.core.rerating.rating import ClientRating
+from rater.core.rerating.calls import Fee, PastSide, unpack
+from rater.core.rerating.difference import Differing, Entry
+from rater.core.rerating.rating import ClientRating, Rated, Unchanged
 
 PIECE_ENTRIES = 40
 """Calls that one command changes at most: some 60 kB of an outcome that is kept."""
@@ -152,24 +152,69 @@ class Sums(NamedTuple):
     counters: Mapping[str, int]
 
 
+class Again(Protocol):
+    """Rates one client's calls again: first `take_back` of all, then `rate`; then `bounds` are known.
+
+    calls: packed (`calls.pack`), in order. `Twin`, or the native engine (jobs/native_again.py).
+    """
+
+    @property
+    def bounds(self) -> Bounds:
+        """By how much counters and balance may have moved."""
+
+    def take_back(self, calls: Iterable[bytes], fees: Mapping[str, Fee]) -> frozenset[str]:
+        """Take back what calls drew, and the fees that they brought; returns the ids of these."""
+
+    def rate(self, calls: Iterable[bytes]) -> Iterator[Rated | Unchanged]:
+        """Yield how calls end; those that end as they did may come several at once."""
+
+
+class Twin:
+    """`Again` by the steps and the twin of functions.lua."""
+
+    def __init__(self, state: ClientState, catalog: Catalog, sums: Sums) -> None:
+        """Rate by this catalog. state: with all of its periods."""
+        self._state, self._catalog, self._sums = state, catalog, sums
+        self._rating: ClientRating
+
+    @property
+    def bounds(self) -> Bounds:
+        """See `Again`."""
+        return self._rating.bounds
+
+    def take_back(self, calls: Iterable[bytes], fees: Mapping[str, Fee]) -> frozenset[str]:
+        """See `Again`."""
+        without = base(self._sums.counters, _sides(calls), fees)
+        self._rating = ClientRating(self._state, self._catalog, without.counters, self._sums.balance)
+        return without.brought
+
+    def rate(self, calls: Iterable[bytes]) -> Iterator[Rated | Unchanged]:
+        """See `Again`."""
+        yield from self._rating.rate(_sides(calls))
+
+
+def _sides(calls: Iterable[bytes]) -> Iterator[PastSide]:
+    for raw in calls:
+        call = unpack(raw)
+        assert isinstance(call, PastSide)  # noqa: S101 - fees are kept apart
+        yield call
+
+
 class Work:
     """One client's re-rate, worked out: go through `entries` to the end, then the rest is known."""
 
     def __init__(
-        self, state: ClientState, catalog: Catalog, sums: Sums, fees: Iterable[Fee],
-        calls: Callable[[], Iterable[PastSide]], job: str,
+        self, again: Again, sums: Sums, fees: Mapping[str, Fee], calls: Callable[[], Iterable[bytes]],
+        job: str,
     ) -> None:  # fmt: skip
-        """Work for a client. state: with all of its periods. calls: them in order, as often as asked for."""
-        self._sums, self._calls = sums, calls
-        fees_now = open_fees(state, fees)
-        without = base(sums.counters, calls(), fees_now)
-        self._rating = ClientRating(state, catalog, without.counters, sums.balance)
-        self.difference = Differing(job, fees_now, without.brought)
+        """Work for a client. fees: `open_fees`. calls: them packed, in order, as often as asked for."""
+        self._again, self._sums, self._calls = again, sums, calls
+        self.difference = Differing(job, fees, again.take_back(calls(), fees))
 
     def entries(self) -> Iterator[Entry]:
         """Yield what changes, in order."""
-        yield from self.difference.entries(self._rating.rate(self._calls()))
+        yield from self.difference.entries(self._again.rate(self._calls()))
 
     def pieces(self, entries: Iterable[Entry]) -> Iterator[Piece]:
         """Yield the entries cut into pieces; all of them are known by then."""
-        yield from Pieces(self._sums.counters, self._sums.balance, self._rating.bounds).cut(entries)
+        yield from Pieces(self._sums.counters, self._sums.balance, self._again.bounds).cut(entries)

@@ -15,7 +15,7 @@ from rater.core.clients.state import ClientState
 from rater.core.kinds import TransactionType
 from rater.core.reasons import Rejection
 from rater.core.rerating.calls import Draw, Fee, PastSide, Takes, Told, read_told
-from rater.core.rerating.rating import NewFee, Rated
+from rater.core.rerating.rating import NewFee, Rated, Unchanged
 
 
 class Movement(NamedTuple):
@@ -87,9 +87,12 @@ class Differing:
         self.volume_before = self.volume_after = 0
         self.amount_before = self.amount_after = 0
 
-    def entries(self, rated: Iterable[Rated]) -> Iterator[Entry]:
+    def entries(self, rated: Iterable[Rated | Unchanged]) -> Iterator[Entry]:
         """Yield what changes, in order; fees that no call brings any more come last."""
         for one in rated:
+            if isinstance(one, Unchanged):
+                self._pass(one)
+                continue
             entry = self._entry(one)
             self.calls += bool(one.before is not None or one.value)
             if entry.movements:
@@ -104,6 +107,13 @@ class Differing:
             left.rows.append(Row(fee_id, fee.revision, told.micros, None))
         if left.movements:
             yield left
+
+    def _pass(self, some: Unchanged) -> None:
+        self.calls += some.calls
+        self.volume_before += some.volume
+        self.volume_after += some.volume
+        self.amount_before += some.amount
+        self.amount_after += some.amount
 
     def _entry(self, one: Rated) -> Entry:
         call, before = one.call, one.before

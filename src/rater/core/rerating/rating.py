@@ -1,6 +1,7 @@
 """Calls of a client rated again, in order: the line's own steps, and the twin of functions.lua draws.
 
-Records in order in, results out; a native engine may take its place. Source of the rules: RULES.md 2 and 5.
+Records in order in, results out. The native engine does the same (native/src/rerate.rs), and says of most
+calls no more than that they end as they did. Source of the rules: RULES.md 2 and 5.
 """
 
 from __future__ import annotations
@@ -51,6 +52,14 @@ class Rated(NamedTuple):
     takes: Takes = []  # noqa: RUF012 - never changed
     fee: NewFee | None = None
     rejection: Rejection | None = None
+
+
+class Unchanged(NamedTuple):
+    """Calls that end as they did: how many, billed units, signed micros."""
+
+    calls: int
+    volume: int
+    amount: int
 
 
 class _Record(NamedTuple):
@@ -137,6 +146,14 @@ class ClientRating:
                 yield Rated(call, before, rejection=side.rejection)
             else:
                 yield self._draw(side, call, before, *items[place])
+
+    def rejection(self, call: PastSide) -> Rejection | None:
+        """Return why a call cannot be rated, whatever is left of any limit; None: it can."""
+        side, views = self._side(0, call), Views()
+        views.fetched[self._view.id] = self._view
+        steps.price([side], self._catalog, views)
+        steps.match([side], self._catalog, views, 1)
+        return side.rejection
 
     def _side(self, place: int, call: PastSide) -> Side:
         cdr = call.cdr()

@@ -9,7 +9,7 @@ from typing import Any
 from rater.core.amounts import format_micros
 from rater.core.offline import Ended, Transaction
 from rater.core.reasons import Rejection
-from rater.core.trial.sums import Told, read_told
+from rater.core.trial.sums import Summed, read_summed
 from rater.core.trial.trial import Tried
 
 _Key = tuple[str, str]
@@ -34,7 +34,7 @@ class Comparison:
     def __init__(self) -> None:
         """Begin with nothing."""
         self._clients: dict[tuple[str, str], _Client] = {}
-        self._fees: tuple[dict[_Key, Told], dict[_Key, Told]] = ({}, {})
+        self._fees: tuple[dict[_Key, Summed], dict[_Key, Summed]] = ({}, {})
         """Fees and refunds that only one of the two has so far."""
         self._rejected: tuple[Counter[str], Counter[str]] = (Counter(), Counter())
         self._changed = 0
@@ -51,7 +51,7 @@ class Comparison:
     def _add_changes(self, *both: Tried) -> Iterator[dict[str, Any]]:
         """Take in fees and refunds; yield what changes of those that both have by now."""
         for place, tried in enumerate(both):
-            for told in map(read_told, tried.changes):
+            for told in map(read_summed, tried.changes):
                 self._fees[place][told.client, told.id] = told
         for key in self._fees[0].keys() & self._fees[1].keys():
             yield from self._pair(self._fees[0].pop(key), self._fees[1].pop(key))
@@ -62,7 +62,7 @@ class Comparison:
         for key in sorted(first.keys() | second.keys()):
             yield from self._pair(first.pop(key, None), second.pop(key, None))
 
-    def _pair(self, before: Told | None, after: Told | None) -> Iterator[dict[str, Any]]:
+    def _pair(self, before: Summed | None, after: Summed | None) -> Iterator[dict[str, Any]]:
         one = after or before
         assert one is not None  # noqa: S101 - of one catalog at least
         changed = before is None or after is None
@@ -109,12 +109,12 @@ class Comparison:
         }  # fmt: skip
 
 
-def _usage(ended: Sequence[Ended]) -> dict[_Key, Told]:
-    found = [read_told(one.value) for one in ended if isinstance(one, Transaction)]
+def _usage(ended: Sequence[Ended]) -> dict[_Key, Summed]:
+    found = [read_summed(one.value) for one in ended if isinstance(one, Transaction)]
     return {(told.client, told.id): told for told in found}
 
 
-def _row(one: Told, before: Told | None, after: Told | None) -> dict[str, Any]:
+def _row(one: Summed, before: Summed | None, after: Summed | None) -> dict[str, Any]:
     """Return what changes of a transaction; None where a catalog has none."""
     currencies = {told.currency for told in (before, after) if told is not None}
     return {

@@ -16,7 +16,7 @@ from rater.core.reasons import Rejection
 from rater.core.trial.trial import Tried
 
 
-class Told(Struct):
+class Summed(Struct):
     """What sums and comparisons read of a transaction (CONTRACTS.md, Transaction)."""
 
     id: str
@@ -43,7 +43,7 @@ class Told(Struct):
         return self.type == TransactionType.USAGE
 
 
-read_told = msgspec.json.Decoder(Told).decode
+read_summed = msgspec.json.Decoder(Summed).decode
 
 
 @dataclass
@@ -55,7 +55,7 @@ class Sum:
     usage: int = 0
     fees: int = 0
 
-    def add(self, told: Told) -> None:
+    def add(self, told: Summed) -> None:
         """Take in a transaction."""
         if told.is_usage:
             self.calls += 1
@@ -87,15 +87,15 @@ class Sums:
             self.skipped += not tried.ended
         for one in tried.ended:
             if isinstance(one, Transaction):
-                self._add(read_told(one.value))
+                self._add(read_summed(one.value))
             elif isinstance(one, Rejection):
                 self.rejected[one.reason.value] += 1
             elif isinstance(one, Duplicate):
                 self.duplicates += 1
         for value in tried.changes:
-            self._add(read_told(value))
+            self._add(read_summed(value))
 
-    def _add(self, told: Told) -> None:
+    def _add(self, told: Summed) -> None:
         self.clients.setdefault((told.client, told.currency), Sum()).add(told)
         if told.is_usage:
             name = told.code_name or told.code or "(nothing used)"

@@ -2,7 +2,7 @@
 //! `core/line/batch.py` and `core/line/steps.py` do.
 
 use crate::catalog::Catalog;
-use crate::cdr::{self, Arrival, CALLS, Cdr, Decoded, Instants, Party};
+use crate::cdr::{self, Arrival, CALLS, Cdr, Decoded, GivenRate, Instants, Party};
 use crate::clients::View;
 use crate::codes::{Fragment, NO_FEE, NO_RATE, Price, Rate, RateTable};
 use crate::draw::Call;
@@ -120,6 +120,20 @@ impl RateOf {
     }
 }
 
+/// A rate that the CDR brought, as it is: it has no table.
+pub fn given_rate(given: GivenRate) -> Arc<Rate> {
+    let terms = (given.price_e10, given.setup_fee_e10, given.min_time, given.interval, given.grace_time);
+    Arc::new(Rate {
+        currency: (&*given.currency).into(),
+        price: Arc::new(Price::new(None, &given.currency, terms)),
+        name: given.code_name.as_deref().map_or("null".into(), |name| quoted(name).into()),
+        code: given.code,
+        from_ms: crate::instants::BEGINNING_MS,
+        to_ms: crate::instants::NEVER_MS,
+        alike: 0,
+    })
+}
+
 /// Where a side stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stand {
@@ -176,6 +190,8 @@ pub struct Batch {
     pub calls: Vec<Call>,
     /// No outcome of its requests is kept: they have no context.
     pub contextless: bool,
+    /// Its calls are known to come once: nothing is told of their duplicates.
+    pub keyless: bool,
 }
 
 /// What has to be had before sides can be identified, or rejected for good.
@@ -280,19 +296,7 @@ impl Batch {
         let texts = &mut self.texts;
         let mut put = |text: Option<Cow<'_, str>>| text.map(|text| texts.put(&text));
         let rate_content = party.rate.as_ref().map(|given| crate::draw::rate_content(given));
-        let rate = party.rate.map(|given| {
-            let terms =
-                (given.price_e10, given.setup_fee_e10, given.min_time, given.interval, given.grace_time);
-            Arc::new(Rate {
-                currency: (&*given.currency).into(),
-                price: Arc::new(Price::new(None, &given.currency, terms)),
-                name: given.code_name.as_deref().map_or("null".into(), |name| quoted(name).into()),
-                code: given.code,
-                from_ms: crate::instants::BEGINNING_MS,
-                to_ms: crate::instants::NEVER_MS,
-                alike: 0,
-            })
-        });
+        let rate = party.rate.map(|given| given_rate(*given));
         Named {
             client: put(party.client),
             account: put(party.account),
@@ -469,7 +473,7 @@ struct Found {
 }
 
 impl Side {
-    fn new(cdr: u32, index: usize, named: Named) -> Self {
+    pub fn new(cdr: u32, index: usize, named: Named) -> Self {
         Self {
             cdr,
             index,

@@ -37,7 +37,7 @@ fn read<T: DeserializeOwned>(name: &str, raw: &[u8]) -> PyResult<T> {
 /// One version of the catalog, ready for rating.
 #[pyclass(frozen, module = "rater.native.engine")]
 pub struct Catalog {
-    of: Arc<catalog::Catalog>,
+    pub of: Arc<catalog::Catalog>,
 }
 
 #[derive(serde::Deserialize)]
@@ -121,7 +121,7 @@ pub struct Cache {
 }
 
 impl Cache {
-    fn lock(&self) -> MutexGuard<'_, identify::Cache> {
+    pub fn lock(&self) -> MutexGuard<'_, identify::Cache> {
         self.of.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

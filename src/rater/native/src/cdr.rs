@@ -36,7 +36,7 @@ impl Arrival {
 }
 
 /// A rate that the switch has identified already.
-#[derive(Debug, PartialEq)]
+#[derive(Debug, PartialEq, Clone)]
 pub struct GivenRate {
     pub code: Box<str>,
     pub price_e10: i128,

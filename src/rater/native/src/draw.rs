@@ -205,9 +205,12 @@ impl Call {
         let (item_head, length) = self.candidates(side, usage, scratch);
         let fees = self.ask_fees(side, usage, item_number);
         let calls = batch.texts.get(cdr.service) == CALLS;
-        let (key, older) =
-            keys_of(batch.texts.get(cdr.source), batch.texts.get(cdr.id), side.index, view.crc);
-        let content = content_of(batch, place, calls, &mut scratch.content);
+        let (mut key, mut older, mut content) = Default::default();
+        if !batch.keyless {
+            (key, older) =
+                keys_of(batch.texts.get(cdr.source), batch.texts.get(cdr.id), side.index, view.crc);
+            content = content_of(batch, place, calls, &mut scratch.content);
+        }
         // The item: use, head, billed, cost, candidates.
         let out = &mut self.items;
         out.int(if side.cut { !i64::from(usage) } else { i64::from(usage) });

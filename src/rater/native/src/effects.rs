@@ -14,12 +14,15 @@ const LIMIT: i64 = 1 << 53;
 const CHANGE_INDEX_MIN: i64 = 2;
 
 /// One header, as far as it matters here.
-struct Effect<'a> {
-    index: i64,
+pub struct Effect<'a> {
+    pub topic: &'a str,
+    pub partition: i64,
+    pub offset: i64,
+    pub index: i64,
+    pub client: &'a str,
     lane_ms: i64,
     key: &'a [u8],
     content: &'a [u8],
-    client: &'a str,
     balance: i64,
     counters: Vec<(&'a str, i64)>,
 }
@@ -28,15 +31,14 @@ fn within(least: i64, value: i64) -> Result<i64, Unreadable> {
     (least..=LIMIT).contains(&value).then_some(value).ok_or(Unreadable)
 }
 
-fn read(raw: &[u8]) -> Result<Effect<'_>, Unreadable> {
+/// Read a header `e`. Err: it cannot be read.
+pub fn read(raw: &[u8]) -> Result<Effect<'_>, Unreadable> {
     let mut from = Reader::new(raw);
     if from.array()? != 11 {
         return Err(Unreadable);
     }
-    from.text()?;
-    for _ in 0..2 {
-        within(0, from.int()?)?;
-    }
+    let topic = from.text()?;
+    let (partition, offset) = (within(0, from.int()?)?, within(0, from.int()?)?);
     let index = within(0, from.int()?)?;
     within(-LIMIT, from.int()?)?;
     let lane_ms = within(0, from.int()?)?;
@@ -56,7 +58,7 @@ fn read(raw: &[u8]) -> Result<Effect<'_>, Unreadable> {
     if key.len() > 8 || content.len() > 4 || !from.is_done() {
         return Err(Unreadable);
     }
-    Ok(Effect { index, lane_ms, key, content, client, balance, counters })
+    Ok(Effect { topic, partition, offset, index, client, lane_ms, key, content, balance, counters })
 }
 
 /// Field → what was added to it.

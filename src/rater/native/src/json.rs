@@ -102,6 +102,36 @@ impl<'a> Reader<'a> {
         Ok(Some(name))
     }
 
+    /// Begin a list; false: something else stands here. Its end is told by `item`.
+    pub fn begin_list(&mut self) -> Read<bool> {
+        let found = self.peek()? == b'[';
+        self.at += usize::from(found);
+        Ok(found)
+    }
+
+    /// Whether one more item stands here; false: the list is over. first: none was read yet.
+    pub fn item(&mut self, first: &mut bool) -> Read<bool> {
+        match self.peek()? {
+            b']' => {
+                self.at += 1;
+                return Ok(false);
+            }
+            b',' if !*first => self.at += 1,
+            _ if *first => {}
+            _ => return Err(Unreadable),
+        }
+        *first = false;
+        Ok(true)
+    }
+
+    /// True or false, which stands here.
+    pub fn truth(&mut self) -> Read<bool> {
+        if self.peek()? == b't' {
+            return self.word("true").map(|()| true);
+        }
+        self.word("false").map(|()| false)
+    }
+
     /// The value that stands here.
     pub fn value(&mut self) -> Read<Value<'a>> {
         match self.peek()? {

@@ -5,7 +5,8 @@
 //! (`transaction`); `batch` is a batch on its way, `border` what Python sees of it (core/line/engine.py). How Kafka has
 //! records: `kafka`, and for Python `outgoing` (stream/batches.py). `effects` adds up what the journal says, when a store
 //! is rebuilt (worker/takeover.py). Jobs draw without Redis, from a bucket in memory: `bucket`, its calls `bucket_call`, one
-//! item of them `bucket_draw`, and for Python `bucket_border`.
+//! item of them `bucket_draw`, and for Python `bucket_border`. A re-rate reads the journal by `gathering` and `told`, and rates
+//! a client's calls again by `rerate`, for Python `rerate_border`.
 
 mod addresses;
 mod amounts;
@@ -23,6 +24,7 @@ mod draw;
 mod due;
 mod effects;
 mod fees;
+mod gathering;
 mod identify;
 mod instants;
 mod json;
@@ -35,7 +37,10 @@ mod outgoing;
 mod packages;
 mod periods;
 mod prices;
+mod rerate;
+mod rerate_border;
 mod rules;
+mod told;
 mod transaction;
 mod zones;
 
@@ -50,7 +55,11 @@ mod engine {
     #[pymodule_export]
     use crate::effects::Effects;
     #[pymodule_export]
+    use crate::gathering::Gathering;
+    #[pymodule_export]
     use crate::outgoing::{kafka_batch, kafka_records};
+    #[pymodule_export]
+    use crate::rerate_border::Again;
 
     /// A panic of the engine, as Python sees it.
     #[pymodule_init]

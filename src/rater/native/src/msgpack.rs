@@ -94,6 +94,11 @@ impl Writer {
         self.sized(size, 0x90, 15, None, 0xDC);
     }
 
+    /// The head of a map of at most 15 names.
+    pub fn map(&mut self, size: u8) {
+        self.0.push(0x80 | size);
+    }
+
     fn sized(&mut self, size: usize, fixed: u8, fixed_max: usize, one: Option<u8>, two: u8) {
         let out = &mut self.0;
         match (size, one) {
@@ -210,6 +215,11 @@ impl<'a> Reader<'a> {
             _ => return Err(Unreadable),
         };
         self.take(size)
+    }
+
+    /// What is left.
+    pub fn rest(&self) -> &'a [u8] {
+        self.bytes
     }
 
     /// Whether nothing is left.

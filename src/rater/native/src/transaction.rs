@@ -4,6 +4,7 @@
 
 use crate::amounts::{write_count, write_micros};
 use crate::batch::{Batch, RateOf, Side, Stand, Text};
+use crate::bucket_draw::Drawn;
 use crate::cdr::CALLS;
 use crate::clients::View;
 use crate::draw::{Asked, Call, Head};
@@ -33,6 +34,34 @@ pub struct DrawResult {
     takes: Vec<Take>,
     fee: Option<(Option<usize>, Option<bool>, i64)>,
     low: Option<bool>,
+}
+
+impl DrawResult {
+    /// What an item got of a bucket in memory, as it would be told.
+    pub fn of(drawn: &Drawn) -> Self {
+        let takes = drawn.takes.iter().map(|take| (take.index, take.taken, take.left, take.covered));
+        Self {
+            outcome: RATED,
+            amount: drawn.amount,
+            sufficient: drawn.sufficient,
+            takes: takes.collect(),
+            fee: drawn.fee.as_ref().map(|fee| (fee.charged, fee.covered, fee.amount)),
+            low: None,
+        }
+    }
+}
+
+/// A fee that a side brought, by the one that its draw charged: its transaction, and what it adds to counters.
+pub fn brought<'a>(
+    side: &'a Side,
+    head: &Head,
+    charged: usize,
+    amount: i64,
+) -> Option<(&'a str, [(String, i64); 3])> {
+    let fee = side.fees.get(charged)?;
+    let begin = &head.opened.as_ref()?.packages.get(fee.group)?.field;
+    let sums = [("charged", 1), ("net", fee.net), ("amount", amount)];
+    Some((&*fee.value, sums.map(|(name, number)| (format!("{begin}.fee.{name}"), number))))
 }
 
 fn judged(number: i64) -> Option<bool> {
@@ -236,8 +265,8 @@ fn begin_effect(
     out.int(amount);
 }
 
-/// The transaction's JSON.
-fn write_transaction(
+/// Write the transaction's JSON.
+pub fn write_transaction(
     batch: &Batch,
     side: &Side,
     head: &Head,
