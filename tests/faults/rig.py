@@ -406,7 +406,7 @@ class Rig:
             "RATER_KAFKA__BOOTSTRAP_SERVERS": bootstrap,
             "RATER_KAFKA__GROUP_ID": self.prefix,
             "RATER_KAFKA__SESSION_TIMEOUT_MS": str(SESSION_MS),
-            "RATER_REDIS__URL": self.cluster[0] if self.cluster else redis_url,
+            "RATER_REDIS__URL": self._cluster_url() or redis_url,
             "RATER_REDIS__PREFIX": self.prefix,
             "RATER_REDIS__BUCKETS": str(self.buckets),
             "RATER_REDIS__TIMEOUT_S": str(REDIS_TIMEOUT_S),
@@ -415,6 +415,10 @@ class Rig:
             "RATER_TOPICS__REPLICATION_FACTOR": str(self.copies),
             "RATER_METRICS__PORT": "0",
         }
+
+    def _cluster_url(self) -> str:
+        """Return the URL that names all nodes of the Redis cluster, "" where there is none."""
+        return ",".join(self.cluster).replace(",redis://", ",")
 
     def settings(self) -> Settings:
         """Return the settings as the product reads them, for its own audit."""
