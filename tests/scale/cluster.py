@@ -223,9 +223,9 @@ class Cluster:
 
         async def done() -> bool:
             jobs = await ask(source, "CLUSTER", "GETSLOTMIGRATIONS")
-            states = [dict(zip(job[::2], job[1::2], strict=True))[b"state"] for job in jobs]
-            assert not {b"failed", b"canceled"} & set(states), jobs
-            return set(states) == {b"success"}
+            states = {job[b"state"] for job in jobs}
+            assert not {b"failed", b"canceled"} & states, jobs
+            return states == {b"success"}
 
         await until(done, f"slot {slot} has moved")
 
