@@ -346,6 +346,9 @@ class Rig:
         await self.topics.create({"bootstrap_servers": self.servers.bootstrap}, self.copies)
         for slot in self.slots[:workers]:
             self.launch(slot)
+        if workers:
+            # A load gives up after some seconds without an answer, and a busy machine starts workers slowly.
+            await until(self._all_taken, f"workers have taken all lanes; {self.told()}")
         await self.load_catalog()
         self._producer = AIOKafkaProducer(
             bootstrap_servers=self.servers.bootstrap, acks="all", request_timeout_ms=5000, linger_ms=5
@@ -354,6 +357,11 @@ class Rig:
         self._source = source
         self.feeding.set()
         self._tasks = [asyncio.create_task(self._feed()), asyncio.create_task(self._watch())]
+
+    def _all_taken(self) -> bool:
+        events = [line for slot in self.slots for line in slot.events()]
+        lanes = {line["lane"] for line in events if line.get("event") == "lane taken"}
+        return len(lanes) == self.partitions
 
     async def close(self) -> None:
         """End everything of this installation, also its topics."""

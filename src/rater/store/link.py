@@ -67,7 +67,8 @@ class Address(NamedTuple):
 class _TlsConnection(SSLConnection):
     """With one context for all: redis-py reads the machine's authorities for each connection, 31 ms of CPU.
 
-    In 256 of these, of a worker whose primary has changed, nothing else is done for eight seconds.
+    For 256 of these, of a worker whose primary has changed, nothing else would be done for eight seconds
+    (findings/redis-py-reads-authorities-for-each-connection.sh).
     """
 
     def __init__(self, *, shared: RedisSSLContext, **options: Any) -> None:
