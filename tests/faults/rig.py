@@ -359,7 +359,7 @@ class Rig:
         self._tasks = [asyncio.create_task(self._feed()), asyncio.create_task(self._watch())]
 
     def _all_taken(self) -> bool:
-        events = [line for slot in self.slots for line in slot.events()]
+        events = [line for slot in self.slots if slot.process is not None for line in slot.events()]
         lanes = {line["lane"] for line in events if line.get("event") == "lane taken"}
         return len(lanes) == self.partitions
 
