@@ -100,6 +100,7 @@ class Cluster:
         node = await asyncio.to_thread(self._start, len(self.nodes))
         self.nodes.append(node)
         await self._meet([node])
+        await self.sound()
         return node
 
     def stop(self) -> None:
