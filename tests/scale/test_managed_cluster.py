@@ -67,7 +67,7 @@ async def tls(door: int, server: int, folder: Path) -> AsyncIterator[Path]:
         yield public
 
 
-@pytest.mark.parametrize("flavour", ["redis", "valkey"])
+@pytest.mark.parametrize("flavour", ["valkey", pytest.param("redis", marks=pytest.mark.long)])
 async def test_calls_are_rated_on_a_managed_cluster(
     system_of: SystemOf, start_redis: Callable[..., Redis], tmp_path: Path, prefix: str, flavour: Flavour
 ) -> None:
