@@ -11,7 +11,7 @@ BUILD_ENGINE := $(BIN)/python $(CRATE)/building.py
 # Two test processes, each with servers of its own (tests/README.md): `make test JOBS=4`.
 JOBS ?= 2
 
-.PHONY: demo engine wheels test test-newest coverage test-faults test-backlog test-oracle test-life test-explain test-planted test-kamailio test-deploy golden-chart fault-figure fault-table bench bench-growth lint venv lock clean
+.PHONY: demo engine wheels test test-newest coverage test-faults test-backlog test-oracle test-life test-explain test-planted test-kamailio test-scale test-deploy golden-chart fault-figure fault-table bench bench-growth lint venv lock clean
 
 demo: venv
 	$(BIN)/rater demo
@@ -72,6 +72,11 @@ test-planted: $(STAMP)
 # kamailio-extra-modules, sip-tester; RATER_KAMAILIO=FOLDER where they are unpacked and not installed.
 test-kamailio: $(STAMP)
 	RATER_KAMAILIO=$(or $(RATER_KAMAILIO),/) $(BIN)/pytest tests/kamailio $(PYTEST_ARGS)
+
+# Clusters of Redis and of Valkey, three primaries and three replicas each, hurt and changed under load; workers that come and
+# go: some 15 minutes. RATER_CHURN_SECONDS=600 for longer.
+test-scale: engine
+	RATER_FAULTS=all $(BIN)/pytest tests/scale --log-cli-level=INFO $(PYTEST_ARGS)
 
 # deploy/ with Helm itself, as a Python package of 250 MB, which other tests do not need: it is kept in .venv/helm.
 test-deploy: engine .venv/helm

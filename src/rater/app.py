@@ -31,6 +31,7 @@ from rater.jobs.audit import audit as run_audit
 from rater.jobs.audit_file import AuditFile
 from rater.jobs.commands import Sender
 from rater.jobs.digest import digest
+from rater.jobs.growing import Growing
 from rater.jobs.load import Loaded, Loader
 from rater.jobs.recycle import Recycling, Report
 from rater.jobs.rerate_reading import Sources
@@ -42,6 +43,7 @@ from rater.queries.connections import Connections
 from rater.queries.pending_charges import pending_charges
 from rater.source_maps import open_maps
 from rater.store.buckets import Buckets
+from rater.store.link import Link
 from rater.stream.content import read_content
 from rater.stream.coverage import uncovered
 from rater.stream.topics import Topics, topic_ids
@@ -157,6 +159,8 @@ async def connected(
         problems = await store.check()
         if problems:
             raise Halt("\n".join(problems))
+        for text in await store.remarks():
+            log.warning("Redis cannot be looked at whole", reason=text)
         measured = metrics or Metrics()
         measured.engine = "python" if native is None else "native"
         measured.catalog(None)
@@ -226,6 +230,20 @@ async def loader(
 def user() -> str:
     """Return the name of the user of this process: who commands, unless they say otherwise."""
     return getpass.getuser()
+
+
+async def grow_topics(settings: Settings, progress: Callable[[str], None]) -> int:
+    """Add partitions up to `topics.partitions`; returns how many lanes there were. See `jobs/growing.py`."""
+    redis, client, topics = settings.redis, kafka_client(settings), topics_of(settings)
+    link = Link(redis.url, redis.username, redis.password, redis.timeout_s)
+    try:
+        await link.open()
+        # Not connected as a store: that would refuse another number of lanes than Redis has.
+        store = Buckets(link, redis.prefix, redis.buckets, topics.partitions)
+        made = Loader(client, topics, store, catalogs_of(settings), progress, user())
+        return await Growing(made, link, redis.prefix, redis.buckets, settings.kafka.group_id).grow()
+    finally:
+        await link.close()
 
 
 @asynccontextmanager

@@ -81,7 +81,7 @@ def world(app: Put, monkeypatch: pytest.MonkeyPatch) -> Put:
             async def check() -> list[str]:
                 return store or []
 
-            yield SimpleNamespace(check=check)
+            yield SimpleNamespace(check=check, remarks=nothing)
 
         async def in_force(*_: object) -> tuple[int, Content] | None:
             if isinstance(loaded, Exception):

@@ -346,6 +346,9 @@ class Rig:
         await self.topics.create({"bootstrap_servers": self.servers.bootstrap}, self.copies)
         for slot in self.slots[:workers]:
             self.launch(slot)
+        if workers:
+            # A load gives up after some seconds without an answer, and a busy machine starts workers slowly.
+            await until(self._all_taken, f"workers have taken all lanes; {self.told()}")
         await self.load_catalog()
         self._producer = AIOKafkaProducer(
             bootstrap_servers=self.servers.bootstrap, acks="all", request_timeout_ms=5000, linger_ms=5
@@ -354,6 +357,11 @@ class Rig:
         self._source = source
         self.feeding.set()
         self._tasks = [asyncio.create_task(self._feed()), asyncio.create_task(self._watch())]
+
+    def _all_taken(self) -> bool:
+        events = [line for slot in self.slots if slot.process is not None for line in slot.events()]
+        lanes = {line["lane"] for line in events if line.get("event") == "lane taken"}
+        return len(lanes) == self.partitions
 
     async def close(self) -> None:
         """End everything of this installation, also its topics."""
@@ -406,7 +414,7 @@ class Rig:
             "RATER_KAFKA__BOOTSTRAP_SERVERS": bootstrap,
             "RATER_KAFKA__GROUP_ID": self.prefix,
             "RATER_KAFKA__SESSION_TIMEOUT_MS": str(SESSION_MS),
-            "RATER_REDIS__URL": self.cluster[0] if self.cluster else redis_url,
+            "RATER_REDIS__URL": self._cluster_url() or redis_url,
             "RATER_REDIS__PREFIX": self.prefix,
             "RATER_REDIS__BUCKETS": str(self.buckets),
             "RATER_REDIS__TIMEOUT_S": str(REDIS_TIMEOUT_S),
@@ -415,6 +423,10 @@ class Rig:
             "RATER_TOPICS__REPLICATION_FACTOR": str(self.copies),
             "RATER_METRICS__PORT": "0",
         }
+
+    def _cluster_url(self) -> str:
+        """Return the URL that names all nodes of the Redis cluster, "" where there is none."""
+        return ",".join(self.cluster).replace(",redis://", ",")
 
     def settings(self) -> Settings:
         """Return the settings as the product reads them, for its own audit."""

@@ -249,7 +249,8 @@ class Shadow:
             near = request.generation, request.generation - 1, request.generation + 1
             names = [keys.gate, keys.lane(request.lane), keys.outcomes(request.lane)]
             names += (*map(keys.generation, near), *map(keys.cells, near))
-            same("keys", args.keys, [*names, *(keys.client + client for client in clients), keys.unsettled])
+            names += [keys.client + client for client in clients]
+            same("keys", args.keys, [*names, keys.nothing, keys.unsettled])
             argv = [request.lane, TOKEN, NUMBER, payload, digests, context]
             if changes is not None:
                 argv.append(changes)

@@ -23,6 +23,12 @@ TURNS = 60
 """Of the loop: more than a command and its reply take."""
 STANDALONE = b"$17\r\ncluster_enabled:0\r\n"
 SILENT = b""
+IN_CLUSTER = b"$17\r\ncluster_enabled:1\r\n"
+
+
+def all_slots(port: int) -> bytes:
+    """Return the map of a cluster of one node."""
+    return b"*1\r\n*3\r\n:0\r\n:16383\r\n*2\r\n$9\r\n127.0.0.1\r\n:%d\r\n" % port
 
 
 @asynccontextmanager
@@ -222,9 +228,9 @@ async def test_moved_slots_are_found_again() -> None:
 
     def answer(words: list[bytes]) -> bytes | None:
         if words[0] == b"INFO":
-            return b"$17\r\ncluster_enabled:1\r\n"
+            return IN_CLUSTER
         if words[0] == b"CLUSTER":
-            return b"*1\r\n*3\r\n:0\r\n:16383\r\n*2\r\n$9\r\n127.0.0.1\r\n:%d\r\n" % owner
+            return all_slots(owner)
         return b"-MOVED 12539 127.0.0.1:%d\r\n" % owner
 
     async with serving(answer) as old, serving(lambda _: b"$3\r\nnew\r\n") as new:
@@ -238,12 +244,73 @@ async def test_moved_slots_are_found_again() -> None:
         await link.close()
 
 
+async def test_the_map_comes_from_whoever_has_one() -> None:
+    """The named node is down, another one hangs, a third was taken out: the fourth tells where slots are."""
+    asked: list[str] = []
+
+    def out(words: list[bytes]) -> bytes | None:
+        asked.append("out")
+        return IN_CLUSTER if words[0] == b"INFO" else b"*0\r\n"
+
+    def silent(_: list[bytes]) -> bytes | None:
+        asked.append("silent")
+        return SILENT
+
+    def good(words: list[bytes]) -> bytes | None:
+        return {b"INFO": IN_CLUSTER, b"CLUSTER": all_slots(port)}.get(words[0], b"$3\r\nyes\r\n")
+
+    async with serving(lambda _: None) as gone:
+        pass
+    async with serving(silent) as hangs, serving(out) as other, serving(good) as port:
+        nodes = ",".join(f"{HOST}:{one}" for one in (gone, hangs, other, port))
+        link = Link(f"redis://{nodes}/0", None, None, SHORT_S)
+        await link.open()
+        assert await link.ask("key", "GET", "key") == b"yes"
+        assert set(asked) == {"silent", "out"}
+        await link.close()
+
+
+async def test_who_gave_cause_for_doubt_is_asked_last() -> None:
+    """A primary that was cut off from its cluster has an old map for ever: the others are asked first."""
+    cut_off = False
+
+    def old(words: list[bytes]) -> bytes | None:
+        if words[0] == b"INFO":
+            return IN_CLUSTER
+        if words[0] == b"CLUSTER":
+            return all_slots(first)
+        return b"-CLUSTERDOWN The cluster is down\r\n" if cut_off else b"$3\r\nold\r\n"
+
+    def new(words: list[bytes]) -> bytes | None:
+        return all_slots(takes_over) if words[0] == b"CLUSTER" else b"$3\r\nnew\r\n"
+
+    async with serving(old) as first, serving(new) as takes_over:
+        link = Link(f"redis://{HOST}:{first},{HOST}:{takes_over}", None, None, TIMEOUT_S)
+        await link.open()
+        assert await link.ask("key", "GET", "key") == b"old"
+        cut_off = True
+        with pytest.raises(StoreDown, match="cluster is down"):
+            await link.ask("key", "GET", "key")
+        assert await link.ask("key", "GET", "key") == b"new"
+        await link.close()
+
+
+async def test_no_node_answers() -> None:
+    """Then nothing was done, and the fault says how many were asked."""
+    async with serving(lambda _: None) as one, serving(lambda _: None) as two:
+        pass
+    link = Link(f"redis://{HOST}:{one},{HOST}:{two}", None, None, TIMEOUT_S)
+    with pytest.raises(StoreDown, match=f"none of 2 Redis nodes answers; the last of them: .*:{two} is not"):
+        await link.open()
+    await link.close()
+
+
 async def test_uncovered_slot_says_which() -> None:
     """A cluster that lacks an owner for a slot does nothing, and the fault names the slot."""
 
     def answer(words: list[bytes]) -> bytes | None:
         if words[0] == b"INFO":
-            return b"$17\r\ncluster_enabled:1\r\n"
+            return IN_CLUSTER
         return b"*1\r\n*3\r\n:0\r\n:10\r\n*2\r\n$0\r\n\r\n:1\r\n"
 
     async with serving(answer) as port:

@@ -62,7 +62,7 @@ def test_draw_is_laid_out_as_the_functions_read_it() -> None:
         "p{0}:g", "p{0}:l:0", "p{0}:o:0", "p{0}:u:4", "p{0}:u:3", "p{0}:u:5",
         "p{0}:f:4", "p{0}:f:3", "p{0}:f:5",
         "p{0}:c:c", "p{0}:c:d", "p{0}:c:new", "p{0}:r:new", KEYS.accounts("account"),
-        "p{0}:d:8", "p{0}:d:7", "p{0}:p:gold", "p{0}:h:new", "p{0}:w",
+        "p{0}:d:8", "p{0}:d:7", "p{0}:p:gold", "p{0}:h:new", "p{0}:m", "p{0}:w",
     ]  # fmt: skip
     assert args.argv[:3] == [0, 1, 2]
     assert args.argv[4:6] == [b"12345678same12345678", b"context"]
@@ -149,7 +149,8 @@ def test_sums_go_as_text() -> None:
     lists = msgpack.decode(args.argv[3], type=list)
     assert lists[4] == [4, "b", "9223372036854775809", 4, "1.1.a", "-9007199254740993"]
     assert args.keys[3:8] == ["p{0}:c:c", "p{0}:u:6", "p{0}:f:6", "p{0}:u:7", "p{0}:f:7"]
-    assert args.keys[8:] == ["p{0}:d:9", "p{0}:d:8", "p{0}:p:gold", "p{0}:h:c", "p{0}:k:3", "p{0}:w"]
+    indexed = ["p{0}:d:9", "p{0}:d:8", "p{0}:p:gold", "p{0}:h:c", "p{0}:k:3", "p{0}:w"]
+    assert args.keys[8:] == [*indexed, "p{0}:m"]
     assert (lists[6], lists[7], lists[10]) == ([5, 6, 5], [7, 8, 6, 7], ["4", 8, 9])
     assert lists[11:] == [
         [9, 10, 10, 11],

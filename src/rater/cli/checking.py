@@ -42,7 +42,8 @@ def check(catalogs: tuple[str, ...]) -> int:
     """Check settings, source maps, catalog files, Kafka with its topics, and Redis; change nothing.
 
     Each problem is a line that says what, where and the remedy; exit code 1 if there is one. So is each
-    warning: records without a time, codes and rules that match nothing; the exit code is 0 with them. Which
+    warning: records without a time, codes and rules that match nothing, what a managed Redis does not let us
+    see; the exit code is 0 with them. Which
     release of the time zones is in force, and which is installed here, is told on standard error.
 
     \b
@@ -112,7 +113,7 @@ async def _servers(settings: Settings, file: CatalogFile | None) -> list[Problem
     """Return what is wrong with the servers, and what is odd in the catalog in force or the file."""
     found, in_force = await _kafka(settings)
     try:
-        found += [Problem("redis", text) for text in await _redis_problems(settings)]
+        found += await _redis_problems(settings)
     except (Wait, Halt, OSError) as fault:
         found.append(Problem("redis", str(fault)))
     return [*found, *(Problem("catalog", text, is_warning=True) for text in _idle(in_force, file))]
@@ -173,11 +174,13 @@ async def _catalog(settings: Settings) -> tuple[list[str], Content | None]:
     return [], content
 
 
-async def _redis_problems(settings: Settings) -> list[str]:
+async def _redis_problems(settings: Settings) -> list[Problem]:
+    """Return what is wrong with Redis, and what could not be looked at."""
     from rater.app import opened_store
 
     async with opened_store(settings) as store:
-        return await store.check()
+        found = [Problem("redis", text) for text in await store.check()]
+        return found + [Problem("redis", text, is_warning=True) for text in await store.remarks()]
 
 
 def _idle(in_force: Content | None, file: CatalogFile | None) -> Iterator[str]:

@@ -71,7 +71,10 @@ SETTING_FLAGS: dict[str, tuple[str, str]] = {
         "kafka.session_timeout_ms",
         "Silence after which a worker's lanes go to others.",
     ),
-    "--redis-url": ("redis.url", "redis://HOST:PORT/DB, rediss://… with TLS, or unix:///PATH."),
+    "--redis-url": (
+        "redis.url",
+        "redis://HOST:PORT/DB, rediss://… with TLS, or unix:///PATH; of a cluster HOST:PORT,HOST:PORT.",
+    ),
     "--topics-prefix": ("topics.prefix", "How the names of the system's own topics begin."),
     "--partitions": ("topics.partitions", "Partitions of the system's own topics."),
     "--replication-factor": ("topics.replication_factor", "Copies of each topic."),

@@ -91,7 +91,7 @@ def worker(worker_id: str | None) -> int:
 
 @click.group()
 def topics() -> None:
-    """Make the topics in Kafka."""
+    """Make the topics in Kafka, and add partitions to them."""
 
 
 @topics.command("create")
@@ -120,6 +120,30 @@ async def _create_topics(settings: Settings) -> tuple[list[str], list[str]]:
     client, wanted = kafka_client(settings), topics_of(settings)
     told = await wanted.create(client, settings.topics.replication_factor)
     return told, await wanted.check(client)
+
+
+@topics.command("grow")
+@settings_options(prints=True)
+def topics_grow() -> None:
+    """Add partitions, and so lanes, up to topics.partitions, while no worker runs.
+
+    Stop all workers, which drain, and set the new number in the settings of all; then this; then start them.
+    Partitions cannot be taken away again. Where it was interrupted, the same again ends it.
+
+    \b
+    Example:
+      rater --config rater.toml topics grow
+    """
+    settings = invocation().settings()
+    from rater.app import grow_topics
+
+    before, now = run(grow_topics(settings, say), settings), settings.topics.partitions
+    if invocation().json:
+        print_json({"before": before, "partitions": now})
+    if before == now:
+        say(f"there are {now} lanes already; nothing was changed")
+    else:
+        say(f"{now} lanes, {before} before; start the workers with topics.partitions = {now}")
 
 
 @click.command()

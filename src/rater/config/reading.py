@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Struct
 
+from rater.config.redis_urls import each_node
 from rater.config.settings import (
     DEFAULT_SOURCE,
     OWN_TOPICS,
@@ -237,14 +238,28 @@ def _read_secrets(values: dict[str, dict[str, Any]], problems: list[str]) -> Non
                 )
 
 
+def _redis_faults(url: str) -> Iterator[str]:
+    """Yield what is wrong with the nodes that are named."""
+    nodes = each_node(url)
+    for node in nodes:
+        try:
+            parts = urlsplit(node)
+            port = parts.port
+        except ValueError as error:
+            yield f"redis.url = {_shown('url', url)}: {error}; give redis://HOST:PORT/DB"
+            continue
+        if len(nodes) > 1 and (not parts.hostname or port is None):
+            yield (
+                f"redis.url = {_shown('url', url)}: of several nodes each needs host and port; give "
+                "redis://HOST:PORT,HOST:PORT"
+            )
+            return
+
+
 def _across(settings: Settings) -> Iterator[str]:
     """Yield what is wrong between settings that are right each by itself."""
     yield from _security(settings.kafka)
-    url = settings.redis.url
-    try:
-        _ = urlsplit(url).port
-    except ValueError as error:
-        yield f"redis.url = {_shown('url', url)}: {error}; give redis://HOST:PORT/DB"
+    yield from _redis_faults(settings.redis.url)
     for name, profile in settings.decks.items():
         for key, value, problem in profile_faults(profile):
             yield f"decks.{name}.{key} = {_shown(key, value)}: {problem}"

@@ -88,7 +88,8 @@ class Redis(Section, frozen=True, kw_only=True):
         str,
         Meta(
             pattern=r"^(rediss?://[^\s/]+|unix:///)",
-            description="redis://HOST:PORT/DB, rediss://HOST:PORT/DB with TLS, or unix:///PATH",
+            description="redis://HOST:PORT/DB, rediss://HOST:PORT/DB with TLS, or unix:///PATH; of a cluster "
+            "some nodes, any of which tells of the others: redis://HOST:PORT,HOST:PORT",
         ),
     ] = "redis://localhost:6379/0"
     username: str | None = None

@@ -31,8 +31,9 @@ PAUSE_S = 0.5
 QUIET_ROUNDS = 3
 """What differs over so many rounds without a new record of it is a finding."""
 
-CLIENTS_AT_ONCE = 200
-"""Clients of which the state is asked for at once."""
+CLIENTS_AT_ONCE = 50
+"""Clients of which the state is asked for at once, each by a connection: services count these, and to begin
+200 by TLS takes a busy machine longer than a call may take."""
 
 
 ReadOn = Callable[[Collection[str]], Awaitable[Mapping[str, Sequence[Step]]]]

@@ -195,7 +195,7 @@ class Loader:
         # Our own record ends the reading: what loads before us committed lies below it (PROTOCOL.md 5.4).
         key, value, headers = control_record(Owner(self.actor, "load"))
         (own,) = await writer.write([(self.topics.commands, 0, key, value, headers)])
-        present = await self._current(own)
+        present = await self.current(own)
         _check_expected(present, expected)
         merged: Merged | list[Fault] = found
         if present.version != seen.version:
@@ -236,7 +236,7 @@ class Loader:
             waits = bool(await undecided(self.client, commands, lanes))
             late = time.monotonic() > until
             if not waited or not waits or late:
-                present = await self._current(await end_offset(self.client, commands, 0))
+                present = await self.current(await end_offset(self.client, commands, 0))
                 existing = await self._existing(present, file)
                 merged = merge(present.content, file, present.after(at_ms), existing)
                 if not waits or late or file.faults or (isinstance(merged, Merged) and merged.changed):
@@ -253,9 +253,9 @@ class Loader:
 
     async def present(self) -> Present:
         """Return the newest catalog, queued ones included."""
-        return await self._current(await end_offset(self.client, self.topics.commands, 0))
+        return await self.current(await end_offset(self.client, self.topics.commands, 0))
 
-    async def _current(self, until: int) -> Present:
+    async def current(self, until: int) -> Present:
         """Return the newest catalog of those whose manifest lies below this offset of the commands.
 
         One that was read is not read again: a copy of a million rows takes 200 MB.

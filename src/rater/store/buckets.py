@@ -94,6 +94,10 @@ class Buckets(SnapshotStore):
         """Return a sentence for each thing about the servers that must be changed, each with its remedy."""
         return await self._library.check()
 
+    async def remarks(self) -> list[str]:
+        """Return a sentence for each thing that `check` could not look at."""
+        return await self._library.remarks()
+
     # ------------------------------------------------------------------ taking a lane
     async def fence(self, bucket: int, lane: int, token: int) -> FenceReply:
         """Make `token` the lane's owner; returns what the bucket keeps of the lane."""

@@ -32,6 +32,8 @@
 --   p:PACK   list   clients that were ever given the package; one may be there twice
 --   h:CLIENT hash   CLIENT_PACKAGE.PERIOD -> version that put it .. ":" .. row: periods that have left the register
 --   w        hash   client -> lane .. ":" .. call of the last change of it, while the outcome of that is kept
+--   m        none   never written. A function that empties a key and writes it again fails half-way where its slot is moved
+--                   key by key; one that names this key is refused there before it begins
 --   k:LANE   hash   identity and version -> a change of the lane that other lanes went on from, as they have it
 --
 -- Every reply is an array that begins with status and the call number expected next.
@@ -225,7 +227,7 @@ end
 --
 -- KEYS  1 g | 2 l:LANE | 3 o:LANE | 4-6 u:GEN, u:GEN-1, u:GEN+1 | 7-9 f: of these | then c:CLIENT of each use, then of
 --       changes that are not among them | then r:CLIENT of each change | then a:SHARD of each account entry | then d:HOUR,
---       p:PACK, h:CLIENT that the changes point at, by index | w, the last
+--       p:PACK, h:CLIENT that the changes point at, by index | m, which is never there, and w, the last
 -- ARGV  1 lane | 2 token | 3 call | 4 payload, msgpack flat list (below) | 5 key .. content .. older key of each item,
 --       20 bytes each; the older key is without the client, as rater_v1 remembered it, and lies in the same group |
 --       6 context |
@@ -1213,7 +1215,7 @@ local function unsafe_sum(keys, sums)
 end
 
 -- rater_v4_reconcile: add corrections. The gate is not asked: this is what opens it.
--- KEYS 1 g | 2 l:LANE | 3 o:LANE | then those that the payload points at, by index
+-- KEYS 1 g | 2 l:LANE | 3 o:LANE | then those that the payload points at, by index | m, which is never there
 -- ARGV 1 lane | 2 token | 3 call | 4 payload, msgpack list of
 --      floor, final (1 | 0), lane_ms, calls whose outcomes are dropped (as text),
 --      sums {key of c, field, delta as text}, registers {key of c, key of r, version, register},
@@ -1523,7 +1525,7 @@ local MIXED = 'RATER_MIXED a worker of an earlier version wrote to a bucket that
   .. 'it, delete all keys of the prefix, and start the workers again: '
 
 -- rater_v4_restore: put a part of what snapshots say in place, in a bucket that lost all; or ask how far it is.
--- KEYS 1 g | 2 l:LANE | then l: of each lane | then those that the payload points at, by index
+-- KEYS 1 g | 2 l:LANE | then l: of each lane | then those that the payload points at, by index | m, which is never there
 -- ARGV 1 lane | 2 token | 3 call | 4 lanes | 5 payload, "" to ask: msgpack list of clients {key of c, of r, of h, register,
 --      n, field, value as text ..., m, field, row ...}, accounts {key of a, account, client}, members {key of p, client},
 --      hints {key of d, element}, lowest hour of these | false, floors {of each lane; none: there are no

@@ -15,7 +15,7 @@ ACCOUNT_SHARDS = 64
 class Keys:
     """The keys of one bucket."""
 
-    __slots__ = ("_base", "_buckets", "client", "client_state", "gate", "unsettled")
+    __slots__ = ("_base", "_buckets", "client", "client_state", "gate", "nothing", "unsettled")
 
     def __init__(self, prefix: str, bucket: int, buckets: int) -> None:
         """Name the keys of `bucket`, one of `buckets`."""
@@ -24,6 +24,8 @@ class Keys:
         self._buckets = buckets
         self.gate = f"{base}g"
         self.unsettled = f"{base}w"
+        self.nothing = f"{base}m"
+        """Never written: who names it is refused while the slot is moved key by key (PROTOCOL.md 5.6)."""
         self.client = f"{base}c:"  # to be followed by the client's id
         self.client_state = f"{base}r:"  # the same
 

@@ -3,17 +3,25 @@
 A call is sent once. What went wrong before anything was sent, or is refused by Redis before a function
 begins, did nothing: StoreDown. A reply that does not come leaves it open: StoreUnknown. redis-py's own
 cluster client repeats commands by itself in some of these cases, so this module keeps the map of the cluster
-and uses its connections only.
+and uses its connections only. The map is asked of any node that answers, those first that gave no cause for
+doubt: a node that hangs, or was cut off from the others, knows an old one.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from typing import Any, NamedTuple, Never
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from typing import Any, NamedTuple, Never, TypeVar
 
 from hiredis import HiredisError, pack_command
-from redis.asyncio.connection import Connection, ConnectionPool, parse_url
+from redis.asyncio.connection import (
+    Connection,
+    ConnectionPool,
+    RedisSSLContext,
+    SSLConnection,
+    parse_url,
+)
 from redis.backoff import NoBackoff
 from redis.crc import key_slot
 from redis.exceptions import (
@@ -32,13 +40,16 @@ from redis.exceptions import (
 )
 from redis.retry import Retry
 
+from rater.config.redis_urls import each_node
 from rater.errors import Halt, StoreDown, StoreUnknown
 
+_T = TypeVar("_T")
 _CONNECTIONS_MAX = 1024  # each lane has one call in flight for each bucket
 _MOVED = (AskError, ClusterDownError, ReadOnlyError, TryAgainError)  # AskError: MovedError too
 _REFUSED = (BusyLoadingError, OutOfMemoryError, *_MOVED)
 _REFUSED_BEGIN = ("BUSY", "MISCONF", "NOREPLICAS", "UNKILLABLE")
 _FULL = "max number of clients reached"  # said to a new connection, which is then closed
+_UNKNOWN = ("unknown command", "unknown subcommand")
 _DENIED = (AuthenticationError, AuthenticationWrongNumberOfArgsError, AuthorizationError, NoPermissionError)
 
 
@@ -53,13 +64,28 @@ class Address(NamedTuple):
     port: int
 
 
+class _TlsConnection(SSLConnection):
+    """With one context for all: redis-py reads the machine's authorities for each connection, 31 ms of CPU.
+
+    For 256 of these, of a worker whose primary has changed, nothing else would be done for eight seconds
+    (findings/redis-py-reads-authorities-for-each-connection.sh).
+    """
+
+    def __init__(self, *, shared: RedisSSLContext, **options: Any) -> None:
+        super().__init__(**options)
+        self.ssl_context = shared
+
+
 class Link:
     """Sends a command to the server that has a key."""
 
     def __init__(self, url: str, username: str | None, password: str | None, timeout_s: float) -> None:
-        """Connect to nothing yet. Raises Halt when the URL cannot be read."""
+        """Connect to nothing yet. url: of a server, or of some nodes of a cluster (`config.redis_urls`).
+
+        Raises Halt when it cannot be read.
+        """
         try:
-            options: dict[str, Any] = dict(parse_url(url))
+            options, *others = [dict[str, Any](parse_url(one)) for one in each_node(url)]
         except ValueError as error:
             raise Halt(f"redis.url: {error}; write it like redis://HOST:PORT/DB") from error
         if username is not None:
@@ -75,27 +101,44 @@ class Link:
             "decode_responses": False,
         }
         self._class: type[Connection] = options.pop("connection_class", Connection)
+        self._tls: RedisSSLContext | None = None
         try:
-            self._class(**options)
+            first = self._class(**options)
         except (TypeError, RedisError) as error:
             raise Halt(
                 f"redis.url: what stands behind its `?` is refused ({error}); correct it or take it away, or "
                 "begin the URL with rediss:// if it is of TLS"
             ) from error
-        self._seed = Address(options.pop("host", options.get("path", "localhost")), options.pop("port", 6379))
-        self._options = options
+        if isinstance(first, SSLConnection):
+            self._class, self._tls = _TlsConnection, first.ssl_context
+        self._seeds = [
+            Address(one.pop("host", one.get("path", "localhost")), one.pop("port", 6379))
+            for one in (options, *others)
+        ]
+        self._options = options if self._tls is None else {**options, "shared": self._tls}
         self._pools: dict[Address, ConnectionPool] = {}
         self._slots: list[tuple[int, int, Address]] = []
         self._stale = False
+        self._doubted: Address | None = None
+        """Where a command failed last, or found no cluster."""
         self._mapping = asyncio.Lock()
         self.cluster = False
 
     async def open(self) -> None:
         """Find out whether this is a cluster, and its map. Raises StoreDown, StoreUnknown or Halt."""
-        info = str(await self._send(self._seed, "INFO", "cluster"), "utf-8", "replace")
-        self.cluster = "cluster_enabled:1" in info
+        self.cluster = await self._first(self._seeds, self._is_in_cluster)
         if self.cluster:
             await self._map()
+
+    async def _is_in_cluster(self, seed: Address) -> bool:
+        told = str(await self._send(seed, "INFO", "cluster"), "utf-8", "replace")
+        found = "cluster_enabled:1" in told
+        if not found and len(self._seeds) > 1:
+            raise Halt(
+                f"redis.url names {len(self._seeds)} nodes, but {seed.host}:{seed.port} is no cluster's: "
+                "name the one server that has the data, or nodes of a cluster"
+            )
+        return found
 
     async def close(self) -> None:
         """Close all connections."""
@@ -105,7 +148,7 @@ class Link:
     async def primaries(self) -> list[Address]:
         """Return the servers that hold keys: one, but in a cluster. Raises StoreDown."""
         if not self.cluster:
-            return [self._seed]
+            return self._seeds[:1]
         if self._stale:
             await self._map()
         return sorted({address for _, _, address in self._slots})
@@ -132,7 +175,7 @@ class Link:
 
     async def _address(self, key: str) -> Address:
         if not self.cluster:
-            return self._seed
+            return self._seeds[0]
         if self._stale:
             await self._map()
         slot = key_slot(key.encode())
@@ -147,20 +190,38 @@ class Link:
         async with self._mapping:
             if self._slots and not self._stale:
                 return  # another call has just done it
-            fault: Exception = StoreDown(f"no node of the Redis cluster at {self._seed.host} answers")
-            for address in dict.fromkeys([*(address for _, _, address in self._slots), self._seed]):
-                try:
-                    ranges = await self._send(address, "CLUSTER", "SLOTS")
-                except (StoreDown, StoreUnknown) as error:
-                    fault = error
-                    continue
-                self._slots = [
-                    (first, last, Address(str(primary[0] or b"", "utf-8") or address.host, primary[1]))
-                    for first, last, primary, *_ in ranges
-                ]
-                self._stale = False
-                return
-            raise StoreDown(str(fault)) from fault
+            known = dict.fromkeys([*(address for _, _, address in self._slots), *self._seeds])
+            nodes = sorted(known, key=lambda address: address == self._doubted)
+            self._slots = await self._first(nodes, self._slots_by)
+            self._stale = False
+
+    async def _slots_by(self, node: Address) -> list[tuple[int, int, Address]]:
+        """Return the map as a node has it: first and last slot, and who serves them."""
+        ranges = await self._send(node, "CLUSTER", "SLOTS")
+        if not ranges:
+            raise StoreDown(
+                f"Redis at {node.host}:{node.port} knows of no slots: was it taken out of its cluster?"
+            )
+        return [
+            (first, last, Address(str(primary[0] or b"", "utf-8") or node.host, primary[1]))
+            for first, last, primary, *_ in ranges
+        ]
+
+    async def _first(self, nodes: Sequence[Address], ask: Callable[[Address], Awaitable[_T]]) -> _T:
+        """Return what the first of these tells that can be asked. Raises StoreDown, StoreUnknown, Halt."""
+        for node in nodes[:-1]:
+            with suppress(StoreDown, StoreUnknown):
+                return await ask(node)
+        try:
+            return await ask(nodes[-1])
+        except (StoreDown, StoreUnknown) as fault:
+            if len(nodes) == 1:
+                raise
+            raise StoreDown(f"none of {len(nodes)} Redis nodes answers; the last of them: {fault}") from fault
+
+    def _doubt(self, address: Address) -> None:
+        """Have the map asked anew before the next command, of this node last."""
+        self._stale, self._doubted = True, address
 
     def _pool(self, address: Address) -> ConnectionPool:
         pool = self._pools.get(address)
@@ -184,7 +245,9 @@ class Link:
         except _DENIED as error:
             _deny(address, error)
         except (RedisError, OSError) as error:
-            self._stale = True
+            self._doubt(address)
+            if self._tls is not None:
+                self._tls.context = None  # certificates may have been renewed: they are read again
             message = f"Redis at {address.host}:{address.port} is not reachable ({error}); check redis.url"
             raise StoreDown(message) from error
         try:
@@ -195,11 +258,11 @@ class Link:
         except ResponseError as error:
             if len(commands) > 1:
                 await connection.disconnect(nowait=True)  # replies may still come
-            await self._refused(pool, address, error)
+            await self._refused(pool, address, error, commands[0][0])
         except (BusyLoadingError, *_DENIED) as error:
             if len(commands) > 1:
                 await connection.disconnect(nowait=True)
-            await self._refused(pool, address, error)
+            await self._refused(pool, address, error, commands[0][0])
         except BaseException as error:
             await connection.disconnect(nowait=True)  # its reply may still come: never read it as another's
             if not isinstance(error, RedisError | OSError | HiredisError):
@@ -209,7 +272,7 @@ class Link:
                 raise StoreDown(
                     f"{where} takes no more connections: {error}; raise maxclients there"
                 ) from error
-            self._stale = True
+            self._doubt(address)
             raise StoreUnknown(
                 f"{where} did not answer: {str(error) or type(error).__name__}. Whether it did what "
                 "was asked is found out as the lane is taken again"
@@ -217,8 +280,8 @@ class Link:
         finally:
             await pool.release(connection)
 
-    async def _refused(self, pool: ConnectionPool, address: Address, error: RedisError) -> Never:
-        """Raise what an error reply means."""
+    async def _refused(self, pool: ConnectionPool, address: Address, error: RedisError, name: str) -> Never:
+        """Raise what an error reply to a command means."""
         text = str(error)
         where = f"Redis at {address.host}:{address.port}"
         if isinstance(error, _DENIED):
@@ -226,12 +289,19 @@ class Link:
         if "Function not found" in text:
             raise FunctionMissing(f"{where} has no functions of rater; they are loaded again") from error
         if isinstance(error, _MOVED):
-            self._stale = True
+            self._doubt(address)
+            if isinstance(error, AskError):  # it has just told where the slot is: nobody knows better
+                self._doubted = None
             await pool.disconnect(inuse_connections=False)  # the name may lead elsewhere by now
         if isinstance(error, _REFUSED) or text.startswith(_REFUSED_BEGIN):
             raise StoreDown(f"{where} does nothing at present: {type(error).__name__}: {text}") from error
+        if any(words in text for words in _UNKNOWN):
+            raise Halt(
+                f"{where} has no {name}: {text}. rater needs the commands that `rater config acl` lists; use "
+                "a server, or a service, that offers them"
+            ) from error
         raise Halt(
-            f"{where} refused a command: {text}. Check that redis.prefix is used by nothing else "
+            f"{where} refused {name}: {text}. Check that redis.prefix is used by nothing else "
             "and that the functions loaded there are this version's"
         ) from error
 

@@ -77,7 +77,7 @@ def pack_draw(request: DrawRequest, keys: Keys) -> Args:
     ]  # fmt: skip
     if asking or request.changes or any(use.wake is not None or use.mark is not None for use in request.uses):
         argv += _pack_changes(request, asking, clients, keys, names)
-    names.append(keys.unsettled)
+    names += _keys_at_the_end(keys)
     return Args(names, argv)
 
 
@@ -92,7 +92,7 @@ def with_keys(packed: PackedDraw, keys: Keys) -> Args:
     """Return the arguments of a call of sides that an engine has packed."""
     names = _keys_before_clients(packed.lane, packed.generation, keys)
     names += [keys.client + client for client in packed.clients]
-    names.append(keys.unsettled)
+    names += _keys_at_the_end(keys)
     argv = [packed.lane, packed.token, packed.number, packed.payload, packed.digests, packed.context]
     if packed.behind is not None:
         argv.append(packed.behind)
@@ -104,6 +104,11 @@ def _keys_before_clients(lane: int, generation: int, keys: Keys) -> list[str]:
     near = generation, generation - 1, generation + 1
     gate = keys.gate, keys.lane(lane), keys.outcomes(lane)
     return [*gate, *map(keys.generation, near), *map(keys.cells, near)]
+
+
+def _keys_at_the_end(keys: Keys) -> tuple[str, str]:
+    """Return the keys that each draw ends with: Lua knows the last one by its place."""
+    return keys.nothing, keys.unsettled
 
 
 def changes(args: Args) -> bool:
@@ -266,6 +271,7 @@ def pack_reconcile(what: Reconcile, keys: Keys) -> Args:
         what.floor, int(what.final), what.lane_ms, [str(number) for number in what.drop_calls],
         sums, states, *_pack_duplicates(what, keys, named), accounts, *_pack_kept(what, keys, named),
     ]  # fmt: skip
+    names.append(keys.nothing)
     return Args(names, [what.lane, what.token, what.number, msgpack.encode(lists), *named.blobs])
 
 
@@ -328,6 +334,7 @@ def pack_restore(what: Restore, keys: Keys, lanes: int) -> Args:
     payload = b""
     if clients or accounts or members or what.floors is not None:
         payload = msgpack.encode([clients, accounts, members, hints, lowest, floors, what.upto])
+    names.append(keys.nothing)
     return Args(names, [what.lane, what.token, what.number, lanes, payload, *named.blobs])
 
 

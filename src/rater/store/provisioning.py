@@ -25,12 +25,11 @@ class Library:
         """Return a sentence for each thing about the servers that must be changed, each with its remedy."""
         problems: list[str] = []
         for address in await self._link.primaries():
-            where = f"Redis at {address.host}:{address.port}"
-            info = _info(await self._link.ask_at(address, "INFO", "everything"))
-            version = info.get("redis_version", "?")
-            if not version.split(".")[0].isdigit() or int(version.split(".")[0]) < VERSION_MIN:
+            where, info = await self._look(address)
+            version = info.get("redis_version")
+            if version is not None and not _is_new(version):
                 problems.append(f"{where} is version {version}; use Redis 7 or Valkey 7.2, or newer")
-            policy = info.get("maxmemory_policy", "?")
+            policy = info.get("maxmemory_policy", "noeviction")
             if policy != "noeviction":
                 problems.append(
                     f"{where} has maxmemory-policy {policy}, which deletes balances when memory is short; "
@@ -41,6 +40,32 @@ class Library:
                     f"{where} lacks the functions {LIBRARY}; load rater/store/functions.lua there"
                 )
         return problems
+
+    async def remarks(self) -> list[str]:
+        """Return a sentence for each thing that `check` could not look at, as some services let nobody."""
+        found: list[str] = []
+        for address in await self._link.primaries():
+            where, info = await self._look(address)
+            if "maxmemory_policy" not in info:
+                found.append(
+                    f"{where} does not tell its maxmemory-policy (INFO memory): see to it in the service's "
+                    "settings that it is noeviction, for any other deletes balances when memory is short"
+                )
+            try:
+                await self._link.ask_at(address, "FUNCTION", "LIST", "LIBRARYNAME", LIBRARY)
+            except Halt:
+                found.append(
+                    f"{where} does not let this user list functions: they answer, but whether they are this "
+                    "version's is not known; grant +function|list, or load rater/store/functions.lua there "
+                    "with each new version"
+                )
+        return found
+
+    async def _look(self, address: Address) -> tuple[str, dict[str, str]]:
+        """Return what a server is called, and what it tells of itself."""
+        told = str(await self._link.ask_at(address, "INFO", "everything"), "utf-8", "replace")
+        info = dict(re.findall(r"^([a-z0-9_]+):([^\r\n]*)", told, re.MULTILINE))
+        return f"Redis at {address.host}:{address.port}", info
 
     async def _loaded(self, address: Address) -> bool | None:
         """Return whether the library is there; None: it is, with other code."""
@@ -80,6 +105,12 @@ class Library:
                 ) from error
 
 
+_REMEDIES = {
+    "buckets": "buckets cannot be changed: set redis.buckets back, or use another redis.prefix",
+    "lanes": "set topics.partitions back, or add partitions by `rater topics grow`",
+}
+
+
 async def provision(link: Link, prefix: str, buckets: int, lanes: int) -> None:
     """Fix the numbers of buckets and lanes, or compare with those that are fixed. Raises Halt, StoreDown."""
     key = meta_key(prefix)
@@ -91,11 +122,24 @@ async def provision(link: Link, prefix: str, buckets: int, lanes: int) -> None:
         if fixed != b"%d" % number:
             raise Halt(
                 f"{key} in Redis says {name} = {str(fixed, 'utf-8', 'replace')}, and {number} are asked "
-                f"for; {name} cannot be changed after provisioning: set the number back, or use another "
-                "redis.prefix"
+                f"for; {_REMEDIES[name]}"
             )
 
 
-def _info(reply: bytes) -> dict[str, str]:
-    """Return the fields of an INFO reply."""
-    return dict(re.findall(r"^([a-z0-9_]+):([^\r\n]*)", str(reply, "utf-8", "replace"), re.MULTILINE))
+async def provisioned(link: Link, prefix: str) -> tuple[int | None, int | None]:
+    """Return the numbers of buckets and lanes that are fixed; None: it is not. Raises Halt, StoreDown."""
+    key = meta_key(prefix)
+    buckets, lanes = await link.ask(key, "HMGET", key, "buckets", "lanes")
+    return None if buckets is None else int(buckets), None if lanes is None else int(lanes)
+
+
+async def widen(link: Link, prefix: str, buckets: int, lanes: int) -> None:
+    """Fix another number of lanes, a higher one, while nobody rates. Raises Halt, StoreDown."""
+    key = meta_key(prefix)
+    await link.ask(key, "HSET", key, "lanes", lanes)
+    await provision(link, prefix, buckets, lanes)
+
+
+def _is_new(version: str) -> bool:
+    major, _, _ = version.partition(".")
+    return major.isdigit() and int(major) >= VERSION_MIN

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from aiokafka import TopicPartition
 
 from rater.core.instants import HOUR_MS
-from rater.core.journal.snapshots import RoundHead, read_head
+from rater.core.journal.snapshots import RoundHead, reach_of, read_head
 from rater.stream.connecting import Connection, reading
 from rater.stream.journal import DEADLINE_S, STEP_BACK, read_until
 from rater.stream.topics import Topics, configured
@@ -16,7 +16,7 @@ from rater.stream.topics import Topics, configured
 async def last_rounds(client: Connection, topics: Topics, buckets: int) -> dict[int, RoundHead]:
     """Return the last round of each bucket that has one, by the end of the topic. Raises StreamDown, Halt.
 
-    One of another number of lanes or buckets is none.
+    One of more lanes, or of another number of buckets, is none.
     """
     found: dict[int, RoundHead] = {}
     for partition in range(topics.partitions):
@@ -61,7 +61,7 @@ def _reach(rounds: Mapping[int, RoundHead], lane: int, buckets: int) -> int | No
     """Return the offset of a lane's journal from which all buckets can be rebuilt; None: from none."""
     if len(rounds) < buckets:
         return None
-    return min(found.positions[lane] for found in rounds.values())
+    return min(reach_of(found.positions, lane) for found in rounds.values())
 
 
 async def _beginnings(client: Connection, topics: Topics) -> dict[int, int]:

@@ -197,7 +197,7 @@ class Topics:
             elif name not in self.sources.values() and name != self.snapshots and count != self.partitions:
                 yield (
                     f"{name}: has {count} partitions, but topics.partitions is {self.partitions}; set "
-                    f"topics.partitions to {count}, or recreate the topic before the first start"
+                    f"topics.partitions to {count}, or, for more lanes, add some by `rater topics grow`"
                 )
 
     def another(self, topic: str, lane: int | None, why: str, identity: str = "") -> str:

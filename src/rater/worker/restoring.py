@@ -22,6 +22,7 @@ from rater.core.journal.snapshots import (
     Head,
     PackagesHead,
     index_of,
+    reach_of,
     read_client,
     read_pairs,
 )
@@ -114,7 +115,7 @@ async def _settled(
 
     def included(client: str) -> int:
         placed = held.get(client)
-        return 0 if placed is None else placed.positions[own]
+        return 0 if placed is None else reach_of(placed.positions, own)
 
     return InPlace(fenced, included)
 
@@ -143,7 +144,8 @@ class _Restoring:
         for bucket, found in self._rounds.items():
             await self._flush(bucket, least=1)
             last = self._part(bucket)
-            last.floors, last.upto = list(found.positions), self._upto
+            lanes = range(topics.partitions)
+            last.floors, last.upto = [reach_of(found.positions, lane) for lane in lanes], self._upto
             await _ask(self._buckets, bucket, last)
 
     def _take(self, offset: int, head: Head, body: bytes) -> None:

@@ -26,7 +26,8 @@ RECORD_BYTES = 1_000_000
 from the journal alone."""
 
 Positions = tuple[int, ...]
-"""By lane: the offset in its journal partition below which all is in a snapshot."""
+"""By lane: the offset in its journal partition below which all is in a snapshot. Lanes that were added since
+are not among them, for nothing of theirs is in it (`reach_of`)."""
 Published = Mapping[int, Mapping[tuple[str, str], int]]
 """Lane → topic and its id → position that the lane is not behind."""
 
@@ -53,8 +54,8 @@ class RoundHead(Struct, array_like=True, frozen=True, tag="round"):
     buckets: int
 
     def counts(self, lanes: int, buckets: int) -> bool:
-        """Return whether it is of so many lanes and buckets."""
-        return (len(self.positions), self.buckets) == (lanes, buckets)
+        """Return whether it is of so many buckets, and of these lanes or those before some were added."""
+        return len(self.positions) <= lanes and self.buckets == buckets
 
     @property
     def place(self) -> tuple[str | int, ...]:
@@ -96,6 +97,11 @@ class ClientBody(Struct, array_like=True, frozen=True):
     balance: int
     counters: dict[str, int]
     history: list[tuple[str, int, bytes]]
+
+
+def reach_of(positions: Positions, lane: int) -> int:
+    """Return the offset in a lane's journal below which all is in a snapshot."""
+    return positions[lane] if lane < len(positions) else 0
 
 
 _encode = msgpack.Encoder().encode
