@@ -1,10 +1,10 @@
 """The benchmark: the shipped worker against real Kafka and Redis, measured by CPU time from /proc.
 
-    python benchmarks/run.py [main] [growth] [memory] [latency] [load] [renewals] [report]
+    python benchmarks/run.py [main] [growth] [memory] [latency] [load] [renewals] [batches] [report]
 
 Each part writes benchmarks/results/PART.json and its pictures; `report` (always at the end) writes README.md
-of all results that there are. Without a part: main, memory, latency, load, renewals. It takes minutes;
-`--quick` shows that all works, and only prints.
+of all results that there are, and the figures of `rater plan` (capacity.py). Without a part: main, memory,
+latency, load, renewals, batches. It takes minutes; `--quick` shows that all works, and only prints.
 """
 
 from __future__ import annotations
@@ -21,9 +21,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import capacity
 import msgspec
 import plots
 import stages
+from batches import batches
 from growing import LINES, growth
 from lateness import latency
 from loading import loading
@@ -138,7 +140,7 @@ async def _about(system: System) -> dict[str, Any]:
 
 PARTS: dict[str, Callable[[Servers, Sizes], Awaitable[dict[str, Any]]]] = {
     "main": measure_main, "growth": growth, "memory": memory, "latency": latency,
-    "load": loading, "renewals": renewals,
+    "load": loading, "renewals": renewals, "batches": batches,
 }  # fmt: skip
 
 
@@ -155,7 +157,7 @@ def main() -> None:
     """Read the arguments."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument(
-        "parts", nargs="*", choices=[*PARTS, "report", []], help="main memory latency load renewals"
+        "parts", nargs="*", choices=[*PARTS, "report", []], help="main memory latency load renewals batches"
     )
     parser.add_argument("--quick", action="store_true", help="show that all works")
     parser.add_argument("--rounds", type=int, help="of the main measurement")
@@ -170,7 +172,9 @@ def main() -> None:
         sizes = sizes._replace(renewed=asked.renewed)
     sizes = sizes._replace(lines=tuple(asked.line or ()), against=asked.against)
     parts = [
-        part for part in asked.parts or ["main", "memory", "latency", "load", "renewals"] if part in PARTS
+        part
+        for part in asked.parts or ["main", "memory", "latency", "load", "renewals", "batches"]
+        if part in PARTS
     ]
     if asked.quick:
         with TemporaryDirectory(prefix="rater-bench-") as results:
@@ -180,6 +184,7 @@ def main() -> None:
     RESULTS.mkdir(exist_ok=True)
     asyncio.run(run(parts, sizes, RESULTS))
     (HERE / "README.md").write_text(report(RESULTS), encoding="utf-8")
+    capacity.KEPT.write_text(capacity.text(RESULTS), encoding="utf-8")
 
 
 if __name__ == "__main__":
