@@ -417,10 +417,11 @@ def _batches(found: dict[str, Any]) -> str:
     return f"""\
 ## What a batch costs
 
-{found["date"]}; other processes kept {found["others_cores"]:.1f} cores busy meanwhile, which makes CPU dearer.
+{found["date"]}; other processes kept {found["others_cores"]:.1f} cores busy, which makes CPU dearer.
 Whatever a batch carries: what a trickle ({found["records_of_a_batch"]:.1f} CDRs of a batch) took more than
 as many CDRs of full batches. Disk is that of one copy; CDRs were sent as they are, what is published is
-compressed (zstd). `rater plan` reckons with it ([decision 0141](../src/rater/decisions/0141-a-plan-is-a-formula.md)).
+compressed (zstd). `rater plan` reckons with it
+([decision 0141](../src/rater/decisions/0141-a-plan-is-a-formula.md)).
 
 {_table(("figure", "result"), rows)}"""
 

@@ -12,8 +12,15 @@ from dataclasses import dataclass, field
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from faults.rig import Rig, until
+from rater.config.settings import Settings
 
 SAMPLE_S = 0.1
+_DEFAULTS = Settings()
+USUAL = {
+    "RATER_KAFKA__SESSION_TIMEOUT_MS": str(_DEFAULTS.kafka.session_timeout_ms),
+    "RATER_REDIS__TIMEOUT_S": str(_DEFAULTS.redis.timeout_s),
+}
+"""Patience of workers as they have it: the rig's is short, for faults that one waits for. Here there are none."""
 
 
 @dataclass

@@ -23,7 +23,7 @@ import pytest
 import yaml
 from redis.asyncio import Redis as RedisClient
 
-from faults.behind import aborted
+from faults.behind import USUAL, aborted
 from faults.calls import calls, catalog
 from faults.measured import MIB, highest
 from faults.rig import Rig, Servers, Slot, free_ports, started, until
@@ -48,11 +48,8 @@ OF_THE_PLACE = ("LISTENERS", "LISTENER", "VOTERS", "NODE", "PROCESS", "DIRS", "I
 def kit() -> tuple[dict[str, str], dict[str, str], dict[str, str]]:
     """Return what the compose file sets: of workers (variables), of the broker, of Redis."""
     of = yaml.safe_load(COMPOSE.read_text("utf-8"))["services"]
-    defaults = Settings()
     workers = {
-        # The rig has shorter ones.
-        "RATER_KAFKA__SESSION_TIMEOUT_MS": str(defaults.kafka.session_timeout_ms),
-        "RATER_REDIS__TIMEOUT_S": str(defaults.redis.timeout_s),
+        **USUAL,
         **{
             name: value
             for name, value in of["worker"]["environment"].items()

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from faults.behind import aborted
+from faults.behind import USUAL, aborted
 from faults.rig import Rig, started
 from faults.test_times import replayed, shared
 
@@ -22,7 +22,7 @@ Start = Callable[..., Awaitable[Rig]]
 Figure = Callable[[str], None]
 
 ROOT = Path(__file__).parents[2]
-BEFORE = "e81cf2a"
+BEFORE = "2d98efb"
 """The version before: it keeps the same in Kafka and Redis. Set it to the last release that may run beside
 this one (decision 0142)."""
 
@@ -36,7 +36,7 @@ def version_before(folder: Path) -> dict[str, str]:
     with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
         archive.extractall(folder, filter="data")
     # Its native engine is not built: an engine is no part of what is kept.
-    return {"PYTHONPATH": str(folder / "src"), "RATER_WORKER__ENGINE": "python"}
+    return {**USUAL, "PYTHONPATH": str(folder / "src"), "RATER_WORKER__ENGINE": "python"}
 
 
 @pytest.mark.fault("F6", "F11")
@@ -56,7 +56,7 @@ async def test_one_worker_after_the_other(start: Start, figure: Figure, tmp_path
     before = replayed(rig)
     for slot in rig.slots:
         assert await rig.end(slot, signal.SIGTERM) == 0
-        rig.launch(slot)
+        rig.launch(slot, environ=USUAL)
         await started(slot)
         await shared(rig, 3)
         await rig.progress(200, everywhere=True)
