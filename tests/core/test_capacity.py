@@ -56,7 +56,8 @@ def test_by_head() -> None:
     assert (found.cpu.workers, found.cpu.redis, found.cpu.kafka) == (1.04, 0.5, 0.54)
     assert found.worker_memory_bytes == 101_000_000
     day = 100_000 * 86_400
-    assert found.redis_memory_bytes == round(1000 * 400 + day * 2 * (25 / 24) * DUPLICATE_BYTES)
+    assert found.redis_duplicates_bytes == day * 2 * 25 * DUPLICATE_BYTES // 24
+    assert found.redis_memory_bytes == found.redis_duplicates_bytes + 1000 * 400
     assert found.kafka_bytes_per_day == {
         "cdrs": 2 * day * 400, "transactions": 2 * (day * 300 + 40 * 86_400 * 500),
     }  # fmt: skip

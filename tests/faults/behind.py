@@ -20,7 +20,7 @@ USUAL = {
     "RATER_KAFKA__SESSION_TIMEOUT_MS": str(_DEFAULTS.kafka.session_timeout_ms),
     "RATER_REDIS__TIMEOUT_S": str(_DEFAULTS.redis.timeout_s),
 }
-"""Patience of workers as they have it: the rig's is short, for faults that one waits for. Here there are none."""
+"""Patience as workers have it: the rig's is short, for faults that one waits for."""
 
 
 @dataclass

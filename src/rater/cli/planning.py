@@ -104,14 +104,18 @@ def _row(demand: Demand, found: Plan, figures: Figures) -> dict[str, Any]:
 def _told(found: Plan, demand: Demand, settings: Settings) -> list[tuple[str, str]]:
     disk, cpu = found.kafka_bytes_per_day, found.cpu
     kept_ms = settings.journal_min_ms
-    days = "for ever" if kept_ms is None else f"{kept_ms / 86_400_000:.0f} days or more"
+    days = "" if kept_ms is None else f", or {kept_ms / 86_400_000:.0f} days at least"
     return [
         ("workers", f"{found.workers}, {_size(found.worker_memory_bytes)} of memory each"),
         ("topics.partitions", str(found.partitions)),
         ("Redis primaries", f"{found.redis_primaries}, {_size(found.redis_memory_bytes)} of memory together"),
+        (
+            "",
+            f"of it for duplicates {_size(found.redis_duplicates_bytes)}, by a window of {demand.window_days} days",
+        ),
         ("redis.buckets", str(found.buckets)),
         ("Kafka, disk of a day", f"inputs {_size(disk['cdrs'])}, kept 7 days"),
-        ("", f"transactions {_size(disk['transactions'])}, kept {days}"),
+        ("", f"transactions {_size(disk['transactions'])}, kept for ever{days}"),
         ("", f"in {demand.replication} {'copy' if demand.replication == 1 else 'copies'} together"),
         ("processors, busy", f"workers {cpu.workers:g}, Redis {cpu.redis:g}, Kafka {cpu.kafka:g}"),
     ]

@@ -91,6 +91,8 @@ class Plan(Struct, frozen=True):
     buckets: int
     worker_memory_bytes: int
     redis_memory_bytes: int
+    redis_duplicates_bytes: int
+    """Of that memory, what keys of duplicates take: the window decides."""
     kafka_bytes_per_day: dict[str, int]
     """Topic without prefix → bytes."""
     cpu: Cores
@@ -107,6 +109,7 @@ def plan(figures: Figures, demand: Demand) -> Plan:
     redis = rate * figures.redis_us / 1e6
     primaries = max(1, ceil(redis / HALF))
     buckets = BUCKETS_OF_A_PRIMARY * primaries
+    duplicates = _duplicates_bytes(figures, demand, buckets)
     kafka = rate * figures.kafka_us / 1e6 + batches_s * figures.kafka_batch_ms / 1e3
     return Plan(
         workers=workers,
@@ -114,7 +117,8 @@ def plan(figures: Figures, demand: Demand) -> Plan:
         redis_primaries=primaries,
         buckets=buckets,
         worker_memory_bytes=round(figures.worker_bytes + figures.worker_client_bytes * demand.clients),
-        redis_memory_bytes=_redis_bytes(figures, demand, buckets),
+        redis_memory_bytes=round(_clients_bytes(figures, demand) + duplicates),
+        redis_duplicates_bytes=round(duplicates),
         kafka_bytes_per_day=_kafka_bytes(figures, demand, batches_s),
         # Who has more to do makes fuller batches, not more of them.
         cpu=Cores(
@@ -125,12 +129,15 @@ def plan(figures: Figures, demand: Demand) -> Plan:
     )
 
 
-def _redis_bytes(figures: Figures, demand: Demand, buckets: int) -> int:
-    """Return what Redis takes: clients, and the duplicates of two generations (decision 0003)."""
-    clients = demand.clients * (figures.client_bytes + demand.packages * figures.client_package_bytes)
+def _clients_bytes(figures: Figures, demand: Demand) -> float:
+    each = figures.client_bytes + demand.packages * figures.client_package_bytes
+    return demand.clients * each / figures.redis_share
+
+
+def _duplicates_bytes(figures: Figures, demand: Demand, buckets: int) -> float:
+    """Return what the keys of two whole generations take (decision 0003)."""
     keys = demand.day * figures.sides * GENERATIONS * (demand.window_days + 1 / 24)
-    duplicates = max(keys * DUPLICATE_BYTES, GENERATIONS * buckets * CELLS_BYTES_MIN)
-    return round((clients + duplicates) / figures.redis_share)
+    return max(keys * DUPLICATE_BYTES, GENERATIONS * buckets * CELLS_BYTES_MIN) / figures.redis_share
 
 
 def _kafka_bytes(figures: Figures, demand: Demand, batches_s: float) -> dict[str, int]:
