@@ -103,6 +103,7 @@ def _row(demand: Demand, found: Plan, figures: Figures) -> dict[str, Any]:
 
 def _told(found: Plan, demand: Demand, settings: Settings) -> list[tuple[str, str]]:
     disk, cpu = found.kafka_bytes_per_day, found.cpu
+    duplicates = _size(found.redis_duplicates_bytes)
     kept_ms = settings.journal_min_ms
     days = "" if kept_ms is None else f", or {kept_ms / 86_400_000:.0f} days at least"
     return [
@@ -111,7 +112,7 @@ def _told(found: Plan, demand: Demand, settings: Settings) -> list[tuple[str, st
         ("Redis primaries", f"{found.redis_primaries}, {_size(found.redis_memory_bytes)} of memory together"),
         (
             "",
-            f"of it for duplicates {_size(found.redis_duplicates_bytes)}, by a window of {demand.window_days} days",
+            f"of it for duplicates {duplicates}, by a window of {demand.window_days} days",
         ),
         ("redis.buckets", str(found.buckets)),
         ("Kafka, disk of a day", f"inputs {_size(disk['cdrs'])}, kept 7 days"),
