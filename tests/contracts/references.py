@@ -25,7 +25,8 @@ def commands() -> str:
 
 def _said(command: click.Command, path: str, above: click.Context | None) -> Iterator[tuple[str, str]]:
     name = path.rpartition(" ")[2]
-    context = click.Context(command, info_name=name, parent=above, terminal_width=WIDTH)
+    given = {**command.context_settings, "terminal_width": WIDTH}
+    context = click.Context(command, info_name=name, parent=above, **given)
     yield path, command.get_help(context)
     if isinstance(command, click.Group):
         for below in sorted(command.commands):
