@@ -11,7 +11,7 @@ BUILD_ENGINE := $(BIN)/python $(CRATE)/building.py
 # Two test processes, each with servers of its own (tests/README.md): `make test JOBS=4`.
 JOBS ?= 2
 
-.PHONY: demo engine wheels test test-newest coverage test-faults test-backlog test-oracle test-life test-explain test-planted test-kamailio test-scale test-deploy golden-chart fault-figure fault-table bench bench-growth lint venv lock clean
+.PHONY: demo engine wheels contracts soak test test-newest coverage test-faults test-backlog test-oracle test-life test-explain test-planted test-kamailio test-scale test-deploy test-upgrade golden-chart fault-figure fault-table bench bench-growth lint venv lock clean
 
 demo: venv
 	$(BIN)/rater demo
@@ -27,6 +27,10 @@ wheels: $(STAMP)
 # pytest last: its closing line is the last line of the run.
 test: engine lint test-newest
 	$(BIN)/pytest -n $(JOBS) --dist worksteal $(PYTEST_ARGS)
+
+# Schemas and references that others rely on, from the code: deploy/contracts.
+contracts: $(STAMP)
+	PYTHONPATH=src:tests $(BIN)/python -m contracts.written
 
 # All tests with the lines that none of them runs: more than twice the processor's time.
 coverage: engine
@@ -78,6 +82,14 @@ test-kamailio: $(STAMP)
 test-scale: engine
 	RATER_FAULTS=all $(BIN)/pytest tests/scale --log-cli-level=INFO $(PYTEST_ARGS)
 
+# An hour with the settings of deploy/compose.yaml, workers coming and going; SOAK_MINUTES=5 for less.
+soak: engine
+	RATER_FAULTS=all RATER_SOAK_MINUTES=$(or $(SOAK_MINUTES),60) $(BIN)/pytest tests/faults/test_kit_soak.py $(PYTEST_ARGS)
+
+# Workers of the version before beside those of this one, under load: a minute.
+test-upgrade: engine
+	RATER_FAULTS=all $(BIN)/pytest tests/faults/test_upgrade.py $(PYTEST_ARGS)
+
 # deploy/ with Helm itself, as a Python package of 250 MB, which other tests do not need: it is kept in .venv/helm.
 test-deploy: engine .venv/helm
 	RATER_HELM=.venv/helm $(BIN)/pytest tests/deploy $(PYTEST_ARGS)
@@ -101,7 +113,7 @@ fault-table: $(STAMP)
 
 # Writes benchmarks/README.md and its pictures: some 35 minutes, and most of an hour.
 bench: engine
-	$(BIN)/python benchmarks/run.py main memory latency load rerating offline rebuilding
+	$(BIN)/python benchmarks/run.py main memory latency load batches rerating offline rebuilding
 
 bench-growth: engine
 	$(BIN)/python benchmarks/run.py growth

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any
@@ -40,6 +41,7 @@ async def memory(on: Servers, sizes: Sizes) -> dict[str, Any]:
     client, package, _, first, second = [(after - before) / clients for before, after in pairwise(states)]
     seen = [kind.get("u", 0) for kind in kinds]
     return {
+        "date": time.strftime("%Y-%m-%d"),
         "client": client,
         "client_package": package,
         "counter_first": first,

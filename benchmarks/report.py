@@ -429,10 +429,36 @@ each then {alone["worker_us"]:.0f} µs of the worker, and {beside["clients"]:,} 
 {RENEWED}"""
 
 
+def _batches(found: dict[str, Any]) -> str:
+    rows = [
+        ("worker, CPU of a batch", f"{found['batch_ms']:.1f} ms"),
+        ("Kafka broker, CPU of a batch", f"{found['kafka_batch_ms']:.1f} ms"),
+        (
+            "Kafka, disk for a batch: its mark, the ends of its Kafka transaction",
+            f"{found['batch_bytes']:,.0f} bytes",
+        ),
+        *(
+            (f"Kafka, disk for a CDR, {topic}", f"{size:,.0f} bytes")
+            for topic, size in found["bytes"].items()
+        ),
+    ]
+    return f"""\
+## What a batch costs
+
+{found["date"]}; other processes kept {found["others_cores"]:.1f} cores busy, which makes CPU dearer.
+Whatever a batch carries: what a trickle ({found["records_of_a_batch"]:.1f} CDRs of a batch) took more than
+as many CDRs of full batches. Disk is that of one copy; CDRs were sent as they are, what is published is
+compressed (zstd). `rater plan` reckons with it
+([decision 0141](../src/rater/decisions/0141-a-plan-is-a-formula.md)).
+
+{_table(("figure", "result"), rows)}"""
+
+
 _SIDES = (("worker", ""), ("redis", "redis_"))
 
 
 PARTS: dict[str, Callable[[dict[str, Any]], str]] = {
     "main": _main, "latency": _latency, "growth": _growth, "memory": _memory, "load": _load,
     "renewals": _renewals, "rerating": rerating, "offline": offline, "rebuilding": rebuilding,
+    "batches": _batches,
 }  # fmt: skip

@@ -1,11 +1,11 @@
 """The benchmark: the shipped worker against real Kafka and Redis, measured by CPU time from /proc.
 
-    python benchmarks/run.py [main] [growth] [memory] [latency] [load] [renewals] [rerating] [offline]
+    python benchmarks/run.py [main] [growth] [memory] [latency] [load] [renewals] [batches] [rerating] [offline]
         [rebuilding] [report]
 
 Each part writes benchmarks/results/PART.json and its pictures; `report` (always at the end) writes README.md
-of all results that there are. Without a part: all but growth. It takes minutes; `--quick` shows that all
-works, and only prints.
+of all results that there are, and the figures of `rater plan` (capacity.py). Without a part: all but growth.
+It takes minutes; `--quick` shows that all works, and only prints.
 """
 
 from __future__ import annotations
@@ -22,9 +22,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import capacity
 import msgspec
 import plots
 import stages
+from batches import batches
 from growing import LINES, growth
 from lateness import latency
 from loading import loading
@@ -142,7 +144,7 @@ async def _about(system: System) -> dict[str, Any]:
 
 PARTS: dict[str, Callable[[Servers, Sizes], Awaitable[dict[str, Any]]]] = {
     "main": measure_main, "growth": growth, "memory": memory, "latency": latency,
-    "load": loading, "renewals": renewals, "rerating": rerating, "offline": offline,
+    "load": loading, "renewals": renewals, "batches": batches, "rerating": rerating, "offline": offline,
     "rebuilding": rebuilding,
 }  # fmt: skip
 USUAL = [part for part in PARTS if part != "growth"]
@@ -183,6 +185,7 @@ def main() -> None:
     RESULTS.mkdir(exist_ok=True)
     asyncio.run(run(parts, sizes, RESULTS))
     (HERE / "README.md").write_text(report(RESULTS), encoding="utf-8")
+    capacity.KEPT.write_text(capacity.text(RESULTS), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -75,18 +75,28 @@ def test_each_runbook_says_what_to_do_and_when_it_is_over() -> None:
         assert told == ["Means", "Look", "Do", "Over"], part
 
 
-COMMAND = re.compile(r"`rater ([a-z][a-z-]*(?: [a-z][a-z-]*)?)")
+_WORDS = r"rater ((?:--config [^\s`]+ )?[a-z]"
+COMMAND = re.compile(rf"`{_WORDS}[^`]*)`|^ *(?:\$ )?{_WORDS}[^`#\n]*)", re.MULTILINE)
 
 
-def test_runbooks_name_commands_that_exist() -> None:
-    """`rater …` in a runbook can be typed."""
+@pytest.mark.parametrize("document", [RUNBOOKS, DEPLOY / "README.md"], ids=lambda path: path.name)
+def test_documents_name_commands_that_exist(document: Path) -> None:
+    """`rater …` in a runbook, or in what tells of the installation, can be typed, with its options."""
     from rater.cli import rater  # noqa: PLC0415 - what else is here needs no command line
 
-    for said in COMMAND.findall(RUNBOOKS.read_text("utf-8")):
+    found = [inline or line for inline, line in COMMAND.findall(document.read_text("utf-8"))]
+    assert len(found) > 5
+    for said in found:
         command: Any = rater
         for word in said.split():
-            command = command.commands.get(word) if hasattr(command, "commands") else command
-            assert command is not None, said
+            options = {name for one in command.params for name in one.opts}
+            if word.startswith("--"):
+                assert word in options, said
+            elif hasattr(command, "commands") and word in command.commands:
+                command = command.commands[word]
+            else:  # a value, of an option or an argument
+                assert command is not rater or "--config" in said, said
+        assert not hasattr(command, "commands"), said
 
 
 WRONG = [

@@ -331,8 +331,13 @@ class Rig:
         self._started = 0
 
     # ------------------------------------------------------------------ life
-    async def start(self, source: Iterable[bytes | Order], workers: int = 2) -> None:
-        """Make topics, start proxies and workers, load the catalog, and let the load flow."""
+    async def start(
+        self, source: Iterable[bytes | Order], workers: int = 2, environ: dict[str, str] | None = None
+    ) -> None:
+        """Make topics, start proxies and workers, load the catalog, and let the load flow.
+
+        environ: other settings of the workers.
+        """
         await asyncio.to_thread(self.servers.heal)
         for number in range(SLOTS):
             clock = self.folder / f"clock-{number}"
@@ -345,7 +350,7 @@ class Rig:
             self.slots.append(slot)
         await self.topics.create({"bootstrap_servers": self.servers.bootstrap}, self.copies)
         for slot in self.slots[:workers]:
-            self.launch(slot)
+            self.launch(slot, environ=environ)
         if workers:
             # A load gives up after some seconds without an answer, and a busy machine starts workers slowly.
             await until(self._all_taken, f"workers have taken all lanes; {self.told()}")

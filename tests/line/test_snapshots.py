@@ -14,7 +14,9 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
+from contracts.checking import record_faults
 from rater import app
+from rater.core.journal.snapshots import read_head
 from rater.jobs.audit import audit
 from rater.jobs.digest import digest
 from rater.stream.coverage import last_rounds
@@ -38,6 +40,8 @@ sys.exit(main(sys.argv[1:]))
 """
 OFTEN = {"RATER_WORKER__SNAPSHOTS_EVERY_S": "1"}
 LOOK_S = 0.3
+NULL = b"\xc0"
+"""Null, msgpack."""
 FEW = {"clients": 80, "contested_clients": 10}
 CATALOG = catalog(FEW["clients"], FEW["contested_clients"])
 
@@ -72,6 +76,17 @@ async def rounds(system: Any, since_ms: int) -> None:
     assert await last_rounds(system.client, system.topics, 2 * buckets) == {}
 
 
+async def described(system: Any) -> None:
+    """Each record of each kind is as its schema says (deploy/contracts), and without its value it is not."""
+    records = await system.read(system.topics.snapshots)
+    assert {type(read_head(one.headers)).__name__ for one in records} == {
+        "ClientHead", "RoundHead", "AccountsHead", "PackagesHead",
+    }  # fmt: skip
+    assert [fault for one in records for fault in record_faults("snapshots", one.value, one.headers)] == []
+    of_clients = [one for one in records if not one.key.startswith(b"\0")]
+    assert list(record_faults("snapshots", NULL, of_clients[0].headers))
+
+
 async def findings(system: Any) -> list[Any]:
     """Return what the audit finds."""
     async with app.opened_store(system.settings) as store:
@@ -96,6 +111,7 @@ async def test_a_store_that_was_emptied_comes_back(system_of: SystemOf) -> None:
         await rounds(system, int(time.time() * 1000))
         await send(system, made[200:400])
         await system.settled()
+    await described(system)
     before = await state(system)
     await empty(system)
     assert await state(system) != before

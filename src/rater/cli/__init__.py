@@ -26,6 +26,7 @@ from rater.cli import (
     files,
     packages,
     pending_charges,
+    planning,
     rating,
     rebuilding,
     recycling,
@@ -76,7 +77,7 @@ for _command in (
     *(files.ingest, files.sources, decks.decks, examples.config_group),
     *(topics.transactions, topics.rejected, recycling.recycle),
     *(clients.clients, packages.packages, client_packages.client_packages, pending_charges.pending_charges),
-    *(dids.dids, rating.rate, explaining.explain, rerating.rerate),
+    *(dids.dids, rating.rate, explaining.explain, rerating.rerate, planning.plan),
 ):
     rater.add_command(_command)
 

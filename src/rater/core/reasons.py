@@ -58,6 +58,27 @@ class PassOver(StrEnum):
     LOWER_IN_ORDER = "lower_in_order"
 
 
+MEANINGS: dict[Reason, str] = {
+    Reason.MALFORMED: "It is no JSON object, or a type is wrong. Mend the switch, or the source's map.",
+    Reason.TOO_LARGE: "It has more bytes than its source takes. Raise `record_bytes_max`, or send less.",
+    Reason.MISSING_FIELD: "What every CDR needs is not there. Mend the switch, or the source's map.",
+    Reason.BAD_TIME: "A time cannot be read. Send RFC 3339 with an offset, or mend the source's map.",
+    Reason.TIME_IN_FUTURE: "It is more than an hour ahead of its record. Set the clock of the switch.",
+    Reason.TOO_OLD: "The call is older than the duplicate window. Send it by `rater recycle --late`.",
+    Reason.BAD_DURATION: "The duration or volume cannot be. Mend the switch, or the unit in its map.",
+    Reason.NUMBER_INVALID: "The called number is not all digits. Have the source's map normalise it.",
+    Reason.SERVICE_UNKNOWN: "The catalog lacks the service. Load it, or mend the source's map.",
+    Reason.CLIENT_UNKNOWN: "There is no such client, or no rule holds. Load the client, or add a rule.",
+    Reason.ACCOUNT_UNKNOWN: "There is no such account. Load it with its client.",
+    Reason.ACCOUNT_MISMATCH: "The account is another client's. Mend the record or the identification rule.",
+    Reason.RATE_MISSING: "No rate table, or no code of it, is for this number then. Load one.",
+    Reason.CURRENCY_UNKNOWN: "A currency has no rate at the call's time. Load one that is dated before it.",
+    Reason.AMOUNT_OUT_OF_RANGE: "It would cost more than can be counted. Mend the rate or the duration.",
+    Reason.DUPLICATE_DIFFERS: "Its id was rated with other content. Give each call an id of its own.",
+}
+"""What each reason means, and what is done about it: `Rejection.detail` says it of the one record."""
+
+
 class Rejection(msgspec.Struct, frozen=True):
     """One rejected side, or a whole record when no side could be read.
 

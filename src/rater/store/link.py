@@ -255,13 +255,9 @@ class Link:
             await connection.send_packed_command(b"".join(map(pack_command, commands)))
             _obey_cancellation()
             return [await connection.read_response() for _ in commands]
-        except ResponseError as error:
+        except (ResponseError, BusyLoadingError, *_DENIED) as error:
             if len(commands) > 1:
                 await connection.disconnect(nowait=True)  # replies may still come
-            await self._refused(pool, address, error, commands[0][0])
-        except (BusyLoadingError, *_DENIED) as error:
-            if len(commands) > 1:
-                await connection.disconnect(nowait=True)
             await self._refused(pool, address, error, commands[0][0])
         except BaseException as error:
             await connection.disconnect(nowait=True)  # its reply may still come: never read it as another's
