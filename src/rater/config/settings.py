@@ -204,6 +204,18 @@ class Events(Section, frozen=True, kw_only=True):
         return Notices(tuple(sorted(set(self.limit_percents))), self.expiring_notice_hours * HOUR_MS)
 
 
+class Admin(Section, frozen=True, kw_only=True):
+    """What administrators look at."""
+
+    database: Annotated[
+        str | None,
+        Meta(
+            pattern=r"^(sqlite:///.|postgresql://.)",
+            description="the database of the read model: sqlite:///PATH or postgresql://USER@HOST/DATABASE",
+        ),
+    ] = None
+
+
 class Logs(Section, frozen=True, kw_only=True):
     """What is told on standard error."""
 
@@ -244,6 +256,7 @@ class Settings(Section, frozen=True, kw_only=True):
     metrics: Metrics = Metrics()
     worker: Worker = Worker()
     events: Events = Events()
+    admin: Admin = Admin()
     logs: Logs = Logs()
     sources: dict[str, Source] = msgspec.field(default_factory=dict)
     decks: dict[str, Profile] = msgspec.field(default_factory=dict)
@@ -272,7 +285,7 @@ class Settings(Section, frozen=True, kw_only=True):
 
 SECTIONS: dict[str, type[Section]] = {
     "kafka": Kafka, "redis": Redis, "topics": Topics, "metrics": Metrics, "worker": Worker,
-    "events": Events, "logs": Logs,
+    "events": Events, "admin": Admin, "logs": Logs,
 }  # fmt: skip
 
 
@@ -289,7 +302,7 @@ def redacted(key: str, value: Any) -> Any:
     """Return a setting's value without what may be a secret."""
     if key in SECRETS and value is not None:
         return _HIDDEN
-    if key == "url" and isinstance(value, str):
+    if key in ("url", "database") and isinstance(value, str):
         try:
             return masked_url(value)
         except ValueError:  # "Invalid IPv6 URL"
