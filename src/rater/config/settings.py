@@ -208,11 +208,8 @@ class Admin(Section, frozen=True, kw_only=True):
     """What administrators look at."""
 
     database: Annotated[
-        str | None,
-        Meta(
-            pattern=r"^(sqlite:///.|postgresql://.)",
-            description="the database of the read model: sqlite:///PATH or postgresql://USER@HOST/DATABASE",
-        ),
+        Annotated[str, Meta(pattern=r"^(sqlite:///.|postgresql://.)")] | None,
+        Meta(description="the read model's database: sqlite:///PATH or postgresql://USER@HOST/DATABASE"),
     ] = None
 
 

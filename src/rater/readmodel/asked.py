@@ -52,7 +52,7 @@ class ClientPackages(Struct, frozen=True, kw_only=True):
 
 
 class Clients(Struct, frozen=True, kw_only=True):
-    """Clients. text: what the id or the name begins with, in any case; or an account, whole."""
+    """Clients. text: what the name begins with, in any case; or an id or an account, whole."""
 
     text: str | None = None
     reseller: str | None = None
