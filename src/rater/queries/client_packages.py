@@ -68,6 +68,10 @@ class ClientPackageUse(Struct, frozen=True, kw_only=True):
     limits: list[LimitUse]
 
 
+PRESENT = frozenset({ClientPackageStatus.PENDING, ClientPackageStatus.ACTIVE})
+"""Those that lists show unless asked otherwise (RULES.md section 6)."""
+
+
 class Wanted(Struct, frozen=True, kw_only=True):
     """Which client packages are asked for; None: whichever. account: those that it may use."""
 
