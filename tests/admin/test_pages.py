@@ -22,7 +22,8 @@ PAGES = (
     "/clients/42/adjust", "/clients/42/adjust?amount=5", "/transactions",
     "/transactions?client=42&type=usage",
     "/pending-charges", "/rejected", "/rejected/recycle", "/rejected/recycle?preview=1",
-    "/explain", "/explain?id=default/call-0", "/commands", "/commands?actor=anna",
+    "/dids", "/dids?state=free", "/rerate-jobs", "/rerate-jobs?open=yes", "/explain",
+    "/explain?id=default/call-0", "/commands", "/commands?actor=anna",
 )  # fmt: skip
 
 

@@ -84,8 +84,8 @@ class Attempts:
 
     def wait_s(self, address: str, now_s: float) -> int:
         """Return how many seconds an address has to wait; 0: it may try."""
-        times = self._failed.get(address, ())
-        if len(times) < ATTEMPTS_MAX or now_s - times[0] >= ATTEMPTS_S:
+        times = self._failed.get(address)
+        if times is None or len(times) < ATTEMPTS_MAX or now_s - times[0] >= ATTEMPTS_S:
             return 0
         return int(ATTEMPTS_S - (now_s - times[0])) + 1
 

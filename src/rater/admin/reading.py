@@ -12,8 +12,10 @@ from rater.admin.answers import (
     ClientPackageDetails,
     ClientPackageList,
     CommandList,
+    DidList,
     ExplainedRows,
     HealthRow,
+    JobList,
     PackageDetails,
     PackageList,
     RejectedList,
@@ -28,6 +30,8 @@ from rater.admin.telling import (
     client_row,
     command_row,
     details,
+    job_row,
+    number_row,
     package_details,
     package_row,
     rejected_row,
@@ -145,6 +149,20 @@ async def commands(call: Call) -> CommandList:
     )  # fmt: skip
     found = await call.office.model.commands(wanted, page(query))
     return CommandList(rows=list(map(command_row, found.rows)), **_counted(found))
+
+
+async def dids(call: Call) -> DidList:
+    """List numbers, and who holds them."""
+    query = call.query
+    wanted = asked.Dids(number=query.number, tag=query.tag, client=query.client, state=query.state)
+    found = await call.office.model.dids(wanted, page(query))
+    return DidList(rows=list(map(number_row, found.rows)), **_counted(found))
+
+
+async def rerate_jobs(call: Call) -> JobList:
+    """List re-rating jobs."""
+    found = await call.office.model.jobs(asked.Jobs(open=call.query.open), page(call.query))
+    return JobList(rows=list(map(job_row, found.rows)), **_counted(found))
 
 
 async def explain(call: Call) -> ExplainedRows:

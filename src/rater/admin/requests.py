@@ -16,7 +16,7 @@ from rater.core.catalog.specs import (
     SetupFee,
     Status,
 )
-from rater.core.kinds import ClientPackageStatus, Do, TransactionType
+from rater.core.kinds import ClientPackageStatus, DidState, Do, TransactionType
 from rater.core.reasons import Reason
 
 TEXT_CHARS_MAX = 200
@@ -121,6 +121,21 @@ class CommandsQuery(Paged, forbid_unknown_fields=True, kw_only=True):
     since: Instant | None = None
     until: Instant | None = None
     system: bool = False
+
+
+class DidsQuery(Paged, forbid_unknown_fields=True, kw_only=True):
+    """Which numbers. number: what it begins with."""
+
+    number: Id | None = None
+    tag: Id | None = None
+    client: Id | None = None
+    state: DidState | None = None
+
+
+class JobsQuery(Paged, forbid_unknown_fields=True, kw_only=True):
+    """Which re-rating jobs, the newest first. open: whether they have begun somewhere and not ended."""
+
+    open: bool | None = None
 
 
 class ExplainQuery(Struct, forbid_unknown_fields=True, kw_only=True):

@@ -99,6 +99,14 @@ ROUTES = (
         answers.RecycleDone, requests.Dry, requests.RecycleBody,
     ),
     Route(
+        "GET", f"{BASE}/dids", "view", reading.dids, "List numbers, and who holds them", answers.DidList,
+        requests.DidsQuery,
+    ),
+    Route(
+        "GET", f"{BASE}/rerate-jobs", "view", reading.rerate_jobs, "List re-rating jobs", answers.JobList,
+        requests.JobsQuery,
+    ),
+    Route(
         "GET", f"{BASE}/commands", "view", reading.commands, "List commands: who did what",
         answers.CommandList, requests.CommandsQuery,
     ),

@@ -15,7 +15,9 @@ from rater.admin.answers import (
     CommandRow,
     DidRow,
     FeeRow,
+    JobRow,
     LimitRow,
+    NumberRow,
     PackageDetails,
     PackageRow,
     PeriodRow,
@@ -145,6 +147,23 @@ def command_row(one: rows.CommandRow) -> CommandRow:
         id=one.id, key=one.key, do=one.do, at=rfc3339(one.at_ms), actor=one.actor, reason=one.reason,
         client=one.client, client_package=one.client_package, dry_run=one.dry_run, system=one.system,
         result=one.result, detail=one.detail,
+    )  # fmt: skip
+
+
+def number_row(one: rows.DidRow) -> NumberRow:
+    """Return a DID as the API tells it."""
+    return NumberRow(
+        number=one.number, tags=list(one.tags), state=one.state, client=one.client, account=one.account,
+        client_package=one.client_package, hold_until=instant(one.hold_until_ms),
+    )  # fmt: skip
+
+
+def job_row(one: rows.JobRow) -> JobRow:
+    """Return a re-rating job as the API tells it."""
+    return JobRow(
+        job=one.job, from_=rfc3339(one.from_ms), to=rfc3339(one.to_ms), started=rfc3339(one.started_ms),
+        last=rfc3339(one.last_ms), clients=one.clients, done=one.done, given_up=one.given_up,
+        calls=one.calls, changed=one.changed,
     )  # fmt: skip
 
 

@@ -45,6 +45,8 @@ PAGES = (
     PageHandler("GET", "/rejected", "view", lists.rejected),
     PageHandler("GET", "/rejected/recycle", "operate", recycling.look),
     PageHandler("POST", "/rejected/recycle", "operate", recycling.recycle),
+    PageHandler("GET", "/dids", "view", lists.dids),
+    PageHandler("GET", "/rerate-jobs", "view", lists.rerate_jobs),
     PageHandler("GET", "/commands", "view", lists.commands),
     PageHandler("GET", "/explain", "view", explaining.form),
     PageHandler("POST", "/explain", "view", explaining.what_if),

@@ -8,7 +8,7 @@ from rater.admin.office import Shown, Visit, now_ms
 from rater.admin.pages.listing import Pager
 from rater.admin.reading import topic_of
 from rater.core.catalog.specs import Status
-from rater.core.kinds import ClientPackageStatus, Do, TransactionType
+from rater.core.kinds import ClientPackageStatus, DidState, Do, TransactionType
 from rater.core.reasons import Reason
 from rater.queries import listed
 from rater.queries.clients import states_of
@@ -19,6 +19,7 @@ _STATUSES = tuple(of.value for of in ClientPackageStatus)
 _PRESENT = ("pending", "active")
 _TYPES = tuple(of.value for of in TransactionType)
 _REASONS = tuple(of.value for of in Reason)
+_DID_STATES = tuple(of.value for of in DidState)
 _DOES = tuple(of.value for of in Do)
 
 
@@ -93,6 +94,27 @@ async def rejected(visit: Visit) -> Shown:
     found = await visit.office.model.rejected(wanted, pager.page())
     names = list(visit.office.settings.all_sources())
     return _shown("rejected.html", pager, found, reasons=_REASONS, names=names, sources=visit.office.sources)
+
+
+async def dids(visit: Visit) -> Shown:
+    """Numbers, and who holds them."""
+    pager = Pager(visit, "/dids", ("number", "tag", "client", "state"))
+    state = pager.choice("state", _DID_STATES)
+    wanted = asked.Dids(
+        number=pager.text("number"), tag=pager.text("tag"), client=pager.text("client"),
+        state=None if state is None else DidState(state),
+    )  # fmt: skip
+    found = await visit.office.model.dids(wanted, pager.page())
+    return _shown("dids.html", pager, found, states=_DID_STATES)
+
+
+async def rerate_jobs(visit: Visit) -> Shown:
+    """Re-rating jobs, the newest first (RULES.md section 6)."""
+    pager = Pager(visit, "/rerate-jobs", ("open",))
+    is_open = pager.choice("open", ("yes", "no"))
+    wanted = asked.Jobs(open=None if is_open is None else is_open == "yes")
+    found = await visit.office.model.jobs(wanted, pager.page())
+    return _shown("rerate_jobs.html", pager, found)
 
 
 async def commands(visit: Visit) -> Shown:
