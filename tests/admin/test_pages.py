@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 from html.parser import HTMLParser
@@ -146,9 +147,9 @@ async def test_forged_forms_are_refused(console: Console, api: Api) -> None:
             assert one.status == 403, (forged, headers)
         async with one.http.post("/clients/c5/adjust", json={**fields, "csrf": csrf}) as answer:
             assert answer.status == 415
-        async with one.http.post(
-            "/clients/c5/adjust", data={"csrf": csrf, "amount": "1" * 2_000_000}
-        ) as answer:
+        huge = io.BytesIO(f"csrf={csrf}&amount={'1' * 2_000_000}".encode())
+        headers = {"Content-Type": "application/x-www-form-urlencoded"}
+        async with one.http.post("/clients/c5/adjust", data=huge, headers=headers) as answer:
             assert answer.status == 413
     _, found = await api.ask("GET", "/clients/c5")
     assert found["client"]["balance"] == "100"

@@ -120,7 +120,7 @@ async def act(visit: Visit) -> Shown | Moved:
             action,
             client,
             form.get("end_date", ""),
-            int(version) if version.isdigit() else None,
+            int(version[:18]) or None if version.isdigit() else None,
             writing,
         )
     except Problem as problem:
