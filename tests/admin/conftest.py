@@ -66,7 +66,10 @@ CATALOG: dict[str, Any] = {
         },
         {"id": "43", "name": BOLD, "currency": "USD", "balance": "1.00"},
         *(
-            {"id": f"c{n}", "name": f"Client {n}", "currency": "USD", "balance": "100.00"}
+            {
+                "id": f"c{n}", "name": f"Client {n}", "currency": "USD", "balance": "100.00",
+                "rate_tables": {"orig": {"calls": "retail"}},
+            }
             for n in range(1, CLIENTS + 1)
         ),
     ],

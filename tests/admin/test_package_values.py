@@ -27,14 +27,14 @@ TEXT = st.text(
 CODE = st.from_regex(r"[0-9]{1,6}\*?", fullmatch=True)
 LIMITS = st.one_of(
     st.builds(
-        LimitSpec, id=st.none(), type=st.just("volume"),
+        LimitSpec, id=st.just(""), type=st.just("volume"),
         service=st.sampled_from(["calls", "messages", "data"]),
         limit=st.integers(1, 10_000).map(lambda n: 1536 * n), code=CODE, exclude=st.lists(CODE, max_size=2),
         min_call=st.integers(0, 99), per_call_max=st.none() | st.integers(1, 999),
         rollover=st.integers(0, 9).map(lambda n: 1536 * n),
     ),
     st.builds(
-        LimitSpec, id=st.none(), type=st.just("money"), service=st.just("calls"),
+        LimitSpec, id=st.just(""), type=st.just("money"), service=st.just("calls"),
         limit=st.integers(1, 10**12),
         code_deck=st.just("a-z"), code_name=TEXT,
     ),
@@ -63,8 +63,7 @@ PACKAGES = st.builds(
 def test_a_package_that_is_shown_and_sent_is_the_same(spec: PackageSpec) -> None:
     """What the form shows of a package, sent as it is, is that package: nothing is lost or rounded."""
     limits = [
-        msgspec.structs.replace(limit, id=str(place) if limit.id is None else limit.id)
-        for place, limit in enumerate(spec.limits)
+        msgspec.structs.replace(limit, id=limit.id or str(place)) for place, limit in enumerate(spec.limits)
     ]
     discounts = sorted(spec.discounts, key=lambda one: one.activation_count)
     spec = msgspec.structs.replace(spec, limits=limits, discounts=discounts)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import time
 from html.parser import HTMLParser
 
 import pytest
@@ -236,7 +237,9 @@ async def test_two_edit_the_same_client_package(console: Console, visitor: Visit
         assert "2099-01-01" in visitor.text
 
 
-async def test_a_package_is_made_with_rows_and_a_preview(visitor: Visitor) -> None:
+async def test_a_package_is_made_with_rows_and_a_preview(
+    console: Console, visitor: Visitor, api: Api
+) -> None:
     """Rows are added without JavaScript; the preview shows six periods, what is caught, and warnings."""
     await visitor.get("/new-package")
     fields = {
@@ -265,10 +268,20 @@ async def test_a_package_is_made_with_rows_and_a_preview(visitor: Visitor) -> No
     await visitor.send("/new-package", {**fields, "save": "1"})
     assert visitor.url == "/packages/page-1"
     assert "is created" in visitor.text
-    # The next call of a client who has it is rated by it.
-    await visitor.get("/assign?client=42&package=page-1&preview=1")
+    # The next call of a client who has it is rated by it, and the bar moves.
+    await visitor.get("/assign?client=c11&package=page-1&preview=1")
     await visitor.send("/assign", {})
-    assert "assigned" in visitor.text
+    assert "0 / 10 min" in visitor.text
+    call = {
+        "id": "of-c11", "called": "380501234567", "duration_ms": 60_000, "orig": {"client": "c11"},
+        "answered_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }  # fmt: skip
+    (console.folder / "one.jsonl").write_text(json.dumps(call) + "\n")
+    console.rater("ingest", str(console.folder / "one.jsonl"), "--source", "default")
+    path = "/client-packages/c11-1"
+    await api.until(path, lambda found: found["client_package"]["limits"][0]["used"] == "60")
+    await visitor.get(path)
+    assert "1 / 10 min" in visitor.text
 
 
 async def test_two_edit_the_same_package(console: Console, visitor: Visitor) -> None:

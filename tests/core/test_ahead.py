@@ -101,7 +101,7 @@ RATES = Content(
         ({"code_deck": "a-z", "code_name": "Mars"}, 0, "no rate bears this name"),
     ],
 )
-def test_what_a_limit_catches(limit: dict[str, str], codes: int, warning: str | None) -> None:
+def test_what_a_limit_catches(limit: dict[str, Any], codes: int, warning: str | None) -> None:
     """Codes of the rate tables, and a sentence where that is not what one would expect."""
     (found,) = caught(RATES, [LimitSpec("m1", "volume", "calls", 60, **limit)])
     assert found.codes == codes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -125,6 +126,6 @@ def names(of: Mapping[str, Any]) -> list[tuple[str, str]]:
 FILTERS: dict[str, Callable[..., Any]] = {
     "money": money, "decimal_money": decimal_money, "of_limit": of_limit, "unit_of": unit_of, "share": share,
     "local": local, "rfc_ms": rfc_ms, "words": words, "part": part, "query": query, "visible": visible,
-    "volume": volume, "pairs": pairs, "names": names,
+    "volume": volume, "shell": shlex.quote, "pairs": pairs, "names": names,
 }  # fmt: skip
 """What templates may call."""
