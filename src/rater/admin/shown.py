@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
@@ -21,6 +22,7 @@ _DIGITS = dict.fromkeys(_NO_DIGITS, 0) | dict.fromkeys(("BHD", "IQD", "JOD", "KW
 
 MINUS = "\u2212"
 _MINUTE = 60
+_INSTANT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
 _MEGABYTE = 1024
 
 
@@ -92,6 +94,13 @@ def rfc_ms(text: str | None) -> int | None:
     return int(at.timestamp()) * 1000 + at.microsecond // 1000
 
 
+def plain(value: Any) -> str:
+    """Return a value of an event: an instant (RFC 3339) as `local` in UTC, others as they are."""
+    if isinstance(value, str) and _INSTANT.fullmatch(value):
+        return local(rfc_ms(value))
+    return {True: "yes", False: "no"}.get(value, str(value)) if isinstance(value, bool) else str(value)
+
+
 def words(name: object) -> str:
     """Return the name of a state or reason as words."""
     return str(name).replace("_", " ")
@@ -126,6 +135,6 @@ def names(of: Mapping[str, Any]) -> list[tuple[str, str]]:
 FILTERS: dict[str, Callable[..., Any]] = {
     "money": money, "decimal_money": decimal_money, "of_limit": of_limit, "unit_of": unit_of, "share": share,
     "local": local, "rfc_ms": rfc_ms, "words": words, "part": part, "query": query, "visible": visible,
-    "volume": volume, "shell": shlex.quote, "pairs": pairs, "names": names,
+    "volume": volume, "plain": plain, "shell": shlex.quote, "pairs": pairs, "names": names,
 }  # fmt: skip
 """What templates may call."""
