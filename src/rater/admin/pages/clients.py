@@ -18,8 +18,8 @@ from rater.queries.transactions import published
 from rater.readmodel import asked
 from rater.readmodel.asked import Page
 
-_TRANSACTIONS = 20
-"""Of a client, on its page."""
+_TRANSACTIONS, _PACKAGES = 20, 50
+"""Of a client, on its page: so many transactions, client packages, and of these in the archive."""
 
 
 async def client(visit: Visit) -> Shown:
@@ -27,6 +27,8 @@ async def client(visit: Visit) -> Shown:
     office, of_id = visit.office, visit.path["id"]
     found, uses = await client_of(office.at, of_id, now_ms())
     held = await state_of(office.at.store, of_id)
+    archive = [use for use in uses if use.status == "archive"]
+    present = [use for use in uses if use.status != "archive"]
     moved = await office.model.transactions(asked.Transactions(client=of_id), Page(rows=_TRANSACTIONS))
     content = await office.orders.content()
     reseller = content.resellers.get(found.reseller or "")
@@ -34,8 +36,8 @@ async def client(visit: Visit) -> Shown:
         "client.html",
         {
             "client": found, "state_of_client": held.state, "moved": moved,
-            "present": [use for use in uses if use.status != "archive"],
-            "archive": [use for use in uses if use.status == "archive"],
+            "present": present[:_PACKAGES], "archive": archive[:_PACKAGES], "packages": len(uses),
+            "shown": len(present[:_PACKAGES]) + len(archive[:_PACKAGES]), "archived": len(archive),
             "reseller": None if reseller is None else reseller.name,
         },
     )  # fmt: skip
