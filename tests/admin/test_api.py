@@ -239,6 +239,15 @@ async def test_wrong_input_names_the_field(
     assert answer["detail"]
 
 
+async def test_what_nobody_has_is_not_searched_for(console: Console, api: Api) -> None:
+    """An id that is made up costs no walk through all clients."""
+    for method, path in (("GET", ""), ("POST", "/cancel"), ("POST", "/stop-now")):
+        status, _ = await api.ask(method, f"/client-packages/none{path}", None if method == "GET" else {})
+        assert status == 404
+    assert (await api.ask("POST", "/pending-charges/none/invoice", {}))[0] == 404
+    assert "all clients are searched" not in (console.folder / "admin.log").read_text()
+
+
 @pytest.mark.parametrize(
     ("body", "headers", "status"),
     [

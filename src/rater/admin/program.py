@@ -40,7 +40,7 @@ async def serving(settings: Settings, tokens: Tokens | None = None) -> AsyncIter
             raise Halt("\n".join(problems))
         model = await stack.enter_async_context(app.read_model(settings, metrics))
         sources = {source.topic: name for name, source in settings.all_sources().items()}
-        office = Office(settings, at, model, Orders(settings, at), maps, known, sources)
+        office = Office(settings, at, model, Orders(settings, at, model), maps, known, sources)
         server = AdminServer(office, metrics)
         port = await server.start(settings.admin.host, settings.admin.port)
         stack.push_async_callback(server.stop)

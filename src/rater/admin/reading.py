@@ -38,7 +38,7 @@ from rater.admin.telling import (
     transaction_row,
 )
 from rater.queries import client_packages as client_package_queries
-from rater.queries import history, listed
+from rater.queries import listed
 from rater.queries import packages as package_queries
 from rater.queries.clients import NotThereError
 from rater.queries.explained import explained, find, what_if
@@ -92,7 +92,7 @@ async def client_packages(call: Call) -> ClientPackageList:
 
 async def client_package(call: Call) -> ClientPackageDetails:
     """Show a client package, with its periods."""
-    found = await history.client_package(call.office.at, call.path["id"], now_ms(), lambda _: None)
+    found = await call.office.orders.shown(call.path["id"], now_ms())
     return details(found.use, found.periods)
 
 

@@ -275,10 +275,10 @@ class RecycleBody(Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 class CallBody(Struct, kw_only=True):
-    """A CDR (CONTRACTS.md, CDR): what would come of it. Further fields are ignored."""
+    """A CDR (CONTRACTS.md, CDR): what would come of it, also where it would be rejected."""
 
-    id: str
-    called: str
+    id: str | None = None
+    called: str | None = None
     duration_ms: int | None = None
     volume: int | None = None
     source: str = "default"

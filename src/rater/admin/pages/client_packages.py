@@ -13,7 +13,6 @@ from rater.core.amounts import QUANTITY_MAX
 from rater.core.commands.records import AssignArgs, ClientArgs, EndDateArgs, NoArgs
 from rater.core.kinds import Do
 from rater.queries import catalog as catalog_queries
-from rater.queries import history
 from rater.queries.clients import state_of
 
 
@@ -60,7 +59,7 @@ ACTIONS = {
 async def client_package(visit: Visit) -> Shown:
     """Show one: where it stands, its limits as bars, what it waits for, its history."""
     at, of_id = visit.office.at, visit.path["id"]
-    use, periods = await history.client_package(at, of_id, now_ms(), lambda _: None)
+    use, periods = await visit.office.orders.shown(of_id, now_ms())
     held = await state_of(at.store, use.client)
     catalog = await catalog_queries.newest(at.kafka, at.topics, at.catalogs)
     package = None if catalog is None else catalog.packages.get(use.package)
@@ -90,7 +89,7 @@ async def look(visit: Visit) -> Shown:
     """Show what an action would do, before it is done."""
     action, of_id = _action(visit), visit.path["id"]
     end_date = visit.query.get("end_date", "").strip()
-    use, _ = await history.client_package(visit.office.at, of_id, now_ms(), lambda _: None)
+    use, _ = await visit.office.orders.shown(of_id, now_ms())
     held = await state_of(visit.office.at.store, use.client)
     told: dict[str, Any] = {
         "use": use, "client": held.state, "action": action, "name": visit.path["action"],
@@ -124,7 +123,7 @@ async def act(visit: Visit) -> Shown | Moved:
             writing,
         )
     except Problem as problem:
-        use, _ = await history.client_package(visit.office.at, of_id, now_ms(), lambda _: None)
+        use, _ = await visit.office.orders.shown(of_id, now_ms())
         held = await state_of(visit.office.at.store, client)
         told = {
             "use": use, "client": held.state, "action": action, "name": visit.path["action"],
