@@ -11,7 +11,7 @@ BUILD_ENGINE := $(BIN)/python $(CRATE)/building.py
 # Two test processes, each with servers of its own (tests/README.md): `make test JOBS=4`.
 JOBS ?= 2
 
-.PHONY: demo engine wheels contracts soak test test-newest coverage test-faults test-backlog test-oracle test-life test-explain test-planted test-kamailio test-scale test-deploy test-upgrade golden-chart fault-figure fault-table bench bench-growth lint venv lock clean
+.PHONY: demo engine wheels contracts soak test test-newest coverage test-faults test-backlog test-oracle test-life test-explain test-planted test-kamailio test-scale test-deploy test-upgrade test-console golden-chart fault-figure fault-table bench bench-growth lint venv lock clean
 
 demo: venv
 	$(BIN)/rater demo
@@ -94,6 +94,16 @@ test-upgrade: engine
 test-deploy: engine .venv/helm
 	RATER_HELM=.venv/helm $(BIN)/pytest tests/deploy $(PYTEST_ARGS)
 
+# The console in a real Chromium, driven by Playwright (200 MB, with its own Node): it is kept in .venv/browser. Chromium has to be
+# installed (Debian: chromium). RATER_PICTURES=FOLDER keeps pictures of the main pages, at 1280 and 390 pixels.
+test-console: engine .venv/browser
+	RATER_BROWSER=.venv/browser $(BIN)/pytest tests/admin/test_browser.py $(PYTEST_ARGS)
+
+.venv/browser: tests/admin/playwright.lock | $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --no-deps --require-hashes \
+		--upgrade --target $@ -r $<
+	@touch $@
+
 # What the chart renders, kept for the tests that have no Helm; and its copy of the alerts.
 golden-chart: $(STAMP) .venv/helm
 	cp deploy/prometheus/alerts.yaml deploy/helm/rater/files/alerts.yaml
@@ -142,7 +152,7 @@ $(STAMP): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
-# One lock, and parts of it: what runs in production, and what builds it; one of Helm, one of what links wheels. For Python
+# One lock, and parts of it: what runs in production, and what builds it; one of Helm, one of Playwright, one of what links wheels. For Python
 # 3.11 and newer, Linux and macOS. Without index addresses: they say what, not where from.
 lock: $(STAMP)
 	$(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --all-extras --group dev \
@@ -153,6 +163,8 @@ lock: $(STAMP)
 		--generate-hashes --no-emit-index-url --custom-compile-command "make lock" -o deploy/docker/build.lock
 	echo helm-python-sdk | $(BIN)/uv pip compile - --quiet --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --custom-compile-command "make lock" $(LOCK_ARGS) -o tests/deploy/helm.lock
+	echo playwright | $(BIN)/uv pip compile - --quiet --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --custom-compile-command "make lock" $(LOCK_ARGS) -o tests/admin/playwright.lock
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --group wheels \
 		--generate-hashes --no-emit-index-url --custom-compile-command "make lock" $(LOCK_ARGS) -o $(CRATE)/wheels.lock
 

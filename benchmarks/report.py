@@ -451,7 +451,7 @@ as many CDRs of full batches. Disk is that of one copy; CDRs were sent as they a
 compressed (zstd). `rater plan` reckons with it
 ([decision 0141](../src/rater/decisions/0141-a-plan-is-a-formula.md)).
 
-{_table(("figure", "result"), rows)}"""
+{table(("figure", "result"), rows)}"""
 
 
 _SIDES = (("worker", ""), ("redis", "redis_"))

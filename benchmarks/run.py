@@ -1,7 +1,7 @@
 """The benchmark: the shipped worker against real Kafka and Redis, measured by CPU time from /proc.
 
-    python benchmarks/run.py [main] [growth] [memory] [latency] [load] [renewals] [batches] [rerating] [offline]
-        [rebuilding] [report]
+    python benchmarks/run.py [main] [growth] [memory] [latency] [load] [renewals] [batches]
+        [rerating] [offline] [rebuilding] [report]
 
 Each part writes benchmarks/results/PART.json and its pictures; `report` (always at the end) writes README.md
 of all results that there are, and the figures of `rater plan` (capacity.py). Without a part: all but growth.

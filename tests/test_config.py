@@ -87,6 +87,7 @@ def test_environment_wins_over_file_and_flags_over_both(tmp_path: Path) -> None:
         ("kafka = 1", ["`kafka` is a section"]),
         ("[kafka.group_id]\nx = 1", ["kafka.group_id", "the consumer group"]),
         ('[redis]\nurl = "localhost"', ["redis.url", "redis://HOST:PORT/DB"]),
+        ('[admin]\ndatabase = "mysql://x"', ["admin.database", "sqlite:///PATH or postgresql://"]),
         ('[redis]\nurl = "redis://:secret@h:po"', ["redis.url", "'po'", "redis://HOST:PORT/DB"]),
         ('[kafka]\nsecurity_protocol = "TLS"', ["one of PLAINTEXT, SASL_PLAINTEXT"]),
         ('[kafka]\nsecurity_protocol = "SASL_SSL"', ["needs kafka.sasl_username"]),

@@ -53,8 +53,12 @@ from rater.worker.shared import Readiness, Shared, WorkerConnections
 
 if TYPE_CHECKING:
     from rater.native.holding import Native
+    from rater.readmodel.asking import ReadModel
 
 log = structlog.get_logger()
+
+READ_MODEL = "sqlite:///rater-admin.sqlite"
+"""Where `rater admin` keeps the read model unless `admin.database` says otherwise."""
 
 
 def kafka_client(settings: Settings) -> dict[str, Any]:
@@ -132,6 +136,39 @@ async def connections(settings: Settings) -> AsyncIterator[Connections]:
     """Connect what `rater.queries` asks of the store and of the catalogs, and close it in the end."""
     async with opened_store(settings) as store:
         yield Connections(store, kafka_client(settings), topics_of(settings), catalogs_of(settings))
+
+
+@asynccontextmanager
+async def read_model(
+    settings: Settings, metrics: Metrics | None = None, *, follows: bool = True
+) -> AsyncIterator[ReadModel]:
+    """Open the read model; follows: the topics are followed into it until it is left.
+
+    Raises Halt where its database cannot be used, or the extra `admin` is missing.
+    """
+    try:
+        from rater.readmodel.asking import ReadModel  # noqa: PLC0415 - SQLAlchemy is of an extra
+        from rater.readmodel.database import Database  # noqa: PLC0415
+        from rater.readmodel.following import Following  # noqa: PLC0415
+    except ImportError as error:
+        raise Halt(f"the read model needs the extra `admin` ({error}): pip install 'rater[admin]'") from error
+    client, topics = kafka_client(settings), topics_of(settings)
+    if follows and (problems := await topics.check(client)):
+        raise Halt("\n".join(problems))
+    async with AsyncExitStack() as stack:
+        database = Database(settings.admin.database or READ_MODEL)
+        stack.callback(database.close)
+        following = None
+        if follows:
+            store = await stack.enter_async_context(opened_store(settings))
+            following = Following(client, topics, store, catalogs_of(settings), database, metrics)
+        model = ReadModel(database, following)
+        task = asyncio.create_task(model.follow())
+        try:
+            yield model
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
 
 
 @asynccontextmanager

@@ -280,6 +280,7 @@ ONE_ENGINE = {
     "test_lost_topics",
     "test_month",
     "test_queries",
+    "test_readmodel",
     "test_rate",
     "test_readiness",
     "test_recycling",

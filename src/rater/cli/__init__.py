@@ -16,6 +16,7 @@ import click
 
 from rater import __version__
 from rater.cli import (
+    administering,
     checking,
     client_packages,
     clients,
@@ -50,6 +51,7 @@ Examples:
   rater --config rater.toml topics create        make the topics that are missing
   rater --config rater.toml load catalog.yaml    load a catalog
   rater --config rater.toml worker               rate
+  rater --config rater.toml admin                the HTTP API and the console
   rater transactions --client 42 --limit 10      what became of the calls of client 42
 
 \b
@@ -72,7 +74,15 @@ def rater() -> None:
 
 
 for _command in (
-    *(running.demo, running.worker, running.topics, checking.check, running.load, running.audit),
+    *(
+        running.demo,
+        running.worker,
+        administering.admin,
+        running.topics,
+        checking.check,
+        running.load,
+        running.audit,
+    ),
     rebuilding.rebuild,
     *(files.ingest, files.sources, decks.decks, examples.config_group),
     *(topics.transactions, topics.rejected, recycling.recycle),

@@ -6,6 +6,7 @@ from rater.config.settings import (
     OWN_TOPICS,
     SECRETS,
     SECTIONS,
+    Admin,
     Kafka,
     Logs,
     Metrics,
@@ -18,6 +19,6 @@ from rater.config.settings import (
 )
 
 __all__ = [
-    "DEFAULT_SOURCE", "OWN_TOPICS", "SECRETS", "SECTIONS", "Kafka", "Logs", "Metrics", "Redis", "Settings",
-    "Source", "Topics", "Worker", "load", "masked_url",
+    "DEFAULT_SOURCE", "OWN_TOPICS", "SECRETS", "SECTIONS", "Admin", "Kafka", "Logs", "Metrics", "Redis",
+    "Settings", "Source", "Topics", "Worker", "load", "masked_url",
 ]  # fmt: skip

@@ -205,6 +205,39 @@ class Events(Section, frozen=True, kw_only=True):
         return Notices(tuple(sorted(set(self.limit_percents))), self.expiring_notice_hours * HOUR_MS)
 
 
+class Token(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Who may ask `rater admin`, and for what. token_file: holds the token, on one line."""
+
+    name: Annotated[str, Meta(pattern=r"^[^\x00-\x1f\x7f]{1,200}\Z")]
+    role: Literal["view", "operate", "administer"]
+    token_file: Annotated[str, Meta(min_length=1)]
+
+
+class Admin(Section, frozen=True, kw_only=True):
+    """The HTTP API and the console of `rater admin`."""
+
+    host: Annotated[str, Meta(min_length=1, description="the address to listen on; 0.0.0.0 for all")] = (
+        "127.0.0.1"
+    )
+    port: Annotated[int, Meta(ge=0, le=65_535, description="the port to listen on; 0 takes a free one")] = (
+        8080
+    )
+    tokens: Annotated[
+        tuple[Token, ...] | None,
+        Meta(
+            description="[[admin.tokens]] in the file of settings, each with name, role (view, operate or "
+            "administer) and token_file"
+        ),
+    ] = None
+    secure_cookies: Annotated[
+        bool, Meta(description="browsers send the session over https alone: for a proxy in front with TLS")
+    ] = False
+    database: Annotated[
+        Annotated[str, Meta(pattern=r"^(sqlite:///.|postgresql://.)")] | None,
+        Meta(description="the read model's database: sqlite:///PATH or postgresql://USER@HOST/DATABASE"),
+    ] = None
+
+
 class Logs(Section, frozen=True, kw_only=True):
     """What is told on standard error."""
 
@@ -245,6 +278,7 @@ class Settings(Section, frozen=True, kw_only=True):
     metrics: Metrics = Metrics()
     worker: Worker = Worker()
     events: Events = Events()
+    admin: Admin = Admin()
     logs: Logs = Logs()
     sources: dict[str, Source] = msgspec.field(default_factory=dict)
     decks: dict[str, Profile] = msgspec.field(default_factory=dict)
@@ -273,7 +307,7 @@ class Settings(Section, frozen=True, kw_only=True):
 
 SECTIONS: dict[str, type[Section]] = {
     "kafka": Kafka, "redis": Redis, "topics": Topics, "metrics": Metrics, "worker": Worker,
-    "events": Events, "logs": Logs,
+    "events": Events, "admin": Admin, "logs": Logs,
 }  # fmt: skip
 
 
@@ -290,7 +324,7 @@ def redacted(key: str, value: Any) -> Any:
     """Return a setting's value without what may be a secret."""
     if key in SECRETS and value is not None:
         return _HIDDEN
-    if key == "url" and isinstance(value, str):
+    if key in ("url", "database") and isinstance(value, str):
         try:
             return masked_url(value)
         except ValueError:  # "Invalid IPv6 URL"

@@ -48,6 +48,8 @@ T = TypeVar("T")
 RATE: Final = 150.0
 """Records per second while somebody looks on: fast enough to see limits run out, slow enough to read."""
 PARTITIONS: Final = 4
+CONSOLE_PORT: Final = 8080
+"""Of the console, where nobody has it; else a free one."""
 STUCK_S: Final = 90.0
 """Nothing new for so long although sides are missing: something is wrong, the sums say what."""
 
@@ -138,10 +140,12 @@ async def _demonstrate(plan: Plan, tally: Tally, say: Say) -> int:
         workers = await stack.enter_async_context(_workers(plan.workers, folder, variables))
         made_ms = _now_ms()
         example = await _load(settings, folder, workers, made_ms, say)
+        console = [] if plan.exit_when_done else await _console(stack, folder, variables, say)
         started = [
             Started("Kafka", f"{kafka.bootstrap_servers}  (process {kafka.pid})"),
             Started("Valkey", f"{redis.url}  (process {redis.pid})"),
             *(Started(f"worker {one.number}", f"{one.url}/metrics  (process {one.pid})") for one in workers),
+            *console,
         ]
         for one in started:
             say(f"{one.what}: {one.where}")
@@ -206,6 +210,31 @@ async def _workers(count: int, folder: Path, variables: Mapping[str, str]) -> As
             worker.ask_to_stop()
         for worker in workers:
             await _in_thread(worker.stop)
+
+
+async def _console(
+    stack: AsyncExitStack, folder: Path, variables: Mapping[str, str], say: Say
+) -> list[Started]:
+    """Serve the console in this process, with a token of this run, until `stack` ends it."""
+    try:
+        from rater.admin.access import Tokens, User  # noqa: PLC0415 - what it needs may not be there
+        from rater.admin.program import serving  # noqa: PLC0415 - the same
+    except ModuleNotFoundError as error:
+        say(f"no console: it needs {error.name}, which is not installed: pip install 'rater[demo]'")
+        return []
+    own = {
+        "RATER_ADMIN__PORT": str(CONSOLE_PORT if _is_free(CONSOLE_PORT) else 0),
+        "RATER_ADMIN__DATABASE": f"sqlite:///{folder / 'console.sqlite'}",
+    }
+    token = secrets.token_urlsafe(24)
+    settings = _settings({**variables, **own})
+    port = await stack.enter_async_context(serving(settings, Tokens([(User("demo", "administer"), token)])))
+    return [Started("console", f"http://{HOST}:{port}  (token {token})")]
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as one:
+        return one.connect_ex((HOST, port)) != 0
 
 
 def _free_port() -> int:

@@ -47,15 +47,18 @@ def deletion(of: str) -> Edit:
 
 
 def put(path: Path, content: Content | None, *, new: bool) -> Edit:
-    """Return what brings packages to what a file says.
+    """Return what brings packages to what a file says; as `put_rows`."""
+    return put_rows(str(path), path.read_bytes(), content, new=new)
+
+
+def put_rows(name: str, raw: bytes, content: Content | None, *, new: bool) -> Edit:
+    """Return what brings packages to what rows say; name: of their file, which tells their form.
 
     new: none of them may be there, else all of them have to be. A package whose row gives no status keeps the
     one that it has.
     """
     known = {} if content is None else content.packages
-    rows = read_packages(
-        str(path), path.read_bytes(), {of: history.status for of, history in known.items() if not new}
-    )
+    rows = read_packages(name, raw, {of: history.status for of, history in known.items() if not new})
     for placed in rows.packages:
         of = placed.value.id
         if new and of in known and not known[of].deleted:

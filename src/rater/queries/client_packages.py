@@ -10,6 +10,7 @@ from msgspec import Struct
 from rater.core.catalog.compiled import Catalog
 from rater.core.clients.fees import fee_fields
 from rater.core.clients.periods import Period
+from rater.core.clients.standing import standing
 from rater.core.clients.state import ClientPackage, ClientState, HeldDid, client_package_name, id_order
 from rater.core.kinds import ClientPackageState, ClientPackageStatus, TransactionType
 from rater.core.reasons import shown
@@ -27,7 +28,6 @@ from rater.queries.clients import (
 from rater.queries.connections import Connections
 from rater.queries.limits import LimitUse, limits_of
 from rater.queries.pending_charges import PendingCharge, pending_charge
-from rater.queries.standing import standing
 from rater.store.buckets import Buckets
 
 
@@ -66,6 +66,10 @@ class ClientPackageUse(Struct, frozen=True, kw_only=True):
     full_charge: bool
     dids: tuple[HeldDid, ...]
     limits: list[LimitUse]
+
+
+PRESENT = frozenset({ClientPackageStatus.PENDING, ClientPackageStatus.ACTIVE})
+"""Those that lists show unless asked otherwise (RULES.md section 6)."""
 
 
 class Wanted(Struct, frozen=True, kw_only=True):

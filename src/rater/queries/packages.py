@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 
 from msgspec import Struct
 
-from rater.core.amounts import format_e10, parse_e10
-from rater.core.catalog.specs import Content, FeeSpec, FeeType, PackageHistory, PackageSpec, Status
+from rater.core.catalog.specs import Content, PackageHistory, PackageSpec, Status, fee_sum
 from rater.core.clients.state import id_order
 from rater.core.instants import rfc3339
 
@@ -57,13 +56,9 @@ def summary(history: PackageHistory) -> PackageSummary:
     spec = history.latest
     return PackageSummary(
         id=spec.id, status=history.status, name=spec.name, type=spec.type, currency=spec.currency,
-        activation_fee=_sum(spec.fees, "activation"), subscription_fee=_sum(spec.fees, "subscription"),
+        activation_fee=fee_sum(spec, "activation"), subscription_fee=fee_sum(spec, "subscription"),
         period=spec.period, reseller=spec.reseller,
     )  # fmt: skip
-
-
-def _sum(fees: Iterable[FeeSpec], of: FeeType) -> str:
-    return format_e10(sum(parse_e10(fee.rate) for fee in fees if fee.type == of))
 
 
 class Told(Struct, frozen=True):

@@ -14,6 +14,7 @@ from typing import Literal
 import msgspec
 from msgspec import Struct, field
 
+from rater.core.amounts import format_e10, parse_e10
 from rater.core.catalog.codes import Row
 from rater.core.reasons import Side
 from rater.core.zones import Release
@@ -172,6 +173,11 @@ class PackageSpec(Struct, omit_defaults=True):
     discounts: list[DiscountSpec] = []
     did_limits: list[DidLimitSpec] = []
     limits: list[LimitSpec] = []
+
+
+def fee_sum(spec: PackageSpec, of: FeeType) -> str:
+    """Return the sum of a package's fees of a type, a decimal in its currency."""
+    return format_e10(sum(parse_e10(fee.rate) for fee in spec.fees if fee.type == of))
 
 
 class PackageHistory(Struct):

@@ -1,0 +1,54 @@
+"""The pages of the console. What they do, the API does too; forms are plain, and work without JavaScript."""
+
+from __future__ import annotations
+
+from rater.admin.office import Moved, PageHandler, Visit
+from rater.admin.pages import (
+    client_packages,
+    clients,
+    explaining,
+    lists,
+    package_form,
+    packages,
+    recycling,
+)
+
+
+async def _first(_: Visit) -> Moved:
+    """Go to where most begin."""
+    return Moved("/client-packages")
+
+
+PAGES = (
+    PageHandler("GET", "/", "view", _first),
+    PageHandler("GET", "/packages", "view", lists.packages),
+    PageHandler("GET", "/new-package", "administer", package_form.new),
+    PageHandler("POST", "/new-package", "administer", package_form.send_new),
+    PageHandler("GET", "/packages/{id}", "view", packages.package),
+    PageHandler("GET", "/packages/{id}/edit", "administer", package_form.edit),
+    PageHandler("POST", "/packages/{id}/edit", "administer", package_form.send_edit),
+    PageHandler("GET", "/packages/{id}/{action}", "administer", packages.look),
+    PageHandler("POST", "/packages/{id}/{action}", "administer", packages.act),
+    PageHandler("GET", "/client-packages", "view", lists.client_packages),
+    PageHandler("GET", "/assign", "operate", client_packages.assign_form),
+    PageHandler("POST", "/assign", "operate", client_packages.assign),
+    PageHandler("GET", "/client-packages/{id}", "view", client_packages.client_package),
+    PageHandler("GET", "/client-packages/{id}/{action}", "operate", client_packages.look),
+    PageHandler("POST", "/client-packages/{id}/{action}", "operate", client_packages.act),
+    PageHandler("GET", "/clients", "view", lists.clients),
+    PageHandler("GET", "/clients/{id}", "view", clients.client),
+    PageHandler("GET", "/clients/{id}/adjust", "operate", clients.adjust_form),
+    PageHandler("POST", "/clients/{id}/adjust", "operate", clients.adjust),
+    PageHandler("GET", "/transactions", "view", lists.transactions),
+    PageHandler("GET", "/transactions/{partition}/{offset}", "view", clients.transaction),
+    PageHandler("GET", "/pending-charges", "view", lists.pending_charges),
+    PageHandler("GET", "/rejected", "view", lists.rejected),
+    PageHandler("GET", "/rejected/recycle", "operate", recycling.look),
+    PageHandler("POST", "/rejected/recycle", "operate", recycling.recycle),
+    PageHandler("GET", "/dids", "view", lists.dids),
+    PageHandler("GET", "/rerate-jobs", "view", lists.rerate_jobs),
+    PageHandler("GET", "/commands", "view", lists.commands),
+    PageHandler("GET", "/explain", "view", explaining.form),
+    PageHandler("POST", "/explain", "view", explaining.what_if),
+)
+"""All of them."""

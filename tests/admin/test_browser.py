@@ -1,0 +1,110 @@
+"""The console in a real Chromium: with the keyboard, without JavaScript, on a narrow screen."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from admin.browser import PICTURES, WIDTHS, browser, take_pictures
+from admin.conftest import TOKENS, Console
+
+pytestmark = [pytest.mark.kafka, pytest.mark.browser]
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    """A browser for these tests."""
+    with browser() as one:
+        yield one
+
+
+@pytest.fixture(params=WIDTHS.values(), ids=list(WIDTHS))
+def page(chromium: Any, console: Console, request: pytest.FixtureRequest) -> Iterator[Any]:
+    """A page of a browser without JavaScript, logged in; a fault on it is a fault of the test."""
+    context = chromium.new_context(
+        viewport={"width": request.param, "height": 900}, java_script_enabled=False, base_url=console.url
+    )
+    one = context.new_page()
+    told: list[str] = []
+    one.on("console", lambda message: told.append(message.text) if message.type == "error" else None)
+    one.goto("/login")
+    one.fill("#token", TOKENS["administer"])
+    one.press("#token", "Enter")
+    one.wait_for_url("**/client-packages")
+    yield one
+    context.close()
+    assert [text for text in told if "favicon" not in text] == []
+
+
+def test_nothing_is_wider_than_the_screen(chromium: Any, console: Console) -> None:
+    """On 390 pixels no page is scrolled sideways, but within its tables."""
+    context = chromium.new_context(viewport={"width": 390, "height": 900}, base_url=console.url)
+    one = context.new_page()
+    one.goto("/login")
+    one.fill("#token", TOKENS["administer"])
+    one.press("#token", "Enter")
+    for path in PICTURES.values():
+        one.goto(path)
+        assert one.evaluate("document.documentElement.scrollWidth") <= 390, path
+    context.close()
+
+
+def test_a_package_is_assigned_and_cancelled_with_the_keyboard(
+    page: Any, request: pytest.FixtureRequest
+) -> None:
+    """From the list to the form, its preview, the confirmation, and back out again."""
+    client = "c9" if "wide" in request.node.name else "c10"
+    page.goto(f"/assign?client={client}")
+    page.select_option("select[name=package]", "1")
+    page.press("input[name=quantity]", "Enter")
+    assert "What it would do" in page.inner_text("main")
+    assert "100.00\u00a0USD → 93.00\u00a0USD" in page.inner_text("main")
+    page.focus("text=Assign it")
+    page.keyboard.press("Enter")
+    page.wait_for_url(f"**/client-packages/{client}-1")
+    page.click("text=Cancel")
+    assert "No money moves." in page.inner_text("main")
+    page.click("text=Cancel it")
+    page.wait_for_url(f"**/client-packages/{client}-1")
+    assert "archive" in page.inner_text("main")
+
+
+def test_filters_stand_in_the_address(page: Any) -> None:
+    """A filter is a form; its result has an address of its own, and a reset leads back."""
+    page.goto("/client-packages")
+    page.fill("input[name=client]", "42")
+    page.press("input[name=client]", "Enter")
+    assert "client=42" in page.url
+    assert page.locator("tbody tr").count() >= 1
+    page.click("text=Reset")
+    assert page.url.endswith("/client-packages")
+
+
+def test_a_package_is_made_with_rows(page: Any, request: pytest.FixtureRequest) -> None:
+    """Rows come and go by buttons; Enter previews and does not save."""
+    of_id = "b-" + ("wide" if "wide" in request.node.name else "narrow")
+    page.goto("/new-package")
+    page.fill("#id", of_id)
+    page.fill("#name", "By browser")
+    page.fill('[name="fees.0.name"]', "Monthly")
+    page.fill('[name="fees.0.rate"]', "4.00")
+    page.click("text=Add a limit")
+    assert page.locator('[name="limits.2.code"]').count() == 1
+    page.fill('[name="limits.0.code"]', "380*")
+    page.fill('[name="limits.0.limit"]', "100")
+    page.press("#name", "Enter")
+    assert "The next 6 periods" in page.inner_text("#preview")
+    page.click("text=Save")
+    page.wait_for_url(f"**/packages/{of_id}")
+    assert "is created" in page.inner_text("main")
+
+
+def test_pictures(chromium: Any, console: Console, tmp_path: Path) -> None:
+    """Each main page is drawn, wide and narrow; RATER_PICTURES keeps them in a folder."""
+    folder = Path(os.environ.get("RATER_PICTURES", tmp_path))
+    written = take_pictures(chromium, console.url, TOKENS["administer"], folder)
+    assert all(path.stat().st_size > 5000 for path in written)
