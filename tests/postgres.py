@@ -26,8 +26,8 @@ def program(name: str) -> str | None:
 
 
 def is_here() -> bool:
-    """Return whether a server can be started."""
-    return program("initdb") is not None
+    """Return whether a server can be started, or one is needed."""
+    return program("initdb") is not None or "RATER_POSTGRES_NEEDED" in os.environ
 
 
 @contextmanager

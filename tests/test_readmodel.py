@@ -255,14 +255,13 @@ def test_commands_events_jobs(database: Database) -> None:
     tell(3, EventType.RERATE_STARTED, client="2", data=window)
     tell(4, EventType.RERATE_DONE, client="1", data=window | {"given_up": False, "calls": 5, "changed": 2})
     tell(5, EventType.RERATE_DONE, client="1", data={})
-    for offset, (of_id, do, args, part) in enumerate(
-        [
-            ("c1", Do.ADJUST, {"amount": "1"}, 0), ("tick/1", Do.TICK, {}, 0),
-            ("l", Do.LOAD_CATALOG, {"part": "manifest", "version": 1, "offset": 0}, 0),
-            ("l", Do.LOAD_CATALOG, {"part": "manifest", "version": 1, "offset": 0}, 1),
-            ("l", Do.LOAD_CATALOG, {"part": "clients", "version": 1, "bucket": 0, "entries": []}, 1),
-        ]
-    ):  # fmt: skip
+    manifest = {"part": "manifest", "version": 1, "offset": 0}
+    sent: list[tuple[str, Do, dict[str, Any], int]] = [
+        ("c1", Do.ADJUST, {"amount": "1"}, 0), ("tick/1", Do.TICK, {}, 0),
+        ("l", Do.LOAD_CATALOG, manifest, 0), ("l", Do.LOAD_CATALOG, manifest, 1),
+        ("l", Do.LOAD_CATALOG, {"part": "clients", "version": 1, "bucket": 0, "entries": []}, 1),
+    ]  # fmt: skip
+    for offset, (of_id, do, args, part) in enumerate(sent):
         raw = write_command(of_id, do, AT_MS, args, actor="anna", client="1" if do == Do.ADJUST else None)
         batch.add_command(record(offset, raw, part=part))
     batch.add_command(record(9, b"{}"))
