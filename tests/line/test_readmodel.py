@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from aiokafka import TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 
+from line.conftest import until
 from rater import app
 from rater.core.commands.records import write_command
+from rater.core.journal.records import ChangeRecord
+from rater.core.journal.snapshots import ClientHead, read_client, read_head
 from rater.core.kinds import ClientPackageStatus, DidState, Do, EventType, TransactionType
 from rater.core.reasons import Reason
+from rater.errors import Halt
 from rater.queries import client_packages, listed
 from rater.readmodel.asked import (
     ClientPackages,
@@ -29,6 +42,9 @@ from rater.readmodel.asked import (
     RejectedRecords,
     Transactions,
 )
+from rater.readmodel.schema import KINDS
+from rater.stream.journal import Mark, understood
+from traffic import calls, catalog
 
 pytestmark = pytest.mark.kafka
 
@@ -70,6 +86,7 @@ CATALOG = {
             ("ended", "42", "1", {"start_date": "2026-01-01T00:00:00Z", "end_date": "2026-01-02T00:00:00Z"}),
             ("poor", "43", "2", {}),
             ("own", "100", "1", {"start_date": "2026-01-01T00:00:00Z", "account": "sip-100"}),
+            ("paid", "42", "2", {}),
         )
     ],
     "dids": [{"number": "380441112233", "tags": ["kyiv"], "account": "sip-42"}, {"number": "380441112234"}],
@@ -116,8 +133,13 @@ def sqlite_of(folder: Path) -> str:
 async def now(model: Any) -> None:
     """Wait until all is in the rows, and the indexes are made."""
     assert await model.wait_until_now(SOON_S)
-    while not (await model.state()).built:
-        await asyncio.sleep(0.05)
+    await until(lambda: built(model))
+
+
+async def built(model: Any) -> bool:
+    """Return whether the read model is built; it follows."""
+    assert model.failed() is None
+    return bool((await model.state()).built)
 
 
 async def test_lists(system_of: SystemOf, tmp_path: Path) -> None:
@@ -145,9 +167,9 @@ async def lists_are_right(system: Any, model: Any) -> None:
         ("default/1/orig", "Ukraine", "Kiev 100", 60, "380441234567")
     ]
     for asked, number in (
-        (Transactions(client="42"), 3), (Transactions(client="42", type=TransactionType.ADJUSTMENT), 2),
+        (Transactions(client="42"), 4), (Transactions(client="42", type=TransactionType.ADJUSTMENT), 2),
         (Transactions(type=TransactionType.USAGE), 2), (Transactions(account="sip-42"), 0),
-        (Transactions(account="nobody"), 0), (Transactions(client_package="active"), 0),
+        (Transactions(account="nobody"), 0), (Transactions(client_package="paid"), 1),
         (Transactions(type=TransactionType.REVERSAL), 0), (Transactions(since_ms=2**50), 0),
         (Transactions(client="42", type=TransactionType.USAGE, until_ms=2**50), 1),
     ):  # fmt: skip
@@ -168,7 +190,7 @@ async def lists_are_right(system: Any, model: Any) -> None:
     await others_are_right(model)
 
 
-async def client_packages_are_right(system: Any, model: Any) -> None:
+async def client_packages_are_right(system: Any, model: Any, *, journal_whole: bool = True) -> None:
     """Look at client packages: as Redis has them, and what they wait for."""
     now_ms = time.time_ns() // 1_000_000
     async with app.connections(system.settings) as at:
@@ -197,7 +219,9 @@ async def client_packages_are_right(system: Any, model: Any) -> None:
         (row,) = (await model.pending_charges(PendingCharges(client="43"), Page())).rows
         assert (charge.id, charge.total, charge.missing) == (row.id, row.total, 5_000_000)
         (rose,) = (await listed.clients(at, model, Clients(text="42"), Page())).rows
-        assert rose.balance == 11_750_000
+        assert rose.balance == 6_750_000
+        if not journal_whole:
+            return
         newest = (await model.transactions(Transactions(), Page(rows=1))).rows[0]
         record = await listed.text(at, system.topics.transactions, newest.partition, newest.offset)
         assert record is not None
@@ -213,7 +237,7 @@ async def others_are_right(model: Any) -> None:
     ):  # fmt: skip
         assert [row.id for row in (await model.packages(asked, page)).rows] == ids, asked
     (kiev, monthly) = (await model.packages(Packages(), page)).rows
-    assert (kiev.assigned, monthly.assigned, monthly.subscription_fee) == (2, 1, "5")
+    assert (kiev.assigned, monthly.assigned, monthly.subscription_fee) == (2, 2, "5")
     numbers = await model.dids(Dids(), page)
     assert [(row.number, row.state, row.client, row.tags) for row in numbers.rows] == [
         ("380441112233", DidState.IN_USE, "42", ("kyiv",)), ("380441112234", DidState.FREE, None, ()),
@@ -244,3 +268,201 @@ def amount(micros: int) -> str:
     """Return an amount as transactions write it."""
     sign, whole = "-" if micros < 0 else "", abs(micros)
     return (sign + f"{whole // 10**6}.{whole % 10**6:06}").rstrip("0").rstrip(".")
+
+
+# ------------------------------------------------------------------------------------------- killed
+FOLLOW = """
+import asyncio, sys
+from rater import app
+from rater.config import load
+
+async def follow():
+    async with app.read_model(load(None, dict(item.split("=", 1) for item in sys.argv[1:]), {})) as model:
+        print("follows", flush=True)
+        while model.failed() is None:
+            await asyncio.sleep(0.1)
+        print(model.failed(), flush=True)
+
+asyncio.run(follow())
+"""
+
+
+def follower(system: Any) -> subprocess.Popen[str]:
+    """Start a process that follows the topics into the system's database."""
+    given = [f"{name}={value}" for name, value in system.environ.items()]
+    return subprocess.Popen(  # noqa: S603 - our own program
+        [sys.executable, "-c", FOLLOW, *given], stdout=subprocess.PIPE, text=True
+    )
+
+
+async def test_killed(system_of: SystemOf, tmp_path: Path) -> None:
+    """Killed at random while it is built and follows, its rows are those of the topics, none twice."""
+    chance = random.Random(7)  # noqa: S311 - moments
+    system = await lived(system_of, sqlite_of(tmp_path))
+    killed = 0
+    async with system.worker():
+        await system.load(catalog(20, 3))
+        raws = calls(800, 5, time.time_ns() // 1_000_000, clients=20, contested_clients=3)
+        sending = asyncio.create_task(slowly(system, raws))
+        while not sending.done() or killed < KILLS:
+            process = follower(system)
+            assert process.stdout is not None
+            assert await asyncio.to_thread(process.stdout.readline) == "follows\n"
+            await asyncio.sleep(chance.uniform(0, 0.8))
+            process.send_signal(signal.SIGKILL)
+            process.communicate()
+            killed += 1
+        await sending
+        await system.settled()
+        async with app.sender(system.settings, print) as sender:
+            for do in (Do.CANCEL, Do.REMOVE):  # its fee is reversed
+                raw = write_command(
+                    f"gone-{do}", do, int(time.time() * 1000), {}, client="42", client_package="paid"
+                )
+                await sender.send(f"gone-{do}", "42", raw)
+    async with app.read_model(system.settings) as model:
+        await now(model)
+        state = await model.state()
+        both = await model.transactions(Transactions(client_package="paid", reversals=True), Page())
+        assert sorted((row.type, row.stands) for row in both.rows) == [
+            ("reversal", False), ("subscription_fee", False),
+        ]  # fmt: skip
+        assert (await model.transactions(Transactions(client_package="paid"), Page())).rows == []
+    await equal_to_topics(system, tmp_path / "admin.v1.sqlite", state.rows)
+
+
+KILLS = int(os.environ.get("RATER_READMODEL_KILLS", "3"))
+
+
+async def slowly(system: Any, raws: list[bytes]) -> None:
+    """Send calls over some seconds, to both lanes."""
+    for at in range(0, len(raws), 100):
+        await system.send([(raw, None) for raw in raws[at : at + 100]], partition=at // 100 % 2)
+        await asyncio.sleep(0.2)
+
+
+async def equal_to_topics(system: Any, file: Path, kept: dict[str, int]) -> None:
+    """Compare the rows of a database with what the topics say."""
+    topics = system.topics
+    with contextlib.closing(sqlite3.connect(file)) as rows:
+
+        def found(asked: str) -> list[Any]:
+            return rows.execute(asked).fetchall()
+
+        told = [
+            (record.timestamp, record.partition, record.offset, one["client"], one["id"], one["revision"],
+             one["type"], one["amount"])
+            for record in await system.read(topics.transactions)
+            if record.value
+            for one in [json.loads(record.value)]
+        ]  # fmt: skip
+        mine = [
+            (*row[:6], KINDS[row[6]], amount(row[7]))
+            for row in found("SELECT ms, part, place, client, id, revision, kind, amount FROM txn")
+        ]
+        assert sorted(mine) == sorted(told)
+        back = {(one[3], one[4]) for one in told if one[6] == "reversal"}
+        standing = [one for one in told if (one[3], one[4]) not in back]
+        assert kept["transactions"] == len(standing) == found("SELECT sum(stands) FROM txn")[0][0]
+        for table, name in (("event", topics.events), ("rejected", topics.rejected)):
+            records = [
+                (record.partition, record.offset)
+                for record in await system.read(name)
+                if record.value is not None
+            ]
+            assert sorted(found(f"SELECT part, place FROM {table}")) == records  # noqa: S608 - a name
+        versions = await versions_of(system)
+        assert dict(found("SELECT id, version FROM client")) == versions
+        statuses = dict(found("SELECT status, count(*) FROM client_package GROUP BY status"))
+        assert kept["client_packages"] == sum(statuses.values())
+        assert kept["clients"] == len(versions)
+        counts = dict(found("SELECT name, number FROM count"))
+        for number, status in enumerate(ClientPackageStatus):
+            assert counts.get(f"client_packages/{status}", 0) == statuses.get(number, 0)
+        assert counts["pending_charges"] == len(found("SELECT 1 FROM client_package WHERE since_ms > 0"))
+        assert found("PRAGMA integrity_check") == [("ok",)]
+
+
+async def test_two_writers(system_of: SystemOf, tmp_path: Path) -> None:
+    """A second process that follows into the same database is told, and changes nothing."""
+    system = await lived(system_of, sqlite_of(tmp_path))
+    async with app.read_model(system.settings) as one, app.read_model(system.settings) as other:
+        await until(lambda: failed(one, other))
+    told = one.failed() or other.failed()
+    assert "another process follows the topics" in str(told)
+    async with app.read_model(system.settings) as model:
+        await now(model)
+        rows = (await model.state()).rows
+    await equal_to_topics(system, tmp_path / "admin.v1.sqlite", rows)
+
+
+async def failed(*models: Any) -> bool:
+    """Return whether one of them has stopped."""
+    return any(model.failed() for model in models)
+
+
+async def test_another_journal(system_of: SystemOf, tmp_path: Path, prefix: str) -> None:
+    """A database of topics that were created anew is refused; so is another program's file."""
+    system = await lived(system_of, sqlite_of(tmp_path))
+    async with app.read_model(system.settings) as model:
+        await now(model)
+    with contextlib.closing(sqlite3.connect(tmp_path / "admin.v1.sqlite", isolation_level=None)) as file:
+        file.execute("UPDATE about SET value = 'x' WHERE name LIKE 'topic/%transactions'")
+    async with app.read_model(system.settings) as model:
+        await until(lambda: failed(model))
+        assert f"{prefix}.transactions was created anew" in str(model.failed())
+    (tmp_path / "admin.v1.sqlite").unlink()
+    with contextlib.closing(sqlite3.connect(tmp_path / "admin.v1.sqlite")) as file:
+        file.execute("CREATE TABLE mine (x)")
+    with pytest.raises(Halt, match="a database of something else"):
+        async with app.read_model(system.settings):
+            pass
+
+
+async def test_a_cut_journal(system_of: SystemOf, tmp_path: Path) -> None:
+    """Where the journal was cut, clients come from snapshots, and it is said since when there is more."""
+    system = await lived(system_of, sqlite_of(tmp_path), RATER_WORKER__SNAPSHOTS_EVERY_S="1")
+    async with system.worker():
+        await until(lambda: is_covered(system))
+    records = await system.read(system.topics.transactions)
+    marks = {record.partition: record for record in records if not record.value and is_mark(record.headers)}
+    admin = AIOKafkaAdminClient(**system.client)
+    await admin.start()
+    try:
+        await admin.delete_records({
+            TopicPartition(record.topic, lane): RecordsToDelete(before_offset=record.offset)
+            for lane, record in marks.items()
+        })  # fmt: skip
+    finally:
+        await admin.close()
+    async with app.read_model(system.settings) as model:
+        await now(model)
+        state = await model.state()
+        assert state.since_ms == max(record.timestamp for record in marks.values())
+        assert state.rows["transactions"] == 0
+        await client_packages_are_right(system, model, journal_whole=False)
+
+
+def is_mark(headers: Any) -> bool:
+    """Return whether a record of the journal is a mark."""
+    return isinstance(understood(headers), Mark)
+
+
+async def is_covered(system: Any) -> bool:
+    """Return whether each client has a snapshot of its newest state."""
+    found: dict[str, int] = {}
+    for record in await system.read(system.topics.snapshots):
+        head = read_head(record.headers)
+        if isinstance(head, ClientHead):
+            found[head.client] = read_client(head, record.value).version
+    return found == await versions_of(system)
+
+
+async def versions_of(system: Any) -> dict[str, int]:
+    """Return the newest version of each client, as the journal tells."""
+    versions: dict[str, int] = {}
+    for record in await system.read(system.topics.transactions):
+        said = None if record.value else understood(record.headers)
+        if isinstance(said, ChangeRecord):
+            versions[said.client] = max(said.version, versions.get(said.client, 0))
+    return versions

@@ -91,7 +91,7 @@ class Batch:
             return
         try:
             self._transaction(record, record.value)
-        except (*UNREADABLE, ValueError):
+        except (*UNREADABLE, KeyError, ValueError):
             self.unreadable += 1
 
     def _control(self, record: Record, said: Effect | Control) -> None:

@@ -87,6 +87,8 @@ class Following:
                 )
                 waiting = {place for place in reader.positions if reader.waits(place)}
                 await self.progress.read(batch, found, reader.positions, waiting)
+                if self._metrics is not None:
+                    self._metrics.read_model(batch.records, self.progress.behind_s)
                 if self.progress.is_read and BUILT not in writer.said:
                     log.info("the read model makes its indexes", records=sum(reader.positions.values()))
                     await asyncio.to_thread(writer.finish)
