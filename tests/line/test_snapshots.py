@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -17,6 +17,8 @@ from redis.asyncio import Redis
 from rater import app
 from rater.jobs.audit import audit
 from rater.jobs.digest import digest
+from rater.store.buckets import Buckets
+from rater.store.snapshots import CLIENTS
 from rater.stream.coverage import last_rounds
 from traffic import calls, catalog
 
@@ -151,3 +153,44 @@ async def test_rebuild_from_the_command_line(system_of: SystemOf) -> None:
     code, printed, _ = await command(system, "rebuild", "--check")
     assert (code, printed) == (0, f"90 clients, digest {before}\n")
     assert await findings(system) == []
+
+
+async def test_redis_starts_anew_between_two_pages(
+    system_of: SystemOf, start_redis: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The cursor of a scan means other keys then, here none: such a round counts for nothing."""
+    server, seen = start_redis(append_only=True), list[int]()
+    monkeypatch.setattr("rater.worker.snapshots.CLIENTS_READ", 1)
+    monkeypatch.setattr("rater.store.snapshots.SCAN_COUNT", 20)
+    monkeypatch.setattr("rater.worker.buckets.PROBE_S", 60.0)  # else that may notice it first
+    scan = Buckets.scan
+
+    async def cut_short(store: Buckets, address: Any) -> AsyncIterator[list[tuple[int, str, str]]]:
+        async for page in scan(store, address):
+            yield page
+            if not seen and any(kind == CLIENTS for _, kind, _ in page):
+                for _ in range(100):  # until the clients of these pages are read
+                    yield []
+                seen.append(time.time_ns() // 1_000_000)
+                await asyncio.to_thread(server.restart)
+                return
+
+    monkeypatch.setattr(Buckets, "scan", cut_short)
+    system = await system_of(redis=server.url, environ=OFTEN)
+    async with system.worker():
+        await system.load(CATALOG)
+        await send(system, calls(100, 7, time.time_ns() // 1_000_000, **FEW))
+        await system.settled()
+
+        async def ended() -> bool:
+            await asyncio.sleep(LOOK_S)
+            return bool(seen) and bool(await last_rounds(system.client, system.topics, 4))
+
+        await system.until(ended)
+        found = await last_rounds(system.client, system.topics, 4)
+    assert min(one.at_ms for one in found.values()) > seen[0]
+    assert sum(one.clients for one in found.values()) == FEW["clients"] + FEW["contested_clients"]
+    before = await state(system)
+    await empty(system)
+    code, _, said = await command(system, "rebuild")
+    assert (code, await state(system)) == (0, before), said

@@ -29,7 +29,8 @@ from typing import Any, NamedTuple, cast
 
 import msgspec
 import structlog
-from engine_choice import InMemory, native_engine
+from engine_choice import InMemory, native_engine, unpacked
+from kafka_form import batch_of
 from lives import lived
 from msgspec import structs
 
@@ -180,6 +181,11 @@ async def _read_records(
         ]
 
 
+async def _read_batches(*asked: Any) -> AsyncIterator[Any]:
+    async for records in _read_records(*asked):
+        yield batch_of(records)
+
+
 def _headers(said: Any) -> Any:
     return (
         [(EFFECT_HEADER, msgspec.msgpack.encode(said))]
@@ -276,6 +282,7 @@ _STAND_INS: list[tuple[Any, Any]] = [
     (topics.topic_ids, _topic_ids),
     (journal.read_range, _read_range),
     (journal.read_records, _read_records),
+    (journal.read_batches, _read_batches),
     (journal.offset_of, _offset_of),
     (snapshots.read_snapshots, _read_snapshots),
     (journal.end_offset, _end_offset),
@@ -383,7 +390,7 @@ class Store(InMemory):
 
     async def reconcile(self, bucket: int, what: Reconcile) -> tuple[Status, int]:
         """See Buckets."""
-        return self.system.buckets[bucket].reconcile(what)
+        return self.system.buckets[bucket].reconcile(unpacked(what))
 
     async def register(self, bucket: int, lane: int, token: int, number: int) -> tuple[Status, int]:
         """See Buckets."""

@@ -37,8 +37,8 @@ from rater.core.sources.source_map import SourceMap
 from rater.jobs.spooling import Sorted, Sorter
 from rater.store.buckets import Buckets
 from rater.stream.connecting import Connection
-from rater.stream.journal import end_offsets, read_range
-from rater.stream.records import begins_ms, bounds, read_records
+from rater.stream.journal import end_offsets, read_range, read_records
+from rater.stream.records import begins_ms, bounds
 from rater.stream.topics import Topics
 
 IDENTIFIED_TOGETHER = 1000

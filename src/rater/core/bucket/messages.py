@@ -286,6 +286,20 @@ class FenceReply(Struct):
     token: int = -1  # of the owner before this one, as far as the bucket knows
 
 
+class AddedSums(NamedTuple):
+    """What the native engine has added up, as a call of the store has it (`store.packing`).
+
+    Of sums and duplicates: how many values, and these as msgpack. Keys of the clients come first in the call,
+    then two of each generation; its bytes are the duplicates' keys and contents in turns.
+    """
+
+    clients: list[str]
+    sums: tuple[int, bytes]
+    generations: list[int]
+    duplicates: tuple[int, bytes]
+    blobs: list[bytes]
+
+
 class Reconcile(Struct):
     """Corrections that make a bucket agree with the journal.
 
@@ -316,6 +330,8 @@ class Reconcile(Struct):
     copies: list[tuple[int, str, bytes]] = []
     """(lane, identity and version, copy): changes of other lanes that those of this one went on from."""
     final: bool = True  # False: more is to follow, kept outcomes are still searched for from `base` on
+    added: AddedSums | None = None
+    """Sums and duplicates besides."""
 
 
 class ViewsReply(Struct):
