@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from rater.core.bucket.messages import AddedSums, Reconcile
+from rater.core.bucket.added import AddedSums
+from rater.core.bucket.messages import Reconcile
 from rater.core.journal.reconciling import Reconciling, by_bucket
 from rater.errors import Halt, Retake
 from rater.store.packing import RECONCILE_ARGUMENTS, RECONCILE_KEYS

@@ -13,6 +13,7 @@ from zlib import crc32
 from msgspec import Struct, msgpack
 
 from rater.core.amounts import LIMIT, Form
+from rater.core.bucket.added import AddedSums
 
 EXPIRE_GENERATIONS_MAX = 16
 """Generations dropped by one call of expire: the keys of a call are named before it is made."""
@@ -284,20 +285,6 @@ class FenceReply(Struct):
     lane_ms: int
     base: int = 0  # journal offset from which kept outcomes may be found in the journal; <= floor
     token: int = -1  # of the owner before this one, as far as the bucket knows
-
-
-class AddedSums(NamedTuple):
-    """What the native engine has added up, as a call of the store has it (`store.packing`).
-
-    Of sums and duplicates: how many values, and these as msgpack. Keys of the clients come first in the call,
-    then two of each generation; its bytes are the duplicates' keys and contents in turns.
-    """
-
-    clients: list[str]
-    sums: tuple[int, bytes]
-    generations: list[int]
-    duplicates: tuple[int, bytes]
-    blobs: list[bytes]
 
 
 class Reconcile(Struct):

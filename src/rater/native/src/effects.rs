@@ -65,12 +65,16 @@ fn read(raw: &[u8]) -> Result<Effect<'_>, Unreadable> {
     Ok(Effect { identity, lane_ms, key, content, client, balance, counters })
 }
 
-/// Of which decision a record of ours is a change; None: it is something else.
-fn changed(raw: &[u8]) -> Option<Identity<'_>> {
+/// Of which decision a record of ours is a change, and of which client; None: it is something else.
+fn changed(raw: &[u8]) -> Option<(Identity<'_>, &str)> {
     let mut from = Reader::new(raw);
     from.array().ok()?;
     (from.text().ok()? == "change").then_some(())?;
-    Some((from.text().ok()?, from.int().ok()?, from.int().ok()?))
+    let identity = (from.text().ok()?, from.int().ok()?, from.int().ok()?);
+    for _times in 0..2 {
+        from.int().ok()?;
+    }
+    Some((identity, from.text().ok()?))
 }
 
 /// The header of ours, the first of them, as `stream.journal.understood` takes it.
@@ -138,15 +142,20 @@ pub struct Effects {
     starts: Vec<i64>,
     floors: Vec<i64>,
     included: Vec<Option<Py<PyAny>>>,
-    /// Of the last change, until a transaction of something else comes.
-    shares_of: Option<(Box<str>, i64, i64)>,
+    /// Of each bucket: the last change that was read; what follows under it are shares of its effect.
+    changes: Vec<Option<(Box<str>, i64, i64)>>,
     sums: Vec<Sums>,
 }
 
 impl Effects {
+    fn bucket_of(&self, client: &str) -> usize {
+        (crc32fast::hash(client.as_bytes()) % self.sums.len() as u32) as usize
+    }
+
     fn add_one(&mut self, py: Python<'_>, offset: i64, effect: &Effect<'_>) -> PyResult<()> {
-        let bucket = (crc32fast::hash(effect.client.as_bytes()) % self.sums.len() as u32) as usize;
-        if offset < self.starts[bucket] {
+        let bucket = self.bucket_of(effect.client);
+        let share = |of: &(Box<str>, i64, i64)| (&*of.0, of.1, of.2) == effect.identity;
+        if offset < self.starts[bucket] || self.changes[bucket].as_ref().is_some_and(share) {
             return Ok(());
         }
         let (sums, own) = (&mut self.sums[bucket], &self.included[bucket]);
@@ -177,7 +186,8 @@ impl Effects {
         included: Vec<Option<Py<PyAny>>>,
     ) -> Self {
         let sums = starts.iter().map(|_| Sums::default()).collect();
-        Self { generation_ms, first_generation, starts, floors, included, shares_of: None, sums }
+        let changes = vec![None; starts.len()];
+        Self { generation_ms, first_generation, starts, floors, included, changes, sums }
     }
 
     fn add<'py>(
@@ -197,17 +207,16 @@ impl Effects {
             }
             let Some((name, raw)) = ours(headers).map_err(damaged)? else { continue };
             if let (true, Some(Ok(effect))) = (name == EFFECT, raw.map(read)) {
-                if self.shares_of.as_ref().is_some_and(|of| (&*of.0, of.1, of.2) == effect.identity) {
-                    continue; // its share of what the change did
-                }
-                self.shares_of = None;
                 self.add_one(py, offset, &effect)?;
                 continue;
             }
             if name == CONTROL
-                && let Some((topic, offset, index)) = raw.and_then(changed)
+                && let Some(((topic, at, index), client)) = raw.and_then(changed)
             {
-                self.shares_of = Some((topic.into(), offset, index));
+                let bucket = self.bucket_of(client);
+                if offset >= self.starts[bucket] {
+                    self.changes[bucket] = Some((topic.into(), at, index));
+                }
             }
             // Python reads it, or says why it cannot be read.
             left.push((offset, String::from_utf8_lossy(name).into(), raw.map(|raw| PyBytes::new(py, raw))));
