@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from engine_choice import rates_offline
-from hypothesis import Phase, assume, given, settings
+from hypothesis import Phase, assume, example, given, settings
 from hypothesis import strategies as st
 
 from native.world import richer
@@ -94,7 +94,10 @@ def pieces(scenario: Scenario, share: int) -> Iterator[Piece]:
 
 
 @pytest.mark.parametrize("part", range(PARTS))
-@settings(max_examples=EXAMPLES // PARTS, deadline=None, derandomize=True, phases=[Phase.generate])
+@settings(
+    max_examples=EXAMPLES // PARTS, deadline=None, derandomize=True, phases=[Phase.explicit, Phase.generate]
+)
+@example(number=123, rich=True)  # sums that a change rests on are others, and sides come before it
 @given(number=st.integers(0, SEEDS - 1), rich=st.booleans())
 def test_offline_and_line_agree(part: int, number: int, rich: bool) -> None:  # noqa: FBT001 - by name
     """Two files of calls end alike offline and on a line that reads what comes together of them."""
