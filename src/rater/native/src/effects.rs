@@ -127,8 +127,7 @@ type Left<'py> = (i64, String, Option<Bound<'py, PyBytes>>);
 /// How many values, and these as msgpack.
 type Packed<'py> = (usize, Bound<'py, PyBytes>);
 /// Lane time, clients, sums, generations, duplicates, their bytes.
-type Taken<'py> =
-    (i64, Vec<String>, Packed<'py>, Vec<i64>, Packed<'py>, Vec<Bound<'py, PyBytes>>);
+type Taken<'py> = (i64, Vec<String>, Packed<'py>, Vec<i64>, Packed<'py>, Vec<Bound<'py, PyBytes>>);
 
 fn damaged(_: kafka::Unreadable) -> PyErr {
     PyValueError::new_err("no records of Kafka's")
