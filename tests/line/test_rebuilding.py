@@ -130,7 +130,6 @@ async def test_what_snapshots_do_not_reach_back_to(system_of: SystemOf) -> None:
     code, _, said = await command(system, "rebuild")
     assert code == 1
     assert "begins at offset" in said
-    assert await state(system) != await state(never) or True
 
 
 @pytest.mark.parametrize("way", ["rebuild", "worker"])
