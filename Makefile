@@ -57,10 +57,10 @@ test-oracle: engine
 		--cases $(or $(RATER_ORACLE_CASES),7200) --seed $(or $(RATER_ORACLE_SEED),0)
 
 # What `rater explain` says of 10,000 sides of calls, and `rater rate` beside the line on 10,000 catalogs and call sets;
-# an hour or two. EXPLAINED_CALLS and OFFLINE_EXAMPLES for fewer.
-test-explain: $(STAMP)
+# some 40 minutes of the processor, by JOBS processes. EXPLAINED_CALLS and OFFLINE_EXAMPLES for fewer.
+test-explain: engine
 	EXPLAINED_CALLS=$(or $(EXPLAINED_CALLS),10000) OFFLINE_EXAMPLES=$(or $(OFFLINE_EXAMPLES),10000) \
-		$(BIN)/pytest tests/oracle/test_explained.py tests/oracle/test_offline.py
+		$(BIN)/pytest -n $(JOBS) --dist worksteal tests/oracle/test_explained.py tests/oracle/test_offline.py
 
 # Periods, fees, funds, stops and removals against the slow oracle of packages: each pair of options ten times, 20,000
 # random scenarios, half an hour. RATER_LIFE_SEED=7 for other ones.

@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from msgspec import msgpack
+from msgspec import msgpack, structs
 
 from rater.core.amounts import LIMB, Form
 from rater.core.bucket.messages import (
@@ -21,9 +21,11 @@ from rater.core.bucket.messages import (
     FeeAsk,
     ItemCandidate,
     PackedDraw,
+    Reconcile,
     Use,
 )
 from rater.core.offline import Rater
+from rater.store.packing import RECONCILE_ARGUMENTS, RECONCILE_KEYS
 
 _OUT_OF_RANGE = 2**54
 _chosen = [os.environ.get("RATER_TEST_ENGINE", "python")]
@@ -81,6 +83,35 @@ class InMemory:
     async def draw_packed(self, bucket: int, packed: PackedDraw) -> DrawReply:
         """See Buckets."""
         return await self.draw(bucket, read_request(packed))
+
+
+def unpacked(what: Reconcile) -> Reconcile:
+    """Return corrections with what an engine has added up and packed as values."""
+    added = what.added
+    if added is None:
+        return what
+    count, raw = added.sums
+    flat = msgpack.decode(b"\xdd%b%b" % (count.to_bytes(4), raw))
+    sums = [
+        (added.clients[key - 1 - RECONCILE_KEYS], field, int(delta))
+        for key, field, delta in zip(flat[::3], flat[1::3], flat[2::3], strict=True)
+    ]
+    assert len({client for client, *_ in sums}) == len(added.clients)
+    count, raw = added.duplicates
+    flat = msgpack.decode(b"\xdd%b%b" % (count.to_bytes(4), raw))
+    duplicates = []
+    for u_key, f_key, key, content in zip(*(flat[place::4] for place in range(4)), strict=True):
+        place, rest = divmod(u_key - 1 - RECONCILE_KEYS - len(added.clients), 2)
+        assert (f_key, rest, content) == (u_key + 1, 0, key + 1)
+        blobs = [added.blobs[at - 1 - RECONCILE_ARGUMENTS] for at in (key, content)]
+        duplicates.append((added.generations[place], *blobs))
+    return structs.replace(
+        what,
+        added=None,
+        balances=what.balances + [(client, delta) for client, field, delta in sums if field == "b"],
+        counters=what.counters + [one for one in sums if one[1] != "b"],
+        duplicates=what.duplicates + duplicates,
+    )
 
 
 def read_request(packed: PackedDraw) -> DrawRequest:

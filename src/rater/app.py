@@ -91,12 +91,12 @@ def topics_of(settings: Settings) -> Topics:
     return Topics(settings.topics.prefix, settings.topics.partitions, data, sizes, settings.journal_min_ms)
 
 
-async def connect_store(settings: Settings) -> Buckets:
-    """Return the connected store."""
+async def connect_store(settings: Settings, *, fixes: bool = True) -> Buckets:
+    """Return the connected store. fixes: as of `Buckets.connect`."""
     redis = settings.redis
     return await Buckets.connect(
         redis.url, prefix=redis.prefix, buckets=redis.buckets, lanes=settings.topics.partitions,
-        username=redis.username, password=redis.password, timeout_s=redis.timeout_s,
+        username=redis.username, password=redis.password, timeout_s=redis.timeout_s, fixes=fixes,
     )  # fmt: skip
 
 
@@ -122,9 +122,9 @@ def native_engine(settings: Settings) -> Native | str:
 
 
 @asynccontextmanager
-async def opened_store(settings: Settings) -> AsyncIterator[Buckets]:
-    """Connect the store, and close it in the end."""
-    store = await connect_store(settings)
+async def opened_store(settings: Settings, *, fixes: bool = False) -> AsyncIterator[Buckets]:
+    """Connect the store, by default to read it, and close it in the end."""
+    store = await connect_store(settings, fixes=fixes)
     try:
         yield store
     finally:
@@ -257,7 +257,7 @@ async def loader(
     problems = await topics.check(client)
     if problems:
         raise Halt("\n".join(problems))
-    async with opened_store(settings) as store:
+    async with opened_store(settings, fixes=True) as store:
         own = catalogs_of(settings)
         yield Loader(
             client, topics, store, own, progress, user() if actor is None else actor, reason=reason, key=key

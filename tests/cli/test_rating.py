@@ -118,13 +118,44 @@ def test_several_files_and_catalogs(files: Path, capsys: pytest.CaptureFixture[s
     (files / "p.csv").write_text("id,client,package,start_date\n9,42,1,2026-11-01\n")
     del catalog["client_packages"]
     (files / "c.yaml").write_text(yaml.safe_dump(catalog))
-    for options in (("--catalog", "c.yaml", "p.csv"), ("--catalog", "c.yaml", "--catalog", "p.csv")):
+    for options in (
+        ("--catalog", "c.yaml", "p.csv"),
+        ("--catalog", "c.yaml", "--catalog", "p.csv"),
+        ("--catalog=c.yaml", "p.csv"),
+        ("--catalog=c.yaml", "--catalog=p.csv"),
+    ):
         out, _ = rated(capsys, "a.jsonl", "b.jsonl.gz", *options, "--json")
         rows = [json.loads(line) for line in out.splitlines()]
         assert [row["amount"] for row in rows[:3]] == ["-5", "-0.05", "-0.03"]
         assert rows[1]["draws"]
     out, _ = rated(capsys, "--catalog", "c.yaml", "--catalog", "p.csv", "a.jsonl", "b.jsonl.gz", "--json")
     assert [json.loads(line)["amount"] for line in out.splitlines()[:3]] == ["-5", "-0.05", "-0.03"]
+
+
+def test_files_behind_an_option_of_either_spelling(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With calls before it they are the option's; with none before it, what follows one file is calls."""
+    (files / "d.yaml").write_text(CATALOG.replace('"0.10"', '"0.20"'))
+    for options in (
+        ("a.jsonl", "--catalog=c.yaml", "--compare=d.yaml"),
+        ("--catalog=c.yaml", "--compare=d.yaml", "a.jsonl"),
+        ("a.jsonl", "--catalog=c.yaml", "--compare", "d.yaml"),
+        ("--format=table", "a.jsonl", "--catalog=c.yaml", "--compare", "d.yaml"),
+    ):
+        assert "1 transactions change" in rated(capsys, *options)[1]
+
+
+def test_a_package_since_the_beginning_of_time(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """1970-01-01 says "since ever": periods begin on the first of each month, at 00:00 at the client."""
+    (files / "a.jsonl").write_text(
+        CALLS.splitlines()[0].replace("2026-11-03T10:00:00Z", "1970-02-28T23:30:00Z")
+    )
+    for zone, stop in (("UTC", "1970-03-01T00:00"), ("Europe/Kyiv", "1970-03-31T21:00")):
+        catalog = CATALOG.replace("2026-11-01", "1970-01-01").replace("time_zone: UTC", f"time_zone: {zone}")
+        (files / "c.yaml").write_text(catalog)
+        out, err = rated(capsys, "a.jsonl", "--catalog", "c.yaml", "--json")
+        rows = [json.loads(line) for line in out.splitlines()]
+        assert "wait" not in err
+        assert [row["period_stop"][:16] for row in rows if row["type"] == "subscription_fee"][-1] == stop
 
 
 def test_a_switchs_own_file(files: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -286,6 +286,8 @@ ONE_ENGINE = {
     "test_recycling",
     "test_snapshots",
     "test_rerate",
+    "test_rerate_offered",
+    "test_rebuilding",
 }
 """Modules in which it does not matter by which engine calls are rated."""
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from engine_choice import unpacked
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from kafka_form import batch_of
 
 from rater.core.bucket.messages import FenceReply, Status
 from rater.core.bucket.model import Bucket
@@ -16,9 +19,10 @@ from rater.core.journal.reconciling import Reconciling
 from rater.core.journal.records import ChangeRecord, Effect, change_record, effect_headers
 from rater.errors import Halt, Retake
 from rater.native.holding import Native
+from rater.stream.fetching import FetchedBatch
 from rater.worker.adding import Adding
 
-BUCKETS, GENERATION_MS, PARTS = 3, 1000, 4
+BUCKETS, GENERATION_MS, PARTS, END = 3, 1000, 4, 100
 clients = st.sampled_from(["a", "b", "ü", "42", "sip-7", ""])
 sums = st.integers(-(2**53), 2**53)
 fields = st.sampled_from(["1.1.a", "1.1.b", "2.1.fee.net"])
@@ -34,6 +38,11 @@ changes = st.builds(
     lane_ms=st.integers(0, 9 * GENERATION_MS), client=st.just("a"), version=st.integers(1, 9),
     state=st.just(b""), delta=sums, counters=counted,
 )  # fmt: skip
+
+
+def record(offset: int, headers: list[tuple[str, bytes]]) -> SimpleNamespace:
+    """Return a record as a consumer has it."""
+    return SimpleNamespace(offset=offset, key=b"key", value=b"value", headers=headers)
 
 
 def added(records: list[Any], native: Any, snapshots: dict[str, int] | None, floor: int) -> list[Bucket]:
@@ -54,13 +63,17 @@ def added(records: list[Any], native: Any, snapshots: dict[str, int] | None, flo
     adding = Adding(found, GENERATION_MS, native)
     calls = [1] * BUCKETS
     for at in range(0, len(records), PARTS):
-        adding.read(records[at : at + PARTS])
+        some = records[at : at + PARTS]
+        if adding.natively:
+            adding.read_batch(batch_of(some), 0, END)
+        else:
+            adding.read(some)
         for number in adding.full(3):
             part = adding.with_sums(number, found[number].part(0, 50, calls[number], records[at].offset + 1))
-            status, calls[number] = buckets[number].reconcile(part)
+            status, calls[number] = buckets[number].reconcile(unpacked(part))
             assert status == Status.OK
     for number, bucket in enumerate(buckets):
-        bucket.reconcile(adding.with_sums(number, found[number].finish(0, 50, calls[number], 50)))
+        bucket.reconcile(unpacked(adding.with_sums(number, found[number].finish(0, 50, calls[number], 50))))
     return buckets
 
 
@@ -100,9 +113,7 @@ def test_sums_are_those_of_python(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("rater.stream.journal._check_state", lambda _: None)
         records = [
-            SimpleNamespace(
-                offset=at, headers=effect_headers(of) if isinstance(of, Effect) else change_record(of)[2]
-            )
+            record(at, effect_headers(of) if isinstance(of, Effect) else change_record(of)[2])
             for at, of in enumerate(_together(said))
         ]
         by_python = added(records, None, snapshots, floor)
@@ -116,7 +127,7 @@ def test_sums_are_those_of_python(
 def test_what_cannot_be_read_halts(raw: bytes) -> None:
     """As it does without the engine, and nothing of what was read with it is taken."""
     good = effect_headers(Effect("t", 0, 0, 0, 0, 0, b"", b"", "a", 1, []))
-    records = [SimpleNamespace(offset=0, headers=good), SimpleNamespace(offset=1, headers=[("e", raw)])]
+    records = [record(0, good), record(1, [("e", raw)])]
     for native in (None, Native()):
         with pytest.raises(Halt, match="cannot be read"):
             added(records, native, None, 0)
@@ -134,8 +145,42 @@ def test_after_a_panic_python_does_it() -> None:
     found.included = panics
     headers = effect_headers(Effect("t", 0, 0, 0, 0, 0, b"", b"", "a", 1, []))
     with pytest.raises(Retake, match="panicked over effects"):
-        Adding([found], GENERATION_MS, native).read([SimpleNamespace(offset=0, headers=headers)])
+        Adding([found], GENERATION_MS, native).read_batch(batch_of([record(0, headers)]), 0, END)
     found.included = None
     again = Adding([found], GENERATION_MS, native)
-    again.read([SimpleNamespace(offset=0, headers=headers)])
+    assert not again.natively
+    again.read([record(0, headers)])
     assert found.size == 1  # by Python
+
+
+@pytest.mark.parametrize(
+    ("headers", "halts"),
+    [
+        ([("x", b"1"), ("e", b"\x90")], True),
+        ([("e", None)], True),
+        ([("control", b"\x91\xa3new")], True),
+        ([("x", b"1"), ("y", None)], False),
+        ([], False),
+    ],
+)
+def test_headers_are_understood_as_python_does(headers: Any, halts: bool) -> None:  # noqa: FBT001 - of the table
+    """The first of ours counts, wherever it stands; what is none of ours is passed by."""
+    for native in (None, Native()):
+        with pytest.raises(Halt, match="cannot be read") if halts else nullcontext():
+            assert [held(bucket)[0] for bucket in added([record(0, headers)], native, None, 0)] == [{}] * 3
+
+
+def test_of_a_batch_only_what_was_asked_for_is_taken() -> None:
+    """Records before `start` and from `until` on are others'."""
+    headers = effect_headers(Effect("t", 0, 0, 0, 0, 0, b"", b"", "a", 1, []))
+    found = Reconciling(Bucket().fence(0, 50), bucket=0, buckets=1, positions={}, generation_ms=GENERATION_MS)
+    adding = Adding([found], GENERATION_MS, Native())
+    adding.read_batch(batch_of([record(at, headers) for at in range(10)]), 3, 7)
+    assert unpacked(adding.with_sums(0, found.finish(0, 50, 1, 50))).balances == [("a", 4)]
+
+
+def test_what_are_no_records_halts() -> None:
+    """A batch that is damaged behind its sum was written by something else."""
+    found = Reconciling(Bucket().fence(0, 50), bucket=0, buckets=1, positions={}, generation_ms=GENERATION_MS)
+    with pytest.raises(Halt, match="batch at offset 7"):
+        Adding([found], GENERATION_MS, Native()).read_batch(FetchedBatch(7, 8, b"\x7f"), 0, END)

@@ -28,10 +28,12 @@ from aiokafka.errors import (
 )
 from aiokafka.producer import sender as aiokafka_sender
 from aiokafka.record.default_records import DefaultRecordBatch
+from kafka_form import batch_of
 
 from rater.errors import StreamDown
 from rater.stream.batches import WrittenBatch
 from rater.stream.batches import batches as _batches
+from rater.stream.fetching import FetchedBatch
 from simulation.broker import Broker, Partition, Place, Raw
 from simulation.clockwork import OUTSIDE, PROCESS, Process, chance
 
@@ -612,6 +614,17 @@ def _record(place: TopicPartition, entry: Any) -> ConsumerRecord:
         -1 if entry.key is None else len(entry.key), -1 if entry.value is None else len(entry.value),
         entry.headers,
     )  # fmt: skip
+
+
+async def fetched(reader: Consumer, place: TopicPartition, at: int) -> list[FetchedBatch]:
+    """Stand in for `rater.stream.fetching.fetched`: what a consumer reads, as a batch."""
+    reader.resume(place)
+    reader.seek(place, at)
+    polled = await reader.getmany(place, timeout_ms=500)
+    end, records = await reader.position(place), polled.get(place)
+    if not records:
+        return [FetchedBatch(at, end, b"")] if end > at else []
+    return [batch_of(records)._replace(end=end)]
 
 
 class Admin(_Client):

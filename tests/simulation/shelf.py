@@ -12,7 +12,7 @@ import random
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from typing import Any, NamedTuple, Self, TypeVar
 
-from engine_choice import InMemory
+from engine_choice import InMemory, unpacked
 
 from rater.core.bucket.messages import (
     CopiesReply,
@@ -267,6 +267,7 @@ class Shelf(InMemory):
 
     async def reconcile(self, bucket: int, what: Reconcile) -> tuple[Status, int]:
         """See Buckets."""
+        what = unpacked(what)
 
         def call() -> tuple[Status, int]:
             status, number = self.server.buckets[bucket].reconcile(what)

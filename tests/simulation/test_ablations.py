@@ -132,7 +132,7 @@ def test_reconcile() -> None:
     async def without(self: LaneBuckets, bucket: int, what: Any) -> None:
         names = ("balances", "counters", "duplicates", "states", "accounts")
         nothing: dict[str, Any] = {name: [] for name in names}
-        await reconcile(self, bucket, replace(what, **nothing))
+        await reconcile(self, bucket, replace(what, added=None, **nothing))
 
     losses = profile("losses", weights={"roll_back": 2, "flush": 1})
     check(mock.patch.object(LaneBuckets, "reconcile", without), losses, "I2 I3 not")

@@ -63,7 +63,7 @@ def test_truncated_journal_with_an_emptied_store() -> None:
         begin_at(world, "transactions", 5)
 
     said = play(harm, halts=True)
-    assert "CutError: the journal transactions[0] begins at offset 5, but is needed from 0" in said
+    assert "CutError: transactions[0] begins at offset 5, but is needed from 0" in said
 
 
 def test_truncated_journal_with_a_whole_store() -> None:
@@ -77,7 +77,7 @@ def test_emptied_journal() -> None:
     def harm(world: World) -> None:
         begin_at(world, "transactions", world.broker.partition(("transactions", 0)).end)
 
-    assert "Halt: the journal transactions[0] begins at offset" in play(harm, halts=True)
+    assert "Halt: transactions[0] begins at offset" in play(harm, halts=True)
 
 
 def test_recreated_journal() -> None:

@@ -529,6 +529,7 @@ def in_place() -> Iterator[None]:
         put(sys.modules["rater.stream.connecting"], "AIOKafkaConsumer", clients.Consumer)
         put(sys.modules["rater.stream.producer"], "AIOKafkaProducer", clients.Producer)
         put(sys.modules["rater.stream.producer"], "batches", clients.batches)
+        put(sys.modules["rater.stream.journal"], "fetched", clients.fetched)
         put(sys.modules["rater.jobs.rerate_sending"], "Sending", clients.Sending)
         put(sys.modules["rater.stream.topics"], "AIOKafkaAdminClient", clients.Admin)
         put(sys.modules["rater.stream.topics"], "_why_down", _away)

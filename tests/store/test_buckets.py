@@ -305,6 +305,19 @@ async def test_other_numbers_are_refused(
             pass
 
 
+async def test_who_reads_fixes_nothing(redis_url: str, prefix: str) -> None:
+    """A store that was emptied may get other numbers, whoever looks at it first; then they hold for all."""
+    async with connected(redis_url, prefix, fixes=False):
+        pass
+    async with connected(redis_url, prefix, buckets=2, fixes=False):
+        pass
+    async with connected(redis_url, prefix, buckets=2):
+        pass
+    with pytest.raises(Halt, match="buckets = 2, and 1 are asked for"):
+        async with connected(redis_url, prefix, fixes=False):
+            pass
+
+
 async def test_reading_for_people(redis_url: str, prefix: str) -> None:
     """Lists and look-ups give what was written, over several buckets, and leave out what does not exist."""
     names = [f"client {number}" for number in range(20)]

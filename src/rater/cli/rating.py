@@ -49,9 +49,9 @@ _OF_FILES = ("--catalog", "--compare")
 
 def _is_file(args: Sequence[str], place: int) -> bool:
     """Return whether an argument is no option, and no option's value."""
-    return not args[place].startswith("-") and (
-        place == 0 or args[place - 1] == "--json" or not args[place - 1].startswith("-")
-    )
+    before = args[place - 1] if place else ""
+    alone = not before.startswith("-") or before == "--json" or "=" in before
+    return alone and not args[place].startswith("-")
 
 
 class _Files(click.Command):
@@ -62,7 +62,9 @@ class _Files(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Put the option before each further file of its."""
-        first = next((place for place, one in enumerate(args) if one in _OF_FILES), len(args))
+        # --catalog=FILE, too: else a further file of it would be rated as calls
+        named = [one.partition("=")[0] for one in args]
+        first = next((place for place, one in enumerate(named) if one in _OF_FILES), len(args))
         if not any(_is_file(args, place) for place in range(first)):
             return super().parse_args(ctx, args)
         out, of = args[:first], ""
@@ -71,9 +73,8 @@ class _Files(click.Command):
             if of and _is_file(args, place):
                 out.append(of)
             elif one.startswith("-"):
-                of = one if one in _OF_FILES else ""
+                of = named[place] if named[place] in _OF_FILES else ""
             out.append(one)
-        args = out
         return super().parse_args(ctx, out)
 
 

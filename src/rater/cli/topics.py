@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from rater.cli.options import find_source, invocation, limit_option, pulled, settings_options
-from rater.cli.printing import ROWS_AT_ONCE, Column, Row, column, is_terminal, print_rows, progress
+from rater.cli.options import find_source, invocation, limit_option, pulled, run, settings_options
+from rater.cli.printing import ROWS_AT_ONCE, Column, Row, column, is_terminal, print_rows, progress, say
 from rater.cli.times import MOMENT, shown_time
+from rater.core.instants import rfc3339
 from rater.core.kinds import TransactionType
 
 if TYPE_CHECKING:
@@ -70,10 +71,14 @@ def transactions(
         )  # fmt: skip
 
     found = _found(settings, settings.topic("transactions"), ask, limit)
-    print_rows(
+    count = print_rows(
         map(transaction_row, found), TRANSACTION, as_json=invocation().json,
         nothing="there is no such transaction",
     )  # fmt: skip
+    if not 0 < limit <= count:  # all there is was looked through
+        begins_ms = run(queries.begins_ms(kafka_client(settings), topics_of(settings)), settings)
+        if begins_ms is not None and (since is None or since < begins_ms):
+            say(f"the journal begins at {rfc3339(begins_ms)}: what was published before is gone by retention")
 
 
 def transaction_row(one: Published) -> Row:
@@ -185,7 +190,6 @@ REJECTED = [
 
 def rejected_row(one: Rejected) -> Row:
     """Return a rejected record as it is shown: the original bytes as text where they are, else in base64."""
-    from rater.core.instants import rfc3339
     from rater.core.sources.values import TIME_MS_MAX
 
     return {

@@ -30,8 +30,8 @@ from rater.jobs.spooling import Sorter
 from rater.store.buckets import Buckets
 from rater.stream import journal
 from rater.stream.connecting import Connection
-from rater.stream.journal import end_offsets, read_range
-from rater.stream.records import begins_ms, bounds, read_records
+from rater.stream.journal import end_offsets, read_range, read_records
+from rater.stream.records import begins_ms, bounds
 from rater.stream.topics import Topics
 
 if TYPE_CHECKING:

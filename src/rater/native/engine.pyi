@@ -33,15 +33,22 @@ class Effects:
         included: Sequence[Callable[[str], int] | None],
     ) -> None:
         """By bucket: `Reconciling.read_from`, `floor` and `included`."""
-    def add(self, records: Sequence[tuple[int, bytes]]) -> list[int]:
-        """Take (offset, header) of transactions, in order; returns how much has come together by bucket.
+    def add(
+        self, first: int, records: bytes, start: int, until: int
+    ) -> tuple[list[tuple[int, str, bytes | None]], list[int]]:
+        """Take the transactions of a batch with start <= offset < until; batches come in their order.
 
-        Raises ValueError where one cannot be read: nothing is taken then; OverflowError.
+        first, records: `stream.fetching.FetchedBatch`. Returns (offset, name and value of the header) of
+        records that Python is to read, and how much has come together by bucket. Raises ValueError where
+        these are no records, OverflowError.
         """
     def take(
-        self, bucket: int
-    ) -> tuple[int, list[tuple[str, int]], list[tuple[str, str, int]], list[tuple[int, bytes, bytes]]]:
-        """Return what has come together of a bucket, and begin anew: lane time, balances, counters, keys."""
+        self, bucket: int, keys: int, arguments: int
+    ) -> tuple[int, list[str], tuple[int, bytes], list[int], tuple[int, bytes], list[bytes]]:
+        """Return what has come together of a bucket, and begin anew: lane time, and an `AddedSums`.
+
+        keys, arguments: of the call, before those that are added.
+        """
 
 class Panic(BaseException):
     """The engine met what it does not expect: the batch is not to be used again."""

@@ -10,6 +10,7 @@ import msgspec
 
 from rater.core.catalog.compiled import Catalog
 from rater.core.cdr import SIDES, Arrival, Cdr, EveryService, Party
+from rater.core.clients.state import write_state
 from rater.core.commands.records import RerateFirstArgs, client_args, manifest_of, read_command
 from rater.core.explaining import past
 from rater.core.explaining.before import Before, Place
@@ -21,6 +22,7 @@ from rater.core.kinds import TransactionType
 from rater.core.line.reading import read
 from rater.core.offline import Record
 from rater.core.rating.identifying import wanted
+from rater.core.rerating.rating import with_history
 from rater.core.sources.csv_reading import COLUMNS
 from rater.core.sources.source_map import SourceMap
 from rater.errors import Halt, Wait
@@ -256,5 +258,7 @@ async def what_if(at: Connections, raw: bytes) -> list[Row]:
             state = state_of_raw(str(name), found[0])
             if state.catalog > catalog.version:
                 raise Wait(f"catalog {state.catalog} is being loaded")
-            past.put(rater, *found)
+            # A call may be of a period that has left the register.
+            raw_state = write_state(with_history(state, await at.store.history(state.id)))
+            past.put(rater, raw_state, *found[1:])
     return [told(one, catalog) for one in explain(rater, raw, come_ms)]

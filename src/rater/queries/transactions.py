@@ -10,7 +10,7 @@ import orjson
 from msgspec import Struct
 
 from rater.core.kinds import TransactionType
-from rater.stream import browsing
+from rater.stream import browsing, records
 from rater.stream.browsing import Seen
 from rater.stream.topics import Topics
 
@@ -59,8 +59,8 @@ async def transactions(
         passed=passed,
     )
     count, back = 0, set[tuple[Any, ...]]()
-    async with aclosing(found) as records:
-        async for seen in records:
+    async with aclosing(found) as every:
+        async for seen in every:
             if seen.value is None or (client is not None and seen.key != client.encode()):
                 continue
             one = published(seen, seen.value)
@@ -72,6 +72,15 @@ async def transactions(
             count += 1
             if count == limit:
                 return
+
+
+async def begins_ms(kafka: Mapping[str, Any], topics: Topics) -> int | None:
+    """Return the time from which on the journal has all that was published; None: from the beginning on.
+
+    Raises StreamDown.
+    """
+    spans = await records.bounds(kafka, topics.transactions, topics.partitions)
+    return await records.begins_ms(kafka, topics.transactions, spans)
 
 
 def _is_reversed(told: dict[str, Any], client: bytes | None, back: set[tuple[Any, ...]]) -> bool:

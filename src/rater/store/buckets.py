@@ -40,7 +40,7 @@ from rater.store.packing import (
     unpack_outcomes,
     with_keys,
 )
-from rater.store.provisioning import provision
+from rater.store.provisioning import is_provisioned, provision
 from rater.store.snapshots import SnapshotStore, head
 
 Writes = Sequence[ClientWrite]
@@ -68,11 +68,13 @@ class Buckets(SnapshotStore):
         username: str | None = None,
         password: str | None = None,
         timeout_s: float = 5.0,
+        fixes: bool = True,
     ) -> Self:
         """Connect, load the functions where absent or different, fix buckets and lanes at first use.
 
-        username and password go before those in the URL. Raises Halt when the store was provisioned with
-        other numbers of buckets or lanes.
+        username and password go before those in the URL. fixes: False: who only reads leaves a store that
+        was emptied to those who write. Raises Halt when the store was provisioned with other numbers of
+        buckets or lanes.
         """
         link = Link(url, username, password, timeout_s)
         store = cls(link, prefix, buckets, lanes)
@@ -80,7 +82,7 @@ class Buckets(SnapshotStore):
             await link.open()
             for address in await link.primaries():
                 await store._library.load(address)
-            await provision(link, prefix, buckets, lanes)
+            await (provision if fixes else is_provisioned)(link, prefix, buckets, lanes)
         except BaseException:
             await link.close()
             raise

@@ -10,7 +10,7 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Any, NamedTuple
 
-from msgspec import msgpack
+from msgspec import Raw, msgpack
 
 from rater.core.amounts import Form, wire
 from rater.core.bucket.messages import (
@@ -27,6 +27,7 @@ from rater.core.bucket.messages import (
 from rater.core.bucket.restoring import Restore
 from rater.store.keys import Keys
 
+_pack = msgpack.Encoder().encode
 _PLAIN_MAX = 2**52  # as in amounts.wire
 _OUT_OF_RANGE = 2**54
 """What no balance reaches: of a client that waits for none."""
@@ -247,14 +248,20 @@ def _conversions(item: DrawItem, size: int, to_package: Form | None, to_client: 
     return [a_package, d_package, a_client, d_client]
 
 
-_BLOBS = 4
-"""Arguments of rater_v4_reconcile before the bytes that its payload points at."""
+RECONCILE_KEYS, RECONCILE_ARGUMENTS = 3, 4
+"""Keys and arguments of rater_v4_reconcile before those that its payload points at."""
 
 
 def pack_reconcile(what: Reconcile, keys: Keys) -> Args:
     """Return the arguments of rater_v4_reconcile."""
     names = [keys.gate, keys.lane(what.lane), keys.outcomes(what.lane)]
-    named = _Named(names, _BLOBS)
+    named = _Named(names, RECONCILE_ARGUMENTS)
+    added = what.added
+    if added is not None:
+        names += [keys.client + client for client in added.clients]
+        for generation in added.generations:
+            names += (keys.generation(generation), keys.cells(generation))
+        named.blobs += added.blobs
     sums: list[Any] = []  # deltas as text: a sum of many may leave the range of doubles
     for client, delta in what.balances:
         sums += (named.key(keys.client + client), "b", str(delta))
@@ -267,12 +274,21 @@ def pack_reconcile(what: Reconcile, keys: Keys) -> Args:
     accounts: list[Any] = []
     for account, client in what.accounts:
         accounts += (named.key(keys.accounts(account)), account, client)
+    forget, duplicates, lowest = _pack_duplicates(what, keys, named)
+    if added is not None:
+        sums, duplicates = _with(sums, *added.sums), _with(duplicates, *added.duplicates)
+        lowest = min([*added.generations, *([lowest] if what.duplicates else [])], default=False)
     lists = [
         what.floor, int(what.final), what.lane_ms, [str(number) for number in what.drop_calls],
-        sums, states, *_pack_duplicates(what, keys, named), accounts, *_pack_kept(what, keys, named),
+        sums, states, forget, duplicates, lowest, accounts, *_pack_kept(what, keys, named),
     ]  # fmt: skip
     names.append(keys.nothing)
     return Args(names, [what.lane, what.token, what.number, msgpack.encode(lists), *named.blobs])
+
+
+def _with(values: list[Any], count: int, packed: bytes) -> Any:
+    """Return a list with values behind it that are msgpack already, as such."""
+    return Raw(b"\xdd%b%b%b" % ((len(values) + count).to_bytes(4), b"".join(map(_pack, values)), packed))
 
 
 def _pack_duplicates(what: Reconcile, keys: Keys, named: _Named) -> tuple[list[int], list[int], int | bool]:

@@ -116,14 +116,23 @@ async def provision(link: Link, prefix: str, buckets: int, lanes: int) -> None:
     key = meta_key(prefix)
     for name, number in (("buckets", buckets), ("lanes", lanes)):
         await link.ask(key, "HSETNX", key, name, number)
+    if not await is_provisioned(link, prefix, buckets, lanes):
+        raise StoreDown(f"{key} has just been deleted; is Redis being flushed?")
+
+
+async def is_provisioned(link: Link, prefix: str, buckets: int, lanes: int) -> bool:
+    """Return whether these numbers of buckets and lanes are fixed; False: none are. Raises Halt."""
+    key = meta_key(prefix)
+    for name, number in (("buckets", buckets), ("lanes", lanes)):
         fixed = await link.ask(key, "HGET", key, name)
         if fixed is None:
-            raise StoreDown(f"{key} has just been deleted; is Redis being flushed?")
+            return False
         if fixed != b"%d" % number:
             raise Halt(
                 f"{key} in Redis says {name} = {str(fixed, 'utf-8', 'replace')}, and {number} are asked "
                 f"for; {_REMEDIES[name]}"
             )
+    return True
 
 
 async def provisioned(link: Link, prefix: str) -> tuple[int | None, int | None]:

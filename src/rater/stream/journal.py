@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from typing import Annotated
 
 import msgspec
@@ -32,6 +32,7 @@ from rater.core.json_text import UNREADABLE
 from rater.core.reasons import shown
 from rater.errors import Halt, StreamDown
 from rater.stream.connecting import Connection, reading
+from rater.stream.fetching import FetchedBatch, fetched
 from rater.stream.topics import configured
 
 DEADLINE_S = 60.0
@@ -152,12 +153,12 @@ async def read_range(
 
 async def read_records(
     client: Connection, topic: str, partition: int, start: int, until: int, *, deadline_s: float = DEADLINE_S
-) -> AsyncIterator[list[ConsumerRecord]]:
-    """Yield the committed records with start <= offset < until, in order, in batches.
+) -> AsyncGenerator[list[ConsumerRecord]]:
+    """Yield the committed records of any topic with start <= offset < until, in order, in batches.
 
     Waits until everything below `until` is decided, so `until` must be an offset that was written. Raises
-    CutError when the journal no longer reaches back to `start`, StreamDown when nothing comes for
-    `deadline_s` seconds.
+    CutError when the topic no longer reaches back to `start`, StreamDown when nothing comes for `deadline_s`
+    seconds.
     """
     if start >= until:
         return
@@ -168,6 +169,34 @@ async def read_records(
             raise CutError(_truncated(place, start, first))
         async for records in read_until(reader, place, start, until, deadline_s):
             yield records
+
+
+async def read_batches(
+    client: Connection, topic: str, partition: int, start: int, until: int, *, deadline_s: float = DEADLINE_S
+) -> AsyncIterator[FetchedBatch]:
+    """Yield the committed batches that have records with start <= offset < until, in order.
+
+    The first and the last may have others besides. Waits and raises as `read_records`.
+    """
+    if start >= until:
+        return
+    place = TopicPartition(topic, partition)
+    async with reading(client, [place], deadline_s=deadline_s) as reader:
+        reader.pause(place)  # the consumer itself reads nothing
+        first = (await reader.beginning_offsets([place]))[place]
+        if first > start:
+            raise CutError(_truncated(place, start, first))
+        moved, at = time.monotonic(), start
+        while at < until:
+            for batch in await fetched(reader, place, at):
+                if batch.first >= until:
+                    return
+                at = batch.end
+                if batch.records:
+                    yield batch
+                moved = time.monotonic()  # also when who reads has taken its time
+            if time.monotonic() - moved > deadline_s:
+                raise StreamDown(_stands_still(place, at, until, deadline_s))
 
 
 def _read(record: ConsumerRecord) -> Read:
@@ -317,9 +346,9 @@ async def end_offset(
 
 def _truncated(place: TopicPartition, start: int, first: int) -> str:
     return (
-        f"the journal {place.topic}[{place.partition}] begins at offset {first}, but is needed from {start}: "
-        "records were removed (retention, delete-records) or the topic was recreated; set retention.ms=-1 "
-        "and retention.bytes=-1 and restore the topic from a backup"
+        f"{place.topic}[{place.partition}] begins at offset {first}, but is needed from {start}: records "
+        "were removed (retention, delete-records) or the topic was recreated. If it is the journal, set "
+        "retention.ms=-1 and retention.bytes=-1 and restore the topic from a backup; else run this again"
     )
 
 

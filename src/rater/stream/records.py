@@ -1,15 +1,15 @@
-"""Reading whole topics for jobs: as they came, whatever they hold."""
+"""How far topics reach: their offsets, and since when they have all that was written."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import Mapping
 from contextlib import aclosing
 
-from aiokafka import ConsumerRecord, TopicPartition
+from aiokafka import TopicPartition
 
 from rater.stream.connecting import Connection, reading
-from rater.stream.journal import DEADLINE_S, read_until
+from rater.stream.journal import DEADLINE_S, read_records
 
 
 async def bounds(
@@ -21,18 +21,6 @@ async def bounds(
         first = await reader.beginning_offsets(places)
         end = await reader.end_offsets(places)
         return {place.partition: (first[place], end[place]) for place in places}
-
-
-async def read_records(
-    client: Connection, topic: str, partition: int, start: int, until: int, *, deadline_s: float = DEADLINE_S
-) -> AsyncGenerator[list[ConsumerRecord]]:
-    """Yield the committed records with start <= offset < until, in batches. Raises as `read_range`."""
-    if start >= until:
-        return
-    place = TopicPartition(topic, partition)
-    async with reading(client, [place], deadline_s=deadline_s) as reader:
-        async for records in read_until(reader, place, start, until, deadline_s):
-            yield records
 
 
 async def begins_ms(client: Connection, topic: str, spans: Mapping[int, tuple[int, int]]) -> int | None:

@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
+from rater.core.bucket.added import AddedSums
 from rater.core.bucket.messages import Reconcile
 from rater.core.journal.reconciling import Reconciling, by_bucket
-from rater.core.journal.records import EFFECT_HEADER, ChangeRecord, Effect, Identity
-from rater.errors import Retake
+from rater.errors import Halt, Retake
+from rater.store.packing import RECONCILE_ARGUMENTS, RECONCILE_KEYS
+from rater.stream.fetching import FetchedBatch
 from rater.stream.journal import understood
 
 if TYPE_CHECKING:
@@ -32,8 +34,6 @@ class Adding:
         """native: None: Python does it."""
         self._found, self._native = found, native
         self._effects: Effects | None = None
-        self._shares_of: Identity | None = None
-        """Of the last change, until a transaction of something else comes."""
         self._sizes = [0] * len(found)
         if native is not None and native.effects is not None and not any(each.keeps for each in found):
             self._effects = native.effects(
@@ -41,30 +41,24 @@ class Adding:
                 [each.floor for each in found], [each.included for each in found],
             )  # fmt: skip
 
+    @property
+    def natively(self) -> bool:
+        """Whether batches are taken as Kafka has them."""
+        return self._effects is not None
+
     def read(self, records: Sequence[Any]) -> None:
         """Take records of the journal, in order. Raises Halt where one cannot be read."""
-        if self._effects is None:
-            self._take([(record.offset, understood(record.headers)) for record in records])
-            return
-        run: list[tuple[int, bytes]] = []
-        rest: list[tuple[int, object]] = []
-        for record in records:
-            headers = record.headers
-            if self._shares_of is None and len(headers) == 1 and headers[0][0] == EFFECT_HEADER:
-                run.append((record.offset, headers[0][1]))
-                continue
-            said = understood(headers)
-            rest.append((record.offset, said))
-            if isinstance(said, ChangeRecord):
-                self._shares_of = said.topic, said.offset, said.index
-            elif isinstance(said, Effect) and (said.topic, said.offset, said.index) != self._shares_of:
-                self._shares_of = None
-        self._take(rest)
+        self._take([(record.offset, understood(record.headers)) for record in records])
+
+    def read_batch(self, batch: FetchedBatch, start: int, until: int) -> None:
+        """Take the records of a batch with start <= offset < until, `natively`. Raises Halt, Retake."""
+        assert self._effects is not None  # noqa: S101 - it was asked before
         try:
             with self._watching():
-                self._sizes = self._effects.add(run)
-        except ValueError:
-            self._take([(offset, understood([(EFFECT_HEADER, raw)])) for offset, raw in run])
+                left, self._sizes = self._effects.add(batch.first, batch.records, start, until)
+        except ValueError as error:
+            raise Halt(f"the journal's batch at offset {batch.first} cannot be read: {error}") from error
+        self._take([(offset, understood([(name, raw or b"")])) for offset, name, raw in left])
 
     @contextmanager
     def _watching(self) -> Iterator[None]:
@@ -99,10 +93,8 @@ class Adding:
         """Return corrections of a bucket with what was added up natively, which begins anew."""
         if self._effects is not None:
             with self._watching():
-                lane_ms, balances, counters, duplicates = self._effects.take(bucket)
+                taken = self._effects.take(bucket, RECONCILE_KEYS, RECONCILE_ARGUMENTS)
             self._sizes[bucket] = 0
-            what.lane_ms = max(what.lane_ms, lane_ms)
-            what.balances += balances
-            what.counters += counters
-            what.duplicates += duplicates
+            what.lane_ms = max(what.lane_ms, taken[0])
+            what.added = AddedSums(*taken[1:])
         return what

@@ -40,16 +40,22 @@ async def rebuild(shared: Shared, told: Told) -> Rebuilt:
             "store is rebuilt by them, as their log tells; or stop them and rebuild again"
         )
     lanes = range(connections.topics.partitions)
-    taking = asyncio.gather(*(_take(lane, shared) for lane in lanes))
+    taking = [asyncio.create_task(_take(lane, shared)) for lane in lanes]
     read: dict[int, tuple[int, int]] = {}
     try:
-        while not taking.done():
-            await asyncio.wait([taking], timeout=LOOK_S)
+        going_on: set[asyncio.Task[int]] = set(taking)
+        while going_on:
+            done, going_on = await asyncio.wait(going_on, timeout=LOOK_S, return_when=asyncio.FIRST_EXCEPTION)
+            for lane in done:
+                lane.result()
             read |= shared.rebuilding
-            told(sum(done for done, _ in read.values()), sum(total for _, total in read.values()))
+            told(sum(at for at, _ in read.values()), sum(total for _, total in read.values()))
     finally:
-        taking.cancel()
-    return Rebuilt(len(lanes), sum(await taking), time.monotonic() - began)
+        # Where one lane fails, the others are not to go on behind the back of who is told so.
+        for lane in taking:
+            lane.cancel()
+        await asyncio.gather(*taking, return_exceptions=True)
+    return Rebuilt(len(lanes), sum(lane.result() for lane in taking), time.monotonic() - began)
 
 
 async def _take(number: int, shared: Shared) -> int:

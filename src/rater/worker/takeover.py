@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
 
 import structlog
 from msgspec import structs
@@ -17,7 +18,16 @@ from msgspec import structs
 from rater.core.bucket.messages import FenceReply, Status
 from rater.core.journal.reconciling import Reconciling
 from rater.errors import Fenced, Halt
-from rater.stream.journal import Mark, Owner, end_offset, last_mark, offset_of, read_range, read_records
+from rater.stream.journal import (
+    Mark,
+    Owner,
+    end_offset,
+    last_mark,
+    offset_of,
+    read_batches,
+    read_range,
+    read_records,
+)
 from rater.stream.lane_reader import LaneReader
 from rater.stream.producer import LaneProducer
 from rater.stream.topics import topic_ids
@@ -161,11 +171,8 @@ async def _read_journal(
     buckets: LaneBuckets, adding: Adding, found: list[Reconciling], start: int, shared: Shared
 ) -> None:
     """Read the journal up to our owner record, and correct buckets as much has come together."""
-    lane, connections = buckets.lane, buckets.connections
-    journal, told_at = connections.topics.transactions, time.monotonic()
-    async for records in read_records(connections.client, journal, lane.number, start, lane.token):
-        adding.read(records)
-        upto = records[-1].offset + 1
+    lane, told_at = buckets.lane, time.monotonic()
+    async for upto in _added(adding, buckets.connections, lane, start):
         full = {
             bucket: found[bucket].part(lane.number, lane.token, lane.cursors[bucket].expected, upto)
             for bucket in adding.full(RECONCILE_EFFECTS_MAX)
@@ -177,6 +184,21 @@ async def _read_journal(
         if time.monotonic() - told_at >= TOLD_S:
             told_at = time.monotonic()
             log.info("the journal is read", lane=lane.number, done=upto - start, of=lane.token - start)
+
+
+async def _added(
+    adding: Adding, connections: WorkerConnections, lane: Lane, start: int
+) -> AsyncIterator[int]:
+    """Have the journal from an offset to our owner record added up; yields, part by part, how far it is."""
+    asked = connections.client, connections.topics.transactions, lane.number, start, lane.token
+    if adding.natively:
+        async for batch in read_batches(*asked):
+            adding.read_batch(batch, start, lane.token)
+            yield min(batch.end, lane.token)
+        return
+    async for records in read_records(*asked):
+        adding.read(records)
+        yield records[-1].offset + 1
 
 
 async def _fence(buckets: LaneBuckets, bucket: int) -> FenceReply:

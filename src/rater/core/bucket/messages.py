@@ -13,6 +13,7 @@ from zlib import crc32
 from msgspec import Struct, msgpack
 
 from rater.core.amounts import LIMIT, Form
+from rater.core.bucket.added import AddedSums
 
 EXPIRE_GENERATIONS_MAX = 16
 """Generations dropped by one call of expire: the keys of a call are named before it is made."""
@@ -316,6 +317,8 @@ class Reconcile(Struct):
     copies: list[tuple[int, str, bytes]] = []
     """(lane, identity and version, copy): changes of other lanes that those of this one went on from."""
     final: bool = True  # False: more is to follow, kept outcomes are still searched for from `base` on
+    added: AddedSums | None = None
+    """Sums and duplicates besides."""
 
 
 class ViewsReply(Struct):

@@ -19,6 +19,9 @@ from rater.core.periods import when_ms
 from rater.core.sources.source_map import SourceMap
 from rater.core.trial.arrival import Arrived
 
+FIRST_DAYS_MS = 2 * DAY_MS
+"""Of 1970: a client package that starts in these may start before the earliest load."""
+
 
 class Tried(NamedTuple):
     """What became of a record: each side, orig first; changes: transactions beside them, fees and refunds.
@@ -113,9 +116,13 @@ def begin_ms(file: CatalogFile, first_ms: int) -> int:
 
 def _begun(placed: Placed[ClientPackageSpec], first_ms: int) -> Placed[ClientPackageSpec]:
     """Return a row of a client package that has a start date: the first call's time where it has none."""
-    if placed.value.start_date is not None:
-        return placed
-    return placed._replace(value=replace(placed.value, start_date=_written(first_ms)))
+    start = placed.value.start_date
+    if start is None:
+        return placed._replace(value=replace(placed.value, start_date=_written(first_ms)))
+    if placed.good and when_ms(start, _ZONE) <= FIRST_DAYS_MS:
+        # No load can be before it: it begins then all the same, and not at the load.
+        return placed._replace(value=replace(placed.value, activate_in_past=True))
+    return placed
 
 
 _ZONE = ZoneInfo("UTC")

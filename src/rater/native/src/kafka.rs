@@ -1,5 +1,5 @@
-//! Batches of records as Kafka has them on the wire and on disk (magic 2): what aiokafka's builder of batches does, for
-//! records that are all there at once and of one time. Source: https://kafka.apache.org/documentation/#recordbatch.
+//! Batches of records as Kafka has them on the wire and on disk (magic 2). Writing: what aiokafka's builder of batches does,
+//! for records that are all there at once and of one time. Reading: as far as the journal's headers. Source: https://kafka.apache.org/documentation/#recordbatch.
 //! How a batch comes to the broker: `stream/batches.py` (decisions/0107-batches-written-natively.md).
 
 use std::ops::Range;
@@ -159,6 +159,77 @@ pub fn finished(records: &[u8], count: i32, at_ms: i64, producer: &Producer) -> 
     Ok(to)
 }
 
+/// Bytes that are no records of a batch.
+#[derive(Debug)]
+pub struct Unreadable;
+
+type Read<T> = Result<T, Unreadable>;
+
+/// Take a varint of Kafka: zigzag, seven bits to a byte, the lowest first.
+fn take_varint(from: &mut &[u8]) -> Read<i64> {
+    let mut found = 0_u64;
+    for shift in (0..64).step_by(7) {
+        let (byte, rest) = from.split_first().ok_or(Unreadable)?;
+        *from = rest;
+        found |= u64::from(byte & 0x7F) << shift;
+        if byte & 0x80 == 0 {
+            return Ok((found >> 1) as i64 ^ -((found & 1) as i64));
+        }
+    }
+    Err(Unreadable)
+}
+
+/// Take a length and what is so long; None: the length is below 0.
+fn take<'a>(from: &mut &'a [u8]) -> Read<Option<&'a [u8]>> {
+    let Ok(length) = usize::try_from(take_varint(from)?) else { return Ok(None) };
+    let (found, rest) = from.split_at_checked(length).ok_or(Unreadable)?;
+    *from = rest;
+    Ok(Some(found))
+}
+
+/// The headers of a record: name and value.
+pub struct Headers<'a> {
+    bytes: &'a [u8],
+    left: i64,
+}
+
+impl<'a> Iterator for Headers<'a> {
+    type Item = Read<(&'a [u8], Option<&'a [u8]>)>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.left <= 0 {
+            return None;
+        }
+        self.left -= 1;
+        let bytes = &mut self.bytes;
+        Some(take(bytes).and_then(|name| Ok((name.ok_or(Unreadable)?, take(bytes)?))))
+    }
+}
+
+/// The records of a batch, uncompressed: the offset of each behind the batch's first, and its headers.
+pub fn read(mut records: &[u8]) -> impl Iterator<Item = Read<(i64, Headers<'_>)>> {
+    std::iter::from_fn(move || {
+        if records.is_empty() {
+            return None;
+        }
+        let record = take(&mut records).and_then(|record| read_one(record.ok_or(Unreadable)?));
+        if record.is_err() {
+            records = &[];
+        }
+        Some(record)
+    })
+}
+
+fn read_one(record: &[u8]) -> Read<(i64, Headers<'_>)> {
+    let (_attributes, mut from) = record.split_first().ok_or(Unreadable)?;
+    take_varint(&mut from)?; // its time behind the batch's
+    let offset = take_varint(&mut from)?;
+    take(&mut from)?; // key
+    take(&mut from)?; // value
+    let left = take_varint(&mut from)?;
+    Ok((offset, Headers { bytes: from, left }))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -195,6 +266,35 @@ mod tests {
         assert_eq!((found.len(), found[1]), (2, &body[..]));
         assert!(written(&run[..run.len() - 1]).any(|record| record.is_err()));
         assert!(written(&[1, 0]).any(|record| record.is_err()));
+    }
+
+    #[test]
+    fn what_was_written_is_read() {
+        let mut body = Vec::new();
+        for part in [None, Some(&b"value"[..])] {
+            put(&mut body, part).unwrap();
+        }
+        put_count(&mut body, 2).unwrap();
+        for part in [Some(&b"e"[..]), Some(b"effect"), Some(b"x"), None] {
+            put(&mut body, part).unwrap();
+        }
+        let mut found = Vec::new();
+        let mut cutter = Cutter::new(1 << 20, |bytes, _| found = bytes.to_vec());
+        for _ in 0..200 {
+            cutter.append(&body).unwrap();
+        }
+        cutter.cut();
+        let told = |bytes: &[u8]| -> Read<Vec<_>> {
+            read(bytes)
+                .map(|record| record.map(|(at, headers)| (at, headers.map(|of| of.unwrap()).count())))
+                .collect()
+        };
+        assert_eq!(told(&found).unwrap(), (0..200).map(|at| (at, 2)).collect::<Vec<_>>());
+        let (_, headers) = read(&found).next().unwrap().unwrap();
+        let headers: Vec<_> = headers.map(Result::unwrap).collect();
+        assert_eq!(headers, [(&b"e"[..], Some(&b"effect"[..])), (b"x", None)]);
+        assert!(told(&found[..found.len() - 1]).is_err());
+        assert!(told(&[0xFF; 20]).is_err());
     }
 
     #[test]
