@@ -88,7 +88,6 @@ FAULTS: list[tuple[str, str, str, str]] = [
     ("cdrs", "cleanup.policy", "compact", "it loses records that share a key; set it to delete"),
     ("rejected", "cleanup.policy", "compact,delete", "it loses records that share a key; set it to delete"),
     ("snapshots", "cleanup.policy", "delete", "it loses what idle clients have; set it to compact"),
-    ("events", "unclean.leader.election.enable", "true", "it loses what is confirmed; set it to false"),
     ("transactions", "max.message.bytes", "1048587", "we write batches of up to 1 MiB; set it to 11534336"),
     (
         "pbx",

@@ -26,7 +26,7 @@ class Library:
         problems: list[str] = []
         for address in await self._link.primaries():
             where = f"Redis at {address.host}:{address.port}"
-            info = _info(await self._link.ask_at(address, "INFO", "everything"))
+            info = read_info(await self._link.ask_at(address, "INFO", "everything"))
             version = info.get("redis_version", "?")
             if not version.split(".")[0].isdigit() or int(version.split(".")[0]) < VERSION_MIN:
                 problems.append(f"{where} is version {version}; use Redis 7 or Valkey 7.2, or newer")
@@ -80,6 +80,32 @@ class Library:
                 ) from error
 
 
+_READS: dict[str, tuple[str, ...]] = {
+    "GET": (), "MGET": (), "HGET": ("f",), "HGETALL": (), "HKEYS": (), "HMGET": ("f",), "LLEN": (),
+    "LRANGE": ("0", "0"),
+}  # fmt: skip
+"""Command -> what it takes beside a key."""
+
+
+async def unreadable(link: Link, prefix: str, buckets: int) -> list[str]:
+    """Return a sentence for each reading that our user is denied, on any server. Raises StoreDown.
+
+    Some are needed seldom, and a lane would stop at them long after its start. What writes needs no look:
+    functions ask for all of it before they write (`fence`).
+    """
+    of_server = {await link.address(f"{prefix}{{{bucket}}}:"): bucket for bucket in range(buckets)}
+    denied: list[str] = []
+    for address, bucket in of_server.items():
+        key = f"{prefix}{{{bucket}}}:none"
+        asked = [(command, key, *more) for command, more in _READS.items()]
+        for command in [*asked, ("SCAN", "0", "MATCH", key, "COUNT", "1")]:
+            try:
+                await link.ask_at(address, *command)
+            except Halt as error:
+                denied.append(str(error))
+    return denied
+
+
 async def provision(link: Link, prefix: str, buckets: int, lanes: int) -> None:
     """Fix the numbers of buckets and lanes, or compare with those that are fixed. Raises Halt, StoreDown."""
     key = meta_key(prefix)
@@ -96,6 +122,6 @@ async def provision(link: Link, prefix: str, buckets: int, lanes: int) -> None:
             )
 
 
-def _info(reply: bytes) -> dict[str, str]:
+def read_info(reply: bytes) -> dict[str, str]:
     """Return the fields of an INFO reply."""
     return dict(re.findall(r"^([a-z0-9_]+):([^\r\n]*)", str(reply, "utf-8", "replace"), re.MULTILINE))
