@@ -404,7 +404,7 @@ async def _settings(admin: AIOKafkaAdminClient, names: list[str]) -> dict[str, d
     return found
 
 
-TLS_FILES = "kafka.ssl_cafile, kafka.ssl_certfile or kafka.ssl_keyfile"
+TLS_SETTINGS = "kafka.bootstrap_servers, kafka.security_protocol, kafka.ssl_cafile or kafka.ssl_certfile"
 WHY_TIMEOUT_MS = 3000
 """So long a broker may take to say why it does not let us in: nobody is told of anything meanwhile."""
 
@@ -434,7 +434,7 @@ async def why_down(client: Connection, error: StreamDown) -> str:
             connection.close()
     return (
         f"Kafka is not reachable at kafka.bootstrap_servers = {servers!r} ({why}); start it, or correct "
-        "kafka.bootstrap_servers or kafka.security_protocol" + (f", {TLS_FILES}" if is_tls else "")
+        + (TLS_SETTINGS if is_tls else "kafka.bootstrap_servers or kafka.security_protocol")
     )
 
 
