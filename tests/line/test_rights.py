@@ -36,7 +36,7 @@ SOME_OF_KAFKA = {
     ("g-", "Write"),
 }  # fmt: skip
 OF_REDIS = [rule for rule in worker_rules("") if rule.startswith("+")]
-SOME_OF_REDIS = {"+fcall", "+hgetall", "+hset", "+info"}
+SOME_OF_REDIS = {"+hgetall", "+hset"}
 OPTIONAL = {
     "+cluster|slots": "asked in a cluster alone",
     "+function|list": "without it a call shows whether the functions are there",

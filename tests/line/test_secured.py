@@ -1,6 +1,6 @@
 """Servers that ask who we are: TLS, logins and least rights, end to end; what is renewed meanwhile.
 
-By default two ways to log in; RATER_SECURITY=all, as in `make test-security`, for all.
+By default one way to log in; RATER_SECURITY=all, as in `make test-security`, for all.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ from traffic import catalog
 
 pytestmark = pytest.mark.kafka
 
-SOME_WAYS = ["SCRAM-SHA-512", "mTLS"]
-WAYS = [*SOME_WAYS, "PLAIN", "OAUTHBEARER"]
+SOME_WAYS = ["SCRAM-SHA-512"]
+WAYS = [*SOME_WAYS, "mTLS", "PLAIN", "OAUTHBEARER"]
 WRONG = "wrong-one"
 SystemOf = Callable[..., Awaitable[Any]]
 
@@ -86,6 +86,10 @@ async def test_end_to_end(
         usage = [one for one in await system.transactions() if one["type"] == "usage"]
         assert [(one["id"], one["amount"]) for one in usage] == [("default/1/orig", "0")]
         assert await asyncio.to_thread(system.stop_worker, process) == 0
+    said = [json.loads(line) for line in (tmp_path / "worker-0.log").read_text("utf-8").splitlines()]
+    dangers = [line["reason"] for line in said if line["event"] == "set up dangerously"]
+    assert ["one copy" in dangers[0], "were not looked at" in dangers[1]] == [True, True]
+    assert any("has appendonly no" in reason for reason in dangers)
     store = await app.connect_store(system.settings)
     try:
         assert list((await audit(system.client, system.topics, store)).findings) == []
