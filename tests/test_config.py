@@ -13,6 +13,8 @@ from rater.config import SECRETS, SECTIONS, Settings, load, masked_url
 from rater.core.decks.profile import Profile
 
 EXAMPLE = Path(__file__).parents[1] / "config" / "rater.toml"
+SASL = '[kafka]\nsecurity_protocol = "SASL_SSL"'
+OAUTH = f'{SASL}\nsasl_mechanism = "OAUTHBEARER"'
 
 
 def good(*arguments: Any, **more: Any) -> Settings:
@@ -93,6 +95,24 @@ def test_environment_wins_over_file_and_flags_over_both(tmp_path: Path) -> None:
         ('[kafka]\nsecurity_protocol = "SASL_SSL"', ["needs kafka.sasl_username"]),
         ('[kafka]\nsasl_username = "a"', ["are not used with"]),
         ('[kafka]\nssl_cafile = "/nowhere.pem"', ["SSL or SASL_SSL"]),
+        (OAUTH, ["needs kafka.sasl_token_file"]),
+        (
+            f'{OAUTH}\nsasl_username = "a"\nsasl_token_file = "/nowhere"',
+            ["the token names the user", "sasl_token_file = '/nowhere': cannot be read"],
+        ),
+        (
+            f'{SASL}\nsasl_username = "a"\nsasl_password = "b"\nsasl_token_file = "/dev/null"',
+            ["OAUTHBEARER' alone", "sasl_token_file = '/dev/null': is empty"],
+        ),
+        ('[kafka]\nsecurity_protocol = "SSL"\nssl_certfile = "/nowhere.pem"', ["no such file", "together"]),
+        ('[kafka]\nsecurity_protocol = "SSL"\nssl_cafile = "/dev/null"', ["no such file"]),
+        ('[redis]\nssl_cafile = "/nowhere.pem"', ["begin redis.url with rediss://"]),
+        (
+            '[redis]\nurl = "rediss://h?ssl_ca_certs=a.pem"\nssl_cafile = "/nowhere.pem"',
+            ["behind its `?`"],
+        ),
+        ('[redis]\nurl = "rediss://h"\nssl_keyfile = "/nowhere.pem"', ["no such file", "redis.ssl_certfile"]),
+        ('[logs]\nnumber_key = "short"', ["logs.number_key", "16 characters or more"]),
         ("[topics]\npartitions = 0", ["topics.partitions = 0", "from 1 to 1024"]),
         ('[sources.a]\nmap = "asterisk"', ["sources.a", "has no topic"]),
         ("[sources.a]", ["sources.a", "has no topic"]),
@@ -136,9 +156,8 @@ def test_what_is_wrong_is_a_sentence_with_place_and_remedy(
 ) -> None:
     """A wrong setting is named with its file, key and value, and what to do."""
     found = "\n".join(problems(text, tmp_path))
-    assert any(
-        place in found for place in ("rater.toml", "kafka.", "sources.", "redis.", "decks.", "events.")
-    )
+    places = ("rater.toml", "kafka.", "sources.", "redis.", "decks.", "events.", "logs.")
+    assert any(place in found for place in places)
     assert "secret" not in found
     for part in parts:
         assert part in found
@@ -202,7 +221,7 @@ def test_secrets_are_read_from_files_and_never_shown(tmp_path: Path) -> None:
     assert isinstance(both, list)
     assert "both given" in both[0]
     assert "0ther" not in both[0]
-    assert {"password", "sasl_password"} == SECRETS
+    assert {"password", "sasl_password", "number_key"} == SECRETS
 
 
 def test_a_url_is_shown_without_its_password() -> None:

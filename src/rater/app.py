@@ -7,7 +7,6 @@ import gc
 import getpass
 import os
 import socket
-import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -37,6 +36,7 @@ from rater.jobs.recycle import Recycling, Report
 from rater.jobs.rerate_reading import Sources
 from rater.jobs.rerate_sending import JobCommands
 from rater.jobs.running_audit import Round, RunningAudit
+from rater.logins import Secret, Tls
 from rater.metrics import Metrics
 from rater.queries import catalog as catalog_queries
 from rater.queries.connections import Connections
@@ -44,8 +44,12 @@ from rater.queries.pending_charges import pending_charges
 from rater.source_maps import open_maps
 from rater.store.buckets import Buckets
 from rater.store.link import Link
+from rater.stream import rights
 from rater.stream.content import read_content
 from rater.stream.coverage import uncovered
+from rater.stream.dangers import Wanted
+from rater.stream.dangers import remarks as kafka_remarks
+from rater.stream.logging_in import login
 from rater.stream.topics import Topics, topic_ids
 from rater.worker.rebuilding import Rebuilt, Told
 from rater.worker.rebuilding import rebuild as rebuild_all
@@ -64,24 +68,7 @@ READ_MODEL = "sqlite:///rater-admin.sqlite"
 def kafka_client(settings: Settings) -> dict[str, Any]:
     """Return how aiokafka connects."""
     kafka = settings.kafka
-    client: dict[str, Any] = {
-        "bootstrap_servers": kafka.bootstrap_servers,
-        "security_protocol": kafka.security_protocol,
-        "client_id": "rater",
-    }
-    if kafka.security_protocol.startswith("SASL"):
-        client |= {
-            "sasl_mechanism": kafka.sasl_mechanism,
-            "sasl_plain_username": kafka.sasl_username,
-            "sasl_plain_password": kafka.sasl_password,
-        }
-    if kafka.security_protocol.endswith("SSL"):
-        context = ssl.create_default_context(cafile=kafka.ssl_cafile)
-        context.check_hostname = kafka.ssl_check_hostname
-        if kafka.ssl_certfile is not None:
-            context.load_cert_chain(kafka.ssl_certfile, kafka.ssl_keyfile)
-        client["ssl_context"] = context
-    return client
+    return {"bootstrap_servers": kafka.bootstrap_servers, "client_id": "rater", **login(kafka)}
 
 
 def topics_of(settings: Settings) -> Topics:
@@ -94,9 +81,18 @@ def topics_of(settings: Settings) -> Topics:
 async def connect_store(settings: Settings, *, fixes: bool = True) -> Buckets:
     """Return the connected store. fixes: as of `Buckets.connect`."""
     redis = settings.redis
+    file, password = redis.password_file, redis.password
+    # What stands behind the `?` of the URL is for the library, which makes its own context then.
+    own_tls = redis.url.startswith("rediss://") and "ssl_" not in redis.url.partition("?")[2]
+    tls = (
+        Tls(redis.ssl_cafile, redis.ssl_certfile, redis.ssl_keyfile, check_hostname=redis.ssl_check_hostname)
+        if own_tls
+        else None
+    )
     return await Buckets.connect(
         redis.url, prefix=redis.prefix, buckets=redis.buckets, lanes=settings.topics.partitions,
-        username=redis.username, password=redis.password, timeout_s=redis.timeout_s, fixes=fixes,
+        username=redis.username, password=Secret(file, password or "") if file else password,
+        timeout_s=redis.timeout_s, tls=tls, fixes=fixes,
     )  # fmt: skip
 
 
@@ -183,7 +179,8 @@ async def connected(
     maps, faults = open_maps(settings.sources)
     if faults:
         raise Halt("; ".join(faults))
-    problems = await topics.problems(client, deadline_s=deadline_s)
+    problems = await rights.lacking(client, topics, settings.kafka.group_id, deadline_s=deadline_s)
+    problems = problems or await topics.problems(client, deadline_s=deadline_s)
     if problems:
         raise Halt("\n".join(problems))
     engine = native_engine(settings)
@@ -196,7 +193,7 @@ async def connected(
         problems = await store.check()
         if problems:
             raise Halt("\n".join(problems))
-        for text in await store.remarks():
+        for text in await store.unseen():
             log.warning("Redis cannot be looked at whole", reason=text)
         measured = metrics or Metrics()
         measured.engine = "python" if native is None else "native"
@@ -215,6 +212,18 @@ async def connected(
         yield Shared(own, Readiness(settings.kafka.bootstrap_servers), native)
     finally:
         await store.close()
+
+
+async def dangers(settings: Settings, store: Buckets, *, asks_settings: bool) -> list[tuple[str, str]]:
+    """Return (where, sentence with its remedy) for what is set up dangerously, and lets a worker start.
+
+    where: topics or redis. asks_settings: see `Buckets.remarks`. The topics have to be there. Raises Wait,
+    Halt.
+    """
+    client, topics = kafka_client(settings), topics_of(settings)
+    wanted = Wanted(settings.kafka.session_timeout_ms, settings.worker.duplicate_window_days * DAY_MS)
+    told = [("topics", text) for text in await kafka_remarks(client, topics, wanted)]
+    return told + [("redis", text) for text in await store.remarks(asks_settings=asks_settings)]
 
 
 def spare_collector() -> None:

@@ -3,7 +3,7 @@
 Fixed names: `at` (RFC 3339, UTC), `level`, `event` (a short phrase, always the same for the same thing),
 `logger` of a library, `left_out` (how often it has told the same since its last line), and whatever the line
 binds: worker, lane, bucket, topic, partition, offset, client, reason, error. Nothing is logged for single
-records, and so no telephone numbers are.
+records; where a reason, or an id, has a telephone number all the same, a pseudonym stands in its place.
 """
 
 from __future__ import annotations
@@ -13,9 +13,12 @@ import logging
 import os
 import sys
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 import structlog
+
+from rater.pseudonyms import Pseudonyms
 
 if TYPE_CHECKING:
     from structlog.typing import EventDict, Processor, WrappedLogger
@@ -27,23 +30,31 @@ MESSAGES_MAX = 1000
 """Messages that are remembered for it."""
 
 
+PLAIN = frozenset({"at", "level", "logger", "worker", "group", "topic"})
+"""Names whose values hold no telephone numbers, though many digits."""
+OF_SETTINGS = "set up dangerously"
+"""The event whose reasons have numbers of settings alone."""
+
+
 def set_up(
-    level: str = "info", form: Literal["auto", "json", "text"] = "auto", stream: TextIO | None = None
+    level: str = "info",
+    form: Literal["auto", "json", "text"] = "auto",
+    stream: TextIO | None = None,
+    *,
+    numbers: Pseudonyms | None = None,
 ) -> None:
-    """Send all logs, also those of libraries, to `stream` (standard error)."""
+    """Send all logs, also those of libraries, to `stream` (standard error).
+
+    numbers: what stands for telephone numbers; None: they do.
+    """
     out = stream if stream is not None else sys.stderr
-    text = form == "text" or (form == "auto" and out.isatty())
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True, key="at"),
         structlog.processors.StackInfoRenderer(),
     ]
-    end: list[Processor] = (
-        [structlog.dev.ConsoleRenderer(colors=_has_colours(out), timestamp_key="at")]
-        if text
-        else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(default=str)]
-    )
+    end = _ending(out, numbers, text=form == "text" or (form == "auto" and out.isatty()))
     structlog.configure(
         processors=[*shared, *end],
         wrapper_class=structlog.make_filtering_bound_logger(level),
@@ -74,6 +85,26 @@ def set_up(
         ("asyncio", logging.WARNING),
     ):
         logging.getLogger(name).setLevel(max(least, root.level))
+
+
+def _ending(out: TextIO, numbers: Pseudonyms | None, *, text: bool) -> list[Processor]:
+    """Return what a line ends with: its traceback, numbers hidden, and its form."""
+    plain = structlog.dev.plain_traceback
+    return [
+        structlog.processors.format_exc_info,
+        *([] if numbers is None else [partial(_without_numbers, numbers)]),
+        structlog.dev.ConsoleRenderer(colors=_has_colours(out), timestamp_key="at", exception_formatter=plain)
+        if text
+        else structlog.processors.JSONRenderer(default=str),
+    ]
+
+
+def _without_numbers(
+    numbers: Pseudonyms, _logger: WrappedLogger, _method: str, event: EventDict
+) -> EventDict:
+    if event.get("event") == OF_SETTINGS:
+        return event
+    return {name: value if name in PLAIN else numbers.hide(value) for name, value in event.items()}
 
 
 def _has_colours(out: TextIO) -> bool:

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from rater.app import connected, native_engine, spare_collector
-from rater.errors import StreamDown, Wait
+from rater.app import connected, dangers, native_engine, spare_collector
+from rater.errors import Halt, StreamDown, Wait
 from rater.health import HealthServer
+from rater.logs import OF_SETTINGS
 from rater.metrics import Metrics
 from rater.systemd import Systemd
 from rater.worker.process import Worker
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from rater.config import Settings
+    from rater.store.buckets import Buckets
     from rater.worker.shared import Shared
 
 log = structlog.get_logger()
@@ -113,6 +115,7 @@ async def _rate(shared: Shared, stopping: asyncio.Event) -> None:
     worker, own = Worker(shared), shared.connections
     worker.stopping = stopping
     lag = asyncio.create_task(_watch_lag(worker, own.metrics))
+    warning = asyncio.create_task(_warn(own.settings, own.store))
     spare_collector()
     log.info(
         "worker started", worker=own.worker_id, group=own.settings.kafka.group_id, engine=own.metrics.engine
@@ -123,7 +126,17 @@ async def _rate(shared: Shared, stopping: asyncio.Event) -> None:
         await worker.run()
     finally:
         lag.cancel()
+        warning.cancel()
         log.info("worker stopped", worker=own.worker_id)
+
+
+async def _warn(settings: Settings, store: Buckets) -> None:
+    """Warn once of what is set up dangerously; `rater check` tells the same."""
+    try:
+        for where, text in await dangers(settings, store, asks_settings=False):
+            log.warning(OF_SETTINGS, where=where, reason=text)
+    except (Wait, Halt) as error:
+        log.warning("not looked at, whether anything is set up dangerously", reason=str(error))
 
 
 def _on_signals(stop: Callable[[], None]) -> None:

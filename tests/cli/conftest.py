@@ -62,6 +62,15 @@ async def nothing(*_: object) -> list[Any]:
     return []
 
 
+def giving(found: list[Any] | None) -> Callable[..., Any]:
+    """Return what finds this, whatever it is asked."""
+
+    async def find(*_: object, **__: object) -> list[Any]:
+        return found or []
+
+    return find
+
+
 @pytest.fixture
 def world(app: Put, monkeypatch: pytest.MonkeyPatch) -> Put:
     """Let topics and store have these problems, records these times, and this catalog be in force."""
@@ -72,6 +81,8 @@ def world(app: Put, monkeypatch: pytest.MonkeyPatch) -> Put:
         store: list[str] | Exception | None = None,
         loaded: tuple[int, Content] | Exception | None = None,
         stamps: list[str] | None = None,
+        dangers: list[tuple[str, str]] | None = None,
+        rights: list[str] | None = None,
     ) -> None:
         @asynccontextmanager
         async def opened_store(_: Settings) -> AsyncIterator[Any]:
@@ -95,14 +106,12 @@ def world(app: Put, monkeypatch: pytest.MonkeyPatch) -> Put:
 
         app(
             kafka_client=lambda _: {}, topics_of=lambda _: _Topics(topics or []), opened_store=opened_store,
-            catalogs_of=lambda _: None, native_engine=engine,
+            catalogs_of=lambda _: None, native_engine=engine, dangers=giving(dangers),
         )  # fmt: skip
 
-        async def remarks(*_: object) -> list[str]:
-            return stamps or []
-
         monkeypatch.setattr("rater.queries.catalog.in_force", in_force)
-        monkeypatch.setattr("rater.stream.stamps.remarks", remarks)
+        monkeypatch.setattr("rater.stream.stamps.remarks", giving(stamps))
+        monkeypatch.setattr("rater.stream.rights.lacking", giving(rights))
 
         monkeypatch.setattr("rater.cli.checking._snapshots", nothing)
 

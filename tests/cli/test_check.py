@@ -84,6 +84,26 @@ def test_a_warning_is_told_and_fails_nothing(world: Put, capsys: Capture) -> Non
     assert capsys.readouterr().err.splitlines()[-1] == "rater: 1 problem"
 
 
+def test_what_is_set_up_dangerously_is_a_warning(world: Put, capsys: Capture) -> None:
+    """It is told beside Redis' own faults; where topics are missing there is nothing to look at."""
+    danger = [("topics", "rater.cdrs: one copy; have three"), ("redis", "Redis has appendonly no; set it")]
+    world(dangers=danger)
+    assert main(["check"]) == 0
+    told = capsys.readouterr()
+    assert told.out.splitlines() == [f"{where}: warning: {text}" for where, text in danger]
+    assert told.err.splitlines()[-1] == "no problems, 2 warnings"
+    world(dangers=danger, topics=["rater.cdrs: is missing; make it"], store=["redis: evicts; set it"])
+    assert main(["check"]) == 1
+    assert [line.partition(":")[0] for line in capsys.readouterr().out.splitlines()] == ["topics", "redis"]
+
+
+def test_rights_that_are_missing_are_told_first(world: Put, capsys: Capture) -> None:
+    """Without them nothing else of the topics can be seen."""
+    world(rights=["rater.cdrs: our user may not Read; grant it"], topics=["rater.cdrs: refused"])
+    assert main(["check"]) == 1
+    assert capsys.readouterr().out == "topics: rater.cdrs: our user may not Read; grant it\n"
+
+
 def test_a_catalog_file_is_looked_at_beside_what_is_in_force(
     world: Put, capsys: Capture, tmp_path: Path
 ) -> None:

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +20,13 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from engine_choice import is_native_here
 
+from line.secured import Authority, Guarded, KafkaAdmin, broker_settings
 from rater import app
 from rater.config import Settings, load
 from rater.core.catalog_files.merging import Fault
 from rater.jobs.load import Loaded, Loader
+from rater.local.child import HOST
+from rater.local.kafka import Kafka
 from rater.stream import journal
 from rater.worker.process import Worker
 
@@ -284,6 +287,8 @@ ONE_ENGINE = {
     "test_rate",
     "test_readiness",
     "test_recycling",
+    "test_rights",
+    "test_secured",
     "test_snapshots",
     "test_rerate",
     "test_rerate_offered",
@@ -336,3 +341,13 @@ async def system_of(
     yield make
     for system in made:
         await system.close()
+
+
+@pytest.fixture(scope="session")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
+    """The run's broker that asks who we are."""
+    folder = tmp_path_factory.mktemp("guarded")
+    authority = Authority(folder)
+    ports, settings = broker_settings(authority)
+    with Kafka.start(folder / "kafka", port=ports.plain, settings=settings):
+        yield Guarded(ports, authority, KafkaAdmin(f"{HOST}:{ports.plain}"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Awaitable, Callable
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -52,6 +53,9 @@ POISON: list[tuple[str, bytes | None, str]] = [
     ("digits behind a comma", cdr(15, called="380441234567,,123"), "number_invalid"),
     ("a line break in a given code", cdr(16, orig=GIVEN), "malformed"),
     ("lists 101 deep", cdr(17, x="~").replace(b'"~"', b"[" * 100 + b"]" * 100), "malformed"),
+    ("a number of 50,000 digits", cdr(18).replace(b"60000", b"9" * 50_000), "bad_duration"),
+    ("a fraction of 50,000 digits", cdr(19).replace(b"60000", b"0." + b"9" * 50_000), "bad_duration"),
+    ("a power that no number has", cdr(20).replace(b"60000", b"1e999999999"), "bad_duration"),
     ("an empty value", b"", "malformed"),
     ("no value", None, "malformed"),
 ]  # fmt: skip
@@ -82,3 +86,22 @@ async def test_poison_is_rejected_and_its_neighbours_are_rated(system_of: System
     usage = [one for one in await system.transactions() if one["type"] == "usage"]
     assert len({one["id"] for one in usage}) == len(usage) == 1 + 5 * len(POISON)
     assert grown < GROWTH_BYTES_MAX
+
+
+async def test_large_headers_change_nothing(system_of: SystemOf) -> None:
+    """Headers of others are not read: a call with many of them is rated, one that is rejected comes whole."""
+    system = await system_of()
+    headers = [(f"h{number}", b"x" * 1000) for number in range(900)] + [("attempt", b"9" * 5000)]
+    async with system.worker():
+        await system.load(catalog(4, 1))
+        for raw in (cdr(1), cdr(2, orig=None)):
+            await system.send_whole(
+                system.topics.cdrs, SimpleNamespace(value=raw, key=b"k" * 1000, headers=headers, partition=0)
+            )
+        await system.send([(cdr(3), None)])
+        await system.settled()
+    usage = [one for one in await system.transactions() if one["type"] == "usage"]
+    assert [one["id"] for one in usage] == ["default/poison-1/orig", "default/poison-3/orig"]
+    [rejected] = await system.rejected()
+    assert rejected.value == cdr(2, orig=None)
+    assert dict(rejected.headers)["reason"] == b"missing_field"

@@ -29,7 +29,7 @@ async def test_commands_that_services_refuse_are_not_needed(
     server = start_redis(settings={f"rename-command {name}": '""' for name in REFUSED})
     async with connected(server.url, prefix) as store:
         await Lane(store).take()
-        assert (await store.check(), await store.remarks()) == ([], [])
+        assert (await store.check(), await store.unseen()) == ([], [])
 
 
 async def test_a_policy_that_nobody_is_told_is_no_problem() -> None:
@@ -43,7 +43,7 @@ async def test_a_policy_that_nobody_is_told_is_no_problem() -> None:
         link = link_to(port)
         await link.open()
         library = Library(link)
-        policy, functions = await library.remarks()
+        policy, functions = await library.unseen()
         assert f"127.0.0.1:{port} does not tell its maxmemory-policy" in policy
         assert "does not let this user list functions" in functions
         with pytest.raises(Halt, match=r"has no FUNCTION: unknown command .* missing there"):

@@ -88,7 +88,6 @@ FAULTS: list[tuple[str, str, str, str]] = [
     ("cdrs", "cleanup.policy", "compact", "it loses records that share a key; set it to delete"),
     ("rejected", "cleanup.policy", "compact,delete", "it loses records that share a key; set it to delete"),
     ("snapshots", "cleanup.policy", "delete", "it loses what idle clients have; set it to compact"),
-    ("events", "unclean.leader.election.enable", "true", "it loses what is confirmed; set it to false"),
     ("transactions", "max.message.bytes", "1048587", "we write batches of up to 1 MiB; set it to 11534336"),
     (
         "pbx",
@@ -233,7 +232,8 @@ async def test_tls_to_a_broker_without_is_named(client: dict[str, Any]) -> None:
     """`check` names kafka.security_protocol when the broker does not speak TLS."""
     encrypted = {**client, "security_protocol": "SSL", "ssl_context": ssl.create_default_context()}
     [found] = await Topics("t.", 1).check(encrypted, deadline_s=0.2)
-    assert re.search(r"\(127\.0\.0\.1:\d+: .*\); start it, or correct .*kafka\.security_protocol$", found)
+    assert re.search(r"\(127\.0\.0\.1:\d+: .*\); start it, or correct .*kafka\.security_protocol, ", found)
+    assert found.endswith("kafka.ssl_cafile or kafka.ssl_certfile")
 
 
 async def test_a_wrong_password_is_named(guarded: Guarded) -> None:

@@ -42,7 +42,8 @@ def check(catalogs: tuple[str, ...]) -> int:
     """Check settings, source maps, catalog files, Kafka with its topics, and Redis; change nothing.
 
     Each problem is a line that says what, where and the remedy; exit code 1 if there is one. So is each
-    warning: records without a time, codes and rules that match nothing, what a managed Redis does not let us
+    warning: what topics, brokers or Redis are set to that may cost records or time later, clocks that
+    differ, records without a time, codes and rules that match nothing, what a managed Redis does not let us
     see; the exit code is 0 with them. Which
     release of the time zones is in force, and which is installed here, is told on standard error.
 
@@ -112,8 +113,9 @@ def _map_faults(settings: Settings) -> list[str]:
 async def _servers(settings: Settings, file: CatalogFile | None) -> list[Problem]:
     """Return what is wrong with the servers, and what is odd in the catalog in force or the file."""
     found, in_force = await _kafka(settings)
+    has_topics = not any(problem.where in {"kafka", "topics"} for problem in found if not problem.is_warning)
     try:
-        found += await _redis_problems(settings)
+        found += await _redis(settings, with_dangers=has_topics)
     except (Wait, Halt, OSError) as fault:
         found.append(Problem("redis", str(fault)))
     return [*found, *(Problem("catalog", text, is_warning=True) for text in _idle(in_force, file))]
@@ -122,12 +124,13 @@ async def _servers(settings: Settings, file: CatalogFile | None) -> list[Problem
 async def _kafka(settings: Settings) -> tuple[list[Problem], Content | None]:
     """Return what is found in Kafka, and the catalog in force, None where there is none to be had."""
     from rater.app import kafka_client, topics_of
-    from rater.stream import stamps
+    from rater.stream import rights, stamps
 
     client, topics = kafka_client(settings), topics_of(settings)
     found, in_force = list[Problem](), None
     try:
-        found += [Problem("topics", text) for text in await topics.check(client)]
+        lacking = await rights.lacking(client, topics, settings.kafka.group_id)
+        found += [Problem("topics", text) for text in lacking or await topics.check(client)]
         if not found:
             problems, in_force = await _catalog(settings)
             found += [Problem("catalog", text) for text in problems]
@@ -174,13 +177,17 @@ async def _catalog(settings: Settings) -> tuple[list[str], Content | None]:
     return [], content
 
 
-async def _redis_problems(settings: Settings) -> list[Problem]:
-    """Return what is wrong with Redis, and what could not be looked at."""
-    from rater.app import opened_store
+async def _redis(settings: Settings, *, with_dangers: bool) -> list[Problem]:
+    """Return what is wrong with Redis; with_dangers: and what is dangerous there, and in Kafka."""
+    from rater.app import dangers, opened_store
 
     async with opened_store(settings) as store:
         found = [Problem("redis", text) for text in await store.check()]
-        return found + [Problem("redis", text, is_warning=True) for text in await store.remarks()]
+        found += [Problem("redis", text, is_warning=True) for text in await store.unseen()]
+        if with_dangers:
+            told = await dangers(settings, store, asks_settings=True)
+            found += [Problem(where, text, is_warning=True) for where, text in told]
+        return found
 
 
 def _idle(in_force: Content | None, file: CatalogFile | None) -> Iterator[str]:

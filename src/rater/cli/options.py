@@ -13,6 +13,7 @@ import click
 
 if TYPE_CHECKING:
     from rater.config import Settings, Source
+    from rater.pseudonyms import Pseudonyms
 
 FAILED = 1
 WRONG_INPUT = 2
@@ -185,7 +186,14 @@ def set_up_logs(settings: Settings, *, is_tool: bool = True) -> None:
     from rater import logs  # noqa: PLC0415 - the same
 
     level = "warning" if is_tool and settings.logs.level == "info" else settings.logs.level
-    logs.set_up(level, settings.logs.format)
+    logs.set_up(level, settings.logs.format, numbers=pseudonyms_of(settings))
+
+
+def pseudonyms_of(settings: Settings) -> Pseudonyms | None:
+    """Return what stands for telephone numbers in logs; None: they do."""
+    from rater.pseudonyms import Pseudonyms  # noqa: PLC0415 - the same
+
+    return Pseudonyms(settings.logs.number_key) if settings.logs.numbers == "hidden" else None
 
 
 def pulled(settings: Settings, rows: AsyncIterator[_T]) -> Iterator[_T]:

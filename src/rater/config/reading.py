@@ -20,16 +20,19 @@ from msgspec import Struct
 from rater.config.redis_urls import each_node
 from rater.config.settings import (
     DEFAULT_SOURCE,
+    NUMBER_KEY_CHARS,
     OWN_TOPICS,
     SECRETS,
     SECTIONS,
     Kafka,
+    Redis,
     Settings,
     Source,
     redacted,
 )
 from rater.core.cdr import MAX_BYTES, RESERVED_SOURCES
 from rater.core.decks.profile import Profile, profile_faults
+from rater.logins import read_secret, tls_faults
 
 ENVIRONMENT_PREFIX = "RATER_"
 NAMED = ("sources", "decks")
@@ -231,7 +234,7 @@ def _read_secrets(values: dict[str, dict[str, Any]], problems: list[str]) -> Non
                 problems.append(f"{section}.{key} and {section}.{key}_file are both given; keep one of them")
                 continue
             try:
-                table[key] = Path(file).read_text("utf-8").rstrip("\r\n")
+                table[key] = read_secret(file)
             except (OSError, UnicodeDecodeError) as error:
                 problems.append(
                     f"{section}.{key}_file = {file!r}: cannot be read ({_why(error)}); give a file that can"
@@ -260,6 +263,9 @@ def _across(settings: Settings) -> Iterator[str]:
     """Yield what is wrong between settings that are right each by itself."""
     yield from _security(settings.kafka)
     yield from _redis_faults(settings.redis.url)
+    yield from _redis_security(settings.redis)
+    if settings.logs.number_key is not None and len(settings.logs.number_key) < NUMBER_KEY_CHARS:
+        yield f"logs.number_key: is too short; give {NUMBER_KEY_CHARS} characters or more that nobody knows"
     for name, profile in settings.decks.items():
         for key, value, problem in profile_faults(profile):
             yield f"decks.{name}.{key} = {_shown(key, value)}: {problem}"
@@ -282,26 +288,74 @@ def _across(settings: Settings) -> Iterator[str]:
 
 
 def _security(kafka: Kafka) -> Iterator[str]:
-    protocol = kafka.security_protocol
+    protocol, is_oauth = kafka.security_protocol, kafka.sasl_mechanism == "OAUTHBEARER"
+    passwords = ("sasl_username", "sasl_password")
     if protocol.startswith("SASL"):
-        for key in ("sasl_username", "sasl_password"):
+        needed = ("sasl_token_file",) if is_oauth else passwords
+        for key in needed:
             if not getattr(kafka, key):
                 yield f"kafka.security_protocol = {protocol!r} needs kafka.{key}; give it"
-    elif kafka.sasl_username or kafka.sasl_password:
+        if is_oauth and (kafka.sasl_username or kafka.sasl_password):
+            yield (
+                "kafka.sasl_username and kafka.sasl_password are not used with kafka.sasl_mechanism = "
+                "'OAUTHBEARER': the token names the user; take them away"
+            )
+        if kafka.sasl_token_file and not is_oauth:
+            yield "kafka.sasl_token_file is of kafka.sasl_mechanism = 'OAUTHBEARER' alone; take it away"
+    elif any(getattr(kafka, key) for key in (*passwords, "sasl_token_file")):
         yield (
             f"kafka.sasl_username and kafka.sasl_password are not used with kafka.security_protocol = "
-            f"{protocol!r}; "
+            f"{protocol!r}, nor is kafka.sasl_token_file; "
             "set it to SASL_SSL or SASL_PLAINTEXT, or take them away"
         )
-    files = ("ssl_cafile", "ssl_certfile", "ssl_keyfile")
-    if "SSL" not in protocol.split("_") and any(getattr(kafka, key) for key in files):
+    if kafka.sasl_token_file:
+        yield from _unreadable(kafka.sasl_token_file)
+    if "SSL" in protocol.split("_"):
+        yield from _tls_files("kafka", kafka)
+    elif _given_files(kafka):
         yield f"kafka.ssl_… files need kafka.security_protocol SSL or SASL_SSL, not {protocol!r}"
-    for key in files:
-        file = getattr(kafka, key)
-        if file and not Path(file).is_file():
-            yield f"kafka.{key} = {file!r}: there is no such file; give an existing PEM file"
-    if bool(kafka.ssl_certfile) != bool(kafka.ssl_keyfile):
-        yield "kafka.ssl_certfile and kafka.ssl_keyfile belong together; give both or none"
+
+
+def _unreadable(file: str) -> Iterator[str]:
+    try:
+        text = read_secret(file)
+    except (OSError, UnicodeDecodeError) as error:
+        yield f"kafka.sasl_token_file = {file!r}: cannot be read ({_why(error)}); give a file that can"
+    else:
+        if not text:
+            yield f"kafka.sasl_token_file = {file!r}: is empty; have the token written there first"
+
+
+def _redis_security(redis: Redis) -> Iterator[str]:
+    is_tls, in_url = redis.url.startswith("rediss://"), "ssl_" in redis.url.partition("?")[2]
+    if not _given_files(redis):
+        return
+    if not is_tls:
+        yield "redis.ssl_… files are of TLS: begin redis.url with rediss://, or take them away"
+    elif in_url:
+        yield "redis.url has ssl_… behind its `?`, and redis.ssl_… files are given; keep one of them"
+    else:
+        yield from _tls_files("redis", redis)
+
+
+_TLS_FILES = ("ssl_cafile", "ssl_certfile", "ssl_keyfile")
+
+
+def _given_files(section: Kafka | Redis) -> list[str]:
+    return [key for key in _TLS_FILES if getattr(section, key)]
+
+
+def _tls_files(name: str, section: Kafka | Redis) -> Iterator[str]:
+    """Yield what is wrong with the files of a section's certificates."""
+    files = {key: getattr(section, key) for key in _given_files(section)}
+    lacking = [key for key, file in files.items() if not Path(file).is_file()]
+    for key in lacking:
+        yield f"{name}.{key} = {files[key]!r}: there is no such file; give an existing PEM file"
+    if bool(section.ssl_certfile) != bool(section.ssl_keyfile):
+        yield f"{name}.ssl_certfile and {name}.ssl_keyfile belong together; give both or none"
+    elif not lacking:
+        for key, why in tls_faults(*(files.get(key) for key in _TLS_FILES)):
+            yield f"{name}.ssl_{key} = {files.get(f'ssl_{key}')!r}: {why}"
 
 
 def _shown(key: str, value: Any) -> str:

@@ -17,7 +17,7 @@ from rater.core.decks.profile import Profile
 from rater.core.instants import DAY_MS, HOUR_MS
 from rater.core.notices import Notices
 
-SECRETS = frozenset({"password", "sasl_password"})
+SECRETS = frozenset({"password", "sasl_password", "number_key"})
 """Keys whose value is never shown. Each has a twin KEY_file: a file that holds it (secrets of containers)."""
 
 OWN_TOPICS = ("cdrs", "transactions", "commands", "rejected", "events", "snapshots")
@@ -28,6 +28,9 @@ DEFAULT_SOURCE = "default"
 
 OUTAGE_DAYS = 7
 """So long there may be no worker while transactions are not kept for ever."""
+
+NUMBER_KEY_CHARS = 16
+"""So long the key of numbers is at least: a shorter one is found by trying."""
 
 _HIDDEN = "***"
 _NAME_CHARACTERS = "letters, digits, dots, dashes or underscores"
@@ -69,10 +72,13 @@ class Kafka(Section, frozen=True, kw_only=True):
         Meta(ge=1_000, le=1_800_000, description="of silence, after which a worker's lanes go to others"),
     ] = 30_000
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
-    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "PLAIN"
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"] = "PLAIN"
     sasl_username: str | None = None
     sasl_password: str | None = None
     sasl_password_file: str | None = None
+    sasl_token_file: Annotated[
+        str | None, Meta(description="file of the token of OAUTHBEARER, which something else renews")
+    ] = None
     ssl_cafile: Annotated[
         str | None, Meta(description="PEM file of the authorities; none: the machine's")
     ] = None
@@ -95,6 +101,12 @@ class Redis(Section, frozen=True, kw_only=True):
     username: str | None = None
     password: str | None = None
     password_file: str | None = None
+    ssl_cafile: Annotated[
+        str | None, Meta(description="PEM file of the authorities; none: the machine's")
+    ] = None
+    ssl_certfile: Annotated[str | None, Meta(description="PEM file of our certificate")] = None
+    ssl_keyfile: Annotated[str | None, Meta(description="PEM file of its key")] = None
+    ssl_check_hostname: bool = True
     prefix: Annotated[
         str,
         Meta(
@@ -245,6 +257,12 @@ class Logs(Section, frozen=True, kw_only=True):
     format: Annotated[
         Literal["auto", "json", "text"], Meta(description="auto: text on a terminal, else JSON")
     ] = "auto"
+    numbers: Annotated[
+        Literal["hidden", "plain"],
+        Meta(description="telephone numbers: by pseudonyms of number_key (without one all alike), or plain"),
+    ] = "hidden"
+    number_key: str | None = None
+    number_key_file: str | None = None
 
 
 class Source(Section, frozen=True, kw_only=True):

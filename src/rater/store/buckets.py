@@ -29,6 +29,8 @@ from rater.core.bucket.messages import (
     clients_of,
     unpack_results,
 )
+from rater.logins import Secret, Tls
+from rater.store import dangers
 from rater.store.link import Link
 from rater.store.packing import (
     Args,
@@ -40,7 +42,7 @@ from rater.store.packing import (
     unpack_outcomes,
     with_keys,
 )
-from rater.store.provisioning import is_provisioned, provision
+from rater.store.provisioning import is_provisioned, provision, unreadable
 from rater.store.snapshots import SnapshotStore, head
 
 Writes = Sequence[ClientWrite]
@@ -66,17 +68,18 @@ class Buckets(SnapshotStore):
         buckets: int,
         lanes: int,
         username: str | None = None,
-        password: str | None = None,
+        password: str | Secret | None = None,
         timeout_s: float = 5.0,
+        tls: Tls | None = None,
         fixes: bool = True,
     ) -> Self:
         """Connect, load the functions where absent or different, fix buckets and lanes at first use.
 
-        username and password go before those in the URL. fixes: False: who only reads leaves a store that
-        was emptied to those who write. Raises Halt when the store was provisioned with other numbers of
-        buckets or lanes.
+        username and password go before those in the URL. tls: of a URL with TLS; None: what it says behind
+        its `?`. fixes: False: who only reads leaves a store that was emptied to those who write. Raises Halt
+        when the store was provisioned with other numbers of buckets or lanes.
         """
-        link = Link(url, username, password, timeout_s)
+        link = Link(url, username, password, timeout_s, tls)
         store = cls(link, prefix, buckets, lanes)
         try:
             await link.open()
@@ -94,11 +97,16 @@ class Buckets(SnapshotStore):
 
     async def check(self) -> list[str]:
         """Return a sentence for each thing about the servers that must be changed, each with its remedy."""
-        return await self._library.check()
+        denied = await unreadable(self._link, self._prefix, len(self._keys))
+        return denied + await self._library.check()
 
-    async def remarks(self) -> list[str]:
+    async def remarks(self, *, asks_settings: bool = False) -> list[str]:
+        """Return a sentence for each dangerous setting of the servers, with its remedy; see `dangers`."""
+        return await dangers.remarks(self._link, len(self._keys), asks_settings=asks_settings)
+
+    async def unseen(self) -> list[str]:
         """Return a sentence for each thing that `check` could not look at."""
-        return await self._library.remarks()
+        return await self._library.unseen()
 
     # ------------------------------------------------------------------ taking a lane
     async def fence(self, bucket: int, lane: int, token: int) -> FenceReply:

@@ -24,6 +24,7 @@ from redis.asyncio.connection import (
 )
 from redis.backoff import NoBackoff
 from redis.crc import key_slot
+from redis.credentials import CredentialProvider
 from redis.exceptions import (
     AskError,
     AuthenticationError,
@@ -42,6 +43,7 @@ from redis.retry import Retry
 
 from rater.config.redis_urls import each_node
 from rater.errors import Halt, StoreDown, StoreUnknown
+from rater.logins import Secret, Tls
 
 _T = TypeVar("_T")
 _CONNECTIONS_MAX = 1024  # each lane has one call in flight for each bucket
@@ -64,25 +66,48 @@ class Address(NamedTuple):
     port: int
 
 
+class _Credentials(CredentialProvider):
+    """A user whose password lies in a file: each connection logs in with what it says then."""
+
+    def __init__(self, username: str | None, password: Secret) -> None:
+        self._username, self._password = username, password
+
+    def get_credentials(self) -> tuple[str] | tuple[str, str]:
+        """Return the user, if there is one, and the password."""
+        password = self._password.read()
+        return (password,) if self._username is None else (self._username, password)
+
+    async def get_credentials_async(self) -> tuple[str] | tuple[str, str]:
+        """Return the same."""
+        return self.get_credentials()
+
+
 class _TlsConnection(SSLConnection):
     """With one context for all: redis-py reads the machine's authorities for each connection, 31 ms of CPU.
 
     For 256 of these, of a worker whose primary has changed, nothing else would be done for eight seconds
-    (findings/redis-py-reads-authorities-for-each-connection.sh).
+    (findings/redis-py-reads-authorities-for-each-connection.sh). What renews itself is asked by `get`, too.
     """
 
-    def __init__(self, *, shared: RedisSSLContext, **options: Any) -> None:
+    def __init__(self, *, shared: RedisSSLContext | Tls, **options: Any) -> None:
         super().__init__(**options)
-        self.ssl_context = shared
+        self.ssl_context = shared  # type: ignore[assignment] # of which `get` is asked
 
 
 class Link:
     """Sends a command to the server that has a key."""
 
-    def __init__(self, url: str, username: str | None, password: str | None, timeout_s: float) -> None:
+    def __init__(
+        self,
+        url: str,
+        username: str | None,
+        password: str | Secret | None,
+        timeout_s: float,
+        tls: Tls | None = None,
+    ) -> None:
         """Connect to nothing yet. url: of a server, or of some nodes of a cluster (`config.redis_urls`).
 
-        Raises Halt when it cannot be read.
+        tls: see `Buckets.connect`. Raises Halt when the URL cannot be read.
         """
         try:
             options, *others = [dict[str, Any](parse_url(one)) for one in each_node(url)]
@@ -90,7 +115,10 @@ class Link:
             raise Halt(f"redis.url: {error}; write it like redis://HOST:PORT/DB") from error
         if username is not None:
             options["username"] = username
-        if password is not None:
+        if isinstance(password, Secret):
+            options["credential_provider"] = _Credentials(options.pop("username", None), password)
+            options.pop("password", None)
+        elif password is not None:
             options["password"] = password
         options |= {
             "socket_timeout": timeout_s,
@@ -109,13 +137,16 @@ class Link:
                 f"redis.url: what stands behind its `?` is refused ({error}); correct it or take it away, or "
                 "begin the URL with rediss:// if it is of TLS"
             ) from error
+        shared: Tls | RedisSSLContext | None = None
         if isinstance(first, SSLConnection):
-            self._class, self._tls = _TlsConnection, first.ssl_context
+            self._class, shared = _TlsConnection, tls
+            if shared is None:  # the URL says itself what its context is made of
+                shared = self._tls = first.ssl_context
         self._seeds = [
             Address(one.pop("host", one.get("path", "localhost")), one.pop("port", 6379))
             for one in (options, *others)
         ]
-        self._options = options if self._tls is None else {**options, "shared": self._tls}
+        self._options = options if shared is None else {**options, "shared": shared}
         self._pools: dict[Address, ConnectionPool] = {}
         self._slots: list[tuple[int, int, Address]] = []
         self._stale = False
@@ -248,7 +279,12 @@ class Link:
             self._doubt(address)
             if self._tls is not None:
                 self._tls.context = None  # certificates may have been renewed: they are read again
-            message = f"Redis at {address.host}:{address.port} is not reachable ({error}); check redis.url"
+            files = (
+                ", redis.ssl_cafile and redis.ssl_certfile" if issubclass(self._class, SSLConnection) else ""
+            )
+            message = (
+                f"Redis at {address.host}:{address.port} is not reachable ({error}); check redis.url{files}"
+            )
             raise StoreDown(message) from error
         try:
             # redis-py packs in Python: 0.95 ms in place of 0.11 for 700 keys.

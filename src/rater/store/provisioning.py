@@ -41,7 +41,7 @@ class Library:
                 )
         return problems
 
-    async def remarks(self) -> list[str]:
+    async def unseen(self) -> list[str]:
         """Return a sentence for each thing that `check` could not look at, as some services let nobody."""
         found: list[str] = []
         for address in await self._link.primaries():
@@ -63,8 +63,7 @@ class Library:
 
     async def _look(self, address: Address) -> tuple[str, dict[str, str]]:
         """Return what a server is called, and what it tells of itself."""
-        told = str(await self._link.ask_at(address, "INFO", "everything"), "utf-8", "replace")
-        info = dict(re.findall(r"^([a-z0-9_]+):([^\r\n]*)", told, re.MULTILINE))
+        info = read_info(await self._link.ask_at(address, "INFO", "everything"))
         return f"Redis at {address.host}:{address.port}", info
 
     async def _loaded(self, address: Address) -> bool | None:
@@ -109,6 +108,30 @@ _REMEDIES = {
     "buckets": "buckets cannot be changed: set redis.buckets back, or use another redis.prefix",
     "lanes": "set topics.partitions back, or add partitions by `rater topics grow`",
 }
+_READS: dict[str, tuple[str, ...]] = {
+    "GET": (), "MGET": (), "HGET": ("f",), "HGETALL": (), "HKEYS": (), "HMGET": ("f",), "LLEN": (),
+    "LRANGE": ("0", "0"),
+}  # fmt: skip
+"""Command -> what it takes beside a key."""
+
+
+async def unreadable(link: Link, prefix: str, buckets: int) -> list[str]:
+    """Return a sentence for each reading that our user is denied, on any server. Raises StoreDown.
+
+    Some are needed seldom, and a lane would stop at them long after its start. What writes needs no look:
+    functions ask for all of it before they write (`fence`).
+    """
+    of_server = {await link.address(f"{prefix}{{{bucket}}}:"): bucket for bucket in range(buckets)}
+    denied: list[str] = []
+    for address, bucket in of_server.items():
+        key = f"{prefix}{{{bucket}}}:none"
+        asked = [(command, key, *more) for command, more in _READS.items()]
+        for command in [*asked, ("SCAN", "0", "MATCH", key, "COUNT", "1")]:
+            try:
+                await link.ask_at(address, *command)
+            except Halt as error:
+                denied.append(str(error))
+    return denied
 
 
 async def provision(link: Link, prefix: str, buckets: int, lanes: int) -> None:
@@ -152,3 +175,8 @@ async def widen(link: Link, prefix: str, buckets: int, lanes: int) -> None:
 def _is_new(version: str) -> bool:
     major, _, _ = version.partition(".")
     return major.isdigit() and int(major) >= VERSION_MIN
+
+
+def read_info(reply: bytes) -> dict[str, str]:
+    """Return the fields of an INFO reply."""
+    return dict(re.findall(r"^([a-z0-9_]+):([^\r\n]*)", str(reply, "utf-8", "replace"), re.MULTILINE))

@@ -46,6 +46,7 @@ FORBIDDEN = (
     InvalidTransactionTimeout,
 )
 """Refusals that waiting does not heal."""
+_RIGHTS = (TopicAuthorizationFailedError, GroupAuthorizationFailedError, TransactionalIdAuthorizationFailed)
 NOBODY = (AssertionError, AttributeError)
 """What aiokafka raises where a broker answers but names no broker at all, not even itself: one that has just
 started, or is so busy that its controller took it for dead. It passes."""
@@ -96,15 +97,18 @@ def _why(error: BaseException) -> str:
 
 
 def refusal(error: BaseException) -> str:
-    """Return the sentence for one of `FORBIDDEN`."""
+    """Return the sentence for one of `FORBIDDEN`. Which rights a worker needs: `rights.of_worker`."""
     what = {
         TopicAuthorizationFailedError: "kafka.sasl_username may not use a topic",
-        GroupAuthorizationFailedError: "kafka.sasl_username may not use the group of kafka.group_id",
+        GroupAuthorizationFailedError: "kafka.sasl_username may not use the group of kafka.group_id: it "
+        "needs Read",
         TransactionalIdAuthorizationFailed: "kafka.sasl_username may not use transactional ids that "
-        "begin with kafka.group_id",
+        "begin with kafka.group_id: it needs Write",
         InvalidTransactionTimeout: "the broker's transaction.max.timeout.ms is shorter than ours",
     }.get(type(error), "Kafka refuses kafka.sasl_username, kafka.sasl_password or kafka.sasl_mechanism")
-    return f"{what} ({type(error).__name__}: {error}); correct the setting, or grant it on the broker"
+    may = isinstance(error, _RIGHTS)
+    remedy = " (`rater config acl --kafka` prints the commands)" if may else ""
+    return f"{what} ({type(error).__name__}: {error}); correct the setting, or grant it on the broker{remedy}"
 
 
 async def shut(client: Any) -> None:

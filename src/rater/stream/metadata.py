@@ -7,10 +7,11 @@ aiokafka knows the request up to version 5; ids are told from 10 on (KIP-516, Ap
 from __future__ import annotations
 
 import base64
+from collections.abc import Sequence
 from io import BytesIO
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from aiokafka.errors import UnknownTopicOrPartitionError, for_code
+from aiokafka.errors import TopicAuthorizationFailedError, UnknownTopicOrPartitionError, for_code
 from aiokafka.protocol.abstract import AbstractType
 from aiokafka.protocol.api import Request, RequestStruct, Response
 from aiokafka.protocol.metadata import MetadataRequest_v4
@@ -29,12 +30,18 @@ NO_ID = bytes(ID_BYTES)
 """What a broker says that gives no ids."""
 
 
+UNTOLD = -(2**31)
+"""What a broker says that does not tell our rights."""
+
+
 class Found(NamedTuple):
     """A topic as a broker tells of it."""
 
     partitions: int
     id: str
     """As Kafka's tools show it; "": the broker tells none."""
+    copies: int = 0
+    """Of the partition that has the fewest; 0: the broker tells none."""
 
 
 class _Uuid(AbstractType[bytes]):  # type: ignore[misc] # aiokafka ships no types
@@ -110,14 +117,15 @@ class Ask(Request[MetadataRequest_v4 | _Asked]):  # type: ignore[misc] # the sam
 
     API_KEY = 3
 
-    def __init__(self, names: list[str]) -> None:
-        """names: of topics."""
+    def __init__(self, names: list[str], *, with_rights: bool = False) -> None:
+        """names: of topics. with_rights: the answer also tells what we may do with each."""
         self.names = names
+        self.with_rights = with_rights
 
     def build(self, struct: type[RequestStruct]) -> RequestStruct:
         """Return the request in the newest form that both sides know."""
         if struct is _Asked:
-            return _Asked([(NO_ID, name, {}) for name in self.names], False, False, {})  # noqa: FBT003 - positional there
+            return _Asked([(NO_ID, name, {}) for name in self.names], False, self.with_rights, {})  # noqa: FBT003 - positional there
         return struct(self.names, False)  # noqa: FBT003 - the same
 
 
@@ -129,9 +137,25 @@ def read(answer: Response) -> dict[str, Found | None]:
         if error.errno == 0:
             identity = topic.get("id", NO_ID)
             text = "" if identity == NO_ID else base64.urlsafe_b64encode(identity).decode().rstrip("=")
-            found[topic["topic"]] = Found(len(topic["partitions"]), text)
+            found[topic["topic"]] = Found(len(topic["partitions"]), text, _copies(topic["partitions"]))
         elif error is UnknownTopicOrPartitionError:
             found[topic["topic"]] = None
         else:
             raise error(topic["topic"])
+    return found
+
+
+def _copies(partitions: Sequence[Any]) -> int:
+    return min((len(of["replicas"]) for of in partitions if isinstance(of, dict)), default=0)
+
+
+def read_rights(answer: Response) -> dict[str, int]:
+    """Return what we may do with each topic, a bit for each of Kafka's operations; those that are told."""
+    found: dict[str, int] = {}
+    for topic in answer.to_object()["topics"]:
+        allowed, error = topic.get("authorized_operations", UNTOLD), for_code(topic["error_code"])
+        if error is TopicAuthorizationFailedError:
+            found[topic["topic"]] = 0
+        elif error.errno == 0 and allowed != UNTOLD:
+            found[topic["topic"]] = allowed
     return found

@@ -177,7 +177,7 @@ class Topics:
                 present = await _counts(admin, names)
                 settings = await _settings(admin, [name for name in names if present[name] is not None])
         except StreamDown as error:
-            raise StreamDown(await _why_down(client, error)) from error
+            raise StreamDown(await why_down(client, error)) from error
         return [*self.misfits(present), *self._losses(settings), *self._sizes(settings)]
 
     def misfits(self, present: Mapping[str, int | None]) -> Iterator[str]:
@@ -235,10 +235,6 @@ class Topics:
                 yield from self._kept_for_rebuilds(name, found)
             elif name in self.data:
                 yield from _kept_long(name, found)
-            if found.get("unclean.leader.election.enable") == "true":
-                yield _set(
-                    name, found, "unclean.leader.election.enable", "false", "it loses what is confirmed"
-                )
 
     def _kept_for_rebuilds(self, name: str, found: Mapping[str, str]) -> Iterator[str]:
         least, kept_ms = self.journal_min_ms, int(found["retention.ms"])
@@ -408,16 +404,17 @@ async def _settings(admin: AIOKafkaAdminClient, names: list[str]) -> dict[str, d
     return found
 
 
+TLS_SETTINGS = "kafka.bootstrap_servers, kafka.security_protocol, kafka.ssl_cafile or kafka.ssl_certfile"
 WHY_TIMEOUT_MS = 3000
 """So long a broker may take to say why it does not let us in: nobody is told of anything meanwhile."""
 
 
-async def _why_down(client: Connection, error: StreamDown) -> str:
+async def why_down(client: Connection, error: StreamDown) -> str:
     """Return why no broker lets us in; aiokafka only logs the reason, so each is tried once more by hand.
 
     Raises Halt where one refuses us.
     """
-    servers = client.get("bootstrap_servers", "")
+    servers, is_tls = client.get("bootstrap_servers", ""), "ssl_context" in client
     why = str(error)
     for host, port, _ in collect_hosts(servers):
         try:
@@ -437,7 +434,7 @@ async def _why_down(client: Connection, error: StreamDown) -> str:
             connection.close()
     return (
         f"Kafka is not reachable at kafka.bootstrap_servers = {servers!r} ({why}); start it, or correct "
-        "kafka.bootstrap_servers or kafka.security_protocol"
+        + (TLS_SETTINGS if is_tls else "kafka.bootstrap_servers or kafka.security_protocol")
     )
 
 
