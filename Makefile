@@ -11,7 +11,7 @@ BUILD_ENGINE := $(BIN)/python $(CRATE)/building.py
 # Two test processes, each with servers of its own (tests/README.md): `make test JOBS=4`.
 JOBS ?= 2
 
-.PHONY: demo engine wheels test test-newest coverage test-faults test-backlog test-oracle test-life test-explain test-planted test-kamailio test-deploy golden-chart fault-figure fault-table bench bench-growth lint venv lock clean
+.PHONY: demo engine wheels test test-newest coverage test-faults test-backlog test-oracle test-life test-explain test-planted test-kamailio test-deploy drill golden-chart fault-figure fault-table bench bench-growth lint venv lock clean
 
 demo: venv
 	$(BIN)/rater demo
@@ -73,9 +73,14 @@ test-planted: $(STAMP)
 test-kamailio: $(STAMP)
 	RATER_KAMAILIO=$(or $(RATER_KAMAILIO),/) $(BIN)/pytest tests/kamailio $(PYTEST_ARGS)
 
-# deploy/ with Helm itself, as a Python package of 250 MB, which other tests do not need: it is kept in .venv/helm.
+# deploy/ with Helm itself, as a Python package of 250 MB, which other tests do not need: it is kept in .venv/helm. And
+# the demonstration, scraped by a real Prometheus: each panel has something to show.
 test-deploy: engine .venv/helm
 	RATER_HELM=.venv/helm $(BIN)/pytest tests/deploy $(PYTEST_ARGS)
+
+# Every alert fires once, by its cause on a real stack, and its runbook clears it: some ten minutes.
+drill: engine
+	RATER_DRILL=1 $(BIN)/pytest tests/deploy/test_drill.py $(PYTEST_ARGS)
 
 # What the chart renders, kept for the tests that have no Helm; and its copy of the alerts.
 golden-chart: $(STAMP) .venv/helm

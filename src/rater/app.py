@@ -45,6 +45,7 @@ from rater.store.buckets import Buckets
 from rater.stream.content import read_content
 from rater.stream.coverage import uncovered
 from rater.stream.topics import Topics, topic_ids
+from rater.tracing import Tracer
 from rater.worker.rebuilding import Rebuilt, Told
 from rater.worker.rebuilding import rebuild as rebuild_all
 from rater.worker.shared import Readiness, Shared, WorkerConnections
@@ -153,10 +154,14 @@ async def connected(
     if problems:
         raise Halt("\n".join(problems))
     store = await connect_store(settings)
+    tracer = None
     try:
         problems = await store.check()
         if problems:
             raise Halt("\n".join(problems))
+        worker_id = settings.worker.id or f"{socket.gethostname()}-{os.getpid()}"
+        if settings.tracing.endpoint:
+            tracer = Tracer(settings.tracing.endpoint, worker_id)
         measured = metrics or Metrics()
         measured.engine = "python" if native is None else "native"
         measured.catalog(None)
@@ -169,10 +174,13 @@ async def connected(
             catalogs=catalogs_of(settings, native),
             maps=maps,
             metrics=measured,
-            worker_id=settings.worker.id or f"{socket.gethostname()}-{os.getpid()}",
+            worker_id=worker_id,
+            tracer=tracer,
         )
         yield Shared(own, Readiness(settings.kafka.bootstrap_servers), native)
     finally:
+        if tracer is not None:
+            await tracer.close()
         await store.close()
 
 

@@ -121,8 +121,12 @@ class System:
         *,
         topic: str | None = None,
         partition: int = 0,
+        headers: list[tuple[str, bytes]] | None = None,
     ) -> None:
-        """Send (value, record time) to one partition, in order, and wait until the broker has them."""
+        """Send (value, record time) to one partition, in order, and wait until the broker has them.
+
+        headers: of each.
+        """
         assert self._producer is not None
         name = topic or self.topics.cdrs
         futures = [
@@ -132,6 +136,7 @@ class System:
                 key=None if value is not None else b"k",
                 partition=partition,
                 timestamp_ms=time_ms,
+                headers=list(headers or []),
             )
             for value, time_ms in records
         ]
@@ -284,6 +289,7 @@ ONE_ENGINE = {
     "test_readiness",
     "test_recycling",
     "test_snapshots",
+    "test_spans",
     "test_rerate",
 }
 """Modules in which it does not matter by which engine calls are rated."""

@@ -18,6 +18,8 @@ from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 
 from line.conftest import SOON, until
+from line.test_traces import trace, traces_of
+from line.test_traces import transactions as traced
 from rater import app
 from rater.core.cdr import Arrival
 from rater.core.cdr_decoding import decode
@@ -448,3 +450,31 @@ async def test_a_journal_that_is_cut(system_of: SystemOf) -> None:
         assert (await rerate(system, applies=True)).rows == []
         balance, counters = await sums(system)
         assert (balance, counters["7.2.m"]) == (before - 2 * 300_000, 600)
+
+
+async def test_a_re_rating_bears_the_traces_of_its_calls(system_of: SystemOf) -> None:
+    """Reversals, successors, first revisions, what is rejected now; and again when it is rated again."""
+    system, start = await system_of(partitions=2), now()
+    async with system.worker():
+        await system.load(catalog(codes="380 49"), start - 100 * MINUTE)
+        for number, (name, called) in enumerate([("a", "38044123"), ("lost", "4930123"), ("found", "44123")]):
+            record = cdr(name, start + (number + 1) * MINUTE, called)
+            await system.send([(record, None)], headers=trace(number + 1))
+        await system.send([(cdr("plain", start + 9 * MINUTE), None)])
+        await system.settled()
+        await system.load(catalog(price="0.90", codes="380 44"))
+        await rerate(system, applies=True)
+        made = {(name, revision, kind): of for name, revision, kind, of in await traced(system)}
+        calls = {name.split("/")[1]: of for (name, _, kind), of in made.items() if kind == "reversal"}
+        assert calls["lost"] == trace(2)
+        assert made["default/found/orig", 1, "usage"] == trace(3)
+        for (name, _, _), of in made.items():
+            expected = {"a": trace(1), "lost": trace(2), "found": trace(3), "plain": []}
+            if name.startswith("default/"):
+                assert of == expected[name.split("/")[1]], name
+        by_job = [one for one in await system.rejected() if dict(one.headers).get("job")]
+        assert [traces_of(one) for one in by_job] == [trace(2)]
+        await system.load(catalog(codes="380 44 49"))
+        await rerate(system, applies=True)
+        assert ("default/lost/orig", 2, "usage", trace(2)) in await traced(system)
+        await audited(system)

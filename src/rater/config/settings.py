@@ -213,6 +213,18 @@ class Logs(Section, frozen=True, kw_only=True):
     ] = "auto"
 
 
+class Tracing(Section, frozen=True, kw_only=True):
+    """Where spans are sent. Traces that records are of are passed on in any case."""
+
+    endpoint: Annotated[
+        str,
+        Meta(
+            pattern=r"^(https?://[^\s/@?]+(/[^\s@?]*)?)?\Z",
+            description="a collector's URL for traces by OTLP, http://HOST:4318/v1/traces; none: no spans",
+        ),
+    ] = ""
+
+
 class Source(Section, frozen=True, kw_only=True):
     """Where CDRs come from: a topic, and the map that reads its records."""
 
@@ -245,6 +257,7 @@ class Settings(Section, frozen=True, kw_only=True):
     worker: Worker = Worker()
     events: Events = Events()
     logs: Logs = Logs()
+    tracing: Tracing = Tracing()
     sources: dict[str, Source] = msgspec.field(default_factory=dict)
     decks: dict[str, Profile] = msgspec.field(default_factory=dict)
 
@@ -272,7 +285,7 @@ class Settings(Section, frozen=True, kw_only=True):
 
 SECTIONS: dict[str, type[Section]] = {
     "kafka": Kafka, "redis": Redis, "topics": Topics, "metrics": Metrics, "worker": Worker,
-    "events": Events, "logs": Logs,
+    "events": Events, "logs": Logs, "tracing": Tracing,
 }  # fmt: skip
 
 

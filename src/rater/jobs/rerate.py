@@ -337,7 +337,8 @@ class _ClientJob:
             self._firsts.add(call.name)
             self._job.reading.given_up.add(call.name)
             topic, value, columns = call.sent
-            args = RerateFirstArgs(self._job.summary.job, topic, SIDES[call.side], value, columns)
+            job, side = self._job.summary.job, SIDES[call.side]
+            args = RerateFirstArgs(job, topic, side, value, columns, call.trace)
             sent.append(await commands.send(self._client, args))
             if len(sent) >= AHEAD:
                 await commands.answer(sent.popleft())
@@ -370,11 +371,12 @@ class _ClientJob:
         self._tell(piece.entries)
         for entry in piece.entries:
             for one in entry.movements:
-                self._taken.add(sorted_as(read_told(one.value), one.value, NOWHERE))
+                self._taken.add(sorted_as(read_told(one.value), one.value, NOWHERE, one.trace))
         return bool(told.get("settled"))
 
     async def _swap(self, piece: Piece, version: int) -> RerateSwapArgs:
-        values = [one.value.decode() for entry in piece.entries for one in entry.movements]
+        moved = [one for entry in piece.entries for one in entry.movements]
+        values, traces = [one.value.decode() for one in moved], [one.trace for one in moved]
         rejected = [
             await rejected_again(self._job.sources, entry.call, entry.rejection)
             for entry in piece.entries
@@ -382,7 +384,7 @@ class _ClientJob:
         ]
         return RerateSwapArgs(
             self._job.summary.job, version, self._job.catalog.version, piece.least, piece.most,
-            piece.counters, values, rejected,
+            piece.counters, values, rejected, traces if any(traces) else [],
         )  # fmt: skip
 
 

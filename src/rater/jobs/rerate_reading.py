@@ -13,6 +13,7 @@ from rater.core.catalog.compiled import Catalog
 from rater.core.cdr import FUTURE_MS_MAX, SIDES, Arrival, Cdr
 from rater.core.clients.views import Views
 from rater.core.journal.records import CHANGE_INDEX_MIN, Effect
+from rater.core.journal.traces import trace_of
 from rater.core.json_text import UNREADABLE
 from rater.core.kinds import TransactionType
 from rater.core.line import steps
@@ -37,7 +38,8 @@ from rater.core.sources.source_map import SourceMap
 from rater.jobs.spooling import Sorted, Sorter
 from rater.store.buckets import Buckets
 from rater.stream.connecting import Connection
-from rater.stream.journal import end_offsets, read_range
+from rater.stream.journal import end_offsets, understood
+from rater.stream.journal import read_records as read_journal
 from rater.stream.records import begins_ms, bounds, read_records
 from rater.stream.topics import Topics
 
@@ -98,7 +100,7 @@ class Reading:
         """Partition of the journal → offset up to which it was read."""
         self._pieces: dict[str, tuple[int, int]] = {}
         """Client → how many pieces of jobs were read, and the offset of the last one's command."""
-        self._since: dict[str, list[tuple[Told, bytes, Effect]]] = {}
+        self._since: dict[str, list[tuple[Told, bytes, Effect, str]]] = {}
         """Client → what jobs have published of its calls since, as far as it was read and not asked for."""
         self.left_out = 0
         """Rejected records that are too large for a command."""
@@ -126,17 +128,16 @@ class Reading:
         total, done = sum(ends[lane] - spans[lane][0] for lane in lanes), 0
         for lane in lanes:
             last = spans[lane][0]
-            async for records in read_range(self._at.client, topic, lane, last, ends[lane]):
-                for _, _, value, said in records:
-                    if value is not None and isinstance(said, Effect):
-                        self._take(value, said)
-                done, last = done + records[-1][0] + 1 - last, records[-1][0] + 1
+            async for records in read_journal(self._at.client, topic, lane, last, ends[lane]):
+                for value, said, trace in transactions(records):
+                    self._take(value, said, trace)
+                done, last = done + records[-1].offset + 1 - last, records[-1].offset + 1
                 passed(min(done, total), total)
                 await asyncio.sleep(0)
             self._positions[lane] = ends[lane]
         passed(total, total)
 
-    def _take(self, value: bytes, effect: Effect) -> None:
+    def _take(self, value: bytes, effect: Effect, trace: str) -> None:
         has_client = self._selection.has_client(effect.client)
         told = told_of(value) if has_client or self._waiting else None
         if told is None:
@@ -148,7 +149,7 @@ class Reading:
             return
         self._count(told, effect)
         if self._selection.has(told):
-            self._sorter.add(sorted_as(told, value, place_of(told, effect)))
+            self._sorter.add(sorted_as(told, value, place_of(told, effect), trace))
 
     def clients(self) -> Iterator[tuple[str, Iterator[Sorted]]]:
         """Yield each client with what was published of its calls, sorted; go through one before the next."""
@@ -188,23 +189,23 @@ class Reading:
         topic = self._at.topics.transactions
         ends = await end_offsets(self._at.client, topic, list(self._positions))
         for lane, start in self._positions.items():
-            async for records in read_range(self._at.client, topic, lane, start, max(start, ends[lane])):
-                for _, _, value, said in records:
-                    if value is not None and isinstance(said, Effect) and said.client >= client:
-                        self._keep(value, said)
+            async for records in read_journal(self._at.client, topic, lane, start, max(start, ends[lane])):
+                for value, said, trace in transactions(records):
+                    if said.client >= client:
+                        self._keep(value, said, trace)
             self._positions[lane] = max(start, ends[lane])
         self._since = {of: found for of, found in self._since.items() if of >= client}
         found: list[Sorted] = []
-        for told, value, effect in self._since.pop(client, []):
+        for told, value, effect, trace in self._since.pop(client, []):
             self._count(told, effect)  # now, for what is counted is known
             if self._selection.has(told):
-                found.append(sorted_as(told, value, place_of(told, effect)))
+                found.append(sorted_as(told, value, place_of(told, effect), trace))
         return sorted(found)
 
-    def _keep(self, value: bytes, effect: Effect) -> None:
+    def _keep(self, value: bytes, effect: Effect, trace: str) -> None:
         told = told_of(value)
         if told is not None and told.job is not None and self._selection.has_client(told.client):
-            self._since.setdefault(effect.client, []).append((told, value, effect))
+            self._since.setdefault(effect.client, []).append((told, value, effect, trace))
 
     # ------------------------------------------------------------------ rejected records
     async def _read_rejected(self) -> None:
@@ -253,7 +254,8 @@ class Reading:
             return
         place = side.topic, int(header_of(side.record, "source_partition") or 0), side.record.offset
         sent = Sent(side.topic, value, header_of(side.record, COLUMNS))
-        call = unrated(cdr, side.index, client, side.account, place, sent)
+        trace = (trace_of(side.record.headers) or b"").decode()
+        call = unrated(cdr, side.index, client, side.account, place, sent, trace)
         self._unrated.add(name)
         self._waiting.add(_digest(call.name))
         self._sorter.add(sorted_unrated(call))
@@ -296,6 +298,14 @@ class _Run:
         for _ in self:
             pass
         return self._next
+
+
+def transactions(records: Iterable[Any]) -> Iterator[tuple[bytes, Effect, str]]:
+    """Yield value, effect and `traceparent` ("": none) of each transaction among records of the journal."""
+    for record in records:
+        said = understood(record.headers)
+        if record.value is not None and isinstance(said, Effect):
+            yield record.value, said, (trace_of(record.headers) or b"").decode()
 
 
 def told_of(value: bytes) -> Told | None:

@@ -30,7 +30,7 @@ async def rejected_again(at: Sources, call: PastSide, rejection: Rejection) -> R
         sent, told = Sent(topic_of_ours(at, topic), _put_together(call)), PUT_TOGETHER
     return RejectedAgain(
         rejection.reason, f"{rejection.detail[:600]}; {REMEDY}{told}", rejection.value, SIDES[call.side],
-        sent.topic, partition, offset, key, sent.value, sent.columns,
+        sent.topic, partition, offset, key, sent.value, sent.columns, call.trace,
     )  # fmt: skip
 
 

@@ -50,7 +50,7 @@ class Adding:
         rest: list[tuple[int, object]] = []
         for record in records:
             headers = record.headers
-            if self._shares_of is None and len(headers) == 1 and headers[0][0] == EFFECT_HEADER:
+            if self._shares_of is None and headers and headers[0][0] == EFFECT_HEADER:
                 run.append((record.offset, headers[0][1]))
                 continue
             said = understood(headers)

@@ -9,6 +9,7 @@ from rater.core.bucket.messages import Outcome
 from rater.core.cdr import SIDES, Arrival, Cdr
 from rater.core.commands.records import RerateArgs, RerateFirstArgs, RerateSwapArgs
 from rater.core.commands.rerates import counted
+from rater.core.journal.traces import valid
 from rater.core.line.batch import Batch, Side
 from rater.core.line.reading import read
 from rater.core.line.steps import rejected_record
@@ -33,12 +34,16 @@ def note_part(batch: Batch, args: RerateArgs) -> None:
     batch.counts.rerated.update(counted(args))
     if not isinstance(args, RerateSwapArgs):
         return
+    for value, trace in zip(args.transactions, args.traces, strict=False):
+        if (passed_on := valid(trace.encode())) is not None:
+            batch.traces.rated_again[value.encode()] = passed_on
     for one in args.rejected:
         rejection = Rejection(one.reason, one.detail, one.shown, one.side)
         batch.rejected.append(
             rejected_record(
                 rejection, (one.topic, one.partition, one.offset), one.key, one.value,
                 catalog=args.catalog, attempt=b"1", columns=one.columns, job=args.job,
+                trace=valid(one.trace.encode()),
             )
         )  # fmt: skip
 
@@ -58,6 +63,8 @@ def first_sides(buckets: LaneBuckets, batch: Batch) -> list[Side]:
         party = None if found is None else found.term if index else found.orig
         if found is not None and party is not None:
             sent = _sent(record, args)
+            if (trace := valid(args.trace.encode())) is not None:
+                batch.traces.of[batch.commands_topic, record.offset] = trace
             sides.append(Side(batch.commands_topic, sent, index, found, party, job=args.job))
     batch.sides += sides
     return sides

@@ -170,7 +170,7 @@ class RerateBeginArgs(msgspec.Struct, tag="begin", tag_field="part", forbid_unkn
     to_ms: int
 
 
-class RejectedAgain(msgspec.Struct, forbid_unknown_fields=True):
+class RejectedAgain(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     """A side that cannot be rated any more. value: its record, or a CDR in place of that; headers: of it.
 
     key, value: base64.
@@ -186,13 +186,17 @@ class RejectedAgain(msgspec.Struct, forbid_unknown_fields=True):
     key: bytes | None
     value: bytes
     columns: bytes | None = None
+    trace: _Text = ""
 
 
-class RerateSwapArgs(msgspec.Struct, tag="swap", tag_field="part", forbid_unknown_fields=True):
+class RerateSwapArgs(
+    msgspec.Struct, tag="swap", tag_field="part", forbid_unknown_fields=True, omit_defaults=True
+):
     """Put what was published of calls right: reversals, successors, and the sides that are rejected now.
 
     It was worked out for the client's `version` and this catalog, and holds while balance (micros) and
-    counters lie in these intervals.
+    counters lie in these intervals. traces: of each transaction the `traceparent` of its call, "" for none;
+    where no call has one, it is empty.
     """
 
     job: _Name
@@ -203,9 +207,12 @@ class RerateSwapArgs(msgspec.Struct, tag="swap", tag_field="part", forbid_unknow
     counters: list[CounterChange]
     transactions: list[str]
     rejected: list[RejectedAgain] = []
+    traces: list[_Text] = []
 
 
-class RerateFirstArgs(msgspec.Struct, tag="first", tag_field="part", forbid_unknown_fields=True):
+class RerateFirstArgs(
+    msgspec.Struct, tag="first", tag_field="part", forbid_unknown_fields=True, omit_defaults=True
+):
     """Rate a side that was rejected, whatever its age. topic: of its source; value, columns: base64."""
 
     job: _Name
@@ -213,6 +220,7 @@ class RerateFirstArgs(msgspec.Struct, tag="first", tag_field="part", forbid_unkn
     side: Literal["orig", "term"]
     value: bytes
     columns: bytes | None = None
+    trace: _Text = ""
 
 
 class RerateEndArgs(msgspec.Struct, tag="end", tag_field="part", forbid_unknown_fields=True):

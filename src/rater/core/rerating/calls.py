@@ -127,7 +127,7 @@ class PastSide(Struct, array_like=True, tag="side"):
 
     The call is what its transaction told, or, of one that was never rated, its CDR. value: the last usage
     transaction, b"" for none; revision: of that one, 0 for none. stands: it was not reversed. place: where
-    its record lies; sent: the record itself, of one that was rejected.
+    its record lies; sent: the record itself, of one that was rejected; trace: its `traceparent`, "" for none.
     """
 
     client: str
@@ -147,6 +147,7 @@ class PastSide(Struct, array_like=True, tag="side"):
     stands: bool = False
     place: Place = NOWHERE
     sent: Sent | None = None
+    trace: str = ""
 
     @property
     def name(self) -> str:
@@ -217,7 +218,7 @@ def key_of(told: Told) -> Key:
     return Key(told.client, CALL, told.at_ms, told.cdr.id, told.cdr.source, side, told.revision, turn)
 
 
-def call_of(told: Told, value: bytes, place: Place) -> PastSide:
+def call_of(told: Told, value: bytes, place: Place, trace: str = "") -> PastSide:
     """Return the call of a usage transaction."""
     assert told.cdr is not None  # noqa: S101 - `is_of_call`
     amount = told.duration_ms if told.service == CALLS else told.volume
@@ -231,20 +232,21 @@ def call_of(told: Told, value: bytes, place: Place) -> PastSide:
     return PastSide(
         told.client, told.account, SIDES.index(told.side or "orig"), told.cdr.source, told.cdr.id,
         told.service, told.at_ms, amount or 0, told.why == "unanswered", told.caller, told.called, given,
-        value, told.revision, stands=True, place=place,
+        value, told.revision, stands=True, place=place, trace=trace,
     )  # fmt: skip
 
 
 def unrated(
-    cdr: Cdr, side: int, client: str, account: str | None, place: Place, sent: Sent | None = None
-) -> PastSide:
+    cdr: Cdr, side: int, client: str, account: str | None, place: Place, sent: Sent | None = None,
+    trace: str = "",
+) -> PastSide:  # fmt: skip
     """Return the call of a side that was rejected."""
     party = cdr.term if side else cdr.orig
     amount = cdr.duration_ms if cdr.service == CALLS else cdr.volume
     return PastSide(
         client, account, side, cdr.source, cdr.id, cdr.service, cdr.at_ms, amount or 0,
         cdr.answered_ms is None, cdr.caller, cdr.called, None if party is None else party.rate,
-        place=place, sent=sent,
+        place=place, sent=sent, trace=trace,
     )  # fmt: skip
 
 
@@ -256,6 +258,7 @@ class Fee(Struct, array_like=True, tag="fee"):
     value: bytes
     revision: int
     stands: bool = True
+    trace: str = ""
 
     def told(self) -> Told:
         """Return its transaction."""
@@ -276,14 +279,14 @@ _encode = msgspec.msgpack.Encoder().encode
 _kept: msgspec.msgpack.Decoder[PastSide | Fee] = msgspec.msgpack.Decoder(PastSide | Fee)
 
 
-def sorted_as(told: Told, value: bytes, place: Place) -> tuple[Key, bytes]:
+def sorted_as(told: Told, value: bytes, place: Place, trace: str = "") -> tuple[Key, bytes]:
     """Return a transaction of a call as it is sorted: its key, and what is kept of it; b"": a reversal."""
     key = key_of(told)
     if key.turn:
         return key, b""
     if key.kind == FEE:
-        return key, pack(Fee(told.client, told.id, value, told.revision))
-    return key, pack(call_of(told, value, place))
+        return key, pack(Fee(told.client, told.id, value, told.revision, trace=trace))
+    return key, pack(call_of(told, value, place, trace))
 
 
 def sorted_unrated(call: PastSide) -> tuple[Key, bytes]:

@@ -19,12 +19,13 @@ from rater.core.rerating.rating import NewFee, Rated
 
 
 class Movement(NamedTuple):
-    """A transaction to be published: type, signed micros, JSON, and what it adds to counters."""
+    """A transaction to be published: type, signed micros, JSON, what it adds to counters, and its trace."""
 
     type: str
     amount: int
     value: bytes
     takes: Takes
+    trace: str = ""
 
 
 class Row(NamedTuple):
@@ -100,7 +101,7 @@ class Differing:
             fee = self._fees[fee_id]
             told = fee.told()
             self.amount_before += told.micros
-            left.movements.append(reversal(told, fee.value, self._job))
+            left.movements.append(reversal(told, fee.value, self._job, fee.trace))
             left.rows.append(Row(fee_id, fee.revision, told.micros, None))
         if left.movements:
             yield left
@@ -117,22 +118,25 @@ class Differing:
             self.volume_after += after.billed
         if before is not None and after is None:
             entry.rejection = one.rejection
-            entry.movements.append(reversal(before, call.value, self._job))
+            entry.movements.append(reversal(before, call.value, self._job, call.trace))
             entry.rows.append(Row(call.name, call.revision, before.micros, None))
         elif after is not None and (before is None or differs(before, after)):
             if before is not None:
-                entry.movements.append(reversal(before, call.value, self._job))
+                entry.movements.append(reversal(before, call.value, self._job, call.trace))
             revision = call.revision + 1
             value = revised(one.value, revision, self._job)
-            entry.movements.append(Movement(TransactionType.USAGE, one.amount, value, one.takes))
+            entry.movements.append(Movement(TransactionType.USAGE, one.amount, value, one.takes, call.trace))
             micros = None if before is None else before.micros
             entry.rows.append(Row(call.name, revision, micros, one.amount))
         if one.fee is not None:
-            self._brought(entry, one.fee)
+            self._brought(entry, one.fee, call.trace)
         return entry
 
-    def _brought(self, entry: Entry, fee: NewFee) -> None:
-        """Take a fee that a call brings: what the period's fee was before is reversed, unless it is this."""
+    def _brought(self, entry: Entry, fee: NewFee, trace: str) -> None:
+        """Take a fee that a call brings: what the period's fee was before is reversed, unless it is this.
+
+        trace: of the call.
+        """
         told = read_told(fee.value)
         old = self._fees.get(told.id)
         stands = old is not None and told.id in self._open
@@ -143,11 +147,12 @@ class Differing:
             self.amount_before += was.micros
             if (was.cdr, was.amount, was.net, was.at) == (told.cdr, told.amount, told.net, told.at):
                 return
-            entry.movements.append(reversal(was, old.value, self._job))
+            entry.movements.append(reversal(was, old.value, self._job, old.trace))
         # The register knows the next one of a fee of which the journal has nothing left.
         revision = told.revision if old is None else old.revision + 1
         value = revised(fee.value, revision, self._job)
-        entry.movements.append(Movement(TransactionType.SUBSCRIPTION_FEE, fee.amount, value, fee.takes))
+        kind = TransactionType.SUBSCRIPTION_FEE
+        entry.movements.append(Movement(kind, fee.amount, value, fee.takes, trace))
         entry.rows.append(
             Row(told.id, revision, old.told().micros if old is not None and stands else None, fee.amount)
         )
@@ -168,8 +173,8 @@ def _drawn(draw: Draw) -> tuple[object, ...]:
     )  # fmt: skip
 
 
-def reversal(told: Told, value: bytes, job: str) -> Movement:
-    """Return what takes a transaction back: its id again, with negated numbers."""
+def reversal(told: Told, value: bytes, job: str, trace: str = "") -> Movement:
+    """Return what takes a transaction back: its id again, with negated numbers. trace: of its call."""
     of: dict[str, Any] = msgspec.json.decode(value)
     of |= {"type": TransactionType.REVERSAL, "reverses": told.revision, "job": job}
     for name in ("amount", "setup_fee", "net"):
@@ -183,7 +188,7 @@ def reversal(told: Told, value: bytes, job: str) -> Movement:
     for tax in of.get("taxes", ()):
         tax["amount"] = _negated(tax["amount"])
     takes = [(field, -units) for field, units in told.takes()]
-    return Movement(TransactionType.REVERSAL, -told.micros, msgspec.json.encode(of), takes)
+    return Movement(TransactionType.REVERSAL, -told.micros, msgspec.json.encode(of), takes, trace)
 
 
 def _negated(decimal: str) -> str:
