@@ -224,7 +224,7 @@ def test_exemplars_name_traces_where_they_are_asked_for() -> None:
     assert form.startswith("application/openmetrics-text")
     found = [
         (sample.labels["le"], sample.labels.get("stage"), sample.exemplar.labels, sample.exemplar.value)
-        for family in openmetrics_families(body.decode())
+        for family in openmetrics_families(body.decode())  # type: ignore[no-untyped-call]
         for sample in family.samples
         if sample.exemplar is not None
     ]

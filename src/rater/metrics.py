@@ -97,10 +97,11 @@ class BulkHistogram(Collector):
         bounds = [*(str(float(bound)) for bound in self._bounds), "+Inf"]
         for value, counts in self._counts.items():
             total = 0
-            buckets = list[tuple[str, float, Exemplar | None]]()
+            buckets = list[tuple[str, float] | tuple[str, float, Exemplar]]()
             for place, (bound, count) in enumerate(zip(bounds, counts, strict=True)):
                 total += count
-                buckets.append((bound, total, self._exemplars.get((value, place))))
+                exemplar = self._exemplars.get((value, place))
+                buckets.append((bound, total) if exemplar is None else (bound, total, exemplar))
             family.add_metric([value] if self._label else [], buckets, self._sums[value])
         yield family
 

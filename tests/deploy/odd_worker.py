@@ -8,7 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rater.core.line.batch import Batch
+    from rater.worker.buckets import LaneBuckets
 
 POISON = b"poison"
 SLOW_S = 10.0
@@ -25,9 +29,9 @@ def _slow() -> None:
 
     real = commands.adopt
 
-    async def adopt(*args: Any) -> None:
+    async def adopt(buckets: LaneBuckets, batch: Batch, version: int, body: int) -> None:
         await asyncio.sleep(SLOW_S)
-        await real(*args)
+        await real(buckets, batch, version, body)
 
     commands.adopt = adopt
 

@@ -40,10 +40,12 @@ class Prometheus(Server):
             "global": {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"},
             "rule_files": ["rules.yaml"],
             "scrape_configs": [
-                {"job_name": job, "static_configs": [{"targets": [f"{HOST}:{port}" for port in ports]}]}
-                for job, ports in self.jobs.items()
+                {"job_name": job, "file_sd_configs": [{"files": [f"{job}.json"], "refresh_interval": "5s"}]}
+                for job in self.jobs
             ],
         }
+        for job, ports in self.jobs.items():
+            self.scrape(job, ports)
         (self.folder / "rules.yaml").write_text(self.rules, "utf-8")
         (self.folder / "prometheus.yaml").write_text(yaml.safe_dump(config), "utf-8")
         command = [
@@ -52,6 +54,13 @@ class Prometheus(Server):
             "--enable-feature=exemplar-storage",
         ]  # fmt: skip
         self._run(command, self.folder / "prometheus.log", self._answers)
+
+    def scrape(self, job: str, ports: Sequence[int]) -> None:
+        """Scrape these ports from now on."""
+        targets = [{"targets": [f"{HOST}:{port}" for port in ports]}]
+        made = self.folder / f"{job}.new"
+        made.write_text(json.dumps(targets), "utf-8")
+        made.replace(self.folder / f"{job}.json")
 
     def _logs(self) -> Sequence[Path]:
         return (self.folder / "prometheus.log",)
