@@ -14,7 +14,7 @@ from rater import __version__
 from rater.core.catalog.compiled import compile_catalog
 from rater.core.catalog.specs import Content
 from rater.core.journal.traces import Timed
-from rater.core.kinds import DuplicateKind, Result, SideOutcome
+from rater.core.kinds import Do, DuplicateKind, Result, SideOutcome
 from rater.core.line.counts import Counts
 from rater.core.reasons import Reason
 from rater.core.zones import INSTALLED, Release
@@ -164,6 +164,8 @@ def test_closed_lists_are_there_from_the_start() -> None:
     """A rate over a counter is right from its first increment, for the series was there before."""
     found = values(Metrics())
     assert all(found["rater_rejected_total", (("reason", reason),)] == 0 for reason in Reason)
+    assert found["rater_sides_total", (("outcome", "rejected"), ("side", "none"))] == 0
+    assert found["rater_commands_total", (("do", Do.ADJUST), ("result", Result.REFUSED))] == 0
 
 
 def test_a_stage_is_measured() -> None:

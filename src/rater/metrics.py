@@ -11,6 +11,7 @@ import time
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import product
 from types import MappingProxyType
 from typing import Literal, NamedTuple, get_args
 
@@ -114,9 +115,9 @@ class _Counter:
     ) -> None:
         self._lists = tuple(labels.values())
         self._counter = Counter(name, prose, tuple(labels), registry=registry)
-        if len(self._lists) == 1:
-            for value in self._lists[0]:
-                self._counter.labels(value)
+        if labels and OPEN not in self._lists:
+            for values in product(*self._lists):
+                self._counter.labels(*values)
 
     def inc(self, number: int) -> None:
         """Add to a counter without labels."""
