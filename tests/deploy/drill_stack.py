@@ -166,7 +166,9 @@ class Stack:
         """Change a balance in Redis, as nobody may."""
         keys = Keys("rater", bucket_of(client, BUCKETS), BUCKETS)
         with redis.Redis.from_url(self.redis.url) as connection:
-            assert connection.hincrby(f"{keys.client}{client}", "b", 1) != 1, "there is no such balance"
+            name = f"{keys.client}{client}"
+            assert connection.hexists(name, "b"), f"there is no balance of {client}"
+            connection.hincrby(name, "b", 1)
 
     def forget(self) -> None:
         """Delete all keys of rater in Redis."""

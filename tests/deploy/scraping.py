@@ -92,10 +92,10 @@ class Prometheus(Server):
         alerts = self.ask("alerts")["alerts"]
         return {one["labels"]["alertname"] for one in alerts if one["state"] == "firing"}
 
-    def fired(self) -> set[str]:
-        """Return the names of the alerts that have fired."""
-        result = self.ask("query", query='max_over_time(ALERTS{alertstate="firing"}[2h])')["result"]
-        return {one["metric"]["alertname"] for one in result}
+    def fired(self, within_s: float) -> set[str]:
+        """Return the names of the alerts that have fired within the last seconds, also for a moment."""
+        query = f'max_over_time(ALERTS{{alertstate="firing"}}[{max(1, int(within_s))}s])'
+        return {one["metric"]["alertname"] for one in self.ask("query", query=query)["result"]}
 
 
 def wait(what: str, condition: Callable[[], object], within_s: float) -> float:
