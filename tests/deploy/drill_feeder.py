@@ -40,7 +40,7 @@ async def main() -> None:
                         while not lines.empty() and (more := lines.get_nowait()) is not None:
                             unsent.append(more)
                     for one in unsent:
-                        await out.send(one)
+                        await out.send(one, key=one[:60])  # to all partitions
                     await out.flush()
                     unsent = []
         except StreamDown:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,7 @@ class Stack:
         self.feeding = threading.Event()
         self._ended = threading.Event()
         self._sent = 0
+        self._poured: deque[list[dict[str, Any]]] = deque()
         self._feeder = threading.Thread(target=self._feed, daemon=True)
         self.rater("topics", "create")
         self._feeder.start()
@@ -113,6 +115,10 @@ class Stack:
         file.write_text("".join(json.dumps(cdr) + "\n" for cdr in cdrs), "utf-8")
         self.rater("ingest", str(file), "--source", "default")
 
+    def pour(self, cdrs: list[dict[str, Any]]) -> None:
+        """Send CDRs to all partitions, among those that flow."""
+        self._poured.append(cdrs)
+
     def calls(self, count: int, name: str, client: str = "c1", **fields: Any) -> list[dict[str, Any]]:
         """Return CDRs of a client."""
         return [
@@ -132,9 +138,11 @@ class Stack:
         ) as feeder:
             assert feeder.stdin is not None
             while not self._ended.wait(0.1):
+                calls = self._poured.popleft() if self._poured else []
                 if self.feeding.is_set():
-                    calls = self.calls(RATE_PER_S // 10, f"flow-{self._sent}")
+                    calls += self.calls(RATE_PER_S // 10, f"flow-{self._sent}")
                     self._sent += 1
+                if calls:
                     feeder.stdin.write("".join(json.dumps(one) + "\n" for one in calls))
                     feeder.stdin.flush()
 

@@ -290,7 +290,7 @@ def _an_engine_is_at_fault_and_a_catalog_late(drill: Drill) -> None:
     drill.scrape("a", "b", "c")
     stack.worker("c", "blind", "slow", RATER_WORKER__STUCK_AFTER_S="60")
     drill.ready(3)
-    stack.send(stack.calls(400, POISON.decode()))
+    stack.pour(stack.calls(400, POISON.decode()))
     drill.fires("RaterEngineReturned")
     load = {"rate_tables": [{"name": "more", "currency": "USD", "rates": [{"code": "1", "price": "0.02"}]}]}
     stack.load(**load)
