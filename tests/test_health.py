@@ -33,6 +33,14 @@ async def test_metrics_are_served_as_prometheus_reads_them() -> None:
         assert "rater_build_info{" in await answer.text()
 
 
+async def test_open_metrics_where_that_is_accepted() -> None:
+    """As Prometheus asks for it: exemplars need it."""
+    accepted = {"Accept": "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.2"}
+    async with serving([]) as (client, _), client.get("/metrics", headers=accepted) as answer:
+        assert answer.headers["Content-Type"].startswith("application/openmetrics-text; version=1.0.0")
+        assert (await answer.text()).endswith("# EOF\n")
+
+
 async def test_live_whenever_it_answers() -> None:
     """/livez is 200 also while the worker is not ready."""
     async with serving(["no catalog"]) as (client, _), client.get("/livez") as answer:

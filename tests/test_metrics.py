@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Callable
 
 import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics_families
 from prometheus_client.parser import text_string_to_metric_families
 
 from rater import __version__
 from rater.core.catalog.compiled import compile_catalog
 from rater.core.catalog.specs import Content
-from rater.core.kinds import DuplicateKind, Result, SideOutcome
+from rater.core.journal.traces import Timed
+from rater.core.kinds import Do, DuplicateKind, Result, SideOutcome
 from rater.core.line.counts import Counts
 from rater.core.reasons import Reason
 from rater.core.zones import INSTALLED, Release
 from rater.metrics import OTHER, Metrics
+
+Figure = Callable[[str], None]
 
 NAMES = {
     "rater_ready",
@@ -159,6 +164,8 @@ def test_closed_lists_are_there_from_the_start() -> None:
     """A rate over a counter is right from its first increment, for the series was there before."""
     found = values(Metrics())
     assert all(found["rater_rejected_total", (("reason", reason),)] == 0 for reason in Reason)
+    assert found["rater_sides_total", (("outcome", "rejected"), ("side", "none"))] == 0
+    assert found["rater_commands_total", (("do", Do.ADJUST), ("result", Result.REFUSED))] == 0
 
 
 def test_a_stage_is_measured() -> None:
@@ -203,3 +210,47 @@ def test_a_record_without_a_time_is_counted_without_latency() -> None:
     assert found["rater_cdrs_total", ()] == 2
     assert found["rater_end_to_end_seconds_count", ()] == 1
     assert found["rater_end_to_end_seconds_sum", ()] == pytest.approx(0.1)
+
+
+TRACE_ID = "0af7651916cd43dd8448eb211c80319c"
+OPEN_METRICS = "application/openmetrics-text;version=1.0.0"
+
+
+def test_exemplars_name_traces_where_they_are_asked_for() -> None:
+    """In OpenMetrics, beside the bucket that the observation fell into; the older text has none."""
+    metrics = Metrics()
+    metrics.exemplify([Timed("draw", 10**18, 10**18 + 3_000_000)], TRACE_ID)
+    metrics.exemplify_arrival(AT_MS, f"00-{TRACE_ID}-b7ad6b7169203331-01".encode(), AT_MS + 80)
+    metrics.exemplify_arrival(-1, f"00-{TRACE_ID}-b7ad6b7169203331-01".encode(), AT_MS)  # who waited how long
+    body, form = metrics.exposed(OPEN_METRICS)
+    assert form.startswith("application/openmetrics-text")
+    found = [
+        (sample.labels["le"], sample.labels.get("stage"), sample.exemplar.labels, sample.exemplar.value)
+        for family in openmetrics_families(body.decode())  # type: ignore[no-untyped-call]
+        for sample in family.samples
+        if sample.exemplar is not None
+    ]
+    labels = {"trace_id": TRACE_ID}
+    assert found == [("0.005", "draw", labels, 0.003), ("0.1", None, labels, 0.08)]
+    assert b"trace_id" not in metrics.exposition()
+
+
+@pytest.mark.parametrize("accepted", ["", OPEN_METRICS])
+def test_a_scrape_costs_little(accepted: str, figure: Figure) -> None:
+    """Every 5 s, less than a hundredth of what a worker at half load uses of the processor: 25 ms.
+
+    Of a worker with 64 lanes and three topics, more than one process works off.
+    """
+    metrics = Metrics()
+    for place in range(64):
+        for topic in ("rater.cdrs", "pbx1_cdr", "rater.commands"):
+            metrics.lag(topic, place, 1, 0.5)
+    spent_s = []
+    for _ in range(7):
+        began = time.process_time()
+        metrics.exposed(accepted)
+        spent_s.append(time.process_time() - began)
+    figure(
+        f"a scrape of 64 lanes, {accepted.partition(';')[0] or 'text'}: {min(spent_s) * 1000:.1f} ms of CPU"
+    )
+    assert min(spent_s) < 0.025

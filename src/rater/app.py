@@ -51,6 +51,7 @@ from rater.stream.dangers import Wanted
 from rater.stream.dangers import remarks as kafka_remarks
 from rater.stream.logging_in import login
 from rater.stream.topics import Topics, topic_ids
+from rater.tracing import Tracer
 from rater.worker.rebuilding import Rebuilt, Told
 from rater.worker.rebuilding import rebuild as rebuild_all
 from rater.worker.shared import Readiness, Shared, WorkerConnections
@@ -189,12 +190,16 @@ async def connected(
     if problems:
         raise Halt("\n".join(problems))
     store = await connect_store(settings)
+    tracer = None
     try:
         problems = await store.check()
         if problems:
             raise Halt("\n".join(problems))
         for text in await store.unseen():
             log.warning("Redis cannot be looked at whole", reason=text)
+        worker_id = settings.worker.id or f"{socket.gethostname()}-{os.getpid()}"
+        if settings.tracing.endpoint:
+            tracer = Tracer(settings.tracing.endpoint, worker_id)
         measured = metrics or Metrics()
         measured.engine = "python" if native is None else "native"
         measured.catalog(None)
@@ -207,10 +212,13 @@ async def connected(
             catalogs=catalogs_of(settings, native),
             maps=maps,
             metrics=measured,
-            worker_id=settings.worker.id or f"{socket.gethostname()}-{os.getpid()}",
+            worker_id=worker_id,
+            tracer=tracer,
         )
         yield Shared(own, Readiness(settings.kafka.bootstrap_servers), native)
     finally:
+        if tracer is not None:
+            await tracer.close()
         await store.close()
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from aiohttp import web
-from prometheus_client import CONTENT_TYPE_LATEST
 
 from rater.errors import Halt
 from rater.metrics import Metrics
@@ -49,9 +48,10 @@ class HealthServer:
             await self._runner.cleanup()
             self._runner = None
 
-    async def _scrape(self, _request: web.Request) -> web.Response:
+    async def _scrape(self, request: web.Request) -> web.Response:
         self._metrics.ready(is_ready=not self._not_ready())
-        return web.Response(body=self._metrics.exposition(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+        body, form = self._metrics.exposed(request.headers.get("Accept", ""))
+        return web.Response(body=body, headers={"Content-Type": form})
 
     async def _live(self, _request: web.Request) -> web.Response:
         # The answer itself is the proof: it comes from the loop that rates.

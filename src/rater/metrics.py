@@ -11,18 +11,21 @@ import time
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import product
 from types import MappingProxyType
 from typing import Literal, NamedTuple, get_args
 
 import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Gauge, Info
-from prometheus_client.core import HistogramMetricFamily
+from prometheus_client.core import Exemplar, HistogramMetricFamily
+from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from rater import __version__
 from rater.core.catalog.compiled import Catalog
 from rater.core.catalog.specs import LimitType
 from rater.core.instants import is_stamp
+from rater.core.journal.traces import Timed, read_trace
 from rater.core.kinds import (
     Do,
     DuplicateKind,
@@ -75,6 +78,8 @@ class BulkHistogram(Collector):
         self._bounds = tuple(bounds)
         self._counts = {value: [0] * (len(self._bounds) + 1) for value in values}
         self._sums = dict.fromkeys(values, 0.0)
+        self._exemplars: dict[tuple[str, int], Exemplar] = {}
+        """Label and number of a bucket → the last trace that was seen there."""
         registry.register(self)
 
     def add(self, seen: float, times: int = 1, label: str = "") -> None:
@@ -82,16 +87,22 @@ class BulkHistogram(Collector):
         self._counts[label][bisect_left(self._bounds, seen)] += times
         self._sums[label] += seen * times
 
+    def exemplify(self, seen: float, trace_id: str, at_s: float, label: str = "") -> None:
+        """Name a trace in which `seen` was observed. at_s: Unix time."""
+        bucket = bisect_left(self._bounds, seen)
+        self._exemplars[label, bucket] = Exemplar({"trace_id": trace_id}, seen, at_s)
+
     def collect(self) -> Iterator[HistogramMetricFamily]:
         """Return the family as the registry wants it: cumulative counts."""
         family = HistogramMetricFamily(self._name, self._prose, labels=[self._label] if self._label else [])
         bounds = [*(str(float(bound)) for bound in self._bounds), "+Inf"]
         for value, counts in self._counts.items():
             total = 0
-            buckets = []
-            for bound, count in zip(bounds, counts, strict=True):
+            buckets = list[tuple[str, float] | tuple[str, float, Exemplar]]()
+            for place, (bound, count) in enumerate(zip(bounds, counts, strict=True)):
                 total += count
-                buckets.append((bound, total))
+                exemplar = self._exemplars.get((value, place))
+                buckets.append((bound, total) if exemplar is None else (bound, total, exemplar))
             family.add_metric([value] if self._label else [], buckets, self._sums[value])
         yield family
 
@@ -104,9 +115,9 @@ class _Counter:
     ) -> None:
         self._lists = tuple(labels.values())
         self._counter = Counter(name, prose, tuple(labels), registry=registry)
-        if len(self._lists) == 1:
-            for value in self._lists[0]:
-                self._counter.labels(value)
+        if labels and OPEN not in self._lists:
+            for values in product(*self._lists):
+                self._counter.labels(*values)
 
     def inc(self, number: int) -> None:
         """Add to a counter without labels."""
@@ -358,6 +369,27 @@ class Metrics:
         self._gauges["rater_audit_drift"].set(differences)
         self._gauges["rater_audit_timestamp_seconds"].set_to_current_time()
 
+    def exemplify(self, timed: Iterable[Timed], trace_id: str) -> None:
+        """Show the trace of a batch beside the time that its steps took. trace_id: hexadecimal."""
+        for stage, begin_ns, end_ns in timed:
+            seconds = (end_ns - begin_ns) / 1e9
+            self._histograms["rater_stage_seconds"].exemplify(seconds, trace_id, end_ns / 1e9, stage)
+
+    def exemplify_arrival(self, arrived_ms: int, trace: bytes, committed_ms: int) -> None:
+        """Show the trace of a call beside the time until its result. arrived_ms: its Kafka timestamp."""
+        if is_stamp(arrived_ms):
+            seconds = max(0, committed_ms - arrived_ms) / 1000
+            trace_id = read_trace(trace).trace_id
+            self._histograms["rater_end_to_end_seconds"].exemplify(seconds, trace_id, committed_ms / 1000)
+
     def exposition(self) -> bytes:
-        """Return the text that Prometheus reads."""
-        return prometheus_client.generate_latest(self.registry)
+        """Return all of it as text."""
+        return self.exposed("")[0]
+
+    def exposed(self, accepted: str) -> tuple[bytes, str]:
+        """Return what Prometheus reads, and its content type. accepted: the header `Accept` of who asks.
+
+        OpenMetrics, which has exemplars, where that is accepted; else the older text.
+        """
+        encoder, form = choose_encoder(accepted)
+        return encoder(self.registry), form

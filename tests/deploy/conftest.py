@@ -1,4 +1,4 @@
-"""Tests with Helm itself run by `make test-deploy` alone, which sets RATER_HELM."""
+"""Tests with Helm itself are run by `make test-deploy`, which sets RATER_HELM, the drill by `make drill`."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ import pytest
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave them out, unless they are asked for."""
-    if "RATER_HELM" in os.environ:
-        return
-    out = [item for item in items if item.get_closest_marker("helm") is not None]
+    left_out = {
+        mark
+        for mark, variable in (("helm", "RATER_HELM"), ("panels", "RATER_HELM"), ("drill", "RATER_DRILL"))
+        if variable not in os.environ
+    }
+    out = [item for item in items if any(item.get_closest_marker(mark) for mark in left_out)]
     config.hook.pytest_deselected(items=out)
     items[:] = [item for item in items if item not in out]

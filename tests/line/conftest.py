@@ -124,8 +124,12 @@ class System:
         *,
         topic: str | None = None,
         partition: int = 0,
+        headers: list[tuple[str, bytes]] | None = None,
     ) -> None:
-        """Send (value, record time) to one partition, in order, and wait until the broker has them."""
+        """Send (value, record time) to one partition, in order, and wait until the broker has them.
+
+        headers: of each.
+        """
         assert self._producer is not None
         name = topic or self.topics.cdrs
         futures = [
@@ -135,6 +139,7 @@ class System:
                 key=None if value is not None else b"k",
                 partition=partition,
                 timestamp_ms=time_ms,
+                headers=list(headers or []),
             )
             for value, time_ms in records
         ]
@@ -290,6 +295,7 @@ ONE_ENGINE = {
     "test_rights",
     "test_secured",
     "test_snapshots",
+    "test_spans",
     "test_rerate",
     "test_rerate_offered",
     "test_rebuilding",

@@ -145,6 +145,7 @@ class Shadow:
                 [record.offset for record in records],
                 [record.timestamp for record in records],
                 replayed=bytes(skip.get(record.offset, 0) for record in records),
+                traces=batch.traces.by_record(topic, records),
             )
         return native, returned
 
@@ -293,6 +294,7 @@ class Shadow:
 
     def _published(self, batch: Batch, standing: Standing, one: Round, mine: list[Side]) -> None:
         alone = Batch(standing, [])
+        alone.traces = batch.traces
         ours = {id(side) for side in mine}
         alone.sides = [copied(side) for side in batch.sides if id(side) in ours]
         steps.render(alone, standing)

@@ -16,7 +16,7 @@ from kafka_form import batch_of
 from rater.core.bucket.messages import FenceReply, Status
 from rater.core.bucket.model import Bucket
 from rater.core.journal.reconciling import Reconciling
-from rater.core.journal.records import ChangeRecord, Effect, change_record, effect_headers
+from rater.core.journal.records import ChangeRecord, Effect, Headers, change_record, effect_headers
 from rater.errors import Halt, Retake
 from rater.native.holding import Native
 from rater.stream.fetching import FetchedBatch
@@ -100,6 +100,10 @@ def _together(said: list[Effect | ChangeRecord]) -> Iterator[Effect | ChangeReco
         yield of
 
 
+TRACED: tuple[Headers, Headers] = ([], [("traceparent", b"00-1-1-01")])
+"""What stands behind the effect of a call: nothing, or its trace."""
+
+
 @settings(deadline=None, max_examples=200)
 @given(
     said=st.lists(st.one_of(effects, effects, effects, changes), max_size=14),
@@ -113,7 +117,9 @@ def test_sums_are_those_of_python(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("rater.stream.journal._check_state", lambda _: None)
         records = [
-            record(at, effect_headers(of) if isinstance(of, Effect) else change_record(of)[2])
+            record(
+                at, effect_headers(of) + TRACED[at % 2] if isinstance(of, Effect) else change_record(of)[2]
+            )
             for at, of in enumerate(_together(said))
         ]
         by_python = added(records, None, snapshots, floor)

@@ -22,6 +22,7 @@ from native import buckets, cases, dates, driven, interleaved, offline, reading
 from native.lives import FAR_MS, questions
 from native.shadow import SEEN, Seen, Shadow, same, shadowing
 from native.world import BALANCE, BUCKETS, KEEP_MS, World
+from oracle.lanes import traced
 from rater.core.catalog.compiled import Catalog
 from rater.core.clients.state import ClientState, read_state
 from rater.core.clients.views import Views
@@ -58,7 +59,13 @@ class Lane:
     def rate(self, records: Sequence[bytes]) -> None:
         """Take records through both engines: a batch, or two where the lane's time enters a generation."""
         stamped = [
-            SimpleNamespace(offset=self.offset + n, timestamp=self.stamp(), key=None, value=raw, headers=())
+            SimpleNamespace(
+                offset=self.offset + n,
+                timestamp=self.stamp(),
+                key=None,
+                value=raw,
+                headers=traced(self.offset + n),
+            )
             for n, raw in enumerate(records)
         ]
         self.offset += len(records)

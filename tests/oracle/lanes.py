@@ -68,6 +68,7 @@ from rater.core.commands.records import (
 )
 from rater.core.journal.outcomes import entries_of
 from rater.core.journal.records import CHANGE_INDEX_MIN, EFFECT_HEADER, Effect, Outgoing
+from rater.core.journal.traces import TRACE_HEADER
 from rater.core.kinds import Do, DuplicateKind
 from rater.core.line.batch import Batch, slices
 from rater.core.offline import Duplicate, Rater, Transaction
@@ -107,6 +108,11 @@ class Record(NamedTuple):
     key: bytes | None
     value: bytes | None
     headers: Any = ()
+
+
+def traced(number: int) -> list[tuple[str, bytes]]:
+    """Return the headers of a record of calls: two in three are of a trace."""
+    return [(TRACE_HEADER, b"00-%032x-%016x-01" % (number + 1, number + 7))] if number % 3 else []
 
 
 class Input(NamedTuple):
@@ -626,7 +632,8 @@ class System:
 
     def send(self, step: RecordStep, number: int, lane: int) -> None:
         """Put a record into a lane's topic; its offset is the number of the step."""
-        self.inputs[lane].append(Input(command=False, record=Record(number, step.record_ms, b"k", step.raw)))
+        record = Record(number, step.record_ms, b"k", step.raw, traced(number))
+        self.inputs[lane].append(Input(command=False, record=record))
 
     # ------------------------------------------------------------------ work
     def waiting(self, lane: int) -> list[Input]:
@@ -836,6 +843,26 @@ class System:
         hold(max(catalogs) == batch.catalog, f"the mark names catalog {batch.catalog}, others {catalogs}")
         self._end(lane, batch, records, ended, lane_ms, alone=alone)
         self.events += [(lane, json.loads(value or b"")) for _, value, _ in batch.events]
+        self._check_traces(batch)
+
+    def _check_traces(self, batch: Batch) -> None:
+        """Check that all that is published of a record is of its trace."""
+        places = list[tuple[str, int, Any]]()
+        for _, _, headers in batch.transactions:
+            said = understood(headers)
+            if isinstance(said, Effect):
+                places.append((said.topic, said.offset, headers))
+        for _, _, headers in batch.rejected:
+            origin = dict(headers)
+            places.append((origin["source_topic"].decode(), int(origin["source_offset"]), headers))
+        for _, value, headers in batch.events:
+            topic, _, place = (json.loads(value or b"")["cause"] or "").partition("/")
+            if topic == self.topics.cdrs:
+                places.append((topic, int(place.rpartition("/")[2]), headers))
+        for topic, offset, headers in places:
+            found = [one for one in headers if one[0] == TRACE_HEADER]
+            wanted = traced(offset) if topic == self.topics.cdrs else []
+            hold(found == wanted, f"{topic}@{offset} is of {wanted}, what is published of it of {found}")
 
     def _check_transaction(self, transaction: dict[str, Any], said: Effect) -> None:
         """Check that a transaction says the same as its header."""

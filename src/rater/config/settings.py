@@ -265,6 +265,18 @@ class Logs(Section, frozen=True, kw_only=True):
     number_key_file: str | None = None
 
 
+class Tracing(Section, frozen=True, kw_only=True):
+    """Where spans are sent. Traces that records are of are passed on in any case."""
+
+    endpoint: Annotated[
+        str,
+        Meta(
+            pattern=r"^(https?://[^\s/@?]+(/[^\s@?]*)?)?\Z",
+            description="a collector's URL for traces by OTLP, http://HOST:4318/v1/traces; none: no spans",
+        ),
+    ] = ""
+
+
 class Source(Section, frozen=True, kw_only=True):
     """Where CDRs come from: a topic, and the map that reads its records."""
 
@@ -298,6 +310,7 @@ class Settings(Section, frozen=True, kw_only=True):
     events: Events = Events()
     admin: Admin = Admin()
     logs: Logs = Logs()
+    tracing: Tracing = Tracing()
     sources: dict[str, Source] = msgspec.field(default_factory=dict)
     decks: dict[str, Profile] = msgspec.field(default_factory=dict)
 
@@ -325,7 +338,7 @@ class Settings(Section, frozen=True, kw_only=True):
 
 SECTIONS: dict[str, type[Section]] = {
     "kafka": Kafka, "redis": Redis, "topics": Topics, "metrics": Metrics, "worker": Worker,
-    "events": Events, "admin": Admin, "logs": Logs,
+    "events": Events, "admin": Admin, "logs": Logs, "tracing": Tracing,
 }  # fmt: skip
 
 

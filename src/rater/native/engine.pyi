@@ -122,6 +122,7 @@ class Batch:
         *,
         mapped: bool = False,
         replayed: Sequence[int] | None = None,
+        traces: Sequence[bytes | None] | None = None,
     ) -> list[int]: ...
     def identify(self, catalog: Catalog) -> Lacking: ...
     def learn(

@@ -13,7 +13,7 @@ from rater.core.bucket.messages import PackedDraw, Status
 from rater.core.cdr import SIDES, Arrival, Cdr
 from rater.core.clients.changes import ChangeEvent
 from rater.core.journal.outcomes import Decided
-from rater.core.journal.records import CDR_INDICES, Identity
+from rater.core.journal.records import CDR_INDICES, Headers, Identity
 from rater.core.kinds import DuplicateKind, SideOutcome, TransactionType
 from rater.core.line import reading, steps
 from rater.core.line.batch import Batch, Side
@@ -113,6 +113,7 @@ class Ahead:
                     self._rating.decode(
                         self._guard.catalog(), topic, values, [record.offset for record in records],
                         [record.timestamp for record in records], mapped=mapped, replayed=replayed,
+                        traces=batch.traces.by_record(topic, records),
                     )
                 )  # fmt: skip
             first += len(records)
@@ -186,11 +187,16 @@ class Ahead:
     def _tell(self, rendered: Rendered) -> None:
         """Add events where they belong: behind what was drawn before, before what their sides have woken."""
         with self._guard.watching():
+            drawn_by = self._rating.drawn_by
             placed = [
-                (self._told[self._rating.drawn_by(*place)], [ChangeEvent(kind, key, value)])
+                (self._told[drawn_by(*place)], [ChangeEvent(kind, key, value)], self._trace(place))
                 for kind, key, value, place in rendered["events"]
             ]
         self._batch.tell_among(placed)
+
+    def _trace(self, place: Place) -> Headers:
+        number, _ = place
+        return self._batch.traces.headers(self._topics[number], self._records[number].offset)
 
     async def _have(self, lacking: Lacking) -> None:
         """Fetch states of clients, and account entries, and catch up with the catalog that they need."""

@@ -11,6 +11,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from rater.core.catalog.compiled import Catalog
+from rater.core.journal.traces import Timed
 from rater.core.kinds import Stage
 from rater.core.line import trimming
 from rater.core.line.batch import Batch, LanePosition, Standing
@@ -19,6 +20,7 @@ from rater.metrics import Metrics
 from rater.stream.journal import Mark
 from rater.stream.lane_reader import LaneReader
 from rater.stream.producer import LaneProducer
+from rater.tracing import Tracer
 from rater.worker.shared import WorkerConnections
 
 
@@ -38,8 +40,12 @@ class BucketCursor(Struct):
 class Progress:
     """What the lane is doing, for whoever watches it."""
 
-    def __init__(self, metrics: Metrics) -> None:
-        self._metrics = metrics
+    def __init__(self, metrics: Metrics, lane: int = 0, tracer: Tracer | None = None) -> None:
+        """tracer: makes spans of it; None: nobody does."""
+        self._metrics, self._lane, self._tracer = metrics, lane, tracer
+        self._timed: list[Timed] = []
+        """Steps of the batch that is processed, where spans are made of them."""
+        self._commit: Timed | None = None
         self._stages: list[Stage] = []
         """Stages that are under way: one batch is committed while the next is processed."""
         self.committed_at = time.monotonic()
@@ -51,20 +57,43 @@ class Progress:
     def stage(self, name: Stage) -> Iterator[None]:
         """Measure a stage of the line, and know of it while it lasts."""
         self._stages.append(name)
+        begin_ns = 0 if self._tracer is None else time.time_ns()
         try:
             with self._metrics.stage(name):
                 yield
         finally:
             self._stages.remove(name)
+            if self._tracer is not None:
+                self._note(Timed(name, begin_ns, time.time_ns()))
+
+    def _note(self, timed: Timed) -> None:
+        if timed.stage == "commit":
+            self._commit = timed
+        else:
+            self._timed.append(timed)
+
+    def processed(self, batch: Batch) -> None:
+        """Keep how long the steps of a batch took."""
+        if self._tracer is not None:
+            batch.timed, self._timed = self._timed, []
 
     @property
     def step(self) -> str:
         """The stage of the first record that is not committed."""
         return "commit" if "commit" in self._stages else self._stages[-1] if self._stages else "poll"
 
-    def committed(self) -> None:
+    def committed(self, batches: Sequence[Batch]) -> None:
         """Note that something was committed."""
         self.committed_at, self.unfinished = time.monotonic(), {}
+        if self._tracer is None or self._commit is None:
+            return
+        for batch in batches:
+            timed = [*batch.timed, self._commit]
+            trace_id = self._tracer.publish(self._lane, batch, timed)
+            if trace_id:
+                self._metrics.exemplify(timed, trace_id)
+            if batch.traces.first is not None:
+                self._metrics.exemplify_arrival(*batch.traces.first, self._commit.end_ns // 1_000_000)
 
 
 class Lane:
@@ -99,7 +128,7 @@ class Lane:
             number, connections.topics.commands, connections.window_ms, connections.generation_ms, position
         )
         self.cursors = [BucketCursor() for _ in range(connections.store.count)]
-        self.progress = Progress(connections.metrics)
+        self.progress = Progress(connections.metrics, number, connections.tracer)
         self.overdue = 0
         """Due moments of its own buckets that are over and not in work, when that was looked at last."""
         self._unproven: Settled | None = None
@@ -122,6 +151,11 @@ class Lane:
             life=position.life,
         )  # fmt: skip
 
+    def processed(self, batch: Batch) -> None:
+        """Note that all of a batch is decided and rendered: it waits for its commit."""
+        batch.pending_left = len(self.standing.pending)
+        self.progress.processed(batch)
+
     def committed(self, batches: Sequence[Batch], mark_offset: int) -> None:
         """Note that batches were committed; tells the buckets, with the next draws, what they may forget."""
         last = batches[-1]
@@ -134,7 +168,7 @@ class Lane:
             for cursor, request in zip(self.cursors, settled.requests, strict=True):
                 cursor.trim, cursor.floor = request, settled.floor
         self.reader.committed(last.position.positions, last.position.times)
-        self.progress.committed()
+        self.progress.committed(batches)
 
     async def close(self) -> None:
         """Let go of the producer and the reader; what was not committed stays undecided or pending."""

@@ -180,7 +180,7 @@ class Line:
             steps.render(batch, standing)
             if ahead is not None:
                 ahead.publish()
-        batch.pending_left = len(standing.pending)
+        lane.processed(batch)
 
     async def commit(self, batches: list[Batch]) -> None:
         """Publish in one Kafka transaction: transactions, rejected, events, and the mark: how far we are."""

@@ -18,6 +18,7 @@ from rater.store.buckets import Buckets
 from rater.stream.journal import last_marks
 from rater.stream.snapshots import SnapshotIndexes
 from rater.stream.topics import Topics
+from rater.tracing import Tracer
 
 if TYPE_CHECKING:
     from rater.native.holding import Native  # an import that fails where the engine is not
@@ -46,6 +47,8 @@ class WorkerConnections:
     """Data topic → the map by which its records are read; none of a topic of records of ours."""
     metrics: Metrics
     worker_id: str
+    tracer: Tracer | None = None
+    """Makes spans; None: nobody asked for them."""
 
     @property
     def window_ms(self) -> int:

@@ -306,6 +306,16 @@ def test_periods_are_at_the_client() -> None:
     assert period(state, MONTHLY, at("2026-09-30T20:59:59Z")) is None
 
 
+def test_where_the_last_of_several_periods_is_counted_from_is_kept() -> None:
+    """Of several that are opened at once, too, the last one may be taken back: then the one before counts."""
+    (one,) = register_of(held(start_date="2026-10-01", activate_in_past=True)).packages
+    assert one.life is not None
+    assert len(one.life.periods) > 1
+    assert one.life.counted is not None
+    assert one.life.uncounted is not None
+    assert one.life.uncounted.place == one.life.counted.place - 1
+
+
 @pytest.mark.parametrize(
     ("own", "packages", "stop"),
     [

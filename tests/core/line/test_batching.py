@@ -206,7 +206,7 @@ def drawn(
 def test_what_came_in_is_cut_into_equal_batches() -> None:
     """None is left out, each topic keeps its order, and the positions stand behind the last ones."""
     standing = batch_module.Standing(0, "commands", 86_400_000, 90_000_000, LanePosition(lane_ms=AT_MS))
-    records = [SimpleNamespace(offset=number, timestamp=AT_MS) for number in range(250)]
+    records = [SimpleNamespace(offset=number, timestamp=AT_MS, headers=()) for number in range(250)]
     batches = batch_module.slices(standing, [("cdrs", records), ("commands", records)], 120)
     assert [batch.records for batch in batches] == [100, 100, 100, 100, 100]
     assert [record for batch in batches for record in batch.commands] == records

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from rater.core.journal.traces import TRACE_HEADER
 from rater.core.line.recycling import (
     Choice,
     Notes,
@@ -16,6 +17,7 @@ from rater.core.line.recycling import (
 )
 from rater.core.reasons import Reason
 
+TRACE = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 HEADERS = [
     ("reason", b"rate_missing"), ("side", b"orig"), ("source_topic", b"pbx"), ("source_partition", b"1"),
     ("source_offset", b"7"), ("attempt", b"2"), ("columns", b"id,called"),
@@ -32,6 +34,9 @@ def test_a_record_goes_out_as_it_came() -> None:
     plain = refused_of(30, 1000, None, None, HEADERS[:5])
     assert plain is not None
     assert again(1, plain).headers == [("attempt", b"2")]
+    traced = refused_of(30, 1000, None, None, [*HEADERS[:5], (TRACE_HEADER, TRACE)])
+    assert traced is not None
+    assert again(1, traced).headers == [("attempt", b"2"), (TRACE_HEADER, TRACE)]
     by_job = refused_of(30, 1000, None, None, [*HEADERS, ("job", b"j")])
     assert by_job is not None
     assert (one.taken_back, by_job.taken_back) == (False, True)

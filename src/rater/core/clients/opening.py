@@ -90,7 +90,8 @@ def _charge(plan: Plan, place: int, package: Package, openings: list[_Opening], 
     plan.put(
         place, held, numbered=opened[-1].number, count=opened[-1].count, periods=(*life.periods, *opened),
         waiting=None, counted=openings[-1].bounds.counted,
-        first_ms=opened[0].start_ms if life.first_ms is None else life.first_ms, uncounted=life.counted,
+        first_ms=opened[0].start_ms if life.first_ms is None else life.first_ms,
+        uncounted=openings[-2].bounds.counted if len(openings) > 1 else life.counted,
     )  # fmt: skip
 
 

@@ -170,7 +170,7 @@ class RerateBeginArgs(msgspec.Struct, tag="begin", tag_field="part", forbid_unkn
     to_ms: int
 
 
-class RejectedAgain(msgspec.Struct, forbid_unknown_fields=True):
+class RejectedAgain(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     """A side that cannot be rated any more. value: its record, or a CDR in place of that; headers: of it.
 
     key, value: base64.
@@ -188,7 +188,9 @@ class RejectedAgain(msgspec.Struct, forbid_unknown_fields=True):
     columns: bytes | None = None
 
 
-class RerateSwapArgs(msgspec.Struct, tag="swap", tag_field="part", forbid_unknown_fields=True):
+class RerateSwapArgs(
+    msgspec.Struct, tag="swap", tag_field="part", forbid_unknown_fields=True, omit_defaults=True
+):
     """Put what was published of calls right: reversals, successors, and the sides that are rejected now.
 
     It was worked out for the client's `version` and this catalog, and holds while balance (micros) and
@@ -205,7 +207,9 @@ class RerateSwapArgs(msgspec.Struct, tag="swap", tag_field="part", forbid_unknow
     rejected: list[RejectedAgain] = []
 
 
-class RerateFirstArgs(msgspec.Struct, tag="first", tag_field="part", forbid_unknown_fields=True):
+class RerateFirstArgs(
+    msgspec.Struct, tag="first", tag_field="part", forbid_unknown_fields=True, omit_defaults=True
+):
     """Rate a side that was rejected, whatever its age. topic: of its source; value, columns: base64."""
 
     job: _Name

@@ -23,7 +23,8 @@ from rater.core.clients.dids import freed_number
 from rater.core.clients.views import ClientView, Opened
 from rater.core.instants import is_stamp
 from rater.core.journal.outcomes import Decided, KeptChange, OutcomeRow
-from rater.core.journal.records import STEP_INDEX, Identity, Outgoing, Run
+from rater.core.journal.records import STEP_INDEX, Headers, Identity, Outgoing, Run
+from rater.core.journal.traces import Timed, Traces
 from rater.core.kinds import EventType
 from rater.core.line.counts import Counts
 from rater.core.rating.event_fees import EventFee
@@ -158,12 +159,15 @@ class Side(Struct, gc=False):
         return offset
 
 
-Told = tuple[int | None, Sequence[ChangeEvent]]
-"""`Side.told`, and the events of the side."""
+Told = tuple[int | None, Sequence[ChangeEvent], Headers]
+"""`Side.told`, the events of the side, and their headers."""
 
 
 class Batch:
     """What a poll brought in, and what becomes of it."""
+
+    timed: Sequence[Timed] = ()
+    """How long the steps before its commit took, where spans are made of it."""
 
     def __init__(self, standing: Standing, polled: list[tuple[str, list[Any]]]) -> None:
         self.polled = [(topic, records) for topic, records in polled if topic != standing.commands_topic]
@@ -195,6 +199,7 @@ class Batch:
         """(number, command) for the lanes of numbers."""
         self.firsts: list[tuple[Any, Any]] = []
         """(record, `RerateFirstArgs`) of commands that have a side rated which was rejected before."""
+        self.traces = Traces(polled)
         self.counts = Counts()
         for topic, records in self.polled:
             self.counts.cdrs += len(records)
@@ -224,27 +229,29 @@ class Batch:
             self.changes.append(change)
             identity = change.topic, change.offset, change.index % STEP_INDEX
             self.steps[identity] = self.steps.get(identity, 0) + 1
-            self.tell(change.events)
+            self.tell(change.events, self.traces.headers(change.topic, change.offset))
             self.freed += [
                 (freed_number(event.value), change.client, change.record_ms)
                 for event in change.events
                 if event.type == EventType.DID_FREED
             ]
 
-    def tell(self, events: Iterable[ChangeEvent]) -> None:
-        """Add events that are published with the batch."""
+    def tell(self, events: Iterable[ChangeEvent], headers: Headers | None = None) -> None:
+        """Add events that are published with the batch, all with these headers."""
         for event in events:
-            self.events.append((event.key, event.value, []))
+            self.events.append((event.key, event.value, headers or []))
             self.counts.tell(event)
 
     def tell_among(self, placed: Sequence[Told]) -> None:
         """Add events, each behind so many of those that are there (None: all), as it was drawn."""
         before, self.events, at = self.events, [], 0
-        for told, events in sorted(placed, key=lambda one: len(before) if one[0] is None else one[0]):
+        for told, events, headers in sorted(
+            placed, key=lambda one: len(before) if one[0] is None else one[0]
+        ):
             place = len(before) if told is None else told
             self.events += before[at:place]
             at = place
-            self.tell(events)
+            self.tell(events, headers)
         self.events += before[at:]
 
     @property
@@ -260,6 +267,8 @@ class Batch:
         """Let go of what only processing needed: what is published stays."""
         self.polled, self.commands, self.last, self.sides, self.changes = [], [], {}, [], []
         self.woken, self.firsts, self.steps = [], [], {}
+        if not self.timed:  # else its spans name them
+            self.traces = Traces([])
 
 
 def slices(standing: Standing, polled: list[tuple[str, list[Any]]], records_max: int) -> list[Batch]:

@@ -67,11 +67,13 @@ class Rating(Protocol):
     def decode(
         self, catalog: Any, topic: str, values: Sequence[bytes | None], offsets: Sequence[int],
         timestamps: Sequence[int], *, mapped: bool = False, replayed: Sequence[int] | None = None,
+        traces: Sequence[bytes | None] | None = None,
     ) -> list[int]:  # fmt: skip
         """Take records; returns the numbers of those that the steps have to look at, or at a side of them.
 
         catalog None: there is none. mapped: values are fields of a source map as JSON, instants in ms.
-        replayed: for each record the bits of sides that were decided before.
+        replayed: for each record the bits of sides that were decided before. traces: for each its
+        `traceparent`, which what is published of it bears; None: none has one.
         """
 
     def identify(self, catalog: Any) -> Lacking:
@@ -157,6 +159,7 @@ class ReferenceRating:
         self._pack = pack
         self._standing = Standing(lane, "", window_ms, 1, LanePosition(lane_ms=lane_ms))
         self._records = 0
+        self._traces: dict[tuple[str, int], bytes] = {}
         self._sides: list[Side] = []
         """All that were taken."""
         self._open: list[Side] = []
@@ -174,9 +177,15 @@ class ReferenceRating:
     def decode(
         self, catalog: Catalog | None, topic: str, values: Sequence[bytes | None], offsets: Sequence[int],
         timestamps: Sequence[int], *, mapped: bool = False, replayed: Sequence[int] | None = None,
+        traces: Sequence[bytes | None] | None = None,
     ) -> list[int]:  # fmt: skip
         """See `Rating`."""
         returned = []
+        self._traces |= {
+            (topic, offset): trace
+            for offset, trace in zip(offsets, traces or (), strict=False)
+            if trace is not None
+        }
         services = frozenset[str]() if catalog is None else catalog.service_names
         for place, (value, offset, timestamp) in enumerate(zip(values, offsets, timestamps, strict=True)):
             record = _Record(self._records, offset, timestamp, value)
@@ -298,6 +307,7 @@ class ReferenceRating:
     def render(self, *, written: bool = False) -> Rendered:  # noqa: ARG002 - this one writes none
         """See `Rating`."""
         whole, places, refused = Batch(self._standing, []), list[Place](), list[tuple[Place, int, str, int]]()
+        whole.traces.of = self._traces
         events: list[tuple[str, bytes, bytes, Place]] = []
         for side in self._sides:
             if side.result is None:

@@ -16,6 +16,7 @@ from msgspec import Struct
 
 from rater.core.cdr import Arrival, Cdr
 from rater.core.journal.records import CONTROL_HEADER, JOB_HEADER, Headers
+from rater.core.journal.traces import TRACE_HEADER, trace_of
 from rater.core.line.reading import read
 from rater.core.reasons import Reason
 from rater.core.sources.csv_reading import COLUMNS
@@ -56,6 +57,7 @@ class Refused(NamedTuple):
     key: bytes | None
     value: bytes | None
     taken_back: bool
+    trace: bytes | None = None
 
 
 class Choice(Struct, frozen=True):
@@ -99,7 +101,7 @@ def refused_of(
     return Refused(
         at, at_ms, reason.decode("utf-8", "replace"), origin,
         _whole(found.get("attempt", b"")) or 1, found.get(COLUMNS), key, value,
-        JOB_HEADER in found,
+        JOB_HEADER in found, trace_of(headers),
     )  # fmt: skip
 
 
@@ -138,12 +140,14 @@ class Again(Struct):
     value: bytes | None
     attempt: int
     columns: bytes | None
+    trace: bytes | None = None
 
     @property
     def headers(self) -> Headers:
         """Return its headers, without what was looked up of it."""
-        found = [("attempt", b"%d" % self.attempt)]
-        return found if self.columns is None else [*found, (COLUMNS, self.columns)]
+        named = (COLUMNS, self.columns), (TRACE_HEADER, self.trace)
+        kept = [(name, value) for name, value in named if value is not None]
+        return [("attempt", b"%d" % self.attempt), *kept]
 
     @property
     def size(self) -> int:
@@ -153,7 +157,7 @@ class Again(Struct):
 
 def again(lane: int, one: Refused) -> Again:
     """Return a rejected record as it is sent again."""
-    return Again(lane, *one.origin, one.key, one.value, one.attempt + 1, one.columns)
+    return Again(lane, *one.origin, one.key, one.value, one.attempt + 1, one.columns, one.trace)
 
 
 def is_too_old(record: Again, arrival: Arrival, source_map: SourceMap | None) -> bool:

@@ -32,6 +32,7 @@ from rater.core.journal.records import (
     effect_headers,
     state_record,
 )
+from rater.core.journal.traces import TRACE_HEADER
 from rater.core.kinds import DuplicateKind, SideOutcome, TransactionType
 from rater.core.line.batch import Batch, Record, Side, Standing, Told
 from rater.core.line.draw_request import RequestBuilder
@@ -304,7 +305,7 @@ def render(batch: Batch, standing: Standing) -> None:
         assert head is not None  # noqa: S101 - the same
         assert side.rate_text is not None  # noqa: S101 - the same
         if result.outcome == Outcome.RATED:
-            counters, tells = [], result.low is not None
+            counters, tells, trace = [], result.low is not None, batch.traces.headers(side.topic, row.offset)
             for at, taken, left, _ in result.takes:
                 limit = side.limits[at]
                 counters.append((head.packages[limit.group].field + limit.field, taken))
@@ -315,12 +316,12 @@ def render(batch: Batch, standing: Standing) -> None:
                 head.client, result.amount, counters,
             )  # fmt: skip
             transaction = rendered(row, head, side.rate_text, side.limits, result)
-            batch.transactions.append((head.client.encode(), transaction, effect_headers(effect)))
+            batch.transactions.append((head.client.encode(), transaction, effect_headers(effect) + trace))
             if result.fee is not None:
                 _render_fee(batch, standing, side, result)
             if tells:
                 cause = f"{side.topic}/{lane}/{row.offset}"
-                told.append((side.told, draw_events(transaction, side.limits, result, cause)))
+                told.append((side.told, draw_events(transaction, side.limits, result, cause), trace))
             outcomes.append((name, SideOutcome.RATED if row.why is None else SideOutcome.ZERO))
             usage += 1
             late += side.late
@@ -351,7 +352,8 @@ def _render_fee(batch: Batch, standing: Standing, side: Side, result: DrawResult
         side.topic, standing.lane, row.offset, FEE_INDEX_MIN + side.index, row.record_ms, standing.lane_ms,
         b"", b"", head.client, fee.amount, fee.counters,
     )  # fmt: skip
-    batch.transactions.append((head.client.encode(), fee.value, effect_headers(effect)))
+    headers = effect_headers(effect) + batch.traces.headers(side.topic, row.offset)
+    batch.transactions.append((head.client.encode(), fee.value, headers))
     batch.counts.transactions[TransactionType.SUBSCRIPTION_FEE] += 1
 
 
@@ -369,7 +371,8 @@ def _render_change(batch: Batch, standing: Standing, change: KeptChange) -> None
             change.topic, lane, change.offset, change.index, change.record_ms, lane_ms, b"", b"",
             change.client, amount, [*counters],
         )  # fmt: skip
-        batch.transactions.append((key, value, effect_headers(share)))
+        headers = effect_headers(share) + batch.traces.headers(change.topic, change.offset)
+        batch.transactions.append((key, value, headers))
         batch.counts.transactions[kind] += 1
 
 
@@ -385,7 +388,7 @@ def reject(batch: Batch, side: Side, rejection: Rejection) -> None:
         rejected_record(
             rejection, (side.topic, batch.lane, side.offset), record.key, record.value,
             catalog=side.catalog or batch.catalog, attempt=header_of(record, "attempt") or b"1",
-            columns=header_of(record, COLUMNS),
+            columns=header_of(record, COLUMNS), trace=batch.traces.of.get((side.topic, side.offset)),
         )
     )  # fmt: skip
     batch.counts.rejected[rejection.reason] += 1
@@ -396,11 +399,11 @@ def reject(batch: Batch, side: Side, rejection: Rejection) -> None:
 
 def rejected_record(
     rejection: Rejection, place: tuple[str, int, int], key: bytes | None, value: bytes | None, *,
-    catalog: int, attempt: bytes, columns: bytes | None, job: str | None = None,
+    catalog: int, attempt: bytes, columns: bytes | None, job: str | None = None, trace: bytes | None = None,
 ) -> Outgoing:  # fmt: skip
     """Return the record of a side, or a record, that is rejected. place: topic, partition, offset of it.
 
-    job: of a re-rating that has taken back what was published of it.
+    job: of a re-rating that has taken back what was published of it. trace: that the record is of.
     """
     topic, partition, offset = place
     headers: Headers = [
@@ -418,4 +421,6 @@ def rejected_record(
         headers.append((COLUMNS, columns))
     if job is not None:
         headers.append((JOB_HEADER, job.encode()))
+    if trace is not None:
+        headers.append((TRACE_HEADER, trace))
     return key, value, headers

@@ -188,6 +188,8 @@ pub struct Batch {
     pub absent_clients: FxHashSet<Box<str>>,
     pub absent_accounts: FxHashSet<Box<str>>,
     pub calls: Vec<Call>,
+    /// Number of a record → its `traceparent`, which all that is published of it bears.
+    pub traces: FxHashMap<u32, Box<[u8]>>,
     /// No outcome of its requests is kept: they have no context.
     pub contextless: bool,
     /// Its calls are known to come once: nothing is told of their duplicates.
@@ -221,6 +223,11 @@ pub struct Raw<'a> {
 }
 
 impl Batch {
+    /// The `traceparent` of a side's record; of nearly all batches no record has one.
+    pub fn trace(&self, side: &Side) -> Option<&[u8]> {
+        self.traces.get(&self.cdr(side).record).map(|trace| &**trace)
+    }
+
     /// Have room for so many records more.
     pub fn reserve(&mut self, records: usize) {
         self.texts.0.reserve(TEXT_BYTES * records);

@@ -208,7 +208,7 @@ impl Batch {
         self.of.lane_ms
     }
 
-    #[pyo3(signature = (catalog, topic, values, offsets, timestamps, *, mapped=false, replayed=None))]
+    #[pyo3(signature = (catalog, topic, values, offsets, timestamps, *, mapped=false, replayed=None, traces=None))]
     #[allow(clippy::too_many_arguments)]
     fn decode(
         &mut self,
@@ -220,6 +220,7 @@ impl Batch {
         timestamps: Vec<i64>,
         mapped: bool,
         replayed: Option<Vec<u8>>,
+        traces: Option<Vec<Option<PyBackedBytes>>>,
     ) -> PyResult<Vec<u32>> {
         if offsets.len() != values.len() || timestamps.len() != values.len() {
             return Err(fault("values, offsets and timestamps are of the same records"));
@@ -240,6 +241,9 @@ impl Batch {
                 replayed: replayed.as_ref().map_or(0, |of| of.get(place).copied().unwrap_or(0)),
             };
             let record = self.of.records;
+            if let Some(Some(trace)) = traces.as_ref().and_then(|of| of.get(place)) {
+                self.of.traces.insert(record, (&**trace).into());
+            }
             if !self.of.take(topic, &raw, instants, catalog, characters) {
                 returned.push(record);
             }
@@ -495,8 +499,11 @@ impl<'py> Published<'_, 'py> {
 
 impl transaction::Sink for Published<'_, '_> {
     fn transaction(&mut self, client: &View, value: &str, effect: &[u8], side: usize) {
+        let trace = self.batch.trace(&self.batch.sides[side]);
+        let headers = [("e", effect), ("traceparent", trace.unwrap_or_default())];
+        let headers = &headers[..1 + usize::from(trace.is_some())];
         if let Some(run) = &mut self.run {
-            if let Err(error) = kafka::write(run, client.id.as_bytes(), value.as_bytes(), ("e", effect)) {
+            if let Err(error) = kafka::write(run, client.id.as_bytes(), value.as_bytes(), headers) {
                 self.found = Err(error.into());
             }
             return;
@@ -507,8 +514,9 @@ impl transaction::Sink for Published<'_, '_> {
                 lists.places.push(place);
                 return lists.transactions.append(PyBytes::new(py, value.as_bytes()));
             }
-            let header = (pyo3::intern!(py, "e"), PyBytes::new(py, effect));
-            let headers = PyList::new(py, [header])?;
+            let headers =
+                headers.iter().map(|&(name, of)| (PyString::intern(py, name), PyBytes::new(py, of)));
+            let headers = PyList::new(py, headers)?;
             let key = PyBytes::new(py, client.id.as_bytes());
             lists.places.push(place);
             lists.transactions.append((key, PyBytes::new(py, value.as_bytes()), headers))

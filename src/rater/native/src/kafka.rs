@@ -56,14 +56,21 @@ pub fn put_count(to: &mut Vec<u8>, headers: usize) -> Result<(), Unwritable> {
 }
 
 /// Append a record to a run of them: the length of each, then what `put` writes.
-pub fn write(run: &mut Vec<u8>, key: &[u8], value: &[u8], header: (&str, &[u8])) -> Result<(), Unwritable> {
+pub fn write(
+    run: &mut Vec<u8>,
+    key: &[u8],
+    value: &[u8],
+    headers: &[(&str, &[u8])],
+) -> Result<(), Unwritable> {
     let begun = run.len();
     run.extend([0; 4]); // the length, below
     put(run, Some(key))?;
     put(run, Some(value))?;
-    put_count(run, 1)?;
-    put(run, Some(header.0.as_bytes()))?;
-    put(run, Some(header.1))?;
+    put_count(run, headers.len())?;
+    for (name, header) in headers {
+        put(run, Some(name.as_bytes()))?;
+        put(run, Some(header))?;
+    }
     let length = u32::try_from(run.len() - begun - 4).map_err(|_| Unwritable::TooLong)?;
     run[begun..begun + 4].copy_from_slice(&length.to_le_bytes());
     Ok(())
@@ -253,13 +260,13 @@ mod tests {
     fn a_run_has_the_records_that_were_written() {
         let (mut run, mut body) = (Vec::new(), Vec::new());
         for key in [b"1", b"2"] {
-            write(&mut run, key, b"value", ("e", b"effect")).unwrap();
+            write(&mut run, key, b"value", &[("e", b"effect"), ("traceparent", b"00")]).unwrap();
         }
         for part in [Some(&b"2"[..]), Some(b"value")] {
             put(&mut body, part).unwrap();
         }
-        put_count(&mut body, 1).unwrap();
-        for part in [&b"e"[..], b"effect"] {
+        put_count(&mut body, 2).unwrap();
+        for part in [&b"e"[..], b"effect", b"traceparent", b"00"] {
             put(&mut body, Some(part)).unwrap();
         }
         let found: Vec<_> = written(&run).map(Result::unwrap).collect();
