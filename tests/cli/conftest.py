@@ -92,7 +92,7 @@ def world(app: Put, monkeypatch: pytest.MonkeyPatch) -> Put:
             async def check() -> list[str]:
                 return store or []
 
-            yield SimpleNamespace(check=check, remarks=nothing)
+            yield SimpleNamespace(check=check, remarks=nothing, unseen=nothing)
 
         async def in_force(*_: object) -> tuple[int, Content] | None:
             if isinstance(loaded, Exception):
@@ -135,7 +135,12 @@ def topic(monkeypatch: pytest.MonkeyPatch, app: Put) -> PutRecords:
             return Topics(settings.topics.prefix, settings.topics.partitions)
 
         app(kafka_client=lambda _: {}, topics_of=topics_of)
+
+        async def begins_ms(*_: object) -> None:
+            pass
+
         monkeypatch.setattr("rater.stream.browsing.newest", newest)
+        monkeypatch.setattr("rater.queries.transactions.begins_ms", begins_ms)
         return asked
 
     return put

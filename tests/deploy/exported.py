@@ -14,7 +14,7 @@ from rater.metrics import OPEN, OTHER, TABLE, Metrics
 
 SCRAPED = {"up": {"job", "instance"}}
 """Series that Prometheus itself makes of each target."""
-JOBS = {"rater", "rater-audit"}
+JOBS = {"rater", "rater-audit", "rater-admin"}
 
 
 def exported() -> dict[str, set[str]]:

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.panels
 
 WITHIN_S = 240.0
 """So long packages may take to be renewed and calls to be rejected: the demonstration has all of it."""
-URL = re.compile(r"^(Kafka|Valkey|worker \d+): (\S+)", re.MULTILINE)
+URL = re.compile(r"^(Kafka|Valkey|worker \d+|console): (\S+)", re.MULTILINE)
 
 
 def told(log: Path) -> dict[str, str]:
@@ -29,14 +29,14 @@ def told(log: Path) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def scraped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
-    """Run the demonstration with two workers and an audit, scraped."""
+    """Run the demonstration with two workers, a console and an audit, scraped."""
     folder = tmp_path_factory.mktemp("panels")
     log = folder / "demo.log"
     command = [sys.executable, "-m", "rater", "demo", "--workers", "2", "--rate", "100"]
     demo = Child(command, folder, log, environment({}))
     children = [demo]
     try:
-        wait(f"the demonstration says where its workers are, in {log}", lambda: len(told(log)) == 4, 120)
+        wait(f"the demonstration says where its workers are, in {log}", lambda: len(told(log)) == 5, 120)
         where = told(log)
         [audit] = free_ports(1)
         settings = {
@@ -46,7 +46,10 @@ def scraped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
         audited = [sys.executable, "-m", "rater", "audit", "--every", "5s"]
         children.append(Child(audited, folder, folder / "audit.log", environment(settings)))
         ports = [int(where[f"worker {n}"].split(":")[2].split("/")[0]) for n in (1, 2)]
-        prometheus = Prometheus.start(folder / "prometheus", {"rater": ports, "rater-audit": [audit]})
+        prometheus = Prometheus.start(
+            folder / "prometheus",
+            {"rater": ports, "rater-audit": [audit], "rater-admin": [int(where["console"].split(":")[2])]},
+        )
         try:
             yield prometheus
         finally:

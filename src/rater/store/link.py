@@ -113,13 +113,7 @@ class Link:
             options, *others = [dict[str, Any](parse_url(one)) for one in each_node(url)]
         except ValueError as error:
             raise Halt(f"redis.url: {error}; write it like redis://HOST:PORT/DB") from error
-        if username is not None:
-            options["username"] = username
-        if isinstance(password, Secret):
-            options["credential_provider"] = _Credentials(options.pop("username", None), password)
-            options.pop("password", None)
-        elif password is not None:
-            options["password"] = password
+        _log_in(options, username, password)
         options |= {
             "socket_timeout": timeout_s,
             "socket_connect_timeout": timeout_s,
@@ -336,6 +330,17 @@ class Link:
             f"{where} refused {name}: {text}. Check that redis.prefix is used by nothing else "
             "and that the functions loaded there are this version's"
         ) from error
+
+
+def _log_in(options: dict[str, Any], username: str | None, password: str | Secret | None) -> None:
+    """Put who we are into the options of connections, before what the URL says."""
+    if username is not None:
+        options["username"] = username
+    if isinstance(password, Secret):
+        options["credential_provider"] = _Credentials(options.pop("username", None), password)
+        options.pop("password", None)
+    elif password is not None:
+        options["password"] = password
 
 
 def _obey_cancellation() -> None:
