@@ -18,6 +18,9 @@ const CHANGE_INDEX_MIN: i64 = 2;
 const EFFECT: &[u8] = b"e";
 const CONTROL: &[u8] = b"control";
 
+/// A header: its name, and its value if it has one.
+type Header<'a> = (&'a [u8], Option<&'a [u8]>);
+
 /// Topic, offset, index: one decision.
 type Identity<'a> = (&'a str, i64, i64);
 
@@ -82,7 +85,7 @@ fn changed(raw: &[u8]) -> Option<(Identity<'_>, &str)> {
 }
 
 /// The header of ours, the first of them, as `stream.journal.understood` takes it.
-fn ours<'a>(headers: Headers<'a>) -> Result<Option<(&'a [u8], Option<&'a [u8]>)>, kafka::Unreadable> {
+fn ours(headers: Headers<'_>) -> Result<Option<Header<'_>>, kafka::Unreadable> {
     for header in headers {
         let (name, raw) = header?;
         if name == EFFECT || name == CONTROL {
@@ -157,7 +160,8 @@ impl Effects {
 
     fn add_one(&mut self, py: Python<'_>, offset: i64, effect: &Effect<'_>) -> PyResult<()> {
         let bucket = self.bucket_of(effect.client);
-        let share = |of: &(Box<str>, i64, i64)| (&*of.0, of.1, of.2) == (effect.topic, effect.offset, effect.index);
+        let share =
+            |of: &(Box<str>, i64, i64)| (&*of.0, of.1, of.2) == (effect.topic, effect.offset, effect.index);
         if offset < self.starts[bucket] || self.changes[bucket].as_ref().is_some_and(share) {
             return Ok(());
         }
