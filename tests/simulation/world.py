@@ -531,7 +531,7 @@ def in_place() -> Iterator[None]:
         put(sys.modules["rater.stream.producer"], "batches", clients.batches)
         put(sys.modules["rater.jobs.rerate_sending"], "Sending", clients.Sending)
         put(sys.modules["rater.stream.topics"], "AIOKafkaAdminClient", clients.Admin)
-        put(sys.modules["rater.stream.topics"], "_why_down", _away)
+        put(sys.modules["rater.stream.topics"], "why_down", _away)
         put(aiokafka_sender.EndTxnHandler, "do", clients.STOCK_END)
         yield
 
