@@ -8,6 +8,7 @@ import pytest
 
 from rater.cli import main
 from rater.config import Settings
+from rater.pseudonyms import Pseudonyms
 
 
 def test_flags_stand_before_or_after_the_command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -45,3 +46,17 @@ def test_the_file_of_settings_may_come_from_the_environment(
     main(["--config", str(tmp_path / "b"), "worker"])
     main(["worker", "--config", str(tmp_path / "b")])
     assert seen == ["a", "b", "b"]
+
+
+def test_the_pseudonym_of_a_number(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What to look for in logs: by the key of the settings, plain where logs are, none without a key."""
+    monkeypatch.setenv("RATER_LOGS__NUMBER_KEY", "a key of this installation")
+    assert main(["config", "pseudonym", "+380 44 123-45-67"]) == 0
+    assert capsys.readouterr().out == Pseudonyms("a key of this installation").of("380441234567") + "\n"
+    assert main(["config", "pseudonym", "380441234567", "--set", "logs.numbers=plain"]) == 0
+    assert capsys.readouterr().out == "380441234567\n"
+    monkeypatch.delenv("RATER_LOGS__NUMBER_KEY")
+    assert main(["config", "pseudonym", "380441234567"]) == 2
+    assert "there is no logs.number_key" in capsys.readouterr().err

@@ -532,7 +532,7 @@ def in_place() -> Iterator[None]:
         put(sys.modules["rater.stream.journal"], "fetched", clients.fetched)
         put(sys.modules["rater.jobs.rerate_sending"], "Sending", clients.Sending)
         put(sys.modules["rater.stream.topics"], "AIOKafkaAdminClient", clients.Admin)
-        put(sys.modules["rater.stream.topics"], "_why_down", _away)
+        put(sys.modules["rater.stream.topics"], "why_down", _away)
         put(aiokafka_sender.EndTxnHandler, "do", clients.STOCK_END)
         yield
 
