@@ -199,8 +199,9 @@ Before it a renewal took 214 µs of the worker, 6.8 times a side of that day.
 """
 
 RERATED = """\
-The job runs with `nice -n 10`, for it shares the cores of worker and servers here. What it reads natively it
-keeps as bytes: a call that ends as it did is never an object of Python (decision 0121).
+The job runs with `nice -n 10`, for it shares the cores of worker and servers here. A call that ends as it did
+is never an object of Python; where the rest of its time goes: [decision
+0121](../src/rater/decisions/0121-a-re-rate-by-bytes.md).
 """
 
 TAIL = """\

@@ -147,7 +147,10 @@ async def rerating(on: Servers, sizes: Sizes) -> dict[str, Any]:
         live = await beside(system, world, run, is_quick=is_quick)
         runs["beside"] = live.pop("run")
         show("beside", runs["beside"], count, worker_us)
-    found = {name: {**one._asdict(), "us": one.us(count)} for name, one in runs.items()}
+    # The live calls are of the window's time, so the last run had more of them.
+    sides = runs["unchanged"].told["calls"]
+    more = {name: (one.told["calls"] or sides) / sides for name, one in runs.items()}
+    found = {name: {**one._asdict(), "us": one.us(count) / more[name]} for name, one in runs.items()}
     return {"cdrs": count, "clients": world.clients, "worker_us": worker_us, "runs": found, **live,
             "rate": LIVE_CDRS_S}  # fmt: skip
 

@@ -12,16 +12,19 @@ import postgres
 import pytest
 from sqlalchemy import text
 
+from rater.core.catalog.compiled import compile_catalog
 from rater.core.catalog.specs import Content, PackageHistory, PackageSpec
-from rater.core.clients.state import id_order
+from rater.core.clients.state import ClientPackage, ClientState, HeldPeriod, Life, Waiting, id_order
 from rater.core.commands.records import Event, write_command, write_event
 from rater.core.journal.records import CONTROL_HEADER
 from rater.core.kinds import Do, EventType, TransactionType
 from rater.core.line.recycling import Recycled, note_headers
+from rater.core.notices import NOTICES
 from rater.core.reasons import Reason
 from rater.errors import Halt
 from rater.readmodel import lists, more_lists, schema, transaction_writing
 from rater.readmodel.asked import (
+    ClientPackages,
     Clients,
     Commands,
     Events,
@@ -33,8 +36,9 @@ from rater.readmodel.asked import (
     Transactions,
     WrongAskedError,
 )
+from rater.readmodel.client_writing import Turned
 from rater.readmodel.database import Database
-from rater.readmodel.decoding import Batch
+from rater.readmodel.decoding import Batch, Changed
 from rater.readmodel.standings import order_key
 from rater.readmodel.writing import Writer
 
@@ -337,3 +341,35 @@ def test_the_columns_of_types() -> None:
         "adjustment",
         "reversal",
     )
+
+
+def test_what_time_alone_changes(database: Database) -> None:
+    """What waits for funds is active until its period stops, and then pending, without any record of it."""
+    spec = PackageSpec(id="1", name="One", type="customer", currency="USD")
+    content = Content(base="USD", packages={"1": PackageHistory([(0, spec)], [(0, "active")])})
+    catalog = compile_catalog(content, 1, NOTICES)
+    life = Life(
+        numbered=1, count=1, periods=(HeldPeriod(1, AT_MS, AT_MS + 1000, AT_MS, 1),), first_ms=AT_MS,
+        waiting=Waiting("renewal", "funds", AT_MS, total=5),
+    )  # fmt: skip
+    held = ClientPackage("p", "1", None, 1, AT_MS, AT_MS, None, life=life)
+    state = ClientState("42", 3, 1, "Rose", None, "USD", "UTC", 0, None, None, None, {}, {}, [held], 0)
+    writer = Writer(database)
+    writer.catalog(1, content)
+    changed = {"42": Changed(3, state, (1, 7))}
+    writer.restore(changed, catalog, AT_MS)
+
+    def statuses() -> list[tuple[str, int | None]]:
+        with database.engine.connect() as run:
+            found = lists.client_packages(run, ClientPackages(), Page())
+        assert found.total == len(found.rows)
+        return [(row.status, row.period_stop_ms) for row in found.rows]
+
+    assert statuses() == [("active", AT_MS + 1000)]
+    assert writer.turned(AT_MS + 999, 9) == []
+    assert writer.turned(AT_MS + 1000, 9) == [Turned("42", 3, (1, 7))]
+    writer.restore(changed, catalog, AT_MS + 1000)
+    assert statuses() == [("pending", None)]
+    assert writer.turned(AT_MS + 10**9, 9) == []
+    writer.restore({"42": Changed(2, state, (0, 1))}, catalog, AT_MS)  # an older version changes nothing
+    assert statuses() == [("pending", None)]

@@ -61,6 +61,7 @@ class Following:
         self._db, self._metrics = database, metrics
         self._writer: Writer | None = None
         self._catalog: Catalog | None = None
+        self._asked = False
         self._looked_s = self._trimmed_s = 0.0
         self.progress = Progress(topics.commands, topics.transactions)
 
@@ -176,7 +177,8 @@ class Following:
         have = -1 if self._catalog is None else self._catalog.version
         newest = max(batch.marks.values(), key=lambda mark: mark.catalog, default=None)
         needed = max((one.state.catalog for one in batch.changed.values()), default=0)
-        if have < 0 or needed > max(have, 0 if newest is None else newest.catalog):
+        if not self._asked or needed > max(have, 0 if newest is None else newest.catalog):
+            self._asked = True  # marks that come later tell of later ones
             marks = await last_marks(self._client, self._topics.transactions, self._topics.partitions)
             known = [mark for mark in (*marks, newest) if mark is not None]
             newest = max(known, key=lambda mark: mark.catalog, default=None)
