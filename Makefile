@@ -93,7 +93,7 @@ test-upgrade: engine
 # The read model: killed 40 times while it follows, and its rules on SQLite and PostgreSQL (RATER_POSTGRES=FOLDER of initdb,
 # where it is not on the path; without root: apt-get download postgresql-15, dpkg -x).
 test-readmodel: $(STAMP)
-	RATER_POSTGRES_NEEDED=1 RATER_READMODEL_KILLS=40 $(BIN)/pytest tests/test_readmodel.py tests/line/test_readmodel.py $(PYTEST_ARGS)
+	RATER_FAULTS=all RATER_POSTGRES_NEEDED=1 RATER_READMODEL_KILLS=40 $(BIN)/pytest tests/test_readmodel.py tests/line/test_readmodel.py $(PYTEST_ARGS)
 
 # deploy/ with Helm itself, as a Python package of 250 MB, which other tests do not need: it is kept in .venv/helm. And
 # the demonstration, scraped by a real Prometheus: each panel has something to show.

@@ -82,19 +82,22 @@ def topics_of(settings: Settings) -> Topics:
 async def connect_store(settings: Settings, *, fixes: bool = True) -> Buckets:
     """Return the connected store. fixes: as of `Buckets.connect`."""
     redis = settings.redis
-    file, password = redis.password_file, redis.password
-    # What stands behind the `?` of the URL is for the library, which makes its own context then.
-    own_tls = redis.url.startswith("rediss://") and "ssl_" not in redis.url.partition("?")[2]
-    tls = (
-        Tls(redis.ssl_cafile, redis.ssl_certfile, redis.ssl_keyfile, check_hostname=redis.ssl_check_hostname)
-        if own_tls
-        else None
-    )
+    password, tls = _redis_login(settings)
     return await Buckets.connect(
         redis.url, prefix=redis.prefix, buckets=redis.buckets, lanes=settings.topics.partitions,
-        username=redis.username, password=Secret(file, password or "") if file else password,
-        timeout_s=redis.timeout_s, tls=tls, fixes=fixes,
+        username=redis.username, password=password, timeout_s=redis.timeout_s, tls=tls, fixes=fixes,
     )  # fmt: skip
+
+
+def _redis_login(settings: Settings) -> tuple[str | Secret | None, Tls | None]:
+    """Return the password, or the file that has it, and TLS where the URL asks for it."""
+    redis = settings.redis
+    who = Secret(file, redis.password or "") if (file := redis.password_file) else redis.password
+    # What stands behind the `?` of the URL is for the library, which makes its own context then.
+    if not redis.url.startswith("rediss://") or "ssl_" in redis.url.partition("?")[2]:
+        return who, None
+    files = redis.ssl_cafile, redis.ssl_certfile, redis.ssl_keyfile
+    return who, Tls(*files, check_hostname=redis.ssl_check_hostname)
 
 
 def catalogs_of(settings: Settings, native: Native | None = None) -> Catalogs:
@@ -289,7 +292,8 @@ def user() -> str:
 async def grow_topics(settings: Settings, progress: Callable[[str], None]) -> int:
     """Add partitions up to `topics.partitions`; returns how many lanes there were. See `jobs/growing.py`."""
     redis, client, topics = settings.redis, kafka_client(settings), topics_of(settings)
-    link = Link(redis.url, redis.username, redis.password, redis.timeout_s)
+    password, tls = _redis_login(settings)
+    link = Link(redis.url, redis.username, password, redis.timeout_s, tls)
     try:
         await link.open()
         # Not connected as a store: that would refuse another number of lanes than Redis has.

@@ -295,6 +295,7 @@ def follower(system: Any) -> subprocess.Popen[str]:
     )
 
 
+@pytest.mark.long
 async def test_killed(system_of: SystemOf, tmp_path: Path) -> None:
     """Killed at random while it is built and follows, its rows are those of the topics, none twice."""
     chance = random.Random(7)  # noqa: S311 - moments

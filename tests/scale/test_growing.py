@@ -103,8 +103,7 @@ async def ready(worker: Any) -> bool:
 async def test_what_cannot_be_done_is_refused(system_of: SystemOf) -> None:
     """Fewer partitions, or more where buckets would change lanes: a sentence, and nothing is changed."""
     narrow = await system_of(partitions=BEFORE)
-    async with app.opened_store(narrow.settings):
-        pass  # it fixes the numbers
+    await (await app.connect_store(narrow.settings)).close()  # it fixes the numbers
     for partitions, why in ((AFTER, "redis.buckets is 4, more than the 2 partitions"), (1, "taken away")):
         other = await system_of(partitions=partitions)
         with pytest.raises(Halt, match=why):

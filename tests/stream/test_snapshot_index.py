@@ -42,8 +42,10 @@ def test_clients_of_another_number_of_buckets_are_not_put_in_place() -> None:
     assert not index.is_latest(0, ClientHead(bucket_of(other, 4), other, (7,)))
 
 
-def test_a_round_of_another_number_of_lanes_is_none() -> None:
-    """Its positions are of other partitions."""
+def test_a_round_of_more_lanes_is_none() -> None:
+    """Its positions are of partitions that are not there; one of fewer was made before some were added."""
     index = SnapshotIndex(2, 4)
-    index.add(0, RoundHead(0, (7,), 0, 1, 4))
+    index.add(0, RoundHead(0, (7, 8, 9), 0, 1, 4))
     assert index.usable(0) is None
+    index.add(1, fewer := RoundHead(0, (7,), 0, 1, 4))
+    assert index.usable(0) == fewer

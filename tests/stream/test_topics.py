@@ -179,15 +179,18 @@ async def test_missing_topics_and_wrong_partition_counts_are_named(
     right = {spec.name: (2, spec.settings) for spec in made.specs(1) if spec.name != made.events}
     wrong = {made.cdrs: 1, made.transactions: 3, few: 1, many: 3, made.snapshots: 1}
     await make_topics(right | {name: (count, right[name][1]) for name, count in wrong.items()})
-    own = "but topics.partitions is 2; set topics.partitions to {}, or recreate the topic before the first"
+    own = (
+        "but topics.partitions is 2; set topics.partitions to {}, or, for more lanes, add some by "
+        "`rater topics grow`"
+    )
     others = (
         "but there are only 2 lanes, so nobody would read the others; recreate it with at most 2, or raise "
         "topics.partitions"
     )
     assert await made.check(client) == [
-        f"{made.cdrs}: has 1 partitions, {own.format(1)} start",
+        f"{made.cdrs}: has 1 partitions, {own.format(1)}",
         f"{many}: has 3 partitions, {others} before the first start",
-        f"{made.transactions}: has 3 partitions, {own.format(3)} start",
+        f"{made.transactions}: has 3 partitions, {own.format(3)}",
         f"{made.events}: the topic is missing; create it by `rater topics create`",
     ]
 

@@ -131,6 +131,8 @@ def restore(bucket: Bucket, what: Restore, lanes: int) -> RestoreReply:
         what.clients or what.accounts or what.members or what.floors is not None
     ):
         return RestoreReply(status, own.number, noted.whole, own.floor, own.base)
+    if what.floors == [] and noted.begun:  # who finds no snapshots comes too late to say so
+        return RestoreReply(status, own.number, None, own.floor, 0)
     for row in what.clients:
         _put(bucket, row)
     bucket.accounts.update(what.accounts)
