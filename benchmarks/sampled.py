@@ -22,7 +22,7 @@ from typing import Any
 from rater.cli import main
 
 EVERY_S = 0.002
-_INSTALLED = re.compile(r"^.*(/site-packages/|/src/|/lib/python3[.0-9]*/)")
+_INSTALLED = re.compile(r"^.*(/site-packages/|/src/|/benchmarks/|/lib/python3[.0-9]*/)")
 
 
 class Sampler:
