@@ -162,8 +162,8 @@ async def test_all_that_a_demo_publishes() -> None:
     ]
     assert wrong[:20] == []
     seen = Counter(one.topic for one in records if one.value is not None)
-    # Snapshots come once a day: tests/line/test_snapshots.py has some. Of so few calls none may be rejected: the
-    # golden cases have each reason.
+    # Snapshots come once a day: tests/line/test_snapshots.py has some. Of so few calls none may be rejected:
+    # the golden cases have each reason.
     assert set(OWN_TOPICS) - {"snapshots", "rejected"} <= set(seen), seen
     assert seen["cdrs"] >= CALLS
     types = Counter(
