@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 
 import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from rater.admin.package_values import ROWS, empty, of_form, of_spec, to_row
 from rater.admin.pages.package_form import _counted
+from rater.admin.requests import DidLimitBody, DiscountBody, FeeBody, LimitBody, PackageBody
 from rater.core.catalog.specs import (
     Content,
     DidLimitSpec,
@@ -102,3 +104,20 @@ def test_what_is_no_number_is_left_to_who_reads_it() -> None:
     assert {fault.path: fault.value for fault in read.faults} == {
         "package.priority": "first", "package.period": "75 hours",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("body", "spec"),
+    [
+        (PackageBody, PackageSpec),
+        (FeeBody, FeeSpec),
+        (DiscountBody, DiscountSpec),
+        (DidLimitBody, DidLimitSpec),
+        (LimitBody, LimitSpec),
+    ],
+)
+def test_the_api_takes_each_field_of_a_package(
+    body: type[msgspec.Struct], spec: type[msgspec.Struct]
+) -> None:
+    """What is sold gets a field: the API has it too."""
+    assert set(body.__struct_fields__) == set(spec.__struct_fields__)

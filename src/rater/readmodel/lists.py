@@ -84,8 +84,7 @@ def transactions(run: Connection, asked: asking.Transactions, page: Page) -> Lis
         total = kept(run, "transactions/all" if asked.reversals else "transactions")
     else:
         total = number(run, [base.with_only_columns(t.c.place).where(*where)])
-    rows = [_transaction(row) for row in found.rows]
-    return Listed(rows=rows, next=found.next, previous=found.previous, total=total)
+    return found.listed(_transaction, total)
 
 
 def _of_id(asked: str) -> Any:
@@ -133,8 +132,7 @@ def clients(run: Connection, asked: asking.Clients, page: Page) -> Listed[Client
         ]
         found = find(run, branches, Order((c.c.name_key, c.c.key), ("", "")), page)
         total = number(run, branches)
-    rows = [_client(row) for row in found.rows]
-    return Listed(rows=rows, next=found.next, previous=found.previous, total=total)
+    return found.listed(_client, total)
 
 
 def _client(row: Row[Any]) -> ClientRow:
@@ -175,8 +173,7 @@ def client_packages(
     else:
         package = "" if asked.package is None else f"/{asked.package}"
         total = kept(run, *(f"client_packages/{STATUSES[of]}{package}" for of in statuses))
-    rows = [_client_package(row) for row in found.rows]
-    return Listed(rows=rows, next=found.next, previous=found.previous, total=total)
+    return found.listed(_client_package, total)
 
 
 def _client_package(row: Row[Any]) -> ClientPackageRow:
@@ -197,8 +194,7 @@ def pending_charges(
     branches = [select(p).where(p.c.since_ms.is_not(None), *mine)]
     found = find(run, branches, Order((p.c.since_ms, p.c.client_key, p.c.seat), (0, "", 0)), page)
     total = kept(run, "pending_charges") if asked.client is None else number(run, branches)
-    rows = [_pending_charge(row, _charge(row.charge)) for row in found.rows]
-    return Listed(rows=rows, next=found.next, previous=found.previous, total=total)
+    return found.listed(lambda row: _pending_charge(row, _charge(row.charge)), total)
 
 
 def _pending_charge(row: Row[Any], charge: Charge) -> PendingChargeRow:

@@ -32,8 +32,7 @@ def packages(run: Connection, asked: asking.Packages, page: Page) -> Listed[Pack
     branches = [select(p).where(*where)]
     found = find(run, branches, Order((p.c.key,), ("",)), page)
     names = {row.id: [f"client_packages/{of}/{row.id}" for of in ("pending", "active")] for row in found.rows}
-    rows = [_package(row, kept(run, *names[row.id])) for row in found.rows]
-    return Listed(rows=rows, next=found.next, previous=found.previous, total=number(run, branches))
+    return found.listed(lambda row: _package(row, kept(run, *names[row.id])), number(run, branches))
 
 
 def _package(row: Row[Any], assigned: int) -> PackageRow:
@@ -63,8 +62,7 @@ def dids(run: Connection, asked: asking.Dids, page: Page) -> Listed[DidRow]:
     shown = select(d, h.c.client, h.c.account, h.c.client_package, h.c.hold_until_ms)
     branches = [shown.outerjoin(h, h.c.number == d.c.number).where(*where)]
     found = find(run, branches, Order((d.c.number,), ("",)), page)
-    rows = [_did(row) for row in found.rows]
-    return Listed(rows=rows, next=found.next, previous=found.previous, total=number(run, branches))
+    return found.listed(_did, number(run, branches))
 
 
 def _did(row: Row[Any]) -> DidRow:
@@ -93,8 +91,7 @@ def rejected(run: Connection, asked: asking.RejectedRecords, page: Page) -> List
         total = kept(run, "rejected" if asked.reason is None else f"rejected/{asked.reason}")
     else:
         total = number(run, branches)
-    rows = [_rejected(row) for row in found.rows]
-    return Listed(rows=rows, next=found.next, previous=found.previous, total=total)
+    return found.listed(_rejected, total)
 
 
 def _rejected(row: Row[Any]) -> RejectedRow:
@@ -120,8 +117,7 @@ def events(run: Connection, asked: asking.Events, page: Page) -> Listed[EventRow
         total = kept(run, "events" if asked.type is None else f"events/{asked.type}")
     else:
         total = number(run, branches)
-    rows = [_event(row) for row in found.rows]
-    return Listed(rows=rows, next=found.next, previous=found.previous, total=total)
+    return found.listed(_event, total)
 
 
 def _event(row: Row[Any]) -> EventRow:
@@ -145,8 +141,7 @@ def commands(run: Connection, asked: asking.Commands, page: Page) -> Listed[Comm
     found = find(run, branches, by_time(c), page)
     counted = [select(c.c.place).where(*where)]
     total = kept(run, "commands") if asked == asking.Commands() else number(run, counted)
-    rows = [_command(row) for row in found.rows]
-    return Listed(rows=rows, next=found.next, previous=found.previous, total=total)
+    return found.listed(_command, total)
 
 
 def _command(row: Row[Any]) -> CommandRow:
@@ -165,8 +160,8 @@ def jobs(run: Connection, asked: asking.Jobs, page: Page) -> Listed[JobRow]:
     where = [] if asked.open is None else [j.c.clients > ended if asked.open else j.c.clients <= ended]
     branches = [select(j).where(*where)]
     found = find(run, branches, Order((j.c.started_ms, j.c.job), (0, ""), down=True), page)
-    rows = [JobRow(**row._mapping) for row in found.rows]  # noqa: SLF001 - its public name has an underscore
-    return Listed(rows=rows, next=found.next, previous=found.previous, total=number(run, branches))
+    # Its public name has an underscore.
+    return found.listed(lambda row: JobRow(**row._mapping), number(run, branches))  # noqa: SLF001
 
 
 def numbers(run: Connection) -> dict[str, int]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 from sqlalchemy import Column, Connection, Row, Select, func, literal, select, tuple_, union_all
 
-from rater.readmodel.asked import COUNT_MAX, Key, Page, checked, read_key, write_key
+from rater.readmodel.asked import COUNT_MAX, Key, Listed, Page, checked, read_key, write_key
+
+_R = TypeVar("_R")
 
 
 class Order(NamedTuple):
@@ -33,6 +35,11 @@ class Found(NamedTuple):
     rows: list[Row[Any]]
     next: str | None
     previous: str | None
+
+    def listed(self, made: Callable[[Row[Any]], _R], total: int | None) -> Listed[_R]:
+        """Return the page as it is shown. made: what a row is shown as."""
+        rows = [made(row) for row in self.rows]
+        return Listed(rows=rows, next=self.next, previous=self.previous, total=total)
 
 
 def find(run: Connection, branches: Sequence[Select[Any]], order: Order, page: Page) -> Found:
