@@ -6,6 +6,7 @@ import asyncio
 import socket
 from typing import TYPE_CHECKING, Any
 
+import aiokafka.client
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import (
@@ -96,6 +97,28 @@ async def test_a_cancelled_start_is_stopped_in_the_background() -> None:
         await started(lambda: away, 60)
     await settle()
     assert away.stopped
+
+
+@pytest.mark.kafka
+async def test_a_start_that_is_cancelled_leaves_no_connection(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not the first one either, by which aiokafka asks who is there."""
+    made: list[Any] = []
+    connect = aiokafka.client.create_conn
+
+    async def connected(*place: Any, **more: Any) -> Any:
+        made.append(await connect(*place, **more))
+        asyncio.get_running_loop().call_soon(task.cancel)
+        return made[-1]
+
+    monkeypatch.setattr(aiokafka.client, "create_conn", connected)
+    task = asyncio.create_task(started(lambda: connecting.consumer(scene.client), 30))
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await settle()
+    assert [one.connected() for one in made] == [False] * len(made)
+    assert made
 
 
 async def test_shutting_a_client_that_hangs_ends(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -72,22 +72,39 @@ async def started(make: Callable[[], C], deadline_s: float) -> C:
     until = time.monotonic() + deadline_s
     while True:
         client = make()
+        starting = asyncio.ensure_future(client.start())
         try:
             async with asyncio.timeout(max(until - time.monotonic(), RETRY_S)):
-                await client.start()
+                await asyncio.shield(starting)
         except FORBIDDEN as error:
             await shut(client)
             raise Halt(refusal(error)) from error
         except (KafkaError, OSError, TimeoutError, *NOBODY) as error:
+            _give_up(starting)
             await shut(client)
             if time.monotonic() + RETRY_S > until:
                 raise StreamDown(f"Kafka is not reachable ({_why(error)})") from error
             await asyncio.sleep(RETRY_S)
         except BaseException:
-            later(shut(client))
+            later(_shut_once_started(client, starting))
             raise
         else:
             return client
+
+
+async def _shut_once_started(client: Any, starting: asyncio.Future[None]) -> None:
+    """Stop a client whose start nobody waits for any more.
+
+    aiokafka leaves the first connection open where its start is cancelled while it asks who is there.
+    """
+    await asyncio.wait([starting], timeout=STOP_S)
+    _give_up(starting)
+    await shut(client)
+
+
+def _give_up(starting: asyncio.Future[None]) -> None:
+    starting.cancel()
+    ignore(starting)
 
 
 def _why(error: BaseException) -> str:
