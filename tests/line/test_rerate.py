@@ -37,6 +37,8 @@ pytestmark = pytest.mark.kafka
 SystemOf = Callable[..., Awaitable[Any]]
 MINUTE = 60_000
 STEPS = ("rerate_started", "rerate_done")
+BEGAN = time.strftime("%Y-%m-%d", time.gmtime(time.time() - 45 * 86_400))
+"""When client packages began: in no month of theirs do the last hours lie in two periods."""
 
 
 def catalog(price: str = "0.60", codes: str = "380", limit: int = 10, more: str = "") -> bytes:
@@ -55,7 +57,7 @@ clients:
   - {{id: "2", name: Bud, currency: USD, time_zone: UTC, balance: "100", accounts: [],
      rate_tables: {{orig: {{calls: retail}}}}}}
 client_packages:
-  - {{id: "7", client: "1", package: "1", start_date: 2026-10-01T00:00:00Z, activate_in_past: true}}
+  - {{id: "7", client: "1", package: "1", start_date: {BEGAN}, activate_in_past: true}}
 {more}
 """.encode()
 
@@ -171,7 +173,7 @@ async def test_what_a_job_has_made_is_explained(system_of: SystemOf) -> None:
     event = f"""  - {{id: "2", name: One, type: customer, currency: USD, period: 1 month, {fees},
      limits: [{{id: m, type: volume, service: calls, code: "380*", limit: 1}}]}}
 clients:"""
-    more = '  - {id: "8", client: "2", package: "2", start_date: 2026-10-01, activate_in_past: true}'
+    more = f'  - {{id: "8", client: "2", package: "2", start_date: {BEGAN}, activate_in_past: true}}'
 
     def whole(codes: str) -> bytes:
         return catalog(codes=codes, more=more).replace(b"clients:", event.encode(), 1)
