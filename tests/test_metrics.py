@@ -48,6 +48,7 @@ NAMES = {
     "rater_catalog_version",
     "rater_audit_drift",
     "rater_audit_timestamp_seconds",
+    "rater_audit_every_seconds",
     "rater_engine_returned_total",
     "rater_build_info",
 }

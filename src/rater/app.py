@@ -7,7 +7,6 @@ import gc
 import getpass
 import os
 import socket
-import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
@@ -23,7 +22,7 @@ from rater.core.instants import DAY_MS, HOUR_MS
 from rater.core.journal.auditing import Ledger
 from rater.core.journal.snapshots import Digest
 from rater.core.line.recycling import Choice
-from rater.errors import Halt, NoCatalog, Wait
+from rater.errors import Halt, NoCatalog
 from rater.health import HealthServer
 from rater.jobs.audit import Progress
 from rater.jobs.audit import audit as run_audit
@@ -35,7 +34,7 @@ from rater.jobs.load import Loaded, Loader
 from rater.jobs.recycle import Recycling, Report
 from rater.jobs.rerate_reading import Sources
 from rater.jobs.rerate_sending import JobCommands
-from rater.jobs.running_audit import Round, RunningAudit
+from rater.jobs.running_audit import Round, RunningAudit, rounds
 from rater.logins import Secret, Tls
 from rater.metrics import Metrics
 from rater.queries import catalog as catalog_queries
@@ -121,6 +120,11 @@ def native_engine(settings: Settings) -> Native | str:
     return Native(writes=True)
 
 
+def _native(settings: Settings) -> Native | None:
+    engine = native_engine(settings)
+    return None if isinstance(engine, str) else engine
+
+
 @asynccontextmanager
 async def opened_store(settings: Settings, *, fixes: bool = False) -> AsyncIterator[Buckets]:
     """Connect the store, by default to read it, and close it in the end."""
@@ -187,8 +191,7 @@ async def connected(
     problems = problems or await topics.problems(client, deadline_s=deadline_s)
     if problems:
         raise Halt("\n".join(problems))
-    engine = native_engine(settings)
-    native = None if isinstance(engine, str) else engine
+    native = _native(settings)
     problems = await uncovered(client, topics, settings.redis.buckets)
     if problems:
         raise Halt("\n".join(problems))
@@ -327,8 +330,7 @@ async def rerating(
     problems = [*faults, *await topics.check(client)]
     if problems:
         raise Halt("\n".join(problems))
-    engine = native_engine(settings)
-    native = None if isinstance(engine, str) else engine
+    native = _native(settings)
     catalogs = catalogs_of(settings, native)
     newest = partial(catalog_queries.newest, client, topics, catalogs)
     catalog = await newest()
@@ -421,27 +423,7 @@ async def audits(
         running = RunningAudit(
             client, topics, store, audited, lambda: _inventory(settings, catalogs), every_s
         )
-        yield port, _rounds(settings, running, metrics, every_s, progress)
-
-
-async def _rounds(
-    settings: Settings, running: RunningAudit, metrics: Metrics, every_s: int, progress: Progress | None
-) -> AsyncIterator[Round]:
-    count_at = 0.0
-    while True:
-        try:
-            found = await running.round(progress)
-            progress = None  # what comes after the first reading is short
-            metrics.audited(found.findings_total)
-            began = time.monotonic()
-            if began >= count_at:  # it asks for all clients, so it takes a hundredth of the time at most
-                metrics.pending_charges(await count_pending(settings))
-                count_at = time.monotonic() + 100 * (time.monotonic() - began)
-        except Wait as error:
-            log.warning("the audit waits", reason=str(error))
-        else:
-            yield found
-        await asyncio.sleep(every_s)
+        yield port, rounds(running, metrics, every_s, lambda: count_pending(settings), progress)
 
 
 async def count_pending(settings: Settings) -> int:

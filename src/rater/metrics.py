@@ -246,6 +246,10 @@ TABLE = (
         "gauge", "rater_audit_timestamp_seconds",
         "When the last audit of this process ended, as a Unix time; 0: none did.",
     ),
+    Metric(
+        "gauge", "rater_audit_every_seconds",
+        "How long this process waits between two audits; 0: it audits not.",
+    ),
 )  # fmt: skip
 """All of rater's metrics, in the order in which they are shown."""
 
@@ -363,6 +367,10 @@ class Metrics:
                 "tzdata": INSTALLED if catalog is None else catalog.zones.name,
             }
         )  # fmt: skip
+
+    def audits_every(self, seconds: int) -> None:
+        """Tell how long an audit that goes on waits between two rounds."""
+        self._gauges["rater_audit_every_seconds"].set(seconds)
 
     def audited(self, differences: int) -> None:
         """Tell what an audit found that has just ended."""

@@ -82,7 +82,8 @@ def test_pods_run_what_exists(name: str, tmp_path: Path, monkeypatch: pytest.Mon
         is_command(command)
         settings = written(name, spec, tmp_path, monkeypatch)
         if made["kind"] == "Deployment":
-            assert container["ports"] == [{"name": "metrics", "containerPort": settings.metrics.port}]
+            port = settings.admin.port if command == ["admin"] else settings.metrics.port
+            assert container["ports"] == [{"name": "metrics", "containerPort": port}]
             assert settings.metrics.host == "0.0.0.0"  # noqa: S104
             probes = [container[probe]["httpGet"]["path"] for probe in ("livenessProbe", "readinessProbe")]
             assert probes == ["/livez", "/readyz"]
@@ -115,6 +116,7 @@ def test_settings_reach_the_pods() -> None:
     assert told["logs"] == {"format": "json", "level": "warning"}
     assert told["events"] == {"limit_percents": [80, 100]}
     assert told["sources"] == {"pbx1": {"topic": "pbx1_cdr", "map": "asterisk"}}
+    assert (told["admin"]["host"], told["admin"]["tokens"][0]["name"]) == ("0.0.0.0", "anna")  # noqa: S104
     assert one("all", "ConfigMap", "-topics-settings")["data"]["rater.toml"] == text
 
 
@@ -125,7 +127,7 @@ def test_selectors_meet_their_pods() -> None:
         for made in objects("all")
         if made["kind"] == "Deployment"
     }
-    assert pods.keys() == {"rater-worker", "rater-audit"}
+    assert pods.keys() == {"rater-worker", "rater-audit", "rater-admin"}
     for made in objects("all"):
         if made["kind"] in {"Service", "PodDisruptionBudget", "Deployment"}:
             selector = made["spec"]["selector"]

@@ -119,11 +119,25 @@ def test_the_compose_file_is_one() -> None:
 def test_each_service_of_ours_has_settings_and_a_command() -> None:
     """Names of settings that nobody knows would do nothing."""
     ours = {name: one for name, one in services().items() if one["image"] == "rater"}
-    assert ours.keys() == {"topics", "worker", "audit"}
+    assert ours.keys() == {"topics", "worker", "audit", "admin"}
     for one in ours.values():
         assert settings(one["environment"]).kafka.bootstrap_servers == "kafka:9092"
         assert (one["read_only"], one["cap_drop"]) == (True, ["ALL"])
         is_command(one["command"])
+
+
+def test_the_console_has_settings(tmp_path: Path) -> None:
+    """It listens outside of its container, by a token that is mounted there, and keeps what it has read."""
+    whole, path = yaml.safe_load(COMPOSE.read_text("utf-8")), tmp_path / "rater.toml"
+    path.write_text(whole["configs"]["admin"]["content"], "utf-8")
+    found, service = load(str(path), {}, {}), services()["admin"]
+    assert isinstance(found, Settings), found
+    assert found.admin.host == "0.0.0.0"  # noqa: S104
+    assert service["ports"] == [f"127.0.0.1:{found.admin.port}:{found.admin.port}"]
+    assert [one.token_file for one in found.admin.tokens or ()] == [f"/run/secrets/{service['secrets'][0]}"]
+    (volume,) = service["volumes"]
+    assert (found.admin.database or "").startswith(f"sqlite:///{volume.split(':')[1]}/")
+    assert f"install -d -o 65532 -g 65532 {volume.split(':')[1]}\n" in DOCKERFILE.read_text("utf-8")
 
 
 def mounts() -> Iterator[str]:
@@ -146,16 +160,21 @@ def test_prometheus_scrapes_the_services() -> None:
     """Its targets are services' names and the port that the settings have."""
     config = yaml.safe_load((DEPLOY / "prometheus" / "prometheus.yaml").read_text("utf-8"))
     jobs = {job["job_name"]: job for job in config["scrape_configs"]}
-    assert jobs.keys() == {"rater", "rater-audit"}
+    assert jobs.keys() == {"rater", "rater-audit", "rater-admin"}
     (dns,) = jobs["rater"]["dns_sd_configs"]
     assert set(dns["names"]) <= services().keys()
     assert dns["port"] == Settings().metrics.port
     (static,) = jobs["rater-audit"]["static_configs"]
     assert static["targets"] == [f"audit:{Settings().metrics.port}"]
+    (static,) = jobs["rater-admin"]["static_configs"]
+    assert static["targets"] == [f"admin:{Settings().admin.port}"]
 
 
 # ---------------------------------------------------------------- systemd
-@pytest.mark.parametrize(("unit", "instance"), [("rater@.service", "9464"), ("rater-audit.service", "")])
+@pytest.mark.parametrize(
+    ("unit", "instance"),
+    [("rater@.service", "9464"), ("rater-audit.service", ""), ("rater-admin.service", "")],
+)
 def test_systemd_takes_the_unit(unit: str, instance: str, tmp_path: Path) -> None:
     """Its own check says nothing, not even a warning; it returns 0 for an unknown key."""
     text = (UNITS / unit).read_text("utf-8")

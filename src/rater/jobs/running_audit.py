@@ -6,11 +6,14 @@ something was read, at what differed before, and at the next of all clients and 
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
+import structlog
 from msgspec import Struct
 
 from rater.core.clients.state import did_name
@@ -20,9 +23,12 @@ from rater.errors import Wait
 from rater.jobs.audit import Progress, fold, read_on
 from rater.jobs.audit_file import AuditFile
 from rater.jobs.audit_looks import Looks
+from rater.metrics import Metrics
 from rater.store.buckets import Buckets
 from rater.stream.journal import removed
 from rater.stream.topics import Topics
+
+log = structlog.get_logger()
 
 RECORDS_AT_ONCE = 20_000
 """Records of the journal that are added to the file in one transaction of it."""
@@ -157,3 +163,32 @@ class RunningAudit:
         inventory = self._looks.inventory = await self._inventory()
         for number in inventory or ():
             yield did_name(number)
+
+
+async def rounds(
+    running: RunningAudit,
+    metrics: Metrics,
+    every_s: int,
+    count_pending: Callable[[], Awaitable[int]],
+    progress: Progress | None,
+) -> AsyncIterator[Round]:
+    """Yield rounds without end, `every_s` seconds apart, and have metrics tell of them.
+
+    What ends one that cannot be gone on with is told in the log, and the next begins. Raises Halt.
+    """
+    metrics.audits_every(every_s)
+    count_at = 0.0
+    while True:
+        try:
+            found = await running.round(progress)
+            progress = None  # what comes after the first reading is short
+            metrics.audited(found.findings_total)
+            began = time.monotonic()
+            if began >= count_at:  # it asks for all clients, so it takes a hundredth of the time at most
+                metrics.pending_charges(await count_pending())
+                count_at = time.monotonic() + 100 * (time.monotonic() - began)
+        except Wait as error:
+            log.warning("the audit waits", reason=str(error))
+        else:
+            yield found
+        await asyncio.sleep(every_s)

@@ -12,7 +12,7 @@ app.kubernetes.io/component: {{ .component }}
 {{- end }}
 
 {{- define "rater.toml" -}}
-# Written by the chart from `settings` and `sources` of its values.
+# Written by the chart from `settings`, `sources` and `admin.settings` of its values.
 {{- $own := dict "metrics" (dict "host" "0.0.0.0" "port" 9464) "logs" (dict "format" "json") }}
 {{- range $section, $keys := mergeOverwrite $own (deepCopy .Values.settings) }}
 
@@ -25,9 +25,13 @@ app.kubernetes.io/component: {{ .component }}
 
 {{ . }}
 {{- end }}
+{{- if .Values.admin.enabled }}
+
+{{ .Values.admin.settings }}
+{{- end }}
 {{- end }}
 
-{{- /* A pod of rater: root, component, args, resources, grace; probes where it serves. */ -}}
+{{- /* A pod of rater: root, component, args, resources, grace; probes where it serves; keeps: the volume of what it writes. */ -}}
 {{- define "rater.pod" -}}
 metadata:
   labels:
@@ -52,7 +56,7 @@ spec:
       args: {{ concat (list "--config" "/etc/rater/rater.toml") .args | toJson }}
       {{- if .serves }}
       ports:
-        - {name: metrics, containerPort: 9464}
+        - {name: metrics, containerPort: {{ .port | default 9464 }}}
       # It answers from the loop that rates. Not ready is no reason to restart: it waits for Kafka and Redis by itself.
       livenessProbe:
         httpGet: {path: /livez, port: metrics}
@@ -74,11 +78,18 @@ spec:
         {{- if .root.Values.secretName }}
         - {name: secrets, mountPath: /run/secrets/rater, readOnly: true}
         {{- end }}
+        {{- if .keeps }}
+        - {name: kept, mountPath: /var/lib/rater}
+        {{- end }}
   volumes:
     - name: settings
       configMap: {name: {{ .settings }}}
     {{- with .root.Values.secretName }}
     - name: secrets
       secret: {secretName: {{ . }}, defaultMode: 288}
+    {{- end }}
+    {{- with .keeps }}
+    - name: kept
+      {{- toYaml . | nindent 6 }}
     {{- end }}
 {{- end }}

@@ -35,8 +35,8 @@ from rater.core.periods import canonical_when
 from rater.core.reasons import Reason, shown
 from rater.core.sources.values import TIME_MS_MAX
 
-CHUNK_CLIENTS_MAX = 400
-"""Clients of one chunk: one script call writes them all, about 2 ms of the server's time."""
+CHUNK_CLIENTS_MAX = 200
+"""Clients of one chunk: one script call writes them all, about 1 ms of the server's time."""
 CHUNK_ACCOUNTS_MAX = 5000
 TICK_CLIENTS_MAX = 100
 """Clients of one tick: some 10 ms of a lane's time."""
