@@ -492,6 +492,7 @@ impl View {
                     memo.opened.clear();
                 }
                 let (account, service) = (account.map(Into::into), service.into());
+                memo.opened.reserve_exact(1);
                 memo.opened.push(OpenedKey { account, service, vendor, spans });
             }
         }

@@ -170,7 +170,7 @@ pub fn open(
 ) -> Result<Opened, ()> {
     let (mut from_ms, mut until_ms) = (BEGINNING_MS, NEVER_MS);
     let mut found: Vec<(usize, Period)> = Vec::new();
-    let mut packages: Vec<PeriodText> = Vec::new();
+    let mut packages: Vec<PeriodText> = Vec::with_capacity(view.packages.len()); // exactly: it stays for long
     let mut stops_ms = vec![NEVER_MS; view.packages.len()];
     packages.resize_with(view.packages.len(), PeriodText::default);
     for (group, held) in view.packages.iter().enumerate() {
@@ -209,7 +209,8 @@ pub fn open(
         .filter(|(_, period)| period.version.charge_on_event)
         .map(|(group, period)| ByEvent { group, period })
         .collect();
-    let (packed, catalog) = (packed.0, catalog.serial);
+    let (mut packed, catalog) = (packed.0, catalog.serial);
+    packed.shrink_to_fit();
     Ok(Opened { catalog, from_ms, until_ms, packages, packed, stops_ms, offers, foreign, by_event })
 }
 
