@@ -232,7 +232,7 @@ def gathered(selection: Selection, records: list[Any], waiting: Iterable[bytes] 
         ]
     )
     told = gathering.take(sorting, batch.first, batch.records, 0, len(records))
-    return list(entries_of(sorting.sorted())), *told
+    return list(entries_of(sorting.run(2**20))), *told
 
 
 def effect_of(value: bytes, offset: int) -> Effect:

@@ -62,7 +62,7 @@ def small() -> Iterator[None]:
     with (
         patch.object(calls, "TOGETHER", TOGETHER), patch.object(rerate_calls, "TOGETHER", TOGETHER),
         patch.object(spooling, "TOGETHER", TOGETHER), patch.object(spooling, "SORTED_BYTES", 400),
-        patch.object(spooling, "PARTS_MAX", 3), patch.object(spooling, "SPOOLED_BYTES", 300),
+        patch.object(spooling, "PARTS_MAX", 3), patch.object(spooling, "CHUNK_BYTES", 300),
     ):  # fmt: skip
         yield
 
@@ -112,7 +112,7 @@ def test_runs_are_sorted(entries: list[Sorted]) -> None:
         for one in entries:
             sorting.add(*one)
         assert sorting.size() == sum(len(of) + len(raw) for of, raw in entries)
-        assert list(entries_of(sorting.sorted())) == sorted(entries)
+        assert list(entries_of(b"".join(iter(lambda: sorting.run(10), b"")))) == sorted(entries)
     runs = [written(sorted(entries[at::3])) for at in range(3)]
     files: list[Any] = [_File(run) for run in runs[:2]]
     merged, found = engine.Merged(files, runs[2], ""), b""

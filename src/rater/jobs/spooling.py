@@ -15,7 +15,7 @@ from rater.core.rerating.sorting import Sorted
 from rater.errors import Halt
 
 if TYPE_CHECKING:
-    from rater.native.engine import SomeCalls
+    from rater.native.engine import Merged, SomeCalls, Sorting
     from rater.native.holding import Native
 
 SORTED_MAX = 50_000
@@ -25,6 +25,8 @@ SPOOLED_BYTES = 4 * 2**20
 """A list stays in memory up to this size."""
 PARTS_MAX = 64
 """So many sorted parts of a size become one: each is an open file, and a process may have a thousand."""
+CHUNK_BYTES = 2**18
+"""Written at once, where entries come natively."""
 _BUFFER_BYTES = 2**16
 _BROKEN = (
     "the native engine panicked over sorted calls: run it again with RATER_WORKER__ENGINE=python, and "
@@ -103,6 +105,10 @@ class _Part:
 def _entry(of: Sorted) -> bytes:
     key, raw = of
     return _lengths.pack(len(key), len(raw)) + key + raw
+
+
+def _chunks(of: Sorting | Merged) -> Iterator[bytes]:
+    return iter(partial(of.run, CHUNK_BYTES), b"")
 
 
 def _opened() -> IO[bytes]:
@@ -187,12 +193,14 @@ class NativeSorter:
         """Have what was added go to a file, where it is much."""
         if self.now.size() >= SORTED_BYTES:
             with self._watching():
-                self._parts.put([self.now.sorted()])
+                self._parts.put(_chunks(self.now))
 
     def calls(self, code: str) -> Iterator[SomeCalls]:
         """Yield the clients' calls, once. code: as `sorting.latest` takes it."""
         with self._watching():
-            found = self._native.merged([part.file() for part in self._parts], self.now.sorted(), code)
+            found = self._native.merged(
+                [part.file() for part in self._parts], b"".join(_chunks(self.now)), code
+            )
             while (some := found.calls(TOGETHER)) is not None:
                 yield some
 
@@ -201,8 +209,7 @@ class NativeSorter:
         self._parts.close()
 
     def _merged(self, parts: list[_Part]) -> Iterator[bytes]:
-        found = self._native.merged([part.file() for part in parts], b"", "")
-        return iter(partial(found.run, SPOOLED_BYTES), b"")
+        return _chunks(self._native.merged([part.file() for part in parts], b"", ""))
 
     @contextmanager
     def _watching(self) -> Iterator[None]:

@@ -199,10 +199,10 @@ class Sorting:
         """Add one."""
     def size(self) -> int:
         """Return how many bytes they are."""
-    def sorted(self) -> bytes:
-        """Return all as a run, in order, and begin anew.
+    def run(self, size: int) -> bytes:
+        """Return the next entries as a run, in order, of so many bytes or somewhat more; add none meanwhile.
 
-        Of each: its lengths (4 + 4 bytes), the key, what is kept.
+        Of each: its lengths (4 + 4 bytes), the key, what is kept. b"": there are none, and it begins anew.
         """
 
 SomeCalls: TypeAlias = tuple[str, list[tuple[bytes, bytes]], bytes, list[int]]

@@ -7,10 +7,11 @@ use crate::told::{self, CALL, KEPT_NOWHERE};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use std::cmp::Ordering;
-use std::io::Write;
 
+/// Ahead of a call in a part.
+const LENGTH: usize = 4;
 /// Ahead of an entry in a run: how long its key is, and what is kept under it.
-const LENGTHS: usize = 8;
+const LENGTHS: usize = 2 * LENGTH;
 /// Bytes at a key's end: the revision, and whether it was reversed.
 const REVISION: usize = 9;
 /// Read of a run at once.
@@ -27,13 +28,18 @@ fn head_of(key: &[u8]) -> u128 {
     u128::from_be_bytes(head)
 }
 
-fn put_entry(key: &[u8], raw: &[u8], out: &mut impl Write) -> PyResult<()> {
+fn put_entry(key: &[u8], raw: &[u8], out: &mut Vec<u8>) -> PyResult<()> {
     for bytes in [key, raw] {
-        let size = u32::try_from(bytes.len()).map_err(|_| fault("an entry of 4 GiB"))?;
-        out.write_all(&size.to_le_bytes())?;
+        put_length(bytes, out)?;
     }
-    out.write_all(key)?;
-    out.write_all(raw)?;
+    out.extend_from_slice(key);
+    out.extend_from_slice(raw);
+    Ok(())
+}
+
+fn put_length(bytes: &[u8], out: &mut Vec<u8>) -> PyResult<()> {
+    let size = u32::try_from(bytes.len()).map_err(|_| fault("an entry of 4 GiB"))?;
+    out.extend(size.to_le_bytes());
     Ok(())
 }
 
@@ -53,6 +59,9 @@ pub struct Sorting {
     places: Vec<Place>,
     /// How many of them are to stay: what came behind them was not taken to its end.
     kept: usize,
+    /// How many were given, once they are sorted.
+    given: usize,
+    out: Vec<u8>,
 }
 
 impl Sorting {
@@ -103,19 +112,28 @@ impl Sorting {
         self.keys.len() + self.raws.0.len()
     }
 
-    /// All entries, sorted; it begins anew.
-    fn sorted<'py>(&mut self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
-        self.begin();
-        let mut places = std::mem::take(&mut self.places);
-        places.sort_unstable_by(|a, b| a.head.cmp(&b.head).then_with(|| self.entry(a).cmp(&self.entry(b))));
-        let found = PyBytes::new_with(py, self.size() + LENGTHS * places.len(), |mut out| {
+    /// The next entries in order, so many bytes or somewhat more; b"": there are none left, and it begins anew.
+    fn run<'py>(&mut self, py: Python<'py>, size: usize) -> PyResult<Bound<'py, PyBytes>> {
+        if self.given == 0 {
+            self.begin();
+            let mut places = std::mem::take(&mut self.places);
             places
-                .iter()
-                .map(|place| self.entry(place))
-                .try_for_each(|(key, raw)| put_entry(key, raw, &mut out))
-        })?;
-        (self.kept, self.places) = (0, places); // the room is used again
-        self.begin();
+                .sort_unstable_by(|a, b| a.head.cmp(&b.head).then_with(|| self.entry(a).cmp(&self.entry(b))));
+            self.places = places;
+        }
+        let mut out = std::mem::take(&mut self.out);
+        out.clear();
+        while let (Some(place), true) = (self.places.get(self.given), out.len() < size) {
+            let (key, raw) = self.entry(place);
+            put_entry(key, raw, &mut out)?;
+            self.given += 1;
+        }
+        if out.is_empty() {
+            (self.given, self.kept) = (0, 0);
+            self.begin(); // the room is used again
+        }
+        let found = PyBytes::new(py, &out);
+        self.out = out;
         Ok(found)
     }
 }
@@ -202,9 +220,11 @@ struct Held {
 }
 
 impl Held {
-    /// What all entries of this side or fee begin with.
-    fn name(&self) -> &[u8] {
-        &self.key[..self.key.len().saturating_sub(REVISION)]
+    fn hold(&mut self, key: &[u8], raw: &[u8]) {
+        self.key.clear();
+        self.key.extend_from_slice(key);
+        self.raw.clear();
+        self.raw.extend_from_slice(raw);
     }
 }
 
@@ -219,8 +239,11 @@ pub struct Merged {
     begun: Vec<Source>,
     /// What the code of a call's last transaction begins with.
     code: String,
-    held: Held,
+    /// Of the call that was written last.
+    key: Vec<u8>,
     others: Vec<Held>,
+    /// A part, or a run, in the making.
+    out: Vec<u8>,
 }
 
 impl Merged {
@@ -267,73 +290,80 @@ impl Merged {
         Ok(())
     }
 
-    /// Take the first entry, which is held, and all others of the same side or fee; returns how many these are.
-    fn take(&mut self, py: Python<'_>) -> PyResult<usize> {
-        let mut others = 0;
-        let Some(first) = self.sources.first() else { return Ok(0) };
-        hold(&mut self.held, first);
+    /// Write what was published last of the first call as one of a part; false: nothing but reversals was.
+    fn take(&mut self, py: Python<'_>) -> PyResult<bool> {
+        let Some(first) = self.sources.first() else { return Ok(false) };
+        let begin = self.out.len();
+        self.key.clear();
+        self.key.extend_from_slice(first.key());
+        put_length(first.raw(), &mut self.out)?;
+        self.out.extend_from_slice(first.raw());
         self.pass(py)?;
-        while let Some(first) = self.sources.first() {
-            let name = self.held.name();
-            if first.key().len() != self.held.key.len() || !first.key().starts_with(name) {
-                break;
-            }
-            if self.others.len() == others {
+        let mut others = 0;
+        while let Some(next) = self.sources.first().filter(|next| is_of(next.key(), &self.key)) {
+            if self.others.len() <= others {
                 self.others.push(Held::default());
             }
-            hold(&mut self.others[others], first);
+            self.others[others].hold(next.key(), next.raw());
             others += 1;
             self.pass(py)?;
         }
-        Ok(others)
-    }
-
-    /// Leave in `held` what was published last of a side; false: nothing but reversals.
-    fn fold(&mut self, others: usize) -> PyResult<bool> {
-        if others == 0 {
-            return Ok(!self.held.raw.is_empty());
+        let raw = &self.out[begin + LENGTH..];
+        if others == 0 && !raw.is_empty() {
+            return Ok(true); // nearly always
         }
-        let entries = || std::iter::once(&self.held).chain(&self.others[..others]);
-        let revision = |of: &Held| of.key[of.key.len() - REVISION..of.key.len() - 1].to_vec();
-        let (mut last, mut stands, mut place): (Option<&Held>, bool, &[u8]) = (None, false, &KEPT_NOWHERE);
-        for entry in entries() {
-            if entry.raw.is_empty() {
-                stands &= last.is_none_or(|last| revision(last) != revision(entry));
-                continue;
-            }
-            let seams = told::seams(&entry.raw).map_err(|_| unreadable())?;
-            let own = &entry.raw[seams.place];
-            if last.is_none() || *own != KEPT_NOWHERE {
-                place = own; // else a successor came in with no record of its own
-            }
-            (last, stands) = (Some(entry), seams.stands);
-        }
-        let Some(last) = last else { return Ok(false) };
-        let raw = told::kept_again(&last.raw, stands, place).map_err(|_| unreadable())?;
-        let key = last.key.clone();
-        self.held = Held { key, raw };
+        let Some((key, raw)) = folded(&self.key, raw, &self.others[..others])? else {
+            self.out.truncate(begin);
+            return Ok(false);
+        };
+        self.key = key;
+        self.out.truncate(begin);
+        put_length(&raw, &mut self.out)?;
+        self.out.extend_from_slice(&raw);
         Ok(true)
     }
 
-    /// Whether the call that is held is among those asked for; None: Python says so.
-    fn is_asked_for(&self) -> Option<bool> {
-        let key = &self.held.key;
-        if key[key.len() - REVISION..key.len() - 1] == NONE {
+    /// Whether the call that was written last, from a place on, is among those asked for; None: Python says so.
+    fn is_asked_for(&self, begin: usize) -> Option<bool> {
+        if *revision_of(&self.key) == NONE {
             return None;
         }
         if self.code.is_empty() {
             return Some(true);
         }
-        let code = told::kept_code(&self.held.raw).ok()?;
+        let code = told::kept_code(&self.out[begin + LENGTH..]).ok()?;
         Some(code.unwrap_or_default().starts_with(&self.code))
     }
 }
 
-fn hold(held: &mut Held, from: &Source) {
-    held.key.clear();
-    held.key.extend_from_slice(from.key());
-    held.raw.clear();
-    held.raw.extend_from_slice(from.raw());
+/// Whether a key is of the side or fee that another is of.
+fn is_of(key: &[u8], other: &[u8]) -> bool {
+    key.len() == other.len() && key[..key.len() - REVISION] == other[..key.len() - REVISION]
+}
+
+fn revision_of(key: &[u8]) -> &[u8] {
+    &key[key.len() - REVISION..key.len() - 1]
+}
+
+/// What was published last of a side, with its key; None: nothing but reversals.
+fn folded(key: &[u8], raw: &[u8], others: &[Held]) -> PyResult<Option<(Vec<u8>, Vec<u8>)>> {
+    let every = others.iter().map(|other| (&*other.key, &*other.raw));
+    let (mut last, mut stands, mut place): (Option<(&[u8], &[u8])>, bool, &[u8]) = (None, false, &[]);
+    for (key, raw) in std::iter::once((key, raw)).chain(every) {
+        if raw.is_empty() {
+            stands &= last.is_none_or(|(last, _)| revision_of(last) != revision_of(key));
+            continue;
+        }
+        let seams = told::seams(raw).map_err(|_| unreadable())?;
+        let own = &raw[seams.place];
+        if last.is_none() || *own != KEPT_NOWHERE {
+            place = own; // else a successor came in with no record of its own
+        }
+        (last, stands) = (Some((key, raw)), seams.stands);
+    }
+    let Some((key, raw)) = last else { return Ok(None) };
+    let raw = told::kept_again(raw, stands, place).map_err(|_| unreadable())?;
+    Ok(Some((key.to_vec(), raw)))
 }
 
 fn unreadable() -> PyErr {
@@ -370,18 +400,18 @@ impl Merged {
     fn new(files: Vec<Py<PyAny>>, run: Vec<u8>, code: String) -> Self {
         let mut begun: Vec<_> = files.into_iter().map(|file| Source::new(Some(file), Vec::new())).collect();
         begun.push(Source::new(None, run));
-        Self { sources: Vec::new(), begun, code, held: Held::default(), others: Vec::new() }
+        Self { sources: Vec::new(), begun, code, key: Vec::new(), others: Vec::new(), out: Vec::new() }
     }
 
     /// The next entries as a run of so many bytes or somewhat more; b"": there are none.
     fn run<'py>(&mut self, py: Python<'py>, size: usize) -> PyResult<Bound<'py, PyBytes>> {
         self.begin(py)?;
-        let mut out = Vec::with_capacity(size);
-        while let (Some(first), true) = (self.sources.first(), out.len() < size) {
-            out.extend_from_slice(&first.bytes[first.at..first.end]);
+        self.out.clear();
+        while let (Some(first), true) = (self.sources.first(), self.out.len() < size) {
+            self.out.extend_from_slice(&first.bytes[first.at..first.end]);
             self.pass(py)?;
         }
-        Ok(PyBytes::new(py, &out))
+        Ok(PyBytes::new(py, &self.out))
     }
 
     /// The next calls of a client, so many at most; None: nothing is left.
@@ -389,8 +419,9 @@ impl Merged {
         self.begin(py)?;
         let Some(first) = self.sources.first() else { return Ok(None) };
         let client = client_of(first.key())?.to_vec();
-        let (mut fees, mut calls, mut count, mut doubtful) = (Vec::new(), Vec::new(), 0, Vec::new());
+        let (mut fees, mut count, mut doubtful) = (Vec::new(), 0, Vec::new());
         let bytes = |raw: &[u8]| PyBytes::new(py, raw);
+        self.out.clear();
         while let Some(first) = self.sources.first() {
             if count == most || !first.key().starts_with(&client) {
                 break;
@@ -400,20 +431,20 @@ impl Merged {
                 self.pass(py)?;
                 continue;
             }
-            let others = self.take(py)?;
-            if !self.fold(others)? {
+            let begin = self.out.len();
+            if !self.take(py)? {
                 continue;
             }
-            match self.is_asked_for() {
-                Some(false) => continue,
+            match self.is_asked_for(begin) {
+                Some(false) => {
+                    self.out.truncate(begin);
+                    continue;
+                }
                 Some(true) => {}
                 None => doubtful.push(count),
             }
-            let size = u32::try_from(self.held.raw.len()).map_err(|_| unreadable())?;
-            calls.extend(size.to_le_bytes());
-            calls.extend_from_slice(&self.held.raw);
             count += 1;
         }
-        Ok(Some((id_of(&client)?, fees, bytes(&calls), doubtful)))
+        Ok(Some((id_of(&client)?, fees, bytes(&self.out), doubtful)))
     }
 }

@@ -444,7 +444,7 @@ pub fn kept_again(raw: &[u8], stands: bool, place: &[u8]) -> Result<Vec<u8>, msg
 /// The code of what is kept of a side, as its last transaction has it. Err: the reference says it.
 pub fn kept_code(raw: &[u8]) -> Read<Option<Text<'_>>> {
     let value = Past::read(raw).map_err(|_| Unreadable)?.value;
-    let mut from = Reader::new(value);
+    let mut from = Reader::new(text_of(value)?);
     let (mut code, mut first) = (None, true);
     if !from.begin()? {
         return Err(Unreadable);
@@ -537,7 +537,7 @@ pub struct Past<'a> {
     pub called: &'a str,
     pub given: Option<GivenRate>,
     /// JSON of the last usage transaction, empty for none.
-    pub value: &'a str,
+    pub value: &'a [u8],
     pub stands: bool,
     /// A `Brief`, where there is one.
     brief: Option<&'a [u8]>,
@@ -572,7 +572,7 @@ impl<'a> Past<'a> {
         let (at_ms, amount, unanswered) = (from.int()?, from.int()?, from.bool()?);
         let (caller, called) = (from.option_text()?, from.text()?);
         let given = if from.nil() { None } else { Some(read_given(&mut from)?) };
-        let value = std::str::from_utf8(from.bytes()?).map_err(|_| msgpack::Unreadable)?;
+        let value = from.bytes()?;
         from.int()?; // its revision
         let stands = from.bool()?;
         let mut brief = None;
@@ -606,8 +606,12 @@ impl<'a> Past<'a> {
 
     /// The last usage transaction, whether it stands or not.
     pub fn told(&self) -> Result<Option<Told<'a>>, json::Unreadable> {
-        if self.value.is_empty() { Ok(None) } else { Told::read(self.value).map(Some) }
+        if self.value.is_empty() { Ok(None) } else { Told::read(text_of(self.value)?).map(Some) }
     }
+}
+
+fn text_of(value: &[u8]) -> Read<&str> {
+    std::str::from_utf8(value).map_err(|_| Unreadable)
 }
 
 fn read_given(from: &mut msgpack::Reader<'_>) -> Result<GivenRate, msgpack::Unreadable> {
