@@ -765,6 +765,7 @@ class System:
             asked.done_or_stale()
         elif reply.status == Status.MORE:
             asked.more += 1
+            asked.ahead.clear()  # they part anew
             for item in reply.more:
                 key = request.items[item].key
                 hold(
