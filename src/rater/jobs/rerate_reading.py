@@ -307,7 +307,7 @@ class Reading:
             await self._take_rejected(some)
 
     async def _take_rejected(self, records: Iterable[Any]) -> None:
-        sides = [side for record in records for side in self._unrated_sides(record)]
+        sides = [side for record in records for side in _unrated_sides(self._at, record)]
         views = Views()
         while lacking := steps.identify(sides, self._at.catalog, views):
             states = await self._at.store.states(lacking.clients)
@@ -343,26 +343,6 @@ class Reading:
         self._waiting.add(_digest(call.name))
         self._sorter.add(sorted_unrated(call))
 
-    def _unrated_sides(self, record: Any) -> list[Side]:
-        """Return the sides of a rejected record, as far as it can be read now."""
-        topic = (header_of(record, "source_topic") or b"").decode("utf-8", "replace")
-        name = (header_of(record, "side") or b"").decode("utf-8", "replace")
-        reason = (header_of(record, "reason") or b"").decode("utf-8", "replace")
-        known = topic in self._at.topics.data or topic in self._at.maps
-        if reason in NEVER_AGAIN or not known or record.value is None:
-            return []
-        arrival = Arrival(record.timestamp, record.timestamp, self._at.catalog.service_names)
-        mapped = self._at.maps.get(topic)
-        source_map = None if mapped is None else mapped.under(self._at.catalog.zones)
-        found = read(record, arrival, source_map)
-        if not isinstance(found, Cdr):
-            return []
-        return [
-            Side(topic, record, index, found, party)
-            for index, party in enumerate((found.orig, found.term))
-            if party is not None and name in (SIDES[index], "")
-        ]
-
 
 class _Run:
     """Entries of one client in front of a sorted stream; what is behind them is kept for the next."""
@@ -382,6 +362,27 @@ class _Run:
         for _ in self:
             pass
         return self._next
+
+
+def _unrated_sides(at: Sources, record: Any) -> list[Side]:
+    """Return the sides of a rejected record, as far as it can be read now."""
+    topic = (header_of(record, "source_topic") or b"").decode("utf-8", "replace")
+    name = (header_of(record, "side") or b"").decode("utf-8", "replace")
+    reason = (header_of(record, "reason") or b"").decode("utf-8", "replace")
+    known = topic in at.topics.data or topic in at.maps
+    if reason in NEVER_AGAIN or not known or record.value is None:
+        return []
+    arrival = Arrival(record.timestamp, record.timestamp, at.catalog.service_names)
+    mapped = at.maps.get(topic)
+    source_map = None if mapped is None else mapped.under(at.catalog.zones)
+    found = read(record, arrival, source_map)
+    if not isinstance(found, Cdr):
+        return []
+    return [
+        Side(topic, record, index, found, party)
+        for index, party in enumerate((found.orig, found.term))
+        if party is not None and name in (SIDES[index], "")
+    ]
 
 
 def told_of(value: bytes) -> Told | None:
