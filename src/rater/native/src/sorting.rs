@@ -348,7 +348,8 @@ fn revision_of(key: &[u8]) -> &[u8] {
 /// What was published last of a side, with its key; None: nothing but reversals.
 fn folded(key: &[u8], raw: &[u8], others: &[Held]) -> PyResult<Option<(Vec<u8>, Vec<u8>)>> {
     let every = others.iter().map(|other| (&*other.key, &*other.raw));
-    let (mut last, mut stands, mut place): (Option<(&[u8], &[u8])>, bool, &[u8]) = (None, false, &[]);
+    let mut last: Option<(&[u8], &[u8])> = None;
+    let (mut stands, mut place): (bool, &[u8]) = (false, &[]);
     for (key, raw) in std::iter::once((key, raw)).chain(every) {
         if raw.is_empty() {
             stands &= last.is_none_or(|(last, _)| revision_of(last) != revision_of(key));
