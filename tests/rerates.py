@@ -16,7 +16,7 @@ from rater.core.commands.records import (
 from rater.core.instants import rfc3339
 from rater.core.kinds import Do
 from rater.core.offline import Rater, Transaction
-from rater.core.rerating.calls import Fee, PastSide, is_of_call, pack, read_told, unpack
+from rater.core.rerating.calls import Fee, PastSide, is_of_call, pack, read_told, together, unpack
 from rater.core.rerating.client import Again, Piece, Sums, Twin, Window, Work
 from rater.core.rerating.difference import Entry, open_fees
 from rater.core.rerating.rating import with_history
@@ -96,7 +96,7 @@ class Books:
         rows = {field: row for field, (_, row) in self.rater.bucket.history["1"].items()}
         state = with_history(self.rater.states["1"], rows)
         sums = Sums(self.rater.balance("1"), self.rater.used("1"))
-        packed = [pack(call) for call in calls]
+        packed = list(together(map(pack, calls)))
         return Work(self.again(state, sums), sums, open_fees(state, fees), lambda: packed, "job")
 
     def again(self, state: ClientState, sums: Sums) -> Again:

@@ -21,7 +21,7 @@ def test_entries_come_out_sorted(entries: list[tuple[bytes, bytes]]) -> None:
         sorter = Sorter()
         for entry in entries:
             sorter.add(entry)
-            assert all(len(parts) < 3 for parts in sorter._parts)  # noqa: SLF001 - its open files
+            assert all(len(parts) < 3 for parts in sorter._parts.by_turns)  # noqa: SLF001 - its open files
         assert list(sorter) == sorted(entries)
         assert list(sorter) == sorted(entries)  # as often as one likes
         sorter.close()
@@ -33,7 +33,7 @@ def test_entries_that_are_large_go_to_files_by_their_size() -> None:
         sorter = Sorter()
         for n in range(9, 0, -1):
             sorter.add((b"%d" % n, bytes(60)))
-        assert len(sorter._parts[0]) == 4  # noqa: SLF001 - what went to files
+        assert len(sorter._parts.by_turns[0]) == 4  # noqa: SLF001 - what went to files
         assert [key for key, _ in sorter] == [b"%d" % n for n in range(1, 10)]
         sorter.close()
 

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from hashlib import blake2b
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
@@ -14,17 +15,18 @@ import pytest
 from core.rerating.test_properties import HOUR, catalog
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from kafka_form import batch_of
 from rerates import DAY, START, Books
 
+from native.runs import entries_of, written
 from native.shadow import SEEN
 from rater.core.journal.records import CHANGE_INDEX_MIN, EFFECT_HEADER, Effect, effect_headers
 from rater.core.notices import NOTICES
-from rater.core.rerating import rating
-from rater.core.rerating.calls import PastSide, Sent, read_told, unpack
+from rater.core.rerating import calls, rating
+from rater.core.rerating.calls import PastSide, Sent, apart, read_told, unpack
 from rater.core.rerating.client import Sums, Window, Work
 from rater.core.rerating.rating import ClientRating, Unchanged
 from rater.core.rerating.sorting import Sorted, latest, sorted_as
-from rater.jobs import native_again
 from rater.jobs.native_again import NativeAgain, Unlike, ways
 from rater.jobs.rerate_reading import Selection, place_of, told_of
 from rater.native import engine
@@ -89,7 +91,7 @@ def told(work: Work) -> list[Any]:
 @pytest.fixture(autouse=True, scope="module")
 def few_together() -> Iterator[None]:
     """Have few calls rated together."""
-    with patch.object(rating, "TOGETHER", TOGETHER), patch.object(native_again, "TOGETHER", TOGETHER):
+    with patch.object(rating, "TOGETHER", TOGETHER), patch.object(calls, "TOGETHER", TOGETHER):
         yield
 
 
@@ -193,11 +195,11 @@ def gathered_alike(made: Books, data: st.DataObject) -> None:
         data.draw(st.sampled_from([None, frozenset({"1"}), frozenset({"2"})])),
         Window(START + data.draw(st.integers(0, 40)) * HOUR, START + 41 * HOUR),
     )
-    found, jobs, _, left = gathering(selection).take(records)
+    found, jobs, _, left = gathered(selection, records)
     entries, pieces, unread = list[Sorted](), list[tuple[int, str, int]](), list[int]()
     for n, (value, headers) in enumerate(records):
         if n >= len(values):
-            unread.append(n)
+            unread += [n] if headers else []
             continue
         effect, one = msgspec.msgpack.decode(headers[0][1], type=Effect), told_of(value or b"")
         if not selection.has_client(effect.client):
@@ -209,16 +211,28 @@ def gathered_alike(made: Books, data: st.DataObject) -> None:
             pieces.append((n, one.client, effect.offset))
         if selection.has(one):
             entries.append(sorted_as(one, value or b"", place_of(one, effect)))
-    assert (jobs, left) == (pieces, unread)
+    assert (jobs, left) == (pieces, [(n, records[n][0], *records[n][1][0]) for n in unread])
+    entries.sort()
     assert [key for key, _ in found] == [key for key, _ in entries]
     assert [raw and unpack(raw) for _, raw in found] == [raw and unpack(raw) for _, raw in entries]
-    last = [[unpack(raw) for _, _, raw in latest(sorted(some))] for some in (found, entries)]
-    assert last[0] == last[1]
+    merged, last = engine.Merged([], written(found), ""), list[Any]()
+    while (some := merged.calls(TOGETHER)) is not None:
+        last += map(unpack, apart(some[2]))
+    assert last == [unpack(raw) for _, _, raw in latest(entries)]
 
 
-def gathering(selection: Selection, waiting: Iterable[bytes] = ()) -> engine.Gathering:
-    """Return what reads a selection natively."""
-    return Native().gathering(selection.clients, selection.window, set(waiting))
+def gathered(selection: Selection, records: list[Any], waiting: Iterable[bytes] = ()) -> tuple[Any, ...]:
+    """Return what is read natively of (value, headers): entries in order, and what `take` tells."""
+    sorting = engine.Sorting()
+    gathering = Native().gathering(selection.clients, selection.window, set(waiting))
+    batch = batch_of(
+        [
+            SimpleNamespace(offset=n, key=None, value=value, headers=headers)
+            for n, (value, headers) in enumerate(records)
+        ]
+    )
+    told = gathering.take(sorting, batch.first, batch.records, 0, len(records))
+    return list(entries_of(sorting.run(2**20))), *told
 
 
 def effect_of(value: bytes, offset: int) -> Effect:
@@ -241,9 +255,9 @@ def test_names_that_are_waited_for() -> None:
     records: Any = [(value, effect_headers(effect_of(value, 0))) for value in made.journal]
     names = [blake2b(f"default/{name}/orig".encode(), digest_size=16).digest() for name in ("b", "z")]
     selection = Selection(frozenset({"2"}), ALWAYS)
-    found, _, rated, left = gathering(selection, names).take(records)
+    found, _, rated, left = gathered(selection, records, names)
     assert (found, rated) == ([], names[:1])
-    assert all(read_told(made.journal[n]).type != "usage" for n in left)
+    assert all(read_told(value).type != "usage" for _, value, *_ in left)
 
 
 def test_calls_that_end_as_they_did_are_counted_alone() -> None:
@@ -263,7 +277,7 @@ def failing(error: BaseException) -> Iterator[None]:
     """Have the engine fail where it takes back what calls drew."""
 
     class Failing:
-        def take_back(self, _: list[bytes]) -> None:
+        def take_back(self, _: bytes) -> None:
             raise error
 
     with patch.object(Native, "again", lambda *_: Failing()):
@@ -298,7 +312,7 @@ def test_sums_beyond_what_the_engine_holds() -> None:
     for balance, used in ((2**63, {}), (0, {"7.1.a": 2**62 + 1})):
         again, _ = ways(made.native, made.rater.catalog, made.rater.states["1"], Sums(balance, used))
         with pytest.raises(Unlike):
-            again.take_back([], {})
+            again.take_back([b""], {})
 
 
 def test_days_of_many_revisions() -> None:

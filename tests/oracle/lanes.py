@@ -5,9 +5,10 @@ lane, obeying a load's commands, `Line.process`, `Line.commit`. While it goes on
 
 - at a draw that is done, no client's state is newer than the lane's catalog;
 - each counter that a side names is that of its own client package and period;
-- a bucket is asked once more than it answered STALE and MORE and carried out changes, twice for a rise that
-  reaches what waits, and again for each half of sides that do not come to rest in ROUNDS_MAX; no side that
-  needs all its limits is asked again with the first of them;
+- a bucket carries out sides once, and once more for changes ahead of some, for a rise that reaches what
+  waits, for a catalog that the lane catches up with (STALE), for half of what does not come to rest in
+  ROUNDS_MAX; what it answers otherwise is not asked alike again: a side that needs all its limits by the
+  first of them, a change by other sums than were told;
 - a bucket's sums are the sums of what the journal's headers say;
 - mark, rejected records and transactions of one batch name one catalog; but what was drawn before the lane
   caught up, and was rejected beside it, names that of the draw;
@@ -29,7 +30,7 @@ from typing import Any, NamedTuple, cast
 
 import msgspec
 import structlog
-from engine_choice import InMemory, native_engine, unpacked
+from engine_choice import InMemory, native_engine, read_request, unpacked
 from kafka_form import batch_of
 from lives import lived
 from msgspec import structs
@@ -42,6 +43,7 @@ from rater.core.bucket.messages import (
     CopiesReply,
     DrawReply,
     DrawRequest,
+    Due,
     FenceReply,
     MembersReply,
     PackedDraw,
@@ -374,16 +376,16 @@ class Store(InMemory):
 
     async def draw(self, bucket: int, request: DrawRequest) -> DrawReply:
         """See Buckets."""
-        held = await self._before("draw", request.lane, bucket, [use.client for use in request.uses])
-        reply = held.draw(request)
-        self.system.drawn(bucket, request, reply)
-        return reply
+        return await self._draw(bucket, request, engine=False)
 
     async def draw_packed(self, bucket: int, packed: PackedDraw) -> DrawReply:
         """See Buckets."""
-        reply = await super().draw_packed(bucket, packed)
-        if reply.status == Status.OK:
-            self.system.asking[packed.lane][bucket].draws -= 1  # of two ways each may have one request
+        return await self._draw(bucket, read_request(packed), engine=True)
+
+    async def _draw(self, bucket: int, request: DrawRequest, *, engine: bool) -> DrawReply:
+        held = await self._before("draw", request.lane, bucket, [use.client for use in request.uses])
+        reply = held.draw(request)
+        self.system.drawn(bucket, request, reply, engine=engine)
         return reply
 
     async def fence(self, bucket: int, lane: int, token: int) -> FenceReply:
@@ -418,11 +420,38 @@ class _Asking:
     """What a batch asked of one bucket so far."""
 
     def __init__(self) -> None:
-        self.draws = self.stale = self.more = self.done = self.changes = self.rises = 0
-        self.parted = 0
-        """How often sums were others than a change rests on: by these, sides may come before it."""
+        self.draws = self.done = 0
+        """By the steps: in all, and those that were carried out. The engine has requests of its own."""
+        self.stale = self.more = self.rises = 0
+        self.parts = self.woken = 0
+        """Requests with changes ahead of sides, which may have parted these; and changes by themselves."""
         self.named: set[bytes] = set()
         """Keys of the sides that are to be asked with all limits, since a view was stale."""
+        self.told: dict[str, Due] = {}
+        """What was told of clients since anything was done, all that they know by then."""
+        self.ahead: set[tuple[str, bytes]] = set()
+        """Clients of whom something is due ahead of a side, and its key."""
+
+    def done_or_stale(self) -> None:
+        """Forget what was told: it may be otherwise."""
+        self.told.clear()
+        self.ahead.clear()
+
+    def due(self, request: DrawRequest, reply: DrawReply) -> None:
+        """Check a draw ahead of which something is due: it is not asked alike again."""
+        ahead = {(one.client, request.items[one.item].key) for one in reply.due if one.item is not None}
+        hold(not ahead & self.ahead, f"{ahead & self.ahead}: not parted there")
+        self.ahead = ahead  # what others tell then is of another way of parting
+        self.rises += bool(ahead)
+        self.parts += not ahead
+        for one in reply.due if not ahead else ():
+            old = self.told.get(one.client)
+            hold(
+                old is None or old.balance != one.balance or one.counters.items() - old.counters.items(),
+                f"a change of {one.client} goes by other sums than were told: {one}",
+            )
+            counters = {**({} if old is None else old.counters), **one.counters}
+            self.told[one.client] = one._replace(counters=counters)
 
 
 # ------------------------------------------------------------------ the lanes
@@ -693,12 +722,11 @@ class System:
         self._order(lane)
         for bucket, asked in asking.items():
             taken_apart = asked.draws // ROUNDS_MAX  # the second half of what did not come to rest
-            rises = 2 * asked.rises  # once up to the side that reaches what waits, once behind it
             hold(
-                asked.draws - asked.parted
-                <= 1 + asked.stale + asked.more + asked.changes + rises + taken_apart,
-                f"bucket {bucket} was drawn from {asked.draws} times: stale {asked.stale}, "
-                f"more {asked.more}, changes {asked.changes}, parted {asked.parted}, rises {asked.rises}",
+                asked.done <= 1 + asked.stale + asked.parts + asked.woken + asked.rises + taken_apart,
+                f"bucket {bucket} was drawn from {asked.draws} times, {asked.done} of them done: "
+                f"stale {asked.stale}, more {asked.more}, parts {asked.parts}, woken {asked.woken}, "
+                f"rises {asked.rises}",
             )
         if commit:
             await line.commit([batch])
@@ -715,27 +743,29 @@ class System:
         self.rating[lane] = []
 
     # ------------------------------------------------------------------ invariants
-    def drawn(self, bucket: int, request: DrawRequest, reply: DrawReply) -> None:
+    def drawn(self, bucket: int, request: DrawRequest, reply: DrawReply, *, engine: bool) -> None:
         """Check a draw, and what was asked before it in the same batch."""
         asked = self.asking[request.lane].setdefault(bucket, _Asking())
         if reply.status == Status.UNSETTLED:
             return
         if not request.items:
-            asked.changes += len(request.changes)  # what a side woke may do what another waits for
+            asked.woken += 1  # what a side woke may do what another waits for
+            asked.done_or_stale()
             self._touched.update(one.client for one in request.changes)
             # One load at a time is on its way.
             self._needs.update(
                 (one.client, self.version) for one in request.changes if reply.status == Status.OK
             )
             return
-        asked.draws += 1
-        asked.changes += len(request.changes)
+        asked.draws += not engine
         if reply.status == Status.STALE:
             asked.stale += 1
             hold(asked.stale <= 200, f"bucket {bucket} answers STALE again and again")
             asked.named.clear()
+            asked.done_or_stale()
         elif reply.status == Status.MORE:
             asked.more += 1
+            asked.ahead.clear()  # they part anew
             for item in reply.more:
                 key = request.items[item].key
                 hold(
@@ -746,10 +776,12 @@ class System:
                 )
                 asked.named.add(key)
         elif reply.status == Status.DUE:
-            asked.rises += any(one.item is not None for one in reply.due)
-            asked.parted += any(one.item is None for one in reply.due)
+            if not engine:
+                asked.due(request, reply)
         elif reply.status == Status.OK:
-            asked.done += 1
+            asked.done += not engine
+            asked.parts += bool(request.changes)
+            asked.done_or_stale()
             self._check_draw(bucket, request)
 
     def _check_draw(self, bucket: int, request: DrawRequest) -> None:

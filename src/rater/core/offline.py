@@ -275,7 +275,7 @@ class Rater:
         if reply.status == Status.DUE:
             for due in reply.due:
                 assert due.item is not None  # noqa: S101 - changes are planned with what is there
-                views.parted[due.client] = builder.sides[due.item]
+                views.parted.setdefault(due.client, builder.sides[due.item])  # the first of several
             return False
         self._ok(reply)
         steps.settle(batch, builder, reply)

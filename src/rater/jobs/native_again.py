@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
-from itertools import islice
 from typing import TYPE_CHECKING
 
 import structlog
@@ -19,7 +18,7 @@ from rater.core.reasons import Rejection
 from rater.core.rerating.bounds import Bounds
 from rater.core.rerating.calls import Fee, PastSide, unpack
 from rater.core.rerating.client import Again, Sums, Twin
-from rater.core.rerating.rating import TOGETHER, ClientRating, NewFee, Rated, Unchanged
+from rater.core.rerating.rating import ClientRating, NewFee, Rated, Unchanged
 
 if TYPE_CHECKING:
     from rater.native import engine
@@ -71,9 +70,8 @@ class NativeAgain:
             self._again = self._native.again(
                 self._by, self._state, self._sums.balance, self._sums.counters, _brought(fees)
             )
-            rest = iter(calls)
-            while some := list(islice(rest, TOGETHER)):
-                self._again.take_back(some)
+            for part in calls:
+                self._again.take_back(part)
             brought = frozenset(self._again.brought())
             for name in brought:
                 for field, units in fees[name].told().takes():
@@ -82,14 +80,13 @@ class NativeAgain:
 
     def rate(self, calls: Iterable[bytes]) -> Iterator[Rated | Unchanged]:
         """See `Again`."""
-        rest = iter(calls)
-        while some := list(islice(rest, TOGETHER)):  # as many as the twin: counters are judged together
+        for part in calls:  # of as many as the twin rates at once
             with self._watching():
-                same, rows = self._again.rate(some)
+                same, rows = self._again.rate(part)
             if same[0]:
                 yield Unchanged(*same)
-            for place, value, amount, takes, fee, is_out_of_range in rows:
-                call = unpack(some[place])
+            for raw, value, amount, takes, fee, is_out_of_range in rows:
+                call = unpack(raw)
                 assert isinstance(call, PastSide)  # noqa: S101 - fees are kept apart
                 if value is not None:
                     brought = None if fee is None else NewFee(*fee)

@@ -25,13 +25,14 @@ from rater.core.commands.records import (
 )
 from rater.core.commands.rerates import MOVED_ON
 from rater.core.reasons import shown
-from rater.core.rerating.calls import NOWHERE, Fee, PastSide, read_told, unpack
+from rater.core.rerating.calls import NOWHERE, read_told
 from rater.core.rerating.client import Piece, Sums, Window, Work, wider
 from rater.core.rerating.difference import Entry, Row, open_fees
 from rater.core.rerating.rating import with_history
-from rater.core.rerating.sorting import Sorted, latest, sorted_again, sorted_as
+from rater.core.rerating.sorting import sorted_as
 from rater.jobs.audit_looks import CLIENTS_AT_ONCE
 from rater.jobs.native_again import Unlike, ways
+from rater.jobs.rerate_calls import Calls
 from rater.jobs.rerate_reading import Passed, Reading, Selection, Sources
 from rater.jobs.rerate_rejecting import rejected_again
 from rater.jobs.rerate_sending import JobCommands, Refused
@@ -84,37 +85,6 @@ class Summary(Struct):
     unsure: int = 0
 
 
-class _Calls:
-    """A client's calls, packed and sorted, in a file; and the fees that calls brought."""
-
-    def __init__(self, reading: Reading, entries: Iterator[Sorted]) -> None:
-        self._reading = reading
-        self.spool, self.fees = Spool(), list[Fee]()
-        for is_fee, was_rated, raw in latest(entries, reading.code):
-            if was_rated and not is_fee:  # nearly always
-                self.spool.add(raw)
-                continue
-            one = unpack(raw)
-            if isinstance(one, Fee):
-                self.fees.append(one)
-            elif not reading.was_rated(one) and one.name not in reading.given_up:
-                self.spool.add(raw)
-
-    def __call__(self) -> Iterator[PastSide]:
-        """Yield the calls in order."""
-        for raw in self.spool:
-            one = unpack(raw)
-            assert isinstance(one, PastSide)  # noqa: S101 - fees are kept apart
-            yield one
-
-    def with_more(self, more: Iterator[Sorted]) -> _Calls:
-        """Return the calls with what was published of them since; this one is let go of."""
-        fees = sorted(map(sorted_again, self.fees))
-        made = _Calls(self._reading, merged(fees, map(sorted_again, self()), more))
-        self.spool.close()
-        return made
-
-
 _pack = msgspec.msgpack.Encoder().encode
 _entry = msgspec.msgpack.Decoder(Entry)
 _client = msgspec.msgpack.Decoder(ClientRow)
@@ -145,11 +115,10 @@ class Job:
             for client, calls in some:
                 await self._rate(_ClientJob(self, client, calls, commands), found.get(client))
 
-    def _together(self) -> Iterator[list[tuple[str, _Calls]]]:
+    def _together(self) -> Iterator[list[tuple[str, Calls]]]:
         """Yield clients with their calls, as many as are read from Redis at once."""
-        some, size = list[tuple[str, _Calls]](), 0
-        for client, entries in self.reading.clients():
-            calls = _Calls(self.reading, entries)
+        some, size = list[tuple[str, Calls]](), 0
+        for client, calls in self.reading.clients():
             if not calls.spool.count:
                 continue
             some.append((client, calls))
@@ -199,7 +168,7 @@ class Job:
 class _ClientJob:
     """The job at one client."""
 
-    def __init__(self, job: Job, client: str, calls: _Calls, commands: JobCommands | None) -> None:
+    def __init__(self, job: Job, client: str, calls: Calls, commands: JobCommands | None) -> None:
         self._job, self._client, self._calls, self._commands = job, client, calls, commands
         self._found: StoredClient
         self._state: ClientState

@@ -3,8 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
+from contextlib import aclosing
 from hashlib import blake2b
+from itertools import groupby
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import structlog
@@ -23,13 +35,16 @@ from rater.core.line.reading import header_of, read
 from rater.core.reasons import Reason
 from rater.core.rerating.calls import NOWHERE, PastSide, Place, Sent, Told, is_of_call, read_told, unrated
 from rater.core.rerating.client import Window
-from rater.core.rerating.sorting import Sorted, client_of, sorted_as, sorted_unrated
+from rater.core.rerating.sorting import Sorted, client_of, has_code, sorted_as, sorted_unrated
 from rater.core.sources.csv_reading import COLUMNS
 from rater.core.sources.source_map import SourceMap
-from rater.jobs.spooling import Sorter
+from rater.errors import Halt
+from rater.jobs.rerate_calls import Calls
+from rater.jobs.spooling import NativeSorter, Sorter
 from rater.store.buckets import Buckets
 from rater.stream import journal
 from rater.stream.connecting import Connection
+from rater.stream.fetching import FetchedBatch
 from rater.stream.journal import end_offsets, read_range, read_records
 from rater.stream.records import begins_ms, bounds
 from rater.stream.topics import Topics
@@ -96,7 +111,6 @@ class Reading:
     def __init__(self, sources: Sources, selection: Selection) -> None:
         """Read nothing yet."""
         self._at, self._selection = sources, selection
-        self.code = selection.code
         self._positions: dict[int, int] = {}
         """Partition of the journal → offset up to which it was read."""
         self._pieces: dict[str, tuple[int, int]] = {}
@@ -113,7 +127,9 @@ class Reading:
         """Rejected records that may have been rated by what is gone of the journal."""
         self.given_up: set[str] = set()
         """Ids of rejected calls that were sent to be rated: those without a transaction are not to be."""
-        self._sorter = Sorter()
+        self._sorter = Sorter() if sources.native is None else NativeSorter(sources.native)
+        self._gathering: Gathering | None = None
+        """What reads the journal natively; None: Python does."""
         self._unrated: set[bytes] = set()
         self._waiting: set[bytes] = set()
         """Names of rejected calls, whosever they are."""
@@ -126,52 +142,64 @@ class Reading:
         self.journal_from_ms = await begins_ms(self._at.client, topic, spans)
         await self._read_rejected()
         ends = await end_offsets(self._at.client, topic, lanes)
-        gathering = self._gathering()
+        if self._at.native is not None:
+            clients, window = self._selection.clients, self._selection.window
+            self._gathering = self._at.native.gathering(clients, window, self._waiting)
         total, done = sum(ends[lane] - spans[lane][0] for lane in lanes), 0
         for lane in lanes:
-            last = spans[lane][0]
-            async for records in journal.read_records(self._at.client, topic, lane, last, ends[lane]):
-                if gathering is not None and not self._gather(gathering, records):
-                    gathering = None
-                if gathering is None:
-                    for record in records:
-                        self._take_record(record)
-                done, last = done + records[-1].offset + 1 - last, records[-1].offset + 1
+            start = last = spans[lane][0]
+            async for at in self._read_lane(lane, start, ends[lane]):
+                done, last = done + at - last, at
                 passed(min(done, total), total)
                 await asyncio.sleep(0)
             self._positions[lane] = ends[lane]
         passed(total, total)
 
-    def _gathering(self) -> Gathering | None:
-        """Return what reads records natively; None: Python does."""
-        if self._at.native is None:
-            return None
-        clients, window = self._selection.clients, self._selection.window
-        return self._at.native.gathering(clients, window, self._waiting)
+    async def _read_lane(self, lane: int, start: int, until: int) -> AsyncIterator[int]:
+        """Read a partition of the journal; yields how far, again and again."""
+        client, topic = self._at.client, self._at.topics.transactions
+        if isinstance(self._sorter, NativeSorter) and self._gathering is not None:
+            async with aclosing(journal.read_batches(client, topic, lane, start, until)) as batches:
+                async for batch in batches:
+                    if not self._gather(self._gathering, self._sorter, batch, start, until):
+                        break
+                    start = min(batch.end, until)
+                    yield start
+        async for records in journal.read_records(client, topic, lane, start, until):
+            for record in records:
+                self._take_record(record.value, record.headers)
+            yield records[-1].offset + 1
 
-    def _gather(self, gathering: Gathering, records: Sequence[Any]) -> bool:
-        """Take records natively, and by Python what that leaves; False: it took nothing, for it panicked."""
+    def _gather(
+        self, gathering: Gathering, sorter: NativeSorter, batch: FetchedBatch, start: int, until: int
+    ) -> bool:
+        """Take a batch natively, and by Python what that leaves; False: it took nothing, for it panicked."""
         assert self._at.native is not None  # noqa: S101 - it has made this
         try:
-            found, jobs, rated, left = gathering.take([(record.value, record.headers) for record in records])
+            jobs, rated, left = gathering.take(sorter.now, batch.first, batch.records, start, until)
         except self._at.native.panic as panic:
             _tell_of(panic)
+            self._gathering = None
             return False
-        self._sorter.add(*found)
+        except ValueError as error:
+            raise Halt(f"the journal's batch at offset {batch.first} cannot be read: {error}") from error
+        sorter.look()
         self._rated.update(rated)
+        pieces, unread = {one[0]: one for one in jobs}, {one[0]: one for one in left}
         # In their order: pieces are counted by their commands, which follow each other.
-        for place, job in sorted([*((of[0], of) for of in jobs), *((place, None) for place in left)]):
-            if job is None:
-                self._take_record(records[place])
+        for place in sorted([*pieces, *unread]):
+            if place in pieces:
+                self._count_piece(*pieces[place][1:])
             else:
-                self._count_piece(*job[1:])
+                _, value, name, raw = unread[place]
+                self._take_record(value, [(name, raw or b"")])
         return True
 
-    def _take_record(self, record: Any) -> None:
+    def _take_record(self, value: bytes | None, headers: Sequence[tuple[str, bytes]]) -> None:
         """Take a record of the journal. Raises Halt where its header cannot be read."""
-        said = journal.understood(record.headers)
-        if record.value is not None and isinstance(said, Effect):
-            self._take(record.value, said)
+        said = journal.understood(headers)
+        if value is not None and isinstance(said, Effect):
+            self._take(value, said)
 
     def _take(self, value: bytes, effect: Effect) -> None:
         has_client = self._selection.has_client(effect.client)
@@ -187,15 +215,31 @@ class Reading:
         if self._selection.has(told):
             self._sorter.add(sorted_as(told, value, place_of(told, effect)))
 
-    def clients(self) -> Iterator[tuple[str, Iterator[Sorted]]]:
-        """Yield each client with what was published of its calls, sorted; go through one before the next."""
+    def clients(self) -> Iterator[tuple[str, Calls]]:
+        """Yield each client with its calls, once."""
+        if isinstance(self._sorter, NativeSorter):
+            for client, some in groupby(self._sorter.calls(self._selection.code), key=itemgetter(0)):
+                calls = Calls(self._selection.code, self._has)
+                for _, fees, part, doubtful in some:
+                    calls.take_part(fees, part, doubtful)
+                calls.end()
+                yield client, calls
+            return
         entries = iter(self._sorter)
         entry = next(entries, None)
         while entry is not None:
             client, begin = client_of(entry[0])
             kept = _Run(begin, entry, entries)
-            yield client, iter(kept)
+            calls = Calls(self._selection.code, self._has)
+            calls.take(kept)
+            yield client, calls
             entry = kept.rest()
+
+    def _has(self, call: PastSide) -> bool:
+        """Return whether a call is to be rated again: one that was rejected, or by its code."""
+        if call.revision:
+            return has_code(call, self._selection.code)
+        return not self.was_rated(call) and call.name not in self.given_up
 
     def _count(self, told: Told, effect: Effect) -> None:
         if told.job is not None and effect.index >= CHANGE_INDEX_MIN:
@@ -263,7 +307,7 @@ class Reading:
             await self._take_rejected(some)
 
     async def _take_rejected(self, records: Iterable[Any]) -> None:
-        sides = [side for record in records for side in self._unrated_sides(record)]
+        sides = [side for record in records for side in _unrated_sides(self._at, record)]
         views = Views()
         while lacking := steps.identify(sides, self._at.catalog, views):
             states = await self._at.store.states(lacking.clients)
@@ -299,26 +343,6 @@ class Reading:
         self._waiting.add(_digest(call.name))
         self._sorter.add(sorted_unrated(call))
 
-    def _unrated_sides(self, record: Any) -> list[Side]:
-        """Return the sides of a rejected record, as far as it can be read now."""
-        topic = (header_of(record, "source_topic") or b"").decode("utf-8", "replace")
-        name = (header_of(record, "side") or b"").decode("utf-8", "replace")
-        reason = (header_of(record, "reason") or b"").decode("utf-8", "replace")
-        known = topic in self._at.topics.data or topic in self._at.maps
-        if reason in NEVER_AGAIN or not known or record.value is None:
-            return []
-        arrival = Arrival(record.timestamp, record.timestamp, self._at.catalog.service_names)
-        mapped = self._at.maps.get(topic)
-        source_map = None if mapped is None else mapped.under(self._at.catalog.zones)
-        found = read(record, arrival, source_map)
-        if not isinstance(found, Cdr):
-            return []
-        return [
-            Side(topic, record, index, found, party)
-            for index, party in enumerate((found.orig, found.term))
-            if party is not None and name in (SIDES[index], "")
-        ]
-
 
 class _Run:
     """Entries of one client in front of a sorted stream; what is behind them is kept for the next."""
@@ -338,6 +362,27 @@ class _Run:
         for _ in self:
             pass
         return self._next
+
+
+def _unrated_sides(at: Sources, record: Any) -> list[Side]:
+    """Return the sides of a rejected record, as far as it can be read now."""
+    topic = (header_of(record, "source_topic") or b"").decode("utf-8", "replace")
+    name = (header_of(record, "side") or b"").decode("utf-8", "replace")
+    reason = (header_of(record, "reason") or b"").decode("utf-8", "replace")
+    known = topic in at.topics.data or topic in at.maps
+    if reason in NEVER_AGAIN or not known or record.value is None:
+        return []
+    arrival = Arrival(record.timestamp, record.timestamp, at.catalog.service_names)
+    mapped = at.maps.get(topic)
+    source_map = None if mapped is None else mapped.under(at.catalog.zones)
+    found = read(record, arrival, source_map)
+    if not isinstance(found, Cdr):
+        return []
+    return [
+        Side(topic, record, index, found, party)
+        for index, party in enumerate((found.orig, found.term))
+        if party is not None and name in (SIDES[index], "")
+    ]
 
 
 def told_of(value: bytes) -> Told | None:

@@ -1,7 +1,7 @@
 """The native engine (Rust, PyO3): what it is asked, and when, says `rater.core.line.engine.Rating`."""
 
 from collections.abc import Callable, Container, Sequence
-from typing import Any, TypedDict
+from typing import IO, Any, TypeAlias, TypedDict
 
 from rater.core.journal.records import Outgoing, Run
 from rater.core.line.engine import Lacking, Packed, Place, Rendered
@@ -191,18 +191,47 @@ class Zone:
     def instant_of(self, local_ms: int) -> int: ...
     def later(self, at_ms: int, days: int, months: int) -> int | None: ...
 
+class Sorting:
+    """Entries that are sorted in memory: (key, what is kept), as `core.rerating.sorting` has them."""
+
+    def __init__(self) -> None: ...
+    def add(self, key: bytes, raw: bytes) -> None:
+        """Add one."""
+    def size(self) -> int:
+        """Return how many bytes they are."""
+    def run(self, size: int) -> bytes:
+        """Return the next entries as a run, in order, of so many bytes or somewhat more; add none meanwhile.
+
+        Of each: its lengths (4 + 4 bytes), the key, what is kept. b"": there are none, and it begins anew.
+        """
+
+SomeCalls: TypeAlias = tuple[str, list[tuple[bytes, bytes]], bytes, list[int]]
+"""Of a client: its id, the entries of its fees, calls (`core.rerating.calls.together`), and the places of
+those of which Python says whether they are selected: never rated, or of a code that cannot be read."""
+
+class Merged:
+    """Sorted runs gone through as one, once. Raises ValueError where they are none."""
+
+    def __init__(self, files: Sequence[IO[bytes]], run: bytes, code: str) -> None:
+        """files: of a run each, at its beginning. code: as `core.rerating.sorting.latest` takes it."""
+    def run(self, size: int) -> bytes:
+        """Return the next entries as a run of so many bytes, or somewhat more; b"": there are none."""
+    def calls(self, most: int) -> SomeCalls | None:
+        """Return the next calls of a client, what was published last of each; None: nothing is left."""
+
 class Gathering:
     """Reads the journal for a re-rate: calls of the selection, as `core.rerating.sorting` has them."""
 
     def __init__(self, clients: set[str] | None, from_ms: int, to_ms: int, waiting: set[bytes]) -> None:
         """Select by clients (None: all) and window [from_ms, to_ms). waiting: digests of ids, BLAKE2b."""
     def take(
-        self, records: list[tuple[bytes | None, Sequence[tuple[str, bytes]]]]
-    ) -> tuple[list[tuple[bytes, bytes]], list[tuple[int, str, int]], list[bytes], list[int]]:
-        """Take records, (value, headers) of each.
+        self, sorting: Sorting, first: int, records: bytes, start: int, until: int
+    ) -> tuple[list[tuple[int, str, int]], list[bytes], list[tuple[int, bytes | None, str, bytes | None]]]:
+        """Take the records of a batch with start <= offset < until: their calls are added, or none is.
 
-        Returns `Sorted` of the selected calls; of what jobs have published place, client and offset of the
-        command; digests of ids that were waited for; and the places of records that Python is to read.
+        first, records: `stream.fetching.FetchedBatch`. Returns of what jobs have published place, client and
+        offset of the command; digests of ids that were waited for; and place, value, name and value of the
+        header of records that Python is to read. Raises ValueError where these are no records.
         """
 
 class Again:
@@ -224,19 +253,19 @@ class Again:
 
         fees that calls brought: source and id of the CDR, their own id, client package, period.
         """
-    def take_back(self, calls: list[bytes]) -> None:
-        """Take back what calls drew. calls: as `core.rerating.calls.pack` gives them."""
+    def take_back(self, calls: bytes) -> None:
+        """Take back what calls drew. calls: a part of them, as `core.rerating.calls.together` gives it."""
     def brought(self) -> list[str]:
         """Return the ids of the fees that these calls have brought."""
     def add(self, field: str, units: int) -> None:
         """Add to a counter."""
     def rate(
-        self, calls: list[bytes]
+        self, calls: bytes
     ) -> tuple[
         tuple[int, int, int],
         list[
             tuple[
-                int,
+                bytes,
                 bytes | None,
                 int,
                 list[tuple[str, int]],
@@ -247,8 +276,8 @@ class Again:
     ]:
         """Rate calls; those that end as they did are counted: how many, billed units, micros.
 
-        Of each other one: place, transaction or None, amount, takes, the fee that it brings (transaction,
-        amount, what it adds), whether its draw was refused as out of range.
+        Of each other one: the call as it was given, transaction or None, amount, takes, the fee that it
+        brings (transaction, amount, what it adds), whether its draw was refused as out of range.
         """
     def bounds(self) -> tuple[dict[str, tuple[int, int]], tuple[int, int]]:
         """Return by how much counters and the balance may have moved (`core.rerating.bounds`)."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from typing import ClassVar
+from collections.abc import Collection, Mapping, Sequence
+from typing import IO, ClassVar
 
 from rater.core.catalog.compiled import VERSIONS_KEPT
 from rater.core.catalog.specs import Content
@@ -60,6 +60,14 @@ class Native:
     ) -> engine.Gathering:
         """Return what reads the journal's calls of clients in a window: see `engine.Gathering`."""
         return engine.Gathering(None if clients is None else set(clients), *window, waiting)
+
+    def sorting(self) -> engine.Sorting:
+        """Return what sorts entries in memory: see `engine.Sorting`."""
+        return engine.Sorting()
+
+    def merged(self, files: Sequence[IO[bytes]], run: bytes, code: str) -> engine.Merged:
+        """Return what goes through sorted runs: see `engine.Merged`."""
+        return engine.Merged(files, run, code)
 
     def again(
         self, catalog: engine.Catalog, state: bytes, balance: int, counters: Mapping[str, int],

@@ -173,7 +173,7 @@ async def read_records(
 
 async def read_batches(
     client: Connection, topic: str, partition: int, start: int, until: int, *, deadline_s: float = DEADLINE_S
-) -> AsyncIterator[FetchedBatch]:
+) -> AsyncGenerator[FetchedBatch, None]:
     """Yield the committed batches that have records with start <= offset < until, in order.
 
     The first and the last may have others besides. Waits and raises as `read_records`.

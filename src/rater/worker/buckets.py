@@ -198,7 +198,7 @@ class LaneBuckets:
             builder.due = reply.due
             for due in reply.due:
                 if due.item is not None:  # its balance is behind what the call did before, which is not done
-                    views.parted[due.client] = builder.sides[due.item]
+                    views.parted.setdefault(due.client, builder.sides[due.item])  # the first of several
                     continue
                 before = views.known.get(due.client, Known())
                 views.known[due.client] = Known(due.balance, {**before.counters, **due.counters})

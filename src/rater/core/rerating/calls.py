@@ -5,7 +5,10 @@ Source of the rules: RULES.md section 5; CONTRACTS.md, Transaction.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from datetime import datetime
+from itertools import islice
+from struct import Struct as Layout
 from typing import NamedTuple
 
 import msgspec
@@ -24,6 +27,8 @@ Takes = list[tuple[str, int]]
 Place = tuple[str, int, int]
 """Topic, partition and offset of the record that a call came in with."""
 NOWHERE: Place = ("", 0, 0)
+TOGETHER = 500
+"""Calls that are rated by one request, whose counters are judged together."""
 
 
 class Sent(NamedTuple):
@@ -244,5 +249,22 @@ def unpack(raw: bytes) -> PastSide | Fee:
     return _kept.decode(raw)
 
 
+def together(calls: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield packed calls TOGETHER at a time, the last fewer, each with its length ahead."""
+    rest = iter(calls)
+    while some := list(islice(rest, TOGETHER)):
+        yield b"".join([part for raw in some for part in (_length.pack(len(raw)), raw)])
+
+
+def apart(part: bytes) -> Iterator[bytes]:
+    """Yield the calls of a part that `together` has made, or the native engine."""
+    at = 0
+    while at < len(part):
+        (size,) = _length.unpack_from(part, at)
+        at += _length.size + size
+        yield part[at - size : at]
+
+
+_length = Layout("<I")
 _encode = msgspec.msgpack.Encoder().encode
 _kept: msgspec.msgpack.Decoder[PastSide | Fee] = msgspec.msgpack.Decoder(PastSide | Fee)

@@ -16,7 +16,7 @@ from rater.core.catalog.compiled import Catalog
 from rater.core.clients.periods import bounded
 from rater.core.clients.state import ClientState
 from rater.core.rerating.bounds import ANYTHING, Bounds
-from rater.core.rerating.calls import Fee, PastSide, unpack
+from rater.core.rerating.calls import Fee, PastSide, apart, unpack
 from rater.core.rerating.difference import Differing, Entry
 from rater.core.rerating.rating import ClientRating, Rated, Unchanged
 
@@ -155,7 +155,8 @@ class Sums(NamedTuple):
 class Again(Protocol):
     """Rates one client's calls again: first `take_back` of all, then `rate`; then `bounds` are known.
 
-    calls: packed (`calls.pack`), in order. `Twin`, or the native engine (jobs/native_again.py).
+    calls: packed (`calls.pack`), in order, in parts (`calls.together`). `Twin`, or the native engine
+    (jobs/native_again.py).
     """
 
     @property
@@ -194,10 +195,11 @@ class Twin:
 
 
 def _sides(calls: Iterable[bytes]) -> Iterator[PastSide]:
-    for raw in calls:
-        call = unpack(raw)
-        assert isinstance(call, PastSide)  # noqa: S101 - fees are kept apart
-        yield call
+    for part in calls:
+        for raw in apart(part):
+            call = unpack(raw)
+            assert isinstance(call, PastSide)  # noqa: S101 - fees are kept apart
+            yield call
 
 
 class Work:
@@ -207,7 +209,7 @@ class Work:
         self, again: Again, sums: Sums, fees: Mapping[str, Fee], calls: Callable[[], Iterable[bytes]],
         job: str,
     ) -> None:  # fmt: skip
-        """Work for a client. fees: `open_fees`. calls: them packed, in order, as often as asked for."""
+        """Work for a client. fees: `open_fees`. calls: them in parts, in order, as often as asked for."""
         self._again, self._sums, self._calls = again, sums, calls
         self.difference = Differing(job, fees, again.take_back(calls(), fees))
 

@@ -62,6 +62,9 @@ def open_fees(state: ClientState, fees: Iterable[Fee]) -> dict[str, Fee]:
 
     state: with all of its periods. What was given back, or reversed with its client package, stays as it is.
     """
+    fees = list(fees)
+    if not fees:
+        return {}  # nearly always
     open_now = {
         f"cp/{held.id}/{period.number}/{TransactionType.SUBSCRIPTION_FEE}"
         for held in state.packages

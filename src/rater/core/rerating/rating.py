@@ -27,10 +27,7 @@ from rater.core.rating.identifying import rate_again
 from rater.core.rating.transaction import FeeText, refused, rendered
 from rater.core.reasons import Rejection
 from rater.core.rerating.bounds import Bounds
-from rater.core.rerating.calls import PastSide, Takes, Told
-
-TOGETHER = 500
-"""Calls that one request is put together of."""
+from rater.core.rerating.calls import TOGETHER, PastSide, Takes, Told
 
 
 class NewFee(NamedTuple):

@@ -97,8 +97,10 @@ def latest(published: Iterable[Sorted], code: str = "") -> Iterator[Last]:
             begin = client_of(of)[1]
             place = len(begin)
         is_fee, was_rated = of[place] == FEE, of[-_REVISION:-1] > _NONE
-        if code and was_rated and not is_fee and not _has_code(raw, code):
-            continue
+        if code and was_rated and not is_fee:
+            one = unpack(raw)
+            if isinstance(one, PastSide) and not has_code(one, code):
+                continue
         yield is_fee, was_rated, raw
 
 
@@ -145,6 +147,6 @@ class _Code(Struct):
 _code = msgspec.json.Decoder(_Code)
 
 
-def _has_code(raw: bytes, code: str) -> bool:
-    one = unpack(raw)
-    return not isinstance(one, PastSide) or (_code.decode(one.value).code or "").startswith(code)
+def has_code(call: PastSide, code: str) -> bool:
+    """Return whether the code of a call's last transaction begins so."""
+    return (_code.decode(call.value).code or "").startswith(code)

@@ -15,7 +15,7 @@ const LIMIT: i64 = 1 << 53;
 /// Index of the first change of a record; below are the sides of a CDR (core/journal/records.py).
 const CHANGE_INDEX_MIN: i64 = 2;
 /// Of a transaction's header, and of a record of ours (core/journal/records.py).
-const EFFECT: &[u8] = b"e";
+pub const EFFECT: &[u8] = b"e";
 const CONTROL: &[u8] = b"control";
 
 /// A header: its name, and its value if it has one.
@@ -85,7 +85,7 @@ fn changed(raw: &[u8]) -> Option<(Identity<'_>, &str)> {
 }
 
 /// The header of ours, the first of them, as `stream.journal.understood` takes it.
-fn ours(headers: Headers<'_>) -> Result<Option<Header<'_>>, kafka::Unreadable> {
+pub fn ours(headers: Headers<'_>) -> Result<Option<Header<'_>>, kafka::Unreadable> {
     for header in headers {
         let (name, raw) = header?;
         if name == EFFECT || name == CONTROL {
@@ -136,7 +136,7 @@ type Packed<'py> = (usize, Bound<'py, PyBytes>);
 /// Lane time, clients, sums, generations, duplicates, their bytes.
 type Taken<'py> = (i64, Vec<String>, Packed<'py>, Vec<i64>, Packed<'py>, Vec<Bound<'py, PyBytes>>);
 
-fn damaged(_: kafka::Unreadable) -> PyErr {
+pub fn damaged(_: kafka::Unreadable) -> PyErr {
     PyValueError::new_err("no records of Kafka's")
 }
 
@@ -207,12 +207,12 @@ impl Effects {
     ) -> PyResult<(Vec<Left<'py>>, Vec<usize>)> {
         let mut left = Vec::new();
         for record in kafka::read(records) {
-            let (number, headers) = record.map_err(damaged)?;
-            let offset = first + number;
+            let record = record.map_err(damaged)?;
+            let offset = first + record.number;
             if offset < start || offset >= until {
                 continue;
             }
-            let Some((name, raw)) = ours(headers).map_err(damaged)? else { continue };
+            let Some((name, raw)) = ours(record.headers).map_err(damaged)? else { continue };
             if let (true, Some(Ok(effect))) = (name == EFFECT, raw.map(read)) {
                 self.add_one(py, offset, &effect)?;
                 continue;

@@ -1,26 +1,24 @@
 //! Reading the journal for a re-rate: of its records those of the selected calls, as they are sorted
-//! (`jobs/rerate_reading.py`). What is no usage of a call, nor a reversal of one, is left to Python.
+//! (`jobs/rerate_reading.py`), from batches as Kafka has them (stream/fetching.py). What is no usage of a call, nor a
+//! reversal of one, is left to Python.
 
-use crate::effects;
-use crate::msgpack::Writer;
+use crate::effects::{self, EFFECT};
+use crate::kafka;
+use crate::sorting::Sorting;
 use crate::told::Told;
 use blake2b_simd::Params;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyList, PySequence, PyString, PyTuple};
+use pyo3::types::PyBytes;
 use rustc_hash::FxHashSet;
 
 /// Index of the first change of a record; below are the sides of a CDR (core/journal/records.py).
 const CHANGE_INDEX_MIN: i64 = 2;
 const NAME_BYTES: usize = 16;
 
-/// (key, what is kept) of the selected calls; (place, client, offset of its command) of what jobs have published; names of
-/// calls that were waited for; places of the records that are left to Python.
-type Gathered<'py> = (
-    Vec<(Bound<'py, PyBytes>, Bound<'py, PyBytes>)>,
-    Vec<(usize, String, i64)>,
-    Vec<Bound<'py, PyBytes>>,
-    Vec<usize>,
-);
+/// Place, value, name and value of the header: a record that is left to Python.
+type Left<'py> = (usize, Option<Bound<'py, PyBytes>>, String, Option<Bound<'py, PyBytes>>);
+/// (place, client, offset of its command) of what jobs have published; names of calls that were waited for; what is left.
+type Gathered<'py> = (Vec<(usize, String, i64)>, Vec<Bound<'py, PyBytes>>, Vec<Left<'py>>);
 
 /// Which calls are selected. waiting: names of rejected calls, whosever they are, as `rerate_reading` has them.
 #[pyclass(frozen, module = "rater.native.engine")]
@@ -43,36 +41,46 @@ impl Gathering {
         Self { clients, from_ms, to_ms, waiting }
     }
 
-    /// Take records of the journal, (value, headers) of each.
-    fn take<'py>(&self, py: Python<'py>, records: &Bound<'py, PyList>) -> PyResult<Gathered<'py>> {
-        let (mut found, mut jobs, mut rated, mut left) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        let (mut key, mut packed) = (Vec::new(), Writer::default());
-        for (place, record) in records.iter().enumerate() {
-            let record = record.cast_into::<PyTuple>()?;
-            let value = record.get_borrowed_item(0)?;
-            let header = effect_of(&record.get_item(1)?)?;
-            let (Ok(value), Some(header)) = (value.cast::<PyBytes>(), header) else {
-                left.push(place);
+    /// Take the records of a batch with start <= offset < until: what is selected is added, all of it or nothing.
+    fn take<'py>(
+        &self,
+        py: Python<'py>,
+        sorting: &mut Sorting,
+        first: i64,
+        records: &[u8],
+        start: i64,
+        until: i64,
+    ) -> PyResult<Gathered<'py>> {
+        sorting.begin();
+        let (mut jobs, mut rated, mut left) = (Vec::new(), Vec::new(), Vec::new());
+        for (place, record) in kafka::read(records).enumerate() {
+            let record = record.map_err(effects::damaged)?;
+            if !(start..until).contains(&(first + record.number)) {
+                continue;
+            }
+            let Some((name, raw)) = effects::ours(record.headers).map_err(effects::damaged)? else {
                 continue;
             };
-            let Ok(effect) = effects::read(header.as_bytes()) else {
-                left.push(place);
+            let mut leave = || {
+                let bytes = |raw: &[u8]| PyBytes::new(py, raw);
+                let name = String::from_utf8_lossy(name).into();
+                left.push((place, record.value.map(bytes), name, raw.map(bytes)));
+            };
+            let effect = raw.filter(|_| name == EFFECT).and_then(|raw| effects::read(raw).ok());
+            let (Some(value), Some(effect)) = (record.value, effect) else {
+                leave();
                 continue;
             };
             let selected = self.clients.as_ref().is_none_or(|clients| clients.contains(effect.client));
             if !selected && self.waiting.is_empty() {
                 continue;
             }
-            let value = value.as_bytes();
-            let Some(told) = std::str::from_utf8(value).ok().and_then(|text| Told::read(text).ok()) else {
-                left.push(place);
+            let told = std::str::from_utf8(value).ok().and_then(|text| Told::read(text).ok());
+            // Python selects by the client of the effect first, and by that of the transaction: they are one.
+            let Some(told) = told.filter(|told| *told.client == *effect.client) else {
+                leave();
                 continue;
             };
-            // Python selects by the client of the effect first, and by that of the transaction: they are one.
-            if *told.client != *effect.client {
-                left.push(place);
-                continue;
-            }
             if !self.waiting.is_empty() {
                 let name = name_of(&told.id);
                 if self.waiting.contains(&name) {
@@ -86,32 +94,14 @@ impl Gathering {
                 jobs.push((place, told.client.to_string(), effect.offset));
             }
             if (self.from_ms..self.to_ms).contains(&told.at_ms) {
-                key.clear();
-                packed.0.clear();
-                told.key(&mut key);
                 let own = !told.is_reversal && effect.index < CHANGE_INDEX_MIN;
                 let at = if own { (effect.topic, effect.partition, effect.offset) } else { ("", 0, 0) };
-                told.pack(value, at, &mut packed);
-                found.push((PyBytes::new(py, &key), PyBytes::new(py, &packed.0)));
+                sorting.put(|key| told.key(key), |kept| told.pack(value, at, kept));
             }
         }
-        Ok((found, jobs, rated, left))
+        sorting.keep();
+        Ok((jobs, rated, left))
     }
-}
-
-/// The header `e` of a record.
-fn effect_of<'py>(headers: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyBytes>>> {
-    let headers = headers.cast::<PySequence>()?;
-    for place in 0..headers.len()? {
-        let header = headers.get_item(place)?.cast_into::<PyTuple>()?;
-        let name = header.get_borrowed_item(0)?;
-        match name.cast::<PyString>()?.to_str()? {
-            "e" => return Ok(header.get_item(1)?.cast_into::<PyBytes>().ok()),
-            "control" => return Ok(None),
-            _ => {}
-        }
-    }
-    Ok(None)
 }
 
 /// What a transaction is found by among those that are waited for.

@@ -255,28 +255,24 @@ impl<'a> Reader<'a> {
     fn string(&mut self) -> Read<Cow<'a, str>> {
         self.at += 1;
         let from = self.at;
-        loop {
-            match self.bytes.get(self.at) {
-                Some(b'"') => {
-                    let found = &self.text[from..self.at];
-                    self.at += 1;
-                    return Ok(Cow::Borrowed(found));
-                }
-                Some(b'\\') => return self.escaped(from).map(Cow::Owned),
-                Some(0..0x20) | None => return Err(Unreadable),
-                Some(_) => self.at += 1,
+        self.at += plain(&self.bytes[from..]);
+        match self.bytes.get(self.at) {
+            Some(b'"') => {
+                let found = &self.text[from..self.at];
+                self.at += 1;
+                Ok(Cow::Borrowed(found))
             }
+            Some(b'\\') => self.escaped(from).map(Cow::Owned),
+            _ => Err(Unreadable),
         }
     }
 
     fn escaped(&mut self, from: usize) -> Read<String> {
         let mut out = String::from(&self.text[from..self.at]);
         loop {
-            let plain = self.at;
-            while !matches!(self.bytes.get(self.at), Some(b'"' | b'\\' | 0..0x20) | None) {
-                self.at += 1;
-            }
-            out.push_str(&self.text[plain..self.at]);
+            let next = self.at;
+            self.at += plain(&self.bytes[next..]);
+            out.push_str(&self.text[next..self.at]);
             match self.bytes.get(self.at) {
                 Some(b'"') => {
                     self.at += 1;
@@ -326,9 +322,29 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// How many bytes stand ahead of the first that no text has as it is: a quotation mark, a backslash, a control
+/// character. Eight are looked at together, each by its top bit: what lies behind the first that is found may be wrong.
+fn plain(bytes: &[u8]) -> usize {
+    const ONES: u64 = u64::MAX / 0xFF;
+    const TOPS: u64 = ONES << 7;
+    let below = |word: u64, least: u64| word.wrapping_sub(ONES * least) & !word & TOPS;
+    let is = |word: u64, byte: u8| below(word ^ (ONES * u64::from(byte)), 1);
+    let mut rest = bytes;
+    while let Some((eight, behind)) = rest.split_first_chunk() {
+        let word = u64::from_le_bytes(*eight);
+        let found = below(word, 0x20) | is(word, b'"') | is(word, b'\\');
+        if found != 0 {
+            return bytes.len() - rest.len() + found.trailing_zeros() as usize / 8;
+        }
+        rest = behind;
+    }
+    let odd = |byte: &u8| matches!(byte, b'"' | b'\\' | 0..0x20);
+    bytes.len() - rest.len() + rest.iter().position(odd).unwrap_or(rest.len())
+}
+
 /// Whether a text stands between quotation marks as it is.
 pub fn is_plain(text: &str) -> bool {
-    text.bytes().all(|byte| byte >= 0x20 && byte != b'"' && byte != b'\\')
+    plain(text.as_bytes()) == text.len()
 }
 
 /// Write a text as JSON has it between quotation marks.
@@ -375,4 +391,23 @@ pub fn quoted(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 2);
     write_quoted(text, &mut out);
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_byte_is_plain_or_not_wherever_it_stands() {
+        for byte in 0..=u8::MAX {
+            for at in 0..20 {
+                let mut bytes = [0xFF; 20];
+                bytes[at] = byte;
+                let odd = byte < 0x20 || byte == b'"' || byte == b'\\';
+                assert_eq!(plain(&bytes), if odd { at } else { 20 }, "{byte} at {at}");
+                bytes[at..].fill(byte);
+                assert_eq!(plain(&bytes), if odd { at } else { 20 }, "{byte} from {at} on");
+            }
+        }
+    }
 }

@@ -1,5 +1,5 @@
 //! Batches of records as Kafka has them on the wire and on disk (magic 2). Writing: what aiokafka's builder of batches does,
-//! for records that are all there at once and of one time. Reading: as far as the journal's headers. Source: https://kafka.apache.org/documentation/#recordbatch.
+//! for records that are all there at once and of one time. Reading: values and headers. Source: https://kafka.apache.org/documentation/#recordbatch.
 //! How a batch comes to the broker: `stream/batches.py` (decisions/0107-batches-written-natively.md).
 
 use std::ops::Range;
@@ -213,8 +213,15 @@ impl<'a> Iterator for Headers<'a> {
     }
 }
 
-/// The records of a batch, uncompressed: the offset of each behind the batch's first, and its headers.
-pub fn read(mut records: &[u8]) -> impl Iterator<Item = Read<(i64, Headers<'_>)>> {
+/// A record of a batch: its offset behind the batch's first, its value if it has one, and its headers.
+pub struct Record<'a> {
+    pub number: i64,
+    pub value: Option<&'a [u8]>,
+    pub headers: Headers<'a>,
+}
+
+/// The records of a batch, uncompressed.
+pub fn read(mut records: &[u8]) -> impl Iterator<Item = Read<Record<'_>>> {
     std::iter::from_fn(move || {
         if records.is_empty() {
             return None;
@@ -227,14 +234,14 @@ pub fn read(mut records: &[u8]) -> impl Iterator<Item = Read<(i64, Headers<'_>)>
     })
 }
 
-fn read_one(record: &[u8]) -> Read<(i64, Headers<'_>)> {
+fn read_one(record: &[u8]) -> Read<Record<'_>> {
     let (_attributes, mut from) = record.split_first().ok_or(Unreadable)?;
     take_varint(&mut from)?; // its time behind the batch's
-    let offset = take_varint(&mut from)?;
+    let number = take_varint(&mut from)?;
     take(&mut from)?; // key
-    take(&mut from)?; // value
+    let value = take(&mut from)?;
     let left = take_varint(&mut from)?;
-    Ok((offset, Headers { bytes: from, left }))
+    Ok(Record { number, value, headers: Headers { bytes: from, left } })
 }
 
 #[cfg(test)]
@@ -293,12 +300,13 @@ mod tests {
         cutter.cut();
         let told = |bytes: &[u8]| -> Read<Vec<_>> {
             read(bytes)
-                .map(|record| record.map(|(at, headers)| (at, headers.filter(|of| of.is_ok()).count())))
+                .map(|record| record.map(|of| (of.number, of.headers.filter(|of| of.is_ok()).count())))
                 .collect()
         };
         assert_eq!(told(&found).unwrap(), (0..200).map(|at| (at, 2)).collect::<Vec<_>>());
-        let (_, headers) = read(&found).next().unwrap().unwrap();
-        let headers: Vec<_> = headers.map(Result::unwrap).collect();
+        let record = read(&found).next().unwrap().unwrap();
+        assert_eq!(record.value, Some(&b"value"[..]));
+        let headers: Vec<_> = record.headers.map(Result::unwrap).collect();
         assert_eq!(headers, [(&b"e"[..], Some(&b"effect"[..])), (b"x", None)]);
         assert!(told(&found[..found.len() - 1]).is_err());
         assert!(told(&[0xFF; 20]).is_err());

@@ -5,8 +5,8 @@
 //! (`transaction`); `batch` is a batch on its way, `border` what Python sees of it (core/line/engine.py). How Kafka has
 //! records: `kafka`, and for Python `outgoing` (stream/batches.py). `effects` adds up what the journal says, when a store
 //! is rebuilt (worker/takeover.py). Jobs draw without Redis, from a bucket in memory: `bucket`, its calls `bucket_call`, one
-//! item of them `bucket_draw`, and for Python `bucket_border`. A re-rate reads the journal by `gathering` and `told`, and rates
-//! a client's calls again by `rerate`, for Python `rerate_border`.
+//! item of them `bucket_draw`, and for Python `bucket_border`. A re-rate reads the journal by `gathering` and `told`, sorts
+//! its calls by `sorting`, and rates a client's again by `rerate`, for Python `rerate_border`.
 
 mod addresses;
 mod amounts;
@@ -40,6 +40,7 @@ mod prices;
 mod rerate;
 mod rerate_border;
 mod rules;
+mod sorting;
 mod told;
 mod transaction;
 mod zones;
@@ -60,6 +61,8 @@ mod engine {
     use crate::outgoing::{kafka_batch, kafka_records};
     #[pymodule_export]
     use crate::rerate_border::Again;
+    #[pymodule_export]
+    use crate::sorting::{Merged, Sorting};
 
     /// A panic of the engine, as Python sees it.
     #[pymodule_init]

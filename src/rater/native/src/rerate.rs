@@ -402,8 +402,8 @@ const BESIDE: [&str; 3] = ["\"left\":\"", "\"catalog\":", "\"revision\":"];
 const JOB: &str = ",\"job\":\"";
 
 /// Whether two transactions of a call say the same of how it ends, as is seen without reading them. False: maybe not.
-fn is_same(before: &str, after: &str) -> bool {
-    let (a, b) = (before.as_bytes(), after.as_bytes());
+fn is_same(before: &[u8], after: &str) -> bool {
+    let (a, b) = (before, after.as_bytes());
     let (mut i, mut j) = (0, 0);
     loop {
         let alike = common(&a[i..], &b[j..]);

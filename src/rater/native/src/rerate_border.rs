@@ -5,15 +5,16 @@ use crate::clients::View;
 use crate::rerate::{self, Fee, Fees, Interval, Row};
 use crate::told::Past;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyList};
+use pyo3::types::PyBytes;
 use rustc_hash::FxHashMap;
 
 /// Sums that are put in are within ±SUM_MAX.
 const SUM_MAX: i64 = 1 << 62;
 
 type NewFee<'py> = (Bound<'py, PyBytes>, i64, [(String, i64); 3]);
-/// Place, transaction (None: there is none), amount, takes, fee; whether the draw was refused.
-type Told<'py> = (usize, Option<Bound<'py, PyBytes>>, i64, Vec<(String, i64)>, Option<NewFee<'py>>, bool);
+/// The call, its transaction (None: there is none), amount, takes, fee; whether the draw was refused.
+type Told<'py> =
+    (Bound<'py, PyBytes>, Option<Bound<'py, PyBytes>>, i64, Vec<(String, i64)>, Option<NewFee<'py>>, bool);
 
 /// One client whose calls are rated again.
 #[pyclass(module = "rater.native.engine")]
@@ -48,9 +49,8 @@ impl Again {
     }
 
     /// Take back what calls drew.
-    fn take_back(&mut self, calls: &Bound<'_, PyList>) -> PyResult<()> {
-        let raw = bytes_of(calls)?;
-        self.of.take_back(&read(&raw)?).map_err(other)
+    fn take_back(&mut self, calls: &[u8]) -> PyResult<()> {
+        self.of.take_back(&read(calls)?.1).map_err(other)
     }
 
     /// Ids of the fees that the calls have brought.
@@ -65,21 +65,19 @@ impl Again {
 
     /// Rate calls: how many end as they did with their billed units and micros, and the others.
     #[allow(clippy::type_complexity)]
-    fn rate<'py>(
-        &mut self,
-        py: Python<'py>,
-        calls: &Bound<'py, PyList>,
-    ) -> PyResult<((i64, i128, i128), Vec<Told<'py>>)> {
-        let raw = bytes_of(calls)?;
-        let calls = read(&raw)?;
+    fn rate<'py>(&mut self, py: Python<'py>, calls: &[u8]) -> PyResult<((i64, i128, i128), Vec<Told<'py>>)> {
+        let (raws, calls) = read(calls)?;
         let (same, rows) = self.of.rate(&calls, &mut self.cache.get().lock().sets).map_err(other)?;
         let bytes = |text: &str| PyBytes::new(py, text.as_bytes());
-        let told = |(place, row): (usize, Row)| match row {
-            Row::Rejected => (place, None, 0, Vec::new(), None, false),
-            Row::OutOfRange => (place, None, 0, Vec::new(), None, true),
-            Row::Rated { value, amount, takes, fee } => {
-                let fee = fee.map(|(value, amount, sums)| (bytes(&value), amount, sums));
-                (place, Some(bytes(&value)), amount, takes, fee, false)
+        let told = |(place, row): (usize, Row)| {
+            let call = PyBytes::new(py, raws[place]);
+            match row {
+                Row::Rejected => (call, None, 0, Vec::new(), None, false),
+                Row::OutOfRange => (call, None, 0, Vec::new(), None, true),
+                Row::Rated { value, amount, takes, fee } => {
+                    let fee = fee.map(|(value, amount, sums)| (bytes(&value), amount, sums));
+                    (call, Some(bytes(&value)), amount, takes, fee, false)
+                }
             }
         };
         Ok(((same.calls, same.volume, same.amount), rows.into_iter().map(told).collect()))
@@ -96,11 +94,6 @@ fn other(_: rerate::Other) -> PyErr {
     fault("Python rates this client")
 }
 
-fn bytes_of<'py>(calls: &Bound<'py, PyList>) -> PyResult<Vec<Bound<'py, PyBytes>>> {
-    calls.iter().map(|call| Ok(call.cast_into::<PyBytes>()?)).collect()
-}
-
-fn read<'a>(calls: &'a [Bound<'_, PyBytes>]) -> PyResult<Vec<Past<'a>>> {
-    let calls = calls.iter().map(|call| Past::read(call.as_bytes()));
-    calls.collect::<Result<_, _>>().map_err(|_| fault("a call that cannot be read"))
+fn read(calls: &[u8]) -> PyResult<(Vec<&[u8]>, Vec<Past<'_>>)> {
+    Past::read_all(calls).map_err(|_| fault("a call that cannot be read"))
 }

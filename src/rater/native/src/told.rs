@@ -10,6 +10,7 @@ use crate::msgpack::{self, Writer};
 use crate::offers::escaped;
 use std::borrow::Cow;
 use std::fmt::Write;
+use std::ops::Range;
 
 type Read<T> = Result<T, Unreadable>;
 type Text<'a> = Cow<'a, str>;
@@ -17,8 +18,12 @@ type Text<'a> = Cow<'a, str>;
 /// Fields of what is kept of a side, its tag included. Behind them stands, where the engine has read the transaction, what
 /// it told of money and draws (`Brief`): Python passes over it.
 const PAST_FIELDS: usize = 18;
+/// Place of whether it stands, among these; behind it is the place of its record.
+const STANDS: usize = 15;
+/// The place of a record that is none (`calls.NOWHERE`), as it is kept.
+pub const KEPT_NOWHERE: [u8; 4] = [0x93, 0xA0, 0, 0];
 /// Of a key: which entries stand behind the fees of a client.
-const CALL: u8 = 1;
+pub const CALL: u8 = 1;
 /// Digits of an amount before its point, and behind it.
 const WHOLE_DIGITS: usize = 10;
 const DECIMALS: usize = 6;
@@ -407,6 +412,52 @@ impl<'a> Told<'a> {
     }
 }
 
+/// Of what is kept of a side: whether it stands, and where the place of its record is kept.
+pub struct Seams {
+    pub stands: bool,
+    pub place: Range<usize>,
+}
+
+pub fn seams(raw: &[u8]) -> Result<Seams, msgpack::Unreadable> {
+    let mut from = msgpack::Reader::new(raw);
+    from.array()?;
+    for _ in 0..STANDS {
+        from.skip()?;
+    }
+    let stands = from.bool()?;
+    let begin = raw.len() - from.rest().len();
+    from.skip()?;
+    Ok(Seams { stands, place: begin..raw.len() - from.rest().len() })
+}
+
+/// The same with another word on both.
+pub fn kept_again(raw: &[u8], stands: bool, place: &[u8]) -> Result<Vec<u8>, msgpack::Unreadable> {
+    let found = seams(raw)?.place;
+    let mut out = Writer(Vec::with_capacity(raw.len() + place.len()));
+    out.raw(&raw[..found.start - 1]);
+    out.bool(stands);
+    out.raw(place);
+    out.raw(&raw[found.end..]);
+    Ok(out.0)
+}
+
+/// The code of what is kept of a side, as its last transaction has it. Err: the reference says it.
+pub fn kept_code(raw: &[u8]) -> Read<Option<Text<'_>>> {
+    let value = Past::read(raw).map_err(|_| Unreadable)?.value;
+    let mut from = Reader::new(text_of(value)?);
+    let (mut code, mut first) = (None, true);
+    if !from.begin()? {
+        return Err(Unreadable);
+    }
+    while let Some(name) = from.name(&mut first)? {
+        match name.as_bytes() {
+            b"code" => code = option_text(&mut from)?,
+            _ => from.pass()?,
+        }
+    }
+    Ok(code)
+}
+
 /// What a transaction told of money and draws.
 pub struct Brief<'a> {
     pub micros: i64,
@@ -486,13 +537,28 @@ pub struct Past<'a> {
     pub called: &'a str,
     pub given: Option<GivenRate>,
     /// JSON of the last usage transaction, empty for none.
-    pub value: &'a str,
+    pub value: &'a [u8],
     pub stands: bool,
     /// A `Brief`, where there is one.
     brief: Option<&'a [u8]>,
 }
 
 impl<'a> Past<'a> {
+    /// Read calls that stand one behind the other, each with its length ahead (`calls.together`).
+    /// Returns their bytes beside them.
+    pub fn read_all(mut calls: &'a [u8]) -> Result<(Vec<&'a [u8]>, Vec<Self>), msgpack::Unreadable> {
+        let (mut raws, mut found) = (Vec::new(), Vec::new());
+        while !calls.is_empty() {
+            let (length, rest) = calls.split_first_chunk().ok_or(msgpack::Unreadable)?;
+            let size = u32::from_le_bytes(*length) as usize;
+            let (raw, rest) = rest.split_at_checked(size).ok_or(msgpack::Unreadable)?;
+            raws.push(raw);
+            found.push(Self::read(raw)?);
+            calls = rest;
+        }
+        Ok((raws, found))
+    }
+
     pub fn read(raw: &'a [u8]) -> Result<Self, msgpack::Unreadable> {
         let mut from = msgpack::Reader::new(raw);
         let fields = from.array()?;
@@ -506,7 +572,7 @@ impl<'a> Past<'a> {
         let (at_ms, amount, unanswered) = (from.int()?, from.int()?, from.bool()?);
         let (caller, called) = (from.option_text()?, from.text()?);
         let given = if from.nil() { None } else { Some(read_given(&mut from)?) };
-        let value = std::str::from_utf8(from.bytes()?).map_err(|_| msgpack::Unreadable)?;
+        let value = from.bytes()?;
         from.int()?; // its revision
         let stands = from.bool()?;
         let mut brief = None;
@@ -540,8 +606,12 @@ impl<'a> Past<'a> {
 
     /// The last usage transaction, whether it stands or not.
     pub fn told(&self) -> Result<Option<Told<'a>>, json::Unreadable> {
-        if self.value.is_empty() { Ok(None) } else { Told::read(self.value).map(Some) }
+        if self.value.is_empty() { Ok(None) } else { Told::read(text_of(self.value)?).map(Some) }
     }
+}
+
+fn text_of(value: &[u8]) -> Read<&str> {
+    std::str::from_utf8(value).map_err(|_| Unreadable)
 }
 
 fn read_given(from: &mut msgpack::Reader<'_>) -> Result<GivenRate, msgpack::Unreadable> {
