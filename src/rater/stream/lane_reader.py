@@ -15,7 +15,7 @@ from aiokafka.errors import OffsetOutOfRangeError
 from rater.core.instants import is_stamp
 from rater.errors import Halt, Retake
 from rater.stream.connecting import FORBIDDEN, Connection, consumer, refusal, shut, started
-from rater.stream.group_offsets import GroupOffsets
+from rater.stream.group_offsets import GroupOffsets, shown_in
 from rater.stream.position_check import PositionCheck, lost
 from rater.stream.topics import Topics, missing, partition_counts
 
@@ -49,8 +49,8 @@ class LaneReader:
     ) -> None:
         """Stand at the mark's `positions` and `times`; a topic without one is new and read from its begin.
 
-        group: of the settings; offsets are committed under GROUP.lanes. ids: of the topics, as they are now.
-        include_data: False while there is no catalog; then only commands are polled.
+        group: of the settings; offsets are committed under `shown_in` of it. ids: of the topics, as they are
+        now. include_data: False while there is no catalog; then only commands are polled.
         """
         self.topics = topics
         self.lane = lane
@@ -75,7 +75,7 @@ class LaneReader:
         """Per topic when nothing waited last, by our clock, ms."""
         self._client = client
         self._check = PositionCheck(client, topics, lane, ids or {}, open_deadline_s)
-        self._group = f"{group}.lanes"
+        self._group = shown_in(group)
         self._open_deadline_s = open_deadline_s
         self._places: dict[str, TopicPartition] = {}
         self._consumer: AIOKafkaConsumer | None = None
