@@ -177,7 +177,7 @@ TABLE = (
         {"outcome": tuple(RenewalOutcome)},
     ),
     Metric(
-        "counter", "rater_commands", "Commands carried out, by what they do and how they ended.",
+        "counter", "rater_commands", "Commands but dry runs, by what they do and how they ended.",
         {"do": tuple(Do), "result": tuple(Result)},
     ),
     Metric(

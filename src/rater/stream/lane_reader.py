@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
-from aiokafka.errors import OffsetOutOfRangeError
+from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
 from rater.core.instants import is_stamp
 from rater.errors import Halt, Retake
@@ -189,7 +189,7 @@ class LaneReader:
 
         That is the timestamp of the last record that is committed, or when nothing waited last: after a quiet
         hour the first record has not waited for an hour. None: nothing waits, or neither is known. Markers of
-        Kafka transactions behind what waits count too.
+        Kafka transactions behind what waits count too. Raises Retake where the library does not tell.
         """
         behind: dict[str, tuple[int, int | None]] = {}
         for topic, place in self._places.items():
@@ -197,7 +197,10 @@ class LaneReader:
                 return {}
             # The library's position: unlike ours it has passed the marker behind the last record.
             end = max(self._consumer.highwater(place) or 0, self.ends.get(place, 0))
-            records = max(0, end - await self._consumer.position(place))
+            try:
+                records = max(0, end - await self._consumer.position(place))
+            except KafkaError as error:
+                raise Retake(f"lane {self.lane} is not read ({type(error).__name__}: {error})") from error
             records += self.next[topic] - self.published[topic]
             records += len(self.held) if topic == self.topics.commands else 0
             if not records:
