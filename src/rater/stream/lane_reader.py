@@ -197,10 +197,7 @@ class LaneReader:
                 return {}
             # The library's position: unlike ours it has passed the marker behind the last record.
             end = max(self._consumer.highwater(place) or 0, self.ends.get(place, 0))
-            try:
-                records = max(0, end - await self._consumer.position(place))
-            except KafkaError as error:
-                raise Retake(f"lane {self.lane} is not read ({type(error).__name__}: {error})") from error
+            records = max(0, end - await _position(self._consumer, place))
             records += self.next[topic] - self.published[topic]
             records += len(self.held) if topic == self.topics.commands else 0
             if not records:
@@ -242,7 +239,7 @@ class LaneReader:
             if reader is None:
                 return {}
             if topic not in found and (self.include_data or topic == self.topics.commands):
-                at = await reader.position(place)
+                at = await _position(reader, place)
                 if (reader.last_stable_offset(place) or 0) > at:
                     found[topic] = at
         return found
@@ -267,7 +264,7 @@ class LaneReader:
             offsets[place] = self.published[topic]
             if self.next[topic] == self.published[topic] and not self.held:
                 # Past the markers behind the last record: for Kafka's tools they would wait for ever.
-                offsets[place] = max(offsets[place], await consumer.position(place))
+                offsets[place] = max(offsets[place], await _position(consumer, place))
             if self._consumer is None or self._offsets.busy():  # meanwhile it was closed, or another commits
                 return
         self._offsets.commit(consumer, offsets)
@@ -284,6 +281,15 @@ class LaneReader:
         await self._offsets.committed()
         if reader is not None:
             await shut(reader)
+
+
+async def _position(reader: AIOKafkaConsumer, place: TopicPartition) -> int:
+    """Return where the library stands. Raises Retake where it does not tell."""
+    try:
+        at: int = await reader.position(place)
+    except KafkaError as error:
+        raise Retake(f"{place.topic}[{place.partition}] is not read ({error!r})") from error
+    return at
 
 
 def _count(commands: list[ConsumerRecord]) -> int:
