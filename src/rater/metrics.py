@@ -391,5 +391,8 @@ class Metrics:
 
         OpenMetrics, which has exemplars, where that is accepted; else the older text.
         """
-        encoder, form = choose_encoder(accepted)
+        try:
+            encoder, form = choose_encoder(accepted)
+        except (TypeError, ValueError):  # a version that is no number
+            encoder, form = choose_encoder("")
         return encoder(self.registry), form
