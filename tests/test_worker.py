@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+from collections.abc import AsyncIterator
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -16,7 +17,7 @@ from rater.core.commands.records import AdjustArgs, write_command
 from rater.core.kinds import Do, Result
 from rater.errors import Fenced, Halt, NoCatalog, Retake, StoreDown, StreamDown
 from rater.metrics import Metrics
-from rater.worker import process
+from rater.worker import process, takeover
 from rater.worker.faults import worst
 from rater.worker.line import Line
 from rater.worker.process import Worker
@@ -231,3 +232,23 @@ async def test_one_lane_without_a_lag_hides_no_other(monkeypatch: pytest.MonkeyP
     told = metrics.exposition().decode()
     assert 'rater_consumer_lag_records{partition="0"' not in told
     assert re.search(r'rater_consumer_lag_records{partition="1",topic="rater.cdrs"} 10', told)
+
+
+async def test_how_far_a_lane_is_rebuilt_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An hour's reading of the journal is no hour of the same sentence in /readyz."""
+    readiness, seen = Readiness("kafka:9092"), list[str]()
+
+    async def added(*_: object) -> AsyncIterator[int]:
+        for upto in (50, 75, 110):
+            yield upto
+            seen.append(readiness.waiting[3])
+
+    monkeypatch.setattr(takeover, "_added", added)
+    lane = SimpleNamespace(number=3, token=110)
+    buckets = cast("Any", SimpleNamespace(lane=lane, connections=None))
+    shared = cast("Any", SimpleNamespace(readiness=readiness, rebuilding={}))
+    adding = cast("Any", SimpleNamespace(full=lambda _: []))
+    await takeover._read_journal(buckets, adding, [], 10, shared)  # noqa: SLF001 - all that a take-over reads by
+    assert seen == [
+        f"the lane is being taken: {done} of 100 records of the journal are read" for done in (40, 65, 100)
+    ]
