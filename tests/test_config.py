@@ -107,6 +107,9 @@ def test_environment_wins_over_file_and_flags_over_both(tmp_path: Path) -> None:
         ('[kafka]\nsecurity_protocol = "SSL"\nssl_certfile = "/nowhere.pem"', ["no such file", "together"]),
         ('[kafka]\nsecurity_protocol = "SSL"\nssl_cafile = "/dev/null"', ["no such file"]),
         ('[redis]\nssl_cafile = "/nowhere.pem"', ["begin redis.url with rediss://"]),
+        ("[redis]\nssl_check_hostname = false", ["begin redis.url with rediss://"]),
+        ("[kafka]\nssl_check_hostname = false", ["SSL or SASL_SSL"]),
+        ('[kafka]\nsasl_mechanism = "SCRAM-SHA-512"', ["sasl_mechanism", "SASL_SSL"]),
         (
             '[redis]\nurl = "rediss://h?ssl_ca_certs=a.pem"\nssl_cafile = "/nowhere.pem"',
             ["behind its `?`"],
@@ -222,6 +225,25 @@ def test_secrets_are_read_from_files_and_never_shown(tmp_path: Path) -> None:
     assert "both given" in both[0]
     assert "0ther" not in both[0]
     assert {"password", "sasl_password", "number_key"} == SECRETS
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '[redis]\npass = "s3cret"', '[kafka]\nsasl_pasword = "s3cret"', '[secrets]\nredis = "s3cret"',
+        '[redis.password]\nvalue = "s3cret"', 'password = "s3cret"',
+        '[sources.pbx]\ntopic = "t"\nkey = "s3cret"', '[[admin.tokens]]\nname = "a"\ntoken = "s3cret"',
+        '[tracing]\nendpoint = "http://user:s3cret@collector/"',
+        '[admin]\ndatabase = "mysql://user:s3cret@host/base"',
+    ],
+)  # fmt: skip
+def test_a_secret_in_a_wrong_place_is_not_shown(text: str, tmp_path: Path) -> None:
+    """What is no setting may be a misspelt one: the sentence has its name, and not its value."""
+    (tmp_path / "rater.toml").write_text(text, "utf-8")
+    problems = load(str(tmp_path / "rater.toml"), {"RATER_REDIS__PASSWRD": "s3cret"})
+    assert isinstance(problems, list)
+    assert len(problems) == 2
+    assert "s3cret" not in "\n".join(problems)
 
 
 def test_a_url_is_shown_without_its_password() -> None:

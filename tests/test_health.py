@@ -41,6 +41,14 @@ async def test_open_metrics_where_that_is_accepted() -> None:
         assert (await answer.text()).endswith("# EOF\n")
 
 
+async def test_whatever_is_accepted_is_answered() -> None:
+    """Anybody may send a header: it is no fault of ours, and none for the log."""
+    accepted = {"Accept": "application/openmetrics-text; version=x.y, */*; q=z"}
+    async with serving([]) as (client, _), client.get("/metrics", headers=accepted) as answer:
+        assert answer.status == 200
+        assert answer.headers["Content-Type"].startswith("text/plain; version=")
+
+
 async def test_live_whenever_it_answers() -> None:
     """/livez is 200 also while the worker is not ready."""
     async with serving(["no catalog"]) as (client, _), client.get("/livez") as answer:

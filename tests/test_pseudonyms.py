@@ -21,6 +21,7 @@ OURS = Pseudonyms(KEY)
 @pytest.mark.parametrize(
     "written",
     ["380441234567", "+380441234567", "+380 44 123-45-67", "+380 (44) 123 45 67", "380-44-123-45-67",
+     "+380.44.123.4567", "+380 44 123\u201145\u201167", "380.44.123.4567",
      "٣٨٠٤٤١٢٣٤٥٦٧"],
 )  # fmt: skip
 def test_a_number_is_one_pseudonym_however_it_is_written(written: str) -> None:
@@ -34,7 +35,8 @@ def test_a_number_is_one_pseudonym_however_it_is_written(written: str) -> None:
     "text",
     [
         "2026-11-30T21:54:33.123456Z", "2026-11-30 21:54", "rater.cdrs[0]@1234567890", "from offset 12345678",
-        "127.0.0.1:9092", "lane 3 of 1024", "", "in 123456 ms", "kafka-1, kafka-2",
+        "127.0.0.1:9092", "lane 3 of 1024", "10.11.12.13", "0.14.2026", "12345.6789 USD",
+        "01.12.2026", "", "in 123456 ms", "kafka-1, kafka-2",
     ],
 )  # fmt: skip
 def test_what_is_no_number_stays(text: str) -> None:
@@ -42,10 +44,15 @@ def test_what_is_no_number_stays(text: str) -> None:
     assert OURS.hide(text) == text
 
 
+def test_an_address_of_sip_is_no_place() -> None:
+    """Places have their partition before the mark."""
+    assert "380441234567" not in str(OURS.hide("sip:trunk@380441234567 to tel:x@380441234567"))
+
+
 @given(number=st.from_regex(r"\A[1-9][0-9]{6,14}\Z"), before=st.text(max_size=9), after=st.text(max_size=9))
 def test_no_whole_number_is_left(number: str, before: str, after: str) -> None:
     """Whatever stands around it, but for a mark of a place."""
-    text = f"{before.rstrip('@').removesuffix('offset ')} {number}{after}"
+    text = f"{before.removesuffix('offset ')} {number}{after}"
     assert number not in OURS.hide(text)
 
 

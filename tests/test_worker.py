@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
+from collections.abc import AsyncIterator
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
+from fuzz.world import LOADED_MS, Lane, load_of
+from rater import program
+from rater.core.commands.records import AdjustArgs, write_command
+from rater.core.kinds import Do, Result
 from rater.errors import Fenced, Halt, NoCatalog, Retake, StoreDown, StreamDown
-from rater.worker import process
+from rater.metrics import Metrics
+from rater.worker import process, takeover
 from rater.worker.faults import worst
 from rater.worker.line import Line
 from rater.worker.process import Worker
@@ -185,3 +192,63 @@ async def test_a_worker_that_ends_waits_for_what_the_group_takes_away() -> None:
     assert worker.drained
     await revoking
     assert not worker._lanes  # noqa: SLF001 - they may be assigned again
+
+
+async def test_a_dry_run_is_no_command_that_was_refused() -> None:
+    """Whoever looks at what a command would do is told; the alert is for what was asked for and not done."""
+    lane = Lane()
+    await lane.rate(load_of().commands)
+    asked = [
+        write_command(f"adjust/{dry}", Do.ADJUST, LOADED_MS, AdjustArgs("1"), client="nobody", dry_run=dry)
+        for dry in (True, False)
+    ]
+    batch = await lane.rate(asked)
+    assert dict(batch.counts.commands) == {("adjust", Result.REFUSED): 1}
+    assert len(batch.events) == 2
+
+
+async def test_one_lane_without_a_lag_hides_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a library does not tell of one lane is not told; the others' lag is told on."""
+    monkeypatch.setattr(program, "LAG_S", 0.01)
+    asked, enough = list[int](), asyncio.Event()
+
+    class Reader:
+        def __init__(self, lane: int) -> None:
+            self.lane = lane
+
+        async def lag(self) -> dict[str, tuple[int, int | None]]:
+            asked.append(self.lane)
+            if len(asked) > 8:  # lane 0 has asked three times in vain
+                enough.set()
+            if self.lane == 0 and len(asked) > 2:
+                raise Retake("lane 0 is not read")
+            return {"rater.cdrs": (len(asked), 0)}
+
+    worker = SimpleNamespace(readers=lambda: [(0, Reader(0)), (1, Reader(1))], overdue=lambda: 0)
+    metrics = Metrics()
+    telling = asyncio.create_task(program.watch_lag(cast("Any", worker), metrics))
+    await asyncio.wait_for(enough.wait(), 10)
+    telling.cancel()
+    told = metrics.exposition().decode()
+    assert 'rater_consumer_lag_records{partition="0"' not in told
+    assert re.search(r'rater_consumer_lag_records{partition="1",topic="rater.cdrs"} 10', told)
+
+
+async def test_how_far_a_lane_is_rebuilt_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An hour's reading of the journal is no hour of the same sentence in /readyz."""
+    readiness, seen = Readiness("kafka:9092"), list[str]()
+
+    async def added(*_: object) -> AsyncIterator[int]:
+        for upto in (50, 75, 110):
+            yield upto
+            seen.append(readiness.waiting[3])
+
+    monkeypatch.setattr(takeover, "_added", added)
+    lane = SimpleNamespace(number=3, token=110)
+    buckets = cast("Any", SimpleNamespace(lane=lane, connections=None))
+    shared = cast("Any", SimpleNamespace(readiness=readiness, rebuilding={}))
+    adding = cast("Any", SimpleNamespace(full=lambda _: []))
+    await takeover._read_journal(buckets, adding, [], 10, shared)  # noqa: SLF001 - all that a take-over reads by
+    assert seen == [
+        f"the lane is being taken: {done} of 100 records of the journal are read" for done in (40, 65, 100)
+    ]

@@ -22,6 +22,7 @@ import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 import aiohttp
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
@@ -50,7 +51,8 @@ def asked(environ: Mapping[str, str]) -> Asked:
     url = environ.get("WEBHOOK_URL", "")
     if not url.startswith(("http://", "https://")):
         raise ValueError(
-            f"WEBHOOK_URL is {url!r}: set it to the address that takes events, http:// or https://"
+            f"WEBHOOK_URL is {'no address' if url else 'not set'}: set it to the one that takes events, "
+            "http:// or https://"
         )
     types = frozenset(one.strip() for one in environ.get("TYPES", "low_balance").split(",") if one.strip())
     if not types:
@@ -76,6 +78,12 @@ def say(text: str) -> None:
     """Tell on standard error."""
     sys.stderr.write(f"{text}\n")
     sys.stderr.flush()
+
+
+def shown(url: str) -> str:
+    """Return the address without what may be a secret: many have one in the path or before an @."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}/…"
 
 
 class Lost(Exception):  # noqa: N818 - of a partition, which is no error
@@ -109,7 +117,7 @@ async def post(session: aiohttp.ClientSession, url: str, event: dict[str, Any], 
                 why = f"it answered {answer.status}"
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             why = str(error) or type(error).__name__
-        say(f"event {event['id']} was not taken by {url} ({why}); again in {wait_s:g} s")
+        say(f"event {event['id']} was not taken by {shown(url)} ({why}); again in {wait_s:g} s")
         with suppress(TimeoutError):
             await asyncio.wait_for(given.lost.wait(), wait_s)
             raise Lost

@@ -177,7 +177,7 @@ TABLE = (
         {"outcome": tuple(RenewalOutcome)},
     ),
     Metric(
-        "counter", "rater_commands", "Commands carried out, by what they do and how they ended.",
+        "counter", "rater_commands", "Commands but dry runs, by what they do and how they ended.",
         {"do": tuple(Do), "result": tuple(Result)},
     ),
     Metric(
@@ -399,5 +399,8 @@ class Metrics:
 
         OpenMetrics, which has exemplars, where that is accepted; else the older text.
         """
-        encoder, form = choose_encoder(accepted)
+        try:
+            encoder, form = choose_encoder(accepted)
+        except (TypeError, ValueError):  # a version that is no number
+            encoder, form = choose_encoder("")
         return encoder(self.registry), form

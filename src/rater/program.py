@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from rater.app import connected, dangers, native_engine, spare_collector
-from rater.errors import Halt, StreamDown, Wait
+from rater.errors import Halt, Retake, StreamDown, Wait
 from rater.health import HealthServer
 from rater.logs import OF_SETTINGS
 from rater.metrics import Metrics
@@ -114,7 +114,7 @@ async def _rate(shared: Shared, stopping: asyncio.Event) -> None:
     """Run a worker that has its connections."""
     worker, own = Worker(shared), shared.connections
     worker.stopping = stopping
-    lag = asyncio.create_task(_watch_lag(worker, own.metrics))
+    lag = asyncio.create_task(watch_lag(worker, own.metrics))
     warning = asyncio.create_task(_warn(own.settings, own.store))
     spare_collector()
     log.info(
@@ -146,14 +146,24 @@ def _on_signals(stop: Callable[[], None]) -> None:
             loop.add_signal_handler(number, stop)
 
 
-async def _watch_lag(worker: Worker, metrics: Metrics) -> None:
-    """Tell the lag of our lanes, also that of due work, once a second."""
+async def watch_lag(worker: Worker, metrics: Metrics) -> None:
+    """Tell the lag of our lanes, also that of due work, once a second.
+
+    A lane whose lag the library does not tell just now, as when it is being lost, has none meanwhile: what
+    stood there before would look like a lane that keeps up.
+    """
     told: set[tuple[str, int]] = set()
     while True:
         await asyncio.sleep(LAG_S)
-        now_s, known = time.time(), set()
+        known = set[tuple[str, int]]()
         for lane, reader in worker.readers():
-            for topic, (records, last_ms) in (await reader.lag()).items():
+            try:
+                lags = await reader.lag()
+            except Retake as error:
+                log.warning("the lag is not known", lane=lane, reason=str(error))
+                continue
+            now_s = time.time()
+            for topic, (records, last_ms) in lags.items():
                 seconds = 0.0 if last_ms is None else max(0.0, now_s - last_ms / 1000)
                 metrics.lag(topic, lane, records, seconds)
                 known.add((topic, lane))

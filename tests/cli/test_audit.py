@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
+import signal
 import sqlite3
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -83,6 +86,28 @@ def test_an_audit_that_goes_on_tells_what_is_new(app: Put, capsys: Capture) -> N
         f"5 transactions of 2 clients read: 2 findings; {UNSETTLED}",
         "rater: stopped, 10 s apart, kept",
     ]
+
+
+def test_an_audit_that_goes_on_ends_when_it_is_told(app: Put, capsys: Capture) -> None:
+    """By SIGTERM, with what it holds closed: as a container's first process it would not be ended by that."""
+    ended = list[str]()
+
+    @asynccontextmanager
+    async def audits(*_: object) -> AsyncIterator[tuple[int, AsyncIterator[Round]]]:
+        async def rounds() -> AsyncIterator[Round]:
+            yield _round()
+            os.kill(os.getpid(), signal.SIGTERM)
+            await asyncio.Event().wait()
+
+        try:
+            yield 9465, rounds()
+        finally:
+            ended.append("closed")
+
+    app(audits=audits)
+    assert main(["audit", "--every", "10s"]) == 0
+    assert ended == ["closed"]
+    assert "5 transactions of 2 clients read" in capsys.readouterr().err
 
 
 def test_a_file_that_is_none_of_this_audit(app: Put, capsys: Capture, tmp_path: Path) -> None:

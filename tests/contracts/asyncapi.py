@@ -138,10 +138,12 @@ def _schemas() -> dict[str, Any]:
 
 
 def _moved(node: Any) -> Any:
+    """Return a schema as the document has it: AsyncAPI means something else by `discriminator`."""
     if isinstance(node, dict):
         return {
             name: COMPONENTS + value.removeprefix(DEFS) if name == "$ref" else _moved(value)
             for name, value in node.items()
+            if name != "discriminator"
         }
     return [_moved(value) for value in node] if isinstance(node, list) else node
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import tomllib
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
-from jsonschema import Draft202012Validator
+from jsonschema import Draft7Validator, Draft202012Validator
 
 from contracts import schemas
 from contracts.asyncapi import CHANNELS
@@ -21,6 +22,8 @@ from rater.core.kinds import Do, EventType
 from rater.core.reasons import MEANINGS, PassOver, Reason
 
 CONFIG = Path(__file__).parents[2] / "config"
+ASYNCAPI = Path(__file__).with_name("asyncapi-3.0.0.json.gz")
+"""AsyncAPI's own schema: schemas/3.0.0-without-$id.json of npm's @asyncapi/specs 6.11.1 (Apache-2.0)."""
 
 
 def test_what_is_kept_is_what_the_code_says() -> None:
@@ -68,6 +71,15 @@ def test_what_the_asyncapi_document_refers_to_is_there() -> None:
             assert f"#/components/{kind}/{name}" in found, name
     for operation in document["operations"].values():
         assert operation["action"] in ("send", "receive")
+
+
+def test_the_asyncapi_document_is_one() -> None:
+    """By the schema that AsyncAPI publishes; it refuses what OpenAPI alone has."""
+    schema = Draft7Validator(json.loads(gzip.decompress(ASYNCAPI.read_bytes())))
+    document = yaml.safe_load((FOLDER / "asyncapi.yaml").read_text("utf-8"))
+    assert [error.message for error in schema.iter_errors(document)] == []
+    document["components"]["schemas"]["cdr"]["discriminator"] = {"propertyName": "id"}
+    assert not schema.is_valid(document)
 
 
 # ------------------------------------------------------------------------------------------------- settings

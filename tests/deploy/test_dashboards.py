@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,14 @@ def test_panels_ask_for_what_is_exported(path: Path) -> None:
         assert list(faults(expression, names)) == [], title
         assert "$" not in expression, title
         assert expression.count('job="rater') == expression.count("{"), f"{title}: a selector without a job"
+
+
+@pytest.mark.parametrize("path", DASHBOARDS, ids=lambda path: path.stem)
+def test_nothing_is_divided_by_nothing(path: Path) -> None:
+    """In a night without calls a share is no data, neither NaN nor infinite."""
+    for title, expression in expressions(path):
+        for below in expression.split(" / ")[1:]:
+            assert re.search(r"\) > 0\)$", below), title
 
 
 def test_every_metric_is_shown() -> None:

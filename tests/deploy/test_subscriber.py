@@ -93,13 +93,13 @@ async def test_each_event_is_told_until_it_is_taken(kafka: str, topic: str, tmp_
     """In order, also after the address refused it and the program was killed; nothing else is told."""
     address = Address()
     application = web.Application()
-    application.router.add_post("/", address.take)
+    application.router.add_post("/TOKEN", address.take)
     runner = web.AppRunner(application, shutdown_timeout=0.1)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     environ = {
         **os.environ, "KAFKA": kafka, "TOPIC": topic, "GROUP": topic,
-        "WEBHOOK_URL": f"http://127.0.0.1:{runner.addresses[0][1]}/",
+        "WEBHOOK_URL": f"http://127.0.0.1:{runner.addresses[0][1]}/TOKEN?key=TOKEN",
     }  # fmt: skip
 
     def started(name: str) -> Child:
@@ -129,14 +129,19 @@ async def test_each_event_is_told_until_it_is_taken(kafka: str, topic: str, tmp_
     assert address.taken[:3] == ["a", "b", "c"]
     assert address.taken[3:] in (["c", "d", "e"], ["d", "e"])
     assert address.asked.keys() == {"a", "b", "c", "d", "e"}
-    assert "event a was not taken" in (tmp_path / "first.log").read_text()
+    told = (tmp_path / "first.log").read_text() + (tmp_path / "second.log").read_text()
+    assert "event a was not taken by http://127.0.0.1" in told
+    assert "TOKEN" not in told
 
 
 @pytest.mark.parametrize(
     ("variables", "sentence"),
     [
-        ({}, "WEBHOOK_URL is '': set it to the address that takes events"),
-        ({"WEBHOOK_URL": "crm.example"}, "http:// or https://"),
+        ({}, "WEBHOOK_URL is not set: set it to the one that takes events"),
+        (
+            {"WEBHOOK_URL": "crm.example/TOKEN"},
+            "WEBHOOK_URL is no address: set it to the one that takes events",
+        ),
         ({"WEBHOOK_URL": "http://127.0.0.1/", "TYPES": " , "}, "TYPES is empty: name the types of events"),
     ],
 )
@@ -150,3 +155,4 @@ def test_wrong_variables_are_told(variables: dict[str, str], sentence: str) -> N
         check=False,
     )
     assert (done.returncode, sentence in done.stderr) == (2, True), done.stderr
+    assert "TOKEN" not in done.stderr

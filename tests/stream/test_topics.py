@@ -40,7 +40,7 @@ async def test_topics_are_created_as_specified_and_only_once(
     )
     said = await made.create(client, 1)
     assert len(said) == len(made.specs(1)) == 7
-    assert all(re.search(r": created with 2 partitions and 1 copies$", line) for line in said)
+    assert all(re.search(r": created with 2 partitions and 1 copy$", line) for line in said)
     for spec in made.specs(1):
         found = await settings_of(admin, spec.name)
         assert {key: found[key] for key in spec.settings} == spec.settings

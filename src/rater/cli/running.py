@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from contextlib import ExitStack
+import asyncio
+import signal
+from collections.abc import Coroutine, Iterable
+from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -196,8 +198,8 @@ def audit(every: int | None, file: str | None) -> int:
     change is lacking, and who holds which DID. Exit code 1 where something differs. It may run while workers
     rate.
 
-    With --every it goes on: the journal is read once and then on from there, and clients are looked at in
-    turn, 60,000 in a minute.
+    With --every it goes on until it is told to stop (SIGTERM, Ctrl-C): the journal is read once and then on
+    from there, and clients are looked at in turn, 60,000 in a minute.
 
     \b
     Examples:
@@ -212,10 +214,30 @@ def audit(every: int | None, file: str | None) -> int:
     from rater.jobs.audit_file import WrongFileError
 
     try:
-        run(audit_again(settings, every, file or "", as_json=as_json), settings)
+        run(until_told(audit_again(settings, every, file or "", as_json=as_json)), settings)
     except WrongFileError as error:
         raise WrongInput(f"--file: {error}") from error
     return 0
+
+
+async def until_told(work: Coroutine[Any, Any, None]) -> None:
+    """Do work without end until SIGTERM.
+
+    The first process of a container has to mind it: the system ends no such process by it, and after its
+    grace period it would be killed.
+    """
+    told, working = asyncio.Event(), asyncio.create_task(work)
+    with suppress(NotImplementedError):
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, told.set)
+    ends = asyncio.create_task(told.wait())
+    try:
+        await asyncio.wait([working, ends], return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            working.result()
+    finally:
+        ends.cancel()
+        working.cancel()
+        await asyncio.gather(working, return_exceptions=True)
 
 
 async def audit_once(settings: Settings, *, as_json: bool = False) -> int:

@@ -48,7 +48,9 @@ class _Given(NamedTuple):
     text: bool  # given as text: numbers and booleans are read from it
 
     def problem(self, what: str) -> str:
-        shown = f" = {_shown(self.path[-1], self.value)}" if not isinstance(self.value, dict) else ""
+        """Return the sentence. The value of what is no setting is not shown: a password may be misspelt."""
+        is_shown = _is_setting(self.path) and not isinstance(self.value, dict)
+        shown = f" = {_shown(self.path[-1], self.value)}" if is_shown else ""
         return f"{self.origin}: {'.'.join(self.path)}{shown}: {what}"
 
 
@@ -288,32 +290,40 @@ def _across(settings: Settings) -> Iterator[str]:
 
 
 def _security(kafka: Kafka) -> Iterator[str]:
-    protocol, is_oauth = kafka.security_protocol, kafka.sasl_mechanism == "OAUTHBEARER"
-    passwords = ("sasl_username", "sasl_password")
+    protocol = kafka.security_protocol
+    needed = "set it to SASL_SSL or SASL_PLAINTEXT, or take"
     if protocol.startswith("SASL"):
-        needed = ("sasl_token_file",) if is_oauth else passwords
-        for key in needed:
-            if not getattr(kafka, key):
-                yield f"kafka.security_protocol = {protocol!r} needs kafka.{key}; give it"
-        if is_oauth and (kafka.sasl_username or kafka.sasl_password):
-            yield (
-                "kafka.sasl_username and kafka.sasl_password are not used with kafka.sasl_mechanism = "
-                "'OAUTHBEARER': the token names the user; take them away"
-            )
-        if kafka.sasl_token_file and not is_oauth:
-            yield "kafka.sasl_token_file is of kafka.sasl_mechanism = 'OAUTHBEARER' alone; take it away"
-    elif any(getattr(kafka, key) for key in (*passwords, "sasl_token_file")):
+        yield from _logging_in(kafka)
+    elif kafka.sasl_username or kafka.sasl_password or kafka.sasl_token_file:
         yield (
             f"kafka.sasl_username and kafka.sasl_password are not used with kafka.security_protocol = "
-            f"{protocol!r}, nor is kafka.sasl_token_file; "
-            "set it to SASL_SSL or SASL_PLAINTEXT, or take them away"
+            f"{protocol!r}, nor is kafka.sasl_token_file; {needed} them away"
+        )
+    elif kafka.sasl_mechanism != "PLAIN":
+        yield (
+            f"kafka.sasl_mechanism = {kafka.sasl_mechanism!r} is not used with kafka.security_protocol = "
+            f"{protocol!r}; {needed} the mechanism away"
         )
     if kafka.sasl_token_file:
         yield from _unreadable(kafka.sasl_token_file)
     if "SSL" in protocol.split("_"):
         yield from _tls_files("kafka", kafka)
-    elif _given_files(kafka):
-        yield f"kafka.ssl_… files need kafka.security_protocol SSL or SASL_SSL, not {protocol!r}"
+    elif _is_of_tls(kafka):
+        yield f"kafka.ssl_… settings need kafka.security_protocol SSL or SASL_SSL, not {protocol!r}"
+
+
+def _logging_in(kafka: Kafka) -> Iterator[str]:
+    is_oauth = kafka.sasl_mechanism == "OAUTHBEARER"
+    for key in ("sasl_token_file",) if is_oauth else ("sasl_username", "sasl_password"):
+        if not getattr(kafka, key):
+            yield f"kafka.security_protocol = {kafka.security_protocol!r} needs kafka.{key}; give it"
+    if is_oauth and (kafka.sasl_username or kafka.sasl_password):
+        yield (
+            "kafka.sasl_username and kafka.sasl_password are not used with kafka.sasl_mechanism = "
+            "'OAUTHBEARER': the token names the user; take them away"
+        )
+    if kafka.sasl_token_file and not is_oauth:
+        yield "kafka.sasl_token_file is of kafka.sasl_mechanism = 'OAUTHBEARER' alone; take it away"
 
 
 def _unreadable(file: str) -> Iterator[str]:
@@ -328,12 +338,12 @@ def _unreadable(file: str) -> Iterator[str]:
 
 def _redis_security(redis: Redis) -> Iterator[str]:
     is_tls, in_url = redis.url.startswith("rediss://"), "ssl_" in redis.url.partition("?")[2]
-    if not _given_files(redis):
+    if not _is_of_tls(redis):
         return
     if not is_tls:
-        yield "redis.ssl_… files are of TLS: begin redis.url with rediss://, or take them away"
+        yield "redis.ssl_… settings are of TLS: begin redis.url with rediss://, or take them away"
     elif in_url:
-        yield "redis.url has ssl_… behind its `?`, and redis.ssl_… files are given; keep one of them"
+        yield "redis.url has ssl_… behind its `?`, and redis.ssl_… settings are given; keep one of them"
     else:
         yield from _tls_files("redis", redis)
 
@@ -343,6 +353,11 @@ _TLS_FILES = ("ssl_cafile", "ssl_certfile", "ssl_keyfile")
 
 def _given_files(section: Kafka | Redis) -> list[str]:
     return [key for key in _TLS_FILES if getattr(section, key)]
+
+
+def _is_of_tls(section: Kafka | Redis) -> bool:
+    """Return whether something is set that without TLS would do nothing."""
+    return bool(_given_files(section)) or not section.ssl_check_hostname
 
 
 def _tls_files(name: str, section: Kafka | Redis) -> Iterator[str]:
@@ -356,6 +371,15 @@ def _tls_files(name: str, section: Kafka | Redis) -> Iterator[str]:
     elif not lacking:
         for key, why in tls_faults(*(files.get(key) for key in _TLS_FILES)):
             yield f"{name}.ssl_{key} = {files.get(f'ssl_{key}')!r}: {why}"
+
+
+def _is_setting(path: tuple[str, ...]) -> bool:
+    section, key = path[0], path[-1]
+    if section in SECTIONS:
+        return len(path) == 2 and key in _keys(SECTIONS[section])  # noqa: PLR2004 - section and key
+    if section == "sources":
+        return path[2:3] == ("defaults",) or key in _keys(Source)
+    return section == "decks" and key in _keys(Profile)
 
 
 def _shown(key: str, value: Any) -> str:

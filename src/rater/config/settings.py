@@ -353,9 +353,9 @@ def masked_url(url: str) -> str:
 
 def redacted(key: str, value: Any) -> Any:
     """Return a setting's value without what may be a secret."""
-    if key in SECRETS and value is not None:
+    if (key in SECRETS or key == "tokens") and value is not None:
         return _HIDDEN
-    if key in ("url", "database") and isinstance(value, str):
+    if key in ("url", "database", "endpoint") and isinstance(value, str):
         try:
             return masked_url(value)
         except ValueError:  # "Invalid IPv6 URL"

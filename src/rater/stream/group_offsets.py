@@ -14,6 +14,11 @@ COMMIT_WAIT_S = 1.0
 """How long an end may take to commit group offsets."""
 
 
+def shown_in(group: str) -> str:
+    """Return the group that the offsets are committed under. group: kafka.group_id, which has lanes alone."""
+    return f"{group}.lanes"
+
+
 class GroupOffsets:
     """Commits them while the lane goes on, one commit at a time."""
 

@@ -10,12 +10,12 @@ import time
 from collections.abc import Mapping
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
-from aiokafka.errors import OffsetOutOfRangeError
+from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
 from rater.core.instants import is_stamp
 from rater.errors import Halt, Retake
 from rater.stream.connecting import FORBIDDEN, Connection, consumer, refusal, shut, started
-from rater.stream.group_offsets import GroupOffsets
+from rater.stream.group_offsets import GroupOffsets, shown_in
 from rater.stream.position_check import PositionCheck, lost
 from rater.stream.topics import Topics, missing, partition_counts
 
@@ -51,8 +51,8 @@ class LaneReader:
     ) -> None:
         """Stand at the mark's `positions` and `times`; a topic without one is new and read from its begin.
 
-        group: of the settings; offsets are committed under GROUP.lanes. ids: of the topics, as they are now.
-        include_data: False while there is no catalog; then only commands are polled.
+        group: of the settings; offsets are committed under `shown_in` of it. ids: of the topics, as they are
+        now. include_data: False while there is no catalog; then only commands are polled.
         """
         self.topics = topics
         self.lane = lane
@@ -77,7 +77,7 @@ class LaneReader:
         """Per topic when nothing waited last, by our clock, ms."""
         self._client = client
         self._check = PositionCheck(client, topics, lane, ids or {}, open_deadline_s)
-        self._group = f"{group}.lanes"
+        self._group = shown_in(group)
         self._open_deadline_s = open_deadline_s
         self._places: dict[str, TopicPartition] = {}
         self._consumer: AIOKafkaConsumer | None = None
@@ -191,7 +191,7 @@ class LaneReader:
 
         That is the timestamp of the last record that is committed, or when nothing waited last: after a quiet
         hour the first record has not waited for an hour. None: nothing waits, or neither is known. Markers of
-        Kafka transactions behind what waits count too.
+        Kafka transactions behind what waits count too. Raises Retake where the library does not tell.
         """
         behind: dict[str, tuple[int, int | None]] = {}
         for topic, place in self._places.items():
@@ -199,7 +199,7 @@ class LaneReader:
                 return {}
             # The library's position: unlike ours it has passed the marker behind the last record.
             end = max(self._consumer.highwater(place) or 0, self.ends.get(place, 0))
-            records = max(0, end - await self._consumer.position(place))
+            records = max(0, end - await _position(self._consumer, place))
             records += self.next[topic] - self.published[topic]
             records += len(self.held) if topic == self.topics.commands else 0
             if not records:
@@ -241,7 +241,7 @@ class LaneReader:
             if reader is None:
                 return {}
             if topic not in found and (self.include_data or topic == self.topics.commands):
-                at = await reader.position(place)
+                at = await _position(reader, place)
                 if (reader.last_stable_offset(place) or 0) > at:
                     found[topic] = at
         return found
@@ -266,7 +266,7 @@ class LaneReader:
             offsets[place] = self.published[topic]
             if self.next[topic] == self.published[topic] and not self.held:
                 # Past the markers behind the last record: for Kafka's tools they would wait for ever.
-                offsets[place] = max(offsets[place], await consumer.position(place))
+                offsets[place] = max(offsets[place], await _position(consumer, place))
             if self._consumer is None or self._offsets.busy():  # meanwhile it was closed, or another commits
                 return
         self._offsets.commit(consumer, offsets)
@@ -283,6 +283,15 @@ class LaneReader:
         await self._offsets.committed()
         if reader is not None:
             await shut(reader)
+
+
+async def _position(reader: AIOKafkaConsumer, place: TopicPartition) -> int:
+    """Return where the library stands. Raises Retake where it does not tell."""
+    try:
+        at: int = await reader.position(place)
+    except KafkaError as error:
+        raise Retake(f"{place.topic}[{place.partition}] is not read ({error!r})") from error
+    return at
 
 
 def _count(commands: list[ConsumerRecord]) -> int:

@@ -10,6 +10,7 @@ from aiokafka.errors import KafkaError
 from rater.errors import Halt, StreamDown
 from rater.stream import metadata
 from rater.stream.connecting import FORBIDDEN, NOBODY, Connection, refusal, shut
+from rater.stream.group_offsets import shown_in
 from rater.stream.topics import Topics, administrator, why_down
 
 READ, WRITE, DESCRIBE, DESCRIBE_CONFIGS = "Read", "Write", "Describe", "DescribeConfigs"
@@ -44,7 +45,7 @@ def of_worker(topics: Topics, group: str) -> Iterator[Right]:
     for spec in topics.specs(1):
         yield Right("topic", spec.name, DESCRIBE_CONFIGS, "settings that lose records are found before")
     yield Right("group", group, READ, "it shares out the lanes")
-    yield Right("group", f"{group}.lanes", READ, "positions are shown there")
+    yield Right("group", shown_in(group), READ, "positions are shown there")
     yield Right(
         "transactional-id", f"{group}-", WRITE, "each lane writes in Kafka transactions", is_prefix=True
     )

@@ -152,8 +152,9 @@ class Topics:
             if absent:
                 await _create(admin, absent, replication)
         created = {spec.name for spec in absent}
+        copies = "1 copy" if replication == 1 else f"{replication} copies"
         return [
-            f"{spec.name}: created with {spec.partitions} partitions and {replication} copies"
+            f"{spec.name}: created with {spec.partitions} partitions and {copies}"
             if spec.name in created
             else f"{spec.name}: is there already with {present[spec.name]} partitions, nothing was changed"
             for spec in specs

@@ -107,7 +107,8 @@ async def carry_out(buckets: LaneBuckets, batch: Batch, record: Any) -> None:
                 await settle_did(buckets, batch, record, args.number, command.client or "")
         case _:
             result = await _obey(buckets, batch, record, command)
-    batch.counts.commands[command.do, result] += 1
+    if not command.dry_run:
+        batch.counts.commands[command.do, result] += 1
 
 
 def _replayed(buckets: LaneBuckets, batch: Batch, record: Any) -> bool:

@@ -180,10 +180,13 @@ async def _read_journal(
         await asyncio.gather(
             *(buckets.reconcile(bucket, adding.with_sums(bucket, part)) for bucket, part in full.items())
         )
-        shared.rebuilding[lane.number] = upto - start, lane.token - start
+        done, of = shared.rebuilding[lane.number] = upto - start, lane.token - start
+        shared.readiness.unready(
+            lane.number, f"the lane is being taken: {done} of {of} records of the journal are read"
+        )
         if time.monotonic() - told_at >= TOLD_S:
             told_at = time.monotonic()
-            log.info("the journal is read", lane=lane.number, done=upto - start, of=lane.token - start)
+            log.info("the journal is read", lane=lane.number, done=done, of=of)
 
 
 async def _added(
