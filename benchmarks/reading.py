@@ -1,12 +1,13 @@
 """The read model: how fast it is built and follows, and how fast its lists answer.
 
     python benchmarks/reading.py [--transactions N] [--packages N] [--url URL] [--live N]
+    python benchmarks/reading.py --lists URL [--transactions N] [--packages N]
 
 Transactions lie in a real Kafka (two lanes); they are read into a database that is not there yet (URL: as
 `admin.database`; without it SQLite in a temporary folder), and `live` more behind them, when it is built.
 Then clients with a package each are written, and each list is asked for pages of 50. Printed: transactions
 per second of the clock and per second of CPU of this process, and for each list the median and the 99th
-percentile.
+percentile. The second form asks the lists of a database that is there (`benchmarks/filling.py`).
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from rater.config import Settings, load
 from rater.core.catalog.compiled import compile_catalog
 from rater.core.catalog.specs import Content, LimitSpec, PackageHistory, PackageSpec
 from rater.core.clients.state import ClientPackage, ClientState, HeldPeriod, Life, Waiting
-from rater.core.instants import DAY_MS, rfc3339
+from rater.core.instants import DAY_MS, HOUR_MS, rfc3339
 from rater.core.journal.records import Effect, effect_headers
 from rater.core.kinds import ClientPackageStatus, TransactionType
 from rater.core.notices import NOTICES
@@ -189,6 +190,14 @@ async def lists(model: ReadModel, clients: int, transactions: int) -> None:
         return str(chance.randrange(clients))
 
     every = frozenset(ClientPackageStatus)
+    hour_ms = (await model.transactions(Transactions(), Page(rows=1))).rows[0].published_ms - HOUR_MS
+
+    async def client_page() -> None:
+        client = some()
+        await model.clients(Clients(text=client), Page(rows=1))
+        await model.client_packages(ClientPackages(client=client, statuses=every), page)
+        await model.transactions(Transactions(client=client), page)
+
     for name, ask in {
         "client packages": lambda: model.client_packages(ClientPackages(), page),
         "client packages, every status": lambda: model.client_packages(ClientPackages(statuses=every), page),
@@ -213,7 +222,8 @@ async def lists(model: ReadModel, clients: int, transactions: int) -> None:
         "transactions of a call": lambda: model.transactions(
             Transactions(id=f"fs1/5f1c{chance.randrange(transactions):028x}"), page
         ),
-        "transactions of an hour": lambda: model.transactions(Transactions(since_ms=NOW_MS), page),
+        "transactions of an hour": lambda: model.transactions(Transactions(since_ms=hour_ms), page),
+        "a client's page": client_page,
     }.items():
         await asked(name, ask)
     await deep("client packages", lambda of: model.client_packages(ClientPackages(), of))
@@ -269,7 +279,13 @@ def main() -> None:
     parser.add_argument("--packages", type=int, default=1_000_000)
     parser.add_argument("--live", type=int, default=200_000)
     parser.add_argument("--url", default="")
+    parser.add_argument("--lists", default="")
     options = parser.parse_args()
+    if options.lists:
+        database = Database(options.lists, makes=False)
+        asyncio.run(lists(ReadModel(database, None), options.packages, options.transactions))
+        database.close()
+        return
     with tempfile.TemporaryDirectory() as folder:
         asyncio.run(run(options, Path(folder)))
 

@@ -8,6 +8,7 @@ import io
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 import time
@@ -21,6 +22,7 @@ import aiohttp
 import pytest
 
 from admin.browser import VARIABLE
+from admin.issuer import AUDIENCE, CLIENT, SECRET
 
 DEADLINE_S = 180.0
 TOKENS = {role: f"{role}-{'0123456789abcdef' * 2}" for role in ("view", "operate", "administer")}
@@ -83,7 +85,7 @@ CATALOG: dict[str, Any] = {
 class Console:
     """The running programs, and their address."""
 
-    def __init__(self, folder: Path, kafka: str, redis_url: str) -> None:
+    def __init__(self, folder: Path, kafka: str, redis_url: str, port: int, issuer: str) -> None:
         """Write their settings."""
         self.folder, prefix = folder, f"t{uuid4().hex[:12]}"
         self.url = ""
@@ -96,9 +98,14 @@ class Console:
             f'[kafka]\nbootstrap_servers = "{kafka}"\ngroup_id = "{prefix}"\nsession_timeout_ms = 6000\n'
             f'[redis]\nurl = "{redis_url}"\nprefix = "{prefix}"\n'
             f'[topics]\nprefix = "{prefix}."\npartitions = 2\nreplication_factor = 1\n'
-            f'[metrics]\nport = 0\n[admin]\nport = 0\ndatabase = "sqlite:///{folder}/lists.sqlite"\n'
+            f'[metrics]\nport = 0\n[admin]\nport = {port}\ndatabase = "sqlite:///{folder}/lists.sqlite"\n'
             f"tokens = [{' '.join(rows)}]\n"
+            f'[admin.oidc]\nissuer = "{issuer}"\nclient_id = "{CLIENT}"\naudience = "{AUDIENCE}"\n'
+            f'client_secret_file = "{folder}/client.secret"\nscopes = ["openid", "profile", "groups"]\n'
+            f'redirect_url = "http://127.0.0.1:{port}/login/callback"\n'
+            'roles = {billing-admins = "administer", billing-operators = "operate"}\n'
         )
+        (folder / "client.secret").write_text(SECRET + "\n")
 
     def rater(self, *arguments: str) -> str:
         """Run a command; returns what it printed."""
@@ -138,10 +145,50 @@ class Console:
                 process.wait()
 
 
+def free_port() -> int:
+    """Return a port that is free now."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+def listens(port: int) -> bool:
+    """Return whether somebody takes connections there."""
+    with socket.socket() as one:
+        return one.connect_ex(("127.0.0.1", port)) == 0
+
+
 @pytest.fixture(scope="session")
-def console(kafka: str, redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Console]:
+def admin_port() -> int:
+    """Where `rater admin` is to listen: an issuer sends browsers back there."""
+    return free_port()
+
+
+@pytest.fixture(scope="session")
+def issuer(admin_port: int) -> Iterator[str]:
+    """An issuer of OpenID Connect; gives its address. Of RATER_ISSUER, else the small one of the tests."""
+    port, folder = free_port(), Path(__file__).parent
+    program = ["node", "issuer.mjs"] if "RATER_ISSUER" in os.environ else [sys.executable, "issuer.py"]
+    back = {"RATER_ISSUER_BACK": f"http://127.0.0.1:{admin_port}/login/callback"}
+    process = subprocess.Popen([*program, str(port)], cwd=folder, env={**os.environ, **back})  # noqa: S603 - ours
+    try:
+        end = time.monotonic() + DEADLINE_S
+        while not listens(port):
+            assert process.poll() is None
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+@pytest.fixture(scope="session")
+def console(
+    kafka: str, redis_url: str, admin_port: int, issuer: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Console]:
     """The programs with a catalog, and calls of client 42."""
-    made = Console(tmp_path_factory.mktemp("admin"), kafka, redis_url)
+    made = Console(tmp_path_factory.mktemp("admin"), kafka, redis_url, admin_port, issuer)
     made.rater("topics", "create")
     made.begin("worker")
     try:
@@ -214,7 +261,7 @@ class Visitor:
 
     def __init__(self, http: aiohttp.ClientSession) -> None:
         """Look over this connection."""
-        self.http, self.page, self.status, self.url = http, "", 0, ""
+        self.http, self.page, self.status, self.url, self.where = http, "", 0, "", ""
 
     async def login(self, role: str) -> None:
         """Log in with the token of a role."""
@@ -230,11 +277,16 @@ class Visitor:
         """Send a form of the page that is open, with its hidden fields where `fields` has none."""
         hidden = dict(re.findall(r'<input type="hidden" name="([^"]+)" value="([^"]*)"', self.page))
         given = {name: html.unescape(value) for name, value in hidden.items()} if csrf else {}
-        async with self.http.post(path, data={**given, **fields}, **more) as answer:
+        return await self.post(path, {**given, **fields}, **more)
+
+    async def post(self, url: str, fields: Mapping[str, str], **more: Any) -> str:
+        """Send a form, here or to another site."""
+        async with self.http.post(url, data=fields, **more) as answer:
             return await self._read(answer)
 
     async def _read(self, answer: aiohttp.ClientResponse) -> str:
         self.page, self.status, self.url = await answer.text(), answer.status, str(answer.url.relative())
+        self.where = str(answer.url)
         return self.page
 
     @property

@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import random
+import re
 import signal
 import sqlite3
 import subprocess
@@ -148,6 +149,7 @@ async def test_lists(system_of: SystemOf, tmp_path: Path) -> None:
     async with app.read_model(system.settings) as model:
         await now(model)
         await lists_are_right(system, model)
+    await commands_list_from_it(system, sqlite_of(tmp_path), tmp_path)
 
 
 async def lists_are_right(system: Any, model: Any) -> None:
@@ -226,6 +228,37 @@ async def client_packages_are_right(system: Any, model: Any, *, journal_whole: b
         record = await listed.text(at, system.topics.transactions, newest.partition, newest.offset)
         assert record is not None
         assert json.loads(record.value or b"")["id"] == newest.id
+
+
+async def commands_list_from_it(system: Any, database: str, folder: Path) -> None:
+    """Lists of commands are the same with it and without; how old it is, and why it is not asked, is told."""
+    settings = folder / "rater.toml"
+    text = '[admin]\ndatabase = "{}"\n'
+
+    async def told(database: str, *arguments: str) -> tuple[Any, str]:
+        settings.write_text(text.format(database))
+        environ = {**os.environ, **system.environ}
+        environ.pop("RATER_ADMIN__DATABASE")
+        done = await asyncio.to_thread(
+            subprocess.run,
+            [sys.executable, "-m", "rater", "--config", str(settings), *arguments, "--json"],
+            capture_output=True, text=True, check=False, timeout=120, env=environ,
+        )  # fmt: skip
+        return [json.loads(line) for line in done.stdout.splitlines()] or done.returncode, done.stderr
+
+    for arguments in (
+        ("client-packages", "list", "--status", "all", "--rows", "2", "--page", "2"),
+        ("clients", "list"), ("pending-charges", "list"),
+    ):  # fmt: skip
+        quick, age = await told(database, *arguments)
+        slow, why = await told(f"sqlite:///{folder}/none.sqlite", *arguments)
+        assert sorted(quick, key=str) == sorted(slow, key=str)
+        assert quick
+        assert re.search(r"^from the read model, \d+ s behind the topics$", age, re.MULTILINE), age
+        assert "not from the read model: there is no " in why
+    status, why = await told(database, "client-packages", "show", "nothing")
+    assert (status, "all clients are searched" in why) == (2, False), why
+    assert "there is no client package nothing" in why
 
 
 async def others_are_right(model: Any) -> None:
