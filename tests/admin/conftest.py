@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -30,6 +30,8 @@ NAMES = {"view": "vera", "operate": "otto", "administer": "anna"}
 BOLD = "<b>Bold</b> & \"quoted\" 'name'"
 """A name that is HTML, if nobody escapes it."""
 
+SCHEMATHESIS = "RATER_SCHEMATHESIS"
+"""The variable that names its program."""
 CLIENTS = 12
 """Clients "c1" … for tests that change one; "42" is looked at, "43" has no money."""
 
@@ -188,7 +190,13 @@ def console(
     kafka: str, redis_url: str, admin_port: int, issuer: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Console]:
     """The programs with a catalog, and calls of client 42."""
-    made = Console(tmp_path_factory.mktemp("admin"), kafka, redis_url, admin_port, issuer)
+    with running(Console(tmp_path_factory.mktemp("admin"), kafka, redis_url, admin_port, issuer)) as made:
+        yield made
+
+
+@contextmanager
+def running(made: Console) -> Iterator[Console]:
+    """Start the programs with a catalog, and calls of client 42; end them."""
     made.rater("topics", "create")
     made.begin("worker")
     try:
@@ -316,10 +324,13 @@ async def visitor(console: Console) -> AsyncIterator[Visitor]:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what drives a real browser, unless that is asked for."""
-    if VARIABLE in os.environ:
-        return
-    out = [item for item in items if item.get_closest_marker("browser") is not None]
+    """Leave out what drives a real browser, or schemathesis, unless that is asked for."""
+    lacking = [
+        mark
+        for mark, name in (("browser", VARIABLE), ("schemathesis", SCHEMATHESIS))
+        if name not in os.environ
+    ]
+    out = [item for item in items if any(item.get_closest_marker(mark) is not None for mark in lacking)]
     config.hook.pytest_deselected(items=out)
     items[:] = [item for item in items if item not in out]
 

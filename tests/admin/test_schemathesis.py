@@ -1,0 +1,45 @@
+"""The API of the real program, asked by schemathesis all that its OpenAPI allows, and what it does not."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from admin.conftest import TOKENS, Console, running
+from rater.admin import openapi
+
+pytestmark = [pytest.mark.kafka, pytest.mark.schemathesis]
+
+EXAMPLES = os.environ.get("RATER_SCHEMATHESIS_EXAMPLES", "20")
+SECONDS = 1500
+KNOWN = ""
+"""Checks that are left out."""
+
+
+@pytest.fixture
+def own_console(
+    kafka: str, redis_url: str, issuer: str, tmp_path: Path
+) -> Iterator[Console]:  # fmt: skip
+    """Programs of its own: what it makes is in no other test's way."""
+    with running(Console(tmp_path, kafka, redis_url, 0, issuer)) as console:
+        yield console
+
+
+def test_no_answer_is_a_surprise(own_console: Console, tmp_path: Path) -> None:
+    """No 5xx but those that are documented, no answer of another form, nothing taken that is not allowed."""
+    program = os.environ["RATER_SCHEMATHESIS"]
+    done = subprocess.run(  # noqa: S603 - the one that is named
+        [
+            program, "run", str(openapi.FILE), "--url", own_console.url, "--max-examples", EXAMPLES,
+            "--seed", os.environ.get("RATER_SCHEMATHESIS_SEED", "7"), "--header",
+            f"Authorization: Bearer {TOKENS['administer']}", "--no-color", "--phases",
+            "examples,coverage,fuzzing", "--request-timeout", "120",
+        ],
+        capture_output=True, text=True, check=False, timeout=SECONDS, cwd=tmp_path,
+    )  # fmt: skip
+    print(done.stdout, done.stderr)
+    assert done.returncode == 0, done.stdout + done.stderr
