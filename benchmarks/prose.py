@@ -224,4 +224,5 @@ TAIL = """\
 - `line.py` measures the pure steps in-process, without Kafka and Redis, `natively.py` the native engine.
 - `script.py` measures what the functions in Redis take of a side, beside other versions of them.
 - `loading.py` measures the reading and merging of catalogs.
+- `reading.py` measures the read model, `filling.py` fills one; `results/reading.json` puts their `--json` together.
 """

@@ -155,6 +155,10 @@ def write_clients(database: Database, number: int) -> float:
     return time.perf_counter() - began
 
 
+FOUND: dict[str, Any] = {"lists": {}, "deep": {}, "rates": {}}
+"""What was measured: list → median and p99 in ms; list → page 10,000 by page 1; rates by clock and CPU."""
+
+
 async def asked(name: str, ask: Callable[[], Awaitable[Any]], times: int = ASKED) -> float:
     """Ask so often; prints and returns the median in ms."""
     seconds = []
@@ -165,6 +169,7 @@ async def asked(name: str, ask: Callable[[], Awaitable[Any]], times: int = ASKED
     seconds.sort()
     median, worst = statistics.median(seconds), seconds[int(len(seconds) * 0.99)]
     print(f"{name:48} {median:8.1f} ms median {worst:8.1f} ms p99")
+    FOUND["lists"][name] = [round(median, 1), round(worst, 1)]
     return median
 
 
@@ -179,6 +184,7 @@ async def deep(name: str, ask: Callable[[Page], Awaitable[Listed[Any]]]) -> None
         key, left = found.next, left - step // PAGE
     first = await asked(f"{name}, page 1", lambda: ask(Page()))
     last = await asked(f"{name}, page {DEEP - left}", lambda: ask(Page(after=key)))
+    FOUND["deep"][name] = round(last / first, 2)
     print(f"{name}: page {DEEP - left} costs {last / first:.2f} times page 1")
 
 
@@ -269,6 +275,7 @@ async def run(options: argparse.Namespace, folder: Path) -> None:
 def told(what: str, number: int, began: float, busy_s: float) -> None:
     """Print a rate, by the clock and by CPU."""
     seconds, cpu_s = time.perf_counter() - began, time.process_time() - busy_s
+    FOUND["rates"][what] = [round(number / seconds), round(number / cpu_s)]
     print(f"{what}: {number / seconds:,.0f} transactions a second, {number / cpu_s:,.0f} a second of CPU")
 
 
@@ -280,14 +287,18 @@ def main() -> None:
     parser.add_argument("--live", type=int, default=200_000)
     parser.add_argument("--url", default="")
     parser.add_argument("--lists", default="")
+    parser.add_argument("--json", type=Path, help="write what was measured into this file, too")
     options = parser.parse_args()
     if options.lists:
         database = Database(options.lists, makes=False)
         asyncio.run(lists(ReadModel(database, None), options.packages, options.transactions))
         database.close()
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        asyncio.run(run(options, Path(folder)))
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            asyncio.run(run(options, Path(folder)))
+    if options.json:
+        sizes = {"transactions": options.transactions, "packages": options.packages}
+        options.json.write_bytes(orjson.dumps({**sizes, **FOUND}, option=orjson.OPT_INDENT_2) + b"\n")
 
 
 if __name__ == "__main__":

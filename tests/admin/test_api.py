@@ -272,7 +272,7 @@ async def test_bodies_that_are_none(
 async def test_writes_want_a_key(api: Api) -> None:
     """Without one a request that is sent again would be done twice."""
     status, answer = await api.ask("POST", "/clients/c4/adjust", {"amount": "1"}, key=None)
-    assert status == 400
+    assert status == 422
     assert "Idempotency-Key" in answer["detail"]
     for key in ("a/b", "opening", "x" * 300):
         status, answer = await api.ask("POST", "/clients/c4/adjust", {"amount": "1"}, key=key)

@@ -19,7 +19,7 @@ from rater.admin.access import LOGIN_S, SESSION_S, Login, Session, User
 from rater.admin.office import Call, Moved, Office, PageHandler, Shown, Visit
 from rater.admin.orders import check_key, new_key
 from rater.admin.pages import PAGES
-from rater.admin.problems import Problem, not_for, of_error
+from rater.admin.problems import Problem, not_for, of_error, wrong
 from rater.admin.reading import of_page
 from rater.admin.rendering import Site, static_files
 from rater.admin.routes import Route, read_body, read_query
@@ -32,6 +32,8 @@ from rater.readmodel.asked import WrongAskedError
 log = structlog.get_logger()
 
 BODY_BYTES_MAX = 1_000_000
+LINE_BYTES_MAX = 65_536
+"""The address of a request: one that is longer does not come as far as to us."""
 READ_S = 20.0
 """So long the body of a request may take to come."""
 WORK_S = 120.0
@@ -84,7 +86,9 @@ class AdminServer:
         router.add_get("/livez", self._live)
         router.add_get("/readyz", self._ready)
         router.add_get("/metrics", self._scrape)
-        self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=SHUTDOWN_S)
+        self._runner = web.AppRunner(
+            application, access_log=None, shutdown_timeout=SHUTDOWN_S, max_line_size=LINE_BYTES_MAX
+        )
         await self._runner.setup()
         try:
             await web.TCPSite(self._runner, host, port).start()
@@ -115,6 +119,8 @@ class AdminServer:
             )
         except web.HTTPException as error:
             answer = self._told(request, _of_http(request, error))
+            if "Allow" in error.headers:
+                answer.headers["Allow"] = error.headers["Allow"]
         except Exception as error:
             problem = of_page(error) if isinstance(error, WrongAskedError) else of_error(error)
             if problem is None:
@@ -307,10 +313,11 @@ def _key(request: web.Request, route: Route, query: Any) -> str:
     key = request.headers.get("Idempotency-Key")
     if key is None:
         if route.writes and not query.dry_run:
-            raise Problem(
-                400, "Idempotency-Key: this header is missing; give a text of your own, the same when the "
-                "request is sent again: then it does nothing twice",
-            )  # fmt: skip
+            raise wrong(
+                "Idempotency-Key",
+                "this header is missing; give a text of your own, the same when the request is sent again: "
+                "then it does nothing twice",
+            )
         return new_key()
     if route.writes:
         check_key(key)
