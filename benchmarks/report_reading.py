@@ -11,7 +11,7 @@ MEDIAN_MS, P99_MS, DEEP_TIMES, FOLLOWED_S, BUILT_S = 50, 200, 1.5, 20_000, 25_00
 
 
 def reading(found: dict[str, Any]) -> str:
-    """Return the section. found: of each database what `reading.py --lists` measured, and rates from Kafka."""
+    """Return the section. found: of each database what `reading.py` measured, and rates."""
     databases = {name: found[name] for name in ("sqlite", "postgresql")}
     rows = [
         (
@@ -44,9 +44,9 @@ def reading(found: dict[str, Any]) -> str:
     return f"""\
 ## The read model
 
-{found["date"]}, on a machine that others used (`reading.py`). Lists of {size["transactions"]:,} transactions and
-{size["packages"]:,} clients with a package each, median / p99 of 200; at most {MEDIAN_MS} / {P99_MS} ms are wanted. The rows were
-written by the read model's own writer, without Kafka (`filling.py`).
+{found["date"]}, on a machine that others used. Lists of {size["transactions"]:,} transactions and
+{size["packages"]:,} clients with a package each: median / p99 of 200, at most {MEDIAN_MS} / {P99_MS} ms.
+The rows were written by the read model's own writer, without Kafka (`filling.py`).
 
 {table(("list", "SQLite", "PostgreSQL", "median met", "p99 met"), rows)}
 {table(("by keys", "SQLite", "PostgreSQL", f"≤ {DEEP_TIMES}"), deep)}
