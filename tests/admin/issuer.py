@@ -91,7 +91,7 @@ class Issuer:
             or asked["code_challenge"] != challenge or asked["redirect_uri"] != form["redirect_uri"]
         ):  # fmt: skip
             return web.json_response(
-                {"error": "invalid_grant", "error_description": "no such code"}, status=400
+                {"error": "invalid_grant", "error_description": "grant request is invalid"}, status=400
             )
         access, user = secrets.token_urlsafe(16), asked["user"]
         self.given[access] = user

@@ -232,7 +232,7 @@ async def test_answers_that_nobody_asked_for(stranger: Visitor, console: Console
     async with visiting(console, None) as other:
         for more, status, told in (
             ("error=access_denied&error_description=<b>no</b>", 403, "did not log you in: <b>no</b>"),
-            ("code=made-up", 503, "no such code"), ("", 400, "code: is missing"),
+            ("code=made-up", 503, "grant request is invalid"), ("", 400, "code: is missing"),
             ("code=x&iss=https%3A%2F%2Fother.example", 403, "another issuer"),
         ):  # fmt: skip
             async with other.http.get("/login/issuer", allow_redirects=False) as answer:
