@@ -297,7 +297,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             asyncio.run(run(options, Path(folder)))
     if options.json:
-        sizes = {"transactions": options.transactions, "packages": options.packages}
+        sizes = {name: getattr(options, name) for name in ("transactions", "packages", "live")}
         options.json.write_bytes(orjson.dumps({**sizes, **FOUND}, option=orjson.OPT_INDENT_2) + b"\n")
 
 
