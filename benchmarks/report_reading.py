@@ -50,7 +50,7 @@ The rows were written by the read model's own writer, without Kafka (`filling.py
 
 {table(("list", "SQLite", "PostgreSQL", "median met", "p99 met"), rows)}
 {table(("by keys", "SQLite", "PostgreSQL", f"≤ {DEEP_TIMES}"), deep)}
-From a real Kafka into SQLite, {found["rates"]["transactions"]:,} transactions and {found["rates"]["live"]:,} behind them; judged
-by CPU, for one core:
+From a real Kafka into SQLite, {found["rates"]["transactions"]:,} transactions and
+{found["rates"]["live"]:,} behind them; judged by CPU, for one core:
 
 {table(("transactions a second", "by the clock", "of a CPU second", "target", "met"), paces)}"""
