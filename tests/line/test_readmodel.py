@@ -307,7 +307,7 @@ def amount(micros: int) -> str:
 
 
 # ------------------------------------------------------------------------------------------- killed
-KILLS = int(os.environ.get("RATER_READMODEL_KILLS", "3"))
+KILLS = int(os.environ.get("RATER_READMODEL_KILLS", "2"))
 KINDS_OF_DATABASE = ["sqlite", *(["postgresql"] if "RATER_POSTGRES_NEEDED" in os.environ else [])]
 
 
