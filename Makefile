@@ -11,7 +11,7 @@ BUILD_ENGINE := $(BIN)/python $(CRATE)/building.py
 # Two test processes, each with servers of its own (tests/README.md): `make test JOBS=4`.
 JOBS ?= 2
 
-.PHONY: demo engine wheels contracts soak test test-newest coverage test-faults test-backlog test-oracle test-life test-explain test-planted test-kamailio test-scale test-deploy test-upgrade test-readmodel test-console golden-chart fault-figure fault-table bench bench-growth test-security audit-packages sbom drill lint venv lock clean
+.PHONY: demo engine wheels contracts soak test test-newest coverage test-faults test-backlog test-oracle test-life test-explain test-planted test-kamailio test-scale test-deploy test-upgrade test-readmodel test-console test-api test-oidc golden-chart fault-figure fault-table bench bench-growth test-security audit-packages sbom drill lint venv lock clean
 
 demo: venv
 	$(BIN)/rater demo
@@ -90,7 +90,7 @@ soak: engine
 test-upgrade: engine
 	RATER_FAULTS=all $(BIN)/pytest tests/faults/test_upgrade.py $(PYTEST_ARGS)
 
-# The read model: killed 40 times while it follows, and its rules on SQLite and PostgreSQL (RATER_POSTGRES=FOLDER of initdb,
+# The read model: `rater admin` is killed 40 times on each database while it follows, and its rules on SQLite and PostgreSQL (RATER_POSTGRES=FOLDER of initdb,
 # where it is not on the path; without root: apt-get download postgresql-15, dpkg -x).
 test-readmodel: $(STAMP)
 	RATER_FAULTS=all RATER_POSTGRES_NEEDED=1 RATER_READMODEL_KILLS=40 $(BIN)/pytest tests/test_readmodel.py tests/line/test_readmodel.py $(PYTEST_ARGS)
@@ -108,6 +108,28 @@ drill: engine
 # installed (Debian: chromium). RATER_PICTURES=FOLDER keeps pictures of the main pages, at 1280 and 390 pixels.
 test-console: engine .venv/browser
 	RATER_BROWSER=.venv/browser $(BIN)/pytest tests/admin/test_browser.py $(PYTEST_ARGS)
+
+# The API asked by schemathesis (94 MB, kept in .venv/schemathesis): some minutes. RATER_SCHEMATHESIS_EXAMPLES=100 for more of
+# each operation, RATER_SCHEMATHESIS_SEED=8 for others.
+test-api: engine .venv/schemathesis/.stamp
+	RATER_SCHEMATHESIS=$(CURDIR)/.venv/schemathesis/bin/schemathesis $(BIN)/pytest tests/admin/test_schemathesis.py $(PYTEST_ARGS)
+
+.venv/schemathesis/.stamp: tests/admin/schemathesis.lock | $(STAMP)
+	$(PYTHON) -m venv .venv/schemathesis
+	.venv/schemathesis/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $<
+	@touch $@
+
+# Logging in by oidc-provider, a real issuer, in Node 20 or newer: it is kept in .venv/issuer. Half a minute. What an issuer
+# does wrong, and tokens for the API, are the small one's of tests/admin/issuer.py, in every run.
+test-oidc: engine .venv/issuer/.stamp
+	RATER_ISSUER=$(CURDIR)/.venv/issuer $(BIN)/pytest tests/admin/test_oidc.py \
+		-k "logging_in_by or not_let_in or nobody_asked" $(PYTEST_ARGS)
+
+.venv/issuer/.stamp: tests/admin/node/package-lock.json | $(STAMP)
+	@mkdir -p .venv/issuer
+	cp tests/admin/node/package*.json .venv/issuer
+	cd .venv/issuer && npm ci --no-audit --no-fund --ignore-scripts
+	@touch $@
 
 .venv/browser: tests/admin/playwright.lock | $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --no-deps --require-hashes \
@@ -183,7 +205,7 @@ $(STAMP): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
-# One lock, and parts of it: what runs in production, and what builds it; one each of Helm, of Playwright, of what looks after
+# One lock, and parts of it: what runs in production, and what builds it; one each of Helm, of schemathesis, of Playwright, of what looks after
 # packages, of what links wheels. For Python
 # 3.11 and newer, Linux and macOS. Without index addresses: they say what, not where from.
 lock: $(STAMP)
@@ -197,6 +219,8 @@ lock: $(STAMP)
 		--no-emit-index-url --custom-compile-command "make lock" $(LOCK_ARGS) -o tests/deploy/security.lock
 	echo helm-python-sdk | $(BIN)/uv pip compile - --quiet --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --custom-compile-command "make lock" $(LOCK_ARGS) -o tests/deploy/helm.lock
+	echo schemathesis | $(BIN)/uv pip compile - --quiet --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --custom-compile-command "make lock" $(LOCK_ARGS) -o tests/admin/schemathesis.lock
 	echo playwright | $(BIN)/uv pip compile - --quiet --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --custom-compile-command "make lock" $(LOCK_ARGS) -o tests/admin/playwright.lock
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --group wheels \

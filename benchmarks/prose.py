@@ -224,4 +224,6 @@ TAIL = """\
 - `line.py` measures the pure steps in-process, without Kafka and Redis, `natively.py` the native engine.
 - `script.py` measures what the functions in Redis take of a side, beside other versions of them.
 - `loading.py` measures the reading and merging of catalogs.
+- `reading.py` measures the read model, `filling.py` fills one for its lists; `results/reading.json` is
+  what its `--json` wrote, put together.
 """

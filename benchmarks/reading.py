@@ -1,12 +1,13 @@
 """The read model: how fast it is built and follows, and how fast its lists answer.
 
     python benchmarks/reading.py [--transactions N] [--packages N] [--url URL] [--live N]
+    python benchmarks/reading.py --lists URL [--transactions N] [--packages N]
 
 Transactions lie in a real Kafka (two lanes); they are read into a database that is not there yet (URL: as
 `admin.database`; without it SQLite in a temporary folder), and `live` more behind them, when it is built.
 Then clients with a package each are written, and each list is asked for pages of 50. Printed: transactions
 per second of the clock and per second of CPU of this process, and for each list the median and the 99th
-percentile.
+percentile. The second form asks the lists of a database that is there (`benchmarks/filling.py`).
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from rater.config import Settings, load
 from rater.core.catalog.compiled import compile_catalog
 from rater.core.catalog.specs import Content, LimitSpec, PackageHistory, PackageSpec
 from rater.core.clients.state import ClientPackage, ClientState, HeldPeriod, Life, Waiting
-from rater.core.instants import DAY_MS, rfc3339
+from rater.core.instants import DAY_MS, HOUR_MS, rfc3339
 from rater.core.journal.records import Effect, effect_headers
 from rater.core.kinds import ClientPackageStatus, TransactionType
 from rater.core.notices import NOTICES
@@ -154,6 +155,10 @@ def write_clients(database: Database, number: int) -> float:
     return time.perf_counter() - began
 
 
+FOUND: dict[str, Any] = {"lists": {}, "deep": {}, "rates": {}}
+"""What was measured: list → median and p99 in ms; list → page 10,000 by page 1; rates by clock and CPU."""
+
+
 async def asked(name: str, ask: Callable[[], Awaitable[Any]], times: int = ASKED) -> float:
     """Ask so often; prints and returns the median in ms."""
     seconds = []
@@ -164,6 +169,7 @@ async def asked(name: str, ask: Callable[[], Awaitable[Any]], times: int = ASKED
     seconds.sort()
     median, worst = statistics.median(seconds), seconds[int(len(seconds) * 0.99)]
     print(f"{name:48} {median:8.1f} ms median {worst:8.1f} ms p99")
+    FOUND["lists"][name] = [round(median, 1), round(worst, 1)]
     return median
 
 
@@ -178,6 +184,7 @@ async def deep(name: str, ask: Callable[[Page], Awaitable[Listed[Any]]]) -> None
         key, left = found.next, left - step // PAGE
     first = await asked(f"{name}, page 1", lambda: ask(Page()))
     last = await asked(f"{name}, page {DEEP - left}", lambda: ask(Page(after=key)))
+    FOUND["deep"][name] = round(last / first, 2)
     print(f"{name}: page {DEEP - left} costs {last / first:.2f} times page 1")
 
 
@@ -189,6 +196,14 @@ async def lists(model: ReadModel, clients: int, transactions: int) -> None:
         return str(chance.randrange(clients))
 
     every = frozenset(ClientPackageStatus)
+    hour_ms = (await model.transactions(Transactions(), Page(rows=1))).rows[0].published_ms - HOUR_MS
+
+    async def client_page() -> None:
+        client = some()
+        await model.clients(Clients(text=client), Page(rows=1))
+        await model.client_packages(ClientPackages(client=client, statuses=every), page)
+        await model.transactions(Transactions(client=client), page)
+
     for name, ask in {
         "client packages": lambda: model.client_packages(ClientPackages(), page),
         "client packages, every status": lambda: model.client_packages(ClientPackages(statuses=every), page),
@@ -213,7 +228,8 @@ async def lists(model: ReadModel, clients: int, transactions: int) -> None:
         "transactions of a call": lambda: model.transactions(
             Transactions(id=f"fs1/5f1c{chance.randrange(transactions):028x}"), page
         ),
-        "transactions of an hour": lambda: model.transactions(Transactions(since_ms=NOW_MS), page),
+        "transactions of an hour": lambda: model.transactions(Transactions(since_ms=hour_ms), page),
+        "a client's page": client_page,
     }.items():
         await asked(name, ask)
     await deep("client packages", lambda of: model.client_packages(ClientPackages(), of))
@@ -259,6 +275,7 @@ async def run(options: argparse.Namespace, folder: Path) -> None:
 def told(what: str, number: int, began: float, busy_s: float) -> None:
     """Print a rate, by the clock and by CPU."""
     seconds, cpu_s = time.perf_counter() - began, time.process_time() - busy_s
+    FOUND["rates"][what] = [round(number / seconds), round(number / cpu_s)]
     print(f"{what}: {number / seconds:,.0f} transactions a second, {number / cpu_s:,.0f} a second of CPU")
 
 
@@ -269,9 +286,19 @@ def main() -> None:
     parser.add_argument("--packages", type=int, default=1_000_000)
     parser.add_argument("--live", type=int, default=200_000)
     parser.add_argument("--url", default="")
+    parser.add_argument("--lists", default="")
+    parser.add_argument("--json", type=Path, help="write what was measured into this file, too")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        asyncio.run(run(options, Path(folder)))
+    if options.lists:
+        database = Database(options.lists, makes=False)
+        asyncio.run(lists(ReadModel(database, None), options.packages, options.transactions))
+        database.close()
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            asyncio.run(run(options, Path(folder)))
+    if options.json:
+        sizes = {name: getattr(options, name) for name in ("transactions", "packages", "live")}
+        options.json.write_bytes(orjson.dumps({**sizes, **FOUND}, option=orjson.OPT_INDENT_2) + b"\n")
 
 
 if __name__ == "__main__":

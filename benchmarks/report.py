@@ -21,6 +21,7 @@ from prose import (
     TRIED,
 )
 from report_jobs import offline, rebuilding, rerating
+from report_reading import reading
 from tables import judged, latencies, table
 
 TIMES_KAFKA, TIMES_BEST = (6.2, 6.5), (3.6, 4.1)
@@ -460,5 +461,5 @@ _SIDES = (("worker", ""), ("redis", "redis_"))
 PARTS: dict[str, Callable[[dict[str, Any]], str]] = {
     "main": _main, "latency": _latency, "growth": _growth, "memory": _memory, "load": _load,
     "renewals": _renewals, "rerating": rerating, "offline": offline, "rebuilding": rebuilding,
-    "batches": _batches,
+    "batches": _batches, "reading": reading,
 }  # fmt: skip

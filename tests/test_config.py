@@ -52,7 +52,8 @@ def test_the_example_shows_every_setting_with_its_default() -> None:
     for section, struct in SECTIONS.items():
         for field in msgspec.structs.fields(struct):
             if field.default is None:  # not there by default: shown behind `#`
-                assert f"# {field.name} = " in text, f"{section}.{field.name}"
+                forms = f"# {field.name} = ", f"# [{section}.{field.name}]"
+                assert any(form in text for form in forms), f"{section}.{field.name}"
             else:
                 value = table[section][field.name]
                 assert (tuple(value) if isinstance(value, list) else value) == field.default, (

@@ -70,7 +70,7 @@ def database(request: pytest.FixtureRequest, tmp_path: Path, served: Callable[[]
     else:
         made = Database(served())
         with made.engine.begin() as run:
-            run.execute(text("DROP SCHEMA rater_admin_1 CASCADE"))
+            run.execute(text("DROP SCHEMA rater_admin_2 CASCADE"))
         made.close()
         made = Database(served())
     yield made

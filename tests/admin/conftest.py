@@ -8,11 +8,12 @@ import io
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -21,6 +22,7 @@ import aiohttp
 import pytest
 
 from admin.browser import VARIABLE
+from admin.issuer import AUDIENCE, CLIENT, SECRET
 
 DEADLINE_S = 180.0
 TOKENS = {role: f"{role}-{'0123456789abcdef' * 2}" for role in ("view", "operate", "administer")}
@@ -28,6 +30,8 @@ NAMES = {"view": "vera", "operate": "otto", "administer": "anna"}
 BOLD = "<b>Bold</b> & \"quoted\" 'name'"
 """A name that is HTML, if nobody escapes it."""
 
+SCHEMATHESIS = "RATER_SCHEMATHESIS"
+"""The variable that names its program."""
 CLIENTS = 12
 """Clients "c1" … for tests that change one; "42" is looked at, "43" has no money."""
 
@@ -83,7 +87,7 @@ CATALOG: dict[str, Any] = {
 class Console:
     """The running programs, and their address."""
 
-    def __init__(self, folder: Path, kafka: str, redis_url: str) -> None:
+    def __init__(self, folder: Path, kafka: str, redis_url: str, port: int, issuer: str) -> None:
         """Write their settings."""
         self.folder, prefix = folder, f"t{uuid4().hex[:12]}"
         self.url = ""
@@ -96,9 +100,14 @@ class Console:
             f'[kafka]\nbootstrap_servers = "{kafka}"\ngroup_id = "{prefix}"\nsession_timeout_ms = 6000\n'
             f'[redis]\nurl = "{redis_url}"\nprefix = "{prefix}"\n'
             f'[topics]\nprefix = "{prefix}."\npartitions = 2\nreplication_factor = 1\n'
-            f'[metrics]\nport = 0\n[admin]\nport = 0\ndatabase = "sqlite:///{folder}/lists.sqlite"\n'
+            f'[metrics]\nport = 0\n[admin]\nport = {port}\ndatabase = "sqlite:///{folder}/lists.sqlite"\n'
             f"tokens = [{' '.join(rows)}]\n"
+            f'[admin.oidc]\nissuer = "{issuer}"\nclient_id = "{CLIENT}"\naudience = "{AUDIENCE}"\n'
+            f'client_secret_file = "{folder}/client.secret"\nscopes = ["openid", "profile", "groups"]\n'
+            f'redirect_url = "http://127.0.0.1:{port}/login/callback"\n'
+            'roles = {billing-admins = "administer", billing-operators = "operate"}\n'
         )
+        (folder / "client.secret").write_text(SECRET + "\n")
 
     def rater(self, *arguments: str) -> str:
         """Run a command; returns what it printed."""
@@ -138,10 +147,56 @@ class Console:
                 process.wait()
 
 
+def free_port() -> int:
+    """Return a port that is free now."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+def listens(port: int) -> bool:
+    """Return whether somebody takes connections there."""
+    with socket.socket() as one:
+        return one.connect_ex(("127.0.0.1", port)) == 0
+
+
 @pytest.fixture(scope="session")
-def console(kafka: str, redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Console]:
+def admin_port() -> int:
+    """Where `rater admin` is to listen: an issuer sends browsers back there."""
+    return free_port()
+
+
+@pytest.fixture(scope="session")
+def issuer(admin_port: int) -> Iterator[str]:
+    """An issuer of OpenID Connect; gives its address. Of RATER_ISSUER, else the small one of the tests."""
+    port, folder = free_port(), Path(__file__).parent
+    program = ["node", "issuer.mjs"] if "RATER_ISSUER" in os.environ else [sys.executable, "issuer.py"]
+    back = {"RATER_ISSUER_BACK": f"http://127.0.0.1:{admin_port}/login/callback"}
+    process = subprocess.Popen([*program, str(port)], cwd=folder, env={**os.environ, **back})  # noqa: S603 - ours
+    try:
+        end = time.monotonic() + DEADLINE_S
+        while not listens(port):
+            assert process.poll() is None
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+@pytest.fixture(scope="session")
+def console(
+    kafka: str, redis_url: str, admin_port: int, issuer: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Console]:
     """The programs with a catalog, and calls of client 42."""
-    made = Console(tmp_path_factory.mktemp("admin"), kafka, redis_url)
+    with running(Console(tmp_path_factory.mktemp("admin"), kafka, redis_url, admin_port, issuer)) as made:
+        yield made
+
+
+@contextmanager
+def running(made: Console) -> Iterator[Console]:
+    """Start the programs with a catalog, and calls of client 42; end them."""
     made.rater("topics", "create")
     made.begin("worker")
     try:
@@ -214,7 +269,7 @@ class Visitor:
 
     def __init__(self, http: aiohttp.ClientSession) -> None:
         """Look over this connection."""
-        self.http, self.page, self.status, self.url = http, "", 0, ""
+        self.http, self.page, self.status, self.url, self.where = http, "", 0, "", ""
 
     async def login(self, role: str) -> None:
         """Log in with the token of a role."""
@@ -230,11 +285,16 @@ class Visitor:
         """Send a form of the page that is open, with its hidden fields where `fields` has none."""
         hidden = dict(re.findall(r'<input type="hidden" name="([^"]+)" value="([^"]*)"', self.page))
         given = {name: html.unescape(value) for name, value in hidden.items()} if csrf else {}
-        async with self.http.post(path, data={**given, **fields}, **more) as answer:
+        return await self.post(path, {**given, **fields}, **more)
+
+    async def post(self, url: str, fields: Mapping[str, str], **more: Any) -> str:
+        """Send a form, here or to another site."""
+        async with self.http.post(url, data=fields, **more) as answer:
             return await self._read(answer)
 
     async def _read(self, answer: aiohttp.ClientResponse) -> str:
         self.page, self.status, self.url = await answer.text(), answer.status, str(answer.url.relative())
+        self.where = str(answer.url)
         return self.page
 
     @property
@@ -264,10 +324,13 @@ async def visitor(console: Console) -> AsyncIterator[Visitor]:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what drives a real browser, unless that is asked for."""
-    if VARIABLE in os.environ:
-        return
-    out = [item for item in items if item.get_closest_marker("browser") is not None]
+    """Leave out what drives a real browser, or schemathesis, unless that is asked for."""
+    lacking = [
+        mark
+        for mark, name in (("browser", VARIABLE), ("schemathesis", SCHEMATHESIS))
+        if name not in os.environ
+    ]
+    out = [item for item in items if any(item.get_closest_marker(mark) is not None for mark in lacking)]
     config.hook.pytest_deselected(items=out)
     items[:] = [item for item in items if item not in out]
 

@@ -204,6 +204,8 @@ async def test_rejected_records_are_recycled(api: Api) -> None:
         ("GET", "/clients?rows=1&rows=2", None, 400, {"rows"}),
         ("GET", "/clients?after=x", None, 422, {"after"}),
         ("GET", "/client-packages?status=gone", None, 400, {"status[0]"}),
+        ("GET", "/transactions?type=null", None, 400, {"type"}),
+        ("GET", "/rerate-jobs?open=null", None, 400, {"open"}),
         ("GET", "/transactions?since=yesterday", None, 422, {"since"}),
         ("GET", "/rejected?source=none", None, 422, {"source"}),
         ("POST", "/clients/c4/adjust", {"amount": 5}, 400, {"amount"}),
@@ -239,6 +241,14 @@ async def test_wrong_input_names_the_field(
     assert answer["detail"]
 
 
+async def test_other_methods_and_what_is_no_json(console: Console, api: Api) -> None:
+    """A method that is not there is told which are (RFC 9110); what is no JSON explains nothing."""
+    async with api.http.request("TRACE", f"{console.url}/api/v1/clients") as answer:
+        assert (answer.status, answer.headers["Allow"]) == (405, "GET")
+    status, told = await api.ask("POST", "/explain", b"\xff{")
+    assert (status, told["title"]) == (400, "Not understood")
+
+
 async def test_what_nobody_has_is_not_searched_for(console: Console, api: Api) -> None:
     """An id that is made up costs no walk through all clients."""
     for method, path in (("GET", ""), ("POST", "/cancel"), ("POST", "/stop-now")):
@@ -272,7 +282,7 @@ async def test_bodies_that_are_none(
 async def test_writes_want_a_key(api: Api) -> None:
     """Without one a request that is sent again would be done twice."""
     status, answer = await api.ask("POST", "/clients/c4/adjust", {"amount": "1"}, key=None)
-    assert status == 400
+    assert status == 422
     assert "Idempotency-Key" in answer["detail"]
     for key in ("a/b", "opening", "x" * 300):
         status, answer = await api.ask("POST", "/clients/c4/adjust", {"amount": "1"}, key=key)

@@ -123,7 +123,7 @@ async def test_who_is_not_logged_in_logs_in_and_goes_on(console: Console) -> Non
         await one.get("/clients/42/adjust")
         assert one.status == 403
         await one.send("/logout", {})
-        assert one.url == "/login"
+        assert one.url == "/login?left=1"
         await one.get("/clients/42")
         assert one.url.startswith("/login")
         for next_url in ("//evil.example/", "https://evil.example/", "/\\evil.example"):

@@ -24,7 +24,7 @@ from rater.jobs.commands import Answer, Sender
 from rater.jobs.load import Loaded
 from rater.jobs.packages import Edit, Planned, deletion, planned, put, status_edit
 from rater.queries import catalog as catalog_queries
-from rater.queries.client_packages import holder
+from rater.queries.client_packages import holder, searched
 from rater.queries.clients import NotThereError, state_of
 
 pytestmark = pytest.mark.kafka
@@ -244,7 +244,7 @@ async def test_what_commands_assigned_is_not_deleted(system: Any) -> None:
     assert answer.client_package == "42-1"
     async with app.opened_store(system.settings) as store:
         assert await store.assigned(["1", "2", "3"]) == {"1", "2"}
-        assert (await holder(store, "42-1", print)).state.id == "42"
+        assert (await holder(store, "42-1", nobody)).state.id == "42"
     for of in ("1", "2"):
         faults = await edited(system, lambda _, of=of: deletion(of))
         assert isinstance(faults, list)
@@ -253,14 +253,18 @@ async def test_what_commands_assigned_is_not_deleted(system: Any) -> None:
 
 
 # ------------------------------------------------------------------------------------------------------ ids
+async def nobody(of_id: str) -> None:
+    """Find nobody: what the index has is not searched."""
+    raise AssertionError(of_id)
+
+
 async def test_a_client_package_is_found_by_its_id(system: Any, tmp_path: Path) -> None:
     """A load brings the index; another client cannot have the id; and no call comes in by it."""
     said = list[str]()
     async with app.opened_store(system.settings) as store:
-        assert (await holder(store, "cp", said.append)).state.id == "42"
-        assert said == []
+        assert (await holder(store, "cp", nobody)).state.id == "42"
         with pytest.raises(NotThereError, match="there is no client package x"):
-            await holder(store, "x", said.append)
+            await holder(store, "x", lambda of_id: searched(store, of_id, said.append))
         (told,) = said
         assert told.startswith("client package x is not in the index; all clients are searched")
     path = tmp_path / "other.json"

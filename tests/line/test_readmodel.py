@@ -7,15 +7,18 @@ import contextlib
 import json
 import os
 import random
+import re
 import signal
 import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import postgres
 import pytest
 from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
@@ -42,6 +45,7 @@ from rater.readmodel.asked import (
     RejectedRecords,
     Transactions,
 )
+from rater.readmodel.database import Database
 from rater.readmodel.schema import KINDS
 from rater.stream.journal import Mark, understood
 from traffic import calls, catalog
@@ -148,6 +152,7 @@ async def test_lists(system_of: SystemOf, tmp_path: Path) -> None:
     async with app.read_model(system.settings) as model:
         await now(model)
         await lists_are_right(system, model)
+    await commands_list_from_it(system, sqlite_of(tmp_path), tmp_path)
 
 
 async def lists_are_right(system: Any, model: Any) -> None:
@@ -228,6 +233,37 @@ async def client_packages_are_right(system: Any, model: Any, *, journal_whole: b
         assert json.loads(record.value or b"")["id"] == newest.id
 
 
+async def commands_list_from_it(system: Any, database: str, folder: Path) -> None:
+    """Lists of commands are the same with it and without; how old it is, and why it is not asked, is told."""
+    settings = folder / "rater.toml"
+    text = '[admin]\ndatabase = "{}"\n'
+
+    async def told(database: str, *arguments: str) -> tuple[Any, str]:
+        settings.write_text(text.format(database))
+        environ = {**os.environ, **system.environ}
+        environ.pop("RATER_ADMIN__DATABASE")
+        done = await asyncio.to_thread(
+            subprocess.run,
+            [sys.executable, "-m", "rater", "--config", str(settings), *arguments, "--json"],
+            capture_output=True, text=True, check=False, timeout=120, env=environ,
+        )  # fmt: skip
+        return [json.loads(line) for line in done.stdout.splitlines()] or done.returncode, done.stderr
+
+    for arguments in (
+        ("client-packages", "list", "--status", "all", "--rows", "2", "--page", "2"),
+        ("clients", "list"), ("pending-charges", "list"),
+    ):  # fmt: skip
+        quick, age = await told(database, *arguments)
+        slow, why = await told(f"sqlite:///{folder}/none.sqlite", *arguments)
+        assert sorted(quick, key=str) == sorted(slow, key=str)
+        assert quick
+        assert re.search(r"^from the read model, \d+ s behind the topics$", age, re.MULTILINE), age
+        assert "not from the read model: there is no " in why
+    status, why = await told(database, "client-packages", "show", "nothing")
+    assert (status, "all clients are searched" in why) == (2, False), why
+    assert "there is no client package nothing" in why
+
+
 async def others_are_right(model: Any) -> None:
     """Look at packages, numbers, rejected records, events, commands, jobs."""
     page = Page()
@@ -271,44 +307,56 @@ def amount(micros: int) -> str:
 
 
 # ------------------------------------------------------------------------------------------- killed
-FOLLOW = """
-import asyncio, sys
-from rater import app
-from rater.config import load
-
-async def follow():
-    async with app.read_model(load(None, dict(item.split("=", 1) for item in sys.argv[1:]), {})) as model:
-        print("follows", flush=True)
-        while model.failed() is None:
-            await asyncio.sleep(0.1)
-        print(model.failed(), flush=True)
-
-asyncio.run(follow())
-"""
+KILLS = int(os.environ.get("RATER_READMODEL_KILLS", "2"))
+KINDS_OF_DATABASE = ["sqlite", *(["postgresql"] if "RATER_POSTGRES_NEEDED" in os.environ else [])]
 
 
-def follower(system: Any) -> subprocess.Popen[str]:
-    """Start a process that follows the topics into the system's database."""
-    given = [f"{name}={value}" for name, value in system.environ.items()]
-    return subprocess.Popen(  # noqa: S603 - our own program
-        [sys.executable, "-c", FOLLOW, *given], stdout=subprocess.PIPE, text=True
-    )
+async def administered(system: Any, folder: Path) -> subprocess.Popen[bytes]:
+    """Start `rater admin`, which follows the topics into the system's database; wait until it serves."""
+    (folder / "token").write_text("0123456789abcdef" * 2)
+    token = f'{{name = "anna", role = "view", token_file = "{folder}/token"}}'
+    (folder / "admin.toml").write_text(f"[admin]\nport = 0\ntokens = [{token}]\n")
+    process = await asyncio.to_thread(
+        subprocess.Popen,
+        [sys.executable, "-m", "rater", "--config", str(folder / "admin.toml"), "admin"],
+        stderr=subprocess.PIPE, env={**os.environ, **system.environ},
+    )  # fmt: skip
+    assert process.stderr is not None
+    said = b""
+    while b"admin started" not in said:
+        line = await asyncio.to_thread(process.stderr.readline)
+        assert line, said.decode()
+        said += line
+    return process
 
 
-@pytest.mark.long
-async def test_killed(system_of: SystemOf, tmp_path: Path) -> None:
-    """Killed at random while it is built and follows, its rows are those of the topics, none twice."""
+@contextlib.contextmanager
+def url_of(kind: str, folder: Path) -> Iterator[str]:
+    """Give the URL of a database of this kind that is not there yet."""
+    if kind == "sqlite":
+        yield sqlite_of(folder)
+    else:
+        with postgres.server() as url:
+            yield url
+
+
+@pytest.mark.parametrize("kind", KINDS_OF_DATABASE)
+async def test_killed(system_of: SystemOf, tmp_path: Path, kind: str) -> None:
+    """`rater admin` is killed at random while it builds and follows: rows are the topics', none twice."""
+    with url_of(kind, tmp_path) as url:
+        await killed_again_and_again(await lived(system_of, url), tmp_path, url)
+
+
+async def killed_again_and_again(system: Any, folder: Path, url: str) -> None:
+    """Kill it while calls come in, then compare what is there."""
     chance = random.Random(7)  # noqa: S311 - moments
-    system = await lived(system_of, sqlite_of(tmp_path))
     killed = 0
     async with system.worker():
         await system.load(catalog(20, 3))
         raws = calls(800, 5, time.time_ns() // 1_000_000, clients=20, contested_clients=3)
         sending = asyncio.create_task(slowly(system, raws))
         while not sending.done() or killed < KILLS:
-            process = follower(system)
-            assert process.stdout is not None
-            assert await asyncio.to_thread(process.stdout.readline) == "follows\n"
+            process = await administered(system, folder)
             await asyncio.sleep(chance.uniform(0, 0.8))
             process.send_signal(signal.SIGKILL)
             process.communicate()
@@ -329,10 +377,7 @@ async def test_killed(system_of: SystemOf, tmp_path: Path) -> None:
             ("reversal", False), ("subscription_fee", False),
         ]  # fmt: skip
         assert (await model.transactions(Transactions(client_package="paid"), Page())).rows == []
-    await equal_to_topics(system, tmp_path / "admin.v1.sqlite", state.rows)
-
-
-KILLS = int(os.environ.get("RATER_READMODEL_KILLS", "3"))
+    await equal_to_topics(system, url, state.rows)
 
 
 async def slowly(system: Any, raws: list[bytes]) -> None:
@@ -342,13 +387,13 @@ async def slowly(system: Any, raws: list[bytes]) -> None:
         await asyncio.sleep(0.2)
 
 
-async def equal_to_topics(system: Any, file: Path, kept: dict[str, int]) -> None:
+async def equal_to_topics(system: Any, url: str, kept: dict[str, int]) -> None:
     """Compare the rows of a database with what the topics say."""
-    topics = system.topics
-    with contextlib.closing(sqlite3.connect(file)) as rows:
+    topics, database = system.topics, Database(url, makes=False)
+    with contextlib.closing(database), database.engine.connect() as rows:
 
         def found(asked: str) -> list[Any]:
-            return rows.execute(asked).fetchall()
+            return [tuple(row) for row in rows.exec_driver_sql(asked)]
 
         told = [
             (record.timestamp, record.partition, record.offset, one["client"], one["id"], one["revision"],
@@ -381,7 +426,11 @@ async def equal_to_topics(system: Any, file: Path, kept: dict[str, int]) -> None
         for number, status in enumerate(ClientPackageStatus):
             assert counts.get(f"client_packages/{status}", 0) == statuses.get(number, 0)
         assert counts["pending_charges"] == len(found("SELECT 1 FROM client_package WHERE since_ms > 0"))
-        assert found("PRAGMA integrity_check") == [("ok",)]
+        kinds = Counter(KINDS[kind] for (kind,) in found("SELECT kind FROM txn WHERE stands = 1"))
+        kinds["reversal"] = sum(one[6] == "reversal" for one in told)
+        assert +kinds == +Counter({kind: counts.get(f"transactions/{kind}", 0) for kind in KINDS})
+        if database.is_sqlite:
+            assert found("PRAGMA integrity_check") == [("ok",)]
 
 
 async def test_two_writers(system_of: SystemOf, tmp_path: Path) -> None:
@@ -394,7 +443,7 @@ async def test_two_writers(system_of: SystemOf, tmp_path: Path) -> None:
     async with app.read_model(system.settings) as model:
         await now(model)
         rows = (await model.state()).rows
-    await equal_to_topics(system, tmp_path / "admin.v1.sqlite", rows)
+    await equal_to_topics(system, sqlite_of(tmp_path), rows)
 
 
 async def failed(*models: Any) -> bool:
@@ -407,13 +456,13 @@ async def test_another_journal(system_of: SystemOf, tmp_path: Path, prefix: str)
     system = await lived(system_of, sqlite_of(tmp_path))
     async with app.read_model(system.settings) as model:
         await now(model)
-    with contextlib.closing(sqlite3.connect(tmp_path / "admin.v1.sqlite", isolation_level=None)) as file:
+    with contextlib.closing(sqlite3.connect(tmp_path / "admin.v2.sqlite", isolation_level=None)) as file:
         file.execute("UPDATE about SET value = 'x' WHERE name LIKE 'topic/%transactions'")
     async with app.read_model(system.settings) as model:
         await until(lambda: failed(model))
         assert f"{prefix}.transactions was created anew" in str(model.failed())
-    (tmp_path / "admin.v1.sqlite").unlink()
-    with contextlib.closing(sqlite3.connect(tmp_path / "admin.v1.sqlite")) as file:
+    (tmp_path / "admin.v2.sqlite").unlink()
+    with contextlib.closing(sqlite3.connect(tmp_path / "admin.v2.sqlite")) as file:
         file.execute("CREATE TABLE mine (x)")
     with pytest.raises(Halt, match="a database of something else"):
         async with app.read_model(system.settings):

@@ -6,6 +6,7 @@ What time it is, and what nobody can guess, is handed in.
 from __future__ import annotations
 
 import hashlib
+import hmac
 from collections import OrderedDict, deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -19,6 +20,9 @@ TOKEN_CHARS_MIN = 20
 SESSION_S = 8 * 3600
 """A session ends when nothing was asked in it for so long."""
 SESSIONS_MAX = 10_000
+LOGIN_S = 600
+"""So long a login at an issuer may take."""
+LOGINS_MAX = 10_000
 ATTEMPTS_MAX = 5
 ATTEMPTS_S = 60.0
 """So many wrong tokens from one address in so many seconds, and it has to wait."""
@@ -58,6 +62,13 @@ class Tokens:
             names.add(user.name)
             self._users[_digest(token)] = user
 
+    def __bool__(self) -> bool:
+        return bool(self._users)
+
+    def has(self, name: str) -> bool:
+        """Return whether a token is named so."""
+        return any(user.name == name for user in self._users.values())
+
     def user_of(self, token: str) -> User | None:
         """Return whose token it is; None: nobody's. What is compared are digests, so time tells nothing."""
         return self._users.get(_digest(token))
@@ -92,13 +103,17 @@ class Attempts:
 
 @dataclass
 class Session:
-    """A login of the console. csrf: stands in each of its forms. notice: told by the next page, once."""
+    """A login of the console. csrf: stands in each of its forms. notice: told by the next page, once.
+
+    until_s: it ends then, whatever is asked in it; None: only by silence.
+    """
 
     id: str
     user: User
     csrf: str
     seen_s: float
     notice: list[str] = field(default_factory=list)
+    until_s: float | None = None
 
 
 class Sessions:
@@ -119,7 +134,7 @@ class Sessions:
         found = self._known.get(session_id or "")
         if found is None:
             return None
-        if now_s - found.seen_s > SESSION_S:
+        if now_s - found.seen_s > SESSION_S or (found.until_s is not None and now_s >= found.until_s):
             self.end(found.id)
             return None
         found.seen_s = now_s
@@ -129,3 +144,38 @@ class Sessions:
     def end(self, session_id: str) -> None:
         """Let a session end."""
         self._known.pop(session_id, None)
+
+
+class Login(NamedTuple):
+    """A login at an issuer that has begun. id: in the browser's cookie. begun_s: when.
+
+    state, nonce, verifier: of OpenID Connect and of PKCE (RFC 7636). next: where to go on.
+    """
+
+    id: str
+    state: str
+    nonce: str
+    verifier: str
+    next: str
+    begun_s: float
+
+
+class Logins:
+    """Logins at an issuer that have begun, and have not come back yet."""
+
+    def __init__(self) -> None:
+        """None has begun."""
+        self._known: OrderedDict[str, Login] = OrderedDict()
+
+    def begin(self, login: Login) -> None:
+        """Note one; the oldest is forgotten where there are too many."""
+        self._known[login.id] = login
+        while len(self._known) > LOGINS_MAX:
+            self._known.popitem(last=False)
+
+    def take(self, login_id: str | None, state: str | None, now_s: float) -> Login | None:
+        """Return the login of this browser and state, once; None: there is none, or it took too long."""
+        found = self._known.pop(login_id or "", None)
+        if found is None or not hmac.compare_digest(found.state.encode(), (state or "").encode()):
+            return None
+        return None if now_s - found.begun_s > LOGIN_S else found

@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rater.admin.access import Attempts, Role, Session, Sessions, Tokens, User
+from rater.admin.access import Attempts, Logins, Role, Session, Sessions, Tokens, User
+from rater.admin.oidc import Issuer
 from rater.admin.orders import Orders
+from rater.admin.problems import Problem
 from rater.config import Settings
 from rater.core.periods import canonical_when, when_ms, zone_of
 from rater.core.sources.source_map import SourceMap
@@ -23,7 +25,10 @@ FRESH_S = 3.0
 
 @dataclass(frozen=True)
 class Office:
-    """Everything that a request may need. sources: topic → name of the setting."""
+    """Everything that a request may need. sources: topic → name of the setting.
+
+    issuer: where people may log in besides, None: nowhere.
+    """
 
     settings: Settings
     at: Connections
@@ -32,8 +37,37 @@ class Office:
     maps: Mapping[str, SourceMap]
     tokens: Tokens
     sources: Mapping[str, str]
+    issuer: Issuer | None = None
     sessions: Sessions = field(default_factory=Sessions)
+    logins: Logins = field(default_factory=Logins)
     attempts: Attempts = field(default_factory=Attempts)
+
+    @property
+    def known_issuer(self) -> Issuer:
+        """The issuer where people log in. Raises Problem where there is none."""
+        if self.issuer is None:
+            raise Problem(404, "nobody logs in by an issuer here: the settings have no [admin.oidc]")
+        return self.issuer
+
+    async def bearer(self, token: str) -> User | None:
+        """Return whose token it is, of the settings or of the issuer; None: nobody's.
+
+        Raises Problem where the issuer does not answer.
+        """
+        user = self.tokens.user_of(token)
+        if user is None and self.issuer is not None:
+            user = await self.issuer.bearer(token)
+            if user is not None:
+                self.check_name(user)
+        return user
+
+    def check_name(self, user: User) -> None:
+        """Refuse who is named like a token: who did what would not be known. Raises Problem."""
+        if self.tokens.has(user.name):
+            raise Problem(
+                403, f"the issuer names you {user.name}, and so is a token of admin.tokens named: "
+                "give the token another name",
+            )  # fmt: skip
 
     def not_ready(self) -> list[str]:
         """Return why this process does not do its work, nothing when it does."""
@@ -104,12 +138,13 @@ def moment_ms(text: str | None) -> int | None:
 
 
 def read_tokens(settings: Settings) -> Tokens:
-    """Return the tokens of the settings. Raises Halt with a sentence where there are none, or wrong ones."""
+    """Return the tokens of the settings. Raises Halt where nobody could ask, or one is wrong."""
     rows = settings.admin.tokens or ()
-    if not rows:
+    if not rows and settings.admin.oidc is None:
         raise Halt(
             "admin.tokens is empty, and nobody could ask anything: write a token into a file (openssl rand "
-            "-hex 24), and name it in the settings: [[admin.tokens]] with name, role and token_file"
+            "-hex 24), and name it in the settings: [[admin.tokens]] with name, role and token_file; or name "
+            "an issuer of OpenID Connect: [admin.oidc]"
         )
     known = []
     for row in rows:

@@ -18,7 +18,6 @@ from rater.admin.problems import Problem, of_faults
 from rater.config import Settings
 from rater.core.catalog.specs import Content, PackageSpec, Status
 from rater.core.catalog_files.package_changes import PackageChange
-from rater.core.clients.state import client_package_name
 from rater.core.commands.records import (
     ClientArgs,
     Command,
@@ -27,17 +26,16 @@ from rater.core.commands.records import (
     read_command,
     write_command,
 )
-from rater.core.kinds import ClientPackageStatus, Do
+from rater.core.kinds import Do
 from rater.jobs.commands import Sender
 from rater.jobs.load import Loaded
 from rater.jobs.packages import Edit, Planned, deletion, planned, put_rows, status_edit
 from rater.queries import catalog as catalog_queries
 from rater.queries import client_packages as client_package_queries
-from rater.queries import history
+from rater.queries import history, listed
 from rater.queries import pending_charges as charge_queries
 from rater.queries.clients import NotThereError, state_of
 from rater.queries.connections import Connections
-from rater.readmodel.asked import ClientPackages, Page
 from rater.readmodel.asking import ReadModel
 
 log = structlog.get_logger()
@@ -151,22 +149,15 @@ class Orders:
 
     async def holder(self, client_package: str) -> str:
         """Return the client of a client package, also of one that was removed. Raises NotThereError."""
-        await self._check_there(client_package)
-        return await client_package_queries.commanded(self.at.store, client_package, _said)
+        return await client_package_queries.commanded(self.at.store, client_package, self._search)
 
     async def shown(self, client_package: str, now_ms: int) -> history.Shown:
         """Return a client package and its periods. Raises NotThereError."""
-        await self._check_there(client_package)
-        return await history.client_package(self.at, client_package, now_ms, _said)
+        return await history.client_package(self.at, client_package, now_ms, self._search)
 
-    async def _check_there(self, client_package: str) -> None:
-        """Raise NotThereError for what neither index nor read model has: all clients would be searched."""
-        name = client_package_name(client_package)
-        if (await self.at.store.accounts([name])).get(name):
-            return
-        wanted = ClientPackages(client_package=client_package, statuses=frozenset(ClientPackageStatus))
-        if not (await self._model.client_packages(wanted, Page(rows=1))).rows:
-            raise NotThereError("client package", client_package)
+    async def _search(self, client_package: str) -> str | None:
+        """Return the client of what the index lacks, by the read model."""
+        return await listed.owner_of(self._model, client_package)
 
     async def check_assignment(self, client: str, package: str, account: str | None) -> None:
         """Raise NotThereError where a client, an account of it, or a package is not there."""
@@ -184,8 +175,7 @@ class Orders:
         """
         name, mark, period = of_id.rpartition("/")
         client_package = name if mark and period.isdigit() else of_id
-        await self._check_there(client_package)
-        held = await client_package_queries.holder(self.at.store, client_package, _said)
+        held = await client_package_queries.holder(self.at.store, client_package, self._search)
         for charge in charge_queries.of_client(held.state, held.balance):
             if of_id in (charge.id, charge.client_package):
                 return charge.client, charge.client_package

@@ -13,6 +13,7 @@ import structlog
 from rater import app
 from rater.admin.access import Tokens
 from rater.admin.office import Office, read_tokens
+from rater.admin.oidc import open_issuer
 from rater.admin.orders import Orders
 from rater.admin.server import AdminServer
 from rater.config import Settings
@@ -31,16 +32,19 @@ async def serving(settings: Settings, tokens: Tokens | None = None) -> AsyncIter
     wrong.
     """
     known = read_tokens(settings) if tokens is None else tokens
+    issuer = None if settings.admin.oidc is None else open_issuer(settings.admin.oidc)
     maps, _ = open_maps(settings.sources)  # where one is at fault, what named a client is not known
     metrics = Metrics()
     async with AsyncExitStack() as stack:
+        if issuer is not None:
+            stack.push_async_callback(issuer.close)
         at = await stack.enter_async_context(app.connections(settings))
         problems = await at.topics.check(dict(at.kafka))
         if problems:
             raise Halt("\n".join(problems))
         model = await stack.enter_async_context(app.read_model(settings, metrics))
         sources = {source.topic: name for name, source in settings.all_sources().items()}
-        office = Office(settings, at, model, Orders(settings, at, model), maps, known, sources)
+        office = Office(settings, at, model, Orders(settings, at, model), maps, known, sources, issuer)
         server = AdminServer(office, metrics)
         port = await server.start(settings.admin.host, settings.admin.port)
         stack.push_async_callback(server.stop)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+import msgspec
+
 from rater.admin.answers import (
     ChargeList,
     ClientDetails,
@@ -183,7 +185,8 @@ async def explained_rows(office: Office, asked_id: str) -> list[dict[str, Any]]:
 
 
 async def explain_call(call: Call) -> ExplainedRows:
-    """Say what would come of a call; nothing is changed."""
+    """Say what would come of a call; nothing is changed. Raises DecodeError for what is no JSON."""
+    msgspec.json.decode(call.body)
     return ExplainedRows(await what_if(call.office.at, call.body.strip()))
 
 

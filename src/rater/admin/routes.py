@@ -60,9 +60,14 @@ def read_query(given: Mapping[str, list[str]], form: type) -> Any:
         else:
             values[name] = texts[0]
     try:
-        return msgspec.convert(values, form, strict=False)
+        found: Any = msgspec.convert(values, form, strict=False)
     except msgspec.ValidationError as error:
         raise of_shape(error) from error
+    for name in values:  # msgspec takes the text null for none, and a filter would be no filter
+        if getattr(found, name) is None:
+            problem = "null is no value; leave it out"
+            raise Problem(400, f"{name}: {problem}", [FieldProblem(name, problem)])
+    return found
 
 
 def read_body(raw: bytes, content_type: str, route: Route) -> Any:

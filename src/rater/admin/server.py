@@ -15,15 +15,16 @@ from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from rater.admin import openapi
-from rater.admin.access import SESSION_S, Session, User
+from rater.admin.access import LOGIN_S, SESSION_S, Login, Session, User
 from rater.admin.office import Call, Moved, Office, PageHandler, Shown, Visit
 from rater.admin.orders import check_key, new_key
 from rater.admin.pages import PAGES
-from rater.admin.problems import Problem, not_for, of_error
+from rater.admin.problems import Problem, not_for, of_error, wrong
 from rater.admin.reading import of_page
 from rater.admin.rendering import Site, static_files
 from rater.admin.routes import Route, read_body, read_query
 from rater.admin.table import ROUTES
+from rater.config.oidc import CALLBACK
 from rater.errors import Halt
 from rater.metrics import Metrics
 from rater.readmodel.asked import WrongAskedError
@@ -31,12 +32,16 @@ from rater.readmodel.asked import WrongAskedError
 log = structlog.get_logger()
 
 BODY_BYTES_MAX = 1_000_000
+LINE_BYTES_MAX = 65_536
+"""The address of a request: one that is longer does not come as far as to us."""
 READ_S = 20.0
 """So long the body of a request may take to come."""
 WORK_S = 120.0
 """So long a request may take: those that read the journal take longest."""
 SHUTDOWN_S = 2.0
 COOKIE = "rater_session"
+LOGIN_COOKIE = "rater_login"
+"""Of a login at the issuer that has begun: it comes back to the browser that began it."""
 
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; "
@@ -75,11 +80,15 @@ class AdminServer:
         router.add_get("/login", self._login_form)
         router.add_post("/login", self._login)
         router.add_post("/logout", self._logout)
+        router.add_get("/login/issuer", self._issuer_login)
+        router.add_get(CALLBACK, self._issuer_answer)
         router.add_get("/openapi.json", _file(self._openapi, "application/json"))
         router.add_get("/livez", self._live)
         router.add_get("/readyz", self._ready)
         router.add_get("/metrics", self._scrape)
-        self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=SHUTDOWN_S)
+        self._runner = web.AppRunner(
+            application, access_log=None, shutdown_timeout=SHUTDOWN_S, max_line_size=LINE_BYTES_MAX
+        )
         await self._runner.setup()
         try:
             await web.TCPSite(self._runner, host, port).start()
@@ -110,6 +119,8 @@ class AdminServer:
             )
         except web.HTTPException as error:
             answer = self._told(request, _of_http(request, error))
+            if "Allow" in error.headers:
+                answer.headers["Allow"] = error.headers["Allow"]
         except Exception as error:
             problem = of_page(error) if isinstance(error, WrongAskedError) else of_error(error)
             if problem is None:
@@ -136,7 +147,7 @@ class AdminServer:
     # ---------------------------------------------------------------------------------------------- the API
     def _api(self, route: Route) -> Handler:
         async def answer(request: web.Request) -> web.StreamResponse:
-            user = self._bearer(request)
+            user = await self._bearer(request)
             if not user.may(route.role):
                 raise not_for(user, route.role)
             query = read_query({name: request.query.getall(name) for name in request.query}, route.query)
@@ -146,11 +157,10 @@ class AdminServer:
 
         return answer
 
-    def _bearer(self, request: web.Request) -> User:
+    async def _bearer(self, request: web.Request) -> User:
         """Return whose token a request bears. Raises Problem."""
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-        user = self._office.tokens.user_of(token.strip()) if scheme.lower() == "bearer" else None
-        if user is not None:
+        if scheme.lower() == "bearer" and (user := await self._office.bearer(token.strip())) is not None:
             return user
         address, now_s = request.remote or "", time.monotonic()
         if wait_s := self._office.attempts.wait_s(address, now_s):
@@ -203,8 +213,19 @@ class AdminServer:
     async def _login_form(self, request: web.Request) -> web.StreamResponse:
         if self._session(request) is not None:
             return _moved(_inside(request.query.get("next")))
-        page = Shown("login.html", {"next": _inside(request.query.get("next")), "wrong": None})
-        return _html(self._site.page(page, None))
+        left_at = None
+        if self._office.issuer is not None and "left" in request.query:
+            left_at = await self._office.issuer.left_at()
+        return _html(self._site.page(self._login_page(request.query.get("next"), left_at=left_at), None))
+
+    def _login_page(
+        self, next_url: str | None, wrong: str | None = None, left_at: str | None = None
+    ) -> Shown:  # fmt: skip
+        told = {
+            "next": _inside(next_url), "wrong": wrong, "left_at": left_at,
+            "has_tokens": bool(self._office.tokens), "has_issuer": self._office.issuer is not None,
+        }  # fmt: skip
+        return Shown("login.html", told)
 
     async def _login(self, request: web.Request) -> web.StreamResponse:
         _check_origin(request)
@@ -215,16 +236,50 @@ class AdminServer:
         user = office.tokens.user_of(given.get("token", "").strip())
         if user is None:
             office.attempts.failed(address, now_s)
-            told = {"next": _inside(given.get("next")), "wrong": "This is no token of the settings."}
-            return _html(self._site.page(Shown("login.html", told), None), 403)
-        session = Session(secrets.token_urlsafe(32), user, secrets.token_urlsafe(32), now_s)
+            page = self._login_page(given.get("next"), "This is no token of the settings.")
+            return _html(self._site.page(page, None), 403)
+        return self._begun(request, user, given.get("next"))
+
+    def _begun(
+        self, request: web.Request, user: User, next_url: str | None, until_s: float | None = None
+    ) -> web.Response:  # fmt: skip
+        """Let a session begin, and go on."""
+        now_s, office = time.monotonic(), self._office
+        session = Session(secrets.token_urlsafe(32), user, secrets.token_urlsafe(32), now_s, until_s=until_s)
         office.sessions.begin(session)
-        log.info("logged in", user=user.name, role=user.role, address=address)
-        answer = _moved(_inside(given.get("next")))
+        log.info("logged in", user=user.name, role=user.role, address=request.remote or "")
+        answer = _moved(_inside(next_url))
+        self._set_cookie(answer, COOKIE, session.id, SESSION_S)
+        return answer
+
+    def _set_cookie(self, answer: web.Response, name: str, value: str, age_s: int) -> None:
         answer.set_cookie(
-            COOKIE, session.id, httponly=True, samesite="Lax", path="/", max_age=SESSION_S,
-            secure=office.settings.admin.secure_cookies,
+            name, value, httponly=True, samesite="Lax", path="/", max_age=age_s,
+            secure=self._office.settings.admin.secure_cookies,
         )  # fmt: skip
+
+    async def _issuer_login(self, request: web.Request) -> web.StreamResponse:
+        ids = [secrets.token_urlsafe(32) for _ in range(4)]
+        login = Login(ids[0], ids[1], ids[2], ids[3], _inside(request.query.get("next")), time.monotonic())
+        answer = _moved(await self._office.known_issuer.begins_at(login))
+        self._office.logins.begin(login)
+        self._set_cookie(answer, LOGIN_COOKIE, login.id, LOGIN_S)
+        return answer
+
+    async def _issuer_answer(self, request: web.Request) -> web.StreamResponse:
+        office = self._office
+        login = office.logins.take(
+            request.cookies.get(LOGIN_COOKIE), request.query.get("state"), time.monotonic()
+        )
+        if login is None:
+            raise Problem(
+                403, "this login was not begun in this browser, or took longer than "
+                f"{LOGIN_S // 60} minutes, or was used before: log in again",
+            )  # fmt: skip
+        user = await office.known_issuer.user(login, request.query)
+        office.check_name(user)
+        answer = self._begun(request, user, login.next, time.monotonic() + SESSION_S)
+        answer.del_cookie(LOGIN_COOKIE, path="/")
         return answer
 
     async def _logout(self, request: web.Request) -> web.StreamResponse:
@@ -232,7 +287,7 @@ class AdminServer:
         if session is not None:
             await self._form(request, session)
             self._office.sessions.end(session.id)
-        answer = _moved("/login")
+        answer = _moved("/login" if self._office.issuer is None else "/login?left=1")
         answer.del_cookie(COOKIE, path="/")
         return answer
 
@@ -258,10 +313,11 @@ def _key(request: web.Request, route: Route, query: Any) -> str:
     key = request.headers.get("Idempotency-Key")
     if key is None:
         if route.writes and not query.dry_run:
-            raise Problem(
-                400, "Idempotency-Key: this header is missing; give a text of your own, the same when the "
-                "request is sent again: then it does nothing twice",
-            )  # fmt: skip
+            raise wrong(
+                "Idempotency-Key",
+                "this header is missing; give a text of your own, the same when the request is sent again: "
+                "then it does nothing twice",
+            )
         return new_key()
     if route.writes:
         check_key(key)

@@ -17,7 +17,8 @@ from rater.cli.options import Failed, invocation, run, settings_options
 def admin() -> None:
     """Serve the HTTP API and the console until it is told to stop (SIGTERM, Ctrl-C).
 
-    Who may ask, and for what, is said by `[[admin.tokens]]` of the settings; without any it does not start.
+    Who may ask, and for what, is said by `[[admin.tokens]]` and `[admin.oidc]` of the settings; without
+    either it does not start.
     /openapi.json tells what the API takes; /metrics, /livez and /readyz are beside it.
 
     \b

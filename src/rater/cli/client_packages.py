@@ -20,6 +20,7 @@ from rater.cli.client_package_rows import (
     system_row,
 )
 from rater.cli.commanding import Order, Writing, check, perform, show, told_if_missing, writing_options
+from rater.cli.looking import lists, search
 from rater.cli.options import WrongInput, invocation, page_options, pulled, run, settings_options
 from rater.cli.printing import Row, print_json, print_pairs, print_rows, progress, say
 from rater.cli.times import WHEN, shown_time
@@ -29,7 +30,7 @@ from rater.core.kinds import ClientPackageStatus, Do
 if TYPE_CHECKING:
     from rater.config import Settings
     from rater.core.commands.records import ClientArgs
-    from rater.queries.client_packages import ClientPackageUse, Page, Wanted
+    from rater.queries.client_packages import ClientPackageUse, Wanted
     from rater.queries.history import AccountUse, Shown
 
 # Imports inside of functions: `rater --help` must not wait for the client libraries.
@@ -94,16 +95,21 @@ def client_packages_list(
         print_rows(found if as_json else a_line_each(found), PACKAGE, as_json=as_json, nothing=_NOTHING)
         return
     with progress("reading clients", None) as passed:
-        shown = run(_page(settings, wanted, rows, page, passed), settings)
-    listed = list(map(package_row, shown.rows))
-    nothing = _NOTHING if not shown.total else f"there is no page {page}"
+        uses, total = run(_page(settings, wanted, rows, page, passed), settings)
+    listed = list(map(package_row, uses))
+    nothing = _NOTHING if total == 0 else f"there is no page {page}"
     print_rows(listed if as_json else a_line_each(listed), PACKAGE, as_json=as_json, nothing=nothing)
-    tell_page(page, rows, shown.total)
+    tell_page(page, rows, total)
 
 
-def tell_page(page: int, rows: int, total: int) -> None:
-    """Tell people which page of a list they see, where it has several. rows: of a page, 0: it has one."""
-    if rows and total > rows and not invocation().json:
+def tell_page(page: int, rows: int, total: int | None) -> None:
+    """Tell people which page of a list they see, where it has several. rows: of a page, 0: it has one.
+
+    total: None: more than are counted.
+    """
+    if total is None and not invocation().json:
+        say(f"page {page}; there are more than 10,000; --page N shows another, --rows 0 all")
+    elif total is not None and rows and total > rows and not invocation().json:
         say(f"page {page} of {-(-total // rows)}, {total} in all; --page N shows another, --rows 0 all")
 
 
@@ -111,21 +117,31 @@ async def _every(settings: Settings, wanted: Wanted) -> AsyncIterator[ClientPack
     from rater import app
     from rater.queries import client_packages as queries
 
-    async with app.connections(settings) as at:
+    async with app.connections(settings) as at, lists(settings, at) as model:
         with told_if_missing():
-            async for use in queries.client_packages(at, wanted, _now_ms()):
+            if model is None:
+                async for use in queries.client_packages(at, wanted, _now_ms()):
+                    yield use
+                return
+            from rater.queries import listed
+
+            async for use in listed.wanted_client_packages(at, model, wanted, _now_ms()):
                 yield use
 
 
 async def _page(
     settings: Settings, wanted: Wanted, rows: int, page: int, passed: Callable[[float], None]
-) -> Page:
+) -> tuple[list[ClientPackageUse], int | None]:
     from rater import app
     from rater.queries import client_packages as queries
 
-    async with app.connections(settings) as at:
+    async with app.connections(settings) as at, lists(settings, at) as model:
         with told_if_missing():
-            return await queries.page_of(at, wanted, _now_ms(), rows=rows, page=page, passed=passed)
+            if model is None:
+                return await queries.page_of(at, wanted, _now_ms(), rows=rows, page=page, passed=passed)
+            from rater.queries import listed
+
+            return await listed.page_of(at, model, wanted, _now_ms(), rows=rows, page=page)
 
 
 @client_packages.command("show")
@@ -157,7 +173,7 @@ async def _shown(settings: Settings, of_id: str) -> Shown:
 
     async with app.connections(settings) as at:
         with told_if_missing():
-            return await history.client_package(at, of_id, _now_ms(), say)
+            return await history.client_package(at, of_id, _now_ms(), search(settings, at.store))
 
 
 async def _by_account(settings: Settings, of_id: str, passed: Callable[[float], None]) -> list[AccountUse]:
@@ -167,7 +183,7 @@ async def _by_account(settings: Settings, of_id: str, passed: Callable[[float], 
     now_ms = _now_ms()
     async with app.connections(settings) as at:
         with told_if_missing():
-            use, periods = await history.client_package(at, of_id, now_ms, say)
+            use, periods = await history.client_package(at, of_id, now_ms, search(settings, at.store))
         begun = [one for one in periods if one.start_ms <= now_ms]
         return await history.use_by_account(at, use.client, of_id, begun[0], passed) if begun else []
 
@@ -316,7 +332,7 @@ async def _client_of(settings: Settings, of_id: str) -> str:
 
     async with app.opened_store(settings) as store:
         with told_if_missing():
-            return await commanded(store, of_id, say)
+            return await commanded(store, of_id, search(settings, store))
 
 
 @client_packages.command("stop")

@@ -10,6 +10,7 @@ import click
 
 from rater.cli.client_package_rows import PACKAGE, a_line_each, charge_row, package_row
 from rater.cli.commanding import Order, Writing, check, perform, show, told_if_missing, writing_options
+from rater.cli.looking import lists
 from rater.cli.options import invocation, limit_option, pulled, run, settings_options
 from rater.cli.pending_charges import CHARGE
 from rater.cli.printing import Column, Row, column, print_json, print_pairs, print_rows, say
@@ -36,7 +37,7 @@ def clients() -> None:
 @limit_option(100)
 @settings_options(prints=True)
 def clients_list(reseller: str | None, limit: int) -> None:
-    """List clients with their balances, in no order (there may be a million).
+    """List clients with their balances: by id from a read model (admin.database), else in no order.
 
     \b
     Examples:
@@ -49,8 +50,16 @@ def clients_list(reseller: str | None, limit: int) -> None:
         from rater import app
         from rater.queries import clients as queries
 
-        async with app.opened_store(settings) as store:
-            async for one in queries.clients(store, reseller=reseller, limit=limit):
+        async with app.connections(settings) as at, lists(settings, at) as model:
+            if model is None:
+                async for one in queries.clients(at.store, reseller=reseller, limit=limit):
+                    yield one
+                return
+            from rater.queries import listed
+            from rater.readmodel.asked import Clients
+
+            wanted = Clients(reseller=reseller)
+            async for one in listed.every(lambda page: listed.clients(at, model, wanted, page), rows=limit):
                 yield one
 
     count = print_rows(

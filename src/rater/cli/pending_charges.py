@@ -9,8 +9,9 @@ import click
 
 from rater.cli.client_package_rows import charge_row
 from rater.cli.commanding import Order, Writing, check, perform, show, told_if_missing, writing_options
+from rater.cli.looking import lists, search
 from rater.cli.options import WrongInput, invocation, pulled, run, settings_options
-from rater.cli.printing import Column, column, print_rows, say
+from rater.cli.printing import Column, column, print_rows
 from rater.cli.times import shown_time
 from rater.core.kinds import Do
 
@@ -51,10 +52,23 @@ async def _found(settings: Settings, client: str | None) -> AsyncIterator[Pendin
     from rater import app
     from rater.queries import pending_charges as queries
 
-    async with app.opened_store(settings) as store:
+    async with app.connections(settings) as at:
         with told_if_missing():
-            async for charge in queries.pending_charges(store, client):
-                yield charge
+            if client is not None:
+                async for charge in queries.pending_charges(at.store, client):
+                    yield charge
+                return
+            async with lists(settings, at) as model:
+                if model is None:
+                    async for charge in queries.pending_charges(at.store):
+                        yield charge
+                    return
+                from rater.queries import listed
+                from rater.readmodel.asked import PendingCharges
+
+                whole = PendingCharges()
+                async for charge in listed.every(lambda page: listed.pending_charges(at, model, whole, page)):
+                    yield charge
 
 
 CHARGE = [
@@ -104,7 +118,7 @@ async def _of(settings: Settings, of_id: str) -> tuple[str, str]:
     client_package = name if mark and period.isdigit() else of_id
     async with app.opened_store(settings) as store:
         with told_if_missing():
-            held = await queries.holder(store, client_package, say)
+            held = await queries.holder(store, client_package, search(settings, store))
     for charge in charges.of_client(held.state, held.balance):
         if of_id in (charge.id, charge.client_package):
             return charge.client, charge.client_package

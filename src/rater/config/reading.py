@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Struct
 
+from rater.config.oidc import oidc_faults
 from rater.config.redis_urls import each_node
 from rater.config.settings import (
     DEFAULT_SOURCE,
@@ -266,6 +267,8 @@ def _across(settings: Settings) -> Iterator[str]:
     yield from _security(settings.kafka)
     yield from _redis_faults(settings.redis.url)
     yield from _redis_security(settings.redis)
+    if settings.admin.oidc is not None:
+        yield from oidc_faults(settings.admin.oidc)
     if settings.logs.number_key is not None and len(settings.logs.number_key) < NUMBER_KEY_CHARS:
         yield f"logs.number_key: is too short; give {NUMBER_KEY_CHARS} characters or more that nobody knows"
     for name, profile in settings.decks.items():

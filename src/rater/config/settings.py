@@ -225,6 +225,27 @@ class Token(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     token_file: Annotated[str, Meta(min_length=1)]
 
 
+_WEB = r"^https?://[^\s/?#@]+(/[^\s?#]*)?\Z"
+
+
+class Oidc(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An issuer of OpenID Connect whose people may log in to the console.
+
+    redirect_url: where browsers come back to, as the issuer has it. roles: a value of the claim → the role
+    that it gives; the strongest counts. audience: the API takes access tokens of the issuer that are for it.
+    """
+
+    issuer: Annotated[str, Meta(pattern=_WEB)]
+    client_id: Annotated[str, Meta(min_length=1)]
+    redirect_url: Annotated[str, Meta(pattern=_WEB)]
+    roles: Annotated[dict[str, Literal["view", "operate", "administer"]], Meta(min_length=1)]
+    client_secret_file: Annotated[str, Meta(min_length=1)] | None = None
+    scopes: tuple[str, ...] = ("openid", "profile", "email")
+    roles_claim: Annotated[str, Meta(min_length=1)] = "groups"
+    name_claim: Annotated[str, Meta(min_length=1)] = "preferred_username"
+    audience: Annotated[str, Meta(min_length=1)] | None = None
+
+
 class Admin(Section, frozen=True, kw_only=True):
     """The HTTP API and the console of `rater admin`."""
 
@@ -239,6 +260,14 @@ class Admin(Section, frozen=True, kw_only=True):
         Meta(
             description="[[admin.tokens]] in the file of settings, each with name, role (view, operate or "
             "administer) and token_file"
+        ),
+    ] = None
+    oidc: Annotated[
+        Oidc | None,
+        Meta(
+            description="[admin.oidc] in the file of settings, with issuer, client_id, redirect_url, roles "
+            "(a table: a value of the claim = view, operate or administer); also client_secret_file, scopes, "
+            "roles_claim, name_claim, audience"
         ),
     ] = None
     secure_cookies: Annotated[

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from typing import NamedTuple
 
 from msgspec import Struct
@@ -108,9 +108,9 @@ async def client_packages(
     passed: told how many clients each step read. Raises NotThereError where there is no such client or
     account, Halt where what is read is garbled.
     """
-    chosen = await _chosen(at.store, wanted)
+    client_id = await chosen(at.store, wanted)
     catalog = await catalog_queries.newest(at.kafka, at.topics, at.catalogs)
-    async for state in _states(at.store, chosen, passed, wanted.package):
+    async for state in _states(at.store, client_id, passed, wanted.package):
         if any(_is_wanted(state, held, wanted, catalog, now_ms) for held in state.packages):
             found = await held_of(at.store, state.id)
             for use in uses(found, catalog, now_ms, wanted) if found is not None else ():
@@ -124,11 +124,11 @@ async def page_of(
 
     Raises as `client_packages`.
     """
-    chosen = await _chosen(at.store, wanted)
+    client_id = await chosen(at.store, wanted)
     catalog = await catalog_queries.newest(at.kafka, at.topics, at.catalogs)
     total, last = 0, page * rows
     first: list[tuple[tuple[int, int, str], int, str]] = []
-    async for state in _states(at.store, chosen, passed, wanted.package):
+    async for state in _states(at.store, client_id, passed, wanted.package):
         for place, held in enumerate(state.packages):
             if _is_wanted(state, held, wanted, catalog, now_ms):
                 total += 1
@@ -168,11 +168,14 @@ async def client(
     return summary(held), uses(held, catalog, now_ms)
 
 
-async def holder(store: Buckets, of_id: str, say: Callable[[str], None]) -> Held:
+Search = Callable[[str], Awaitable[str | None]]
+"""What finds the client of a client package that the index lacks; None: nobody has it."""
+
+
+async def holder(store: Buckets, of_id: str, search: Search) -> Held:
     """Return the client that has a client package. Raises NotThereError where none has it, and Halt.
 
-    It is found by the account index. What an earlier build assigned is not in there: then all clients are
-    searched, of which `say` is told.
+    It is found by the account index. What an earlier build assigned is not in there: that is searched.
     """
     name = client_package_name(of_id)
     found = (await store.accounts([name])).get(name)
@@ -181,14 +184,23 @@ async def holder(store: Buckets, of_id: str, say: Callable[[str], None]) -> Held
         if held is not None and any(of.id == of_id for of in held.state.packages):
             return held
         raise NotThereError("client package", of_id)
+    client_id = await search(of_id)
+    held = None if client_id is None else await held_of(store, client_id)
+    if held is None or all(of.id != of_id for of in held.state.packages):
+        raise NotThereError("client package", of_id)
+    return held
+
+
+async def searched(store: Buckets, of_id: str, say: Callable[[str], None]) -> str | None:
+    """Search all clients for a client package, of which `say` is told; returns who has it."""
     say(f"client package {shown(of_id)} is not in the index; all clients are searched: ten seconds a million")
     async for state in every_state(store):
         if any(of.id == of_id for of in state.packages):
-            return await state_of(store, state.id)
-    raise NotThereError("client package", of_id)
+            return state.id
+    return None
 
 
-async def commanded(store: Buckets, of_id: str, say: Callable[[str], None]) -> str:
+async def commanded(store: Buckets, of_id: str, search: Search) -> str:
     """Return the client to whom a command about a client package goes: also of one that was removed.
 
     Its lane knows a command that comes again by its key, and refuses others. Raises as `holder`.
@@ -198,10 +210,10 @@ async def commanded(store: Buckets, of_id: str, say: Callable[[str], None]) -> s
     held = None if found is None else await held_of(store, found)
     if held is not None and of_id in held.state.removed:
         return held.state.id
-    return (await holder(store, of_id, say)).state.id
+    return (await holder(store, of_id, search)).state.id
 
 
-async def _chosen(store: Buckets, wanted: Wanted) -> str | None:
+async def chosen(store: Buckets, wanted: Wanted) -> str | None:
     """Return the one client that is asked for, None for all."""
     client_id = wanted.client
     if client_id is None and wanted.account is not None:

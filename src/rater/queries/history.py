@@ -20,7 +20,7 @@ from rater.core.json_text import UNREADABLE
 from rater.core.kinds import TransactionType
 from rater.errors import Halt
 from rater.queries import catalog as catalog_queries
-from rater.queries.client_packages import ClientPackageUse, holder, use_of
+from rater.queries.client_packages import ClientPackageUse, Search, holder, use_of
 from rater.queries.clients import Held
 from rater.queries.connections import Connections
 from rater.queries.limits import LimitUse, limits_of
@@ -62,9 +62,9 @@ class Shown(NamedTuple):
     periods: list[PastPeriod]
 
 
-async def client_package(at: Connections, of_id: str, now_ms: int, say: Callable[[str], None]) -> Shown:
+async def client_package(at: Connections, of_id: str, now_ms: int, search: Search) -> Shown:
     """Return a client package and its periods. Raises as `holder`."""
-    held = await holder(at.store, of_id, say)
+    held = await holder(at.store, of_id, search)
     catalog = await catalog_queries.newest(at.kafka, at.topics, at.catalogs)
     own = next(of for of in held.state.packages if of.id == of_id)
     package = catalog.packages.get(own.package) if catalog is not None else None

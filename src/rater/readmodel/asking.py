@@ -140,6 +140,20 @@ class ReadModel:
             rows=await self._run(more_lists.numbers),
         )
 
+    async def positions(self) -> dict[tuple[str, int], int]:
+        """Return up to where each partition of a topic is in the rows. Raises Halt as lists do."""
+        try:
+            return await asyncio.to_thread(self._db.positions)
+        except SQLAlchemyError as error:
+            raise Halt(self._db.why(error)) from error
+
+    async def is_built(self) -> bool:
+        """Return whether all that was there when it was begun is in the rows. Raises Halt as lists do."""
+        try:
+            return BUILT in await asyncio.to_thread(self._db.said)
+        except SQLAlchemyError as error:
+            raise Halt(self._db.why(error)) from error
+
     async def wait_for(self, command_id: str, timeout_s: float) -> bool:
         """Wait until what a command of a client did is in the rows; False: it is not by then.
 

@@ -40,8 +40,11 @@ def file_of(url: URL) -> Path:
 class Database:
     """An open database."""
 
-    def __init__(self, url: str) -> None:
-        """Connect, and make what is lacking. Raises Halt with a sentence where that cannot be."""
+    def __init__(self, url: str, *, makes: bool = True) -> None:
+        """Connect. makes: what is lacking; else it is looked at, as another process has made it.
+
+        Raises Halt with a sentence where that cannot be.
+        """
         self.shown = url
         try:
             given = make_url(url)
@@ -53,7 +56,10 @@ class Database:
             else:
                 given = given.set(drivername="postgresql+psycopg")
             self.engine = self._engine(given)
-            self._make()
+            if makes:
+                self._make()
+            elif self.is_sqlite and not Path(self.shown).is_file():
+                raise Halt(f"there is no {self.shown} (admin.database) yet: `rater admin` makes it")
         except (ArgumentError, SQLAlchemyError, ModuleNotFoundError) as error:
             raise Halt(self.why(error)) from error
         self._statements: dict[tuple[str, str, tuple[str, ...]], str] = {}

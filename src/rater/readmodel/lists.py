@@ -78,13 +78,18 @@ def transactions(run: Connection, asked: asking.Transactions, page: Page) -> Lis
     if kind is not None:
         where.append(t.c.kind == kind)
     found = find(run, [base.where(*where)], order, page)
-    whole = asked in (asking.Transactions(), asking.Transactions(reversals=True))
-    total: int | None
-    if whole:
-        total = kept(run, "transactions/all" if asked.reversals else "transactions")
-    else:
-        total = number(run, [base.with_only_columns(t.c.place).where(*where)])
-    return found.listed(_transaction, total)
+    name = _kept_name(asked)
+    counted = base.with_only_columns(t.c.place).where(*where)
+    return found.listed(_transaction, number(run, [counted]) if name is None else kept(run, name))
+
+
+def _kept_name(asked: asking.Transactions) -> str | None:
+    """Return the count that is kept of what is asked, None: there is none."""
+    if asked == asking.Transactions(reversals=True):
+        return "transactions/all"
+    if asked == asking.Transactions(type=asked.type):
+        return "transactions" if asked.type is None else f"transactions/{asked.type}"
+    return None
 
 
 def _of_id(asked: str) -> Any:

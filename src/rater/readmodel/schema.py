@@ -23,7 +23,7 @@ from sqlalchemy.schema import SchemaItem
 
 from rater.core.kinds import ClientPackageStatus, TransactionType
 
-SCHEMA = 1
+SCHEMA = 2
 """Grows with each change of the tables: one of another number is another database, beside this one."""
 
 KINDS = tuple(TransactionType)

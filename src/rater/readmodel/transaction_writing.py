@@ -12,7 +12,7 @@ from sqlalchemy import Connection, select
 from rater.readmodel import schema
 from rater.readmodel.database import Database
 from rater.readmodel.decoding import Batch, Reversal, id_key
-from rater.readmodel.schema import REVERSAL
+from rater.readmodel.schema import KINDS, REVERSAL
 
 SEGMENT_ROWS = 500_000
 """Transactions of a segment: the part of its indexes that is written to stays in memory."""
@@ -22,7 +22,7 @@ _SEGMENT, _CLIENT, _ID, _REVISION, _KIND, _STANDS = map(
 )
 _TAKE_BACK = (
     "UPDATE txn SET stands = 0 WHERE segment IN (SELECT id FROM segment) AND id_key = ? AND client = ? "
-    "AND id = ? AND revision = ? AND kind <> ? AND stands = 1"
+    "AND id = ? AND revision = ? AND kind <> ? AND stands = 1 RETURNING kind"
 )
 
 
@@ -49,6 +49,10 @@ class TransactionWriter:
             self._db.insert(run, schema.txn, rows)
             counts["transactions/all"] += len(rows)
             counts["transactions"] += sum(row[_STANDS] for row in rows)
+            for kind, number in Counter(
+                row[_KIND] for row in rows if row[_STANDS] or row[_KIND] == REVERSAL
+            ).items():
+                counts[f"transactions/{KINDS[kind]}"] += number
         if not self._built:
             self._db.put(run, schema.taken_back, batch.reversals)
         elif batch.reversals:
@@ -91,9 +95,12 @@ class TransactionWriter:
         lacking = set()
         for one in reversals:
             key = id_key(one.id.rpartition("/")[0])
-            done = self._db.one(run, _TAKE_BACK, (key, one.client, one.id, one.revision, REVERSAL))
-            counts["transactions"] -= done.rowcount
-            if not done.rowcount:
+            asked = key, one.client, one.id, one.revision, REVERSAL
+            found = self._db.one(run, _TAKE_BACK, asked).all()
+            counts["transactions"] -= len(found)
+            for row in found:
+                counts[f"transactions/{KINDS[row.kind]}"] -= 1
+            if not found:
                 lacking.add(one)
         self._db.put(run, schema.taken_back, sorted(lacking))
         return lacking

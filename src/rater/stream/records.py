@@ -29,14 +29,15 @@ async def begins_ms(client: Connection, topic: str, spans: Mapping[int, tuple[in
     spans: `bounds`. Where nothing is left of a partition, that time is now.
     """
     times = [
-        await _first_ms(client, topic, partition, first, end)
+        await first_ms(client, topic, partition, first, end)
         for partition, (first, end) in spans.items()
         if first
     ]
     return max(times, default=None)
 
 
-async def _first_ms(client: Connection, topic: str, partition: int, first: int, end: int) -> int:
+async def first_ms(client: Connection, topic: str, partition: int, first: int, end: int) -> int:
+    """Return the broker's time of the first record from an offset on, now where there is none below `end`."""
     async with aclosing(read_records(client, topic, partition, first, end)) as batches:
         async for records in batches:
             return int(records[0].timestamp)
