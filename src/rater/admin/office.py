@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from rater.admin.access import Attempts, Role, Session, Sessions, Tokens, User
 from rater.admin.orders import Orders
+from rater.admin.scraping import Scraping
 from rater.config import Settings
 from rater.core.periods import canonical_when, when_ms, zone_of
 from rater.core.sources.source_map import SourceMap
@@ -32,6 +33,7 @@ class Office:
     maps: Mapping[str, SourceMap]
     tokens: Tokens
     sources: Mapping[str, str]
+    scraping: Scraping
     sessions: Sessions = field(default_factory=Sessions)
     attempts: Attempts = field(default_factory=Attempts)
 
@@ -91,6 +93,14 @@ class PageHandler(NamedTuple):
     path: str
     role: Role
     handler: Callable[[Visit], Awaitable[Shown | Moved]]
+
+
+class StreamHandler(NamedTuple):
+    """What pages that move listen to. handler: is given what renders a part of a page, by its template."""
+
+    path: str
+    role: Role
+    handler: Callable[[Visit, Callable[[str, Mapping[str, Any]], str]], AsyncGenerator[bytes, None]]
 
 
 def now_ms() -> int:

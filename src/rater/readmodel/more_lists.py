@@ -105,12 +105,7 @@ def _rejected(row: Row[Any]) -> RejectedRow:
 def events(run: Connection, asked: asking.Events, page: Page) -> Listed[EventRow]:
     """Return events, the newest first."""
     e = schema.event
-    where = between(e, asked.since_ms, asked.until_ms)
-    if asked.client is not None:
-        where.append(e.c.client == asked.client)
-    if asked.type is not None:
-        where.append(e.c.type == asked.type)
-    branches = [select(e).where(*where)]
+    branches = [select(e).where(*between(e, asked.since_ms, asked.until_ms), *_of_events(asked))]
     found = find(run, branches, by_time(e), page)
     total: int | None
     if asked == asking.Events(type=asked.type):
@@ -118,6 +113,19 @@ def events(run: Connection, asked: asking.Events, page: Page) -> Listed[EventRow
     else:
         total = number(run, branches)
     return found.listed(_event, total)
+
+
+def _of_events(asked: asking.Events) -> list[Any]:
+    e = schema.event
+    wanted = [] if asked.client is None else [e.c.client == asked.client]
+    return wanted if asked.type is None else [*wanted, e.c.type == asked.type]
+
+
+def events_on(run: Connection, asked: asking.Events, part: int, place: int, rows: int) -> list[EventRow]:
+    """Return events of a partition from an offset on, in its order: so many at most."""
+    e = schema.event
+    on = select(e).where(e.c.part == part, e.c.place >= place, *_of_events(asked))
+    return list(map(_event, run.execute(on.order_by(e.c.place).limit(rows))))
 
 
 def _event(row: Row[Any]) -> EventRow:
