@@ -103,7 +103,7 @@ async def test_a_worker_that_does_not_answer_is_shown_as_such(
     assert gone["since"] < told["at"] or gone["since"] == told["at"]
     await visitor.get("/live")
     assert "2 of 3 workers answer" in visitor.text
-    assert f"{console.nobody} no answer it cannot be reached (connect" in visitor.text.lower()
+    assert f"{console.nobody} no answer it cannot be reached (connection refused)" in visitor.text
 
 
 # ------------------------------------------------------------------------------------------------- events

@@ -71,6 +71,6 @@ def _path(values: Sequence[float | None], top: float, places: int) -> str:
             continue
         x = WIDTH * place / max(1, places - 1)
         y = HEIGHT * (1 - _ROOM * value / top)
-        parts.append(f"{'L' if drawn else 'M'}{x:.1f} {y:.1f}")
+        parts.append(f"L{x:.1f} {y:.1f}" if drawn else f"M{x:.1f} {y:.1f}h0")  # a point alone is a dot
         drawn = True
     return "".join(parts)

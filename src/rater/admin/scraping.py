@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Sequence
 
@@ -111,11 +112,18 @@ class Scraping:
         except TimeoutError:
             return f"it does not answer within {self._answer_s:g} s"
         except aiohttp.ClientConnectorError as error:
-            return f"it cannot be reached ({(error.os_error.strerror or str(error.os_error)).lower()})"
+            return f"it cannot be reached ({_why(error.os_error)})"
         except UnicodeDecodeError:
             return "its metrics are not UTF-8"
         except (aiohttp.ClientError, OSError, ValueError) as error:
             return str(error) or type(error).__name__
+
+
+def _why(error: OSError) -> str:
+    """Return in words why a connection could not be made; the loop's own text names the address once more."""
+    if error.errno is not None and error.errno > 0:
+        return os.strerror(error.errno).lower()
+    return (error.strerror or str(error)).lower()
 
 
 async def _page(http: aiohttp.ClientSession, url: str) -> bytes:
