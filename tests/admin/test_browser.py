@@ -182,7 +182,7 @@ def test_the_live_page_moves_and_can_be_paused(moving: Any) -> None:
 
 def test_events_come_as_they_happen(moving: Any, console: Console) -> None:
     """A row for each, the newest above, once; also those of a time in which nobody listened."""
-    moving.goto("/events?client=c12")
+    moving.goto("/events?client=c12&answers=1")
     moving.wait_for_selector("[data-state=on]")
     before = moving.locator("tbody tr").count()
     console.rater("clients", "adjust", "c12", "--amount", "0.01", "--actor", "first")

@@ -159,8 +159,8 @@ async def events(call: Call) -> EventList:
     """List events."""
     query = call.query
     wanted = asked.Events(
-        client=query.client, type=query.type, since_ms=between("since", query.since),
-        until_ms=between("until", query.until),
+        client=query.client, type=query.type, answers=query.answers,
+        since_ms=between("since", query.since), until_ms=between("until", query.until),
     )  # fmt: skip
     found = await call.office.model.events(wanted, page(query))
     return EventList(rows=list(map(event_row, found.rows)), **_counted(found))

@@ -124,10 +124,14 @@ class CommandsQuery(Paged, forbid_unknown_fields=True, kw_only=True):
 
 
 class EventsQuery(Paged, forbid_unknown_fields=True, kw_only=True):
-    """Which events, the newest first. since, until: of the time of publishing, the latter excluded."""
+    """Which events, the newest first. since, until: of the time of publishing, the latter excluded.
+
+    answers: also those that say what became of a command, where no type is asked for.
+    """
 
     client: Id | None = None
     type: EventType | None = None
+    answers: bool = True
     since: Instant | None = None
     until: Instant | None = None
 

@@ -16,7 +16,7 @@ from rater.queries import listed
 from rater.readmodel import asked
 
 _TYPES = tuple(of.value for of in EventType)
-_FILTERS = ("client", "type", "since", "until")
+_FILTERS = ("client", "type", "since", "until", "answers")
 _PLACES = re.compile(r"[0-9]{1,18}(-[0-9]{1,18})*")
 
 
@@ -29,7 +29,8 @@ def _wanted(pager: Pager) -> asked.Events:
     kind = pager.choice("type", _TYPES)
     return asked.Events(
         client=pager.text("client"), type=None if kind is None else EventType(kind),
-        since_ms=pager.moment("since"), until_ms=pager.moment("until"),
+        answers=pager.text("answers") is not None, since_ms=pager.moment("since"),
+        until_ms=pager.moment("until"),
     )  # fmt: skip
 
 
@@ -41,7 +42,7 @@ async def events(visit: Visit) -> Shown:
     page = pager.page()
     found = await model.events(wished, page)
     moves = wished.until_ms is None and not page.skip and page.after is None and page.before is None
-    chosen = {name: pager.filters[name] for name in ("client", "type")}
+    chosen = {name: pager.filters[name] for name in ("client", "type", "answers")}
     stream = "/streams/events" + query(chosen, after=write_places(upto)) if moves else None
     return Shown(
         "events.html", {"found": found, "pager": pager.told(found), "types": _TYPES, "stream": stream}
