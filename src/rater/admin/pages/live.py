@@ -12,7 +12,7 @@ from rater.admin.scraping import EVERY_S
 from rater.admin.shown import duration, speed, words
 from rater.admin.telling import worker_row
 
-REASONS = 4
+REASONS = 3
 """So many reasons have a line of their own, those by which most is rejected."""
 _LEAST_S = 0.05
 """The upper edge of a plot of times is no lower: an idle system is no mountain range."""

@@ -21,8 +21,8 @@ Part = Callable[[str, Mapping[str, Any]], str]
 
 PACE_S = 1.0
 """A page asks for itself again no sooner than this, however much happens."""
-ROWS = 100
-"""Events of a partition that are read at once."""
+ROWS = 200
+"""Events that are read at once, or one of each partition: other requests wait while they are rendered."""
 _CHANGED = message("changed", "1")
 
 
@@ -72,7 +72,9 @@ async def events(visit: Visit, part: Part) -> AsyncGenerator[bytes, None]:
                 upto[of] = max(upto[of], reached[of])
             yield noted(write_places(upto))
             parts = full
-            if not parts:
+            if parts:
+                await asyncio.sleep(0)
+            else:
                 while not await listener.wait(BEAT_S):
                     yield BEAT
                 await asyncio.sleep(PACE_S)
@@ -87,10 +89,10 @@ async def _new(
 
     full: gets the partitions that may have more.
     """
-    found = []
+    found, most = [], max(1, ROWS // max(1, len(parts)))
     for part in sorted(parts):
-        rows = await model.events_on(wished, part, upto[part], ROWS)
-        if len(rows) == ROWS:
+        rows = await model.events_on(wished, part, upto[part], most)
+        if len(rows) == most:
             full.add(part)
         found.append(rows)
     return list(heapq.merge(*found, key=lambda row: row.told_ms))
