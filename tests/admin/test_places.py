@@ -14,6 +14,7 @@ from rater.admin.office import Visit
 from rater.admin.pages import moving
 from rater.admin.pages.events import read_places, write_places
 from rater.admin.problems import Problem
+from rater.admin.streams import BEAT
 from rater.core.commands.records import Event, write_event
 from rater.core.kinds import EventType
 from rater.readmodel.asking import ReadModel
@@ -78,7 +79,7 @@ class Told:
                 if "data" in fields:
                     told.append(fields["data"])
                 messages -= 1
-                if not messages or raw == moving.BEAT:
+                if not messages or raw == BEAT:
                     break
         return after, told
 
