@@ -79,7 +79,7 @@ def sums_of(texts: list[str]) -> dict[str, Any]:
     }
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.lists(counted(), max_size=4))
 def test_sums_are_those_of_all_workers(workers: list[Metrics]) -> None:
     """Each counter by its label, what waits, and the longest wait of all."""
