@@ -95,9 +95,12 @@ def test_sums_are_those_of_all_workers(workers: list[Metrics]) -> None:
         ("", "not those of a worker"),
         ("rater_ready 1\n", "not those of a worker"),
         ("<html>rater_ready 1</html>", "not those of a worker"),
-        ("rater_ready 1\nrater_cdrs_total NaN\n", "no numbers"),
-        ("rater_ready 1\nrater_cdrs_total +Inf\n", "no numbers"),
+        ("rater_ready 1\nrater_cdrs_total NaN\n", "cannot be"),
+        ("rater_ready 1\nrater_cdrs_total +Inf\n", "cannot be"),
+        ("rater_ready 1\nrater_cdrs_total -1\n", "cannot be"),
+        ("rater_ready 1\nrater_cdrs_total 1e300\n", "cannot be"),
         ("rater_ready 1\nrater_cdrs_total many\n", "cannot be read"),
+        (f'rater_ready 1\nrater_cdrs_total 1\n{LATENCY}{{le="NaN"}} 1\n', "cannot be"),
         ('rater_ready 1\nrater_cdrs_total 1\nrater_sides_total{outcome="x 1\n', "cannot be read"),
         (f"rater_ready 1\nrater_cdrs_total 1\n{LATENCY} 1\n", "cannot be read"),
         (f'rater_ready 1\nrater_cdrs_total 1\n{LATENCY}{{le="soon"}} 1\n', "cannot be read"),
@@ -107,6 +110,23 @@ def test_what_is_no_workers_metrics_says_so(text: str, told: str) -> None:
     """What another program serves there is named, and nothing of it is added."""
     with pytest.raises(ValueError, match=told):
         read(text)
+
+
+labelled = st.text('{}="\\\\, abcle1.NIf#+-', max_size=20)
+
+
+@given(st.lists(st.tuples(st.sampled_from([RECORDS, LATENCY, "rater_sides_total", "rater_ready"]), labelled)))
+def test_whatever_is_served_is_read_or_named(lines: list[tuple[str, str]]) -> None:
+    """No text makes more than a sentence of it; what is read can be added, kept and drawn."""
+    text = "rater_ready 1\nrater_cdrs_total 1\n" + "".join(f"{name}{rest}\n" for name, rest in lines)
+    try:
+        values = read(text)
+    except ValueError:
+        return
+    history = History()
+    for at_s in (0, 1):
+        history.add(at_s, {"a": Reading(values, at_s)})
+    assert added([values, values]).records == 2 * added([values]).records
 
 
 def reading(at_s: float, records: int, **latencies: int) -> Reading:

@@ -18,6 +18,9 @@ POINTS = 300
 WINDOW = 5
 """How fast something goes is told over so many scrapes: of a single one it would jump."""
 
+VALUE_MAX = 1e15
+"""No counter of a worker gets so far, and sums of what is below stay numbers."""
+
 READY, BUILD = "rater_ready", "rater_build_info"
 RECORDS, SIDES, REJECTED = "rater_cdrs_total", "rater_sides_total", "rater_rejected_total"
 DUPLICATES, TRANSACTIONS = "rater_duplicates_total", "rater_transactions_total"
@@ -74,12 +77,11 @@ def read(text: str) -> dict[Series, float]:
             for sample in family.samples:
                 if sample.name in _KEPT:
                     values[sample.name, tuple(sorted(sample.labels.items()))] = float(sample.value)
-                if sample.name == LATENCY:
-                    float(sample.labels["le"])
+        bounds = [float(dict(labels)["le"]) for name, labels in values if name == LATENCY]
     except (ValueError, KeyError, IndexError) as error:
         raise ValueError(f"its metrics cannot be read ({error})") from error
-    if not all(map(math.isfinite, values.values())):
-        raise ValueError("its metrics have values that are no numbers")
+    if any(map(math.isnan, bounds)) or not all(0 <= value <= VALUE_MAX for value in values.values()):
+        raise ValueError("its metrics have values that cannot be")
     if not {(READY, ()), (RECORDS, ())} <= values.keys():
         raise ValueError("its metrics are not those of a worker")
     return values
