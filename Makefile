@@ -104,8 +104,8 @@ test-deploy: engine .venv/helm
 drill: engine
 	RATER_DRILL=1 $(BIN)/pytest tests/deploy/test_drill.py $(PYTEST_ARGS)
 
-# The console in a real Chromium, driven by Playwright (200 MB, with its own Node): it is kept in .venv/browser. Chromium has to be
-# installed (Debian: chromium). RATER_PICTURES=FOLDER keeps pictures of the main pages, at 1280 and 390 pixels.
+# The console in a real Chromium, driven by Playwright (200 MB, with its own Node), and looked through by axe-core: both are kept
+# in .venv/browser. Chromium has to be installed (Debian: chromium). RATER_PICTURES=FOLDER keeps pictures of the main pages, at 1280 and 390 pixels.
 test-console: engine .venv/browser
 	RATER_BROWSER=.venv/browser $(BIN)/pytest tests/admin/test_browser.py $(PYTEST_ARGS)
 
@@ -221,7 +221,7 @@ lock: $(STAMP)
 		--no-emit-index-url --custom-compile-command "make lock" $(LOCK_ARGS) -o tests/deploy/helm.lock
 	echo schemathesis | $(BIN)/uv pip compile - --quiet --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --custom-compile-command "make lock" $(LOCK_ARGS) -o tests/admin/schemathesis.lock
-	echo playwright | $(BIN)/uv pip compile - --quiet --universal --python-version 3.11 --generate-hashes \
+	printf 'playwright\naxe-playwright-python\n' | $(BIN)/uv pip compile - --quiet --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --custom-compile-command "make lock" $(LOCK_ARGS) -o tests/admin/playwright.lock
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --group wheels \
 		--generate-hashes --no-emit-index-url --custom-compile-command "make lock" $(LOCK_ARGS) -o $(CRATE)/wheels.lock

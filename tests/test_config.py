@@ -91,6 +91,11 @@ def test_environment_wins_over_file_and_flags_over_both(tmp_path: Path) -> None:
         ("[kafka.group_id]\nx = 1", ["kafka.group_id", "the consumer group"]),
         ('[redis]\nurl = "localhost"', ["redis.url", "redis://HOST:PORT/DB"]),
         ('[admin]\ndatabase = "mysql://x"', ["admin.database", "sqlite:///PATH or postgresql://"]),
+        ('[admin]\nworkers = ["h"]', ["admin.workers", "HOST:PORT"]),
+        ('[admin]\nworkers = "h:1"', ["admin.workers", "a list of texts", "HOST:PORT"]),
+        ('[admin]\nworkers = ["http://h:1"]', ["admin.workers", "HOST:PORT"]),
+        ('[admin]\nworkers = ["h:70000"]', ["admin.workers", "'h:70000'", "from 1 to 65535"]),
+        ('[admin]\nworkers = ["h:1", "[::1]:2", "h:1"]', ["admin.workers", "'h:1' is named twice"]),
         ('[redis]\nurl = "redis://:secret@h:po"', ["redis.url", "'po'", "redis://HOST:PORT/DB"]),
         ('[kafka]\nsecurity_protocol = "TLS"', ["one of PLAINTEXT, SASL_PLAINTEXT"]),
         ('[kafka]\nsecurity_protocol = "SASL_SSL"', ["needs kafka.sasl_username"]),
@@ -160,7 +165,7 @@ def test_what_is_wrong_is_a_sentence_with_place_and_remedy(
 ) -> None:
     """A wrong setting is named with its file, key and value, and what to do."""
     found = "\n".join(problems(text, tmp_path))
-    places = ("rater.toml", "kafka.", "sources.", "redis.", "decks.", "events.", "logs.")
+    places = ("rater.toml", "admin.", "kafka.", "sources.", "redis.", "decks.", "events.", "logs.")
     assert any(place in found for place in places)
     assert "secret" not in found
     for part in parts:

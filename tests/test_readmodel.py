@@ -282,6 +282,14 @@ def test_commands_events_jobs(database: Database) -> None:
         assert (job.clients, job.done, job.given_up, job.calls, job.changed) == (2, 1, 0, 5, 2)
         assert more_lists.jobs(run, Jobs(open=False), Page()).rows == []
         assert more_lists.events(run, Events(client="1"), Page()).total == 3
+        few = more_lists.events(run, Events(answers=False), Page())
+        assert (few.total, [row.offset for row in few.rows]) == (4, [5, 4, 3, 2])
+        for wanted, part, place, rows, offsets in (
+            (Events(answers=False), 0, 0, 9, [2, 3, 4, 5]), (Events(), 0, 0, 9, [1, 2, 3, 4, 5]),
+            (Events(), 0, 3, 2, [3, 4]), (Events(), 1, 0, 9, []),
+            (Events(client="1", type=EventType.RERATE_DONE), 0, 2, 9, [4, 5]),
+        ):  # fmt: skip
+            assert [row.offset for row in more_lists.events_on(run, wanted, part, place, rows)] == offsets
     assert writer.trim("event", {0: 3}) == 2
 
 

@@ -30,6 +30,8 @@ PICTURES = {
     "rejected": "/rejected",
     "recycle": "/rejected/recycle?preview=1",
     "audit": "/commands",
+    "events": "/events",
+    "live": "/live",
     "error": "/clients/nobody",
 }
 """What pictures are taken of."""
@@ -60,13 +62,33 @@ def browser() -> Iterator[Any]:
             one.close()
 
 
+def log_in(page: Any, token: str) -> None:
+    """Fill in the form of the login, which the page shows."""
+    page.fill("#token", token)
+    page.press("#token", "Enter")
+    page.wait_for_url("**/client-packages")
+
+
+def faults(page: Any) -> list[str]:
+    """Return what axe-core finds on a page that keeps somebody out: its serious and critical faults."""
+    from axe_playwright_python.sync_playwright import Axe  # noqa: PLC0415 - the same
+
+    found = Axe().run(page).response["violations"]
+    return [
+        f"{one['impact']} {one['id']} ({one['help']}): {node['target']}"
+        for one in found
+        if one["impact"] in {"serious", "critical"}
+        for node in one["nodes"]
+    ]
+
+
 def take_pictures(of: Any, url: str, token: str, folder: Path) -> list[Path]:
     """Write a picture of each main page, wide and narrow, light and (the first ones) dark."""
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     for scheme, names in (
         ("light", list(PICTURES)),
-        ("dark", ["client-packages", "client-package", "package-form"]),
+        ("dark", ["client-packages", "client-package", "package-form", "live"]),
     ):
         for name, width in WIDTHS.items():
             context = of.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
@@ -74,8 +96,7 @@ def take_pictures(of: Any, url: str, token: str, folder: Path) -> list[Path]:
             page.goto(f"{url}/login")
             if scheme == "light":
                 page.screenshot(path=folder / f"login-{name}.png")
-            page.fill("#token", token)
-            page.press("#token", "Enter")
+            log_in(page, token)
             for of_page in names:
                 page.goto(url + PICTURES[of_page])
                 path = folder / f"{of_page}-{name}{'' if scheme == 'light' else '-dark'}.png"

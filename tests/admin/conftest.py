@@ -23,6 +23,7 @@ import pytest
 
 from admin.browser import VARIABLE
 from admin.issuer import AUDIENCE, CLIENT, SECRET
+from rater.demo.workers import free_port
 
 DEADLINE_S = 180.0
 TOKENS = {role: f"{role}-{'0123456789abcdef' * 2}" for role in ("view", "operate", "administer")}
@@ -32,7 +33,8 @@ BOLD = "<b>Bold</b> & \"quoted\" 'name'"
 
 SCHEMATHESIS = "RATER_SCHEMATHESIS"
 """The variable that names its program."""
-CLIENTS = 12
+WORKERS = 2
+CLIENTS = 14
 """Clients "c1" … for tests that change one; "42" is looked at, "43" has no money."""
 
 CATALOG: dict[str, Any] = {
@@ -91,6 +93,9 @@ class Console:
         """Write their settings."""
         self.folder, prefix = folder, f"t{uuid4().hex[:12]}"
         self.url = ""
+        self.workers = [f"127.0.0.1:{free_port()}" for _ in range(WORKERS)]
+        self.nobody = f"127.0.0.1:{free_port()}"
+        """An address of the settings at which no worker is."""
         self._processes: list[subprocess.Popen[bytes]] = []
         rows = []
         for role, token in TOKENS.items():
@@ -100,7 +105,8 @@ class Console:
             f'[kafka]\nbootstrap_servers = "{kafka}"\ngroup_id = "{prefix}"\nsession_timeout_ms = 6000\n'
             f'[redis]\nurl = "{redis_url}"\nprefix = "{prefix}"\n'
             f'[topics]\nprefix = "{prefix}."\npartitions = 2\nreplication_factor = 1\n'
-            f'[metrics]\nport = 0\n[admin]\nport = {port}\ndatabase = "sqlite:///{folder}/lists.sqlite"\n'
+            f'[admin]\nport = {port}\ndatabase = "sqlite:///{folder}/lists.sqlite"\n'
+            f"workers = {json.dumps([*self.workers, self.nobody])}\n"
             f"tokens = [{' '.join(rows)}]\n"
             f'[admin.oidc]\nissuer = "{issuer}"\nclient_id = "{CLIENT}"\naudience = "{AUDIENCE}"\n'
             f'client_secret_file = "{folder}/client.secret"\nscopes = ["openid", "profile", "groups"]\n'
@@ -117,10 +123,11 @@ class Console:
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    def begin(self, name: str) -> None:
-        """Start a program that goes on."""
-        with (self.folder / f"{name}.log").open("wb") as log:
-            process = subprocess.Popen([*self._program(), name], stdout=log, stderr=log)  # noqa: S603 - the same
+    def begin(self, name: str, address: str | None = None) -> None:
+        """Start a program that goes on. address: of its metrics."""
+        port = [] if address is None else ["--set", f"metrics.port={address.rpartition(':')[2]}"]
+        with (self.folder / f"{name}{''.join(port[1:])}.log").open("wb") as log:
+            process = subprocess.Popen([*self._program(), *port, name], stdout=log, stderr=log)  # noqa: S603 - the same
         self._processes.append(process)
 
     def _program(self) -> list[str]:
@@ -145,13 +152,6 @@ class Console:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
-
-
-def free_port() -> int:
-    """Return a port that is free now."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
 
 
 def listens(port: int) -> bool:
@@ -198,7 +198,8 @@ def console(
 def running(made: Console) -> Iterator[Console]:
     """Start the programs with a catalog, and calls of client 42; end them."""
     made.rater("topics", "create")
-    made.begin("worker")
+    for address in made.workers:
+        made.begin("worker", address)
     try:
         (made.folder / "catalog.json").write_text(json.dumps(CATALOG))
         made.rater("load", str(made.folder / "catalog.json"))

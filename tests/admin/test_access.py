@@ -73,3 +73,6 @@ def test_a_session_ends_when_nobody_asks() -> None:
     sessions.end("two")
     assert sessions.find("two", 0) is None
     assert sessions.find(None, 0) is None
+    sessions.begin(Session("three", ANNA, "csrf", 0))  # a page that moves by itself lets none go on
+    assert sessions.find("three", SESSION_S, by_itself=True) is not None
+    assert sessions.find("three", SESSION_S + 1) is None

@@ -129,16 +129,20 @@ class Sessions:
         while len(self._known) > SESSIONS_MAX:
             self._known.popitem(last=False)
 
-    def find(self, session_id: str | None, now_s: float) -> Session | None:
-        """Return a session that goes on; None: there is none, or it has ended."""
+    def find(self, session_id: str | None, now_s: float, *, by_itself: bool = False) -> Session | None:
+        """Return a session that goes on; None: there is none, or it has ended.
+
+        by_itself: nobody asked but a page that moves by itself, which lets no session go on.
+        """
         found = self._known.get(session_id or "")
         if found is None:
             return None
         if now_s - found.seen_s > SESSION_S or (found.until_s is not None and now_s >= found.until_s):
             self.end(found.id)
             return None
-        found.seen_s = now_s
-        self._known.move_to_end(found.id)
+        if not by_itself:
+            found.seen_s = now_s
+            self._known.move_to_end(found.id)
         return found
 
     def end(self, session_id: str) -> None:

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from msgspec import Struct, field
 
+from rater.admin.figures import Sums
 from rater.core.catalog.specs import Status, Tables
 from rater.core.kinds import ClientPackageState, ClientPackageStatus
 
@@ -235,6 +236,58 @@ class CommandRow(Struct, kw_only=True):
     detail: str | None
 
 
+class EventRow(Struct, kw_only=True):
+    """An event (CONTRACTS.md, Events) as lists show it; the whole lies at partition and offset of its topic.
+
+    told: when it was published; at: when it happened. cause: the call or command that brought it.
+    """
+
+    told: str
+    partition: int
+    offset: int
+    id: str
+    type: str
+    at: str
+    client: str | None
+    client_package: str | None
+    package_name: str | None
+    cause: str | None
+    actor: str | None
+
+
+class WorkerRow(Struct, kw_only=True):
+    """A worker of `admin.workers`. since: when it began to answer, or not to; why: why it does not.
+
+    What it says of itself is null where it does not answer; longest_wait_s: of its records.
+    """
+
+    address: str
+    answers: bool
+    since: str
+    why: str | None
+    ready: bool | None
+    version: str | None
+    engine: str | None
+    records: int | None
+    waiting: int | None
+    longest_wait_s: float | None
+
+
+class LiveRow(Struct, kw_only=True):
+    """What the workers say, all asked at the same time. at: when; null: they were not asked yet.
+
+    sums: of those that answer. records_per_second, latency_p50_s, latency_p99_s: of the last seconds, null
+    where there is nothing to tell them by.
+    """
+
+    at: str | None
+    workers: list[WorkerRow]
+    sums: Sums
+    records_per_second: float | None
+    latency_p50_s: float | None
+    latency_p99_s: float | None
+
+
 class Counted(Struct, kw_only=True):
     """Of a page: keys of its neighbours, null: there are none; total: how many match, null: above 10,000."""
 
@@ -325,6 +378,12 @@ class CommandList(Counted, kw_only=True):
     """A page of commands."""
 
     rows: list[CommandRow]
+
+
+class EventList(Counted, kw_only=True):
+    """A page of events."""
+
+    rows: list[EventRow]
 
 
 class RecycleDone(Struct, kw_only=True):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,6 +12,7 @@ from rater.admin.access import Attempts, Logins, Role, Session, Sessions, Tokens
 from rater.admin.oidc import Issuer
 from rater.admin.orders import Orders
 from rater.admin.problems import Problem
+from rater.admin.scraping import Scraping
 from rater.config import Settings
 from rater.core.periods import canonical_when, when_ms, zone_of
 from rater.core.sources.source_map import SourceMap
@@ -37,6 +38,7 @@ class Office:
     maps: Mapping[str, SourceMap]
     tokens: Tokens
     sources: Mapping[str, str]
+    scraping: Scraping
     issuer: Issuer | None = None
     sessions: Sessions = field(default_factory=Sessions)
     logins: Logins = field(default_factory=Logins)
@@ -125,6 +127,14 @@ class PageHandler(NamedTuple):
     path: str
     role: Role
     handler: Callable[[Visit], Awaitable[Shown | Moved]]
+
+
+class StreamHandler(NamedTuple):
+    """What pages that move listen to. handler: is given what renders a part of a page, by its template."""
+
+    path: str
+    role: Role
+    handler: Callable[[Visit, Callable[[str, Mapping[str, Any]], str]], AsyncGenerator[bytes, None]]
 
 
 def now_ms() -> int:

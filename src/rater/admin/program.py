@@ -15,6 +15,7 @@ from rater.admin.access import Tokens
 from rater.admin.office import Office, read_tokens
 from rater.admin.oidc import open_issuer
 from rater.admin.orders import Orders
+from rater.admin.scraping import Scraping
 from rater.admin.server import AdminServer
 from rater.config import Settings
 from rater.errors import Halt
@@ -44,11 +45,19 @@ async def serving(settings: Settings, tokens: Tokens | None = None) -> AsyncIter
             raise Halt("\n".join(problems))
         model = await stack.enter_async_context(app.read_model(settings, metrics))
         sources = {source.topic: name for name, source in settings.all_sources().items()}
-        office = Office(settings, at, model, Orders(settings, at, model), maps, known, sources, issuer)
+        scraping = Scraping(settings.admin.workers)
+        stack.push_async_callback(_ended, asyncio.create_task(scraping.run()))
+        orders = Orders(settings, at, model)
+        office = Office(settings, at, model, orders, maps, known, sources, scraping, issuer)
         server = AdminServer(office, metrics)
         port = await server.start(settings.admin.host, settings.admin.port)
         stack.push_async_callback(server.stop)
         yield port
+
+
+async def _ended(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
 async def run_admin(settings: Settings) -> None:

@@ -15,9 +15,11 @@ from rater.admin.answers import (
     ClientPackageList,
     CommandList,
     DidList,
+    EventList,
     ExplainedRows,
     HealthRow,
     JobList,
+    LiveRow,
     PackageDetails,
     PackageList,
     RejectedList,
@@ -32,7 +34,9 @@ from rater.admin.telling import (
     client_row,
     command_row,
     details,
+    event_row,
     job_row,
+    live_row,
     number_row,
     package_details,
     package_row,
@@ -151,6 +155,23 @@ async def commands(call: Call) -> CommandList:
     )  # fmt: skip
     found = await call.office.model.commands(wanted, page(query))
     return CommandList(rows=list(map(command_row, found.rows)), **_counted(found))
+
+
+async def events(call: Call) -> EventList:
+    """List events."""
+    query = call.query
+    wanted = asked.Events(
+        client=query.client, type=query.type, answers=query.answers,
+        since_ms=between("since", query.since), until_ms=between("until", query.until),
+    )  # fmt: skip
+    found = await call.office.model.events(wanted, page(query))
+    return EventList(rows=list(map(event_row, found.rows)), **_counted(found))
+
+
+async def live(call: Call) -> LiveRow:
+    """Say what the workers do."""
+    scraping = call.office.scraping
+    return live_row(scraping.last, scraping.history.points[-1] if scraping.history.points else None)
 
 
 async def dids(call: Call) -> DidList:

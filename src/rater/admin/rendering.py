@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib.resources import files
 from typing import Any
 
@@ -11,7 +12,7 @@ from rater.admin import shown
 from rater.admin.access import Session
 from rater.admin.office import Shown, now_ms
 
-_KINDS = {".css": "text/css", ".svg": "image/svg+xml"}
+_KINDS = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 
 
 class Site:
@@ -25,15 +26,24 @@ class Site:
         )  # fmt: skip
         self._templates.filters.update(shown.FILTERS)
 
-    def page(self, page: Shown, session: Session | None, state: Any = None) -> str:
-        """Return a page for who is logged in (None: nobody). state: of the read model."""
+    def page(
+        self, page: Shown, session: Session | None, state: Any = None, *, by_itself: bool = False
+    ) -> str:
+        """Return a page for who is logged in (None: nobody). state: of the read model.
+
+        by_itself: a page that moves asks for itself again, and nobody reads notices there.
+        """
         notices: list[str] = []
-        if session is not None:
+        if session is not None and not by_itself:
             notices, session.notice = session.notice, []
         template = self._templates.get_template(page.template)
         return template.render(
             **page.told, session=session, notices=notices, state=state, now_ms=now_ms(),
         )  # fmt: skip
+
+    def part(self, template: str, told: Mapping[str, Any]) -> str:
+        """Return a part of a page."""
+        return self._templates.get_template(template).render(**told)
 
 
 def static_files() -> dict[str, tuple[bytes, str]]:

@@ -16,7 +16,7 @@ from rater.core.catalog.specs import (
     SetupFee,
     Status,
 )
-from rater.core.kinds import ClientPackageStatus, DidState, Do, TransactionType
+from rater.core.kinds import ClientPackageStatus, DidState, Do, EventType, TransactionType
 from rater.core.reasons import Reason
 
 TEXT_CHARS_MAX = 200
@@ -121,6 +121,19 @@ class CommandsQuery(Paged, forbid_unknown_fields=True, kw_only=True):
     since: Instant | None = None
     until: Instant | None = None
     system: bool = False
+
+
+class EventsQuery(Paged, forbid_unknown_fields=True, kw_only=True):
+    """Which events, the newest first. since, until: of the time of publishing, the latter excluded.
+
+    answers: also those that say what became of a command, where no type is asked for.
+    """
+
+    client: Id | None = None
+    type: EventType | None = None
+    answers: bool = True
+    since: Instant | None = None
+    until: Instant | None = None
 
 
 class DidsQuery(Paged, forbid_unknown_fields=True, kw_only=True):

@@ -16,13 +16,14 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 from rater.admin import openapi
 from rater.admin.access import LOGIN_S, SESSION_S, Login, Session, User
-from rater.admin.office import Call, Moved, Office, PageHandler, Shown, Visit
+from rater.admin.office import Call, Moved, Office, PageHandler, Shown, StreamHandler, Visit
 from rater.admin.orders import check_key, new_key
-from rater.admin.pages import PAGES
+from rater.admin.pages import PAGES, STREAMS
 from rater.admin.problems import Problem, not_for, of_error, wrong
 from rater.admin.reading import of_page
 from rater.admin.rendering import Site, static_files
 from rater.admin.routes import Route, read_body, read_query
+from rater.admin.streams import Streams
 from rater.admin.table import ROUTES
 from rater.config.oidc import CALLBACK
 from rater.errors import Halt
@@ -33,7 +34,8 @@ log = structlog.get_logger()
 
 BODY_BYTES_MAX = 1_000_000
 LINE_BYTES_MAX = 65_536
-"""The address of a request: one that is longer does not come as far as to us."""
+"""Of a request's first line, and of a header: a place of the events has an offset for each partition. One that is longer
+does not come as far as to us."""
 READ_S = 20.0
 """So long the body of a request may take to come."""
 WORK_S = 120.0
@@ -42,10 +44,15 @@ SHUTDOWN_S = 2.0
 COOKIE = "rater_session"
 LOGIN_COOKIE = "rater_login"
 """Of a login at the issuer that has begun: it comes back to the browser that began it."""
+STREAMS_BELOW = "/streams/"
+"""Whoever asks below goes on without end."""
+
+BY_ITSELF = "X-By-Itself"
+"""What a page that moves says when it asks for itself again."""
 
 _HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; "
-    "frame-ancestors 'none'; base-uri 'none'",
+    "Content-Security-Policy": "default-src 'none'; style-src 'self'; img-src 'self'; script-src 'self'; "
+    "connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
     "Referrer-Policy": "same-origin",
@@ -65,6 +72,7 @@ class AdminServer:
         self._office, self._metrics = office, metrics
         self._site = Site()
         self._openapi = openapi.written().encode()
+        self._streams = Streams(office.sessions, _HEADERS)
         self._runner: web.AppRunner | None = None
 
     async def start(self, host: str, port: int) -> int:
@@ -75,6 +83,8 @@ class AdminServer:
             router.add_route(route.method, route.path, self._api(route))
         for page in PAGES:
             router.add_route(page.method, page.path, self._page(page))
+        for stream in STREAMS:
+            router.add_route("GET", stream.path, self._stream(stream))
         for name, (raw, kind) in static_files().items():
             router.add_get(f"/static/{name}", _file(raw, kind))
         router.add_get("/login", self._login_form)
@@ -87,8 +97,9 @@ class AdminServer:
         router.add_get("/readyz", self._ready)
         router.add_get("/metrics", self._scrape)
         self._runner = web.AppRunner(
-            application, access_log=None, shutdown_timeout=SHUTDOWN_S, max_line_size=LINE_BYTES_MAX
-        )
+            application, access_log=None, shutdown_timeout=SHUTDOWN_S, max_line_size=LINE_BYTES_MAX,
+            max_field_size=LINE_BYTES_MAX,
+        )  # fmt: skip
         await self._runner.setup()
         try:
             await web.TCPSite(self._runner, host, port).start()
@@ -111,7 +122,7 @@ class AdminServer:
     async def _guarded(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Answer in time, with the headers that browsers go by; a fault becomes a problem, or its page."""
         try:
-            async with asyncio.timeout(WORK_S):
+            async with asyncio.timeout(None if request.path.startswith(STREAMS_BELOW) else WORK_S):
                 answer = await handler(request)
         except TimeoutError:
             answer = self._told(
@@ -182,15 +193,34 @@ class AdminServer:
             if not session.user.may(page.role):
                 raise not_for(session.user, page.role)
             form = await self._form(request, session) if request.method == "POST" else {}
-            every = {name: request.query.getall(name) for name in request.query}
-            first = {name: values[0] for name, values in every.items()}
-            visit = Visit(self._office, session, request.match_info, first, form, every, str(request.rel_url))
-            found = await page.handler(visit)
+            found = await page.handler(self._visit(request, session, form))
             if isinstance(found, Moved):
                 if found.notice is not None:
                     session.notice.append(found.notice)
                 return _moved(found.url)
-            return _html(self._site.page(found, session, await self._age()), found.status)
+            by_itself = BY_ITSELF in request.headers
+            return _html(
+                self._site.page(found, session, await self._age(), by_itself=by_itself), found.status
+            )
+
+        return answer
+
+    def _visit(self, request: web.Request, session: Session, form: dict[str, str]) -> Visit:
+        every = {name: request.query.getall(name) for name in request.query}
+        first = {name: values[0] for name, values in every.items()}
+        return Visit(self._office, session, request.match_info, first, form, every, str(request.rel_url))
+
+    def _stream(self, stream: StreamHandler) -> Handler:
+        async def answer(request: web.Request) -> web.StreamResponse:
+            session = self._session(request)
+            if session is None:
+                raise Problem(401, "your session has ended: log in again")
+            if not session.user.may(stream.role):
+                raise not_for(session.user, stream.role)
+            visit = self._visit(request, session, {})
+            if (last := request.headers.get("Last-Event-ID")) is not None:
+                visit = visit._replace(query={**visit.query, "after": last})
+            return await self._streams.serve(request, session, stream.handler(visit, self._site.part))
 
         return answer
 
@@ -208,7 +238,8 @@ class AdminServer:
         return given
 
     def _session(self, request: web.Request) -> Session | None:
-        return self._office.sessions.find(request.cookies.get(COOKIE), time.monotonic())
+        by_itself = BY_ITSELF in request.headers or request.path.startswith(STREAMS_BELOW)
+        return self._office.sessions.find(request.cookies.get(COOKIE), time.monotonic(), by_itself=by_itself)
 
     async def _login_form(self, request: web.Request) -> web.StreamResponse:
         if self._session(request) is not None:

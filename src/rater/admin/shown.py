@@ -24,6 +24,11 @@ MINUS = "\u2212"
 _MINUTE = 60
 _INSTANT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
 _MEGABYTE = 1024
+_WHOLE = 10
+_SPANS = (
+    (1, 0.001, "{:.0f} ms"), (10, 1, "{:.1f} s"), (120, 1, "{:.0f} s"), (7200, 60, "{:.0f} min"),
+)  # fmt: skip
+"""Spans below so many seconds are told in such a unit."""
 
 
 def money(micros: int | str | None, currency: str | None = None) -> str:
@@ -86,6 +91,19 @@ def local(at_ms: int | None, zone: str | None = None) -> str:
     return at.strftime("%Y-%m-%d %H:%M" + (":%S" if at.second else ""))
 
 
+def speed(value: float) -> str:
+    """Return how many there are, or come a second: whole from 10 on, with a decimal below."""
+    return f"{value:,.0f}" if value >= _WHOLE or value == int(value) else f"{value:.1f}"
+
+
+def duration(seconds: float) -> str:
+    """Return a span of time in the unit that fits it."""
+    for below, unit_s, form in _SPANS:
+        if seconds < below:
+            return form.format(seconds / unit_s)
+    return f"{seconds / 3600:,.1f} h"
+
+
 def rfc_ms(text: str | None) -> int | None:
     """Return the instant of RFC 3339 text, in ms."""
     if not text:
@@ -136,5 +154,6 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "money": money, "decimal_money": decimal_money, "of_limit": of_limit, "unit_of": unit_of, "share": share,
     "local": local, "rfc_ms": rfc_ms, "words": words, "part": part, "query": query, "visible": visible,
     "volume": volume, "plain": plain, "shell": shlex.quote, "pairs": pairs, "names": names,
+    "duration": duration,
 }  # fmt: skip
 """What templates may call."""

@@ -111,6 +111,11 @@ ROUTES = (
         answers.CommandList, requests.CommandsQuery,
     ),
     Route(
+        "GET", f"{BASE}/events", "view", reading.events, "List events", answers.EventList,
+        requests.EventsQuery,
+    ),
+    Route("GET", f"{BASE}/live", "view", reading.live, "What the workers do", answers.LiveRow),
+    Route(
         "GET", f"{BASE}/explain", "view", reading.explain, "Explain a transaction or a call",
         answers.ExplainedRows, requests.ExplainQuery,
     ),

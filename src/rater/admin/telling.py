@@ -14,9 +14,11 @@ from rater.admin.answers import (
     ClientRow,
     CommandRow,
     DidRow,
+    EventRow,
     FeeRow,
     JobRow,
     LimitRow,
+    LiveRow,
     NumberRow,
     PackageDetails,
     PackageRow,
@@ -25,7 +27,10 @@ from rater.admin.answers import (
     StatusSince,
     TermsRow,
     TransactionRow,
+    WorkerRow,
 )
+from rater.admin.figures import READY, RECORDS, WAITING, Point, added, build, longest, whole
+from rater.admin.scraping import Scrape, Seen
 from rater.core.amounts import format_micros
 from rater.core.instants import rfc3339
 from rater.queries.client_packages import ClientPackageUse
@@ -147,6 +152,46 @@ def command_row(one: rows.CommandRow) -> CommandRow:
         id=one.id, key=one.key, do=one.do, at=rfc3339(one.at_ms), actor=one.actor, reason=one.reason,
         client=one.client, client_package=one.client_package, dry_run=one.dry_run, system=one.system,
         result=one.result, detail=one.detail,
+    )  # fmt: skip
+
+
+def event_row(one: rows.EventRow) -> EventRow:
+    """Return an event as the API's lists tell it."""
+    return EventRow(
+        told=rfc3339(one.told_ms), partition=one.partition, offset=one.offset, id=one.id, type=one.type,
+        at=rfc3339(one.at_ms), client=one.client, client_package=one.client_package,
+        package_name=one.package_name, cause=one.cause, actor=one.actor,
+    )  # fmt: skip
+
+
+def worker_row(seen: Seen) -> WorkerRow:
+    """Return what a worker said of itself as the API tells it."""
+    row = WorkerRow(
+        address=seen.address, answers=seen.reading is not None, since=rfc3339(seen.since_ms), why=seen.why,
+        ready=None, version=None, engine=None, records=None, waiting=None, longest_wait_s=None,
+    )  # fmt: skip
+    if seen.reading is not None:
+        values = seen.reading.values
+        runs = build(values)
+        row.ready, row.version, row.engine = (
+            bool(whole(values, READY)),
+            runs.get("version"),
+            runs.get("engine"),
+        )
+        row.records, row.waiting = whole(values, RECORDS), whole(values, WAITING)
+        row.longest_wait_s = longest(values)
+    return row
+
+
+def live_row(scrape: Scrape | None, newest: Point | None) -> LiveRow:
+    """Return what the workers say as the API tells it. newest: how it goes."""
+    return LiveRow(
+        at=None if scrape is None else rfc3339(scrape.at_ms),
+        workers=[] if scrape is None else list(map(worker_row, scrape.workers)),
+        sums=added(()) if scrape is None else scrape.sums,
+        records_per_second=None if newest is None else newest.records,
+        latency_p50_s=None if newest is None else newest.p50,
+        latency_p99_s=None if newest is None else newest.p99,
     )  # fmt: skip
 
 

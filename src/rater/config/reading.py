@@ -31,6 +31,7 @@ from rater.config.settings import (
     Source,
     redacted,
 )
+from rater.config.worker_addresses import address_faults
 from rater.core.cdr import MAX_BYTES, RESERVED_SOURCES
 from rater.core.decks.profile import Profile, profile_faults
 from rater.logins import read_secret, tls_faults
@@ -269,6 +270,7 @@ def _across(settings: Settings) -> Iterator[str]:
     yield from _redis_security(settings.redis)
     if settings.admin.oidc is not None:
         yield from oidc_faults(settings.admin.oidc)
+    yield from address_faults(settings.admin.workers)
     if settings.logs.number_key is not None and len(settings.logs.number_key) < NUMBER_KEY_CHARS:
         yield f"logs.number_key: is too short; give {NUMBER_KEY_CHARS} characters or more that nobody knows"
     for name, profile in settings.decks.items():
@@ -433,7 +435,11 @@ _WORDS: dict[type[Any], Callable[[Any], str]] = {
     msgspec.inspect.BoolType: lambda _: "true or false",
     msgspec.inspect.LiteralType: lambda info: "one of " + ", ".join(str(value) for value in info.values),
     msgspec.inspect.DictType: lambda _: "a table",
-    msgspec.inspect.VarTupleType: lambda info: f"a list of whole numbers{_range(info.item_type)}",
+    msgspec.inspect.VarTupleType: lambda info: (
+        f"a list of whole numbers{_range(info.item_type)}"
+        if isinstance(info.item_type, msgspec.inspect.IntType)
+        else "a list of texts"
+    ),
 }
 
 

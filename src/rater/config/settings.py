@@ -32,6 +32,9 @@ OUTAGE_DAYS = 7
 NUMBER_KEY_CHARS = 16
 """So long the key of numbers is at least: a shorter one is found by trying."""
 
+ADDRESS = r"^(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}\Z"
+"""HOST:PORT; an address of IPv6 stands in brackets."""
+
 _HIDDEN = "***"
 _NAME_CHARACTERS = "letters, digits, dots, dashes or underscores"
 
@@ -273,6 +276,13 @@ class Admin(Section, frozen=True, kw_only=True):
     secure_cookies: Annotated[
         bool, Meta(description="browsers send the session over https alone: for a proxy in front with TLS")
     ] = False
+    workers: Annotated[
+        tuple[Annotated[str, Meta(pattern=ADDRESS)], ...],
+        Meta(
+            description="where the workers serve /metrics, as HOST:PORT each (metrics.host, metrics.port); "
+            "none: the live page shows nothing"
+        ),
+    ] = ()
     database: Annotated[
         Annotated[str, Meta(pattern=r"^(sqlite:///.|postgresql://.)")] | None,
         Meta(description="the read model's database: sqlite:///PATH or postgresql://USER@HOST/DATABASE"),

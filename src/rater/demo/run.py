@@ -10,7 +10,6 @@ import asyncio
 import json
 import secrets
 import signal
-import socket
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
@@ -32,7 +31,7 @@ from rater.demo.calls import sides
 from rater.demo.lives import LIVES, Doing, Order, Script
 from rater.demo.tally import Tally
 from rater.demo.view import REFRESH_S, Screen, Started, View, event_line, line
-from rater.demo.workers import Worker, told
+from rater.demo.workers import Worker, free_port, is_free, told
 from rater.errors import Halt
 from rater.jobs.load import sentences
 from rater.local.child import HOST
@@ -140,7 +139,7 @@ async def _demonstrate(plan: Plan, tally: Tally, say: Say) -> int:
         workers = await stack.enter_async_context(_workers(plan.workers, folder, variables))
         made_ms = _now_ms()
         example = await _load(settings, folder, workers, made_ms, say)
-        console = [] if plan.exit_when_done else await _console(stack, folder, variables, say)
+        console = [] if plan.exit_when_done else await _console(stack, folder, variables, workers, say)
         started = [
             Started("Kafka", f"{kafka.bootstrap_servers}  (process {kafka.pid})"),
             Started("Valkey", f"{redis.url}  (process {redis.pid})"),
@@ -203,7 +202,7 @@ async def _workers(count: int, folder: Path, variables: Mapping[str, str]) -> As
     try:
         for number in range(1, count + 1):
             named = {**variables, "RATER_WORKER__ID": f"demo-{number}"}
-            workers.append(Worker(number, _free_port(), folder, named))
+            workers.append(Worker(number, free_port(), folder, named))
         yield workers
     finally:
         for worker in workers:
@@ -213,7 +212,7 @@ async def _workers(count: int, folder: Path, variables: Mapping[str, str]) -> As
 
 
 async def _console(
-    stack: AsyncExitStack, folder: Path, variables: Mapping[str, str], say: Say
+    stack: AsyncExitStack, folder: Path, variables: Mapping[str, str], workers: list[Worker], say: Say
 ) -> list[Started]:
     """Serve the console in this process, with a token of this run, until `stack` ends it."""
     try:
@@ -223,24 +222,14 @@ async def _console(
         say(f"no console: it needs {error.name}, which is not installed: pip install 'rater[demo]'")
         return []
     own = {
-        "RATER_ADMIN__PORT": str(CONSOLE_PORT if _is_free(CONSOLE_PORT) else 0),
+        "RATER_ADMIN__PORT": str(CONSOLE_PORT if is_free(CONSOLE_PORT) else 0),
         "RATER_ADMIN__DATABASE": f"sqlite:///{folder / 'console.sqlite'}",
+        "RATER_ADMIN__WORKERS": ",".join(one.address for one in workers),
     }
     token = secrets.token_urlsafe(24)
     settings = _settings({**variables, **own})
     port = await stack.enter_async_context(serving(settings, Tokens([(User("demo", "administer"), token)])))
     return [Started("console", f"http://{HOST}:{port}  (token {token})")]
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as one:
-        return one.connect_ex((HOST, port)) != 0
-
-
-def _free_port() -> int:
-    with socket.socket() as one:
-        one.bind((HOST, 0))
-        return int(one.getsockname()[1])
 
 
 async def _load(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import socket
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Final, NamedTuple
 import aiohttp
 
 from rater.errors import Halt
-from rater.local.child import Child
+from rater.local.child import HOST, Child
 
 STOP_S: Final = 20.0
 """So long a worker may take to commit what it has begun."""
@@ -44,9 +45,14 @@ class Worker:
         self.pid = self._child.pid
 
     @property
+    def address(self) -> str:
+        """Host and port of where it tells about itself."""
+        return f"{HOST}:{self.port}"
+
+    @property
     def url(self) -> str:
-        """Where it tells about itself."""
-        return f"http://127.0.0.1:{self.port}"
+        """The same as a URL."""
+        return f"http://{self.address}"
 
     def must_run(self) -> None:
         """Raise Halt with the end of its log when it has ended."""
@@ -101,3 +107,16 @@ async def _page(session: aiohttp.ClientSession, url: str) -> str | None:
             return await answer.text()
     except (aiohttp.ClientError, TimeoutError, OSError):
         return None
+
+
+def free_port() -> int:
+    """Return a port that nobody has now."""
+    with socket.socket() as one:
+        one.bind((HOST, 0))
+        return int(one.getsockname()[1])
+
+
+def is_free(port: int) -> bool:
+    """Return whether nobody listens on a port."""
+    with socket.socket() as one:
+        return one.connect_ex((HOST, port)) != 0

@@ -94,10 +94,11 @@ class Dids(Struct, frozen=True, kw_only=True):
 
 
 class Events(Struct, frozen=True, kw_only=True):
-    """Events."""
+    """Events. answers: also those that say what became of a command, where no type is asked for."""
 
     client: str | None = None
     type: EventType | None = None
+    answers: bool = True
     since_ms: int | None = None
     until_ms: int | None = None
 

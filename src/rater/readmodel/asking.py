@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import TypeVar
 
 import structlog
@@ -29,6 +30,7 @@ from rater.readmodel.asked import (
 )
 from rater.readmodel.database import Database
 from rater.readmodel.following import Following
+from rater.readmodel.listening import Listener, Listening
 from rater.readmodel.rows import (
     ClientPackageRow,
     ClientRow,
@@ -171,6 +173,19 @@ class ReadModel:
         if self._following is None:
             return False
         return await self._following.caught_up(timeout_s)
+
+    # ------------------------------------------------------------------ as it happens
+    def listening(self, client: str | None = None) -> AbstractContextManager[Listener]:
+        """Give somebody who hears of what comes into the rows: of a client, None: of events."""
+        return (Listening() if self._following is None else self._following.listening).listener(client)
+
+    async def events_upto(self) -> list[int]:
+        """Return, for each partition of the topic of events, the offset below which all is in the rows."""
+        return [] if self._following is None else await asyncio.to_thread(self._following.events_upto)
+
+    async def events_on(self, asked: Events, part: int, place: int, rows: int) -> list[EventRow]:
+        """Return events of a partition from an offset on, in its order: so many at most."""
+        return await self._run(lambda run: more_lists.events_on(run, asked, part, place, rows))
 
     # ------------------------------------------------------------------ following
     async def follow(self) -> None:

@@ -20,6 +20,7 @@ from rater.errors import Halt, NoCatalog, Wait
 from rater.metrics import Metrics
 from rater.readmodel.database import Database
 from rater.readmodel.decoding import Batch, Changed
+from rater.readmodel.listening import Listening
 from rater.readmodel.progress import Progress
 from rater.readmodel.writing import BUILT, CATALOG, SINCE, Writer
 from rater.store.buckets import Buckets
@@ -64,6 +65,7 @@ class Following:
         self._asked = False
         self._looked_s = self._trimmed_s = 0.0
         self.progress = Progress(topics.commands, topics.transactions)
+        self.listening = Listening()
 
     async def run(self) -> None:
         """Follow until cancelled. Raises Halt where time heals nothing; what is away is waited for."""
@@ -88,6 +90,7 @@ class Following:
                 )
                 waiting = {place for place in reader.positions if reader.waits(place)}
                 await self.progress.read(batch, found, reader.positions, waiting)
+                self.listening.tell(batch)
                 if self._metrics is not None:
                     self._metrics.read_model(batch.records, self.progress.behind_s)
                 if self.progress.is_read and BUILT not in writer.said:
@@ -114,6 +117,11 @@ class Following:
     async def caught_up(self, timeout_s: float) -> bool:
         """Wait until all that is committed by now is in the rows; False: it is not by then."""
         return await self.progress.wait_until(await self._ends(), timeout_s)
+
+    def events_upto(self) -> list[int]:
+        """Return, for each partition of the topic of events, the offset below which all is in the rows."""
+        positions, name = self._db.positions(), self._topics.events
+        return [positions.get((name, part), 0) for part in range(self._topics.partitions)]
 
     # ------------------------------------------------------------------ where to begin
     async def _begin(self, writer: Writer) -> dict[Place, int]:
@@ -224,4 +232,5 @@ class Following:
             if state is not None and state.version == one.version:
                 changed[one.client] = Changed(one.version, state, one.place)
         await asyncio.to_thread(writer.restore, changed, self._catalog, now_ms)
+        self.listening.tell_clients(changed)
         await asyncio.to_thread(writer.postpone, [one.client for one in turned], now_ms)

@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, and_, func, or_, select
 
-from rater.core.kinds import DidState
+from rater.core.kinds import DidState, EventType
 from rater.readmodel import asked as asking
 from rater.readmodel import schema
 from rater.readmodel.asked import Listed, Page
@@ -15,6 +15,9 @@ from rater.readmodel.lists import LAST, between, by_time, kept
 from rater.readmodel.pages import Order, find, number
 from rater.readmodel.rows import CommandRow, DidRow, EventRow, JobRow, PackageRow, RejectedRow
 from rater.readmodel.standings import text_key
+
+ANSWERS = (EventType.COMMAND_DONE, EventType.COMMAND_REFUSED)
+"""Events that say what became of a command."""
 
 
 def packages(run: Connection, asked: asking.Packages, page: Page) -> Listed[PackageRow]:
@@ -105,19 +108,36 @@ def _rejected(row: Row[Any]) -> RejectedRow:
 def events(run: Connection, asked: asking.Events, page: Page) -> Listed[EventRow]:
     """Return events, the newest first."""
     e = schema.event
-    where = between(e, asked.since_ms, asked.until_ms)
-    if asked.client is not None:
-        where.append(e.c.client == asked.client)
-    if asked.type is not None:
-        where.append(e.c.type == asked.type)
-    branches = [select(e).where(*where)]
+    branches = [select(e).where(*between(e, asked.since_ms, asked.until_ms), *_of_events(asked))]
     found = find(run, branches, by_time(e), page)
     total: int | None
-    if asked == asking.Events(type=asked.type):
-        total = kept(run, "events" if asked.type is None else f"events/{asked.type}")
+    if asked == asking.Events(type=asked.type, answers=asked.answers):
+        total = _kept_events(run, asked)
     else:
         total = number(run, branches)
     return found.listed(_event, total)
+
+
+def _kept_events(run: Connection, asked: asking.Events) -> int:
+    if asked.type is not None:
+        return kept(run, f"events/{asked.type}")
+    left_out = 0 if asked.answers else kept(run, *(f"events/{of}" for of in ANSWERS))
+    return kept(run, "events") - left_out
+
+
+def _of_events(asked: asking.Events) -> list[Any]:
+    e = schema.event
+    wanted: list[Any] = [] if asked.client is None else [e.c.client == asked.client]
+    if asked.type is not None:
+        return [*wanted, e.c.type == asked.type]
+    return wanted if asked.answers else [*wanted, e.c.type.not_in(ANSWERS)]
+
+
+def events_on(run: Connection, asked: asking.Events, part: int, place: int, rows: int) -> list[EventRow]:
+    """Return events of a partition from an offset on, in its order: so many at most."""
+    e = schema.event
+    on = select(e).where(e.c.part == part, e.c.place >= place, *_of_events(asked))
+    return list(map(_event, run.execute(on.order_by(e.c.place).limit(rows))))
 
 
 def _event(row: Row[Any]) -> EventRow:

@@ -174,6 +174,7 @@ event = _table(
     _text("client_package"), _text("package_name"), _text("cause"), _text("actor"),
 )  # fmt: skip
 _E = event.c
+event_place = Index("event_place", _E.part, _E.place)
 event_indexes = (
     Index("event_client", _E.client, _E.ms, _E.part, _E.place),
     Index("event_type", _E.type, _E.ms, _E.part, _E.place),
@@ -206,5 +207,6 @@ LATE_INDEXES: tuple[Index, ...] = (
 """Those that building makes at its end: sorted at once, they cost a fraction."""
 EARLY_INDEXES: tuple[Index, ...] = (
     *account_indexes, client_package_indexes[0], *held_did_indexes, *package_indexes, rejected_indexes[2],
+    event_place,
 )  # fmt: skip
-"""Those that writing goes by."""
+"""Those that writing goes by, and listening to events."""

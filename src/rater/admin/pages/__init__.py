@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from rater.admin.office import Moved, PageHandler, Visit
+from rater.admin.office import Moved, PageHandler, StreamHandler, Visit
 from rater.admin.pages import (
     client_packages,
     clients,
+    events,
     explaining,
     lists,
+    live,
+    moving,
     package_form,
     packages,
     recycling,
@@ -48,7 +51,17 @@ PAGES = (
     PageHandler("GET", "/dids", "view", lists.dids),
     PageHandler("GET", "/rerate-jobs", "view", lists.rerate_jobs),
     PageHandler("GET", "/commands", "view", lists.commands),
+    PageHandler("GET", "/events", "view", events.events),
+    PageHandler("GET", "/events/{partition}/{offset}", "view", events.event),
+    PageHandler("GET", "/live", "view", live.live),
     PageHandler("GET", "/explain", "view", explaining.form),
     PageHandler("POST", "/explain", "view", explaining.what_if),
 )
 """All of them."""
+
+STREAMS = (
+    StreamHandler("/streams/live", "view", moving.live),
+    StreamHandler("/streams/events", "view", moving.events),
+    StreamHandler("/streams/clients/{id}", "view", moving.of_client),
+)
+"""What pages that move listen to."""

@@ -68,6 +68,7 @@ async def client_package(visit: Visit) -> Shown:
         {
             "use": use, "periods": periods, "client": held.state, "balance": held.balance,
             "spec": None if package is None else package.latest.spec, "actions": _fitting(visit, use),
+            "stream": f"/streams/clients/{part(use.client)}",
         },
     )  # fmt: skip
 

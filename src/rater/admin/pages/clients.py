@@ -7,6 +7,7 @@ import json
 from rater.admin.office import FRESH_S, Moved, Shown, Visit, now_ms
 from rater.admin.orders import Done, Order, Writing, new_key
 from rater.admin.pages.client_packages import balance_told
+from rater.admin.pages.listing import place_of
 from rater.admin.problems import Problem
 from rater.admin.shown import part
 from rater.core.commands.records import AdjustArgs
@@ -39,6 +40,7 @@ async def client(visit: Visit) -> Shown:
             "present": present[:_PACKAGES], "archive": archive[:_PACKAGES], "packages": len(uses),
             "shown": len(present[:_PACKAGES]) + len(archive[:_PACKAGES]), "archived": len(archive),
             "reseller": None if reseller is None else reseller.name,
+            "stream": f"/streams/clients/{part(of_id)}",
         },
     )  # fmt: skip
 
@@ -85,15 +87,11 @@ async def _page(
 
 async def transaction(visit: Visit) -> Shown:
     """Show a transaction in full, as it lies in the journal."""
-    partition, offset = visit.path["partition"], visit.path["offset"]
     at = visit.office.at
-    gone = Problem(404, f"there is no transaction at {at.topics.transactions}[{partition}] {offset}")
-    if not (partition.isdigit() and offset.isdigit()) or len(partition) > 6 or len(offset) > 18:  # noqa: PLR2004 - of Kafka's numbers
-        raise gone
-    if int(partition) >= at.topics.partitions:
-        raise gone
-    seen = await listed.text(at, at.topics.transactions, int(partition), int(offset))
+    place = place_of(visit, at.topics.partitions)
+    seen = None if place is None else await listed.text(at, at.topics.transactions, *place)
     found = None if seen is None or seen.value is None else published(seen, seen.value).transaction
     if found is None:
-        raise gone
+        where = f"{at.topics.transactions}[{visit.path['partition']}] {visit.path['offset']}"
+        raise Problem(404, f"there is no transaction at {where}")
     return Shown("transaction.html", {"one": found, "whole": json.dumps(found, indent=2, ensure_ascii=False)})

@@ -85,6 +85,16 @@ class Pager:
         }  # fmt: skip
 
 
+def place_of(visit: Visit, partitions: int) -> tuple[int, int] | None:
+    """Return partition and offset of a path; None: a topic of so many partitions has no such place."""
+    partition, offset = visit.path["partition"], visit.path["offset"]
+    if not (partition.isdecimal() and offset.isdecimal() and (partition + offset).isascii()):
+        return None
+    if len(partition) > 6 or len(offset) > 18 or int(partition) >= partitions:  # noqa: PLR2004 - of Kafka's numbers
+        return None
+    return int(partition), int(offset)
+
+
 def _number(visit: Visit, name: str, default: int) -> int:
     text = visit.query.get(name) or str(default)
     if not text.isascii() or not text.isdigit() or not 1 <= int(text[:20]) <= _PAGE_MAX:
