@@ -264,6 +264,13 @@ class ReasonBody(Struct, forbid_unknown_fields=True, kw_only=True):
     reason: ReasonText = ""
 
 
+class DidAssignBody(Struct, forbid_unknown_fields=True, kw_only=True):
+    """Who is to hold a number."""
+
+    account: Id
+    reason: ReasonText = ""
+
+
 class RecycleBody(Struct, forbid_unknown_fields=True, kw_only=True):
     """Which rejected records are sent again. late: also calls older than the duplicate window."""
 

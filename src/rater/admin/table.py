@@ -103,6 +103,14 @@ ROUTES = (
         requests.DidsQuery,
     ),
     Route(
+        "POST", f"{BASE}/dids/{{number}}/assign", "operate", writing.assign_did,
+        "Give a number to an account", Done, requests.Dry, requests.DidAssignBody,
+    ),
+    Route(
+        "POST", f"{BASE}/dids/{{number}}/release", "operate", writing.release_did,
+        "Take a number from whom holds it", Done, requests.Dry, requests.ReasonBody,
+    ),
+    Route(
         "GET", f"{BASE}/rerate-jobs", "view", reading.rerate_jobs, "List re-rating jobs", answers.JobList,
         requests.JobsQuery,
     ),

@@ -6,6 +6,7 @@ from rater.admin.office import Moved, PageHandler, Visit
 from rater.admin.pages import (
     client_packages,
     clients,
+    dids,
     explaining,
     lists,
     package_form,
@@ -46,6 +47,10 @@ PAGES = (
     PageHandler("GET", "/rejected/recycle", "operate", recycling.look),
     PageHandler("POST", "/rejected/recycle", "operate", recycling.recycle),
     PageHandler("GET", "/dids", "view", lists.dids),
+    PageHandler("GET", "/assign-did", "operate", dids.assign_form),
+    PageHandler("POST", "/assign-did", "operate", dids.assign),
+    PageHandler("GET", "/dids/{number}/release", "operate", dids.look),
+    PageHandler("POST", "/dids/{number}/release", "operate", dids.release),
     PageHandler("GET", "/rerate-jobs", "view", lists.rerate_jobs),
     PageHandler("GET", "/commands", "view", lists.commands),
     PageHandler("GET", "/explain", "view", explaining.form),
