@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rater.admin.access import Attempts, Role, Session, Sessions, Tokens, User
+from rater.admin.deck_imports import DeckImports
 from rater.admin.orders import Orders
+from rater.admin.uploads import Upload
 from rater.config import Settings
 from rater.core.periods import canonical_when, when_ms, zone_of
 from rater.core.sources.source_map import SourceMap
@@ -34,6 +36,7 @@ class Office:
     sources: Mapping[str, str]
     sessions: Sessions = field(default_factory=Sessions)
     attempts: Attempts = field(default_factory=Attempts)
+    imports: DeckImports = field(default_factory=DeckImports)
 
     def not_ready(self) -> list[str]:
         """Return why this process does not do its work, nothing when it does."""
@@ -42,7 +45,7 @@ class Office:
 
 
 class Call(NamedTuple):
-    """A request to the API. query, body: as its route says. key: of `Idempotency-Key`."""
+    """A request to the API. query, body: as its route says; a file is bytes. key: of `Idempotency-Key`."""
 
     office: Office
     user: User
@@ -53,7 +56,10 @@ class Call(NamedTuple):
 
 
 class Visit(NamedTuple):
-    """A request for a page. query, form: the first value of each name; every: all values of the query."""
+    """A request for a page. query, form: the first value of each name; every: all values of the query.
+
+    upload: the file of a form that takes one; None: none was chosen.
+    """
 
     office: Office
     session: Session
@@ -62,6 +68,7 @@ class Visit(NamedTuple):
     form: Mapping[str, str]
     every: Mapping[str, list[str]]
     url: str
+    upload: Upload | None = None
 
     @property
     def user(self) -> User:
@@ -85,12 +92,13 @@ class Moved(NamedTuple):
 
 
 class PageHandler(NamedTuple):
-    """A page of the console, or a form that is sent to it."""
+    """A page of the console, or a form that is sent to it. takes_file: the form has one."""
 
     method: str
     path: str
     role: Role
     handler: Callable[[Visit], Awaitable[Shown | Moved]]
+    takes_file: bool = False
 
 
 def now_ms() -> int:

@@ -266,7 +266,7 @@ class Orders:
             loaded = await loader.load_rows(plan.edit.rows, expected=plan.version, do=plan.edit.do)
         if isinstance(loaded, list):
             raise of_faults(loaded)
-        _check_loaded(loaded)
+        check_loaded(loaded)
         done.catalog = loaded.version
         return done
 
@@ -343,7 +343,8 @@ def _fields(change: PackageChange) -> list[FieldChange]:
     ]
 
 
-def _check_loaded(loaded: Loaded) -> None:
+def check_loaded(loaded: Loaded) -> None:
+    """Raise Problem where a load was refused, or nobody carried it out."""
     if loaded.refused:
         raise Problem(409, "; ".join(loaded.refused))
     if not loaded.applied:

@@ -24,6 +24,7 @@ from rater.admin.reading import of_page
 from rater.admin.rendering import Site, static_files
 from rater.admin.routes import Route, read_body, read_query
 from rater.admin.table import ROUTES
+from rater.admin.uploads import read_file, read_form
 from rater.errors import Halt
 from rater.metrics import Metrics
 from rater.readmodel.asked import WrongAskedError
@@ -140,7 +141,10 @@ class AdminServer:
             if not user.may(route.role):
                 raise not_for(user, route.role)
             query = read_query({name: request.query.getall(name) for name in request.query}, route.query)
-            body = read_body(await _body(request), request.content_type, route)
+            if route.file:
+                body: Any = await read_file(request)
+            else:
+                body = read_body(await _body(request), request.content_type, route)
             call = Call(self._office, user, request.match_info, query, body, _key(request, route, query))
             return _json(await route.handler(call))
 
@@ -171,10 +175,17 @@ class AdminServer:
                 return _moved(f"/login?next={quote(str(request.rel_url), safe='')}")
             if not session.user.may(page.role):
                 raise not_for(session.user, page.role)
-            form = await self._form(request, session) if request.method == "POST" else {}
+            form, upload = dict[str, str](), None
+            if page.takes_file:
+                _check_origin(request)
+                form, upload = await read_form(request, lambda given: _check_form(given, session))
+                _check_form(form, session)
+            elif request.method == "POST":
+                form = await self._form(request, session)
             every = {name: request.query.getall(name) for name in request.query}
             first = {name: values[0] for name, values in every.items()}
-            visit = Visit(self._office, session, request.match_info, first, form, every, str(request.rel_url))
+            url, path = str(request.rel_url), request.match_info
+            visit = Visit(self._office, session, path, first, form, every, url, upload)
             found = await page.handler(visit)
             if isinstance(found, Moved):
                 if found.notice is not None:
@@ -191,10 +202,7 @@ class AdminServer:
         """Return what a form of ours says. Raises Problem for one that is not of ours."""
         _check_origin(request)
         given = await _post(request)
-        if not secrets.compare_digest(given.get("csrf", "").encode(), session.csrf.encode()):
-            raise Problem(
-                403, "this form is not of your session: open the page again, and send it from there"
-            )
+        _check_form(given, session)
         return given
 
     def _session(self, request: web.Request) -> Session | None:
@@ -286,6 +294,12 @@ async def _post(request: web.Request) -> dict[str, str]:
         if isinstance(value, str):
             given.setdefault(name, value)
     return given
+
+
+def _check_form(given: dict[str, str], session: Session) -> None:
+    """Refuse what is not of a page of this session."""
+    if not secrets.compare_digest(given.get("csrf", "").encode(), session.csrf.encode()):
+        raise Problem(403, "this form is not of your session: open the page again, and send it from there")
 
 
 def _check_origin(request: web.Request) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from rater.admin import answers, reading, requests, writing
+from rater.admin import answers, rates, reading, requests, writing
+from rater.admin.deck_imports import DeckDone
 from rater.admin.orders import Done, PackageDone
 from rater.admin.routes import Route
 
@@ -109,6 +110,18 @@ ROUTES = (
     Route(
         "POST", f"{BASE}/dids/{{number}}/release", "operate", writing.release_did,
         "Take a number from whom holds it", Done, requests.Dry, requests.ReasonBody,
+    ),
+    Route(
+        "GET", f"{BASE}/rate-tables", "view", rates.rate_tables, "List rate tables", answers.RateTableList,
+        requests.RateTablesQuery,
+    ),
+    Route(
+        "GET", f"{BASE}/rate-tables/{{id}}/rates", "view", rates.rates, "List the rates of a table",
+        answers.RateList, requests.RatesQuery,
+    ),
+    Route(
+        "POST", f"{BASE}/rate-tables/{{id}}/import", "administer", rates.import_deck,
+        "Import a carrier's deck into a rate table", DeckDone, requests.DeckQuery, file=True,
     ),
     Route(
         "GET", f"{BASE}/rerate-jobs", "view", reading.rerate_jobs, "List re-rating jobs", answers.JobList,

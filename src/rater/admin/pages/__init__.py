@@ -11,6 +11,7 @@ from rater.admin.pages import (
     lists,
     package_form,
     packages,
+    rates,
     recycling,
 )
 
@@ -47,6 +48,12 @@ PAGES = (
     PageHandler("GET", "/rejected/recycle", "operate", recycling.look),
     PageHandler("POST", "/rejected/recycle", "operate", recycling.recycle),
     PageHandler("GET", "/dids", "view", lists.dids),
+    PageHandler("GET", "/rate-tables", "view", rates.tables),
+    PageHandler("GET", "/rate-tables/{id}", "view", rates.table),
+    PageHandler("GET", "/import-deck", "administer", rates.form),
+    PageHandler("POST", "/import-deck", "administer", rates.send, takes_file=True),
+    PageHandler("GET", "/import-deck/{id}", "administer", rates.look),
+    PageHandler("POST", "/import-deck/{id}", "administer", rates.load),
     PageHandler("GET", "/assign-did", "operate", dids.assign_form),
     PageHandler("POST", "/assign-did", "operate", dids.assign),
     PageHandler("GET", "/dids/{number}/release", "operate", dids.look),
