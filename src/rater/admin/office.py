@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rater.admin.access import Attempts, Role, Session, Sessions, Tokens, User
+from rater.admin.access import Attempts, Notice, Role, Session, Sessions, Tokens, User
 from rater.admin.deck_imports import DeckImports
 from rater.admin.orders import Orders
+from rater.admin.rerates import Rerates
 from rater.admin.uploads import Upload
 from rater.config import Settings
 from rater.core.periods import canonical_when, when_ms, zone_of
@@ -31,6 +32,7 @@ class Office:
     at: Connections
     model: ReadModel
     orders: Orders
+    rerates: Rerates
     maps: Mapping[str, SourceMap]
     tokens: Tokens
     sources: Mapping[str, str]
@@ -85,10 +87,10 @@ class Shown(NamedTuple):
 
 
 class Moved(NamedTuple):
-    """Where to go on. notice: told there."""
+    """Where to go on. notice: told there, maybe with a link."""
 
     url: str
-    notice: str | None = None
+    notice: str | Notice | None = None
 
 
 class PageHandler(NamedTuple):

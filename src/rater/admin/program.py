@@ -14,6 +14,7 @@ from rater import app
 from rater.admin.access import Tokens
 from rater.admin.office import Office, read_tokens
 from rater.admin.orders import Orders
+from rater.admin.rerates import Rerates
 from rater.admin.server import AdminServer
 from rater.config import Settings
 from rater.errors import Halt
@@ -40,10 +41,14 @@ async def serving(settings: Settings, tokens: Tokens | None = None) -> AsyncIter
             raise Halt("\n".join(problems))
         model = await stack.enter_async_context(app.read_model(settings, metrics))
         sources = {source.topic: name for name, source in settings.all_sources().items()}
-        office = Office(settings, at, model, Orders(settings, at, model), maps, known, sources)
+        rerates = Rerates(settings, at, model)
+        orders = Orders(settings, at, model)
+        office = Office(settings, at, model, orders, rerates, maps, known, sources)
         server = AdminServer(office, metrics)
         port = await server.start(settings.admin.host, settings.admin.port)
+        stack.push_async_callback(rerates.close)
         stack.push_async_callback(server.stop)
+        await rerates.resume()
         yield port
 
 

@@ -15,7 +15,6 @@ from rater.admin.answers import (
     DidList,
     ExplainedRows,
     HealthRow,
-    JobList,
     PackageDetails,
     PackageList,
     RejectedList,
@@ -30,7 +29,6 @@ from rater.admin.telling import (
     client_row,
     command_row,
     details,
-    job_row,
     number_row,
     package_details,
     package_row,
@@ -157,12 +155,6 @@ async def dids(call: Call) -> DidList:
     wanted = asked.Dids(number=query.number, tag=query.tag, client=query.client, state=query.state)
     found = await call.office.model.dids(wanted, page(query))
     return DidList(rows=list(map(number_row, found.rows)), **_counted(found))
-
-
-async def rerate_jobs(call: Call) -> JobList:
-    """List re-rating jobs."""
-    found = await call.office.model.jobs(asked.Jobs(open=call.query.open), page(call.query))
-    return JobList(rows=list(map(job_row, found.rows)), **_counted(found))
 
 
 async def explain(call: Call) -> ExplainedRows:

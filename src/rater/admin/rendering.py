@@ -8,7 +8,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from rater.admin import shown
-from rater.admin.access import Session
+from rater.admin.access import Notice, Session
 from rater.admin.office import Shown, now_ms
 
 _KINDS = {".css": "text/css", ".svg": "image/svg+xml"}
@@ -27,7 +27,7 @@ class Site:
 
     def page(self, page: Shown, session: Session | None, state: Any = None) -> str:
         """Return a page for who is logged in (None: nobody). state: of the read model."""
-        notices: list[str] = []
+        notices: list[Notice] = []
         if session is not None:
             notices, session.notice = session.notice, []
         template = self._templates.get_template(page.template)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, field
 
 from rater.core.amounts import QUANTITY_MAX
 from rater.core.catalog.specs import (
@@ -137,6 +137,23 @@ class JobsQuery(Paged, forbid_unknown_fields=True, kw_only=True):
     """Which re-rating jobs, the newest first. open: whether they have begun somewhere and not ended."""
 
     open: bool | None = None
+
+
+class RowsQuery(Struct, forbid_unknown_fields=True, kw_only=True):
+    """How many of the first clients, and of the first transactions, are told."""
+
+    rows: Rows = 100
+
+
+class RerateBody(Struct, forbid_unknown_fields=True, kw_only=True):
+    """Which calls are rated again: of some clients or (all) every one; of codes that begin so."""
+
+    clients: list[Id] = []
+    all: bool = False
+    from_: Instant = field(name="from")
+    to: Instant
+    code: Annotated[str, Meta(pattern=r"^[0-9]{0,64}$")] = ""
+    reason: ReasonText = ""
 
 
 class ExplainQuery(Struct, forbid_unknown_fields=True, kw_only=True):

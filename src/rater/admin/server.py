@@ -15,7 +15,7 @@ from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from rater.admin import openapi
-from rater.admin.access import SESSION_S, Session, User
+from rater.admin.access import SESSION_S, Notice, Session, User
 from rater.admin.office import Call, Moved, Office, PageHandler, Shown, Visit
 from rater.admin.orders import check_key, new_key
 from rater.admin.pages import PAGES
@@ -189,7 +189,8 @@ class AdminServer:
             found = await page.handler(visit)
             if isinstance(found, Moved):
                 if found.notice is not None:
-                    session.notice.append(found.notice)
+                    notice = found.notice if isinstance(found.notice, Notice) else Notice(found.notice)
+                    session.notice.append(notice)
                 return _moved(found.url)
             return _html(self._site.page(found, session, await self._age()), found.status)
 

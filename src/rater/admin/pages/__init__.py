@@ -13,6 +13,7 @@ from rater.admin.pages import (
     packages,
     rates,
     recycling,
+    rerating,
 )
 
 
@@ -58,7 +59,11 @@ PAGES = (
     PageHandler("POST", "/assign-did", "operate", dids.assign),
     PageHandler("GET", "/dids/{number}/release", "operate", dids.look),
     PageHandler("POST", "/dids/{number}/release", "operate", dids.release),
-    PageHandler("GET", "/rerate-jobs", "view", lists.rerate_jobs),
+    PageHandler("GET", "/rerate-jobs", "view", rerating.jobs),
+    PageHandler("GET", "/rerate", "operate", rerating.form),
+    PageHandler("POST", "/rerate", "operate", rerating.ask),
+    PageHandler("GET", "/rerate-jobs/{id}", "view", rerating.job),
+    PageHandler("POST", "/rerate-jobs/{id}/{action}", "operate", rerating.act),
     PageHandler("GET", "/commands", "view", lists.commands),
     PageHandler("GET", "/explain", "view", explaining.form),
     PageHandler("POST", "/explain", "view", explaining.what_if),
