@@ -32,7 +32,7 @@ CLIENTS = 12
 """Clients "c1" … for tests that change one; "42" is looked at, "43" has no money."""
 
 TABLES = 8
-"""Rate tables "carrier/1" … for tests that change one; by it client "r1" … is rated, of account "sip-r1" …."""
+"""Rate tables "carrier/1" … for tests that change one; client "r1" (account "sip-r1") … is rated by it."""
 
 CATALOG: dict[str, Any] = {
     "currencies": {"base": "USD", "rates": {"EUR": "1.08"}},

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
 from aiohttp import BodyPartReader, web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from rater.admin.problems import Problem
 
@@ -17,6 +18,10 @@ READ_S = 100.0
 _FIELD_BYTES_MAX = 20_000
 _PARTS_MAX = 50
 _CHUNK_BYTES = 256 << 10
+
+
+_MALFORMED = (ValueError, AssertionError, RuntimeError, TypeError, LookupError, HttpProcessingError)
+"""What aiohttp raises of a multipart body that is none."""
 
 
 class Upload(NamedTuple):
@@ -75,7 +80,7 @@ async def read_form(
                 raise _no_form()
     except TimeoutError:
         raise _too_slow() from None
-    except (ValueError, AssertionError, RuntimeError, web.HTTPException) as error:
+    except _MALFORMED as error:
         raise _no_form() from error
     return fields, upload
 

@@ -19,6 +19,7 @@ _FIELDS = ("client", "all", "from", "to", "code", "reason")
 _REFRESH_S = 2
 _RUNS: dict[str, Run] = {"preview": "preview", "apply": "apply", "give-up": "give_up"}
 _TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d)(:\d\d)?")
+_FRACTION = re.compile(r"(\.0+)?Z$")
 _DIGITS_MAX = 64
 
 
@@ -91,7 +92,7 @@ def _form_page(values: dict[str, str], problem: Problem | None = None) -> Shown:
 
 def _local(text: str) -> str:
     """Return an instant in UTC as the form takes it."""
-    return f"{text}T00:00" if re.fullmatch(r"\d{4}-\d\d-\d\d", text) else text.removesuffix("Z")
+    return f"{text}T00:00" if re.fullmatch(r"\d{4}-\d\d-\d\d", text) else _FRACTION.sub("", text)
 
 
 def _job_page(visit: Visit, problem: Problem | None = None) -> Shown:
