@@ -29,6 +29,13 @@ PICTURES = {
     "pending-charges": "/pending-charges",
     "rejected": "/rejected",
     "recycle": "/rejected/recycle?preview=1",
+    "rate-tables": "/rate-tables",
+    "rate-table": "/rate-tables/retail?code=380441234567",
+    "import-deck": "/import-deck?table=retail",
+    "rerate": "/rerate?client=42&from=2026-11-01&to=2026-12-01",
+    "rerate-jobs": "/rerate-jobs",
+    "dids": "/dids",
+    "assign-did": "/assign-did?number=380441112207&account=sip-r1&preview=1",
     "audit": "/commands",
     "error": "/clients/nobody",
 }

@@ -31,6 +31,9 @@ BOLD = "<b>Bold</b> & \"quoted\" 'name'"
 CLIENTS = 12
 """Clients "c1" … for tests that change one; "42" is looked at, "43" has no money."""
 
+SEEN = 6
+"""Clients "w1" … of accounts "sip-w1" … for tests in a browser; "w3" has no money."""
+
 TABLES = 8
 """Rate tables "carrier/1" … for tests that change one; client "r1" (account "sip-r1") … is rated by it."""
 
@@ -92,6 +95,13 @@ CATALOG: dict[str, Any] = {
                 "rate_tables": {"orig": {"calls": f"carrier/{n}"}}, "accounts": [{"id": f"sip-r{n}"}],
             }
             for n in range(1, TABLES + 1)
+        ),
+        *(
+            {
+                "id": f"w{n}", "name": f"Seen {n}", "reseller": "1", "currency": "USD",
+                "balance": "1.00" if n == 3 else "100.00", "accounts": [{"id": f"sip-w{n}"}],
+            }
+            for n in range(1, SEEN + 1)
         ),
     ],
     "dids": [{"number": f"38044111220{n}", "tags": ["kyiv"]} for n in range(8)],

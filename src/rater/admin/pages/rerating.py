@@ -32,7 +32,7 @@ async def jobs(visit: Visit) -> Shown:
     asked = [asked_job(one, folder) for one, folder in visit.office.rerates.jobs()]
     return Shown(
         "rerate_jobs.html",
-        {"found": found, "pager": pager.told(found), "asked": asked, "here": {one.job for one in asked}},
+        {"found": found, "pager": pager.told(found), "asked": asked, "known": {one.job for one in asked}},
     )  # fmt: skip
 
 
