@@ -316,12 +316,7 @@ async def sender(settings: Settings, progress: Callable[[str], None]) -> AsyncIt
 
 @asynccontextmanager
 async def rerating(
-    settings: Settings,
-    run: str,
-    progress: Callable[[str], None],
-    *,
-    applies: bool,
-    actor: str | None = None,
+    settings: Settings, run: str, progress: Callable[[str], None], *, applies: bool, actor: str | None = None
 ) -> AsyncIterator[tuple[Sources, JobCommands | None]]:
     """Connect what a re-rating job reads and, where it applies, sends by; close it in the end.
 
@@ -340,8 +335,7 @@ async def rerating(
     if catalog is None:
         raise Halt("there is no catalog yet; load one by `rater load`")
     async with opened_store(settings) as store:
-        who = user() if actor is None else actor
-        commands = JobCommands(client, topics, settings.redis.buckets, run, who, progress)
+        commands = JobCommands(client, topics, settings.redis.buckets, run, actor or user(), progress)
         try:
             if applies:
                 await commands.open()

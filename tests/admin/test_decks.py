@@ -46,7 +46,9 @@ async def test_rates_are_listed_and_found(visitor: Visitor, api: Api) -> None:
     assert "retail USD a-z 2 2" in visitor.text
     await visitor.get("/rate-tables/retail?code=380441234567")
     assert "is rated now by code 38044 (Ukraine Kiev), 0.06 USD" in visitor.text
-    assert "No code of the table begins so." in visitor.text
+    assert "38044 Ukraine Kiev 0.06 USD" in visitor.text
+    await visitor.get("/rate-tables/retail?code=4")
+    assert "by none of this table" in visitor.text
     await visitor.get("/rate-tables/carrier%2F8?code=38")
     assert "0.10 USD" in visitor.text
     _, first = await api.ask("GET", "/rate-tables/retail/rates?rows=1")

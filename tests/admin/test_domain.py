@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import time
 import urllib.request
@@ -12,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from admin.browser import browser
+from admin.browser import WIDTHS, browser
 from admin.conftest import BOLD, DEADLINE_S, TOKENS, Console
 
 pytestmark = [pytest.mark.kafka, pytest.mark.browser]
@@ -105,16 +106,16 @@ CHOICES = {
 FLAGS = ("fees_include_taxes", "align_to_payment_terms", "full_charge", "charge_on_event")
 ROWS = {
     "fees": [
-        {"type": "activation", "name": "Set-up", "rate": "2.50", "note": "<b>once</b>"},
+        {"type": "activation", "name": "Set-up", "rate": "2.5", "note": "<b>once</b>"},
         {"type": "subscription", "name": "Monthly", "rate": "9.99", "note": ""},
     ],
     "limits": [
         {"type": "volume", "service": "calls", "code": "380*", "limit": "100", "id": "m", "exclude": "38066*",
          "min_call": "5", "per_call_max": "600", "rollover": "10"},
-        {"type": "money", "service": "calls", "code_deck": "a-z", "code_name": "USA", "limit": "3.50",
+        {"type": "money", "service": "calls", "code_deck": "a-z", "code_name": "USA", "limit": "3.5",
          "id": "b"},
     ],
-    "discounts": [{"activation_count": "3", "discount": "1.00"}],
+    "discounts": [{"activation_count": "3", "discount": "1"}],
     "did_limits": [{"quantity": "2", "allowed_tags": "kyiv, lviv", "on_hold_days": "5"}],
 }  # fmt: skip
 CHOSEN = {"type", "service", "code_deck"}
@@ -349,7 +350,7 @@ def test_two_edit_the_same_client_package(page: Any, other: Any) -> None:
     other.wait_for_url(url)
     page.click("button:has-text('Change it')")
     assert "was changed meanwhile" in page.inner_text(".note.bad")
-    page.click("text=Look at it again")
+    page.click("a:has-text('Look at it again')")
     page.wait_for_url(url)
     assert facts(page)["End date"].startswith("2096-01-01")
 
@@ -465,6 +466,7 @@ def test_a_deck_and_the_re_rate_behind_it(page: Any, console: Console) -> None:
     page.click("text=What would it change?")
     page.wait_for_url("**/import-deck/*")
     assert "1 dearer" in said(page)
+    pictured(page, "deck")
     page.click("button:has-text('Load it')")
     page.wait_for_url("**/rate-tables/carrier%2F5")
     assert "0.25 USD" in said(page)
@@ -474,11 +476,21 @@ def test_a_deck_and_the_re_rate_behind_it(page: Any, console: Console) -> None:
     page.click("button:has-text('What would change?')")
     page.wait_for_url("**/rerate-jobs/*")
     page.wait_for_selector("text=2 would change", timeout=60_000)
+    pictured(page, "rerate-job")
     page.click("button:has-text('Apply it')")
     page.wait_for_selector("text=What was published", timeout=60_000)
     assert asked(console, "/clients/r5")["client"]["balance"] == "99.5"
     page.goto("/rerate-jobs")
     assert page.locator(".tag", has_text="done").count() >= 1
+
+
+def pictured(page: Any, name: str) -> None:
+    """Write pictures of a page, wide and narrow, where RATER_PICTURES says a folder."""
+    folder = os.environ.get("RATER_PICTURES")
+    for of_width, width in WIDTHS.items() if folder else ():
+        page.set_viewport_size({"width": width, "height": 900})
+        page.screenshot(path=f"{folder}/{name}-{of_width}.png", full_page=True)
+    page.set_viewport_size({"width": WIDTHS["wide"], "height": 900})
 
 
 def until(console: Console, path: str, rows: int) -> None:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from msgspec import Struct, field
+from msgspec import Struct
 
-from rater.admin.rerate_files import Found, State
 from rater.core.catalog.specs import Status, Tables
 from rater.core.kinds import ClientPackageState, ClientPackageStatus
-from rater.queries.rate_tables import RateState
 
 
 class LimitRow(Struct, kw_only=True):
@@ -293,140 +291,16 @@ class NumberRow(Struct, kw_only=True):
     hold_until: str | None
 
 
-class JobRow(Struct, kw_only=True):
-    """A re-rating job. `from`, `to`: of calls. clients: at which it has begun; done, given_up: at how many.
-
-    calls, changed: of clients at which it is done.
-    """
-
-    job: str
-    from_: str = field(name="from")
-    to: str
-    started: str
-    last: str
-    clients: int
-    done: int
-    given_up: int
-    calls: int
-    changed: int
-
-
 class DidList(Counted, kw_only=True):
     """A page of numbers."""
 
     rows: list[NumberRow]
 
 
-class AskedJob(Struct, kw_only=True):
-    """A re-rating job that was asked for here. clients null: all. read, of: records of the journal.
-
-    clients_done, changed: what its last run has worked out by now.
-    """
-
-    job: str
-    state: State
-    by: str
-    asked: str
-    clients: list[str] | None
-    from_: str = field(name="from")
-    to: str
-    code: str
-    reason: str
-    read: int
-    of: int
-    clients_done: int
-    changed: int
-
-
-class JobClient(Struct, kw_only=True):
-    """What a run found of a client. Volumes: counting units. wider: a window of whole periods, null: none."""
-
-    client: str
-    calls: int
-    changed: int
-    volume_before: int
-    volume_after: int
-    amount_before: str
-    amount_after: str
-    currency: str
-    wider: dict[str, str] | None
-
-
-class JobTransaction(Struct, kw_only=True):
-    """A transaction that changes; null: there is none, before or after."""
-
-    transaction: str
-    revision: int
-    amount_before: str | None
-    amount_after: str | None
-
-
-class JobRun(Struct, kw_only=True):
-    """What a run found: sums of all, the first clients and transactions. Null where it has not ended."""
-
-    found: Found | None
-    clients: list[JobClient]
-    transactions: list[JobTransaction]
-
-
-class JobDetails(Struct, kw_only=True):
-    """A re-rating job with what its preview showed, and what was published; null: it was not begun."""
-
-    job: AskedJob
-    preview: JobRun | None
-    applied: JobRun | None
-
-
-class JobList(Counted, kw_only=True):
-    """A page of re-rating jobs, as the journal tells of them; asked: those that were asked for here."""
-
-    rows: list[JobRow]
-    asked: list[AskedJob]
-
-
 class CommandList(Counted, kw_only=True):
     """A page of commands."""
 
     rows: list[CommandRow]
-
-
-class RateTableRow(Struct, kw_only=True):
-    """A rate table. codes: how many it has; rows: of all of them, one for each date."""
-
-    name: str
-    currency: str
-    code_deck: str | None
-    codes: int
-    rows: int
-
-
-class RateAnswer(Struct, kw_only=True):
-    """A row of a rate table. price, setup_fee: decimals; the others in counting units. from null: always."""
-
-    code: str
-    name: str | None
-    state: RateState
-    from_: str | None = field(name="from")
-    to: str | None
-    price: str
-    setup_fee: str
-    min_time: int
-    interval: int
-    grace_time: int
-
-
-class RateTableList(Counted, kw_only=True):
-    """A page of rate tables."""
-
-    rows: list[RateTableRow]
-
-
-class RateList(Counted, kw_only=True):
-    """A page of a rate table's rows; total: codes. rated_by: what rates the number that was asked for now."""
-
-    table: RateTableRow
-    rated_by: RateAnswer | None
-    rows: list[RateAnswer]
 
 
 class RecycleDone(Struct, kw_only=True):

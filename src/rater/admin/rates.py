@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import msgspec
 
-from rater.admin.answers import RateAnswer, RateList, RateTableList, RateTableRow
 from rater.admin.deck_imports import DeckAsked, DeckDone
 from rater.admin.deck_imports import import_deck as carried_out
 from rater.admin.office import Call, now_ms
 from rater.admin.orders import Writing
 from rater.admin.problems import wrong
+from rater.admin.rate_answers import RateAnswer, RateList, RateTableList, RateTableRow
 from rater.admin.reading import page
 from rater.admin.telling import instant
 from rater.admin.uploads import Upload

@@ -6,7 +6,7 @@ import hashlib
 
 import msgspec
 
-from rater.admin.answers import AskedJob, JobClient, JobDetails, JobList, JobRun, JobTransaction
+from rater.admin.job_answers import AskedJob, JobClient, JobDetails, JobList, JobRun, JobTransaction
 from rater.admin.office import Call, Office, now_ms
 from rater.admin.problems import wrong
 from rater.admin.reading import between, page

@@ -15,7 +15,6 @@ from rater.admin.answers import (
     CommandRow,
     DidRow,
     FeeRow,
-    JobRow,
     LimitRow,
     NumberRow,
     PackageDetails,
@@ -26,6 +25,7 @@ from rater.admin.answers import (
     TermsRow,
     TransactionRow,
 )
+from rater.admin.job_answers import JobRow
 from rater.core.amounts import format_micros
 from rater.core.instants import rfc3339
 from rater.queries.client_packages import ClientPackageUse

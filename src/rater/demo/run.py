@@ -222,11 +222,9 @@ async def _console(
     except ModuleNotFoundError as error:
         say(f"no console: it needs {error.name}, which is not installed: pip install 'rater[demo]'")
         return []
-    own = {
-        "RATER_ADMIN__PORT": str(CONSOLE_PORT if _is_free(CONSOLE_PORT) else 0),
-        "RATER_ADMIN__DATABASE": f"sqlite:///{folder / 'console.sqlite'}",
-        "RATER_ADMIN__JOBS_FOLDER": str(folder / "rerate-jobs"),
-    }
+    own = {"RATER_ADMIN__DATABASE": f"sqlite:///{folder / 'console.sqlite'}"}
+    own["RATER_ADMIN__PORT"] = str(CONSOLE_PORT if _is_free(CONSOLE_PORT) else 0)
+    own["RATER_ADMIN__JOBS_FOLDER"] = str(folder / "rerate-jobs")
     token = secrets.token_urlsafe(24)
     settings = _settings({**variables, **own})
     port = await stack.enter_async_context(serving(settings, Tokens([(User("demo", "administer"), token)])))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from msgspec.structs import replace
+
 from rater.admin.deck_imports import DeckAsked, DeckDone, import_deck, now_s
 from rater.admin.office import FRESH_S, Moved, Shown, Visit, now_ms
 from rater.admin.orders import Writing, new_key
@@ -34,6 +36,8 @@ async def table(visit: Visit) -> Shown:
         raise wrong("code", f"{code[:80]}: write digits, those that codes begin with or a number has")
     of, found = queries.rates(catalog, name, code, pager.page(), now_ms())
     by = None if code is None else queries.rated_by(catalog, name, code, now_ms())
+    if by is not None and not found.total:  # a number, which is longer than the codes
+        found = replace(found, rows=[by], total=1)
     return Shown("rate_table.html", {"table": of, "found": found, "pager": pager.told(found), "by": by})
 
 
