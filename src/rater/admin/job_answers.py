@@ -29,7 +29,7 @@ class JobRow(Struct, kw_only=True):
 class AskedJob(Struct, kw_only=True):
     """A re-rating job that was asked for here. clients null: all. read, of: records of the journal.
 
-    clients_done, changed: what its last run has worked out by now.
+    clients_done, changed: what its last run has worked out by now. said: what it told last; "": nothing.
     """
 
     job: str
@@ -45,6 +45,7 @@ class AskedJob(Struct, kw_only=True):
     of: int
     clients_done: int
     changed: int
+    said: str
 
 
 class JobClient(Struct, kw_only=True):

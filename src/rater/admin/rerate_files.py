@@ -34,6 +34,7 @@ State = Literal[
 ]
 ROWS_KEPT = 10_000
 """Clients, and transactions, of which a run keeps what it found; sums are of all."""
+_SAID_BYTES = 2000
 JOB = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 """A job's id, here."""
 
@@ -184,6 +185,14 @@ class RunFolder:
         except (OSError, ValueError):
             return None
         return pid if self.is_running() else None
+
+    def said(self) -> str:
+        """Return the last line that its process has told: that no worker answers, for example; "": none."""
+        try:
+            lines = (self.path / "log").read_bytes()[-_SAID_BYTES:].decode("utf-8", "replace").splitlines()
+        except OSError:
+            return ""
+        return next((line.strip() for line in reversed(lines) if line.strip()), "")
 
     def rows(self, name: Literal["clients", "transactions"], skip: int, count: int) -> list[dict[str, Any]]:
         """Return rows of what it found."""

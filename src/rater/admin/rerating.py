@@ -75,12 +75,13 @@ def asked_of(body: RerateBody, job: str, by: str) -> Asked:
 
 def asked_job(asked: Asked, folder: Folder) -> AskedJob:
     """Return a job as lists tell it."""
-    now = folder.last().progress()
+    last = folder.last()
+    now = last.progress()
     return AskedJob(
         job=asked.job, state=folder.state(), by=asked.by, asked=rfc3339(asked.at_ms),
         clients=None if asked.clients is None else list(asked.clients), from_=str(instant(asked.from_ms)),
         to=str(instant(asked.to_ms)), code=asked.code, reason=asked.reason, read=now.read, of=now.of,
-        clients_done=now.clients, changed=now.changed,
+        clients_done=now.clients, changed=now.changed, said=last.said(),
     )  # fmt: skip
 
 
