@@ -107,7 +107,7 @@ drill: engine
 # The console in a real Chromium, driven by Playwright (200 MB, with its own Node), and looked through by axe-core: both are kept
 # in .venv/browser. Chromium has to be installed (Debian: chromium). RATER_PICTURES=FOLDER keeps pictures of the main pages, at 1280 and 390 pixels.
 test-console: engine .venv/browser
-	RATER_BROWSER=.venv/browser $(BIN)/pytest tests/admin/test_browser.py $(PYTEST_ARGS)
+	RATER_BROWSER=.venv/browser $(BIN)/pytest tests/admin -m browser $(PYTEST_ARGS)
 
 # The API asked by schemathesis (94 MB, kept in .venv/schemathesis): some minutes. RATER_SCHEMATHESIS_EXAMPLES=100 for more of
 # each operation, RATER_SCHEMATHESIS_SEED=8 for others.

@@ -319,11 +319,11 @@ async def sender(settings: Settings, progress: Callable[[str], None]) -> AsyncIt
 
 @asynccontextmanager
 async def rerating(
-    settings: Settings, run: str, progress: Callable[[str], None], *, applies: bool
+    settings: Settings, run: str, progress: Callable[[str], None], *, applies: bool, actor: str | None = None
 ) -> AsyncIterator[tuple[Sources, JobCommands | None]]:
     """Connect what a re-rating job reads and, where it applies, sends by; close it in the end.
 
-    run: begins the ids of its commands. Raises as `load`.
+    run: begins the ids of its commands. actor: who asks, None: the user of this process. Raises as `load`.
     """
     client, topics = kafka_client(settings), topics_of(settings)
     maps, faults = open_maps(settings.sources)
@@ -337,7 +337,7 @@ async def rerating(
     if catalog is None:
         raise Halt("there is no catalog yet; load one by `rater load`")
     async with opened_store(settings) as store:
-        commands = JobCommands(client, topics, settings.redis.buckets, run, user(), progress)
+        commands = JobCommands(client, topics, settings.redis.buckets, run, actor or user(), progress)
         try:
             if applies:
                 await commands.open()

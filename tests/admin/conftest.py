@@ -37,6 +37,12 @@ WORKERS = 2
 CLIENTS = 14
 """Clients "c1" … for tests that change one; "42" is looked at, "43" has no money."""
 
+SEEN = 6
+"""Clients "w1" … of accounts "sip-w1" … for tests in a browser; "w3" has no money."""
+
+TABLES = 8
+"""Rate tables "carrier/1" … for tests that change one; client "r1" (account "sip-r1") … is rated by it."""
+
 CATALOG: dict[str, Any] = {
     "currencies": {"base": "USD", "rates": {"EUR": "1.08"}},
     "resellers": [{"id": "1", "name": "Main"}],
@@ -45,7 +51,14 @@ CATALOG: dict[str, Any] = {
         {
             "name": "retail", "currency": "USD", "code_deck": "a-z",
             "rates": [{"code": "380", "price": "0.10"}, {"code": "38044", "price": "0.06"}],
-        }
+        },
+        *(
+            {
+                "name": f"carrier/{n}", "currency": "USD",
+                "rates": [{"code": "380", "price": "0.10"}, {"code": "38044", "price": "0.06"}],
+            }
+            for n in range(1, TABLES + 1)
+        ),
     ],
     "tax_profiles": [{"name": "vat20", "taxes": [{"name": "VAT", "percent": "20"}]}],
     "packages": [
@@ -63,6 +76,10 @@ CATALOG: dict[str, Any] = {
         },
         {"id": "2", "name": BOLD, "type": "customer", "currency": "USD"},
         {"id": "old", "name": "Old", "type": "customer", "currency": "USD", "status": "disabled"},
+        {
+            "id": "did", "name": "Numbers", "type": "customer", "currency": "USD", "period": "1 month",
+            "did_limits": [{"quantity": 2, "allowed_tags": ["kyiv"]}],
+        },
     ],
     "clients": [
         {
@@ -78,8 +95,24 @@ CATALOG: dict[str, Any] = {
             }
             for n in range(1, CLIENTS + 1)
         ),
+        *(
+            {
+                "id": f"r{n}", "name": f"Rated {n}", "currency": "USD", "balance": "100.00",
+                "rate_tables": {"orig": {"calls": f"carrier/{n}"}}, "accounts": [{"id": f"sip-r{n}"}],
+            }
+            for n in range(1, TABLES + 1)
+        ),
+        *(
+            {
+                "id": f"w{n}", "name": f"Seen {n}", "reseller": "1", "currency": "USD",
+                "balance": "1.00" if n == 3 else "100.00", "accounts": [{"id": f"sip-w{n}"}],
+            }
+            for n in range(1, SEEN + 1)
+        ),
     ],
+    "dids": [{"number": f"38044111220{n}", "tags": ["kyiv"]} for n in range(8)],
     "client_packages": [
+        *({"id": f"did{n}", "client": f"r{n}", "package": "did"} for n in range(1, 3)),
         {"id": "cp42", "client": "42", "package": "1"},
         {"id": "cp43", "client": "43", "package": "1"},
     ],
@@ -107,7 +140,8 @@ class Console:
             f'[topics]\nprefix = "{prefix}."\npartitions = 2\nreplication_factor = 1\n'
             f'[admin]\nport = {port}\ndatabase = "sqlite:///{folder}/lists.sqlite"\n'
             f"workers = {json.dumps([*self.workers, self.nobody])}\n"
-            f"tokens = [{' '.join(rows)}]\n"
+            f'tokens = [{" ".join(rows)}]\njobs_folder = "{folder}/jobs"\n'
+            '[decks.full]\nkind = "full"\n'
             f'[admin.oidc]\nissuer = "{issuer}"\nclient_id = "{CLIENT}"\naudience = "{AUDIENCE}"\n'
             f'client_secret_file = "{folder}/client.secret"\nscopes = ["openid", "profile", "groups"]\n'
             f'redirect_url = "http://127.0.0.1:{port}/login/callback"\n'
@@ -132,6 +166,28 @@ class Console:
 
     def _program(self) -> list[str]:
         return [sys.executable, "-m", "rater", "--config", str(self.folder / "rater.toml")]
+
+    def calls(self, client: str, count: int, called: str = "380501234567") -> None:
+        """Send calls of 60 s of a client, of now."""
+        at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        path = self.folder / "more.jsonl"
+        rows = [
+            {
+                "id": f"{client}-{uuid4().hex[:8]}", "called": called, "duration_ms": 60_000,
+                "answered_at": at, "orig": {"client": client},
+            }
+            for _ in range(count)
+        ]  # fmt: skip
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        self.rater("ingest", str(path), "--source", "default")
+
+    def restart_admin(self) -> None:
+        """Kill `rater admin` (SIGKILL), and start it again."""
+        admin = self._processes.pop()
+        admin.kill()
+        admin.wait()
+        self.begin("admin")
+        self.wait_for_address()
 
     def wait_for_address(self) -> None:
         """Wait until `rater admin` says where it listens."""

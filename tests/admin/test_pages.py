@@ -24,7 +24,9 @@ PAGES = (
     "/clients/42/adjust", "/clients/42/adjust?amount=5", "/transactions",
     "/transactions?client=42&type=usage",
     "/pending-charges", "/rejected", "/rejected/recycle", "/rejected/recycle?preview=1",
-    "/dids", "/dids?state=free", "/rerate-jobs", "/rerate-jobs?open=yes", "/explain",
+    "/dids", "/dids?state=free", "/assign-did", "/assign-did?client=42", "/rate-tables",
+    "/rate-tables/retail", "/rate-tables/retail?code=38", "/import-deck?table=retail", "/rerate",
+    "/rerate-jobs", "/rerate-jobs?open=yes", "/explain",
     "/explain?id=default/call-0", "/commands", "/commands?actor=anna",
     "/events", "/events?client=42&type=activated", "/events?since=2026-01-01&until=2027-01-01", "/live",
 )  # fmt: skip

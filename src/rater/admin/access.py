@@ -101,6 +101,14 @@ class Attempts:
         return int(ATTEMPTS_S - (now_s - times[0])) + 1
 
 
+class Notice(NamedTuple):
+    """What the next page tells, once. url, link: where one may go on, and what is said of it."""
+
+    text: str
+    url: str | None = None
+    link: str = ""
+
+
 @dataclass
 class Session:
     """A login of the console. csrf: stands in each of its forms. notice: told by the next page, once.
@@ -112,7 +120,7 @@ class Session:
     user: User
     csrf: str
     seen_s: float
-    notice: list[str] = field(default_factory=list)
+    notice: list[Notice] = field(default_factory=list)
     until_s: float | None = None
 
 

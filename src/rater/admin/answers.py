@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from msgspec import Struct, field
+from msgspec import Struct
 
 from rater.admin.figures import Sums
 from rater.core.catalog.specs import Status, Tables
@@ -344,34 +344,10 @@ class NumberRow(Struct, kw_only=True):
     hold_until: str | None
 
 
-class JobRow(Struct, kw_only=True):
-    """A re-rating job. `from`, `to`: of calls. clients: at which it has begun; done, given_up: at how many.
-
-    calls, changed: of clients at which it is done.
-    """
-
-    job: str
-    from_: str = field(name="from")
-    to: str
-    started: str
-    last: str
-    clients: int
-    done: int
-    given_up: int
-    calls: int
-    changed: int
-
-
 class DidList(Counted, kw_only=True):
     """A page of numbers."""
 
     rows: list[NumberRow]
-
-
-class JobList(Counted, kw_only=True):
-    """A page of re-rating jobs."""
-
-    rows: list[JobRow]
 
 
 class CommandList(Counted, kw_only=True):

@@ -8,11 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rater.admin.access import Attempts, Logins, Role, Session, Sessions, Tokens, User
+from rater.admin.access import Attempts, Logins, Notice, Role, Session, Sessions, Tokens, User
+from rater.admin.deck_imports import DeckImports
 from rater.admin.oidc import Issuer
 from rater.admin.orders import Orders
 from rater.admin.problems import Problem
+from rater.admin.rerates import Rerates
 from rater.admin.scraping import Scraping
+from rater.admin.uploads import Upload
 from rater.config import Settings
 from rater.core.periods import canonical_when, when_ms, zone_of
 from rater.core.sources.source_map import SourceMap
@@ -35,6 +38,7 @@ class Office:
     at: Connections
     model: ReadModel
     orders: Orders
+    rerates: Rerates
     maps: Mapping[str, SourceMap]
     tokens: Tokens
     sources: Mapping[str, str]
@@ -43,6 +47,7 @@ class Office:
     sessions: Sessions = field(default_factory=Sessions)
     logins: Logins = field(default_factory=Logins)
     attempts: Attempts = field(default_factory=Attempts)
+    imports: DeckImports = field(default_factory=DeckImports)
 
     @property
     def known_issuer(self) -> Issuer:
@@ -78,7 +83,7 @@ class Office:
 
 
 class Call(NamedTuple):
-    """A request to the API. query, body: as its route says. key: of `Idempotency-Key`."""
+    """A request to the API. query, body: as its route says; a file is bytes. key: of `Idempotency-Key`."""
 
     office: Office
     user: User
@@ -89,7 +94,10 @@ class Call(NamedTuple):
 
 
 class Visit(NamedTuple):
-    """A request for a page. query, form: the first value of each name; every: all values of the query."""
+    """A request for a page. query, form: the first value of each name; every: all values of the query.
+
+    upload: the file of a form that takes one; None: none was chosen.
+    """
 
     office: Office
     session: Session
@@ -98,6 +106,7 @@ class Visit(NamedTuple):
     form: Mapping[str, str]
     every: Mapping[str, list[str]]
     url: str
+    upload: Upload | None = None
 
     @property
     def user(self) -> User:
@@ -114,19 +123,20 @@ class Shown(NamedTuple):
 
 
 class Moved(NamedTuple):
-    """Where to go on. notice: told there."""
+    """Where to go on. notice: told there, maybe with a link."""
 
     url: str
-    notice: str | None = None
+    notice: str | Notice | None = None
 
 
 class PageHandler(NamedTuple):
-    """A page of the console, or a form that is sent to it."""
+    """A page of the console, or a form that is sent to it. takes_file: the form has one."""
 
     method: str
     path: str
     role: Role
     handler: Callable[[Visit], Awaitable[Shown | Moved]]
+    takes_file: bool = False
 
 
 class StreamHandler(NamedTuple):

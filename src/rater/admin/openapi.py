@@ -110,6 +110,9 @@ def _operation(route: Route, parameters: list[dict[str, Any]]) -> dict[str, Any]
             },
         },
     }
+    if route.file:
+        content = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
+        told["requestBody"] = {"required": True, "content": content}
     if route.body is not None:
         told["requestBody"] = {
             "required": True,

@@ -18,9 +18,12 @@ from rater.admin.problems import Problem, of_faults
 from rater.config import Settings
 from rater.core.catalog.specs import Content, PackageSpec, Status
 from rater.core.catalog_files.package_changes import PackageChange
+from rater.core.clients.state import did_name
 from rater.core.commands.records import (
     ClientArgs,
     Command,
+    DidAssignArgs,
+    DidReleaseArgs,
     client_args,
     key_fault,
     read_command,
@@ -34,8 +37,9 @@ from rater.queries import catalog as catalog_queries
 from rater.queries import client_packages as client_package_queries
 from rater.queries import history, listed
 from rater.queries import pending_charges as charge_queries
-from rater.queries.clients import NotThereError, state_of
+from rater.queries.clients import NotThereError, owner_of, state_of
 from rater.queries.connections import Connections
+from rater.queries.dids import holder_of
 from rater.readmodel.asking import ReadModel
 
 log = structlog.get_logger()
@@ -45,13 +49,17 @@ ROW = "package.json"
 
 
 class Order(NamedTuple):
-    """A command about a client, or about one of its client packages."""
+    """A command about a client, or about one of its client packages.
+
+    name: by which it finds its lane, where that is not the client's.
+    """
 
     do: Do
     client: str
     args: ClientArgs
     client_package: str | None = None
     expect_version: int | None = None
+    name: str | None = None
 
 
 class Writing(NamedTuple):
@@ -128,7 +136,7 @@ class Orders:
         problem = client_args(command) if isinstance(command, Command) else command
         if isinstance(problem, str):
             raise Problem(422, problem.removeprefix("not a command: ").removeprefix("args of "))
-        answer = await self._sender.send(command_id, order.client, raw)
+        answer = await self._sender.send(command_id, order.client, raw, order.name)
         if answer.refused is not None:
             raise Problem(409, answer.refused)
         if answer.data is None:
@@ -180,6 +188,21 @@ class Orders:
             if of_id in (charge.id, charge.client_package):
                 return charge.client, charge.client_package
         raise NotThereError("pending charge", of_id)
+
+    async def assign_did(self, number: str, account: str, writing: Writing) -> Done:
+        """Give a number to an account. Raises NotThereError where there is none, and as `command`."""
+        number = number.removeprefix("+")
+        client = await owner_of(self.at.store, account)
+        order = Order(Do.DID_ASSIGN, client, DidAssignArgs(number, account), name=did_name(number))
+        return await self.command(order, writing)
+
+    async def release_did(self, number: str, writing: Writing) -> Done:
+        """Take a number from whom holds it. Raises NotThereError where nobody does, and as `command`."""
+        number = number.removeprefix("+")
+        client = await holder_of(self.at.store, number)
+        return await self.command(
+            Order(Do.DID_RELEASE, client, DidReleaseArgs(number), name=did_name(number)), writing
+        )
 
     # ------------------------------------------------------------------------------------------ packages
     async def content(self) -> Content:
@@ -234,7 +257,7 @@ class Orders:
             loaded = await loader.load_rows(plan.edit.rows, expected=plan.version, do=plan.edit.do)
         if isinstance(loaded, list):
             raise of_faults(loaded)
-        _check_loaded(loaded)
+        check_loaded(loaded)
         done.catalog = loaded.version
         return done
 
@@ -311,7 +334,8 @@ def _fields(change: PackageChange) -> list[FieldChange]:
     ]
 
 
-def _check_loaded(loaded: Loaded) -> None:
+def check_loaded(loaded: Loaded) -> None:
+    """Raise Problem where a load was refused, or nobody carried it out."""
     if loaded.refused:
         raise Problem(409, "; ".join(loaded.refused))
     if not loaded.applied:

@@ -15,6 +15,7 @@ from rater.admin.access import Tokens
 from rater.admin.office import Office, read_tokens
 from rater.admin.oidc import open_issuer
 from rater.admin.orders import Orders
+from rater.admin.rerates import Rerates
 from rater.admin.scraping import Scraping
 from rater.admin.server import AdminServer
 from rater.config import Settings
@@ -47,11 +48,14 @@ async def serving(settings: Settings, tokens: Tokens | None = None) -> AsyncIter
         sources = {source.topic: name for name, source in settings.all_sources().items()}
         scraping = Scraping(settings.admin.workers)
         stack.push_async_callback(_ended, asyncio.create_task(scraping.run()))
+        rerates = Rerates(settings, at, model)
         orders = Orders(settings, at, model)
-        office = Office(settings, at, model, orders, maps, known, sources, scraping, issuer)
+        office = Office(settings, at, model, orders, rerates, maps, known, sources, scraping, issuer)
         server = AdminServer(office, metrics)
         port = await server.start(settings.admin.host, settings.admin.port)
+        stack.push_async_callback(rerates.close)
         stack.push_async_callback(server.stop)
+        await rerates.resume()
         yield port
 
 

@@ -18,7 +18,6 @@ from rater.admin.answers import (
     EventList,
     ExplainedRows,
     HealthRow,
-    JobList,
     LiveRow,
     PackageDetails,
     PackageList,
@@ -35,7 +34,6 @@ from rater.admin.telling import (
     command_row,
     details,
     event_row,
-    job_row,
     live_row,
     number_row,
     package_details,
@@ -180,12 +178,6 @@ async def dids(call: Call) -> DidList:
     wanted = asked.Dids(number=query.number, tag=query.tag, client=query.client, state=query.state)
     found = await call.office.model.dids(wanted, page(query))
     return DidList(rows=list(map(number_row, found.rows)), **_counted(found))
-
-
-async def rerate_jobs(call: Call) -> JobList:
-    """List re-rating jobs."""
-    found = await call.office.model.jobs(asked.Jobs(open=call.query.open), page(call.query))
-    return JobList(rows=list(map(job_row, found.rows)), **_counted(found))
 
 
 async def explain(call: Call) -> ExplainedRows:

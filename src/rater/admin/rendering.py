@@ -9,7 +9,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from rater.admin import shown
-from rater.admin.access import Session
+from rater.admin.access import Notice, Session
 from rater.admin.office import Shown, now_ms
 
 _KINDS = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
@@ -33,7 +33,7 @@ class Site:
 
         by_itself: a page that moves asks for itself again, and nobody reads notices there.
         """
-        notices: list[str] = []
+        notices: list[Notice] = []
         if session is not None and not by_itself:
             notices, session.notice = session.notice, []
         template = self._templates.get_template(page.template)

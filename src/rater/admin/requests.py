@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, field
 
 from rater.core.amounts import QUANTITY_MAX
 from rater.core.catalog.specs import (
@@ -31,6 +31,7 @@ When = Annotated[
 ]
 Instant = Annotated[str, Meta(max_length=40, description="RFC 3339 with offset, or a date (00:00 UTC)")]
 ReasonText = Annotated[str, Meta(max_length=1000, description="why; a ticket's number, for example")]
+Code = Annotated[str, Meta(pattern=r"^[0-9]{1,64}$", description="digits")]
 Rows = Annotated[int, Meta(ge=1, le=ROWS_MAX, description="rows of a page")]
 PageKey = Annotated[str, Meta(min_length=1, max_length=4000, description="`next` or `previous` of a page")]
 
@@ -151,10 +152,51 @@ class JobsQuery(Paged, forbid_unknown_fields=True, kw_only=True):
     open: bool | None = None
 
 
+class RowsQuery(Struct, forbid_unknown_fields=True, kw_only=True):
+    """How many of the first clients, and of the first transactions, are told."""
+
+    rows: Rows = 100
+
+
+class RerateBody(Struct, forbid_unknown_fields=True, kw_only=True):
+    """Which calls are rated again: of some clients or (all) every one; of codes that begin so."""
+
+    clients: list[Id] = []
+    all: bool = False
+    from_: Instant = field(name="from")
+    to: Instant
+    code: Annotated[str, Meta(pattern=r"^[0-9]{0,64}$")] = ""
+    reason: ReasonText = ""
+
+
 class ExplainQuery(Struct, forbid_unknown_fields=True, kw_only=True):
     """What to explain: a transaction's id, or SOURCE/CDR."""
 
     id: Annotated[str, Meta(min_length=1, max_length=1000)]
+
+
+class RateTablesQuery(Paged, forbid_unknown_fields=True, kw_only=True):
+    """Which rate tables. text: what the name has."""
+
+    text: Id | None = None
+
+
+class RatesQuery(Paged, forbid_unknown_fields=True, kw_only=True):
+    """Which rates of a table; `rows` counts codes. code: what they begin with. number: what rates it."""
+
+    code: Code | None = None
+    number: Code | None = None
+
+
+class DeckQuery(Dry, forbid_unknown_fields=True, kw_only=True):
+    """How a deck is read (`rater decks import`). file: its name. seen: of the dry run, to load it."""
+
+    file: Id = "deck"
+    profile: Id | None = None
+    columns: Annotated[str, Meta(max_length=2000, description="FIELD=COLUMN,…")] = ""
+    effective: Annotated[str, Meta(max_length=40, description="from when rows hold that do not say it")] = ""
+    seen: Annotated[str, Meta(max_length=64)] = ""
+    reason: ReasonText = ""
 
 
 class FeeBody(Struct, forbid_unknown_fields=True, kw_only=True):
@@ -274,6 +316,13 @@ class AdjustBody(Struct, forbid_unknown_fields=True, kw_only=True):
 class ReasonBody(Struct, forbid_unknown_fields=True, kw_only=True):
     """Why."""
 
+    reason: ReasonText = ""
+
+
+class DidAssignBody(Struct, forbid_unknown_fields=True, kw_only=True):
+    """Who is to hold a number."""
+
+    account: Id
     reason: ReasonText = ""
 
 

@@ -18,7 +18,8 @@ Handler = Callable[[Call], Awaitable[Any]]
 class Route(NamedTuple):
     """A route. query, body: what is asked; body None: there is none. result: what is answered.
 
-    raw: the handler reads the body's bytes itself, and tells of each fault; `body` says what it takes.
+    raw: the handler reads the body's bytes itself, and tells of each fault; `body` says what it takes. file:
+    the body is a file.
     """
 
     method: str
@@ -30,6 +31,7 @@ class Route(NamedTuple):
     query: type = NoQuery
     body: type | None = None
     raw: bool = False
+    file: bool = False
 
     @property
     def name(self) -> str:

@@ -15,7 +15,7 @@ from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from rater.admin import openapi
-from rater.admin.access import LOGIN_S, SESSION_S, Login, Session, User
+from rater.admin.access import LOGIN_S, SESSION_S, Login, Notice, Session, User
 from rater.admin.office import Call, Moved, Office, PageHandler, Shown, StreamHandler, Visit
 from rater.admin.orders import check_key, new_key
 from rater.admin.pages import PAGES, STREAMS
@@ -25,6 +25,7 @@ from rater.admin.rendering import Site, static_files
 from rater.admin.routes import Route, read_body, read_query
 from rater.admin.streams import Streams
 from rater.admin.table import ROUTES
+from rater.admin.uploads import Upload, read_file, read_form
 from rater.config.oidc import CALLBACK
 from rater.errors import Halt
 from rater.metrics import Metrics
@@ -34,8 +35,8 @@ log = structlog.get_logger()
 
 BODY_BYTES_MAX = 1_000_000
 LINE_BYTES_MAX = 65_536
-"""Of a request's first line, and of a header: a place of the events has an offset for each partition. One that is longer
-does not come as far as to us."""
+"""Of a request's first line, and of a header: a place of the events has an offset for each partition. What is
+longer does not come as far as to us."""
 READ_S = 20.0
 """So long the body of a request may take to come."""
 WORK_S = 120.0
@@ -162,7 +163,10 @@ class AdminServer:
             if not user.may(route.role):
                 raise not_for(user, route.role)
             query = read_query({name: request.query.getall(name) for name in request.query}, route.query)
-            body = read_body(await _body(request), request.content_type, route)
+            if route.file:
+                body: Any = await read_file(request)
+            else:
+                body = read_body(await _body(request), request.content_type, route)
             call = Call(self._office, user, request.match_info, query, body, _key(request, route, query))
             return _json(await route.handler(call))
 
@@ -192,11 +196,18 @@ class AdminServer:
                 return _moved(f"/login?next={quote(str(request.rel_url), safe='')}")
             if not session.user.may(page.role):
                 raise not_for(session.user, page.role)
-            form = await self._form(request, session) if request.method == "POST" else {}
-            found = await page.handler(self._visit(request, session, form))
+            form, upload = dict[str, str](), None
+            if page.takes_file:
+                _check_origin(request)
+                form, upload = await read_form(request, lambda given: _check_form(given, session))
+                _check_form(form, session)
+            elif request.method == "POST":
+                form = await self._form(request, session)
+            found = await page.handler(self._visit(request, session, form, upload))
             if isinstance(found, Moved):
                 if found.notice is not None:
-                    session.notice.append(found.notice)
+                    notice = found.notice if isinstance(found.notice, Notice) else Notice(found.notice)
+                    session.notice.append(notice)
                 return _moved(found.url)
             by_itself = BY_ITSELF in request.headers
             return _html(
@@ -205,10 +216,13 @@ class AdminServer:
 
         return answer
 
-    def _visit(self, request: web.Request, session: Session, form: dict[str, str]) -> Visit:
+    def _visit(
+        self, request: web.Request, session: Session, form: dict[str, str], upload: Upload | None = None
+    ) -> Visit:
         every = {name: request.query.getall(name) for name in request.query}
         first = {name: values[0] for name, values in every.items()}
-        return Visit(self._office, session, request.match_info, first, form, every, str(request.rel_url))
+        url, path = str(request.rel_url), request.match_info
+        return Visit(self._office, session, path, first, form, every, url, upload)
 
     def _stream(self, stream: StreamHandler) -> Handler:
         async def answer(request: web.Request) -> web.StreamResponse:
@@ -231,10 +245,7 @@ class AdminServer:
         """Return what a form of ours says. Raises Problem for one that is not of ours."""
         _check_origin(request)
         given = await _post(request)
-        if not secrets.compare_digest(given.get("csrf", "").encode(), session.csrf.encode()):
-            raise Problem(
-                403, "this form is not of your session: open the page again, and send it from there"
-            )
+        _check_form(given, session)
         return given
 
     def _session(self, request: web.Request) -> Session | None:
@@ -373,6 +384,12 @@ async def _post(request: web.Request) -> dict[str, str]:
         if isinstance(value, str):
             given.setdefault(name, value)
     return given
+
+
+def _check_form(given: dict[str, str], session: Session) -> None:
+    """Refuse what is not of a page of this session."""
+    if not secrets.compare_digest(given.get("csrf", "").encode(), session.csrf.encode()):
+        raise Problem(403, "this form is not of your session: open the page again, and send it from there")
 
 
 def _check_origin(request: web.Request) -> None:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from rater.core.amounts import format_micros, parse_micros
+from rater.core.amounts import format_e10, format_micros, parse_micros
 from rater.core.periods import local_of, zone_of
 from rater.core.visible_text import visible
 
@@ -52,6 +52,11 @@ def decimal_money(text: str | None, currency: str | None = None) -> str:
     sign = MINUS if text.startswith("-") else ""
     shown = f"{sign}{int(whole):,}" + (f".{rest}" if rest else "")
     return f"{shown}\u00a0{currency}" if currency else shown
+
+
+def price(e10: int, currency: str | None = None) -> str:
+    """Return a price, in 10^-10 of its currency, as `decimal_money` would."""
+    return decimal_money(format_e10(e10), currency)
 
 
 def volume(units: int, unit: str) -> str:
@@ -153,7 +158,7 @@ def names(of: Mapping[str, Any]) -> list[tuple[str, str]]:
 FILTERS: dict[str, Callable[..., Any]] = {
     "money": money, "decimal_money": decimal_money, "of_limit": of_limit, "unit_of": unit_of, "share": share,
     "local": local, "rfc_ms": rfc_ms, "words": words, "part": part, "query": query, "visible": visible,
-    "volume": volume, "plain": plain, "shell": shlex.quote, "pairs": pairs, "names": names,
+    "price": price, "volume": volume, "plain": plain, "shell": shlex.quote, "pairs": pairs, "names": names,
     "duration": duration,
 }  # fmt: skip
 """What templates may call."""

@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from rater.admin import answers, reading, requests, writing
+from rater.admin import (
+    answers,
+    job_answers,
+    rate_answers,
+    rates,
+    reading,
+    requests,
+    rerating,
+    writing,
+)
+from rater.admin.deck_imports import DeckDone
 from rater.admin.orders import Done, PackageDone
 from rater.admin.routes import Route
 
@@ -103,8 +113,45 @@ ROUTES = (
         requests.DidsQuery,
     ),
     Route(
-        "GET", f"{BASE}/rerate-jobs", "view", reading.rerate_jobs, "List re-rating jobs", answers.JobList,
-        requests.JobsQuery,
+        "POST", f"{BASE}/dids/{{number}}/assign", "operate", writing.assign_did,
+        "Give a number to an account", Done, requests.Dry, requests.DidAssignBody,
+    ),
+    Route(
+        "POST", f"{BASE}/dids/{{number}}/release", "operate", writing.release_did,
+        "Take a number from whom holds it", Done, requests.Dry, requests.ReasonBody,
+    ),
+    Route(
+        "GET", f"{BASE}/rate-tables", "view", rates.rate_tables, "List rate tables",
+        rate_answers.RateTableList, requests.RateTablesQuery,
+    ),
+    Route(
+        "GET", f"{BASE}/rate-tables/{{id}}/rates", "view", rates.rates, "List the rates of a table",
+        rate_answers.RateList, requests.RatesQuery,
+    ),
+    Route(
+        "POST", f"{BASE}/rate-tables/{{id}}/import", "administer", rates.import_deck,
+        "Import a carrier's deck into a rate table", DeckDone, requests.DeckQuery, file=True,
+    ),
+    Route(
+        "GET", f"{BASE}/rerate-jobs", "view", rerating.rerate_jobs, "List re-rating jobs",
+        job_answers.JobList, requests.JobsQuery,
+    ),
+    Route(
+        "POST", f"{BASE}/rerate-jobs", "operate", rerating.rerate,
+        "Rate calls again; a dry run begins the preview", job_answers.JobDetails, requests.Dry,
+        requests.RerateBody,
+    ),
+    Route(
+        "GET", f"{BASE}/rerate-jobs/{{id}}", "view", rerating.rerate_job,
+        "Show a re-rating job that was asked for here", job_answers.JobDetails, requests.RowsQuery,
+    ),
+    Route(
+        "POST", f"{BASE}/rerate-jobs/{{id}}/apply", "operate", rerating.apply_rerate,
+        "Have published what a job changes, or go on with it", job_answers.JobDetails, requests.Dry,
+    ),
+    Route(
+        "POST", f"{BASE}/rerate-jobs/{{id}}/give-up", "operate", rerating.give_up_rerate,
+        "End a job where it has begun; what it has published stays", job_answers.JobDetails, requests.Dry,
     ),
     Route(
         "GET", f"{BASE}/commands", "view", reading.commands, "List commands: who did what",

@@ -16,7 +16,6 @@ from rater.admin.answers import (
     DidRow,
     EventRow,
     FeeRow,
-    JobRow,
     LimitRow,
     LiveRow,
     NumberRow,
@@ -30,6 +29,7 @@ from rater.admin.answers import (
     WorkerRow,
 )
 from rater.admin.figures import READY, RECORDS, WAITING, Point, added, build, longest, whole
+from rater.admin.job_answers import JobRow
 from rater.admin.scraping import Scrape, Seen
 from rater.core.amounts import format_micros
 from rater.core.instants import rfc3339

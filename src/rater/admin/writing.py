@@ -101,6 +101,16 @@ async def invoice(call: Call) -> Done:
     return await call.office.orders.command(order, _how(call))
 
 
+async def assign_did(call: Call) -> Done:
+    """Give a number to an account."""
+    return await call.office.orders.assign_did(call.path["number"], call.body.account, _how(call))
+
+
+async def release_did(call: Call) -> Done:
+    """Take a number from whom holds it."""
+    return await call.office.orders.release_did(call.path["number"], _how(call))
+
+
 async def recycle(call: Call) -> RecycleDone:
     """Send rejected records again, each once."""
     body = call.body

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -14,9 +12,7 @@ from rater.cli.printing import column, print_json, print_pairs, print_rows, say
 
 if TYPE_CHECKING:
     from rater.config import Settings
-    from rater.core.catalog.codes import Row
     from rater.core.catalog_files.fields import Fault
-    from rater.core.decks.difference import Change
     from rater.core.decks.planning import Plan
     from rater.core.decks.profile import Profile
     from rater.jobs.decks import Import
@@ -65,62 +61,38 @@ def decks_import(
       rater decks import acme.xlsx --table acme --profile acme --apply
     """
     settings = invocation().settings()
-    profile = _profile(settings, profile_name, _columns(columns))
+    profile = _profile(settings, profile_name, columns)
     return run(_import(settings, _asked(file, table, profile, effective), is_applied=is_applied), settings)
 
 
 def _asked(file: str, table: str, profile: Profile, effective: str | None) -> Import:
-    from rater.core.periods import canonical_when, when_ms, zone_of
+    from rater.core.decks.profile import effective_ms
     from rater.jobs.decks import Import
 
     try:
-        since = None if effective is None else when_ms(canonical_when(effective), zone_of(profile.zone))
+        since = effective_ms(effective, profile)
     except ValueError as error:
         raise WrongInput(f"--effective {effective}: {error}") from None
-    return Import(Path(file), table, profile, since)
+    return Import(file, table, profile, since)
 
 
-def _columns(text: str) -> dict[str, str]:
-    """Return field → header or letter."""
-    from rater.core.decks.words import FIELDS
-
-    out: dict[str, str] = {}
-    rest = text
-    while rest.strip():
-        found = _COLUMN.match(rest)
-        if found is None or found[1] not in FIELDS:
-            raise WrongInput(f"--columns {rest}: write FIELD=COLUMN; fields are {', '.join(FIELDS)}")
-        out[found[1]] = found[2].strip().strip("\"'")
-        rest = rest[found.end() :]
-    return out
-
-
-_COLUMN = re.compile(r"""\s*(\w+)\s*=(\s*"[^"]*"\s*|\s*'[^']*'\s*|[^,"']*)(?:,|$)""")
-
-
-def _profile(settings: Settings, name: str | None, columns: Mapping[str, str]) -> Profile:
+def _profile(settings: Settings, name: str | None, columns: str) -> Profile:
     """Return the profile of the settings with the columns that were given."""
-    import difflib
+    from rater.core.decks.profile import chosen, columns_of
 
-    from msgspec.structs import replace
-
-    from rater.core.decks.profile import Profile
-
-    if name is None:
-        return Profile(columns=dict(columns))
-    if name not in settings.decks:
-        near = difflib.get_close_matches(name, settings.decks, 1)
-        there = ", ".join(settings.decks) or "none"
-        hint = f"did you mean {near[0]}?" if near else f"there are {there}"
-        raise WrongInput(
-            f"--profile {name}: there is no such profile; {hint}; or add [decks.{name}] to the settings"
-        )
-    profile = settings.decks[name]
-    return replace(profile, columns={**profile.columns, **columns})
+    try:
+        named = columns_of(columns)
+    except ValueError as error:
+        raise WrongInput(f"--columns {error}") from None
+    try:
+        return chosen(settings.decks, name, named)
+    except ValueError as error:
+        raise WrongInput(f"--profile {error}") from None
 
 
 async def _import(settings: Settings, asked: Import, *, is_applied: bool) -> int:
     from rater import app
+    from rater.core.decks.telling import reason
     from rater.jobs.decks import planned
     from rater.jobs.load import sentences
 
@@ -134,6 +106,7 @@ async def _import(settings: Settings, asked: Import, *, is_applied: bool) -> int
                 say(f"note: {note}")
             say("nothing was changed; with --apply it is loaded")
             return 0
+        loader.reason = reason(plan, Path(asked.file).name)
         rows, version = plan.rows(), plan.version
         del plan  # two catalogs, each of a million rows perhaps, are in memory from now on
         loaded = await loader.load_rows(rows, expected=version)
@@ -155,100 +128,36 @@ def _refused(faults: list[Fault]) -> int:
 
 def _show(plan: Plan, profile: Profile, *, as_json: bool) -> None:
     """Show the difference: all of it as JSON, else the counts and the first changes of each kind."""
-    if as_json:
-        for row in _rows(plan, plan.difference.changes):
-            print_json(row)
-        print_json({"summary": _summary(plan, profile), "notes": plan.notes + plan.load_notes})
-        return
-    print_pairs([(name, str(value)) for name, value in _summary(plan, profile).items() if name != "counts"])
-    _show_counts(plan, profile)
-    for kind in _listed(plan):
-        from rater.core.decks.difference import named
+    from rater.core.decks.difference import named
+    from rater.core.decks.telling import listed, rows, summary
 
+    told = summary(plan, profile)
+    if as_json:
+        for row in rows(plan, plan.difference.changes):
+            print_json(row)
+        print_json({"summary": told, "notes": plan.notes + plan.load_notes})
+        return
+    print_pairs([(name, str(value)) for name, value in told.items() if name != "counts"])
+    _show_counts(plan, profile)
+    for kind in listed(plan):
         changes = list(named(plan.difference.changes, kind))
         click.echo(f"\n{kind}" + (f" (the first {SHOWN} of {len(changes)})" if len(changes) > SHOWN else ""))
-        print_rows(_rows(plan, changes[:SHOWN]), _COLUMNS, as_json=False)
+        print_rows(rows(plan, changes[:SHOWN]), _COLUMNS, as_json=False)
     for note in plan.notes:
         say(f"note: {note}")
 
 
-def _summary(plan: Plan, profile: Profile) -> dict[str, Any]:
-    header = plan.deck.header
-    from rater.core.decks.cells import letters
-
-    return {
-        "table": plan.table.name + (" (new)" if plan.is_new else ""),
-        "currency": plan.table.currency,
-        "code_deck": plan.table.code_deck,
-        "catalog": plan.version,
-        "deck": profile.kind,
-        "header_row": header.row,
-        "columns": ", ".join(
-            f"{name} {letters(at)} {header.titles.get(at, '')!r}" for name, at in header.columns.items()
-        ),
-        "codes": plan.codes,
-        "counts": {name: count for name, count in sorted(plan.difference.counts.items()) if count}
-        | ({"renamed": len(plan.renamed)} if plan.renamed else {}),
-    }
-
-
 def _show_counts(plan: Plan, profile: Profile) -> None:
-    from rater.core.decks.difference import KINDS
+    from rater.core.decks.telling import counts, meanings
 
-    across = {
-        "moved": f"prices that move by more than {profile.move_percent} percent",
-        "doubtful": "the deck's status says something else than its price",
-    }
-    counts = {**plan.difference.counts, "renamed": len(plan.renamed)}
-    told = {**KINDS, **across, "renamed": "codes whose name in the code deck changes"}
+    found = counts(plan)
     click.echo()
-    for kind, prose in told.items():
-        if counts.get(kind):
-            click.echo(f"{counts[kind]:>8}  {kind:<10} {prose}")
-
-
-def _listed(plan: Plan) -> Iterator[str]:
-    from rater.core.decks.difference import KINDS, SILENT
-
-    for kind in ("moved", "doubtful", *KINDS):
-        if kind not in SILENT and plan.difference.counts[kind]:
-            yield kind
+    for kind, prose in meanings(profile).items():
+        if found.get(kind):
+            click.echo(f"{found[kind]:>8}  {kind:<10} {prose}")
 
 
 _COLUMNS = [
     column("code"), column("name"), column("from"), column("before", right=True), column("after", right=True),
     column("terms"), column("falls to", "falls_to"), column("place"),
 ]  # fmt: skip
-
-
-def _rows(plan: Plan, changes: list[Change]) -> Iterator[dict[str, Any]]:
-    from rater.core.amounts import format_e10
-    from rater.core.instants import rfc3339
-
-    for change in changes:
-        yield {
-            "change": change.kind,
-            "code": change.code,
-            "name": plan.names.get(change.code, change.name),
-            "from": None if change.from_ms is None else rfc3339(change.from_ms)[:19] + "Z",
-            "before": None if change.before is None else format_e10(change.before.price_e10),
-            "after": None if change.after is None else format_e10(change.after.price_e10),
-            "terms": _terms(change.before, change.after),
-            "moved": change.moved,
-            "doubtful": change.doubt,
-            "falls_to": change.falls_to,
-            "place": plan.deck.place(change.row),
-        }
-
-
-def _terms(before: Row | None, after: Row | None) -> str | None:
-    """Return fee and increment, `0.05 + 60/1`; of a change both."""
-    from rater.core.amounts import format_e10
-
-    told = [
-        f"{format_e10(row.setup_fee_e10)} + {row.min_time}/{row.interval}" if row is not None else None
-        for row in (before, after)
-    ]
-    if told[0] is not None and told[1] is not None and told[0] != told[1]:
-        return f"{told[0]} → {told[1]}"
-    return told[1] or told[0]

@@ -11,13 +11,11 @@ import click
 from rater.cli.options import FAILED, WrongInput, invocation, run, settings_options
 from rater.cli.printing import Column, Row, column, print_json, print_rows, say, shares
 from rater.cli.times import MOMENT, shown_time
-from rater.core.amounts import format_micros
-from rater.core.instants import rfc3339
 
 if TYPE_CHECKING:
     from rater.config import Settings
-    from rater.jobs.rerate import ClientRow, Summary
     from rater.jobs.rerate import Job as Rerate
+    from rater.jobs.rerate import Summary
 
 # Imports inside of functions: `rater --help` must not wait for the client libraries.
 # ruff: noqa: PLC0415
@@ -112,6 +110,8 @@ async def _refuse_unknown(sources: Any, clients: frozenset[str] | None) -> None:
 
 
 def _print(job: Rerate) -> None:
+    from rater.jobs.rerate_telling import client_row, transaction_row
+
     as_json = invocation().json
     print_rows(map(client_row, job.clients()), CLIENT, as_json=as_json, nothing="there are no such calls")
     if as_json:
@@ -129,30 +129,13 @@ def _print(job: Rerate) -> None:
 
 def _sum_up(summary: Summary, selection: Any, seconds: float) -> int:
     """Tell what was done, and what could not be; returns the exit code."""
+    from rater.jobs.rerate_telling import notes
+
     did = "changed" if summary.applied else "would change; --apply publishes that"
     rate = round(summary.calls / seconds) if seconds > 0 else 0
     say(f"{summary.calls} calls of {summary.clients} clients, {rate} a second: {summary.changed} {did}")
-    if summary.again:
-        say(
-            f"calls came in meanwhile: clients were worked out anew {summary.again} times, so this is not "
-            "what a preview before has shown"
-        )
-    if summary.left_out:
-        say(f"{summary.left_out} rejected records are too large for this; send them by `rater recycle`")
-    begins = summary.journal_from_ms
-    if begins is not None and begins > selection.window.from_ms:
-        say(
-            f"the journal begins at {rfc3339(begins)}: what was published before is gone by retention, and "
-            "these calls stand with what they drew"
-        )
-    if summary.unsure:
-        say(
-            f"{summary.unsure} rejected records are of calls of before: they may have been rated then, and "
-            "are left as they are"
-        )
-    oldest = summary.rejected_from_ms
-    if oldest is not None and oldest > selection.window.from_ms:
-        say(f"rejected records from before {rfc3339(oldest)} are gone: calls that were rejected then stay so")
+    for sentence in notes(summary, selection.window):
+        say(sentence)
     for sentence in summary.left:
         say(sentence)
     return FAILED if summary.left else 0
@@ -170,27 +153,6 @@ async def _give_up(settings: Settings, clients: frozenset[str] | None, job: str)
     for sentence in left:
         say(sentence)
     return FAILED if left else 0
-
-
-def client_row(row: ClientRow) -> Row:
-    """Return what is told of a client."""
-    wider = row.wider
-    return {
-        "client": row.client, "calls": row.calls, "changed": row.changed,
-        "volume_before": row.volume_before, "volume_after": row.volume_after,
-        "amount_before": format_micros(row.amount_before), "amount_after": format_micros(row.amount_after),
-        "currency": row.currency,
-        "wider": None if wider is None else {"from": rfc3339(wider.from_ms), "to": rfc3339(wider.to_ms)},
-    }  # fmt: skip
-
-
-def transaction_row(row: Any) -> Row:
-    """Return what is told of a transaction that changes."""
-    return {
-        "transaction": row.transaction, "revision": row.revision,
-        "amount_before": None if row.before is None else format_micros(row.before),
-        "amount_after": None if row.after is None else format_micros(row.after),
-    }  # fmt: skip
 
 
 def _wider(row: Row) -> str:

@@ -287,6 +287,9 @@ class Admin(Section, frozen=True, kw_only=True):
         Annotated[str, Meta(pattern=r"^(sqlite:///.|postgresql://.)")] | None,
         Meta(description="the read model's database: sqlite:///PATH or postgresql://USER@HOST/DATABASE"),
     ] = None
+    jobs_folder: Annotated[
+        str, Meta(min_length=1, description="the folder that keeps re-rating jobs, and what they have found")
+    ] = "rater-admin-jobs"
 
 
 class Logs(Section, frozen=True, kw_only=True):

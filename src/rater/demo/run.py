@@ -225,6 +225,7 @@ async def _console(
         "RATER_ADMIN__PORT": str(CONSOLE_PORT if is_free(CONSOLE_PORT) else 0),
         "RATER_ADMIN__DATABASE": f"sqlite:///{folder / 'console.sqlite'}",
         "RATER_ADMIN__WORKERS": ",".join(one.address for one in workers),
+        "RATER_ADMIN__JOBS_FOLDER": str(folder / "rerate-jobs"),
     }
     token = secrets.token_urlsafe(24)
     settings = _settings({**variables, **own})

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from rater.admin.access import Role
+from rater.admin.access import Notice, Role
 from rater.admin.office import FRESH_S, Moved, Shown, Visit, now_ms
 from rater.admin.orders import Done, Order, Writing, new_key
 from rater.admin.problems import Problem, not_for
 from rater.admin.shown import part, query
 from rater.core.amounts import QUANTITY_MAX
 from rater.core.commands.records import AssignArgs, ClientArgs, EndDateArgs, NoArgs
-from rater.core.kinds import Do
+from rater.core.kinds import Do, EventType
 from rater.queries import catalog as catalog_queries
 from rater.queries.clients import state_of
 
@@ -135,8 +135,8 @@ async def act(visit: Visit) -> Shown | Moved:
     await visit.office.model.wait_until_now(FRESH_S)
     notice = f"{action.title}: done" + balance_told(done)
     if action.do == Do.REMOVE:
-        return Moved(f"/clients/{part(client)}", notice)
-    return Moved(f"/client-packages/{part(of_id)}", notice)
+        return Moved(f"/clients/{part(client)}", offered(notice, done))
+    return Moved(f"/client-packages/{part(of_id)}", offered(notice, done))
 
 
 def _action(visit: Visit) -> Action:
@@ -154,6 +154,18 @@ async def _carry_out(
     args: ClientArgs = EndDateArgs(end_date or None) if action.do == Do.EDIT_END_DATE else NoArgs()
     order = Order(action.do, client, args, visit.path["id"], version)
     return await visit.office.orders.command(order, writing)
+
+
+def offered(text: str, done: Done) -> Notice:
+    """Return a notice; where calls are to be rated again now it offers that."""
+    for event in done.events:
+        if event.get("type") == EventType.RERATE_NEEDED:
+            window = {"from": event["data"]["from"], "to": event["data"]["to"]}
+            url = "/rerate" + query({"client": done.client, **window})
+            return Notice(
+                f"{text}. Earlier calls stay as they are until they are rated again:", url, "do that"
+            )
+    return Notice(text)
 
 
 def balance_told(done: Done) -> str:
@@ -191,7 +203,7 @@ async def assign(visit: Visit) -> Shown | Moved:
         return await _assign_page(visit, values, problem=error)
     await visit.office.model.wait_until_now(FRESH_S)
     notice = f"Client package {done.client_package}: assigned" + balance_told(done)
-    return Moved(f"/client-packages/{part(done.client_package)}", notice)
+    return Moved(f"/client-packages/{part(done.client_package)}", offered(notice, done))
 
 
 async def _assign(visit: Visit, values: dict[str, str], writing: Writing) -> Done:

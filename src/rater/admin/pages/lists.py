@@ -108,15 +108,6 @@ async def dids(visit: Visit) -> Shown:
     return _shown("dids.html", pager, found, states=_DID_STATES)
 
 
-async def rerate_jobs(visit: Visit) -> Shown:
-    """Re-rating jobs, the newest first (RULES.md section 6)."""
-    pager = Pager(visit, "/rerate-jobs", ("open",))
-    is_open = pager.choice("open", ("yes", "no"))
-    wanted = asked.Jobs(open=None if is_open is None else is_open == "yes")
-    found = await visit.office.model.jobs(wanted, pager.page())
-    return _shown("rerate_jobs.html", pager, found)
-
-
 async def commands(visit: Visit) -> Shown:
     """Who did what: the audit trail."""
     pager = Pager(visit, "/commands", ("client", "actor", "do", "since", "until", "system"))

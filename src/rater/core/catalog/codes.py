@@ -147,7 +147,7 @@ _HEAD = 3
 class RateTable:
     """A rate table, searched by number."""
 
-    __slots__ = ("_by_code", "_lengths", "_shorter", "currency", "deck", "name")
+    __slots__ = ("__dict__", "_by_code", "_lengths", "_shorter", "currency", "deck", "name")
 
     def __init__(self, name: str, currency: str, deck: Deck | None, rows: Iterable[Row]) -> None:
         """Take the rows of the table."""
@@ -196,6 +196,21 @@ class RateTable:
     def __len__(self) -> int:
         """Return the number of codes."""
         return len(self._by_code)
+
+    @cached_property
+    def codes(self) -> list[str]:
+        """The codes, in order."""
+        return sorted(self._by_code)
+
+    @cached_property
+    def rows(self) -> int:
+        """How many rows it has: a code has one for each date."""
+        return sum(1 if isinstance(found, Rate) else len(found) for found in self._by_code.values())
+
+    def rates_of(self, code: str) -> list[Rate]:
+        """Return the rates of a code, the one that begins first before the others; empty: it has none."""
+        found = self._by_code.get(code, [])
+        return [found] if isinstance(found, Rate) else found[::-1]
 
     def lookup(self, number: str, at_ms: int) -> Rate | None:
         """Return the rate of the longest code that begins the number and has a row in force at `at_ms`.

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from hashlib import blake2b
 from typing import NamedTuple
+
+import msgspec
 
 from rater.core.catalog.specs import Content, DeckSpec, RateTableSpec
 from rater.core.catalog_files.fields import Fault
@@ -29,7 +32,8 @@ class Plan(NamedTuple):
     """What an import does: the rows to load, and what they change.
 
     version: of the catalog that it was made for, 0: there is none. deck: without its rows. codes: how many it
-    had. names: code → name, as it will be. load_notes: what the load will say besides.
+    had. names: code → name, as it will be. load_notes: what the load will say besides. seen: a digest of rate
+    table and code deck as they were: the same plan comes of the same. is_changed: whether they will differ.
     """
 
     version: int
@@ -43,6 +47,8 @@ class Plan(NamedTuple):
     names: dict[str, str]
     notes: list[str]
     load_notes: list[str]
+    seen: str
+    is_changed: bool
 
     def rows(self) -> CatalogFile:
         """Return what a load takes."""
@@ -76,8 +82,11 @@ def plan(
     names = code_deck.codes if code_deck is not None else _names(old, empty.code_deck)
     codes = len(deck.rows)
     deck = deck._replace(rows=[])  # of large decks 60 MB, which a load needs
+    named = old.decks.get(empty.code_deck or "")
+    is_changed = before != new or (code_deck is not None and code_deck != named)
     made = Plan(
         version, new, before is None, deck, codes, compared, code_deck, renamed, names, [], [],
+        _digest(before, named), is_changed,
     )  # fmt: skip
     merged = merge(old, made.rows(), now_ms, Existing({}, {}))
     if isinstance(merged, list):
@@ -85,6 +94,11 @@ def plan(
     file = made.rows()
     notes = [*warnings(file, old), *unmatched(merged.content, file), *merged.notes]
     return made._replace(notes=_notes(made, now_ms), load_notes=notes)
+
+
+def _digest(table: RateTableSpec | None, code_deck: DeckSpec | None) -> str:
+    raw = msgspec.msgpack.encode([table, code_deck], order="deterministic")
+    return blake2b(raw, digest_size=16).hexdigest()
 
 
 class _Refused(Exception):  # noqa: N818 - named for what happened

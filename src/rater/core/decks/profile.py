@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import difflib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Literal
 
 from msgspec import Meta, Struct, field
+from msgspec.structs import replace
 
 from rater.core.catalog_files.fields import CURRENCY, CURRENCY_PROBLEM
 from rater.core.decks.words import FIELDS, STATUSES
-from rater.core.periods import zone_of
+from rater.core.periods import canonical_when, when_ms, zone_of
 
 Kind = Literal["full", "partial"]
 DateOrder = Literal["dmy", "mdy", "ymd"]
@@ -72,3 +74,42 @@ def profile_faults(profile: Profile) -> Iterator[tuple[str, object, str]]:
     for word, status in profile.statuses.items():
         if status not in STATUSES:
             yield f"statuses.{word}", status, f"no such status; known are {', '.join(STATUSES)}"
+
+
+def columns_of(text: str) -> dict[str, str]:
+    """Return field → header or letter, of `code=A,price="Per min"`. Raises ValueError with a sentence."""
+    out: dict[str, str] = {}
+    rest = text
+    while rest.strip():
+        found = _COLUMN.match(rest)
+        if found is None or found[1] not in FIELDS:
+            raise ValueError(f"{rest}: write FIELD=COLUMN; fields are {', '.join(FIELDS)}")
+        out[found[1]] = found[2].strip().strip("\"'")
+        rest = rest[found.end() :]
+    return out
+
+
+_COLUMN = re.compile(r"""\s*(\w+)\s*=(\s*"[^"]*"\s*|\s*'[^']*'\s*|[^,"']*)(?:,|$)""")
+
+
+def chosen(profiles: Mapping[str, Profile], name: str | None, columns: Mapping[str, str]) -> Profile:
+    """Return the profile of a name (None: one without any) with the columns that were given.
+
+    Raises ValueError with a sentence where there is none of this name.
+    """
+    if name is None:
+        return Profile(columns=dict(columns))
+    if name not in profiles:
+        near = difflib.get_close_matches(name, profiles, 1)
+        there = ", ".join(profiles) or "none"
+        hint = f"did you mean {near[0]}?" if near else f"there are {there}"
+        raise ValueError(f"{name}: there is no such profile; {hint}; or add [decks.{name}] to the settings")
+    return replace(profiles[name], columns={**profiles[name].columns, **columns})
+
+
+def effective_ms(text: str | None, profile: Profile) -> int | None:
+    """Return from when rows hold that do not say it: a date in the profile's zone, or RFC 3339; None: now.
+
+    Raises ValueError with a sentence.
+    """
+    return None if text is None else when_ms(canonical_when(text), zone_of(profile.zone))
