@@ -11,7 +11,7 @@ BUILD_ENGINE := $(BIN)/python $(CRATE)/building.py
 # Two test processes, each with servers of its own (tests/README.md): `make test JOBS=4`.
 JOBS ?= 2
 
-.PHONY: demo engine wheels contracts soak test test-newest coverage test-faults test-backlog test-oracle test-life test-explain test-planted test-kamailio test-scale test-deploy test-upgrade test-readmodel test-console test-api test-oidc golden-chart fault-figure fault-table bench bench-growth test-security audit-packages sbom drill lint venv lock clean
+.PHONY: demo engine wheels contracts soak test test-newest coverage test-faults test-backlog test-oracle test-life test-explain test-planted test-kamailio test-scale test-long test-deploy test-upgrade test-readmodel test-console test-api test-oidc golden-chart fault-figure fault-table bench bench-growth test-security audit-packages sbom drill lint venv lock clean
 
 demo: venv
 	$(BIN)/rater demo
@@ -81,6 +81,11 @@ test-kamailio: $(STAMP)
 # go: some 15 minutes. RATER_CHURN_SECONDS=600 for longer.
 test-scale: engine
 	RATER_FAULTS=all $(BIN)/pytest tests/scale --log-cli-level=INFO $(PYTEST_ARGS)
+
+# What takes long and is neither of the faults nor of clusters: an emptied Redis in all its circumstances, Python in place
+# of the native engine where that was tried already, a workbook of 300,000 rows. Some ten minutes.
+test-long: engine
+	RATER_FAULTS=all $(BIN)/pytest -m long tests/line tests/test_deck_files.py $(PYTEST_ARGS)
 
 # An hour with the settings of deploy/compose.yaml, workers coming and going; SOAK_MINUTES=5 for less.
 soak: engine

@@ -51,12 +51,18 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the files whose tests use servers first, and what needs the processor alone last.
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out the long tests, put the files whose tests use servers first, and what computes last.
+
+    Those that are marked `long` run where RATER_FAULTS=all asks for them: make test-long, test-faults, test-scale.
 
     Of two processes (`--dist worksteal`) the one begins with the first half and the other with the second, so
     tests with deadlines of their own wait beside tests that compute; who is done takes from the other's end.
     """
+    if os.environ.get("RATER_FAULTS") != "all":
+        out = [item for item in items if item.get_closest_marker("long") is not None]
+        config.hook.pytest_deselected(items=out)
+        items[:] = [item for item in items if item not in out]
     ranks: dict[Path, int] = {}
     for item in items:
         used = getattr(item, "fixturenames", ())

@@ -281,7 +281,7 @@ N = 300_000
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("form", ["xlsx", "csv"])
+@pytest.mark.parametrize("form", [pytest.param("xlsx", marks=pytest.mark.long), "csv"])
 def test_300_000_rows(form: str, tmp_path: Path, figure: Callable[[str], None]) -> None:
     """A deck of 300,000 rows against a table of as many: all are compared. Time and memory are printed."""
     head = ("Code", "Destination", "Rate", "Increment", "Effective Date", "Status")

@@ -1,13 +1,9 @@
-"""Servers and installations for the fault tests.
-
-The long tests (marked `long`) run by `make test-faults` only, which sets RATER_FAULTS=all.
-"""
+"""Servers and installations for the fault tests."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,15 +17,6 @@ from line.conftest import engine, system_of
 __all__ = ["engine", "system_of"]
 
 Start = Callable[..., Awaitable[Rig]]
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out the long tests, unless they are asked for."""
-    if os.environ.get("RATER_FAULTS") == "all":
-        return
-    out = [item for item in items if item.get_closest_marker("long") is not None]
-    config.hook.pytest_deselected(items=out)
-    items[:] = [item for item in items if item not in out]
 
 
 @pytest.fixture(scope="session")

@@ -303,11 +303,21 @@ ONE_ENGINE = {
 """Modules in which it does not matter by which engine calls are rated."""
 
 
+LONG_BY_PYTHON = {
+    "test_calls_a_message_and_a_session_of_each_format",
+    "test_contested_limits_with_a_killed_worker",
+    "test_redis_is_emptied_while_calls_flow",
+}
+"""Tests that `make test-long` runs by Python, and CI by the native engine alone."""
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run the tests of the line by both engines, where the native one is."""
     one = metafunc.module.__name__.rpartition(".")[2] in ONE_ENGINE
     if "engine" in metafunc.fixturenames and is_native_here() and not one:
-        metafunc.parametrize("engine", ["native", "python"])
+        is_long = metafunc.function.__name__ in LONG_BY_PYTHON
+        python = pytest.param("python", marks=pytest.mark.long) if is_long else "python"
+        metafunc.parametrize("engine", ["native", python])
 
 
 @pytest.fixture

@@ -114,6 +114,7 @@ async def ends(system: Any) -> dict[int, int]:
     return found
 
 
+@pytest.mark.long
 async def test_what_snapshots_do_not_reach_back_to(system_of: SystemOf) -> None:
     """A journal that is cut further than they reach is refused with a sentence: nothing is half rebuilt."""
     system, now_ms = await system_of(partitions=2, environ=OFTEN), time.time_ns() // 1_000_000
@@ -132,7 +133,7 @@ async def test_what_snapshots_do_not_reach_back_to(system_of: SystemOf) -> None:
     assert "begins at offset" in said
 
 
-@pytest.mark.parametrize("way", ["rebuild", "worker"])
+@pytest.mark.parametrize("way", ["rebuild", pytest.param("worker", marks=pytest.mark.long)])
 async def test_emptied_and_other_buckets(system_of: SystemOf, way: str) -> None:
     """Snapshots of another number of buckets are none: the whole journal is read; new ones are written."""
     system, now_ms = await system_of(partitions=2, environ=OFTEN), time.time_ns() // 1_000_000
@@ -167,7 +168,12 @@ async def test_emptied_and_other_buckets(system_of: SystemOf, way: str) -> None:
     assert (code, "says buckets = 7, and 4 are asked for" in said) == (1, True), said
 
 
-async def test_emptied_beside_an_audit(system_of: SystemOf, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "waits_s", [(0.3,), pytest.param((0.0, 1.0, 2.2), marks=pytest.mark.long)], ids=["once", "often"]
+)
+async def test_emptied_beside_an_audit(
+    system_of: SystemOf, tmp_path: Path, waits_s: tuple[float, ...]
+) -> None:
     """It tells that Redis has lost all, where it looks meanwhile; behind the rebuild all is well again."""
     system, now_ms = await system_of(partitions=2, environ=OFTEN), time.time_ns() // 1_000_000
     async with system.worker():
@@ -178,7 +184,7 @@ async def test_emptied_beside_an_audit(system_of: SystemOf, tmp_path: Path) -> N
     before = await state(system)
     async with going_on(system, str(tmp_path / "audit.sqlite")) as drift:
         await until_drift(drift, 0)
-        for after_s in (0.0, 0.3, 1.0, 2.2):
+        for after_s in waits_s:
             await empty(system)
             await asyncio.sleep(after_s)
             code, _, said = await command(system, "rebuild")

@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -16,14 +16,10 @@ from redis.asyncio import Redis
 
 from contracts.checking import record_faults
 from rater import app
-from rater.core.journal.snapshots import RoundHead, read_head
+from rater.core.journal.snapshots import read_head
 from rater.jobs.audit import audit
 from rater.jobs.digest import digest
-from rater.store.buckets import Buckets
-from rater.store.snapshots import CLIENTS
 from rater.stream.coverage import last_rounds
-from rater.stream.journal import end_offset
-from rater.stream.snapshots import read_snapshots
 from traffic import calls, catalog
 
 pytestmark = pytest.mark.kafka
@@ -171,50 +167,3 @@ async def test_rebuild_from_the_command_line(system_of: SystemOf) -> None:
     code, printed, _ = await command(system, "rebuild", "--check")
     assert (code, printed) == (0, f"90 clients, digest {before}\n")
     assert await findings(system) == []
-
-
-async def test_redis_starts_anew_between_two_pages(
-    system_of: SystemOf, start_redis: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The cursor of a scan means other keys then, here none: such a round counts for nothing."""
-    server, seen, armed = start_redis(append_only=True), list[int](), asyncio.Event()
-    monkeypatch.setattr("rater.worker.snapshots.CLIENTS_READ", 1)
-    monkeypatch.setattr("rater.store.snapshots.SCAN_COUNT", 5)
-    monkeypatch.setattr("rater.worker.buckets.PROBE_S", 60.0)  # else that may notice it first
-    scan = Buckets.scan
-
-    async def cut_short(store: Buckets, address: Any) -> AsyncIterator[list[tuple[int, str, str]]]:
-        async for page in scan(store, address):
-            yield page
-            if armed.is_set() and not seen and any(kind == CLIENTS for _, kind, _ in page):
-                for _ in range(12):  # until the clients of these pages are read
-                    yield []
-                at_ms, topic = time.time_ns() // 1_000_000, system.topics.snapshots
-                seen.extend((at_ms, await end_offset(system.client, topic, 0)))
-                await asyncio.to_thread(server.restart)
-                return
-
-    monkeypatch.setattr(Buckets, "scan", cut_short)
-    system = await system_of(redis=server.url, environ=OFTEN)
-    async with system.worker():
-        await system.load(catalog(10, 2))
-        await send(system, calls(20, 7, time.time_ns() // 1_000_000, clients=10, contested_clients=2))
-        await system.settled()
-
-        armed.set()
-
-        async def ended() -> bool:
-            await asyncio.sleep(LOOK_S)
-            last = await last_rounds(system.client, system.topics, 4)
-            return bool(seen and last) and min(one.at_ms for one in last.values()) > seen[0]
-
-        await system.until(ended)
-    end = await end_offset(system.client, system.topics.snapshots, 0)
-    records = read_snapshots(system.client, system.topics.snapshots, 0, end)
-    every = [(at, head) async for some in records for at, head, _ in some if isinstance(head, RoundHead)]
-    assert [head for at, head in every if at >= seen[1] and head.at_ms <= seen[0]] == []
-    assert sum(head.clients for _, head in every[-4:]) == 12
-    before = await state(system)
-    await empty(system)
-    code, _, said = await command(system, "rebuild")
-    assert (code, await state(system)) == (0, before), said

@@ -20,7 +20,7 @@ from oracle.variants import Failure, shrunk
 from rater.core.catalog.compiled import Catalog
 from rater.core.clients.views import ClientView
 
-CASES, SHARE = 600, 100
+CASES, SHARE = 400, 100
 
 
 def command(module: str, *arguments: str) -> subprocess.CompletedProcess[str]:

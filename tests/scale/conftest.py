@@ -1,7 +1,4 @@
-"""Clusters for the tests of scaling out, and the installations under load of the fault tests.
-
-The long tests (marked `long`) run by `make test-scale` only, which sets RATER_FAULTS=all.
-"""
+"""Clusters for the tests of scaling out, and the installations under load of the fault tests."""
 
 from __future__ import annotations
 
@@ -12,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from faults.conftest import engine, pytest_collection_modifyitems, servers, start, system_of
+from faults.conftest import engine, servers, start, system_of
 from rater.local.redis import Flavour
 from scale.cluster import Cluster
 
-__all__ = ["engine", "pytest_collection_modifyitems", "servers", "start", "system_of"]
+__all__ = ["engine", "servers", "start", "system_of"]
 
 StartCluster = Callable[..., Awaitable[Cluster]]
 

@@ -26,6 +26,7 @@ NO_MORE = {**TWO_BUCKETS, "RATER_WORKER__SNAPSHOTS_EVERY_S": "0"}
 """The snapshots that there are stay those of before."""
 
 
+@pytest.mark.long
 async def test_partitions_are_added(system_of: SystemOf) -> None:
     """Calls of before are known in new partitions, others rated; Redis comes back by snapshots of before."""
     made = calls(500, 7, time.time_ns() // 1_000_000, **FEW)
