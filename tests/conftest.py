@@ -54,7 +54,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out the long tests, put the files whose tests use servers first, and what computes last.
 
-    Those that are marked `long` run where RATER_FAULTS=all asks for them: make test-long, test-faults, test-scale.
+    Those that are marked `long` run where RATER_FAULTS=all asks for them (make test-long and others).
 
     Of two processes (`--dist worksteal`) the one begins with the first half and the other with the second, so
     tests with deadlines of their own wait beside tests that compute; who is done takes from the other's end.
