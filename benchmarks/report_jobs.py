@@ -25,16 +25,20 @@ def rerating(found: dict[str, Any]) -> str:
             f"{what}: {runs[name]['told']['changed']:,} of {runs[name]['told']['calls']:,} sides",
             f"{runs[name]['us']:.1f} µs, {times:.2f} x", "≥ 1 x", judged(times, 1, least=True),
         ))  # fmt: skip
-    above = max(run["peak_mb"] for run in runs.values()) - runs["none"]["peak_mb"]
     p99 = found["meanwhile_ms"]["p99"] / found["before_ms"]["p99"]
+    least_mb = runs["none"]["peak_mb"]
+    if least_mb is not None:  # None: it was not measured
+        above = max(run["peak_mb"] for run in runs.values()) - least_mb
+        rows.append(
+            ("memory above that of a run over no calls", f"{above:.0f} MB", "≤ 300 MB", judged(above, 300))
+        )
     rows += [
-        ("memory above that of a run over no calls", f"{above:.0f} MB", "≤ 300 MB", judged(above, 300)),
         ("p99 of the live calls meanwhile, in times of before", f"{p99:.2f}", "≤ 1.5", judged(p99, 1.5)),
     ]
     besides = [
         ("the worker, CPU of a CDR, Redis apart", f"{worker_us:.1f} µs"),
         ("a run over no calls: start, catalog, reading the journal", f"{runs['none']['us']:.1f} µs of a CDR"),
-        ("its memory", f"{runs['none']['peak_mb']:.0f} MB"),
+        ("its memory", "not measured" if least_mb is None else f"{least_mb:.0f} MB"),
         (
             "seconds of the runs, in their order",
             ", ".join(f"{run['seconds']:.0f}" for run in runs.values()),

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -34,6 +35,7 @@ CHANGED = 10
 NICE = 10
 """The job gives way to the servers and workers on its cores, as it would have cores of its own elsewhere."""
 AGO = timedelta(days=2)
+LOOK_S = 0.1
 
 
 class Run(NamedTuple):
@@ -67,13 +69,28 @@ def rerate(environ: dict[str, str], log: Path, begin: datetime, end: datetime, *
     began = time.monotonic()
     with log.open("wb") as out:
         process = subprocess.Popen([*command, *options], env=environ, stdout=out)  # noqa: S603 - our own program
-        _, status, used = os.wait4(process.pid, 0)
+        peak_mb = 0.0
+        while True:
+            pid, status, used = os.wait4(process.pid, os.WNOHANG)
+            if pid:
+                break
+            peak_mb = max(peak_mb, so_far_mb(process.pid))
+            time.sleep(LOOK_S)
     process.returncode = status
     assert status == 0, f"`rater rerate` ended with {status}"
     with log.open("rb") as told:
         told.seek(max(0, log.stat().st_size - 4096))
         last = json.loads(told.read().splitlines()[-1])
-    return Run(last, used.ru_utime + used.ru_stime, used.ru_maxrss / 1e3, time.monotonic() - began)
+    return Run(last, used.ru_utime + used.ru_stime, peak_mb, time.monotonic() - began)
+
+
+def so_far_mb(pid: int) -> float:
+    """Return the most memory that a process had by now, MB.
+
+    Not as `wait4` tells: that begins with what its parent had when it was forked.
+    """
+    found = re.search(r"^VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text("utf-8"), re.MULTILINE)
+    return int(found[1]) * 1024 / 1e6 if found else 0.0
 
 
 def changed(catalog: bytes) -> bytes:
