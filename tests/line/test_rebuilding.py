@@ -133,7 +133,8 @@ async def test_what_snapshots_do_not_reach_back_to(system_of: SystemOf) -> None:
     assert "begins at offset" in said
 
 
-@pytest.mark.parametrize("way", ["rebuild", pytest.param("worker", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("way", ["rebuild", "worker"])
 async def test_emptied_and_other_buckets(system_of: SystemOf, way: str) -> None:
     """Snapshots of another number of buckets are none: the whole journal is read; new ones are written."""
     system, now_ms = await system_of(partitions=2, environ=OFTEN), time.time_ns() // 1_000_000

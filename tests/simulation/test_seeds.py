@@ -21,7 +21,7 @@ from simulation.world import Failure
 
 pytestmark = pytest.mark.usefixtures("simulated")
 
-SEEDS = int(os.environ.get("RATER_SEEDS", "210"))
+SEEDS = int(os.environ.get("RATER_SEEDS", "160"))
 ENGINE = os.environ.get("RATER_SIMULATED_ENGINE")
 """native, python or both, for all seeds."""
 ONE = os.environ.get("RATER_SEED")
