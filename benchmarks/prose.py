@@ -164,11 +164,11 @@ becomes these rows without mappings between, which costs counting its names, for
 one comes twice (16 → 11); the collector waits meanwhile; hiredis packs what Redis is told (a tenth of the
 worker's part before). Of the same 300,000 clients beside calls the last step took 33 → 30 s. A poll
 returned two of the 400 clients' commands when the table was measured: with all that one fetch brings (136,
-23 MB), calls waited 8 s for 200,000 clients and 27 s for 1,000,000. Since then commands bring 200 clients and
-a poll returns one of them: of 200,000 clients, measured before and after, p99 of the calls meanwhile went from
+23 MB), calls waited 8 s for 200,000 clients and 27 s for 1,000,000. Since then commands bring 200
+clients and a poll returns one: of 200,000 clients, before and after it, p99 of the calls meanwhile went from
 1,195 to 680 ms and the load from 34 to 42 s (400 clients, one a poll: 994 ms, 43 s; 100 clients, one a poll:
-713 ms, 50 s). At 1,000,000 that is not measured yet. The parts of a client above, and these days, are
-of earlier builds. Two workers share the second part. On the two days before, one worker took
+713 ms, 50 s). At 1,000,000 that is not measured yet. What a client takes, above, is of an earlier build.
+Two workers share the second part. On the two days before, one worker took
 114 to 176 s, with a p99 of 758 to 1,140 ms meanwhile: the machine's speed differs by a factor of two and
 more.
 
